@@ -1,0 +1,3 @@
+"""sealwax: envelope encryption with AWS KMS."""
+
+__version__ = "0.1.0"

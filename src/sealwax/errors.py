@@ -1,0 +1,169 @@
+"""Every error that leaves sealwax, in one tree.
+
+::
+
+    SealwaxError
+    ├── ContextError              the caller's context is missing, different or not usable
+    ├── HeaderError               the bytes are no envelope, or its preamble or slots are damaged
+    │   ├── NotAnEnvelopeError      nothing of ours was recognised
+    │   ├── UnsupportedEnvelopeError  an envelope of a newer version or another suite
+    │   └── DamagedHeaderError      an envelope whose preamble or slots cannot be used
+    ├── PayloadError              something is wrong from the payload on
+    │   ├── CommitmentError         the data key or the context does not belong to this payload
+    │   └── TamperedError           a chunk is altered, missing, cut off or followed by other bytes
+    ├── KmsError                  a KMS key could not be used
+    │   ├── KeyNotAllowedError      the caller's allow-list has no key that this envelope is wrapped under
+    │   ├── AccessDeniedError       the caller lacks a permission
+    │   ├── CredentialsError        no AWS credentials, or credentials that are expired or refused
+    │   ├── ConfigurationError      no Region, an unknown profile, a key name that cannot be one
+    │   ├── KeyStateError           disabled, pending deletion, pending import or otherwise not usable
+    │   ├── KeyNotFoundError        no such key or alias in that account and Region
+    │   ├── WrongKeyError           the wrapped key was not made by that KMS key, or KMS answered for another
+    │   ├── WrappedKeyRefusedError  KMS refused the wrapped key or its context
+    │   ├── ThrottledError          KMS asked to slow down, and went on doing so
+    │   ├── UnavailableError        KMS could not be reached or failed inside
+    │   ├── RequestRefusedError     KMS refused the request for another reason
+    │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds each one's error
+    ├── FileError                 a file could not be read, written or replaced; nothing was half-written
+    ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
+    └── LabError                  the embedded KMS lab cannot do what was asked of it
+
+Nothing else escapes the library but :class:`TypeError` and :class:`ValueError` for a caller's bug, and what a file
+object passed in by the caller raises itself. Messages never hold key bytes, plaintext, or context values that the caller did not show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SealwaxError(Exception):
+    """The root of every error that sealwax raises on purpose."""
+
+
+class ContextError(SealwaxError):
+    """The encryption context given by the caller is missing, different or not usable."""
+
+
+class HeaderError(SealwaxError):
+    """The preamble or the slots are not an envelope's, or are damaged."""
+
+
+class NotAnEnvelopeError(HeaderError):
+    """The bytes do not begin as an envelope does."""
+
+
+class UnsupportedEnvelopeError(HeaderError):
+    """An envelope of a version, kind or suite that this release does not know."""
+
+
+class DamagedHeaderError(HeaderError):
+    """An envelope whose preamble or slots break a rule of the format."""
+
+
+class PayloadError(SealwaxError):
+    """The payload does not authenticate."""
+
+
+class CommitmentError(PayloadError):
+    """The data key, the context or the header does not belong to this payload; no byte was released."""
+
+
+class TamperedError(PayloadError):
+    """A chunk of the payload is altered, missing or cut off, or bytes follow the end."""
+
+
+class KmsError(SealwaxError):
+    """A KMS key could not be used.
+
+    Attributes:
+        code: the error code KMS or botocore gave, or None.
+        request_id: the AWS request id, or None.
+        key: the key as it was named in the request, or None.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, request_id: str | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__.copy())
+
+
+def _rebuild(cls: type[KmsError], message: str, state: dict[str, Any]) -> KmsError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error
+
+
+class KeyNotAllowedError(KmsError):
+    """No wrapped key is under a key of the caller's allow-list; KMS was not asked."""
+
+
+class AccessDeniedError(KmsError):
+    """The caller lacks a permission, or a policy denies it."""
+
+
+class CredentialsError(KmsError):
+    """There are no AWS credentials, or they are expired or refused."""
+
+
+class ConfigurationError(KmsError):
+    """The Region, the profile, the endpoint or the key's name is missing or cannot be right."""
+
+
+class KeyStateError(KmsError):
+    """The KMS key is disabled, pending deletion, pending import or otherwise not usable now."""
+
+
+class KeyNotFoundError(KmsError):
+    """There is no such key or alias in that account and Region."""
+
+
+class WrongKeyError(KmsError):
+    """The wrapped key was made by another KMS key, or KMS answered for another key than it was asked for."""
+
+
+class WrappedKeyRefusedError(KmsError):
+    """KMS refused the wrapped key: it is damaged, or the context is not the one it was made with."""
+
+
+class ThrottledError(KmsError):
+    """KMS throttled the request, and every retry of it."""
+
+
+class UnavailableError(KmsError):
+    """KMS, or the key store behind it, could not be reached or failed inside; a later try may succeed."""
+
+
+class RequestRefusedError(KmsError):
+    """KMS refused the request for a reason that no other class names."""
+
+
+class AllKeysFailedError(KmsError):
+    """Every wrapped key that was tried failed.
+
+    Attributes:
+        attempts: pairs of a key ARN and the error that its attempt ended with, in the order tried.
+    """
+
+    def __init__(self, message: str, attempts: tuple[tuple[str, SealwaxError], ...]) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class FileError(SealwaxError):
+    """A file could not be read, written or replaced."""
+
+
+class RewrapConflictError(SealwaxError):
+    """The envelope changed, or contradicts itself, while it was being re-wrapped; nothing was written."""
+
+
+class LabError(SealwaxError):
+    """The embedded KMS lab cannot do what was asked of it."""
