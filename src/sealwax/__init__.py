@@ -1,3 +1,119 @@
-"""sealwax: envelope encryption with AWS KMS."""
+"""sealwax: envelope encryption with AWS KMS.
+
+A :class:`Sealer` encrypts values, files and streams under data keys that a :class:`KmsKeyring` takes from AWS KMS::
+
+    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/payments"))
+    sealed = sealer.encrypt(b"4111 1111 1111 1111", context={"table": "users", "id": "123"})
+    sealer.decrypt(sealed, context={"table": "users", "id": "123"})
+
+    with sealer.open("backup.tar.swx", "wb", context={"purpose": "backup"}) as file:
+        file.write(b"...")
+    with sealer.open("backup.tar.swx", "rb", context={"purpose": "backup"}) as file:
+        file.seek(2)
+        file.read(1)
+
+    sealwax.inspect("backup.tar.swx")  # no KMS call
+    sealer.rewrap("backup.tar.swx", to="alias/payments-2027", context={"purpose": "backup"})
+
+``str`` and ``PathLike`` are paths, bytes-like objects are values; ``armor`` and ``dearmor`` turn a value into text and
+back. The context binds the data to its place: whoever decrypts gives the same map again. Every error is a
+:class:`SealwaxError`; the tree of them is drawn in :mod:`sealwax.errors`.
+"""
+
+from typing import TYPE_CHECKING
+
+from sealwax.context import NO_CONTEXT, AcceptStoredContext
+from sealwax.envelope import Inspection, inspect
+from sealwax.errors import (
+    AccessDeniedError,
+    AllKeysFailedError,
+    CommitmentError,
+    ConfigurationError,
+    ContextError,
+    CredentialsError,
+    DamagedHeaderError,
+    DataKeyError,
+    FileError,
+    HeaderError,
+    KeyNotAllowedError,
+    KeyNotFoundError,
+    KeyStateError,
+    KmsError,
+    LabError,
+    NotAnEnvelopeError,
+    PayloadError,
+    PolicyError,
+    RequestRefusedError,
+    RewrapConflictError,
+    SealwaxError,
+    TamperedError,
+    ThrottledError,
+    UnavailableError,
+    UnsupportedEnvelopeError,
+    WrappedKeyRefusedError,
+    WrongKeyError,
+)
+from sealwax.format.armor import armor, dearmor
+from sealwax.keyring import DataKey, Keyring, WrappedKey
+from sealwax.sealer import Sealer
+
+if TYPE_CHECKING:
+    from sealwax.kms import KeyScope, KmsKeyring
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "NO_CONTEXT",
+    "AcceptStoredContext",
+    "AccessDeniedError",
+    "AllKeysFailedError",
+    "CommitmentError",
+    "ConfigurationError",
+    "ContextError",
+    "CredentialsError",
+    "DamagedHeaderError",
+    "DataKey",
+    "DataKeyError",
+    "FileError",
+    "HeaderError",
+    "Inspection",
+    "KeyNotAllowedError",
+    "KeyNotFoundError",
+    "KeyScope",
+    "KeyStateError",
+    "Keyring",
+    "KmsError",
+    "KmsKeyring",
+    "LabError",
+    "NotAnEnvelopeError",
+    "PayloadError",
+    "PolicyError",
+    "RequestRefusedError",
+    "RewrapConflictError",
+    "Sealer",
+    "SealwaxError",
+    "TamperedError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnsupportedEnvelopeError",
+    "WrappedKey",
+    "WrappedKeyRefusedError",
+    "WrongKeyError",
+    "armor",
+    "dearmor",
+    "inspect",
+]
+
+
+def __getattr__(name: str) -> object:
+    # boto3 takes longer to import than everything else together; who only inspects or decrypts with a keyring of
+    # another kind never pays for it.
+    if name in ("KeyScope", "KmsKeyring"):
+        from sealwax import kms
+
+        return getattr(kms, name)
+    raise AttributeError(f"module 'sealwax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

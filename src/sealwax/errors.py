@@ -10,6 +10,7 @@
     │   └── DamagedHeaderError      an envelope whose preamble or slots cannot be used
     ├── PayloadError              something is wrong from the payload on
     │   ├── CommitmentError         the data key or the context does not belong to this payload
+    │   ├── DataKeyError            what a wrapped key holds is no data key: it has not 32 bytes
     │   └── TamperedError           a chunk is altered, missing, cut off or followed by other bytes
     ├── KmsError                  a KMS key could not be used
     │   ├── KeyNotAllowedError      the caller's allow-list has no key that this envelope is wrapped under
@@ -26,10 +27,12 @@
     │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds each one's error
     ├── FileError                 a file could not be read, written or replaced; nothing was half-written
     ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
+    ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     └── LabError                  the embedded KMS lab cannot do what was asked of it
 
 Nothing else escapes the library but :class:`TypeError` and :class:`ValueError` for a caller's bug, and what a file
-object passed in by the caller raises itself. Messages never hold key bytes, plaintext, or context values that the caller did not show.
+object passed in by the caller raises itself. Messages never hold key bytes, plaintext, or context values that the
+caller did not show.
 """
 
 from __future__ import annotations
@@ -67,6 +70,10 @@ class PayloadError(SealwaxError):
 
 class CommitmentError(PayloadError):
     """The data key, the context or the header does not belong to this payload; no byte was released."""
+
+
+class DataKeyError(PayloadError):
+    """What a wrapped key holds is no data key: it has not 32 bytes."""
 
 
 class TamperedError(PayloadError):
@@ -163,6 +170,10 @@ class FileError(SealwaxError):
 
 class RewrapConflictError(SealwaxError):
     """The envelope changed, or contradicts itself, while it was being re-wrapped; nothing was written."""
+
+
+class PolicyError(SealwaxError):
+    """A policy document breaks a rule of the policy language, so nobody can say what it allows."""
 
 
 class LabError(SealwaxError):

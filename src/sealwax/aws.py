@@ -1,0 +1,342 @@
+"""botocore's edge: sessions and clients, and the one table that turns foreign errors into sealwax's.
+
+Credentials, profiles, single sign-on, roles, proxies and endpoints are boto3's; nothing of them is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import boto3
+import botocore.exceptions as foreign
+from botocore.config import Config
+
+from sealwax import errors
+from sealwax.context import printable
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+
+class Session(Protocol):
+    """The part of ``boto3.Session`` that is used."""
+
+    @property
+    def region_name(self) -> str | None: ...
+
+    def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any: ...
+
+
+# KMS answers in milliseconds; who waits longer than this for a connection or an answer is better off with a retry.
+_CONFIG: Final = Config(
+    connect_timeout=3.1,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=32,
+    user_agent_extra="sealwax",
+)
+
+
+class Clients:
+    """One KMS client a Region, made when first needed; made anew in a forked child, whose parent keeps its connections.
+
+    Args:
+        session: where credentials, the default Region and endpoints come from; None makes an ordinary boto3 Session.
+        client: a client to use instead; its Region is the only one then, and it is never made anew.
+    """
+
+    def __init__(self, session: Session | None = None, client: KMSClient | None = None) -> None:
+        self._session = session
+        self._given = client
+        self._clients: dict[str, KMSClient] = {}
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    @property
+    def region(self) -> str:
+        """The Region for keys that name none.
+
+        Raises:
+            ConfigurationError: neither the session nor the environment names a Region.
+        """
+        if self._given is not None:
+            return self._given.meta.region_name
+        with self._lock:
+            region = self._open_session().region_name
+        if not region:
+            raise errors.ConfigurationError(
+                "no AWS Region is set: name one with --region, AWS_REGION or the profile, or give the key as an ARN"
+            )
+        return region
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            try:
+                self._session = boto3.Session()
+            except foreign.BotoCoreError as error:
+                raise translate(error, "opening an AWS session", None) from None
+        return self._session
+
+    def kms(self, region: str) -> KMSClient:
+        """Return the client for ``region``.
+
+        Raises:
+            KmsError: the session cannot make one.
+        """
+        if self._given is not None:
+            if region != self._given.meta.region_name:
+                raise errors.ConfigurationError(
+                    f"the KMS client that was passed in is for {self._given.meta.region_name}; the key is in {region}"
+                )
+            return self._given
+        with self._lock:
+            if self._pid != os.getpid():
+                self._clients = {}
+                self._pid = os.getpid()
+            client = self._clients.get(region)
+            if client is None:
+                try:
+                    client = self._open_session().client("kms", region_name=region, config=_CONFIG)
+                except (foreign.BotoCoreError, ValueError) as error:
+                    raise translate(error, f"opening a KMS client for {region}", None) from None
+                self._clients[region] = client
+            return client
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    error: type[errors.KmsError]
+    why: str
+    todo: str
+
+
+_DISABLED: Final = _Meaning(
+    errors.KeyStateError, "the key is disabled", "Enable it with 'aws kms enable-key', or use another key."
+)
+_STATE: Final = _Meaning(
+    errors.KeyStateError,
+    "the key's state does not permit it",
+    "Look with 'aws kms describe-key': it may be pending deletion or import, or its key store disconnected.",
+)
+_NOT_FOUND: Final = _Meaning(
+    errors.KeyNotFoundError,
+    "there is no such key or alias",
+    "Check the name, the account and the Region.",
+)
+_DENIED: Final = _Meaning(
+    errors.AccessDeniedError,
+    "the caller is not allowed to",
+    "Check the key policy, the caller's IAM policies and grants, and the encryption context they ask for.",
+)
+_LOGIN: Final = _Meaning(
+    errors.CredentialsError,
+    "the AWS credentials are expired",
+    "Sign in again ('aws sso login' for single sign-on) and repeat the command.",
+)
+_CREDENTIALS: Final = _Meaning(
+    errors.CredentialsError, "AWS does not accept the credentials", "Check the access key, the profile and the clock."
+)
+_CONFIGURATION: Final = _Meaning(
+    errors.ConfigurationError, "the AWS settings do not fit", "Check the profile, the Region and the endpoint."
+)
+_BLOB: Final = _Meaning(
+    errors.WrappedKeyRefusedError,
+    "KMS cannot open the wrapped key",
+    "It is damaged or foreign, or the encryption context is not the one it was made with.",
+)
+_WRONG_KEY: Final = _Meaning(
+    errors.WrongKeyError,
+    "the wrapped key was made by another KMS key",
+    "Name the key that the envelope is wrapped under.",
+)
+_USAGE: Final = _Meaning(
+    errors.ConfigurationError,
+    "the key is not for this use",
+    "sealwax needs a symmetric encryption key (KeySpec SYMMETRIC_DEFAULT, KeyUsage ENCRYPT_DECRYPT).",
+)
+_THROTTLED: Final = _Meaning(
+    errors.ThrottledError,
+    "KMS throttles the account's requests",
+    "Try again more slowly, cache data keys, or ask for a higher KMS request quota.",
+)
+_UNAVAILABLE: Final = _Meaning(errors.UnavailableError, "KMS failed inside", "Try again in a moment.")
+_STORE: Final = _Meaning(
+    errors.UnavailableError,
+    "the custom key store behind the key cannot be reached or answers wrongly",
+    "Check the CloudHSM cluster or the external key store proxy, and its connection state.",
+)
+_STORE_STATE: Final = _Meaning(
+    errors.KeyStateError,
+    "the custom key store behind the key is not set up for it",
+    "Check the key store with 'aws kms describe-custom-key-stores'.",
+)
+_NETWORK: Final = _Meaning(
+    errors.UnavailableError,
+    "KMS could not be reached",
+    "Check the network, the Region's name, VPC endpoints and proxies.",
+)
+_REQUEST: Final = _Meaning(errors.RequestRefusedError, "KMS refused the request", "Check the key and the parameters.")
+
+# Every error that KMS's service model lists, and the ones common to all AWS services.
+CODES: Final[dict[str, _Meaning]] = {
+    "DisabledException": _DISABLED,
+    "KMSInvalidStateException": _STATE,
+    "NotFoundException": _NOT_FOUND,
+    "InvalidArnException": _Meaning(errors.ConfigurationError, "that is no key ARN", "Check how the key is written."),
+    "InvalidAliasNameException": _Meaning(
+        errors.ConfigurationError, "that is no alias name", "An alias begins with 'alias/'."
+    ),
+    "InvalidKeyUsageException": _USAGE,
+    "UnsupportedOperationException": _USAGE,
+    "InvalidCiphertextException": _BLOB,
+    "IncorrectKeyException": _WRONG_KEY,
+    "InvalidGrantTokenException": _Meaning(
+        errors.AccessDeniedError, "the grant token is not valid", "Leave it out, or take a new one from CreateGrant."
+    ),
+    "InvalidGrantIdException": _REQUEST,
+    "KeyUnavailableException": _UNAVAILABLE,
+    "DependencyTimeoutException": _UNAVAILABLE,
+    "KMSInternalException": _UNAVAILABLE,
+    "DryRunOperationException": _Meaning(
+        errors.RequestRefusedError, "it was a dry run, and the caller is allowed to", "Repeat it without DryRun."
+    ),
+    "LimitExceededException": _Meaning(
+        errors.RequestRefusedError,
+        "a KMS resource quota is reached",
+        "Delete what is unused or ask for a higher quota.",
+    ),
+    "AlreadyExistsException": _Meaning(errors.RequestRefusedError, "that name is taken", "Choose another name."),
+    "ConflictException": _Meaning(
+        errors.RequestRefusedError, "another change of the key is under way", "Try again when it is done."
+    ),
+    "InvalidMarkerException": _REQUEST,
+    "MalformedPolicyDocumentException": _REQUEST,
+    "TagException": _REQUEST,
+    "ExpiredImportTokenException": _REQUEST,
+    "InvalidImportTokenException": _REQUEST,
+    "IncorrectKeyMaterialException": _REQUEST,
+    "IncorrectTrustAnchorException": _STORE_STATE,
+    "KMSInvalidMacException": _REQUEST,
+    "KMSInvalidSignatureException": _REQUEST,
+    "CloudHsmClusterInUseException": _STORE_STATE,
+    "CloudHsmClusterInvalidConfigurationException": _STORE_STATE,
+    "CloudHsmClusterNotActiveException": _STORE,
+    "CloudHsmClusterNotFoundException": _STORE_STATE,
+    "CloudHsmClusterNotRelatedException": _STORE_STATE,
+    "CustomKeyStoreHasCMKsException": _STORE_STATE,
+    "CustomKeyStoreInvalidStateException": _STORE_STATE,
+    "CustomKeyStoreNameInUseException": _STORE_STATE,
+    "CustomKeyStoreNotFoundException": _STORE_STATE,
+    "XksKeyAlreadyInUseException": _STORE_STATE,
+    "XksKeyInvalidConfigurationException": _STORE_STATE,
+    "XksKeyNotFoundException": _STORE_STATE,
+    "XksProxyIncorrectAuthenticationCredentialException": _STORE_STATE,
+    "XksProxyInvalidConfigurationException": _STORE_STATE,
+    "XksProxyInvalidResponseException": _STORE,
+    "XksProxyUriEndpointInUseException": _STORE_STATE,
+    "XksProxyUriInUseException": _STORE_STATE,
+    "XksProxyUriUnreachableException": _STORE,
+    "XksProxyVpcEndpointServiceInUseException": _STORE_STATE,
+    "XksProxyVpcEndpointServiceInvalidConfigurationException": _STORE_STATE,
+    "XksProxyVpcEndpointServiceNotFoundException": _STORE_STATE,
+    # Common to AWS services: https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html
+    "AccessDenied": _DENIED,
+    "AccessDeniedException": _DENIED,
+    "NotAuthorized": _DENIED,
+    "OptInRequired": _Meaning(
+        errors.AccessDeniedError, "the account has not opted in to this Region", "Enable the Region for the account."
+    ),
+    "ExpiredToken": _LOGIN,
+    "ExpiredTokenException": _LOGIN,
+    "IncompleteSignature": _CREDENTIALS,
+    "IncompleteSignatureException": _CREDENTIALS,
+    "InvalidClientTokenId": _CREDENTIALS,
+    "InvalidSignatureException": _CREDENTIALS,
+    "MissingAuthenticationToken": _CREDENTIALS,
+    "MissingAuthenticationTokenException": _CREDENTIALS,
+    "RequestExpired": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "UnrecognizedClientException": _CREDENTIALS,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "RequestLimitExceeded": _THROTTLED,
+    "TooManyRequestsException": _THROTTLED,
+    "InternalFailure": _UNAVAILABLE,
+    "InternalServerError": _UNAVAILABLE,
+    "ServiceUnavailable": _UNAVAILABLE,
+    "ServiceUnavailableException": _UNAVAILABLE,
+    "ValidationError": _REQUEST,
+    "ValidationException": _REQUEST,
+}
+
+# botocore's own errors, most special first.
+EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
+    (
+        foreign.NoCredentialsError,
+        _Meaning(
+            errors.CredentialsError,
+            "there are no AWS credentials",
+            "Sign in ('aws sso login', 'aws configure') or set a profile; to try things out without AWS, use --lab.",
+        ),
+    ),
+    (foreign.PartialCredentialsError, _CREDENTIALS),
+    (foreign.UnauthorizedSSOTokenError, _LOGIN),
+    (foreign.SSOTokenLoadError, _LOGIN),
+    (foreign.SSOError, _LOGIN),
+    (foreign.TokenRetrievalError, _LOGIN),
+    (foreign.NoAuthTokenError, _LOGIN),
+    (foreign.LoginError, _LOGIN),
+    (foreign.CredentialRetrievalError, _CREDENTIALS),
+    (foreign.MetadataRetrievalError, _CREDENTIALS),
+    (foreign.RefreshWithMFAUnsupportedError, _CREDENTIALS),
+    (foreign.ProfileNotFound, _CONFIGURATION),
+    (foreign.NoRegionError, _CONFIGURATION),
+    (foreign.ParamValidationError, _REQUEST),
+    (
+        foreign.SSLError,
+        _Meaning(
+            errors.UnavailableError,
+            "the TLS connection to KMS could not be trusted",
+            "Check proxies, AWS_CA_BUNDLE and the clock.",
+        ),
+    ),
+    (foreign.ProxyConnectionError, _NETWORK),
+    (foreign.ConnectionError, _NETWORK),
+    (foreign.HTTPClientError, _NETWORK),
+    (foreign.BotoCoreError, _CONFIGURATION),
+)
+
+
+def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
+    """Return sealwax's error for one of botocore's.
+
+    Args:
+        error: a ClientError, a BotoCoreError, or the ValueError that botocore raises for a malformed endpoint.
+        doing: what was being done, as the subject of a sentence: ``"decrypting the data key"``.
+        key: the KMS key as it was named in the request.
+    """
+    code, request_id, said = type(error).__name__, None, str(error)
+    meaning = _CONFIGURATION
+    if isinstance(error, foreign.ClientError):
+        answer = error.response.get("Error", {})
+        metadata = error.response.get("ResponseMetadata", {})
+        code, said = answer.get("Code") or "unknown", answer.get("Message") or ""
+        request_id = metadata.get("RequestId")
+        fallback = _UNAVAILABLE if metadata.get("HTTPStatusCode", 0) >= 500 else _REQUEST
+        meaning = CODES.get(code, fallback)
+    else:
+        meaning = next((meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)), _CONFIGURATION)
+    if key is not None and "alias/aws/" in key:
+        meaning = _Meaning(
+            meaning.error,
+            f"{meaning.why}: keys under 'alias/aws/' are AWS managed and only AWS services may use them",
+            "Create a customer managed key.",
+        )
+    with_key = "" if key is None else f" with KMS key '{printable(key)}'"
+    trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
+    aside = printable(said[:500]).rstrip(".")
+    message = f"{doing}{with_key} failed: {meaning.why} ({trace}{': ' if aside else ''}{aside}). {meaning.todo}"
+    return meaning.error(message, code=code, request_id=request_id, key=key)

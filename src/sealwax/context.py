@@ -1,0 +1,212 @@
+"""The encryption context: a map of text to text, bound to the data.
+
+A map has exactly one byte form, :func:`encode`; :func:`decode` rejects every other::
+
+    u16 pair count || (u16 length || key || u16 length || value)*     big-endian, UTF-8, sorted by the keys' bytes
+
+The caller gives one map. The names that a sealer lists as local stay out of KMS and out of the envelope (the local
+context, bound by the payload alone); the rest is the KMS context: stored in the envelope and sent to KMS as
+EncryptionContext.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sealwax.errors import ContextError
+
+MAX_PAIRS: Final = 64
+MAX_BYTES: Final = 8192
+EMPTY: Final = b"\0\0"
+
+_U16: Final = struct.Struct(">H")
+
+
+class NoContext:
+    """The type of :data:`NO_CONTEXT`, which says by name that nothing is bound."""
+
+    def __repr__(self) -> str:
+        return "sealwax.NO_CONTEXT"
+
+
+NO_CONTEXT: Final = NoContext()
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptStoredContext:
+    """Trust the context that the envelope stores, by name.
+
+    Args:
+        given: further pairs: those that must be stored with this very value, and the local ones.
+        where: called with the stored map; an envelope for which it is false is refused.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    where: Callable[[Mapping[str, str]], bool] | None = None
+
+
+_TYPE_ERROR: Final = "a context is a mapping of str to str, or sealwax.NO_CONTEXT"
+
+ExpectedContext = Mapping[str, str] | NoContext | AcceptStoredContext
+
+
+def encode(pairs: Mapping[str, str]) -> bytes:
+    """Return the canonical bytes of a map.
+
+    Raises:
+        ContextError: too many pairs or bytes, an empty key, or text that UTF-8 cannot hold.
+        TypeError: a key or a value that is no str.
+    """
+    if not pairs:
+        return EMPTY
+    if len(pairs) > MAX_PAIRS:
+        raise ContextError(f"the context has {len(pairs)} pairs; at most {MAX_PAIRS} are possible")
+    try:
+        items = sorted((key.encode(), value.encode()) for key, value in pairs.items())
+    except AttributeError:
+        raise TypeError(_TYPE_ERROR) from None
+    except UnicodeEncodeError:
+        raise ContextError("the context holds text that is not valid Unicode (a lone surrogate)") from None
+    parts = [_U16.pack(len(items))]
+    size = 2
+    for key, value in items:
+        if not key:
+            raise ContextError("the context has an empty key")
+        size += 4 + len(key) + len(value)
+        if size > MAX_BYTES:
+            raise ContextError(f"the context is larger than {MAX_BYTES} bytes")
+        parts += (_U16.pack(len(key)), key, _U16.pack(len(value)), value)
+    return b"".join(parts)
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """Return the map that ``data`` is the canonical form of.
+
+    Raises:
+        ContextError: the bytes are not the one canonical form of a map.
+    """
+    if not 2 <= len(data) <= MAX_BYTES:
+        raise ContextError("the stored context has an impossible length")
+    (count,) = _U16.unpack_from(data)
+    if count > MAX_PAIRS:
+        raise ContextError("the stored context has too many pairs")
+    pairs: dict[str, str] = {}
+    at = 2
+    last = b""
+    for _ in range(count):
+        texts = []
+        for _ in range(2):
+            start = at + 2
+            if start > len(data):
+                raise ContextError("the stored context is cut off")
+            at = start + _U16.unpack_from(data, at)[0]
+            if at > len(data):
+                raise ContextError("the stored context is cut off")
+            texts.append(data[start:at])
+        key, value = texts
+        # Keys are never empty, so the empty start value is below every first key.
+        if key <= last:
+            raise ContextError("the stored context is not in canonical order")
+        last = key
+        try:
+            pairs[key.decode()] = value.decode()
+        except UnicodeDecodeError:
+            raise ContextError("the stored context is not valid UTF-8") from None
+    if at != len(data):
+        raise ContextError("bytes follow the stored context")
+    return pairs
+
+
+def check_kms_keys(keys: Collection[str]) -> None:
+    """Refuse keys that differ only in case: grant constraints compare keys without case.
+
+    Raises:
+        ContextError: two keys differ only in case.
+    """
+    if len({key.casefold() for key in keys}) != len(keys):
+        raise ContextError("two keys of the context differ only in upper and lower case, which KMS grants ignore")
+
+
+def as_pairs(context: Mapping[str, str] | NoContext) -> Mapping[str, str]:
+    """Return the caller's map; an empty one must be said by name.
+
+    Raises:
+        ContextError: an empty map that is not NO_CONTEXT.
+        TypeError: not a mapping.
+    """
+    if isinstance(context, NoContext):
+        return {}
+    if not isinstance(context, Mapping):
+        raise TypeError(_TYPE_ERROR)
+    if not context:
+        raise ContextError("the context is empty; bind the data to its place, or pass NO_CONTEXT to bind it to nothing")
+    return context
+
+
+def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the KMS context and the local context of a caller's map."""
+    if not local_names:
+        return pairs, {}
+    kms = {key: value for key, value in pairs.items() if key not in local_names}
+    local = {key: value for key, value in pairs.items() if key in local_names}
+    return kms, local
+
+
+def match(
+    expected: ExpectedContext, stored: Mapping[str, str], local_names: Collection[str], local_pairs: int | None
+) -> Mapping[str, str]:
+    """Hold the stored map against what the caller expects; return the local context.
+
+    Args:
+        expected: what the caller says the context is, or that the stored one is trusted.
+        stored: the map read from the envelope.
+        local_names: the names that the reader keeps local. The file never chooses the split.
+        local_pairs: how many local pairs the envelope says it has; None where the payload is not opened.
+
+    Raises:
+        ContextError: a pair is missing, different or unexpected.
+    """
+    if isinstance(expected, AcceptStoredContext):
+        given: Mapping[str, str] = expected.given
+        if expected.where is not None and not expected.where(stored):
+            raise ContextError("the stored context is not one that the caller accepts")
+    else:
+        given = as_pairs(expected)
+        missing = [key for key in stored if key not in given]
+        if missing:
+            raise ContextError(
+                f"the envelope is bound to {_names(missing)}, which the given context lacks; "
+                "give every pair the data was encrypted with"
+            )
+    different = [key for key in given if key in stored and stored[key] != given[key]]
+    if different:
+        raise ContextError(f"the envelope is bound to another value of {_names(different)} than the one given")
+    unstored = {key: value for key, value in given.items() if key not in stored}
+    extra = [key for key in unstored if key not in local_names]
+    if extra:
+        raise ContextError(
+            f"the envelope does not store {_names(extra)}; it was encrypted without it, "
+            "or with it as a local context name that this reader does not list"
+        )
+    on_wrong_side = [key for key in stored if key in local_names]
+    if on_wrong_side:
+        raise ContextError(f"the envelope stores {_names(on_wrong_side)}, which this reader keeps local")
+    if local_pairs is not None and len(unstored) != local_pairs:
+        raise ContextError(
+            f"the envelope was encrypted with {local_pairs} local context pair{'' if local_pairs == 1 else 's'}, "
+            f"{len(unstored)} given"
+        )
+    return unstored
+
+
+def _names(keys: Collection[str]) -> str:
+    shown = ", ".join(f"'{printable(key)}'" for key in sorted(keys)[:5])
+    return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control, bidirectional and other unprintable characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

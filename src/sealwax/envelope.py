@@ -1,0 +1,196 @@
+"""Finding an envelope's header in a value, a file or a stream, and describing it. No KMS call is made here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final
+
+from sealwax import context, files
+from sealwax.errors import DamagedHeaderError, TamperedError
+from sealwax.format import header as hdr
+from sealwax.format import payload
+from sealwax.format.header import Header
+from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
+
+BytesLike = bytes | bytearray | memoryview
+AnySource = BytesLike | files.AnyPath | BinaryIO
+
+# The largest header there can be: a preamble of 65535 bytes and two slots of 65535.
+MAX_HEADER_BYTES: Final = 3 * 65535
+# A re-wrap may be under way: it never leaves both slots torn, but one reading may meet each of them in that moment.
+_READS: Final = 3
+_PAUSE_SECONDS: Final = 0.02
+
+
+def read_full(file: BinaryIO | io.RawIOBase, size: int) -> bytes:
+    """Read ``size`` bytes, or what there is until the end."""
+    parts = []
+    while size > 0:
+        part = file.read(size)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def header_of_value(value: BytesLike) -> Header:
+    """Return the header that a value begins with.
+
+    Raises:
+        HeaderError: it begins with none.
+    """
+    with memoryview(value).cast("B") as view:
+        return hdr.read_header(io.BytesIO(view[:MAX_HEADER_BYTES]).read)
+
+
+def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
+    """Read a header from where ``file`` stands, and not a byte more.
+
+    Raises:
+        HeaderError: there is none.
+    """
+    return hdr.read_header(lambda size: read_full(file, size))
+
+
+def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
+    """Read the header at ``start`` of a seekable file, again where a re-wrap seems to be under way.
+
+    Raises:
+        HeaderError: there is none, or its slots are damaged at every reading.
+    """
+    for attempt in range(_READS):
+        file.seek(start)
+        preamble, crc = hdr.read_preamble(lambda size: read_full(file, size))
+        slots = read_full(file, preamble.slot_count * preamble.slot_size)
+        try:
+            return hdr.parse_slots(preamble, crc, slots)
+        except DamagedHeaderError:
+            if attempt == _READS - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def is_seekable(file: BinaryIO | io.RawIOBase) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and bool(seekable())
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an envelope says of itself, read without KMS. None of it is authenticated.
+
+    Attributes:
+        header: the preamble and slots.
+        payload_bytes: the payload's size in bytes; None for a detached header.
+    """
+
+    header: Header
+    payload_bytes: int | None
+
+    @property
+    def context(self) -> dict[str, str]:
+        """The stored map: the KMS context."""
+        return context.decode(self.header.preamble.kms_context)
+
+    @property
+    def wrapped_keys(self) -> tuple[WrappedKey, ...]:
+        return self.header.slot.wrapped_keys
+
+    @property
+    def plaintext_bytes(self) -> int | None:
+        """The plaintext's size in bytes; None where the payload is elsewhere, or has a size that none can have."""
+        if self.payload_bytes is None:
+            return None
+        try:
+            return payload.plaintext_size(self.payload_bytes)
+        except TamperedError:
+            return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        preamble = self.header.preamble
+        return {
+            "version": hdr.VERSION,
+            "kind": "attached" if preamble.kind == hdr.ATTACHED else "detached",
+            "suite": "Cobblestone-256",
+            "envelope_id": preamble.envelope_id.hex(),
+            "context": self.context,
+            "local_pairs": preamble.local_pairs,
+            "payload_offset": preamble.payload_offset,
+            "payload_bytes": self.payload_bytes,
+            "plaintext_bytes": self.plaintext_bytes,
+            "slots": preamble.slot_count,
+            "sequence": self.header.slot.sequence,
+            "finished": self.header.finished,
+            "wrapped_keys": [_wrapped_key_as_dict(key) for key in self.wrapped_keys],
+        }
+
+
+def _wrapped_key_as_dict(key: WrappedKey) -> Mapping[str, Any]:
+    known_time = 0 < key.wrapped_at <= hdr.MAX_TIME
+    return {
+        "provider": "aws-kms" if key.provider == PROVIDER_AWS_KMS else key.provider,
+        "key_arn": key.key_arn,
+        "key_material_id": key.key_material_id.hex() or None,
+        "wrapped_at": datetime.fromtimestamp(key.wrapped_at, UTC).isoformat() if known_time else None,
+        "ciphertext_blob": base64.b64encode(key.ciphertext).decode("ascii"),
+    }
+
+
+def inspect(source: AnySource) -> Inspection:
+    """Describe an envelope without any KMS call. Nothing it says is authenticated.
+
+    Args:
+        source: a path (str or PathLike), a bytes-like value, or a binary file object, which is read to its end where
+            it is not seekable.
+
+    Raises:
+        HeaderError: it is no envelope, or its header is damaged.
+        FileError: the file cannot be read.
+    """
+    if isinstance(source, BytesLike):
+        found = header_of_value(source)
+        return _inspection(found, memoryview(source).nbytes - found.preamble.payload_offset)
+    if isinstance(source, str | os.PathLike):
+        with files.InputFile(source) as file:
+            return _inspect_file(file) if file.seekable() else _inspect_stream(file)
+    return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
+
+
+def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:
+    start = file.tell()
+    found = header_of_file(file, start)
+    return _inspection(found, file.seek(0, os.SEEK_END) - start - found.preamble.payload_offset)
+
+
+def _inspect_stream(file: BinaryIO | io.RawIOBase) -> Inspection:
+    found = header_of_stream(file)
+    size = 0
+    while part := file.read(files.COPY_BYTES):
+        size += len(part)
+    return _inspection(found, size)
+
+
+def _inspection(found: Header, rest: int) -> Inspection:
+    if found.preamble.kind == hdr.ATTACHED:
+        return Inspection(found, rest)
+    refuse_trailing(rest)
+    return Inspection(found, None)
+
+
+def refuse_trailing(rest: int) -> None:
+    """Refuse bytes after a detached header.
+
+    Raises:
+        DamagedHeaderError: there are some.
+    """
+    if rest:
+        raise DamagedHeaderError(f"{rest} bytes follow the detached header, which ends the file")

@@ -1,0 +1,284 @@
+"""Files: read with typed errors, written whole or not at all, and changed in place without a moment of danger.
+
+Every change that sealwax makes to a file system is made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from sealwax.context import printable
+from sealwax.errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+AnyPath = str | os.PathLike[str]
+
+COPY_BYTES: Final = 1 << 20
+# What a file system says that has no locks, or no working ones.
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+
+
+@contextlib.contextmanager
+def reported(doing: str, path: AnyPath) -> Iterator[None]:
+    """Turn an OSError inside into a :class:`~sealwax.FileError` that says what was being done to which file."""
+    try:
+        yield
+    except OSError as error:
+        # EPIPE has a meaning of its own to a program in a pipeline.
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise FileError(f"{doing} '{printable(os.fspath(path))}' failed: {error.strerror or error}") from error
+
+
+class InputFile(io.FileIO):
+    """An unbuffered file for reading, whose failures are :class:`~sealwax.FileError`.
+
+    Raises:
+        FileError: it cannot be opened, or is a folder.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        self.path = path
+        with reported("opening", path):
+            super().__init__(path, "rb")
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with reported("reading", self.path):
+            return super().read(size)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with reported("reading", self.path):
+            return super().readinto(buffer)
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file's bytes to the disk itself. On macOS fsync stops at the drive's cache; F_FULLFSYNC does not."""
+    full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+    if full_sync is not None:
+        try:
+            fcntl.fcntl(descriptor, full_sync)
+        except OSError:  # a file system without it
+            os.fsync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; the rename is as safe there as they make it.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def is_special(path: AnyPath) -> bool:
+    """Whether the path is there and is neither a file nor a folder: a device, a pipe, a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+class WholeFile:
+    """A file that appears whole or not at all: written beside its place, synced, then renamed into it.
+
+    Leave the ``with`` block normally to put it in its place; leave it by an exception, and nothing has changed. A
+    device or a named pipe is written to directly.
+
+    Args:
+        path: where the file is to appear; through a symbolic link, the link stays and its target is replaced.
+        overwrite: whether a file that is there may be replaced.
+        mode: the permission bits it takes; None leaves them to the umask.
+        times_ns: the access and modification times it takes, in nanoseconds; None leaves them.
+
+    Raises:
+        FileError: the folder cannot be written to, the file is there and may not be replaced, or the disk is full.
+    """
+
+    def __init__(
+        self, path: AnyPath, *, overwrite: bool, mode: int | None = None, times_ns: tuple[int, int] | None = None
+    ) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._overwrite = overwrite
+        self._mode = mode
+        self._times_ns = times_ns
+        self._temporary: Path | None = None
+        with reported("writing", path):
+            if is_special(path):
+                self.file = io.FileIO(path, "wb")
+                return
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if not overwrite and self.path.exists():
+                raise FileExistsError(errno.EEXIST, "it exists already")
+            self._temporary = self.path.with_name(f".sealwax-{secrets.token_hex(8)}.part")
+            # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
+            descriptor = os.open(
+                self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600
+            )
+            self.file = io.FileIO(descriptor, "r+b")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.finish(kind is None)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some of ``data``; return how many bytes."""
+        with reported("writing", self.path):
+            return self.file.write(data)
+
+    def commit(self) -> None:
+        """Put the file in its place.
+
+        Raises:
+            FileError: it could not be, and is gone.
+        """
+        try:
+            with reported("writing", self.path):
+                if self._temporary is None:
+                    self.file.close()
+                    return
+                if self._mode is not None:
+                    os.fchmod(self.file.fileno(), self._mode)
+                if self._times_ns is not None:
+                    os.utime(self.file.fileno(), ns=self._times_ns)
+                sync(self.file.fileno())
+                self.file.close()
+                self._move_into_place(self._temporary)
+                _sync_folder(self.path.parent)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _move_into_place(self, temporary: Path) -> None:
+        if self._overwrite:
+            os.replace(temporary, self.path)
+        else:
+            try:
+                # A link, unlike a rename, never replaces a file that has appeared meanwhile.
+                os.link(temporary, self.path)
+                os.unlink(temporary)
+            except FileExistsError:
+                raise FileExistsError(errno.EEXIST, "it exists already") from None
+            except OSError:
+                # A file system without hard links; the check at the start has to do.
+                os.rename(temporary, self.path)
+        self._temporary = None
+
+    def finish(self, complete: bool) -> None:
+        """Commit what is complete, discard what is not."""
+        if complete:
+            self.commit()
+        else:
+            self.discard()
+
+    def take_owner(self, status: os.stat_result) -> None:
+        """Give the file the owner and group of another, where this process may."""
+        if self._temporary is not None:
+            with contextlib.suppress(PermissionError):
+                os.fchown(self.file.fileno(), status.st_uid, status.st_gid)
+
+    def discard(self) -> None:
+        """Forget the file; what stood in its place still does."""
+        self.file.close()
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+            self._temporary = None
+
+
+class LockedFile:
+    """An existing file, open for reading and writing, that no other re-wrap can touch until it is closed.
+
+    ``locked`` is False where the file system has no locks that work.
+
+    Raises:
+        FileError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.locked = True
+        with reported("opening", path):
+            while True:
+                self.file = io.FileIO(self.path, "r+b")
+                try:
+                    fcntl.flock(self.file.fileno(), fcntl.LOCK_EX)
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        self.file.close()
+                        raise
+                    self.locked = False
+                if not self.replaced():
+                    return
+                # Who held the lock before put another file into this place: lock that one.
+                self.file.close()
+
+    @property
+    def status(self) -> os.stat_result:
+        return os.fstat(self.file.fileno())
+
+    def replaced(self) -> bool:
+        """Whether another file now stands where this one was opened."""
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(there, self.status)
+
+    def overwrite(self, data: bytes, offset: int) -> None:
+        """Replace bytes in place, sync, read them back and compare.
+
+        Raises:
+            OSError: a step failed; nothing more may be written then.
+        """
+        descriptor = self.file.fileno()
+        done = 0
+        while done < len(data):
+            done += os.pwrite(descriptor, data[done:], offset + done)
+        sync(descriptor)
+        if os.pread(descriptor, len(data), offset) != data:
+            raise OSError(errno.EIO, "what was written reads back differently")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def copy_rest(source: io.FileIO, target: io.FileIO, offset: int) -> None:
+    """Append everything in ``source`` from ``offset`` on to ``target``, in the kernel where it can."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            os.lseek(source.fileno(), offset, os.SEEK_SET)
+            while (size := os.copy_file_range(source.fileno(), target.fileno(), 1 << 30)) > 0:
+                offset += size
+            return
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    while data := os.pread(source.fileno(), COPY_BYTES, offset):
+        offset += len(data)
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += os.write(target.fileno(), view[done:])

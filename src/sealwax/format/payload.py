@@ -1,0 +1,551 @@
+"""The payload: Cobblestone-256, written and read in one pass, or read at any place.
+
+The construction is C2SP chunked-encryption with AES-256-GCM and SHA-512 (https://c2sp.org/chunked-encryption)::
+
+    salt 24 || commitment 32 || chunks of 16384 bytes of plaintext and a 16-byte tag; the last one is always shorter
+
+    key 32 || base nonce 12 || commitment 32 = HKDF-Expand-SHA512(DEK, LABEL || 00 || salt || info)
+    nonce of chunk k = base nonce XOR k
+
+Writing and reading in one pass are the library's own ``cryptography.cobblestone``. That has no random access, so
+:class:`RandomAccessReader` derives the same keys with HKDFExpand and opens single chunks with AESGCM.
+
+Plaintext is decrypted into private buffers, handed out only after its tag was checked, and wiped on failure and close.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import constant_time, hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.utils import Buffer
+
+from sealwax.errors import CommitmentError, TamperedError
+from sealwax.keyring import DataKey, wipe
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+LABEL: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
+SALT_BYTES: Final = 24
+HEAD_BYTES: Final = 56  # salt and commitment
+CHUNK_BYTES: Final = 16384
+TAG_BYTES: Final = 16
+SEALED_CHUNK_BYTES: Final = CHUNK_BYTES + TAG_BYTES
+MAX_PLAINTEXT_BYTES: Final = 2**52 - 1
+
+# One system call and one call into the library for so many chunks: 1 MiB of plaintext.
+GROUP_CHUNKS: Final = 64
+GROUP_BYTES: Final = GROUP_CHUNKS * CHUNK_BYTES
+_SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
+
+_U32: Final = struct.Struct(">I")
+_INFO_PREFIX: Final = b"sealwax/envelope/v1\0"
+_NOT_THIS_KEY: Final = (
+    "the data key, the context or the header does not belong to this payload: a local context value differs, "
+    "or the envelope was altered or put together from two; nothing was released"
+)
+
+
+class Source(Protocol):
+    """What a payload is read from: a binary file object."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
+class SeekableSource(Source, Protocol):
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+
+class Sink(Protocol):
+    """What an envelope is written to: a binary file object."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+
+def info(suite: int, envelope_id: bytes, kms_context: bytes, local_context: bytes) -> bytes:
+    """Return what binds the payload to its envelope and to the whole context; both contexts in canonical form."""
+    return b"".join(
+        (
+            _INFO_PREFIX,
+            bytes((suite,)),
+            envelope_id,
+            _U32.pack(len(kms_context)),
+            kms_context,
+            _U32.pack(len(local_context)),
+            local_context,
+        )
+    )
+
+
+def payload_size(plaintext_size: int) -> int:
+    """Return the bytes that a payload of ``plaintext_size`` bytes takes."""
+    return HEAD_BYTES + plaintext_size + (plaintext_size // CHUNK_BYTES + 1) * TAG_BYTES
+
+
+def plaintext_size(size: int) -> int:
+    """Return the bytes of plaintext in a payload of ``size`` bytes. The size alone proves nothing.
+
+    Raises:
+        TamperedError: no payload has that size.
+    """
+    full, rest = divmod(size - HEAD_BYTES, SEALED_CHUNK_BYTES)
+    if size < HEAD_BYTES + TAG_BYTES or rest < TAG_BYTES:
+        raise TamperedError(f"the payload is cut off: no payload has {max(size, 0)} bytes")
+    return full * CHUNK_BYTES + rest - TAG_BYTES
+
+
+def encryptor(data_key: DataKey, info: bytes) -> Cobblestone256Encryptor:
+    """Return the library's encryptor; it keeps nothing of ``data_key``, only keys derived from it and a new salt."""
+    return Cobblestone256Encryptor(data_key.buffer, info)
+
+
+def decryptor(data_key: DataKey, info: bytes, head: Buffer) -> Cobblestone256Decryptor:
+    """Return the library's decryptor once the commitment in ``head`` (56 bytes) was found to be this key's.
+
+    Raises:
+        CommitmentError: it is not.
+    """
+    opened = Cobblestone256Decryptor(data_key.buffer, info)
+    try:
+        opened.update(head)
+    except InvalidTag:
+        raise CommitmentError(_NOT_THIS_KEY) from None
+    return opened
+
+
+def encrypt(encryptor: Cobblestone256Encryptor, header: bytes, plaintext: Buffer) -> bytes:
+    """Return a whole envelope of a value: ``header`` and its payload."""
+    return b"".join((header, encryptor.update(plaintext), encryptor.finalize()))
+
+
+def decrypt(decryptor: Cobblestone256Decryptor, body: memoryview) -> bytes:
+    """Return the whole plaintext of a payload; ``body`` is what follows its head.
+
+    Raises:
+        TamperedError: a chunk is altered or missing, or bytes follow the end.
+    """
+    plain = bytearray(len(body) // SEALED_CHUNK_BYTES * CHUNK_BYTES)
+    try:
+        size = decryptor.update_into(body, plain)
+        return b"".join((memoryview(plain)[:size], decryptor.finalize()))
+    except InvalidTag:
+        raise _tampered(None) from None
+    finally:
+        wipe(plain)
+
+
+def _tampered(position: int | None) -> TamperedError:
+    where = "" if position is None else f" after byte {position} of the plaintext"
+    return TamperedError(
+        f"the payload does not authenticate{where}: it was altered, cut off or extended; "
+        "nothing from there on was released"
+    )
+
+
+class StreamWriter(io.RawIOBase):
+    """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
+
+    Args:
+        sink: where the envelope goes; not closed here.
+        encryptor: from :func:`encryptor`.
+        header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
+        on_close: called once, with whether the envelope is complete.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        encryptor: Cobblestone256Encryptor,
+        header: Callable[[bool], bytes],
+        on_close: Callable[[bool], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._sink = sink
+        self._encryptor: Cobblestone256Encryptor | None = encryptor
+        self._header: Callable[[bool], bytes] | None = header
+        self._pending = bytearray(GROUP_BYTES)
+        self._filled = 0
+        self._sealed = bytearray(HEAD_BYTES + _SEALED_GROUP_BYTES + SEALED_CHUNK_BYTES)
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext taken so far."""
+        return self._written
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Take all of ``data``.
+
+        Raises:
+            ValueError: the file is closed, or more than 2**52 - 1 bytes were written.
+        """
+        if self.closed or self._encryptor is None:
+            raise ValueError("write to a closed or failed file")
+        with memoryview(data).cast("B") as view:
+            size = len(view)
+            if self._written + size > MAX_PLAINTEXT_BYTES:
+                raise ValueError("an envelope holds at most 2**52 - 1 bytes")
+            at = 0
+            try:
+                while at < size:
+                    if not self._filled and size - at >= GROUP_BYTES:
+                        self._seal(self._encryptor, view[at : at + GROUP_BYTES])
+                        at += GROUP_BYTES
+                        continue
+                    take = min(GROUP_BYTES - self._filled, size - at)
+                    self._pending[self._filled : self._filled + take] = view[at : at + take]
+                    self._filled += take
+                    at += take
+                    if self._filled == GROUP_BYTES:
+                        self._flush_pending(self._encryptor)
+            except BaseException:
+                # What reached the sink is not known, and a salt never serves two byte sequences: no second try.
+                self.abandon()
+                raise
+        self._written += size
+        return size
+
+    def _flush_pending(self, encryptor: Cobblestone256Encryptor) -> None:
+        with memoryview(self._pending) as pending:
+            self._seal(encryptor, pending[: self._filled])
+        self._filled = 0
+
+    def _seal(self, encryptor: Cobblestone256Encryptor, plaintext: memoryview) -> None:
+        if self._header is not None:
+            write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
+            self._header = None
+        size = encryptor.update_into(plaintext, self._sealed)
+        with memoryview(self._sealed) as sealed:
+            write_all(self._sink, sealed[:size])
+
+    def close(self) -> None:
+        """Write the last chunk. A second call does nothing."""
+        if self.closed:
+            return
+        encryptor = self._encryptor
+        complete = False
+        try:
+            if encryptor is not None:
+                self._flush_pending(encryptor)
+                write_all(self._sink, encryptor.finalize())
+                complete = True
+        finally:
+            self._close(complete)
+
+    def abandon(self) -> None:
+        """Close without the last chunk: what was written so far does not open as an envelope."""
+        if not self.closed:
+            self._close(complete=False)
+
+    def _close(self, complete: bool) -> None:
+        self._encryptor = None
+        wipe(self._pending)
+        super().close()
+        if self._on_close is not None:
+            self._on_close(complete)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        # Going out of scope is no decision to finish.
+        if "_pending" in self.__dict__:
+            self.abandon()
+
+
+class StreamReader(io.RawIOBase):
+    """Reads a payload from where ``source`` stands to its end, once, front to back; ``on_close`` is called once.
+
+    A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
+    """
+
+    def __init__(
+        self, source: Source, decryptor: Cobblestone256Decryptor, on_close: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._source = source
+        self._decryptor: Cobblestone256Decryptor | None = decryptor
+        self._sealed = bytearray(_SEALED_GROUP_BYTES)
+        self._plain = bytearray(GROUP_BYTES)
+        self._start = self._end = 0
+        self._position = 0
+        self._finished = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
+
+        Raises:
+            TamperedError: the payload is altered, cut off or extended.
+            ValueError: the file is closed.
+        """
+        if self.closed:
+            raise ValueError("read from a closed file")
+        if self._start == self._end:
+            self._fill()
+        with memoryview(buffer).cast("B") as view, memoryview(self._plain) as plain:
+            size = min(len(view), self._end - self._start)
+            view[:size] = plain[self._start : self._start + size]
+        self._start += size
+        self._position += size
+        return size
+
+    def _fill(self) -> None:
+        self._start = self._end = 0
+        if self._finished:
+            return
+        if self._decryptor is None:
+            raise _tampered(self._position)
+        with memoryview(self._sealed) as sealed:
+            size = read_full(self._source, sealed)
+            try:
+                self._end = self._decryptor.update_into(sealed[:size], self._plain)
+                if size < len(sealed):
+                    last = self._decryptor.finalize()
+                    self._plain[self._end : self._end + len(last)] = last
+                    self._end += len(last)
+                    self._finished = True
+            except InvalidTag:
+                self._decryptor = None
+                self._end = 0
+                wipe(self._plain)
+                raise _tampered(self._position) from None
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext handed out so far."""
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._decryptor = None
+            wipe(self._plain)
+            super().close()
+            if self._on_close is not None:
+                self._on_close()
+
+
+class Chunks:
+    """The derived keys of one payload: single chunks, sealed and opened at their places.
+
+    Raises:
+        CommitmentError: ``commitment`` is given and is not this key's.
+    """
+
+    def __init__(self, data_key: DataKey, info: bytes, salt: bytes, commitment: bytes | None = None) -> None:
+        derived = bytearray(76)
+        try:
+            HKDFExpand(hashes.SHA512(), len(derived), b"".join((LABEL, salt, info))).derive_into(
+                data_key.buffer, derived
+            )
+            self.commitment = bytes(derived[44:])
+            if commitment is not None and not constant_time.bytes_eq(self.commitment, commitment):
+                raise CommitmentError(_NOT_THIS_KEY)
+            # The base nonce is no key: it is of use only to who has the key.
+            self._base_nonce = int.from_bytes(derived[32:44], "big")
+            del derived[32:]
+            self._aead = AESGCM(derived)
+        finally:
+            wipe(derived)
+
+    def _nonce(self, index: int) -> bytes:
+        return (self._base_nonce ^ index).to_bytes(12, "big")
+
+    def seal(self, index: int, plaintext: memoryview, into: memoryview) -> None:
+        self._aead.encrypt_into(self._nonce(index), plaintext, None, into)
+
+    def open(self, index: int, sealed: memoryview, into: memoryview) -> None:
+        """Raises cryptography's InvalidTag where the chunk is not the one that was sealed at this place."""
+        self._aead.decrypt_into(self._nonce(index), sealed, None, into)
+
+
+def _encrypt_with_salt(data_key: DataKey, info: bytes, salt: bytes, plaintext: bytes) -> bytes:
+    """Return a payload under a salt that is given: for known answers only, since no salt may serve twice."""
+    chunks = Chunks(data_key, info, salt)
+    out = bytearray(payload_size(len(plaintext)))
+    out[:HEAD_BYTES] = salt + chunks.commitment
+    view = memoryview(out)
+    for index in range(len(plaintext) // CHUNK_BYTES + 1):
+        part = memoryview(plaintext)[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        at = HEAD_BYTES + index * SEALED_CHUNK_BYTES
+        chunks.seal(index, part, view[at : at + len(part) + TAG_BYTES])
+    return bytes(out)
+
+
+class RandomAccessReader(io.RawIOBase):
+    """Reads any place of a payload in a seekable file; every chunk is authenticated before a byte of it is used.
+
+    Opening reads the head and the last chunk, so that the size is known to be true before anyone asks for it. Length,
+    salt and keys are fixed then.
+
+    Args:
+        source: the file that holds the payload.
+        offset: where in the file the payload begins, in bytes.
+        size: the payload's size in bytes.
+        data_key, info: as for :func:`decryptor`.
+        on_close: called once.
+
+    Raises:
+        CommitmentError: the key or the context is not this payload's.
+        TamperedError: the last chunk does not authenticate, or no payload has that size.
+    """
+
+    def __init__(
+        self,
+        source: SeekableSource,
+        offset: int,
+        size: int,
+        data_key: DataKey,
+        info: bytes,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._on_close: Callable[[], None] | None = None  # a reader that never opened closes nothing
+        self._source = source
+        self._offset = offset
+        self._payload_size = size
+        self.size = plaintext_size(size)
+        self._position = 0
+        self._sealed = bytearray(min(_SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
+        self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
+        self._failed = False
+        head = self._read(0, HEAD_BYTES)
+        self._chunks: Chunks | None = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
+        head.release()
+        self._open_chunks(self.size // CHUNK_BYTES, 1)
+        self._on_close = on_close
+
+    def _read(self, at: int, size: int) -> memoryview:
+        self._source.seek(self._offset + at)
+        view = memoryview(self._sealed)[:size]
+        if read_full(self._source, view) < size:
+            raise _tampered(None)
+        return view
+
+    def _open_chunks(self, first: int, count: int) -> int:
+        """Decrypt ``count`` chunks from ``first`` into the private buffer; return the bytes of plaintext."""
+        if self._chunks is None or self._failed:
+            raise _tampered(first * CHUNK_BYTES)
+        start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
+        end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
+        done = 0
+        try:
+            with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
+                for index in range(count):
+                    part = sealed[index * SEALED_CHUNK_BYTES : (index + 1) * SEALED_CHUNK_BYTES]
+                    size = len(part) - TAG_BYTES
+                    self._chunks.open(first + index, part, plain[done : done + size])
+                    done += size
+        except InvalidTag:
+            raise self._fail(first * CHUNK_BYTES) from None
+        except TamperedError:
+            raise self._fail(first * CHUNK_BYTES) from None
+        return done
+
+    def _fail(self, position: int) -> TamperedError:
+        self._failed = True
+        wipe(self._plain)
+        return _tampered(position)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to a place of the plaintext, which may lie beyond its end; return it.
+
+        Raises:
+            ValueError: a place before the start, or an unknown ``whence``.
+        """
+        if self.closed:
+            raise ValueError("seek in a closed file")
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+        if base is None:
+            raise ValueError(f"whence is {whence}; 0, 1 and 2 are possible")
+        if base + offset < 0:
+            raise ValueError("seek to before the start")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` with up to 1 MiB of authenticated plaintext from the present place; 0 at the end.
+
+        Raises:
+            TamperedError: a chunk is altered or missing.
+            ValueError: the file is closed.
+        """
+        if self.closed:
+            raise ValueError("read from a closed file")
+        with memoryview(buffer).cast("B") as view:
+            first, skip = divmod(self._position, CHUNK_BYTES)
+            wanted = min(len(view), self.size - self._position)
+            if wanted <= 0:
+                return 0
+            count = min(-(-(skip + wanted) // CHUNK_BYTES), GROUP_CHUNKS)
+            size = min(self._open_chunks(first, count) - skip, wanted)
+            with memoryview(self._plain) as plain:
+                view[:size] = plain[skip : skip + size]
+        self._position += size
+        return size
+
+    def readall(self) -> bytes:
+        """Return everything from the present place on, in one allocation."""
+        whole = bytearray(max(0, self.size - self._position))
+        with memoryview(whole) as view:
+            at = 0
+            while at < len(view):
+                at += self.readinto(view[at:])
+        return bytes(whole)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._chunks = None
+            wipe(self._plain)
+            super().close()
+            if self._on_close is not None:
+                self._on_close()
+
+
+def read_full(source: Source, view: memoryview) -> int:
+    """Fill ``view`` from ``source``; return how many bytes came before its end."""
+    at = 0
+    while at < len(view):
+        size = source.readinto(view[at:])
+        if size is None:
+            raise BlockingIOError("the file is in non-blocking mode; sealwax reads blocking files only")
+        if size == 0:
+            break
+        at += size
+    return at
+
+
+def write_all(sink: Sink, data: Buffer) -> None:
+    """Write all of ``data``; an unbuffered file may take less at a time."""
+    with memoryview(data).cast("B") as view:
+        at = 0
+        while at < len(view):
+            size = sink.write(view[at:])
+            if size is None:
+                raise BlockingIOError("the file is in non-blocking mode; sealwax writes blocking files only")
+            at += size

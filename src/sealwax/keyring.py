@@ -1,0 +1,131 @@
+"""Data keys, wrapped keys, and the one protocol through which they are had.
+
+A keyring owns its data keys and *lends* them: the caller hands in what to do with the key, and gets back what that
+returned. A key is wiped when its owner is done with it, so that no caller can forget to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+
+DATA_KEY_BYTES: Final = 32
+PROVIDER_AWS_KMS: Final = 1
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite a buffer with zeros, in place."""
+    size = len(buffer)
+    if size:
+        ctypes.memset((ctypes.c_char * size).from_buffer(buffer), 0, size)
+
+
+class DataKey:
+    """A plaintext data key (DEK) in a buffer of its own.
+
+    It is wiped on :meth:`close`, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
+    pickled. The buffer that is passed in is taken over, not copied.
+
+    Args:
+        buffer: exactly 32 bytes; wiped before the error is raised if it is not.
+
+    Raises:
+        ValueError: another length.
+    """
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: bytearray) -> None:
+        if len(buffer) != DATA_KEY_BYTES:
+            size = len(buffer)
+            wipe(buffer)
+            self._buffer = bytearray()
+            raise ValueError(f"a data key has {DATA_KEY_BYTES} bytes, not {size}")
+        self._buffer = buffer
+
+    @property
+    def buffer(self) -> bytearray:
+        """The key itself, for the duration of the loan: never copy it into ``bytes``, which cannot be wiped."""
+        if not self._buffer:
+            raise ValueError("the data key has been wiped")
+        return self._buffer
+
+    def close(self) -> None:
+        """Wipe the key. Closing twice is harmless."""
+        wipe(self._buffer)
+        self._buffer = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<DataKey>"
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError("a data key cannot be copied, pickled or compared")
+
+    __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]  # a hash would be a trace of the key
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A data key as an envelope stores it: wrapped by one KMS key. All of it is public, and all of it is a claim.
+
+    Args:
+        key_arn: the ARN of the KMS key that wrapped it.
+        ciphertext: KMS's CiphertextBlob, 1 to 6144 bytes.
+        key_material_id: 32 bytes that name the KMS key's material, or none where KMS gave none.
+        wrapped_at: Unix seconds, 0 where unknown.
+        provider: 1 is AWS KMS; what another one means is not known to this release.
+    """
+
+    key_arn: str
+    ciphertext: bytes
+    key_material_id: bytes = b""
+    wrapped_at: int = 0
+    provider: int = PROVIDER_AWS_KMS
+
+
+class Keyring(Protocol):
+    """Makes, opens and re-wraps data keys. Safe to use from many threads."""
+
+    def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
+        """Lend a new data key, with its wrapped forms, to ``use``; return what that returns.
+
+        Args:
+            context: the KMS context, bound to every wrapped form.
+
+        Raises:
+            KmsError: no data key could be had.
+        """
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        """Lend the data key of an envelope to ``use``; return what that returns.
+
+        The order of attempts is the keyring's. ``use`` raises :class:`~sealwax.CommitmentError` where the key does
+        not fit the payload; that attempt has failed then, and the next is made.
+
+        Raises:
+            KmsError: no attempt was possible, or each failed.
+            CommitmentError: the one attempt that was possible gave a key that does not fit.
+        """
+
+    def rewrap(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
+    ) -> tuple[WrappedKey, ...]:
+        """Return the same data key wrapped by the KMS keys ``to``; it never enters this process.
+
+        Raises:
+            KmsError: no wrapped key could be re-wrapped.
+        """

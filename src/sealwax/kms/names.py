@@ -1,0 +1,82 @@
+"""How KMS keys are named: key ID, key ARN, alias name, alias ARN. Text only; nothing is looked up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from sealwax.context import printable
+from sealwax.errors import ConfigurationError
+
+# https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id : a UUID, or mrk- and 32 hex digits.
+_ARN: Final = re.compile(
+    r"arn:(aws[a-z0-9-]*):kms:([a-z0-9-]{1,32}):([0-9]{12}):(key/([A-Za-z0-9-]{1,128})|(alias/.+))"
+)
+_KEY_ID: Final = re.compile(r"mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ALIAS: Final = re.compile(r"alias/[A-Za-z0-9/_-]{1,250}")
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
+_REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """A KMS key as the caller wrote it. ``partition``, ``region`` and ``account`` are None where the name has none.
+
+    One of ``key_id`` and ``alias`` is set.
+    """
+
+    text: str
+    partition: str | None
+    region: str | None
+    account: str | None
+    key_id: str | None
+    alias: str | None
+
+    @property
+    def multi_region(self) -> bool:
+        return self.key_id is not None and self.key_id.startswith("mrk-")
+
+
+def parse(text: str) -> KeyName:
+    """Return the parts of a key's name.
+
+    Raises:
+        ConfigurationError: it is none of the four forms.
+    """
+    match = _ARN.fullmatch(text)
+    if match and (match[5] or _ALIAS.fullmatch(match[6])):
+        return KeyName(text, match[1], match[2], match[3], match[5], match[6])
+    if _KEY_ID.fullmatch(text):
+        return KeyName(text, None, None, None, text, None)
+    if _ALIAS.fullmatch(text):
+        return KeyName(text, None, None, None, None, text)
+    hint = f" (did you mean 'alias/{text}'?)" if _ALIAS.fullmatch(f"alias/{text}") else ""
+    raise ConfigurationError(
+        f"'{printable(text[:200])}' is no KMS key ID, key ARN, alias or alias ARN{hint}", key=text[:200]
+    )
+
+
+def parse_arn(text: str) -> KeyName | None:
+    """Return the parts of a key ARN, or None for anything else: what an envelope claims is never an error."""
+    match = _ARN.fullmatch(text)
+    return KeyName(text, match[1], match[2], match[3], match[5], None) if match and match[5] else None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyScope:
+    """Every KMS key of one account in one Region, allowed by name for unwrapping.
+
+    Args:
+        account: 12 digits.
+        region: such as ``"eu-west-1"``.
+        partition: ``"aws"``, ``"aws-cn"`` or ``"aws-us-gov"``.
+    """
+
+    account: str
+    region: str
+    partition: str = "aws"
+
+    def __post_init__(self) -> None:
+        if not _ACCOUNT.fullmatch(self.account) or not _REGION.fullmatch(self.region):
+            raise ValueError("a KeyScope is an account of 12 digits and a Region such as 'eu-west-1'")

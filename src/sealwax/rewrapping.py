@@ -1,0 +1,110 @@
+"""Re-wrapping: other wrapped keys for the same data key. No payload byte changes, and the data key is never seen.
+
+What the new wrapped keys are is the caller's to find (:data:`Rewrap`); here they are put in the old ones' place.
+
+A file with two slots is changed in place, so that at every instant one whole slot is valid: lock, write the slot not in
+use, sync, read back, then the other. Everything else is written anew beside it and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from typing import BinaryIO, Final
+
+from sealwax import envelope, files
+from sealwax.errors import RewrapConflictError
+from sealwax.format import header as hdr
+from sealwax.format import payload
+from sealwax.format.header import Header, Slot
+from sealwax.keyring import WrappedKey
+
+Rewrap = Callable[[Header, Callable[[], bytes]], tuple[WrappedKey, ...]]
+"""Returns the new wrapped keys of a header. The second argument reads the first 56 bytes of its payload."""
+
+_HEAD: Final = payload.HEAD_BYTES
+
+
+def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
+    """Return a copy of an envelope with new wrapped keys, in one slot."""
+    header = envelope.header_of_value(value)
+    with memoryview(value).cast("B") as view:
+        rest = view[header.preamble.payload_offset :]
+        if header.preamble.kind == hdr.DETACHED:
+            envelope.refuse_trailing(len(rest))
+        wrapped_keys = rewrap(header, lambda: bytes(rest[:_HEAD]))
+        return b"".join((_anew(header, wrapped_keys, slot_count=1), rest))
+
+
+def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Rewrap) -> None:
+    """Copy an envelope from ``source`` to ``sink`` with new wrapped keys."""
+    header = envelope.header_of_stream(source)
+    head = envelope.read_full(source, _HEAD)
+    if header.preamble.kind == hdr.DETACHED:
+        envelope.refuse_trailing(len(head))
+    wrapped_keys = rewrap(header, lambda: head)
+    payload.write_all(sink, _anew(header, wrapped_keys, header.preamble.slot_count) + head)
+    while data := source.read(files.COPY_BYTES):
+        payload.write_all(sink, data)
+
+
+def rewrap_file(path: files.AnyPath, rewrap: Rewrap) -> None:
+    """Give the envelope at ``path`` new wrapped keys. Another re-wrap of it is waited for.
+
+    Raises:
+        FileError: a step failed; the file opens with the old or with the new key.
+        RewrapConflictError: the file was replaced by somebody else meanwhile, or its slots contradict each other.
+        HeaderError: it is no envelope, or its header is damaged.
+    """
+    with files.LockedFile(path) as file, files.reported("re-wrapping", path):
+        header = envelope.header_of_file(file.file, 0)
+        preamble = header.preamble
+        if preamble.kind == hdr.DETACHED:
+            envelope.refuse_trailing(file.status.st_size - preamble.payload_offset)
+        if header.contradictory:
+            raise RewrapConflictError(
+                f"'{path}' has two slots with sequence number {header.slot.sequence} and different wrapped keys; "
+                "decrypt it, and encrypt it anew"
+            )
+        in_place = file.locked and preamble.aligned and header.slot.sequence < hdr.MAX_SEQUENCE
+        if in_place and not header.finished:
+            _write_slot(file, preamble, header.slot, 1 - header.current)
+        wrapped_keys = rewrap(header, lambda: os.pread(file.file.fileno(), _HEAD, preamble.payload_offset))
+        slot = Slot(header.slot.sequence + 1, wrapped_keys)
+        if in_place and hdr.slot_fits(slot, preamble.slot_size):
+            # The slot in use is the last to go.
+            _write_slot(file, preamble, slot, 1 - header.current)
+            _write_slot(file, preamble, slot, header.current)
+        else:
+            _replace(file, header, wrapped_keys)
+
+
+def _write_slot(file: files.LockedFile, preamble: hdr.Preamble, slot: Slot, index: int) -> None:
+    data = hdr.slot_to_bytes(slot, preamble.slot_size, preamble.crc)
+    file.overwrite(data, preamble.slot_offset + index * preamble.slot_size)
+
+
+def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[WrappedKey, ...]) -> None:
+    status = file.status
+    preamble = header.preamble
+    large = status.st_size - preamble.payload_offset >= payload.payload_size(hdr.TWO_SLOTS_FROM)
+    slot_count = 2 if large and preamble.kind == hdr.ATTACHED else 1
+    with files.WholeFile(file.path, overwrite=True, mode=stat.S_IMODE(status.st_mode)) as whole:
+        whole.take_owner(status)
+        payload.write_all(whole, _anew(header, wrapped_keys, slot_count))
+        files.copy_rest(file.file, whole.file, preamble.payload_offset)
+        if file.replaced():
+            raise RewrapConflictError(f"'{file.path}' was replaced by another program meanwhile; it was left alone")
+
+
+def _anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
+    preamble = header.preamble
+    return hdr.lay_out(
+        envelope_id=preamble.envelope_id,
+        kms_context=preamble.kms_context,
+        local_pairs=preamble.local_pairs,
+        wrapped_keys=wrapped_keys,
+        slot_count=slot_count,
+        kind=preamble.kind,
+    ).to_bytes()

@@ -1,0 +1,342 @@
+"""Sealer: encrypt, decrypt, open, verify and re-wrap one object at a time."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, BinaryIO, Final, Literal, TypeVar, cast, overload
+
+from cryptography.cobblestone import Cobblestone256Encryptor
+
+from sealwax import context as ctx
+from sealwax import envelope, files, rewrapping
+from sealwax.envelope import AnySource, BytesLike
+from sealwax.errors import HeaderError
+from sealwax.format import header as hdr
+from sealwax.format import payload
+from sealwax.format.header import Header
+from sealwax.keyring import PROVIDER_AWS_KMS, DataKey, Keyring, WrappedKey
+
+T = TypeVar("T")
+
+_READ_AHEAD_BYTES: Final = 1 << 16
+
+
+class Sealer:
+    """Seals things under data keys of ``keyring``. One object serves a whole program, from any number of threads.
+
+    Args:
+        keyring: where data keys come from; usually :class:`~sealwax.KmsKeyring`.
+        local_context: names of context pairs that are neither stored nor sent to KMS, but bind the data all the same.
+
+    The context of every call is the whole map that the data is bound to: a mapping of str to str, or
+    :data:`~sealwax.NO_CONTEXT`. Reading and re-wrapping also take :class:`~sealwax.AcceptStoredContext`.
+
+    IAM actions: those of the keyring's method that is named with each method.
+    """
+
+    def __init__(self, keyring: Keyring, *, local_context: Collection[str] = ()) -> None:
+        if isinstance(local_context, str):
+            raise TypeError("local_context is a collection of names, not one str")
+        self._keyring = keyring
+        self._local_names = frozenset(local_context)
+
+    def __repr__(self) -> str:
+        return f"Sealer({self._keyring!r})"
+
+    # --- encrypting
+
+    def encrypt(self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext) -> bytes:
+        """Return an envelope that holds a value. Uses the keyring's ``generate`` (kms:GenerateDataKey).
+
+        Raises:
+            ContextError: the context is empty or cannot be stored.
+            KmsError: no data key could be had.
+            TypeError: ``plaintext`` is no bytes-like object; encode text, and use :meth:`open` for files.
+        """
+        if not isinstance(plaintext, BytesLike):
+            raise TypeError(f"encrypt takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
+        encryptor, header = self._begin(context)
+        return payload.encrypt(encryptor, header(False).to_bytes(), plaintext)
+
+    def _begin(
+        self, context: Mapping[str, str] | ctx.NoContext
+    ) -> tuple[Cobblestone256Encryptor, Callable[[bool], Header]]:
+        """Take a data key for one new envelope; return its encryptor, and its header for one or two slots."""
+        if isinstance(context, ctx.AcceptStoredContext):
+            raise TypeError("there is no stored context to accept when encrypting")
+        kms, local = ctx.split(ctx.as_pairs(context), self._local_names)
+        ctx.check_kms_keys(kms)
+        kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
+        # From the kernel each time: the library's salt comes from a generator in memory, which a restored snapshot
+        # of the process repeats.
+        envelope_id = os.urandom(hdr.ENVELOPE_ID_BYTES)
+        info = payload.info(hdr.SUITE_COBBLESTONE_256, envelope_id, kms_bytes, local_bytes)
+
+        def use(
+            data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]
+        ) -> tuple[Cobblestone256Encryptor, Callable[[bool], Header]]:
+            def header(large: bool) -> Header:
+                return hdr.lay_out(
+                    envelope_id=envelope_id,
+                    kms_context=kms_bytes,
+                    local_pairs=len(local),
+                    wrapped_keys=wrapped_keys,
+                    slot_count=2 if large else 1,
+                )
+
+            return payload.encryptor(data_key, info), header
+
+        return self._keyring.generate(kms, use)
+
+    # --- decrypting
+
+    def decrypt(self, sealed: BytesLike, *, context: ctx.ExpectedContext) -> bytes:
+        """Return the plaintext of an envelope in memory. Uses the keyring's ``unwrap`` (kms:Decrypt).
+
+        Raises:
+            ContextError: the context is not the one the data was encrypted with.
+            HeaderError: it is no envelope, or its header is damaged.
+            KmsError: the data key could not be opened.
+            PayloadError: the payload does not authenticate.
+            TypeError: ``sealed`` is no bytes-like object; use :meth:`open` for files, and ``dearmor`` for text.
+        """
+        if not isinstance(sealed, BytesLike):
+            raise TypeError(f"decrypt takes bytes, bytearray or memoryview, not {type(sealed).__name__}")
+        header = envelope.header_of_value(sealed)
+        with memoryview(sealed).cast("B") as view:
+            body = view[header.preamble.payload_offset :]
+            payload.plaintext_size(len(body))  # a size that no payload has needs no KMS call
+            decryptor = self._unwrap(
+                header,
+                context,
+                lambda key, info: payload.decryptor(key, info, body[: payload.HEAD_BYTES]),
+            )
+            return payload.decrypt(decryptor, body[payload.HEAD_BYTES :])
+
+    def _unwrap(self, header: Header, expected: ctx.ExpectedContext, use: Callable[[DataKey, bytes], T]) -> T:
+        """Lend the data key of ``header`` and the payload's info to ``use``, once the context is known to fit."""
+        preamble = header.preamble
+        if preamble.kind != hdr.ATTACHED:
+            raise HeaderError("this is a detached header; its payload is stored elsewhere")
+        stored = ctx.decode(preamble.kms_context)
+        local = ctx.match(expected, stored, self._local_names, preamble.local_pairs)
+        info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(local))
+        return self._keyring.unwrap(header.slot.wrapped_keys, stored, lambda data_key: use(data_key, info))
+
+    # --- files and streams
+
+    @overload
+    def open(
+        self, file: files.AnyPath | BinaryIO, mode: Literal["rb"] = "rb", *, context: ctx.ExpectedContext
+    ) -> io.BufferedReader: ...
+
+    @overload
+    def open(
+        self,
+        file: files.AnyPath | BinaryIO,
+        mode: Literal["wb", "xb"],
+        *,
+        context: Mapping[str, str] | ctx.NoContext,
+    ) -> payload.StreamWriter: ...
+
+    def open(
+        self,
+        file: files.AnyPath | BinaryIO,
+        mode: Literal["rb", "wb", "xb"] = "rb",
+        *,
+        context: ctx.ExpectedContext,
+    ) -> io.BufferedReader | payload.StreamWriter:
+        """Open an envelope as a binary file of its plaintext.
+
+        Args:
+            file: a path, or a binary file object, which is used from where it stands and is not closed.
+            mode: ``"rb"`` reads, anywhere in a seekable file and front to back in a pipe; ``"wb"`` writes, and
+                replaces a file; ``"xb"`` writes where no file is yet.
+
+        Reading returns authenticated plaintext only. A ``with`` block may be left early; what was not read then was not
+        looked at. Reading to the end has authenticated the whole.
+
+        Writing puts a path's file in place, whole, on ``close`` or at the end of ``with``; an exception in the block
+        leaves what was there before. To a file object, the envelope is left without its end, and never opens.
+
+        Reading uses the keyring's ``unwrap`` (kms:Decrypt), writing its ``generate`` (kms:GenerateDataKey).
+
+        Raises:
+            ContextError, KmsError: as for :meth:`encrypt` and :meth:`decrypt`.
+            FileError: the file cannot be opened.
+            HeaderError, PayloadError: reading, as for :meth:`decrypt`.
+        """
+        if mode == "rb":
+            return self._open_for_reading(file, context)
+        if mode in ("wb", "xb"):
+            return self._open_for_writing(file, cast("Mapping[str, str] | ctx.NoContext", context), mode == "wb")
+        raise ValueError(f"mode is {mode!r}; 'rb', 'wb' and 'xb' are possible")
+
+    def _open_for_writing(
+        self, file: files.AnyPath | BinaryIO, context: Mapping[str, str] | ctx.NoContext, overwrite: bool
+    ) -> payload.StreamWriter:
+        if isinstance(file, str | os.PathLike):
+            # The place first: a folder that cannot be written to is found before KMS is asked.
+            whole = files.WholeFile(file, overwrite=overwrite)
+            try:
+                encryptor, header = self._begin(context)
+            except BaseException:
+                whole.discard()
+                raise
+            return payload.StreamWriter(whole, encryptor, lambda large: header(large).to_bytes(), whole.finish)
+        encryptor, header = self._begin(context)
+        return payload.StreamWriter(file, encryptor, lambda large: header(large).to_bytes())
+
+    def _open_for_reading(self, file: files.AnyPath | BinaryIO, context: ctx.ExpectedContext) -> io.BufferedReader:
+        if isinstance(file, str | os.PathLike):
+            opened = files.InputFile(file)
+            try:
+                return self._reader(opened, context, opened.close)
+            except BaseException:
+                opened.close()
+                raise
+        return self._reader(file, context, None)
+
+    def _reader(
+        self, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+    ) -> io.BufferedReader:
+        raw: io.RawIOBase
+        if envelope.is_seekable(file):
+            start = file.tell()
+            header = envelope.header_of_file(file, start)
+            offset = start + header.preamble.payload_offset
+            size = file.seek(0, os.SEEK_END) - offset
+            payload.plaintext_size(size)  # a size that no payload has needs no KMS call
+            raw = self._unwrap(
+                header,
+                context,
+                lambda key, info: payload.RandomAccessReader(file, offset, size, key, info, on_close),
+            )
+        else:
+            raw = self._stream_reader(file, context, on_close)
+        return io.BufferedReader(raw, _READ_AHEAD_BYTES)
+
+    def _stream_reader(
+        self, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+    ) -> payload.StreamReader:
+        header = envelope.header_of_stream(file)
+        head = envelope.read_full(file, payload.HEAD_BYTES)
+        payload.plaintext_size(len(head) + payload.TAG_BYTES)
+        decryptor = self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, head))
+        return payload.StreamReader(file, decryptor, on_close)
+
+    def read_once(self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext) -> payload.StreamReader:
+        """Open an envelope for one pass front to back, the fastest way; otherwise as ``open(file, "rb")``."""
+        if not isinstance(file, str | os.PathLike):
+            return self._stream_reader(file, context, None)
+        opened = files.InputFile(file)
+        try:
+            return self._stream_reader(opened, context, opened.close)
+        except BaseException:
+            opened.close()
+            raise
+
+    def verify(self, source: AnySource, *, context: ctx.ExpectedContext) -> int:
+        """Authenticate a whole envelope and write nothing; return the size of its plaintext in bytes.
+
+        Uses the keyring's ``unwrap`` (kms:Decrypt).
+
+        Raises:
+            ContextError, FileError, HeaderError, KmsError, PayloadError: as for :meth:`open`.
+        """
+        if isinstance(source, BytesLike):
+            source = io.BytesIO(source)
+        with self.read_once(source, context=context) as reader:
+            buffer = bytearray(payload.GROUP_BYTES)
+            while reader.readinto(buffer):
+                pass
+            return reader.tell()
+
+    # --- re-wrapping
+
+    @overload
+    def rewrap(
+        self,
+        source: BytesLike,
+        *,
+        to: str | Sequence[str],
+        context: ctx.ExpectedContext,
+        verify: bool = False,
+    ) -> bytes: ...
+
+    @overload
+    def rewrap(
+        self,
+        source: files.AnyPath | BinaryIO,
+        *,
+        to: str | Sequence[str],
+        context: ctx.ExpectedContext,
+        output: files.AnyPath | BinaryIO | None = None,
+        verify: bool = False,
+    ) -> None: ...
+
+    def rewrap(
+        self,
+        source: AnySource,
+        *,
+        to: str | Sequence[str],
+        context: ctx.ExpectedContext,
+        output: files.AnyPath | BinaryIO | None = None,
+        verify: bool = False,
+    ) -> bytes | None:
+        """Wrap the same data key under other KMS keys. The payload is not touched, the data key not seen.
+
+        Uses the keyring's ``rewrap`` (kms:ReEncryptFrom on the old key, kms:ReEncryptTo on the new ones), and with
+        ``verify`` its ``unwrap`` (kms:Decrypt).
+
+        This is no revocation: who had the data key, or keeps an old copy of the envelope, still has it.
+
+        Args:
+            source: a value (a new one is returned), a path (changed in place), or a binary file object.
+            to: the complete new set of KMS keys. The old keys are the keyring's allow-list.
+            context: what every pair of the stored context must be; local pairs are needed with ``verify`` only.
+            output: where the re-wrapped envelope goes instead; needed for a file object.
+            verify: open the data key first, and see that it belongs to the payload and the whole context.
+
+        Raises:
+            RewrapConflictError: the file was replaced meanwhile, or its slots contradict each other.
+            ContextError, FileError, HeaderError, KmsError: as for :meth:`open`; nothing was changed, or the file opens
+                with the old or the new key.
+            CommitmentError: with ``verify``, the wrapped key does not belong to the payload.
+        """
+        targets = [to] if isinstance(to, str) else list(to)
+
+        def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
+            if verify:
+                self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, head()))
+            stored = ctx.decode(header.preamble.kms_context)
+            ctx.match(context, stored, self._local_names, None)
+            rewrapped = self._keyring.rewrap(header.slot.wrapped_keys, stored, targets)
+            # What another provider wrapped cannot be judged here; dropping it might be the loss of the data.
+            kept = tuple(key for key in header.slot.wrapped_keys if key.provider != PROVIDER_AWS_KMS)
+            return rewrapped + kept
+
+        if isinstance(source, BytesLike):
+            return rewrapping.rewrap_value(source, rewrap)
+        if output is not None:
+            self._rewrap_to(source, output, rewrap)
+        elif isinstance(source, str | os.PathLike):
+            rewrapping.rewrap_file(source, rewrap)
+        else:
+            raise TypeError("a file object is not changed in place: pass output=")
+        return None
+
+    @staticmethod
+    def _rewrap_to(
+        source: files.AnyPath | BinaryIO, output: files.AnyPath | BinaryIO, rewrap: rewrapping.Rewrap
+    ) -> None:
+        if isinstance(source, str | os.PathLike):
+            with files.InputFile(source) as file:
+                Sealer._rewrap_to(cast("BinaryIO", file), output, rewrap)
+        elif isinstance(output, str | os.PathLike):
+            with files.WholeFile(output, overwrite=True) as whole:
+                rewrapping.rewrap_stream(source, whole, rewrap)
+        else:
+            rewrapping.rewrap_stream(source, output, rewrap)
