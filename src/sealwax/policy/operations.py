@@ -1,0 +1,104 @@
+"""What each KMS operation needs: the permissions, the resource of each, and who can be given them.
+
+Source: "AWS KMS permissions" in the KMS Developer Guide and the "Required permissions" and "Cross-account use" lines of
+the KMS API Reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class On(Enum):
+    """The resource that a permission is asked on; each is one evaluation of its own."""
+
+    KEY = "the KMS key"
+    SOURCE_KEY = "the KMS key that the ciphertext is under"
+    DESTINATION_KEY = "the KMS key that the ciphertext shall be under"
+    CURRENT_KEY = "the KMS key that the alias points at, or the primary key"
+    NEW_KEY = "the KMS key that the alias shall point at, or the replica that shall be the primary key"
+    ALIAS = "the alias"
+    ACCOUNT = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """An action that must be allowed on a resource."""
+
+    action: str
+    on: On
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _actions(text: str) -> frozenset[str]:
+    return frozenset(f"kms:{name}" for name in text.split())
+
+
+_SEVERAL: Final[dict[str, tuple[Permission, ...]]] = {
+    "ReEncrypt": (Permission("kms:ReEncryptFrom", On.SOURCE_KEY), Permission("kms:ReEncryptTo", On.DESTINATION_KEY)),
+    "CreateAlias": (Permission("kms:CreateAlias", On.ALIAS), Permission("kms:CreateAlias", On.KEY)),
+    "DeleteAlias": (Permission("kms:DeleteAlias", On.ALIAS), Permission("kms:DeleteAlias", On.KEY)),
+    "UpdateAlias": (
+        Permission("kms:UpdateAlias", On.ALIAS),
+        Permission("kms:UpdateAlias", On.CURRENT_KEY),
+        Permission("kms:UpdateAlias", On.NEW_KEY),
+    ),
+    "ReplicateKey": (Permission("kms:ReplicateKey", On.KEY), Permission("kms:CreateKey", On.ACCOUNT)),
+    "UpdatePrimaryRegion": (
+        Permission("kms:UpdatePrimaryRegion", On.CURRENT_KEY),
+        Permission("kms:UpdatePrimaryRegion", On.NEW_KEY),
+    ),
+}
+
+_ON_ACCOUNT: Final = _names(
+    """
+    ConnectCustomKeyStore CreateCustomKeyStore CreateKey DeleteCustomKeyStore DescribeCustomKeyStores
+    DisconnectCustomKeyStore GenerateRandom ListAliases ListKeys ListRetirableGrants UpdateCustomKeyStore
+    """
+)
+
+#: Actions on a KMS key that a principal of another account can be allowed.
+CROSS_ACCOUNT: Final = _actions(
+    """
+    CreateGrant Decapsulate Decrypt DeriveSharedSecret DescribeKey Encapsulate Encrypt GenerateDataKey
+    GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext GenerateMac
+    GetKeyRotationStatus GetPublicKey ListGrants ReEncryptFrom ReEncryptTo RetireGrant RevokeGrant Sign Verify
+    VerifyMac
+    """
+)
+
+#: Actions to which the encryption context constraints of a grant apply.
+WITH_CONTEXT: Final = _actions(
+    """
+    Decrypt Encrypt GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext
+    GenerateDataKeyWithoutPlaintext ReEncryptFrom ReEncryptTo
+    """
+)
+
+#: The operations that a grant can permit.
+GRANTABLE: Final = _names(
+    """
+    CreateGrant Decapsulate Decrypt DeriveSharedSecret DescribeKey Encapsulate Encrypt GenerateDataKey
+    GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext GenerateDataKeyWithoutPlaintext GenerateMac GetPublicKey
+    ReEncryptFrom ReEncryptTo RetireGrant Sign Verify VerifyMac
+    """
+)
+
+
+def permissions(operation: str, *, with_tags: bool = False) -> tuple[Permission, ...]:
+    """Return what a caller of the operation must be allowed; every permission is needed.
+
+    Args:
+        operation: the name in the API, such as ``ReEncrypt``.
+        with_tags: whether the request gives the new key tags (CreateKey, ReplicateKey).
+    """
+    if operation in _SEVERAL:
+        needed = _SEVERAL[operation]
+    else:
+        needed = (Permission(f"kms:{operation}", On.ACCOUNT if operation in _ON_ACCOUNT else On.KEY),)
+    return (*needed, Permission("kms:TagResource", On.ACCOUNT)) if with_tags else needed
