@@ -40,6 +40,36 @@ _CONFIG: Final = Config(
 )
 
 
+def open_session(profile: str | None = None, region: str | None = None, endpoint_url: str | None = None) -> Session:
+    """Return a boto3 Session, whose KMS clients go to ``endpoint_url`` where one is given.
+
+    Raises:
+        ConfigurationError: there is no such profile.
+    """
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+    except foreign.BotoCoreError as error:
+        raise translate(error, "opening an AWS session", None) from None
+    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
+
+
+class _AtEndpoint:
+    """A session whose KMS clients go to another endpoint."""
+
+    def __init__(self, session: boto3.Session, endpoint_url: str) -> None:
+        self._session = session
+        self._endpoint_url = endpoint_url
+
+    @property
+    def region_name(self) -> str | None:
+        return self._session.region_name
+
+    def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any:
+        return self._session.client(
+            service_name, region_name=region_name, config=config, endpoint_url=self._endpoint_url
+        )
+
+
 class Clients:
     """One KMS client a Region, made when first needed; made anew in a forked child, whose parent keeps its connections.
 
@@ -74,10 +104,7 @@ class Clients:
 
     def _open_session(self) -> Session:
         if self._session is None:
-            try:
-                self._session = boto3.Session()
-            except foreign.BotoCoreError as error:
-                raise translate(error, "opening an AWS session", None) from None
+            self._session = open_session()
         return self._session
 
     def kms(self, region: str) -> KMSClient:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AnyPath = str | os.PathLike[str]
 
 COPY_BYTES: Final = 1 << 20
+_EXISTS: Final = "it exists already, and replacing it was not asked for"
 # What a file system says that has no locks, or no working ones.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
@@ -126,7 +127,7 @@ class WholeFile:
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
             if not overwrite and self.path.exists():
-                raise FileExistsError(errno.EEXIST, "it exists already")
+                raise FileExistsError(errno.EEXIST, _EXISTS)
             self._temporary = self.path.with_name(f".sealwax-{secrets.token_hex(8)}.part")
             # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
             descriptor = os.open(
@@ -177,7 +178,7 @@ class WholeFile:
                 os.link(temporary, self.path)
                 os.unlink(temporary)
             except FileExistsError:
-                raise FileExistsError(errno.EEXIST, "it exists already") from None
+                raise FileExistsError(errno.EEXIST, _EXISTS) from None
             except OSError:
                 # A file system without hard links; the check at the start has to do.
                 os.rename(temporary, self.path)

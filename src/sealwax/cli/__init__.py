@@ -1,0 +1,111 @@
+"""The command line: parse, make one library call, print.
+
+Exit status: 0 done; 1 anything not named here; 2 usage; 3 findings; 4 the header is no envelope's, or damaged; 5 the
+payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8 partly done;
+130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+
+from sealwax import __version__, errors
+from sealwax.cli import console
+
+# A verb is imported when it is asked for: `sealwax inspect` must not wait for boto3.
+VERBS: Final = {
+    "encrypt": "Encrypt files, folders or a stream under a KMS key.",
+    "decrypt": "Decrypt envelopes, or a range of one.",
+    "verify": "Authenticate envelopes and write nothing.",
+    "inspect": "Show what an envelope says of itself, without KMS.",
+    "rewrap": "Move envelopes to another KMS key; the data is not touched.",
+    "lab": "An embedded KMS to try, test and rehearse with.",
+}
+
+STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (errors.HeaderError, 4),
+    (errors.PayloadError, 5),
+    (errors.ContextError, 6),
+    (errors.KmsError, 7),
+)
+PARTLY_DONE: Final = 8
+
+
+def status_of(error: Exception) -> int:
+    """Return the exit status for an error."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 1)
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"sealwax.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+def root() -> None:
+    """Envelope encryption with AWS KMS.
+
+    Data is encrypted here, with AES-256-GCM, under a data key that KMS makes; only KMS can open the wrapped data key
+    that is stored beside the data, and only for the context it was bound to.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    try:
+        result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        console.say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Who reads the output has gone; there is nobody to tell. Keep the interpreter's last flush from saying so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except errors.SealwaxError as error:
+        console.complain(error)
+        return status_of(error)
+    except OSError as error:
+        console.say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 1
+    except Exception as error:
+        if console.verbose:
+            traceback.print_exc()
+        console.say(f"unexpected {type(error).__name__}; this is a mistake in sealwax. Run it with -v to see where.")
+        return 1
+
+
+def _terminate(signal_number: int, _: object) -> NoReturn:
+    # As an exception, so that half-written output is removed on the way out.
+    raise SystemExit(128 + signal_number)
+
+
+def main() -> NoReturn:
+    """The program."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run())

@@ -1,0 +1,248 @@
+"""From the files and folders on the command line to single jobs: one source, one output, one fate each."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, cast
+
+import click
+
+from sealwax import files
+from sealwax.cli import PARTLY_DONE, console, status_of
+from sealwax.errors import FileError, SealwaxError
+from sealwax.format.payload import GROUP_BYTES
+
+STREAM: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to do.
+
+    ``source`` and ``output`` are paths, or "-" for a stream; ``output`` is None where the verb has none, or works in
+    place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
+    for a stream.
+    """
+
+    source: str
+    output: str | None
+    relpath: str | None
+    into_folder: bool = False
+
+
+def collect(
+    sources: Sequence[str],
+    *,
+    recursive: bool,
+    output: str | None,
+    plain_name: Callable[[str], str],
+    output_name: Callable[[str], str] | None,
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> Iterator[Job]:
+    """Yield a job for each source, and for each file below a folder.
+
+    Args:
+        output: the -o option: a file, a folder, "-", or None for beside the source.
+        plain_name: from the source's name to the plaintext file's.
+        output_name: from the source's name to the output's; None where nothing is written without -o.
+        wanted: which files of a folder are meant, by name.
+
+    Raises:
+        click.UsageError: the sources and the output do not go together.
+    """
+    if not sources:
+        if sys.stdin.isatty():
+            raise click.UsageError("name a file, or - for standard input")
+        sources = (STREAM,)
+    folders = [source for source in sources if source != STREAM and os.path.isdir(source)]
+    if folders and not recursive:
+        raise click.UsageError(f"'{console.shown(folders[0])}' is a folder; -r takes what is in it")
+    into_folder = output not in (None, STREAM) and (
+        bool(folders) or len(sources) > 1 or output.endswith("/") or os.path.isdir(output)
+    )
+    if output == STREAM and (folders or len(sources) > 1):
+        raise click.UsageError("several outputs do not go into one stream; name a folder with -o")
+    for source in sources:
+        if source == STREAM:
+            if into_folder:
+                raise click.UsageError("standard input has no name to be stored under; name a file with -o")
+            yield Job(STREAM, output or STREAM, None)
+        elif source in folders:
+            for relpath in _walk(source, wanted):
+                path = os.path.join(source, relpath)
+                yield _job(path, relpath, output, into_folder, plain_name, output_name)
+        else:
+            yield _job(source, os.path.basename(source), output, into_folder, plain_name, output_name)
+
+
+def _job(
+    source: str,
+    relpath: str,
+    output: str | None,
+    into_folder: bool,
+    plain_name: Callable[[str], str],
+    output_name: Callable[[str], str] | None,
+) -> Job:
+    parent, slash, name = relpath.rpartition("/")
+    plain = parent + slash + plain_name(name)
+    if output is None:
+        written = None if output_name is None else source[: len(source) - len(name)] + output_name(name)
+    elif into_folder:
+        written = os.path.join(output, parent, (output_name or str)(name))
+    else:
+        written = output
+    return Job(source, written, plain, into_folder)
+
+
+def _walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the paths of the files below a folder, in order; links are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            if not wanted(name):
+                console.tell(f"{console.shown(path)}: skipped, its name says it is not meant")
+            elif not stat.S_ISREG(os.lstat(path).st_mode):
+                console.tell(f"{console.shown(path)}: skipped, it is no regular file")
+            else:
+                yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_json: bool) -> int:
+    """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
+
+    Args:
+        do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
+    """
+    done = 0
+    failures: list[Exception] = []
+    for job in found:
+        if as_json and job.output == STREAM:
+            raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
+        try:
+            result = do(job)
+            done += 1
+            fields = {"outcome": result} if isinstance(result, str) else result
+            _report(job, fields, as_json)
+        except (SealwaxError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            failures.append(error)
+            console.complain(error, about=job.source)
+            if as_json:
+                _report(job, {"outcome": "failed", "error": type(error).__name__, "message": str(error)}, as_json)
+    if not failures:
+        return 0
+    if done:
+        console.say(f"{len(failures)} of {done + len(failures)} failed; run the same command again for the rest")
+        return PARTLY_DONE
+    return status_of(failures[0])
+
+
+def _report(job: Job, fields: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output = {} if job.output is None else {"output": job.output}
+        console.print_json({"path": job.source, **output, **fields})
+    elif "outcome" not in fields or job.output == STREAM:
+        return
+    elif job.output is None:
+        console.tell(f"{console.shown(job.source)}: {fields['outcome']}")
+    else:
+        console.tell(f"{console.shown(job.source)}: {fields['outcome']}, {console.shown(job.output)}")
+
+
+class Source:
+    """The input of a job: an open file, and what is known of it."""
+
+    def __init__(self, path: str) -> None:
+        if path == STREAM:
+            self.file: io.FileIO = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+        else:
+            self.file = files.InputFile(path)
+        status = os.fstat(self.file.fileno())
+        self.regular = stat.S_ISREG(status.st_mode)
+        self.status = status
+
+    @property
+    def binary(self) -> BinaryIO:
+        return cast("BinaryIO", self.file)
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it holds; None for a pipe."""
+        return self.status.st_size if self.regular else None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+class Output:
+    """The output of a job: a file that appears whole or not at all, or standard output.
+
+    Args:
+        job: says where to; folders are made only below the one that -o names.
+        source: whose mode and times a file takes over.
+        force: whether a file that is there may be replaced.
+    """
+
+    def __init__(self, job: Job, source: Source, *, force: bool) -> None:
+        self._whole: files.WholeFile | None = None
+        path = cast("str", job.output)
+        if path == STREAM:
+            console.refuse_terminal()
+            self.sink: Any = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
+            return
+        status = source.status
+        if source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
+            raise FileError("the output is the input; name another file with -o")
+        if job.into_folder:
+            folder = os.path.dirname(path)
+            with files.reported("making the folder", folder):
+                os.makedirs(folder, exist_ok=True)
+        self._whole = self.sink = files.WholeFile(
+            path,
+            overwrite=force,
+            mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular else None,
+            times_ns=(status.st_atime_ns, status.st_mtime_ns) if source.regular else None,
+        )
+
+    def __enter__(self) -> Any:
+        return self.sink
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._whole is not None:
+            self._whole.finish(kind is None)
+
+
+def done_before(job: Job, source: Source) -> bool:
+    """Whether an earlier run has written this output: it is there, whole, with the source's modification time."""
+    if job.output is None or job.output == STREAM or not source.regular:
+        return False
+    try:
+        there = os.stat(job.output)
+    except OSError:
+        return False
+    return stat.S_ISREG(there.st_mode) and there.st_mtime_ns == source.status.st_mtime_ns
+
+
+def pump(
+    read: Callable[[memoryview], int | None], write: Callable[[memoryview], object], done: Callable[[int], None]
+) -> None:
+    """Move everything from ``read``, a readinto, to ``write``, 1 MiB at a time."""
+    buffer = bytearray(GROUP_BYTES)
+    with memoryview(buffer) as view:
+        while size := read(view):
+            write(view[:size])
+            done(size)

@@ -1,0 +1,314 @@
+"""Options that several verbs share, and what is made of them: a session, keyrings, a context for each file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.core import ParameterSource
+
+from sealwax import context as ctx
+from sealwax.cli import console
+from sealwax.context import AcceptStoredContext, NoContext
+from sealwax.errors import ContextError, SealwaxError
+
+if TYPE_CHECKING:
+    from sealwax.aws import Session
+    from sealwax.sealer import Sealer
+
+Command = Callable[..., Any]
+
+_PLACEHOLDERS: Final = ("{relpath}", "{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """Where KMS is: AWS as the environment sets it up, another endpoint, or the lab."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    lab: str | None = None
+
+    def session(self) -> Session:
+        """Return the session to take KMS clients from.
+
+        Raises:
+            LabError: the lab cannot be opened.
+            ConfigurationError: there is no such profile.
+        """
+        if self.lab is not None:
+            from sealwax.lab import Lab
+
+            console.tell(f"using the lab in {console.shown(self.lab)}, not AWS")
+            return Lab(self.lab).session(region=self.region)
+        from sealwax import aws
+
+        return aws.open_session(self.profile, self.region, self.endpoint_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The KMS keys named with -k, and how to reach them."""
+
+    names: tuple[str, ...]
+    aws: Aws
+    local_context: tuple[str, ...] = ()
+
+    def to_encrypt(self) -> Sealer:
+        """Return a sealer that makes data keys under these keys.
+
+        Raises:
+            click.UsageError: no key was named.
+        """
+        if not self.names:
+            raise click.UsageError("name a KMS key with -k, or in SEALWAX_KEY")
+        return self._sealer()
+
+    def to_decrypt(self, sources: Sequence[str]) -> Sealer:
+        """Return a sealer that opens what is wrapped under these keys, and nothing else.
+
+        Raises:
+            click.UsageError: no key was named; it says which ones the first envelope is wrapped under.
+        """
+        if not self.names:
+            raise click.UsageError(f"name the KMS keys that may open it with -k, or in SEALWAX_KEY{_hint(sources)}")
+        return self._sealer()
+
+    def _sealer(self) -> Sealer:
+        from sealwax.kms import KmsKeyring
+        from sealwax.sealer import Sealer
+
+        key = self.names[0] if len(self.names) == 1 else list(self.names)
+        return Sealer(KmsKeyring(key, session=self.aws.session()), local_context=self.local_context)
+
+
+def _hint(sources: Sequence[str]) -> str:
+    """Return what the first envelope says it is wrapped under; no key is trusted because a file says so."""
+    from sealwax.envelope import inspect
+
+    source = sources[0] if sources else "-"
+    if source == "-" or os.path.isdir(source):
+        return ""
+    try:
+        arns = ", ".join(f"'{ctx.printable(key.key_arn)}'" for key in inspect(source).wrapped_keys)
+    except SealwaxError as error:
+        return f" ({console.shown(source)}: {error})"
+    return f"; {console.shown(source)} says it is wrapped under {arns}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTemplate:
+    """The context as typed. ``{relpath}`` and ``{name}`` stand for each file's own."""
+
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    none: bool = False
+    accept_stored: bool = False
+
+    def _filled(self, relpath: str | None) -> dict[str, str]:
+        if relpath is None:
+            if any(mark in value for value in self.pairs.values() for mark in _PLACEHOLDERS):
+                raise click.UsageError("{relpath} and {name} stand for a file's own; a stream has none")
+            return dict(self.pairs)
+        values = {"{relpath}": relpath, "{name}": relpath.rpartition("/")[2]}
+        return {key: _fill(value, values) for key, value in self.pairs.items()}
+
+    def to_bind(self, relpath: str | None) -> Mapping[str, str] | NoContext:
+        """Return the context to encrypt a file with.
+
+        Raises:
+            ContextError: none was given.
+        """
+        if self.none:
+            return ctx.NO_CONTEXT
+        if not self.pairs:
+            raise ContextError(
+                "no context was given: bind the data to its place with -c NAME=VALUE, or say --no-context"
+            )
+        return self._filled(relpath)
+
+    def to_expect(self, relpath: str | None) -> ctx.ExpectedContext:
+        """Return the context to hold a file's own against.
+
+        Raises:
+            ContextError: none was given.
+        """
+        return AcceptStoredContext(self._filled(relpath)) if self.accept_stored else self.to_bind(relpath)
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    # In one pass, so that a file's name that looks like a placeholder stays what it is.
+    parts = []
+    while template:
+        at, mark = min(((template.find(mark), mark) for mark in values if mark in template), default=(-1, ""))
+        if at < 0:
+            break
+        parts += [template[:at], values[mark]]
+        template = template[at + len(mark) :]
+    return "".join((*parts, template))
+
+
+def loudness(command: Command) -> Command:
+    """Add -q and -v."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Should sealwax itself fail, show where.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        console.quiet, console.verbose = quiet, verbose
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file.")
+recursive = click.option(
+    "-r", "--recursive", is_flag=True, help="Take every file in a folder; with -o, into another folder."
+)
+suffix = click.option("--suffix", default=".swx", show_default=True, help="What an envelope's name ends with.")
+force = click.option("--force", is_flag=True, help="Replace files that are there.")
+sources = click.argument("sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True))
+
+
+def aws(command: Command) -> Command:
+    """Add the options that say where KMS is; the command gets ``aws``."""
+
+    @click.option("--profile", metavar="NAME", help="The AWS profile to use.")
+    @click.option("--region", metavar="REGION", help="The AWS Region for keys that name none.")
+    @click.option("--endpoint-url", metavar="URL", help="Another KMS endpoint, such as that of `sealwax lab serve`.")
+    @click.option(
+        "--lab", metavar="DIR", envvar="SEALWAX_LAB", show_envvar=True, help="Use the lab in a folder instead of AWS."
+    )
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(
+        context: click.Context,
+        /,
+        *args: Any,
+        profile: str | None,
+        region: str | None,
+        endpoint_url: str | None,
+        lab: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        if lab and endpoint_url:
+            if context.get_parameter_source("lab") is not ParameterSource.ENVIRONMENT:
+                raise click.UsageError("--lab and --endpoint-url exclude each other")
+            console.tell("--endpoint-url was given, so SEALWAX_LAB is not used")
+            lab = None
+        where = Aws(profile, region, endpoint_url, lab or None)
+        return context.invoke(command, *args, aws=where, **kwargs)
+
+    return wrapped
+
+
+def keys(command: Command) -> Command:
+    """Add -k and the options that say where KMS is; the command gets ``keys``."""
+
+    @click.option(
+        "-k",
+        "--key",
+        "key_names",
+        multiple=True,
+        metavar="KEY",
+        help="A KMS key: key ID, key ARN, alias/NAME or alias ARN; repeatable. Else SEALWAX_KEY.",
+    )
+    @click.option(
+        "--local-context",
+        "local_context",
+        multiple=True,
+        metavar="NAME",
+        help="A context name that is neither stored nor sent to KMS, but binds all the same; repeatable.",
+    )
+    @aws
+    @functools.wraps(command)
+    def wrapped(*args: Any, key_names: tuple[str, ...], local_context: tuple[str, ...], aws: Aws, **kwargs: Any) -> Any:
+        names = key_names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
+        return command(*args, keys=Keys(names, aws, local_context), **kwargs)
+
+    return wrapped
+
+
+def context(*, stored: bool) -> Callable[[Command], Command]:
+    """Add the options that give the context; the command gets ``template``.
+
+    Args:
+        stored: whether the context that an envelope stores may be accepted.
+    """
+
+    def decorate(command: Command) -> Command:
+        @click.option(
+            "-c",
+            "--context",
+            "pairs",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A pair the data is bound to; repeatable. {relpath} and {name} stand for each file's own.",
+        )
+        @click.option(
+            "--context-file",
+            metavar="FILE.json",
+            type=click.Path(exists=True, dir_okay=False),
+            help="More pairs: a JSON object of strings.",
+        )
+        @click.option("--no-context", is_flag=True, help="Bind the data to nothing.")
+        @functools.wraps(command)
+        def wrapped(
+            *args: Any,
+            pairs: tuple[str, ...],
+            context_file: str | None,
+            no_context: bool,
+            accept_stored_context: bool = False,
+            **kwargs: Any,
+        ) -> Any:
+            template = _template(pairs, context_file, no_context, accept_stored_context)
+            return command(*args, template=template, **kwargs)
+
+        if not stored:
+            return wrapped
+        return click.option(
+            "--accept-stored-context",
+            is_flag=True,
+            help="Trust the context that the envelope stores; -c then gives what it must have, and the local pairs.",
+        )(wrapped)
+
+    return decorate
+
+
+def _template(
+    pairs: tuple[str, ...], context_file: str | None, no_context: bool, accept_stored: bool
+) -> ContextTemplate:
+    found: dict[str, str] = {}
+
+    def add(name: str, value: str) -> None:
+        if found.setdefault(name, value) != value:
+            raise click.UsageError(f"the context name '{ctx.printable(name)}' is given twice, with two values")
+
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"-c takes NAME=VALUE, not '{ctx.printable(pair)}'")
+        add(name, value)
+    if context_file is not None:
+        for name, value in _read_context_file(context_file):
+            add(name, value)
+    if no_context and (found or accept_stored):
+        raise click.UsageError("--no-context goes with no other context option")
+    return ContextTemplate(found, no_context, accept_stored)
+
+
+def _read_context_file(path: str) -> list[tuple[str, str]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            pairs: Any = json.load(file, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        raise click.UsageError(f"'{ctx.printable(path)}' is not valid JSON") from None
+    is_pairs = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)
+    if not is_pairs:
+        raise click.UsageError(f"'{ctx.printable(path)}' is not a JSON object whose values are all strings")
+    return [(name, value) for name, value in pairs]

@@ -1,0 +1,60 @@
+"""sealwax rewrap"""
+
+from __future__ import annotations
+
+import click
+
+from sealwax.cli import jobs, options
+
+
+@click.command()
+@options.sources
+@click.option(
+    "--to", "targets", multiple=True, required=True, metavar="KEY", help="A new KMS key; repeatable: the new set."
+)
+@options.keys
+@options.context(stored=True)
+@click.option("-o", "--output", metavar="PATH", help="Leave the envelope, and write the re-wrapped one here.")
+@click.option("-r", "--recursive", is_flag=True, help="Take every envelope in a folder.")
+@options.suffix
+@click.option("--verify", is_flag=True, help="First see that the data key belongs to the payload; needs kms:Decrypt.")
+@options.force
+@options.as_json
+@options.loudness
+def rewrap(
+    sources: tuple[str, ...],
+    targets: tuple[str, ...],
+    keys: options.Keys,
+    template: options.ContextTemplate,
+    output: str | None,
+    recursive: bool,
+    suffix: str,
+    verify: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Move envelopes to another KMS key, in place; the data is not touched and the data key not seen.
+
+    -k names the KMS keys they may be under now. The caller needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo
+    on the new one. This is no revocation: an old copy of an envelope still opens with the old key.
+    """
+    sealer = keys.to_decrypt(sources)
+
+    def do(job: jobs.Job) -> str:
+        expected = template.to_expect(job.relpath)
+        if job.output is None:
+            sealer.rewrap(job.source, to=targets, context=expected, verify=verify)
+        else:
+            with jobs.Source(job.source) as source, jobs.Output(job, source, force=force) as sink:
+                sealer.rewrap(source.binary, to=targets, context=expected, output=sink, verify=verify)
+        return "re-wrapped"
+
+    found = jobs.collect(
+        sources,
+        recursive=recursive,
+        output=output,
+        plain_name=lambda name: name.removesuffix(suffix),
+        output_name=None,
+        wanted=lambda name: name.endswith(suffix),
+    )
+    return jobs.run(found, do, as_json=as_json)
