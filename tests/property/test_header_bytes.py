@@ -1,0 +1,145 @@
+"""A header survives being written and read, takes nothing more than its bytes, and notices every changed one."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealwax import context as ctx
+from sealwax.errors import DamagedHeaderError, HeaderError
+from sealwax.format import header as hdr
+from sealwax.keyring import WrappedKey
+from tests.property.strategies import wrapped_key_sets
+
+
+@given(
+    envelope_id=st.binary(min_size=16, max_size=16),
+    pairs=st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=5),
+    local_pairs=st.integers(0, 64),
+    wrapped_keys=wrapped_key_sets,
+    slot_count=st.integers(1, 2),
+    kind=st.sampled_from((hdr.ATTACHED, hdr.DETACHED)),
+    sequence=st.integers(1, hdr.MAX_SEQUENCE),
+    rest=st.binary(max_size=20),
+)
+def test_round_trip(
+    envelope_id: bytes,
+    pairs: dict[str, str],
+    local_pairs: int,
+    wrapped_keys: list[WrappedKey],
+    slot_count: int,
+    kind: int,
+    sequence: int,
+    rest: bytes,
+) -> None:
+    header = hdr.lay_out(
+        envelope_id=envelope_id,
+        kms_context=ctx.encode(pairs),
+        local_pairs=local_pairs,
+        wrapped_keys=wrapped_keys,
+        slot_count=slot_count,
+        kind=kind,
+        sequence=sequence,
+    )
+    data = header.to_bytes()
+    stream = io.BytesIO(data + rest)
+    assert hdr.read_header(stream.read) == header
+    assert stream.read() == rest
+    preamble = header.preamble
+    assert len(data) == preamble.payload_offset
+    assert header.finished
+    assert not header.contradictory
+    if slot_count == 2:
+        assert preamble.aligned
+    else:
+        assert preamble.slot_offset == 40 + len(preamble.kms_context)
+
+
+def _example(slot_count: int = 1) -> hdr.Header:
+    return hdr.lay_out(
+        envelope_id=bytes(range(16)),
+        kms_context=ctx.encode({"purpose": "backup"}),
+        local_pairs=0,
+        wrapped_keys=[WrappedKey("arn:one", b"x" * 184, bytes(32), 1_800_000_000)],
+        slot_count=slot_count,
+    )
+
+
+def test_every_changed_byte_of_a_header_is_noticed() -> None:
+    data = _example().to_bytes()
+    for at in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << bit
+            with pytest.raises(HeaderError):
+                hdr.read_header(io.BytesIO(damaged).read)
+
+
+def test_every_shorter_header_is_noticed() -> None:
+    data = _example(2).to_bytes()
+    slots_at = _example(2).preamble.slot_offset
+    for size in (*range(200), *range(slots_at - 5, slots_at + hdr.SECTOR_BYTES)):
+        with pytest.raises(HeaderError):
+            hdr.read_header(io.BytesIO(data[:size]).read)
+    # From here on one whole slot is there, which is all that reading asks for; what follows it is the payload's.
+    assert not hdr.read_header(io.BytesIO(data[: slots_at + hdr.SECTOR_BYTES]).read).finished
+
+
+@given(first=st.integers(1, 2**32 - 1), second=st.integers(1, 2**32 - 1))
+@settings(max_examples=50)
+def test_the_higher_sequence_counts(first: int, second: int) -> None:
+    example = _example(2)
+    keys = [WrappedKey("arn:first", b"1"), WrappedKey("arn:second", b"2")]
+    slots = (hdr.Slot(first, (keys[0],)), hdr.Slot(second, (keys[1],)))
+    header = hdr.Header(example.preamble, slots)
+    found = hdr.read_header(io.BytesIO(header.to_bytes()).read)
+    assert found.slots == slots
+    assert found.slot == (slots[1] if second > first else slots[0])
+    assert not found.finished
+    assert found.contradictory == (first == second)
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_one_damaged_slot_of_two(damaged: int) -> None:
+    example = _example(2)
+    data = bytearray(example.to_bytes())
+    data[example.preamble.slot_offset + damaged * example.preamble.slot_size + 7] ^= 1
+    found = hdr.read_header(io.BytesIO(data).read)
+    assert found.slots[damaged] is None
+    assert found.slot == example.slot
+    assert not found.finished
+    assert not found.contradictory
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [WrappedKey(f"arn:{n}", b"x") for n in range(17)],
+        [WrappedKey("arn:1", b"x"), WrappedKey("arn:1", b"y")],
+        [WrappedKey("", b"x")],
+        [WrappedKey("arn with a space", b"x")],
+        [WrappedKey("a" * 2049, b"x")],
+        [WrappedKey("arn:1", b"")],
+        [WrappedKey("arn:1", b"x" * 6145)],
+        [WrappedKey("arn:1", b"x", key_material_id=b"x" * 31)],
+        [WrappedKey("arn:1", b"x", wrapped_at=hdr.MAX_TIME + 1)],
+        [WrappedKey("arn:1", b"x", provider=0)],
+        [WrappedKey(f"arn:{n}", b"x" * 6144) for n in range(11)],
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(keys: list[WrappedKey]) -> None:
+    with pytest.raises(DamagedHeaderError):
+        hdr.lay_out(
+            envelope_id=bytes(16), kms_context=ctx.EMPTY, local_pairs=0, wrapped_keys=keys, slot_count=1
+        ).to_bytes()
+
+
+def test_sixteen_wrapped_keys_fit() -> None:
+    keys = [WrappedKey(f"arn:aws:kms:eu-west-1:111122223333:key/{n:036}", b"x" * 400, bytes(32), 1) for n in range(16)]
+    header = hdr.lay_out(envelope_id=bytes(16), kms_context=ctx.EMPTY, local_pairs=0, wrapped_keys=keys, slot_count=2)
+    assert header.preamble.slot_size == 3 * hdr.SECTOR_BYTES
+    assert hdr.read_header(io.BytesIO(header.to_bytes()).read) == header
