@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +13,7 @@ from cryptography.cobblestone import Cobblestone256Encryptor
 from sealwax import context as ctx
 from sealwax import envelope, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
-from sealwax.errors import HeaderError
+from sealwax.errors import DamagedHeaderError
 from sealwax.format import header as hdr
 from sealwax.format import payload
 from sealwax.format.header import Header
@@ -58,12 +59,21 @@ class Sealer:
         if not isinstance(plaintext, BytesLike):
             raise TypeError(f"encrypt takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
         encryptor, header = self._begin(context)
-        return payload.encrypt(encryptor, header(False).to_bytes(), plaintext)
+        return payload.encrypt(encryptor, header(hdr.ATTACHED, 1), plaintext)
+
+    def encrypt_detached(
+        self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext
+    ) -> tuple[bytes, bytes]:
+        """Return a value's detached header and its payload, to be stored apart; otherwise as :meth:`encrypt`."""
+        if not isinstance(plaintext, BytesLike):
+            raise TypeError(f"encrypt_detached takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
+        encryptor, header = self._begin(context)
+        return header(hdr.DETACHED, 1), payload.encrypt(encryptor, b"", plaintext)
 
     def _begin(
         self, context: Mapping[str, str] | ctx.NoContext
-    ) -> tuple[Cobblestone256Encryptor, Callable[[bool], Header]]:
-        """Take a data key for one new envelope; return its encryptor, and its header for one or two slots."""
+    ) -> tuple[Cobblestone256Encryptor, Callable[[int, int], bytes]]:
+        """Take a data key for one new envelope; return its encryptor, and its header by kind and number of slots."""
         if isinstance(context, ctx.AcceptStoredContext):
             raise TypeError("there is no stored context to accept when encrypting")
         kms, local = ctx.split(ctx.as_pairs(context), self._local_names)
@@ -76,15 +86,16 @@ class Sealer:
 
         def use(
             data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]
-        ) -> tuple[Cobblestone256Encryptor, Callable[[bool], Header]]:
-            def header(large: bool) -> Header:
+        ) -> tuple[Cobblestone256Encryptor, Callable[[int, int], bytes]]:
+            def header(kind: int, slot_count: int) -> bytes:
                 return hdr.lay_out(
                     envelope_id=envelope_id,
                     kms_context=kms_bytes,
                     local_pairs=len(local),
                     wrapped_keys=wrapped_keys,
-                    slot_count=2 if large else 1,
-                )
+                    slot_count=slot_count,
+                    kind=kind,
+                ).to_bytes()
 
             return payload.encryptor(data_key, info), header
 
@@ -92,8 +103,12 @@ class Sealer:
 
     # --- decrypting
 
-    def decrypt(self, sealed: BytesLike, *, context: ctx.ExpectedContext) -> bytes:
+    def decrypt(self, sealed: BytesLike, *, context: ctx.ExpectedContext, header: AnySource | None = None) -> bytes:
         """Return the plaintext of an envelope in memory. Uses the keyring's ``unwrap`` (kms:Decrypt).
+
+        Args:
+            sealed: the envelope; the payload alone where ``header`` is given.
+            header: the detached header: a value, a path or a file object.
 
         Raises:
             ContextError: the context is not the one the data was encrypted with.
@@ -104,22 +119,18 @@ class Sealer:
         """
         if not isinstance(sealed, BytesLike):
             raise TypeError(f"decrypt takes bytes, bytearray or memoryview, not {type(sealed).__name__}")
-        header = envelope.header_of_value(sealed)
+        found, offset = _find_header(header, lambda: envelope.header_of_value(sealed))
         with memoryview(sealed).cast("B") as view:
-            body = view[header.preamble.payload_offset :]
+            body = view[offset:]
             payload.plaintext_size(len(body))  # a size that no payload has needs no KMS call
             decryptor = self._unwrap(
-                header,
-                context,
-                lambda key, info: payload.decryptor(key, info, body[: payload.HEAD_BYTES]),
+                found, context, lambda key, info: payload.decryptor(key, info, body[: payload.HEAD_BYTES])
             )
             return payload.decrypt(decryptor, body[payload.HEAD_BYTES :])
 
     def _unwrap(self, header: Header, expected: ctx.ExpectedContext, use: Callable[[DataKey, bytes], T]) -> T:
         """Lend the data key of ``header`` and the payload's info to ``use``, once the context is known to fit."""
         preamble = header.preamble
-        if preamble.kind != hdr.ATTACHED:
-            raise HeaderError("this is a detached header; its payload is stored elsewhere")
         stored = ctx.decode(preamble.kms_context)
         local = ctx.match(expected, stored, self._local_names, preamble.local_pairs)
         info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(local))
@@ -129,7 +140,12 @@ class Sealer:
 
     @overload
     def open(
-        self, file: files.AnyPath | BinaryIO, mode: Literal["rb"] = "rb", *, context: ctx.ExpectedContext
+        self,
+        file: files.AnyPath | BinaryIO,
+        mode: Literal["rb"] = "rb",
+        *,
+        context: ctx.ExpectedContext,
+        header: AnySource | None = None,
     ) -> io.BufferedReader: ...
 
     @overload
@@ -139,6 +155,7 @@ class Sealer:
         mode: Literal["wb", "xb"],
         *,
         context: Mapping[str, str] | ctx.NoContext,
+        header: files.AnyPath | BinaryIO | None = None,
     ) -> payload.StreamWriter: ...
 
     def open(
@@ -147,6 +164,7 @@ class Sealer:
         mode: Literal["rb", "wb", "xb"] = "rb",
         *,
         context: ctx.ExpectedContext,
+        header: AnySource | None = None,
     ) -> io.BufferedReader | payload.StreamWriter:
         """Open an envelope as a binary file of its plaintext.
 
@@ -154,6 +172,7 @@ class Sealer:
             file: a path, or a binary file object, which is used from where it stands and is not closed.
             mode: ``"rb"`` reads, anywhere in a seekable file and front to back in a pipe; ``"wb"`` writes, and
                 replaces a file; ``"xb"`` writes where no file is yet.
+            header: where the detached header is, or goes; ``file`` is the payload alone then.
 
         Reading returns authenticated plaintext only. A ``with`` block may be left early; what was not read then was not
         looked at. Reading to the end has authenticated the whole.
@@ -169,76 +188,93 @@ class Sealer:
             HeaderError, PayloadError: reading, as for :meth:`decrypt`.
         """
         if mode == "rb":
-            return self._open_for_reading(file, context)
+            return self._open_for_reading(file, context, header)
         if mode in ("wb", "xb"):
-            return self._open_for_writing(file, cast("Mapping[str, str] | ctx.NoContext", context), mode == "wb")
+            if isinstance(header, BytesLike):
+                raise TypeError("header is a path or a binary file object when writing")
+            to_bind = cast("Mapping[str, str] | ctx.NoContext", context)
+            return self._open_for_writing(file, to_bind, header, overwrite=mode == "wb")
         raise ValueError(f"mode is {mode!r}; 'rb', 'wb' and 'xb' are possible")
 
     def _open_for_writing(
-        self, file: files.AnyPath | BinaryIO, context: Mapping[str, str] | ctx.NoContext, overwrite: bool
+        self,
+        file: files.AnyPath | BinaryIO,
+        context: Mapping[str, str] | ctx.NoContext,
+        header: files.AnyPath | BinaryIO | None,
+        overwrite: bool,
     ) -> payload.StreamWriter:
-        if isinstance(file, str | os.PathLike):
-            # The place first: a folder that cannot be written to is found before KMS is asked.
-            whole = files.WholeFile(file, overwrite=overwrite)
-            try:
-                encryptor, header = self._begin(context)
-            except BaseException:
-                whole.discard()
-                raise
-            return payload.StreamWriter(whole, encryptor, lambda large: header(large).to_bytes(), whole.finish)
-        encryptor, header = self._begin(context)
-        return payload.StreamWriter(file, encryptor, lambda large: header(large).to_bytes())
+        with contextlib.ExitStack() as undo:
+            # The places first: a folder that cannot be written to is found before KMS is asked.
+            places: list[files.WholeFile] = []
 
-    def _open_for_reading(self, file: files.AnyPath | BinaryIO, context: ctx.ExpectedContext) -> io.BufferedReader:
-        if isinstance(file, str | os.PathLike):
-            opened = files.InputFile(file)
-            try:
-                return self._reader(opened, context, opened.close)
-            except BaseException:
-                opened.close()
-                raise
-        return self._reader(file, context, None)
+            def sink(place: files.AnyPath | BinaryIO) -> files.WholeFile | BinaryIO:
+                if not isinstance(place, str | os.PathLike):
+                    return place
+                whole = files.WholeFile(place, overwrite=overwrite)
+                undo.callback(whole.discard)
+                places.append(whole)
+                return whole
 
-    def _reader(
-        self, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+            body = sink(file)
+            head = None if header is None else sink(header)
+            encryptor, header_bytes = self._begin(context)
+
+            def start(large: bool) -> bytes:
+                if head is None:
+                    return header_bytes(hdr.ATTACHED, 2 if large else 1)
+                payload.write_all(head, header_bytes(hdr.DETACHED, 1))
+                return b""
+
+            def finish(complete: bool) -> None:
+                with contextlib.ExitStack() as rest:
+                    for place in places:
+                        rest.callback(place.discard)
+                    if complete:
+                        for place in places:
+                            place.commit()
+
+            writer = payload.StreamWriter(body, encryptor, start, finish)
+            undo.pop_all()
+            return writer
+
+    def _open_for_reading(
+        self, file: files.AnyPath | BinaryIO, context: ctx.ExpectedContext, header: AnySource | None
     ) -> io.BufferedReader:
-        raw: io.RawIOBase
-        if envelope.is_seekable(file):
+        def open_file(file: Any, on_close: Callable[[], None] | None) -> io.RawIOBase:
+            if not envelope.is_seekable(file):
+                return self._stream_reader(file, context, header, on_close)
             start = file.tell()
-            header = envelope.header_of_file(file, start)
-            offset = start + header.preamble.payload_offset
-            size = file.seek(0, os.SEEK_END) - offset
+            found, offset = _find_header(header, lambda: envelope.header_of_file(file, start))
+            size = file.seek(0, os.SEEK_END) - start - offset
             payload.plaintext_size(size)  # a size that no payload has needs no KMS call
-            raw = self._unwrap(
-                header,
+            return self._unwrap(
+                found,
                 context,
-                lambda key, info: payload.RandomAccessReader(file, offset, size, key, info, on_close),
+                lambda key, info: payload.RandomAccessReader(file, start + offset, size, key, info, on_close),
             )
-        else:
-            raw = self._stream_reader(file, context, on_close)
-        return io.BufferedReader(raw, _READ_AHEAD_BYTES)
+
+        return io.BufferedReader(_opened(file, open_file), _READ_AHEAD_BYTES)
 
     def _stream_reader(
-        self, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+        self,
+        file: Any,
+        context: ctx.ExpectedContext,
+        header: AnySource | None,
+        on_close: Callable[[], None] | None,
     ) -> payload.StreamReader:
-        header = envelope.header_of_stream(file)
+        found, _ = _find_header(header, lambda: envelope.header_of_stream(file))
         head = envelope.read_full(file, payload.HEAD_BYTES)
         payload.plaintext_size(len(head) + payload.TAG_BYTES)
-        decryptor = self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, head))
+        decryptor = self._unwrap(found, context, lambda key, info: payload.decryptor(key, info, head))
         return payload.StreamReader(file, decryptor, on_close)
 
-    def read_once(self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext) -> payload.StreamReader:
+    def read_once(
+        self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext, header: AnySource | None = None
+    ) -> payload.StreamReader:
         """Open an envelope for one pass front to back, the fastest way; otherwise as ``open(file, "rb")``."""
-        if not isinstance(file, str | os.PathLike):
-            return self._stream_reader(file, context, None)
-        opened = files.InputFile(file)
-        try:
-            return self._stream_reader(opened, context, opened.close)
-        except BaseException:
-            opened.close()
-            raise
+        return _opened(file, lambda opened, on_close: self._stream_reader(opened, context, header, on_close))
 
-    def verify(self, source: AnySource, *, context: ctx.ExpectedContext) -> int:
+    def verify(self, source: AnySource, *, context: ctx.ExpectedContext, header: AnySource | None = None) -> int:
         """Authenticate a whole envelope and write nothing; return the size of its plaintext in bytes.
 
         Uses the keyring's ``unwrap`` (kms:Decrypt).
@@ -248,7 +284,7 @@ class Sealer:
         """
         if isinstance(source, BytesLike):
             source = io.BytesIO(source)
-        with self.read_once(source, context=context) as reader:
+        with self.read_once(source, context=context, header=header) as reader:
             buffer = bytearray(payload.GROUP_BYTES)
             while reader.readinto(buffer):
                 pass
@@ -264,6 +300,7 @@ class Sealer:
         to: str | Sequence[str],
         context: ctx.ExpectedContext,
         verify: bool = False,
+        body: AnySource | None = None,
     ) -> bytes: ...
 
     @overload
@@ -275,6 +312,7 @@ class Sealer:
         context: ctx.ExpectedContext,
         output: files.AnyPath | BinaryIO | None = None,
         verify: bool = False,
+        body: AnySource | None = None,
     ) -> None: ...
 
     def rewrap(
@@ -285,6 +323,7 @@ class Sealer:
         context: ctx.ExpectedContext,
         output: files.AnyPath | BinaryIO | None = None,
         verify: bool = False,
+        body: AnySource | None = None,
     ) -> bytes | None:
         """Wrap the same data key under other KMS keys. The payload is not touched, the data key not seen.
 
@@ -299,6 +338,7 @@ class Sealer:
             context: what every pair of the stored context must be; local pairs are needed with ``verify`` only.
             output: where the re-wrapped envelope goes instead; needed for a file object.
             verify: open the data key first, and see that it belongs to the payload and the whole context.
+            body: the payload of a detached header, for ``verify``.
 
         Raises:
             RewrapConflictError: the file was replaced meanwhile, or its slots contradict each other.
@@ -310,7 +350,8 @@ class Sealer:
 
         def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
             if verify:
-                self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, head()))
+                begins = head() if header.preamble.kind == hdr.ATTACHED else _head_of(body)
+                self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, begins))
             stored = ctx.decode(header.preamble.kms_context)
             ctx.match(context, stored, self._local_names, None)
             rewrapped = self._keyring.rewrap(header.slot.wrapped_keys, stored, targets)
@@ -340,3 +381,40 @@ class Sealer:
                 rewrapping.rewrap_stream(source, whole, rewrap)
         else:
             rewrapping.rewrap_stream(source, output, rewrap)
+
+
+def _opened(file: files.AnyPath | BinaryIO, use: Callable[[Any, Callable[[], None] | None], T]) -> T:
+    """Return ``use(file, on_close)``; a path is opened for it, and closed by ``on_close`` or if ``use`` fails."""
+    if not isinstance(file, str | os.PathLike):
+        return use(file, None)
+    opened = files.InputFile(file)
+    try:
+        return use(opened, opened.close)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _find_header(detached: AnySource | None, attached: Callable[[], Header]) -> tuple[Header, int]:
+    """Return the header, and where the payload begins after the place it was looked for."""
+    if detached is None:
+        header = attached()
+        if header.preamble.kind != hdr.ATTACHED:
+            raise DamagedHeaderError("this is a detached header; give the payload, and this with header= or --detached")
+        return header, header.preamble.payload_offset
+    header = envelope.inspect(detached).header
+    if header.preamble.kind != hdr.DETACHED:
+        raise DamagedHeaderError("this is a whole envelope, not a detached header")
+    return header, 0
+
+
+def _head_of(body: AnySource | None) -> bytes:
+    """Return the first 56 bytes of a payload that is stored apart."""
+    if body is None:
+        raise TypeError("a detached header is verified against its payload: pass body=")
+    if isinstance(body, BytesLike):
+        return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
+    if isinstance(body, str | os.PathLike):
+        with files.InputFile(body) as file:
+            return envelope.read_full(file, payload.HEAD_BYTES)
+    return envelope.read_full(body, payload.HEAD_BYTES)

@@ -38,6 +38,8 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     callback=_bounds,
     help="Only these bytes of the plaintext; END is not included.",
 )
+@options.armor
+@options.detached
 @options.force
 @options.as_json
 @options.loudness
@@ -49,6 +51,8 @@ def decrypt(
     recursive: bool,
     suffix: str,
     bounds: tuple[int, int] | None,
+    armor: bool,
+    detached: str | None,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -57,7 +61,9 @@ def decrypt(
     FILE.swx is decrypted to FILE beside it, or to where -o says; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may open it; the caller needs kms:Decrypt on one.
     """
-    sealer = keys.to_decrypt(sources)
+    if detached:
+        jobs.refuse_many(sources, "--detached")
+    sealer = keys.to_decrypt(sources if detached is None else (detached,))
 
     def output_name(name: str) -> str:
         if not name.endswith(suffix):
@@ -66,16 +72,16 @@ def decrypt(
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
-        with jobs.Source(job.source) as source:
+        with jobs.Source(job.source, armor=armor) as source:
             if recursive and not force and jobs.done_before(job, source):
                 return "decrypted before"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
             # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
             with (
-                sealer.read_once(source.binary, context=expected)
+                sealer.read_once(source.binary, context=expected, header=detached)
                 if bounds is None
-                else sealer.open(source.binary, context=expected) as reader,
+                else sealer.open(source.binary, context=expected, header=detached) as reader,
                 jobs.Output(job, source, force=force) as sink,
                 console.progress(job.source, source.size if bounds is None else bounds[1] - bounds[0]) as progress,
             ):

@@ -14,6 +14,8 @@ from sealwax.cli import console, jobs, options
 @click.option("-o", "--output", metavar="PATH", help="The envelope's file, a folder, or - for standard output.")
 @options.recursive
 @options.suffix
+@options.armor
+@options.detached
 @options.force
 @options.as_json
 @options.loudness
@@ -24,6 +26,8 @@ def encrypt(
     output: str | None,
     recursive: bool,
     suffix: str,
+    armor: bool,
+    detached: str | None,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -32,6 +36,10 @@ def encrypt(
     FILE is encrypted to FILE.swx beside it, or to where -o says; - is standard input. The caller needs
     kms:GenerateDataKey on the key.
     """
+    if detached:
+        jobs.refuse_many(sources, "--detached")
+    if armor and detached:
+        raise click.UsageError("--armor and --detached exclude each other: a payload apart is no text")
     sealer = keys.to_encrypt()
 
     def do(job: jobs.Job) -> str:
@@ -40,11 +48,12 @@ def encrypt(
             if recursive and not force and jobs.done_before(job, source):
                 return "encrypted before"
             with (
-                jobs.Output(job, source, force=force) as sink,
-                sealer.open(sink, "wb", context=context) as writer,
+                jobs.Output(job, source, force=force, armor=armor) as sink,
+                jobs.header_output(detached, source, force=force) as header,
+                sealer.open(sink, "wb", context=context, header=header) as writer,
                 console.progress(job.source, source.size) as progress,
             ):
-                jobs.pump(source.file.readinto, writer.write, progress)
+                jobs.pump(source.readinto, writer.write, progress)
         return "encrypted"
 
     found = jobs.collect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -16,14 +17,18 @@ from sealwax.envelope import inspect as look
 @options.sources
 @click.option("-r", "--recursive", is_flag=True, help="Take every envelope in a folder.")
 @options.suffix
+@options.armor
+@options.detached
 @options.as_json
 @options.loudness
-def inspect(sources: tuple[str, ...], recursive: bool, suffix: str, as_json: bool) -> int:
+def inspect(
+    sources: tuple[str, ...], recursive: bool, suffix: str, armor: bool, detached: str | None, as_json: bool
+) -> int:
     """Show what an envelope says of itself, without KMS. Nothing of it is authenticated; verify does that."""
 
     def do(job: jobs.Job) -> dict[str, Any]:
-        with jobs.Source(job.source) as source:
-            found = look(source.binary)
+        with jobs.Source(job.source, armor=armor) as source:
+            found = look(source.binary) if detached is None else replace(look(detached), payload_bytes=source.size)
         if not as_json:
             click.echo(_described(job.source, found))
         return {"path": job.source, **found.as_dict()}

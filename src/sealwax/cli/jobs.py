@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -14,10 +15,15 @@ import click
 
 from sealwax import files
 from sealwax.cli import PARTLY_DONE, console, status_of
-from sealwax.errors import FileError, SealwaxError
-from sealwax.format.payload import GROUP_BYTES
+from sealwax.envelope import read_full
+from sealwax.errors import FileError, NotAnEnvelopeError, SealwaxError
+from sealwax.format.armor import armor as to_text
+from sealwax.format.armor import dearmor
+from sealwax.format.payload import GROUP_BYTES, write_all
 
 STREAM: Final = "-"
+# The text form is for environment variables and settings, and is held in memory whole.
+MAX_TEXT_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,16 @@ def _walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[str]:
                 yield os.path.relpath(path, folder).replace(os.sep, "/")
 
 
+def refuse_many(sources: Sequence[str], option: str) -> None:
+    """Refuse an option that is about one file where there are several.
+
+    Raises:
+        click.UsageError: there are.
+    """
+    if len(sources) > 1 or any(os.path.isdir(source) for source in sources):
+        raise click.UsageError(f"{option} goes with one file")
+
+
 def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_json: bool) -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
@@ -161,20 +177,30 @@ def _report(job: Job, fields: dict[str, Any], as_json: bool) -> None:
 
 
 class Source:
-    """The input of a job: an open file, and what is known of it."""
+    """The input of a job: an open file, and what is known of it.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        armor: whether it is an envelope in its text form; ``file`` is then the envelope's bytes.
+    """
+
+    def __init__(self, path: str, *, armor: bool = False) -> None:
         if path == STREAM:
-            self.file: io.FileIO = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+            self.file: io.FileIO | io.BytesIO = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
         else:
             self.file = files.InputFile(path)
         status = os.fstat(self.file.fileno())
         self.regular = stat.S_ISREG(status.st_mode)
         self.status = status
+        if armor:
+            with self.file as file:
+                self.file = io.BytesIO(_read_text_form(file))
 
     @property
     def binary(self) -> BinaryIO:
         return cast("BinaryIO", self.file)
+
+    def readinto(self, buffer: memoryview) -> int | None:
+        return self.file.readinto(buffer)
 
     @property
     def size(self) -> int | None:
@@ -188,6 +214,16 @@ class Source:
         self.file.close()
 
 
+def _read_text_form(file: io.RawIOBase | io.BytesIO) -> bytes:
+    data = read_full(cast("BinaryIO", file), MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise click.UsageError(f"an envelope of more than {MAX_TEXT_BYTES} bytes of text is not one for --armor")
+    try:
+        return dearmor(data.decode("ascii").removesuffix("\n"))
+    except UnicodeDecodeError:
+        raise NotAnEnvelopeError("this is not an envelope in its text form: it is not text") from None
+
+
 class Output:
     """The output of a job: a file that appears whole or not at all, or standard output.
 
@@ -195,17 +231,21 @@ class Output:
         job: says where to; folders are made only below the one that -o names.
         source: whose mode and times a file takes over.
         force: whether a file that is there may be replaced.
+        armor: whether the envelope that is written goes out in its text form.
+        in_place: whether the output is the source, which gets a new modification time.
     """
 
-    def __init__(self, job: Job, source: Source, *, force: bool) -> None:
+    def __init__(self, job: Job, source: Source, *, force: bool, armor: bool = False, in_place: bool = False) -> None:
         self._whole: files.WholeFile | None = None
+        self._text_form = io.BytesIO() if armor else None
         path = cast("str", job.output)
         if path == STREAM:
-            console.refuse_terminal()
+            if not armor:
+                console.refuse_terminal()
             self.sink: Any = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
             return
         status = source.status
-        if source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
+        if not in_place and source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
             raise FileError("the output is the input; name another file with -o")
         if job.into_folder:
             folder = os.path.dirname(path)
@@ -215,15 +255,31 @@ class Output:
             path,
             overwrite=force,
             mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular else None,
-            times_ns=(status.st_atime_ns, status.st_mtime_ns) if source.regular else None,
+            times_ns=(status.st_atime_ns, status.st_mtime_ns) if source.regular and not in_place else None,
         )
 
     def __enter__(self) -> Any:
-        return self.sink
+        return self.sink if self._text_form is None else self._text_form
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._whole is not None:
-            self._whole.finish(kind is None)
+        complete = False
+        try:
+            if kind is None and self._text_form is not None:
+                write_all(self.sink, (to_text(self._text_form.getvalue()) + "\n").encode("ascii"))
+            complete = kind is None
+        finally:
+            if self._whole is not None:
+                self._whole.finish(complete)
+
+
+@contextlib.contextmanager
+def header_output(path: str | None, source: Source, *, force: bool) -> Iterator[Any]:
+    """Open the file for a detached header; None where there is to be none."""
+    if path is None:
+        yield None
+        return
+    with Output(Job(STREAM, path, None), source, force=force) as sink:
+        yield sink
 
 
 def done_before(job: Job, source: Source) -> bool:

@@ -171,6 +171,10 @@ recursive = click.option(
     "-r", "--recursive", is_flag=True, help="Take every file in a folder; with -o, into another folder."
 )
 suffix = click.option("--suffix", default=".swx", show_default=True, help="What an envelope's name ends with.")
+armor = click.option("--armor", is_flag=True, help="The envelope is text on one line, not bytes.")
+detached = click.option(
+    "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
+)
 force = click.option("--force", is_flag=True, help="Replace files that are there.")
 sources = click.argument("sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from sealwax.cli import jobs, options
@@ -18,6 +20,8 @@ from sealwax.cli import jobs, options
 @click.option("-r", "--recursive", is_flag=True, help="Take every envelope in a folder.")
 @options.suffix
 @click.option("--verify", is_flag=True, help="First see that the data key belongs to the payload; needs kms:Decrypt.")
+@options.armor
+@options.detached
 @options.force
 @options.as_json
 @options.loudness
@@ -30,6 +34,8 @@ def rewrap(
     recursive: bool,
     suffix: str,
     verify: bool,
+    armor: bool,
+    detached: str | None,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -38,15 +44,26 @@ def rewrap(
     -k names the KMS keys they may be under now. The caller needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo
     on the new one. This is no revocation: an old copy of an envelope still opens with the old key.
     """
+    body: str | None = None
+    if detached:
+        jobs.refuse_many(sources, "--detached")
+        body = next(iter(sources), None)
+        sources = (detached,)
     sealer = keys.to_decrypt(sources)
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
-        if job.output is None:
-            sealer.rewrap(job.source, to=targets, context=expected, verify=verify)
-        else:
-            with jobs.Source(job.source) as source, jobs.Output(job, source, force=force) as sink:
-                sealer.rewrap(source.binary, to=targets, context=expected, output=sink, verify=verify)
+        if job.output is None and not armor:
+            sealer.rewrap(job.source, to=targets, context=expected, verify=verify, body=body)
+            return "re-wrapped"
+        in_place = job.output is None
+        if in_place:
+            job = dataclasses.replace(job, output=job.source)
+        with (
+            jobs.Source(job.source, armor=armor) as source,
+            jobs.Output(job, source, force=force or in_place, armor=armor, in_place=in_place) as sink,
+        ):
+            sealer.rewrap(source.binary, to=targets, context=expected, output=sink, verify=verify, body=body)
         return "re-wrapped"
 
     found = jobs.collect(

@@ -15,6 +15,8 @@ from sealwax.cli import console, jobs, options
 @options.context(stored=True)
 @click.option("-r", "--recursive", is_flag=True, help="Take every envelope in a folder.")
 @options.suffix
+@options.armor
+@options.detached
 @options.as_json
 @options.loudness
 def verify(
@@ -23,19 +25,23 @@ def verify(
     template: options.ContextTemplate,
     recursive: bool,
     suffix: str,
+    armor: bool,
+    detached: str | None,
     as_json: bool,
 ) -> int:
     """Authenticate envelopes, every byte of them, and write nothing.
 
     -k names the KMS keys that may open them; the caller needs kms:Decrypt on one.
     """
-    sealer = keys.to_decrypt(sources)
+    if detached:
+        jobs.refuse_many(sources, "--detached")
+    sealer = keys.to_decrypt(sources if detached is None else (detached,))
 
     def do(job: jobs.Job) -> dict[str, Any]:
         expected = template.to_expect(job.relpath)
         with (
-            jobs.Source(job.source) as source,
-            sealer.read_once(source.binary, context=expected) as reader,
+            jobs.Source(job.source, armor=armor) as source,
+            sealer.read_once(source.binary, context=expected, header=detached) as reader,
             console.progress(job.source, source.size) as progress,
         ):
             jobs.pump(reader.readinto, lambda _: None, progress)

@@ -1,0 +1,61 @@
+# make demo    the main job on a real file, with the embedded lab
+# make test    every check: ruff, mypy, pytest
+# make lowest  the same tests with the lowest allowed versions of the dependencies
+# make bench, make fuzz, make soak: measurements and long runs, apart from the tests
+
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+.PHONY: demo test lint types pytest lowest bench fuzz soak clean
+
+demo: .venv/run.stamp
+	@$(BIN)/python demo/demo.py
+
+test: lint types pytest
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test.stamp
+	$(BIN)/mypy
+
+pytest: .venv/test.stamp .venv-awscli/stamp
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
+
+# boto3 pins botocore, and so does the AWS CLI, to another release: it lives apart.
+.venv-awscli/stamp:
+	$(PYTHON) -m venv .venv-awscli
+	.venv-awscli/bin/pip install --quiet --upgrade pip
+	.venv-awscli/bin/pip install --quiet 'awscli>=1.45'
+	@touch $@
+
+.venv/pip.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sealwax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	@touch $@
+
+.venv/run.stamp: .venv/pip.stamp pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp
+	$(BIN)/pip install --quiet --group test
+	@touch $@
+
+# The lowest versions that pyproject.toml allows, read from it.
+.venv-lowest/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --upgrade pip
+	$(PYTHON) -c 'import tomllib; print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > .venv-lowest/lowest.txt
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/lowest.txt --editable . --group test
+	@touch $@
+
+lowest: .venv-lowest/stamp .venv-awscli/stamp
+	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
+	.venv-lowest/bin/pytest -n $(WORKERS) --dist worksteal -q
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

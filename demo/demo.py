@@ -1,0 +1,116 @@
+"""The main job on a real file, with the embedded lab: every command is the one that is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+BOLD, DIM, GREEN, END = ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
+
+
+def heading(text: str) -> None:
+    print(f"\n{BOLD}{text}{END}")
+
+
+def note(text: str) -> None:
+    print(f"{GREEN}  {text}{END}", flush=True)
+
+
+def run(command: str, expected: int = 0) -> None:
+    """Show a command, run it, and stop the demo if it ends in another way than it should."""
+    print(f"{DIM}  $ {command}{END}", flush=True)
+    words = shlex.split(command)
+    started = time.perf_counter()
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    seconds = time.perf_counter() - started
+    lines = [line for line in done.stdout.splitlines() if "using the lab" not in line]
+    for line in lines:
+        print(f"    {line}")
+    status = "" if expected == 0 else f"exit status {done.returncode}, "
+    print(f"{DIM}    ({status}{seconds:.2f} s){END}", flush=True)
+    if done.returncode != expected:
+        sys.exit(f"demo: that command should have ended with status {expected}, not {done.returncode}")
+
+
+def digest(path: str, offset: int = 0) -> str:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def payload_of(path: str) -> int:
+    import sealwax
+
+    return sealwax.inspect(path).header.preamble.payload_offset
+
+
+def make_file(name: str) -> None:
+    """Pack the installed packages: a real file of some size that every machine has."""
+    with tarfile.open(name, "w") as archive:
+        archive.add(sysconfig.get_path("purelib"), "site-packages")
+
+
+def main() -> None:
+    folder = tempfile.mkdtemp(prefix="sealwax-demo-")
+    os.chdir(folder)
+    os.environ["SEALWAX_LAB"] = "lab"
+    os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    try:
+        heading("1. Two KMS keys, in an embedded KMS: no AWS account is needed")
+        run("sealwax lab create-key --alias demo")
+        run("sealwax lab create-key --alias demo2")
+
+        heading("2. A real file, encrypted under a data key that only KMS can unwrap")
+        make_file("site-packages.tar")
+        print(f"  site-packages.tar has {os.path.getsize('site-packages.tar'):,} bytes")
+        run("sealwax encrypt -k alias/demo -c purpose=backup site-packages.tar")
+        run("sealwax inspect site-packages.tar.swx")
+
+        heading("3. Decrypted and compared")
+        run("sealwax decrypt -k alias/demo -c purpose=backup -o back.tar site-packages.tar.swx")
+        run("cmp site-packages.tar back.tar")
+        note("the same bytes came back")
+
+        heading("4. Refused: another context, a flipped bit, another key")
+        run("sealwax decrypt -k alias/demo -c purpose=other -o wrong.tar site-packages.tar.swx", expected=6)
+        shutil.copy("site-packages.tar.swx", "flipped.swx")
+        with open("flipped.swx", "r+b") as file:
+            middle = os.path.getsize("flipped.swx") // 2
+            file.seek(middle)
+            byte = file.read(1)[0]
+            file.seek(middle)
+            file.write(bytes([byte ^ 1]))
+        run("sealwax decrypt -k alias/demo -c purpose=backup -o wrong.tar flipped.swx", expected=5)
+        run("sealwax decrypt -k alias/demo2 -c purpose=backup -o wrong.tar site-packages.tar.swx", expected=7)
+        if Path("wrong.tar").exists():
+            sys.exit("demo: a refused command left a file")
+        note("nothing was written, not even a part of it")
+
+        heading("5. Re-wrapped under the second key: KMS swaps the wrapped key, the data stays where it is")
+        before = digest("site-packages.tar.swx", payload_of("site-packages.tar.swx"))
+        run("sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup site-packages.tar.swx")
+        after = digest("site-packages.tar.swx", payload_of("site-packages.tar.swx"))
+        print(f"  SHA-256 of the payload before  {before}")
+        print(f"  SHA-256 of the payload after   {after}")
+        if before != after:
+            sys.exit("demo: the payload changed")
+        note("not one payload byte changed")
+        run("sealwax decrypt -k alias/demo -c purpose=backup -o old.tar site-packages.tar.swx", expected=7)
+        run("sealwax verify -k alias/demo2 -c purpose=backup site-packages.tar.swx")
+        note("done: only the second key opens it now")
+    finally:
+        os.chdir("/")
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
