@@ -15,7 +15,7 @@ from typing import Any, Final
 from sealwax.errors import PolicyError
 from sealwax.policy import keys, patterns, values
 from sealwax.policy.keys import Type
-from sealwax.policy.patterns import Lookup, Template, Token
+from sealwax.policy.patterns import Lookup, Template, Token, shown
 
 Compare = Callable[[Sequence[Token], str], bool]
 
@@ -81,7 +81,7 @@ def _same_bytes(tokens: Sequence[Token], value: str) -> bool:
 def _must_be(what: str, read: Callable[[str], object | None]) -> Callable[[str], object]:
     def check(text: str) -> object:
         if read(text) is None:
-            raise PolicyError(f"'{text}' is not {what}")
+            raise PolicyError(f"'{shown(text)}' is not {what}")
         return None
 
     return check
@@ -93,7 +93,7 @@ def _any_text(_: str) -> object:
 
 def _arn_like(text: str) -> object:
     if patterns.split_arn(text) is None:
-        raise PolicyError(f"'{text}' is not an ARN of six components, each of which may hold wildcards")
+        raise PolicyError(f"'{shown(text)}' is not an ARN of six components, each of which may hold wildcards")
     return None
 
 
@@ -170,26 +170,27 @@ class Clause:
             deny: whether the statement denies; where AWS leaves the meaning open, the answer that gives less access
                 depends on it.
         """
+        name = shown(self.key)
         given = context.get(self.key.lower(), ())
         if self.operator == "Null":
             wanted = {template.text.lower() for template in self.values}
             if ("false" if given else "true") in wanted:
                 return None
-            return f"{self.key} is present" if given else f"{self.key} is absent"
+            return f"{name} is present" if given else f"{name} is absent"
         if self.each is not None:
             # AWS: an empty string is an empty set of values.
             given = tuple(value for value in given if value)
         if not given and self.each is not None:
             # ForAnyValue of nothing is false even with IfExists.
-            return None if self.each is Each.ALL else f"{self.key} is absent"
+            return None if self.each is Each.ALL else f"{name} is absent"
         if not given and self.if_exists:
             return None
         rule = OPERATORS[_base(self.operator)]
         resolved = [template.resolve(lookup) for template in self.values]
         if rule.negated and None in resolved and not deny:
-            return f"a policy variable in the value for {self.key} has no value in this request"
+            return f"a policy variable in the value for {name} has no value in this request"
         if not given:
-            return None if rule.negated else f"{self.key} is absent"
+            return None if rule.negated else f"{name} is absent"
         fits = [
             any(rule.compare(tokens, value) for tokens in resolved if tokens is not None) != rule.negated
             for value in given
@@ -199,7 +200,7 @@ class Clause:
         need_all = self.each is Each.ALL or (self.each is None and not deny)
         if all(fits) if need_all else any(fits):
             return None
-        return f"{self.key} does not satisfy {self.operator}"
+        return f"{name} does not satisfy {self.operator}"
 
 
 def _base(written: str) -> str:
@@ -227,7 +228,7 @@ def parse(written: str, key: str, texts: Sequence[str], *, variables: bool, fore
     known = keys.find(key)
     if known is None:
         if not foreign:
-            raise PolicyError(f"'{key}' is not a condition key of KMS requests")
+            raise PolicyError(f"'{shown(key)}' is not a condition key of KMS requests")
         known = keys.Key(key, Type.OPEN, many=each is not None)
     if written == "Null":
         for text in texts:
@@ -235,11 +236,11 @@ def parse(written: str, key: str, texts: Sequence[str], *, variables: bool, fore
         return Clause(written, key, tuple(Template(text, ()) for text in texts), None, False)
     rule = OPERATORS.get(base)
     if rule is None:
-        raise PolicyError(f"'{written}' is not a condition operator")
+        raise PolicyError(f"'{shown(written)}' is not a condition operator")
     if known.type not in rule.types:
-        raise PolicyError(f"{written} cannot be used with {key}, whose value is {known.type.value}")
+        raise PolicyError(f"{written} cannot be used with {shown(key)}, whose value is {known.type.value}")
     if known.many and each is None:
-        raise PolicyError(f"{key} can have many values and needs ForAllValues: or ForAnyValue: before {written}")
+        raise PolicyError(f"{shown(key)} can have many values and needs ForAllValues: or ForAnyValue: before {written}")
     templates = []
     for text in texts:
         template = patterns.parse(text, wildcards=rule.wildcards, variables=variables and rule.variables)

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Never
 from sealwax.errors import PolicyError
 from sealwax.policy import conditions, patterns
 from sealwax.policy.conditions import Clause
-from sealwax.policy.patterns import Template
+from sealwax.policy.patterns import Template, shown
 
 MAX_KEY_POLICY: Final = 32_768  # bytes
 MAX_IDENTITY_POLICY: Final = 10_240  # characters that are no white space: the largest, all inline policies of a role
@@ -83,7 +83,7 @@ class Statement:
 
 
 def _label(policy: str, index: int, sid: str | None) -> str:
-    return f"statement '{sid}' of the {policy}" if sid else f"statement {index} of the {policy}"
+    return f"statement '{shown(sid)}' of the {policy}" if sid else f"statement {index} of the {policy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,10 @@ def parse_key_policy(document: str | bytes | Mapping[str, Any], *, name: str = "
     Raises:
         PolicyError: the document breaks a rule.
     """
-    raw = _load(document, name)
-    if len(_size_text(document).encode(errors="replace")) > MAX_KEY_POLICY:
+    text = _text_of(document, name)
+    if len(text) > MAX_KEY_POLICY or len(text.encode(errors="replace")) > MAX_KEY_POLICY:
         raise PolicyError(f"the {name} is larger than {MAX_KEY_POLICY} bytes")
-    return _Reader(name, of_key=True).policy(raw)
+    return _Reader(name, of_key=True).policy(_load(text, name))
 
 
 def parse_identity_policy(document: str | bytes | Mapping[str, Any], *, name: str = "identity policy") -> Policy:
@@ -122,42 +122,40 @@ def parse_identity_policy(document: str | bytes | Mapping[str, Any], *, name: st
     Raises:
         PolicyError: the document breaks a rule.
     """
-    raw = _load(document, name)
-    if len(re.sub(r"\s", "", _size_text(document))) > MAX_IDENTITY_POLICY:
+    text = _text_of(document, name)
+    if len(re.sub(r"\s", "", text)) > MAX_IDENTITY_POLICY:
         raise PolicyError(f"the {name} is larger than {MAX_IDENTITY_POLICY} characters")
-    return _Reader(name, of_key=False).policy(raw)
+    return _Reader(name, of_key=False).policy(_load(text, name))
 
 
-def _size_text(document: str | bytes | Mapping[str, Any]) -> str:
+def _text_of(document: str | bytes | Mapping[str, Any], name: str) -> str:
+    if isinstance(document, str):
+        return document
     if isinstance(document, Mapping):
-        return json.dumps(document, separators=(",", ":"))
-    return document if isinstance(document, str) else document.decode()
+        try:
+            return json.dumps(dict(document), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise PolicyError(f"the {name} holds what JSON cannot say") from None
+    try:
+        return bytes(document).decode()
+    except UnicodeDecodeError:
+        raise PolicyError(f"the {name} is not UTF-8") from None
 
 
-def _load(document: str | bytes | Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _load(text: str, name: str) -> Mapping[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise PolicyError(f"the {name} has '{key}' twice in one object")
+                raise PolicyError(f"the {name} has '{shown(key)}' twice in one object")
             found[key] = value
         return found
 
     def no_constant(word: str) -> Never:
         raise PolicyError(f"the {name} is not JSON: {word} is no value")
 
-    if isinstance(document, Mapping):
-        try:
-            text = json.dumps(document, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            raise PolicyError(f"the {name} holds what JSON cannot say") from None
-    else:
-        try:
-            text = document if isinstance(document, str) else document.decode()
-        except UnicodeDecodeError:
-            raise PolicyError(f"the {name} is not UTF-8") from None
-        if not _CHARACTERS.fullmatch(text):
-            raise PolicyError(f"the {name} holds characters outside of Latin-1, which AWS refuses in a policy")
+    if not _CHARACTERS.fullmatch(text):
+        raise PolicyError(f"the {name} holds characters outside of Latin-1, which AWS refuses in a policy")
     try:
         # Numbers stay as they were written: a policy compares texts.
         raw = json.loads(
@@ -225,7 +223,7 @@ class _Reader:
             raise PolicyError(f"{where} has an Effect that is neither Allow nor Deny")
         principals = self._principals(raw, where) if self._of_key else None
         not_action = _either(raw, "Action", "NotAction", where) == "NotAction"
-        actions = _each(raw["NotAction" if not_action else "Action"], f"{where}: an action", self._action)
+        actions = _each(raw["NotAction" if not_action else "Action"], where, "an action", self._action)
         not_resource, resources = self._resources(raw, where)
         return Statement(
             self._name,
@@ -259,11 +257,13 @@ class _Reader:
             elif text == "*" or _PRINCIPAL.fullmatch(text) or _UNIQUE_ID.fullmatch(text):
                 names.add(text)
             else:
-                raise PolicyError(f"{where} has a {element} '{text}' that is not an account, user, role or session")
+                raise PolicyError(
+                    f"{where} has a {element} '{shown(text)}' that is not an account, user, role or session"
+                )
         services = _texts(given.get("Service", ()), f"the {element} of {where}", required="Service" in given)
         for text in services:
             if not _SERVICE.fullmatch(text):
-                raise PolicyError(f"{where} has a {element} '{text}' that is not the name of an AWS service")
+                raise PolicyError(f"{where} has a {element} '{shown(text)}' that is not the name of an AWS service")
         if negated and "*" in names:
             raise PolicyError(f"{where} has a NotPrincipal of *, which is about nobody")
         everyone = "*" in names
@@ -272,7 +272,7 @@ class _Reader:
     @staticmethod
     def _action(text: str) -> Template:
         if not _ACTION.fullmatch(text):
-            raise PolicyError(f"'{text}' is not an action: a service, a colon and a name")
+            raise PolicyError(f"'{shown(text)}' is not an action: a service, a colon and a name")
         return patterns.parse(text.lower(), wildcards=True, variables=False)
 
     def _resources(self, raw: Mapping[str, Any], where: str) -> tuple[bool, tuple[Template, ...] | None]:
@@ -280,7 +280,7 @@ class _Reader:
             # AWS takes such a key policy, and the statement has no effect.
             return False, None
         element = _either(raw, "Resource", "NotResource", where)
-        return element == "NotResource", _each(raw[element], f"{where}: a resource", self._resource)
+        return element == "NotResource", _each(raw[element], where, "a resource", self._resource)
 
     def _resource(self, text: str) -> Template:
         template = patterns.parse(text, wildcards=True, variables=self._variables)
@@ -288,9 +288,9 @@ class _Reader:
             return template
         fields = text.split(":", 5)
         if fields[0] != "arn" or (len(fields) < 6 and not text.endswith("*")):
-            raise PolicyError(f"'{text}' is neither * nor an ARN")
+            raise PolicyError(f"'{shown(text)}' is neither * nor an ARN")
         if self._variables and any("${" in part for part in fields[:5]):
-            raise PolicyError(f"'{text}' has a policy variable before the fifth colon")
+            raise PolicyError(f"'{shown(text)}' has a policy variable before the fifth colon")
         return template
 
     def _clauses(self, raw: Any, where: str, *, foreign: bool) -> tuple[Clause, ...]:
@@ -299,14 +299,14 @@ class _Reader:
         found: list[Clause] = []
         for operator, tests in raw.items():
             if not isinstance(tests, dict):
-                raise PolicyError(f"{where} has a Condition whose {operator} is not an object")
+                raise PolicyError(f"{where} has a Condition whose {shown(operator)} is not an object")
             if len({key.lower() for key in tests}) != len(tests):
-                raise PolicyError(f"{where} has a condition key twice in {operator}")
+                raise PolicyError(f"{where} has a condition key twice in {shown(operator)}")
             for key, given in tests.items():
-                texts = _texts(given, f"{where}: {operator} of {key}", scalars=True)
-                if self._of_key and operator.startswith("ForAllValues:") and key.lower().startswith(_OVERLY_PERMISSIVE):
+                texts = _texts(given, f"{where}: {shown(operator)} of {shown(key)}", scalars=True)
+                if self._of_key and operator.startswith("ForAllValues:") and key.lower().startswith(_SINGLE):
                     raise PolicyError(
-                        f"{where} uses ForAllValues: with {key}, which has one value; a request without it would fit"
+                        f"{where} uses ForAllValues: with {shown(key)}, so a request without it would fit; leave it out"
                     )
                 try:
                     found.append(conditions.parse(operator, key, texts, variables=self._variables, foreign=foreign))
@@ -316,7 +316,7 @@ class _Reader:
 
 
 # PutKeyPolicy and CreateKey answer OverlyPermissiveCondition to these.
-_OVERLY_PERMISSIVE: Final = ("kms:encryptioncontext:", "aws:requesttag/")
+_SINGLE: Final = ("kms:encryptioncontext:", "aws:requesttag/")
 
 
 def _reaches_kms(actions: tuple[Template, ...], not_action: bool) -> bool:
@@ -332,7 +332,7 @@ def _is_text(value: Any) -> bool:
 def _known(raw: Mapping[str, Any], names: set[str], where: str) -> None:
     for name in raw:
         if name not in names:
-            raise PolicyError(f"{where} has an element '{name}' that cannot stand there")
+            raise PolicyError(f"{where} has an element '{shown(name)}' that cannot stand there")
 
 
 def _either(raw: Mapping[str, Any], plain: str, negated: str, where: str) -> str:
@@ -360,9 +360,11 @@ def _texts(given: Any, where: str, *, required: bool = True, scalars: bool = Fal
     return tuple(found)
 
 
-def _each(given: Any, where: str, read: Callable[[str], Template]) -> tuple[Template, ...]:
-    try:
-        return tuple(read(text) for text in _texts(given, where))
-    except PolicyError as error:
-        text = str(error)
-        raise PolicyError(text if text.startswith(where) else f"{where}: {text}") from None
+def _each(given: Any, where: str, what: str, read: Callable[[str], Template]) -> tuple[Template, ...]:
+    found: list[Template] = []
+    for text in _texts(given, f"{where}: {what}"):
+        try:
+            found.append(read(text))
+        except PolicyError as error:
+            raise PolicyError(f"{where}: {error}") from None
+    return tuple(found)

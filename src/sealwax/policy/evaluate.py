@@ -119,7 +119,9 @@ def _on_key(
         use = granting.use(grant, request)
         if use is granting.Use.DIRECT or (use is granting.Use.ACCOUNT and identity.allows):
             return Decision(True, f"grant {grant.id} allows {request.action}", grant=grant)
-        if isinstance(use, str):
+        if use is granting.Use.ACCOUNT:
+            near.append(f"grant {grant.id} leaves it to the identity policies of the account")
+        elif isinstance(use, str):
             near.append(f"grant {grant.id} would have allowed but {use}")
     lacking = []
     if not by_key:
@@ -216,5 +218,5 @@ def _is_denied(principals: Principals, who: Principal) -> bool:
     if who.kind == "service":
         return who.arn not in principals.services
     # AWS may look at the account first, then the role, then the session: all of them must be excepted.
-    excepted = principals.names | {who.account_arn for account in principals.accounts if account == who.account}
+    excepted = principals.names | ({who.account_arn} if who.account in principals.accounts else set())
     return not who.chain <= excepted

@@ -71,6 +71,5 @@ def _gives_no_more(grant: Grant, request: Request) -> bool:
     kind = request.values.get("kms:grantconstrainttype", ("",))[0]
     if grant.equals is not None and kind != "EncryptionContextEquals":
         return False
-    if grant.subset is not None and kind not in ("EncryptionContextEquals", "EncryptionContextSubset"):
-        return False
+    # The encryption context of a CreateGrant request is the constraint of the new grant, and empty without one.
     return _fits(grant, request.encryption_context)

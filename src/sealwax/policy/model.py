@@ -44,6 +44,9 @@ _PRINCIPAL_TYPES: Final = {
 }
 
 
+_FROM_REQUEST: Final = ("kms:encryptioncontext", "aws:principaltag/")
+
+
 @dataclass(frozen=True)
 class Principal:
     """Who makes a request. :func:`principal` makes one from an ARN.
@@ -205,9 +208,10 @@ class Request:
             key = keys.find(name)
             if key is None:
                 raise ValueError(f"'{name}' is not a condition key of KMS requests")
-            many = isinstance(given, Sequence) and not isinstance(given, str | bytes)
-            texts = tuple(_text(one) for one in given) if many else (_text(given),)  # type: ignore[union-attr, arg-type]
-            if name.lower() in found:
+            if isinstance(given, str | bool | int | float | datetime | bytes):
+                given = (given,)
+            texts = tuple(_text(one) for one in given)
+            if name.lower() in found or name.lower().startswith(_FROM_REQUEST):
                 raise ValueError(f"{name} follows from the request and cannot be given")
             if len(texts) > 1 and not key.many:
                 raise ValueError(f"{name} has one value")

@@ -64,6 +64,12 @@ class Template:
         return tuple(tokens)
 
 
+def shown(text: str) -> str:
+    """Return a text of a policy as a message can hold it: printable and not long."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return plain if len(plain) <= 120 else f"{plain[:117]}..."
+
+
 def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
     """Read a text.
 
@@ -81,7 +87,7 @@ def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
         if variables and text.startswith("${", at):
             end = text.find("}", at)
             if end < 0:
-                raise PolicyError(f"'{text}' holds a variable that is not closed")
+                raise PolicyError(f"'{shown(text)}' holds a variable that is not closed")
             parts.append(_variable(text[at + 2 : end]))
             at = end + 1
         else:
@@ -96,8 +102,8 @@ def _variable(inside: str) -> Token | Variable:
         return inside
     match = _VARIABLE.match(inside)
     if match is None:
-        raise PolicyError(f"'${{{inside}}}' is not a policy variable")
-    return Variable(match[1].lower(), match[2])
+        raise PolicyError(f"'${{{shown(inside)}}}' is not a policy variable")
+    return Variable(match[1].strip().lower(), match[2])
 
 
 def glob(pattern: Sequence[Token], text: str) -> bool:
@@ -121,11 +127,6 @@ def glob(pattern: Sequence[Token], text: str) -> bool:
         else:
             return False
     return all(token is Wild.MANY for token in pattern[at:])
-
-
-def fold(tokens: Sequence[Token]) -> tuple[Token, ...]:
-    """Return the tokens in lower case."""
-    return tuple(token.lower() if isinstance(token, str) else token for token in tokens)
 
 
 def split_arn(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...] | None:
