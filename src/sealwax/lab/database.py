@@ -1,0 +1,151 @@
+"""The lab's folder and its SQLite files: private, durable, shared by several processes.
+
+A transaction that was acknowledged is on the disk (WAL with synchronous=FULL); one that was not leaves nothing. Readers
+keep what they decoded in memory and ask SQLite's ``data_version`` whether another process has committed since.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sealwax.errors import LabError
+
+_BUSY_SECONDS = 30.0
+
+
+def private_folder(path: Path) -> None:
+    """Make the folder if it is missing, and take every right from group and others.
+
+    Raises:
+        LabError: it cannot be made, or is no folder.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise LabError(f"the lab's folder {path} cannot be used: {error.strerror}") from error
+
+
+class Database:
+    """One SQLite file, one connection a process, usable from every thread and after a fork.
+
+    Args:
+        path: the file; made with mode 0600 when missing.
+        schema: the statements of each version in turn; ``user_version`` tells how many have run.
+        durable: True waits for the disk at each commit; False leaves it to the kernel, which survives the death of
+            the process but not of the machine.
+    """
+
+    def __init__(self, path: Path, schema: Sequence[str], *, durable: bool) -> None:
+        self._path = path
+        self._schema = schema
+        self._durable = durable
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._seen = -1
+        self._forgetters: list[Callable[[], None]] = []
+        self._connection = self._connect()
+        self._pid = os.getpid()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS, cached_statements=256
+            )
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            self._upgrade(connection)
+        except (OSError, sqlite3.Error) as error:
+            raise LabError(f"the lab's file {self._path} cannot be used: {error}") from error
+        return connection
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(self._schema):
+            raise LabError(f"the lab's file {self._path} was made by a newer release (version {version})")
+        if version == len(self._schema):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have upgraded it while this one waited for the lock.
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            for statements in self._schema[version:]:
+                for statement in statements.split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={len(self._schema)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        """Register what empties a cache; it is called whenever the file's content may have moved."""
+        self._forgetters.append(forget)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection; caches are emptied first when another process has committed."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._reopen_after_fork()
+            if not self._depth:
+                version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+                if version != self._seen:
+                    self._seen = version
+                    self._forget()
+            yield self._connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One IMMEDIATE transaction: committed at the end, rolled back on any exception; nested calls join it."""
+        with self.reading() as connection:
+            if self._depth:
+                yield connection
+                return
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                raise LabError(f"the lab's file {self._path} cannot be written: {error}") from error
+            # What was cached before the lock was ours may be out of date.
+            self._forget()
+            self._depth = 1
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth = 0
+                self._forget()
+
+    def _forget(self) -> None:
+        for forget in self._forgetters:
+            forget()
+
+    def _reopen_after_fork(self) -> None:
+        # SQLite forbids carrying a connection over a fork; even closing it here would drop the parent's locks.
+        _ABANDONED.append(self._connection)
+        self._connection = self._connect()
+        self._pid = os.getpid()
+        self._seen = -1
+        self._depth = 0
+
+    def close(self) -> None:
+        """Close the connection. Everything acknowledged is already on the disk."""
+        with self._lock:
+            if self._pid == os.getpid():
+                self._connection.close()
+
+
+_ABANDONED: list[Any] = []

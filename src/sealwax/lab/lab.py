@@ -1,0 +1,136 @@
+"""The lab as a program uses it: a folder, opened."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sealwax.errors import LabError
+from sealwax.lab import rootkey
+from sealwax.lab.apierror import ApiError
+from sealwax.lab.call import Request
+from sealwax.lab.database import Database, private_folder
+from sealwax.lab.engine import Engine
+from sealwax.lab.gateway import Gateway
+from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, root_of
+from sealwax.lab.names import ALIAS
+from sealwax.lab.records import Records
+from sealwax.lab.schema import STATE, TRAIL
+from sealwax.lab.trail import Trail
+from sealwax.lab.wire import new_request_id
+
+if TYPE_CHECKING:
+    import boto3
+
+
+class Lab:
+    """An embedded KMS in a folder, which several processes may use at once.
+
+    Args:
+        path: the folder; made (mode 0700) when missing.
+        passphrase: encrypts the key material at rest; the same one opens the lab again.
+        key_file: the same with a file of at least 32 random bytes instead.
+        clock: the lab's time in Unix seconds, for tests of rotation and deletion.
+
+    Raises:
+        LabError: the folder cannot be used, or the passphrase or key file does not open it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        passphrase: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = Path(path)
+        private_folder(self.path)
+        self._state = Database(self.path / "state.db", STATE, durable=True)
+        with self._state.writing() as connection:
+            root = rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
+        self._log = Database(self.path / "trail.db", TRAIL, durable=False)
+        self._records = Records(self._state, root)
+        self.trail = Trail(self._log, clock())
+        self._engine = Engine(self._records, self.trail, blob_key=root.derive(b"seals of blobs"), clock=clock)
+        self.gateway = Gateway(self._engine)
+
+    def session(self, region: str | None = None) -> boto3.Session:
+        """A boto3 session whose KMS clients talk to this lab in process.
+
+        Args:
+            region: the Region; None takes what the user has set for AWS, else us-east-1.
+        """
+        from sealwax.lab.transport import new_session
+
+        return new_session(self.gateway, region)
+
+    def call(
+        self, operation: str, *, region: str = DEFAULT_REGION, account: str = DEFAULT_ACCOUNT, **members: Any
+    ) -> dict[str, Any]:
+        """Run an operation as an account's root, without a wire and a signature.
+
+        Args:
+            members: the request's members as JSON has them.
+
+        Returns:
+            The answer's members; times are Unix seconds.
+
+        Raises:
+            LabError: KMS's error code and sentence.
+        """
+        request = Request(
+            operation=operation,
+            document=members,
+            region=region,
+            caller=root_of(account),
+            request_id=new_request_id(),
+            source_ip="127.0.0.1",
+            user_agent="sealwax lab",
+            secure=True,
+        )
+        try:
+            return self._engine.serve(request)
+        except ApiError as error:
+            raise LabError(f"{operation}: {error.code}{': ' if error.message else ''}{error.message}") from error
+
+    def create_key(
+        self, *, alias: str | None = None, region: str = DEFAULT_REGION, description: str = ""
+    ) -> dict[str, Any]:
+        """Make a key, and an alias for it: both or neither.
+
+        Args:
+            alias: with or without the ``alias/`` in front.
+
+        Returns:
+            The KeyMetadata of the new key; times are Unix seconds.
+        """
+        with self._records.change():
+            metadata: dict[str, Any] = self.call("CreateKey", region=region, Description=description)["KeyMetadata"]
+            if alias is not None:
+                name = alias if alias.startswith(ALIAS) else ALIAS + alias
+                self.call("CreateAlias", region=region, AliasName=name, TargetKeyId=metadata["KeyId"])
+        return metadata
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Every key of the lab: its KeyMetadata, with its alias names as ``Aliases``."""
+        found = []
+        for key in self._records.every_key():
+            shown = self.call("DescribeKey", region=key.region, account=key.account, KeyId=key.key_id)["KeyMetadata"]
+            aliases = self._records.aliases(key.account, key.region, key.key_id)
+            found.append(shown | {"Aliases": [alias.name for alias in aliases]})
+        return found
+
+    def close(self) -> None:
+        """Close the lab's files. Sessions that were made from it can no longer be used."""
+        self._state.close()
+        self._log.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

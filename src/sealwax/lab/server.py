@@ -1,0 +1,203 @@
+"""The HTTP front door: a small threaded HTTP/1.1 server on the loopback interface.
+
+The standard library's server parses headers with the email package and writes a response in pieces; both cost more than
+the cryptography. This one reads what AWS clients send, and nothing more: POST with a Content-Length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+from sealwax.errors import LabError
+from sealwax.lab.gateway import Gateway
+from sealwax.lab.secretbytes import wipe
+from sealwax.lab.wire import HttpRequest
+
+_MOST_HEADERS = 64 << 10
+_MOST_BODY = 1 << 20
+_IDLE_SECONDS = 300.0
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    411: "Length Required",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+}
+
+
+class _BadRequestError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Server:
+    """Serves a lab until it is closed.
+
+    Args:
+        host: the address to listen on.
+        port: 0 lets the kernel choose; :attr:`port` tells.
+        tls: the files of a certificate chain and its private key, to speak HTTPS.
+
+    Raises:
+        LabError: the address or the certificate cannot be used.
+    """
+
+    def __init__(
+        self, gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0, tls: tuple[Path, Path] | None = None
+    ) -> None:
+        self._gateway = gateway
+        self._tls = _tls(tls) if tls is not None else None
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            self._socket = socket.create_server((host, port), family=family, backlog=128)
+        except OSError as error:
+            raise LabError(f"the lab cannot listen on {host} port {port}: {error.strerror or error}") from error
+        self.host = host
+        self.port: int = self._socket.getsockname()[1]
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """What clients take as their endpoint URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self._tls is not None else 'http'}://{host}:{self.port}"
+
+    def serve(self) -> None:
+        """Accept connections, each with a thread of its own, until :meth:`close` is called."""
+        while True:
+            try:
+                connection, address = self._socket.accept()
+            except OSError:
+                if self._closed:
+                    return
+                raise
+            threading.Thread(target=self._talk, args=(connection, str(address[0])), daemon=True).start()
+
+    def close(self) -> None:
+        """Stop accepting. A request under way is still answered."""
+        self._closed = True
+        # Closing alone does not wake a thread that waits in accept().
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _talk(self, connection: socket.socket, peer: str) -> None:
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(_IDLE_SECONDS)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            conversation = _Conversation(connection, peer, secure=self._tls is not None)
+            while conversation.turn(self._gateway):
+                pass
+        except (OSError, EOFError):
+            pass  # the client has gone; there is nobody left to tell
+        finally:
+            connection.close()
+
+
+class _Conversation:
+    """One connection: requests one after another."""
+
+    def __init__(self, connection: socket.socket, peer: str, *, secure: bool) -> None:
+        self._connection = connection
+        self._peer = peer
+        self._secure = secure
+        self._buffer = bytearray()
+
+    def turn(self, gateway: Gateway) -> bool:
+        """Answer one request; False when the connection is over."""
+        try:
+            request = self._read_request()
+        except _BadRequestError as error:
+            self._refuse(error.status)
+            return False
+        if request is None:
+            return False
+        keep = request.headers.get("connection", "").lower() != "close"
+        response = gateway.handle(request)
+        assert isinstance(request.body, bytearray)
+        wipe(request.body)
+        lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Error')}"]
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
+        lines += [f"Connection: {'keep-alive' if keep else 'close'}", "", ""]
+        head = "\r\n".join(lines).encode("latin-1")
+        # Head and body in one piece: one packet, and one buffer to wipe.
+        message = bytearray(len(head) + len(response.body))
+        message[: len(head)] = head
+        message[len(head) :] = response.body
+        wipe(response.body)
+        self._connection.sendall(message)
+        wipe(message)
+        return keep
+
+    def _refuse(self, status: int) -> None:
+        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", "Content-Length: 0", "Connection: close", "", "")
+        self._connection.sendall("\r\n".join(lines).encode())
+
+    def _read_request(self) -> HttpRequest | None:
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            if len(self._buffer) > _MOST_HEADERS:
+                raise _BadRequestError(431)
+            if not self._receive(_MOST_HEADERS):
+                return None
+        lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        del self._buffer[: end + 4]
+        start = lines[0].split(" ")
+        if len(start) != 3 or not start[2].startswith("HTTP/1."):
+            raise _BadRequestError(400)
+        headers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, colon, value = line.partition(":")
+            name = name.lower()
+            if not colon or (name == "content-length" and name in headers):
+                raise _BadRequestError(400)
+            value = value.strip()
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        return HttpRequest(start[0], start[1], headers, self._read_body(headers), self._peer, self._secure)
+
+    def _read_body(self, headers: dict[str, str]) -> bytearray:
+        length = headers.get("content-length", "")
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+            raise _BadRequestError(411)
+        size = int(length)
+        if size > _MOST_BODY:
+            raise _BadRequestError(413)
+        if headers.get("expect", "").lower() == "100-continue":
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while len(self._buffer) < size:
+            if not self._receive(size - len(self._buffer)):
+                raise EOFError
+        body = self._buffer[:size]
+        self._buffer[:size] = bytes(size)
+        del self._buffer[:size]
+        return body
+
+    def _receive(self, most: int) -> bool:
+        received = self._connection.recv(min(most, 1 << 16))
+        self._buffer += received
+        return bool(received)
+
+
+def _tls(files: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(*files)
+    except (OSError, ssl.SSLError) as error:
+        raise LabError(f"the certificate {files[0]} with the key {files[1]} cannot be used: {error}") from error
+    return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address that was given for listening is reached from this machine alone."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(str(entry[4][0]).startswith("127.") or entry[4][0] == "::1" for entry in found)

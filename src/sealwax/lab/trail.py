@@ -1,0 +1,226 @@
+"""The trail: one CloudTrail record a call and account, in AWS's format, and the last use of each key.
+
+It has a file of its own, written without waiting for the disk: it survives the death of the process, and a loss of
+power may take its last second, never a key. Key material, plaintext and ciphertext are not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sealwax.lab.apierror import ApiError
+from sealwax.lab.database import Database
+from sealwax.lab.model import Caller, Key
+
+KMS_SOURCE, STS_SOURCE = "kms.amazonaws.com", "sts.amazonaws.com"
+_KEPT_SECONDS = 90 * 86400
+_SECRET = frozenset({"Plaintext", "CiphertextBlob", "ImportToken", "EncryptedKeyMaterial", "PublicKey"})
+_HIDDEN = frozenset({"KeyStorePassword", "RawSecretAccessKey", "XksProxyAuthenticationCredential"})
+_UNRECORDED = frozenset({"GrantToken", "GrantTokens", "TrustAnchorCertificate", "Recipient"})
+
+
+@dataclass(frozen=True, slots=True)
+class LastUsage:
+    operation: str
+    time: float
+    event_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the trail: CloudTrail's record, and the lab's own word on why it was allowed or denied."""
+
+    record: Mapping[str, Any]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the trail is told of a call. ``members`` and ``answer`` may hold secrets; they are left out here."""
+
+    source: str
+    name: str
+    caller: Caller
+    region: str
+    source_ip: str
+    user_agent: str
+    request_id: str
+    time: float
+    read_only: bool
+    members: Mapping[str, Any]
+    answer: Mapping[str, Any] | None
+    error: ApiError | None
+    resources: Sequence[Key]
+    reason: str | None
+    uses_key: bool
+
+
+class Trail:
+    """Appends and finds events."""
+
+    def __init__(self, database: Database, now: float) -> None:
+        self._database = database
+        with database.writing() as connection:
+            connection.execute("DELETE FROM events WHERE time < ?", (now - _KEPT_SECONDS,))
+
+    def append(self, entry: Entry) -> None:
+        """Write the events of one call: one for the caller's account, one for each other account that owns a key."""
+        accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
+        shared = str(uuid.uuid4()) if len(accounts) > 1 else None
+        resources = json.dumps([key.arn for key in entry.resources])
+        with self._database.writing() as connection:
+            for account in accounts:
+                event_id = str(uuid.uuid4())
+                record = _record(entry, account, event_id, shared)
+                connection.execute(
+                    "INSERT INTO events (event_id, account, region, time, name, username, access_key, resources, "
+                    "read_only, record, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        event_id,
+                        account,
+                        entry.region,
+                        entry.time,
+                        entry.name,
+                        _username(entry.caller),
+                        entry.caller.access_key_id,
+                        resources,
+                        entry.read_only,
+                        json.dumps(record, separators=(",", ":")),
+                        entry.reason,
+                    ),
+                )
+                if entry.uses_key and entry.error is None:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO last_usage VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        [
+                            (account, key.region, key.key_id, entry.name, entry.time, event_id, entry.request_id)
+                            for key in entry.resources
+                            if key.account == account
+                        ],
+                    )
+
+    def last_usage(self, key: Key) -> LastUsage | None:
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT operation, time, event_id, request_id FROM last_usage "
+                "WHERE account=? AND region=? AND key_id=?",
+                (key.account, key.region, key.key_id),
+            ).fetchone()
+            return LastUsage(*row) if row else None
+
+    def events(self, *, account: str | None = None, region: str | None = None) -> list[Event]:
+        """The events, oldest first, of one account or Region or of all."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT record, reason FROM events WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) "
+                "ORDER BY number",
+                (account, account, region, region),
+            )
+            return [Event(json.loads(record), reason) for record, reason in rows.fetchall()]
+
+
+def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "eventVersion": "1.11",
+        "userIdentity": _identity(entry.caller),
+        "eventTime": _iso(entry.time),
+        "eventSource": entry.source,
+        "eventName": entry.name,
+        "awsRegion": entry.region,
+        "sourceIPAddress": entry.source_ip,
+        "userAgent": entry.user_agent,
+    }
+    if entry.error is not None:
+        record["errorCode"] = (
+            entry.error.code.removesuffix("Exception") if _is_denial(entry.error) else entry.error.code
+        )
+        record["errorMessage"] = entry.error.message
+    record["requestParameters"] = _shown(entry.members) or None
+    record["responseElements"] = None if entry.read_only or entry.answer is None else _shown(entry.answer) or None
+    if entry.answer is not None:
+        materials = {
+            _camel(name): entry.answer[name]
+            for name in ("KeyMaterialId", "SourceKeyMaterialId", "DestinationKeyMaterialId")
+            if name in entry.answer
+        }
+        if materials:
+            record["additionalEventData"] = materials
+    record["requestID"] = entry.request_id
+    record["eventID"] = event_id
+    record["readOnly"] = entry.read_only
+    if entry.resources:
+        record["resources"] = [
+            {"accountId": key.account, "type": "AWS::KMS::Key", "ARN": key.arn} for key in entry.resources
+        ]
+    record["eventType"] = "AwsApiCall"
+    record["managementEvent"] = True
+    record["recipientAccountId"] = account
+    if shared is not None:
+        record["sharedEventID"] = shared
+    record["eventCategory"] = "Management"
+    return record
+
+
+def _is_denial(error: ApiError) -> bool:
+    # CloudTrail writes "AccessDenied" for KMS's AccessDeniedException, and every other code as it is.
+    return error.code == "AccessDeniedException"
+
+
+def _identity(caller: Caller) -> dict[str, Any]:
+    behind = caller.principal
+    identity: dict[str, Any] = {
+        "type": "Root" if behind is None else "IAMUser" if behind.kind == "user" else "AssumedRole",
+        "principalId": caller.user_id,
+        "arn": caller.arn,
+        "accountId": caller.account,
+        "accessKeyId": caller.access_key_id,
+    }
+    if behind is not None and behind.kind == "user":
+        identity["userName"] = behind.name
+    elif behind is not None:
+        identity["sessionContext"] = {
+            "sessionIssuer": {
+                "type": "Role",
+                "principalId": behind.unique_id,
+                "arn": behind.arn,
+                "accountId": behind.account,
+                "userName": behind.name,
+            }
+        }
+    return identity
+
+
+def _username(caller: Caller) -> str:
+    if caller.principal is None:
+        return "root"
+    return caller.session_name or caller.principal.name
+
+
+def _shown(members: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name, value in members.items():
+        if name in _SECRET or name in _UNRECORDED:
+            continue
+        if name in _HIDDEN:
+            shown[_camel(name)] = "HIDDEN_DUE_TO_SECURITY_REASONS"
+        elif isinstance(value, dict) and "Context" not in name:
+            shown[_camel(name)] = _shown(value)
+        elif isinstance(value, list):
+            shown[_camel(name)] = [_shown(item) if isinstance(item, dict) else item for item in value]
+        else:
+            shown[_camel(name)] = value
+    return shown
+
+
+def _camel(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,117 @@
+"""The in-process front door: botocore signs and serialises, the lab answers, botocore parses.
+
+This is the only file of the lab that knows botocore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.loaders import Loader, create_loader
+
+from sealwax.lab.gateway import Gateway
+from sealwax.lab.model import DEFAULT_REGION
+from sealwax.lab.secretbytes import wipe
+from sealwax.lab.wire import HttpRequest
+
+if TYPE_CHECKING:
+    from botocore.session import Session as BotocoreSession
+
+_SERVICES = ("kms",)
+# Providers that ask the network would make a lab wait for a metadata service that is not there.
+_NETWORK_PROVIDERS = ("container-role", "iam-role")
+_DUMMY = ("AKIASEALWAXLAB000000", "a-lab-needs-no-secret-before-it-has-principals")
+
+
+def new_session(gateway: Gateway, region: str | None) -> boto3.Session:
+    """A boto3 session whose KMS clients are answered by the lab.
+
+    The Region is the argument's, else the one that the user has set for AWS, else us-east-1; credentials are the ones
+    that the user has set in the environment or in files, else the lab's own.
+    """
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+    resolver = core.get_component("credential_provider")
+    for provider in _NETWORK_PROVIDERS:
+        resolver.remove(provider)
+    if core.get_credentials() is None:
+        core.set_credentials(*_DUMMY)
+    attach(core, gateway)
+    return boto3.Session(
+        botocore_session=core, region_name=region or core.get_config_variable("region") or DEFAULT_REGION
+    )
+
+
+@lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Loader:
+    # Reading botocore's service models is most of what making a client costs; they are the same for every session.
+    return create_loader(data_path)
+
+
+def attach(core: BotocoreSession, gateway: Gateway) -> None:
+    """Let the lab answer the clients that a botocore session makes from now on."""
+
+    def answer(**event: Any) -> Any:
+        return _answer(gateway, event["request"])
+
+    for service in _SERVICES:
+        core.register(f"before-send.{service}", answer)
+
+
+def _answer(gateway: Gateway, prepared: AWSPreparedRequest) -> AWSResponse:
+    body: Any = prepared.body
+    response = gateway.handle(
+        HttpRequest(
+            method=prepared.method,
+            target=_target(prepared.url),
+            headers=_headers(prepared),
+            body=body if isinstance(body, bytes | bytearray) else _read(body),
+            peer="127.0.0.1",
+            secure=True,
+        )
+    )
+    raw = _Raw(bytes(response.body))
+    wipe(response.body)
+    # The stubs want urllib3's header class; botocore itself takes any mapping.
+    headers: Any = dict(response.headers)
+    return AWSResponse(prepared.url, response.status, headers, raw)
+
+
+def _headers(prepared: AWSPreparedRequest) -> dict[str, str]:
+    # The stubs say text; signers write some of them as bytes.
+    items: Any = prepared.headers.items()
+    return {name.lower(): value.decode("latin-1") if isinstance(value, bytes) else value for name, value in items}
+
+
+def _target(url: str) -> str:
+    rest = url.partition("://")[2]
+    return "/" + rest.partition("/")[2]
+
+
+def _read(body: Any) -> bytes:
+    if body is None:
+        return b""
+    content = body.encode() if isinstance(body, str) else body.read()
+    assert isinstance(content, bytes)
+    return content
+
+
+class _Raw:
+    """A response's body in one piece, given away once: the lab keeps no reference to what may hold a plaintext."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, amt: int = 0, decode_content: bool | None = None) -> Iterator[bytes]:  # noqa: ARG002 - urllib3's
+        yield self.read()
+
+    def read(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:  # noqa: ARG002 - urllib3's
+        """The next ``amt`` bytes, or all that is left."""
+        size = len(self._body) if amt is None else amt
+        taken, self._body = (self._body, b"") if size >= len(self._body) else (self._body[:size], self._body[size:])
+        return taken

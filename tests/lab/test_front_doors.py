@@ -1,0 +1,227 @@
+"""The two ways in, over one engine: in process through botocore, and over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from sealwax.lab import Lab
+from sealwax.lab.secretbytes import wipe
+from sealwax.lab.server import Server, is_loopback
+from sealwax.lab.wire import HttpResponse
+from tests.lab.conftest import client
+from tests.lab.refusal import refused
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+
+@pytest.fixture
+def remote(server: Server) -> KMSClient:
+    return boto3.client(
+        "kms",
+        endpoint_url=server.url,
+        region_name="eu-central-1",
+        aws_access_key_id="anything",
+        aws_secret_access_key="at-all",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def test_a_session_brings_what_is_not_set(lab: Lab) -> None:
+    session = lab.session()
+    assert session.region_name == "us-east-1"
+    assert session.get_credentials() is not None
+    assert session.client("kms").create_key()["KeyMetadata"]["AWSAccountId"] == "111122223333"
+
+
+def test_the_users_own_region_and_credentials_stay(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAMINE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "mine")
+    session = lab.session()
+    assert session.region_name == "eu-north-1"
+    assert session.get_credentials().access_key == "AKIAMINE"  # type: ignore[union-attr]
+    assert lab.session("eu-west-1").region_name == "eu-west-1"
+
+
+def test_both_doors_open_the_same_keys(lab: Lab, remote: KMSClient) -> None:
+    local = client(lab.session("eu-central-1"))
+    made = remote.generate_data_key(KeyId=remote.create_key()["KeyMetadata"]["Arn"], KeySpec="AES_256")
+    assert local.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"] == made["Plaintext"]
+    blob = local.encrypt(KeyId=made["KeyId"], Plaintext=b"local", EncryptionContext={"a": "b"})["CiphertextBlob"]
+    assert remote.decrypt(CiphertextBlob=blob, EncryptionContext={"a": "b"})["Plaintext"] == b"local"
+
+
+def test_errors_come_over_http_as_they_are(remote: KMSClient) -> None:
+    with refused("NotFoundException") as refusal:
+        remote.encrypt(KeyId="alias/missing", Plaintext=b"x")
+    assert refusal.status == 400
+    assert "alias/missing is not found" in refusal.message
+
+
+def test_many_threads_over_http(lab: Lab, server: Server) -> None:
+    key = lab.create_key(region="eu-central-1")["KeyId"]
+    problems: list[object] = []
+
+    def work() -> None:
+        kms = boto3.Session(aws_access_key_id="a", aws_secret_access_key="b").client(
+            "kms", endpoint_url=server.url, region_name="eu-central-1"
+        )
+        try:
+            for _ in range(10):
+                made = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
+                assert kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"] == made["Plaintext"]
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\n\r\n", 411),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 411),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nX: " + b"x" * 70000, 431),
+    ],
+)
+def test_what_is_no_request_is_refused(server: Server, request_bytes: bytes, status: int) -> None:
+    with socket.create_connection((server.host, server.port)) as connection:
+        connection.settimeout(5)
+        connection.sendall(request_bytes)
+        assert connection.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_requests_without_a_signature_are_refused(server: Server) -> None:
+    connection = http.client.HTTPConnection(server.host, server.port)
+    connection.request("POST", "/", b"{}", {"X-Amz-Target": "TrentService.ListKeys"})
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert b"MissingAuthenticationTokenException" in answer.read()
+    connection.request("POST", "/", b"{}", {"Authorization": "Basic dXNlcjpwYXNz"})
+    assert b"IncompleteSignatureException" in connection.getresponse().read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not json", "SerializationException"),
+        (b"[]", "SerializationException"),
+        (b"[" * 100000, "SerializationException"),
+        (b'{"KeyId": 7}', "SerializationException"),
+        (b"{}", "ValidationException"),
+        (b'{"KeyId": "k", "Plaintext": "no base64!"}', "SerializationException"),
+    ],
+)
+def test_bodies_that_are_no_request(server: Server, body: bytes, code: str) -> None:
+    connection = http.client.HTTPConnection(server.host, server.port)
+    authorization = (
+        "AWS4-HMAC-SHA256 Credential=ANYTHING/20270101/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"
+    )
+    connection.request("POST", "/", body, {"X-Amz-Target": "TrentService.Encrypt", "Authorization": authorization})
+    assert code.encode() in connection.getresponse().read()
+    connection.close()
+
+
+def test_an_address_in_use_is_one_sentence(lab: Lab, server: Server) -> None:
+    with pytest.raises(Exception, match=f"cannot listen on 127.0.0.1 port {server.port}"):
+        Server(lab.gateway, port=server.port)
+
+
+def test_loopback_is_told_from_the_rest() -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_the_lab_wipes_what_it_answered_with(lab: Lab, kms: KMSClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    responses: list[HttpResponse] = []
+    handle = lab.gateway.handle
+
+    def kept(*arguments: Any) -> HttpResponse:
+        responses.append(handle(*arguments))
+        return responses[-1]
+
+    monkeypatch.setattr(lab.gateway, "handle", kept)
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    made = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
+    assert kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"] == made["Plaintext"]
+    assert [bytes(response.body).strip(b"\0") for response in responses[1:]] == [b"", b""]
+
+
+def test_wiping() -> None:
+    buffer = bytearray(os.urandom(50))
+    wipe(buffer)
+    assert buffer == bytes(50)
+
+
+def test_tls(lab: Lab, tmp_path: Path) -> None:
+    certificate, private_key = _self_signed(tmp_path)
+    server = Server(lab.gateway, host="localhost", tls=(certificate, private_key))
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        kms = boto3.client(
+            "kms",
+            endpoint_url=server.url,
+            region_name="us-east-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+            verify=str(certificate),
+        )
+        assert server.url.startswith("https://")
+        assert kms.create_key()["KeyMetadata"]["Enabled"]
+    finally:
+        server.close()
+        thread.join()
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return chain, key

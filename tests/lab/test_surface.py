@@ -1,0 +1,51 @@
+"""The table of parameters says what botocore's service model says."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from sealwax.lab import shapes
+from sealwax.lab.call import OPERATIONS
+from sealwax.lab.surface import SURFACE, UNSUPPORTED
+from tests.lab.validator import model
+
+
+def test_every_operation_of_kms_is_served_or_refused_by_name() -> None:
+    assert set(SURFACE) | UNSUPPORTED == set(model("kms").operation_names)
+    assert not set(SURFACE) & UNSUPPORTED
+    assert set(OPERATIONS) <= set(SURFACE)
+
+
+@pytest.mark.parametrize("name", sorted(SURFACE))
+def test_parameters_and_bounds_are_those_of_the_model(name: str) -> None:
+    shape = model("kms").operation_model(name).input_shape
+    assert isinstance(shape, StructureShape) or shape is None
+    _compare(SURFACE[name], shape, name)
+
+
+def _compare(ours: shapes.Shape, theirs: Shape | None, path: str) -> None:
+    if theirs is None:
+        assert isinstance(ours, shapes.Structure)
+        assert not ours.members
+        return
+    assert ours.kind == theirs.type_name, path
+    limits = theirs.metadata
+    if isinstance(ours, shapes.Structure):
+        assert isinstance(theirs, StructureShape)
+        assert set(ours.members) == set(theirs.members), path
+        assert ours.required == set(theirs.required_members), path
+        for name, member in ours.members.items():
+            _compare(member, theirs.members[name], f"{path}.{name}")
+    elif isinstance(ours, shapes.Items):
+        assert isinstance(theirs, ListShape)
+        assert (ours.least, ours.most) == (limits.get("min", 0), limits.get("max")), path
+        _compare(ours.member, theirs.member, f"{path}[]")
+    elif isinstance(ours, shapes.Pairs):
+        assert isinstance(theirs, MapShape)
+    elif isinstance(ours, shapes.Text):
+        assert (ours.least, ours.most) == (limits.get("min", 0), limits.get("max")), path
+        assert ours.pattern == limits.get("pattern"), path
+        assert list(ours.enum) == limits.get("enum", []), path
+    elif isinstance(ours, shapes.Blob | shapes.Number):
+        assert (ours.least, ours.most) == (limits["min"], limits["max"]), path
