@@ -168,8 +168,8 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "patterns": [
         (
             "wildcards in a variable's value",
-            "tokens.extend(value)",
-            "tokens.extend(Wild(c) if c in '*?' else c for c in value)",
+            "tokens.append(value)",
+            "tokens.append(Wild.MANY if value == '*' else value)",
         ),
         ("defaults always", "value = lookup(part.name)", "value = part.default or lookup(part.name)"),
         ("defaults never", "value = part.default\n", "value = None\n"),

@@ -92,7 +92,7 @@ def _any_text(_: str) -> object:
 
 
 def _arn_like(text: str) -> object:
-    if patterns.split_arn(text) is None:
+    if patterns.split_arn((text,)) is None:
         raise PolicyError(f"'{shown(text)}' is not an ARN of six components, each of which may hold wildcards")
     return None
 

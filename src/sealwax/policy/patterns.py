@@ -24,7 +24,7 @@ class Wild(Enum):
     ONE = "?"
 
 
-Token = str | Wild  # a str is one character that stands for itself
+Token = str | Wild  # a str, never empty, stands for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,16 @@ class Template:
             return cast("tuple[Token, ...]", self.parts)
         tokens: list[Token] = []
         for part in self.parts:
-            if isinstance(part, Variable):
-                value = lookup(part.name)
-                if value is None:
-                    value = part.default
-                if value is None:
-                    return None
-                tokens.extend(value)
-            else:
+            if not isinstance(part, Variable):
                 tokens.append(part)
+                continue
+            value = lookup(part.name)
+            if value is None:
+                value = part.default
+            if value is None:
+                return None
+            if value:
+                tokens.append(value)
         return tuple(tokens)
 
 
@@ -84,16 +85,20 @@ def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
     parts: list[Token | Variable] = []
     at = 0
     while at < len(text):
+        part: Token | Variable
         if variables and text.startswith("${", at):
             end = text.find("}", at)
             if end < 0:
                 raise PolicyError(f"'{shown(text)}' holds a variable that is not closed")
-            parts.append(_variable(text[at + 2 : end]))
+            part = _variable(text[at + 2 : end])
             at = end + 1
         else:
-            char = text[at]
-            parts.append(Wild(char) if wildcards and char in "*?" else char)
+            part = Wild(text[at]) if wildcards and text[at] in "*?" else text[at]
             at += 1
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        else:
+            parts.append(part)
     return Template(text, tuple(parts), any(isinstance(part, Variable) for part in parts))
 
 
@@ -116,11 +121,16 @@ def glob(pattern: Sequence[Token], text: str) -> bool:
     while here < len(text):
         token = pattern[at] if at < len(pattern) else None
         if token is Wild.MANY:
+            if at + 1 == len(pattern):
+                return True
             star, mark = at, here
             at += 1
-        elif token is Wild.ONE or token == text[here]:
+        elif token is Wild.ONE:
             at += 1
             here += 1
+        elif token is not None and text.startswith(token, here):
+            at += 1
+            here += len(token)
         elif star >= 0:
             mark += 1
             at, here = star + 1, mark
@@ -129,22 +139,23 @@ def glob(pattern: Sequence[Token], text: str) -> bool:
     return all(token is Wild.MANY for token in pattern[at:])
 
 
-def split_arn(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...] | None:
+def split_arn(tokens: Sequence[Token]) -> list[list[Token]] | None:
     """Return the six components of an ARN pattern, or None when there are fewer."""
-    components: list[tuple[Token, ...]] = []
-    start = 0
-    for at, each in enumerate(tokens):
-        if each == ":" and len(components) < 5:
-            components.append(tuple(tokens[start:at]))
-            start = at + 1
-    components.append(tuple(tokens[start:]))
-    return tuple(components) if len(components) == 6 else None
+    components: list[list[Token]] = [[]]
+    for each in tokens:
+        if isinstance(each, Wild):
+            components[-1].append(each)
+            continue
+        first, *others = each.split(":", 6 - len(components))
+        components[-1] += [first] if first else []
+        components += [[other] if other else [] for other in others]
+    return components if len(components) == 6 else None
 
 
 def glob_arn(pattern: Sequence[Token], text: str) -> bool:
     """Tell whether an ARN fits the pattern, each of the six components on its own."""
     ours = split_arn(pattern)
-    theirs = split_arn(text)
-    if ours is None or theirs is None:
+    theirs = text.split(":", 5)
+    if ours is None or len(theirs) != 6:
         return False
-    return all(glob(part, "".join(str(c) for c in other)) for part, other in zip(ours, theirs, strict=True))
+    return all(glob(part, other) for part, other in zip(ours, theirs, strict=True))
