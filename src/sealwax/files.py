@@ -176,12 +176,13 @@ class WholeFile:
             try:
                 # A link, unlike a rename, never replaces a file that has appeared meanwhile.
                 os.link(temporary, self.path)
-                os.unlink(temporary)
-            except FileExistsError:
-                raise FileExistsError(errno.EEXIST, _EXISTS) from None
             except OSError:
-                # A file system without hard links; the check at the start has to do.
+                # It is there by now; or the file system has no hard links, and looking once more has to do.
+                if os.path.lexists(self.path):
+                    raise FileExistsError(errno.EEXIST, _EXISTS) from None
                 os.rename(temporary, self.path)
+            else:
+                os.unlink(temporary)
         self._temporary = None
 
     def finish(self, complete: bool) -> None:
@@ -199,7 +200,9 @@ class WholeFile:
 
     def discard(self) -> None:
         """Forget the file; what stood in its place still does."""
-        self.file.close()
+        # Whatever failed before is what the caller hears of; a close that fails too changes nothing about it.
+        with contextlib.suppress(OSError):
+            self.file.close()
         if self._temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from sealwax import envelope, files
+from sealwax.context import printable
 from sealwax.errors import RewrapConflictError
 from sealwax.format import header as hdr
 from sealwax.format import payload
@@ -29,6 +30,7 @@ _HEAD: Final = payload.HEAD_BYTES
 def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
     """Return a copy of an envelope with new wrapped keys, in one slot."""
     header = envelope.header_of_value(value)
+    _refuse_contradictory(header)
     with memoryview(value).cast("B") as view:
         rest = view[header.preamble.payload_offset :]
         if header.preamble.kind == hdr.DETACHED:
@@ -40,6 +42,7 @@ def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
 def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Rewrap) -> None:
     """Copy an envelope from ``source`` to ``sink`` with new wrapped keys."""
     header = envelope.header_of_stream(source)
+    _refuse_contradictory(header)
     head = envelope.read_full(source, _HEAD)
     if header.preamble.kind == hdr.DETACHED:
         envelope.refuse_trailing(len(head))
@@ -57,22 +60,19 @@ def rewrap_file(path: files.AnyPath, rewrap: Rewrap) -> None:
         RewrapConflictError: the file was replaced by somebody else meanwhile, or its slots contradict each other.
         HeaderError: it is no envelope, or its header is damaged.
     """
-    with files.LockedFile(path) as file, files.reported("re-wrapping", path):
+    with files.reported("re-wrapping", path), files.LockedFile(path) as file:
         header = envelope.header_of_file(file.file, 0)
         preamble = header.preamble
         if preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(file.status.st_size - preamble.payload_offset)
-        if header.contradictory:
-            raise RewrapConflictError(
-                f"'{path}' has two slots with sequence number {header.slot.sequence} and different wrapped keys; "
-                "decrypt it, and encrypt it anew"
-            )
+        _refuse_contradictory(header)
         in_place = file.locked and preamble.aligned and header.slot.sequence < hdr.MAX_SEQUENCE
         if in_place and not header.finished:
             _write_slot(file, preamble, header.slot, 1 - header.current)
         wrapped_keys = rewrap(header, lambda: os.pread(file.file.fileno(), _HEAD, preamble.payload_offset))
         slot = Slot(header.slot.sequence + 1, wrapped_keys)
         if in_place and hdr.slot_fits(slot, preamble.slot_size):
+            _refuse_replaced(file)
             # The slot in use is the last to go.
             _write_slot(file, preamble, slot, 1 - header.current)
             _write_slot(file, preamble, slot, header.current)
@@ -94,8 +94,23 @@ def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[Wrapped
         whole.take_owner(status)
         payload.write_all(whole, _anew(header, wrapped_keys, slot_count))
         files.copy_rest(file.file, whole.file, preamble.payload_offset)
-        if file.replaced():
-            raise RewrapConflictError(f"'{file.path}' was replaced by another program meanwhile; it was left alone")
+        _refuse_replaced(file)
+
+
+def _refuse_contradictory(header: Header) -> None:
+    """Which of the two is the newer cannot be known, and to guess wrong would lose the data."""
+    if header.contradictory:
+        raise RewrapConflictError(
+            f"the envelope has two slots with sequence number {header.slot.sequence} and different wrapped keys; "
+            "decrypt it, and encrypt it anew"
+        )
+
+
+def _refuse_replaced(file: files.LockedFile) -> None:
+    if file.replaced():
+        raise RewrapConflictError(
+            f"'{printable(os.fspath(file.path))}' was replaced by another program meanwhile; it was left alone"
+        )
 
 
 def _anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
