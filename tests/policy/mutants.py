@@ -106,6 +106,16 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("constraint values have none", "(key.lower(), value)", "(key.lower(), value.lower())"),
         ("equals is subset", "_pairs(grant.equals) != given", "not set(_pairs(grant.equals)) <= set(given)"),
         ("subset is equals", "set(_pairs(grant.subset)) <= set(given)", "_pairs(grant.subset) == given"),
+        (
+            "SourceArn is not looked at",
+            'grant.source_arn is not None and request.values.get("aws:sourcearn")',
+            'False and request.values.get("aws:sourcearn")',
+        ),
+        (
+            "a child may have no SourceArn",
+            'grant.source_arn is not None and request.values.get("kms:grantconstraintsourcearn")',
+            'False and request.values.get("kms:grantconstraintsourcearn")',
+        ),
         ("a child grant may give more", "not grant.operations.issuperset(operations)", "False"),
         ("a child of equals may be a subset", 'kind != "EncryptionContextEquals"', "not kind"),
         ("a child may have other pairs", "return _fits(grant, request.encryption_context)", "return True"),

@@ -10,12 +10,13 @@ from tests.policy.rows import Case, Expect
 from tests.policy.rows_conditions import CONDITION_ROWS
 from tests.policy.rows_contexts import CONTEXTS
 from tests.policy.rows_denials import DENIALS
+from tests.policy.rows_grant_admin import GRANT_ADMIN
 from tests.policy.rows_grants import GRANT_ROWS
 from tests.policy.rows_operators import OPERATOR_ROWS
 from tests.policy.rows_policies import POLICY_ROWS
 from tests.policy.rows_refused import REFUSED
 
-ROWS = [*POLICY_ROWS, *DENIALS, *GRANT_ROWS, *CONTEXTS, *CONDITION_ROWS, *OPERATOR_ROWS, *REFUSED]
+ROWS = [*POLICY_ROWS, *DENIALS, *GRANT_ROWS, *GRANT_ADMIN, *CONTEXTS, *CONDITION_ROWS, *OPERATOR_ROWS, *REFUSED]
 
 
 def answer(row: Case, policy: ModuleType) -> Any:

@@ -102,3 +102,18 @@ def test_white_space_does_not_count_for_the_size_of_an_identity_policy() -> None
 def test_a_hostile_pattern_is_compared_in_time() -> None:
     row = case("-", "-", "deny", identity=[allow("kms:*", Resource="arn:aws:kms:::" + "*a" * 2000 + "*b")])
     assert decide(row, sealwax.policy) == "deny"
+
+
+@pytest.mark.parametrize(
+    ("text", "unconditional"),
+    [
+        (_text(allow("kms:*")), True),
+        (_text(allow("kms:*", Condition={"Bool": {"aws:SecureTransport": "true"}})), False),
+        (_text(allow("kms:*", Resource="arn:aws:kms:*:*:alias/${aws:username}")), False),
+        # JSON can spell a name in more than one way.
+        (_text(allow("kms:*", Condition={"Null": {"kms:KeySpec": "true"}})).replace("Cond", "Con\\u0064"), False),
+        (_text(allow("kms:*", Resource="arn:aws:kms:*:*:alias/${aws:username}")).replace("$", "\\u0024"), False),
+    ],
+)
+def test_a_policy_knows_whether_it_depends_on_the_request(text: str, unconditional: bool) -> None:
+    assert parse_identity_policy(text).unconditional == unconditional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwax.errors import PolicyError
-from sealwax.policy import Grant, Policy, Request, evaluate, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy import (
+    Grant,
+    Policy,
+    Request,
+    evaluate,
+    parse_identity_policy,
+    parse_key_policy,
+    patterns,
+    principal,
+)
 from tests.policy.rows import ALICE, BOB, CAROL, KEY, NOON, OTHER_KEY, OTHER_ROOT, ROLE, ROOT, SERVICE, SESSION, Json
 
 PARSERS: list[Callable[[Any], Policy]] = [parse_key_policy, parse_identity_policy]
@@ -193,3 +203,11 @@ def test_a_good_policy_with_one_part_replaced_is_understood_or_refused(
     place = data.draw(st.sampled_from(sorted(statement)))
     document = {"Version": "2012-10-17", "Statement": [statement | {place: data.draw(json_values)}]}
     _understood_or_refused(parse, json.dumps(document))
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
+def test_wildcards_are_what_they_say(pattern: str, text: str) -> None:
+    as_regex = pattern.replace("*", ".*").replace("?", ".")
+    tokens = patterns.parse(pattern, wildcards=True, variables=False).resolve(lambda _: None)
+    assert tokens is not None
+    assert patterns.glob(tokens, text) == bool(re.fullmatch(as_regex, text))

@@ -95,6 +95,14 @@ class Policy:
     version: str
     statements: tuple[Statement, ...]
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether it says the same at any time and in any context: it has neither conditions nor variables."""
+        return not any(
+            statement.clauses or any(one.has_variables for one in statement.resources or ())
+            for statement in self.statements
+        )
+
 
 def parse_key_policy(document: str | bytes | Mapping[str, Any], *, name: str = "key policy") -> Policy:
     """Read a key policy.

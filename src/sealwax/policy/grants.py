@@ -31,6 +31,8 @@ def use(grant: Grant, request: Request) -> Use | str:
         return "it is not effective yet and the request has none of its grant tokens"
     if request.action in WITH_CONTEXT and not _fits(grant, request.encryption_context):
         return "the encryption context does not satisfy its constraint"
+    if grant.source_arn is not None and request.values.get("aws:sourcearn") != (grant.source_arn,):
+        return "the request is not made on behalf of the resource of its SourceArn constraint"
     if operation == "CreateGrant" and not _gives_no_more(grant, request):
         return "the new grant would give more than it"
     return named
@@ -70,6 +72,8 @@ def _gives_no_more(grant: Grant, request: Request) -> bool:
         return False
     kind = request.values.get("kms:grantconstrainttype", ("",))[0]
     if grant.equals is not None and kind != "EncryptionContextEquals":
+        return False
+    if grant.source_arn is not None and request.values.get("kms:grantconstraintsourcearn") != (grant.source_arn,):
         return False
     # The encryption context of a CreateGrant request is the constraint of the new grant, and empty without one.
     return _fits(grant, request.encryption_context)

@@ -132,6 +132,7 @@ class Grant:
         operations: what it permits, as in the API: ``Decrypt``, ``ReEncryptFrom``, ...
         subset: the pairs of EncryptionContextSubset, or None.
         equals: the pairs of EncryptionContextEquals, or None.
+        source_arn: the resource of a SourceArn constraint, or None.
         retiring: the retiring principal, or None.
         issuing_account: the account that created it, as the ARN of its root (ListGrants shows it so).
         tokens: its grant tokens.
@@ -144,6 +145,7 @@ class Grant:
     operations: frozenset[str]
     subset: Mapping[str, str] | None = None
     equals: Mapping[str, str] | None = None
+    source_arn: str | None = None
     retiring: str | None = None
     issuing_account: str = ""
     tokens: frozenset[str] = frozenset()
