@@ -113,9 +113,8 @@ def statement(effect: str, action: str | list[str] | None, to: Any = None, **ele
     if to is not None:
         made["Principal"] = to if isinstance(to, dict) or to == "*" else {"AWS": to}
     made |= elements
-    for other in ("NotResource",):
-        if other in elements:
-            del made["Resource"]
+    if "NotResource" in elements:
+        del made["Resource"]
     return made
 
 
@@ -159,4 +158,5 @@ def compare(operator: str, ours: Any, theirs: Any, holds: bool, key: str = "aws:
     """A row about an operator: the policy's value, the request's value."""
     context = {} if theirs is None else {key: theirs}
     name = f"{operator} {ours} on {theirs} {note}".strip()
-    return when(name, OPERATORS, holds, {operator: {key: ours}}, context=context)
+    rule = SETS if operator.startswith("ForA") else OPERATORS
+    return when(name, rule, holds, {operator: {key: ours}}, context=context)
