@@ -1,0 +1,85 @@
+"""Write docs/cli.md from the program itself: python docs/make_cli_reference.py"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sealwax import cli
+
+PAGE = Path(__file__).with_name("cli.md")
+
+HEAD = """# Command line
+
+Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
+
+Data goes to standard output, everything else to standard error. `-` is standard input or output. What the exit status
+means is in the [README](../README.md#on-the-command-line).
+
+| Environment | Meaning |
+|---|---|
+| `SEALWAX_KEY` | the KMS key where `-k` is not given |
+| `SEALWAX_LAB` | the lab's folder, as `--lab` |
+| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 reads them |
+"""
+
+
+def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below, with its full name, groups without options of their own included."""
+    context = click.Context(command, info_name=name, parent=parent)
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            yield f"{name} {child}", found
+            if isinstance(found, click.Group):
+                yield from commands(found, f"{name} {child}", context)
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def option_row(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    if not option.is_flag and not option.count:
+        names += f" {option.metavar or option.type.name.upper()}"
+    notes = [option.help or ""]
+    if option.required:
+        notes.append("Required.")
+    if option.show_default:
+        notes.append(f"Default: `{option.default}`.")
+    if option.envvar:
+        notes.append(f"Or `{option.envvar}`.")
+    return f"| {cell(names)} | {cell(' '.join(notes))} |"
+
+
+def section(name: str, command: click.Command) -> str:
+    usage = [name]
+    if isinstance(command, click.Group):
+        usage.append("COMMAND")
+    usage.append("[OPTIONS]")
+    usage += [parameter.metavar or parameter.human_readable_name for parameter in arguments(command)]
+    lines = [f"## {name}", "", f"`{' '.join(usage)}`", "", inspect.cleandoc(command.help or ""), ""]
+    options = [
+        parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
+    if options:
+        lines += ["| Option | Meaning |", "|---|---|", *map(option_row, options), ""]
+    return "\n".join(lines)
+
+
+def arguments(command: click.Command) -> list[click.Argument]:
+    return [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+
+
+def page() -> str:
+    """Return docs/cli.md as it should be."""
+    return "\n".join([HEAD, *(section(name, command) for name, command in commands(cli.root, "sealwax", None))])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
