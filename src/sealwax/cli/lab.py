@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+from sealwax.context import printable
 from sealwax.lab import Lab
 
 _Command = Callable[..., Any]
@@ -79,17 +80,21 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="A certificate chain, to speak HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="The private key of the certificate.")
+@click.option("--upstream", metavar="URL", help="An endpoint for the CloudTrail calls that the lab does not offer.")
 @_folder
-def serve(lab: Lab, *, port: int, host: str, tls_cert: Path | None, tls_key: Path | None) -> None:
+def serve(lab: Lab, *, port: int, host: str, tls_cert: Path | None, tls_key: Path | None, upstream: str | None) -> None:
     """Serve the lab over HTTP for the AWS CLI and other SDKs, until Ctrl-C.
 
     One server is every Region: the Region is the one that a request was signed for.
     """
+    from sealwax.lab.cloudtrail import CloudTrail
     from sealwax.lab.server import Server, is_loopback
 
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key are given together")
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
+    if upstream is not None:
+        lab.gateway.cloudtrail = CloudTrail(lab.trail, upstream)
     server = Server(lab.gateway, host=host, port=port, tls=tls)
     if not is_loopback(host):
         click.echo(
@@ -101,6 +106,87 @@ def serve(lab: Lab, *, port: int, host: str, tls_cert: Path | None, tls_key: Pat
     with contextlib.suppress(KeyboardInterrupt):
         server.serve()
     server.close()
+
+
+@lab.group("principal")
+def principal() -> None:
+    """Users and roles of the lab."""
+
+
+@principal.command("add")
+@click.argument("name")
+@click.option("--role", is_flag=True, help="A role, which callers of its account may assume, instead of a user.")
+@click.option("--account", default="111122223333", show_default=True, help="The twelve digits of its account.")
+@click.option("--policy", type=click.File("r", encoding="utf-8"), help="A file with its identity policy.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_folder
+def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: TextIO | None, as_json: bool) -> None:
+    """Add a user or role and print its ARN and, for a user, its access key.
+
+    Until the first one is added any access key acts as the account's root; afterwards only known ones are served.
+    """
+    document = policy.read() if policy is not None else None
+    added = lab.add_principal(name, role=role, account=account, policy=document)
+    if as_json:
+        click.echo(json.dumps(added))
+        return
+    for field, value in added.items():
+        click.echo(f"{field}  {value}")
+
+
+@lab.command("fault")
+@click.option("--region", required=True, help="The Region that it is in.")
+@click.option("--operation", metavar="O", help="Only this operation, for instance Decrypt.")
+@click.option("--throttle", type=float, metavar="P", help="Answer ThrottlingException with this chance, 0 to 1.")
+@click.option("--error", type=(str, float), metavar="CODE P", help="Answer this error with this chance.")
+@click.option("--latency", type=float, metavar="MS", help="Answer so many milliseconds later.")
+@click.option("--down", is_flag=True, help="Do not answer at all.")
+@click.option("--reset", type=float, metavar="P", help="Cut the connection with this chance.")
+@click.option("--quota", type=float, metavar="N", help="Throttle each account above so many requests a second.")
+@click.option(
+    "--eventual", type=float, metavar="S", help="Let new grants and key policies count after so many seconds."
+)
+@click.option("--clear", is_flag=True, help="Remove the faults of the Region, or of the operation there.")
+@click.option("--seed", type=int, default=0, show_default=True, help="What the chances are drawn from.")
+@_folder
+def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: bool, **given: Any) -> None:
+    """Set faults of a Region, or clear them; they last until they are cleared."""
+    error = given.pop("error")
+    kinds: dict[str, tuple[float, str | None]] = {
+        {"eventual": "consistency"}.get(name, name): (float(value), None)
+        for name, value in given.items()
+        if value is not None and value is not False
+    }
+    if error is not None:
+        kinds["error"] = (error[1], error[0])
+    if clear == bool(kinds):
+        raise click.UsageError("give --clear, or at least one fault to set")
+    if clear:
+        lab.faults.clear(region, operation)
+    for kind, (amount, code) in kinds.items():
+        lab.faults.add(region, kind, amount, operation=operation, code=code, seed=seed)
+
+
+@lab.command("trail")
+@click.option("--json", "as_json", is_flag=True, help="Print each CloudTrail record on a line, with its reason.")
+@_folder
+def trail(lab: Lab, *, as_json: bool) -> None:
+    """Show what was asked of the lab: when, who, which operation, which context, and why it was allowed or denied."""
+    rows = []
+    for event in lab.trail.events():
+        if as_json:
+            click.echo(json.dumps({"record": event.record, "reason": event.reason}))
+            continue
+        record = event.record
+        asked = record["requestParameters"] or {}
+        context = next((value for name, value in asked.items() if name.lower().endswith("encryptioncontext")), {})
+        pairs = ", ".join(f"{printable(name)}={printable(value)}" for name, value in context.items())
+        outcome = record.get("errorCode", "ok")
+        rows.append(
+            (record["eventTime"], event.username, record["eventName"], outcome, pairs or "-", event.reason or "-")
+        )
+    if not as_json:
+        _table(("TIME", "WHO", "OPERATION", "OUTCOME", "CONTEXT", "WHY"), rows)
 
 
 def _readable(metadata: dict[str, Any]) -> dict[str, Any]:

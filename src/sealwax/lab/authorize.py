@@ -93,7 +93,7 @@ class Authorizer:
         grants: list[policy.Grant] = []
         text = ""
         if isinstance(on, Key):
-            text = key_policy or on.policy
+            text = key_policy or _policy_in_force(on, call.now)
             parsed = _parse_key_policy(text)
             grants = [_grant(grant, on, call.now) for grant in call.records.grants(on)]
         name = None
@@ -120,6 +120,12 @@ class Authorizer:
                 self._constant.clear()
             self._constant[name] = decision
         return decision, parsed
+
+
+def _policy_in_force(key: Key, now: float) -> str:
+    if key.policy_before is not None and key.policy_effective is not None and now < key.policy_effective:
+        return key.policy_before
+    return key.policy
 
 
 def _principal(caller: Caller) -> policy.Principal:

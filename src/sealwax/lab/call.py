@@ -23,6 +23,7 @@ from sealwax.lab.settle import settle
 
 if TYPE_CHECKING:
     from sealwax.lab.authorize import Authorizer
+    from sealwax.lab.faults import Faults
     from sealwax.lab.trail import LastUsage, Trail
 
 Handler = Callable[["Call"], "dict[str, Any]"]
@@ -95,6 +96,7 @@ class Call:
     records: Records
     authorizer: Authorizer
     trail: Trail
+    faults: Faults
     blob_key: bytes
     now: float
     resources: list[Key] = field(default_factory=list)
@@ -228,12 +230,13 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(
-    name: str, *, writes: bool = False, read_only: bool = True, uses_key: bool = False
+    name: str, *, writes: bool = False, read_only: bool | None = None, uses_key: bool = False
 ) -> Callable[[Handler], Handler]:
     """Register the function that answers an operation."""
 
     def register(handler: Handler) -> Handler:
-        OPERATIONS[name] = Operation(handler, writes, read_only and not writes, uses_key)
+        answers_only = not writes if read_only is None else read_only
+        OPERATIONS[name] = Operation(handler, writes, answers_only, uses_key)
         return handler
 
     return register

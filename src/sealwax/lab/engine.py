@@ -10,6 +10,7 @@ from sealwax.lab import operations  # noqa: F401 - the import registers the oper
 from sealwax.lab.apierror import ApiError, unsupported
 from sealwax.lab.authorize import Authorizer
 from sealwax.lab.call import OPERATIONS, Call, Request
+from sealwax.lab.faults import Faults
 from sealwax.lab.records import Records
 from sealwax.lab.shapes import check
 from sealwax.lab.surface import SURFACE, UNSUPPORTED
@@ -25,10 +26,11 @@ class Engine:
     """
 
     def __init__(
-        self, records: Records, trail: Trail, *, blob_key: bytes, clock: Callable[[], float] = time.time
+        self, records: Records, trail: Trail, faults: Faults, *, blob_key: bytes, clock: Callable[[], float] = time.time
     ) -> None:
         self._records = records
         self._trail = trail
+        self._faults = faults
         self._authorizer = Authorizer()
         self._blob_key = blob_key
         self._clock = clock
@@ -42,12 +44,14 @@ class Engine:
 
         Raises:
             ApiError: what KMS answers instead.
+            Dropped: nothing is to be answered; it leaves no trace in the trail, since KMS has not seen it.
         """
         call: Call | None = None
         answer: dict[str, Any] | None = None
         failure: ApiError | None = None
         now = self._clock()
         try:
+            self._faults.meet(request.region, request.operation, request.caller.account)
             call = self._check(request, now)
             chosen = OPERATIONS[request.operation]
             if chosen.writes:
@@ -72,7 +76,7 @@ class Engine:
         for token in members.get("GrantTokens", ()):
             if not self._records.find_grants("token=?", token):
                 raise ApiError("InvalidGrantTokenException", "A grant token of the request is not valid.")
-        return Call(request, members, self._records, self._authorizer, self._trail, self._blob_key, now)
+        return Call(request, members, self._records, self._authorizer, self._trail, self._faults, self._blob_key, now)
 
     @staticmethod
     def _entry(

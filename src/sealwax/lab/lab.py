@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,24 @@ from sealwax.errors import LabError
 from sealwax.lab import rootkey
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.call import Request
+from sealwax.lab.cloudtrail import CloudTrail
 from sealwax.lab.database import Database, private_folder
 from sealwax.lab.engine import Engine
+from sealwax.lab.faults import Faults
 from sealwax.lab.gateway import Gateway
-from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, root_of
+from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, AccessKey, Principal, root_of
 from sealwax.lab.names import ALIAS
+from sealwax.lab.principals import Principals
 from sealwax.lab.records import Records
 from sealwax.lab.schema import STATE, TRAIL
+from sealwax.lab.sts import Sts
 from sealwax.lab.trail import Trail
 from sealwax.lab.wire import new_request_id
 
 if TYPE_CHECKING:
     import boto3
+
+_SESSION_SECONDS = 12 * 3600
 
 
 class Lab:
@@ -55,18 +62,79 @@ class Lab:
         self._log = Database(self.path / "trail.db", TRAIL, durable=False)
         self._records = Records(self._state, root)
         self.trail = Trail(self._log, clock())
-        self._engine = Engine(self._records, self.trail, blob_key=root.derive(b"seals of blobs"), clock=clock)
-        self.gateway = Gateway(self._engine)
+        self.faults = Faults(self._state)
+        self._engine = Engine(
+            self._records, self.trail, self.faults, blob_key=root.derive(b"seals of blobs"), clock=clock
+        )
+        self._principals = Principals(self._state, root)
+        self._clock = clock
+        security, cloudtrail = Sts(self._principals, self.trail, clock), CloudTrail(self.trail, None)
+        self.gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
 
-    def session(self, region: str | None = None) -> boto3.Session:
-        """A boto3 session whose KMS clients talk to this lab in process.
+    def session(
+        self, region: str | None = None, *, principal: str | None = None, account: str | None = None
+    ) -> boto3.Session:
+        """A boto3 session whose KMS, STS and CloudTrail clients talk to this lab in process.
+
+        Without ``principal`` and ``account`` it signs with the credentials that the user has set in the environment
+        or in files, else as the root of the account 111122223333.
 
         Args:
             region: the Region; None takes what the user has set for AWS, else us-east-1.
+            principal: the name or ARN of the user or role to act as.
+            account: the account whose root to act as.
+
+        Raises:
+            LabError: there is no such principal.
         """
         from sealwax.lab.transport import new_session
 
-        return new_session(self.gateway, region)
+        key: AccessKey | None = None
+        if principal is not None:
+            key = self._key_of(self._principals.named(principal))
+        elif account is not None:
+            key = self._principals.key_of(account, None)
+        return new_session(self.gateway, region, key, lambda: self._principals.key_of(DEFAULT_ACCOUNT, None))
+
+    def _key_of(self, principal: Principal) -> AccessKey:
+        if principal.kind == "user":
+            return self._principals.key_of(principal.account, principal)
+        return self._principals.new_session(principal, "sealwax-lab", self._clock() + _SESSION_SECONDS)
+
+    def add_principal(
+        self,
+        name: str,
+        *,
+        role: bool = False,
+        account: str = DEFAULT_ACCOUNT,
+        policy: str | Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Add a user or a role. From the first one on, the lab serves known access keys only.
+
+        Args:
+            role: a role, which the callers of its account may assume; it has no access key of its own.
+            policy: its identity policy, as JSON text or decoded.
+            tags: its tags, for aws:PrincipalTag.
+
+        Returns:
+            Arn, and for a user AccessKeyId and SecretAccessKey.
+
+        Raises:
+            LabError: the name or account cannot be one, or is taken.
+            PolicyError: the policy is malformed.
+        """
+        policies = {}
+        if policy is not None:
+            policies["policy"] = policy if isinstance(policy, str) else json.dumps(policy)
+        with self._records.change():
+            added = self._principals.add(
+                name, kind="role" if role else "user", account=account, policies=policies, tags=tags or {}
+            )
+            if role:
+                return {"Arn": added.arn}
+            key = self._principals.new_key(account, added)
+        return {"Arn": added.arn, "AccessKeyId": key.access_key_id, "SecretAccessKey": key.secret}
 
     def call(
         self, operation: str, *, region: str = DEFAULT_REGION, account: str = DEFAULT_ACCOUNT, **members: Any

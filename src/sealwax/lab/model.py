@@ -52,6 +52,9 @@ class Key:
     state: str
     created: float
     policy: str = field(repr=False)
+    # Until then the policy before it still decides (eventual consistency, where the lab is told to show it).
+    policy_before: str | None = field(default=None, repr=False)
+    policy_effective: float | None = None
     deletion_date: float | None = None
     pending_window: int | None = None
     multi_region: str | None = None
@@ -117,9 +120,21 @@ class Principal:
     kind: str
     name: str
     unique_id: str
-    trust: str | None
     policies: Mapping[str, str]
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A pair that signs requests. ``principal`` is an ARN, None for an account's root; times are Unix seconds."""
+
+    access_key_id: str
+    account: str
+    principal: str | None
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    session_name: str | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -260,6 +261,27 @@ class Records:
         with self._database.writing() as connection:
             connection.execute("DELETE FROM grants WHERE grant_id=?", (grant.grant_id,))
             self._forget("grants", grant.account, grant.region, grant.key_id)
+
+    # imports under way
+
+    def put_import(self, token: bytes, key: Key, algorithm: str, private: bytes, valid_to: float) -> None:
+        """Remember a wrapping key under its import token."""
+        sealed = self._root.seal(private, b"import " + hashlib.sha256(token).digest())
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO imports VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (hashlib.sha256(token).digest(), *_of(key), algorithm, sealed, valid_to),
+            )
+
+    def pending_import(self, token: bytes, key: Key) -> tuple[str, bytes, float] | None:
+        """The algorithm, the private key (PKCS 8, DER) and the last second of an import token of this key."""
+        name = hashlib.sha256(token).digest()
+        with self._database.reading() as connection:
+            row = connection.execute(
+                f"SELECT algorithm, sealed, valid_to FROM imports WHERE token_id=? AND {_THIS_KEY}",  # noqa: S608
+                (name, *_of(key)),
+            ).fetchone()
+        return None if row is None else (row[0], self._root.unseal(row[1], b"import " + name), row[2])
 
     # custom key stores
 

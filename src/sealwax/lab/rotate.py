@@ -32,7 +32,10 @@ def make_current(records: Records, key: Key, material: Material) -> None:
         for old in member.materials:
             if old.state == CURRENT and old.material_id != material.material_id:
                 records.put_material(member, replace(old, state=NON_CURRENT))
-        records.put_material(member, replace(material, state=CURRENT))
+        # Imported material can have an expiry of its own in each Region.
+        held = member.material(material.material_id) or material
+        dated = replace(held, state=CURRENT, created=material.created, rotation_type=material.rotation_type)
+        records.put_material(member, dated)
         following = None
         if member.rotation_period is not None and material.rotation_type == "AUTOMATIC":
             following = material.created + member.rotation_period * DAY

@@ -8,6 +8,7 @@ STATE = (
         account TEXT NOT NULL, region TEXT NOT NULL, key_id TEXT NOT NULL,
         description TEXT NOT NULL, usage TEXT NOT NULL, spec TEXT NOT NULL, origin TEXT NOT NULL,
         state TEXT NOT NULL, created REAL NOT NULL, policy TEXT NOT NULL,
+        policy_before TEXT, policy_effective REAL,
         deletion_date REAL, pending_window INTEGER,
         multi_region TEXT, primary_region TEXT,
         current_material TEXT,
@@ -51,7 +52,7 @@ STATE = (
 
     CREATE TABLE principals (
         arn TEXT PRIMARY KEY, account TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-        unique_id TEXT NOT NULL UNIQUE, trust TEXT, policies TEXT NOT NULL, tags TEXT NOT NULL
+        unique_id TEXT NOT NULL UNIQUE, policies TEXT NOT NULL, tags TEXT NOT NULL
     ) WITHOUT ROWID;
 
     CREATE TABLE access_keys (
@@ -82,8 +83,7 @@ TRAIL = (
     """
     CREATE TABLE events (
         number INTEGER PRIMARY KEY, event_id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL,
-        time REAL NOT NULL, name TEXT NOT NULL, username TEXT, access_key TEXT, resources TEXT NOT NULL,
-        read_only INTEGER NOT NULL, record TEXT NOT NULL, reason TEXT
+        time REAL NOT NULL, username TEXT NOT NULL, record TEXT NOT NULL, reason TEXT
     );
     CREATE INDEX events_by_time ON events (time);
 

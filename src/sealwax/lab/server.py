@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from pathlib import Path
 
 from sealwax.errors import LabError
+from sealwax.lab.faults import Dropped
 from sealwax.lab.gateway import Gateway
 from sealwax.lab.secretbytes import wipe
 from sealwax.lab.wire import HttpRequest
@@ -98,6 +100,9 @@ class Server:
                 pass
         except (OSError, EOFError):
             pass  # the client has gone; there is nobody left to tell
+        except Dropped:
+            # Closed at once, without the bytes that were not read: the client sees a reset connection.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         finally:
             connection.close()
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.wire import HttpRequest
 
-ALGORITHM = "AWS4-HMAC-SHA256"
+_ALGORITHM = "AWS4-HMAC-SHA256"
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/(\d{8})/([a-z0-9-]{1,32})/([a-z0-9-]{1,32})/aws4_request")
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,68 @@ def read_credential(request: HttpRequest) -> Credential:
         name, _, value = piece.strip().partition("=")
         parts[name] = value
     match = _CREDENTIAL.fullmatch(parts.get("Credential", ""))
-    if algorithm != ALGORITHM or match is None or not parts.get("SignedHeaders") or not parts.get("Signature"):
+    if algorithm != _ALGORITHM or match is None or not parts.get("SignedHeaders") or not parts.get("Signature"):
         raise ApiError("IncompleteSignatureException", "The Authorization header is not a Signature Version 4")
     access_key_id, date, region, service = match.groups()
     signed_headers = tuple(parts["SignedHeaders"].split(";"))
     return Credential(access_key_id, date, region, service, signed_headers, parts["Signature"])
+
+
+def verify(request: HttpRequest, credential: Credential, secret: str, now: datetime) -> None:
+    """Check that the request was signed with a secret, not long ago, and is as it was signed.
+
+    Raises:
+        ApiError: InvalidSignatureException or IncompleteSignatureException.
+    """
+    stamp = request.headers.get("x-amz-date", "")
+    _check_time(stamp, credential, now)
+    signed = set(credential.signed_headers)
+    for name in ("host", *(name for name in request.headers if name.startswith("x-amz-"))):
+        if name not in signed:
+            raise ApiError("InvalidSignatureException", f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
+    path, _, query = request.target.partition("?")
+    canonical = "\n".join(
+        (
+            request.method,
+            path,
+            query,
+            *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in credential.signed_headers),
+            "",
+            ";".join(credential.signed_headers),
+            hashlib.sha256(request.body).hexdigest(),
+        )
+    )
+    scope = f"{credential.date}/{credential.region}/{credential.service}/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
+    key = _signing_key(secret, credential.date, credential.region, credential.service)
+    expected = hmac.digest(key, text.encode(), "sha256").hex()
+    if not hmac.compare_digest(expected.encode(), credential.signature.encode()):
+        raise ApiError(
+            "InvalidSignatureException",
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+            "Access Key and signing method. Consult the service documentation for details.",
+        )
+
+
+def _check_time(stamp: str, credential: Credential, now: datetime) -> None:
+    try:
+        signed_at = datetime.strptime(stamp, _TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise ApiError("IncompleteSignatureException", "The request has no X-Amz-Date of the right form") from error
+    if not stamp.startswith(credential.date):
+        raise ApiError("InvalidSignatureException", "Date in Credential scope does not match YYYYMMDD from X-Amz-Date")
+    if signed_at < now - _SKEW:
+        limit = (now - _SKEW).strftime(_TIME_FORMAT)
+        raise ApiError("InvalidSignatureException", f"Signature expired: {stamp} is now earlier than {limit}")
+    if signed_at > now + _SKEW:
+        limit = (now + _SKEW).strftime(_TIME_FORMAT)
+        raise ApiError("InvalidSignatureException", f"Signature not yet current: {stamp} is still later than {limit}")
+
+
+@lru_cache(maxsize=256)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    key = ("AWS4" + secret).encode()
+    for part in (date, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key

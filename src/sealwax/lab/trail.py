@@ -34,9 +34,18 @@ class LastUsage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the trail: CloudTrail's record, and the lab's own word on why it was allowed or denied."""
+    """One event of the trail: CloudTrail's record, and the lab's own word on why it was allowed or denied.
+
+    Attributes:
+        text: the record's JSON.
+        time: in Unix seconds.
+        username: the user, the role's session, or ``root``.
+    """
 
     record: Mapping[str, Any]
+    text: str
+    time: float
+    username: str
     reason: str | None
 
 
@@ -73,24 +82,19 @@ class Trail:
         """Write the events of one call: one for the caller's account, one for each other account that owns a key."""
         accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
         shared = str(uuid.uuid4()) if len(accounts) > 1 else None
-        resources = json.dumps([key.arn for key in entry.resources])
         with self._database.writing() as connection:
             for account in accounts:
                 event_id = str(uuid.uuid4())
                 record = _record(entry, account, event_id, shared)
                 connection.execute(
-                    "INSERT INTO events (event_id, account, region, time, name, username, access_key, resources, "
-                    "read_only, record, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO events (event_id, account, region, time, username, record, reason) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
                         event_id,
                         account,
                         entry.region,
                         entry.time,
-                        entry.name,
                         _username(entry.caller),
-                        entry.caller.access_key_id,
-                        resources,
-                        entry.read_only,
                         json.dumps(record, separators=(",", ":")),
                         entry.reason,
                     ),
@@ -118,11 +122,11 @@ class Trail:
         """The events, oldest first, of one account or Region or of all."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT record, reason FROM events WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) "
+                "SELECT record, time, username, reason FROM events WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) "
                 "ORDER BY number",
                 (account, account, region, region),
             )
-            return [Event(json.loads(record), reason) for record, reason in rows.fetchall()]
+            return [Event(json.loads(row[0]), *row) for row in rows.fetchall()]
 
 
 def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> dict[str, Any]:

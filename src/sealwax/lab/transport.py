@@ -5,43 +5,51 @@ This is the only file of the lab that knows botocore.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from botocore.loaders import Loader, create_loader
 
+from sealwax.lab.faults import Dropped
 from sealwax.lab.gateway import Gateway
-from sealwax.lab.model import DEFAULT_REGION
+from sealwax.lab.model import DEFAULT_REGION, AccessKey
 from sealwax.lab.secretbytes import wipe
 from sealwax.lab.wire import HttpRequest
 
 if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
 
-_SERVICES = ("kms",)
+_SERVICES = ("kms", "sts", "cloudtrail")
 # Providers that ask the network would make a lab wait for a metadata service that is not there.
 _NETWORK_PROVIDERS = ("container-role", "iam-role")
-_DUMMY = ("AKIASEALWAXLAB000000", "a-lab-needs-no-secret-before-it-has-principals")
 
 
-def new_session(gateway: Gateway, region: str | None) -> boto3.Session:
-    """A boto3 session whose KMS clients are answered by the lab.
+def new_session(
+    gateway: Gateway, region: str | None, key: AccessKey | None, default_key: Callable[[], AccessKey]
+) -> boto3.Session:
+    """A boto3 session whose KMS, STS and CloudTrail clients are answered by the lab.
 
-    The Region is the argument's, else the one that the user has set for AWS, else us-east-1; credentials are the ones
-    that the user has set in the environment or in files, else the lab's own.
+    Args:
+        region: None takes the one that the user has set for AWS, else us-east-1.
+        key: the lab's access key to act as; None takes what the user has set in the environment or in files.
+        default_key: the lab's own key for a user who has set none.
     """
     core = botocore.session.get_session()
     core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
-    resolver = core.get_component("credential_provider")
-    for provider in _NETWORK_PROVIDERS:
-        resolver.remove(provider)
-    if core.get_credentials() is None:
-        core.set_credentials(*_DUMMY)
-    attach(core, gateway)
+    if key is None:
+        resolver = core.get_component("credential_provider")
+        for provider in _NETWORK_PROVIDERS:
+            resolver.remove(provider)
+        if core.get_credentials() is None:
+            key = default_key()
+    if key is not None:
+        core.set_credentials(key.access_key_id, key.secret, key.token)
+    _attach(core, gateway)
     return boto3.Session(
         botocore_session=core, region_name=region or core.get_config_variable("region") or DEFAULT_REGION
     )
@@ -53,8 +61,7 @@ def _loader(data_path: str | None) -> Loader:
     return create_loader(data_path)
 
 
-def attach(core: BotocoreSession, gateway: Gateway) -> None:
-    """Let the lab answer the clients that a botocore session makes from now on."""
+def _attach(core: BotocoreSession, gateway: Gateway) -> None:
 
     def answer(**event: Any) -> Any:
         return _answer(gateway, event["request"])
@@ -65,16 +72,20 @@ def attach(core: BotocoreSession, gateway: Gateway) -> None:
 
 def _answer(gateway: Gateway, prepared: AWSPreparedRequest) -> AWSResponse:
     body: Any = prepared.body
-    response = gateway.handle(
-        HttpRequest(
-            method=prepared.method,
-            target=_target(prepared.url),
-            headers=_headers(prepared),
-            body=body if isinstance(body, bytes | bytearray) else _read(body),
-            peer="127.0.0.1",
-            secure=True,
-        )
+    request = HttpRequest(
+        method=prepared.method,
+        target=_target(prepared.url),
+        headers=_headers(prepared),
+        body=body if isinstance(body, bytes | bytearray) else _read(body),
+        peer="127.0.0.1",
+        secure=True,
     )
+    try:
+        response = gateway.handle(request)
+    except Dropped as event:
+        if event.refused:
+            raise EndpointConnectionError(endpoint_url=prepared.url) from event
+        raise ConnectionClosedError(endpoint_url=prepared.url) from event
     raw = _Raw(bytes(response.body))
     wipe(response.body)
     # The stubs want urllib3's header class; botocore itself takes any mapping.
@@ -85,7 +96,10 @@ def _answer(gateway: Gateway, prepared: AWSPreparedRequest) -> AWSResponse:
 def _headers(prepared: AWSPreparedRequest) -> dict[str, str]:
     # The stubs say text; signers write some of them as bytes.
     items: Any = prepared.headers.items()
-    return {name.lower(): value.decode("latin-1") if isinstance(value, bytes) else value for name, value in items}
+    headers = {name.lower(): value.decode("latin-1") if isinstance(value, bytes) else value for name, value in items}
+    # On a wire the HTTP client adds it; it is part of what was signed.
+    headers.setdefault("host", prepared.url.partition("://")[2].partition("/")[0])
+    return headers
 
 
 def _target(url: str) -> str:

@@ -34,7 +34,7 @@ def _generate(call: Call, action: str, *, reveal: bool) -> dict[str, Any]:
     context = call.get("EncryptionContext", {})
     key = call.key(action, aliases=True, arn_error="NotFoundException", context=context)
     material = _current(call, key)
-    _dry_run(call)
+    dry_run(call)
     secret = random_secret(size if spec is None else _SIZES[spec])
     answer: dict[str, Any] = {
         "CiphertextBlob": _seal(call, key, material, secret, context),
@@ -66,7 +66,7 @@ def encrypt(call: Call) -> dict[str, Any]:
     key = call.key("Encrypt", aliases=True, arn_error="NotFoundException", context=context, facts=facts)
     _right_algorithm(key, call.get("EncryptionAlgorithm"))
     material = _current(call, key)
-    _dry_run(call)
+    dry_run(call)
     secret: bytearray = call.members["Plaintext"]
     return {
         "CiphertextBlob": _seal(call, key, material, secret, context),
@@ -84,11 +84,11 @@ def decrypt(call: Call) -> dict[str, Any]:
     _right_algorithm(key, algorithm)
     call.need_enabled(key)
     if blob is None:
-        _dry_run(call)
+        dry_run(call)
     secret, material = _open(key, blob, context)
     if call.get("DryRun"):
         wipe(secret)
-    _dry_run(call)
+    dry_run(call)
     return {
         "KeyId": key.arn,
         "Plaintext": secret,
@@ -120,10 +120,10 @@ def re_encrypt(call: Call) -> dict[str, Any]:
     call.need_enabled(source)
     material = _current(call, target)
     if blob is None:
-        _dry_run(call)
+        dry_run(call)
     secret, source_material = _open(source, blob, context)
     try:
-        _dry_run(call)
+        dry_run(call)
         return {
             "CiphertextBlob": _seal(call, target, material, secret, target_context),
             "SourceKeyId": source.arn,
@@ -229,6 +229,7 @@ def _no_recipient(call: Call) -> None:
         raise unsupported("The lab verifies no attestation documents, so it cannot answer for a Recipient")
 
 
-def _dry_run(call: Call) -> None:
+def dry_run(call: Call) -> None:
+    """Raises DryRunOperationException, which is how KMS says that a dry run would have succeeded."""
     if call.get("DryRun"):
         raise ApiError("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")

@@ -156,8 +156,10 @@ def cancel_key_deletion(call: Call) -> dict[str, Any]:
     key = call.key("CancelKeyDeletion")
     if key.state not in (PENDING_DELETION, PENDING_REPLICA_DELETION):
         raise bad_state(key.arn, "not pending deletion")
-    # KMS leaves the key disabled, whatever it was before.
-    call.records.put_key(replace(key, state=DISABLED, pending_window=None, deletion_date=None))
+    # KMS leaves the key disabled, whatever it was before; without its imported material it waits for that.
+    bare = key.origin == "EXTERNAL" and (not key.materials or any(one.secret is None for one in key.materials))
+    state = PENDING_IMPORT if bare else DISABLED
+    call.records.put_key(replace(key, state=state, pending_window=None, deletion_date=None))
     return {"KeyId": key.arn}
 
 

@@ -48,7 +48,9 @@ def put_key_policy(call: Call) -> dict[str, Any]:
     _named_default(call)
     text: str = call.members["Policy"]
     checked_policy(call, key, text)
-    call.records.put_key(replace(key, policy=text))
+    delay = call.faults.delay(call.region)
+    before, effective = (key.policy, call.now + delay) if delay else (None, None)
+    call.records.put_key(replace(key, policy=text, policy_before=before, policy_effective=effective))
     return {}
 
 
