@@ -57,5 +57,27 @@ lowest: .venv-lowest/stamp .venv-awscli/stamp
 	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
 	.venv-lowest/bin/pytest -n $(WORKERS) --dist worksteal -q
 
+.venv/bench.stamp: .venv/test.stamp
+	$(BIN)/pip install --quiet --group bench
+	@touch $@
+
+bench: .venv/bench.stamp
+	@$(BIN)/python -m benchmarks
+
+.venv/fuzz.stamp: .venv/run.stamp
+	$(BIN)/pip install --quiet --group fuzz
+	@touch $@
+
+# New inputs go to .fuzz, beside the kept corpus and not into it; what breaks a rule is left there as crash-*.
+SECONDS_EACH ?= 60
+
+fuzz: .venv/fuzz.stamp
+	@set -e; for target in header payload armor context context_file; do \
+	  echo "== $$target, $(SECONDS_EACH) s"; \
+	  mkdir -p .fuzz/$$target; \
+	  $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=10 -max_len=65536 \
+	    -verbosity=0 -print_final_stats=1 -artifact_prefix=.fuzz/$$target- .fuzz/$$target fuzz/corpus/$$target; \
+	done
+
 clean:
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

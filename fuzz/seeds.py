@@ -1,0 +1,105 @@
+"""``python -m fuzz.seeds``: write the seeds of the kept corpus, real envelopes and the edges of each form, anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from fuzz import CORPUS, TARGETS
+from fuzz import payload as payloads
+from sealwax import context as ctx
+from sealwax.format import header as hdr
+from sealwax.format import payload
+from sealwax.format.armor import armor
+from sealwax.keyring import WrappedKey
+
+_ARN: Final = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0a0a0a0a00004000800000000000000a"
+_KEYS: Final = (
+    WrappedKey(_ARN, bytes(184), bytes(range(32)), 1_800_000_000),
+    WrappedKey(_ARN.replace("eu-central-1", "us-east-1"), b"short"),
+    WrappedKey("who knows", b"", b"any length", hdr.MAX_TIME + 1, provider=9),
+)
+_CONTEXTS: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {"purpose": "backup"},
+    {"Größe": "\u202edlrow", "id": "", "tenant": "a" * 300},
+    {f"name {number:02}": str(number) for number in range(64)},
+    {"Case": "1", "case": "2"},
+)
+
+
+def _headers() -> Iterator[bytes]:
+    for count in range(1, 4):
+        for slot_count in (1, 2):
+            for kind in (hdr.ATTACHED, hdr.DETACHED):
+                yield hdr.lay_out(
+                    envelope_id=bytes(range(16)),
+                    kms_context=ctx.encode(_CONTEXTS[count]),
+                    local_pairs=count - 1,
+                    wrapped_keys=_KEYS[:count],
+                    slot_count=slot_count,
+                    kind=kind,
+                ).to_bytes()
+    header = hdr.lay_out(
+        envelope_id=bytes(16),
+        kms_context=ctx.encode({"a": "b"}),
+        local_pairs=0,
+        wrapped_keys=_KEYS[:1],
+        slot_count=2,
+    )
+    first, other = header.slot, replace(header.slot, wrapped_keys=_KEYS[1:2])
+    newer = replace(other, sequence=hdr.MAX_SEQUENCE)
+    for slots in ((first, newer), (newer, first), (first, other)):
+        yield replace(header, slots=slots).to_bytes()
+    torn = bytearray(header.to_bytes())
+    torn[header.preamble.slot_offset + 50] ^= 1
+    yield bytes(torn)
+
+
+def _payloads() -> Iterator[bytes]:
+    for size in payloads.SIZES[:6]:
+        yield b"\0" + payloads.sealed(payloads.PLAINTEXT[:size], bytes(range(payload.SALT_BYTES)))
+    for number in range(len(payloads.SIZES)):
+        yield bytes((1, number))
+        for what in range(7):
+            yield bytes((1, number, what, 0x41, 0x50, 7))
+
+
+def _seeds(target: str) -> Iterator[bytes]:
+    if target == "header":
+        yield from _headers()
+        # A whole envelope, payload and all.
+        yield payloads.HEADER.replace(b"\x02\x01\x01", b"\x01\x01\x01", 1) + payloads.sealed(b"hello", bytes(24))
+    elif target == "payload":
+        yield from _payloads()
+    elif target == "armor":
+        for envelope in (b"", b"a", b"ab", b"abc", bytes(range(256)), payloads.HEADER):
+            yield armor(envelope).encode()
+            yield armor(envelope).encode() + b"="
+        yield "swx1:é".encode()
+    elif target == "context":
+        for pairs in _CONTEXTS:
+            yield ctx.encode(pairs)
+    else:
+        for pairs in _CONTEXTS:
+            yield json.dumps(pairs).encode()
+            yield json.dumps(pairs, ensure_ascii=False, indent=1).encode()
+        yield b'{"a": "\\ud800", "b": "{name}/{relpath}", "c": 1e999, "c": [NaN, -0]}'
+        yield b'\xef\xbb\xbf{"a": "b"}'
+        yield b"[" * 3000
+        yield b"9" * 5000
+
+
+def main() -> None:
+    for target in TARGETS:
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed in _seeds(target):
+            (folder / f"seed-{hashlib.sha256(seed).hexdigest()[:12]}").write_bytes(seed)
+
+
+if __name__ == "__main__":
+    main()
