@@ -6,7 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -179,11 +179,10 @@ force = click.option("--force", is_flag=True, help="Replace files that are there
 sources = click.argument("sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True))
 
 
-def aws(command: Command) -> Command:
-    """Add the options that say where KMS is; the command gets ``aws``."""
+def account(command: Command) -> Command:
+    """Add the options that say which KMS is meant, but for its Region; the command gets ``aws``."""
 
     @click.option("--profile", metavar="NAME", help="The AWS profile to use.")
-    @click.option("--region", metavar="REGION", help="The AWS Region for keys that name none.")
     @click.option("--endpoint-url", metavar="URL", help="Another KMS endpoint, such as that of `sealwax lab serve`.")
     @click.option(
         "--lab", metavar="DIR", envvar="SEALWAX_LAB", show_envvar=True, help="Use the lab in a folder instead of AWS."
@@ -195,7 +194,6 @@ def aws(command: Command) -> Command:
         /,
         *args: Any,
         profile: str | None,
-        region: str | None,
         endpoint_url: str | None,
         lab: str | None,
         **kwargs: Any,
@@ -205,8 +203,20 @@ def aws(command: Command) -> Command:
                 raise click.UsageError("--lab and --endpoint-url exclude each other")
             console.tell("--endpoint-url was given, so SEALWAX_LAB is not used")
             lab = None
-        where = Aws(profile, region, endpoint_url, lab or None)
+        where = Aws(profile, None, endpoint_url, lab or None)
         return context.invoke(command, *args, aws=where, **kwargs)
+
+    return wrapped
+
+
+def aws(command: Command) -> Command:
+    """Add the options that say where KMS is; the command gets ``aws``."""
+
+    @click.option("--region", metavar="REGION", help="The AWS Region for keys that name none.")
+    @account
+    @functools.wraps(command)
+    def wrapped(*args: Any, region: str | None, aws: Aws, **kwargs: Any) -> Any:
+        return command(*args, aws=replace(aws, region=region), **kwargs)
 
     return wrapped
 

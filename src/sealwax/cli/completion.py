@@ -1,0 +1,31 @@
+"""sealwax completion"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from sealwax.cli import console
+
+# For each shell: where its script goes, or what to put into which file.
+_INSTALL: Final = {
+    "bash": "sealwax completion bash > ~/.local/share/bash-completion/completions/sealwax",
+    "zsh": "sealwax completion zsh > ~/.zfunc/_sealwax, where ~/.zfunc is in $fpath before compinit runs",
+    "fish": "sealwax completion fish > ~/.config/fish/completions/sealwax.fish",
+}
+
+
+@click.command(
+    epilog="\b\nTo install it, once:\n" + "\n".join(f"  {shell:<4}  {line}" for shell, line in _INSTALL.items())
+)
+@click.argument("shell", type=click.Choice(list(_INSTALL)))
+def completion(shell: str) -> None:
+    """Print the script that completes verbs, options and file names in a shell."""
+    from sealwax.cli import root
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # click knows every shell that _INSTALL lists
+    click.echo(kind(root, {}, "sealwax", "_SEALWAX_COMPLETE").source())
+    console.tell(f"to install it: {_INSTALL[shell]}")
