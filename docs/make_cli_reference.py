@@ -62,14 +62,24 @@ def section(name: str, command: click.Command) -> str:
     if isinstance(command, click.Group):
         usage.append("COMMAND")
     usage.append("[OPTIONS]")
-    usage += [parameter.metavar or parameter.human_readable_name for parameter in arguments(command)]
+    usage += map(argument_name, arguments(command))
     lines = [f"## {name}", "", f"`{' '.join(usage)}`", "", inspect.cleandoc(command.help or ""), ""]
     options = [
         parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
     ]
     if options:
         lines += ["| Option | Meaning |", "|---|---|", *map(option_row, options), ""]
+    if command.epilog:
+        # \b marks a paragraph whose lines are to stay as they are.
+        text = inspect.cleandoc(command.epilog)
+        lines += ["```", text.removeprefix("\b\n"), "```", ""] if text.startswith("\b") else [text, ""]
     return "\n".join(lines)
+
+
+def argument_name(argument: click.Argument) -> str:
+    if isinstance(argument.type, click.Choice):
+        return "|".join(map(str, argument.type.choices))
+    return argument.metavar or argument.human_readable_name
 
 
 def arguments(command: click.Command) -> list[click.Argument]:

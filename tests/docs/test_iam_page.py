@@ -1,0 +1,199 @@
+"""docs/iam.md says what each call really asks of KMS, and the policies on the pages allow that and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import sealwax
+from sealwax.lab import Lab
+from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
+from tests.docs.blocks import ROOT, blocks_of
+
+# One operation may need two permissions.
+ACTIONS: Final = {
+    "GenerateDataKey": ["kms:GenerateDataKey"],
+    "Encrypt": ["kms:Encrypt"],
+    "Decrypt": ["kms:Decrypt"],
+    "ReEncrypt": ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
+}
+CONTEXT: Final = {"purpose": "backup"}
+
+
+class Recording:
+    """A session whose KMS clients write down the operations that are asked of them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._session = lab.session()
+        self.operations: list[str] = []
+
+    @property
+    def region_name(self) -> str | None:
+        return self._session.region_name
+
+    def client(self, service_name: Any, **options: Any) -> Any:
+        client = self._session.client(service_name, **options)
+        client.meta.events.register("before-call.kms", self._record)
+        return client
+
+    def _record(self, model: Any, **_: Any) -> None:
+        self.operations.append(model.name)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Recording]:
+    with Lab(tmp_path / "lab") as lab:
+        for alias in ("one", "two", "three"):
+            lab.create_key(alias=alias)
+        yield Recording(lab)
+
+
+def rows() -> dict[str, tuple[set[str], set[str]]]:
+    """Return, for each row, the calls it is about and the actions it names."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    for calls, _, actions in re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE):
+        found[calls] = (set(re.findall(r"`(.*?)`", calls)), set(re.findall(r"kms:\w+", actions)))
+    return found
+
+
+def named(call: str) -> set[str]:
+    """Return the actions that the page names for a call. Opening is in two rows: for writing and for reading."""
+    method, _, way = call.partition(" for ")
+    found = [actions for calls, actions in rows().values() if method in calls]
+    if way:
+        assert len(found) == 2
+        return found[way == "reading"]
+    (actions,) = found
+    return actions
+
+
+def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Path) -> None:
+    both = sealwax.Sealer(sealwax.KmsKeyring(["alias/one", "alias/two"], session=session))
+    path = tmp_path / "a.swx"
+    sealed = both.encrypt(b"data", context=CONTEXT)
+    header, body = both.encrypt_detached(b"data", context=CONTEXT)
+
+    def write() -> None:
+        with both.open(path, "wb", context=CONTEXT) as file:
+            file.write(b"data")
+
+    def read() -> None:
+        with both.open(path, context=CONTEXT) as file:
+            file.read()
+
+    def read_once() -> None:
+        with both.read_once(path, context=CONTEXT) as file:
+            file.read()
+
+    async def write_async() -> None:
+        async with both.open_async(path, "wb", context=CONTEXT) as file:
+            await file.write(b"data")
+
+    async def read_async() -> None:
+        async with both.open_async(path, context=CONTEXT) as file:
+            await file.read()
+
+    write()
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("Sealer.encrypt", lambda: both.encrypt(b"data", context=CONTEXT)),
+        ("Sealer.encrypt_detached", lambda: both.encrypt_detached(b"data", context=CONTEXT)),
+        ("Sealer.encrypt_async", lambda: asyncio.run(both.encrypt_async(b"data", context=CONTEXT))),
+        ("Sealer.encrypt_many", lambda: list(both.encrypt_many([(b"data", CONTEXT)], stop_on_error=True))),
+        ("Sealer.open for writing", write),
+        ("Sealer.open_async for writing", lambda: asyncio.run(write_async())),
+        ("Sealer.open for reading", read),
+        ("Sealer.open_async for reading", lambda: asyncio.run(read_async())),
+        ("Sealer.decrypt", lambda: both.decrypt(sealed, context=CONTEXT)),
+        ("Sealer.decrypt", lambda: both.decrypt(body, context=CONTEXT, header=header)),
+        ("Sealer.decrypt_async", lambda: asyncio.run(both.decrypt_async(sealed, context=CONTEXT))),
+        ("Sealer.decrypt_many", lambda: list(both.decrypt_many([(sealed, CONTEXT)], stop_on_error=True))),
+        ("Sealer.read_once", read_once),
+        ("Sealer.verify", lambda: both.verify(path, context=CONTEXT)),
+        ("Sealer.rewrap", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT)),
+        ("Sealer.rewrap(verify=True)", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT, verify=True)),
+        ("sealwax.inspect", lambda: sealwax.inspect(path)),
+        ("sealwax.armor", lambda: sealwax.armor(sealed)),
+        ("sealwax.dearmor", lambda: sealwax.dearmor(sealwax.armor(sealed))),
+    ]
+    for name, call in calls:
+        session.operations.clear()
+        call()
+        asked = {action for operation in session.operations for action in ACTIONS[operation]}
+        if name == "Sealer.rewrap(verify=True)":
+            # The row names what it adds to the one above it.
+            assert asked == named(name) | named("Sealer.rewrap")
+        else:
+            assert asked == named(name), name
+    run = {name.partition(" for ")[0] for name, _ in calls}
+    assert run == {call for calls_of_row, _ in rows().values() for call in calls_of_row}
+
+
+def test_the_page_has_a_row_for_every_method() -> None:
+    methods = {f"Sealer.{name}" for name in vars(sealwax.Sealer) if not name.startswith("_")}
+    assert {call for calls, _ in rows().values() for call in calls if call.startswith("Sealer.")} == methods | {
+        "Sealer.rewrap(verify=True)"
+    }
+
+
+ACCOUNT: Final = "111122223333"
+OLD: Final = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+NEW: Final = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/5678abcd-12ab-34cd-56ef-1234567890ab"
+DEFAULT_KEY_POLICY: Final = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        }
+    ],
+}
+
+
+def allowed(page: str, action: str, key: str, context: dict[str, str]) -> bool:
+    (document,) = [json.loads(block.text) for block in blocks_of(ROOT / page) if block.language == "json"]
+    request = Request(
+        action,
+        principal(f"arn:aws:iam::{ACCOUNT}:role/backup"),
+        key,
+        datetime(2027, 1, 1, tzinfo=UTC),
+        encryption_context=context,
+    )
+    return evaluate(
+        request,
+        key_policy=parse_key_policy(json.dumps(DEFAULT_KEY_POLICY)),
+        identity_policies=[parse_identity_policy(json.dumps(document))],
+    ).allowed
+
+
+@pytest.mark.parametrize(
+    ("page", "action", "key", "context", "expected"),
+    [
+        ("README.md", "kms:GenerateDataKey", OLD, CONTEXT, True),
+        ("README.md", "kms:Decrypt", OLD, CONTEXT, True),
+        ("README.md", "kms:Decrypt", OLD, {**CONTEXT, "id": "7"}, True),
+        ("README.md", "kms:Decrypt", OLD, {"purpose": "other"}, False),
+        ("README.md", "kms:Decrypt", OLD, {}, False),
+        ("README.md", "kms:Decrypt", NEW, CONTEXT, False),
+        ("README.md", "kms:ReEncryptFrom", OLD, CONTEXT, False),
+        ("README.md", "kms:Encrypt", OLD, CONTEXT, False),
+        ("docs/iam.md", "kms:ReEncryptFrom", OLD, CONTEXT, True),
+        ("docs/iam.md", "kms:ReEncryptTo", NEW, CONTEXT, True),
+        ("docs/iam.md", "kms:ReEncryptTo", OLD, CONTEXT, False),
+        ("docs/iam.md", "kms:ReEncryptFrom", NEW, CONTEXT, False),
+        ("docs/iam.md", "kms:Decrypt", OLD, CONTEXT, False),
+    ],
+)
+def test_the_policies_on_the_pages_allow_what_they_should(
+    page: str, action: str, key: str, context: dict[str, str], expected: bool
+) -> None:
+    assert allowed(page, action, key, context) is expected

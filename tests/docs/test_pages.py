@@ -1,0 +1,176 @@
+"""What the pages say of numbers, names and each other is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from sealwax import Sealer, cli, context, errors
+from sealwax import envelope as envelopes
+from sealwax.format import header as hdr
+from sealwax.format import payload
+from sealwax.keyring import WrappedKey
+from sealwax.kms import KmsKeyring
+from sealwax.kms import keyring as kms_keyring
+from tests.docs.blocks import PAGES, ROOT
+
+LIMITS: Final = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+_LINK: Final = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_pages_are_there() -> None:
+    names = {page.relative_to(ROOT).as_posix() for page in PAGES}
+    assert names >= {
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "SECURITY.md",
+        "docs/cli.md",
+        "docs/concepts.md",
+        "docs/decisions/README.md",
+        "docs/format.md",
+        "docs/iam.md",
+        "docs/limits.md",
+        "docs/open-without-sealwax.md",
+        "docs/threat-model.md",
+    }
+    for page in PAGES:
+        if page.parent.name != "docs" or page.name in ("cli.md", "lab.md"):
+            continue
+        assert f"docs/{page.name}" in README, "the README leads to every page"
+
+
+def test_every_decision_is_in_the_list_and_has_its_three_parts() -> None:
+    folder = ROOT / "docs/decisions"
+    records = sorted(folder.glob("[0-9]*.md"))
+    assert len(records) >= 12
+    listed = _LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
+    assert listed == [record.name for record in records]
+    for number, record in enumerate(records, 1):
+        text = record.read_text(encoding="utf-8")
+        assert text.startswith(f"# {number}. ")
+        assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE) == ["Context", "Choice", "Price"]
+
+
+def test_the_command_line_reference_is_what_the_program_says() -> None:
+    # A process of its own: the terminal of this one must not matter.
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, 'docs'); import make_cli_reference as m; sys.stdout.write(m.page())",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    assert page == done.stdout, "run: python docs/make_cli_reference.py"
+    for verb in cli.VERBS:
+        assert f"## sealwax {verb}\n" in page
+
+
+def test_the_exit_statuses_of_the_readme_are_the_programs() -> None:
+    listed = {int(status) for row in re.findall(r"^\| ([\d, ]+) \|", README, re.MULTILINE) for status in row.split(",")}
+    named = {int(status) for status in re.findall(r"\b(\d+)\b", (cli.__doc__ or "").partition("Exit status:")[2])}
+    assert listed == named == {0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143}
+    assert {status for _, status in cli.STATUS} | {cli.PARTLY_DONE} <= listed
+    for kind, words in {
+        errors.HeaderError: "not an envelope",
+        errors.PayloadError: "payload does not authenticate",
+        errors.ContextError: "context is missing or different",
+        errors.KmsError: "KMS key cannot be used",
+    }.items():
+        (row,) = re.findall(rf"^\| (\d+) \|.*{words}", README, re.MULTILINE)
+        assert int(row) == dict(cli.STATUS)[kind]
+
+
+def test_the_limits_are_the_codes() -> None:
+    defaults = inspect.signature(KmsKeyring).parameters
+    assert defaults["max_attempts"].default == kms_keyring.MAX_ATTEMPTS
+    for words, number in {
+        "(4,503,599,627,370,495)": payload.MAX_PLAINTEXT_BYTES,
+        "64 each": context.MAX_PAIRS,
+        "| 8192 |": context.MAX_BYTES,
+        "| 16, if they fit": hdr.MAX_WRAPPED_KEYS,
+        "into 65,535 bytes": hdr.MAX_SLOT_BYTES,
+        "| 6144 bytes |": hdr.MAX_CIPHERTEXT_BYTES,
+        "one `rewrap` | 16 |": kms_keyring.MAX_KEYS,
+        "| 3 (`max_attempts`) |": kms_keyring.MAX_ATTEMPTS,
+        "| 16,384 bytes |": payload.CHUNK_BYTES,
+        "| 64 chunks": payload.GROUP_CHUNKS,
+        "chunks, 1,048,576 bytes": payload.GROUP_BYTES,
+        "| 196,605 bytes |": envelopes.MAX_HEADER_BYTES,
+    }.items():
+        assert words in LIMITS
+        assert str(number) in words.replace(",", ""), words
+    assert payload.MAX_PLAINTEXT_BYTES == 2**52 - 1
+    assert hdr.MAX_SEQUENCE == 2**32 - 1  # the first slot has 1, so there are 2**32 - 2 re-wraps
+
+
+def added(size: int, slots: int, kms_context: bytes, blob_size: int) -> int:
+    arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    assert len(arn) == 75
+    wrapped = WrappedKey(arn, bytes(blob_size), bytes(32), 1)
+    header = hdr.lay_out(
+        envelope_id=bytes(16), kms_context=kms_context, local_pairs=0, wrapped_keys=[wrapped], slot_count=slots
+    )
+    return len(header.to_bytes()) + payload.payload_size(size) - size
+
+
+def test_the_sizes_are_computed_right() -> None:
+    backup = context.encode({"purpose": "backup"})
+    rows = re.findall(r"^\| ([\d,]+) bytes? \| ([\d,]+) \| ([\d,]+) \|$", LIMITS, re.MULTILINE)
+    assert len(rows) == 5
+    for row in rows:
+        size, value, file = (int(text.replace(",", "")) for text in row)
+        assert value == added(size, 1, backup, 155)
+        assert file == added(size, 2 if size >= hdr.TWO_SLOTS_FROM else 1, backup, 155)
+    for size in (0, 16383, 16384, 5_000_000):
+        for blob in (155, 184, 500):
+            chunks = 16 * (size // 16384 + 1)
+            assert added(size, 1, backup, blob) == len(backup) + blob + 226 + chunks
+            assert added(size, 2, backup, blob) == 12344 + chunks
+    longest = context.encode({"a": "b" * (4056 - 7)})
+    assert len(longest) == 4056
+    assert added(0, 2, longest, 155) == 12344 + 16
+    assert added(0, 2, context.encode({"a": "b" * (4057 - 7)}), 155) > 12344 + 16
+
+
+def test_the_lab_wraps_as_the_page_says(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    sealed = Sealer(KmsKeyring("alias/demo")).encrypt(b"", context={"purpose": "backup"})
+    assert len(sealed) == 416
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"make (\w+)", README))
+    assert named == {"demo", "test", "bench", "fuzz", "soak", "lowest"}
+    assert named <= targets
