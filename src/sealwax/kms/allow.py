@@ -54,8 +54,13 @@ def attempts(
     for entry in entries:
         for wrapped_key, name in claims:
             attempt = _attempt(entry, wrapped_key, name, default_region)
-            if attempt is not None:
-                found.setdefault(wrapped_key.key_arn, attempt)
+            if attempt is None:
+                continue
+            # One attempt for each: an alias may have been moved, so an entry that means the key itself goes before it.
+            earlier = found.get(wrapped_key.key_arn)
+            if earlier is None or (earlier.by_alias and not attempt.by_alias):
+                found.pop(wrapped_key.key_arn, None)
+                found[wrapped_key.key_arn] = attempt
     return list(found.values())
 
 

@@ -1,0 +1,70 @@
+"""The public names, pinned: adding one is a decision, taking one away breaks somebody's program."""
+
+from __future__ import annotations
+
+import sealwax
+
+NAMES = [
+    "NO_CONTEXT",
+    "AcceptStoredContext",
+    "AccessDeniedError",
+    "AllKeysFailedError",
+    "CommitmentError",
+    "ConfigurationError",
+    "ContextError",
+    "CredentialsError",
+    "DamagedHeaderError",
+    "DataKey",
+    "DataKeyError",
+    "FileError",
+    "HeaderError",
+    "Inspection",
+    "KeyNotAllowedError",
+    "KeyNotFoundError",
+    "KeyScope",
+    "KeyStateError",
+    "Keyring",
+    "KmsError",
+    "KmsKeyring",
+    "LabError",
+    "NotAnEnvelopeError",
+    "PayloadError",
+    "PolicyError",
+    "RequestRefusedError",
+    "RewrapConflictError",
+    "Sealer",
+    "SealwaxError",
+    "TamperedError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnsupportedEnvelopeError",
+    "WrappedKey",
+    "WrappedKeyRefusedError",
+    "WrongKeyError",
+    "armor",
+    "dearmor",
+    "inspect",
+]
+
+
+def test_the_names() -> None:
+    assert sealwax.__all__ == NAMES
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_each_is_there_and_says_what_it_is() -> None:
+    for name in NAMES:
+        thing = getattr(sealwax, name)
+        assert thing is sealwax.NO_CONTEXT or thing.__doc__
+        assert name in dir(sealwax)
+
+
+def test_star_import() -> None:
+    names: dict[str, object] = {}
+    exec("from sealwax import *", names)
+    assert set(NAMES) <= set(names)
+
+
+def test_the_sealers_methods() -> None:
+    public = {name for name in dir(sealwax.Sealer) if not name.startswith("_")}
+    assert public == {"decrypt", "encrypt", "encrypt_detached", "open", "read_once", "rewrap", "verify"}
