@@ -179,7 +179,8 @@ def trail(lab: Lab, *, as_json: bool) -> None:
             continue
         record = event.record
         asked = record["requestParameters"] or {}
-        context = next((value for name, value in asked.items() if name.lower().endswith("encryptioncontext")), {})
+        contexts = (value for name, value in asked.items() if name.lower().endswith("encryptioncontext"))
+        context: dict[str, str] = next(contexts, {})
         pairs = ", ".join(f"{printable(name)}={printable(value)}" for name, value in context.items())
         outcome = record.get("errorCode", "ok")
         rows.append(

@@ -1,4 +1,4 @@
-"""CloudTrail, as far as the lab needs it: LookupEvents over the trail. Other calls go to an upstream, where there is one.
+"""CloudTrail, as far as the lab needs it: LookupEvents. Other calls go to an upstream, where there is one.
 
 An upstream is an endpoint of the user's (an emulator, say). Requests are passed on as they came, signature and all, so
 it has to be one that does not verify the lab's signatures.

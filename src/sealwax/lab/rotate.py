@@ -12,9 +12,7 @@ DAY = 86400
 
 
 def family(records: Records, key: Key) -> list[Key]:
-    """The key in every Region that has it; the key alone when it is no multi-Region key."""
-    if key.multi_region is None:
-        return [key]
+    """The key as it is recorded now in every Region that has it; one for a key that is no multi-Region key."""
     regions = records.regions_of(key.account, key.key_id)
     members = [records.key(key.account, region, key.key_id) for region in regions]
     return [member for member in members if member is not None]

@@ -122,8 +122,8 @@ class Trail:
         """The events, oldest first, of one account or Region or of all."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT record, time, username, reason FROM events WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) "
-                "ORDER BY number",
+                "SELECT record, time, username, reason FROM events "
+                "WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) ORDER BY number",
                 (account, account, region, region),
             )
             return [Event(json.loads(row[0]), *row) for row in rows.fetchall()]
