@@ -8,6 +8,7 @@ payload does not authenticate; 6 the context is missing or different; 7 the KMS 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -75,7 +76,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -86,13 +86,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         console.say("interrupted")
         return 130
     except BrokenPipeError:
-        # Who reads the output has gone; there is nobody to tell. Keep the interpreter's last flush from saying so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads the output has gone; there is nobody to tell.
+        console.drop_output()
         return 1
     except errors.SealwaxError as error:
         console.complain(error)
         return status_of(error)
     except OSError as error:
+        console.drop_output()
         console.say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return 1
     except Exception as error:
@@ -107,7 +108,22 @@ def _terminate(signal_number: int, _: object) -> NoReturn:
     raise SystemExit(128 + signal_number)
 
 
+def _occupy_standard_streams() -> None:
+    """See that no file which is opened later comes to stand where a closed standard stream was."""
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # In the wrong direction for 0 and 1: using what was closed fails, and is not lost in silence.
+            os.open(os.devnull, mode)
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+
+
 def main() -> NoReturn:
     """The program."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _occupy_standard_streams()
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) != signal.SIG_IGN:  # nohup
+            signal.signal(stop, _terminate)
     sys.exit(run())

@@ -9,15 +9,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import click
 
 from sealwax.context import printable
+from sealwax.errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 quiet = False
 verbose = False
@@ -47,9 +52,91 @@ def shown(name: str) -> str:
     return "standard input" if name == "-" else printable(os.fsdecode(name))
 
 
+class _NoOutput(click.ClickException):
+    """Standard output takes nothing more: the end of the run, whatever the jobs are."""
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  click's signature
+        say(self.message)
+
+
+def put(text: str) -> None:
+    """Print to standard output.
+
+    Raises:
+        click.ClickException: it cannot be written to.
+    """
+    try:
+        with StandardOutput.reported():
+            StandardOutput.descriptor()
+            click.echo(text)
+    except FileError as error:
+        drop_output()
+        raise _NoOutput(str(error)) from None
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line."""
-    click.echo(json.dumps(value))
+    put(json.dumps(value))
+
+
+def drop_output() -> None:
+    """Keep the interpreter's last flush of standard output from failing once more."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class _StandardStream(io.FileIO):
+    """A standard stream, unbuffered, whose failures are :class:`~sealwax.FileError`; it is never closed."""
+
+    name_: ClassVar[str]
+    doing: ClassVar[str]
+
+    @classmethod
+    @contextlib.contextmanager
+    def reported(cls) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FileError(f"{cls.doing} {cls.name_} failed: {error.strerror or error}") from error
+
+    @classmethod
+    def descriptor(cls) -> int:
+        stream = sys.stdin if cls.doing == "reading" else sys.stdout
+        if stream is None:
+            raise FileError(f"{cls.name_} is closed")
+        return stream.fileno()
+
+
+class StandardInput(_StandardStream):
+    name_ = "standard input"
+    doing = "reading"
+
+    def __init__(self) -> None:
+        with self.reported():
+            super().__init__(self.descriptor(), "rb", closefd=False)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with self.reported():
+            return super().read(size)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with self.reported():
+            return super().readinto(buffer)
+
+
+class StandardOutput(_StandardStream):
+    name_ = "standard output"
+    doing = "writing"
+
+    def __init__(self) -> None:
+        with self.reported():
+            super().__init__(self.descriptor(), "wb", closefd=False)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with self.reported():
+            return super().write(data)
 
 
 def refuse_terminal() -> None:
@@ -58,16 +145,37 @@ def refuse_terminal() -> None:
     Raises:
         click.UsageError: standard output is one.
     """
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("the output is binary, and standard output is a terminal: name a file with -o")
 
 
 @contextlib.contextmanager
 def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Lend a function that is told how many more bytes are done, and shows it where it is worth it."""
+    """Lend a function that is told how many more bytes are done, and shows it where it is worth it.
+
+    Where the total is not known, that is once much is done.
+    """
     if quiet or not sys.stderr.isatty() or (total is not None and total < _PROGRESS_FROM_BYTES):
         yield lambda _: None
         return
+    done = 0
+    advance: Callable[[int], None] | None = None
+    with contextlib.ExitStack() as stack:
+
+        def more(size: int) -> None:
+            nonlocal done, advance
+            done += size
+            if advance is not None:
+                advance(size)
+            elif total is not None or done >= _PROGRESS_FROM_BYTES:
+                advance = stack.enter_context(_bar(name, total))
+                advance(done)
+
+        yield more
+
+
+@contextlib.contextmanager
+def _bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich import progress as bars
     from rich.console import Console
 

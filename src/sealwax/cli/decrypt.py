@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -61,8 +62,7 @@ def decrypt(
     FILE.swx is decrypted to FILE beside it, or to where -o says; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may open it; the caller needs kms:Decrypt on one.
     """
-    if detached:
-        jobs.refuse_many(sources, "--detached")
+    jobs.check_detached(detached, sources)
     sealer = keys.to_decrypt(sources if detached is None else (detached,))
 
     def output_name(name: str) -> str:
@@ -72,6 +72,7 @@ def decrypt(
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
+        jobs.refuse_output(job, detached, "header")
         with jobs.Source(job.source, armor=armor) as source:
             if recursive and not force and jobs.done_before(job, source):
                 return "decrypted before"
@@ -83,13 +84,15 @@ def decrypt(
                 if bounds is None
                 else sealer.open(source.binary, context=expected, header=detached) as reader,
                 jobs.Output(job, source, force=force) as sink,
-                console.progress(job.source, source.size if bounds is None else bounds[1] - bounds[0]) as progress,
             ):
                 read: Callable[[memoryview], int] = reader.readinto
+                size = source.size
                 if bounds is not None:
+                    size = max(0, min(bounds[1], reader.seek(0, os.SEEK_END)) - bounds[0])
                     reader.seek(bounds[0])
-                    read = _limited(reader.readinto, bounds[1] - bounds[0])
-                jobs.pump(read, lambda data: write_all(sink, data), progress)
+                    read = _limited(reader.readinto, size)
+                with console.progress(job.source, size) as progress:
+                    jobs.pump(read, lambda data: write_all(sink, data), progress)
         return "decrypted"
 
     found = jobs.collect(
@@ -98,7 +101,7 @@ def decrypt(
         output=output,
         plain_name=lambda name: name.removesuffix(suffix),
         output_name=output_name if output is None or recursive else lambda name: name.removesuffix(suffix),
-        wanted=lambda name: name.endswith(suffix),
+        skip=jobs.with_suffix(suffix),
     )
     return jobs.run(found, do, as_json=as_json)
 

@@ -36,8 +36,7 @@ def encrypt(
     FILE is encrypted to FILE.swx beside it, or to where -o says; - is standard input. The caller needs
     kms:GenerateDataKey on the key.
     """
-    if detached:
-        jobs.refuse_many(sources, "--detached")
+    jobs.check_detached(detached, sources)
     if armor and detached:
         raise click.UsageError("--armor and --detached exclude each other: a payload apart is no text")
     sealer = keys.to_encrypt()
@@ -49,7 +48,7 @@ def encrypt(
                 return "encrypted before"
             with (
                 jobs.Output(job, source, force=force, armor=armor) as sink,
-                jobs.header_output(detached, source, force=force) as header,
+                jobs.header_output(detached, job, source, force=force) as header,
                 sealer.open(sink, "wb", context=context, header=header) as writer,
                 console.progress(job.source, source.size) as progress,
             ):
@@ -62,6 +61,6 @@ def encrypt(
         output=output,
         plain_name=str,
         output_name=lambda name: name + suffix,
-        wanted=lambda name: not name.endswith(suffix),
+        skip=lambda name: f"its name ends with '{suffix}'" if name.endswith(suffix) else None,
     )
     return jobs.run(found, do, as_json=as_json)

@@ -30,16 +30,18 @@ def inspect(
         with jobs.Source(job.source, armor=armor) as source:
             found = look(source.binary) if detached is None else replace(look(detached), payload_bytes=source.size)
         if not as_json:
-            click.echo(_described(job.source, found))
+            console.put(_described(job.source, found))
         return {"path": job.source, **found.as_dict()}
 
+    jobs.check_detached(detached, sources)
     found = jobs.collect(
         sources,
         recursive=recursive,
         output=None,
         plain_name=str,
         output_name=None,
-        wanted=lambda name: name.endswith(suffix),
+        skip=jobs.with_suffix(suffix),
+        writes=False,
     )
     return jobs.run(found, do, as_json=as_json)
 

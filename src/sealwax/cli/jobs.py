@@ -32,13 +32,14 @@ class Job:
 
     ``source`` and ``output`` are paths, or "-" for a stream; ``output`` is None where the verb has none, or works in
     place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
-    for a stream.
+    for a stream. ``problem`` is why it cannot be begun.
     """
 
     source: str
     output: str | None
     relpath: str | None
     into_folder: bool = False
+    problem: FileError | None = None
 
 
 def collect(
@@ -48,23 +49,29 @@ def collect(
     output: str | None,
     plain_name: Callable[[str], str],
     output_name: Callable[[str], str] | None,
-    wanted: Callable[[str], bool] = lambda _: True,
+    skip: Callable[[str], str | None],
+    writes: bool = True,
 ) -> Iterator[Job]:
-    """Yield a job for each source, and for each file below a folder.
+    """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
     Args:
         output: the -o option: a file, a folder, "-", or None for beside the source.
         plain_name: from the source's name to the plaintext file's.
         output_name: from the source's name to the output's; None where nothing is written without -o.
-        wanted: which files of a folder are meant, by name.
+        skip: from the name of a file in a folder to why it is not meant; None where it is.
+        writes: whether the verb writes anything.
 
     Raises:
         click.UsageError: the sources and the output do not go together.
     """
     if not sources:
+        if sys.stdin is None:
+            raise click.UsageError("standard input is closed: name a file")
         if sys.stdin.isatty():
             raise click.UsageError("name a file, or - for standard input")
         sources = (STREAM,)
+    if sources.count(STREAM) > 1 or (writes and STREAM in sources and len(sources) > 1):
+        raise click.UsageError("standard input goes alone")
     folders = [source for source in sources if source != STREAM and os.path.isdir(source)]
     if folders and not recursive:
         raise click.UsageError(f"'{console.shown(folders[0])}' is a folder; -r takes what is in it")
@@ -73,17 +80,25 @@ def collect(
     )
     if output == STREAM and (folders or len(sources) > 1):
         raise click.UsageError("several outputs do not go into one stream; name a folder with -o")
+    if STREAM in sources and into_folder:
+        raise click.UsageError("standard input has no name to be stored under; name a file with -o")
+    named = {
+        source: _job(source, os.path.basename(source), output, into_folder, plain_name, output_name)
+        for source in sources
+        if source != STREAM and source not in folders
+    }
     for source in sources:
         if source == STREAM:
-            if into_folder:
-                raise click.UsageError("standard input has no name to be stored under; name a file with -o")
-            yield Job(STREAM, output or STREAM, None)
-        elif source in folders:
-            for relpath in _walk(source, wanted):
-                path = os.path.join(source, relpath)
-                yield _job(path, relpath, output, into_folder, plain_name, output_name)
+            yield Job(STREAM, (output or STREAM) if writes else None, None)
+        elif source in named:
+            yield named[source]
         else:
-            yield _job(source, os.path.basename(source), output, into_folder, plain_name, output_name)
+            for relpath in _walk(source, skip):
+                if isinstance(relpath, FileError):
+                    yield Job(source, None, None, problem=relpath)
+                else:
+                    path = os.path.join(source, relpath)
+                    yield _job(path, relpath, output, into_folder, plain_name, output_name)
 
 
 def _job(
@@ -105,32 +120,51 @@ def _job(
     return Job(source, written, plain, into_folder)
 
 
-def _walk(folder: str, wanted: Callable[[str], bool]) -> Iterator[str]:
-    """Yield the paths of the files below a folder, in order; links are not followed."""
-
-    def fail(error: OSError) -> None:
-        raise FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
+def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[str | FileError]:
+    """Yield the paths of the files below a folder, in order, and what cannot be read; links are not followed."""
+    failed: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=failed.append):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)
-            if not wanted(name):
-                console.tell(f"{console.shown(path)}: skipped, its name says it is not meant")
+            reason = skip(name)
+            if reason is not None:
+                console.tell(f"{console.shown(path)}: skipped, {reason}")
             elif not stat.S_ISREG(os.lstat(path).st_mode):
                 console.tell(f"{console.shown(path)}: skipped, it is no regular file")
             else:
                 yield os.path.relpath(path, folder).replace(os.sep, "/")
+    for error in failed:
+        yield FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
 
 
-def refuse_many(sources: Sequence[str], option: str) -> None:
-    """Refuse an option that is about one file where there are several.
+def with_suffix(suffix: str) -> Callable[[str], str | None]:
+    """Return a ``skip`` for :func:`collect` that passes over names without ``suffix``."""
+    return lambda name: None if name.endswith(suffix) else f"its name does not end with '{suffix}'"
+
+
+def check_detached(detached: str | None, sources: Sequence[str]) -> None:
+    """Refuse a detached header where there is no single payload, or that is no file.
 
     Raises:
-        click.UsageError: there are.
+        click.UsageError: so it is.
     """
+    if detached is None:
+        return
+    if detached in ("", STREAM):
+        raise click.UsageError("--detached names a file")
     if len(sources) > 1 or any(os.path.isdir(source) for source in sources):
-        raise click.UsageError(f"{option} goes with one file")
+        raise click.UsageError("--detached goes with one file")
+
+
+def refuse_output(job: Job, taken: str | None, what: str) -> None:
+    """Refuse to write a job's output over another file that it needs.
+
+    Raises:
+        FileError: they are one file.
+    """
+    if taken is not None and job.output is not None and os.path.realpath(job.output) == os.path.realpath(taken):
+        raise FileError(f"the output is the {what}; name another file with -o")
 
 
 def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_json: bool) -> int:
@@ -141,14 +175,19 @@ def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_j
     """
     done = 0
     failures: list[Exception] = []
+    written: set[str] = set()
     for job in found:
         if as_json and job.output == STREAM:
             raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
         try:
+            if job.problem is not None:
+                raise job.problem
+            if job.output is not None and job.output != STREAM:
+                place = os.path.realpath(job.output)
+                if place in written:
+                    raise FileError(f"'{console.shown(job.output)}' is another file's output already")
+                written.add(place)
             result = do(job)
-            done += 1
-            fields = {"outcome": result} if isinstance(result, str) else result
-            _report(job, fields, as_json)
         except (SealwaxError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
@@ -156,7 +195,12 @@ def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_j
             console.complain(error, about=job.source)
             if as_json:
                 _report(job, {"outcome": "failed", "error": type(error).__name__, "message": str(error)}, as_json)
+        else:
+            done += 1
+            _report(job, {"outcome": result} if isinstance(result, str) else result, as_json)
     if not failures:
+        if not done:
+            console.tell("there is nothing to do")
         return 0
     if done:
         console.say(f"{len(failures)} of {done + len(failures)} failed; run the same command again for the rest")
@@ -185,7 +229,7 @@ class Source:
 
     def __init__(self, path: str, *, armor: bool = False) -> None:
         if path == STREAM:
-            self.file: io.FileIO | io.BytesIO = io.FileIO(sys.stdin.fileno(), "rb", closefd=False)
+            self.file: io.FileIO | io.BytesIO = console.StandardInput()
         else:
             self.file = files.InputFile(path)
         status = os.fstat(self.file.fileno())
@@ -242,7 +286,7 @@ class Output:
         if path == STREAM:
             if not armor:
                 console.refuse_terminal()
-            self.sink: Any = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
+            self.sink: Any = console.StandardOutput()
             return
         status = source.status
         if not in_place and source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
@@ -273,8 +317,9 @@ class Output:
 
 
 @contextlib.contextmanager
-def header_output(path: str | None, source: Source, *, force: bool) -> Iterator[Any]:
+def header_output(path: str | None, job: Job, source: Source, *, force: bool) -> Iterator[Any]:
     """Open the file for a detached header; None where there is to be none."""
+    refuse_output(job, path, "header too")
     if path is None:
         yield None
         return

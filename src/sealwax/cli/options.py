@@ -84,8 +84,21 @@ class Keys:
         from sealwax.kms import KmsKeyring
         from sealwax.sealer import Sealer
 
+        refuse_too_many(self.names, "-k")
         key = self.names[0] if len(self.names) == 1 else list(self.names)
         return Sealer(KmsKeyring(key, session=self.aws.session()), local_context=self.local_context)
+
+
+def refuse_too_many(names: Sequence[str], option: str) -> None:
+    """Refuse more keys than an envelope takes.
+
+    Raises:
+        click.UsageError: there are more.
+    """
+    from sealwax.kms.keyring import MAX_KEYS
+
+    if len(names) > MAX_KEYS:
+        raise click.UsageError(f"{option} takes up to {MAX_KEYS} keys, not {len(names)}")
 
 
 def _hint(sources: Sequence[str]) -> str:

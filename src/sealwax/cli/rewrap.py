@@ -45,14 +45,18 @@ def rewrap(
     on the new one. This is no revocation: an old copy of an envelope still opens with the old key.
     """
     body: str | None = None
+    jobs.check_detached(detached, sources)
+    options.refuse_too_many(targets, "--to")
     if detached:
-        jobs.refuse_many(sources, "--detached")
         body = next(iter(sources), None)
+        if verify and body in (None, jobs.STREAM):
+            raise click.UsageError("--verify needs the payload of a detached header: name its file")
         sources = (detached,)
     sealer = keys.to_decrypt(sources)
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
+        jobs.refuse_output(job, body, "payload")
         if job.output is None and not armor:
             sealer.rewrap(job.source, to=targets, context=expected, verify=verify, body=body)
             return "re-wrapped"
@@ -72,6 +76,6 @@ def rewrap(
         output=output,
         plain_name=lambda name: name.removesuffix(suffix),
         output_name=None,
-        wanted=lambda name: name.endswith(suffix),
+        skip=jobs.with_suffix(suffix),
     )
     return jobs.run(found, do, as_json=as_json)

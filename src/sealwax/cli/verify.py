@@ -33,8 +33,7 @@ def verify(
 
     -k names the KMS keys that may open them; the caller needs kms:Decrypt on one.
     """
-    if detached:
-        jobs.refuse_many(sources, "--detached")
+    jobs.check_detached(detached, sources)
     sealer = keys.to_decrypt(sources if detached is None else (detached,))
 
     def do(job: jobs.Job) -> dict[str, Any]:
@@ -53,6 +52,7 @@ def verify(
         output=None,
         plain_name=lambda name: name.removesuffix(suffix),
         output_name=None,
-        wanted=lambda name: name.endswith(suffix),
+        skip=jobs.with_suffix(suffix),
+        writes=False,
     )
     return jobs.run(found, do, as_json=as_json)
