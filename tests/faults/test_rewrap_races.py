@@ -247,3 +247,28 @@ def test_an_error_of_kms_changes_nothing(tmp_path: Path) -> None:
             _sealer().rewrap(path, to=BETA, context={"purpose": "another"})
         assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["large", "small"]
+
+
+def test_the_slot_in_use_is_the_last_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.swx"
+    _seal(path, LARGE)
+    preamble = sealwax.inspect(path).header.preamble
+    written: list[int] = []
+    real = os.pwrite
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        written.append((offset - preamble.slot_offset) // preamble.slot_size)
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    _sealer().rewrap(path, to=BETA, context=CONTEXT)
+    assert written == [1, 0]
+    # With the second slot newer than the first, the first is brought up to it, and is then the one in use.
+    header = sealwax.inspect(path).header
+    later = hdr.Slot(header.slot.sequence + 1, header.slot.wrapped_keys)
+    with path.open("r+b") as file:
+        file.write(hdr.Header(header.preamble, (header.slot, later)).to_bytes())
+    written.clear()
+    _sealer().rewrap(path, to=ALPHA, context=CONTEXT)
+    assert written[0] == 0
+    assert sorted(written[1:]) == [0, 1]
