@@ -66,7 +66,7 @@ def create_key(lab: Lab, *, alias: str | None, region: str, description: str, as
 @_folder
 def keys(lab: Lab, *, as_json: bool) -> None:
     """List the keys of every account and Region."""
-    found = lab.keys()
+    found = lab.list_keys()
     if as_json:
         for metadata in found:
             click.echo(json.dumps(_readable(metadata)))

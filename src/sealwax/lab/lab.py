@@ -183,7 +183,7 @@ class Lab:
                 self.call("CreateAlias", region=region, AliasName=name, TargetKeyId=metadata["KeyId"])
         return metadata
 
-    def keys(self) -> list[dict[str, Any]]:
+    def list_keys(self) -> list[dict[str, Any]]:
         """Every key of the lab: its KeyMetadata, with its alias names as ``Aliases``."""
         found = []
         for key in self._records.every_key():

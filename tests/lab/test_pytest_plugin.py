@@ -1,0 +1,39 @@
+"""The fixtures that ship with the package work in somebody else's suite."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+SUITE = """
+def test_in_process(sealwax_lab, sealwax_kms, sealwax_session):
+    sealwax_lab.create_key(alias="payments")
+    made = sealwax_kms.generate_data_key(KeyId="alias/payments", KeySpec="AES_256")
+    assert sealwax_session.client("kms").decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"]
+"""
+
+
+def pytest_says(folder: Path, *arguments: str) -> str:
+    # By name where the installation is older than the entry point; twice would be once too often.
+    named = [] if entry_points(group="pytest11", name="sealwax") else ["-p", "sealwax.lab.pytest_plugin"]
+    command = [sys.executable, "-m", "pytest", *named, "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
+def test_the_fixtures_work(tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text(SUITE)
+    assert "1 passed" in pytest_says(tmp_path)
+
+
+def test_pytest_shows_them(tmp_path: Path) -> None:
+    said = pytest_says(tmp_path, "--fixtures")
+    for name in ("sealwax_lab", "sealwax_session", "sealwax_kms"):
+        assert name in said
+
+
+def test_pytest_finds_them_by_itself() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["pytest11"] == {"sealwax": "sealwax.lab.pytest_plugin"}
