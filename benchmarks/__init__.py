@@ -1,0 +1,23 @@
+"""What sealwax costs, against what else there is. ``make bench`` runs all of it and prints one table.
+
+Everything is measured in one run on one machine, the contestants of a row in turn (A B A B ...), and the median of at
+least five rounds counts: the ratios say something, the absolute figures only about this machine. A ratio above 1 means
+that sealwax is so many times faster. Nothing here fails: a missed aim is printed as missed.
+
+What is compared:
+
+- *Streamed*: 256 MiB in writes or reads of 1 MiB, from memory into a sink that counts. The limit is bare
+  ``cryptography.cobblestone``, which is the payload's construction without headers, buffers and wiping.
+- *One value*: from bytes to bytes, 1 KiB, 1 MiB and 64 MiB, with a new data key each time.
+- Time at KMS is out of both pictures: ours has a keyring that wraps the data key with AES-GCM in the process,
+  aws-encryption-sdk its raw master key with a static wrapping key. Its *default* suite signs with ECDSA, *unsigned*
+  is AES_256_GCM_HKDF_SHA512_COMMIT_KEY; frames have its default length of 4096 bytes.
+- tink has no data key of its own per value here (AEAD AES256_GCM, streaming AES256_GCM_HKDF_1MB, one keyset for all),
+  no commitment and no context at KMS. pyrage (age) has an X25519 recipient, and no KMS.
+- *File to file*: 1 GiB on tmpfs against ``cp``, once as a loop over the library and once as the whole process of the
+  command line, start included, with the lab as KMS.
+- *Re-wrap* and *range*: a file of 1 MiB against one of 4 GiB; independent of the size means a ratio near 1.
+- *Start*: whole processes, from ``exec`` to exit.
+- *KMS call*: one GenerateDataKey through :class:`~sealwax.KmsKeyring`, which wipes and redacts the plaintext key,
+  against a plain boto3 client's, which does not; the lab in the process, and over HTTP on the loopback.
+"""

@@ -1,0 +1,119 @@
+"""Times of several things done in turn, and the table they end up in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUNDS = 5
+# A round of something shorter is repeated until it takes this long.
+_ROUND_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Times in seconds; ``size`` in bytes makes them a speed."""
+
+    what: str
+    ours: float
+    peer: str = ""
+    theirs: float | None = None
+    size: int | None = None
+    aim: str = ""
+    met: bool | None = None
+
+
+def seconds(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the median time of each, after one run that does not count."""
+    repeats = {}
+    for name, do in contestants.items():
+        took = _timed(do, 1)
+        if took < _ROUND_SECONDS:  # what is short was mostly warming up
+            took = _timed(do, 1)
+        repeats[name] = max(1, int(_ROUND_SECONDS / max(took, 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, do in contestants.items():
+            times[name].append(_timed(do, repeats[name]))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _timed(do: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        do()
+    return (time.perf_counter() - start) / repeats
+
+
+def against(
+    what: str,
+    ours: Callable[[], object],
+    peers: Mapping[str, Callable[[], object]],
+    *,
+    size: int | None = None,
+    at_least: Mapping[str, float] | None = None,
+    rounds: int = ROUNDS,
+) -> list[Row]:
+    """Return a row for each peer; ``at_least`` is the ratio aimed at."""
+    found = seconds({"ours": ours, **peers}, rounds)
+    rows = []
+    for peer in peers:
+        aim = (at_least or {}).get(peer)
+        ratio = found[peer] / found["ours"]
+        rows.append(
+            Row(
+                what,
+                found["ours"],
+                peer,
+                found[peer],
+                size,
+                "" if aim is None else f">= {aim:g}",
+                None if aim is None else ratio >= aim,
+            )
+        )
+    return rows
+
+
+def line_of(row: Row) -> tuple[str, ...]:
+    ratio = "" if row.theirs is None else f"{row.theirs / row.ours:.2f}"
+    theirs = "" if row.theirs is None else _figure(row.theirs, row.size)
+    verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+    return row.what, _figure(row.ours, row.size), row.peer, theirs, ratio, row.aim, verdict
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [("what", "ours", "peer", "its", "ratio", "aim", ""), *map(line_of, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _figure(took: float, size: int | None) -> str:
+    if size is not None and size >= 1 << 20:
+        return f"{size / took / 1e9:.2f} GB/s"
+    if took < 1e-3:
+        return f"{took * 1e6:.1f} us"
+    return f"{took * 1e3:.1f} ms" if took < 1 else f"{took:.2f} s"
+
+
+def machine() -> str:
+    """Return the versions and the machine, in two lines."""
+    packages = ("sealwax", "cryptography", "boto3", "aws-encryption-sdk", "tink", "pyrage")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"Python {platform.python_version()}, {versions}\n{os.cpu_count()} x {model}, load before the run {load}"
