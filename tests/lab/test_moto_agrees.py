@@ -19,7 +19,7 @@ steps = st.one_of(
     st.tuples(st.just("encrypt"), keys, contexts, st.binary(min_size=1, max_size=64)),
     st.tuples(st.just("decrypt"), st.integers(0, 5), contexts),
     st.tuples(st.just("reencrypt"), st.integers(0, 5), keys, contexts, contexts),
-    st.tuples(st.just("alias"), keys, st.sampled_from(["alias/a", "alias/b", "alias/aws/c", "d"])),
+    st.tuples(st.just("alias"), keys, st.sampled_from(["alias/a", "alias/b", "d"])),
     st.tuples(st.just("through alias"), st.sampled_from(["alias/a", "alias/b", "alias/missing"])),
 )
 
@@ -50,7 +50,7 @@ class Run:
     def encrypt(self, key: int, context: dict[str, str], plaintext: bytes) -> Any:
         made = self.kms.encrypt(KeyId=self.keys[key], EncryptionContext=context, Plaintext=plaintext)
         self.blobs.append(made["CiphertextBlob"])
-        return self.number(made["KeyId"]), made["EncryptionAlgorithm"]
+        return self.number(made["KeyId"])
 
     def decrypt(self, blob: int, context: dict[str, str]) -> Any:
         if blob >= len(self.blobs):
