@@ -1,0 +1,164 @@
+"""What goes wrong outside is told in a sentence: never a traceback, never a status of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cli.conftest import PURPOSE, K, Keys
+from tests.cli.shell import ROOT, STATUSES, Shell
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "anything"}
+
+
+def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
+    shell = bare_shell
+    shell.write("a", b"data")
+    shell.write(
+        "config",
+        b"[profile sso]\nsso_session = s\nsso_account_id = 111122223333\nsso_role_name = r\nregion = us-east-1\n"
+        b"[sso-session s]\nsso_start_url = https://example.invalid/start\nsso_region = us-east-1\n",
+    )
+    shell.write("broken", b"[profile\nnonsense")
+
+    def refused(fragments: tuple[str, ...], *arguments: str, **environment: str) -> None:
+        usual = dict(shell.environment)
+        shell.environment |= environment
+        with shell.unchanged():
+            shell.sealwax("encrypt", *K, *PURPOSE, *arguments, "a").failed(7, *fragments)
+        shell.environment = usual
+
+    refused(("no AWS Region is set", "--region"))
+    refused(("there are no AWS credentials", "use --lab"), "--region", "us-east-1")
+    refused(("no AWS Region is set",), **CREDENTIALS)
+    refused(("aws sso login",), "--profile", "sso", AWS_CONFIG_FILE="config")
+    refused(("missing", "Check the profile"), "--profile", "missing")
+    refused(("missing", "Check the profile"), AWS_PROFILE="missing")
+    refused(("Check",), AWS_CONFIG_FILE="broken")
+    refused(("Check",), "--region", "not a region", **CREDENTIALS)
+    region = ("--region", "us-east-1")
+    refused(("Check",), *region, "--endpoint-url", "nonsense", **CREDENTIALS)
+    refused(("KMS could not be reached",), *region, "--endpoint-url", "http://127.0.0.1:1", **CREDENTIALS)
+
+
+def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
+    shell.write("a", b"data")
+    shell.write("broken", b"[profile\nnonsense")
+    for environment in ({"AWS_PROFILE": "missing"}, {"AWS_CONFIG_FILE": "broken"}, {"AWS_REGION": "us east"}):
+        usual = dict(shell.environment)
+        shell.environment |= environment
+        done = shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a")
+        assert done.status in {0, 1, 7}, done
+        shell.environment = usual
+    shell.write("file", b"no lab")
+    shell.sealwax("encrypt", "--lab", "file", *K, *PURPOSE, "a").failed(1, "file")
+
+
+def test_keys_that_cannot_be_used(shell: Shell, keys: Keys) -> None:
+    shell.write("a", b"data")
+    key = keys.lab.create_key(alias="switched-off")["KeyId"]
+    keys.lab.call("DisableKey", KeyId=key)
+    for name, fragments in {
+        "alias/aws/s3": ("AWS managed", "Create a customer managed key"),
+        "alias/none": ("no such key or alias",),
+        "alias/switched-off": ("the key is disabled", "enable-key"),
+        "demo": ("did you mean 'alias/demo'?",),
+        "": ("is no KMS key ID",),
+        "arn:aws:s3:::bucket": ("is no KMS key ID",),
+    }.items():
+        with shell.unchanged():
+            done = shell.sealwax("encrypt", "-k", name, *PURPOSE, "a").failed(7, *fragments)
+            assert done.err.count("\n") == 2  # the lab's line, and one sentence
+
+
+# One process that runs many commands: each line in is a command, each line out what became of it.
+DRIVER = """
+import base64, io, json, os, sys, tempfile
+from sealwax import cli
+lines, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+for line in lines:
+    command = json.loads(line)
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        source.write(base64.b64decode(command["stdin"]))
+        source.seek(0)
+        for number, file in enumerate((source, out, err)):
+            os.dup2(file.fileno(), number)
+        sys.stdin = open(0, closefd=False)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        try:
+            status = cli.run(command["arguments"])
+        except BaseException as error:
+            status = repr(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        err.seek(0)
+        answers.write(json.dumps([status, err.read().decode(errors="replace")]) + "\\n")
+        answers.flush()
+"""
+
+VALUES = st.sampled_from(
+    ["a.bin", "a.swx", "-", "x", "", ".", "alias/demo", "alias/none", "a=b", "purpose=backup", "purpose={name}",
+     "0:5", "5:", ":", "us-east-1", "purpose", "--", "-o-"]
+)  # fmt: skip
+TEXT = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=8)
+OPTIONS = st.sampled_from(
+    ["-k", "--key", "-c", "--context", "--context-file", "--no-context", "--accept-stored-context", "--local-context",
+     "-o", "--output", "-r", "--suffix", "--armor", "--detached", "--force", "--json", "-q", "-v", "--range", "--to",
+     "--verify", "--region", "--help", "-kalias/demo", "-cpurpose=backup", "--no-such"]
+)  # fmt: skip
+VERBS = st.sampled_from(["encrypt", "decrypt", "verify", "inspect", "rewrap", "", "--version"])
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Callable[[list[str], bytes], tuple[int | str, str]]:
+    folder: Path = tmp_path_factory.mktemp("driven")
+    (folder / "a.bin").write_bytes(b"data" * 10_000)
+    sealed = keys.sealer(keys.demo).encrypt(b"data" * 10_000, context={"purpose": "backup"})
+    (folder / "a.swx").write_bytes(sealed)
+    environment = Shell(folder, folder, {"SEALWAX_LAB": str(keys.lab.path), "PYTHONPATH": str(ROOT / "src")})
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER],
+        cwd=folder, env=environment.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+    def drive(arguments: list[str], stdin: bytes) -> tuple[int | str, str]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        command = {"arguments": arguments, "stdin": base64.b64encode(stdin).decode()}
+        process.stdin.write(json.dumps(command).encode() + b"\n")
+        process.stdin.flush()
+        status, err = json.loads(process.stdout.readline())
+        return status, err
+
+    return drive
+
+
+@given(verb=VERBS, words=st.lists(OPTIONS | VALUES | TEXT, max_size=9), stdin=st.binary(max_size=200))
+@settings(max_examples=150)
+def test_no_arguments_bring_a_traceback(
+    driver: Callable[[list[str], bytes], tuple[int | str, str]], verb: str, words: list[str], stdin: bytes
+) -> None:
+    status, err = driver([verb, *words], stdin)
+    assert status in STATUSES, (status, err)
+    assert "Traceback" not in err
+    assert "mistake in sealwax" not in err, err
+
+
+@given(at=st.integers(0, 400), mask=st.integers(1, 255), cut=st.integers(0, 700))
+@settings(max_examples=100)
+def test_no_bytes_bring_a_traceback(
+    driver: Callable[[list[str], bytes], tuple[int | str, str]], keys: Keys, at: int, mask: int, cut: int
+) -> None:
+    data = bytearray(keys.sealer(keys.demo).encrypt(b"data" * 50, context={"purpose": "backup"}))
+    data[at] ^= mask
+    status, err = driver(["decrypt", *K, *PURPOSE, "-"], bytes(data[: cut + at + 1]))
+    assert status in {4, 5, 6, 7}, (status, err)
+    assert "mistake in sealwax" not in err, err

@@ -1,0 +1,54 @@
+"""What is imported when, and what a wheel installs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from sealwax import __version__
+from tests.cli.conftest import PURPOSE, K
+from tests.cli.shell import ROOT, Shell
+
+
+def imported(shell: Shell, code: str) -> set[str]:
+    """Return the top-level packages that are there after ``code`` ran in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules, file=sys.stderr)"],
+        cwd=shell.folder, env=shell.environment | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, check=True,
+    )  # fmt: skip
+    return {name.partition(".")[0] for name in done.stderr.decode().splitlines()[-1].split()}
+
+
+@pytest.mark.usefixtures("sealed")
+def test_aws_is_imported_when_it_is_needed(shell: Shell) -> None:
+    run = "from sealwax.cli import run; assert run({!r}) == 0"
+    aws = {"boto3", "botocore", "s3transfer", "urllib3"}
+    assert not imported(shell, "import sealwax") & (aws | {"click", "rich"})
+    assert not imported(shell, "import sealwax; sealwax.inspect('a.swx')") & aws
+    assert not imported(shell, run.format(["inspect", "--json", "a.swx"])) & (aws | {"rich", "sqlite3"})
+    assert not imported(shell, run.format(["--help"])) & (aws | {"rich"})
+    assert {"boto3", "botocore"} <= imported(shell, run.format(["verify", *K, *PURPOSE, "a.swx"]))
+
+
+def test_the_wheel_installs(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = (tmp_path / "dist").iterdir()
+    assert wheel.name == f"sealwax-{__version__}-py3-none-any.whl"
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run([programs / "pip", "install", "--quiet", str(wheel)], check=True, capture_output=True)
+    done = subprocess.run(
+        [programs / "sealwax", "--version"],
+        cwd=tmp_path, env={"PATH": os.defpath}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == f"sealwax {__version__}\n"
+    typed = list((tmp_path / "venv").glob("lib/python*/site-packages/sealwax/py.typed"))
+    assert len(typed) == 1
