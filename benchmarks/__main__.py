@@ -44,7 +44,7 @@ class Ours:
         return self._sealer.decrypt(sealed, context=CONTEXT)
 
     def encrypt_stream(self, block: bytes, count: int) -> None:
-        with self._sealer.open(Sink(), "wb", context=CONTEXT) as writer:  # type: ignore[arg-type]
+        with self._sealer.open(Sink(), "wb", context=CONTEXT) as writer:
             for _ in range(count):
                 writer.write(block)
 
@@ -212,14 +212,14 @@ def _kms_call(where: str, session: boto3.Session, client: object = None) -> list
     keyring = (
         sealwax.KmsKeyring("alias/bench", session=session)
         if client is None
-        else sealwax.KmsKeyring("alias/bench", client=session.client("kms", endpoint_url=plain.meta.endpoint_url))  # type: ignore[attr-defined]
+        else sealwax.KmsKeyring("alias/bench", client=session.client("kms", endpoint_url=plain.meta.endpoint_url))
     )
     sealer = sealwax.Sealer(keyring)
     return against(
         f"GenerateDataKey, lab {where}",
         lambda: sealer.encrypt(b"", context=CONTEXT),
         {
-            "plain boto3": lambda: plain.generate_data_key(  # type: ignore[attr-defined]
+            "plain boto3": lambda: plain.generate_data_key(
                 KeyId="alias/bench", KeySpec="AES_256", EncryptionContext=CONTEXT
             )
         },

@@ -24,20 +24,22 @@ T = TypeVar("T")
 KEY: Final = bytes(range(32))
 CONTEXT: Final = {"purpose": "fuzzing"}
 _ARN: Final = "arn:aws:kms:us-east-1:111122223333:key/0a0a0a0a-0000-4000-8000-00000000000a"
-_ID: Final = bytes(16)
 # Around the ends of chunks, where one chunk more or less is needed.
 SIZES: Final = (0, 1, 16383, 16384, 16385, 32768, 49152, 49153)
 PLAINTEXT: Final = random.Random(1).randbytes(max(SIZES))
 
-HEADER: Final = hdr.lay_out(
-    envelope_id=_ID,
+_LAID_OUT: Final = hdr.lay_out(
+    envelope_id=bytes(16),
     kms_context=ctx.encode(CONTEXT),
     local_pairs=0,
     wrapped_keys=(WrappedKey(_ARN, b"wrapped"),),
     slot_count=1,
     kind=hdr.DETACHED,
-).to_bytes()
-_INFO: Final = payload.info(hdr.SUITE_COBBLESTONE_256, _ID, ctx.encode(CONTEXT), ctx.encode({}))
+)
+HEADER: Final = _LAID_OUT.to_bytes()
+_INFO: Final = payload.info(
+    _LAID_OUT.preamble.suite, _LAID_OUT.preamble.envelope_id, _LAID_OUT.preamble.kms_context, ctx.encode({})
+)
 
 
 class _FixedKeyring:
