@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -76,10 +77,19 @@ class Clients:
     Args:
         session: where credentials, the default Region and endpoints come from; None makes an ordinary boto3 Session.
         client: a client to use instead; its Region is the only one then, and it is never made anew.
+        prepare: called once with each client before it is used.
     """
 
-    def __init__(self, session: Session | None = None, client: KMSClient | None = None) -> None:
+    def __init__(
+        self,
+        session: Session | None = None,
+        client: KMSClient | None = None,
+        prepare: Callable[[KMSClient], None] = lambda _: None,
+    ) -> None:
         self._session = session
+        self._prepare = prepare
+        if client is not None:
+            prepare(client)
         self._given = client
         self._clients: dict[str, KMSClient] = {}
         self._lock = threading.Lock()
@@ -129,6 +139,7 @@ class Clients:
                     client = self._open_session().client("kms", region_name=region, config=_CONFIG)
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise translate(error, f"opening a KMS client for {region}", None) from None
+                self._prepare(client)
                 self._clients[region] = client
             return client
 

@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, BinaryIO, Final, Literal, TypeVar, cast, overload
 
-from cryptography.cobblestone import Cobblestone256Encryptor
-
 from sealwax import context as ctx
 from sealwax import envelope, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
@@ -72,7 +70,7 @@ class Sealer:
 
     def _begin(
         self, context: Mapping[str, str] | ctx.NoContext
-    ) -> tuple[Cobblestone256Encryptor, Callable[[int, int], bytes]]:
+    ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
         """Take a data key for one new envelope; return its encryptor, and its header by kind and number of slots."""
         if isinstance(context, ctx.AcceptStoredContext):
             raise TypeError("there is no stored context to accept when encrypting")
@@ -86,7 +84,7 @@ class Sealer:
 
         def use(
             data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]
-        ) -> tuple[Cobblestone256Encryptor, Callable[[int, int], bytes]]:
+        ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
             def header(kind: int, slot_count: int) -> bytes:
                 return hdr.lay_out(
                     envelope_id=envelope_id,

@@ -40,7 +40,11 @@ class Attempt:
 def attempts(
     entries: Sequence[Entry], wrapped_keys: Sequence[WrappedKey], default_region: Callable[[], str]
 ) -> list[Attempt]:
-    """Return the attempts in the order of the allow-list, at most one for each wrapped key.
+    """Return the attempts in the order of the allow-list.
+
+    An entry that means a key itself makes the one attempt for its wrapped key. Which wrapped key an alias means, KMS
+    alone knows: each alias is tried first with the wrapped key at its own place, since a keyring of several aliases
+    stores them in its order, and with the others last.
 
     Args:
         default_region: called only where an entry names no Region; may raise ConfigurationError.
@@ -50,18 +54,21 @@ def attempts(
         for wrapped_key in wrapped_keys
         if wrapped_key.provider == PROVIDER_AWS_KMS and (name := parse_arn(wrapped_key.key_arn)) is not None
     ]
-    found: dict[str, Attempt] = {}
-    for entry in entries:
-        for wrapped_key, name in claims:
+    certain: dict[str, Attempt] = {}
+    likely: list[Attempt] = []
+    last: list[Attempt] = []
+    for place, entry in enumerate(entries):
+        for at, (wrapped_key, name) in enumerate(claims):
             attempt = _attempt(entry, wrapped_key, name, default_region)
             if attempt is None:
                 continue
-            # One attempt for each: an alias may have been moved, so an entry that means the key itself goes before it.
-            earlier = found.get(wrapped_key.key_arn)
-            if earlier is None or (earlier.by_alias and not attempt.by_alias):
-                found.pop(wrapped_key.key_arn, None)
-                found[wrapped_key.key_arn] = attempt
-    return list(found.values())
+            if attempt.by_alias:
+                (likely if at == place else last).append(attempt)
+            elif wrapped_key.key_arn not in certain:
+                certain[wrapped_key.key_arn] = attempt
+                likely.append(attempt)
+    # An alias may have been moved, so where an entry means the key itself, no alias is tried.
+    return [attempt for attempt in likely + last if not (attempt.by_alias and attempt.wrapped_key.key_arn in certain)]
 
 
 def _attempt(

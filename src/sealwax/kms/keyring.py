@@ -10,8 +10,8 @@ import botocore.exceptions as foreign
 
 from sealwax import aws, errors
 from sealwax.context import printable
-from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey
-from sealwax.kms import allow, names
+from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
+from sealwax.kms import allow, hygiene, names
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -20,66 +20,102 @@ T = TypeVar("T")
 
 # An envelope may carry 16 wrapped keys; an attacker's must not turn one decryption into 16 calls.
 MAX_ATTEMPTS: Final = 3
+MAX_KEYS: Final = 16
 
 
 class KmsKeyring:
-    """Data keys under one KMS key. One object serves a whole program, from any number of threads.
+    """Data keys under one KMS key or several. One object serves a whole program, from any number of threads.
+
+    Several keys wrap each data key, each in its own Region, and any one of them opens it.
 
     Args:
-        key: a key ID, key ARN, alias (``"alias/payments"``) or alias ARN of a symmetric encryption key. New data keys
-            are made under it. An ARN's Region wins over the session's.
-        decrypt_with: the allow-list for unwrapping: key names as above, or :class:`KeyScope`. Default: ``key``.
+        key: a key ID, key ARN, alias (``"alias/payments"``) or alias ARN of a symmetric encryption key, or a sequence
+            of 1 to 16 of them. New data keys are made under the first and wrapped by all. An ARN's Region wins over
+            the session's.
+        decrypt_with: the allow-list for unwrapping, tried in this order: key names as above, or :class:`KeyScope`.
+            Default: all of ``key``.
         session: a ``boto3.Session``, for profile, role, Region and endpoint. Default: an ordinary one.
-        client: a KMS client to use instead of a session; its Region is the only one then.
-        max_attempts: how many wrapped keys of one envelope may be tried.
+        client: a KMS client to use instead of a session; its Region is the only one then. It keeps its behaviour for
+            calls that others make with it.
+        max_attempts: how many attempts one envelope may cost. Default: 3, or the length of the allow-list if that is
+            more.
 
-    IAM actions: :meth:`generate` needs kms:GenerateDataKey, :meth:`unwrap` kms:Decrypt, :meth:`rewrap`
-    kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one.
+    IAM actions: :meth:`generate` needs kms:GenerateDataKey on the first key and kms:Encrypt on each other one,
+    :meth:`unwrap` kms:Decrypt on one, :meth:`rewrap` kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new
+    ones.
 
     Raises:
-        ConfigurationError: a key's name is none of the four forms.
+        ConfigurationError: a key's name is none of the four forms, or is there twice.
+        ValueError: no key, or more than 16.
     """
 
     def __init__(
         self,
-        key: str,
+        key: str | Sequence[str],
         *,
         decrypt_with: Sequence[str | names.KeyScope] | None = None,
         session: aws.Session | None = None,
         client: KMSClient | None = None,
-        max_attempts: int = MAX_ATTEMPTS,
+        max_attempts: int | None = None,
     ) -> None:
         if session is not None and client is not None:
             raise ValueError("pass a session or a client, not both")
         if isinstance(decrypt_with, str):
             raise TypeError("decrypt_with is a sequence of key names, not one str")
-        self._key = names.parse(key)
-        allowed = [key] if decrypt_with is None else decrypt_with
-        self._allowed = tuple(names.parse(entry) if isinstance(entry, str) else entry for entry in allowed)
-        self._clients = aws.Clients(session, client)
-        self._max_attempts = max_attempts
+        self._keys = _parse_all([key] if isinstance(key, str) else key)
+        self._allowed: tuple[allow.Entry, ...] = self._keys
+        if decrypt_with is not None:
+            self._allowed = tuple(names.parse(entry) if isinstance(entry, str) else entry for entry in decrypt_with)
+        self._clients = aws.Clients(session, client, hygiene.attach)
+        self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed)) if max_attempts is None else max_attempts
 
     def __repr__(self) -> str:
-        return f"KmsKeyring({self._key.text!r})"
+        keys = [key.text for key in self._keys]
+        return f"KmsKeyring({keys if len(keys) > 1 else keys[0]!r})"
 
     def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
-        """Make a data key with kms:GenerateDataKey and lend it. See :meth:`sealwax.Keyring.generate`."""
-        region = self._region(self._key)
-        answer = self._call(
-            region,
-            "generate_data_key",
-            "making a data key",
-            self._key.text,
-            KeyId=self._key.text,
-            KeySpec="AES_256",
-            **_context("EncryptionContext", context),
-        )
-        with _data_key(answer, self._key.text) as data_key:
-            arn = _answered_key(answer, "KeyId", self._key, region)
-            wrapped = WrappedKey(
-                arn, _field(answer, "CiphertextBlob"), _material_id(answer, "KeyMaterialId"), int(time.time())
+        """Make a data key with kms:GenerateDataKey and lend it. See :meth:`sealwax.Keyring.generate`.
+
+        With several keys, the data key is then wrapped by the others with kms:Encrypt. ReEncrypt would spare the
+        request its plaintext, but would hand a caller who may only encrypt a way to decrypt.
+
+        Raises:
+            ConfigurationError: two of the names are one key.
+        """
+        first = self._keys[0]
+        region = self._region(first)
+        with hygiene.Exchange() as exchange:
+            answer = self._call(
+                region,
+                "generate_data_key",
+                "making a data key",
+                first.text,
+                KeyId=first.text,
+                KeySpec="AES_256",
+                **_context("EncryptionContext", context),
             )
-            return use(data_key, (wrapped,))
+            data_key = _data_key(exchange.plaintext(answer), first.text)
+        with data_key:
+            wrapped = [_wrapped_key(answer, first, region, "KeyMaterialId")]
+            for key in self._keys[1:]:
+                wrapped.append(self._wrap(data_key, key, context))
+                _refuse_twice(self._keys, wrapped)
+            return use(data_key, tuple(wrapped))
+
+    def _wrap(self, data_key: DataKey, key: names.KeyName, context: Mapping[str, str]) -> WrappedKey:
+        region = self._region(key)
+        with hygiene.Exchange(data_key.buffer) as exchange:
+            answer = self._call(
+                region,
+                "encrypt",
+                "wrapping the data key",
+                key.text,
+                KeyId=key.text,
+                Plaintext=exchange.stand_in(),
+                **_context("EncryptionContext", context),
+            )
+            exchange.check_sent()
+        return _wrapped_key(answer, key, region, None)
 
     def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
         """Open a data key with kms:Decrypt and lend it. See :meth:`sealwax.Keyring.unwrap`.
@@ -90,7 +126,7 @@ class KmsKeyring:
             DataKeyError: the wrapped key does not hold a data key.
         """
         failures: list[tuple[str, errors.SealwaxError]] = []
-        for attempt in self._attempts(wrapped_keys):
+        for attempt in self._attempts(wrapped_keys)[: self._max_attempts]:
             try:
                 with self._decrypt(attempt, context) as data_key:
                     return use(data_key)
@@ -99,19 +135,20 @@ class KmsKeyring:
         raise _all_failed(failures)
 
     def _decrypt(self, attempt: allow.Attempt, context: Mapping[str, str]) -> DataKey:
-        try:
-            answer = self._call(
-                attempt.region,
-                "decrypt",
-                "opening the data key",
-                attempt.key_id,
-                KeyId=attempt.key_id,
-                CiphertextBlob=attempt.wrapped_key.ciphertext,
-                **_context("EncryptionContext", context),
-            )
-        except errors.WrongKeyError as error:
-            raise _moved(error, attempt) from None
-        data_key = _data_key(answer, attempt.key_id)
+        with hygiene.Exchange() as exchange:
+            try:
+                answer = self._call(
+                    attempt.region,
+                    "decrypt",
+                    "opening the data key",
+                    attempt.key_id,
+                    KeyId=attempt.key_id,
+                    CiphertextBlob=attempt.wrapped_key.ciphertext,
+                    **_context("EncryptionContext", context),
+                )
+            except errors.WrongKeyError as error:
+                raise _moved(error, attempt) from None
+            data_key = _data_key(exchange.plaintext(answer), attempt.key_id)
         try:
             _check_arn(_field(answer, "KeyId"), attempt.expected_arn)
         except errors.KmsError:
@@ -124,31 +161,44 @@ class KmsKeyring:
     ) -> tuple[WrappedKey, ...]:
         """Re-wrap a data key with kms:ReEncrypt. See :meth:`sealwax.Keyring.rewrap`.
 
+        Args:
+            to: the complete new set, 1 to 16 keys.
+
         Raises:
             KeyNotAllowedError: no wrapped key is under an allowed key; KMS was not asked.
-            ConfigurationError: a new key is in a Region where no allowed key has wrapped this data key.
+            ConfigurationError: a new key is in a Region where no allowed key has wrapped this data key, or two of the
+                names are one key.
+            ValueError: no new key, or more than 16.
         """
-        targets = [names.parse(target) for target in to]
-        if not targets:
-            raise ValueError("name at least one new key")
+        targets = _parse_all(to)
         possible = self._attempts(wrapped_keys)
-        return tuple(self._rewrap_to(target, possible, context) for target in targets)
+        # Before the first call: half of a new set is of no use.
+        for target in targets:
+            self._attempts_near(target, possible)
+        rewrapped: list[WrappedKey] = []
+        for target in targets:
+            rewrapped.append(self._rewrap_to(target, possible, context))
+            _refuse_twice(targets, rewrapped)
+        return tuple(rewrapped)
 
-    def _rewrap_to(
-        self, target: names.KeyName, possible: Sequence[allow.Attempt], context: Mapping[str, str]
-    ) -> WrappedKey:
+    def _attempts_near(self, target: names.KeyName, possible: Sequence[allow.Attempt]) -> list[allow.Attempt]:
         region = self._region(target)
-        here = [attempt for attempt in possible if attempt.region == region]
-        if not here:
+        near = [attempt for attempt in possible if attempt.region == region]
+        if not near:
             raise errors.ConfigurationError(
                 f"'{printable(target.text)}' is in {region}, and the data key is wrapped in "
                 f"{', '.join(sorted({attempt.region for attempt in possible}))}: KMS re-wraps inside one Region only",
                 key=target.text,
             )
+        return near[: self._max_attempts]
+
+    def _rewrap_to(
+        self, target: names.KeyName, possible: Sequence[allow.Attempt], context: Mapping[str, str]
+    ) -> WrappedKey:
         failures: list[tuple[str, errors.SealwaxError]] = []
-        for attempt in here:
+        for attempt in self._attempts_near(target, possible):
             try:
-                return self._re_encrypt(attempt, target, region, context)
+                return self._re_encrypt(attempt, target, attempt.region, context)
             except errors.KmsError as error:
                 failures.append((attempt.wrapped_key.key_arn, error))
         raise _all_failed(failures)
@@ -171,12 +221,7 @@ class KmsKeyring:
         except errors.WrongKeyError as error:
             raise _moved(error, attempt) from None
         _check_arn(_field(answer, "SourceKeyId"), attempt.expected_arn)
-        return WrappedKey(
-            _answered_key(answer, "KeyId", target, region),
-            _field(answer, "CiphertextBlob"),
-            _material_id(answer, "DestinationKeyMaterialId"),
-            int(time.time()),
-        )
+        return _wrapped_key(answer, target, region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[allow.Attempt]:
         found = allow.attempts(self._allowed, wrapped_keys, lambda: self._clients.region)
@@ -186,7 +231,7 @@ class KmsKeyring:
                 f"the envelope is wrapped under {under}, which is none of the keys allowed here; "
                 "KMS was not asked. Name that key if you trust it."
             )
-        return found[: self._max_attempts]
+        return found
 
     def _region(self, name: names.KeyName) -> str:
         return name.region or self._clients.region
@@ -221,11 +266,45 @@ def _material_id(answer: Mapping[str, Any], name: str) -> bytes:
     return material_id if len(material_id) == 32 else b""
 
 
-def _data_key(answer: dict[str, Any], key: str) -> DataKey:
-    plaintext = bytearray(_field(answer, "Plaintext"))
-    answer["Plaintext"] = None
+def _wrapped_key(
+    answer: Mapping[str, Any], asked: names.KeyName, region: str, material_id_field: str | None
+) -> WrappedKey:
+    return WrappedKey(
+        _answered_key(answer, "KeyId", asked, region),
+        _field(answer, "CiphertextBlob"),
+        _material_id(answer, material_id_field) if material_id_field else b"",
+        int(time.time()),
+    )
+
+
+def _parse_all(keys: Sequence[str]) -> tuple[names.KeyName, ...]:
+    parsed = tuple(names.parse(key) for key in keys)
+    if not 1 <= len(parsed) <= MAX_KEYS:
+        raise ValueError(f"name 1 to {MAX_KEYS} keys, not {len(parsed)}")
+    for index, key in enumerate(parsed):
+        if key in parsed[:index]:
+            raise errors.ConfigurationError(f"'{printable(key.text)}' is named twice", key=key.text)
+    return parsed
+
+
+def _refuse_twice(keys: Sequence[names.KeyName], wrapped: Sequence[WrappedKey]) -> None:
+    """Refuse the last of ``wrapped``, made under the keys named in the same order, if its key had its turn before."""
+    *before, last = [key.key_arn for key in wrapped]
+    if last in before:
+        one, other = keys[before.index(last)].text, keys[len(before)].text
+        raise errors.ConfigurationError(
+            f"'{printable(one)}' and '{printable(other)}' are one key, '{printable(last)}': name it once", key=other
+        )
+
+
+def _data_key(plaintext: bytearray, key: str) -> DataKey:
+    if not plaintext:
+        raise errors.RequestRefusedError(
+            "KMS's answer lacks Plaintext: the endpoint is not AWS KMS, or not a true one", key=key
+        )
     if len(plaintext) != DATA_KEY_BYTES:
         size = len(plaintext)
+        wipe(plaintext)
         raise errors.DataKeyError(
             f"what KMS key '{printable(key)}' opened has {size} bytes, and a data key has {DATA_KEY_BYTES}: "
             "the wrapped key is not one of an envelope"
