@@ -5,9 +5,10 @@ Credentials, profiles, single sign-on, roles, proxies and endpoints are boto3's;
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -47,11 +48,18 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
     Raises:
         ConfigurationError: there is no such profile.
     """
-    try:
+    with settings_read():
         session = boto3.Session(profile_name=profile, region_name=region)
+    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
+
+
+@contextlib.contextmanager
+def settings_read() -> Iterator[None]:
+    """Turn what botocore says of the user's AWS settings into :class:`~sealwax.ConfigurationError`."""
+    try:
+        yield
     except foreign.BotoCoreError as error:
         raise translate(error, "opening an AWS session", None) from None
-    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
 
 
 class _AtEndpoint:

@@ -43,10 +43,12 @@ class Aws:
             ConfigurationError: there is no such profile.
         """
         if self.lab is not None:
+            from sealwax import aws
             from sealwax.lab import Lab
 
             console.tell(f"using the lab in {console.shown(self.lab)}, not AWS")
-            return Lab(self.lab).session(region=self.region)
+            with aws.settings_read():
+                return Lab(self.lab).session(region=self.region)
         from sealwax import aws
 
         return aws.open_session(self.profile, self.region, self.endpoint_url)
@@ -189,7 +191,9 @@ detached = click.option(
     "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
 )
 force = click.option("--force", is_flag=True, help="Replace files that are there.")
-sources = click.argument("sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True))
+sources = click.argument(
+    "sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True, readable=False)
+)
 
 
 def account(command: Command) -> Command:
