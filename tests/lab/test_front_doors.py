@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from sealwax.lab import Lab
+from sealwax.lab import Lab, wire
 from sealwax.lab.secretbytes import wipe
 from sealwax.lab.server import Server, is_loopback
 from sealwax.lab.wire import HttpResponse
@@ -225,3 +226,17 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
         )
     )
     return chain, key
+
+
+def test_a_plaintext_is_wiped_once_it_is_in_the_answer() -> None:
+    secret = bytearray(b"0123456789abcdef0123456789abcdef")
+    response = wire.answer({"KeyId": "k", "Plaintext": secret}, "id")
+    assert secret == bytes(32)
+    assert json.loads(response.body)["Plaintext"] == "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+def test_a_plaintext_of_a_request_never_becomes_text() -> None:
+    body = b'{"KeyId": "k", "Plaintext": "aGVsbG8="}'
+    document = wire.read_document(bytearray(body))
+    assert document == {"KeyId": "k", "Plaintext": bytearray(b"hello")}
+    assert isinstance(document["Plaintext"], bytearray)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.config import Config
 
+from sealwax.errors import LabError
 from sealwax.lab import Lab
+from sealwax.lab.cloudtrail import CloudTrail
+from sealwax.lab.server import Server
 from tests.lab.conftest import Clock, client
 from tests.lab.refusal import refused
 
@@ -357,3 +363,26 @@ def test_the_last_use_is_known(kms: KMSClient, key: str, clock: Clock) -> None:
     usage = kms.get_key_last_usage(KeyId=key)["KeyLastUsage"]
     assert usage["Operation"] == "GenerateDataKey"
     assert usage["Timestamp"].timestamp() == clock.now
+
+
+def test_other_cloudtrail_calls_go_upstream(lab: Lab, tmp_path: Path) -> None:
+    with Lab(tmp_path / "upstream") as other:
+        other.create_key()
+        server = Server(other.gateway)
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        try:
+            lab.gateway.cloudtrail = CloudTrail(lab.trail, server.url)
+            # The upstream is a lab too: that it has no such call either is its own answer, passed on as it was.
+            with refused("UnsupportedOperationException") as refusal:
+                lab.session().client("cloudtrail").describe_trails()
+            assert "has no upstream to ask" in refusal.message
+        finally:
+            server.close()
+            thread.join()
+    lab.gateway.cloudtrail = CloudTrail(lab.trail, server.url)
+    with refused("ServiceUnavailableException"):
+        client_once = Config(retries={"total_max_attempts": 1})
+        lab.session().client("cloudtrail", config=client_once).describe_trails()
+    with pytest.raises(LabError, match="no http or https URL"):
+        CloudTrail(lab.trail, "ftp://example.com")
