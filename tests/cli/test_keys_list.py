@@ -221,7 +221,7 @@ def test_without_describe_key_kms_says_that_rotation_is_not_possible(lab: Lab) -
 
 
 @pytest.fixture
-def list_command(lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> ListCommand:
+def list_command(lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> ListCommand:
     """Run ``keys list`` over a session of the lab with answers put before it."""
 
     def go(*arguments: str, prepare: Callable[[boto3.Session], object] = rotating) -> tuple[int, str, str]:
@@ -229,7 +229,7 @@ def list_command(lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         prepare(session)
         monkeypatch.setattr("sealwax.cli.options.Aws.session", lambda _: session)
         status = run(["keys", "list", *arguments])
-        return status, *capsys.readouterr()
+        return status, *capfd.readouterr()
 
     return go
 
@@ -329,10 +329,10 @@ def test_a_region_that_is_closed_makes_it_partly_done(list_command: ListCommand)
     assert "kms:ListKeys in us-west-2" in err
 
 
-def test_the_session_takes_the_first_region(lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_session_takes_the_first_region(lab: Lab, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lab.create_key(alias="there", region="eu-west-1")
     status = run(["keys", "list", "--lab", str(tmp_path / "lab"), "--region", "eu-west-1", "--json"])
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert status == 0
     assert json.loads(out)["aliases"] == ["alias/there"]
     assert "using the lab" in err
