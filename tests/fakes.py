@@ -73,7 +73,13 @@ class FakeKeyring:
         self._new_key = new_key
         self._also_store = tuple(also_store)
 
-    def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,  # noqa: ARG002
+    ) -> T:
         self.calls.append("GenerateDataKey")
         with DataKey(bytearray(self._new_key(DATA_KEY_BYTES))) as data_key:
             wrapped = tuple(wrap(key, data_key.buffer, context) for key in self.keys)

@@ -22,6 +22,7 @@ back. The context binds the data to its place: whoever decrypts gives the same m
 
 from typing import TYPE_CHECKING
 
+from sealwax.cache import CacheStats, CacheWarning, CachingKeyring
 from sealwax.context import NO_CONTEXT, AcceptStoredContext
 from sealwax.envelope import Inspection, inspect
 from sealwax.errors import (
@@ -58,7 +59,7 @@ from sealwax.keyring import DataKey, Keyring, WrappedKey
 from sealwax.sealer import Sealer
 
 if TYPE_CHECKING:
-    from sealwax.kms import KeyScope, KmsKeyring
+    from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, Retries
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,9 @@ __all__ = [
     "AcceptStoredContext",
     "AccessDeniedError",
     "AllKeysFailedError",
+    "CacheStats",
+    "CacheWarning",
+    "CachingKeyring",
     "CommitmentError",
     "ConfigurationError",
     "ContextError",
@@ -85,10 +89,14 @@ __all__ = [
     "KmsError",
     "KmsKeyring",
     "LabError",
+    "MultiRegionKeyring",
     "NotAnEnvelopeError",
     "PayloadError",
     "PolicyError",
+    "RateLimit",
+    "RegionState",
     "RequestRefusedError",
+    "Retries",
     "RewrapConflictError",
     "Sealer",
     "SealwaxError",
@@ -105,10 +113,13 @@ __all__ = [
 ]
 
 
+_FROM_KMS = frozenset({"KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "Retries"})
+
+
 def __getattr__(name: str) -> object:
     # boto3 takes longer to import than everything else together; who only inspects or decrypts with a keyring of
     # another kind never pays for it.
-    if name in ("KeyScope", "KmsKeyring"):
+    if name in _FROM_KMS:
         from sealwax import kms
 
         return getattr(kms, name)

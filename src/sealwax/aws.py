@@ -32,11 +32,12 @@ class Session(Protocol):
     def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any: ...
 
 
-# KMS answers in milliseconds; who waits longer than this for a connection or an answer is better off with a retry.
+# KMS answers in milliseconds; who waits longer than this for a connection or an answer is better off with a retry,
+# which is not botocore's: it repeats what cannot heal, and knows no deadline.
 _CONFIG: Final = Config(
-    connect_timeout=3.1,
-    read_timeout=10,
-    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 1},
     max_pool_connections=32,
     user_agent_extra="sealwax",
 )
@@ -116,7 +117,7 @@ class Clients:
             region = self._open_session().region_name
         if not region:
             raise errors.ConfigurationError(
-                "no AWS Region is set: name one with --region, AWS_REGION or the profile, or give the key as an ARN"
+                "no AWS Region is set: name one with --region or AWS_DEFAULT_REGION, or give the key's ARN"
             )
         return region
 
@@ -157,6 +158,7 @@ class _Meaning:
     error: type[errors.KmsError]
     why: str
     todo: str
+    heals: bool = False
 
 
 _DISABLED: Final = _Meaning(
@@ -207,8 +209,9 @@ _THROTTLED: Final = _Meaning(
     errors.ThrottledError,
     "KMS throttles the account's requests",
     "Try again more slowly, cache data keys, or ask for a higher KMS request quota.",
+    heals=True,
 )
-_UNAVAILABLE: Final = _Meaning(errors.UnavailableError, "KMS failed inside", "Try again in a moment.")
+_UNAVAILABLE: Final = _Meaning(errors.UnavailableError, "KMS failed inside", "Try again in a moment.", heals=True)
 _STORE: Final = _Meaning(
     errors.UnavailableError,
     "the custom key store behind the key cannot be reached or answers wrongly",
@@ -223,6 +226,7 @@ _NETWORK: Final = _Meaning(
     errors.UnavailableError,
     "KMS could not be reached",
     "Check the network, the Region's name, VPC endpoints and proxies.",
+    heals=True,
 )
 _REQUEST: Final = _Meaning(errors.RequestRefusedError, "KMS refused the request", "Check the key and the parameters.")
 
@@ -385,4 +389,4 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
     aside = printable(said[:500]).rstrip(".")
     message = f"{doing}{with_key} failed: {meaning.why} ({trace}{': ' if aside else ''}{aside}). {meaning.todo}"
-    return meaning.error(message, code=code, request_id=request_id, key=key)
+    return meaning.error(message, code=code, request_id=request_id, key=key, heals=meaning.heals)

@@ -87,15 +87,23 @@ class KmsError(SealwaxError):
         code: the error code KMS or botocore gave, or None.
         request_id: the AWS request id, or None.
         key: the key as it was named in the request, or None.
+        heals: whether the same request may succeed a little later, with nothing changed.
     """
 
     def __init__(
-        self, message: str, *, code: str | None = None, request_id: str | None = None, key: str | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        request_id: str | None = None,
+        key: str | None = None,
+        heals: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.request_id = request_id
         self.key = key
+        self.heals = heals
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())

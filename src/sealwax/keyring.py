@@ -15,6 +15,8 @@ T = TypeVar("T")
 
 DATA_KEY_BYTES: Final = 32
 PROVIDER_AWS_KMS: Final = 1
+# What a data key is used with; an envelope names it, and a cache keeps the keys of one apart from another's.
+SUITE_COBBLESTONE_256: Final = 1
 
 
 def wipe(buffer: bytearray) -> None:
@@ -59,6 +61,10 @@ class DataKey:
         wipe(self._buffer)
         self._buffer = bytearray()
 
+    def duplicate(self) -> DataKey:
+        """Return the same key in a buffer of its own, for a keyring that keeps it."""
+        return DataKey(bytearray(self.buffer))
+
     def __enter__(self) -> Self:
         return self
 
@@ -97,14 +103,25 @@ class WrappedKey:
     provider: int = PROVIDER_AWS_KMS
 
 
+class NotReadyError(Exception):
+    """A keyring that must not wait would have to; it never leaves the library."""
+
+
 class Keyring(Protocol):
     """Makes, opens and re-wraps data keys. Safe to use from many threads."""
 
-    def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None,
+    ) -> T:
         """Lend a new data key, with its wrapped forms, to ``use``; return what that returns.
 
         Args:
             context: the KMS context, bound to every wrapped form.
+            plaintext_bytes: how many bytes the key is going to encrypt; None where that is not known yet.
 
         Raises:
             KmsError: no data key could be had.

@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, Literal, TypeVar, cast, overload
 
+from sealwax import aio, batch, envelope, files, rewrapping
 from sealwax import context as ctx
-from sealwax import envelope, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
-from sealwax.errors import DamagedHeaderError
+from sealwax.errors import DamagedHeaderError, SealwaxError
 from sealwax.format import header as hdr
 from sealwax.format import payload
 from sealwax.format.header import Header
-from sealwax.keyring import PROVIDER_AWS_KMS, DataKey, Keyring, WrappedKey
+from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
 
 T = TypeVar("T")
 
 _READ_AHEAD_BYTES: Final = 1 << 16
+_SMALL_BYTES: Final = 1 << 16
 
 
 class Sealer:
@@ -40,6 +41,9 @@ class Sealer:
             raise TypeError("local_context is a collection of names, not one str")
         self._keyring = keyring
         self._local_names = frozenset(local_context)
+        ready = getattr(keyring, "ready", None)
+        # Does what needs no waiting; there is one where the keyring is a cache.
+        self._at_once = None if ready is None else Sealer(ready(), local_context=self._local_names)
 
     def __repr__(self) -> str:
         return f"Sealer({self._keyring!r})"
@@ -56,7 +60,7 @@ class Sealer:
         """
         if not isinstance(plaintext, BytesLike):
             raise TypeError(f"encrypt takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
-        encryptor, header = self._begin(context)
+        encryptor, header = self._begin(context, memoryview(plaintext).nbytes)
         return payload.encrypt(encryptor, header(hdr.ATTACHED, 1), plaintext)
 
     def encrypt_detached(
@@ -65,11 +69,11 @@ class Sealer:
         """Return a value's detached header and its payload, to be stored apart; otherwise as :meth:`encrypt`."""
         if not isinstance(plaintext, BytesLike):
             raise TypeError(f"encrypt_detached takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
-        encryptor, header = self._begin(context)
+        encryptor, header = self._begin(context, memoryview(plaintext).nbytes)
         return header(hdr.DETACHED, 1), payload.encrypt(encryptor, b"", plaintext)
 
     def _begin(
-        self, context: Mapping[str, str] | ctx.NoContext
+        self, context: Mapping[str, str] | ctx.NoContext, plaintext_bytes: int | None
     ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
         """Take a data key for one new envelope; return its encryptor, and its header by kind and number of slots."""
         if isinstance(context, ctx.AcceptStoredContext):
@@ -80,7 +84,7 @@ class Sealer:
         # From the kernel each time: the library's salt comes from a generator in memory, which a restored snapshot
         # of the process repeats.
         envelope_id = os.urandom(hdr.ENVELOPE_ID_BYTES)
-        info = payload.info(hdr.SUITE_COBBLESTONE_256, envelope_id, kms_bytes, local_bytes)
+        info = payload.info(SUITE_COBBLESTONE_256, envelope_id, kms_bytes, local_bytes)
 
         def use(
             data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]
@@ -97,7 +101,7 @@ class Sealer:
 
             return payload.encryptor(data_key, info), header
 
-        return self._keyring.generate(kms, use)
+        return self._keyring.generate(kms, use, plaintext_bytes=plaintext_bytes)
 
     # --- decrypting
 
@@ -185,6 +189,11 @@ class Sealer:
             FileError: the file cannot be opened.
             HeaderError, PayloadError: reading, as for :meth:`decrypt`.
         """
+        return self._open(file, mode, context, header)
+
+    def _open(
+        self, file: files.AnyPath | BinaryIO, mode: str, context: ctx.ExpectedContext, header: AnySource | None
+    ) -> io.BufferedReader | payload.StreamWriter:
         if mode == "rb":
             return self._open_for_reading(file, context, header)
         if mode in ("wb", "xb"):
@@ -215,7 +224,7 @@ class Sealer:
 
             body = sink(file)
             head = None if header is None else sink(header)
-            encryptor, header_bytes = self._begin(context)
+            encryptor, header_bytes = self._begin(context, None)
 
             def start(large: bool) -> bytes:
                 if head is None:
@@ -287,6 +296,77 @@ class Sealer:
             while reader.readinto(buffer):
                 pass
             return reader.tell()
+
+    # --- asyncio, and many at a time
+
+    async def encrypt_async(self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext) -> bytes:
+        """As :meth:`encrypt`; the event loop waits for nothing."""
+        if self._at_once is not None and len(plaintext) <= payload.GROUP_BYTES:
+            with contextlib.suppress(NotReadyError):
+                return self._at_once.encrypt(plaintext, context=context)
+        return await aio.in_thread(self.encrypt, plaintext, context=context)
+
+    async def decrypt_async(
+        self, sealed: BytesLike, *, context: ctx.ExpectedContext, header: AnySource | None = None
+    ) -> bytes:
+        """As :meth:`decrypt`; the event loop waits for nothing."""
+        if self._at_once is not None and header is None and len(sealed) <= payload.GROUP_BYTES:
+            with contextlib.suppress(NotReadyError):
+                return self._at_once.decrypt(sealed, context=context)
+        return await aio.in_thread(self.decrypt, sealed, context=context, header=header)
+
+    def open_async(
+        self,
+        file: files.AnyPath | BinaryIO,
+        mode: Literal["rb", "wb", "xb"] = "rb",
+        *,
+        context: ctx.ExpectedContext,
+        header: AnySource | None = None,
+    ) -> aio.AsyncFile:
+        """As :meth:`open`, for ``async with``: every method of the file is a coroutine."""
+        return aio.AsyncFile(lambda: self._open(file, mode, context, header))
+
+    def encrypt_many(
+        self,
+        items: Iterable[tuple[BytesLike, Mapping[str, str] | ctx.NoContext]],
+        *,
+        threads: int | None = None,
+        stop_on_error: bool = False,
+    ) -> Iterator[bytes | SealwaxError]:
+        """Encrypt pairs of plaintext and context; yield each envelope, in order, or the error of that one pair.
+
+        A bounded number of pairs is taken ahead of what is yielded.
+
+        Args:
+            threads: how many threads work on large values and wait for KMS.
+            stop_on_error: raise the first error instead.
+        """
+        return self._many(items, Sealer.encrypt, threads, stop_on_error)
+
+    def decrypt_many(
+        self,
+        items: Iterable[tuple[BytesLike, ctx.ExpectedContext]],
+        *,
+        threads: int | None = None,
+        stop_on_error: bool = False,
+    ) -> Iterator[bytes | SealwaxError]:
+        """Decrypt pairs of envelope and context; otherwise as :meth:`encrypt_many`."""
+        return self._many(items, Sealer.decrypt, threads, stop_on_error)
+
+    def _many(
+        self, items: Iterable[tuple[BytesLike, Any]], method: Any, threads: int | None, stop_on_error: bool
+    ) -> Iterator[bytes | SealwaxError]:
+        def at_once(item: tuple[BytesLike, Any]) -> bytes | None:
+            # To hand a small value to a thread takes longer than to encrypt it.
+            if self._at_once is not None and len(item[0]) <= _SMALL_BYTES:
+                with contextlib.suppress(NotReadyError):
+                    return cast("bytes", method(self._at_once, item[0], context=item[1]))
+            return None
+
+        def work(item: tuple[BytesLike, Any]) -> bytes:
+            return cast("bytes", method(self, item[0], context=item[1]))
+
+        return batch.run(items, at_once, work, threads=threads, stop_on_error=stop_on_error)
 
     # --- re-wrapping
 

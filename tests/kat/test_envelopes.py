@@ -46,7 +46,13 @@ class GivenKey:
     def __init__(self, dek: str) -> None:
         self._dek = dek
 
-    def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,
+    ) -> T:
         raise NotImplementedError
 
     def unwrap(

@@ -9,6 +9,9 @@ NAMES = [
     "AcceptStoredContext",
     "AccessDeniedError",
     "AllKeysFailedError",
+    "CacheStats",
+    "CacheWarning",
+    "CachingKeyring",
     "CommitmentError",
     "ConfigurationError",
     "ContextError",
@@ -27,10 +30,14 @@ NAMES = [
     "KmsError",
     "KmsKeyring",
     "LabError",
+    "MultiRegionKeyring",
     "NotAnEnvelopeError",
     "PayloadError",
     "PolicyError",
+    "RateLimit",
+    "RegionState",
     "RequestRefusedError",
+    "Retries",
     "RewrapConflictError",
     "Sealer",
     "SealwaxError",
@@ -67,4 +74,17 @@ def test_star_import() -> None:
 
 def test_the_sealers_methods() -> None:
     public = {name for name in dir(sealwax.Sealer) if not name.startswith("_")}
-    assert public == {"decrypt", "encrypt", "encrypt_detached", "open", "read_once", "rewrap", "verify"}
+    assert public == {
+        "decrypt",
+        "decrypt_async",
+        "decrypt_many",
+        "encrypt",
+        "encrypt_async",
+        "encrypt_detached",
+        "encrypt_many",
+        "open",
+        "open_async",
+        "read_once",
+        "rewrap",
+        "verify",
+    }

@@ -15,14 +15,13 @@ from typing import Final
 
 from sealwax import context
 from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
-from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, WrappedKey
 
 # "SWX" framed as PNG frames its name: a cleared high bit, a changed line end or a stop at Ctrl-Z shows at once.
 MAGIC: Final = b"\x8aSWX\r\n\x1a\n"
 VERSION: Final = 1
 ATTACHED: Final = 1
 DETACHED: Final = 2
-SUITE_COBBLESTONE_256: Final = 1
 ENVELOPE_ID_BYTES: Final = 16
 
 MIN_SLOT_BYTES: Final = 64

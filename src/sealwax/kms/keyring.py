@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, errors
+from sealwax import aws, errors, events
 from sealwax.context import printable
 from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax.kms import allow, hygiene, names
+from sealwax.kms.calls import Caller, Retries
+from sealwax.kms.rate import RateLimit
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -21,6 +21,7 @@ T = TypeVar("T")
 # An envelope may carry 16 wrapped keys; an attacker's must not turn one decryption into 16 calls.
 MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
+_RETRIES: Final = Retries()
 
 
 class KmsKeyring:
@@ -39,6 +40,9 @@ class KmsKeyring:
             calls that others make with it.
         max_attempts: how many attempts one envelope may cost. Default: 3, or the length of the allow-list if that is
             more.
+        retries: how often and how long one request is tried; see :class:`Retries`.
+        limit: a :class:`RateLimit` that every request waits for.
+        on_event: called with a :class:`~sealwax.events.KmsCall` after every request; it must be quick.
 
     IAM actions: :meth:`generate` needs kms:GenerateDataKey on the first key and kms:Encrypt on each other one,
     :meth:`unwrap` kms:Decrypt on one, :meth:`rewrap` kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new
@@ -57,6 +61,9 @@ class KmsKeyring:
         session: aws.Session | None = None,
         client: KMSClient | None = None,
         max_attempts: int | None = None,
+        retries: Retries = _RETRIES,
+        limit: RateLimit | None = None,
+        on_event: events.OnEvent | None = None,
     ) -> None:
         if session is not None and client is not None:
             raise ValueError("pass a session or a client, not both")
@@ -66,14 +73,20 @@ class KmsKeyring:
         self._allowed: tuple[allow.Entry, ...] = self._keys
         if decrypt_with is not None:
             self._allowed = tuple(names.parse(entry) if isinstance(entry, str) else entry for entry in decrypt_with)
-        self._clients = aws.Clients(session, client, hygiene.attach)
+        self._caller = Caller(aws.Clients(session, client, hygiene.attach), retries, limit, on_event)
         self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed)) if max_attempts is None else max_attempts
 
     def __repr__(self) -> str:
         keys = [key.text for key in self._keys]
         return f"KmsKeyring({keys if len(keys) > 1 else keys[0]!r})"
 
-    def generate(self, context: Mapping[str, str], use: Callable[[DataKey, tuple[WrappedKey, ...]], T]) -> T:
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,  # noqa: ARG002  a key of KMS is not counted
+    ) -> T:
         """Make a data key with kms:GenerateDataKey and lend it. See :meth:`sealwax.Keyring.generate`.
 
         With several keys, the data key is then wrapped by the others with kms:Encrypt. ReEncrypt would spare the
@@ -85,7 +98,7 @@ class KmsKeyring:
         first = self._keys[0]
         region = self._region(first)
         with hygiene.Exchange() as exchange:
-            answer = self._call(
+            answer = self._caller.call(
                 region,
                 "generate_data_key",
                 "making a data key",
@@ -102,10 +115,18 @@ class KmsKeyring:
                 _refuse_twice(self._keys, wrapped)
             return use(data_key, tuple(wrapped))
 
+    def wrap(self, data_key: DataKey, context: Mapping[str, str]) -> WrappedKey:
+        """Wrap a data key that was made elsewhere, under the first key, with kms:Encrypt.
+
+        Raises:
+            KmsError: it could not be wrapped.
+        """
+        return self._wrap(data_key, self._keys[0], context)
+
     def _wrap(self, data_key: DataKey, key: names.KeyName, context: Mapping[str, str]) -> WrappedKey:
         region = self._region(key)
         with hygiene.Exchange(data_key.buffer) as exchange:
-            answer = self._call(
+            answer = self._caller.call(
                 region,
                 "encrypt",
                 "wrapping the data key",
@@ -137,7 +158,7 @@ class KmsKeyring:
     def _decrypt(self, attempt: allow.Attempt, context: Mapping[str, str]) -> DataKey:
         with hygiene.Exchange() as exchange:
             try:
-                answer = self._call(
+                answer = self._caller.call(
                     attempt.region,
                     "decrypt",
                     "opening the data key",
@@ -207,7 +228,7 @@ class KmsKeyring:
         self, attempt: allow.Attempt, target: names.KeyName, region: str, context: Mapping[str, str]
     ) -> WrappedKey:
         try:
-            answer = self._call(
+            answer = self._caller.call(
                 region,
                 "re_encrypt",
                 f"re-wrapping the data key from '{printable(attempt.key_id)}'",
@@ -224,7 +245,7 @@ class KmsKeyring:
         return _wrapped_key(answer, target, region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[allow.Attempt]:
-        found = allow.attempts(self._allowed, wrapped_keys, lambda: self._clients.region)
+        found = allow.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
         if not found:
             under = ", ".join(f"'{printable(key.key_arn)}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
@@ -234,16 +255,7 @@ class KmsKeyring:
         return found
 
     def _region(self, name: names.KeyName) -> str:
-        return name.region or self._clients.region
-
-    def _call(self, region: str, operation: str, doing: str, key: str, **parameters: Any) -> dict[str, Any]:
-        client = self._clients.kms(region)
-        try:
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            # Not chained: botocore's error carries the whole answer along, and ours says what matters.
-            raise aws.translate(error, doing, key) from None
-        return answer
+        return name.region or self._caller.region
 
 
 def _context(name: str, context: Mapping[str, str]) -> dict[str, Mapping[str, str]]:

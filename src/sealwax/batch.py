@@ -1,0 +1,60 @@
+"""Many values at a time: order kept, memory bounded, one value's error its own."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from sealwax.errors import SealwaxError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# So many results may wait for the one before them.
+_AHEAD: Final = 64
+
+
+def run(
+    items: Iterable[Item],
+    at_once: Callable[[Item], Result | None],
+    work: Callable[[Item], Result],
+    *,
+    threads: int | None,
+    stop_on_error: bool,
+) -> Iterator[Result | SealwaxError]:
+    """Yield the result of each item, or its error, in the items' order.
+
+    Args:
+        at_once: does an item without any wait; None where it would have to wait, or where a thread is worth while.
+        work: does an item in a thread.
+        threads: how many; None: enough to use every processor and to wait for a few KMS calls besides.
+        stop_on_error: raise the first error instead of yielding it.
+    """
+    waiting: deque[Future[Result] | Result | SealwaxError] = deque()
+
+    def settle(outcome: Future[Result] | Result | SealwaxError) -> Result | SealwaxError:
+        try:
+            settled = outcome.result() if isinstance(outcome, Future) else outcome
+        except SealwaxError as error:
+            settled = error
+        if stop_on_error and isinstance(settled, SealwaxError):
+            raise settled
+        return settled
+
+    pool = ThreadPoolExecutor(threads or (os.cpu_count() or 1) + 4, thread_name_prefix="sealwax-batch")
+    try:
+        for item in items:
+            try:
+                result = at_once(item)
+                waiting.append(pool.submit(work, item) if result is None else result)
+            except SealwaxError as error:
+                waiting.append(error)
+            while waiting and (len(waiting) > _AHEAD or not isinstance(waiting[0], Future) or waiting[0].done()):
+                yield settle(waiting.popleft())
+        while waiting:
+            yield settle(waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

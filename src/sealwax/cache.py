@@ -1,0 +1,555 @@
+"""CachingKeyring: a keyring around a keyring that asks KMS once and lends one data key many times, within bounds.
+
+What the cache may do is bounded three ways for encrypting: a data key is lent no longer than ``max_age``, for no more
+than ``max_messages`` envelopes and ``max_bytes`` of plaintext, and each bound holds exactly, however many threads there
+are. For decrypting the age alone is bounded: opening more envelopes gives nobody more ciphertext.
+
+An entry belongs to one context and, for decrypting, to one set of wrapped keys. The KMS key, its Region and the
+allow-list are the inner keyring's, and a cache has one inner keyring for life, so two policies never share an entry.
+
+Keys are wiped when they are evicted, replaced or too old (by a thread that waits for that moment), on close, at exit,
+in a forked child and when a restored snapshot is noticed. There is no way to take them out of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import copy
+import logging
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn, Self, TypeVar
+
+from sealwax import context as ctx
+from sealwax.errors import KmsError, ThrottledError, UnavailableError
+from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
+
+T = TypeVar("T")
+_Fetched = tuple[DataKey, tuple[WrappedKey, ...]]
+
+MAX_MESSAGES: Final = 2**32
+MAX_BYTES: Final = 2**63 - 1
+# An entry that is used in the last fifth of its life is replaced before it ends.
+_REFRESH_AT: Final = 0.8
+# After a failure, KMS is left alone this long before a refresh or a stale entry asks it again.
+_RETRY_SECONDS: Final = 1.0
+# So many data keys of contexts of their own, none used twice, are no accident.
+_WARN_AFTER: Final = 100
+# Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
+_CLOCK_SKEW_SECONDS: Final = 5.0
+
+_log: Final = logging.getLogger("sealwax")
+
+
+class CacheWarning(UserWarning):
+    """The cache is used in a way that cannot help, or serves a data key beyond its age."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a cache has done since it was made.
+
+    Attributes:
+        hits: loans from an entry that was there.
+        misses: loans that found none.
+        calls: calls of the inner keyring.
+        waits: loans that waited for another one's call.
+        refreshes: entries replaced ahead of their end.
+        stale_serves: loans beyond ``max_age``, during an outage.
+        evictions: entries given up for room.
+        bypasses: data keys not cached, for plaintext of unknown size or more than ``max_bytes``.
+        entries: for each entry there is: messages and bytes of plaintext it has served.
+    """
+
+    hits: int
+    misses: int
+    calls: int
+    waits: int
+    refreshes: int
+    stale_serves: int
+    evictions: int
+    bypasses: int
+    entries: tuple[tuple[int, int], ...]
+
+
+class _Entry:
+    __slots__ = ("bytes", "key", "lends", "messages", "monotonic", "patience", "stale", "wall", "wrapped_keys")
+
+    def __init__(self, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]) -> None:
+        self.key = key
+        self.wrapped_keys = wrapped_keys
+        self.monotonic, self.wall = now
+        self.messages = 0
+        self.bytes = 0
+        self.lends = 0
+        self.patience = 0.0  # no refresh, and no end of staleness, is looked for before this age
+        self.stale = False
+
+
+class _Flight:
+    """One call of the inner keyring, and everyone who waits for it."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: KmsError | None = None
+
+
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.time()
+
+
+class CachingKeyring:
+    """Lends data keys of ``keyring`` many times. One object serves a whole program, from any number of threads.
+
+    Use it with ``Sealer(..., local_context=...)``, so that the KMS context stays the same for many values.
+
+    Args:
+        keyring: where data keys come from.
+        max_age: how long a data key is lent, in seconds.
+        max_messages: how many envelopes one data key serves, at most 2**32.
+        max_bytes: how many bytes of plaintext one data key serves.
+        capacity: how many data keys are held; the least recently used goes first.
+        serve_stale_for: how many seconds beyond ``max_age`` an entry is lent while KMS cannot be reached or throttles,
+            with a warning each time that begins. 0: never.
+
+    IAM actions: those of the inner keyring.
+
+    Raises:
+        ValueError: a bound that is not positive or too large.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        max_age: float,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        capacity: int = 1000,
+        serve_stale_for: float = 0.0,
+        _clocks: Callable[[], tuple[float, float]] = _clocks,
+    ) -> None:
+        if not max_age > 0 or capacity < 1 or serve_stale_for < 0:
+            raise ValueError("max_age and capacity are positive, serve_stale_for is not negative")
+        if not 1 <= max_messages <= MAX_MESSAGES or not 0 <= max_bytes <= MAX_BYTES:
+            raise ValueError("max_messages is 1 to 2**32, max_bytes 0 to 2**63 - 1")
+        self._keyring = keyring
+        self._max_age = max_age
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._capacity = capacity
+        self._serve_stale_for = serve_stale_for
+        self._clocks = _clocks
+        self._warned_of_contexts = False
+        self._hits = self._misses = self._calls = self._waits = 0
+        self._refreshes = self._stale_serves = self._evictions = self._bypasses = 0
+        self._start_anew()
+        _caches.add(self)
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._doomed: set[_Entry] = set()  # given up, but still lent
+        self._flights: dict[Hashable, _Flight] = {}
+        self._reaper: threading.Thread | None = None
+        self._wake = threading.Condition(self._lock)
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"CachingKeyring({self._keyring!r}, max_age={self._max_age})"
+
+    def ready(self) -> Keyring:
+        """Return a keyring that lends what is in this cache now, and raises NotReadyError instead of waiting."""
+        return _Ready(self)
+
+    # --- the keyring
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None,
+        wait: bool = True,
+    ) -> T:
+        """Lend a cached data key, or a new one. See :meth:`sealwax.Keyring.generate`.
+
+        Plaintext of unknown size, or of more than ``max_bytes``, gets a data key of its own.
+        """
+        if plaintext_bytes is None or plaintext_bytes > self._max_bytes:
+            if not wait:
+                raise NotReadyError
+            with self._lock:
+                self._bypasses += 1
+            return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
+        identity = (SUITE_COBBLESTONE_256, ctx.encode(context))
+
+        def fetch() -> _Fetched:
+            return self._keyring.generate(context, lambda key, keys: (key.duplicate(), keys), plaintext_bytes=None)
+
+        entry = self._find(identity, plaintext_bytes, fetch, fetch, wait)
+        try:
+            return use(entry.key, entry.wrapped_keys)
+        finally:
+            self._give_back(entry)
+
+    def unwrap(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        use: Callable[[DataKey], T],
+        *,
+        wait: bool = True,
+    ) -> T:
+        """Lend a data key that was opened before, or open it. See :meth:`sealwax.Keyring.unwrap`."""
+        keys = tuple(wrapped_keys)
+        identity = (SUITE_COBBLESTONE_256, ctx.encode(context), keys)
+        results: list[T] = []
+
+        def fetch() -> _Fetched:
+            def use_and_keep(key: DataKey) -> DataKey:
+                # Kept only once it is known to fit a payload: of several wrapped keys, the first need not.
+                results.append(use(key))
+                return key.duplicate()
+
+            return self._keyring.unwrap(keys, context, use_and_keep), keys
+
+        def refetch() -> _Fetched:
+            return self._keyring.unwrap(keys, context, DataKey.duplicate), keys
+
+        entry = self._find(identity, None, fetch, refetch, wait)
+        try:
+            return results[0] if results else use(entry.key)
+        finally:
+            self._give_back(entry)
+
+    def rewrap(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
+    ) -> tuple[WrappedKey, ...]:
+        """Re-wrap with the inner keyring. See :meth:`sealwax.Keyring.rewrap`."""
+        return self._keyring.rewrap(wrapped_keys, context, to)
+
+    # --- entries
+
+    def _find(
+        self,
+        identity: Hashable,
+        size: int | None,
+        fetch: Callable[[], _Fetched],
+        refetch: Callable[[], _Fetched],
+        wait: bool,
+    ) -> _Entry:
+        """Return an entry to lend; the caller gives it back.
+
+        Whoever finds none first calls ``fetch``; the others wait, and are told when it failed.
+
+        Args:
+            size: the bytes of plaintext it will encrypt; None for decrypting, which is not counted.
+            refetch: what to call for a new key ahead of the end of an entry.
+            wait: whether to wait at all; NotReadyError is raised where not.
+        """
+        while True:
+            with self._lock:
+                entry = self._take(identity, size)
+                if entry is not None:
+                    self._hits += 1
+                    if self._due(entry) and identity not in self._flights:
+                        self._refresh_behind(identity, refetch)
+                    return entry
+                if not wait:
+                    raise NotReadyError
+                flight = self._flights.get(identity)
+                if flight is None:
+                    self._misses += 1
+                    self._calls += 1
+                    mine = self._flights[identity] = _Flight()
+                else:
+                    self._waits += 1
+            if flight is None:
+                entry = self._fly(identity, mine, size, fetch)
+                if entry is not None:
+                    return entry
+                continue
+            flight.done.wait()
+            if flight.error is not None:
+                # A copy for each, since raising an error changes it.
+                raise copy.copy(flight.error) from None
+
+    def _fly(
+        self, identity: Hashable, flight: _Flight, size: int | None, fetch: Callable[[], _Fetched]
+    ) -> _Entry | None:
+        """Make a call for everyone who waits; return the new entry, or None where a stale one may be taken now."""
+        try:
+            entry = self._insert(identity, *fetch(), size)
+        except KmsError as error:
+            if self._tolerate(identity, error):
+                return None
+            flight.error = copy.copy(error)
+            raise
+        finally:
+            # Errors that are about one payload are nobody else's: then the next in line makes its own call.
+            self._land(identity, flight)
+        self._warn_of_contexts()
+        return entry
+
+    def _land(self, identity: Hashable, flight: _Flight) -> None:
+        with self._lock:
+            if self._flights.get(identity) is flight:
+                del self._flights[identity]
+        flight.done.set()
+
+    def _age(self, entry: _Entry) -> float:
+        monotonic, wall = self._clocks()
+        elapsed, elapsed_wall = monotonic - entry.monotonic, wall - entry.wall
+        if abs(elapsed - elapsed_wall) > _CLOCK_SKEW_SECONDS:
+            return float("inf")
+        return max(elapsed, elapsed_wall)
+
+    def _take(self, identity: Hashable, size: int | None) -> _Entry | None:
+        if self._closed:
+            raise ValueError("the caching keyring is closed")
+        entry = self._entries.get(identity)
+        if entry is None:
+            return None
+        age = self._age(entry)
+        if age >= self._max_age and not (entry.stale and age < entry.patience):
+            if age >= self._max_age + self._serve_stale_for:
+                self._drop(identity)
+            return None
+        if entry.messages >= self._max_messages or entry.bytes + (size or 0) > self._max_bytes:
+            self._drop(identity)
+            return None
+        if entry.stale:
+            self._stale_serves += 1
+        return self._lend(identity, entry, size)
+
+    def _lend(self, identity: Hashable, entry: _Entry, size: int | None) -> _Entry:
+        if size is not None:
+            entry.messages += 1
+            entry.bytes += size
+        entry.lends += 1
+        self._entries.move_to_end(identity)
+        return entry
+
+    def _insert(
+        self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], size: int | None
+    ) -> _Entry:
+        """Put a new entry in place of an old one, and lend it to who fetched it before anybody else can use it up."""
+        with self._lock:
+            if self._closed:
+                key.close()
+                raise ValueError("the caching keyring is closed")
+            entry = self._replace(identity, key, wrapped_keys)
+            return self._lend(identity, entry, size)
+
+    def _replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> _Entry:
+        self._drop(identity)
+        entry = self._entries[identity] = _Entry(key, wrapped_keys, self._clocks())
+        while len(self._entries) > self._capacity:
+            self._evictions += 1
+            self._drop(next(iter(self._entries)))
+        self._wake_reaper()
+        return entry
+
+    def _drop(self, identity: Hashable) -> None:
+        entry = self._entries.pop(identity, None)
+        if entry is None:
+            return
+        if entry.lends:
+            self._doomed.add(entry)
+        else:
+            entry.key.close()
+
+    def _give_back(self, entry: _Entry) -> None:
+        with self._lock:
+            entry.lends -= 1
+            if not entry.lends and entry in self._doomed:
+                self._doomed.discard(entry)
+                entry.key.close()
+
+    # --- ahead of the end, and beyond it
+
+    def _due(self, entry: _Entry) -> bool:
+        return self._age(entry) >= max(self._max_age * _REFRESH_AT, entry.patience)
+
+    def _refresh_behind(self, identity: Hashable, refetch: Callable[[], _Fetched]) -> None:
+        flight = self._flights[identity] = _Flight()
+        self._calls += 1
+
+        def refresh() -> None:
+            try:
+                key, wrapped_keys = refetch()
+                with self._lock:
+                    if self._closed:
+                        key.close()
+                    else:
+                        self._replace(identity, key, wrapped_keys)
+                        self._refreshes += 1
+            except KmsError as error:
+                with self._lock:
+                    entry = self._entries.get(identity)
+                    if entry is not None:
+                        entry.patience = self._age(entry) + _RETRY_SECONDS
+                # Who waits by now makes a call of its own, and hears of that one's failure.
+                _log.warning("refreshing a cached data key failed: %s", error)
+            finally:
+                self._land(identity, flight)
+
+        # A daemon: the end of the program does not wait for KMS.
+        threading.Thread(target=refresh, name="sealwax-refresh", daemon=True).start()
+
+    def _tolerate(self, identity: Hashable, error: KmsError) -> bool:
+        """Whether the user permits an entry beyond its age now: KMS is out of reach, and the entry not too old."""
+        if not isinstance(error, UnavailableError | ThrottledError):
+            return False
+        with self._lock:
+            entry = self._entries.get(identity)
+            if entry is None:
+                return False
+            age = self._age(entry)
+            left = self._max_age + self._serve_stale_for - age
+            if left <= 0:
+                return False
+            begins = not entry.stale
+            entry.stale = True
+            entry.patience = age + min(_RETRY_SECONDS, left)
+        if begins:
+            message = f"KMS cannot be used; a data key is served beyond its age, for at most {left:.0f} s: {error}"
+            _log.warning("%s", message)
+            warnings.warn(message, CacheWarning, stacklevel=2)
+        return True
+
+    def _warn_of_contexts(self) -> None:
+        if self._warned_of_contexts or self._hits or self._waits or self._misses < _WARN_AFTER:
+            return
+        self._warned_of_contexts = True
+        warnings.warn(
+            f"{self._misses} data keys were made, and none was used twice: each value has a KMS context of its own. "
+            "Name the pairs that change with every value in Sealer(local_context=...).",
+            CacheWarning,
+            stacklevel=2,
+        )
+
+    # --- wiping
+
+    def _wake_reaper(self) -> None:
+        if self._reaper is None:
+            reference = weakref.ref(self)
+            self._reaper = threading.Thread(target=_reap, args=(reference,), name="sealwax-reaper", daemon=True)
+            self._reaper.start()
+        else:
+            self._wake.notify_all()
+
+    def _reap_once(self) -> None:
+        """Wipe what is too old, and wait for the next entry's end, or for a new entry."""
+        end = self._max_age + self._serve_stale_for
+        with self._lock:
+            waits = []
+            for identity, entry in list(self._entries.items()):
+                left = end - self._age(entry)
+                if left <= 0:
+                    self._drop(identity)
+                else:
+                    waits.append(left)
+            # Now and then in any case: a clock that was set is noticed by looking.
+            self._wake.wait(min([*waits, 60.0]))
+
+    def close(self) -> None:
+        """Wipe every data key. What is lent is wiped when it is given back; nothing more is lent. May be repeated."""
+        with self._lock:
+            self._closed = True
+            for identity in list(self._entries):
+                self._drop(identity)
+            self._wake.notify_all()
+
+    def clear(self) -> None:
+        """Wipe every data key and start anew."""
+        with self._lock:
+            for identity in list(self._entries):
+                self._drop(identity)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _after_fork(self) -> None:
+        # No other thread lives on in the child, so nothing is lent, and the locks may be held by nobody.
+        for entry in (*self._entries.values(), *self._doomed):
+            entry.key.close()
+        closed = self._closed
+        self._start_anew()
+        self._closed = closed
+
+    def stats(self) -> CacheStats:
+        """Return what the cache has done so far."""
+        with self._lock:
+            return CacheStats(
+                self._hits,
+                self._misses,
+                self._calls,
+                self._waits,
+                self._refreshes,
+                self._stale_serves,
+                self._evictions,
+                self._bypasses,
+                tuple((entry.messages, entry.bytes) for entry in self._entries.values()),
+            )
+
+
+class _Ready:
+    """What is in a cache now."""
+
+    def __init__(self, cache: CachingKeyring) -> None:
+        self._cache = cache
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None,
+    ) -> T:
+        return self._cache.generate(context, use, plaintext_bytes=plaintext_bytes, wait=False)
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        return self._cache.unwrap(wrapped_keys, context, use, wait=False)
+
+    def rewrap(self, *_: object) -> NoReturn:
+        raise NotReadyError  # there is no re-wrap without KMS
+
+
+_caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
+
+
+def _reap(reference: weakref.ref[CachingKeyring]) -> None:
+    while True:
+        cache = reference()
+        if cache is None or cache._closed:
+            return
+        cache._reap_once()
+        del cache
+
+
+def _each_cache(do: Callable[[CachingKeyring], None]) -> None:
+    for cache in list(_caches):
+        do(cache)
+
+
+os.register_at_fork(after_in_child=lambda: _each_cache(CachingKeyring._after_fork))
+atexit.register(_each_cache, CachingKeyring.close)
+# AWS Lambda restores a snapshot of the process; its runtime says so to who asks.
+with contextlib.suppress(ImportError):
+    from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found]
+
+    register_after_restore(_each_cache, CachingKeyring.clear)

@@ -1,0 +1,125 @@
+"""One request to KMS: limited in rate, repeated where that can help, within a deadline, watched, and its errors ours.
+
+Repeated are throttling, failures inside KMS and failures to reach it; nothing else heals by itself. The pause before
+the n-th repetition is drawn evenly from 0 to 0.1 s * 2**n, at most 5 s, so that many clients do not come back at once
+("full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import botocore.exceptions as foreign
+
+from sealwax import aws, events
+from sealwax.errors import ThrottledError
+from sealwax.kms.rate import RateLimit
+
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_OPERATIONS: Final = {
+    "generate_data_key": "GenerateDataKey",
+    "encrypt": "Encrypt",
+    "decrypt": "Decrypt",
+    "re_encrypt": "ReEncrypt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How long and how often a request to KMS is tried.
+
+    Args:
+        attempts: at most so many, the first included.
+        deadline: at most so many seconds for all of them and the pauses between them; no attempt begins later.
+    """
+
+    attempts: int = 4
+    deadline: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or not self.deadline > 0:
+            raise ValueError("attempts is at least 1, deadline is positive")
+
+
+class Caller:
+    """Makes requests to KMS for a keyring.
+
+    Args:
+        clients: where clients come from. One that the user passed in repeats by its own settings as well.
+        retries: see :class:`Retries`.
+        limit: a :class:`RateLimit` for the account and Region, or None.
+        on_event: called with a :class:`~sealwax.events.KmsCall` after each request.
+    """
+
+    def __init__(
+        self,
+        clients: aws.Clients,
+        retries: Retries,
+        limit: RateLimit | None,
+        on_event: events.OnEvent | None,
+    ) -> None:
+        self._clients = clients
+        self._retries = retries
+        self._limit = limit
+        self._on_event = events.guarded(on_event)
+
+    @property
+    def region(self) -> str:
+        """The Region for keys that name none."""
+        return self._clients.region
+
+    def call(self, region: str, operation: str, doing: str, key: str, **parameters: Any) -> dict[str, Any]:
+        """Return KMS's answer.
+
+        Args:
+            operation: boto3's name of it.
+            doing: as the subject of a sentence, for errors.
+            key: the KMS key as it is named in the request.
+
+        Raises:
+            KmsError: the last attempt's error.
+        """
+        client = self._clients.kms(region)
+        deadline = time.monotonic() + self._retries.deadline
+        for attempt in range(1, self._retries.attempts + 1):
+            if self._limit is not None and not self._limit.acquire(deadline):
+                raise ThrottledError(
+                    f"{doing} with KMS key '{key}' failed: the rate limit of {self._limit.rate:g} requests a second "
+                    f"leaves no room within {self._retries.deadline:g} s. Raise the limit, or do less at once.",
+                    key=key,
+                )
+            started = time.monotonic()
+            try:
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            except (foreign.ClientError, foreign.BotoCoreError) as error:
+                # Not chained: botocore's error carries the whole answer along, and ours says what matters.
+                failure = aws.translate(error, doing, key)
+            else:
+                request_id = answer.get("ResponseMetadata", {}).get("RequestId")
+                self._tell(operation, region, key, started, attempt, None, request_id)
+                return answer
+            self._tell(operation, region, key, started, attempt, failure.code, failure.request_id)
+            if isinstance(failure, ThrottledError) and self._limit is not None:
+                self._limit.throttled()
+            pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311
+            if not failure.heals or attempt == self._retries.attempts or time.monotonic() + pause > deadline:
+                raise failure
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _tell(
+        self,
+        operation: str,
+        region: str,
+        key: str,
+        started: float,
+        attempt: int,
+        error: str | None,
+        request_id: str | None,
+    ) -> None:
+        seconds = time.monotonic() - started
+        self._on_event(events.KmsCall(_OPERATIONS[operation], region, key, seconds, attempt, error, request_id))

@@ -1,0 +1,405 @@
+"""MultiRegionKeyring: data keys that outlive the loss of a Region.
+
+Either one multi-Region key, whose replicas open each other's wrapped keys; or independent keys in several Regions, each
+of which wraps every data key. Regions are tried in the order given, nearest first. A Region that cannot be reached is
+given up for a while (a circuit breaker), so that it costs one time-out and not one a call; then one call tries it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeVar
+
+from sealwax import aws, errors, events
+from sealwax.context import printable
+from sealwax.keyring import DataKey, WrappedKey
+from sealwax.kms import names
+from sealwax.kms.calls import Retries
+from sealwax.kms.keyring import KmsKeyring
+from sealwax.kms.rate import RateLimit
+
+T = TypeVar("T")
+
+_PAUSE_BETWEEN_ROUNDS_SECONDS: Final = 0.2
+_FAILURES: Final = 3
+_TIME_OUTS: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
+
+
+@dataclass(frozen=True, slots=True)
+class RegionState:
+    """How a Region is doing.
+
+    Attributes:
+        region: such as ``"eu-west-1"``.
+        key: the KMS key used there.
+        healthy: whether it is used now; False while it is given up.
+        error: its last error, or None.
+    """
+
+    region: str
+    key: str
+    healthy: bool
+    error: str | None
+
+
+class _Breaker:
+    """Whether a Region may be asked. After failures to reach it, it may not for a while; then one call tries it.
+
+    One time-out is enough, since each costs seconds; failures that are told at once must come three in a row.
+    """
+
+    def __init__(self, region: str, pause: float, on_event: events.OnEvent) -> None:
+        self._region = region
+        self._pause = pause
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._closed_until = 0.0
+        self._failures = 0
+        self.error: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self._closed_until == 0.0
+
+    def may_ask(self) -> bool:
+        with self._lock:
+            if self.healthy:
+                return True
+            now = time.monotonic()
+            if now < self._closed_until:
+                return False
+            # This call is the probe; others wait for what becomes of it.
+            self._closed_until = now + self._pause
+            return True
+
+    def succeeded(self) -> None:
+        with self._lock:
+            was_healthy = self.healthy
+            self._closed_until = 0.0
+            self._failures = 0
+            self.error = None
+        if not was_healthy:
+            self._on_event(events.RegionHealth(self._region, healthy=True, error=None))
+
+    def failed(self, error: errors.SealwaxError) -> None:
+        if not isinstance(error, errors.UnavailableError):
+            # An answer, if not the wished one: the Region is there.
+            if not isinstance(error, errors.KeyNotAllowedError):
+                self.succeeded()
+            self.error = str(error)
+            return
+        with self._lock:
+            self.error = str(error)
+            self._failures += 1
+            was_healthy = self.healthy
+            if was_healthy and self._failures < _FAILURES and error.code not in _TIME_OUTS:
+                return
+            self._closed_until = time.monotonic() + self._pause
+        if was_healthy:
+            self._on_event(events.RegionHealth(self._region, healthy=False, error=str(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    region: str
+    key: names.KeyName
+    keyring: KmsKeyring
+    breaker: _Breaker
+
+
+@dataclass(frozen=True, slots=True)
+class _Success(Generic[T]):
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    key: str
+    error: errors.SealwaxError
+
+
+class MultiRegionKeyring:
+    """Data keys under a multi-Region key, or under independent keys in several Regions.
+
+    Args:
+        key: the ARN of a multi-Region key, with ``regions``; or the key ARNs or alias ARNs of independent keys, one a
+            Region.
+        regions: where the multi-Region key has replicas, nearest first.
+        require: how many of the independent keys must have wrapped a data key before it is used: ``"all"`` or a number.
+        hedge_after: ask the next Region as well when one has not opened a data key after so many seconds; None: never.
+        retries: for the whole of an operation: ``attempts`` rounds over the Regions, within ``deadline`` seconds.
+        retry_region_after: how many seconds a Region that could not be reached is left alone.
+        session, limit, on_event: as for :class:`~sealwax.KmsKeyring`.
+
+    IAM actions: :meth:`generate` needs kms:GenerateDataKey on every key, and on independent keys kms:Encrypt;
+    :meth:`unwrap` kms:Decrypt; :meth:`rewrap` kms:ReEncryptFrom and kms:ReEncryptTo.
+
+    Raises:
+        ConfigurationError: a name that is no ARN, two keys in one Region, or a key that is not multi-Region.
+        ValueError: a number that cannot be.
+    """
+
+    def __init__(
+        self,
+        key: str | Sequence[str],
+        *,
+        regions: Sequence[str] | None = None,
+        require: Literal["all"] | int = "all",
+        hedge_after: float | None = None,
+        retries: Retries = Retries(attempts=5),  # noqa: B008  it is frozen
+        retry_region_after: float = 10.0,
+        session: aws.Session | None = None,
+        limit: RateLimit | None = None,
+        on_event: events.OnEvent | None = None,
+    ) -> None:
+        keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
+        self._replicated = isinstance(key, str)
+        self._require = len(keys) if require == "all" else require
+        if not 1 <= self._require <= len(keys):
+            raise ValueError(f"require is 'all' or 1 to {len(keys)}")
+        if hedge_after is not None and hedge_after < 0:
+            raise ValueError("hedge_after is not negative")
+        self._hedge_after = hedge_after
+        self._retries = retries
+        watch = events.guarded(on_event)
+        # One attempt each: another Region is a better second try than the same one.
+        once = Retries(attempts=1, deadline=retries.deadline)
+        self._members = tuple(
+            _Member(
+                str(name.region),
+                name,
+                KmsKeyring(name.text, session=session, retries=once, limit=limit, on_event=on_event),
+                _Breaker(str(name.region), retry_region_after, watch),
+            )
+            for name in keys
+        )
+
+    def __repr__(self) -> str:
+        return f"MultiRegionKeyring({[member.key.text for member in self._members]!r})"
+
+    def health(self) -> tuple[RegionState, ...]:
+        """Return how each Region is doing, in the order in which they are tried."""
+        return tuple(
+            RegionState(member.region, member.key.text, member.breaker.healthy, member.breaker.error)
+            for member in self._members
+        )
+
+    # --- the keyring
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,
+    ) -> T:
+        """Make a data key in the first Region that can; wrap it in the others, in parallel, where keys are independent.
+
+        See :meth:`sealwax.Keyring.generate`.
+        """
+
+        def keep(data_key: DataKey, wrapped: tuple[WrappedKey, ...]) -> tuple[DataKey, tuple[WrappedKey, ...]]:
+            return data_key.duplicate(), wrapped
+
+        def make(member: _Member) -> tuple[_Member, DataKey, tuple[WrappedKey, ...]]:
+            return member, *member.keyring.generate(context, keep, plaintext_bytes=plaintext_bytes)
+
+        with contextlib.closing(self._successes(make, None)) as made:
+            maker, data_key, wrapped = next(made)
+        with data_key:
+            if not self._replicated and len(self._members) > 1:
+                wrapped += self._wrap_in_others(maker, data_key, context)
+            return use(data_key, wrapped)
+
+    def _wrap_in_others(self, maker: _Member, data_key: DataKey, context: Mapping[str, str]) -> tuple[WrappedKey, ...]:
+        others = [member for member in self._members if member is not maker]
+
+        def wrap(member: _Member) -> WrappedKey | errors.KmsError:
+            try:
+                return self._persist(member, lambda: member.keyring.wrap(data_key, context))
+            except errors.KmsError as error:
+                return error
+
+        with ThreadPoolExecutor(len(others), thread_name_prefix="sealwax-wrap") as pool:
+            results = list(pool.map(wrap, others))
+        wrapped = tuple(result for result in results if isinstance(result, WrappedKey))
+        if 1 + len(wrapped) < self._require:
+            raise _failed(
+                f"{1 + len(wrapped)} of {len(self._members)} keys wrapped the data key, and {self._require} must",
+                {
+                    member.key.text: result
+                    for member, result in zip(others, results, strict=True)
+                    if isinstance(result, errors.KmsError)
+                },
+            )
+        return wrapped
+
+    def _persist(self, member: _Member, work: Callable[[], T]) -> T:
+        """Do ``work`` in one Region, again while that can help: there is no other Region for it."""
+        deadline = time.monotonic() + self._retries.deadline
+        for attempt in range(1, self._retries.attempts + 1):
+            if not member.breaker.may_ask():
+                raise errors.UnavailableError(f"{member.region} is given up for now: {member.breaker.error}")
+            try:
+                result = work()
+            except errors.KmsError as error:
+                member.breaker.failed(error)
+                pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * attempt
+                out_of_time = attempt == self._retries.attempts or time.monotonic() + pause > deadline
+                if out_of_time or not error.heals:
+                    raise
+                time.sleep(pause)
+            else:
+                member.breaker.succeeded()
+                return result
+        raise AssertionError("unreachable")
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        """Open a data key in the first Region that can. See :meth:`sealwax.Keyring.unwrap`."""
+
+        def open_in(member: _Member) -> DataKey:
+            return member.keyring.unwrap(wrapped_keys, context, DataKey.duplicate)
+
+        with contextlib.closing(self._successes(open_in, DataKey.close)) as opened:
+            for data_key in opened:
+                with data_key:
+                    try:
+                        return use(data_key)
+                    except errors.CommitmentError as error:
+                        refusal = error
+        raise refusal
+
+    def rewrap(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
+    ) -> tuple[WrappedKey, ...]:
+        """Re-wrap, each new key in its own Region. See :meth:`sealwax.Keyring.rewrap`."""
+        by_region = {member.region: member for member in self._members}
+        targets = [names.parse(target) for target in to]
+        for target in targets:
+            if target.region not in by_region:
+                raise errors.ConfigurationError(
+                    f"'{printable(target.text)}' is in none of the keyring's Regions; name it by its ARN",
+                    key=target.text,
+                )
+
+        def in_its_region(target: names.KeyName) -> WrappedKey:
+            member = by_region[str(target.region)]
+            return self._persist(member, lambda: member.keyring.rewrap(wrapped_keys, context, [target.text]))[0]
+
+        return tuple(in_its_region(target) for target in targets)
+
+    # --- over the Regions
+
+    def _successes(self, work: Callable[[_Member], T], drop: Callable[[T], None] | None) -> Generator[T]:
+        """Yield what ``work`` gives in each Region that can do it; ask no further than is taken.
+
+        Args:
+            drop: called with a result that comes too late to be yielded; None: one Region at a time.
+
+        Raises:
+            KmsError: no Region could do it.
+        """
+        deadline = time.monotonic() + self._retries.deadline
+        failures: dict[str, errors.SealwaxError] = {}
+        for round_ in range(1, self._retries.attempts + 1):
+            # Where no Region may be asked, all are: a time-out is better than giving up.
+            members = [member for member in self._members if member.breaker.may_ask()] or list(self._members)
+            succeeded = False
+            with contextlib.closing(self._round(members, work, drop)) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, _Failure):
+                        failures[outcome.key] = outcome.error
+                    else:
+                        succeeded = True
+                        yield outcome.value
+            if succeeded:
+                return
+            pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * round_
+            heals = any(getattr(error, "heals", False) for error in failures.values())
+            if not heals or round_ == self._retries.attempts or time.monotonic() + pause > deadline:
+                raise _failed("no Region could do it", failures)
+            time.sleep(pause)
+
+    def _round(
+        self, members: Sequence[_Member], work: Callable[[_Member], T], drop: Callable[[T], None] | None
+    ) -> Generator[_Success[T] | _Failure]:
+        if drop is None or self._hedge_after is None:
+            return (self._ask(member, work) for member in members)
+        return _hedged(members, lambda member: self._ask(member, work), self._hedge_after, drop)
+
+    @staticmethod
+    def _ask(member: _Member, work: Callable[[_Member], T]) -> _Success[T] | _Failure:
+        try:
+            value = work(member)
+        except (errors.KmsError, errors.DataKeyError) as error:
+            member.breaker.failed(error)
+            return _Failure(member.key.text, error)
+        member.breaker.succeeded()
+        return _Success(value)
+
+
+def _hedged(
+    members: Sequence[_Member],
+    ask: Callable[[_Member], _Success[T] | _Failure],
+    hedge_after: float,
+    drop: Callable[[T], None],
+) -> Generator[_Success[T] | _Failure]:
+    """Ask one Region, and the next one whenever none has answered for a while, or one has failed."""
+    waiting = list(members)
+    running: set[Future[_Success[T] | _Failure]] = set()
+    pool = ThreadPoolExecutor(len(waiting), thread_name_prefix="sealwax-hedge")
+
+    def drop_late(future: Future[_Success[T] | _Failure]) -> None:
+        if not future.cancelled() and isinstance(outcome := future.result(), _Success):
+            drop(outcome.value)
+
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(pool.submit(ask, waiting.pop(0)))
+            done, running = wait(running, hedge_after if waiting else None, FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in running:
+            future.add_done_callback(drop_late)
+        pool.shutdown(wait=False)
+
+
+def _failed(what: str, failures: Mapping[str, errors.SealwaxError]) -> errors.SealwaxError:
+    # That an envelope is not wrapped under one of the keys says little where another key had its turn.
+    telling = {key: error for key, error in failures.items() if not isinstance(error, errors.KeyNotAllowedError)}
+    if len(failures) == 1 or not telling:
+        return next(iter(failures.values()))
+    lines = "".join(f"\n  {printable(key)}: {error}" for key, error in telling.items())
+    return errors.AllKeysFailedError(f"{what}:{lines}", tuple(telling.items()))
+
+
+def _replicas(key: str, regions: Sequence[str] | None) -> tuple[names.KeyName, ...]:
+    name = names.parse(key)
+    if not name.multi_region or name.region is None:
+        raise errors.ConfigurationError(
+            f"'{printable(key)}' is not the ARN of a multi-Region key, whose id begins with 'mrk-'", key=key
+        )
+    if not regions or isinstance(regions, str) or len(set(regions)) != len(regions):
+        raise ValueError("regions is a sequence of the Regions that have a replica, nearest first, each once")
+    return tuple(
+        names.parse(f"arn:{name.partition}:kms:{region}:{name.account}:key/{name.key_id}") for region in regions
+    )
+
+
+def _independent(keys: Sequence[str], regions: Sequence[str] | None) -> tuple[names.KeyName, ...]:
+    if regions is not None:
+        raise ValueError("regions goes with one multi-Region key; independent keys name their own")
+    parsed = tuple(names.parse(key) for key in keys)
+    for name in parsed:
+        if name.region is None:
+            raise errors.ConfigurationError(f"'{printable(name.text)}' is not an ARN, and so names no Region")
+    if not parsed or len({name.region for name in parsed}) != len(parsed):
+        raise errors.ConfigurationError("independent keys are one for each Region")
+    return parsed

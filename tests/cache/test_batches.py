@@ -1,0 +1,66 @@
+"""Many values at a time: order kept, memory bounded, one value's error its own; few KMS calls for many values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import sealwax
+from tests.fakes import FakeKeyring
+
+
+def test_a_hundred_thousand_values_need_a_handful_of_calls() -> None:
+    inner = FakeKeyring()
+    value = b"v" * 1024
+    with sealwax.CachingKeyring(inner, max_age=3600) as cache:
+        sealer = sealwax.Sealer(cache, local_context=("id",))
+        items = ((value, {"table": "users", "id": str(number)}) for number in range(100_000))
+        count = 0
+        kept: list[tuple[int, bytes]] = []
+        for number, sealed in enumerate(sealer.encrypt_many(items)):
+            assert isinstance(sealed, bytes)
+            count += 1
+            if number % 1000 == 0:
+                kept.append((number, sealed))
+        assert count == 100_000
+        for number, sealed in kept:
+            assert sealer.decrypt(sealed, context={"table": "users", "id": str(number)}) == value
+            with pytest.raises(sealwax.CommitmentError):
+                sealer.decrypt(sealed, context={"table": "users", "id": str(number + 1)})
+    assert len(inner.calls) <= 10
+
+
+def test_order_is_kept_and_an_error_is_one_values_own() -> None:
+    sealer = sealwax.Sealer(FakeKeyring())
+    sizes = [0, 5, 2_000_000, 1, 70_000, 3, 1_500_000, 2]
+    items = [(bytes([index]) * size, {"n": str(index)}) for index, size in enumerate(sizes)]
+    sealed: list[Any] = list(sealer.encrypt_many(items))
+    contexts: list[dict[str, str]] = [context for _, context in items]
+    contexts[3] = {"n": "other"}
+    sealed[5] = b"no envelope"
+    opened = list(sealer.decrypt_many(zip(sealed, contexts, strict=True)))
+    assert isinstance(opened[3], sealwax.ContextError)
+    assert isinstance(opened[5], sealwax.NotAnEnvelopeError)
+    for index, (plaintext, _) in enumerate(items):
+        if index not in (3, 5):
+            assert opened[index] == plaintext
+    with pytest.raises(sealwax.ContextError):
+        list(sealer.decrypt_many(zip(sealed, contexts, strict=True), stop_on_error=True))
+
+
+def test_no_more_is_taken_than_a_bounded_number_ahead() -> None:
+    taken = 0
+
+    def endless() -> Iterator[tuple[bytes, dict[str, str]]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x", {"n": "1"}
+
+    results = sealwax.Sealer(FakeKeyring()).encrypt_many(endless())
+    for _ in range(3):
+        next(results)
+    assert taken <= 70
+    results.close()  # type: ignore[attr-defined]  # a generator

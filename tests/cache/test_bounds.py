@@ -1,0 +1,353 @@
+"""The three bounds hold exactly, however many threads there are, and who misses together calls once."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealwax import CacheWarning, CachingKeyring, DataKey, UnavailableError, WrappedKey
+from sealwax.errors import AccessDeniedError, WrappedKeyRefusedError
+from tests.fakes import FakeKeyring
+
+T = TypeVar("T")
+CONTEXT = {"table": "users"}
+
+
+class Clock:
+    """Both clocks of a machine, moved by hand."""
+
+    def __init__(self) -> None:
+        self.monotonic = 1000.0
+        self.wall = 1_800_000_000.0
+
+    def __call__(self) -> tuple[float, float]:
+        return self.monotonic, self.wall
+
+    def advance(self, seconds: float) -> None:
+        self.monotonic += seconds
+        self.wall += seconds
+
+
+class SlowKeyring(FakeKeyring):
+    """Holds every call until it is let go, and fails while told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,
+    ) -> T:
+        if self.error is not None:
+            self.calls.append("failed")
+        assert self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
+        return super().generate(context, use, plaintext_bytes=plaintext_bytes)
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        assert self.gate.wait(30)
+        if self.error is not None:
+            self.calls.append("failed")
+            raise self.error
+        return super().unwrap(wrapped_keys, context, use)
+
+
+def peek(key: DataKey, wrapped: tuple[WrappedKey, ...] = ()) -> tuple[bytes, tuple[WrappedKey, ...]]:
+    return bytes(key.buffer), wrapped
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    start = threading.Barrier(count)
+
+    def run(index: int) -> None:
+        start.wait()
+        work(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    max_messages=st.integers(1, 40),
+    max_bytes=st.integers(0, 3000),
+    sizes=st.lists(st.integers(0, 400), min_size=16, max_size=160),
+)
+def test_message_and_byte_bounds_hold_exactly_under_sixteen_threads(
+    max_messages: int, max_bytes: int, sizes: list[int]
+) -> None:
+    inner = FakeKeyring()
+    served: list[tuple[bytes, int]] = []
+    with CachingKeyring(inner, max_age=60, max_messages=max_messages, max_bytes=max_bytes) as cache:
+
+        def work(index: int) -> None:
+            for size in sizes[index::16]:
+                key, _ = cache.generate(CONTEXT, peek, plaintext_bytes=size)
+                served.append((key, size))
+
+        in_threads(16, work)
+    assert len(served) == len(sizes)
+    messages = Counter(key for key, _ in served)
+    total: Counter[bytes] = Counter()
+    for key, size in served:
+        total[key] += size
+    assert max(messages.values()) <= max_messages
+    # Alone in its key, a value may be larger than the bound.
+    assert all(total[key] <= max_bytes or messages[key] == 1 for key in total)
+    assert len(inner.calls) == len(messages)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    max_age=st.floats(0.1, 100),
+    steps=st.lists(st.tuples(st.floats(0, 30), st.booleans()), min_size=1, max_size=40),
+)
+def test_no_key_is_lent_at_its_age_or_later(max_age: float, steps: list[tuple[float, bool]]) -> None:
+    clock = Clock()
+    inner = FakeKeyring()
+    born: dict[bytes, float] = {}
+    with CachingKeyring(inner, max_age=max_age, _clocks=clock) as cache:
+        for seconds, decrypting in steps:
+            clock.advance(seconds)
+            if decrypting:
+                _, wrapped = inner.generate(CONTEXT, peek)
+                cache.unwrap(wrapped, CONTEXT, lambda key: peek(key))
+            key, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+            since = born.setdefault(key, clock.monotonic)
+            assert clock.monotonic - since < max_age
+
+
+def test_thirty_two_threads_that_miss_together_make_one_call() -> None:
+    inner = SlowKeyring()
+    inner.gate.clear()
+    keys: list[bytes] = []
+    with CachingKeyring(inner, max_age=60) as cache:
+        threading.Timer(0.3, inner.gate.set).start()
+        in_threads(32, lambda _: keys.append(cache.generate(CONTEXT, peek, plaintext_bytes=1)[0]))
+        assert inner.calls == ["GenerateDataKey"]
+        assert len(keys) == 32
+        assert len(set(keys)) == 1
+        assert cache.stats().calls == 1
+
+
+def test_one_failure_is_told_to_all_who_wait() -> None:
+    inner = SlowKeyring()
+    inner.gate.clear()
+    inner.error = AccessDeniedError("no", code="AccessDeniedException", request_id="r", key="k")
+    failures: list[Exception] = []
+
+    def work(_: int) -> None:
+        with pytest.raises(AccessDeniedError) as caught:
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        failures.append(caught.value)
+
+    with CachingKeyring(inner, max_age=60) as cache:
+
+        def release() -> None:
+            # Only when everybody else waits for the one call.
+            while cache.stats().waits < 31:
+                time.sleep(0.01)
+            inner.gate.set()
+
+        releaser = threading.Thread(target=release)
+        releaser.start()
+        in_threads(32, work)
+        releaser.join()
+    assert inner.calls == ["failed"]
+    assert len(failures) == 32
+    assert len({id(error) for error in failures}) == 32
+    assert {(str(error), getattr(error, "code", None)) for error in failures} == {("no", "AccessDeniedException")}
+
+
+def test_an_error_of_one_payload_is_nobody_elses() -> None:
+    inner = FakeKeyring()
+    _, wrapped = inner.generate(CONTEXT, peek)
+
+    def refuse(_: DataKey) -> None:
+        raise LookupError("about this payload")
+
+    with CachingKeyring(inner, max_age=60) as cache:
+        with pytest.raises(LookupError):
+            cache.unwrap(wrapped, CONTEXT, refuse)
+        cache.unwrap(wrapped, CONTEXT, peek)
+        cache.unwrap(wrapped, CONTEXT, peek)
+    assert inner.calls.count("Decrypt") == 2
+
+
+def test_contexts_and_wrapped_keys_share_no_entry() -> None:
+    inner = FakeKeyring()
+    with CachingKeyring(inner, max_age=60) as cache:
+        first, wrapped = cache.generate({"a": "1"}, peek, plaintext_bytes=1)
+        second, _ = cache.generate({"a": "2"}, peek, plaintext_bytes=1)
+        assert first != second
+        with pytest.raises(WrappedKeyRefusedError):
+            cache.unwrap(wrapped, {"a": "2"}, peek)
+        assert cache.unwrap(wrapped, {"a": "1"}, peek)[0] == first
+        with pytest.raises(WrappedKeyRefusedError):
+            cache.unwrap(wrapped, {"a": "2"}, peek)
+
+
+def test_least_recently_used_goes_first_and_is_wiped() -> None:
+    inner = FakeKeyring()
+    lent: list[DataKey] = []
+    with CachingKeyring(inner, max_age=60, capacity=2) as cache:
+        for name in ("a", "b", "a", "c"):
+            cache.generate({"n": name}, lambda key, _: lent.append(key), plaintext_bytes=1)
+        assert cache.stats().evictions == 1
+        assert lent[0] is lent[2]
+        lent[0].buffer  # noqa: B018  still there
+        with pytest.raises(ValueError, match="wiped"):
+            lent[1].buffer  # noqa: B018
+
+
+def test_what_is_lent_is_wiped_only_when_it_comes_back() -> None:
+    cache = CachingKeyring(FakeKeyring(), max_age=60)
+    kept: list[DataKey] = []
+
+    def use(key: DataKey, _: tuple[WrappedKey, ...]) -> None:
+        kept.append(key)
+        cache.close()
+        assert len(key.buffer) == 32
+
+    cache.generate(CONTEXT, use, plaintext_bytes=1)
+    with pytest.raises(ValueError, match="wiped"):
+        kept[0].buffer  # noqa: B018
+    with pytest.raises(ValueError, match="closed"):
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+
+
+def test_plaintext_of_unknown_size_gets_a_key_of_its_own() -> None:
+    inner = FakeKeyring()
+    with CachingKeyring(inner, max_age=60, max_bytes=100) as cache:
+        keys = {cache.generate(CONTEXT, peek, plaintext_bytes=size)[0] for size in (None, None, 101, 1, 2)}
+        assert len(keys) == 4
+        assert cache.stats().bypasses == 3
+
+
+def test_old_entries_are_wiped_though_nobody_asks() -> None:
+    lent: list[DataKey] = []
+    with CachingKeyring(FakeKeyring(), max_age=0.2) as cache:
+        cache.generate(CONTEXT, lambda key, _: lent.append(key), plaintext_bytes=1)
+        lent[0].buffer  # noqa: B018
+        for _ in range(500):
+            if not cache.stats().entries:
+                break
+            time.sleep(0.02)
+        assert not cache.stats().entries
+        with pytest.raises(ValueError, match="wiped"):
+            lent[0].buffer  # noqa: B018
+
+
+def test_an_entry_is_replaced_ahead_of_its_end() -> None:
+    clock = Clock()
+    inner = FakeKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        first, wrapped = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        cache.unwrap(wrapped, CONTEXT, peek)
+        clock.advance(79)
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        assert inner.calls == ["GenerateDataKey", "Decrypt"]
+        clock.advance(2)
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        cache.unwrap(wrapped, CONTEXT, peek)
+        for _ in range(500):
+            if cache.stats().refreshes == 2:
+                break
+            time.sleep(0.01)
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
+        assert cache.unwrap(wrapped, CONTEXT, peek)[0] == first
+        assert sorted(inner.calls) == ["Decrypt", "Decrypt", "GenerateDataKey", "GenerateDataKey"]
+
+
+def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outage() -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(101)
+        inner.error = UnavailableError("out of reach")
+        with pytest.warns(CacheWarning, match="beyond its age"):
+            assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+            assert inner.calls.count("failed") == 1  # KMS is left alone for a second
+            clock.advance(2)
+            assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        assert inner.calls.count("failed") == 2
+        assert cache.stats().stale_serves == 3
+        inner.error = AccessDeniedError("no")
+        clock.advance(2)
+        with pytest.raises(AccessDeniedError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        inner.error = UnavailableError("out of reach")
+        clock.advance(50)
+        with pytest.raises(UnavailableError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+
+
+def test_without_permission_nothing_is_served_beyond_its_age() -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        inner.error = UnavailableError("out of reach")
+        clock.advance(100)
+        with pytest.raises(UnavailableError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+
+
+def test_clocks_that_ran_apart_end_every_entry() -> None:
+    clock = Clock()
+    with CachingKeyring(FakeKeyring(), max_age=1000, _clocks=clock) as cache:
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.wall += 60  # as after a restored snapshot, whose monotonic clock stood still
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
+
+
+def test_a_context_that_changes_with_every_value_is_warned_about_once() -> None:
+    def work() -> None:
+        for index in range(250):
+            cache.generate({"id": str(index)}, peek, plaintext_bytes=1)
+
+    with CachingKeyring(FakeKeyring(), max_age=60) as cache:
+        with pytest.warns(CacheWarning, match="local_context") as caught:
+            work()
+        assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"max_age": 0},
+        {"max_age": -1},
+        {"max_age": float("nan")},
+        {"max_age": 1, "max_messages": 0},
+        {"max_age": 1, "max_messages": 2**32 + 1},
+        {"max_age": 1, "max_bytes": -1},
+        {"max_age": 1, "capacity": 0},
+        {"max_age": 1, "serve_stale_for": -1},
+    ],
+)
+def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="max_"):
+        CachingKeyring(FakeKeyring(), **bounds)  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""One request to KMS: what is repeated, how long, at what rate, and who is told."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sealwax
+from sealwax.events import Event, KmsCall
+from sealwax.lab import Lab
+
+CONTEXT = {"purpose": "test"}
+REGION = "us-east-1"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key(alias="demo")
+        yield lab
+
+
+def keyring(lab: Lab, **settings: Any) -> tuple[sealwax.Sealer, list[KmsCall]]:
+    calls: list[KmsCall] = []
+
+    def watch(event: Event) -> None:
+        assert isinstance(event, KmsCall)
+        calls.append(event)
+
+    made = sealwax.KmsKeyring("alias/demo", session=lab.session(), on_event=watch, **settings)
+    return sealwax.Sealer(made), calls
+
+
+def test_every_call_is_told(lab: Lab) -> None:
+    sealer, calls = keyring(lab)
+    sealer.decrypt(sealer.encrypt(b"x", context=CONTEXT), context=CONTEXT)
+    assert [(call.operation, call.region, call.key, call.attempt, call.error) for call in calls] == [
+        ("GenerateDataKey", REGION, "alias/demo", 1, None),
+        ("Decrypt", REGION, "alias/demo", 1, None),
+    ]
+    assert all(call.request_id and call.seconds > 0 for call in calls)
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException"]
+)
+def test_what_can_heal_is_repeated(lab: Lab, code: str) -> None:
+    lab.faults.add(REGION, "error", 1.0, operation=None, code=code, seed=1)
+    sealer, calls = keyring(lab, retries=sealwax.Retries(attempts=3))
+    with pytest.raises(sealwax.KmsError) as caught:
+        sealer.encrypt(b"x", context=CONTEXT)
+    assert caught.value.code == code
+    assert [call.attempt for call in calls] == [1, 2, 3]
+    assert {call.error for call in calls} == {code}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "DisabledException",
+        "KMSInvalidStateException",
+        "NotFoundException",
+        "InvalidKeyUsageException",
+        "InvalidGrantTokenException",
+        "AccessDeniedException",
+        "LimitExceededException",
+    ],
+)
+def test_what_cannot_heal_is_not(lab: Lab, code: str) -> None:
+    lab.faults.add(REGION, "error", 1.0, operation=None, code=code, seed=1)
+    sealer, calls = keyring(lab)
+    with pytest.raises(sealwax.KmsError):
+        sealer.encrypt(b"x", context=CONTEXT)
+    assert len(calls) == 1
+
+
+def test_no_attempt_begins_after_the_deadline(lab: Lab) -> None:
+    lab.faults.add(REGION, "throttle", 1.0, operation=None, code=None, seed=1)
+    sealer, calls = keyring(lab, retries=sealwax.Retries(attempts=1000, deadline=0.5))
+    with pytest.raises(sealwax.ThrottledError):
+        sealer.encrypt(b"x", context=CONTEXT)
+    assert 1 < len(calls) < 1000
+
+
+def test_a_watcher_that_fails_fails_nobody_else(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    def watch(_: Event) -> None:
+        raise LookupError("the watcher's own")
+
+    made = sealwax.KmsKeyring("alias/demo", session=lab.session(), on_event=watch)
+    assert sealwax.Sealer(made).encrypt(b"x", context=CONTEXT)
+    assert "on_event" in caplog.text
+
+
+def test_the_limit_slows_down_when_kms_throttles(lab: Lab) -> None:
+    limit = sealwax.RateLimit(1000)
+    lab.faults.add(REGION, "throttle", 1.0, operation=None, code=None, seed=1)
+    sealer, _ = keyring(lab, limit=limit, retries=sealwax.Retries(attempts=3))
+    with pytest.raises(sealwax.ThrottledError):
+        sealer.encrypt(b"x", context=CONTEXT)
+    assert limit.current_rate < 600
+
+
+def test_a_limit_without_room_is_an_error_of_its_own(lab: Lab) -> None:
+    limit = sealwax.RateLimit(0.01, burst=1)
+    sealer, calls = keyring(lab, limit=limit, retries=sealwax.Retries(deadline=1))
+    sealer.encrypt(b"x", context=CONTEXT)
+    with pytest.raises(sealwax.ThrottledError, match="rate limit"):
+        sealer.encrypt(b"x", context=CONTEXT)
+    assert len(calls) == 1
+
+
+def _take(path: Path, seconds: float, queue: Any) -> None:
+    limit = sealwax.RateLimit(200, burst=1, shared=path)
+    end = time.monotonic() + seconds
+    taken = 0
+    while limit.acquire(end):
+        taken += 1
+    queue.put(taken)
+
+
+def test_processes_share_one_limit_where_asked(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    queue = spawning.Queue()
+    processes = [spawning.Process(target=_take, args=(tmp_path / "limit", 1.0, queue)) for _ in range(2)]
+    started = time.monotonic()
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    elapsed = time.monotonic() - started
+    taken = [queue.get(timeout=10) for _ in processes]
+    # Each alone would have taken as many as both together.
+    assert sum(taken) <= 200 * elapsed + 2
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan")])
+def test_a_rate_is_positive(rate: float) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        sealwax.RateLimit(rate)
