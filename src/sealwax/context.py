@@ -126,7 +126,7 @@ def check_kms_keys(keys: Collection[str]) -> None:
     Raises:
         ContextError: two keys differ only in case.
     """
-    if len({key.casefold() for key in keys}) != len(keys):
+    if len(keys) > 1 and len({key.casefold() for key in keys}) != len(keys):
         raise ContextError("two keys of the context differ only in upper and lower case, which KMS grants ignore")
 
 

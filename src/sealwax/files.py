@@ -10,7 +10,6 @@ import errno
 import fcntl
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +127,7 @@ class WholeFile:
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
             if not overwrite and self.path.exists():
                 raise FileExistsError(errno.EEXIST, _EXISTS)
-            self._temporary = self.path.with_name(f".sealwax-{secrets.token_hex(8)}.part")
+            self._temporary = self.path.with_name(f".sealwax-{os.urandom(8).hex()}.part")
             # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
             descriptor = os.open(
                 self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600

@@ -6,16 +6,19 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeVar, cast, overload
 
-from sealwax import aio, batch, envelope, files, rewrapping
 from sealwax import context as ctx
+from sealwax import envelope, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
 from sealwax.errors import DamagedHeaderError, SealwaxError
 from sealwax.format import header as hdr
 from sealwax.format import payload
 from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
+
+if TYPE_CHECKING:
+    from sealwax import aio
 
 T = TypeVar("T")
 
@@ -297,13 +300,15 @@ class Sealer:
                 pass
             return reader.tell()
 
-    # --- asyncio, and many at a time
+    # --- asyncio, and many at a time. Both are imported when they are used: asyncio takes longer than all the rest.
 
     async def encrypt_async(self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext) -> bytes:
         """As :meth:`encrypt`; the event loop waits for nothing."""
         if self._at_once is not None and len(plaintext) <= payload.GROUP_BYTES:
             with contextlib.suppress(NotReadyError):
                 return self._at_once.encrypt(plaintext, context=context)
+        from sealwax import aio
+
         return await aio.in_thread(self.encrypt, plaintext, context=context)
 
     async def decrypt_async(
@@ -313,6 +318,8 @@ class Sealer:
         if self._at_once is not None and header is None and len(sealed) <= payload.GROUP_BYTES:
             with contextlib.suppress(NotReadyError):
                 return self._at_once.decrypt(sealed, context=context)
+        from sealwax import aio
+
         return await aio.in_thread(self.decrypt, sealed, context=context, header=header)
 
     def open_async(
@@ -324,6 +331,8 @@ class Sealer:
         header: AnySource | None = None,
     ) -> aio.AsyncFile:
         """As :meth:`open`, for ``async with``: every method of the file is a coroutine."""
+        from sealwax import aio
+
         return aio.AsyncFile(lambda: self._open(file, mode, context, header))
 
     def encrypt_many(
@@ -356,6 +365,8 @@ class Sealer:
     def _many(
         self, items: Iterable[tuple[BytesLike, Any]], method: Any, threads: int | None, stop_on_error: bool
     ) -> Iterator[bytes | SealwaxError]:
+        from sealwax import batch
+
         def at_once(item: tuple[BytesLike, Any]) -> bytes | None:
             # To hand a small value to a thread takes longer than to encrypt it.
             if self._at_once is not None and len(item[0]) <= _SMALL_BYTES:

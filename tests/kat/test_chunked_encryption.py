@@ -244,5 +244,5 @@ def test_our_derivation() -> None:
         assert chunks.commitment == expected.commitment
         for index in (0, 1, 255, 256, 2**31, 2**38 - 1):
             sealed = bytearray(3 + TAG)
-            chunks.seal(index, memoryview(b"abc"), memoryview(sealed))
+            assert chunks.seal(index, memoryview(b"abc"), memoryview(sealed), last=True) == len(sealed)
             assert sealed == expected.seal(index, b"abc")

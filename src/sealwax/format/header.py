@@ -6,6 +6,7 @@ bound before anything is read for it.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 import zlib
@@ -143,9 +144,10 @@ class Header:
         return first is not None and last is not None and first.sequence == last.sequence and first != last
 
     def to_bytes(self) -> bytes:
-        crc = self.preamble.crc
-        slots = (slot_to_bytes(slot, self.preamble.slot_size, crc) for slot in self.slots if slot is not None)
-        return self.preamble.to_bytes() + b"".join(slots)
+        preamble = self.preamble.to_bytes()
+        end = FIXED_BYTES + len(self.preamble.kms_context)
+        crc, size = preamble[end : end + 4], self.preamble.slot_size
+        return b"".join((preamble, *[slot_to_bytes(slot, size, crc) for slot in self.slots if slot is not None]))
 
 
 def lay_out(
@@ -179,6 +181,8 @@ def _round_up(size: int) -> int:
     return -(-size // SECTOR_BYTES) * SECTOR_BYTES
 
 
+# A data key that serves many envelopes brings the same wrapped keys each time.
+@functools.lru_cache(maxsize=256)
 def _slot_body(slot: Slot) -> bytes:
     """Return a slot's bytes before padding and CRC; what could not be read back is refused here."""
     keys = slot.wrapped_keys

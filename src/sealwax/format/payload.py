@@ -49,7 +49,7 @@ GROUP_CHUNKS: Final = 64
 GROUP_BYTES: Final = GROUP_CHUNKS * CHUNK_BYTES
 _SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
 
-_NO_NONCE: Final = bytes(12)
+_SHA512: Final = hashes.SHA512()
 _U64: Final = struct.Struct(">Q")
 _U32: Final = struct.Struct(">I")
 _INFO_PREFIX: Final = b"sealwax/envelope/v1\0"
@@ -118,9 +118,7 @@ class Chunks:
         derived = bytearray(76)
         key = bytearray(32)
         try:
-            HKDFExpand(hashes.SHA512(), len(derived), b"".join((LABEL, salt, info))).derive_into(
-                data_key.buffer, derived
-            )
+            HKDFExpand(_SHA512, len(derived), b"".join((LABEL, salt, info))).derive_into(data_key.buffer, derived)
             with memoryview(derived) as parts:
                 self.commitment = bytes(parts[44:])
                 if commitment is not None and not constant_time.bytes_eq(self.commitment, bytes(commitment)):
@@ -145,24 +143,42 @@ class Chunks:
         if "_base_nonce" in self.__dict__:
             self.close()
 
-    def seal(self, index: int, plaintext: Buffer, into: Buffer) -> None:
-        if self._aead is None:
-            raise ValueError("the payload's keys were given up")
-        nonce = bytearray(self._base_nonce)
-        _U64.pack_into(nonce, 4, self._counter ^ index)
-        self._aead.encrypt_into(nonce, plaintext, None, into)
-        nonce[:] = _NO_NONCE
+    def seal(self, first: int, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
+        """Seal whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written."""
+        return self._each(first, plaintext, CHUNK_BYTES, into, SEALED_CHUNK_BYTES, last)
 
-    def open(self, index: int, sealed: Buffer, into: Buffer) -> None:
-        """Raises cryptography's InvalidTag where the chunk is not the one that was sealed at this place."""
+    def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool) -> int:
+        """Open whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
+
+        Raises:
+            InvalidTag: cryptography's; a chunk is not the one that was sealed at its place, or the last one is missing.
+        """
+        return self._each(first, sealed, SEALED_CHUNK_BYTES, into, CHUNK_BYTES, last)
+
+    def _each(self, first: int, source: memoryview, step: int, into: memoryview, step_into: int, last: bool) -> int:
         if self._aead is None:
             raise ValueError("the payload's keys were given up")
-        nonce = bytearray(self._base_nonce)
-        _U64.pack_into(nonce, 4, self._counter ^ index)
+        work = self._aead.encrypt_into if step == CHUNK_BYTES else self._aead.decrypt_into
+        # The nonces are made in one place, which is wiped, and in few steps: this is the innermost loop of all.
+        nonce, pack_into, index = bytearray(self._base_nonce), _U64.pack_into, self._counter
+        count = len(source) // step
+        at = at_into = 0
         try:
-            self._aead.decrypt_into(nonce, sealed, None, into)
+            for number in range(first, first + count):
+                pack_into(nonce, 4, index ^ number)
+                end, end_into = at + step, at_into + step_into
+                work(nonce, source[at:end], None, into[at_into:end_into])
+                at, at_into = end, end_into
+            if last:
+                end_into = at_into + len(source) - at + step_into - step
+                if end_into < at_into:
+                    raise InvalidTag
+                pack_into(nonce, 4, index ^ (first + count))
+                work(nonce, source[at:], None, into[at_into:end_into])
+                return end_into
+            return at_into
         finally:
-            nonce[:] = _NO_NONCE
+            wipe(nonce)
 
 
 class Encryptor:
@@ -185,21 +201,10 @@ class Encryptor:
 
     def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
         """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written."""
-        at = sealed = 0
         with self._lock:
-            while len(plaintext) - at >= CHUNK_BYTES:
-                self._chunks.seal(
-                    self._index, plaintext[at : at + CHUNK_BYTES], into[sealed : sealed + SEALED_CHUNK_BYTES]
-                )
-                self._index += 1
-                at += CHUNK_BYTES
-                sealed += SEALED_CHUNK_BYTES
-            if last:
-                size = len(plaintext) - at + TAG_BYTES
-                self._chunks.seal(self._index, plaintext[at:], into[sealed : sealed + size])
-                self._index += 1
-                sealed += size
-        return sealed
+            size = self._chunks.seal(self._index, plaintext, into, last=last)
+            self._index += len(plaintext) // CHUNK_BYTES + last
+        return size
 
 
 class Decryptor:
@@ -228,20 +233,9 @@ class Decryptor:
         Raises:
             InvalidTag: cryptography's; a chunk is not the one that was sealed at its place, or the last one is missing.
         """
-        at = opened = 0
-        while len(sealed) - at >= SEALED_CHUNK_BYTES:
-            self._chunks.open(self._index, sealed[at : at + SEALED_CHUNK_BYTES], into[opened : opened + CHUNK_BYTES])
-            self._index += 1
-            at += SEALED_CHUNK_BYTES
-            opened += CHUNK_BYTES
-        if last:
-            size = len(sealed) - at - TAG_BYTES
-            if size < 0:
-                raise InvalidTag
-            self._chunks.open(self._index, sealed[at:], into[opened : opened + size])
-            self._index += 1
-            opened += size
-        return opened
+        size = self._chunks.open(self._index, sealed, into, last=last)
+        self._index += len(sealed) // SEALED_CHUNK_BYTES + last
+        return size
 
 
 def encryptor(data_key: DataKey, info: bytes) -> Encryptor:
@@ -255,14 +249,12 @@ def decryptor(data_key: DataKey, info: bytes, head: Buffer) -> Decryptor:
 def encrypt(encryptor: Encryptor, header: bytes, plaintext: Buffer) -> bytes:
     """Return a whole envelope of a value: ``header`` and its payload."""
     with memoryview(plaintext).cast("B") as view:
-        start = len(header) + HEAD_BYTES
-        out = bytearray(len(header) + payload_size(len(view)))
-        out[:start] = header + encryptor.head
+        out = bytearray(payload_size(len(view)) - HEAD_BYTES)
         try:
-            encryptor.seal_into(view, memoryview(out)[start:], last=True)
+            encryptor.seal_into(view, memoryview(out), last=True)
         finally:
             encryptor.close()
-        return bytes(out)
+        return b"".join((header, encryptor.head, out))
 
 
 def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
@@ -543,19 +535,11 @@ class RandomAccessReader(io.RawIOBase):
             raise _tampered(first * CHUNK_BYTES)
         start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
         end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
-        done = 0
         try:
             with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
-                for index in range(count):
-                    part = sealed[index * SEALED_CHUNK_BYTES : (index + 1) * SEALED_CHUNK_BYTES]
-                    size = len(part) - TAG_BYTES
-                    self._chunks.open(first + index, part, plain[done : done + size])
-                    done += size
-        except InvalidTag:
+                return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
+        except (InvalidTag, TamperedError):
             raise self._fail(first * CHUNK_BYTES) from None
-        except TamperedError:
-            raise self._fail(first * CHUNK_BYTES) from None
-        return done
 
     def _give_up(self) -> None:
         if self._chunks is not None:
