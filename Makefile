@@ -79,5 +79,8 @@ fuzz: .venv/fuzz.stamp
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=.fuzz/$$target- .fuzz/$$target fuzz/corpus/$$target; \
 	done
 
+soak: .venv/test.stamp
+	$(BIN)/python -m tests.soak_lab
+
 clean:
 	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

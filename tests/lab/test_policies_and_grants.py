@@ -87,6 +87,24 @@ def test_conditions_on_the_context_are_enforced(kms: KMSClient, alice: KMSClient
         alice.decrypt(CiphertextBlob=blob, EncryptionContext={"table": "users"})
 
 
+def test_a_condition_spelt_with_json_escapes_is_one(kms: KMSClient, alice: KMSClient, key: str) -> None:
+    users = {"StringEquals": {"kms:EncryptionContext:table": "users"}}
+    text = policy(DELEGATED, allow(ALICE, "kms:Encrypt", Condition=users))
+    kms.put_key_policy(KeyId=key, Policy=text.replace('"Condition"', '"\\u0043ondition"'))
+    assert alice.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"table": "users"})
+    with refused("AccessDeniedException"):
+        alice.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"table": "orders"})
+
+
+def test_a_variable_spelt_with_json_escapes_is_one(lab: Lab, key: str) -> None:
+    own = {"Effect": "Allow", "Action": "kms:Encrypt", "Resource": "arn:aws:kms:*:*:key/${kms:EncryptionContext:key}"}
+    lab.add_principal("bob", policy=policy(own).replace("$", "\\u0024"))
+    bob = client(lab.session(principal="bob"))
+    assert bob.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"key": key.rpartition("/")[2]})
+    with refused("AccessDeniedException"):
+        bob.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"key": "another"})
+
+
 def test_conditions_on_alias_and_tags_are_enforced(kms: KMSClient, alice: KMSClient, key: str) -> None:
     kms.create_alias(AliasName="alias/app", TargetKeyId=key)
     by_alias = allow(ALICE, "kms:Encrypt", Condition={"StringEquals": {"kms:RequestAlias": "alias/app"}})
@@ -205,6 +223,17 @@ def test_an_equals_constraint_takes_no_more_pairs(kms: KMSClient, alice: KMSClie
     assert alice.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext={"table": "users"})
     with refused("AccessDeniedException"):
         alice.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=CONTEXT)
+
+
+def test_a_source_arn_constraint_is_never_met_by_a_direct_call(kms: KMSClient, alice: KMSClient, key: str) -> None:
+    kms.create_grant(
+        KeyId=key,
+        GranteePrincipal=ALICE,
+        Operations=["Encrypt"],
+        Constraints={"SourceArn": "arn:aws:s3:us-east-1:111122223333:bucket"},
+    )
+    with refused("AccessDeniedException"):
+        alice.encrypt(KeyId=key, Plaintext=b"x")
 
 
 @pytest.mark.parametrize("end", ["revoke", "retire by token", "retire by id"])
