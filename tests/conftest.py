@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 import sealwax
 from tests.fakes import ALPHA, FakeKeyring
+
+# Started in the background, or under nohup, the suite has these ignored, and so would the programs that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A slow machine is no failure, so nothing here is measured in time.
 settings.register_profile("sealwax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
