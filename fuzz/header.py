@@ -8,7 +8,7 @@ import struct
 import zlib
 
 from sealwax import envelope
-from sealwax.errors import HeaderError
+from sealwax.errors import DamagedHeaderError, HeaderError
 from sealwax.format import header as hdr
 
 
@@ -43,13 +43,19 @@ def _read(data: bytes) -> None:
             again = hdr.slot_to_bytes(slot, preamble.slot_size, preamble.crc)
             assert again == data[at : at + preamble.slot_size]
     assert header.slot.sequence == max(slot.sequence for slot in header.slots if slot is not None)
+    rest = len(data) - preamble.payload_offset
+    if rest < 0:
+        # The first slot is whole, and the file ends inside the second.
+        _same_end(data, DamagedHeaderError)
+        return
     assert envelope.header_of_value(data) == header
     try:
         found = envelope.inspect(data)
     except HeaderError:
         assert preamble.kind == hdr.DETACHED
-        assert len(data) != preamble.payload_offset
+        assert rest > 0
         return
+    assert found.payload_bytes == (rest if preamble.kind == hdr.ATTACHED else None)
     json.dumps(found.as_dict())
 
 

@@ -15,7 +15,7 @@ from sealwax import context, files
 from sealwax.errors import DamagedHeaderError, TamperedError
 from sealwax.format import header as hdr
 from sealwax.format import payload
-from sealwax.format.header import Header
+from sealwax.format.header import Header, Preamble
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
 
 BytesLike = bytes | bytearray | memoryview
@@ -47,7 +47,7 @@ def header_of_value(value: BytesLike) -> Header:
         HeaderError: it begins with none.
     """
     with memoryview(value).cast("B") as view:
-        return hdr.read_header(io.BytesIO(view[:MAX_HEADER_BYTES]).read)
+        return header_of_stream(io.BytesIO(view[:MAX_HEADER_BYTES]))
 
 
 def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
@@ -56,7 +56,18 @@ def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
     Raises:
         HeaderError: there is none.
     """
-    return hdr.read_header(lambda size: read_full(file, size))
+    preamble, crc = hdr.read_preamble(lambda size: read_full(file, size))
+    return _read_slots(file, preamble, crc)
+
+
+def _read_slots(file: BinaryIO | io.RawIOBase, preamble: Preamble, crc: bytes) -> Header:
+    size = preamble.slot_count * preamble.slot_size
+    slots = read_full(file, size)
+    header = hdr.parse_slots(preamble, crc, slots)
+    if len(slots) < size:
+        # The first slot alone would open it, but what follows the slots is lost.
+        raise DamagedHeaderError("the envelope is cut off inside its second slot: the rest of the file is missing")
+    return header
 
 
 def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
@@ -68,9 +79,8 @@ def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
     for attempt in range(_READS):
         file.seek(start)
         preamble, crc = hdr.read_preamble(lambda size: read_full(file, size))
-        slots = read_full(file, preamble.slot_count * preamble.slot_size)
         try:
-            return hdr.parse_slots(preamble, crc, slots)
+            return _read_slots(file, preamble, crc)
         except DamagedHeaderError:
             if attempt == _READS - 1:
                 raise

@@ -46,13 +46,20 @@ def inspect(
     return jobs.run(found, do, as_json=as_json)
 
 
+def _size(facts: dict[str, Any]) -> str:
+    if facts["plaintext_bytes"] is not None:
+        return f"{facts['plaintext_bytes']} bytes"
+    if facts["payload_bytes"] is not None:
+        return f"not known: the payload is cut off, none has {facts['payload_bytes']} bytes"
+    return "not known: the payload is elsewhere; name it, and this with --detached"
+
+
 def _described(path: str, found: Inspection) -> str:
     facts = found.as_dict()
-    size = facts["plaintext_bytes"]
     lines = [
         console.shown(path),
         f"  envelope   {facts['envelope_id']}, {facts['kind']}, version {facts['version']}, {facts['suite']}",
-        f"  plaintext  {'not known' if size is None else f'{size} bytes'}",
+        f"  plaintext  {_size(facts)}",
         f"  slots      {facts['slots']}, sequence {facts['sequence']}"
         + ("" if facts["finished"] else ", unfinished: a re-wrap was interrupted; repeat it"),
     ]
