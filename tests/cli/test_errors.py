@@ -49,6 +49,16 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     refused(("KMS could not be reached",), *region, "--endpoint-url", "http://127.0.0.1:1", **CREDENTIALS)
 
 
+def test_what_was_typed_wins_over_the_lab_of_the_environment(shell: Shell) -> None:
+    shell.write("a", b"data")
+    verb = ("encrypt", *K, *PURPOSE)
+    shell.sealwax(*verb, "--lab", "lab", "--profile", "p", "a").failed(2, "--lab and --profile exclude each other")
+    url = ("--endpoint-url", "http://127.0.0.1:1")
+    shell.sealwax(*verb, "--profile", "missing", "a").failed(7, "--profile was given, so SEALWAX_LAB is not used")
+    shell.sealwax(*verb, *url, "a").failed(7, "--endpoint-url was given, so SEALWAX_LAB is not used")
+    assert "SEALWAX_LAB" not in shell.sealwax(*verb, "-q", *url, "a").failed(7).err
+
+
 def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
     shell.write("a", b"data")
     shell.write("broken", b"[profile\nnonsense")

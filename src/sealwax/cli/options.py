@@ -171,14 +171,29 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
 def loudness(command: Command) -> Command:
     """Add -q and -v."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-    @click.option("-v", "--verbose", is_flag=True, help="Should sealwax itself fail, show where.")
-    @functools.wraps(command)
-    def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
-        console.quiet, console.verbose = quiet, verbose
-        return command(*args, **kwargs)
+    # Eager and set by the parser itself, since other options have something to say before the verb begins.
+    def be(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+        return lambda _context, _param, value: setattr(console, name, value)
 
-    return wrapped
+    quiet = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=be("quiet"),
+        help="Say nothing but errors.",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=be("verbose"),
+        help="Should sealwax itself fail, show where.",
+    )
+    return quiet(verbose(command))
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file.")
@@ -215,10 +230,12 @@ def account(command: Command) -> Command:
         lab: str | None,
         **kwargs: Any,
     ) -> Any:
-        if lab and endpoint_url:
+        # Both say that it is not the lab which is meant; what was typed wins over the environment.
+        aws_option = "--endpoint-url" if endpoint_url else "--profile" if profile else None
+        if lab and aws_option:
             if context.get_parameter_source("lab") is not ParameterSource.ENVIRONMENT:
-                raise click.UsageError("--lab and --endpoint-url exclude each other")
-            console.tell("--endpoint-url was given, so SEALWAX_LAB is not used")
+                raise click.UsageError(f"--lab and {aws_option} exclude each other")
+            console.tell(f"{aws_option} was given, so SEALWAX_LAB is not used")
             lab = None
         where = Aws(profile, None, endpoint_url, lab or None)
         return context.invoke(command, *args, aws=where, **kwargs)
