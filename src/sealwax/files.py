@@ -11,7 +11,7 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -151,22 +151,23 @@ class WholeFile:
         Raises:
             FileError: it could not be, and is gone.
         """
-        try:
-            with reported("writing", self.path):
-                if self._temporary is None:
-                    self.file.close()
-                    return
+        commit_all((self,))
+
+    def _bring_to_disk(self) -> None:
+        with reported("writing", self.path):
+            if self._temporary is not None:
                 if self._mode is not None:
                     os.fchmod(self.file.fileno(), self._mode)
                 if self._times_ns is not None:
                     os.utime(self.file.fileno(), ns=self._times_ns)
                 sync(self.file.fileno())
-                self.file.close()
+            self.file.close()
+
+    def _appear(self) -> None:
+        if self._temporary is not None:
+            with reported("writing", self.path):
                 self._move_into_place(self._temporary)
                 _sync_folder(self.path.parent)
-        except BaseException:
-            self.discard()
-            raise
 
     def _move_into_place(self, temporary: Path) -> None:
         if self._overwrite:
@@ -206,6 +207,23 @@ class WholeFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary)
             self._temporary = None
+
+
+def commit_all(files: Sequence[WholeFile]) -> None:
+    """Put files that belong together in their places. All are on the disk whole before the first one appears.
+
+    Raises:
+        FileError: one could not be; it is gone, and so are those after it.
+    """
+    try:
+        for file in files:
+            file._bring_to_disk()
+        for file in files:
+            file._appear()
+    except BaseException:
+        for file in files:
+            file.discard()
+        raise
 
 
 class LockedFile:

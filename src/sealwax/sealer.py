@@ -227,6 +227,8 @@ class Sealer:
 
             body = sink(file)
             head = None if header is None else sink(header)
+            if len({place.path for place in places}) < len(places):
+                raise ValueError("the payload and its detached header go to two files, not to one")
             encryptor, header_bytes = self._begin(context, None)
 
             def start(large: bool) -> bytes:
@@ -240,8 +242,7 @@ class Sealer:
                     for place in places:
                         rest.callback(place.discard)
                     if complete:
-                        for place in places:
-                            place.commit()
+                        files.commit_all(places)
 
             writer = payload.StreamWriter(body, encryptor, start, finish)
             undo.pop_all()
@@ -274,7 +275,8 @@ class Sealer:
     ) -> payload.StreamReader:
         found, _ = _find_header(header, lambda: envelope.header_of_stream(file))
         head = envelope.read_full(file, payload.HEAD_BYTES)
-        payload.plaintext_size(len(head) + payload.TAG_BYTES)
+        if len(head) < payload.HEAD_BYTES:
+            payload.plaintext_size(len(head))  # no payload is that short, and KMS need not be asked
         decryptor = self._unwrap(found, context, lambda key, info: payload.decryptor(key, info, head))
         return payload.StreamReader(file, decryptor, on_close)
 

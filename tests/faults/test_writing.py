@@ -356,3 +356,34 @@ def test_a_closed_pipe_stays_what_it_is(sealer: sealwax.Sealer) -> None:
         file = sealer.open(pipe, "wb", context=CONTEXT)
         with pytest.raises(BrokenPipeError):
             file.write(LARGE)
+
+
+def test_a_detached_pair_is_on_the_disk_before_either_appears(
+    old: Path, sealer: sealwax.Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = old.with_name("old.header")
+    header.write_bytes(b"the old header")
+    before = old.read_bytes()
+    synced: list[int] = []
+
+    def second_fails(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sealwax.files.sync", second_fails)
+    with (
+        pytest.raises(sealwax.FileError, match="No space"),
+        sealer.open(old, "wb", context={"purpose": "backup"}, header=header) as file,
+    ):
+        file.write(b"new")
+    assert len(synced) == 2
+    assert (old.read_bytes(), header.read_bytes()) == (before, b"the old header")
+    assert {path.name for path in old.parent.iterdir()} == {old.name, header.name}
+
+
+def test_a_detached_header_does_not_go_where_the_payload_goes(old: Path, sealer: sealwax.Sealer) -> None:
+    before = old.read_bytes()
+    with pytest.raises(ValueError, match="two files"):
+        sealer.open(old, "wb", context={"purpose": "backup"}, header=str(old))
+    assert old.read_bytes() == before

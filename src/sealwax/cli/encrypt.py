@@ -46,10 +46,10 @@ def encrypt(
         with jobs.Source(job.source) as source:
             if recursive and not force and jobs.done_before(job, source):
                 return "encrypted before"
+            place = jobs.Output(job, source, force=force, armor=armor, detached=detached)
             with (
-                jobs.Output(job, source, force=force, armor=armor) as sink,
-                jobs.header_output(detached, job, source, force=force) as header,
-                sealer.open(sink, "wb", context=context, header=header) as writer,
+                place as sink,
+                sealer.open(sink, "wb", context=context, header=place.header) as writer,
                 console.progress(job.source, source.size) as progress,
             ):
                 jobs.pump(source.readinto, writer.write, progress)

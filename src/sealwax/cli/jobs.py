@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
@@ -277,17 +276,40 @@ class Output:
         force: whether a file that is there may be replaced.
         armor: whether the envelope that is written goes out in its text form.
         in_place: whether the output is the source, which gets a new modification time.
+        detached: where an envelope's header goes, as a file of its own.
+
+    Attributes:
+        header: the open file for the detached header; None where there is none.
     """
 
-    def __init__(self, job: Job, source: Source, *, force: bool, armor: bool = False, in_place: bool = False) -> None:
-        self._whole: files.WholeFile | None = None
+    def __init__(
+        self,
+        job: Job,
+        source: Source,
+        *,
+        force: bool,
+        armor: bool = False,
+        in_place: bool = False,
+        detached: str | None = None,
+    ) -> None:
+        self._places: list[files.WholeFile] = []
         self._text_form = io.BytesIO() if armor else None
+        self.sink: Any = self._open(job, source, force, armor, in_place)
+        self.header: Any = None
+        if detached is not None:
+            try:
+                refuse_output(job, detached, "header too")
+                self.header = self._open(Job(STREAM, detached, None), source, force, armor=False, in_place=False)
+            except BaseException:
+                self._finish(complete=False)
+                raise
+
+    def _open(self, job: Job, source: Source, force: bool, armor: bool, in_place: bool) -> Any:
         path = cast("str", job.output)
         if path == STREAM:
             if not armor:
                 console.refuse_terminal()
-            self.sink: Any = console.StandardOutput()
-            return
+            return console.StandardOutput()
         status = source.status
         if not in_place and source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
             raise FileError("the output is the input; name another file with -o")
@@ -295,12 +317,14 @@ class Output:
             folder = os.path.dirname(path)
             with files.reported("making the folder", folder):
                 os.makedirs(folder, exist_ok=True)
-        self._whole = self.sink = files.WholeFile(
+        whole = files.WholeFile(
             path,
             overwrite=force,
             mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular else None,
             times_ns=(status.st_atime_ns, status.st_mtime_ns) if source.regular and not in_place else None,
         )
+        self._places.append(whole)
+        return whole
 
     def __enter__(self) -> Any:
         return self.sink if self._text_form is None else self._text_form
@@ -312,19 +336,14 @@ class Output:
                 write_all(self.sink, (to_text(self._text_form.getvalue()) + "\n").encode("ascii"))
             complete = kind is None
         finally:
-            if self._whole is not None:
-                self._whole.finish(complete)
+            self._finish(complete)
 
-
-@contextlib.contextmanager
-def header_output(path: str | None, job: Job, source: Source, *, force: bool) -> Iterator[Any]:
-    """Open the file for a detached header; None where there is to be none."""
-    refuse_output(job, path, "header too")
-    if path is None:
-        yield None
-        return
-    with Output(Job(STREAM, path, None), source, force=force) as sink:
-        yield sink
+    def _finish(self, complete: bool) -> None:
+        if complete:
+            files.commit_all(self._places)
+        else:
+            for place in self._places:
+                place.discard()
 
 
 def done_before(job: Job, source: Source) -> bool:
