@@ -35,7 +35,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin damaged.swx
         [4] checksum
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin a.bin
-        [4] not an envelope
+        [4] not a sealwax envelope
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin tampered.swx
         [5] altered
         $ sealwax decrypt -k alias/demo -c purpose=other -o b2.bin a.swx
