@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions as foreign
@@ -47,11 +48,26 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
     """Return a boto3 Session, whose KMS clients go to ``endpoint_url`` where one is given.
 
     Raises:
-        ConfigurationError: there is no such profile.
+        ConfigurationError: there is no such profile, or the endpoint is no URL.
     """
+    if endpoint_url is not None:
+        _check_endpoint(endpoint_url)
     with settings_read():
         session = boto3.Session(profile_name=profile, region_name=region)
     return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
+
+
+def _check_endpoint(url: str) -> None:
+    # botocore finds some of these only when it sends, and says it with errors of other libraries.
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise errors.ConfigurationError(
+            f"'{printable(url[:200])}' is no endpoint URL: one looks like http://127.0.0.1:4599 or https://kms.example.com"
+        )
 
 
 @contextlib.contextmanager

@@ -45,7 +45,8 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     refused(("Check",), AWS_CONFIG_FILE="broken")
     refused(("Check",), "--region", "not a region", **CREDENTIALS)
     region = ("--region", "us-east-1")
-    refused(("Check",), *region, "--endpoint-url", "nonsense", **CREDENTIALS)
+    for url in ("nonsense", "", "localhost:4599", "ftp://kms", "http://", "http://[::1", "http://127.0.0.1:99999"):
+        refused((f"'{url}' is no endpoint URL",), *region, "--endpoint-url", url, **CREDENTIALS)
     refused(("KMS could not be reached",), *region, "--endpoint-url", "http://127.0.0.1:1", **CREDENTIALS)
 
 
