@@ -94,16 +94,19 @@ class Kms:
         with self.program(scenario, count, folder, *broken) as pid:
             data_keys = [key for key in self.data_keys() if key not in known]
             assert len(data_keys) >= count
-            derived = [
-                part for file in sorted(folder.glob("*.swx")) for part in derive(file.read_bytes(), data_keys, CONTEXT)
-            ]
+            derived = [derive(file.read_bytes(), data_keys, CONTEXT) for file in sorted(folder.glob("*.swx"))]
             hits = scan.process(pid, data_keys)
-            hits.update({f"derived {kind}": times for kind, times in scan.process(pid, derived).items()})
+            hits.update(
+                {f"payload key {kind}": n for kind, n in scan.process(pid, [key for key, _ in derived]).items()}
+            )
+            hits.update(
+                {f"base nonce {kind}": n for kind, n in scan.process(pid, [nonce for _, nonce in derived]).items()}
+            )
         return hits
 
 
-def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> list[bytes]:
-    """Return the payload key of an envelope: of the one data key whose commitment fits."""
+def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> tuple[bytes, bytes]:
+    """Return the payload key and the base nonce of an envelope: of the one data key whose commitment fits."""
     header = envelope.header_of_value(sealed)
     preamble = header.preamble
     head = sealed[preamble.payload_offset :][: payload.HEAD_BYTES]
@@ -111,7 +114,7 @@ def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> li
     for data_key in data_keys:
         derived = HKDFExpand(hashes.SHA512(), 76, payload.LABEL + head[: payload.SALT_BYTES] + info).derive(data_key)
         if derived[44:] == head[payload.SALT_BYTES :]:
-            return [derived[:32], derived[32:44]]
+            return derived[:32], derived[32:44]
     raise AssertionError("no data key fits the envelope")
 
 

@@ -1,7 +1,7 @@
 """A fake KMS that writes down every data key it gives out or is given: run as a program of its own.
 
 The name of a key says how the server behaves for it: ``alias/denied`` refuses, ``alias/chunked`` answers in chunks of 7
-bytes, ``alias/cut`` ends the first answer in the middle of the key, with every connection error retried after it.
+bytes, ``alias/cut`` ends every other answer in the middle of the key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def arn(name: str, region: str) -> str:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     record: Path
-    cut: bool = False
+    to_cut: bool = True
 
     def log_message(self, *_: object) -> None:
         pass
@@ -83,8 +83,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if key == "alias/cut" and not Handler.cut:
-            Handler.cut = True
+        to_cut = key == "alias/cut" and Handler.to_cut
+        if key == "alias/cut":
+            Handler.to_cut = not to_cut
+        if to_cut:
             self.wfile.write(body[: body.rindex(b'"') - 4])
             self.close_connection = True
             return

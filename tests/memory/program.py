@@ -32,7 +32,14 @@ def encrypt(files: list[Path], *keys: str) -> None:
 
 
 def encrypt_cut(files: list[Path]) -> None:
-    encrypt(files, "alias/cut")
+    tool = sealer("alias/cut")
+    for file in files:
+        try:
+            sealed = tool.encrypt(TEXT, context=CONTEXT)
+        except sealwax.RequestRefusedError as error:  # plain botocore takes half an answer for an answer
+            held.append(error)
+            sealed = tool.encrypt(TEXT, context=CONTEXT)
+        file.write_bytes(sealed)
 
 
 def encrypt_chunked(files: list[Path]) -> None:
@@ -113,6 +120,9 @@ NEEDS_FILES = ("decrypt", "random_access", "bad_payload")
 held: list[Exception] = []
 
 
+unwiped: list[bytearray] = []
+
+
 def nothing(*_: object, **__: object) -> None:
     pass
 
@@ -126,8 +136,9 @@ def take_out_hygiene() -> None:
 
 
 def take_out_wipe() -> None:
+    # Kept besides, since what takes the place of a freed buffer is chance.
     for module in (keyring, hygiene, payload):
-        module.wipe = nothing  # type: ignore[attr-defined]
+        module.wipe = unwiped.append  # type: ignore[attr-defined]
 
 
 def take_out_connections() -> None:

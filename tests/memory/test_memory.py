@@ -22,18 +22,25 @@ def test_nothing_is_left(kms: Kms, scenario: str, count: int, tmp_path: Path) ->
     assert kms.hits(scenario, count, tmp_path) == {}
 
 
+def found_at_all(kms: Kms, scenario: str, count: int, folder: Path, part: str, forms: tuple[str, ...]) -> bool:
+    """Whether copies are found in one of some runs: what takes the place of a freed buffer is chance."""
+    for run in range(8):
+        (folder / str(run)).mkdir()
+        hits = kms.hits(scenario, count, folder / str(run), part)
+        if any(hits[form] for form in forms):
+            return True
+    return False
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_scan_finds_what_plain_botocore_leaves(kms: Kms, scenario: str, tmp_path: Path) -> None:
-    hits = kms.hits(scenario, 1, tmp_path, "all")
-    assert hits["raw"] + hits["base64"] > 0
+    assert found_at_all(kms, scenario, 1, tmp_path, "all", ("raw", "base64"))
 
 
 @pytest.mark.parametrize("part", ["wipe", "connections"])
 def test_each_part_is_needed(kms: Kms, part: str, tmp_path: Path) -> None:
-    hits = kms.hits("several", 5, tmp_path, part)
-    assert hits["raw"] + hits["base64"] > 0
+    assert found_at_all(kms, "several", 5, tmp_path, part, ("raw", "base64"))
 
 
 def test_openssl_keeps_what_it_decrypted_unless_told_not_to(kms: Kms, tmp_path: Path) -> None:
-    hits = kms.hits("encrypt", 1, tmp_path, "cleansing")
-    assert (hits["base64"] > 0) == kms.url.startswith("https")
+    assert found_at_all(kms, "decrypt", 5, tmp_path, "cleansing", ("base64",)) == kms.url.startswith("https")

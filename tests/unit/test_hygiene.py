@@ -9,6 +9,7 @@ import logging
 import os
 import ssl
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -320,3 +322,27 @@ def test_keys_that_were_given_up_seal_nothing() -> None:
     payload.encrypt(encryptor, b"", b"text")
     with pytest.raises(ValueError, match="given up"):
         payload.encrypt(encryptor, b"", b"text")
+
+
+def test_what_failed_half_way_is_not_sealed_again_under_the_same_nonce() -> None:
+    encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
+    text = memoryview(bytes(2 * payload.CHUNK_BYTES))
+    first, second = bytearray(payload.SEALED_CHUNK_BYTES), bytearray(2 * payload.SEALED_CHUNK_BYTES)
+    with pytest.raises(ValueError, match="buffer"):
+        encryptor.seal_into(text, memoryview(first), last=False)
+    encryptor.seal_into(text, memoryview(second), last=False)
+    assert first not in second
+    assert any(first)
+
+
+def test_an_error_that_is_kept_keeps_no_payload_key() -> None:
+    sealed = bytearray(payload.encrypt(payload.encryptor(DataKey(bytearray(32)), b"info"), b"", b"text"))
+    sealed[-1] ^= 1
+    decryptor = payload.decryptor(DataKey(bytearray(32)), b"info", sealed[: payload.HEAD_BYTES])
+    with pytest.raises(SealwaxError) as caught:
+        payload.decrypt(decryptor, memoryview(sealed)[payload.HEAD_BYTES :])
+    todo: list[BaseException | None] = [caught.value, caught.value.__context__]
+    frames = [frame for error in todo if error is not None for frame, _ in traceback.walk_tb(error.__traceback__)]
+    held = [value for frame in frames for value in frame.f_locals.values()]
+    assert any(frame.f_code.co_name == "_each" for frame in frames)
+    assert not any(isinstance(value, AESGCM) or isinstance(getattr(value, "__self__", None), AESGCM) for value in held)

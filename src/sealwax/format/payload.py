@@ -179,6 +179,7 @@ class Chunks:
             return at_into
         finally:
             wipe(nonce)
+            del work  # it holds the key, and an exception that is kept holds this frame
 
 
 class Encryptor:
@@ -202,9 +203,9 @@ class Encryptor:
     def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
         """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written."""
         with self._lock:
-            size = self._chunks.seal(self._index, plaintext, into, last=last)
-            self._index += len(plaintext) // CHUNK_BYTES + last
-        return size
+            # Counted before, so that what fails half-way is not sealed a second time under the same nonces.
+            first, self._index = self._index, self._index + len(plaintext) // CHUNK_BYTES + last
+            return self._chunks.seal(first, plaintext, into, last=last)
 
 
 class Decryptor:

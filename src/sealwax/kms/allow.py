@@ -67,8 +67,12 @@ def attempts(
             elif wrapped_key.key_arn not in certain:
                 certain[wrapped_key.key_arn] = attempt
                 likely.append(attempt)
-    # An alias may have been moved, so where an entry means the key itself, no alias is tried.
-    return [attempt for attempt in likely + last if not (attempt.by_alias and attempt.wrapped_key.key_arn in certain)]
+    # An alias may have been moved, so where an entry means the key itself, no alias is tried. No call is made twice.
+    plan: dict[tuple[str, str], Attempt] = {}
+    for attempt in likely + last:
+        if not (attempt.by_alias and attempt.wrapped_key.key_arn in certain):
+            plan.setdefault((attempt.key_id, attempt.wrapped_key.key_arn), attempt)
+    return list(plan.values())
 
 
 def _attempt(
