@@ -84,8 +84,8 @@ class Sealer:
         kms, local = ctx.split(ctx.as_pairs(context), self._local_names)
         ctx.check_kms_keys(kms)
         kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
-        # From the kernel each time: the library's salt comes from a generator in memory, which a restored snapshot
-        # of the process repeats.
+        # From the kernel each time, as the salt is: a generator in memory repeats itself in a restored snapshot of the
+        # process, and a cached data key would meet the same key and nonce twice.
         envelope_id = os.urandom(hdr.ENVELOPE_ID_BYTES)
         info = payload.info(SUITE_COBBLESTONE_256, envelope_id, kms_bytes, local_bytes)
 
