@@ -1,4 +1,4 @@
-"""What ``cryptography.cobblestone`` writes, every reader here opens, and the reverse: one construction, two programs."""
+"""What ``cryptography.cobblestone`` writes every reader here opens, and the reverse: one construction, two programs."""
 
 from __future__ import annotations
 
