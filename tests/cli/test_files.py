@@ -279,3 +279,25 @@ def test_ranges(shell: Shell, plain: bytes, bounds: str, start: int, end: int) -
 def test_ranges_that_are_none(shell: Shell, bounds: str) -> None:
     with shell.unchanged():
         shell.sealwax("decrypt", *K, *PURPOSE, f"--range={bounds}", "-o", "out", "a.swx").failed(2, "--range")
+
+
+def test_an_interrupted_rewrap_is_repeated(shell: Shell) -> None:
+    (shell.folder / "d").mkdir()
+    for name in "ab":
+        shell.write(f"d/{name}", name.encode())
+    shell.transcript("""
+        $ sealwax encrypt -r -k alias/demo -c purpose=backup d
+        $ sealwax inspect --json d/a.swx | grep -o 'arn:aws:kms[^"]*' > old
+        $ sealwax encrypt -k alias/demo2 -c purpose=backup -o x.swx d/a
+        $ sealwax inspect --json x.swx | grep -o 'arn:aws:kms[^"]*' > new
+        $ sealwax rewrap -k "$(cat old)" --to "$(cat new)" -c purpose=backup d/a.swx
+        $ sealwax rewrap -r -k "$(cat old)" --to "$(cat new)" -c purpose=backup d
+        [0] d/a.swx: re-wrapped before, as it says itself
+        $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=backup d
+        [0] d/b.swx: re-wrapped before, as it says itself
+        $ sealwax rewrap -r -k alias/demo --verify --to "$(cat new)" -c purpose=backup d
+        [7] another key
+        $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=other d
+        [6] another value
+        $ sealwax verify -r -k alias/demo2 -c purpose=backup d
+    """)

@@ -22,7 +22,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time, hashes
@@ -283,6 +283,11 @@ def _tampered(position: int | None) -> TamperedError:
     )
 
 
+def refuse_copies(*_: object) -> NoReturn:
+    """A copy would share the file and the keys, and close them for the original."""
+    raise TypeError("an open envelope cannot be copied or pickled")
+
+
 class StreamWriter(io.RawIOBase):
     """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
 
@@ -292,6 +297,8 @@ class StreamWriter(io.RawIOBase):
         header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
         on_close: called once, with whether the envelope is complete.
     """
+
+    __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(
         self,
@@ -407,6 +414,8 @@ class StreamReader(io.RawIOBase):
     A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
     """
 
+    __copy__ = __reduce_ex__ = refuse_copies
+
     def __init__(self, source: Source, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
         super().__init__()
         self._on_close = on_close
@@ -497,6 +506,8 @@ class RandomAccessReader(io.RawIOBase):
         CommitmentError: the key or the context is not this payload's.
         TamperedError: the last chunk does not authenticate, or no payload has that size.
     """
+
+    __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(
         self,
