@@ -81,6 +81,7 @@ fuzz: .venv/fuzz.stamp
 
 soak: .venv/test.stamp
 	$(BIN)/python -m tests.soak_lab
+	$(BIN)/python -m tests.soak_keys 10
 
 clean:
 	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,9 @@ VERBS = st.sampled_from(["encrypt", "decrypt", "verify", "inspect", "rewrap", ""
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Callable[[list[str], bytes], tuple[int | str, str]]:
+def driver(
+    tmp_path_factory: pytest.TempPathFactory, keys: Keys
+) -> Iterator[Callable[[list[str], bytes], tuple[int | str, str]]]:
     folder: Path = tmp_path_factory.mktemp("driven")
     (folder / "a.bin").write_bytes(b"data" * 10_000)
     sealed = keys.sealer(keys.demo).encrypt(b"data" * 10_000, context={"purpose": "backup"})
@@ -149,7 +151,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Callable[[li
         status, err = json.loads(process.stdout.readline())
         return status, err
 
-    return drive
+    yield drive
+    with process:
+        process.kill()
 
 
 @given(verb=VERBS, words=st.lists(OPTIONS | VALUES | TEXT, max_size=9), stdin=st.binary(max_size=200))

@@ -264,11 +264,11 @@ def test_permissions(shell: Shell) -> None:
 
 def _small_files() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000_000, 30_000_000))
 
 
 def test_a_full_disk(shell: Shell) -> None:
-    data = os.urandom(3_000_000)
+    data = os.urandom(40_000_000)
     shell.write("a.bin", data)
     shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").succeeded()
     shell.write("out", b"precious")

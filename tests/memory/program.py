@@ -141,22 +141,12 @@ def take_out_wipe() -> None:
         module.wipe = unwiped.append  # type: ignore[attr-defined]
 
 
-def take_out_connections() -> None:
-    hygiene._attach_to_connections = nothing
-
-
-def take_out_cleansing() -> None:
-    hygiene._CAN_CLEANSE = False  # type: ignore[misc]
-
-
 def main() -> None:
     scenario, count, folder, *broken = sys.argv[1:]
     for name in broken:
         {
             "all": take_out_hygiene,
             "wipe": take_out_wipe,
-            "connections": take_out_connections,
-            "cleansing": take_out_cleansing,
         }[name]()
     SCENARIOS[scenario]([Path(folder) / f"{index}.swx" for index in range(int(count))])
     print("done", flush=True)
