@@ -23,6 +23,7 @@ from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encr
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.exceptions import HTTPError
 
 import sealwax
 from sealwax.errors import RequestRefusedError, SealwaxError
@@ -116,6 +117,16 @@ def test_a_proxy_is_covered() -> None:
     hygiene.attach(client)
     manager = client._endpoint.http_session._get_connection_manager("http://x", "http://127.0.0.1:1")
     assert isinstance(manager.connection_from_url("http://x"), hygiene._WipingPool)
+
+
+def test_openssl_is_told_to_cleanse_what_it_decrypts() -> None:
+    client = new_client("https://127.0.0.1:9")
+    hygiene.attach(client)
+    connection = client._endpoint.http_session._manager.connection_from_url("https://127.0.0.1:9")._new_conn()
+    assert not connection.ssl_context.options & 0x2
+    with pytest.raises(HTTPError):  # nobody listens there
+        connection.connect()
+    assert connection.ssl_context.options & 0x2  # SSL_OP_CLEANSE_PLAINTEXT
 
 
 def test_attaching_twice_changes_nothing() -> None:
