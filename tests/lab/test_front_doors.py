@@ -102,6 +102,7 @@ def test_many_threads_over_http(lab: Lab, server: Server) -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 411),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", 411),
         (b"POST / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
         (b"POST / HTTP/1.1\r\nX: " + b"x" * 70000, 431),
     ],
 )
@@ -142,6 +143,73 @@ def test_bodies_that_are_no_request(server: Server, body: bytes, code: str) -> N
     connection.request("POST", "/", body, {"X-Amz-Target": "TrentService.Encrypt", "Authorization": authorization})
     assert code.encode() in connection.getresponse().read()
     connection.close()
+
+
+AUTHORIZATION = (
+    "AWS4-HMAC-SHA256 Credential=ANYTHING/20270101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=00"
+)
+
+
+def send(lab: Lab, operation: str, body: bytes, service: str = "kms") -> dict[str, Any]:
+    """What the gateway answers to a body that no client would write."""
+    headers = {"x-amz-target": f"TrentService.{operation}", "authorization": AUTHORIZATION.format(service)}
+    request = wire.HttpRequest("POST", "/", headers, bytearray(body), "127.0.0.1", secure=True)
+    answer: dict[str, Any] = json.loads(lab.gateway.handle(request).body)
+    return answer
+
+
+HALF = rb"\ud800"  # half a character, as JSON escapes can spell it
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("CreateKey", b'{"Description": "%s"}' % HALF),
+        ("CreateKey", b'{"Tags": [{"TagKey": "%s", "TagValue": ""}]}' % HALF),
+        ("Encrypt", b'{"KeyId": "k", "Plaintext": "aGk=", "GrantTokens": ["%s"]}' % HALF),
+        ("Encrypt", b'{"KeyId": "k", "Plaintext": "aGk=", "EncryptionContext": {"%s": ""}}' % HALF),
+        ("Encrypt", b'{"KeyId": "k", "Plaintext": "aGk=", "EncryptionContext": {"a": "%s"}}' % HALF),
+        (
+            "ImportKeyMaterial",
+            b'{"KeyId": "k", "ImportToken": "aGk=", "EncryptedKeyMaterial": "aGk=", "ValidTo": 1e300}',
+        ),
+        (
+            "ImportKeyMaterial",
+            b'{"KeyId": "k", "ImportToken": "aGk=", "EncryptedKeyMaterial": "aGk=", "ValidTo": NaN}',
+        ),
+        ("ListKeys", b'{"Limit": ' + b"9" * 5000 + b"}"),
+    ],
+)
+def test_values_that_nothing_can_hold_are_refused(lab: Lab, operation: str, body: bytes) -> None:
+    assert send(lab, operation, body)["__type"] == "SerializationException"
+
+
+@pytest.mark.parametrize("other", ["plaintext taken out:0", "plaintext taken out:9", "plaintext taken out:x"])
+def test_text_that_looks_like_the_lab_s_own_is_text(lab: Lab, other: str) -> None:
+    context = {"Plaintext": "aGVs", "note": other}
+    asked = {"KeyId": lab.create_key()["KeyId"], "EncryptionContext": context, "Plaintext": "aGVsbG8="}
+    blob = send(lab, "Encrypt", json.dumps(asked).encode())["CiphertextBlob"]
+    assert lab.call("Decrypt", CiphertextBlob=blob, EncryptionContext=context)["Plaintext"] == b"hello"
+    asked["Plaintext"] = other
+    assert send(lab, "Encrypt", json.dumps(asked).encode())["__type"] == "SerializationException"
+
+
+def test_a_context_name_like_a_member_s_stays_as_it_is(lab: Lab) -> None:
+    kms = client(lab.session())
+    key = lab.create_key()["KeyId"]
+    root = "arn:aws:iam::111122223333:root"
+    pairs = {"Plaintext": "aGVsbG8="}
+    kms.create_grant(
+        KeyId=key, GranteePrincipal=root, Operations=["Decrypt"], Constraints={"EncryptionContextSubset": pairs}
+    )
+    assert kms.list_grants(KeyId=key)["Grants"][0]["Constraints"] == {"EncryptionContextSubset": pairs}
+
+
+@pytest.mark.parametrize("service", ["s3", "sts", "cloudtrail"])
+def test_a_signature_is_for_its_service(lab: Lab, service: str) -> None:
+    answer = send(lab, "ListKeys", b"{}", service)
+    assert answer["__type"] == "InvalidSignatureException"
+    assert answer["message"] == "Credential should be scoped to correct service: 'kms'."
 
 
 def test_an_address_in_use_is_one_sentence(lab: Lab, server: Server) -> None:

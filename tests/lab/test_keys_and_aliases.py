@@ -70,6 +70,11 @@ def test_every_form_of_a_name_works(kms: KMSClient) -> None:
         (f"arn:aws:kms:us-east-1:111122223333:key/{uuid.UUID(int=7)}", "NotFoundException", "Key 'arn"),
         ("arn:aws:kms:eu-west-1:111122223333:alias/x", "NotFoundException", "Invalid arn eu-west-1"),
         ("arn:aws:kms:nonsense", "NotFoundException", "Invalid arn"),
+        (
+            f"arn:aws-cn:kms:us-east-1:111122223333:key/{uuid.UUID(int=7)}",
+            "NotFoundException",
+            "Invalid arn arn:aws-cn",
+        ),
         (f"arn:aws:kms:us-east-1:444455556666:key/{uuid.UUID(int=7)}", "AccessDeniedException", "User: arn:aws:iam"),
     ],
 )

@@ -136,6 +136,19 @@ def test_roles_that_are_not_given(lab: Lab, arguments: dict[str, Any], code: str
         lab.session().client("sts").assume_role(**arguments)
 
 
+@pytest.mark.parametrize("duration", ["9" * 5000, "%C2%B2", "-1", ""])
+def test_a_duration_that_is_no_number_is_refused(lab: Lab, duration: str) -> None:
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "authorization": "AWS4-HMAC-SHA256 Credential=A/20270101/us-east-1/sts/aws4_request, SignedHeaders=host, "
+        "Signature=00",
+    }
+    role = "arn:aws:iam::111122223333:role/worker"
+    form = f"Action=AssumeRole&RoleArn={role}&RoleSessionName=abc&DurationSeconds={duration}".encode()
+    answer = lab.gateway.handle(HttpRequest("POST", "/", headers, form, "127.0.0.1", secure=True))
+    assert b"<Code>ValidationError</Code>" in answer.body
+
+
 def test_principals_that_cannot_be(lab: Lab) -> None:
     lab.add_principal("alice")
     with pytest.raises(LabError, match="exists already"):

@@ -104,6 +104,6 @@ def _bound(header: bytes, context: Mapping[str, str]) -> bytes:
     parts = [header]
     for name in sorted(context):
         for text in (name, context[name]):
-            encoded = text.encode("utf-8", "surrogatepass")
+            encoded = text.encode()
             parts += (len(encoded).to_bytes(4, "big"), encoded)
     return b"".join(parts)

@@ -6,8 +6,6 @@ it has to be one that does not verify the lab's signatures.
 
 from __future__ import annotations
 
-import http.client
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,6 +95,10 @@ class CloudTrail:
         upstream = self._upstream
         if upstream is None or upstream.hostname is None:
             raise unsupported(f"The lab's CloudTrail does not offer {name}, and has no upstream to ask")
+        # Only an upstream needs them, and they take long to import.
+        import http.client
+        import ssl
+
         connect: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
         if upstream.scheme == "https":
             connect = http.client.HTTPSConnection

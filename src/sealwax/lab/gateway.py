@@ -54,9 +54,11 @@ class Gateway:
             if speaks_query and credential.service == _STS:
                 return self._sts.serve(request, caller, credential.region, request_id)
             if is_cloudtrail(target):
+                signature.need_service(credential, "cloudtrail")
                 return self._cloudtrail(request, caller, credential.region, request_id)
             if not target.startswith(_KMS_TARGET):
                 raise ApiError("UnknownOperationException", "")
+            signature.need_service(credential, "kms")
             members = self._engine.serve(
                 Request(
                     operation=target.removeprefix(_KMS_TARGET),

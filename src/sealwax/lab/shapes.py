@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from sealwax.lab.apierror import ApiError, validation
 
 _MOST_PROBLEMS = 10
+_YEAR_10000 = 253_402_300_800
 
 
 class Shape:
@@ -40,6 +40,14 @@ def _size(size: int, least: int, most: int | None, path: str, shown: str | None,
         problems.append(_problem(path, f"have length less than or equal to {most}", shown))
 
 
+def _whole_characters(text: str, path: str) -> None:
+    """JSON escapes can spell half a character, which no encoding takes: not the files', not the encryption's."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError("SerializationException", f"'{path}' is not valid Unicode text") from error
+
+
 @dataclass(frozen=True)
 class Text(Shape):
     least: int = 0
@@ -52,6 +60,7 @@ class Text(Shape):
     def read(self, value: Any, path: str, problems: list[str]) -> str:
         if not isinstance(value, str):
             raise _cannot_convert(value, "a String")
+        _whole_characters(value, path)
         shown = None if self.secret else value
         _size(len(value), self.least, self.most, path, shown, problems)
         if self.enum and value not in self.enum:
@@ -92,7 +101,7 @@ class Moment(Shape):
     kind = "timestamp"
 
     def read(self, value: Any, path: str, problems: list[str]) -> float:  # noqa: ARG002 - the walker's signature
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _YEAR_10000:
             raise _cannot_convert(value, "a Timestamp")
         return float(value)
 
@@ -144,6 +153,8 @@ class Pairs(Shape):
         for text in value.values():
             if not isinstance(text, str):
                 raise _cannot_convert(text, "a String")
+        for text in (*value, *value.values()):
+            _whole_characters(text, path)
         return value
 
 

@@ -52,6 +52,12 @@ def read_credential(request: HttpRequest) -> Credential:
     return Credential(access_key_id, date, region, service, signed_headers, parts["Signature"])
 
 
+def need_service(credential: Credential, service: str) -> None:
+    """Raises InvalidSignatureException unless the signature's scope is the service that is asked."""
+    if credential.service != service:
+        raise ApiError("InvalidSignatureException", f"Credential should be scoped to correct service: '{service}'.")
+
+
 def verify(request: HttpRequest, credential: Credential, secret: str, now: datetime) -> None:
     """Check that the request was signed with a secret, not long ago, and is as it was signed.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.model import Caller
@@ -91,7 +91,7 @@ class Sts:
         duration = form.get("DurationSeconds", str(_USUAL))
         if _SESSION_NAME.fullmatch(session_name) is None:
             raise ApiError("ValidationError", "1 validation error detected: roleSessionName has 2 to 64 of [\\w+=,.@-]")
-        if not duration.isdigit() or not _SHORTEST <= int(duration) <= _LONGEST:
+        if re.fullmatch(r"[0-9]{1,5}", duration) is None or not _SHORTEST <= int(duration) <= _LONGEST:
             raise ApiError(
                 "ValidationError", f"1 validation error detected: durationSeconds is {_SHORTEST} to {_LONGEST}"
             )
@@ -125,7 +125,8 @@ def failure(error: ApiError, request_id: str) -> HttpResponse:
     status = 403 if code in _FORBIDDEN else error.status
     text = (
         f'<ErrorResponse xmlns="{_NAMESPACE}"><Error><Type>Sender</Type><Code>{code}</Code>'
-        f"<Message>{escape(error.message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        f"<Message>{html.escape(error.message, quote=False)}</Message></Error>"
+        f"<RequestId>{request_id}</RequestId></ErrorResponse>"
     )
     return _respond(status, text, request_id)
 
@@ -139,7 +140,7 @@ def _result(name: str, members: Mapping[str, Any], request_id: str) -> str:
 
 def _xml(members: Mapping[str, Any]) -> str:
     return "".join(
-        f"<{name}>{_xml(value) if isinstance(value, dict) else escape(str(value))}</{name}>"
+        f"<{name}>{_xml(value) if isinstance(value, dict) else html.escape(str(value), quote=False)}</{name}>"
         for name, value in members.items()
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import uuid
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from sealwax.lab.secretbytes import base64_size, decode_base64, put_base64, wipe
 
 JSON_TYPE = "application/x-amz-json-1.1"
 _PLAINTEXT_IN = re.compile(rb'"Plaintext"\s*:\s*"([A-Za-z0-9+/=]*)"')
-_STAND_IN = "plaintext taken out:"
+# What no request can hold by itself, since nobody outside knows it.
+_STAND_IN = f"plaintext {os.urandom(16).hex()} taken out: "
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,19 +56,23 @@ def read_document(body: bytes | bytearray) -> Any:
     Raises:
         ApiError: SerializationException.
     """
-    taken: list[bytearray] = []
+    taken: dict[str, bytearray] = {}
     if b'"Plaintext"' in body:
         body = _take_out(bytearray(body), taken)
     try:
         document = json.loads(body) if body else {}
+        if taken and isinstance(document, dict):
+            held = document.get("Plaintext")
+            # Taken first: what is put back below becomes text.
+            if isinstance(held, str) and held in taken:
+                document["Plaintext"] = taken.pop(held)
+            document = {name: _put_back(value, taken) for name, value in document.items()}
     except (ValueError, RecursionError) as error:
         raise ApiError("SerializationException", "The request's body is not a JSON document") from error
-    if taken and isinstance(document, dict):
-        _put_back(document, taken)
     return document
 
 
-def _take_out(body: bytearray, taken: list[bytearray]) -> bytearray:
+def _take_out(body: bytearray, taken: dict[str, bytearray]) -> bytearray:
     """Copy a body with every base64 text of a member Plaintext replaced, and wipe what the copy was made from."""
     rest = bytearray()
     end = 0
@@ -76,27 +82,23 @@ def _take_out(body: bytearray, taken: list[bytearray]) -> bytearray:
             if secret is None:
                 continue
             rest += view[end : match.start(1)]
-            rest += f"{_STAND_IN}{len(taken)}".encode()
+            stand_in = f"{_STAND_IN}{len(taken)}"
+            rest += stand_in.encode()
             end = match.end(1)
-            taken.append(secret)
+            taken[stand_in] = secret
         rest += view[end:]
     wipe(body)
     return rest
 
 
-def _put_back(document: dict[str, Any], taken: list[bytearray]) -> None:
-    held = document.get("Plaintext")
-    used = -1
-    if isinstance(held, str) and held.startswith(_STAND_IN):
-        used = int(held.removeprefix(_STAND_IN))
-        document["Plaintext"] = taken[used]
-    if len(taken) > 1 or used < 0:
-        # A pair of an encryption context can have that name too; there it is text like any other.
-        for value in document.values():
-            if isinstance(value, dict):
-                for name, text in value.items():
-                    if isinstance(text, str) and text.startswith(_STAND_IN):
-                        value[name] = base64.b64encode(taken[int(text.removeprefix(_STAND_IN))]).decode()
+def _put_back(value: Any, taken: Mapping[str, bytearray]) -> Any:
+    """The value with the texts that are no plaintext: a pair of an encryption context can have that name too."""
+    if isinstance(value, dict):
+        return {name: _put_back(held, taken) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_put_back(held, taken) for held in value]
+    secret = taken.get(value) if isinstance(value, str) else None
+    return value if secret is None else base64.b64encode(secret).decode()
 
 
 def answer(members: Mapping[str, Any], request_id: str) -> HttpResponse:
