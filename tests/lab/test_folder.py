@@ -16,6 +16,9 @@ from sealwax.errors import LabError
 from sealwax.lab import Lab
 from tests.lab.killing import kill_and_check
 
+# From Python 3.12 on, os.fork() warns of other threads, and pytest-xdist has some.
+_FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 
 def test_everything_is_there_again(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab:
@@ -43,6 +46,7 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+@_FORKS
 def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert kill_and_check(tmp_path / "lab", rounds=50, seed=1) > 50
 
@@ -83,6 +87,7 @@ def test_threads_write_at_once(tmp_path: Path) -> None:
         assert len(lab.list_keys()) == 80
 
 
+@_FORKS
 def test_a_fork_goes_on_with_the_lab(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab:
         lab.create_key(alias="before")

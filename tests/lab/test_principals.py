@@ -238,3 +238,10 @@ def test_signatures_are_for_now(lab: Lab, monkeypatch: pytest.MonkeyPatch, minut
     answer = signed.send(lab)
     assert answer["__type"] == "InvalidSignatureException"
     assert answer["message"].startswith(words)
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "20261340T000000Z", "2026-11-24T00:00:00Z", "20261124T000000"])
+def test_a_signature_has_a_date(lab: Lab, stamp: str) -> None:
+    signed = Signed(lab)
+    signed.headers["x-amz-date"] = stamp
+    assert signed.send(lab)["__type"] == "IncompleteSignatureException"

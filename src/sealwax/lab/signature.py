@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from sealwax.lab.apierror import ApiError
@@ -15,6 +15,7 @@ from sealwax.lab.wire import HttpRequest
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/(\d{8})/([a-z0-9-]{1,32})/([a-z0-9-]{1,32})/aws4_request")
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _SKEW = timedelta(minutes=5)
 
 
@@ -96,10 +97,14 @@ def verify(request: HttpRequest, credential: Credential, secret: str, now: datet
 
 
 def _check_time(stamp: str, credential: Credential, now: datetime) -> None:
+    match = _STAMP.fullmatch(stamp)
     try:
-        signed_at = datetime.strptime(stamp, _TIME_FORMAT).replace(tzinfo=UTC)
-    except ValueError as error:
-        raise ApiError("IncompleteSignatureException", "The request has no X-Amz-Date of the right form") from error
+        # Not strptime(), which takes as long as checking the signature does.
+        signed_at = datetime.fromisoformat(match[0]) if match is not None else None
+    except ValueError:
+        signed_at = None
+    if signed_at is None:
+        raise ApiError("IncompleteSignatureException", "The request has no X-Amz-Date of the right form")
     if not stamp.startswith(credential.date):
         raise ApiError("InvalidSignatureException", "Date in Credential scope does not match YYYYMMDD from X-Amz-Date")
     if signed_at < now - _SKEW:
