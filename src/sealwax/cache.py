@@ -18,6 +18,7 @@ import contextlib
 import copy
 import logging
 import os
+import queue
 import threading
 import time
 import warnings
@@ -27,8 +28,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, Self, TypeVar
 
-from sealwax import context as ctx
-from sealwax.errors import KmsError, ThrottledError, UnavailableError
+from sealwax import events
+from sealwax.errors import AllKeysFailedError, KmsError, SealwaxError, ThrottledError, UnavailableError
 from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
 
 T = TypeVar("T")
@@ -40,7 +41,9 @@ MAX_BYTES: Final = 2**63 - 1
 _REFRESH_AT: Final = 0.8
 # After a failure, KMS is left alone this long before a refresh or a stale entry asks it again.
 _RETRY_SECONDS: Final = 1.0
-# So many data keys of contexts of their own, none used twice, are no accident.
+# So many refreshes at once, and no more: entries that are made together end together.
+_MOST_REFRESHES: Final = 8
+# So many data keys in a row of contexts of their own, none used twice, are no accident.
 _WARN_AFTER: Final = 100
 # Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
 _CLOCK_SKEW_SECONDS: Final = 5.0
@@ -80,7 +83,18 @@ class CacheStats:
 
 
 class _Entry:
-    __slots__ = ("bytes", "key", "lends", "messages", "monotonic", "patience", "stale", "wall", "wrapped_keys")
+    __slots__ = (
+        "bytes",
+        "key",
+        "lends",
+        "messages",
+        "monotonic",
+        "outage",
+        "patience",
+        "stale",
+        "wall",
+        "wrapped_keys",
+    )
 
     def __init__(self, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]) -> None:
         self.key = key
@@ -89,18 +103,20 @@ class _Entry:
         self.messages = 0
         self.bytes = 0
         self.lends = 0
-        self.patience = 0.0  # no refresh, and no end of staleness, is looked for before this age
-        self.stale = False
+        self.patience = 0.0  # KMS is not asked again before this age
+        self.outage: KmsError | None = None  # why the last refresh failed, where KMS was out of reach
+        self.stale = False  # whether it is served beyond its age, which has been said
 
 
 class _Flight:
     """One call of the inner keyring, and everyone who waits for it."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("done", "error", "generation")
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
         self.done = threading.Event()
         self.error: KmsError | None = None
+        self.generation = generation  # what is fetched for entries that were wiped meanwhile is not kept
 
 
 def _clocks() -> tuple[float, float]:
@@ -120,6 +136,7 @@ class CachingKeyring:
         capacity: how many data keys are held; the least recently used goes first.
         serve_stale_for: how many seconds beyond ``max_age`` an entry is lent while KMS cannot be reached or throttles,
             with a warning each time that begins. 0: never.
+        on_event: called with a :class:`~sealwax.events.CacheUse` for every data key that is lent; it must be quick.
 
     IAM actions: those of the inner keyring.
 
@@ -136,6 +153,7 @@ class CachingKeyring:
         max_bytes: int = MAX_BYTES,
         capacity: int = 1000,
         serve_stale_for: float = 0.0,
+        on_event: events.OnEvent | None = None,
         _clocks: Callable[[], tuple[float, float]] = _clocks,
     ) -> None:
         if not max_age > 0 or capacity < 1 or serve_stale_for < 0:
@@ -149,7 +167,10 @@ class CachingKeyring:
         self._capacity = capacity
         self._serve_stale_for = serve_stale_for
         self._clocks = _clocks
+        self._on_event = None if on_event is None else events.guarded(on_event)
         self._warned_of_contexts = False
+        self._made_in_a_row = 0
+        self._generation = 0
         self._hits = self._misses = self._calls = self._waits = 0
         self._refreshes = self._stale_serves = self._evictions = self._bypasses = 0
         self._start_anew()
@@ -160,8 +181,10 @@ class CachingKeyring:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._doomed: set[_Entry] = set()  # given up, but still lent
         self._flights: dict[Hashable, _Flight] = {}
+        self._refreshing = 0
         self._reaper: threading.Thread | None = None
-        self._wake = threading.Condition(self._lock)
+        # Of all the things to wait for, this one may be put to from anywhere, a weak reference's end included.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -190,8 +213,10 @@ class CachingKeyring:
                 raise NotReadyError
             with self._lock:
                 self._bypasses += 1
+            if self._on_event is not None:
+                self._on_event(events.CacheUse("bypass", decrypting=False))
             return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
-        identity = (SUITE_COBBLESTONE_256, ctx.encode(context))
+        identity = (SUITE_COBBLESTONE_256, frozenset(context.items()))
 
         def fetch() -> _Fetched:
             return self._keyring.generate(context, lambda key, keys: (key.duplicate(), keys), plaintext_bytes=None)
@@ -212,7 +237,7 @@ class CachingKeyring:
     ) -> T:
         """Lend a data key that was opened before, or open it. See :meth:`sealwax.Keyring.unwrap`."""
         keys = tuple(wrapped_keys)
-        identity = (SUITE_COBBLESTONE_256, ctx.encode(context), keys)
+        identity = (SUITE_COBBLESTONE_256, frozenset(context.items()), keys)
         results: list[T] = []
 
         def fetch() -> _Fetched:
@@ -257,28 +282,50 @@ class CachingKeyring:
             refetch: what to call for a new key ahead of the end of an entry.
             wait: whether to wait at all; NotReadyError is raised where not.
         """
+        waited = begins = False
         while True:
+            flight = mine = None
             with self._lock:
                 entry = self._take(identity, size)
                 if entry is not None:
                     self._hits += 1
+                    if size is not None:
+                        self._made_in_a_row = 0
+                    stale = self._age(entry) >= self._max_age
+                    begins, entry.stale = stale and not entry.stale, stale
+                    outage = entry.outage
                     if self._due(entry) and identity not in self._flights:
                         self._refresh_behind(identity, refetch)
-                    return entry
-                if not wait:
+                elif not wait:
                     raise NotReadyError
-                flight = self._flights.get(identity)
-                if flight is None:
-                    self._misses += 1
-                    self._calls += 1
-                    mine = self._flights[identity] = _Flight()
                 else:
-                    self._waits += 1
-            if flight is None:
+                    flight = self._flights.get(identity)
+                    if flight is None:
+                        self._misses += 1
+                        self._calls += 1
+                        mine = self._flights[identity] = _Flight(self._generation)
+                    else:
+                        self._waits += 1
+            if entry is not None:
+                if begins:
+                    try:
+                        self._tell_of_staleness(outage)
+                    except CacheWarning:  # where warnings are errors
+                        self._give_back(entry)
+                        raise
+                if self._on_event is not None:
+                    kind = "stale" if stale else "wait" if waited else "hit"
+                    self._on_event(events.CacheUse(kind, decrypting=size is None))
+                return entry
+            if mine is not None:
                 entry = self._fly(identity, mine, size, fetch)
                 if entry is not None:
+                    if self._on_event is not None:
+                        self._on_event(events.CacheUse("miss", decrypting=size is None))
                     return entry
                 continue
+            assert flight is not None
+            waited = True
             flight.done.wait()
             if flight.error is not None:
                 # A copy for each, since raising an error changes it.
@@ -289,16 +336,18 @@ class CachingKeyring:
     ) -> _Entry | None:
         """Make a call for everyone who waits; return the new entry, or None where a stale one may be taken now."""
         try:
-            entry = self._insert(identity, *fetch(), size)
+            entry = self._insert(identity, *fetch(), size, flight.generation)
         except KmsError as error:
             if self._tolerate(identity, error):
                 return None
-            flight.error = copy.copy(error)
+            if not _is_of_one_payload(error):
+                flight.error = copy.copy(error)
             raise
         finally:
             # Errors that are about one payload are nobody else's: then the next in line makes its own call.
             self._land(identity, flight)
-        self._warn_of_contexts()
+        if size is not None:
+            self._warn_of_contexts()
         return entry
 
     def _land(self, identity: Hashable, flight: _Flight) -> None:
@@ -321,14 +370,15 @@ class CachingKeyring:
         if entry is None:
             return None
         age = self._age(entry)
-        if age >= self._max_age and not (entry.stale and age < entry.patience):
-            if age >= self._max_age + self._serve_stale_for:
-                self._drop(identity)
+        if age >= self._max_age + self._serve_stale_for:
+            self._drop(identity)
             return None
+        if age >= self._max_age and entry.outage is None:
+            return None  # KMS is asked first; should it be out of reach, the entry is still there
         if entry.messages >= self._max_messages or entry.bytes + (size or 0) > self._max_bytes:
             self._drop(identity)
             return None
-        if entry.stale:
+        if age >= self._max_age:
             self._stale_serves += 1
         return self._lend(identity, entry, size)
 
@@ -341,13 +391,24 @@ class CachingKeyring:
         return entry
 
     def _insert(
-        self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], size: int | None
+        self,
+        identity: Hashable,
+        key: DataKey,
+        wrapped_keys: tuple[WrappedKey, ...],
+        size: int | None,
+        generation: int,
     ) -> _Entry:
         """Put a new entry in place of an old one, and lend it to who fetched it before anybody else can use it up."""
         with self._lock:
             if self._closed:
                 key.close()
                 raise ValueError("the caching keyring is closed")
+            if generation != self._generation:
+                # Everything was wiped while KMS was asked; this one goes when it is given back.
+                entry = _Entry(key, wrapped_keys, self._clocks())
+                entry.lends = 1
+                self._doomed.add(entry)
+                return entry
             entry = self._replace(identity, key, wrapped_keys)
             return self._lend(identity, entry, size)
 
@@ -357,17 +418,22 @@ class CachingKeyring:
         while len(self._entries) > self._capacity:
             self._evictions += 1
             self._drop(next(iter(self._entries)))
-        self._wake_reaper()
+        if self._reaper is None:
+            self._start_reaper()
+        elif len(self._entries) == 1:
+            self._wake.put(None)  # entries end in the order they came in: a later one changes nothing
         return entry
 
     def _drop(self, identity: Hashable) -> None:
-        entry = self._entries.pop(identity, None)
+        entry = self._entries.get(identity)
         if entry is None:
             return
+        # In this order, a child that is forked in between still finds the key, and wipes it.
         if entry.lends:
             self._doomed.add(entry)
         else:
             entry.key.close()
+        del self._entries[identity]
 
     def _give_back(self, entry: _Entry) -> None:
         with self._lock:
@@ -382,86 +448,108 @@ class CachingKeyring:
         return self._age(entry) >= max(self._max_age * _REFRESH_AT, entry.patience)
 
     def _refresh_behind(self, identity: Hashable, refetch: Callable[[], _Fetched]) -> None:
-        flight = self._flights[identity] = _Flight()
-        self._calls += 1
+        if self._refreshing >= _MOST_REFRESHES:
+            return
+        flight = _Flight(self._generation)
 
         def refresh() -> None:
             try:
                 key, wrapped_keys = refetch()
                 with self._lock:
-                    if self._closed:
+                    if self._closed or flight.generation != self._generation:
                         key.close()
                     else:
                         self._replace(identity, key, wrapped_keys)
                         self._refreshes += 1
-            except KmsError as error:
+            except Exception as error:  # whatever it is: it must neither be lost nor be tried again at once
                 with self._lock:
                     entry = self._entries.get(identity)
                     if entry is not None:
-                        entry.patience = self._age(entry) + _RETRY_SECONDS
+                        self._postpone(entry, error)
                 # Who waits by now makes a call of its own, and hears of that one's failure.
                 _log.warning("refreshing a cached data key failed: %s", error)
             finally:
+                with self._lock:
+                    self._refreshing -= 1
                 self._land(identity, flight)
 
         # A daemon: the end of the program does not wait for KMS.
-        threading.Thread(target=refresh, name="sealwax-refresh", daemon=True).start()
+        thread = threading.Thread(target=refresh, name="sealwax-refresh", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the program is ending
+            _log.warning("refreshing a cached data key failed: %s", error)
+            return
+        # The lock is held: the thread ends its work after this.
+        self._flights[identity] = flight
+        self._refreshing += 1
+        self._calls += 1
+
+    def _postpone(self, entry: _Entry, error: Exception) -> None:
+        """Note that no new key could be had: KMS is left alone for a while, and staleness is permitted by an outage."""
+        entry.patience = self._age(entry) + _RETRY_SECONDS
+        entry.outage = error if isinstance(error, KmsError) and _is_outage(error) else None
 
     def _tolerate(self, identity: Hashable, error: KmsError) -> bool:
         """Whether the user permits an entry beyond its age now: KMS is out of reach, and the entry not too old."""
-        if not isinstance(error, UnavailableError | ThrottledError):
+        if not _is_outage(error):
             return False
         with self._lock:
             entry = self._entries.get(identity)
-            if entry is None:
+            if entry is None or self._age(entry) >= self._max_age + self._serve_stale_for:
                 return False
-            age = self._age(entry)
-            left = self._max_age + self._serve_stale_for - age
-            if left <= 0:
+            if entry.messages >= self._max_messages:
                 return False
-            begins = not entry.stale
-            entry.stale = True
-            entry.patience = age + min(_RETRY_SECONDS, left)
-        if begins:
-            message = f"KMS cannot be used; a data key is served beyond its age, for at most {left:.0f} s: {error}"
-            _log.warning("%s", message)
-            warnings.warn(message, CacheWarning, stacklevel=2)
+            self._postpone(entry, error)
         return True
 
+    def _tell_of_staleness(self, error: KmsError | None) -> None:
+        message = (
+            f"KMS cannot be used; a data key is served beyond its age, for at most {self._serve_stale_for:g} s: {error}"
+        )
+        _log.warning("%s", message)
+        warnings.warn(message, CacheWarning, stacklevel=2)
+
     def _warn_of_contexts(self) -> None:
-        if self._warned_of_contexts or self._hits or self._waits or self._misses < _WARN_AFTER:
-            return
-        self._warned_of_contexts = True
+        with self._lock:
+            self._made_in_a_row += 1
+            if self._warned_of_contexts or self._made_in_a_row < _WARN_AFTER:
+                return
+            self._warned_of_contexts = True
         warnings.warn(
-            f"{self._misses} data keys were made, and none was used twice: each value has a KMS context of its own. "
-            "Name the pairs that change with every value in Sealer(local_context=...).",
+            f"{self._made_in_a_row} data keys in a row were made, and none was used twice: each value has a KMS "
+            "context of its own. Name the pairs that change with every value in Sealer(local_context=...).",
             CacheWarning,
             stacklevel=2,
         )
 
     # --- wiping
 
-    def _wake_reaper(self) -> None:
-        if self._reaper is None:
-            reference = weakref.ref(self)
-            self._reaper = threading.Thread(target=_reap, args=(reference,), name="sealwax-reaper", daemon=True)
-            self._reaper.start()
-        else:
-            self._wake.notify_all()
+    def _start_reaper(self) -> None:
+        wake = self._wake
+        # The reference's end wakes the reaper too: a cache that nobody closed does not leave a thread behind.
+        reference = weakref.ref(self, lambda _: wake.put(None))
+        reaper = threading.Thread(target=_reap, args=(reference, wake), name="sealwax-reaper", daemon=True)
+        # Where there are no more threads, an entry that is too old goes when it is asked for, and another try is made.
+        with contextlib.suppress(RuntimeError):
+            reaper.start()
+            self._reaper = reaper
 
-    def _reap_once(self) -> None:
-        """Wipe what is too old, and wait for the next entry's end, or for a new entry."""
+    def _wipe_old(self) -> float | None:
+        """Wipe what is too old; return the seconds until there is more to do, or None where there never will be."""
         end = self._max_age + self._serve_stale_for
+        # Now and then in any case: a clock that was set is noticed by looking.
+        soonest = 60.0
         with self._lock:
-            waits = []
+            if self._closed:
+                return None
             for identity, entry in list(self._entries.items()):
                 left = end - self._age(entry)
                 if left <= 0:
                     self._drop(identity)
                 else:
-                    waits.append(left)
-            # Now and then in any case: a clock that was set is noticed by looking.
-            self._wake.wait(min([*waits, 60.0]))
+                    soonest = min(soonest, left)
+        return soonest
 
     def close(self) -> None:
         """Wipe every data key. What is lent is wiped when it is given back; nothing more is lent. May be repeated."""
@@ -469,11 +557,13 @@ class CachingKeyring:
             self._closed = True
             for identity in list(self._entries):
                 self._drop(identity)
-            self._wake.notify_all()
+        self._wake.put(None)
 
     def clear(self) -> None:
-        """Wipe every data key and start anew."""
+        """Wipe every data key and start anew. What is being fetched now is not kept."""
         with self._lock:
+            self._generation += 1
+            self._flights.clear()
             for identity in list(self._entries):
                 self._drop(identity)
 
@@ -532,13 +622,27 @@ class _Ready:
 _caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
 
 
-def _reap(reference: weakref.ref[CachingKeyring]) -> None:
+def _reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) -> None:
     while True:
         cache = reference()
-        if cache is None or cache._closed:
-            return
-        cache._reap_once()
+        seconds = None if cache is None else cache._wipe_old()
+        # Not held on to while waiting.
         del cache
+        if seconds is None:
+            return
+        with contextlib.suppress(queue.Empty):
+            wake.get(timeout=seconds)
+
+
+def _is_outage(error: SealwaxError) -> bool:
+    """Whether KMS is out of reach, or throttles: in every Region and for every key that was tried."""
+    if isinstance(error, AllKeysFailedError):
+        return all(_is_outage(one) for _, one in error.attempts)
+    return isinstance(error, UnavailableError | ThrottledError)
+
+
+def _is_of_one_payload(error: KmsError) -> bool:
+    return isinstance(error, AllKeysFailedError) and not all(isinstance(one, KmsError) for _, one in error.attempts)
 
 
 def _each_cache(do: Callable[[CachingKeyring], None]) -> None:

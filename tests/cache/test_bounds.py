@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import warnings
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwax import CacheWarning, CachingKeyring, DataKey, UnavailableError, WrappedKey
-from sealwax.errors import AccessDeniedError, WrappedKeyRefusedError
+from sealwax.errors import AccessDeniedError, AllKeysFailedError, DataKeyError, ThrottledError, WrappedKeyRefusedError
+from sealwax.events import CacheUse, Event
 from tests.fakes import FakeKeyring
 
 T = TypeVar("T")
@@ -292,17 +294,146 @@ def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outa
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
             assert inner.calls.count("failed") == 1  # KMS is left alone for a second
             clock.advance(2)
+            # Then it is asked again, and nobody waits for it.
+            inner.gate.clear()
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
-        assert inner.calls.count("failed") == 2
+            inner.error = AccessDeniedError("no")
+            inner.gate.set()
+            until(lambda: not cache._flights)
         assert cache.stats().stale_serves == 3
-        inner.error = AccessDeniedError("no")
-        clock.advance(2)
         with pytest.raises(AccessDeniedError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
         inner.error = UnavailableError("out of reach")
         clock.advance(50)
         with pytest.raises(UnavailableError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
+
+
+def test_an_outage_in_every_region_is_an_outage() -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(101)
+        inner.error = AllKeysFailedError("all", (("a", UnavailableError("away")), ("b", AccessDeniedError("no"))))
+        with pytest.raises(AllKeysFailedError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        inner.error = AllKeysFailedError("all", (("a", UnavailableError("away")), ("b", ThrottledError("much"))))
+        with pytest.warns(CacheWarning, match="beyond its age"):
+            assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to it")
+
+
+def test_without_threads_there_is_no_refresh_and_nothing_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with CachingKeyring(FakeKeyring(), max_age=100, _clocks=clock) as cache:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(90)
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        assert cache._flights == {}
+        monkeypatch.undo()
+        clock.advance(20)
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
+
+
+@pytest.mark.parametrize("error", [UnavailableError("away"), DataKeyError("no data key")])
+def test_a_refresh_that_fails_is_not_tried_again_at_once(error: Exception) -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(90)
+        inner.error = error
+        for _ in range(5):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+            until(lambda: not cache._flights)
+        assert inner.calls.count("failed") == 1
+
+
+def test_only_so_many_refreshes_run_at_once() -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        contexts = [{"table": str(number)} for number in range(40)]
+        for context in contexts:
+            cache.generate(context, peek, plaintext_bytes=1)
+        clock.advance(90)
+        inner.gate.clear()
+        for context in contexts:
+            cache.generate(context, peek, plaintext_bytes=1)
+        assert sum(thread.name == "sealwax-refresh" for thread in threading.enumerate()) <= 8
+        inner.gate.set()
+        until(lambda: not cache._flights)
+
+
+def test_what_was_asked_for_before_everything_was_wiped_is_not_kept() -> None:
+    inner = SlowKeyring()
+    inner.gate.clear()
+    lent: list[DataKey] = []
+    with CachingKeyring(inner, max_age=60) as cache:
+        thread = threading.Thread(
+            target=lambda: cache.generate(CONTEXT, lambda key, _: lent.append(key), plaintext_bytes=1)
+        )
+        thread.start()
+        until(lambda: cache.stats().calls == 1)
+        cache.clear()
+        inner.gate.set()
+        thread.join(30)
+        assert cache.stats().entries == ()
+        with pytest.raises(ValueError, match="wiped"):
+            lent[0].buffer  # noqa: B018
+
+
+def test_a_cache_that_nobody_closed_leaves_neither_key_nor_thread() -> None:
+    lent: list[DataKey] = []
+    cache = CachingKeyring(FakeKeyring(), max_age=600)
+    cache.generate(CONTEXT, lambda key, _: lent.append(key), plaintext_bytes=1)
+    reaper = cache._reaper
+    assert reaper is not None
+    buffer = lent.pop().buffer
+    time.sleep(0.1)  # it waits by now
+    del cache
+    gc.collect()
+    reaper.join(30)
+    assert not reaper.is_alive()
+    assert bytes(buffer) == bytes(32)
+
+
+def test_each_loan_is_told() -> None:
+    told: list[tuple[str, bool]] = []
+
+    def watch(event: Event) -> None:
+        assert isinstance(event, CacheUse)
+        told.append((event.kind, event.decrypting))
+
+    with CachingKeyring(FakeKeyring(), max_age=60, on_event=watch) as cache:
+        _, wrapped = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        cache.generate(CONTEXT, peek, plaintext_bytes=None)
+        cache.unwrap(wrapped, CONTEXT, peek)
+        cache.unwrap(wrapped, CONTEXT, peek)
+    assert told == [("miss", False), ("hit", False), ("bypass", False), ("miss", True), ("hit", True)]
+
+
+def test_opening_many_different_envelopes_is_no_reason_to_warn() -> None:
+    inner = FakeKeyring()
+    with warnings.catch_warnings(), CachingKeyring(inner, max_age=60) as cache:
+        warnings.simplefilter("error")
+        for _ in range(150):
+            _, wrapped = inner.generate(CONTEXT, peek)
+            cache.unwrap(wrapped, CONTEXT, peek)
 
 
 def test_without_permission_nothing_is_served_beyond_its_age() -> None:

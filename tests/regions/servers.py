@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +67,26 @@ class RegionServers:
         process.stdout.close()
 
     def suspend(self, region: str) -> None:
-        """Leave the sockets half open: connections are taken, and nothing is ever answered."""
-        self._processes[region].send_signal(signal.SIGSTOP)
+        """Leave the sockets half open: connections are taken, and nothing is ever answered.
+
+        The servers share one folder, as no two Regions of KMS do: one that is stopped inside a transaction stops the
+        other as well, and is let go on a little.
+        """
+        while True:
+            self._processes[region].send_signal(signal.SIGSTOP)
+            if all(self._can_be_written(name) for name in ("state.db", "trail.db")):
+                return
+            self.resume(region)
+            time.sleep(0.01)
+
+    def _can_be_written(self, name: str) -> bool:
+        with contextlib.closing(sqlite3.connect(self.folder / name, timeout=0.5, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            database.execute("ROLLBACK")
+            return True
 
     def resume(self, region: str) -> None:
         self._processes[region].send_signal(signal.SIGCONT)

@@ -102,6 +102,39 @@ def test_a_region_that_comes_back_is_used_again(lab: Lab, replicated: str) -> No
     assert [(health.region, health.healthy) for health in watch.health] == [(NEAR, False), (NEAR, True)]
 
 
+def test_a_probe_is_not_used_up_by_who_asks_another_region(lab: Lab, replicated: str) -> None:
+    watch = Watch()
+    keyring = sealwax.MultiRegionKeyring(
+        replicated, regions=[NEAR, FAR], session=lab.session(), on_event=watch, retry_region_after=60
+    )
+    sealer = sealwax.Sealer(keyring)
+    far = keyring._members[1].breaker
+    for _ in range(3):
+        far.failed(sealwax.UnavailableError("away"))
+    assert not far.healthy
+    far._closed_until = time.monotonic()  # its time is over
+    sealer.encrypt(b"x", context=CONTEXT)  # the near one answers, and the far one is not asked
+    down(lab, NEAR)
+    watch.calls.clear()
+    sealer.encrypt(b"x", context=CONTEXT)
+    assert [region for _, region, _ in watch.made] == [NEAR, FAR]
+    assert far.healthy
+
+
+@pytest.mark.parametrize("error", [sealwax.CredentialsError("none"), sealwax.KeyNotAllowedError("no")])
+def test_what_kms_did_not_say_says_nothing_of_a_region(replicated: str, error: sealwax.KmsError) -> None:
+    keyring = sealwax.MultiRegionKeyring(replicated, regions=[NEAR, FAR], retry_region_after=60)
+    breaker = keyring._members[0].breaker
+    for _ in range(3):
+        breaker.failed(sealwax.UnavailableError("away"))
+    breaker._closed_until = time.monotonic()
+    assert breaker.may_ask()
+    assert not breaker.may_ask()
+    breaker.failed(error)
+    assert not breaker.healthy
+    assert breaker.may_ask()  # the probe was given back
+
+
 def test_every_region_gone_is_one_error_that_lists_each(lab: Lab, replicated: str) -> None:
     keyring = sealwax.MultiRegionKeyring(
         replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.Retries(attempts=2, deadline=5)

@@ -8,9 +8,10 @@ given up for a while (a circuit breaker), so that it costs one time-out and not 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 _PAUSE_BETWEEN_ROUNDS_SECONDS: Final = 0.2
 _FAILURES: Final = 3
+_MOST_REGIONS: Final = 64
 _TIME_OUTS: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 
 
@@ -88,9 +90,11 @@ class _Breaker:
 
     def failed(self, error: errors.SealwaxError) -> None:
         if not isinstance(error, errors.UnavailableError):
+            if isinstance(error, errors.KmsError) and error.request_id is None:
+                self._was_not_asked(error)
+                return
             # An answer, if not the wished one: the Region is there.
-            if not isinstance(error, errors.KeyNotAllowedError):
-                self.succeeded()
+            self.succeeded()
             self.error = str(error)
             return
         with self._lock:
@@ -102,6 +106,14 @@ class _Breaker:
             self._closed_until = time.monotonic() + self._pause
         if was_healthy:
             self._on_event(events.RegionHealth(self._region, healthy=False, error=str(error)))
+
+    def _was_not_asked(self, error: errors.KmsError) -> None:
+        """Leave things as they were: no credentials, no room under the limit, no allowed key say nothing of KMS."""
+        with self._lock:
+            if self._closed_until:
+                self._closed_until = time.monotonic()  # the next call may be the probe
+            elif not isinstance(error, errors.KeyNotAllowedError):
+                self.error = str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +238,9 @@ class MultiRegionKeyring:
                 return error
 
         with ThreadPoolExecutor(len(others), thread_name_prefix="sealwax-wrap") as pool:
-            results = list(pool.map(wrap, others))
+            # In copies of the context, so that who traces calls finds out whose they are.
+            futures = [pool.submit(contextvars.copy_context().run, wrap, member) for member in others]
+            results = [future.result() for future in futures]
         wrapped = tuple(result for result in results if isinstance(result, WrappedKey))
         if 1 + len(wrapped) < self._require:
             raise _failed(
@@ -307,16 +321,22 @@ class MultiRegionKeyring:
         deadline = time.monotonic() + self._retries.deadline
         failures: dict[str, errors.SealwaxError] = {}
         for round_ in range(1, self._retries.attempts + 1):
-            # Where no Region may be asked, all are: a time-out is better than giving up.
-            members = [member for member in self._members if member.breaker.may_ask()] or list(self._members)
-            succeeded = False
-            with contextlib.closing(self._round(members, work, drop)) as outcomes:
-                for outcome in outcomes:
-                    if isinstance(outcome, _Failure):
-                        failures[outcome.key] = outcome.error
-                    else:
-                        succeeded = True
-                        yield outcome.value
+            asked = succeeded = False
+            # Whether a Region may be asked is looked at when its turn comes: a probe must not be used up by a call
+            # that another Region answers. Where none may be asked, all are: a time-out is better than giving up.
+            for members in (self._open_members(), iter(self._members)):
+                if asked:
+                    break
+                with contextlib.closing(self._round(members, work, drop)) as outcomes:
+                    for outcome in outcomes:
+                        asked = True
+                        if isinstance(outcome, _Failure):
+                            failures[outcome.key] = outcome.error
+                            if time.monotonic() > deadline:
+                                break
+                        else:
+                            succeeded = True
+                            yield outcome.value
             if succeeded:
                 return
             pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * round_
@@ -325,8 +345,11 @@ class MultiRegionKeyring:
                 raise _failed("no Region could do it", failures)
             time.sleep(pause)
 
+    def _open_members(self) -> Iterator[_Member]:
+        return (member for member in self._members if member.breaker.may_ask())
+
     def _round(
-        self, members: Sequence[_Member], work: Callable[[_Member], T], drop: Callable[[T], None] | None
+        self, members: Iterator[_Member], work: Callable[[_Member], T], drop: Callable[[T], None] | None
     ) -> Generator[_Success[T] | _Failure]:
         if drop is None or self._hedge_after is None:
             return (self._ask(member, work) for member in members)
@@ -344,27 +367,31 @@ class MultiRegionKeyring:
 
 
 def _hedged(
-    members: Sequence[_Member],
+    members: Iterator[_Member],
     ask: Callable[[_Member], _Success[T] | _Failure],
     hedge_after: float,
     drop: Callable[[T], None],
 ) -> Generator[_Success[T] | _Failure]:
     """Ask one Region, and the next one whenever none has answered for a while, or one has failed."""
-    waiting = list(members)
     running: set[Future[_Success[T] | _Failure]] = set()
-    pool = ThreadPoolExecutor(len(waiting), thread_name_prefix="sealwax-hedge")
+    pool = ThreadPoolExecutor(thread_name_prefix="sealwax-hedge", max_workers=_MOST_REGIONS)
 
     def drop_late(future: Future[_Success[T] | _Failure]) -> None:
-        if not future.cancelled() and isinstance(outcome := future.result(), _Success):
+        if future.exception() is None and isinstance(outcome := future.result(), _Success):
             drop(outcome.value)
 
     try:
-        while waiting or running:
-            if waiting:
-                running.add(pool.submit(ask, waiting.pop(0)))
-            done, running = wait(running, hedge_after if waiting else None, FIRST_COMPLETED)
+        member = next(members, None)
+        while member is not None or running:
+            if member is not None:
+                # In a copy of the context, so that who traces calls finds out whose they are.
+                running.add(pool.submit(contextvars.copy_context().run, ask, member))
+                member = None
+            done, _ = wait(running, hedge_after, FIRST_COMPLETED)
             for future in done:
+                running.discard(future)
                 yield future.result()
+            member = next(members, None)
     finally:
         for future in running:
             future.add_done_callback(drop_late)
