@@ -31,6 +31,13 @@ def encrypt(files: list[Path], *keys: str) -> None:
         file.write_bytes(tool.encrypt(TEXT, context=CONTEXT))
 
 
+def empty(files: list[Path]) -> None:
+    tool = sealer()
+    for file in files:
+        file.write_bytes(tool.encrypt(b"", context=CONTEXT))
+        assert tool.decrypt(file.read_bytes(), context=CONTEXT) == b""
+
+
 def encrypt_cut(files: list[Path]) -> None:
     tool = sealer("alias/cut")
     for file in files:
@@ -105,6 +112,7 @@ def bad_payload(files: list[Path]) -> None:
 
 SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
     "encrypt": encrypt,
+    "empty": empty,
     "encrypt_cut": encrypt_cut,
     "encrypt_chunked": encrypt_chunked,
     "several": several,
@@ -141,12 +149,17 @@ def take_out_wipe() -> None:
         module.wipe = unwiped.append  # type: ignore[attr-defined]
 
 
+def take_out_registers() -> None:
+    payload._leave_no_registers = lambda: None
+
+
 def main() -> None:
     scenario, count, folder, *broken = sys.argv[1:]
     for name in broken:
         {
             "all": take_out_hygiene,
             "wipe": take_out_wipe,
+            "registers": take_out_registers,
         }[name]()
     SCENARIOS[scenario]([Path(folder) / f"{index}.swx" for index in range(int(count))])
     print("done", flush=True)

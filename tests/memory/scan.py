@@ -1,8 +1,15 @@
-"""Look for secrets in another process's memory, raw and in the encodings that a log or a wire would give them."""
+"""Look for secrets in another process's memory, raw and in the encodings that a log or a wire would give them.
+
+Registers are looked at too: what is in them gets into memory with the next signal, or with the first call of a
+function that the dynamic linker has yet to find, both of which save them on the stack.
+"""
 
 from __future__ import annotations
 
 import base64
+import ctypes
+import os
+import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +64,47 @@ def memory(pid: int) -> Iterator[bytes]:
             yield b"".join(parts)
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+# From <sys/ptrace.h>, <elf.h> and <sys/wait.h>: the vector registers are in the first set on x86, in the second on ARM.
+_ATTACH, _DETACH, _GET_REGISTER_SET = 16, 17, 0x4204
+_REGISTER_SETS = (0x202,) if platform.machine() == "x86_64" else (1, 2)
+_ANY_THREAD = 0x40000000
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def _ptrace(request: int, thread: int, kind: int = 0, data: ctypes.c_void_p | None = None) -> None:
+    if _libc.ptrace(request, thread, kind, data) == -1:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def registers(pid: int) -> Iterator[bytes]:
+    """Yield the registers of each of the process's threads, with the vector registers."""
+    for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        _ptrace(_ATTACH, thread)
+        try:
+            os.waitpid(thread, _ANY_THREAD)
+            for kind in _REGISTER_SETS:
+                space = ctypes.create_string_buffer(1 << 14)
+                buffer = _Buffer(ctypes.addressof(space), len(space))
+                _ptrace(_GET_REGISTER_SET, thread, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
+                yield space.raw[: buffer.size]
+        finally:
+            _ptrace(_DETACH, thread)
+
+
 def process(pid: int, secrets: list[bytes]) -> Counter[str]:
     hits: Counter[str] = Counter()
     size = 0
     for data in memory(pid):
         size += len(data)
         hits += count(data, secrets)
+    for data in registers(pid):
+        assert data
+        hits.update({f"{kind} in a register": times for kind, times in count(data, secrets).items()})
     assert size > 1 << 20, "the process's memory could not be read"
     return hits

@@ -107,6 +107,18 @@ def plaintext_size(size: int) -> int:
     return full * CHUNK_BYTES + rest - TAG_BYTES
 
 
+_NO_KEY: Final = AESGCM(bytes(32))
+
+
+def _leave_no_registers() -> None:
+    """Put the round keys of a key of zeros where those of the last key are.
+
+    OpenSSL's AES-GCM for AVX-512 leaves them, and so the key, in vector registers that little else ever uses. The next
+    signal, or the next function that the dynamic linker has to find, would save them on the stack.
+    """
+    _NO_KEY.encrypt(bytes(12), bytes(16), None)
+
+
 class Chunks:
     """The derived keys of one payload: single chunks, sealed and opened at their places.
 
@@ -180,6 +192,7 @@ class Chunks:
         finally:
             wipe(nonce)
             del work  # it holds the key, and an exception that is kept holds this frame
+            _leave_no_registers()
 
 
 class Encryptor:
