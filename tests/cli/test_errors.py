@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -40,6 +41,12 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     refused(("there are no AWS credentials", "use --lab"), "--region", "us-east-1")
     refused(("no AWS Region is set",), **CREDENTIALS)
     refused(("aws sso login",), "--profile", "sso", AWS_CONFIG_FILE="config")
+    expired = {"startUrl": "https://example.invalid/start", "region": "us-east-1", "accessToken": "t"}
+    expired["expiresAt"] = "2020-01-01T00:00:00Z"
+    place = Path(shell.environment["HOME"], ".aws/sso/cache", f"{hashlib.sha1(b's').hexdigest()}.json")
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps(expired))
+    refused(("expired", "aws sso login"), "--profile", "sso", AWS_CONFIG_FILE="config")
     refused(("missing", "Check the profile"), "--profile", "missing")
     refused(("missing", "Check the profile"), AWS_PROFILE="missing")
     refused(("Check",), AWS_CONFIG_FILE="broken")
