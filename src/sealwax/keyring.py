@@ -13,16 +13,23 @@ from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
 T = TypeVar("T")
 
 DATA_KEY_BYTES: Final = 32
-_ZEROS: Final = {size: bytes(size) for size in (12, 32, 76)}
+_ZEROS: Final = {size: bytes(size) for size in (12, 32, 76, 1 << 16)}
+_MANY_ZEROS: Final = _ZEROS[1 << 16]
 PROVIDER_AWS_KMS: Final = 1
 # What a data key is used with; an envelope names it, and a cache keeps the keys of one apart from another's.
 SUITE_COBBLESTONE_256: Final = 1
 
 
-def wipe(buffer: bytearray) -> None:
+def wipe(buffer: bytearray | memoryview) -> None:
     """Overwrite a buffer with zeros, in place: assigning as many bytes as there are moves nothing."""
     size = len(buffer)
-    buffer[:] = _ZEROS.get(size) or bytes(size)
+    if size <= len(_MANY_ZEROS):
+        buffer[:] = _ZEROS.get(size) or bytes(size)
+        return
+    with memoryview(buffer) as view:
+        for start in range(0, size, len(_MANY_ZEROS)):
+            part = view[start : start + len(_MANY_ZEROS)]
+            part[:] = _MANY_ZEROS[: len(part)]
 
 
 class DataKey:

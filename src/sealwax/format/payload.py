@@ -260,15 +260,27 @@ def decryptor(data_key: DataKey, info: bytes, head: Buffer) -> Decryptor:
     return Decryptor(data_key, info, head)
 
 
+def _room(size: int) -> io.BytesIO:
+    """Return ``size`` bytes to write into, which BytesIO gives out as ``bytes`` without copying them once more."""
+    room = io.BytesIO()
+    if size:
+        room.seek(size - 1)
+        room.write(b"\0")
+    return room
+
+
 def encrypt(encryptor: Encryptor, header: bytes, plaintext: Buffer) -> bytes:
     """Return a whole envelope of a value: ``header`` and its payload."""
     with memoryview(plaintext).cast("B") as view:
-        out = bytearray(payload_size(len(view)) - HEAD_BYTES)
+        start = len(header) + HEAD_BYTES
+        out = _room(len(header) + payload_size(len(view)))
         try:
-            encryptor.seal_into(view, memoryview(out), last=True)
+            with out.getbuffer() as room:
+                room[:start] = header + encryptor.head
+                encryptor.seal_into(view, room[start:], last=True)
         finally:
             encryptor.close()
-        return b"".join((header, encryptor.head, out))
+        return out.getvalue()
 
 
 def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
@@ -277,15 +289,19 @@ def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
     Raises:
         TamperedError: a chunk is altered or missing, or bytes follow the end.
     """
-    plain = bytearray(len(body) // SEALED_CHUNK_BYTES * CHUNK_BYTES + CHUNK_BYTES)
     try:
-        with memoryview(plain) as view:
-            return bytes(view[: decryptor.open_into(body, view, last=True)])
+        out = _room(plaintext_size(HEAD_BYTES + len(body)))
+        with out.getbuffer() as room:
+            try:
+                decryptor.open_into(body, room, last=True)
+            except BaseException:
+                wipe(room)
+                raise
+        return out.getvalue()
     except InvalidTag:
         raise _tampered(None) from None
     finally:
         decryptor.close()
-        wipe(plain)
 
 
 def _tampered(position: int | None) -> TamperedError:
