@@ -23,8 +23,9 @@ SUITE_COBBLESTONE_256: Final = 1
 def wipe(buffer: bytearray | memoryview) -> None:
     """Overwrite a buffer with zeros, in place: assigning as many bytes as there are moves nothing."""
     size = len(buffer)
-    if size <= len(_MANY_ZEROS):
-        buffer[:] = _ZEROS.get(size) or bytes(size)
+    zeros = _ZEROS.get(size)
+    if zeros is not None:
+        buffer[:] = zeros
         return
     with memoryview(buffer) as view:
         for start in range(0, size, len(_MANY_ZEROS)):
