@@ -22,8 +22,12 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
     # A page that loses a mark, or gets one nobody counted, fails here: what is not counted may not have run.
     assert {page: dict(kinds(page)) for page in RUNNABLE if RUNNABLE[page] and page != "docs/lab.md"} == {
         "README.md": {"sh run": 1, "python run": 1},
+        "docs/async.md": {"python run": 1},
+        "docs/caching.md": {"python run": 1},
         "docs/concepts.md": {"python run": 2},
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
+        "docs/regions.md": {"python run": 1},
+        "docs/throttling.md": {"python run": 1},
     }
 
 
@@ -37,7 +41,17 @@ def test_the_commands_of_the_readme_need_no_aws(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_text() == "the crown jewels\n"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/concepts.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/async.md",
+        "docs/caching.md",
+        "docs/concepts.md",
+        "docs/regions.md",
+        "docs/throttling.md",
+    ],
+)
 def test_the_programs_of_a_page_run(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
     for block in blocks(page, "python"):
         run(block, tmp_path, environment)
