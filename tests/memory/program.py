@@ -6,7 +6,9 @@ BREAK doctors the library in this process: ``all`` takes the whole hygiene out, 
 from __future__ import annotations
 
 import io
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,57 @@ def bad_payload(files: list[Path]) -> None:
                 held.append(error)
 
 
+def cached(files: list[Path], **bounds: Any) -> tuple[sealwax.CachingKeyring, sealwax.Sealer]:
+    """Encrypt and decrypt under one data key, and return the cache that holds it, twice."""
+    cache = sealwax.CachingKeyring(sealwax.KmsKeyring("alias/one"), **{"max_age": 300} | bounds)
+    tool = sealwax.Sealer(cache)
+    for file in files:
+        file.write_bytes(tool.encrypt(TEXT, context=CONTEXT))
+        assert tool.decrypt(file.read_bytes(), context=CONTEXT) == TEXT
+    return cache, tool
+
+
+def cache_evicted(files: list[Path]) -> None:
+    cache, tool = cached(files, capacity=2)
+    for other in ("one", "two"):
+        tool.encrypt(TEXT, context={"another": other})
+    assert cache.stats().evictions == 2
+    caches.append(cache)
+
+
+def cache_used_up(files: list[Path]) -> None:
+    # Each file has a data key of its own, and the last one's goes when the cache needs one more.
+    cache, tool = cached(files, max_messages=1, capacity=1)
+    tool.encrypt(TEXT, context=CONTEXT)
+    tool.encrypt(TEXT, context={"another": "one"})
+    caches.append(cache)
+
+
+def cache_expired(files: list[Path]) -> None:
+    cache, _ = cached(files, max_age=0.5)
+    while cache.stats().entries:
+        time.sleep(0.1)
+    caches.append(cache)
+
+
+def cache_closed(files: list[Path]) -> None:
+    cache, _ = cached(files)
+    cache.close()
+    caches.append(cache)
+
+
+def cache_forked(files: list[Path]) -> None:
+    cache, _ = cached(files)
+    caches.append(cache)
+    child = os.fork()
+    if child:
+        os._exit(os.waitpid(child, 0)[1])
+
+
+# Caches that are over, and still there.
+caches: list[sealwax.CachingKeyring] = []
+
+
 SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
     "encrypt": encrypt,
     "empty": empty,
@@ -121,7 +174,14 @@ SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
     "decrypt": decrypt,
     "random_access": random_access,
     "bad_payload": bad_payload,
+    "cache_evicted": cache_evicted,
+    "cache_used_up": cache_used_up,
+    "cache_expired": cache_expired,
+    "cache_closed": cache_closed,
+    "cache_forked": cache_forked,
 }
+# The cache goes on to hold a data key, which no file is of.
+KEEPS_A_KEY = ("cache_evicted", "cache_used_up")
 NEEDS_FILES = ("decrypt", "random_access", "bad_payload")
 
 # A program that keeps an error keeps its traceback's frames, and what their variables hold.
@@ -162,7 +222,7 @@ def main() -> None:
             "registers": take_out_registers,
         }[name]()
     SCENARIOS[scenario]([Path(folder) / f"{index}.swx" for index in range(int(count))])
-    print("done", flush=True)
+    print("done", os.getpid(), flush=True)
     sys.stdin.readline()
 
 

@@ -37,8 +37,11 @@ def test_the_scan_finds_what_plain_botocore_leaves(kms: Kms, scenario: str, tmp_
     assert found_at_all(kms, scenario, 1, tmp_path, "all", ("raw", "base64"))
 
 
-def test_wiping_is_needed(kms: Kms, tmp_path: Path) -> None:
-    assert found_at_all(kms, "several", 5, tmp_path, "wipe", ("raw", "base64"))
+@pytest.mark.parametrize(
+    ("scenario", "count"), [("several", 5), *((name, 1) for name in SCENARIOS if name.startswith("cache_"))]
+)
+def test_wiping_is_needed(kms: Kms, scenario: str, count: int, tmp_path: Path) -> None:
+    assert found_at_all(kms, scenario, count, tmp_path, "wipe", ("raw", "base64"))
 
 
 def test_registers_are_overwritten_because_openssl_leaves_round_keys_in_them(kms: Kms, tmp_path: Path) -> None:
