@@ -1,0 +1,1 @@
+"""Audits: facts of an account, rules over them, findings."""
