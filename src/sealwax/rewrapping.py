@@ -17,7 +17,7 @@ from sealwax import envelope, files
 from sealwax.context import printable
 from sealwax.errors import RewrapConflictError
 from sealwax.format import header as hdr
-from sealwax.format import payload
+from sealwax.format import payload, transfer
 from sealwax.format.header import Header, Slot
 from sealwax.keyring import WrappedKey
 
@@ -47,9 +47,9 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
     if header.preamble.kind == hdr.DETACHED:
         envelope.refuse_trailing(len(head))
     wrapped_keys = rewrap(header, lambda: head)
-    payload.write_all(sink, _anew(header, wrapped_keys, header.preamble.slot_count) + head)
+    transfer.write_all(sink, _anew(header, wrapped_keys, header.preamble.slot_count) + head)
     while data := source.read(files.COPY_BYTES):
-        payload.write_all(sink, data)
+        transfer.write_all(sink, data)
 
 
 def rewrap_file(path: files.AnyPath, rewrap: Rewrap) -> None:
@@ -92,7 +92,7 @@ def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[Wrapped
     slot_count = 2 if large and preamble.kind == hdr.ATTACHED else 1
     with files.WholeFile(file.path, overwrite=True, mode=stat.S_IMODE(status.st_mode)) as whole:
         whole.take_owner(status)
-        payload.write_all(whole, _anew(header, wrapped_keys, slot_count))
+        transfer.write_all(whole, _anew(header, wrapped_keys, slot_count))
         files.copy_rest(file.file, whole.file, preamble.payload_offset)
         _refuse_replaced(file)
 

@@ -13,7 +13,7 @@ from sealwax import envelope, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
 from sealwax.errors import DamagedHeaderError, SealwaxError
 from sealwax.format import header as hdr
-from sealwax.format import payload
+from sealwax.format import payload, random_access, stream, transfer
 from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
 
@@ -161,7 +161,7 @@ class Sealer:
         *,
         context: Mapping[str, str] | ctx.NoContext,
         header: files.AnyPath | BinaryIO | None = None,
-    ) -> payload.StreamWriter: ...
+    ) -> stream.StreamWriter: ...
 
     def open(
         self,
@@ -170,7 +170,7 @@ class Sealer:
         *,
         context: ctx.ExpectedContext,
         header: AnySource | None = None,
-    ) -> io.BufferedReader | payload.StreamWriter:
+    ) -> io.BufferedReader | stream.StreamWriter:
         """Open an envelope as a binary file of its plaintext.
 
         Args:
@@ -196,7 +196,7 @@ class Sealer:
 
     def _open(
         self, file: files.AnyPath | BinaryIO, mode: str, context: ctx.ExpectedContext, header: AnySource | None
-    ) -> io.BufferedReader | payload.StreamWriter:
+    ) -> io.BufferedReader | stream.StreamWriter:
         if mode == "rb":
             return self._open_for_reading(file, context, header)
         if mode in ("wb", "xb"):
@@ -212,7 +212,7 @@ class Sealer:
         context: Mapping[str, str] | ctx.NoContext,
         header: files.AnyPath | BinaryIO | None,
         overwrite: bool,
-    ) -> payload.StreamWriter:
+    ) -> stream.StreamWriter:
         with contextlib.ExitStack() as undo:
             # The places first: a folder that cannot be written to is found before KMS is asked.
             places: list[files.WholeFile] = []
@@ -234,7 +234,7 @@ class Sealer:
             def start(large: bool) -> bytes:
                 if head is None:
                     return header_bytes(hdr.ATTACHED, 2 if large else 1)
-                payload.write_all(head, header_bytes(hdr.DETACHED, 1))
+                transfer.write_all(head, header_bytes(hdr.DETACHED, 1))
                 return b""
 
             def finish(complete: bool) -> None:
@@ -244,7 +244,7 @@ class Sealer:
                     if complete:
                         files.commit_all(places)
 
-            writer = payload.StreamWriter(body, encryptor, start, finish)
+            writer = stream.StreamWriter(body, encryptor, start, finish)
             undo.pop_all()
             return writer
 
@@ -261,7 +261,7 @@ class Sealer:
             return self._unwrap(
                 found,
                 context,
-                lambda key, info: payload.RandomAccessReader(file, start + offset, size, key, info, on_close),
+                lambda key, info: random_access.RandomAccessReader(file, start + offset, size, key, info, on_close),
             )
 
         return io.BufferedReader(_opened(file, open_file), _READ_AHEAD_BYTES)
@@ -272,17 +272,17 @@ class Sealer:
         context: ctx.ExpectedContext,
         header: AnySource | None,
         on_close: Callable[[], None] | None,
-    ) -> payload.StreamReader:
+    ) -> stream.StreamReader:
         found, _ = _find_header(header, lambda: envelope.header_of_stream(file))
         head = envelope.read_full(file, payload.HEAD_BYTES)
         if len(head) < payload.HEAD_BYTES:
             payload.plaintext_size(len(head))  # no payload is that short, and KMS need not be asked
         decryptor = self._unwrap(found, context, lambda key, info: payload.decryptor(key, info, head))
-        return payload.StreamReader(file, decryptor, on_close)
+        return stream.StreamReader(file, decryptor, on_close)
 
     def read_once(
         self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext, header: AnySource | None = None
-    ) -> payload.StreamReader:
+    ) -> stream.StreamReader:
         """Open an envelope for one pass front to back, the fastest way; otherwise as ``open(file, "rb")``."""
         return _opened(file, lambda opened, on_close: self._stream_reader(opened, context, header, on_close))
 

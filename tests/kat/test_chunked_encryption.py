@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from sealwax.errors import CommitmentError, PayloadError, TamperedError
-from sealwax.format import payload
+from sealwax.format import payload, random_access, stream
 from sealwax.keyring import DataKey
 
 SALT, HEAD, SEALED, TAG = 24, 56, 16400, 16
@@ -145,14 +145,14 @@ def by_stream(vector: dict[str, Any]) -> bytes:
     source = io.BytesIO(data)
     with data_key:
         decryptor = payload.decryptor(data_key, info, source.read(payload.HEAD_BYTES))
-    with payload.StreamReader(source, decryptor) as reader:
+    with stream.StreamReader(source, decryptor) as reader:
         return reader.readall() or b""
 
 
 def by_random_access(vector: dict[str, Any]) -> bytes:
     data_key, info, data = _inputs(vector)
     with data_key:
-        reader = payload.RandomAccessReader(io.BytesIO(b"before" + data), 6, len(data), data_key, info)
+        reader = random_access.RandomAccessReader(io.BytesIO(b"before" + data), 6, len(data), data_key, info)
     with reader:
         return reader.readall()
 
@@ -160,7 +160,7 @@ def by_random_access(vector: dict[str, Any]) -> bytes:
 def by_random_access_backwards(vector: dict[str, Any]) -> bytes:
     data_key, info, data = _inputs(vector)
     with data_key:
-        reader = payload.RandomAccessReader(io.BytesIO(data), 0, len(data), data_key, info)
+        reader = random_access.RandomAccessReader(io.BytesIO(data), 0, len(data), data_key, info)
     parts: list[bytes] = []
     with reader:
         end = reader.size
@@ -175,7 +175,7 @@ def by_random_access_backwards(vector: dict[str, Any]) -> bytes:
 class _Window(io.RawIOBase):
     """Lends a reader to a BufferedReader without giving it away to be closed."""
 
-    def __init__(self, reader: payload.RandomAccessReader) -> None:
+    def __init__(self, reader: random_access.RandomAccessReader) -> None:
         self._reader = reader
 
     def readable(self) -> bool:

@@ -8,7 +8,7 @@ import os
 import pytest
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
-from sealwax.format import payload
+from sealwax.format import payload, random_access, stream
 from sealwax.keyring import DataKey
 
 SIZES = (0, 1, 16383, 16384, 16385, 65536, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_000)
@@ -22,7 +22,7 @@ def key_of(secret: bytes) -> DataKey:
 def ours(secret: bytes, plaintext: bytes) -> list[bytes]:
     """Return the payload as a value and as a stream."""
     sink = io.BytesIO()
-    with payload.StreamWriter(sink, payload.encryptor(key_of(secret), INFO), lambda _: b"") as writer:
+    with stream.StreamWriter(sink, payload.encryptor(key_of(secret), INFO), lambda _: b"") as writer:
         writer.write(plaintext)
     return [payload.encrypt(payload.encryptor(key_of(secret), INFO), b"", plaintext), sink.getvalue()]
 
@@ -42,7 +42,7 @@ def test_every_reader_here_opens_what_the_library_writes(size: int) -> None:
     sealed = made.update(plaintext) + made.finalize()
     head, body = sealed[: payload.HEAD_BYTES], sealed[payload.HEAD_BYTES :]
     assert payload.decrypt(payload.decryptor(key_of(secret), INFO, head), memoryview(body)) == plaintext
-    stream = payload.StreamReader(io.BytesIO(body), payload.decryptor(key_of(secret), INFO, head))
-    assert stream.readall() == plaintext
-    anywhere = payload.RandomAccessReader(io.BytesIO(sealed), 0, len(sealed), key_of(secret), INFO)
+    front = stream.StreamReader(io.BytesIO(body), payload.decryptor(key_of(secret), INFO, head))
+    assert front.readall() == plaintext
+    anywhere = random_access.RandomAccessReader(io.BytesIO(sealed), 0, len(sealed), key_of(secret), INFO)
     assert anywhere.readall() == plaintext

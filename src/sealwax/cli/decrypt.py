@@ -10,7 +10,7 @@ from collections.abc import Callable
 import click
 
 from sealwax.cli import console, jobs, options
-from sealwax.format.payload import write_all
+from sealwax.format.transfer import write_all
 
 
 def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

@@ -18,7 +18,8 @@ from sealwax.envelope import read_full
 from sealwax.errors import FileError, NotAnEnvelopeError, SealwaxError
 from sealwax.format.armor import armor as to_text
 from sealwax.format.armor import dearmor
-from sealwax.format.payload import GROUP_BYTES, write_all
+from sealwax.format.payload import GROUP_BYTES
+from sealwax.format.transfer import write_all
 
 STREAM: Final = "-"
 # The text form is for environment variables and settings, and is held in memory whole.

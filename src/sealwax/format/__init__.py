@@ -6,5 +6,6 @@
     slots      one or two; the wrapped data keys, the only bytes a re-wrap touches          header.py
     payload    a Cobblestone-256 ciphertext under the data key                              payload.py
 
-The whole of it as one line of text is armor.py. The reference is docs/format.md.
+Open as files they are stream.py (one pass) and random_access.py (any place), over transfer.py. The whole envelope as
+one line of text is armor.py. The reference is docs/format.md.
 """

@@ -1,4 +1,4 @@
-"""The payload: Cobblestone-256, written and read in one pass, or read at any place.
+"""The payload: Cobblestone-256, its keys, its chunks and its sizes; a whole one sealed and opened in memory.
 
 The construction is C2SP chunked-encryption with AES-256-GCM and SHA-512 (https://c2sp.org/chunked-encryption)::
 
@@ -13,6 +13,7 @@ reads of the data key too, in memory that it gives back; and it has no random ac
 published vectors hold both to the same bytes.
 
 Plaintext is decrypted into private buffers, handed out only after its tag was checked, and wiped on failure and close.
+As open files: :mod:`sealwax.format.stream` in one pass, :mod:`sealwax.format.random_access` at any place.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ import io
 import os
 import struct
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time, hashes
@@ -32,9 +32,6 @@ from cryptography.utils import Buffer
 
 from sealwax.errors import CommitmentError, TamperedError
 from sealwax.keyring import DataKey, wipe
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
 LABEL: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 SALT_BYTES: Final = 24
@@ -47,7 +44,7 @@ MAX_PLAINTEXT_BYTES: Final = 2**52 - 1
 # One system call and one call into the library for so many chunks: 1 MiB of plaintext.
 GROUP_CHUNKS: Final = 64
 GROUP_BYTES: Final = GROUP_CHUNKS * CHUNK_BYTES
-_SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
+SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
 
 _SHA512: Final = hashes.SHA512()
 _U64: Final = struct.Struct(">Q")
@@ -57,22 +54,6 @@ _NOT_THIS_KEY: Final = (
     "the data key, the context or the header does not belong to this payload: a local context value differs, "
     "or the envelope was altered or put together from two; nothing was released"
 )
-
-
-class Source(Protocol):
-    """What a payload is read from: a binary file object."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-
-class SeekableSource(Source, Protocol):
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-
-class Sink(Protocol):
-    """What an envelope is written to: a binary file object."""
-
-    def write(self, data: memoryview, /) -> int | None: ...
 
 
 def info(suite: int, envelope_id: bytes, kms_context: bytes, local_context: bytes) -> bytes:
@@ -299,12 +280,13 @@ def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
                 raise
         return out.getvalue()
     except InvalidTag:
-        raise _tampered(None) from None
+        raise tampered(None) from None
     finally:
         decryptor.close()
 
 
-def _tampered(position: int | None) -> TamperedError:
+def tampered(position: int | None) -> TamperedError:
+    """Return the error of a chunk that does not authenticate, ``position`` bytes into the plaintext."""
     where = "" if position is None else f" after byte {position} of the plaintext"
     return TamperedError(
         f"the payload does not authenticate{where}: it was altered, cut off or extended; "
@@ -312,370 +294,6 @@ def _tampered(position: int | None) -> TamperedError:
     )
 
 
-def refuse_copies(*_: object) -> NoReturn:
-    """A copy would share the file and the keys, and close them for the original."""
-    raise TypeError("an open envelope cannot be copied or pickled")
-
-
-class StreamWriter(io.RawIOBase):
-    """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
-
-    Args:
-        sink: where the envelope goes; not closed here.
-        encryptor: from :func:`encryptor`.
-        header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
-        on_close: called once, with whether the envelope is complete.
-    """
-
-    __copy__ = __reduce_ex__ = refuse_copies
-
-    def __init__(
-        self,
-        sink: Sink,
-        encryptor: Encryptor,
-        header: Callable[[bool], bytes],
-        on_close: Callable[[bool], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self._on_close = on_close
-        self._sink = sink
-        self._encryptor: Encryptor | None = encryptor
-        self._header: Callable[[bool], bytes] | None = header
-        self._pending = bytearray(GROUP_BYTES)
-        self._filled = 0
-        self._sealed = bytearray(_SEALED_GROUP_BYTES)
-        self._written = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        """Return the bytes of plaintext taken so far."""
-        return self._written
-
-    def write(self, data: ReadableBuffer, /) -> int:
-        """Take all of ``data``.
-
-        Raises:
-            ValueError: the file is closed, or more than 2**52 - 1 bytes were written.
-        """
-        if self.closed or self._encryptor is None:
-            raise ValueError("write to a closed or failed file")
-        with memoryview(data).cast("B") as view:
-            size = len(view)
-            if self._written + size > MAX_PLAINTEXT_BYTES:
-                raise ValueError("an envelope holds at most 2**52 - 1 bytes")
-            at = 0
-            try:
-                while at < size:
-                    if not self._filled and size - at >= GROUP_BYTES:
-                        self._seal(self._encryptor, view[at : at + GROUP_BYTES])
-                        at += GROUP_BYTES
-                        continue
-                    take = min(GROUP_BYTES - self._filled, size - at)
-                    self._pending[self._filled : self._filled + take] = view[at : at + take]
-                    self._filled += take
-                    at += take
-                    if self._filled == GROUP_BYTES:
-                        self._flush_pending(self._encryptor)
-            except BaseException:
-                # What reached the sink is not known, and a salt never serves two byte sequences: no second try.
-                self.abandon()
-                raise
-        self._written += size
-        return size
-
-    def _flush_pending(self, encryptor: Encryptor, *, last: bool = False) -> None:
-        with memoryview(self._pending) as pending:
-            self._seal(encryptor, pending[: self._filled], last=last)
-        self._filled = 0
-
-    def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
-        if self._header is not None:
-            write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
-            self._header = None
-            write_all(self._sink, encryptor.head)
-        with memoryview(self._sealed) as sealed:
-            write_all(self._sink, sealed[: encryptor.seal_into(plaintext, sealed, last=last)])
-
-    def close(self) -> None:
-        """Write the last chunk. A second call does nothing."""
-        if self.closed:
-            return
-        encryptor = self._encryptor
-        complete = False
-        try:
-            if encryptor is not None:
-                self._flush_pending(encryptor, last=True)
-                complete = True
-        finally:
-            self._close(complete)
-
-    def abandon(self) -> None:
-        """Close without the last chunk: what was written so far does not open as an envelope."""
-        if not self.closed:
-            self._close(complete=False)
-
-    def _close(self, complete: bool) -> None:
-        if self._encryptor is not None:
-            self._encryptor.close()
-            self._encryptor = None
-        wipe(self._pending)
-        super().close()
-        if self._on_close is not None:
-            self._on_close(complete)
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abandon()
-
-    def __del__(self) -> None:
-        # Going out of scope is no decision to finish.
-        if "_pending" in self.__dict__:
-            self.abandon()
-
-
-class StreamReader(io.RawIOBase):
-    """Reads a payload from where ``source`` stands to its end, once, front to back; ``on_close`` is called once.
-
-    A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
-    """
-
-    __copy__ = __reduce_ex__ = refuse_copies
-
-    def __init__(self, source: Source, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
-        super().__init__()
-        self._on_close = on_close
-        self._source = source
-        self._decryptor: Decryptor | None = decryptor
-        self._sealed = bytearray(_SEALED_GROUP_BYTES)
-        self._plain = bytearray(GROUP_BYTES)
-        self._start = self._end = 0
-        self._position = 0
-        self._finished = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
-
-        Raises:
-            TamperedError: the payload is altered, cut off or extended.
-            ValueError: the file is closed.
-        """
-        if self.closed:
-            raise ValueError("read from a closed file")
-        if self._start == self._end:
-            self._fill()
-        with memoryview(buffer).cast("B") as view, memoryview(self._plain) as plain:
-            size = min(len(view), self._end - self._start)
-            view[:size] = plain[self._start : self._start + size]
-        self._start += size
-        self._position += size
-        return size
-
-    def _fill(self) -> None:
-        self._start = self._end = 0
-        if self._finished:
-            return
-        if self._decryptor is None:
-            raise _tampered(self._position)
-        with memoryview(self._sealed) as sealed, memoryview(self._plain) as plain:
-            size = read_full(self._source, sealed)
-            last = size < len(sealed)
-            try:
-                self._end = self._decryptor.open_into(sealed[:size], plain, last=last)
-                self._finished = last
-            except InvalidTag:
-                self._give_up()
-                self._end = 0
-                wipe(self._plain)
-                raise _tampered(self._position) from None
-
-    def _give_up(self) -> None:
-        if self._decryptor is not None:
-            self._decryptor.close()
-            self._decryptor = None
-
-    def tell(self) -> int:
-        """Return the bytes of plaintext handed out so far."""
-        return self._position
-
-    def close(self) -> None:
-        if not self.closed:
-            self._give_up()
-            wipe(self._plain)
-            super().close()
-            if self._on_close is not None:
-                self._on_close()
-
-
 def _encrypt_with_salt(data_key: DataKey, info: bytes, salt: bytes, plaintext: bytes) -> bytes:
     """Return a payload under a salt that is given: for known answers only, since no salt may serve twice."""
     return encrypt(Encryptor(data_key, info, salt), b"", plaintext)
-
-
-class RandomAccessReader(io.RawIOBase):
-    """Reads any place of a payload in a seekable file; every chunk is authenticated before a byte of it is used.
-
-    Opening reads the head and the last chunk, so that the size is known to be true before anyone asks for it. Length,
-    salt and keys are fixed then.
-
-    Args:
-        source: the file that holds the payload.
-        offset: where in the file the payload begins, in bytes.
-        size: the payload's size in bytes.
-        data_key, info: as for :func:`decryptor`.
-        on_close: called once.
-
-    Raises:
-        CommitmentError: the key or the context is not this payload's.
-        TamperedError: the last chunk does not authenticate, or no payload has that size.
-    """
-
-    __copy__ = __reduce_ex__ = refuse_copies
-
-    def __init__(
-        self,
-        source: SeekableSource,
-        offset: int,
-        size: int,
-        data_key: DataKey,
-        info: bytes,
-        on_close: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self._on_close: Callable[[], None] | None = None  # a reader that never opened closes nothing
-        self._source = source
-        self._offset = offset
-        self._payload_size = size
-        self.size = plaintext_size(size)
-        self._position = 0
-        self._sealed = bytearray(min(_SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
-        self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
-        self._failed = False
-        head = self._read(0, HEAD_BYTES)
-        self._chunks: Chunks | None = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
-        head.release()
-        self._open_chunks(self.size // CHUNK_BYTES, 1)
-        self._on_close = on_close
-
-    def _read(self, at: int, size: int) -> memoryview:
-        self._source.seek(self._offset + at)
-        view = memoryview(self._sealed)[:size]
-        if read_full(self._source, view) < size:
-            raise _tampered(None)
-        return view
-
-    def _open_chunks(self, first: int, count: int) -> int:
-        """Decrypt ``count`` chunks from ``first`` into the private buffer; return the bytes of plaintext."""
-        if self._chunks is None or self._failed:
-            raise _tampered(first * CHUNK_BYTES)
-        start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
-        end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
-        try:
-            with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
-                return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
-        except (InvalidTag, TamperedError):
-            raise self._fail(first * CHUNK_BYTES) from None
-
-    def _give_up(self) -> None:
-        if self._chunks is not None:
-            self._chunks.close()
-            self._chunks = None
-
-    def _fail(self, position: int) -> TamperedError:
-        self._failed = True
-        self._give_up()
-        wipe(self._plain)
-        return _tampered(position)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to a place of the plaintext, which may lie beyond its end; return it.
-
-        Raises:
-            ValueError: a place before the start, or an unknown ``whence``.
-        """
-        if self.closed:
-            raise ValueError("seek in a closed file")
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
-        if base is None:
-            raise ValueError(f"whence is {whence}; 0, 1 and 2 are possible")
-        if base + offset < 0:
-            raise ValueError("seek to before the start")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer`` with up to 1 MiB of authenticated plaintext from the present place; 0 at the end.
-
-        Raises:
-            TamperedError: a chunk is altered or missing.
-            ValueError: the file is closed.
-        """
-        if self.closed:
-            raise ValueError("read from a closed file")
-        with memoryview(buffer).cast("B") as view:
-            first, skip = divmod(self._position, CHUNK_BYTES)
-            wanted = min(len(view), self.size - self._position)
-            if wanted <= 0:
-                return 0
-            count = min(-(-(skip + wanted) // CHUNK_BYTES), GROUP_CHUNKS)
-            size = min(self._open_chunks(first, count) - skip, wanted)
-            with memoryview(self._plain) as plain:
-                view[:size] = plain[skip : skip + size]
-        self._position += size
-        return size
-
-    def readall(self) -> bytes:
-        """Return everything from the present place on, in one allocation."""
-        whole = bytearray(max(0, self.size - self._position))
-        with memoryview(whole) as view:
-            at = 0
-            while at < len(view):
-                at += self.readinto(view[at:])
-        return bytes(whole)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._give_up()
-            wipe(self._plain)
-            super().close()
-            if self._on_close is not None:
-                self._on_close()
-
-
-def read_full(source: Source, view: memoryview) -> int:
-    """Fill ``view`` from ``source``; return how many bytes came before its end."""
-    at = 0
-    while at < len(view):
-        size = source.readinto(view[at:])
-        if size is None:
-            raise BlockingIOError("the file is in non-blocking mode; sealwax reads blocking files only")
-        if size == 0:
-            break
-        at += size
-    return at
-
-
-def write_all(sink: Sink, data: Buffer) -> None:
-    """Write all of ``data``; an unbuffered file may take less at a time."""
-    with memoryview(data).cast("B") as view:
-        at = 0
-        while at < len(view):
-            size = sink.write(view[at:])
-            if size is None:
-                raise BlockingIOError("the file is in non-blocking mode; sealwax writes blocking files only")
-            at += size

@@ -1,0 +1,219 @@
+"""An envelope or a payload as a file that is open for one pass, front to back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+from sealwax.format.payload import (
+    GROUP_BYTES,
+    MAX_PLAINTEXT_BYTES,
+    SEALED_GROUP_BYTES,
+    Decryptor,
+    Encryptor,
+    tampered,
+)
+from sealwax.format.transfer import Sink, Source, read_full, refuse_copies, write_all
+from sealwax.keyring import wipe
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class StreamWriter(io.RawIOBase):
+    """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
+
+    Args:
+        sink: where the envelope goes; not closed here.
+        encryptor: from :func:`sealwax.format.payload.encryptor`.
+        header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
+        on_close: called once, with whether the envelope is complete.
+    """
+
+    __copy__ = __reduce_ex__ = refuse_copies
+
+    def __init__(
+        self,
+        sink: Sink,
+        encryptor: Encryptor,
+        header: Callable[[bool], bytes],
+        on_close: Callable[[bool], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._sink = sink
+        self._encryptor: Encryptor | None = encryptor
+        self._header: Callable[[bool], bytes] | None = header
+        self._pending = bytearray(GROUP_BYTES)
+        self._filled = 0
+        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext taken so far."""
+        return self._written
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Take all of ``data``.
+
+        Raises:
+            ValueError: the file is closed, or more than 2**52 - 1 bytes were written.
+        """
+        if self.closed or self._encryptor is None:
+            raise ValueError("write to a closed or failed file")
+        with memoryview(data).cast("B") as view:
+            size = len(view)
+            if self._written + size > MAX_PLAINTEXT_BYTES:
+                raise ValueError("an envelope holds at most 2**52 - 1 bytes")
+            at = 0
+            try:
+                while at < size:
+                    if not self._filled and size - at >= GROUP_BYTES:
+                        self._seal(self._encryptor, view[at : at + GROUP_BYTES])
+                        at += GROUP_BYTES
+                        continue
+                    take = min(GROUP_BYTES - self._filled, size - at)
+                    self._pending[self._filled : self._filled + take] = view[at : at + take]
+                    self._filled += take
+                    at += take
+                    if self._filled == GROUP_BYTES:
+                        self._flush_pending(self._encryptor)
+            except BaseException:
+                # What reached the sink is not known, and a salt never serves two byte sequences: no second try.
+                self.abandon()
+                raise
+        self._written += size
+        return size
+
+    def _flush_pending(self, encryptor: Encryptor, *, last: bool = False) -> None:
+        with memoryview(self._pending) as pending:
+            self._seal(encryptor, pending[: self._filled], last=last)
+        self._filled = 0
+
+    def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
+        if self._header is not None:
+            write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
+            self._header = None
+            write_all(self._sink, encryptor.head)
+        with memoryview(self._sealed) as sealed:
+            write_all(self._sink, sealed[: encryptor.seal_into(plaintext, sealed, last=last)])
+
+    def close(self) -> None:
+        """Write the last chunk. A second call does nothing."""
+        if self.closed:
+            return
+        encryptor = self._encryptor
+        complete = False
+        try:
+            if encryptor is not None:
+                self._flush_pending(encryptor, last=True)
+                complete = True
+        finally:
+            self._close(complete)
+
+    def abandon(self) -> None:
+        """Close without the last chunk: what was written so far does not open as an envelope."""
+        if not self.closed:
+            self._close(complete=False)
+
+    def _close(self, complete: bool) -> None:
+        if self._encryptor is not None:
+            self._encryptor.close()
+            self._encryptor = None
+        wipe(self._pending)
+        super().close()
+        if self._on_close is not None:
+            self._on_close(complete)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        # Going out of scope is no decision to finish.
+        if "_pending" in self.__dict__:
+            self.abandon()
+
+
+class StreamReader(io.RawIOBase):
+    """Reads a payload from where ``source`` stands to its end, once, front to back; ``on_close`` is called once.
+
+    A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
+    """
+
+    __copy__ = __reduce_ex__ = refuse_copies
+
+    def __init__(self, source: Source, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._source = source
+        self._decryptor: Decryptor | None = decryptor
+        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._plain = bytearray(GROUP_BYTES)
+        self._start = self._end = 0
+        self._position = 0
+        self._finished = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
+
+        Raises:
+            TamperedError: the payload is altered, cut off or extended.
+            ValueError: the file is closed.
+        """
+        if self.closed:
+            raise ValueError("read from a closed file")
+        if self._start == self._end:
+            self._fill()
+        with memoryview(buffer).cast("B") as view, memoryview(self._plain) as plain:
+            size = min(len(view), self._end - self._start)
+            view[:size] = plain[self._start : self._start + size]
+        self._start += size
+        self._position += size
+        return size
+
+    def _fill(self) -> None:
+        self._start = self._end = 0
+        if self._finished:
+            return
+        if self._decryptor is None:
+            raise tampered(self._position)
+        with memoryview(self._sealed) as sealed, memoryview(self._plain) as plain:
+            size = read_full(self._source, sealed)
+            last = size < len(sealed)
+            try:
+                self._end = self._decryptor.open_into(sealed[:size], plain, last=last)
+                self._finished = last
+            except InvalidTag:
+                self._give_up()
+                self._end = 0
+                wipe(self._plain)
+                raise tampered(self._position) from None
+
+    def _give_up(self) -> None:
+        if self._decryptor is not None:
+            self._decryptor.close()
+            self._decryptor = None
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext handed out so far."""
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._give_up()
+            wipe(self._plain)
+            super().close()
+            if self._on_close is not None:
+                self._on_close()
