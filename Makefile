@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
-.PHONY: demo test lint types pytest lowest bench fuzz soak clean
+.PHONY: demo test lint types pytest system lowest bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -21,8 +21,12 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
-pytest: .venv/test.stamp .venv-awscli/stamp
+pytest: .venv/test.stamp .venv-awscli/stamp system
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
+
+# Java for Spark, a browser for the HTML reports: found, or installed where nobody has to be asked.
+system:
+	@$(PYTHON) tests/system.py java chromium
 
 # boto3 pins botocore, and so does the AWS CLI, to another release: it lives apart.
 .venv-awscli/stamp:
@@ -53,7 +57,7 @@ pytest: .venv/test.stamp .venv-awscli/stamp
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/lowest.txt --editable . --group test
 	@touch $@
 
-lowest: .venv-lowest/stamp .venv-awscli/stamp
+lowest: .venv-lowest/stamp .venv-awscli/stamp system
 	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
 	.venv-lowest/bin/pytest -n $(WORKERS) --dist worksteal -q
 
