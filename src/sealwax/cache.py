@@ -47,6 +47,8 @@ _MOST_REFRESHES: Final = 8
 _WARN_AFTER: Final = 100
 # Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
 _CLOCK_SKEW_SECONDS: Final = 5.0
+# Longer than any keyring of sealwax's own takes: whoever makes the call that others wait for is stuck then.
+_LONGEST_WAIT_SECONDS: Final = 120.0
 
 _log: Final = logging.getLogger("sealwax")
 
@@ -155,6 +157,7 @@ class CachingKeyring:
         serve_stale_for: float = 0.0,
         on_event: events.OnEvent | None = None,
         _clocks: Callable[[], tuple[float, float]] = _clocks,
+        _longest_wait: float = _LONGEST_WAIT_SECONDS,
     ) -> None:
         if not max_age > 0 or capacity < 1 or serve_stale_for < 0:
             raise ValueError("max_age and capacity are positive, serve_stale_for is not negative")
@@ -167,6 +170,7 @@ class CachingKeyring:
         self._capacity = capacity
         self._serve_stale_for = serve_stale_for
         self._clocks = _clocks
+        self._longest_wait = _longest_wait
         self._on_event = None if on_event is None else events.guarded(on_event)
         self._warned_of_contexts = False
         self._made_in_a_row = 0
@@ -326,7 +330,12 @@ class CachingKeyring:
                 continue
             assert flight is not None
             waited = True
-            flight.done.wait()
+            if not flight.done.wait(self._longest_wait):
+                raise UnavailableError(
+                    f"another thread's call for the same data key has not ended within {self._longest_wait:g} s; "
+                    "KMS, or what the keyring stands on, hangs",
+                    heals=True,
+                )
             if flight.error is not None:
                 # A copy for each, since raising an error changes it.
                 raise copy.copy(flight.error) from None

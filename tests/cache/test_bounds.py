@@ -482,3 +482,18 @@ def test_a_context_that_changes_with_every_value_is_warned_about_once() -> None:
 def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="max_"):
         CachingKeyring(FakeKeyring(), **bounds)  # type: ignore[arg-type]
+
+
+def test_nobody_waits_for_ever_for_anothers_call() -> None:
+    inner = SlowKeyring()
+    inner.gate.clear()
+    with CachingKeyring(inner, max_age=60, _longest_wait=0.1) as cache:
+        first = threading.Thread(target=lambda: cache.generate(CONTEXT, peek, plaintext_bytes=1))
+        first.start()
+        until(lambda: cache.stats().calls == 1)
+        with pytest.raises(UnavailableError, match="another thread"):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        inner.gate.set()
+        first.join(30)
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+    assert inner.calls == ["GenerateDataKey"]

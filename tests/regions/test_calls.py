@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +145,69 @@ def test_processes_share_one_limit_where_asked(tmp_path: Path) -> None:
 def test_a_rate_is_positive(rate: float) -> None:
     with pytest.raises(ValueError, match="rate"):
         sealwax.RateLimit(rate)
+
+
+def test_requests_that_were_throttled_together_halve_the_rate_once() -> None:
+    limit = sealwax.RateLimit(1000)
+    sent = time.monotonic()
+    for _ in range(20):
+        limit.throttled(sent)
+    assert 500 <= limit.current_rate < 1000
+    limit.throttled(time.monotonic())
+    assert limit.current_rate < 500
+
+
+def test_a_shared_limit_holds_no_descriptor(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    limits = [sealwax.RateLimit(1000, shared=tmp_path / "limit") for _ in range(10)]
+    assert all(limit.acquire(time.monotonic() + 10) for limit in limits)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_shared_limit_that_cannot_be_used_is_told_of_at_once(tmp_path: Path) -> None:
+    with pytest.raises(sealwax.FileError, match="shared rate limit"):
+        sealwax.RateLimit(1000, shared=tmp_path / "no folder" / "limit")
+
+
+def test_a_forked_child_and_its_parent_exclude_each_other(tmp_path: Path) -> None:
+    limit = sealwax.RateLimit(1000, shared=tmp_path / "limit")
+    ready, go = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with limit._exclusive():
+                os.write(ready[1], b"x")
+                os.read(go[0], 1)
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(ready[0], 1)
+    waiting = threading.Thread(target=lambda: limit.current_rate)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()  # the child holds the lock
+    os.write(go[1], b"x")
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert os.waitpid(child, 0)[1] == 0
+    for descriptor in (*ready, *go):
+        os.close(descriptor)
+
+
+def test_a_child_that_is_forked_while_a_lock_is_held_does_not_hang() -> None:
+    limit = sealwax.RateLimit(1000)
+    keyring = sealwax.MultiRegionKeyring(["arn:aws:kms:eu-west-1:111122223333:alias/a"])
+    breaker = keyring._members[0].breaker
+    with limit._lock, breaker._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends the child if it hangs
+            status = 1
+            try:
+                assert limit.acquire(time.monotonic() + 10)
+                assert breaker.may_ask()
+                status = 0
+            finally:
+                os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0

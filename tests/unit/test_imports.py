@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "context": {"errors"},
     "keyring": set(),
+    "forks": set(),
     "format": {"errors", "context", "keyring"},
     "files": {"errors", "context"},
     "envelope": {"errors", "context", "keyring", "format", "files"},
@@ -29,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "sealer": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aio", "batch"},
     "cache": {"errors", "context", "keyring", "aws", "events"},
     "aws": {"errors", "context"},
-    "kms": {"errors", "context", "keyring", "aws", "events"},
+    "kms": {"errors", "context", "keyring", "aws", "events", "forks"},
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {
         "errors",

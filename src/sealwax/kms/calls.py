@@ -104,7 +104,7 @@ class Caller:
                 return answer
             self._tell(operation, region, key, started, attempt, failure.code, failure.request_id)
             if isinstance(failure, ThrottledError) and self._limit is not None:
-                self._limit.throttled()
+                self._limit.throttled(started)
             pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311
             if not failure.heals or attempt == self._retries.attempts or time.monotonic() + pause > deadline:
                 raise failure

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-from sealwax import aws, errors, events
+from sealwax import aws, errors, events, forks
 from sealwax.context import printable
 from sealwax.keyring import DataKey, WrappedKey
 from sealwax.kms import names
@@ -60,6 +60,7 @@ class _Breaker:
         self._pause = pause
         self._on_event = on_event
         self._lock = threading.Lock()
+        forks.renew_lock_in_children(self)
         self._closed_until = 0.0
         self._failures = 0
         self.error: str | None = None

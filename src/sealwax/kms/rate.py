@@ -2,7 +2,8 @@
 
 One bucket serves an account and Region. It is shared by all threads of a process, and, where a file is named, by all
 processes of one machine that name it. The rate follows additive increase and multiplicative decrease, as TCP's does:
-halved on a throttled request, raised by a twentieth of the full rate each second without one.
+halved when a request is throttled, raised by a twentieth of the full rate each second without one. Requests that were
+on their way when the rate was halved have said nothing about the new one, and do not halve it again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from sealwax import forks
 from sealwax.context import printable
 from sealwax.errors import FileError
 
-_STATE: Final = struct.Struct("<ddd")  # tokens, rate, and when they were true, in seconds of the machine's clock
+# Tokens and rate, when they were true, and when the rate was last halved, in seconds of the machine's clock.
+_STATE: Final = struct.Struct("<dddd")
+_State = tuple[float, float, float, float]
 _LEAST_RATE: Final = 0.01
 _RECOVERY: Final = 0.05
 
@@ -45,66 +49,94 @@ class RateLimit:
         self.rate = rate
         self._burst = max(1.0, rate if burst is None else burst)
         self._lock = threading.Lock()
-        self._state = (self._burst, rate, time.monotonic())
-        self._file: int | None = None
-        if shared is not None:
-            try:
-                self._file = os.open(shared, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                name = printable(os.fspath(shared))
-                raise FileError(f"opening the shared rate limit '{name}' failed: {error.strerror}") from error
+        forks.renew_lock_in_children(self)
+        self._state: _State = (self._burst, rate, time.monotonic(), 0.0)
+        self._shared = None if shared is None else os.fspath(shared)
+        with self._exclusive():
+            pass  # an unusable file is told of now
 
     def acquire(self, deadline: float) -> bool:
-        """Wait for a turn; return False where none comes before ``deadline``, in seconds of ``time.monotonic``."""
-        with self._exclusive() as (tokens, rate, now):
+        """Wait for a turn; return False where none comes before ``deadline``, in seconds of ``time.monotonic``.
+
+        Raises:
+            FileError: the shared file cannot be used.
+        """
+        with self._exclusive() as (tokens, rate, now, halved):
             tokens -= 1
             wait = -tokens / rate if tokens < 0 else 0.0
             if now + wait > deadline:
                 return False
-            self._state = (tokens, rate, now)
+            self._state = (tokens, rate, now, halved)
         if wait:
             time.sleep(wait)
         return True
 
-    def throttled(self) -> None:
-        """Halve the rate: KMS has refused a request for being one too many."""
-        with self._exclusive() as (tokens, rate, now):
-            self._state = (min(tokens, 0.0), max(rate / 2, _LEAST_RATE), now)
+    def throttled(self, since: float) -> None:
+        """Halve the rate: KMS has refused a request, sent at ``since`` of ``time.monotonic``, for being one too many.
+
+        Raises:
+            FileError: the shared file cannot be used.
+        """
+        with self._exclusive() as (tokens, rate, now, halved):
+            if since > halved:
+                self._state = (min(tokens, 0.0), max(rate / 2, _LEAST_RATE), now, now)
 
     @property
     def current_rate(self) -> float:
         """The requests a second that are let through now."""
-        with self._exclusive() as (_, rate, _now):
+        with self._exclusive() as (_, rate, _now, _halved):
             return rate
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[tuple[float, float, float]]:
+    def _exclusive(self) -> Iterator[_State]:
         """Lend the state as of now; what ``_state`` is afterwards is kept."""
         with self._lock:
-            if self._file is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                self._read()
+            if self._shared is None:
                 self._state = self._advanced()
                 yield self._state
-                if self._file is not None:
-                    os.pwrite(self._file, _STATE.pack(*self._state), 0)
-            finally:
-                if self._file is not None:
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+                return
+            # Opened each time: a forked child would share a descriptor, and with it the lock.
+            with _locked(self._shared) as file:
+                self._read(file)
+                self._state = self._advanced()
+                yield self._state
+                with _reported(self._shared):
+                    os.pwrite(file, _STATE.pack(*self._state), 0)
 
-    def _read(self) -> None:
-        if self._file is None:
-            return
-        data = os.pread(self._file, _STATE.size, 0)
+    def _read(self, file: int) -> None:
+        data = os.pread(file, _STATE.size, 0)
         if len(data) == _STATE.size:
-            tokens, rate, then = _STATE.unpack(data)
+            tokens, rate, then, halved = _STATE.unpack(data)
             # The clock starts anew when the machine does; a state from before says nothing.
-            if then <= time.monotonic() and _LEAST_RATE <= rate <= self.rate and tokens <= self._burst:
-                self._state = tokens, rate, then
+            if halved <= then <= time.monotonic() and _LEAST_RATE <= rate <= self.rate and tokens <= self._burst:
+                self._state = tokens, rate, then, halved
 
-    def _advanced(self) -> tuple[float, float, float]:
-        tokens, rate, then = self._state
+    def _advanced(self) -> _State:
+        tokens, rate, then, halved = self._state
         now = time.monotonic()
         tokens = min(self._burst, tokens + (now - then) * rate)
-        return tokens, min(self.rate, rate + (now - then) * _RECOVERY * self.rate), now
+        return tokens, min(self.rate, rate + (now - then) * _RECOVERY * self.rate), now, halved
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[int]:
+    with _reported(path):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with _reported(path):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield file
+        finally:
+            # Not left to closing: a child that was forked meanwhile has the descriptor too.
+            fcntl.flock(file, fcntl.LOCK_UN)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"using the shared rate limit '{printable(path)}' failed: {error.strerror}") from error
