@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from sealwax import envelope, files
 from sealwax.context import printable
@@ -80,6 +80,24 @@ def rewrap_file(path: files.AnyPath, rewrap: Rewrap) -> None:
             _replace(file, header, wrapped_keys)
 
 
+def replace_file(path: files.AnyPath, change: Callable[[BinaryIO, BinaryIO], object]) -> None:
+    """Write a file anew, whole or not at all, from its own bytes: ``change(source, sink)``. Re-wraps of it wait.
+
+    Raises:
+        FileError: a step failed; the file is as it was.
+        RewrapConflictError: the file was changed or replaced by somebody else meanwhile; it was left alone.
+    """
+    with files.reported("replacing", path), files.LockedFile(path) as file:
+        status = file.status
+        with files.WholeFile(file.path, overwrite=True, mode=stat.S_IMODE(status.st_mode)) as whole:
+            whole.take_owner(status)
+            change(cast("BinaryIO", file.file), cast("BinaryIO", whole))
+            now = file.status
+            if (now.st_mtime_ns, now.st_size) != (status.st_mtime_ns, status.st_size):
+                raise _changed(file)
+            _refuse_replaced(file)
+
+
 def _write_slot(file: files.LockedFile, preamble: hdr.Preamble, slot: Slot, index: int) -> None:
     data = hdr.slot_to_bytes(slot, preamble.slot_size, preamble.crc)
     file.overwrite(data, preamble.slot_offset + index * preamble.slot_size)
@@ -108,9 +126,13 @@ def _refuse_contradictory(header: Header) -> None:
 
 def _refuse_replaced(file: files.LockedFile) -> None:
     if file.replaced():
-        raise RewrapConflictError(
-            f"'{printable(os.fspath(file.path))}' was replaced by another program meanwhile; it was left alone"
-        )
+        raise _changed(file)
+
+
+def _changed(file: files.LockedFile) -> RewrapConflictError:
+    return RewrapConflictError(
+        f"'{printable(os.fspath(file.path))}' was replaced by another program meanwhile; it was left alone"
+    )
 
 
 def _anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:

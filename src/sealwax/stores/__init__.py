@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from sealwax.envelope import Inspection
 from sealwax.errors import SealwaxError
 from sealwax.rewrapping import Rewrap
+
+Change = Callable[[BinaryIO, BinaryIO], Any]
+"""Reads an object's bytes from the first file, once and front to back, and writes its new ones to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,23 @@ class Entry:
 
 
 class Store(Protocol):
-    """A place where envelopes live. Safe to use from many threads; every failure is a SealwaxError."""
+    """A place where envelopes live. Safe to use from many threads; every failure is a SealwaxError.
+
+    A name that is not below ``location`` is refused with a FileError: a list of names is no permission to go elsewhere.
+    """
 
     @property
     def location(self) -> str:
-        """The place itself: a folder, or ``s3://bucket/prefix``."""
+        """The place itself: a folder or a file, or ``s3://bucket/prefix``."""
 
     def list(self) -> Iterator[Entry | SealwaxError]:
-        """Yield every object, in the order of their names, and in between what could not be looked at."""
+        """Yield every object, in the order of their names, and in between what could not be looked at.
+
+        An S3 Inventory gives them in its own order.
+
+        Raises:
+            FileError: the listing cannot go on.
+        """
 
     def inspect(self, name: str) -> Inspection:
         """Read an object's header, and nothing else of it.
@@ -47,7 +59,11 @@ class Store(Protocol):
         """
 
     def open(self, name: str) -> BinaryIO:
-        """Open an object's bytes for reading from any place, fixed to the version that stands there now."""
+        """Open an object's bytes for reading from any place, fixed to the version that stands there now.
+
+        Raises:
+            FileError: it cannot be read; reading on raises RewrapConflictError where S3 no longer has that version.
+        """
 
     def rewrap(self, name: str, rewrap: Rewrap) -> None:
         """Give an envelope the wrapped keys that ``rewrap`` returns for its header, if nobody has changed it meanwhile.
@@ -56,3 +72,24 @@ class Store(Protocol):
             RewrapConflictError: somebody has; the object was left alone.
             HeaderError, FileError: as for :meth:`inspect`; the object opens with its old or its new wrapped keys.
         """
+
+    def replace(self, name: str, change: Change) -> None:
+        """Write an object anew, whole or not at all, if nobody has changed it meanwhile.
+
+        What ``change`` raises is let through, and the object is left alone.
+
+        Raises:
+            RewrapConflictError: somebody has; the object was left alone.
+            FileError: it cannot be read or written.
+        """
+
+
+def open_store(where: str) -> Store:
+    """Return the store at a place: a folder or one file.
+
+    Raises:
+        FileError: there is none.
+    """
+    from sealwax.stores.files import FileStore
+
+    return FileStore(where)

@@ -1,0 +1,107 @@
+"""A folder of files, or one file. Links are not followed; what sealwax is writing just now is not listed."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO, Final, cast
+
+from sealwax import envelope, files, rewrapping
+from sealwax.context import printable
+from sealwax.envelope import Inspection
+from sealwax.errors import FileError, SealwaxError
+from sealwax.rewrapping import Rewrap
+from sealwax.stores import Change, Entry
+
+_BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part")
+
+
+class FileStore:
+    """The regular files below a folder, or one file. A detached header is a file of its own.
+
+    Args:
+        where: the folder or file; if it is itself a link, what it leads to.
+
+    Raises:
+        FileError: there is none.
+    """
+
+    def __init__(self, where: files.AnyPath) -> None:
+        self._location = os.fspath(where)
+        with files.reported("opening", where):
+            self._is_folder = stat.S_ISDIR(os.stat(where).st_mode)
+
+    def __repr__(self) -> str:
+        return f"FileStore({self._location!r})"
+
+    @property
+    def location(self) -> str:
+        return self._location
+
+    def list(self) -> Iterator[Entry | SealwaxError]:
+        """Yield every regular file, in the order of their paths' bytes, and what cannot be looked at."""
+        if self._is_folder:
+            yield from _walk(self._location)
+        else:
+            with files.reported("looking at", self._location):
+                yield _entry(self._location, os.stat(self._location))
+
+    def inspect(self, name: str) -> Inspection:
+        return envelope.inspect(self._path(name))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file. A re-wrap in place changes its slots meanwhile, and nothing that was authenticated."""
+        return cast("BinaryIO", files.InputFile(self._path(name)))
+
+    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+        rewrapping.rewrap_file(self._path(name), rewrap)
+
+    def replace(self, name: str, change: Change) -> None:
+        rewrapping.replace_file(self._path(name), change)
+
+    def _path(self, name: str) -> str:
+        """Return ``name``, once it is known to lie in this place and to be no link out of it."""
+        if self._is_folder:
+            inside = name.startswith(os.path.join(self._location, "")) and ".." not in name.split(os.sep)
+            with files.reported("looking at", name):
+                inside = inside and not stat.S_ISLNK(os.lstat(name).st_mode)
+        else:
+            inside = name == self._location
+        if not inside:
+            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}', or is a link; left alone")
+        return name
+
+
+def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
+    # From the last to the first; a folder is sorted as its files' paths are, with the separator behind its name.
+    waiting: list[tuple[bytes, str, bool]] = [(b"", folder, True)]
+    while waiting:
+        _, path, is_folder = waiting.pop()
+        try:
+            with files.reported("reading the folder" if is_folder else "looking at", path):
+                if is_folder:
+                    waiting += sorted(_inside(path), reverse=True)
+                    continue
+                status = os.lstat(path)
+        except FileError as error:
+            if not isinstance(error.__cause__, FileNotFoundError) or path == folder:
+                yield error
+            continue  # one that has gone meanwhile is not there
+        if stat.S_ISREG(status.st_mode):
+            yield _entry(path, status)
+
+
+def _inside(folder: str) -> Iterator[tuple[bytes, str, bool]]:
+    with os.scandir(folder) as found:
+        for each in found:
+            is_folder = each.is_dir(follow_symlinks=False)
+            if is_folder or (each.is_file(follow_symlinks=False) and not _BEING_WRITTEN.fullmatch(each.name)):
+                yield os.fsencode(each.path) + b"/" * is_folder, each.path, is_folder
+
+
+def _entry(path: str, status: os.stat_result) -> Entry:
+    # The inode tells a file that was renamed into this place from the one that stood there.
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
+    return Entry(path, status.st_size, version, status.st_mtime)

@@ -1,0 +1,169 @@
+"""A folder or a file as a store: what is listed, what is left alone, and what a change leaves behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+import sealwax
+from sealwax.format.header import Header
+from sealwax.keyring import WrappedKey
+from sealwax.stores import Entry, open_store
+from tests.cli.shell import without_privileges
+from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
+
+CONTEXT = {"purpose": "backup"}
+
+
+def to_beta(header: Header, _: Any) -> tuple[WrappedKey, ...]:
+    return (wrap(BETA, unwrap(header.slot.wrapped_keys[0], CONTEXT), CONTEXT),)
+
+
+def names(where: str) -> list[str]:
+    found = list(open_store(where).list())
+    assert all(isinstance(entry, Entry) for entry in found), found
+    return [os.path.relpath(entry.name, where) for entry in found if isinstance(entry, Entry)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, sealer: sealwax.Sealer) -> Path:
+    for name in ("b/2", "b.c", "a", "b/1", "ü%?", ".hidden"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sealer.encrypt(name.encode(), context=CONTEXT))
+    return tmp_path / "tree"
+
+
+def test_a_listing_is_in_the_order_of_the_paths(folder: Path) -> None:
+    assert names(str(folder)) == [".hidden", "a", "b.c", "b/1", "b/2", "ü%?"]
+    assert names(str(folder) + "/") == names(str(folder))
+
+
+def test_links_devices_and_what_is_being_written_are_not_listed(folder: Path, tmp_path: Path) -> None:
+    before = names(str(folder))
+    (tmp_path / "outside").write_bytes(b"x")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    (folder / "up").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    (folder / ".sealwax-00ff.part").write_bytes(b"half")
+    assert names(str(folder)) == before
+    # Only ours: a name that looks alike is somebody's file.
+    (folder / ".sealwax-notes.part").write_bytes(b"mine")
+    assert len(names(str(folder))) == len(before) + 1
+
+
+def test_one_file(folder: Path) -> None:
+    path = str(folder / "a")
+    store = open_store(path)
+    (entry,) = store.list()
+    assert isinstance(entry, Entry)
+    assert (entry.name, entry.size) == (path, os.path.getsize(path))
+    with pytest.raises(sealwax.FileError, match="is not in"):
+        store.inspect(str(folder / "b.c"))
+
+
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(sealwax.FileError, match="No such file"):
+        open_store(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["../outside", "b/../../outside", "link", "/etc/hostname", ""])
+def test_a_name_leads_nowhere_else(folder: Path, tmp_path: Path, sealer: sealwax.Sealer, name: str) -> None:
+    (tmp_path / "outside").write_bytes(sealer.encrypt(b"x", context=CONTEXT))
+    (folder / "link").symlink_to(tmp_path / "outside")
+    store = open_store(str(folder))
+    path = os.path.join(folder, name) if name else str(tmp_path / "tree-2")
+    for use in (store.inspect, store.open, lambda path: store.rewrap(path, to_beta)):
+        with pytest.raises(sealwax.FileError):
+            use(path)
+
+
+def test_an_unreadable_folder_is_told_and_the_rest_goes_on(folder: Path) -> None:
+    (folder / "b").chmod(0)
+    # Where root runs the tests, permission bits bind only a child without its privileges.
+    done = subprocess.run(
+        [sys.executable, "-c", _LIST, str(folder)], preexec_fn=without_privileges, capture_output=True, check=False
+    )
+    (folder / "b").chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+_LIST = """
+import sys
+from sealwax.errors import FileError
+from sealwax.stores import Entry, open_store
+found = list(open_store(sys.argv[1]).list())
+(error,) = [each for each in found if not isinstance(each, Entry)]
+assert isinstance(error, FileError) and "/b'" in str(error), error
+assert len(found) == 5
+"""
+
+
+def test_the_version_changes_with_the_bytes(folder: Path) -> None:
+    def version() -> str:
+        (entry,) = open_store(str(folder / "a")).list()
+        assert isinstance(entry, Entry)
+        return entry.version
+
+    first = version()
+    assert version() == first
+    open_store(str(folder)).rewrap(str(folder / "a"), to_beta)
+    assert version() != first
+
+
+def test_rewrap_and_read(folder: Path) -> None:
+    store = open_store(str(folder))
+    sealer = sealwax.Sealer(FakeKeyring(BETA))
+    for entry in list(store.list()):
+        assert isinstance(entry, Entry)
+        store.rewrap(entry.name, to_beta)
+        assert [key.key_arn for key in store.inspect(entry.name).wrapped_keys] == [BETA]
+        with store.open(entry.name) as file, sealer.open(file, context=CONTEXT) as plain:
+            assert plain.read().decode() == os.path.relpath(entry.name, folder)
+
+
+def test_replace_is_whole_or_not_at_all(folder: Path) -> None:
+    store, path = open_store(str(folder)), str(folder / "a")
+    os.chmod(path, 0o640)
+    before = Path(path).read_bytes()
+
+    def half(source: BinaryIO, sink: BinaryIO) -> None:
+        sink.write(source.read(10))
+        raise sealwax.TamperedError("on purpose")
+
+    with pytest.raises(sealwax.TamperedError):
+        store.replace(path, half)
+    assert Path(path).read_bytes() == before
+
+    store.replace(path, lambda source, sink: sink.write(source.read() + b"!"))
+    assert Path(path).read_bytes() == before + b"!"
+    assert os.stat(path).st_mode & 0o777 == 0o640
+    assert len(names(str(folder))) == 6
+
+
+@pytest.mark.parametrize("way", ["renamed over", "written into"])
+def test_a_change_meanwhile_is_left_alone(folder: Path, way: str) -> None:
+    store, path = open_store(str(folder)), folder / "a"
+
+    def change(source: BinaryIO, sink: BinaryIO) -> None:
+        sink.write(source.read())
+        if way == "renamed over":
+            (folder / "new").write_bytes(b"theirs")
+            os.replace(folder / "new", path)
+        else:
+            with open(path, "ab") as file:
+                file.write(b"theirs")
+
+    with pytest.raises(sealwax.RewrapConflictError, match="left alone"):
+        store.replace(str(path), change)
+    assert path.read_bytes().endswith(b"theirs")
+
+
+def test_what_a_file_is_wrapped_under(folder: Path) -> None:
+    store = open_store(str(folder))
+    assert [key.key_arn for key in store.inspect(str(folder / "a")).wrapped_keys] == [ALPHA]
