@@ -17,7 +17,7 @@ import boto3
 import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import errors
+from sealwax import errors, forks
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Clients:
         self._given = client
         self._clients: dict[str, KMSClient] = {}
         self._lock = threading.Lock()
+        forks.renew_lock_in_children(self)
         self._pid = os.getpid()
 
     @property

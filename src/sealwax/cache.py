@@ -590,6 +590,12 @@ class CachingKeyring:
         self._start_anew()
         self._closed = closed
 
+    def kms_stats(self) -> events.KmsStats:
+        """Return what the inner keyring has asked of KMS, and how many calls this cache has saved."""
+        with self._lock:
+            saved = self._hits + self._misses - self._calls
+        return events.kms_stats(self._keyring) + events.KmsStats(saved=max(0, saved))
+
     def stats(self) -> CacheStats:
         """Return what the cache has done so far."""
         with self._lock:

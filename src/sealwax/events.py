@@ -9,6 +9,9 @@ from typing import Final
 
 _log: Final = logging.getLogger("sealwax")
 
+# What AWS asks for symmetric requests in every commercial Region: https://aws.amazon.com/kms/pricing/
+_USD_PER_CALL: Final = 0.03 / 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class KmsCall:
@@ -59,6 +62,40 @@ class CacheUse:
 
     kind: str
     decrypting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KmsStats:
+    """What keyrings have asked of KMS, and what a cache has spared them.
+
+    Attributes:
+        calls: requests sent, repetitions included.
+        failures: those of them that were refused, throttled or not answered.
+        saved: calls that a cache made needless; a keyring that wraps under several keys would have made more.
+    """
+
+    calls: int = 0
+    failures: int = 0
+    saved: int = 0
+
+    @property
+    def cost_usd(self) -> float:
+        """What the calls cost at 0.03 USD for 10,000, before any free tier."""
+        return self.calls * _USD_PER_CALL
+
+    @property
+    def saved_usd(self) -> float:
+        """What the saved calls would have cost."""
+        return self.saved * _USD_PER_CALL
+
+    def __add__(self, other: KmsStats) -> KmsStats:
+        return KmsStats(self.calls + other.calls, self.failures + other.failures, self.saved + other.saved)
+
+
+def kms_stats(keyring: object) -> KmsStats:
+    """Return the stats of a keyring; of one that does not count, nothing is known and zeros are returned."""
+    count: Callable[[], KmsStats] | None = getattr(keyring, "kms_stats", None)
+    return KmsStats() if count is None else count()
 
 
 Event = KmsCall | RegionHealth | CacheUse

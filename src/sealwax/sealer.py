@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeVar, cast, overload
 
 from sealwax import context as ctx
-from sealwax import envelope, files, rewrapping
+from sealwax import envelope, events, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
 from sealwax.errors import DamagedHeaderError, SealwaxError
 from sealwax.format import header as hdr
@@ -50,6 +50,10 @@ class Sealer:
 
     def __repr__(self) -> str:
         return f"Sealer({self._keyring!r})"
+
+    def stats(self) -> events.KmsStats:
+        """Return the KMS calls that the keyring has made and a cache has saved, and what they cost. No IAM action."""
+        return events.kms_stats(self._keyring)
 
     # --- encrypting
 

@@ -119,6 +119,7 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
         ("Sealer.verify", lambda: both.verify(path, context=CONTEXT)),
         ("Sealer.rewrap", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT)),
         ("Sealer.rewrap(verify=True)", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT, verify=True)),
+        ("Sealer.stats", both.stats),
         ("sealwax.inspect", lambda: sealwax.inspect(path)),
         ("sealwax.armor", lambda: sealwax.armor(sealed)),
         ("sealwax.dearmor", lambda: sealwax.dearmor(sealwax.armor(sealed))),

@@ -27,9 +27,10 @@ ROOMS: dict[str, set[str]] = {
     "aio": set(),
     "events": {"errors"},
     "batch": {"errors"},
-    "sealer": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aio", "batch"},
+    "sealer": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aio", "batch", "events"},
     "cache": {"errors", "context", "keyring", "aws", "events"},
-    "aws": {"errors", "context"},
+    "aws": {"errors", "context", "forks"},
+    "otel": {"events"},
     "kms": {"errors", "context", "keyring", "aws", "events", "forks"},
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {

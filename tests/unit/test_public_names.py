@@ -86,5 +86,6 @@ def test_the_sealers_methods() -> None:
         "open_async",
         "read_once",
         "rewrap",
+        "stats",
         "verify",
     }

@@ -19,11 +19,14 @@ from sealwax.errors import ContextError, SealwaxError
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
+    from sealwax.keyring import Keyring
     from sealwax.sealer import Sealer
 
 Command = Callable[..., Any]
 
 _PLACEHOLDERS: Final = ("{relpath}", "{name}")
+# How long one run uses a data key that KMS has opened for it.
+_OPENED_KEY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Keys:
     names: tuple[str, ...]
     aws: Aws
     local_context: tuple[str, ...] = ()
+    sealers: list[Sealer] = field(default_factory=list)  # those that were made, for --metrics
 
     def to_encrypt(self) -> Sealer:
         """Return a sealer that makes data keys under these keys.
@@ -70,7 +74,7 @@ class Keys:
         """
         if not self.names:
             raise click.UsageError("name a KMS key with -k, or in SEALWAX_KEY")
-        return self._sealer()
+        return self._sealer(self._keyring())
 
     def to_decrypt(self, sources: Sequence[str]) -> Sealer:
         """Return a sealer that opens what is wrapped under these keys, and nothing else.
@@ -80,15 +84,35 @@ class Keys:
         """
         if not self.names:
             raise click.UsageError(f"name the KMS keys that may open it with -k, or in SEALWAX_KEY{_hint(sources)}")
-        return self._sealer()
+        from sealwax.cache import CachingKeyring
 
-    def _sealer(self) -> Sealer:
+        # Values that a program has sealed under one cached data key cost one call for all of them here, too.
+        return self._sealer(CachingKeyring(self._keyring(), max_age=_OPENED_KEY_SECONDS))
+
+    def _keyring(self) -> Keyring:
         from sealwax.kms import KmsKeyring
-        from sealwax.sealer import Sealer
 
         refuse_too_many(self.names, "-k")
         key = self.names[0] if len(self.names) == 1 else list(self.names)
-        return Sealer(KmsKeyring(key, session=self.aws.session()), local_context=self.local_context)
+        return KmsKeyring(key, session=self.aws.session())
+
+    def _sealer(self, keyring: Keyring) -> Sealer:
+        from sealwax.sealer import Sealer
+
+        self.sealers.append(Sealer(keyring, local_context=self.local_context))
+        return self.sealers[-1]
+
+    def tell_metrics(self) -> None:
+        """Say what was asked of KMS, and what that costs."""
+        from sealwax.events import KmsStats
+
+        stats = sum((sealer.stats() for sealer in self.sealers), KmsStats())
+        free = " (the lab is free)" if self.aws.lab else ""
+        failed = f", {stats.failures} of them failed" if stats.failures else ""
+        console.say(
+            f"KMS calls made: {stats.calls}{failed}; saved by caching: {stats.saved}; "
+            f"cost: {stats.cost_usd:.6f} USD at 0.03 USD per 10,000{free}"
+        )
 
 
 def refuse_too_many(names: Sequence[str], option: str) -> None:
@@ -273,11 +297,21 @@ def keys(command: Command) -> Command:
         metavar="NAME",
         help="A context name that is neither stored nor sent to KMS, but binds all the same; repeatable.",
     )
+    @click.option(
+        "--metrics", is_flag=True, help="Say at the end how many KMS calls were made and saved, and the cost."
+    )
     @aws
     @functools.wraps(command)
-    def wrapped(*args: Any, key_names: tuple[str, ...], local_context: tuple[str, ...], aws: Aws, **kwargs: Any) -> Any:
+    def wrapped(
+        *args: Any, key_names: tuple[str, ...], local_context: tuple[str, ...], metrics: bool, aws: Aws, **kwargs: Any
+    ) -> Any:
         names = key_names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
-        return command(*args, keys=Keys(names, aws, local_context), **kwargs)
+        keys = Keys(names, aws, local_context)
+        try:
+            return command(*args, keys=keys, **kwargs)
+        finally:
+            if metrics and keys.sealers:
+                keys.tell_metrics()
 
     return wrapped
 

@@ -8,13 +8,14 @@ the n-th repetition is drawn evenly from 0 to 0.1 s * 2**n, at most 5 s, so that
 from __future__ import annotations
 
 import random
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Final
 
 import botocore.exceptions as foreign
 
-from sealwax import aws, events
+from sealwax import aws, events, forks
 from sealwax.errors import ThrottledError
 from sealwax.kms.rate import RateLimit
 
@@ -66,6 +67,14 @@ class Caller:
         self._retries = retries
         self._limit = limit
         self._on_event = events.guarded(on_event)
+        self._lock = threading.Lock()
+        forks.renew_lock_in_children(self)
+        self._stats = events.KmsStats()
+
+    def kms_stats(self) -> events.KmsStats:
+        """Return what was asked so far."""
+        with self._lock:
+            return self._stats
 
     @property
     def region(self) -> str:
@@ -122,4 +131,6 @@ class Caller:
         request_id: str | None,
     ) -> None:
         seconds = time.monotonic() - started
+        with self._lock:
+            self._stats += events.KmsStats(calls=1, failures=error is not None)
         self._on_event(events.KmsCall(_OPERATIONS[operation], region, key, seconds, attempt, error, request_id))

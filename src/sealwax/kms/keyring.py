@@ -80,6 +80,10 @@ class KmsKeyring:
         keys = [key.text for key in self._keys]
         return f"KmsKeyring({keys if len(keys) > 1 else keys[0]!r})"
 
+    def kms_stats(self) -> events.KmsStats:
+        """Return how many requests were sent so far. No IAM action."""
+        return self._caller.kms_stats()
+
     def generate(
         self,
         context: Mapping[str, str],

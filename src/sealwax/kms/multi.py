@@ -202,6 +202,10 @@ class MultiRegionKeyring:
             for member in self._members
         )
 
+    def kms_stats(self) -> events.KmsStats:
+        """Return how many requests were sent so far, in all Regions. No IAM action."""
+        return sum((member.keyring.kms_stats() for member in self._members), events.KmsStats())
+
     # --- the keyring
 
     def generate(
