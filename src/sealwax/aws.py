@@ -44,6 +44,9 @@ _CONFIG: Final = Config(
 )
 
 
+_ENDPOINT_ORIGIN: Final = "; it is in AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS or the profile's endpoint_url"
+
+
 def open_session(profile: str | None = None, region: str | None = None, endpoint_url: str | None = None) -> Session:
     """Return a boto3 Session, whose KMS clients go to ``endpoint_url`` where one is given.
 
@@ -57,7 +60,7 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
     return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
 
 
-def _check_endpoint(url: str) -> None:
+def _check_endpoint(url: str, origin: str = "") -> None:
     # botocore finds some of these only when it sends, and says it with errors of other libraries.
     try:
         parts = urlsplit(url)
@@ -67,6 +70,7 @@ def _check_endpoint(url: str) -> None:
     if not fits:
         raise errors.ConfigurationError(
             f"'{printable(url[:200])}' is no endpoint URL: one looks like http://127.0.0.1:4599 or https://kms.example.com"
+            f"{origin}"
         )
 
 
@@ -133,8 +137,10 @@ class Clients:
         with self._lock:
             region = self._open_session().region_name
         if not region:
+            # Other SDKs read this one, so people set it and wonder.
+            unread = " (AWS_REGION is set, which boto3 does not read)" if os.environ.get("AWS_REGION") else ""
             raise errors.ConfigurationError(
-                "no AWS Region is set: name one with --region or AWS_DEFAULT_REGION, or give the key's ARN"
+                f"no AWS Region is set: name one with --region or AWS_DEFAULT_REGION, or give the key's ARN{unread}"
             )
         return region
 
@@ -165,6 +171,8 @@ class Clients:
                     client = self._open_session().client("kms", region_name=region, config=_CONFIG)
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise translate(error, f"opening a KMS client for {region}", None) from None
+                # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
+                _check_endpoint(client.meta.endpoint_url, _ENDPOINT_ORIGIN)
                 self._prepare(client)
                 self._clients[region] = client
             return client
@@ -206,6 +214,22 @@ _CREDENTIALS: Final = _Meaning(
 )
 _CONFIGURATION: Final = _Meaning(
     errors.ConfigurationError, "the AWS settings do not fit", "Check the profile, the Region and the endpoint."
+)
+_NO_PROFILE: Final = _Meaning(
+    errors.ConfigurationError,
+    "there is no such AWS profile",
+    "'aws configure list-profiles' shows those there are; --profile or AWS_PROFILE names one.",
+)
+_SETTINGS_FILE: Final = _Meaning(
+    errors.ConfigurationError,
+    "an AWS settings file cannot be read",
+    "Look at ~/.aws/config and ~/.aws/credentials, or the files that AWS_CONFIG_FILE and "
+    "AWS_SHARED_CREDENTIALS_FILE name.",
+)
+_ENDPOINT: Final = _Meaning(
+    errors.ConfigurationError,
+    "the endpoint is no URL",
+    "Check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS and the profile's endpoint_url.",
 )
 _BLOB: Final = _Meaning(
     errors.WrappedKeyRefusedError,
@@ -359,7 +383,11 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (foreign.CredentialRetrievalError, _CREDENTIALS),
     (foreign.MetadataRetrievalError, _CREDENTIALS),
     (foreign.RefreshWithMFAUnsupportedError, _CREDENTIALS),
-    (foreign.ProfileNotFound, _CONFIGURATION),
+    (foreign.ProfileNotFound, _NO_PROFILE),
+    (foreign.ConfigParseError, _SETTINGS_FILE),
+    (foreign.ConfigNotFound, _SETTINGS_FILE),
+    (foreign.InvalidConfigError, _SETTINGS_FILE),
+    (foreign.InvalidRegionError, _Meaning(errors.ConfigurationError, "that is no Region", "One looks like eu-west-1.")),
     (foreign.NoRegionError, _CONFIGURATION),
     (foreign.ParamValidationError, _REQUEST),
     (
@@ -386,7 +414,7 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
         key: the KMS key as it was named in the request.
     """
     code, request_id, said = type(error).__name__, None, str(error)
-    meaning = _CONFIGURATION
+    meaning = _ENDPOINT
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})
         metadata = error.response.get("ResponseMetadata", {})
@@ -395,7 +423,7 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
         fallback = _UNAVAILABLE if metadata.get("HTTPStatusCode", 0) >= 500 else _REQUEST
         meaning = CODES.get(code, fallback)
     else:
-        meaning = next((meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)), _CONFIGURATION)
+        meaning = next((meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)), _ENDPOINT)
     if key is not None and "alias/aws/" in key:
         meaning = _Meaning(
             meaning.error,

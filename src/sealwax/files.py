@@ -119,6 +119,8 @@ class WholeFile:
         self._mode = mode
         self._times_ns = times_ns
         self._temporary: Path | None = None
+        self._before: Path | None = None
+        self._written: os.stat_result | None = None
         with reported("writing", path):
             if is_special(path):
                 self.file = io.FileIO(path, "wb")
@@ -127,12 +129,15 @@ class WholeFile:
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
             if not overwrite and self.path.exists():
                 raise FileExistsError(errno.EEXIST, _EXISTS)
-            self._temporary = self.path.with_name(f".sealwax-{os.urandom(8).hex()}.part")
+            self._temporary = self._beside()
             # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
             descriptor = os.open(
                 self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600
             )
             self.file = io.FileIO(descriptor, "r+b")
+
+    def _beside(self) -> Path:
+        return self.path.with_name(f".sealwax-{os.urandom(8).hex()}.part")
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +166,7 @@ class WholeFile:
                 if self._times_ns is not None:
                     os.utime(self.file.fileno(), ns=self._times_ns)
                 sync(self.file.fileno())
+                self._written = os.fstat(self.file.fileno())
             self.file.close()
 
     def _appear(self) -> None:
@@ -184,6 +190,42 @@ class WholeFile:
             else:
                 os.unlink(temporary)
         self._temporary = None
+
+    def _keep_before(self) -> None:
+        """Give what stands in the place a second name, from which it can be put back."""
+        if self._temporary is None or not self._overwrite:
+            return
+        with reported("writing", self.path):
+            before = self._beside()
+            try:
+                os.link(self.path, before)
+            except FileNotFoundError:
+                return
+            except OSError:  # no hard links here
+                os.rename(self.path, before)
+            self._before = before
+
+    def _put_back(self) -> Path | None:
+        """Undo the appearing; return where the former file still is when that fails."""
+        before, self._before = self._before, None
+        try:
+            # By looking, since a step that reports an error may have been done.
+            if before is None:
+                if self._written is not None and os.path.samestat(os.stat(self.path), self._written):
+                    os.unlink(self.path)
+            elif self.path.exists() and self.path.samefile(before):
+                os.unlink(before)  # renaming one name of a file to its other one does nothing
+            else:
+                os.replace(before, self.path)
+        except OSError:
+            return before
+        return None
+
+    def _forget_before(self) -> None:
+        # The new files are there and whole; a second name of an old one that cannot be removed is no failure.
+        if self._before is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._before)
 
     def finish(self, complete: bool) -> None:
         """Commit what is complete, discard what is not."""
@@ -210,20 +252,33 @@ class WholeFile:
 
 
 def commit_all(files: Sequence[WholeFile]) -> None:
-    """Put files that belong together in their places. All are on the disk whole before the first one appears.
+    """Put files that belong together in their places: all of them or, where one cannot be, none.
+
+    All are on the disk whole before the first one appears. Only a crash between two of them leaves some new and some
+    old; what is missing then lies beside them, under temporary names.
 
     Raises:
-        FileError: one could not be; it is gone, and so are those after it.
+        FileError: one could not be put in its place; what stood there before does again.
     """
+    together = len(files) > 1
     try:
         for file in files:
             file._bring_to_disk()
+        if together:
+            for file in files:
+                file._keep_before()
         for file in files:
             file._appear()
-    except BaseException:
+    except BaseException as error:
+        kept = [place for file in files if (place := file._put_back()) is not None] if together else []
         for file in files:
             file.discard()
+        if kept:
+            names = ", ".join(f"'{printable(str(place))}'" for place in kept)
+            raise FileError(f"{error}; what was there before could not be put back and is kept as {names}") from error
         raise
+    for file in files:
+        file._forget_before()
 
 
 class LockedFile:

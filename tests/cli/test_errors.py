@@ -47,14 +47,22 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps(expired))
     refused(("expired", "aws sso login"), "--profile", "sso", AWS_CONFIG_FILE="config")
-    refused(("missing", "Check the profile"), "--profile", "missing")
-    refused(("missing", "Check the profile"), AWS_PROFILE="missing")
-    refused(("Check",), AWS_CONFIG_FILE="broken")
-    refused(("Check",), "--region", "not a region", **CREDENTIALS)
+    refused(("there is no such AWS profile", "missing", "list-profiles"), "--profile", "missing")
+    refused(("there is no such AWS profile", "missing", "list-profiles"), AWS_PROFILE="missing")
+    refused(("an AWS settings file cannot be read", "broken"), AWS_CONFIG_FILE="broken")
+    refused(("that is no Region", "not a region"), "--region", "not a region", **CREDENTIALS)
+    refused(("AWS_REGION is set, which boto3 does not read",), AWS_REGION="us-east-1", **CREDENTIALS)
     region = ("--region", "us-east-1")
     for url in ("nonsense", "", "localhost:4599", "ftp://kms", "http://", "http://[::1", "http://127.0.0.1:99999"):
         refused((f"'{url}' is no endpoint URL",), *region, "--endpoint-url", url, **CREDENTIALS)
-    refused(("KMS could not be reached",), *region, "--endpoint-url", "http://127.0.0.1:1", **CREDENTIALS)
+        if url in ("nonsense", "http://127.0.0.1:99999"):
+            refused(("AWS_ENDPOINT_URL", "URL"), *region, AWS_ENDPOINT_URL=url, **CREDENTIALS)
+            refused(("AWS_ENDPOINT_URL", "URL"), *region, AWS_ENDPOINT_URL_KMS=url, **CREDENTIALS)
+            shell.write("endpoint", f"[profile e]\nregion = us-east-1\nendpoint_url = {url}\n".encode())
+            refused(("endpoint_url", "URL"), "--profile", "e", AWS_CONFIG_FILE="endpoint", **CREDENTIALS)
+    for place in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+        refused(("KMS could not be reached", "Check the network"), *region, "--endpoint-url", place, **CREDENTIALS)
+    refused(("KMS could not be reached", "Check the network"), *region, HTTPS_PROXY="http://127.0.0.1:1", **CREDENTIALS)
 
 
 def test_what_was_typed_wins_over_the_lab_of_the_environment(shell: Shell) -> None:

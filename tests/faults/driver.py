@@ -6,6 +6,7 @@ without threads may fork and go on.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -86,6 +87,34 @@ def create(path: Path) -> None:
         file.write(NEW)
 
 
+HEADER = "file.header"
+
+
+def prepare_detached(path: Path) -> None:
+    _detached(path, SMALL)
+
+
+def detached(path: Path) -> None:
+    _detached(path, NEW)
+
+
+def _detached(path: Path, plaintext: bytes) -> None:
+    with sealer.open(path, "wb", context=CONTEXT, header=path.with_name(HEADER)) as file:
+        file.write(plaintext)
+
+
+def pairs(folder: Path) -> dict[int, tuple[str, str]]:
+    """Return the pairs of payload and header that fit, wherever they lie in a folder, by the size of the plaintext."""
+    found = {}
+    for body, header in itertools.permutations(sorted(folder.iterdir()), 2):
+        try:
+            size = sealer.verify(body, context=CONTEXT, header=header)
+        except sealwax.SealwaxError:
+            continue
+        found[size] = (body.name, header.name)
+    return found
+
+
 SCENARIOS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path], None]]] = {
     "in place": (prepare_in_place, rewrap),
     "unfinished": (prepare_unfinished, rewrap),
@@ -93,6 +122,8 @@ SCENARIOS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path], None]
     "small": (prepare_small, rewrap),
     "overwrite": (prepare_small, overwrite),
     "create": (None, create),
+    "detached": (prepare_detached, detached),
+    "detached, new": (None, detached),
 }
 
 
@@ -118,6 +149,7 @@ class Run:
         self.original = folder / "original.swx"
         if self.prepare is not None:
             self.prepare(self.original)
+        self.header = folder / HEADER
         self.room = folder / "room"
         self.path = self.room / "file.swx"
 
@@ -126,6 +158,8 @@ class Run:
         self.room.mkdir()
         if self.prepare is not None:
             shutil.copyfile(self.original, self.path)
+        if self.header.exists():
+            shutil.copyfile(self.header, self.room / HEADER)
 
     def count(self) -> faulty.Faults:
         """Count the points of an undisturbed run, in a process of its own."""
@@ -148,6 +182,8 @@ class Run:
 
     def check(self) -> str:
         """Say what a file is after a fault, having seen that it is whole and that another re-wrap completes it."""
+        if self.act is detached:
+            return self._check_pair()
         strays = [name for name in os.listdir(self.room) if name != self.path.name]
         if not self.path.exists():
             assert self.prepare is None, "the file is gone"
@@ -177,6 +213,22 @@ class Run:
             assert slot is None or slot.wrapped_keys[0].ciphertext not in data, "an earlier wrapped key is left"
         return self._with_strays(outcome, strays)
 
+    def _check_pair(self) -> str:
+        names = {self.path.name, HEADER}
+        there = pairs(self.room)
+        strays = {path.name for path in self.room.iterdir()} - names
+        assert all(name.startswith(".sealwax-") for name in strays)
+        in_place = {size for size, pair in there.items() if set(pair) == names}
+        outcome = {len(SMALL): "old", len(NEW): "new"}[in_place.pop()] if in_place else ""
+        if not outcome and not names & {path.name for path in self.room.iterdir()}:
+            assert self.prepare is None, "the old pair is gone"
+            outcome = "absent"
+        if not outcome:
+            # Between the two: both pairs are still there, under other names.
+            assert set(there) == ({len(NEW)} if self.prepare is None else {len(NEW), len(SMALL)}), "a pair is lost"
+            outcome = "between"
+        return outcome + (", temporary files left" if strays else "")
+
     @staticmethod
     def _with_strays(outcome: str, strays: list[str]) -> str:
         assert len(strays) <= 1
@@ -198,8 +250,8 @@ class Run:
                     if status == DONE:
                         # There is a second way to some things; it must have led all the way.
                         assert mode != "kill"
-                        assert outcome == "new"
-                        outcome = "done another way"
+                        assert outcome.startswith("new")
+                        outcome = outcome.replace("new", "done another way")
                     else:
                         assert status == (-signal.SIGKILL if mode == "kill" else REPORTED), status
                     outcomes[outcome] += 1

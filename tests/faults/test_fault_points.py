@@ -131,3 +131,50 @@ def test_writing_where_no_file_is(tmp_path: Path) -> None:
         "new": 5,
         "new, temporary file left": 2,
     }
+
+
+BETWEEN = "between, temporary files left"
+
+
+def test_replacing_a_detached_pair(tmp_path: Path) -> None:
+    """Both are new or both old; killed between the two renames, both pairs are still there, under other names."""
+    faults = _drive("detached", tmp_path, "faults")["faults"]
+    names, points = faults["names"], faults["points"]
+    assert [name for name in names if name not in COPYING] == [
+        *("open", "open", "fsync", "close", "fsync", "close", "link", "link"),
+        *("replace", "open", "fsync", "replace", "open", "fsync", "unlink", "unlink"),
+    ]
+    assert points == 2 * len(names)
+    # From after the first rename to before the second.
+    assert faults["kill"] == {
+        "old": 1,
+        "old, temporary files left": points - 16,
+        BETWEEN: 6,
+        "new, temporary files left": 8,
+        "new": 1,
+    }
+    # Where linking fails, the old file is moved aside; a temporary file that cannot be removed is no failure.
+    assert faults["fail once"] == {
+        "old": points - 8,
+        "done another way": 6,
+        "done another way, temporary files left": 2,
+    }
+    assert faults["fail from then on"] == {
+        "old": 2,
+        "old, temporary files left": points - 17,
+        BETWEEN: 6,
+        "new, temporary files left": 5,
+        "done another way, temporary files left": 3,
+        "done another way": 1,
+    }
+
+
+def test_a_detached_pair_where_no_file_is(tmp_path: Path) -> None:
+    faults = _drive("detached, new", tmp_path, "faults")["faults"]
+    points = faults["points"]
+    # The two links find nothing to link, and so have no second point.
+    assert points == 2 * len(faults["names"]) - 2
+    assert faults["fail once"] == {"absent": points}
+    for mode in ("kill", "fail from then on"):
+        assert faults[mode][BETWEEN] == 6
+        assert faults[mode]["new"] == 5

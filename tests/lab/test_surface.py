@@ -10,6 +10,9 @@ from sealwax.lab.call import OPERATIONS
 from sealwax.lab.surface import SURFACE, UNSUPPORTED
 from tests.lab.validator import model
 
+# What the lowest version of botocore that is allowed does not know yet.
+LATER = {"ListKeys": {"ResourceOwners"}}
+
 
 def test_every_operation_of_kms_is_served_or_refused_by_name() -> None:
     assert set(SURFACE) | UNSUPPORTED == set(model("kms").operation_names)
@@ -33,10 +36,11 @@ def _compare(ours: shapes.Shape, theirs: Shape | None, path: str) -> None:
     limits = theirs.metadata
     if isinstance(ours, shapes.Structure):
         assert isinstance(theirs, StructureShape)
-        assert set(ours.members) == set(theirs.members), path
+        assert set(ours.members) - set(theirs.members) <= LATER.get(path, set()), path
+        assert set(theirs.members) <= set(ours.members), path
         assert ours.required == set(theirs.required_members), path
-        for name, member in ours.members.items():
-            _compare(member, theirs.members[name], f"{path}.{name}")
+        for name, member in theirs.members.items():
+            _compare(ours.members[name], member, f"{path}.{name}")
     elif isinstance(ours, shapes.Items):
         assert isinstance(theirs, ListShape)
         assert (ours.least, ours.most) == (limits.get("min", 0), limits.get("max")), path
