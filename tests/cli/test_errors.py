@@ -60,8 +60,8 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
             refused(("AWS_ENDPOINT_URL", "URL"), *region, AWS_ENDPOINT_URL_KMS=url, **CREDENTIALS)
             shell.write("endpoint", f"[profile e]\nregion = us-east-1\nendpoint_url = {url}\n".encode())
             refused(("endpoint_url", "URL"), "--profile", "e", AWS_CONFIG_FILE="endpoint", **CREDENTIALS)
-    for place in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
-        refused(("KMS could not be reached", "Check the network"), *region, "--endpoint-url", place, **CREDENTIALS)
+    for url in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+        refused(("KMS could not be reached", "Check the network"), *region, "--endpoint-url", url, **CREDENTIALS)
     refused(("KMS could not be reached", "Check the network"), *region, HTTPS_PROXY="http://127.0.0.1:1", **CREDENTIALS)
 
 
