@@ -27,6 +27,7 @@
     │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds each one's error
     ├── FileError                 a file could not be read, written or replaced; nothing was half-written
     ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
+    ├── PlanError                 a fleet's plan file is none, damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     └── LabError                  the embedded KMS lab cannot do what was asked of it
 
@@ -178,6 +179,10 @@ class FileError(SealwaxError):
 
 class RewrapConflictError(SealwaxError):
     """The envelope changed, or contradicts itself, while it was being re-wrapped; nothing was written."""
+
+
+class PlanError(SealwaxError):
+    """The file is no plan of a fleet, is damaged, or another run works on it."""
 
 
 class PolicyError(SealwaxError):

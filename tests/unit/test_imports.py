@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "aws": {"errors", "context", "forks"},
     "otel": {"events"},
     "kms": {"errors", "context", "keyring", "aws", "events", "forks"},
+    "staleness": {"format", "keyring"},
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {
         "errors",
@@ -42,7 +43,9 @@ ROOMS: dict[str, set[str]] = {
         "envelope",
         "rewrapping",
         "sealer",
+        "staleness",
         "stores",
+        "batch",
         "events",
         "aws",
         "kms",

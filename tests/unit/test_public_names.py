@@ -33,6 +33,7 @@ NAMES = [
     "MultiRegionKeyring",
     "NotAnEnvelopeError",
     "PayloadError",
+    "PlanError",
     "PolicyError",
     "RateLimit",
     "RegionState",

@@ -28,6 +28,7 @@ VERBS: Final = {
     "verify": "Authenticate envelopes and write nothing.",
     "inspect": "Show what an envelope says of itself, without KMS.",
     "rewrap": "Move envelopes to another KMS key; the data is not touched.",
+    "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
     "keys": "List the KMS keys there are, and how they stand.",
     "completion": "Print the completion script for a shell.",
     "lab": "An embedded KMS to try, test and rehearse with.",

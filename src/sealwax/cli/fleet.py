@@ -1,0 +1,336 @@
+"""sealwax fleet: rotate the keys of many envelopes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sealwax import files
+from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.context import printable
+
+if TYPE_CHECKING:
+    from sealwax.fleet import Report
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PAYLOAD_STATUS: Final = 5
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # no generic in older releases
+    """A time as people write it, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
+        if match is None or not int(match[1]):
+            self.fail(f"'{printable(str(value))}' is no time such as 90s, 50m, 8h or 30d", param, ctx)
+        return float(int(match[1]) * _UNITS[match[2]])
+
+
+class _HowMany(click.ParamType):  # type: ignore[type-arg]
+    """A number, or "all", which is None."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "all":
+            return -1
+        if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+            self.fail(f"'{printable(str(value))}' is neither a number nor 'all'", param, ctx)
+        return int(value)
+
+
+def _or_all(number: int) -> int | None:
+    return None if number < 0 else number
+
+
+_plan_file = click.argument("plan_file", metavar="PLAN", type=click.Path())
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_html = click.option("--html", metavar="FILE", type=click.Path(), help="Write the report as a web page too.")
+_workers = click.option(
+    "--workers", type=click.IntRange(1, 256), default=8, show_default=True, help="How many objects at a time."
+)
+
+
+@click.group()
+def fleet() -> None:
+    """Rotate the keys of many envelopes: plan, run, verify. The data is not touched."""
+
+
+@fleet.command("plan")
+@click.argument("where", nargs=-1, required=True, metavar="WHERE...")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="KEY",
+    help="A KMS key that envelopes may be under now; repeatable.",
+)
+@click.option(
+    "--to", "targets", multiple=True, required=True, metavar="KEY", help="A wanted KMS key; repeatable: the new set."
+)
+@click.option("-o", "--output", "plan_file", required=True, metavar="PLAN", type=click.Path(), help="The plan file.")
+@options.context(stored=True)
+@options.suffix
+@click.option("--older-than", type=_Duration(), metavar="TIME", help="Re-wrap what was wrapped longer ago, as 365d.")
+@click.option("--add-region", is_flag=True, help="Add wanted Regions that are missing: kms:Decrypt and kms:Encrypt.")
+@click.option(
+    "--digest", type=_HowMany(), default=0, metavar="N|all", help="Read so many payloads, for verify to compare."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=1000, show_default=True, help="KMS calls a second."
+)
+@_workers
+@options.force
+@_as_json
+@_html
+@options.aws
+@options.loudness
+def plan_command(
+    where: tuple[str, ...],
+    sources: tuple[str, ...],
+    targets: tuple[str, ...],
+    plan_file: str,
+    template: options.ContextTemplate,
+    suffix: str,
+    older_than: float | None,
+    add_region: bool,
+    digest: int,
+    rate: float,
+    workers: int,
+    force: bool,
+    as_json: bool,
+    html: str | None,
+    aws: options.Aws,
+) -> int:
+    """Look at every header below WHERE, and write a plan: what is stale, and what it takes. Nothing else is changed.
+
+    -c gives what every envelope's stored context must be; * in a value stands for any text. What does not fit is
+    skipped. --from is the allow-list: no key is trusted because an envelope names it. For new material of the same key,
+    name the key with both --from and --to.
+    """
+    from sealwax import fleet as library
+
+    options.refuse_too_many(targets, "--to")
+    if not (template.pairs or template.none or template.accept_stored):
+        raise click.UsageError(
+            "say which envelopes are meant: -c NAME=VALUE (* is any text), --accept-stored-context or --no-context"
+        )
+    with _progress("looking") as on_progress:
+        report = library.plan(
+            plan_file,
+            where,
+            sources=sources,
+            to=targets,
+            contexts=library.Contexts(tuple(template.pairs.items()), template.accept_stored, suffix),
+            older_than=older_than,
+            add_regions=add_region,
+            session=aws.session(),
+            digests=_or_all(digest),
+            rate=rate,
+            workers=workers,
+            overwrite=force,
+            on_progress=on_progress,
+        )
+    _show(report, as_json, html)
+    return 0
+
+
+@fleet.command("run")
+@_plan_file
+@click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
+@click.option("--stale", is_flag=True, help="First look at every header again, and at the keys: for a scheduler.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="KMS calls a second; else the plan's.")
+@click.option("--max-duration", type=_Duration(), metavar="TIME", help="Stop after this time, as 50m.")
+@click.option(
+    "--max-error-rate",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Stop when more than this part of the last hundred objects has failed.",
+)
+@_workers
+@_as_json
+@_html
+@options.aws
+@options.loudness
+def run_command(
+    plan_file: str,
+    apply: bool,
+    stale: bool,
+    rate: float | None,
+    max_duration: float | None,
+    max_error_rate: float,
+    workers: int,
+    as_json: bool,
+    html: str | None,
+    aws: options.Aws,
+) -> int:
+    """Re-wrap what the plan found stale. Stopped or killed at any moment, it goes on when it is run again.
+
+    The caller needs kms:ReEncryptFrom on the old keys and kms:ReEncryptTo on the new ones.
+    """
+    from sealwax import fleet as library
+
+    if not apply:
+        if stale:
+            raise click.UsageError("--stale changes the plan, and goes with --apply")
+        report = library.status(plan_file)
+        _show(report, as_json, html)
+        console.tell(f"{report.stale:,} would be re-wrapped; nothing was changed without --apply")
+        return 0
+    session = aws.session()
+    with _stopping() as stopped, _progress("re-wrapping") as on_progress:
+        if stale:
+            library.refresh(plan_file, session=session, workers=workers, on_progress=on_progress)
+        report = library.run(
+            plan_file,
+            session=session,
+            rate=rate,
+            workers=workers,
+            max_error_rate=max_error_rate,
+            max_duration=max_duration,
+            stop=stopped,
+            on_progress=on_progress,
+        )
+    _show(report, as_json, html)
+    if report.stale:
+        because = f", since {report.ended}" if report.ended else ""
+        console.say(f"{report.stale:,} envelopes are still stale{because}; run the same command again to resume")
+        return PARTLY_DONE
+    return 0
+
+
+@fleet.command("status")
+@_plan_file
+@click.option("--list", "as_list", is_flag=True, help="List every object that is neither done nor to do, and why.")
+@_as_json
+@_html
+@options.loudness
+def status_command(plan_file: str, as_list: bool, as_json: bool, html: str | None) -> int:
+    """Show what stands in a plan. Nothing else is looked at."""
+    from sealwax import fleet as library
+
+    if as_list:
+        for name, state, reason in library.problems(plan_file):
+            if as_json:
+                console.print_json({"name": name, "state": state, "reason": reason})
+            else:
+                console.put(f"{state}: {printable(name)}{': ' if name and reason else ''}{reason}")
+        return 0
+    _show(library.status(plan_file), as_json, html)
+    return 0
+
+
+@fleet.command("verify")
+@_plan_file
+@click.option(
+    "--digest",
+    type=_HowMany(),
+    default="all",
+    metavar="N|all",
+    show_default=True,
+    help="Compare so many digests.",
+)
+@click.option("--decrypt", type=click.IntRange(0), default=0, metavar="N", help="Decrypt so many, drawn at random.")
+@_workers
+@_as_json
+@_html
+@options.aws
+@options.loudness
+def verify_command(
+    plan_file: str, digest: int, decrypt: int, workers: int, as_json: bool, html: str | None, aws: options.Aws
+) -> int:
+    """Look at every header again: nothing is stale, and the payloads are what they were.
+
+    With --decrypt the caller needs kms:Decrypt on the new keys; without, no call to KMS is made.
+    """
+    from sealwax import fleet as library
+
+    with _progress("looking") as on_progress:
+        report = library.verify(
+            plan_file,
+            session=aws.session() if decrypt else None,
+            digests=_or_all(digest),
+            decrypt=decrypt,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    _show(report, as_json, html)
+    checked = report.checked
+    if checked is not None and (checked.changed or checked.undecrypted):
+        console.say(f"{len(checked.changed)} payloads changed, {len(checked.undecrypted)} envelopes do not decrypt")
+        return _PAYLOAD_STATUS
+    if not report.done:
+        console.say(f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at")
+        return PARTLY_DONE
+    return 0
+
+
+def _show(report: Report, as_json: bool, html: str | None) -> None:
+    from sealwax.fleet import as_text
+
+    if as_json:
+        console.print_json(report.as_dict())
+    else:
+        console.put(as_text(report))
+    if html is not None:
+        from sealwax.fleet.page import as_html
+
+        with files.WholeFile(html, overwrite=True) as whole:
+            whole.file.write(as_html(report).encode("utf-8", "backslashreplace"))
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Lend what tells that Ctrl-C or SIGTERM came: the objects under way are finished. A second one does not wait."""
+    came = False
+    before: dict[int, Any] = {}
+
+    def stop(signal_number: int, frame: Any) -> None:
+        nonlocal came
+        if came:
+            handler = before[signal_number]
+            if callable(handler):
+                handler(signal_number, frame)
+            return
+        came = True
+        console.say("stopping when the objects under way are done; once more stops at once")
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Lend a function that is told how many objects are done and how many there are; a terminal shows it."""
+    if console.quiet or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.TextColumn("{task.completed:,.0f}"),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(doing, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total or None)

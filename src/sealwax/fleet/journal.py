@@ -1,0 +1,444 @@
+"""The plan file: settings, objects and the journal of runs, in one SQLite file.
+
+It holds no key bytes: names, states, hashes of wrapped keys, stored contexts, and wrapped keys that KMS has answered
+with and that further envelopes share. It says which keys are trusted, so it is as trusted as the command line that made
+it: it has mode 0600. A commit survives the death of the process; a loss of power may take the last ones, after which a
+run finds those objects done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from sealwax.context import printable
+from sealwax.errors import FileError, PlanError
+from sealwax.fleet import shard
+from sealwax.fleet.shard import Found, Item, Result
+from sealwax.keyring import WrappedKey
+from sealwax.stores import Entry
+
+VERSION: Final = 1
+_APPLICATION: Final = 0x53575846  # "SWXF"
+_MAGIC: Final = b"SQLite format 3\0"
+_MAX_TEXT: Final = 1 << 20
+_BUSY_SECONDS: Final = 60.0
+_PAGE: Final = 256
+_KEYSETS: Final = 4096
+
+_SCHEMA: Final = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY, place INTEGER NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL,
+    state TEXT NOT NULL, reason TEXT NOT NULL, reasons TEXT NOT NULL, envelope BLOB NOT NULL, digest BLOB,
+    keyset INTEGER, scan INTEGER NOT NULL, UNIQUE (place, name)
+);
+CREATE TABLE keysets (keyset INTEGER PRIMARY KEY, keys TEXT NOT NULL UNIQUE);
+CREATE INDEX items_by_state ON items (state, number);
+CREATE TABLE unlisted (message TEXT NOT NULL);
+CREATE TABLE units (unit BLOB PRIMARY KEY, calls INTEGER NOT NULL, objects INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE wrapped (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE contexts (context BLOB PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE regions (region TEXT PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE answers (
+    unit BLOB PRIMARY KEY, arn TEXT NOT NULL, ciphertext BLOB NOT NULL, material BLOB NOT NULL,
+    wrapped_at INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+_COUNTS: Final = ("units", "wrapped", "contexts", "regions", "unlisted")
+_ADD: Final = "ON CONFLICT DO UPDATE SET objects = objects + excluded.objects"
+_ADD_UNITS: Final = f"INSERT INTO units VALUES (?,?,?) {_ADD}"  # noqa: S608
+_ADD_CONTEXTS: Final = f"INSERT INTO contexts VALUES (?,?) {_ADD}"  # noqa: S608
+_ADD_REGIONS: Final = f"INSERT INTO regions VALUES (?,?) {_ADD}"  # noqa: S608
+# What a run has still to do.
+TO_DO: Final = (shard.STALE, shard.REFUSED, shard.FAILED, shard.LEFT)
+
+
+def _as_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _as_name(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+class Journal:
+    """An open plan file. Safe to use from many threads.
+
+    Args:
+        path: the plan file.
+
+    Raises:
+        PlanError: it is not there, no plan, of a newer release, or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._shown = printable(os.fspath(path))
+        self._lock = threading.RLock()
+        self._keysets: dict[str, int] = {}
+        try:
+            with self.path.open("rb") as file:
+                begins = file.read(len(_MAGIC))
+        except OSError as error:
+            raise PlanError(f"opening the plan '{self._shown}' failed: {error.strerror}") from error
+        if begins != _MAGIC:
+            raise PlanError(f"'{self._shown}' is no plan: name the file that 'sealwax fleet plan -o' wrote")
+        self._connection = self._connect()
+        try:
+            self._check()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._reported():
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+            )
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> Journal:
+        """Make an empty plan file where none is."""
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise FileError(f"writing the plan '{printable(os.fspath(path))}' failed: {error.strerror}") from error
+        journal = cls.__new__(cls)
+        journal.path = Path(path)
+        journal._shown = printable(os.fspath(path))
+        journal._lock = threading.RLock()
+        journal._keysets = {}
+        journal._connection = journal._connect()
+        with journal._reported():
+            journal._connection.execute("PRAGMA journal_mode=WAL")
+            journal._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+            journal._connection.execute(f"PRAGMA application_id={_APPLICATION}")
+            journal._connection.execute(f"PRAGMA user_version={VERSION}")
+        return journal
+
+    def _check(self) -> None:
+        with self._reported():
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if application != _APPLICATION:
+                raise PlanError(f"'{self._shown}' is no plan: it is a database of another program")
+            if version != VERSION:
+                raise PlanError(f"the plan '{self._shown}' has version {version}; this release reads version {VERSION}")
+            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+            if not {"facts", "items", "keysets", "answers", *_COUNTS} <= tables:
+                raise PlanError(f"the plan '{self._shown}' is damaged: it lacks tables; make it anew")
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise FileError(f"using the plan '{self._shown}' failed: {error}") from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise PlanError(f"the plan '{self._shown}' is damaged ({error}); make it anew") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, rolled back on any exception; nested ones join it."""
+        with self._lock, self._reported():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        with self._lock, self._reported():
+            return self._connection.execute(query, values).fetchall()
+
+    # --- facts
+
+    def fact(self, name: str) -> Any:
+        """Return a fact's value.
+
+        Raises:
+            PlanError: it is not there or no JSON.
+        """
+        rows = self._all("SELECT value FROM facts WHERE name = ? AND length(value) <= ?", name, _MAX_TEXT)
+        try:
+            return json.loads(rows[0][0])
+        except (IndexError, ValueError, TypeError, RecursionError):
+            raise PlanError(f"the plan '{self._shown}' is damaged: it lacks its {name}; make it anew") from None
+
+    def set_fact(self, name: str, value: Any) -> None:
+        with self.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    # --- scanning
+
+    def begin_scan(self) -> int:
+        """Forget the counts of the last scan; return the number of this one. To be called inside ``writing``."""
+        with self.writing() as connection:
+            for table in _COUNTS:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608  one of ours
+            (last,) = connection.execute("SELECT coalesce(max(scan), 0) FROM items").fetchone()
+            return int(last) + 1
+
+    def record(self, scan: int, place: int, batch: Sequence[tuple[Entry, Found]]) -> None:
+        """Keep what a scan found."""
+        units: Counter[tuple[bytes, int]] = Counter()
+        contexts: Counter[bytes] = Counter()
+        regions: Counter[str] = Counter()
+        wrapped: set[bytes] = set()
+        rows = []
+        for entry, found in batch:
+            rows.append(
+                (
+                    place,
+                    _as_bytes(found.name),
+                    entry.size,
+                    found.state,
+                    found.reason,
+                    " ".join(found.reasons),
+                    found.envelope_id,
+                    self._keyset(found.keys),
+                    scan,
+                )
+            )
+            if found.context:
+                contexts[found.context] += 1
+            regions.update(found.missing_regions)
+            wrapped.update(found.hashes)
+            units.update(found.units)
+        with self.writing() as connection:
+            connection.executemany(
+                "INSERT INTO items (place, name, size, state, reason, reasons, envelope, keyset, scan)"
+                " VALUES (?,?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (place, name) DO UPDATE SET size = excluded.size, reason = excluded.reason,"
+                " reasons = excluded.reasons, keyset = excluded.keyset, scan = excluded.scan,"
+                # What a run has re-wrapped is fresh now, and stays known as re-wrapped.
+                " state = CASE WHEN state = 'rewrapped' AND excluded.state = 'fresh' AND envelope = excluded.envelope"
+                " THEN state ELSE excluded.state END,"
+                " envelope = excluded.envelope",
+                rows,
+            )
+            connection.executemany("INSERT OR IGNORE INTO wrapped VALUES (?)", ((one,) for one in wrapped))
+            connection.executemany(_ADD_UNITS, ((unit, calls, n) for (unit, calls), n in units.items()))
+            connection.executemany(_ADD_CONTEXTS, contexts.items())
+            connection.executemany(_ADD_REGIONS, regions.items())
+
+    def record_unlisted(self, message: str) -> None:
+        """Keep that a part of a place could not be looked at."""
+        with self.writing() as connection:
+            connection.execute("INSERT INTO unlisted VALUES (?)", (message,))
+
+    def end_scan(self, scan: int) -> None:
+        """Forget objects that this scan has not met."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM items WHERE scan <> ?", (scan,))
+
+    # --- reading
+
+    def items(self, states: Sequence[str], place: int) -> Iterator[list[Item]]:
+        """Yield the objects of a place in some states, a page at a time. States may change meanwhile."""
+        last = 0
+        marks = ",".join("?" * len(states))
+        while rows := self._all(
+            f"SELECT number, name FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
+            " ORDER BY number LIMIT ?",
+            last,
+            place,
+            *states,
+            _PAGE,
+        ):
+            last = rows[-1][0]
+            yield [Item(number, _as_name(name)) for number, name in rows]
+
+    def sample(self, states: Sequence[str], size: int) -> list[tuple[int, Item]]:
+        """Return random objects in some states, with their places."""
+        marks = ",".join("?" * len(states))
+        rows = self._all(
+            f"SELECT place, number, name FROM items WHERE state IN ({marks}) ORDER BY random() LIMIT ?",  # noqa: S608
+            *states,
+            size,
+        )
+        return [(place, Item(number, _as_name(name))) for place, number, name in rows]
+
+    def listed(self, states: Iterable[str], limit: int) -> list[tuple[str, str, str]]:
+        """Return names, states and reasons of objects in some states, in the order of the scan."""
+        states = tuple(states)
+        marks = ",".join("?" * len(states))
+        rows = self._all(
+            f"SELECT name, state, reason FROM items WHERE state IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
+            *states,
+            limit,
+        )
+        found = [(_as_name(name), state, reason) for name, state, reason in rows]
+        if "unlisted" in states:
+            found += [("", "unlisted", text) for (text,) in self._all("SELECT message FROM unlisted LIMIT ?", limit)]
+        return found
+
+    def states(self) -> dict[str, tuple[int, int]]:
+        """Return how many objects there are in each state, and their bytes."""
+        rows = self._all("SELECT state, count(*), sum(size) FROM items GROUP BY state")
+        found = {state: (count, size) for state, count, size in rows}
+        ((unlisted,),) = self._all("SELECT count(*) FROM unlisted")
+        return found | ({"unlisted": (unlisted, 0)} if unlisted else {})
+
+    def reasons(self) -> dict[str, int]:
+        """Return for how many objects each reason to be stale was found."""
+        found: Counter[str] = Counter()
+        for text, count in self._all("SELECT reasons, count(*) FROM items WHERE reasons <> '' GROUP BY reasons"):
+            for reason in text.split():
+                found[reason] += count
+        return dict(found)
+
+    def usage(self, states: Sequence[str] | None = None) -> list[tuple[str, str, int]]:
+        """Return key ARNs, material ids in hex and the number of objects under them, the most used first."""
+        found: Counter[tuple[str, str]] = Counter()
+        where = "" if states is None else f"WHERE state IN ({','.join('?' * len(states))})"
+        query = f"SELECT keys, count(*) FROM items JOIN keysets USING (keyset) {where} GROUP BY keyset"  # noqa: S608
+        rows = self._all(query, *states or ())
+        for text, count in rows:
+            for arn, material in json.loads(text):
+                found[arn, material] += count
+        return sorted(((arn, material, n) for (arn, material), n in found.items()), key=lambda row: (-row[2], row))
+
+    def _keyset(self, keys: Sequence[tuple[str, str]]) -> int | None:
+        """Return the number that stands for these keys and materials; None for none."""
+        if not keys:
+            return None
+        text = json.dumps(sorted(keys))
+        number = self._keysets.get(text)
+        if number is None:
+            with self.writing() as connection:
+                connection.execute("INSERT OR IGNORE INTO keysets (keys) VALUES (?)", (text,))
+                (number,) = connection.execute("SELECT keyset FROM keysets WHERE keys = ?", (text,)).fetchone()
+            if len(self._keysets) >= _KEYSETS:
+                self._keysets.clear()
+            self._keysets[text] = number
+        return number
+
+    def contexts(self, limit: int) -> tuple[int, list[tuple[bytes, int]]]:
+        """Return how many distinct contexts there are, and the most frequent ones."""
+        ((count,),) = self._all("SELECT count(*) FROM contexts")
+        return count, self._all("SELECT context, objects FROM contexts ORDER BY objects DESC, context LIMIT ?", limit)
+
+    def missing_regions(self) -> dict[str, int]:
+        return dict(self._all("SELECT region, objects FROM regions ORDER BY region"))
+
+    def wrapped(self) -> int:
+        """Return the number of distinct wrapped keys, each with its context."""
+        return int(self._all("SELECT count(*) FROM wrapped")[0][0])
+
+    def calls(self) -> int:
+        """Return the number of KMS calls that the scan found to be needed."""
+        return int(self._all("SELECT coalesce(sum(calls), 0) FROM units")[0][0])
+
+    # --- digests: each is that of a payload, behind the id of the envelope that it was taken of
+
+    def digested(self, place: int) -> Iterator[list[tuple[Item, bytes]]]:
+        """Yield the objects of a place that have a digest, with it, a page at a time."""
+        last = 0
+        while rows := self._all(
+            "SELECT number, name, digest FROM items WHERE number > ? AND place = ? AND digest IS NOT NULL"
+            " ORDER BY number LIMIT ?",
+            last,
+            place,
+            _PAGE,
+        ):
+            last = rows[-1][0]
+            yield [(Item(number, _as_name(name)), bytes(digest)) for number, name, digest in rows]
+
+    def digests(self) -> int:
+        """Return how many objects have a digest."""
+        return int(self._all("SELECT count(*) FROM items WHERE digest IS NOT NULL")[0][0])
+
+    def set_digests(self, digests: Iterable[tuple[int, bytes]]) -> None:
+        """Keep digests of objects."""
+        with self.writing() as connection:
+            connection.executemany(
+                "UPDATE items SET digest = ? WHERE number = ?", ((digest, number) for number, digest in digests)
+            )
+
+    # --- running
+
+    def settle(self, results: Iterable[Result]) -> None:
+        """Keep what became of objects."""
+        with self.writing() as connection:
+            connection.executemany(
+                "UPDATE items SET state = ?, reason = ?, keyset = coalesce(?, keyset) WHERE number = ?",
+                [(result.state, result.reason, self._keyset(result.keys), result.number) for result in results],
+            )
+
+    def get(self, unit: bytes) -> WrappedKey | None:
+        """Return KMS's answer to the calls of a unit. See :class:`~sealwax.fleet.calls.Answers`."""
+        rows = self._all("SELECT arn, ciphertext, material, wrapped_at FROM answers WHERE unit = ?", unit)
+        return WrappedKey(*rows[0]) if rows else None
+
+    def put(self, unit: bytes, answer: WrappedKey) -> None:
+        """Keep an answer that further envelopes share, at once: what is lost with the process costs another call."""
+        with self.writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO answers SELECT ?,?,?,?,? WHERE EXISTS"
+                " (SELECT 1 FROM units WHERE unit = ? AND objects > 1)",
+                (unit, answer.key_arn, answer.ciphertext, answer.key_material_id, answer.wrapped_at, unit),
+            )
+
+    def forget_answers(self) -> None:
+        """Drop the answers: nothing that needs them is left."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM answers")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the plan for one run.
+
+        Raises:
+            PlanError: another run holds it.
+        """
+        path = self.path.with_name(f"{self.path.name}.lock")
+        with contextlib.ExitStack() as stack:
+            try:
+                while True:
+                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    stack.callback(os.close, descriptor)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Who held the lock before may have removed the file that was opened here.
+                    if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                        break
+            except BlockingIOError:
+                raise PlanError(
+                    f"another run works on the plan '{self._shown}' now; wait for it, or stop it first"
+                ) from None
+            except OSError as error:
+                raise FileError(f"locking the plan '{self._shown}' failed: {error.strerror}") from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file. What was committed stays."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

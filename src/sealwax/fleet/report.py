@@ -1,0 +1,292 @@
+"""What plan, run, status and verify say: figures, as plain data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sealwax import context as ctx
+from sealwax.context import printable
+from sealwax.fleet import shard
+from sealwax.fleet.journal import TO_DO, Journal
+from sealwax.fleet.settings import Settings
+
+# https://aws.amazon.com/kms/pricing/: beyond the free tier, in USD.
+_PRICE_OF_10_000: Final = 0.03
+_LISTED: Final = 20
+# What is said of single objects: neither done nor to do.
+PROBLEMS: Final = (
+    shard.FAILED,
+    shard.REFUSED,
+    shard.LEFT,
+    shard.DAMAGED,
+    shard.UNREADABLE,
+    "unlisted",
+    shard.SKIPPED,
+    shard.FOREIGN,
+)
+
+Usage = tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What verify has looked at, besides every header.
+
+    Attributes:
+        digests: payloads whose digest is what the plan has recorded.
+        changed: names of those whose digest is another one.
+        replaced: envelopes that somebody has replaced by others since the plan, so that there is nothing to compare.
+        decrypted: envelopes that were decrypted, whole.
+        undecrypted: pairs of a name and why it could not be decrypted.
+        local: envelopes of the sample that have a local context, which only their readers know; not decrypted.
+    """
+
+    digests: int = 0
+    changed: tuple[str, ...] = ()
+    replaced: int = 0
+    decrypted: int = 0
+    undecrypted: tuple[tuple[str, str], ...] = ()
+    local: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Figures of a fleet at one time.
+
+    Attributes:
+        verb: ``"plan"``, ``"run"``, ``"status"`` or ``"verify"``.
+        where: the places.
+        states: how many objects are in each state, and their bytes.
+        reasons: for how many envelopes each reason to be stale was found, at the last scan.
+        missing_regions: for how many envelopes a wanted Region was missing then.
+        wrapped: how many distinct wrapped keys there were then.
+        planned_calls: how many KMS calls were needed then.
+        kms_calls: those of a plan are needed, those of a run and a verification were made; of a status, made so far.
+        rate: the requests a second that times are told for.
+        contexts: how many distinct stored contexts there were.
+        frequent: the most frequent ones, and how many envelopes have each.
+        before, after: key ARNs, material ids in hex, and how many envelopes are under them: at the plan, and now; for a
+            plan, now and when it has been run.
+        problems: the first objects that are neither done nor to do: name, state, reason.
+        ended: why a run ended before its time; "" where it did not.
+        rewrapped: by this run; of the others, by all so far.
+        notes: what else there is to know.
+        checked: of a verification.
+        digests: of how many payloads the plan has a digest.
+    """
+
+    verb: str
+    settings: Settings
+    where: tuple[str, ...]
+    states: Mapping[str, tuple[int, int]]
+    reasons: Mapping[str, int]
+    missing_regions: Mapping[str, int]
+    wrapped: int
+    planned_calls: int
+    kms_calls: int
+    rate: float
+    contexts: int
+    frequent: tuple[tuple[Mapping[str, str], int], ...]
+    before: Usage
+    after: Usage
+    problems: tuple[tuple[str, str, str], ...]
+    rewrapped: int
+    ended: str = ""
+    notes: tuple[str, ...] = ()
+    checked: Checked | None = None
+    digests: int = 0
+
+    def count(self, *states: str) -> int:
+        """Return how many objects are in any of these states."""
+        return sum(self.states.get(state, (0, 0))[0] for state in states)
+
+    @property
+    def objects(self) -> int:
+        return self.count(*(state for state in self.states if state != "unlisted"))
+
+    @property
+    def stale(self) -> int:
+        """Envelopes that are still to be re-wrapped, those that failed included."""
+        return self.count(*TO_DO)
+
+    @property
+    def failed(self) -> int:
+        return self.count(shard.FAILED, shard.REFUSED)
+
+    @property
+    def hidden(self) -> int:
+        """What could not be looked at, and may be stale."""
+        return self.count(shard.UNREADABLE, "unlisted")
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is stale, nothing hidden, and nothing that was checked differs."""
+        checked = self.checked or Checked()
+        return not (self.stale or self.hidden or checked.changed or checked.undecrypted)
+
+    @property
+    def seconds(self) -> float:
+        """How long the planned calls take at the rate."""
+        return self.planned_calls / self.rate
+
+    @property
+    def cost(self) -> float:
+        """What the planned calls cost, in USD."""
+        return self.planned_calls * _PRICE_OF_10_000 / 10_000
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        checked = self.checked
+        return {
+            "verb": self.verb,
+            "where": list(self.where),
+            "from": list(self.settings.sources),
+            "to": [key.arn for key in self.settings.wanted.keys],
+            "objects": self.objects,
+            "bytes": sum(size for _, size in self.states.values()),
+            "stale": self.stale,
+            "stale_because": dict(self.reasons),
+            "fresh": self.count(shard.FRESH, shard.REWRAPPED),
+            "rewrapped": self.rewrapped,
+            "failed": self.failed,
+            "left": self.count(shard.LEFT),
+            "skipped": self.count(shard.SKIPPED),
+            "foreign": self.count(shard.FOREIGN),
+            "damaged": self.count(shard.DAMAGED),
+            "unreadable": self.count(shard.UNREADABLE, "unlisted"),
+            "missing_regions": dict(self.missing_regions),
+            "wrapped_keys": self.wrapped,
+            "contexts": self.contexts,
+            "kms_calls": self.kms_calls,
+            "kms_calls_planned": self.planned_calls,
+            "cost_usd": round(self.cost, 6),
+            "seconds": round(self.seconds, 3),
+            "rate": self.rate,
+            "keys_before": [_usage(row) for row in self.before],
+            "keys_after": [_usage(row) for row in self.after],
+            "problems": [{"name": name, "state": state, "reason": reason} for name, state, reason in self.problems],
+            "ended": self.ended or None,
+            "digests_recorded": self.digests,
+            "done": self.done,
+        } | (
+            {}
+            if checked is None
+            else {
+                "digests_unchanged": checked.digests,
+                "digests_changed": list(checked.changed),
+                "replaced": checked.replaced,
+                "decrypted": checked.decrypted,
+                "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
+                "local_context": checked.local,
+            }
+        )
+
+
+def _usage(row: tuple[str, str, int]) -> dict[str, Any]:
+    arn, material, objects = row
+    return {"key_arn": arn, "key_material_id": material or None, "objects": objects}
+
+
+def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
+    """Return the figures that stand in a plan file.
+
+    Args:
+        more: attributes of :class:`Report` that are not read from it.
+    """
+    contexts, frequent = journal.contexts(_LISTED)
+    states = journal.states()
+    usage: Usage = tuple(journal.usage())
+    before: Usage = tuple((arn, material, objects) for arn, material, objects in journal.fact("before"))
+    facts: dict[str, Any] = {
+        "kms_calls": journal.fact("kms_calls"),
+        "rewrapped": states.get(shard.REWRAPPED, (0, 0))[0],
+        "before": before,
+        "after": usage,
+    }
+    return Report(
+        verb=verb,
+        settings=Settings.from_dict(journal.fact("settings")),
+        where=tuple(journal.fact("where")),
+        states=states,
+        reasons=journal.reasons(),
+        missing_regions=journal.missing_regions(),
+        wrapped=journal.wrapped(),
+        planned_calls=journal.calls(),
+        rate=journal.fact("rate"),
+        contexts=contexts,
+        frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
+        problems=tuple(journal.listed(PROBLEMS, _LISTED)),
+        digests=journal.digests(),
+        **facts | more,
+    )
+
+
+def as_text(report: Report) -> str:
+    """Return the report for a person to read."""
+    lines = [f"{report.verb} of {', '.join(printable(place) for place in report.where)}"]
+
+    def say(name: str, text: str) -> None:
+        lines.append(f"  {name:<11}{text}")
+
+    size = sum(size for _, size in report.states.values())
+    say("objects", f"{report.objects:,} ({size:,} bytes)")
+    because = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
+    say("stale", f"{report.stale:,}" + (f" (at the last scan: {because})" if because else ""))
+    say("fresh", f"{report.count(shard.FRESH, shard.REWRAPPED):,}")
+    if report.verb != "plan":
+        say("re-wrapped", f"{report.rewrapped:,}")
+    for name, states in (
+        ("failed", (shard.FAILED, shard.REFUSED)),
+        ("left", (shard.LEFT,)),
+        ("skipped", (shard.SKIPPED,)),
+        ("foreign", (shard.FOREIGN,)),
+        ("damaged", (shard.DAMAGED,)),
+        ("unreadable", (shard.UNREADABLE, "unlisted")),
+    ):
+        if report.count(*states):
+            say(name, f"{report.count(*states):,}")
+    for region, count in report.missing_regions.items():
+        say("Region", f"no key of {region} has wrapped {count:,} of them")
+    say("contexts", f"{report.contexts:,} distinct")
+    for context, count in report.frequent[:5]:
+        shown = ", ".join(f"{printable(name)}={printable(value)}" for name, value in context.items())
+        say("", f"{count:>9,}  {shown or 'none'}")
+    for arn, material, count in report.before if report.verb == "plan" else report.after:
+        say("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
+    if report.verb == "plan":
+        say("KMS calls", f"{report.planned_calls:,} for {report.wrapped:,} distinct wrapped keys")
+        say("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
+    else:
+        say("KMS calls", f"{report.kms_calls:,}")
+    if report.checked is not None:
+        _say_checked(report, report.checked, say)
+    for name, state, reason in report.problems:
+        lines.append(f"  {state}: {printable(name)}{': ' if name and reason else ''}{reason}")
+    lines += [f"  {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _say_checked(report: Report, checked: Checked, say: Any) -> None:
+    if report.digests:
+        say(
+            "payloads",
+            f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced",
+        )
+    else:
+        say("payloads", "not compared: the plan was made without --digest")
+    for name in checked.changed[:_LISTED]:
+        say("changed", printable(name))
+    if checked.decrypted or checked.undecrypted or checked.local:
+        say("decrypted", f"{checked.decrypted:,}, {len(checked.undecrypted):,} could not be")
+        if checked.local:
+            say("", f"{checked.local:,} have a local context, which this command does not know")
+    for name, why in checked.undecrypted[:_LISTED]:
+        say("", f"{printable(name)}: {why}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

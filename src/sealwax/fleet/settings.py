@@ -1,0 +1,130 @@
+"""What a fleet is to be brought to, and which envelopes are meant. Plain data: it is pickled, and kept in plans."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sealwax.context import printable
+from sealwax.keyring import WrappedKey
+from sealwax.kms import allow, names
+from sealwax.staleness import Wanted, WantedKey
+
+# In the value of a pattern: any text, a star itself, and an object's own name.
+_TOKENS: Final = re.compile(r"(\\\*|\*|\{relpath\}|\{name\})")
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Which stored contexts are accepted.
+
+    Args:
+        pairs: names and patterns of values; each must be stored, with a value that fits. ``*`` stands for any text,
+            ``\\*`` for a star, ``{relpath}`` and ``{name}`` for the object's own path below its place and its last
+            part, without ``suffix``.
+        accept_stored: whether further pairs may be stored. Without it, a pair that is not named here is refused; an
+            envelope without a context is accepted where ``pairs`` is empty, and no other.
+        suffix: what an envelope's name ends with.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    accept_stored: bool = False
+    suffix: str = ".swx"
+
+    def refusal(self, stored: Mapping[str, str], relpath: str) -> str | None:
+        """Return why a stored context is not accepted, or None where it is. Values are not told."""
+        relpath = relpath.removesuffix(self.suffix)
+        wanted = dict(self.pairs)
+        if not self.accept_stored:
+            extra = sorted(name for name in stored if name not in wanted)
+            if extra:
+                return f"its stored context has '{printable(extra[0])}', which was not given"
+        for name, pattern in self.pairs:
+            if name not in stored:
+                return f"its stored context lacks '{printable(name)}'"
+            own = relpath if "{" in pattern else ""
+            if not _compiled(pattern, own).fullmatch(stored[name]):
+                return f"its stored context has another '{printable(name)}'"
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str, relpath: str) -> re.Pattern[str]:
+    meanings = {
+        "*": ".*",
+        r"\*": r"\*",
+        "{relpath}": re.escape(relpath),
+        "{name}": re.escape(relpath.rpartition("/")[2]),
+    }
+    parts = [meanings.get(token) or re.escape(token) for token in _TOKENS.split(pattern)]
+    return re.compile("".join(parts), re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is to become of a fleet.
+
+    Args:
+        sources: the key ARNs that envelopes may be under now: the allow-list, which no file adds to.
+        wanted: what they are to be under.
+        contexts: which envelopes are meant.
+        add_regions: whether a wanted key in a Region where no allowed key has wrapped an envelope is added by opening
+            the data key here (kms:Decrypt) and wrapping it there (kms:Encrypt).
+    """
+
+    sources: tuple[str, ...]
+    wanted: Wanted
+    contexts: Contexts
+    add_regions: bool = False
+
+    def attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[allow.Attempt]:
+        """Return the wrapped keys that may be sent to KMS, in the order of the allow-list."""
+        return allow.attempts(_entries(self.sources), wrapped_keys, lambda: "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "sources": list(self.sources),
+            "wanted": [
+                {"arn": key.arn, "material_id": key.material_id.hex(), "rotated_at": key.rotated_at}
+                for key in self.wanted.keys
+            ],
+            "wrapped_since": self.wanted.wrapped_since,
+            "contexts": [list(pair) for pair in self.contexts.pairs],
+            "accept_stored": self.contexts.accept_stored,
+            "suffix": self.contexts.suffix,
+            "add_regions": self.add_regions,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
+        """Return what :meth:`as_dict` gave.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is nothing that it gives.
+        """
+        keys = tuple(
+            WantedKey(str(key["arn"]), bytes.fromhex(key["material_id"]), int(key["rotated_at"]))
+            for key in data["wanted"]
+        )
+        sources = tuple(str(source) for source in data["sources"])
+        if not keys or None in map(names.parse_arn, (*sources, *(key.arn for key in keys))):
+            raise ValueError("not key ARNs")
+        return cls(
+            sources,
+            Wanted(keys, int(data["wrapped_since"])),
+            Contexts(
+                tuple((str(name), str(value)) for name, value in data["contexts"]),
+                bool(data["accept_stored"]),
+                str(data["suffix"]),
+            ),
+            bool(data["add_regions"]),
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _entries(sources: tuple[str, ...]) -> tuple[names.KeyName, ...]:
+    return tuple(names.parse(source) for source in sources)

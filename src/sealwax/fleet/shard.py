@@ -1,0 +1,328 @@
+"""The work on a part of a fleet, for every engine: threads here, a partition in Spark.
+
+Two functions, each over the objects of one store and without any state of its own: :func:`scan` reads headers and says
+what is to be done, :func:`rewrap` does it. What they take and give is small, frozen and picklable; the store and the
+:class:`~sealwax.fleet.calls.Rewrapper` are made where the work is done. Both are harmless when they are repeated: an
+object's header is read again under the store's lock, and what is not stale is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sealwax import context as ctx
+from sealwax.context import printable
+from sealwax.errors import (
+    CredentialsError,
+    HeaderError,
+    KmsError,
+    NotAnEnvelopeError,
+    RewrapConflictError,
+    SealwaxError,
+    UnsupportedEnvelopeError,
+)
+from sealwax.fleet.calls import Rewrapper
+from sealwax.fleet.settings import Settings
+from sealwax.format.header import Header
+from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax.staleness import Verdict, faults, judge
+from sealwax.stores import Store
+
+# One envelope's wrapped keys must not become many calls; as for a keyring.
+_MAX_ATTEMPTS: Final = 3
+_MAX_REASON: Final = 1000
+
+# What may be said of an object.
+STALE: Final = "stale"
+FRESH: Final = "fresh"
+REFUSED: Final = "refused"  # stale, and these settings do not allow to re-wrap it
+SKIPPED: Final = "skipped"  # its context is not one that was given
+FOREIGN: Final = "foreign"  # no envelope
+DAMAGED: Final = "damaged"
+UNREADABLE: Final = "unreadable"
+REWRAPPED: Final = "rewrapped"
+FAILED: Final = "failed"
+LEFT: Final = "left"  # somebody else was at it, or KMS was not there: a later pass may do it
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An object to work on: its number in a plan, and its name in its store."""
+
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How one wanted key comes into an envelope.
+
+    Attributes:
+        target: the wanted key's ARN.
+        how: ``"keep"``: it is there; ``"rewrap"``: by kms:ReEncrypt; ``"add"``: by kms:Decrypt and kms:Encrypt.
+        sources: the wrapped keys to do it from, in the order in which they are tried; for ``"keep"`` the one itself.
+    """
+
+    target: str
+    how: str
+    sources: tuple[WrappedKey, ...]
+
+    @property
+    def calls(self) -> int:
+        """The KMS calls it takes."""
+        return {"keep": 0, "rewrap": 1, "add": 2}[self.how]
+
+    def unit(self, context: bytes) -> bytes:
+        """Return what names the calls: envelopes that share a data key and a context share them.
+
+        Args:
+            context: in canonical form.
+        """
+        digest = hashlib.sha256()
+        source = self.sources[0]
+        for part in (self.how.encode(), self.target.encode(), source.key_arn.encode(), source.ciphertext, context):
+            digest.update(len(part).to_bytes(4, "big") + part)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done with one envelope.
+
+    Attributes:
+        state: ``STALE``, ``FRESH``, ``SKIPPED`` or ``REFUSED``.
+        reason: why not, for the last two.
+        steps: one for each wanted key, where the state is ``STALE``.
+    """
+
+    state: str
+    reason: str
+    verdict: Verdict
+    steps: tuple[Step, ...] = ()
+
+
+def consider(header: Header, settings: Settings, relpath: str) -> Work:
+    """Return what is to be done with an envelope. Pure.
+
+    A wrapped key is dropped only when KMS has made another from an allowed one: that an envelope names a wanted key is
+    a claim, and to drop what opens it for a claim would be to lose it.
+    """
+    verdict = judge(header, settings.wanted)
+    refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
+    if refusal is not None:
+        return Work(SKIPPED, refusal, verdict)
+    if not verdict.stale:
+        return Work(FRESH, "", verdict)
+    have = {key.key_arn: key for key in header.slot.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
+    attempts = settings.attempts(header.slot.wrapped_keys)
+
+    def near(region: str) -> tuple[WrappedKey, ...]:
+        return tuple(attempt.wrapped_key for attempt in attempts if attempt.region == region)[:_MAX_ATTEMPTS]
+
+    steps: list[Step] = []
+    for key in settings.wanted.keys:
+        own = have.get(key.arn)
+        if own is not None and not faults(own, key, settings.wanted.wrapped_since):
+            steps.append(Step(key.arn, "keep", (own,)))
+        elif sources := near(key.region):
+            steps.append(Step(key.arn, "rewrap", sources))
+        elif not attempts:
+            return Work(REFUSED, _not_allowed(header), verdict)
+        elif settings.add_regions:
+            sources = tuple(attempt.wrapped_key for attempt in attempts)[:_MAX_ATTEMPTS]
+            steps.append(Step(key.arn, "add", sources))
+        else:
+            return Work(
+                REFUSED,
+                f"no allowed key has wrapped it in {key.region}, and KMS re-wraps inside one Region only; "
+                "--add-region adds that Region (kms:Decrypt and kms:Encrypt)",
+                verdict,
+            )
+    if "keys" in verdict.reasons and all(step.how == "keep" for step in steps):
+        provable = [
+            (at, sources) for at, step in enumerate(steps) if (sources := near(settings.wanted.keys[at].region))
+        ]
+        if not provable:
+            return Work(REFUSED, _not_allowed(header), verdict)
+        at, sources = provable[0]
+        steps[at] = Step(steps[at].target, "rewrap", sources)
+    return Work(STALE, "", verdict, tuple(steps))
+
+
+def _not_allowed(header: Header) -> str:
+    under = ", ".join(f"'{printable(key.key_arn)}'" for key in header.slot.wrapped_keys)
+    return f"it is wrapped under {under}, which is none of the keys named with --from; KMS is not asked"
+
+
+def _keys(wrapped_keys: Iterable[WrappedKey]) -> tuple[tuple[str, str], ...]:
+    return tuple((key.key_arn, key.key_material_id.hex()) for key in wrapped_keys)
+
+
+def _hash(key: WrappedKey, context: bytes) -> bytes:
+    return hashlib.sha256(b"\0".join((key.key_arn.encode(), key.ciphertext, context))).digest()
+
+
+def relative(name: str, location: str) -> str:
+    """Return an object's path below its place, with "/" between its parts."""
+    below = name.removeprefix(location).lstrip("/") if name.startswith(location) else ""
+    return below or name.rpartition("/")[2]
+
+
+# --- scanning
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a scan says of one object.
+
+    Attributes:
+        state: as of :class:`Work`; or ``FOREIGN``, ``DAMAGED``, ``UNREADABLE``.
+        reasons: why it is stale, of :data:`sealwax.staleness.REASONS`.
+        envelope_id: which envelope stood there; b"" where none did.
+        keys: pairs of key ARN and material id in hex: what it says it is wrapped under.
+        hashes: what tells its wrapped keys from others.
+        context: its stored context in canonical form.
+        units: pairs of what names KMS calls, and how many they are.
+    """
+
+    number: int
+    name: str
+    state: str
+    reason: str = ""
+    reasons: tuple[str, ...] = ()
+    missing_regions: tuple[str, ...] = ()
+    envelope_id: bytes = b""
+    keys: tuple[tuple[str, str], ...] = ()
+    hashes: tuple[bytes, ...] = ()
+    context: bytes = b""
+    units: tuple[tuple[bytes, int], ...] = ()
+
+
+def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Found]:
+    """Yield what each object is, from its header alone. No KMS call is made and nothing is written."""
+    for item in items:
+        try:
+            header = store.inspect(item.name).header
+        except NotAnEnvelopeError as error:
+            yield Found(item.number, item.name, FOREIGN, _told(error))
+        except UnsupportedEnvelopeError as error:
+            yield Found(item.number, item.name, UNREADABLE, _told(error))
+        except HeaderError as error:
+            yield Found(item.number, item.name, DAMAGED, _told(error))
+        except SealwaxError as error:
+            yield Found(item.number, item.name, UNREADABLE, _told(error))
+        else:
+            work = consider(header, settings, relative(item.name, store.location))
+            context = header.preamble.kms_context
+            yield Found(
+                item.number,
+                item.name,
+                work.state,
+                work.reason,
+                work.verdict.reasons,
+                work.verdict.missing_regions,
+                header.preamble.envelope_id,
+                _keys(header.slot.wrapped_keys),
+                tuple(_hash(key, context) for key in header.slot.wrapped_keys),
+                context,
+                tuple((step.unit(context), step.calls) for step in work.steps if step.calls),
+            )
+
+
+# --- re-wrapping
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one object.
+
+    Attributes:
+        state: ``REWRAPPED``, ``FRESH`` (there was nothing to do any more), ``SKIPPED``, ``REFUSED``, ``FOREIGN``,
+            ``FAILED``, or ``LEFT``.
+        reason: why, but for the first two.
+        keys: as of :class:`Found`, for the first two: what it is under now.
+        kms_error: KMS could not be reached, throttles, or refused.
+        no_credentials: nobody is signed in: no other object will fare better.
+    """
+
+    number: int
+    name: str
+    state: str
+    reason: str = ""
+    keys: tuple[tuple[str, str], ...] = ()
+    kms_error: bool = False
+    no_credentials: bool = False
+
+
+class _Settled(Exception):  # noqa: N818  it is no error
+    """There is nothing to write; it ends a store's re-wrap and never leaves this module."""
+
+    def __init__(self, state: str, reason: str, keys: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self.state = state
+        self.reason = reason
+        self.keys = keys
+
+
+def rewrap(
+    items: Sequence[Item],
+    settings: Settings,
+    store: Store,
+    rewrapper: Rewrapper,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
+    """Re-wrap objects; yield what became of each.
+
+    Each header is read again under the store's lock or condition, so that what has changed since the plan is judged as
+    it is now.
+
+    Args:
+        stop: asked before each object; once it says so, the rest is not begun.
+    """
+    for item in items:
+        if stop():
+            return
+        yield _rewrap(item, settings, store, rewrapper)
+
+
+def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) -> Result:
+    relpath = relative(item.name, store.location)
+    under: tuple[tuple[str, str], ...] = ()
+
+    def new_keys(header: Header, _: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
+        work = consider(header, settings, relpath)
+        if work.state != STALE:
+            now = _keys(header.slot.wrapped_keys)
+            raise _Settled(work.state, work.reason, now)
+        stored = header.preamble.kms_context
+        pairs = ctx.decode(stored)
+        made = [rewrapper.follow(step.how, step.target, step.sources, pairs, step.unit(stored)) for step in work.steps]
+        # What another provider wrapped cannot be judged here; dropping it might be the loss of the data.
+        made += [key for key in header.slot.wrapped_keys if key.provider != PROVIDER_AWS_KMS]
+        nonlocal under
+        under = _keys(made)
+        return tuple(made)
+
+    try:
+        store.rewrap(item.name, new_keys)
+    except _Settled as settled:
+        return Result(item.number, item.name, settled.state, settled.reason, settled.keys)
+    except RewrapConflictError as error:
+        return Result(item.number, item.name, LEFT, _told(error))
+    except NotAnEnvelopeError as error:
+        return Result(item.number, item.name, FOREIGN, _told(error))
+    except KmsError as error:
+        # One that heals may be had in a later pass.
+        state = LEFT if error.heals or isinstance(error, CredentialsError) else FAILED
+        no_credentials = isinstance(error, CredentialsError)
+        return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
+    except SealwaxError as error:
+        return Result(item.number, item.name, FAILED, _told(error))
+    return Result(item.number, item.name, REWRAPPED, keys=under)
+
+
+def _told(error: SealwaxError) -> str:
+    return str(error)[:_MAX_REASON]

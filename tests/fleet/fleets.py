@@ -1,0 +1,92 @@
+"""Fleets to rotate: a lab with keys, and folders of envelopes under several keys, materials and data keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sealwax
+from sealwax import fleet
+from sealwax.cache import CachingKeyring
+from sealwax.lab import Lab
+
+CONTEXTS: Final = fleet.Contexts((("tenant", "acme"), ("set", "*")))
+SHARING: Final = 25
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The ARNs of a lab's keys: two old ones, the second of which has been rotated; one wanted, one of strangers."""
+
+    lab: Lab
+    one: str
+    two: str
+    new: str
+    foreign: str
+
+    @property
+    def old(self) -> tuple[str, str]:
+        return self.one, self.two
+
+    def calls(self) -> Counter[str]:
+        """How often each operation was asked of the lab so far."""
+        return Counter(event.record["eventName"] for event in self.lab.trail.events())
+
+    def sealer(self, *arns: str) -> sealwax.Sealer:
+        return sealwax.Sealer(sealwax.KmsKeyring(list(arns), session=self.lab.session()))
+
+
+def make_keys(lab: Lab) -> Keys:
+    arns = [lab.create_key(alias=alias)["Arn"] for alias in ("one", "two", "new", "foreign")]
+    return Keys(lab, *arns)
+
+
+def fill(folder: Path, keys: Keys, count: int) -> int:
+    """Seal ``count`` small files, mixed; return how many distinct wrapped keys they have.
+
+    A half is under data keys of its own, a half under data keys that are shared; a third under alias/one, a third under
+    alias/two, of which a half is under old material, a third under both.
+    """
+    session = keys.lab.session()
+    keyrings: list[Any] = [sealwax.KmsKeyring(key, session=session) for key in keys.old]
+    keyrings.append(sealwax.KmsKeyring(list(keys.old), session=session))
+    single = [sealwax.Sealer(keyring) for keyring in keyrings]
+    caches = [CachingKeyring(keyring, max_age=3600, max_messages=SHARING) for keyring in keyrings]
+    shared = [sealwax.Sealer(cache) for cache in caches]
+    for at in range(count):
+        if at == count // 2:
+            keys.lab.call("RotateKeyOnDemand", KeyId=keys.two)
+        sealer = (single if at % 2 else shared)[at % 3]
+        path = folder / f"{at // 100:03}" / f"{at}.swx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sealer.encrypt(b"value %d" % at, context={"tenant": "acme", "set": str(at % 3)}))
+    return len({sealwax.inspect(path).wrapped_keys[0].ciphertext for path in envelopes(folder)})
+
+
+def envelopes(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def payloads(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file's payload, found without the library's own digests."""
+    found = {}
+    for path in envelopes(folder):
+        data = path.read_bytes()
+        offset = int.from_bytes(data[12:14], "big") + data[11] * int.from_bytes(data[14:16], "big")
+        found[os.fspath(path)] = hashlib.sha256(data[offset:]).hexdigest()
+    return found
+
+
+def marks(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return what changes when a file is written: its inode and modification time."""
+    return {os.fspath(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in envelopes(folder)}
+
+
+def plan(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.Report:
+    options: dict[str, Any] = {"sources": keys.old, "to": [keys.new], "contexts": CONTEXTS}
+    return fleet.plan(path, [str(folder)], session=keys.lab.session(), **options | more)
