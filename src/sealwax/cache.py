@@ -288,17 +288,19 @@ class CachingKeyring:
         """
         waited = begins = False
         while True:
-            flight = mine = None
+            entry = flight = mine = None
             with self._lock:
-                entry = self._take(identity, size)
-                if entry is not None:
+                taken = self._take(identity, size)
+                if taken is not None:
+                    entry, age = taken
                     self._hits += 1
                     if size is not None:
                         self._made_in_a_row = 0
-                    stale = self._age(entry) >= self._max_age
+                    stale = age >= self._max_age
                     begins, entry.stale = stale and not entry.stale, stale
                     outage = entry.outage
-                    if self._due(entry) and identity not in self._flights:
+                    due = age >= max(self._max_age * _REFRESH_AT, entry.patience)
+                    if due and identity not in self._flights:
                         self._refresh_behind(identity, refetch)
                 elif not wait:
                     raise NotReadyError
@@ -372,7 +374,8 @@ class CachingKeyring:
             return float("inf")
         return max(elapsed, elapsed_wall)
 
-    def _take(self, identity: Hashable, size: int | None) -> _Entry | None:
+    def _take(self, identity: Hashable, size: int | None) -> tuple[_Entry, float] | None:
+        """Return an entry, now lent, and its age; None where a new one is needed."""
         if self._closed:
             raise ValueError("the caching keyring is closed")
         entry = self._entries.get(identity)
@@ -389,7 +392,7 @@ class CachingKeyring:
             return None
         if age >= self._max_age:
             self._stale_serves += 1
-        return self._lend(identity, entry, size)
+        return self._lend(identity, entry, size), age
 
     def _lend(self, identity: Hashable, entry: _Entry, size: int | None) -> _Entry:
         if size is not None:
@@ -452,9 +455,6 @@ class CachingKeyring:
                 entry.key.close()
 
     # --- ahead of the end, and beyond it
-
-    def _due(self, entry: _Entry) -> bool:
-        return self._age(entry) >= max(self._max_age * _REFRESH_AT, entry.patience)
 
     def _refresh_behind(self, identity: Hashable, refetch: Callable[[], _Fetched]) -> None:
         if self._refreshing >= _MOST_REFRESHES:

@@ -11,6 +11,7 @@ EncryptionContext.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,12 @@ def decode(data: bytes) -> dict[str, str]:
     Raises:
         ContextError: the bytes are not the one canonical form of a map.
     """
+    return dict(_decoded(data))
+
+
+# Each reading of a header decodes twice, and many envelopes share one context.
+@functools.lru_cache(maxsize=64)
+def _decoded(data: bytes) -> dict[str, str]:
     if not 2 <= len(data) <= MAX_BYTES:
         raise ContextError("the stored context has an impossible length")
     (count,) = _U16.unpack_from(data)
