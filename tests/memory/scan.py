@@ -68,16 +68,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
 # From <sys/ptrace.h>, <elf.h> and <sys/wait.h>: the vector registers are in the first set on x86, in the second on ARM.
-_ATTACH, _DETACH, _GET_REGISTER_SET = 16, 17, 0x4204
-_REGISTER_SETS = (0x202,) if platform.machine() == "x86_64" else (1, 2)
+ATTACH, DETACH, GET_REGISTER_SET = 16, 17, 0x4204
+REGISTER_SETS = (0x202,) if platform.machine() == "x86_64" else (1, 2)
 _ANY_THREAD = 0x40000000
 
 
-class _Buffer(ctypes.Structure):
+class Buffer(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-def _ptrace(request: int, thread: int, kind: int = 0, data: ctypes.c_void_p | None = None) -> None:
+def ptrace(request: int, thread: int, kind: int = 0, data: ctypes.c_void_p | None = None) -> None:
     if _libc.ptrace(request, thread, kind, data) == -1:
         raise OSError(ctypes.get_errno(), "ptrace")
 
@@ -85,16 +85,16 @@ def _ptrace(request: int, thread: int, kind: int = 0, data: ctypes.c_void_p | No
 def registers(pid: int) -> Iterator[bytes]:
     """Yield the registers of each of the process's threads, with the vector registers."""
     for thread in map(int, os.listdir(f"/proc/{pid}/task")):
-        _ptrace(_ATTACH, thread)
+        ptrace(ATTACH, thread)
         try:
             os.waitpid(thread, _ANY_THREAD)
-            for kind in _REGISTER_SETS:
+            for kind in REGISTER_SETS:
                 space = ctypes.create_string_buffer(1 << 14)
-                buffer = _Buffer(ctypes.addressof(space), len(space))
-                _ptrace(_GET_REGISTER_SET, thread, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
+                buffer = Buffer(ctypes.addressof(space), len(space))
+                ptrace(GET_REGISTER_SET, thread, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
                 yield space.raw[: buffer.size]
         finally:
-            _ptrace(_DETACH, thread)
+            ptrace(DETACH, thread)
 
 
 def process(pid: int, secrets: list[bytes]) -> Counter[str]:

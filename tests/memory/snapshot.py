@@ -1,0 +1,76 @@
+"""Put another process back to where it was: its memory and registers, as a restored snapshot of its machine would."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.memory.scan import ATTACH, DETACH, GET_REGISTER_SET, REGISTER_SETS, Buffer, ptrace
+
+_SET_REGISTER_SET = 0x4205
+_GENERAL_REGISTERS = 1
+# The number of the system call read, which is 0 on x86-64 and 63 on ARM.
+_READ = "0" if os.uname().machine == "x86_64" else "63"
+_KINDS = tuple(sorted({_GENERAL_REGISTERS, *REGISTER_SETS}))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the writable mappings hold, by address, and each kind of the main thread's registers."""
+
+    memory: dict[int, bytes]
+    registers: dict[int, bytes]
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Hold the main thread while it waits for input, where it is known to be."""
+    for _ in range(3000):
+        if Path(f"/proc/{pid}/syscall").read_text().split()[:2] == [_READ, "0x0"]:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("the process never came to wait for input")
+    ptrace(ATTACH, pid)
+    try:
+        os.waitpid(pid, 0)
+        yield
+    finally:
+        ptrace(DETACH, pid)
+
+
+def _mappings(pid: int) -> Iterator[tuple[int, int]]:
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        place, rights = line.split()[:2]
+        if rights.startswith("rw"):
+            start, end = (int(part, 16) for part in place.split("-"))
+            yield start, end
+
+
+def take(pid: int) -> Snapshot:
+    with _stopped(pid), Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
+        memory = {start: os.pread(file.fileno(), end - start, start) for start, end in _mappings(pid)}
+        registers = {}
+        for kind in _KINDS:
+            space = ctypes.create_string_buffer(1 << 14)
+            buffer = Buffer(ctypes.addressof(space), len(space))
+            ptrace(GET_REGISTER_SET, pid, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
+            registers[kind] = space.raw[: buffer.size]
+    assert sum(map(len, memory.values())) > 1 << 20
+    return Snapshot(memory, registers)
+
+
+def restore(pid: int, snapshot: Snapshot) -> None:
+    with _stopped(pid), Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as file:
+        assert dict(_mappings(pid)).keys() == snapshot.memory.keys(), "the process has mapped other memory since"
+        for start, data in snapshot.memory.items():
+            assert os.pwrite(file.fileno(), data, start) == len(data)
+        for kind, data in snapshot.registers.items():
+            space = ctypes.create_string_buffer(data, len(data))
+            buffer = Buffer(ctypes.addressof(space), len(data))
+            ptrace(_SET_REGISTER_SET, pid, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
