@@ -667,8 +667,9 @@ def _each_cache(do: Callable[[CachingKeyring], None]) -> None:
 
 os.register_at_fork(after_in_child=lambda: _each_cache(CachingKeyring._after_fork))
 atexit.register(_each_cache, CachingKeyring.close)
-# AWS Lambda restores a snapshot of the process; its runtime says so to who asks.
+# AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
 with contextlib.suppress(ImportError):
-    from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found]
+    from snapshot_restore_py import register_after_restore, register_before_snapshot
 
+    register_before_snapshot(_each_cache, CachingKeyring.clear)
     register_after_restore(_each_cache, CachingKeyring.clear)

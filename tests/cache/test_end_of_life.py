@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import snapshot_restore_py
 
 from sealwax import CachingKeyring, DataKey
 from tests.cache.test_bounds import CONTEXT, peek
@@ -99,3 +102,17 @@ def test_no_two_envelopes_share_an_id_though_the_librarys_generator_is_restored(
     os.close(write_end)
     assert len(ids) == 32
     assert ids[:16] != ids[16:]
+
+
+@pytest.mark.parametrize("registry", [snapshot_restore_py.get_before_snapshot, snapshot_restore_py.get_after_restore])
+def test_no_key_goes_into_a_snapshot_of_lambda_or_out_of_one(registry: Callable[[], list[Any]]) -> None:
+    lent: list[DataKey] = []
+    with CachingKeyring(FakeKeyring(), max_age=60) as cache:
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        cache.generate(CONTEXT, lambda key, _: lent.append(key), plaintext_bytes=1)
+        # As Lambda's runtime does.
+        for function, arguments, keywords in registry():
+            function(*arguments, **keywords)
+        with pytest.raises(ValueError, match="wiped"):
+            lent[0].buffer  # noqa: B018
+        assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
