@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from sealwax.keyring import asked_at
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -22,7 +25,11 @@ T = TypeVar("T")
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return ``work(...)``, done in a thread."""
-    return await asyncio.to_thread(work, *args, **kwargs)
+    token = asked_at.set(time.monotonic())
+    try:
+        return await asyncio.to_thread(work, *args, **kwargs)
+    finally:
+        asked_at.reset(token)
 
 
 class AsyncFile:

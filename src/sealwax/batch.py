@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from sealwax.errors import SealwaxError
+from sealwax.keyring import asked_at
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,6 +38,11 @@ def run(
     """
     waiting: deque[Future[Result] | Result | SealwaxError] = deque()
 
+    def later(item: Item) -> Future[Result]:
+        context = contextvars.copy_context()
+        context.run(asked_at.set, time.monotonic())
+        return pool.submit(context.run, work, item)
+
     def settle(outcome: Future[Result] | Result | SealwaxError) -> Result | SealwaxError:
         try:
             settled = outcome.result() if isinstance(outcome, Future) else outcome
@@ -49,7 +57,7 @@ def run(
         for item in items:
             try:
                 result = at_once(item)
-                waiting.append(pool.submit(work, item) if result is None else result)
+                waiting.append(later(item) if result is None else result)
             except SealwaxError as error:
                 waiting.append(error)
             while waiting and (len(waiting) > _AHEAD or not isinstance(waiting[0], Future) or waiting[0].done()):

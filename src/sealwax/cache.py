@@ -30,7 +30,7 @@ from typing import Final, NoReturn, Self, TypeVar
 
 from sealwax import events
 from sealwax.errors import AllKeysFailedError, KmsError, SealwaxError, ThrottledError, UnavailableError
-from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
+from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, asked_at
 
 T = TypeVar("T")
 _Fetched = tuple[DataKey, tuple[WrappedKey, ...]]
@@ -43,6 +43,8 @@ _REFRESH_AT: Final = 0.8
 _RETRY_SECONDS: Final = 1.0
 # So many refreshes at once, and no more: entries that are made together end together.
 _MOST_REFRESHES: Final = 8
+# Of so many entries it is remembered that KMS refused them.
+_MOST_FAILURES: Final = 64
 # So many data keys in a row of contexts of their own, none used twice, are no accident.
 _WARN_AFTER: Final = 100
 # Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
@@ -185,6 +187,8 @@ class CachingKeyring:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._doomed: set[_Entry] = set()  # given up, but still lent
         self._flights: dict[Hashable, _Flight] = {}
+        # When the last call failed, and how: for who asked before, and comes after.
+        self._failures: OrderedDict[Hashable, tuple[float, KmsError]] = OrderedDict()
         self._refreshing = 0
         self._reaper: threading.Thread | None = None
         # Of all the things to wait for, this one may be put to from anywhere, a weak reference's end included.
@@ -307,6 +311,7 @@ class CachingKeyring:
                 else:
                     flight = self._flights.get(identity)
                     if flight is None:
+                        self._tell_of_failure(identity)
                         self._misses += 1
                         self._calls += 1
                         mine = self._flights[identity] = _Flight(self._generation)
@@ -342,6 +347,13 @@ class CachingKeyring:
                 # A copy for each, since raising an error changes it.
                 raise copy.copy(flight.error) from None
 
+    def _tell_of_failure(self, identity: Hashable) -> None:
+        """Raise what the last call failed with, where that ended after this one was asked for."""
+        failure, asked = self._failures.get(identity), asked_at.get()
+        if failure is not None and asked is not None and asked <= failure[0]:
+            self._waits += 1
+            raise copy.copy(failure[1])
+
     def _fly(
         self, identity: Hashable, flight: _Flight, size: int | None, fetch: Callable[[], _Fetched]
     ) -> _Entry | None:
@@ -353,6 +365,10 @@ class CachingKeyring:
                 return None
             if not _is_of_one_payload(error):
                 flight.error = copy.copy(error)
+                with self._lock:
+                    self._failures[identity] = time.monotonic(), flight.error
+                    if len(self._failures) > _MOST_FAILURES:
+                        self._failures.popitem(last=False)
             raise
         finally:
             # Errors that are about one payload are nobody else's: then the next in line makes its own call.
@@ -426,6 +442,7 @@ class CachingKeyring:
 
     def _replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> _Entry:
         self._drop(identity)
+        self._failures.pop(identity, None)
         entry = self._entries[identity] = _Entry(key, wrapped_keys, self._clocks())
         while len(self._entries) > self._capacity:
             self._evictions += 1

@@ -7,6 +7,7 @@ returned. A key is wiped when its owner is done with it, so that no caller can f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
 
@@ -108,6 +109,11 @@ class WrappedKey:
     key_material_id: bytes = b""
     wrapped_at: int = 0
     provider: int = PROVIDER_AWS_KMS
+
+
+# When what is being done was asked for, in seconds of time.monotonic; unset where it began at once. A task may have
+# queued for a thread since, and counts as having waited for a call that failed meanwhile.
+asked_at: Final[ContextVar[float | None]] = ContextVar("asked_at", default=None)
 
 
 class NotReadyError(Exception):

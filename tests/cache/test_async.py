@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,46 @@ def test_thirty_two_tasks_that_miss_together_make_one_call() -> None:
     cache.close()
 
 
-def test_one_failure_is_told_to_all_tasks_that_wait() -> None:
+def test_one_failure_is_told_to_all_tasks_though_few_have_a_thread_to_wait_in() -> None:
     inner = SlowKeyring()
+    inner.gate.clear()
     inner.error = AccessDeniedError("no")
     sealer, cache = sealer_over(inner)
 
     async def main() -> list[Any]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4))
+        asyncio.get_running_loop().call_later(0.3, inner.gate.set)
         return await asyncio.gather(
             *(sealer.encrypt_async(b"x", context=CONTEXT) for _ in range(32)), return_exceptions=True
         )
 
-    assert [type(result) for result in asyncio.run(main())] == [AccessDeniedError] * 32
+    failures = asyncio.run(main())
+    assert [type(result) for result in failures] == [AccessDeniedError] * 32
+    assert len({id(error) for error in failures}) == 32
+    assert inner.calls == ["failed"]
+    # Who asks after that hears of a new call.
+    with pytest.raises(AccessDeniedError):
+        asyncio.run(sealer.encrypt_async(b"x", context=CONTEXT))
+    assert inner.calls == ["failed"] * 2
+    inner.error = None
+    assert asyncio.run(sealer.encrypt_async(b"x", context=CONTEXT))
+    cache.close()
+
+
+def test_a_time_out_ends_the_waiting_and_nothing_else() -> None:
+    inner = SlowKeyring()
+    inner.gate.clear()
+    sealer, cache = sealer_over(inner)
+
+    async def main() -> bytes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await sealer.encrypt_async(b"x", context=CONTEXT)
+        inner.gate.set()
+        return await sealer.encrypt_async(b"x", context=CONTEXT)
+
+    assert asyncio.run(main())
+    assert inner.calls == ["GenerateDataKey"]
     cache.close()
 
 

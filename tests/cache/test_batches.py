@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import sealwax
+from tests.cache.test_bounds import SlowKeyring
 from tests.fakes import FakeKeyring
 
 
@@ -64,3 +65,19 @@ def test_no_more_is_taken_than_a_bounded_number_ahead() -> None:
         next(results)
     assert taken <= 70
     results.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_an_outage_costs_a_batch_no_call_for_each_value() -> None:
+    inner = SlowKeyring()
+    inner.error = sealwax.UnavailableError("away")
+    inner.gate.clear()
+
+    def items() -> Iterator[tuple[bytes, dict[str, str]]]:
+        for number in range(60):
+            yield b"x", {"table": "users", "id": str(number)}
+        inner.gate.set()  # all are waiting by now, three of them in a thread
+
+    with sealwax.CachingKeyring(inner, max_age=60) as cache:
+        results = list(sealwax.Sealer(cache, local_context=("id",)).encrypt_many(items(), threads=3))
+    assert [type(result) for result in results] == [sealwax.UnavailableError] * 60
+    assert inner.calls == ["failed"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +117,32 @@ def test_no_key_goes_into_a_snapshot_of_lambda_or_out_of_one(registry: Callable[
         with pytest.raises(ValueError, match="wiped"):
             lent[0].buffer  # noqa: B018
         assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
+
+
+def test_the_program_ends_while_a_slow_region_still_owes_its_answer(tmp_path: Path) -> None:
+    program = """
+        import sys
+        import sealwax
+        from sealwax.lab import Lab
+
+        lab = Lab(sys.argv[1])
+        key = lab.call("CreateKey", region="eu-west-1", MultiRegion=True)["KeyMetadata"]["Arn"]
+        lab.call("ReplicateKey", region="eu-west-1", KeyId=key, ReplicaRegion="us-east-1")
+        keyring = sealwax.MultiRegionKeyring(
+            key, regions=["eu-west-1", "us-east-1"], session=lab.session(), hedge_after=0.05
+        )
+        sealer = sealwax.Sealer(sealwax.CachingKeyring(keyring, max_age=60))
+        sealed = sealer.encrypt(b"x", context={"a": "b"})
+        lab.faults.add("eu-west-1", "latency", 2000, operation=None, code=None, seed=1)
+        opened = sealer.decrypt(sealed, context={"a": "b"})
+        many = sealer.decrypt_many([(sealed, {"a": "b"})] * 1000)
+        print(opened, next(many), flush=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "lab")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'x' b'x'\n", "")

@@ -195,6 +195,11 @@ def test_independent_keys_are_wrapped_in_parallel(lab: Lab, independent: list[st
     sealwax.Sealer(keyring).encrypt(b"x", context=CONTEXT)
     (first_start, first_end), (second_start, second_end) = spans
     assert max(first_start, second_start) < min(first_end, second_end)  # one was under way while the other was
+    # The time of the slowest, and not the sum; one after the other would be 1 or more.
+    together = max(first_end, second_end) - min(first_start, second_start)
+    ratio = together / ((first_end - first_start) + (second_end - second_start))
+    print(f"two calls of at least 0.4 s took {together:.2f} s together: {ratio:.2f} of their sum")
+    assert ratio < 0.9
 
 
 def test_as_many_keys_as_required_are_enough(lab: Lab, independent: list[str]) -> None:
