@@ -26,6 +26,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/caching.md": {"python run": 1},
         "docs/concepts.md": {"python run": 2},
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
+        "docs/policies.md": {"sh run": 4},
         "docs/regions.md": {"python run": 1},
         "docs/throttling.md": {"python run": 1},
     }

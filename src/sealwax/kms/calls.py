@@ -26,6 +26,9 @@ _OPERATIONS: Final = {
     "encrypt": "Encrypt",
     "decrypt": "Decrypt",
     "re_encrypt": "ReEncrypt",
+    "create_grant": "CreateGrant",
+    "retire_grant": "RetireGrant",
+    "revoke_grant": "RevokeGrant",
 }
 
 
@@ -47,7 +50,7 @@ class Retries:
 
 
 class Caller:
-    """Makes requests to KMS for a keyring.
+    """Makes requests to KMS.
 
     Args:
         clients: where clients come from. One that the user passed in repeats by its own settings as well.

@@ -6,9 +6,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sealwax import policy
 from sealwax.errors import LabError
 from sealwax.lab import rootkey
 from sealwax.lab.apierror import ApiError
@@ -18,7 +20,7 @@ from sealwax.lab.database import Database, private_folder
 from sealwax.lab.engine import Engine
 from sealwax.lab.faults import Faults
 from sealwax.lab.gateway import Gateway
-from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, AccessKey, Principal, root_of
+from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, ORGANIZATION, AccessKey, Principal, root_of
 from sealwax.lab.names import ALIAS
 from sealwax.lab.principals import Principals
 from sealwax.lab.records import Records
@@ -135,6 +137,31 @@ class Lab:
                 return {"Arn": added.arn}
             key = self._principals.new_key(account, added)
         return {"Arn": added.arn, "AccessKeyId": key.access_key_id, "SecretAccessKey": key.secret}
+
+    def known(self, arn: str) -> tuple[policy.Principal, tuple[policy.Policy, ...]]:
+        """Who an ARN names to the evaluator of policies, and the identity policies that it has.
+
+        Raises:
+            LabError: there is no such principal.
+        """
+        try:
+            who = policy.principal(arn)
+        except ValueError as error:
+            raise LabError(str(error)) from None
+        if who.kind in ("root", "service"):
+            return replace(who, org_id=ORGANIZATION if who.account else None), ()
+        behind = self._principals.named(who.role or arn)
+        tagged = policy.principal(
+            arn,
+            role=who.role,
+            user_id=behind.unique_id if who.kind == "user" else None,
+            tags=behind.tags,
+            org_id=ORGANIZATION,
+        )
+        parsed = (
+            policy.parse_identity_policy(text, name=f"identity policy {name}") for name, text in behind.policies.items()
+        )
+        return tagged, tuple(parsed)
 
     def call(
         self, operation: str, *, region: str = DEFAULT_REGION, account: str = DEFAULT_ACCOUNT, **members: Any

@@ -89,6 +89,20 @@ GRANTABLE: Final = _names(
     """
 )
 
+#: Every action that is asked on a KMS key; CreateAlias and its like are asked on the alias too.
+ON_KEY: Final = (
+    CROSS_ACCOUNT
+    | _actions(" ".join(GRANTABLE))
+    | _actions(
+        """
+        CancelKeyDeletion CreateAlias DeleteAlias DeleteImportedKeyMaterial DisableKey DisableKeyRotation EnableKey
+        EnableKeyRotation GetKeyLastUsage GetKeyPolicy GetParametersForImport ImportKeyMaterial ListKeyPolicies
+        ListKeyRotations ListResourceTags PutKeyPolicy ReplicateKey RotateKeyOnDemand ScheduleKeyDeletion
+        SynchronizeMultiRegionKey TagResource UntagResource UpdateAlias UpdateKeyDescription UpdatePrimaryRegion
+        """
+    )
+)
+
 
 def permissions(operation: str, *, with_tags: bool = False) -> tuple[Permission, ...]:
     """Return what a caller of the operation must be allowed; every permission is needed.

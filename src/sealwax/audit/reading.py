@@ -1,0 +1,132 @@
+"""What one explanation needs of AWS: one key and one principal, read and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import botocore.exceptions as foreign
+from botocore.config import Config
+
+from sealwax import aws
+from sealwax.errors import ConfigurationError
+from sealwax.policy import Policy, Principal, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy.explain import KeyAsSeen, grant_of
+
+T = TypeVar("T")
+
+_CONFIG: Final = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard"}, user_agent_extra="sealwax")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A principal with its tags, and the identity policies that apply to it."""
+
+    who: Principal
+    policies: tuple[Policy, ...] = ()
+
+
+def read_key(session: aws.Session, key: str) -> KeyAsSeen:
+    """Read a key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags).
+
+    Args:
+        key: as KMS takes it.
+
+    Raises:
+        KmsError: one of these is denied, or there is no such key.
+        PolicyError: its policy is not understood.
+    """
+    clients = aws.Clients(session)
+    region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else clients.region
+    client = clients.kms(region)
+    with_key = _Asking(key)
+    metadata = with_key("describing the key", lambda: client.describe_key(KeyId=key)["KeyMetadata"])
+    arn = metadata["Arn"]
+    text = with_key("reading the key policy", lambda: client.get_key_policy(KeyId=arn)["Policy"])
+    grants = with_key("listing the grants", lambda: _pages(client, "list_grants", "Grants", KeyId=arn))
+    tags = with_key("listing the tags", lambda: _pages(client, "list_resource_tags", "Tags", KeyId=arn))
+    aliases: list[Any] = []
+    if region == arn.split(":")[3]:
+        aliases = with_key("listing the aliases", lambda: _pages(client, "list_aliases", "Aliases", KeyId=arn))
+    return KeyAsSeen(
+        arn,
+        parse_key_policy(text),
+        [grant_of(entry, arn) for entry in grants],
+        metadata,
+        [one["AliasName"] for one in aliases],
+        {one["TagKey"]: one["TagValue"] for one in tags},
+    )
+
+
+def read_principal(session: aws.Session, arn: str) -> Known:
+    """Read the policies of a user with its groups, or of a role (iam:Get* and List* of these).
+
+    Raises:
+        KmsError: one of these is denied, or there is no such principal in the caller's account.
+        PolicyError: a policy is not understood.
+    """
+    who = principal(arn)
+    if who.kind in ("root", "service"):
+        return Known(who)
+    if who.kind == "federated":
+        raise ConfigurationError(f"what '{arn}' may is in its session: give its policies with --identity-policy")
+    try:
+        iam = session.client("iam", config=_CONFIG)
+    except (foreign.BotoCoreError, ValueError) as error:
+        raise aws.translate(error, "opening an IAM client", None) from None
+    of_user = who.kind == "user"
+    name = (who.arn if of_user else who.role or who.arn).rpartition("/")[2]
+    ask = _Asking(None)
+
+    def described() -> Any:
+        return iam.get_user(UserName=name)["User"] if of_user else iam.get_role(RoleName=name)["Role"]
+
+    found = ask(f"looking for '{arn}' in IAM", described)
+    # A role of the same name may be in the caller's account: its policies would be somebody else's.
+    if found["Arn"].split(":")[4] != who.account or (who.kind != "session" and found["Arn"] != who.arn):
+        raise ConfigurationError(
+            f"the caller's account has '{found['Arn']}', not '{arn}': give its policies with --identity-policy"
+        )
+    tags = {one["Key"]: one["Value"] for one in found.get("Tags", ())}
+    role = None if of_user else found["Arn"]
+    user_id = found["UserId"] if of_user else None
+    documents = ask(f"reading the policies of '{arn}' in IAM", lambda: list(_documents(iam, name, of_user)))
+    return Known(
+        principal(arn, role=role, user_id=user_id, tags=tags),
+        tuple(parse_identity_policy(document, name=f"identity policy {title}") for title, document in documents),
+    )
+
+
+def _documents(iam: Any, name: str, of_user: bool) -> Iterator[tuple[str, Any]]:
+    holders = [("user" if of_user else "role", name)]
+    if of_user:
+        holders += [("group", one["GroupName"]) for one in _pages(iam, "list_groups_for_user", "Groups", UserName=name)]
+    for kind, holder in holders:
+        called = {f"{kind.capitalize()}Name": holder}
+        for inline in _pages(iam, f"list_{kind}_policies", "PolicyNames", **called):
+            yield inline, getattr(iam, f"get_{kind}_policy")(**called, PolicyName=inline)["PolicyDocument"]
+        for attached in _pages(iam, f"list_attached_{kind}_policies", "AttachedPolicies", **called):
+            arn = attached["PolicyArn"]
+            version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+            shown = iam.get_policy_version(PolicyArn=arn, VersionId=version)
+            yield attached["PolicyName"], shown["PolicyVersion"]["Document"]
+
+
+def _pages(client: Any, operation: str, member: str, **parameters: Any) -> list[Any]:
+    return [one for page in client.get_paginator(operation).paginate(**parameters) for one in page[member]]
+
+
+class _Asking:
+    """Makes calls, and gives botocore's errors as ours."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, doing: str, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            if isinstance(error, foreign.ClientError) and error.response.get("Error", {}).get("Code") == "NoSuchEntity":
+                raise ConfigurationError(f"{doing} failed: the caller's account has no such principal") from None
+            raise aws.translate(error, doing, self._key) from None

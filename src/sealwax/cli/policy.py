@@ -1,0 +1,444 @@
+"""sealwax policy: policies that give no more than is named, and what policies say."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.core import ParameterSource
+
+from sealwax.cli import console, options
+from sealwax.context import printable
+from sealwax.errors import FileError, PolicyError
+from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
+from sealwax.policy.due import due_name
+from sealwax.policy.explain import KeyAsSeen, explain, grant_of
+
+if TYPE_CHECKING:
+    from sealwax.policy import Decision, Grant, Principal
+
+_Command = Callable[..., Any]
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(?:[0-9]{1,6}[smhd])+")
+_LONGEST_DAYS: Final = 7
+# A machine that slept has to notice soon that the time is over.
+_LOOK_SECONDS: Final = 10.0
+_MAX_FILE: Final = 16 << 20
+
+
+class _Policies(click.Group):
+    """Says what no policy can say as a wrong use of the command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PolicyError as error:
+            raise click.UsageError(str(error)) from None
+
+
+@click.group(cls=_Policies)
+def policy() -> None:
+    """Policies of keys, principals and grants: write them, and explain what they say."""
+
+
+_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(render.FORMATS),
+    default="json",
+    show_default=True,
+    help="The policy alone, or a template with it.",
+)
+
+
+def _bound(command: _Command) -> _Command:
+    """Add the options of the context that a use is bound to; the command gets ``bound``, None where none was given."""
+
+    @click.option(
+        "--context-name",
+        "context_names",
+        multiple=True,
+        metavar="NAME",
+        help="A name that the context must hold too, with any value; repeatable.",
+    )
+    @options.context(stored=False)
+    @functools.wraps(command)
+    def wrapped(*args: Any, context_names: tuple[str, ...], template: options.ContextTemplate, **kwargs: Any) -> Any:
+        if template.none and context_names:
+            raise click.UsageError("--no-context goes with no other context option")
+        given = template.pairs or template.none or context_names
+        return command(*args, bound=write.Bound(template.pairs, context_names) if given else None, **kwargs)
+
+    return wrapped
+
+
+def _required(bound: write.Bound | None) -> write.Bound:
+    if bound is None:
+        raise click.UsageError(
+            "no context was given: bind the use to its purpose with -c NAME=VALUE, or say --no-context"
+        )
+    return bound
+
+
+def _who(option: str, what: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    return click.option(
+        option, multiple=True, required=required, metavar="ARN", help=f"A user or role that {what}; repeatable."
+    )
+
+
+@policy.command("key")
+@_who("--admin", "administers the key and cannot use it", required=True)
+@_who("--encrypt", "may encrypt under the key")
+@_who("--decrypt", "may decrypt what is under the key")
+@_who("--rotate-from", "may move wrapped keys away from the key, and not decrypt")
+@_who("--rotate-to", "may move wrapped keys to the key, and not decrypt")
+@_who("--grant", "may give the above to others by grants")
+@_bound
+@_format
+def key_command(
+    admin: tuple[str, ...],
+    encrypt: tuple[str, ...],
+    decrypt: tuple[str, ...],
+    rotate_from: tuple[str, ...],
+    rotate_to: tuple[str, ...],
+    grant: tuple[str, ...],
+    bound: write.Bound | None,
+    form: str,
+) -> None:
+    """Write the policy of a key: who administers it cannot use it, and every use asks for the context.
+
+    Each principal is named; IAM policies give nobody else anything. The account's root user keeps the right to put
+    another key policy, so that the key is not lost with its administrators.
+    """
+    users = write.Users(encrypt, decrypt, rotate_from, rotate_to, grant)
+    document = write.key_policy(admin, users, _required(bound))
+    _print(
+        document,
+        form,
+        cloudformation=render.key_in_cloudformation,
+        terraform=render.key_in_terraform,
+        description="Wraps the data keys of sealwax",
+    )
+
+
+@policy.command("iam")
+@click.argument("tasks", nargs=-1, required=True, type=click.Choice(["encrypt", "decrypt", "rotate", "audit"]))
+@click.option(
+    "-k",
+    "--key",
+    "keys",
+    multiple=True,
+    envvar="SEALWAX_KEY",
+    metavar="ARN",
+    help="The ARN of a key; repeatable. To encrypt, the first makes the data keys. Else SEALWAX_KEY.",
+)
+@click.option(
+    "--to", "targets", multiple=True, metavar="ARN", help="The ARN of a key that wrapped keys move to; repeatable."
+)
+@_format
+@_bound
+def iam_command(
+    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: write.Bound | None, form: str
+) -> None:
+    """Write an IAM policy for one task or several, and for nothing else.
+
+    encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from those of -k to those of --to, without being
+    able to decrypt. audit: look at the account as `sealwax audit` does; it has neither keys nor a context.
+    """
+    if len(set(tasks)) != len(tasks):
+        raise click.UsageError("a task is named twice")
+    if "rotate" in tasks and not targets:
+        raise click.UsageError("rotate needs the keys that wrapped keys move to: name them with --to")
+    if "rotate" not in tasks and targets:
+        raise click.UsageError("--to goes with rotate")
+    if tasks == ("audit",):
+        typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
+        if typed or bound is not None:
+            raise click.UsageError("what audit asks is about no key and has no context: leave them out")
+        bound = write.Bound()
+    elif not keys:
+        raise click.UsageError("name the ARN of a key with -k, or in SEALWAX_KEY")
+    statements = []
+    for task in tasks:
+        if task == "encrypt":
+            statements += write.encrypt_only(keys, _required(bound))
+        elif task == "decrypt":
+            statements += write.decrypt_only(keys, _required(bound))
+        elif task == "rotate":
+            statements += write.rotate_only(keys, targets, _required(bound))
+        else:
+            statements += write.audit_only()
+    _print(
+        write.identity_policy(statements),
+        form,
+        cloudformation=render.identity_in_cloudformation,
+        terraform=render.identity_in_terraform,
+        description=f"sealwax: {', '.join(tasks)}",
+    )
+
+
+def _print(
+    document: write.Document,
+    form: str,
+    *,
+    cloudformation: Callable[[write.Document, str], str],
+    terraform: Callable[[write.Document, str], str],
+    description: str,
+) -> None:
+    if form == "json":
+        console.put(render.as_json(document))
+    else:
+        console.put((cloudformation if form == "cloudformation" else terraform)(document, description))
+
+
+def _duration(_context: click.Context, _param: click.Parameter, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    if not _DURATION.fullmatch(text):
+        raise click.BadParameter("a time is written as 90s, 15m, 1h, 2d or 1h30m")
+    found = timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)([smhd])", text)))
+    if not timedelta(0) < found <= timedelta(days=_LONGEST_DAYS):
+        raise click.BadParameter(f"a time is longer than nothing and at most {_LONGEST_DAYS}d")
+    return found
+
+
+@policy.command("grant")
+@click.option("-k", "--key", required=True, envvar="SEALWAX_KEY", metavar="ARN", help="The key. Else SEALWAX_KEY.")
+@click.option("--grantee", required=True, metavar="ARN", help="The user, role or session that gets the grant.")
+@click.option(
+    "--operation",
+    "operations",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="What it permits, as in the API: Decrypt, GenerateDataKey, ReEncryptFrom, ...; repeatable.",
+)
+@click.option("--retiring", metavar="ARN", help="Who may end it early. With --for the caller, unless named.")
+@click.option(
+    "--for",
+    "lasting",
+    metavar="TIME",
+    callback=_duration,
+    help="Create it, wait so long (90s, 15m, 1h) or until Ctrl-C, and retire it.",
+)
+@_bound
+@_format
+@options.aws
+@options.loudness
+def grant_command(
+    key: str,
+    grantee: str,
+    operations: tuple[str, ...],
+    retiring: str | None,
+    lasting: timedelta | None,
+    bound: write.Bound | None,
+    form: str,
+    aws: options.Aws,
+) -> int:
+    """Write a grant that is bound to the context; with --for, create it for a while.
+
+    KMS grants do not expire by themselves. --for keeps the time at which it is due in the grant's name, where `sealwax
+    audit` finds those that outlived a killed program, and retires the grant when the time is over and on Ctrl-C. It
+    prints the grant's id and token as one JSON object as soon as the grant exists.
+    """
+    if form == "cloudformation":
+        raise click.UsageError("CloudFormation has no resource for grants of KMS: take json or terraform")
+    plain = write.grant(key, grantee, operations, _required(bound), retiring=retiring)
+    if lasting is None:
+        console.put(render.as_json(plain) if form == "json" else render.grant_in_terraform(plain))
+        return 0
+    if form != "json":
+        raise click.UsageError("--for creates the grant; leave --format out")
+    from sealwax.kms.lending import Lender
+
+    lender = Lender(aws.session())
+    due = datetime.now(UTC) + lasting
+    request = plain | {"RetiringPrincipal": retiring or lender.whoami(), "Name": due_name(due)}
+    with _stopped() as stop:
+        try:
+            grant = lender.create(request)
+        except Exception:
+            console.say(f"should KMS have created it all the same, the grant is named {request['Name']}")
+            raise
+        try:
+            shown = {"GrantId": grant.id, "GrantToken": grant.token, "Due": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
+            console.print_json(request | shown)
+            console.tell(f"the grant is there until {due:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C retires it now")
+            while (left := (due - datetime.now(UTC)).total_seconds()) > 0 and not stop.wait(min(left, _LOOK_SECONDS)):
+                pass
+        finally:
+            lender.end(grant)
+        console.tell("the grant is retired")
+    return stop.status
+
+
+class _Stop(threading.Event):
+    status = 0
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[_Stop]:
+    """Lend an event that is set when the program shall end, instead of an exception.
+
+    Between a grant's creation and the note of its id an exception would leave a grant that nobody retires, and so
+    would a second Ctrl-C while it is retired.
+    """
+    stop = _Stop()
+
+    def heed(number: int, _: object) -> None:
+        stop.status = 128 + number
+        stop.set()
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_file = click.Path(exists=True, dir_okay=False)
+
+
+@policy.command("explain")
+@click.argument("principal_arn", metavar="PRINCIPAL")
+@click.argument("action")
+@click.argument("key")
+@click.option("--key-policy", type=_file, metavar="FILE", help="The key policy, instead of the key's own.")
+@click.option(
+    "--identity-policy",
+    "identity_policies",
+    multiple=True,
+    type=_file,
+    metavar="FILE",
+    help="An IAM policy of the principal, instead of those that it has; repeatable.",
+)
+@click.option("--grants", type=_file, metavar="FILE", help="The grants, as 'aws kms list-grants' prints them.")
+@click.option(
+    "--given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The value of a further condition key, such as kms:ViaService; repeatable.",
+)
+@options.context(stored=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.aws
+@options.loudness
+def explain_command(
+    principal_arn: str,
+    action: str,
+    key: str,
+    key_policy: str | None,
+    identity_policies: tuple[str, ...],
+    grants: str | None,
+    given: tuple[str, ...],
+    template: options.ContextTemplate,
+    as_json: bool,
+    aws: options.Aws,
+) -> None:
+    """Say whether a principal may use an action on a key, and by which statement or grant.
+
+    With --key-policy nothing is asked of AWS: KEY is the ARN of the key, and the other files say the rest. Without it
+    the key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
+    (iam:Get* and List*) are read, and nothing is changed. Permissions boundaries, session policies and the policies of
+    organizations and VPC endpoints are not looked at: they can only take away. Without -c the request has no context.
+    """
+    try:
+        who = principal(principal_arn)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    policies: Sequence[Policy] = [
+        parse_identity_policy(_read(path), name=f"identity policy '{printable(path)}'") for path in identity_policies
+    ]
+    if key_policy is not None:
+        seen = KeyAsSeen(key, parse_key_policy(_read(key_policy)), _grants(grants, key))
+    elif grants is not None:
+        raise click.UsageError("--grants goes with --key-policy")
+    else:
+        seen, who, policies = _ask(aws, key, who, policies)
+    conditions = dict(_condition(text) for text in given)
+    decision = explain(
+        who,
+        action,
+        seen,
+        identity_policies=policies,
+        time=datetime.fromtimestamp(time.time(), UTC),
+        encryption_context=template.pairs,
+        conditions=conditions,
+    )
+    if as_json:
+        console.print_json(_as_dict(decision, seen.arn))
+    else:
+        console.put(f"{'allowed' if decision.allowed else 'not allowed'}: {decision.reason}")
+
+
+def _ask(
+    aws: options.Aws, key: str, who: Principal, policies: Sequence[Policy]
+) -> tuple[KeyAsSeen, Principal, Sequence[Policy]]:
+    from sealwax.audit import reading
+
+    seen = reading.read_key(aws.session(), key)
+    if policies:
+        return seen, who, policies
+    if aws.lab is None:
+        known = reading.read_principal(aws.session(), who.arn)
+        return seen, known.who, known.policies
+    from sealwax.lab import Lab
+
+    with Lab(aws.lab) as lab:
+        return seen, *lab.known(who.arn)
+
+
+def _as_dict(decision: Decision, key: str) -> dict[str, Any]:
+    return {
+        "allowed": decision.allowed,
+        "explicit_deny": decision.explicit_deny,
+        "reason": decision.reason,
+        "key": key,
+        "statements": [
+            {"policy": one.policy, "sid": one.sid, "index": one.index, "effect": one.effect}
+            for one in decision.statements
+        ],
+        "grant": decision.grant.id if decision.grant is not None else None,
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise FileError(f"reading '{printable(path)}' failed: {error.strerror or error}") from error
+    if len(data) > _MAX_FILE:
+        raise click.UsageError(f"'{printable(path)}' is too large to be one")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
+
+
+def _grants(path: str | None, key: str) -> list[Grant]:
+    if path is None:
+        return []
+    try:
+        listed = json.loads(_read(path))["Grants"]
+        return [grant_of(entry, key) for entry in listed]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise click.UsageError(f"'{printable(path)}' is not what 'aws kms list-grants' prints") from None
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--given takes NAME=VALUE, not '{printable(text)}'")
+    return name, value

@@ -1,0 +1,228 @@
+"""sealwax policy, as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sealwax import cli
+from sealwax.lab import Lab
+from sealwax.policy.due import due_of
+from tests.cli.shell import SEALWAX, Shell
+
+IAM: Final = "arn:aws:iam::111122223333"
+APP: Final = f"{IAM}:user/app"
+KEY: Final = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+WRITE_KEY: Final = ("policy", "key", "--admin", f"{IAM}:role/admin", "--decrypt", APP)
+
+
+@pytest.fixture
+def lab(bare_shell: Shell) -> Iterator[Lab]:
+    with Lab(bare_shell.folder / "lab") as lab:
+        yield lab
+
+
+def test_a_key_policy_is_written_and_explained(bare_shell: Shell) -> None:
+    text = bare_shell.sealwax(*WRITE_KEY, "-c", "purpose=backup").succeeded().out
+    bare_shell.write("key.json", text)
+    explain = ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "key.json")
+    allowed = bare_shell.sealwax(*explain, "-c", "purpose=backup").succeeded()
+    assert allowed.out == b"allowed: statement 'Decrypt' of the key policy allows kms:Decrypt\n"
+    denied = bare_shell.sealwax(*explain, "-c", "purpose=other", "--json").succeeded()
+    found = json.loads(denied.out)
+    assert not found["allowed"]
+    assert found["key"] == KEY
+    assert "would have allowed but kms:EncryptionContext:purpose does not satisfy StringEquals" in found["reason"]
+
+
+def test_explain_reads_grants_and_identity_policies_from_files(bare_shell: Shell) -> None:
+    bare_shell.write("key.json", bare_shell.sealwax(*WRITE_KEY, "-c", "purpose=backup").succeeded().out)
+    entry = {"GrantId": "g1", "GranteePrincipal": f"{IAM}:user/bob", "Operations": ["Decrypt"]}
+    bare_shell.write("grants.json", json.dumps({"Grants": [entry]}).encode())
+    explain = ("policy", "explain", f"{IAM}:user/bob", "kms:decrypt", KEY, "--key-policy", "key.json")
+    by_grant = bare_shell.sealwax(*explain, "--grants", "grants.json").succeeded()
+    assert by_grant.out == b"allowed: grant g1 allows kms:Decrypt\n"
+    deny = {"Version": "2012-10-17", "Statement": [{"Sid": "No", "Effect": "Deny", "Action": "kms:*", "Resource": "*"}]}
+    bare_shell.write("deny.json", json.dumps(deny).encode())
+    denied = bare_shell.sealwax(*explain, "--grants", "grants.json", "--identity-policy", "deny.json").succeeded()
+    assert denied.out == b"not allowed: statement 'No' of the identity policy 'deny.json' denies kms:Decrypt\n"
+
+
+def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key(alias="demo")["Arn"]
+    written = bare_shell.sealwax("policy", "iam", "decrypt", "-k", key, "-c", "purpose=backup").succeeded().out
+    lab.add_principal("app", policy=written.decode())
+    explain = ("policy", "explain", "--lab", "./lab", APP, "kms:Decrypt", "alias/demo")
+    allowed = bare_shell.sealwax(*explain, "-c", "purpose=backup").succeeded()
+    assert b"statement 'Decrypt' of the identity policy policy allow kms:Decrypt" in allowed.out
+    assert bare_shell.sealwax(*explain, "-c", "purpose=other").succeeded().out.startswith(b"not allowed: ")
+    bare_shell.sealwax("policy", "explain", "--lab", "./lab", f"{IAM}:user/nobody", "Decrypt", "alias/demo").failed(
+        1, "there is no principal"
+    )
+
+
+def _grant(shell: Shell, key: str, *more: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(SEALWAX, "policy", "grant", "--lab", "./lab", "-k", key, "--grantee", APP),
+            *("--operation", "Decrypt", "-c", "purpose=backup", *more),
+        ],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _grants(lab: Lab, key: str) -> list[Any]:
+    found: list[Any] = lab.call("ListGrants", KeyId=key)["Grants"]
+    return found
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_grant_for_a_while_is_retired_when_stopped(bare_shell: Shell, lab: Lab, number: int, status: int) -> None:
+    key = lab.create_key()["Arn"]
+    with _grant(bare_shell, key, "--for", "1h30m") as process:
+        assert process.stdout is not None
+        shown = json.loads(process.stdout.readline())
+        (grant,) = _grants(lab, key)
+        due = due_of(grant["Name"])
+        assert due is not None
+        assert f"{due:%Y-%m-%dT%H:%M:%SZ}" == shown["Due"]
+        assert grant["GrantId"] == shown["GrantId"]
+        assert grant["Constraints"] == {"EncryptionContextSubset": {"purpose": "backup"}}
+        assert grant["RetiringPrincipal"] == f"{IAM}:root"
+        os.kill(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert _grants(lab, key) == []
+    assert b"the grant is retired" in said
+
+
+def test_a_grant_for_a_while_ends_by_itself(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    with _grant(bare_shell, key, "--for", "1s") as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["GrantToken"]
+    assert _grants(lab, key) == []
+    names = [event.record["eventName"] for event in lab.trail.events()]
+    assert names.count("CreateGrant") == names.count("RetireGrant") == 1
+
+
+def test_a_grant_that_cannot_be_retired_is_not_passed_over(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    lab.faults.add("us-east-1", "error", 1.0, operation="RetireGrant", code="AccessDeniedException", seed=0)
+    lab.faults.add("us-east-1", "error", 1.0, operation="RevokeGrant", code="AccessDeniedException", seed=0)
+    with _grant(bare_shell, key, "--for", "1s") as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 7
+    (grant,) = _grants(lab, key)
+    assert f"the grant {grant['GrantId']} still exists" in said.decode()
+    assert f"aws kms revoke-grant --region us-east-1 --key-id {key} --grant-id {grant['GrantId']}" in said.decode()
+    assert "is retired" not in said.decode()
+
+
+def test_a_retiring_principal_that_lacks_the_right_is_helped_by_revoking(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    lab.faults.add("us-east-1", "error", 1.0, operation="RetireGrant", code="AccessDeniedException", seed=0)
+    with _grant(bare_shell, key, "--for", "1s") as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert _grants(lab, key) == []
+
+
+def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    with _grant(bare_shell, key) as process:
+        out, _ = process.communicate(timeout=60)
+    assert json.loads(out) == {
+        "KeyId": key,
+        "GranteePrincipal": APP,
+        "Operations": ["Decrypt"],
+        "Constraints": {"EncryptionContextSubset": {"purpose": "backup"}},
+    }
+    assert _grants(lab, key) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (WRITE_KEY, "no context was given"),
+        ((*WRITE_KEY, "--no-context", "--context-name", "id"), "--no-context goes with no other context option"),
+        (("policy", "key", "--admin", APP, "--encrypt", APP, "-c", "a=b"), "would both administer the key and use it"),
+        (("policy", "iam", "encrypt", "-c", "a=b"), "name the ARN of a key with -k"),
+        (("policy", "iam", "encrypt", "-k", KEY), "no context was given"),
+        (("policy", "iam", "encrypt", "-k", "alias/x", "-c", "a=b"), "'alias/x' is not the ARN of a key"),
+        (("policy", "iam", "encrypt", "encrypt", "-k", KEY, "-c", "a=b"), "a task is named twice"),
+        (("policy", "iam", "rotate", "-k", KEY, "-c", "a=b"), "name them with --to"),
+        (("policy", "iam", "decrypt", "-k", KEY, "-c", "a=b", "--to", KEY), "--to goes with rotate"),
+        (("policy", "iam", "audit", "-c", "a=b"), "has no context"),
+        (
+            ("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", "-c", "a=b", "--for", "soon"),
+            "a time is written as",
+        ),
+        (
+            ("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", "-c", "a=b", "--for", "8d"),
+            "at most 7d",
+        ),
+        (
+            (
+                *("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", "-c", "a=b"),
+                "--format",
+                "cloudformation",
+            ),
+            "CloudFormation has no resource for grants",
+        ),
+        (("policy", "explain", "alice", "Decrypt", KEY), "'alice' is not the ARN of a principal"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants goes with --key-policy"),
+        (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask for each"),
+        (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not an action on a key"),
+        (("policy", "explain", APP, "Decrypt", "alias/x", "--key-policy", "@good"), "neither the ARN of a KMS key"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@empty"), "the key policy is not JSON"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@binary"), "binary' is not UTF-8"),
+        (
+            ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@good", "--grants", "@good"),
+            "is not what 'aws kms",
+        ),
+        (
+            ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@good", "--given", "x"),
+            "--given takes NAME=VALUE",
+        ),
+        (
+            ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@good", "--given", "x=1"),
+            "is not a condition key",
+        ),
+    ],
+)
+def test_wrong_use_is_told_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], sentence: str
+) -> None:
+    files = {
+        "@empty": b"",
+        "@binary": b"\xff\xfe",
+        "@good": b'{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}}',
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert cli.run([str(tmp_path / one) if one in files else one for one in command]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.out == ""
+
+
+def test_without_credentials_explain_says_so(bare_shell: Shell) -> None:
+    bare_shell.sealwax("policy", "explain", APP, "Decrypt", KEY).failed(7, "there are no AWS credentials")
+
+
+def test_audit_needs_neither_key_nor_context(bare_shell: Shell, tmp_path: Path) -> None:
+    done = bare_shell.sealwax("policy", "iam", "audit", "--format", "terraform").succeeded()
+    assert b'resource "aws_iam_policy" "this"' in done.out
+    assert list(tmp_path.glob("work/*")) == []
