@@ -26,6 +26,7 @@
     │   ├── RequestRefusedError     KMS refused the request for another reason
     │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds each one's error
     ├── FileError                 a file could not be read, written or replaced; nothing was half-written
+    │   └── StoreError              S3 did not do what was asked with a bucket or an object
     ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
     ├── PlanError                 a fleet's plan file is none, damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
@@ -110,7 +111,7 @@ class KmsError(SealwaxError):
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())
 
 
-def _rebuild(cls: type[KmsError], message: str, state: dict[str, Any]) -> KmsError:
+def _rebuild(cls: type[SealwaxError], message: str, state: dict[str, Any]) -> SealwaxError:
     error = cls.__new__(cls, message)
     error.args = (message,)
     error.__dict__.update(state)
@@ -175,6 +176,27 @@ class AllKeysFailedError(KmsError):
 
 class FileError(SealwaxError):
     """A file could not be read, written or replaced."""
+
+
+class StoreError(FileError):
+    """S3 did not do what was asked with a bucket or an object.
+
+    Attributes:
+        code: the error code that S3 or botocore gave, or None.
+        request_id: the AWS request id, or None.
+        heals: whether the same request may succeed a little later, with nothing changed.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, request_id: str | None = None, heals: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+        self.heals = heals
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args[0], self.__dict__.copy())
 
 
 class RewrapConflictError(SealwaxError):

@@ -30,24 +30,24 @@ _HEAD: Final = payload.HEAD_BYTES
 def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
     """Return a copy of an envelope with new wrapped keys, in one slot."""
     header = envelope.header_of_value(value)
-    _refuse_contradictory(header)
+    refuse_contradictory(header)
     with memoryview(value).cast("B") as view:
         rest = view[header.preamble.payload_offset :]
         if header.preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(len(rest))
         wrapped_keys = rewrap(header, lambda: bytes(rest[:_HEAD]))
-        return b"".join((_anew(header, wrapped_keys, slot_count=1), rest))
+        return b"".join((anew(header, wrapped_keys, slot_count=1), rest))
 
 
 def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Rewrap) -> None:
     """Copy an envelope from ``source`` to ``sink`` with new wrapped keys."""
     header = envelope.header_of_stream(source)
-    _refuse_contradictory(header)
+    refuse_contradictory(header)
     head = envelope.read_full(source, _HEAD)
     if header.preamble.kind == hdr.DETACHED:
         envelope.refuse_trailing(len(head))
     wrapped_keys = rewrap(header, lambda: head)
-    transfer.write_all(sink, _anew(header, wrapped_keys, header.preamble.slot_count) + head)
+    transfer.write_all(sink, anew(header, wrapped_keys, header.preamble.slot_count) + head)
     while data := source.read(files.COPY_BYTES):
         transfer.write_all(sink, data)
 
@@ -65,7 +65,7 @@ def rewrap_file(path: files.AnyPath, rewrap: Rewrap) -> None:
         preamble = header.preamble
         if preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(file.status.st_size - preamble.payload_offset)
-        _refuse_contradictory(header)
+        refuse_contradictory(header)
         in_place = file.locked and preamble.aligned and header.slot.sequence < hdr.MAX_SEQUENCE
         if in_place and not header.finished:
             _write_slot(file, preamble, header.slot, 1 - header.current)
@@ -110,12 +110,12 @@ def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[Wrapped
     slot_count = 2 if large and preamble.kind == hdr.ATTACHED else 1
     with files.WholeFile(file.path, overwrite=True, mode=stat.S_IMODE(status.st_mode)) as whole:
         whole.take_owner(status)
-        transfer.write_all(whole, _anew(header, wrapped_keys, slot_count))
+        transfer.write_all(whole, anew(header, wrapped_keys, slot_count))
         files.copy_rest(file.file, whole.file, preamble.payload_offset)
         _refuse_replaced(file)
 
 
-def _refuse_contradictory(header: Header) -> None:
+def refuse_contradictory(header: Header) -> None:
     """Which of the two is the newer cannot be known, and to guess wrong would lose the data."""
     if header.contradictory:
         raise RewrapConflictError(
@@ -135,7 +135,8 @@ def _changed(file: files.LockedFile) -> RewrapConflictError:
     )
 
 
-def _anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
+def anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
+    """Return a header's bytes with other wrapped keys; its sequence begins again."""
     preamble = header.preamble
     return hdr.lay_out(
         envelope_id=preamble.envelope_id,

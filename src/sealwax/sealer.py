@@ -237,7 +237,9 @@ class Sealer:
 
             def start(large: bool) -> bytes:
                 if head is None:
-                    return header_bytes(hdr.ATTACHED, 2 if large else 1)
+                    # What is only ever replaced whole, as an object of S3, has no use for a second slot.
+                    two = large and not getattr(body, "one_slot", False)
+                    return header_bytes(hdr.ATTACHED, 2 if two else 1)
                 transfer.write_all(head, header_bytes(hdr.DETACHED, 1))
                 return b""
 

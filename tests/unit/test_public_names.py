@@ -42,6 +42,7 @@ NAMES = [
     "RewrapConflictError",
     "Sealer",
     "SealwaxError",
+    "StoreError",
     "TamperedError",
     "ThrottledError",
     "UnavailableError",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from sealwax.envelope import Inspection
 from sealwax.errors import SealwaxError
 from sealwax.rewrapping import Rewrap
+
+if TYPE_CHECKING:
+    from sealwax.aws import Session
+
+S3_SCHEME: Final = "s3://"
 
 Change = Callable[[BinaryIO, BinaryIO], Any]
 """Reads an object's bytes from the first file, once and front to back, and writes its new ones to the second."""
@@ -62,7 +67,7 @@ class Store(Protocol):
         """Open an object's bytes for reading from any place, fixed to the version that stands there now.
 
         Raises:
-            FileError: it cannot be read; reading on raises RewrapConflictError where S3 no longer has that version.
+            FileError: it cannot be read; also later, where S3 no longer has that version.
         """
 
     def rewrap(self, name: str, rewrap: Rewrap) -> None:
@@ -84,12 +89,19 @@ class Store(Protocol):
         """
 
 
-def open_store(where: str) -> Store:
-    """Return the store at a place: a folder or one file.
+def open_store(where: str, session: Session | None = None) -> Store:
+    """Return the store at a place: a folder, one file, ``s3://bucket/prefix``, or an S3 Inventory's ``manifest.json``.
+
+    Args:
+        session: where the S3 client comes from; an ordinary boto3 Session by default.
 
     Raises:
-        FileError: there is none.
+        FileError: there is no such folder or file, or that is no name of S3's.
     """
+    if where.startswith(S3_SCHEME):
+        from sealwax.stores import s3
+
+        return s3.open_store(where, session)
     from sealwax.stores.files import FileStore
 
     return FileStore(where)

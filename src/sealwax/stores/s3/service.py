@@ -1,0 +1,113 @@
+"""Names of objects, and the one place from which S3 is asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import botocore.exceptions as foreign
+from botocore.config import Config
+
+from sealwax import aws
+from sealwax.context import printable
+from sealwax.errors import StoreError
+from sealwax.stores import S3_SCHEME
+from sealwax.stores.s3 import answers
+
+if TYPE_CHECKING:
+    from sealwax.aws import Session
+
+# What S3 says when a condition on the object that stands there does not hold.
+CHANGED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey", "404"})
+MAX_KEY_BYTES: Final = 1024
+# How often is AWS_MAX_ATTEMPTS to say; botocore repeats what S3 asks to repeat.
+_CONFIG: Final = Config(
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"mode": "standard"},
+    max_pool_connections=32,
+    user_agent_extra="sealwax",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """A bucket, and a key in it: any characters at all, as they are. In a URL's sense nothing is quoted."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{S3_SCHEME}{self.bucket}/{self.key}"
+
+
+def parse(name: str, *, prefix: bool = False) -> ObjectName:
+    """Return the bucket and key of ``s3://bucket/key``.
+
+    Args:
+        prefix: whether the key may be empty.
+
+    Raises:
+        StoreError: it is no such name.
+    """
+    bucket, _, key = name.removeprefix(S3_SCHEME).partition("/")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise StoreError(f"'{printable(name)}' is no name of an object: a key is UTF-8") from None
+    if not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
+        raise StoreError(f"'{printable(name)}' is no name of an object: one looks like s3://bucket/key")
+    if size > MAX_KEY_BYTES:
+        raise StoreError(f"'{printable(name[:80])}...' is no name of an object: its key has more than 1024 bytes")
+    # Clients take the dots for steps in a path, and the signature no longer fits.
+    if any(part in (".", "..") for part in key.split("/")):
+        raise StoreError(f"'{printable(name)}' cannot be asked for: a part of its key is '.' or '..'")
+    return ObjectName(bucket, key)
+
+
+class Service:
+    """S3 as one session sees it. Safe to use from many threads; a forked child makes its own connections.
+
+    Args:
+        session: where the client comes from; None makes an ordinary boto3 Session.
+    """
+
+    def __init__(self, session: Session | None = None) -> None:
+        self._session = session
+        self._client: Any = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._session is not None:
+            raise TypeError("S3 through a session cannot be pickled; let the other process make its own")
+        return Service, ()
+
+    def client(self) -> Any:
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                try:
+                    session = aws.open_session() if self._session is None else self._session
+                    self._client = session.client("s3", config=_CONFIG)
+                except (foreign.BotoCoreError, ValueError) as error:
+                    raise answers.translate(error, "opening a client for", S3_SCHEME) from None
+                self._pid = os.getpid()
+            return self._client
+
+    def call(self, operation: str, doing: str, name: ObjectName, **parameters: Any) -> dict[str, Any]:
+        """Return S3's answer about an object.
+
+        Args:
+            operation: boto3's name of it.
+            doing: as the subject of a sentence.
+
+        Raises:
+            StoreError: S3 refused, or could not be reached.
+        """
+        try:
+            answer: dict[str, Any] = getattr(self.client(), operation)(Bucket=name.bucket, Key=name.key, **parameters)
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            raise answers.translate(error, doing, str(name)) from None
+        return answer

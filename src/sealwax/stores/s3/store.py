@@ -1,0 +1,116 @@
+"""A prefix of a bucket, or what an S3 Inventory lists of one, as a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import botocore.exceptions as foreign
+
+from sealwax import envelope
+from sealwax.context import printable
+from sealwax.envelope import Inspection
+from sealwax.errors import SealwaxError, StoreError
+from sealwax.rewrapping import Rewrap
+from sealwax.stores import Change, Entry, Store
+from sealwax.stores.s3 import answers, inventory, replace
+from sealwax.stores.s3.objects import ObjectReader
+from sealwax.stores.s3.service import ObjectName, Service, parse
+
+if TYPE_CHECKING:
+    from sealwax.aws import Session
+
+
+def open_store(where: str, session: Session | None = None) -> Store:
+    """Return the store at ``s3://bucket/prefix``, or the one that an S3 Inventory's manifest is about.
+
+    Raises:
+        StoreError: that is no such name, or the manifest cannot be read.
+    """
+    service = Service(session)
+    if where.endswith(f"/{inventory.MANIFEST}"):
+        return InventoryStore(where, service=service)
+    return S3Store(where, service=service)
+
+
+class S3Store:
+    """The objects of a bucket whose keys begin with a prefix; end it with ``/`` to mean a folder.
+
+    Listing needs s3:ListBucket, reading s3:GetObject; :meth:`rewrap` and :meth:`replace` need s3:PutObject,
+    s3:AbortMultipartUpload, s3:GetObjectTagging and, where there are tags, s3:PutObjectTagging as well.
+
+    Kept are metadata, content type and the other headers, tags, storage class, encryption settings, object lock and
+    the checksum algorithms CRC32, SHA-1 and SHA-256. An object gets the bucket's default ACL, the encryption
+    context of SSE-KMS is not given out by S3 and so not kept, and of a bucket that keeps versions only the current
+    ones are changed.
+
+    Args:
+        where: ``s3://bucket/prefix``.
+        session: where the S3 client comes from; an ordinary boto3 Session by default.
+    """
+
+    def __init__(self, where: str, session: Session | None = None, *, service: Service | None = None) -> None:
+        self._prefix = parse(where, prefix=True)
+        self._service = Service(session) if service is None else service
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.location!r})"
+
+    @property
+    def location(self) -> str:
+        return str(self._prefix)
+
+    def list(self) -> Iterator[Entry | SealwaxError]:
+        """Yield every object, in the order of their keys' bytes."""
+        bucket = self._prefix.bucket
+        pages = self._service.client().get_paginator("list_objects_v2")
+        try:
+            for page in pages.paginate(Bucket=bucket, Prefix=self._prefix.key):
+                for each in page.get("Contents", ()):
+                    name = str(ObjectName(bucket, each["Key"]))
+                    yield Entry(name, each["Size"], each["ETag"], each["LastModified"].timestamp())
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            raise answers.translate(error, "listing", self.location) from None
+
+    def inspect(self, name: str) -> Inspection:
+        """Read an object's header: one request, and a second where it is larger than 16 KiB."""
+        with self._reader(name) as reader:
+            return envelope.inspect(cast("BinaryIO", reader))
+
+    def open(self, name: str) -> BinaryIO:
+        return cast("BinaryIO", self._reader(name))
+
+    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+        replace.rewrap(self._service, self._object(name), rewrap)
+
+    def replace(self, name: str, change: Change) -> None:
+        replace.replace(self._service, self._object(name), change)
+
+    def _reader(self, name: str) -> ObjectReader:
+        return ObjectReader(self._object(name), service=self._service)
+
+    def _object(self, name: str) -> ObjectName:
+        found = parse(name)
+        if found.bucket != self._prefix.bucket or not found.key.startswith(self._prefix.key):
+            raise StoreError(f"'{printable(name)}' is not in '{printable(self.location)}'; left alone")
+        return found
+
+
+class InventoryStore(S3Store):
+    """The objects of a bucket as its S3 Inventory lists them; otherwise as :class:`S3Store`.
+
+    Args:
+        where: ``s3://bucket/.../manifest.json``.
+    """
+
+    def __init__(self, where: str, session: Session | None = None, *, service: Service | None = None) -> None:
+        service = Service(session) if service is None else service
+        self._manifest = inventory.read_manifest(service, where)
+        super().__init__(str(ObjectName(self._manifest.source_bucket, "")), service=service)
+
+    @property
+    def location(self) -> str:
+        return str(self._manifest.name)
+
+    def list(self) -> Iterator[Entry | SealwaxError]:
+        return inventory.entries(self._service, self._manifest)
