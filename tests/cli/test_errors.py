@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.conftest import PURPOSE, K, Keys
-from tests.cli.shell import ROOT, STATUSES, Shell
+from tests.cli.shell import ROOT, STATUSES, Shell, without_privileges
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "anything"}
 
@@ -84,15 +84,46 @@ def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
         done = shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a")
         assert done.status in {0, 1, 7}, done
         shell.environment = usual
+    shell.write("lab/letter", b"Dear")
+    for name, words in (("lab", "holds other files"), (".", "holds other files"), ("sealed/\x1b", "Permission denied")):
+        if name.startswith("sealed"):
+            (shell.folder / "sealed").mkdir(mode=0o500)
+        with shell.unchanged():
+            done = shell.sealwax("encrypt", "--lab", name, *K, *PURPOSE, "--force", "a", preexec=without_privileges)
+            done.failed(1, words)
+            assert "\x1b" not in done.err
+    with shell.unchanged():
+        shell.sealwax("encrypt", "--lab", "", *K, *PURPOSE, "--force", "a").failed(2, "--lab names a folder")
+        shell.environment["SEALWAX_LAB"] = ""
+        shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a").failed(7, "no AWS Region is set")
     shell.write("file", b"no lab")
     shell.sealwax("encrypt", "--lab", "file", *K, *PURPOSE, "a").failed(1, "file")
+
+
+@pytest.mark.parametrize("means", ["SEALWAX_LAB_PASSPHRASE", "SEALWAX_LAB_KEY_FILE"])
+def test_a_protected_lab(shell: Shell, means: str) -> None:
+    shell.write("a", b"data")
+    shell.write("key", bytes(range(32)))
+    shell.environment |= {"SEALWAX_LAB": "lab", means: "key"}
+    shell.transcript("""
+        $ sealwax lab create-key --alias demo
+        $ sealwax encrypt -k alias/demo -c purpose=backup a
+        $ sealwax decrypt -k alias/demo -c purpose=backup -o - a.swx | cmp - a
+    """)
+    del shell.environment[means]
+    shell.sealwax("decrypt", *K, *PURPOSE, "-o", "b", "a.swx").failed(1, "this lab was made with a")
 
 
 def test_keys_that_cannot_be_used(shell: Shell, keys: Keys) -> None:
     shell.write("a", b"data")
     key = keys.lab.create_key(alias="switched-off")["KeyId"]
     keys.lab.call("DisableKey", KeyId=key)
+    for alias, spec, usage in (("mac", "HMAC_256", "GENERATE_VERIFY_MAC"), ("signing", "RSA_2048", "SIGN_VERIFY")):
+        made = keys.lab.call("CreateKey", KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"]
+        keys.lab.call("CreateAlias", AliasName=f"alias/{alias}", TargetKeyId=made)
     for name, fragments in {
+        "alias/mac": ("the key is not for this use", "GENERATE_VERIFY_MAC", "needs a symmetric encryption key"),
+        "alias/signing": ("the key is not for this use", "SIGN_VERIFY", "needs a symmetric encryption key"),
         "alias/aws/s3": ("AWS managed", "Create a customer managed key"),
         "alias/none": ("no such key or alias",),
         "alias/switched-off": ("the key is disabled", "enable-key"),

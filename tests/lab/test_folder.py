@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import multiprocessing
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
 from tests.lab.killing import kill_and_check
@@ -143,10 +145,48 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(LabError, match="cannot be used"):
         Lab(tmp_path / "file")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "loop", "dangling", "pipe"):
+        with pytest.raises(LabError, match="it is no folder"):
+            Lab(tmp_path / name)
+    with pytest.raises(LabError, match="Not a directory"):
+        Lab(tmp_path / "file" / "lab")
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "loop", "pipe"]
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "state.db").write_text("not a database, and long enough to be sure of that" * 30)
     with pytest.raises(LabError, match="cannot be used"):
         Lab(tmp_path / "lab")
+
+
+def test_a_folder_for_other_things_is_left_as_it_is(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letter").write_text("Dear")
+    home.chmod(0o755)
+    with pytest.raises(LabError, match="holds other files"):
+        Lab(home)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+    assert os.listdir(home) == ["letter"]
+    # A lab may hold them.
+    with Lab(tmp_path / "lab") as lab:
+        key = lab.create_key()["KeyId"]
+    (tmp_path / "lab" / "notes").write_text("mine")
+    with Lab(tmp_path / "lab") as lab:
+        assert lab.list_keys()[0]["KeyId"] == key
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", " ", "-", "--", "ü/ü"])
+def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
+    with Lab(tmp_path / name) as lab:
+        assert lab.create_key()
+    (tmp_path / "link").symlink_to(name)
+    with Lab(tmp_path / "link") as lab:
+        assert len(lab.list_keys()) == 1
+    (tmp_path / name / "state.db").unlink()
+    with pytest.raises(LabError, match=re.escape(printable(str(tmp_path / name)))):
+        Lab(tmp_path / name)
 
 
 def test_a_folder_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +152,9 @@ AUTHORIZATION = (
 )
 
 
+SIGNED = AUTHORIZATION.format("kms")
+
+
 def send(lab: Lab, operation: str, body: bytes, service: str = "kms") -> dict[str, Any]:
     """What the gateway answers to a body that no client would write."""
     headers = {"x-amz-target": f"TrentService.{operation}", "authorization": AUTHORIZATION.format(service)}
@@ -210,6 +215,48 @@ def test_a_signature_is_for_its_service(lab: Lab, service: str) -> None:
     answer = send(lab, "ListKeys", b"{}", service)
     assert answer["__type"] == "InvalidSignatureException"
     assert answer["message"] == "Credential should be scoped to correct service: 'kms'."
+
+
+def test_a_failure_inside_is_an_answer(
+    lab: Lab, server: Server, remote: KMSClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = remote.create_key()["KeyMetadata"]["KeyId"]
+    lab._state.close()
+    with refused("KMSInternalException") as refusal:
+        remote.encrypt(KeyId=key, Plaintext=b"a very secret text")
+    assert refusal.status == 500
+    assert "Traceback" in caplog.text
+    assert "secret" not in caplog.text
+    # The connection is kept, as after any answer.
+    connection = http.client.HTTPConnection(server.host, server.port)
+    for _ in range(2):
+        connection.request("POST", "/", b"{}", {"X-Amz-Target": "TrentService.ListKeys", "Authorization": SIGNED})
+        answer = connection.getresponse()
+        assert answer.status == 500
+        assert json.loads(answer.read())["__type"] == "KMSInternalException"
+    connection.close()
+
+
+def test_a_server_without_descriptors_waits_for_some(tmp_path: Path) -> None:
+    """More connections than it may open: they wait, and it goes on when others are closed."""
+    command = f"ulimit -n 40; exec {Path(sys.executable).parent}/sealwax lab serve --lab lab --port 0"
+    with subprocess.Popen(["bash", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1].decode()
+        place = (url.split(":")[1].strip("/"), int(url.split(":")[2]))
+        crowd = [socket.create_connection(place) for _ in range(60)]
+        # One of the last gets no answer while the others hold every descriptor.
+        crowd[-1].settimeout(0.5)
+        crowd[-1].sendall(b"POST / HTTP/1.1\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            crowd[-1].recv(1)
+        for connection in crowd[:-1]:
+            connection.close()
+        crowd[-1].settimeout(30)
+        assert crowd[-1].recv(100).startswith(b"HTTP/1.1 411 ")
+        crowd[-1].close()
+        assert process.poll() is None
+        process.terminate()
 
 
 def test_an_address_in_use_is_one_sentence(lab: Lab, server: Server) -> None:

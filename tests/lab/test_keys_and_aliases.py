@@ -119,21 +119,6 @@ def test_several_problems_are_counted(kms: KMSClient) -> None:
     assert refusal.message.startswith("2 validation errors detected: Value 'alias/what is this' at 'aliasName'")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"KeySpec": "RSA_2048"}, {"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}, {"KeyUsage": "SIGN_VERIFY"}],
-)
-def test_other_kinds_of_keys_are_not_offered(kms: KMSClient, arguments: dict[str, str]) -> None:
-    with refused("UnsupportedOperationException"):
-        kms.create_key(**arguments)  # type: ignore[arg-type]
-
-
-def test_operations_of_other_kinds_of_keys_are_not_offered(kms: KMSClient) -> None:
-    key = kms.create_key()["KeyMetadata"]["KeyId"]
-    with refused("UnsupportedOperationException"):
-        kms.sign(KeyId=key, Message=b"x", SigningAlgorithm="ECDSA_SHA_256")
-
-
 def test_an_alias_can_be_moved_and_deleted(kms: KMSClient) -> None:
     first, second = (kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2))
     kms.create_alias(AliasName="alias/demo", TargetKeyId=first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -230,6 +231,18 @@ def test_what_was_changed_after_signing_is_refused(lab: Lab, part: str) -> None:
     signed = Signed(lab)
     SPOILERS[part](signed)
     assert signed.send(lab)["__type"] == "InvalidSignatureException"
+
+
+def test_a_request_may_be_sent_again_while_its_signature_is_young(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in AWS: a signature stands for a request, and lasts five minutes. The trail has both."""
+    signed = Signed(lab)
+    assert signed.send(lab) == signed.send(lab) == {"Keys": [], "Truncated": False}
+    assert [event.record["eventName"] for event in lab.trail.events()] == ["ListKeys", "ListKeys"]
+    now = time.time()
+    for seconds, answered in ((290, True), (310, False)):
+        monkeypatch.setattr("sealwax.lab.gateway.time.time", lambda: now + seconds)  # noqa: B023
+        assert ("Keys" in signed.send(lab)) is answered
+    assert "Signature expired" in signed.send(lab)["message"]
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(-6, "Signature expired"), (6, "Signature not yet current")])

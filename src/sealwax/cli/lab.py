@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any, TextIO
 
 import click
 
+from sealwax.cli.options import open_lab
 from sealwax.context import printable
 from sealwax.lab import Lab
 
@@ -29,8 +29,7 @@ def _folder(command: _Command) -> _Command:
     def opened(folder: str | None, lab_key_file: str | None, **arguments: Any) -> None:
         if not folder:
             raise click.UsageError("no lab was named: give --lab DIR or set SEALWAX_LAB")
-        passphrase = os.environ.get("SEALWAX_LAB_PASSPHRASE")
-        with Lab(folder, passphrase=passphrase, key_file=lab_key_file) as lab:
+        with open_lab(folder, lab_key_file) as lab:
             command(lab, **arguments)
 
     opened.__doc__ = command.__doc__

@@ -14,12 +14,13 @@ from click.core import ParameterSource
 
 from sealwax import context as ctx
 from sealwax.cli import console
-from sealwax.context import AcceptStoredContext, NoContext
+from sealwax.context import AcceptStoredContext, NoContext, printable
 from sealwax.errors import ContextError, SealwaxError
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
     from sealwax.keyring import Keyring
+    from sealwax.lab import Lab
     from sealwax.sealer import Sealer
 
 Command = Callable[..., Any]
@@ -47,14 +48,24 @@ class Aws:
         """
         if self.lab is not None:
             from sealwax import aws
-            from sealwax.lab import Lab
 
-            console.tell(f"using the lab in {console.shown(self.lab)}, not AWS")
+            console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
             with aws.settings_read():
-                return Lab(self.lab).session(region=self.region)
+                return open_lab(self.lab).session(region=self.region)
         from sealwax import aws
 
         return aws.open_session(self.profile, self.region, self.endpoint_url)
+
+
+def open_lab(folder: str, key_file: str | None = None) -> Lab:
+    """Open a lab, with the passphrase or the key file that the environment names if it is protected."""
+    from sealwax.lab import Lab
+
+    return Lab(
+        folder,
+        passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"),
+        key_file=key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +267,12 @@ def account(command: Command) -> Command:
     ) -> Any:
         # Both say that it is not the lab which is meant; what was typed wins over the environment.
         aws_option = "--endpoint-url" if endpoint_url else "--profile" if profile else None
+        typed = context.get_parameter_source("lab") is not ParameterSource.ENVIRONMENT
+        if lab == "" and typed:
+            # An unset variable behind --lab must not lead to AWS.
+            raise click.UsageError("--lab names a folder, and was given an empty name")
         if lab and aws_option:
-            if context.get_parameter_source("lab") is not ParameterSource.ENVIRONMENT:
+            if typed:
                 raise click.UsageError(f"--lab and {aws_option} exclude each other")
             console.tell(f"{aws_option} was given, so SEALWAX_LAB is not used")
             lab = None

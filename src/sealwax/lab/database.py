@@ -14,22 +14,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sealwax.context import printable
 from sealwax.errors import LabError
 
 _BUSY_SECONDS = 30.0
 
 
+STATE_FILE = "state.db"
+
+
 def private_folder(path: Path) -> None:
     """Make the folder if it is missing, and take every right from group and others.
 
+    A folder that is there is taken only when it is a lab or empty: "." or the home folder, named by mistake, would be
+    closed to everybody else.
+
     Raises:
-        LabError: it cannot be made, or is no folder.
+        LabError: it cannot be made, is no folder, or is one for other things.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (path / STATE_FILE).exists() and any(path.iterdir()):
+            raise LabError(f"the folder {printable(str(path))} holds other files and is no lab: name a new one")
         path.chmod(0o700)
+    except FileExistsError as error:
+        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: it is no folder") from error
     except OSError as error:
-        raise LabError(f"the lab's folder {path} cannot be used: {error.strerror}") from error
+        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: {error.strerror}") from error
 
 
 class Database:

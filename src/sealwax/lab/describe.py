@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sealwax.lab.call import Call
+from sealwax.lab.kinds import algorithms
 from sealwax.lab.model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Key, partition
+from sealwax.lab.surface import OLD_SPECS
 
 
 def metadata(call: Call, key: Key) -> dict[str, Any]:
@@ -21,11 +23,12 @@ def metadata(call: Call, key: Key) -> dict[str, Any]:
         "KeyState": key.state,
         "Origin": key.origin,
         "KeyManager": "CUSTOMER",
-        "CustomerMasterKeySpec": key.spec,
         "KeySpec": key.spec,
-        "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+        **algorithms(key),
         "MultiRegion": key.multi_region is not None,
     }
+    if key.spec in OLD_SPECS:
+        shown["CustomerMasterKeySpec"] = key.spec
     if key.state == PENDING_DELETION:
         shown["DeletionDate"] = key.deletion_date
     if key.state == PENDING_REPLICA_DELETION:

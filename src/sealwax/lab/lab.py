@@ -16,7 +16,7 @@ from sealwax.lab import rootkey
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.call import Request
 from sealwax.lab.cloudtrail import CloudTrail
-from sealwax.lab.database import Database, private_folder
+from sealwax.lab.database import STATE_FILE, Database, private_folder
 from sealwax.lab.engine import Engine
 from sealwax.lab.faults import Faults
 from sealwax.lab.gateway import Gateway
@@ -58,7 +58,7 @@ class Lab:
     ) -> None:
         self.path = Path(path)
         private_folder(self.path)
-        self._state = Database(self.path / "state.db", STATE, durable=True)
+        self._state = Database(self.path / STATE_FILE, STATE, durable=True)
         with self._state.writing() as connection:
             root = rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
         self._log = Database(self.path / "trail.db", TRAIL, durable=False)

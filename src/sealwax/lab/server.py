@@ -7,17 +7,20 @@ the cryptography. This one reads what AWS clients send, and nothing more: POST w
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import socket
 import ssl
 import struct
 import threading
 from pathlib import Path
 
-from sealwax.errors import LabError
+from sealwax.errors import LabError, SealwaxError
+from sealwax.lab.apierror import ApiError
 from sealwax.lab.faults import Dropped
 from sealwax.lab.gateway import Gateway
 from sealwax.lab.secretbytes import wipe
-from sealwax.lab.wire import HttpRequest
+from sealwax.lab.wire import HttpRequest, HttpResponse, failure, new_request_id
 
 _MOST_HEADERS = 64 << 10
 _MOST_BODY = 1 << 20
@@ -29,7 +32,13 @@ _REASONS = {
     411: "Length Required",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
 }
+# What ends with the load, not with the server: descriptors, memory, or a client that left before it was accepted.
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO})
+_PAUSE_SECONDS = 0.05
+
+_logger = logging.getLogger(__name__)
 
 
 class _BadRequestError(Exception):
@@ -62,7 +71,7 @@ class Server:
             raise LabError(f"the lab cannot listen on {host} port {port}: {error.strerror or error}") from error
         self.host = host
         self.port: int = self._socket.getsockname()[1]
-        self._closed = False
+        self._over = threading.Event()
 
     @property
     def url(self) -> str:
@@ -75,15 +84,22 @@ class Server:
         while True:
             try:
                 connection, address = self._socket.accept()
-            except OSError:
-                if self._closed:
+            except OSError as error:
+                if self._over.is_set():
                     return
-                raise
-            threading.Thread(target=self._talk, args=(connection, str(address[0])), daemon=True).start()
+                if error.errno not in _PASSING:
+                    raise
+                # The clients wait in the backlog meanwhile.
+                self._over.wait(_PAUSE_SECONDS)
+                continue
+            try:
+                threading.Thread(target=self._talk, args=(connection, str(address[0])), daemon=True).start()
+            except RuntimeError:  # no thread can be started now
+                connection.close()
 
     def close(self) -> None:
         """Stop accepting. A request under way is still answered."""
-        self._closed = True
+        self._over.set()
         # Closing alone does not wake a thread that waits in accept().
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -126,7 +142,7 @@ class _Conversation:
         if request is None:
             return False
         keep = request.headers.get("connection", "").lower() != "close"
-        response = gateway.handle(request)
+        response = _answer(gateway, request)
         assert isinstance(request.body, bytearray)
         wipe(request.body)
         lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Error')}"]
@@ -188,6 +204,21 @@ class _Conversation:
         received = self._connection.recv(min(most, 1 << 16))
         self._buffer += received
         return bool(received)
+
+
+def _answer(gateway: Gateway, request: HttpRequest) -> HttpResponse:
+    """What the gateway answers; where the lab itself fails, what KMS answers then, and the cause goes to the log."""
+    try:
+        return gateway.handle(request)
+    except Dropped:
+        raise
+    except Exception as error:
+        request_id = new_request_id()
+        # A sentence of the lab's own says enough; what nobody has foreseen needs its traceback.
+        _logger.error(
+            "request %s failed: %s", request_id, error, exc_info=None if isinstance(error, SealwaxError) else error
+        )
+        return failure(ApiError("KMSInternalException", "The lab failed inside; its server says why."), request_id)
 
 
 def _tls(files: tuple[Path, Path]) -> ssl.SSLContext:

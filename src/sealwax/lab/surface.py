@@ -34,12 +34,13 @@ _TAGS = Items(Structure({"TagKey": _TAG_KEY, "TagValue": Text(0, 256)}, frozense
 _RECIPIENT = Structure(
     {"KeyEncryptionAlgorithm": Text(enum=("RSAES_OAEP_SHA_256",)), "AttestationDocument": Blob(1, 262144)}
 )
-_OLD_SPECS = (
+# Those that the deprecated CustomerMasterKeySpec has a name for.
+OLD_SPECS = (
     *("RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1"),
     *("SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2"),
 )
 _SPECS = (
-    *_OLD_SPECS,
+    *OLD_SPECS,
     *("ML_DSA_44", "ML_DSA_65", "ML_DSA_87", "ECC_NIST_EDWARDS25519", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024"),
 )
 GRANT_OPERATIONS = (
@@ -87,7 +88,7 @@ SURFACE: dict[str, Structure] = {
         KeyUsage=Text(
             enum=("SIGN_VERIFY", "ENCRYPT_DECRYPT", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE")
         ),
-        CustomerMasterKeySpec=Text(enum=_OLD_SPECS),
+        CustomerMasterKeySpec=Text(enum=OLD_SPECS),
         KeySpec=Text(enum=_SPECS),
         Origin=Text(enum=("AWS_KMS", "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE")),
         CustomKeyStoreId=_STORE_ID,

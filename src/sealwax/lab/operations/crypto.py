@@ -8,10 +8,10 @@ from typing import Any
 from sealwax.lab import blobs
 from sealwax.lab.apierror import ApiError, bad_state, refused, unsupported
 from sealwax.lab.call import Call, operation
+from sealwax.lab.kinds import SYMMETRIC, need_cipher, need_symmetric
 from sealwax.lab.model import Key, Material
 from sealwax.lab.secretbytes import random_secret, wipe
 
-_SYMMETRIC = "SYMMETRIC_DEFAULT"
 _SIZES = {"AES_256": 32, "AES_128": 16}
 _IGNORE_CIPHERTEXT = "IGNORE_CIPHERTEXT"
 
@@ -33,6 +33,7 @@ def _generate(call: Call, action: str, *, reveal: bool) -> dict[str, Any]:
         raise refused("Please specify either number of bytes or key spec.")
     context = call.get("EncryptionContext", {})
     key = call.key(action, aliases=True, arn_error="NotFoundException", context=context)
+    need_symmetric(key, action)
     material = _current(call, key)
     dry_run(call)
     secret = random_secret(size if spec is None else _SIZES[spec])
@@ -62,16 +63,16 @@ def generate_random(call: Call) -> dict[str, Any]:
 @operation("Encrypt", uses_key=True)
 def encrypt(call: Call) -> dict[str, Any]:
     context = call.get("EncryptionContext", {})
-    facts = {"kms:EncryptionAlgorithm": call.get("EncryptionAlgorithm", _SYMMETRIC)}
+    facts = {"kms:EncryptionAlgorithm": call.get("EncryptionAlgorithm", SYMMETRIC)}
     key = call.key("Encrypt", aliases=True, arn_error="NotFoundException", context=context, facts=facts)
-    _right_algorithm(key, call.get("EncryptionAlgorithm"))
+    need_cipher(key, "Encrypt", call.get("EncryptionAlgorithm"))
     material = _current(call, key)
     dry_run(call)
     secret: bytearray = call.members["Plaintext"]
     return {
         "CiphertextBlob": _seal(call, key, material, secret, context),
         "KeyId": key.arn,
-        "EncryptionAlgorithm": _SYMMETRIC,
+        "EncryptionAlgorithm": SYMMETRIC,
     }
 
 
@@ -81,7 +82,6 @@ def decrypt(call: Call) -> dict[str, Any]:
     context = call.get("EncryptionContext", {})
     algorithm = call.get("EncryptionAlgorithm")
     key, blob = _source(call, "Decrypt", "KeyId", context, algorithm)
-    _right_algorithm(key, algorithm)
     call.need_enabled(key)
     if blob is None:
         dry_run(call)
@@ -92,7 +92,7 @@ def decrypt(call: Call) -> dict[str, Any]:
     return {
         "KeyId": key.arn,
         "Plaintext": secret,
-        "EncryptionAlgorithm": _SYMMETRIC,
+        "EncryptionAlgorithm": SYMMETRIC,
         "KeyMaterialId": material.material_id,
     }
 
@@ -111,12 +111,11 @@ def re_encrypt(call: Call) -> dict[str, Any]:
         named=call.members["DestinationKeyId"],
         context=target_context,
         facts={
-            "kms:EncryptionAlgorithm": target_algorithm or _SYMMETRIC,
+            "kms:EncryptionAlgorithm": target_algorithm or SYMMETRIC,
             "kms:ReEncryptOnSameKey": source.arn == target.arn,
         },
     )
-    _right_algorithm(source, algorithm)
-    _right_algorithm(target, target_algorithm)
+    need_cipher(target, "ReEncrypt", target_algorithm)
     call.need_enabled(source)
     material = _current(call, target)
     if blob is None:
@@ -128,8 +127,8 @@ def re_encrypt(call: Call) -> dict[str, Any]:
             "CiphertextBlob": _seal(call, target, material, secret, target_context),
             "SourceKeyId": source.arn,
             "KeyId": target.arn,
-            "SourceEncryptionAlgorithm": _SYMMETRIC,
-            "DestinationEncryptionAlgorithm": _SYMMETRIC,
+            "SourceEncryptionAlgorithm": SYMMETRIC,
+            "DestinationEncryptionAlgorithm": SYMMETRIC,
             "SourceKeyMaterialId": source_material.material_id,
             "DestinationKeyMaterialId": material.material_id,
         }
@@ -162,10 +161,11 @@ def _source(
         if blob is None:
             raise ApiError("InvalidCiphertextException")
     key = _named_or_inside(call, action, named, blob)
-    facts: dict[str, Any] = {"kms:EncryptionAlgorithm": algorithm or _SYMMETRIC}
+    facts: dict[str, Any] = {"kms:EncryptionAlgorithm": algorithm or SYMMETRIC}
     if target is not None:
         facts["kms:ReEncryptOnSameKey"] = target.arn == key.arn
     call.authorize(action, key, named=named, context=context, facts=facts)
+    need_cipher(key, call.request.operation, algorithm)
     if blob is not None and (blob.account, blob.key_id) != (key.account, key.key_id):
         raise ApiError(
             "IncorrectKeyException",
@@ -215,13 +215,6 @@ def _current(call: Call, key: Key) -> Material:
     if material is None:
         raise bad_state(key.arn, "pending import")
     return material
-
-
-def _right_algorithm(key: Key, algorithm: str | None) -> None:
-    if algorithm not in (None, _SYMMETRIC):
-        raise ApiError(
-            "InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {key.spec} of {key.arn}."
-        )
 
 
 def _no_recipient(call: Call) -> None:

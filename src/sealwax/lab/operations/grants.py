@@ -10,18 +10,13 @@ from typing import Any
 
 from sealwax.lab.apierror import ApiError, not_found, refused
 from sealwax.lab.call import Call, operation
+from sealwax.lab.kinds import grantable
 from sealwax.lab.model import Grant, Key
 from sealwax.lab.operations.crypto import dry_run
 from sealwax.lab.paging import page
-from sealwax.policy import GRANTABLE
 
 _MOST_GRANTS = 50000
 _MOST_PAIRS = 8
-# What a symmetric encryption key can be used for.
-_SYMMETRIC = GRANTABLE & {
-    *("CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"),
-    *("GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "RetireGrant"),
-}
 
 
 @operation("CreateGrant", writes=True)
@@ -50,7 +45,7 @@ def create_grant(call: Call) -> dict[str, Any]:
             facts["kms:GrantConstraintType"] = kind
     key = call.key("CreateGrant", context=context, facts=facts)
     call.need_enabled(key)
-    if not operations or not _SYMMETRIC.issuperset(operations):
+    if not operations or not grantable(key).issuperset(operations):
         raise refused(f"Grant operations {operations} are not valid for a key of spec {key.spec}.")
     existing = call.records.grants(key)
     if name is not None:

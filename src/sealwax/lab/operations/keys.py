@@ -10,6 +10,7 @@ from sealwax.lab.apierror import ApiError, bad_state, refused, unsupported
 from sealwax.lab.authorize import default_policy
 from sealwax.lab.call import Call, operation
 from sealwax.lab.describe import metadata
+from sealwax.lab.kinds import SYMMETRIC, usage_for
 from sealwax.lab.materials import new_material
 from sealwax.lab.model import (
     DISABLED,
@@ -31,10 +32,10 @@ _SHORTEST_WINDOW, _LONGEST_WINDOW = 7, 30
 @operation("CreateKey", writes=True)
 def create_key(call: Call) -> dict[str, Any]:
     spec = call.get("KeySpec") or call.get("CustomerMasterKeySpec") or "SYMMETRIC_DEFAULT"
-    usage = call.get("KeyUsage", "ENCRYPT_DECRYPT")
-    if (spec, usage) != ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"):
-        raise unsupported("The lab has symmetric encryption keys only: no asymmetric, HMAC or key agreement keys")
+    usage = usage_for(spec, call.get("KeyUsage"))
     origin: str = call.get("Origin", "AWS_KMS")
+    if spec != SYMMETRIC and origin != "AWS_KMS":
+        raise unsupported("The lab has keys of other specs than SYMMETRIC_DEFAULT with the origin AWS_KMS only")
     multi_region: bool = call.get("MultiRegion", False)
     tags = checked_tags(call.get("Tags", []))
     facts: dict[str, Any] = {
@@ -74,7 +75,7 @@ def create_key(call: Call) -> dict[str, Any]:
     )
     checked_policy(call, key, key.policy)
     material = None
-    if origin != "EXTERNAL":
+    if origin != "EXTERNAL" and spec == SYMMETRIC:
         material = new_material(key, number=1, now=call.now)
         key = replace(key, current_material=material.material_id)
     call.records.put_key(key)

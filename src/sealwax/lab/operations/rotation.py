@@ -7,6 +7,7 @@ from typing import Any
 
 from sealwax.lab.apierror import ApiError, unsupported
 from sealwax.lab.call import Call, operation
+from sealwax.lab.kinds import need_rotatable
 from sealwax.lab.model import PENDING_ROTATION, Key, Material
 from sealwax.lab.paging import page
 from sealwax.lab.rotate import DAY, family, make_current, rotate
@@ -35,6 +36,7 @@ def disable_key_rotation(call: Call) -> dict[str, Any]:
 
 def _rotatable(call: Call, action: str, facts: dict[str, Any] | None = None) -> Key:
     key = call.key(action, facts=facts)
+    need_rotatable(key)
     if key.origin != "AWS_KMS":
         raise unsupported(f"{key.arn} origin is {key.origin} which is not valid for this operation.")
     if key.multi_region == "REPLICA":
@@ -46,6 +48,7 @@ def _rotatable(call: Call, action: str, facts: dict[str, Any] | None = None) -> 
 @operation("GetKeyRotationStatus")
 def get_key_rotation_status(call: Call) -> dict[str, Any]:
     key = call.key("GetKeyRotationStatus")
+    need_rotatable(key)
     call.need_alive(key)
     enabled = key.rotation_period is not None
     answer: dict[str, Any] = {"KeyRotationEnabled": enabled, "KeyId": key.arn}
@@ -57,6 +60,7 @@ def get_key_rotation_status(call: Call) -> dict[str, Any]:
 @operation("RotateKeyOnDemand", writes=True)
 def rotate_key_on_demand(call: Call) -> dict[str, Any]:
     key = call.key("RotateKeyOnDemand")
+    need_rotatable(key)
     if key.key_store is not None:
         raise unsupported(f"{key.arn} is in a custom key store, which is not valid for this operation.")
     if key.multi_region == "REPLICA":
@@ -88,6 +92,7 @@ def _waiting(key: Key) -> Material:
 @operation("ListKeyRotations")
 def list_key_rotations(call: Call) -> dict[str, Any]:
     key = call.key("ListKeyRotations")
+    need_rotatable(key)
     call.need_alive(key)
     everything = call.get("IncludeKeyMaterial") == "ALL_KEY_MATERIAL"
     shown = [material for material in key.materials if everything or material.rotation_type is not None]
