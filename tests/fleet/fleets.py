@@ -69,7 +69,8 @@ def fill(folder: Path, keys: Keys, count: int) -> int:
 
 
 def envelopes(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+    """Yield the files, but for what a killed process was writing."""
+    return (path for path in sorted(folder.rglob("*.swx")) if path.is_file())
 
 
 def payloads(folder: Path) -> dict[str, str]:

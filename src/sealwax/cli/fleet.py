@@ -18,20 +18,7 @@ from sealwax.context import printable
 if TYPE_CHECKING:
     from sealwax.fleet import Report
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PAYLOAD_STATUS: Final = 5
-
-
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # no generic in older releases
-    """A time as people write it, in seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
-        if match is None or not int(match[1]):
-            self.fail(f"'{printable(str(value))}' is no time such as 90s, 50m, 8h or 30d", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
 
 
 class _HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -80,7 +67,9 @@ def fleet() -> None:
 @click.option("-o", "--output", "plan_file", required=True, metavar="PLAN", type=click.Path(), help="The plan file.")
 @options.context(stored=True)
 @options.suffix
-@click.option("--older-than", type=_Duration(), metavar="TIME", help="Re-wrap what was wrapped longer ago, as 365d.")
+@click.option(
+    "--older-than", type=options.Duration(), metavar="TIME", help="Re-wrap what was wrapped longer ago, as 365d."
+)
 @click.option("--add-region", is_flag=True, help="Add wanted Regions that are missing: kms:Decrypt and kms:Encrypt.")
 @click.option(
     "--digest", type=_HowMany(), default=0, metavar="N|all", help="Read so many payloads, for verify to compare."
@@ -149,7 +138,7 @@ def plan_command(
 @click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
 @click.option("--stale", is_flag=True, help="First look at every header again, and at the keys: for a scheduler.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="KMS calls a second; else the plan's.")
-@click.option("--max-duration", type=_Duration(), metavar="TIME", help="Stop after this time, as 50m.")
+@click.option("--max-duration", type=options.Duration(), metavar="TIME", help="Stop after this time, as 50m.")
 @click.option(
     "--max-error-rate",
     type=click.FloatRange(0, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from sealwax import context as ctx
 from sealwax.cli import console, jobs, options
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
+from sealwax.staleness import Wanted, WantedKey, judge, region_of
 
 
 @click.command()
@@ -19,21 +21,57 @@ from sealwax.envelope import inspect as look
 @options.suffix
 @options.armor
 @options.detached
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    metavar="KEY",
+    help="A wanted key ARN; repeatable: say whether it is stale.",
+)
+@click.option(
+    "--older-than", type=options.Duration(), metavar="TIME", help="With --to: stale after this time, as 365d."
+)
+@click.option(
+    "--ask-kms",
+    is_flag=True,
+    help="With --to: look keys up (kms:DescribeKey, kms:ListKeyRotations), for aliases and for old key material.",
+)
+@options.aws
 @options.as_json
 @options.loudness
 def inspect(
-    sources: tuple[str, ...], recursive: bool, suffix: str, armor: bool, detached: str | None, as_json: bool
+    sources: tuple[str, ...],
+    recursive: bool,
+    suffix: str,
+    armor: bool,
+    detached: str | None,
+    targets: tuple[str, ...],
+    older_than: float | None,
+    ask_kms: bool,
+    aws: options.Aws,
+    as_json: bool,
 ) -> int:
-    """Show what an envelope says of itself, without KMS. Nothing of it is authenticated; verify does that."""
+    """Show what an envelope says of itself, without KMS. Nothing of it is authenticated; verify does that.
+
+    With --to it says whether the envelope is stale, as `sealwax fleet` sees it.
+    """
 
     def do(job: jobs.Job) -> dict[str, Any]:
         with jobs.Source(job.source, armor=armor) as source:
             found = look(source.binary) if detached is None else replace(look(detached), payload_bytes=source.size)
+        facts = {"path": job.source, **found.as_dict()}
+        verdict = judge(found.header, wanted) if wanted is not None else None
+        if verdict is not None:
+            facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
+            facts |= {"missing_regions": list(verdict.missing_regions)}
         if not as_json:
-            console.put(_described(job.source, found))
-        return {"path": job.source, **found.as_dict()}
+            console.put(_described(job.source, found) + ("" if verdict is None else f"\n  stale      {verdict}"))
+        return facts
 
     jobs.check_detached(detached, sources)
+    if not targets and (older_than is not None or ask_kms):
+        raise click.UsageError("--older-than and --ask-kms go with --to")
+    wanted = _wanted(targets, older_than, aws if ask_kms else None) if targets else None
     found = jobs.collect(
         sources,
         recursive=recursive,
@@ -44,6 +82,23 @@ def inspect(
         writes=False,
     )
     return jobs.run(found, do, as_json=as_json)
+
+
+def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws | None) -> Wanted:
+    since = 0 if older_than is None else int(time.time() - older_than)
+    if aws is not None:
+        from sealwax.aws import Clients
+        from sealwax.kms.describe import describe
+
+        clients = Clients(aws.session())
+        found = [describe(target, clients) for target in targets]
+        for error in (error for key in found for error in key.unseen):
+            console.tell(f"old key material cannot be told for sure: {error}")
+        return Wanted(tuple(WantedKey(key.arn, key.material_id, key.rotated_at) for key in found), since)
+    for target in targets:
+        if ":key/" not in target or not region_of(target):
+            raise click.UsageError(f"'{ctx.printable(target)}' is no key ARN; --ask-kms looks up other names")
+    return Wanted(tuple(WantedKey(target) for target in targets), since)
 
 
 def _size(facts: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 _PLACEHOLDERS: Final = ("{relpath}", "{name}")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long one run uses a data key that KMS has opened for it.
 _OPENED_KEY_SECONDS: Final = 60.0
 
@@ -124,6 +126,18 @@ class Keys:
             f"KMS calls made: {stats.calls}{failed}; saved by caching: {stats.saved}; "
             f"cost: {stats.cost_usd:.6f} USD at 0.03 USD per 10,000{free}"
         )
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # no generic in older releases
+    """A time as people write it, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
+        if match is None or not int(match[1]):
+            self.fail(f"'{printable(str(value))}' is no time such as 90s, 50m, 8h or 30d", param, ctx)
+        return float(int(match[1]) * _SECONDS[match[2]])
 
 
 def refuse_too_many(names: Sequence[str], option: str) -> None:

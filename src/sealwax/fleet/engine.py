@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -283,7 +284,7 @@ def refresh(
         PlanError: it is no plan, or another run works on it.
     """
     with Journal(path) as journal, journal.alone():
-        old = Settings.from_dict(journal.fact("settings"))
+        old = journal.settings()
         age = journal.fact("older_than")
         fleet, _notes = _settings(
             sources=old.sources,
@@ -308,6 +309,7 @@ class _Health:
     """Decides when a run must not go on."""
 
     def __init__(self, max_error_rate: float, until: float | None, stop: Callable[[], bool]) -> None:
+        self._lock = threading.Lock()
         self._last: deque[bool] = deque(maxlen=_WINDOW)
         self._max = max_error_rate
         self._until = until
@@ -315,12 +317,13 @@ class _Health:
         self.ended = ""
 
     def saw(self, result: Result) -> None:
-        self._last.append(result.kms_error or result.state == shard.FAILED)
+        with self._lock:
+            self._last.append(result.kms_error or result.state == shard.FAILED)
+            bad, last = sum(self._last), len(self._last)
         if result.no_credentials:
             self.ended = result.reason
-        bad = sum(self._last)
-        if len(self._last) >= _AT_LEAST and bad > self._max * len(self._last):
-            self.ended = self.ended or f"{bad} of the last {len(self._last)} objects failed"
+        elif last >= _AT_LEAST and bad > self._max * last:
+            self.ended = self.ended or f"{bad} of the last {last} objects failed"
 
     def over(self) -> bool:
         if not self.ended:
@@ -363,7 +366,7 @@ def run(
     """
     until = None if max_duration is None else time.monotonic() + max_duration
     with Journal(path) as journal, journal.alone():
-        fleet = Settings.from_dict(journal.fact("settings"))
+        fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
         rate = journal.fact("rate") if rate is None else rate
         made = (
@@ -383,7 +386,6 @@ def run(
             for results in _pass(journal, states, fleet, stores, made, workers, health):
                 journal.settle(results)
                 for result in results:
-                    health.saw(result)
                     rewrapped += result.state == shard.REWRAPPED
                     left += result.state == shard.LEFT
                     last_refusal = result.reason if result.no_credentials else last_refusal
@@ -414,7 +416,11 @@ def _pass(
 ) -> Iterator[list[Result]]:
     def work(part: tuple[Store, list[Item]]) -> list[Result]:
         store, items = part
-        return list(shard.rewrap(items, fleet, store, made, health.over))
+        results = []
+        for result in shard.rewrap(items, fleet, store, made, health.over):
+            health.saw(result)
+            results.append(result)
+        return results
 
     def parts() -> Iterator[tuple[Store, list[Item]]]:
         for place, store in enumerate(stores):
@@ -468,7 +474,7 @@ def verify(
         PlanError: it is no plan, or a run works on it.
     """
     with Journal(path) as journal, journal.alone():
-        fleet = Settings.from_dict(journal.fact("settings"))
+        fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
         _scan(journal, fleet, stores, workers, on_progress)
         checked = _compare(journal, stores, digests, workers)

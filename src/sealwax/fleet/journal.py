@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from sealwax.context import printable
 from sealwax.errors import FileError, PlanError
 from sealwax.fleet import shard
+from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry
@@ -148,7 +149,11 @@ class Journal:
         except sqlite3.OperationalError as error:
             raise FileError(f"using the plan '{self._shown}' failed: {error}") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise PlanError(f"the plan '{self._shown}' is damaged ({error}); make it anew") from error
+            raise self.damaged(error) from error
+
+    def damaged(self, error: Exception) -> PlanError:
+        """Return what is to be said of a plan that cannot be read."""
+        return PlanError(f"the plan '{self._shown}' is damaged ({error}); make it anew")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -183,6 +188,18 @@ class Journal:
             return json.loads(rows[0][0])
         except (IndexError, ValueError, TypeError, RecursionError):
             raise PlanError(f"the plan '{self._shown}' is damaged: it lacks its {name}; make it anew") from None
+
+    def settings(self) -> Settings:
+        """Return the plan's settings.
+
+        Raises:
+            PlanError: they are damaged.
+        """
+        data = self.fact("settings")
+        try:
+            return Settings.from_dict(data)
+        except (ValueError, TypeError, KeyError) as error:
+            raise self.damaged(error) from None
 
     def set_fact(self, name: str, value: Any) -> None:
         with self.writing() as connection:

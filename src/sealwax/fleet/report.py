@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sealwax import context as ctx
 from sealwax.context import printable
+from sealwax.errors import ContextError
 from sealwax.fleet import shard
 from sealwax.fleet.journal import TO_DO, Journal
 from sealwax.fleet.settings import Settings
@@ -194,33 +195,39 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
 
     Args:
         more: attributes of :class:`Report` that are not read from it.
+
+    Raises:
+        PlanError: the plan is damaged.
     """
-    contexts, frequent = journal.contexts(_LISTED)
-    states = journal.states()
-    usage: Usage = tuple(journal.usage())
-    before: Usage = tuple((arn, material, objects) for arn, material, objects in journal.fact("before"))
-    facts: dict[str, Any] = {
-        "kms_calls": journal.fact("kms_calls"),
-        "rewrapped": states.get(shard.REWRAPPED, (0, 0))[0],
-        "before": before,
-        "after": usage,
-    }
-    return Report(
-        verb=verb,
-        settings=Settings.from_dict(journal.fact("settings")),
-        where=tuple(journal.fact("where")),
-        states=states,
-        reasons=journal.reasons(),
-        missing_regions=journal.missing_regions(),
-        wrapped=journal.wrapped(),
-        planned_calls=journal.calls(),
-        rate=journal.fact("rate"),
-        contexts=contexts,
-        frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
-        problems=tuple(journal.listed(PROBLEMS, _LISTED)),
-        digests=journal.digests(),
-        **facts | more,
-    )
+    try:
+        contexts, frequent = journal.contexts(_LISTED)
+        states = journal.states()
+        usage: Usage = tuple(journal.usage())
+        before: Usage = tuple((arn, material, objects) for arn, material, objects in journal.fact("before"))
+        facts: dict[str, Any] = {
+            "kms_calls": journal.fact("kms_calls"),
+            "rewrapped": states.get(shard.REWRAPPED, (0, 0))[0],
+            "before": before,
+            "after": usage,
+        }
+        return Report(
+            verb=verb,
+            settings=journal.settings(),
+            where=tuple(journal.fact("where")),
+            states=states,
+            reasons=journal.reasons(),
+            missing_regions=journal.missing_regions(),
+            wrapped=journal.wrapped(),
+            planned_calls=journal.calls(),
+            rate=journal.fact("rate"),
+            contexts=contexts,
+            frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
+            problems=tuple(journal.listed(PROBLEMS, _LISTED)),
+            digests=journal.digests(),
+            **facts | more,
+        )
+    except (ValueError, TypeError, KeyError, ContextError) as error:
+        raise journal.damaged(error) from None
 
 
 def as_text(report: Report) -> str:

@@ -1,0 +1,205 @@
+"""``sealwax fleet`` and ``sealwax inspect --to`` as they are typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.cli.conftest import Keys
+from tests.cli.shell import Shell
+
+PLAN = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpose=*")
+
+
+def fill(shell: Shell, keys: Keys, count: int = 5) -> None:
+    sealer = keys.sealer(keys.demo)
+    for at in range(count):
+        shell.write(f"data/{at:03}.swx", sealer.encrypt(b"value", context={"purpose": "backup"}))
+
+
+def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.write("data/foreign", b"hello")
+    made = len(keys.calls())
+    planned = json.loads(shell.sealwax(*PLAN, "--digest", "all", "-o", "p", "--json", "data").succeeded().out)
+    assert planned["from"] == [keys.demo]
+    assert planned["to"] == [keys.demo2]
+    assert [planned[name] for name in ("objects", "stale", "foreign", "kms_calls", "digests_recorded")] == [
+        6,
+        5,
+        1,
+        5,
+        5,
+    ]
+    assert planned["cost_usd"] == 0.000015
+    with shell.unchanged():
+        assert "5 would be re-wrapped" in shell.sealwax("fleet", "run", "p").succeeded().err
+    assert set(keys.calls()[made:]) == {"DescribeKey", "ListKeyRotations"}
+    done = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json").succeeded().out)
+    assert [done[name] for name in ("stale", "rewrapped", "failed", "skipped", "kms_calls")] == [0, 5, 0, 0, 5]
+    text = shell.sealwax("fleet", "verify", "p", "--decrypt", "2").succeeded().out.decode()
+    assert "5 unchanged, 0 changed, 0 replaced" in text
+    assert "decrypted  2, 0 could not be" in text
+    listed = shell.sealwax("fleet", "status", "p", "--list").succeeded().out.decode()
+    assert re.fullmatch(r"foreign: .*/data/foreign: this is not a sealwax envelope.*\n", listed)
+    (shell.folder / "data/002.swx").write_bytes((shell.folder / "data/002.swx").read_bytes()[:-1] + b"x")
+    shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
+
+
+def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.write("data/theirs.swx", keys.sealer(keys.foreign).encrypt(b"", context={"purpose": "backup"}))
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    shell.sealwax("fleet", "run", "p", "--apply").failed(8, "1 envelopes are still stale; run the same command again")
+    shell.sealwax("fleet", "verify", "p").failed(8, "1 are stale")
+
+
+def test_a_plan_is_not_replaced_unasked_and_runs_from_any_folder(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    with shell.unchanged():
+        shell.sealwax(*PLAN, "-o", "p", "data").failed(1, "it is there already (--force replaces it)")
+    shell.sealwax(*PLAN, "-o", "p", "--force", "data").succeeded()
+    (shell.folder / "elsewhere").mkdir()
+    shell.bash("cd elsewhere && sealwax fleet run ../p --apply").succeeded()
+
+
+def test_the_command_of_a_scheduler(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    command = ("fleet", "run", "p", "--stale", "--apply", "--max-duration", "50m", "--json")
+    assert json.loads(shell.sealwax(*command).succeeded().out)["rewrapped"] == 5
+    assert json.loads(shell.sealwax(*command).succeeded().out)["kms_calls"] == 0
+    shell.write("data/new.swx", keys.sealer(keys.demo).encrypt(b"", context={"purpose": "new"}))
+    assert json.loads(shell.sealwax(*command).succeeded().out)["rewrapped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fleet", "plan", "-o", "p", "--to", "alias/demo2", "-c", "a=b", "."), "Missing option '--from'"),
+        (("fleet", "plan", "-o", "p", "--from", "alias/demo", "-c", "a=b", "."), "Missing option '--to'"),
+        (
+            ("fleet", "plan", "-o", "p", "--from", "alias/demo", "--to", "alias/demo2", "."),
+            "say which envelopes are meant",
+        ),
+        ((*PLAN, "-o", "p"), "Missing argument"),
+        ((*PLAN, "-o", "p", "--older-than", "soon", "."), "'soon' is no time such as"),
+        ((*PLAN, "-o", "p", "--digest", "some", "."), "neither a number nor 'all'"),
+        (("fleet", "run", "p", "--stale"), "--stale changes the plan, and goes with --apply"),
+    ],
+)
+def test_wrong_use(arguments: tuple[str, ...], said: str, shell: Shell) -> None:
+    with shell.unchanged():
+        shell.sealwax(*arguments).failed(2, said)
+
+
+def test_places_and_plans_that_are_not_there(shell: Shell) -> None:
+    with shell.unchanged():
+        shell.sealwax(*PLAN, "-o", "p", "nowhere").failed(1, "nowhere")
+        shell.sealwax("fleet", "run", "nothing", "--apply").failed(1, "opening the plan 'nothing' failed")
+        shell.sealwax("fleet", "plan", "--from", "alias/no", "--to", "alias/demo2", "-c", "a=*", "-o", "p", ".").failed(
+            7, "no such key or alias"
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_cleanly(number: signal.Signals, shell: Shell, keys: Keys) -> None:
+    fill(shell, keys, 60)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    keys.lab.faults.add("us-east-1", "latency", 50, operation="ReEncrypt", code=None, seed=0)
+    made = keys.calls().count("ReEncrypt")
+    try:
+        with shell.start("fleet", "run", "p", "--apply", "--workers", "1", "--json") as process:
+            while keys.calls().count("ReEncrypt") == made:
+                assert process.poll() is None
+            process.send_signal(number)
+            out, err = process.communicate()
+    finally:
+        keys.lab.faults.clear("us-east-1", None)
+    assert process.returncode == 8, err
+    assert b"since it was stopped; run the same command again to resume" in err
+    first = json.loads(out)
+    assert 0 < first["rewrapped"] < 60
+    rest = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json").succeeded().out)
+    assert first["rewrapped"] + rest["rewrapped"] == 60
+    assert keys.calls().count("ReEncrypt") == made + 60
+
+
+def test_progress_on_a_terminal(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys, 30)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    done, text = shell.on_terminal("fleet", "run", "p", "--apply", streams="stderr")
+    assert done.status == 0
+    assert "re-wrapping" in text
+    assert "re-wrapping" not in shell.sealwax("fleet", "run", "p", "--apply").succeeded().err
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what it shows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  a parser's
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_stands_alone(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.write("data/<script>alert(1)<!--.swx", b"no envelope")
+    evil = {"purpose": "</td><script>x</script>"}
+    shell.write("data/evil.swx", keys.sealer(keys.demo).encrypt(b"", context=evil))
+    shell.sealwax(*PLAN, "-o", "p", "--html", "plan.html", "data").succeeded()
+    shell.sealwax("fleet", "run", "p", "--apply", "--html", "run.html").succeeded()
+    pages = [Page(shell.read(name).decode()) for name in ("plan.html", "run.html")]
+    for page in pages:
+        assert page.links == []
+        assert "script" not in page.tags
+        assert page.tags.count("svg") == 2
+        assert "<script>alert(1)<!--.swx" in page.text
+        assert "</td><script>x</script>" in page.text
+        assert f"6 under {keys.demo}" in page.text
+        assert f"6 under {keys.demo2}" in page.text
+    assert "url(" not in shell.read("run.html").decode()
+    assert "prefers-color-scheme: dark" in shell.read("run.html").decode()
+
+
+def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys, 1)
+    one = "data/000.swx"
+    made = len(keys.calls())
+    assert "stale      not stale" in shell.sealwax("inspect", "--to", keys.demo, one).succeeded().out.decode()
+    said = shell.sealwax("inspect", "--to", keys.demo2, one).succeeded().out.decode()
+    assert "stale      stale: it is not wrapped under exactly the wanted keys" in said
+    facts = json.loads(shell.sealwax("inspect", "--json", "--to", keys.demo2, one).succeeded().out)
+    assert (facts["stale"], facts["stale_because"]) == (True, ["keys"])
+    assert "stale" not in json.loads(shell.sealwax("inspect", "--json", one).succeeded().out)
+    assert len(keys.calls()) == made
+    shell.sealwax("inspect", "--to", "alias/demo", one).failed(2, "is no key ARN; --ask-kms looks up other names")
+    shell.sealwax("inspect", "--ask-kms", one).failed(2, "go with --to")
+    said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
+    assert "stale      not stale" in said
+    assert keys.calls()[made:] == ["DescribeKey", "ListKeyRotations"]

@@ -1,0 +1,12 @@
+"""A run that is killed ends the same when it is run again; `make soak` kills ten times as often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fleet.fleets import Keys
+from tests.fleet.killing import kill_and_resume
+
+
+def test_killed_twenty_times_and_resumed(keys: Keys, folder: Path, path: Path) -> None:
+    kill_and_resume(keys, folder, path, files=400, kills=20)

@@ -1,0 +1,171 @@
+"""The rules that plans and runs follow: what is stale, what is to be done with it, which contexts are meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import sealwax
+from sealwax import WrappedKey, fleet
+from sealwax.fleet import shard
+from sealwax.fleet.settings import Contexts, Settings
+from sealwax.format.header import Header, Preamble, Slot
+from sealwax.staleness import Wanted, WantedKey, judge
+from tests.fakes import ALPHA, BETA, GAMMA
+
+FAR = ALPHA.replace("us-east-1", "eu-west-1")
+OLD, NEW = bytes(32), b"\1" * 32
+
+
+def header(*keys: WrappedKey, unfinished: bool = False) -> Header:
+    preamble = Preamble(1, 2, 4096, 4096, bytes(16), 0, sealwax.context.encode({"a": "b"}))
+    slot = Slot(1, keys)
+    return Header(preamble, (slot, Slot(2, keys) if unfinished else slot))
+
+
+def key(arn: str, material: bytes = NEW, at: int = 100, blob: bytes = b"blob", provider: int = 1) -> WrappedKey:
+    return WrappedKey(arn, blob, material, at, provider)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "reasons", "missing"),
+    [
+        (header(key(ALPHA)), Wanted((WantedKey(ALPHA, NEW),)), (), ()),
+        (header(key(ALPHA)), Wanted((WantedKey(BETA),)), ("keys",), ()),
+        (header(key(ALPHA), key(BETA)), Wanted((WantedKey(ALPHA),)), ("keys",), ()),
+        (header(key(ALPHA)), Wanted((WantedKey(ALPHA), WantedKey(FAR))), ("keys",), ("eu-west-1",)),
+        (header(key(ALPHA, OLD)), Wanted((WantedKey(ALPHA, NEW),)), ("material",), ()),
+        (header(key(ALPHA, OLD)), Wanted((WantedKey(ALPHA),)), (), ()),
+        # A wrapped key that names no material: old where it was wrapped before the last rotation.
+        (header(key(ALPHA, b"")), Wanted((WantedKey(ALPHA, NEW),)), (), ()),
+        (header(key(ALPHA, b"")), Wanted((WantedKey(ALPHA, NEW, 100),)), (), ()),
+        (header(key(ALPHA, b"")), Wanted((WantedKey(ALPHA, NEW, 101),)), ("material",), ()),
+        (header(key(ALPHA)), Wanted((WantedKey(ALPHA),), 100), (), ()),
+        (header(key(ALPHA)), Wanted((WantedKey(ALPHA),), 101), ("age",), ()),
+        (header(key(ALPHA, at=0)), Wanted((WantedKey(ALPHA),), 1), ("age",), ()),
+        (header(key(ALPHA), unfinished=True), Wanted((WantedKey(ALPHA),)), ("unfinished",), ()),
+        # Another provider's wrapped key is kept by a re-wrap, and makes nothing stale.
+        (header(key(ALPHA), key("theirs", provider=9)), Wanted((WantedKey(ALPHA),)), (), ()),
+        (header(key(BETA, OLD, 1), unfinished=True), Wanted((WantedKey(ALPHA),), 50), ("keys", "unfinished"), ()),
+    ],
+)
+def test_what_is_stale(found: Header, wanted: Wanted, reasons: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    verdict = judge(found, wanted)
+    assert (verdict.reasons, verdict.missing_regions, verdict.stale) == (reasons, missing, bool(reasons))
+    assert str(verdict).startswith("stale: " if reasons else "not stale")
+
+
+def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
+    keys = tuple(WantedKey(arn, NEW) for arn in to)
+    return Settings(tuple(sources), Wanted(keys), Contexts(accept_stored=True), **more)
+
+
+@pytest.mark.parametrize(
+    ("found", "sources", "to", "steps"),
+    [
+        ([key(ALPHA)], [ALPHA], [BETA], [("rewrap", BETA, ALPHA)]),
+        ([key(ALPHA)], [ALPHA], [BETA, GAMMA], [("rewrap", BETA, ALPHA), ("rewrap", GAMMA, ALPHA)]),
+        # Fresh already: kept, where KMS is asked for another one anyway.
+        ([key(ALPHA), key(BETA)], [ALPHA], [BETA, GAMMA], [("keep", BETA, BETA), ("rewrap", GAMMA, ALPHA)]),
+        # And not trusted, where it would be all that is left.
+        ([key(ALPHA), key(BETA)], [ALPHA], [BETA], [("rewrap", BETA, ALPHA)]),
+        ([key(ALPHA, OLD)], [ALPHA], [ALPHA], [("rewrap", ALPHA, ALPHA)]),
+        # Each in its own Region.
+        (
+            [key(ALPHA, OLD), key(FAR, OLD)],
+            [ALPHA, FAR],
+            [ALPHA, FAR],
+            [("rewrap", ALPHA, ALPHA), ("rewrap", FAR, FAR)],
+        ),
+        ([key(ALPHA), key(FAR)], [ALPHA], [BETA, FAR], [("rewrap", BETA, ALPHA), ("keep", FAR, FAR)]),
+    ],
+)
+def test_what_is_to_be_done(
+    found: list[WrappedKey], sources: list[str], to: list[str], steps: list[tuple[str, str, str]]
+) -> None:
+    work = shard.consider(header(*found), settings(sources, to), "a")
+    assert work.state == "stale"
+    assert [(step.how, step.target, step.sources[0].key_arn) for step in work.steps] == steps
+
+
+@pytest.mark.parametrize(
+    ("found", "sources", "to", "why"),
+    [
+        ([key(ALPHA)], [BETA], [GAMMA], "none of the keys named with --from"),
+        ([key(ALPHA), key(BETA)], [GAMMA], [BETA], "none of the keys named with --from"),
+        ([key(ALPHA)], [ALPHA], [BETA, FAR], "no allowed key has wrapped it in eu-west-1"),
+    ],
+)
+def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[str], why: str) -> None:
+    work = shard.consider(header(*found), settings(sources, to), "a")
+    assert work.state == "refused"
+    assert why in work.reason
+
+
+def test_one_envelope_costs_at_most_three_attempts() -> None:
+    sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
+    work = shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
+    assert [len(step.sources) for step in work.steps] == [3]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "accept", "stored", "refusal"),
+    [
+        ({"a": "b"}, False, {"a": "b"}, None),
+        ({"a": "b"}, False, {"a": "c"}, "another 'a'"),
+        ({"a": "b"}, False, {"a": "b", "x": "y"}, "has 'x'"),
+        ({"a": "b"}, True, {"a": "b", "x": "y"}, None),
+        ({"a": "b", "x": "*"}, False, {"a": "b"}, "lacks 'x'"),
+        ({"a": "*"}, False, {"a": "line\nline"}, None),
+        ({"a": "b*d"}, False, {"a": "bcd"}, None),
+        ({"a": "b*d"}, False, {"a": "bcde"}, "another"),
+        ({"a": r"b\*"}, False, {"a": "b*"}, None),
+        ({"a": r"b\*"}, False, {"a": "bc"}, "another"),
+        ({"a": "b.d"}, False, {"a": "bcd"}, "another"),
+        ({}, False, {}, None),
+        ({}, False, {"a": "b"}, "has 'a'"),
+        ({}, True, {"a": "b"}, None),
+        ({"file": "{relpath}"}, False, {"file": "x/y*.txt"}, None),
+        ({"file": "{name}"}, False, {"file": "y*.txt"}, None),
+        ({"file": "data/{name}"}, False, {"file": "data/other"}, "another"),
+    ],
+)
+def test_which_contexts_are_meant(
+    pairs: dict[str, str], accept: bool, stored: dict[str, str], refusal: str | None
+) -> None:
+    found = Contexts(tuple(pairs.items()), accept).refusal(stored, "x/y*.txt.swx")
+    assert (found is None) == (refusal is None)
+    assert refusal is None or (found is not None and refusal in found)
+
+
+def test_settings_survive_the_plan_file() -> None:
+    chosen = Settings(
+        (ALPHA, FAR), Wanted((WantedKey(BETA, NEW, 7),), 9), Contexts((("a", "*"),), True, ".x"), add_regions=True
+    )
+    assert Settings.from_dict(chosen.as_dict()) == chosen
+    damages: tuple[dict[str, Any], ...] = (
+        {"wanted": []},
+        {"sources": ["alias/x"]},
+        {"wrapped_since": "x"},
+        {"contexts": [1]},
+    )
+    for damage in damages:
+        with pytest.raises((ValueError, TypeError)):
+            Settings.from_dict(chosen.as_dict() | damage)
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "below"),
+    [("/a/b/c.swx", "/a", "b/c.swx"), ("s3://bucket/p/x", "s3://bucket/p/", "x"), ("/a/c", "/a/c", "c")],
+)
+def test_the_path_below_a_place(name: str, location: str, below: str) -> None:
+    assert shard.relative(name, location) == below
+
+
+def test_what_cannot_be_asked_for() -> None:
+    impossible: tuple[dict[str, Any], ...] = ({"sources": []}, {"to": []}, {"to": "alias/x"}, {"older_than": 0})
+    for more in impossible:
+        options: dict[str, Any] = {"sources": [ALPHA], "to": [BETA], "contexts": Contexts()}
+        with pytest.raises(ValueError, match=r"sources and to|older_than"):
+            fleet.plan("never.plan", ["."], **options | more)
