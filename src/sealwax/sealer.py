@@ -15,7 +15,7 @@ from sealwax.errors import DamagedHeaderError, SealwaxError
 from sealwax.format import header as hdr
 from sealwax.format import payload, random_access, stream, transfer
 from sealwax.format.header import Header
-from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
+from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, wipe
 
 if TYPE_CHECKING:
     from sealwax import aio
@@ -85,7 +85,12 @@ class Sealer:
         """Take a data key for one new envelope; return its encryptor, and its header by kind and number of slots."""
         if isinstance(context, ctx.AcceptStoredContext):
             raise TypeError("there is no stored context to accept when encrypting")
-        kms, local = ctx.split(ctx.as_pairs(context), self._local_names)
+        return self._begin_with(*ctx.split(ctx.as_pairs(context), self._local_names), plaintext_bytes)
+
+    def _begin_with(
+        self, kms: Mapping[str, str], local: Mapping[str, str], plaintext_bytes: int | None
+    ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
+        """As :meth:`_begin`, with the context split already."""
         ctx.check_kms_keys(kms)
         kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
         # From the kernel each time, as the salt is: a generator in memory repeats itself in a restored snapshot of the
@@ -140,10 +145,14 @@ class Sealer:
     def _unwrap(self, header: Header, expected: ctx.ExpectedContext, use: Callable[[DataKey, bytes], T]) -> T:
         """Lend the data key of ``header`` and the payload's info to ``use``, once the context is known to fit."""
         preamble = header.preamble
-        stored = ctx.decode(preamble.kms_context)
-        local = ctx.match(expected, stored, self._local_names, preamble.local_pairs)
+        stored, local = self._split_of(header, expected)
         info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(local))
         return self._keyring.unwrap(header.slot.wrapped_keys, stored, lambda data_key: use(data_key, info))
+
+    def _split_of(self, header: Header, expected: ctx.ExpectedContext) -> tuple[dict[str, str], dict[str, str]]:
+        """Return an envelope's KMS context and local context, once what is expected fits."""
+        stored = ctx.decode(header.preamble.kms_context)
+        return stored, dict(ctx.match(expected, stored, self._local_names, header.preamble.local_pairs))
 
     # --- files and streams
 
@@ -237,9 +246,7 @@ class Sealer:
 
             def start(large: bool) -> bytes:
                 if head is None:
-                    # What is only ever replaced whole, as an object of S3, has no use for a second slot.
-                    two = large and not getattr(body, "one_slot", False)
-                    return header_bytes(hdr.ATTACHED, 2 if two else 1)
+                    return _attached(header_bytes, body, large)
                 transfer.write_all(head, header_bytes(hdr.DETACHED, 1))
                 return b""
 
@@ -280,6 +287,11 @@ class Sealer:
         on_close: Callable[[], None] | None,
     ) -> stream.StreamReader:
         found, _ = _find_header(header, lambda: envelope.header_of_stream(file))
+        return self._reader_after(found, file, context, on_close)
+
+    def _reader_after(
+        self, found: Header, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+    ) -> stream.StreamReader:
         head = envelope.read_full(file, payload.HEAD_BYTES)
         if len(head) < payload.HEAD_BYTES:
             payload.plaintext_size(len(head))  # no payload is that short, and KMS need not be asked
@@ -443,6 +455,26 @@ class Sealer:
                 with the old or the new key.
             CommitmentError: with ``verify``, the wrapped key does not belong to the payload.
         """
+        rewrap = self.rewrapper(to=to, context=context, verify=verify, body=body)
+        if isinstance(source, BytesLike):
+            return rewrapping.rewrap_value(source, rewrap)
+        if output is not None:
+            _copied(source, output, lambda from_, sink: rewrapping.rewrap_stream(from_, sink, rewrap))
+        elif isinstance(source, str | os.PathLike):
+            rewrapping.rewrap_file(source, rewrap)
+        else:
+            raise TypeError("a file object is not changed in place: pass output=")
+        return None
+
+    def rewrapper(
+        self,
+        *,
+        to: str | Sequence[str],
+        context: ctx.ExpectedContext,
+        verify: bool = False,
+        body: AnySource | None = None,
+    ) -> rewrapping.Rewrap:
+        """Return what :meth:`rewrap` does to one header, for the ``rewrap`` of a store (:mod:`sealwax.stores`)."""
         targets = [to] if isinstance(to, str) else list(to)
 
         def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
@@ -456,28 +488,100 @@ class Sealer:
             kept = tuple(key for key in header.slot.wrapped_keys if key.provider != PROVIDER_AWS_KMS)
             return rewrapped + kept
 
+        return rewrap
+
+    # --- re-encrypting
+
+    @overload
+    def reencrypt(
+        self, source: BytesLike, *, context: ctx.ExpectedContext, header: AnySource | None = None
+    ) -> bytes: ...
+
+    @overload
+    def reencrypt(
+        self,
+        source: files.AnyPath | BinaryIO,
+        *,
+        context: ctx.ExpectedContext,
+        output: files.AnyPath | BinaryIO | None = None,
+        header: AnySource | None = None,
+    ) -> None: ...
+
+    def reencrypt(
+        self,
+        source: AnySource,
+        *,
+        context: ctx.ExpectedContext,
+        output: files.AnyPath | BinaryIO | None = None,
+        header: AnySource | None = None,
+    ) -> bytes | None:
+        """Encrypt the same plaintext anew: under a new data key, with a new envelope id, bound to the same context.
+
+        For a data key that may be known to somebody; a new KMS key alone is :meth:`rewrap`'s to bring, at no cost. The
+        new data key is under the keyring's own keys; what may open the old one is its allow-list (``decrypt_with``).
+        Old copies of the envelope still open with the old data key.
+
+        Uses the keyring's ``unwrap`` (kms:Decrypt) and ``generate`` (kms:GenerateDataKey). Takes little memory,
+        whatever the size, but for a value.
+
+        Args:
+            source: a value (a new one is returned), a path (replaced, whole or not at all), or a binary file object.
+            context: the whole map, as for :meth:`open`; which of its pairs are stored stays as it is.
+            output: where the new envelope goes instead; needed for a file object.
+            header: the detached header of ``source``. The new envelope is whole, and goes to ``output``.
+
+        Raises:
+            RewrapConflictError: the file was changed by somebody else meanwhile; it was left alone.
+            ContextError, FileError, HeaderError, KmsError, PayloadError: as for :meth:`open`; nothing was changed. To
+                a file object, the envelope is left without its end, and never opens.
+        """
         if isinstance(source, BytesLike):
-            return rewrapping.rewrap_value(source, rewrap)
+            plaintext = self.decrypt(source, context=context, header=header)
+            found, _ = _find_header(header, lambda: envelope.header_of_value(source))
+            encryptor, new = self._begin_with(*self._split_of(found, context), len(plaintext))
+            return payload.encrypt(encryptor, new(hdr.ATTACHED, 1), plaintext)
+
+        def again(from_: BinaryIO, sink: BinaryIO | files.WholeFile) -> None:
+            found, _ = _find_header(header, lambda: envelope.header_of_stream(from_))
+            with self._reader_after(found, from_, context, None) as reader:
+                encryptor, new = self._begin_with(*self._split_of(found, context), None)
+                with stream.StreamWriter(sink, encryptor, lambda large: _attached(new, sink, large)) as writer:
+                    buffer = bytearray(payload.GROUP_BYTES)
+                    try:
+                        with memoryview(buffer) as view:
+                            while size := reader.readinto(view):
+                                writer.write(view[:size])
+                    finally:
+                        wipe(buffer)
+
         if output is not None:
-            self._rewrap_to(source, output, rewrap)
-        elif isinstance(source, str | os.PathLike):
-            rewrapping.rewrap_file(source, rewrap)
+            _copied(source, output, again)
+        elif header is not None or not isinstance(source, str | os.PathLike):
+            raise TypeError("a file object, or a payload whose header is detached, is not replaced: pass output=")
         else:
-            raise TypeError("a file object is not changed in place: pass output=")
+            rewrapping.replace_file(source, again)
         return None
 
-    @staticmethod
-    def _rewrap_to(
-        source: files.AnyPath | BinaryIO, output: files.AnyPath | BinaryIO, rewrap: rewrapping.Rewrap
-    ) -> None:
-        if isinstance(source, str | os.PathLike):
-            with files.InputFile(source) as file:
-                Sealer._rewrap_to(cast("BinaryIO", file), output, rewrap)
-        elif isinstance(output, str | os.PathLike):
-            with files.WholeFile(output, overwrite=True) as whole:
-                rewrapping.rewrap_stream(source, whole, rewrap)
-        else:
-            rewrapping.rewrap_stream(source, output, rewrap)
+
+def _attached(header: Callable[[int, int], bytes], sink: object, large: bool) -> bytes:
+    """Return a whole envelope's header: what is only ever replaced whole, as an object of S3, has one slot."""
+    return header(hdr.ATTACHED, 2 if large and not getattr(sink, "one_slot", False) else 1)
+
+
+def _copied(
+    source: files.AnyPath | BinaryIO,
+    output: files.AnyPath | BinaryIO,
+    copy: Callable[[BinaryIO, BinaryIO | files.WholeFile], None],
+) -> None:
+    """Do ``copy`` from one open file to the other; a path is read, or written whole or not at all."""
+    if isinstance(source, str | os.PathLike):
+        with files.InputFile(source) as file:
+            _copied(cast("BinaryIO", file), output, copy)
+    elif isinstance(output, str | os.PathLike):
+        with files.WholeFile(output, overwrite=True) as whole:
+            copy(source, whole)
+    else:
+        copy(source, output)
 
 
 def _opened(file: files.AnyPath | BinaryIO, use: Callable[[Any, Callable[[], None] | None], T]) -> T:

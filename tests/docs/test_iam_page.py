@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 import sealwax
+from sealwax import rewrapping
 from sealwax.lab import Lab
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
 from tests.docs.blocks import ROOT, blocks_of
@@ -119,6 +120,11 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
         ("Sealer.verify", lambda: both.verify(path, context=CONTEXT)),
         ("Sealer.rewrap", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT)),
         ("Sealer.rewrap(verify=True)", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT, verify=True)),
+        (
+            "Sealer.rewrapper",
+            lambda: rewrapping.rewrap_value(sealed, both.rewrapper(to="alias/three", context=CONTEXT)),
+        ),
+        ("Sealer.reencrypt", lambda: both.reencrypt(sealed, context=CONTEXT)),
         ("Sealer.stats", both.stats),
         ("sealwax.inspect", lambda: sealwax.inspect(path)),
         ("sealwax.armor", lambda: sealwax.armor(sealed)),

@@ -87,7 +87,9 @@ def test_the_sealers_methods() -> None:
         "open",
         "open_async",
         "read_once",
+        "reencrypt",
         "rewrap",
+        "rewrapper",
         "stats",
         "verify",
     }
