@@ -17,7 +17,18 @@ import sealwax.policy
 from tests.policy.mutants import MUTANTS
 from tests.policy.table import ROWS, decide
 
-MODULES = ["values", "keys", "patterns", "operations", "model", "conditions", "documents", "grants", "evaluate"]
+MODULES = [
+    "values",
+    "keys",
+    "patterns",
+    "operations",
+    "model",
+    "conditions",
+    "documents",
+    "grants",
+    "evaluate",
+    "explain",
+]
 NAME = "policy_mutant"
 
 
