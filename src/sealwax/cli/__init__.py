@@ -29,7 +29,7 @@ VERBS: Final = {
     "inspect": "Show what an envelope says of itself, without KMS.",
     "rewrap": "Move envelopes to another KMS key; the data is not touched.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
-    "keys": "List the KMS keys there are, and how they stand.",
+    "keys": "List KMS keys, and rotate them.",
     "policy": "Write policies that give no more than is named, and explain what policies say.",
     "completion": "Print the completion script for a shell.",
     "lab": "An embedded KMS to try, test and rehearse with.",

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
 
 import click
@@ -77,6 +77,23 @@ def put(text: str) -> None:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line."""
     put(json.dumps(value))
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows below a head: in plain columns, and as wide as it needs where nobody looks."""
+    if not sys.stdout.isatty():
+        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        for row in (head, *rows):
+            put("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(text) for text in row))
+    Console().print(table)
 
 
 def drop_output() -> None:

@@ -197,9 +197,9 @@ class _Region:
             "manager": metadata and metadata["KeyManager"],
             "origin": metadata and metadata["Origin"],
             "state": metadata and metadata["KeyState"],
-            "multi_region": metadata and _multi_region(metadata),
+            "multi_region": metadata and multi_region(metadata),
             "rotation": self._ask("kms:GetKeyRotationStatus", lambda: self._rotation(key_id, metadata), key_id),
-            "last_use": self._ask("kms:GetKeyLastUsage", lambda: self._last_use(key_id), key_id),
+            "last_use": self._ask("kms:GetKeyLastUsage", lambda: last_use_of(self._client, key_id), key_id),
         }
         arn = metadata["Arn"] if metadata else (self.keys or {}).get(key_id)
         not_seen = tuple(name for name, value in facts.items() if value is None)
@@ -216,18 +216,21 @@ class _Region:
         enabled = answer["KeyRotationEnabled"]
         return Rotation(True, enabled, answer.get("RotationPeriodInDays") if enabled else None)
 
-    def _last_use(self, key_id: str) -> LastUse:
-        answer = self._client.get_key_last_usage(KeyId=key_id)
-        usage = answer.get("KeyLastUsage", {})
-        return LastUse(
-            usage.get("Operation"),
-            usage.get("Timestamp"),
-            answer.get("TrackingStartDate"),
-            answer.get("KeyCreationDate"),
-        )
+
+def last_use_of(client: KMSClient, key_id: str) -> LastUse:
+    """Ask KMS when a key was last used (kms:GetKeyLastUsage); the errors are botocore's."""
+    answer = client.get_key_last_usage(KeyId=key_id)
+    usage = answer.get("KeyLastUsage", {})
+    return LastUse(
+        usage.get("Operation"),
+        usage.get("Timestamp"),
+        answer.get("TrackingStartDate"),
+        answer.get("KeyCreationDate"),
+    )
 
 
-def _multi_region(metadata: Any) -> str:
+def multi_region(metadata: Any) -> str:
+    """Return ``"primary"``, ``"replica"`` or ``"no"``."""
     if not metadata["MultiRegion"]:
         return "no"
     return str(metadata["MultiRegionConfiguration"]["MultiRegionKeyType"]).lower()

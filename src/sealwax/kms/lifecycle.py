@@ -1,0 +1,317 @@
+"""The life of one KMS key: its rotations, and its end.
+
+A key is looked at first, whatever it was named by, and every other call is about its ARN: an alias that is moved
+meanwhile changes nothing here. What a kind of key cannot do is said before KMS is asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import botocore.exceptions as foreign
+
+from sealwax import aws, errors
+from sealwax.context import printable
+from sealwax.kms import names
+from sealwax.kms.listing import LastUse, last_use_of, multi_region
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+T = TypeVar("T")
+
+# As in https://docs.aws.amazon.com/kms/latest/APIReference/: EnableKeyRotation, ScheduleKeyDeletion, RotateKeyOnDemand.
+SHORTEST_PERIOD_DAYS: Final = 90
+LONGEST_PERIOD_DAYS: Final = 2560
+SHORTEST_WAIT_DAYS: Final = 7
+LONGEST_WAIT_DAYS: Final = 30
+MOST_ON_DEMAND: Final = 25
+
+
+_PENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """One piece of key material that a key has, had, or waits to have.
+
+    Attributes:
+        material_id: 64 hex digits, which envelopes store too.
+        state: KMS's word: ``"CURRENT"``, ``"NON_CURRENT"``, ``"PENDING_ROTATION"``, ...; None where KMS says nothing.
+        since: when the key was rotated to it; None for the first, and for what waits.
+        how: ``"AUTOMATIC"`` or ``"ON_DEMAND"``; None where ``since`` is.
+        expires: when imported material does; None where it does not.
+    """
+
+    material_id: str | None
+    state: str | None
+    since: datetime | None
+    how: str | None
+    expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotations:
+    """How a key rotates, and what it was rotated to so far.
+
+    Attributes:
+        arn: the key's ARN.
+        enabled: whether KMS rotates it by itself.
+        period_days: how often; None where it does not.
+        next_rotation: when it will next; None where it will not.
+        on_demand_since: since when a rotation on demand is being done; None where none is.
+        materials: in the order of KMS, the oldest first.
+    """
+
+    arn: str
+    enabled: bool
+    period_days: int | None
+    next_rotation: datetime | None
+    on_demand_since: datetime | None
+    materials: tuple[Material, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A key as somebody needs to know it who wants to be rid of it.
+
+    Attributes:
+        state: KMS's KeyState.
+        origin: as of :class:`~sealwax.kms.listing.ListedKey`.
+        multi_region: ``"primary"``, ``"replica"`` or ``"no"``.
+        replicas: the ARNs of a primary key's replicas.
+        deletion: when it will be deleted; None where it will not, or waits for its replicas.
+        aliases: the alias names that point to it; None where they could not be seen.
+        last_use: None where it could not be seen.
+        unseen: why not.
+    """
+
+    arn: str
+    state: str
+    origin: str
+    multi_region: str
+    replicas: tuple[str, ...]
+    deletion: datetime | None
+    aliases: tuple[str, ...] | None
+    last_use: LastUse | None
+    unseen: tuple[errors.KmsError, ...]
+
+    @property
+    def pending(self) -> bool:
+        """Whether its deletion is scheduled."""
+        return self.state in _PENDING
+
+
+class KeyLife:
+    """One KMS key, looked at when it is opened.
+
+    Args:
+        key: a key ID, key ARN, alias or alias ARN.
+        session: as for :class:`~sealwax.KmsKeyring`.
+
+    IAM actions: kms:DescribeKey, and what each method names.
+
+    Raises:
+        KmsError: it could not be looked at.
+        ConfigurationError: it is an AWS managed key, which nobody but AWS can change.
+    """
+
+    def __init__(self, key: str, session: aws.Session | None = None) -> None:
+        name = names.parse(key)
+        clients = aws.Clients(session)
+        self._client: KMSClient = clients.kms(name.region or clients.region)
+        self.arn = key
+        self._metadata: Any = self._ask("DescribeKey", lambda: self._client.describe_key(KeyId=key))["KeyMetadata"]
+        self.arn = self._metadata["Arn"]
+        if self._metadata["KeyManager"] == "AWS":
+            raise self._not_for(
+                "is an AWS managed key: AWS rotates it every year, and nobody else can rotate, disable or delete it. "
+                "Use a customer managed key for what is yours to rotate."
+            )
+
+    def _ask(self, operation: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            raise aws.translate(error, f"kms:{operation}", self.arn) from None
+
+    def _not_for(self, why: str) -> errors.ConfigurationError:
+        return errors.ConfigurationError(f"'{printable(self.arn)}' {why}", key=self.arn)
+
+    # --- rotation
+
+    def rotations(self) -> Rotations:
+        """Return how the key rotates, and its material so far. Uses kms:GetKeyRotationStatus, kms:ListKeyRotations.
+
+        Raises:
+            ConfigurationError: it is of a kind that has no rotations.
+            KmsError: KMS did not say.
+        """
+        self._need_rotatable()
+        if self._metadata["Origin"] == "EXTERNAL":
+            status: Any = {"KeyRotationEnabled": False}
+        else:
+            status = self._ask("GetKeyRotationStatus", lambda: self._client.get_key_rotation_status(KeyId=self.arn))
+        pages = self._client.get_paginator("list_key_rotations").paginate(
+            KeyId=self.arn, IncludeKeyMaterial="ALL_KEY_MATERIAL"
+        )
+        entries: Any = self._ask("ListKeyRotations", lambda: [entry for page in pages for entry in page["Rotations"]])
+        return Rotations(
+            self.arn,
+            status["KeyRotationEnabled"],
+            status.get("RotationPeriodInDays"),
+            status.get("NextRotationDate"),
+            status.get("OnDemandRotationStartDate"),
+            tuple(
+                Material(
+                    entry.get("KeyMaterialId"),
+                    entry.get("KeyMaterialState"),
+                    entry.get("RotationDate"),
+                    entry.get("RotationType"),
+                    entry.get("ValidTo"),
+                )
+                for entry in entries
+            ),
+        )
+
+    def rotate_every(self, days: int) -> None:
+        """Have KMS rotate the key by itself. Uses kms:EnableKeyRotation.
+
+        Args:
+            days: 90 to 2560.
+
+        Raises:
+            ConfigurationError: it is of a kind that KMS does not rotate by itself.
+            KmsError: KMS refused.
+        """
+        self._need_rotatable()
+        self._need_primary()
+        if self._metadata["Origin"] == "EXTERNAL":
+            raise self._not_for(
+                "has imported key material, which KMS does not rotate by itself: import new key material "
+                "(ImportType NEW_KEY_MATERIAL), then rotate to it with --now."
+            )
+        self._need_enabled()
+        self._ask(
+            "EnableKeyRotation",
+            lambda: self._client.enable_key_rotation(KeyId=self.arn, RotationPeriodInDays=days),
+        )
+
+    def rotate_now(self) -> None:
+        """Begin a rotation on demand, which KMS finishes a little later. Uses kms:RotateKeyOnDemand.
+
+        Raises:
+            ConfigurationError: it is of a kind that is not rotated.
+            KeyStateError: it waits for imported material.
+            KmsError: KMS refused.
+        """
+        self._need_rotatable()
+        self._need_primary()
+        self._need_enabled()
+        try:
+            self._client.rotate_key_on_demand(KeyId=self.arn)
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            failure = aws.translate(error, "kms:RotateKeyOnDemand", self.arn)
+            if failure.code == "KMSInvalidStateException" and self._metadata["Origin"] == "EXTERNAL":
+                raise errors.KeyStateError(
+                    f"'{printable(self.arn)}' has no imported key material to rotate to: import new key material first "
+                    f"(ImportType NEW_KEY_MATERIAL), in every Region of a multi-Region key. ({failure.code}, "
+                    f"request id {failure.request_id})",
+                    code=failure.code,
+                    request_id=failure.request_id,
+                    key=self.arn,
+                ) from None
+            if failure.code == "LimitExceededException":
+                raise errors.RequestRefusedError(
+                    f"'{printable(self.arn)}' was rotated on demand {MOST_ON_DEMAND} times, which is the most that KMS "
+                    f"allows: let it rotate by itself (--every DAYS), or move to a new key. ({failure.code}, request "
+                    f"id {failure.request_id})",
+                    code=failure.code,
+                    request_id=failure.request_id,
+                    key=self.arn,
+                ) from None
+            raise failure from None
+
+    def _need_rotatable(self) -> None:
+        if self._metadata["KeySpec"] != "SYMMETRIC_DEFAULT":
+            raise self._not_for("is no symmetric encryption key, and KMS rotates no others.")
+        if self._metadata["Origin"] in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
+            raise self._not_for(
+                "is in a custom key store, where KMS rotates no key: make a new key there, and re-wrap to it."
+            )
+
+    def _need_primary(self) -> None:
+        if multi_region(self._metadata) == "replica":
+            primary = self._metadata["MultiRegionConfiguration"]["PrimaryKey"]["Arn"]
+            raise self._not_for(f"is a replica, which is rotated with its primary key: name '{primary}'.")
+
+    def _need_enabled(self) -> None:
+        state = self._metadata["KeyState"]
+        if state != "Enabled":
+            raise errors.KeyStateError(
+                f"'{printable(self.arn)}' cannot be rotated in its state, which is {state}: only an enabled key can.",
+                key=self.arn,
+            )
+
+    # --- the end
+
+    def standing(self) -> Standing:
+        """Return how the key stands. Uses kms:GetKeyLastUsage and kms:ListAliases; neither is indispensable."""
+        unseen: list[errors.KmsError] = []
+
+        def see(operation: str, call: Callable[[], T]) -> T | None:
+            try:
+                return self._ask(operation, call)
+            except errors.CredentialsError:
+                raise
+            except errors.KmsError as error:
+                unseen.append(error)
+                return None
+
+        pages = self._client.get_paginator("list_aliases").paginate(KeyId=self.arn)
+        aliases = see(
+            "ListAliases", lambda: tuple(sorted(one["AliasName"] for page in pages for one in page["Aliases"]))
+        )
+        last_use = see("GetKeyLastUsage", lambda: last_use_of(self._client, self.arn))
+        kind = multi_region(self._metadata)
+        replicas = self._metadata["MultiRegionConfiguration"]["ReplicaKeys"] if kind == "primary" else ()
+        return Standing(
+            self.arn,
+            self._metadata["KeyState"],
+            self._metadata["Origin"],
+            kind,
+            tuple(replica["Arn"] for replica in replicas),
+            self._metadata.get("DeletionDate"),
+            aliases,
+            last_use,
+            tuple(unseen),
+        )
+
+    def disable(self) -> None:
+        """Disable the key, which can be undone at any time. Uses kms:DisableKey.
+
+        Raises:
+            KmsError: KMS refused.
+        """
+        self._ask("DisableKey", lambda: self._client.disable_key(KeyId=self.arn))
+
+    def schedule_deletion(self, days: int) -> datetime | None:
+        """Have the key deleted after a waiting time, in which that can be taken back. Uses kms:ScheduleKeyDeletion.
+
+        Args:
+            days: 7 to 30.
+
+        Returns:
+            When; None for a primary key that waits for its replicas first.
+
+        Raises:
+            KmsError: KMS refused.
+        """
+        answer = self._ask(
+            "ScheduleKeyDeletion",
+            lambda: self._client.schedule_key_deletion(KeyId=self.arn, PendingWindowInDays=days),
+        )
+        return answer.get("DeletionDate")
