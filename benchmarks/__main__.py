@@ -17,8 +17,9 @@ import boto3
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 import sealwax
+from benchmarks.bench_cached import cached
 from benchmarks.measure import Row, against, line_of, machine, seconds, table
-from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers
+from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers, caching_peers
 from sealwax.lab import Lab
 
 _BIN: Final = Path(sys.executable).parent
@@ -250,6 +251,7 @@ def main() -> None:
         for part in (
             starts(folder),
             kms_calls(folder),
+            cached(caching_peers()),
             in_memory(all_peers()),
             independent_of_size(folder),
             files(folder),

@@ -9,9 +9,11 @@ from typing import Any, Final, Protocol
 import aws_encryption_sdk
 import pyrage
 import tink
+from aws_encryption_sdk.caches.local import LocalCryptoMaterialsCache
 from aws_encryption_sdk.identifiers import Algorithm, CommitmentPolicy, EncryptionKeyType, WrappingAlgorithm
 from aws_encryption_sdk.internal.crypto.wrapping_keys import WrappingKey
 from aws_encryption_sdk.key_providers.raw import RawMasterKeyProvider
+from aws_encryption_sdk.materials_managers.caching import CachingCryptoMaterialsManager
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from tink import aead, streaming_aead
 
@@ -124,22 +126,28 @@ class _StaticKey(RawMasterKeyProvider):
 class AwsEncryptionSdk:
     """aws-encryption-sdk with a static wrapping key."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: Algorithm, *, caching: bool = False) -> None:
         self._client = aws_encryption_sdk.EncryptionSDKClient(
             commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
         )
         self._algorithm = algorithm
-        self._provider = _StaticKey()
-        self._provider.add_master_key("static")
+        provider = _StaticKey()
+        provider.add_master_key("static")
+        self._keys: dict[str, Any] = {"key_provider": provider}
+        if caching:
+            manager = CachingCryptoMaterialsManager(
+                master_key_provider=provider, cache=LocalCryptoMaterialsCache(1000), max_age=3600.0
+            )
+            self._keys = {"materials_manager": manager}
 
     def encrypt(self, value: bytes) -> bytes:
         sealed, _ = self._client.encrypt(
-            source=value, key_provider=self._provider, algorithm=self._algorithm, encryption_context=CONTEXT
+            source=value, **self._keys, algorithm=self._algorithm, encryption_context=CONTEXT
         )
         return bytes(sealed)
 
     def decrypt(self, sealed: bytes) -> bytes:
-        value, _ = self._client.decrypt(source=sealed, key_provider=self._provider)
+        value, _ = self._client.decrypt(source=sealed, **self._keys)
         return bytes(value)
 
     def encrypt_stream(self, block: bytes, count: int) -> None:
@@ -156,7 +164,7 @@ class AwsEncryptionSdk:
 
     def _pump(self, **options: Any) -> None:
         sink = Sink()
-        with self._client.stream(key_provider=self._provider, **options) as stream:
+        with self._client.stream(**self._keys, **options) as stream:
             while part := stream.read(MIB):
                 sink.write(part)
 
@@ -242,4 +250,18 @@ def all_peers() -> dict[str, Peer]:
         "aws-encryption-sdk default": AwsEncryptionSdk(Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384),
         "tink": Tink(),
         "pyrage": Age(),
+    }
+
+
+def caching_peers() -> dict[str, Peer]:
+    """Those that need no call for a new data key, or no data key at all."""
+    return {
+        "Cobblestone": Cobblestone(),
+        "aws-encryption-sdk caching, unsigned": AwsEncryptionSdk(
+            Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY, caching=True
+        ),
+        "aws-encryption-sdk caching, default": AwsEncryptionSdk(
+            Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384, caching=True
+        ),
+        "tink": Tink(),
     }
