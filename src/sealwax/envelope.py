@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
@@ -47,7 +47,14 @@ def header_of_value(value: BytesLike) -> Header:
         HeaderError: it begins with none.
     """
     with memoryview(value).cast("B") as view:
-        return header_of_stream(io.BytesIO(view[:MAX_HEADER_BYTES]))
+        at = 0
+
+        def read(size: int) -> bytes:
+            nonlocal at
+            at += size
+            return bytes(view[at - size : at])
+
+        return _read_header(read)
 
 
 def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
@@ -56,13 +63,17 @@ def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
     Raises:
         HeaderError: there is none.
     """
-    preamble, crc = hdr.read_preamble(lambda size: read_full(file, size))
-    return _read_slots(file, preamble, crc)
+    return _read_header(lambda size: read_full(file, size))
 
 
-def _read_slots(file: BinaryIO | io.RawIOBase, preamble: Preamble, crc: bytes) -> Header:
+def _read_header(read: Callable[[int], bytes]) -> Header:
+    preamble, crc = hdr.read_preamble(read)
+    return _read_slots(read, preamble, crc)
+
+
+def _read_slots(read: Callable[[int], bytes], preamble: Preamble, crc: bytes) -> Header:
     size = preamble.slot_count * preamble.slot_size
-    slots = read_full(file, size)
+    slots = read(size)
     header = hdr.parse_slots(preamble, crc, slots)
     if len(slots) < size:
         # The first slot alone would open it, but what follows the slots is lost.
@@ -76,11 +87,15 @@ def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
     Raises:
         HeaderError: there is none, or its slots are damaged at every reading.
     """
+
+    def read(size: int) -> bytes:
+        return read_full(file, size)
+
     for attempt in range(_READS):
         file.seek(start)
-        preamble, crc = hdr.read_preamble(lambda size: read_full(file, size))
+        preamble, crc = hdr.read_preamble(read)
         try:
-            return _read_slots(file, preamble, crc)
+            return _read_slots(read, preamble, crc)
         except DamagedHeaderError:
             if attempt == _READS - 1:
                 raise

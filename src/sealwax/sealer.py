@@ -102,14 +102,7 @@ class Sealer:
             data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]
         ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
             def header(kind: int, slot_count: int) -> bytes:
-                return hdr.lay_out(
-                    envelope_id=envelope_id,
-                    kms_context=kms_bytes,
-                    local_pairs=len(local),
-                    wrapped_keys=wrapped_keys,
-                    slot_count=slot_count,
-                    kind=kind,
-                ).to_bytes()
+                return hdr.new_header(envelope_id, kms_bytes, len(local), tuple(wrapped_keys), slot_count, kind)
 
             return payload.encryptor(data_key, info), header
 

@@ -22,7 +22,7 @@ from tests.property.strategies import wrapped_key_sets
     wrapped_keys=wrapped_key_sets,
     slot_count=st.integers(1, 2),
     kind=st.sampled_from((hdr.ATTACHED, hdr.DETACHED)),
-    sequence=st.integers(1, hdr.MAX_SEQUENCE),
+    sequence=st.one_of(st.just(1), st.integers(1, hdr.MAX_SEQUENCE)),
     rest=st.binary(max_size=20),
 )
 def test_round_trip(
@@ -56,6 +56,11 @@ def test_round_trip(
         assert preamble.aligned
     else:
         assert preamble.slot_offset == 40 + len(preamble.kms_context)
+    # The quick way gives the same bytes, the first time and from what it remembers.
+    if sequence == 1:
+        parts = (ctx.encode(pairs), local_pairs, tuple(wrapped_keys), slot_count, kind)
+        hdr.new_header(bytes(16), *parts)
+        assert hdr.new_header(envelope_id, *parts) == data
 
 
 def _example(slot_count: int = 1) -> hdr.Header:

@@ -140,6 +140,15 @@ class Chunks:
         """Seal whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written."""
         return self._each(first, plaintext, CHUNK_BYTES, into, SEALED_CHUNK_BYTES, last)
 
+    def seal_only(self, plaintext: memoryview) -> bytes:
+        """Return chunk 0, sealed, which is the last one too: what :meth:`seal` does, in fewer steps."""
+        if self._aead is None:
+            raise ValueError("the payload's keys were given up")
+        try:
+            return self._aead.encrypt(self._base_nonce, plaintext, None)
+        finally:
+            _leave_no_registers()
+
     def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool) -> int:
         """Open whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
 
@@ -201,6 +210,14 @@ class Encryptor:
             first, self._index = self._index, self._index + len(plaintext) // CHUNK_BYTES + last
             return self._chunks.seal(first, plaintext, into, last=last)
 
+    def seal_only(self, plaintext: memoryview) -> bytes:
+        """Return the one chunk of a payload that has no more, of fewer than 16384 bytes of plaintext."""
+        with self._lock:
+            if self._index:
+                raise ValueError("this is not the first chunk")
+            self._index = 1
+            return self._chunks.seal_only(plaintext)
+
 
 class Decryptor:
     """Opens one payload front to back.
@@ -253,6 +270,11 @@ def _room(size: int) -> io.BytesIO:
 def encrypt(encryptor: Encryptor, header: bytes, plaintext: Buffer) -> bytes:
     """Return a whole envelope of a value: ``header`` and its payload."""
     with memoryview(plaintext).cast("B") as view:
+        if len(view) < CHUNK_BYTES:
+            try:
+                return b"".join((header, encryptor.head, encryptor.seal_only(view)))
+            finally:
+                encryptor.close()
         start = len(header) + HEAD_BYTES
         out = _room(len(header) + payload_size(len(view)))
         try:
