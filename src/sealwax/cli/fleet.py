@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import signal
 import sys
@@ -16,7 +17,9 @@ from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.context import printable
 
 if TYPE_CHECKING:
+    from sealwax.aws import Session
     from sealwax.fleet import Report
+    from sealwax.stores import Store
 
 _PAYLOAD_STATUS: Final = 5
 
@@ -32,6 +35,18 @@ class _HowMany(click.ParamType):  # type: ignore[type-arg]
         if not re.fullmatch(r"[0-9]{1,9}", str(value)):
             self.fail(f"'{printable(str(value))}' is neither a number nor 'all'", param, ctx)
         return int(value)
+
+
+def _opening(aws: options.Aws) -> Callable[[str], Store]:
+    """Return what opens places: S3 as the profile and Region say, and never in the lab or at KMS's endpoint."""
+    from sealwax.aws import open_session
+    from sealwax.stores import open_store
+
+    @functools.cache
+    def session() -> Session:
+        return open_session(aws.profile, aws.region)
+
+    return lambda where: open_store(where, session() if "://" in where else None)
 
 
 def _or_all(number: int) -> int | None:
@@ -123,6 +138,7 @@ def plan_command(
             older_than=older_than,
             add_regions=add_region,
             session=aws.session(),
+            open_place=_opening(aws),
             digests=_or_all(digest),
             rate=rate,
             workers=workers,
@@ -179,10 +195,13 @@ def run_command(
     session = aws.session()
     with _stopping() as stopped, _progress("re-wrapping") as on_progress:
         if stale:
-            library.refresh(plan_file, session=session, workers=workers, on_progress=on_progress)
+            library.refresh(
+                plan_file, session=session, open_place=_opening(aws), workers=workers, on_progress=on_progress
+            )
         report = library.run(
             plan_file,
             session=session,
+            open_place=_opening(aws),
             rate=rate,
             workers=workers,
             max_error_rate=max_error_rate,
@@ -248,6 +267,7 @@ def verify_command(
         report = library.verify(
             plan_file,
             session=aws.session() if decrypt else None,
+            open_place=_opening(aws),
             digests=_or_all(digest),
             decrypt=decrypt,
             workers=workers,
