@@ -13,11 +13,9 @@ in a forked child and when a restored snapshot is noticed. There is no way to ta
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import copy
 import logging
-import os
 import queue
 import threading
 import time
@@ -25,11 +23,13 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NoReturn, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from sealwax import events
-from sealwax.errors import AllKeysFailedError, KmsError, SealwaxError, ThrottledError, UnavailableError
+from sealwax.cache import ends
+from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
+from sealwax.cache.ready import Ready
+from sealwax.errors import KmsError, UnavailableError
 from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, asked_at
 
 T = TypeVar("T")
@@ -53,74 +53,6 @@ _CLOCK_SKEW_SECONDS: Final = 5.0
 _LONGEST_WAIT_SECONDS: Final = 120.0
 
 _log: Final = logging.getLogger("sealwax")
-
-
-class CacheWarning(UserWarning):
-    """The cache is used in a way that cannot help, or serves a data key beyond its age."""
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What a cache has done since it was made.
-
-    Attributes:
-        hits: loans from an entry that was there.
-        misses: loans that found none.
-        calls: calls of the inner keyring.
-        waits: loans that waited for another one's call.
-        refreshes: entries replaced ahead of their end.
-        stale_serves: loans beyond ``max_age``, during an outage.
-        evictions: entries given up for room.
-        bypasses: data keys not cached, for plaintext of unknown size or more than ``max_bytes``.
-        entries: for each entry there is: messages and bytes of plaintext it has served.
-    """
-
-    hits: int
-    misses: int
-    calls: int
-    waits: int
-    refreshes: int
-    stale_serves: int
-    evictions: int
-    bypasses: int
-    entries: tuple[tuple[int, int], ...]
-
-
-class _Entry:
-    __slots__ = (
-        "bytes",
-        "key",
-        "lends",
-        "messages",
-        "monotonic",
-        "outage",
-        "patience",
-        "stale",
-        "wall",
-        "wrapped_keys",
-    )
-
-    def __init__(self, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]) -> None:
-        self.key = key
-        self.wrapped_keys = wrapped_keys
-        self.monotonic, self.wall = now
-        self.messages = 0
-        self.bytes = 0
-        self.lends = 0
-        self.patience = 0.0  # KMS is not asked again before this age
-        self.outage: KmsError | None = None  # why the last refresh failed, where KMS was out of reach
-        self.stale = False  # whether it is served beyond its age, which has been said
-
-
-class _Flight:
-    """One call of the inner keyring, and everyone who waits for it."""
-
-    __slots__ = ("done", "error", "generation")
-
-    def __init__(self, generation: int) -> None:
-        self.done = threading.Event()
-        self.error: KmsError | None = None
-        self.generation = generation  # what is fetched for entries that were wiped meanwhile is not kept
 
 
 def _clocks() -> tuple[float, float]:
@@ -180,13 +112,13 @@ class CachingKeyring:
         self._hits = self._misses = self._calls = self._waits = 0
         self._refreshes = self._stale_serves = self._evictions = self._bypasses = 0
         self._start_anew()
-        _caches.add(self)
+        ends.watch(self)
 
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._doomed: set[_Entry] = set()  # given up, but still lent
-        self._flights: dict[Hashable, _Flight] = {}
+        self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
+        self._doomed: set[Entry] = set()  # given up, but still lent
+        self._flights: dict[Hashable, Flight] = {}
         # When the last call failed, and how: for who asked before, and comes after.
         self._failures: OrderedDict[Hashable, tuple[float, KmsError]] = OrderedDict()
         self._refreshing = 0
@@ -200,7 +132,7 @@ class CachingKeyring:
 
     def ready(self) -> Keyring:
         """Return a keyring that lends what is in this cache now, and raises NotReadyError instead of waiting."""
-        return _Ready(self)
+        return Ready(self)
 
     # --- the keyring
 
@@ -280,7 +212,7 @@ class CachingKeyring:
         fetch: Callable[[], _Fetched],
         refetch: Callable[[], _Fetched],
         wait: bool,
-    ) -> _Entry:
+    ) -> Entry:
         """Return an entry to lend; the caller gives it back.
 
         Whoever finds none first calls ``fetch``; the others wait, and are told when it failed.
@@ -314,7 +246,7 @@ class CachingKeyring:
                         self._tell_of_failure(identity)
                         self._misses += 1
                         self._calls += 1
-                        mine = self._flights[identity] = _Flight(self._generation)
+                        mine = self._flights[identity] = Flight(self._generation)
                     else:
                         self._waits += 1
             if entry is not None:
@@ -354,16 +286,14 @@ class CachingKeyring:
             self._waits += 1
             raise copy.copy(failure[1])
 
-    def _fly(
-        self, identity: Hashable, flight: _Flight, size: int | None, fetch: Callable[[], _Fetched]
-    ) -> _Entry | None:
+    def _fly(self, identity: Hashable, flight: Flight, size: int | None, fetch: Callable[[], _Fetched]) -> Entry | None:
         """Make a call for everyone who waits; return the new entry, or None where a stale one may be taken now."""
         try:
             entry = self._insert(identity, *fetch(), size, flight.generation)
         except KmsError as error:
             if self._tolerate(identity, error):
                 return None
-            if not _is_of_one_payload(error):
+            if not is_of_one_payload(error):
                 flight.error = copy.copy(error)
                 with self._lock:
                     self._failures[identity] = time.monotonic(), flight.error
@@ -377,20 +307,20 @@ class CachingKeyring:
             self._warn_of_contexts()
         return entry
 
-    def _land(self, identity: Hashable, flight: _Flight) -> None:
+    def _land(self, identity: Hashable, flight: Flight) -> None:
         with self._lock:
             if self._flights.get(identity) is flight:
                 del self._flights[identity]
         flight.done.set()
 
-    def _age(self, entry: _Entry) -> float:
+    def _age(self, entry: Entry) -> float:
         monotonic, wall = self._clocks()
         elapsed, elapsed_wall = monotonic - entry.monotonic, wall - entry.wall
         if abs(elapsed - elapsed_wall) > _CLOCK_SKEW_SECONDS:
             return float("inf")
         return max(elapsed, elapsed_wall)
 
-    def _take(self, identity: Hashable, size: int | None) -> tuple[_Entry, float] | None:
+    def _take(self, identity: Hashable, size: int | None) -> tuple[Entry, float] | None:
         """Return an entry, now lent, and its age; None where a new one is needed."""
         if self._closed:
             raise ValueError("the caching keyring is closed")
@@ -410,7 +340,7 @@ class CachingKeyring:
             self._stale_serves += 1
         return self._lend(identity, entry, size), age
 
-    def _lend(self, identity: Hashable, entry: _Entry, size: int | None) -> _Entry:
+    def _lend(self, identity: Hashable, entry: Entry, size: int | None) -> Entry:
         if size is not None:
             entry.messages += 1
             entry.bytes += size
@@ -425,7 +355,7 @@ class CachingKeyring:
         wrapped_keys: tuple[WrappedKey, ...],
         size: int | None,
         generation: int,
-    ) -> _Entry:
+    ) -> Entry:
         """Put a new entry in place of an old one, and lend it to who fetched it before anybody else can use it up."""
         with self._lock:
             if self._closed:
@@ -433,17 +363,17 @@ class CachingKeyring:
                 raise ValueError("the caching keyring is closed")
             if generation != self._generation:
                 # Everything was wiped while KMS was asked; this one goes when it is given back.
-                entry = _Entry(key, wrapped_keys, self._clocks())
+                entry = Entry(key, wrapped_keys, self._clocks())
                 entry.lends = 1
                 self._doomed.add(entry)
                 return entry
             entry = self._replace(identity, key, wrapped_keys)
             return self._lend(identity, entry, size)
 
-    def _replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> _Entry:
+    def _replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> Entry:
         self._drop(identity)
         self._failures.pop(identity, None)
-        entry = self._entries[identity] = _Entry(key, wrapped_keys, self._clocks())
+        entry = self._entries[identity] = Entry(key, wrapped_keys, self._clocks())
         while len(self._entries) > self._capacity:
             self._evictions += 1
             self._drop(next(iter(self._entries)))
@@ -464,7 +394,7 @@ class CachingKeyring:
             entry.key.close()
         del self._entries[identity]
 
-    def _give_back(self, entry: _Entry) -> None:
+    def _give_back(self, entry: Entry) -> None:
         with self._lock:
             entry.lends -= 1
             if not entry.lends and entry in self._doomed:
@@ -476,7 +406,7 @@ class CachingKeyring:
     def _refresh_behind(self, identity: Hashable, refetch: Callable[[], _Fetched]) -> None:
         if self._refreshing >= _MOST_REFRESHES:
             return
-        flight = _Flight(self._generation)
+        flight = Flight(self._generation)
 
         def refresh() -> None:
             try:
@@ -511,14 +441,14 @@ class CachingKeyring:
         self._refreshing += 1
         self._calls += 1
 
-    def _postpone(self, entry: _Entry, error: Exception) -> None:
+    def _postpone(self, entry: Entry, error: Exception) -> None:
         """Note that no new key could be had: KMS is left alone for a while, and staleness is permitted by an outage."""
         entry.patience = self._age(entry) + _RETRY_SECONDS
-        entry.outage = error if isinstance(error, KmsError) and _is_outage(error) else None
+        entry.outage = error if isinstance(error, KmsError) and is_outage(error) else None
 
     def _tolerate(self, identity: Hashable, error: KmsError) -> bool:
         """Whether the user permits an entry beyond its age now: KMS is out of reach, and the entry not too old."""
-        if not _is_outage(error):
+        if not is_outage(error):
             return False
         with self._lock:
             entry = self._entries.get(identity)
@@ -555,7 +485,7 @@ class CachingKeyring:
         wake = self._wake
         # The reference's end wakes the reaper too: a cache that nobody closed does not leave a thread behind.
         reference = weakref.ref(self, lambda _: wake.put(None))
-        reaper = threading.Thread(target=_reap, args=(reference, wake), name="sealwax-reaper", daemon=True)
+        reaper = threading.Thread(target=ends.reap, args=(reference, wake), name="sealwax-reaper", daemon=True)
         # Where there are no more threads, an entry that is too old goes when it is asked for, and another try is made.
         with contextlib.suppress(RuntimeError):
             reaper.start()
@@ -627,66 +557,3 @@ class CachingKeyring:
                 self._bypasses,
                 tuple((entry.messages, entry.bytes) for entry in self._entries.values()),
             )
-
-
-class _Ready:
-    """What is in a cache now."""
-
-    def __init__(self, cache: CachingKeyring) -> None:
-        self._cache = cache
-
-    def generate(
-        self,
-        context: Mapping[str, str],
-        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
-        *,
-        plaintext_bytes: int | None,
-    ) -> T:
-        return self._cache.generate(context, use, plaintext_bytes=plaintext_bytes, wait=False)
-
-    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
-        return self._cache.unwrap(wrapped_keys, context, use, wait=False)
-
-    def rewrap(self, *_: object) -> NoReturn:
-        raise NotReadyError  # there is no re-wrap without KMS
-
-
-_caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
-
-
-def _reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) -> None:
-    while True:
-        cache = reference()
-        seconds = None if cache is None else cache._wipe_old()
-        # Not held on to while waiting.
-        del cache
-        if seconds is None:
-            return
-        with contextlib.suppress(queue.Empty):
-            wake.get(timeout=seconds)
-
-
-def _is_outage(error: SealwaxError) -> bool:
-    """Whether KMS is out of reach, or throttles: in every Region and for every key that was tried."""
-    if isinstance(error, AllKeysFailedError):
-        return all(_is_outage(one) for _, one in error.attempts)
-    return isinstance(error, UnavailableError | ThrottledError)
-
-
-def _is_of_one_payload(error: KmsError) -> bool:
-    return isinstance(error, AllKeysFailedError) and not all(isinstance(one, KmsError) for _, one in error.attempts)
-
-
-def _each_cache(do: Callable[[CachingKeyring], None]) -> None:
-    for cache in list(_caches):
-        do(cache)
-
-
-os.register_at_fork(after_in_child=lambda: _each_cache(CachingKeyring._after_fork))
-atexit.register(_each_cache, CachingKeyring.close)
-# AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
-with contextlib.suppress(ImportError):
-    from snapshot_restore_py import register_after_restore, register_before_snapshot
-
-    register_before_snapshot(_each_cache, CachingKeyring.clear)
-    register_after_restore(_each_cache, CachingKeyring.clear)

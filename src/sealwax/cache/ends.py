@@ -1,0 +1,50 @@
+"""When keys are wiped though nobody asks: at an age, at exit, in a forked child, and around a snapshot."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sealwax.cache.keyring import CachingKeyring
+
+_caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
+
+
+def watch(cache: CachingKeyring) -> None:
+    """Wipe the cache's keys when the process ends, forks or is restored. The cache is not kept alive by this."""
+    _caches.add(cache)
+
+
+def reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) -> None:
+    """Wipe what is too old, as long as there is a cache that may hold more; woken by ``wake``."""
+    while True:
+        cache = reference()
+        seconds = None if cache is None else cache._wipe_old()
+        # Not held on to while waiting.
+        del cache
+        if seconds is None:
+            return
+        with contextlib.suppress(queue.Empty):
+            wake.get(timeout=seconds)
+
+
+def each(do: Callable[[CachingKeyring], None]) -> None:
+    """Do something with each cache there is."""
+    for cache in list(_caches):
+        do(cache)
+
+
+os.register_at_fork(after_in_child=lambda: each(lambda cache: cache._after_fork()))
+atexit.register(each, lambda cache: cache.close())
+# AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
+with contextlib.suppress(ImportError):
+    from snapshot_restore_py import register_after_restore, register_before_snapshot
+
+    register_before_snapshot(each, lambda cache: cache.clear())
+    register_after_restore(each, lambda cache: cache.clear())
