@@ -28,6 +28,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
         "docs/policies.md": {"sh run": 4},
         "docs/regions.md": {"python run": 1},
+        "docs/rotation.md": {"sh run": 1, "python run": 1},
         "docs/throttling.md": {"python run": 1},
     }
 
@@ -42,6 +43,14 @@ def test_the_commands_of_the_readme_need_no_aws(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_text() == "the crown jewels\n"
 
 
+def test_the_commands_of_a_rotation_need_no_aws(tmp_path: Path) -> None:
+    for block in blocks("docs/rotation.md", "sh"):
+        run(block, tmp_path, bare_environment())
+    found = [sealwax.inspect(path).wrapped_keys[0].key_arn for path in sorted((tmp_path / "backups.swx").iterdir())]
+    assert len(found) == 3
+    assert len(set(found)) == 1
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -50,6 +59,7 @@ def test_the_commands_of_the_readme_need_no_aws(tmp_path: Path) -> None:
         "docs/caching.md",
         "docs/concepts.md",
         "docs/regions.md",
+        "docs/rotation.md",
         "docs/throttling.md",
     ],
 )

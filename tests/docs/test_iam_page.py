@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 import sealwax
-from sealwax import rewrapping
+from sealwax import fleet, rewrapping
 from sealwax.lab import Lab
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
 from tests.docs.blocks import ROOT, blocks_of
@@ -24,6 +24,8 @@ ACTIONS: Final = {
     "Encrypt": ["kms:Encrypt"],
     "Decrypt": ["kms:Decrypt"],
     "ReEncrypt": ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
+    "DescribeKey": ["kms:DescribeKey"],
+    "ListKeyRotations": ["kms:ListKeyRotations"],
 }
 CONTEXT: Final = {"purpose": "backup"}
 
@@ -32,6 +34,7 @@ class Recording:
     """A session whose KMS clients write down the operations that are asked of them."""
 
     def __init__(self, lab: Lab) -> None:
+        self.lab = lab
         self._session = lab.session()
         self.operations: list[str] = []
 
@@ -141,6 +144,46 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
             assert asked == named(name), name
     run = {name.partition(" for ")[0] for name, _ in calls}
     assert run == {call for calls_of_row, _ in rows().values() for call in calls_of_row}
+
+
+def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tmp_path: Path) -> None:
+    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    table = text.partition("| Call of `sealwax.fleet` ")[2].partition("\n\n")[0]
+    found = re.findall(r"^\| ([a-z].*?) \| .*? \| (.*?) \|$", table, re.MULTILINE)
+    page = {name: set(re.findall(r"kms:\w+", actions)) for name, actions in found}
+    one = sealwax.Sealer(sealwax.KmsKeyring("alias/one", session=session))
+    place, plan = tmp_path / "a.swx", tmp_path / "plan"
+    place.write_bytes(one.encrypt(b"data", context=CONTEXT))
+    far = session.lab.create_key(region="eu-west-1")["Arn"]
+
+    def make(*to: str, **more: Any) -> None:
+        contexts = fleet.Contexts(tuple(CONTEXT.items()))
+        options: dict[str, Any] = {"contexts": contexts, "session": session, "overwrite": True}
+        fleet.plan(plan, [str(tmp_path)], sources=["alias/one", "alias/two"], to=to, **options | more)
+
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("plan", lambda: make("alias/two")),
+        ("run", lambda: fleet.run(plan, session=session)),
+        ("verify", lambda: fleet.verify(plan, session=session)),
+        ("verify with decrypt", lambda: fleet.verify(plan, session=session, decrypt=1)),
+        ("refresh", lambda: fleet.refresh(plan, session=session)),
+        ("status", lambda: fleet.status(plan)),
+        ("problems", lambda: fleet.problems(plan)),
+        ("", lambda: make("alias/three", far, add_regions=True)),
+        ("run, with Regions added", lambda: fleet.run(plan, session=session)),
+    ]
+    for name, call in calls:
+        session.operations.clear()
+        call()
+        asked = {action for operation in session.operations for action in ACTIONS[operation]}
+        if name == "run, with Regions added":
+            # The row names what it adds to the one above it.
+            assert asked == page.pop(name) | {"kms:ReEncryptFrom", "kms:ReEncryptTo"}
+        elif name in ("status", "problems"):
+            assert asked == page["status, problems"]
+        elif name:
+            assert asked == page.pop(name), name
+    assert page == {"status, problems": set()}
 
 
 def test_the_page_has_a_row_for_every_method() -> None:
