@@ -16,14 +16,16 @@ HEAD = """# Command line
 
 Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
 
-Data goes to standard output, everything else to standard error. `-` is standard input or output. What the exit status
-means is in the [README](../README.md#on-the-command-line).
+Data goes to standard output, everything else to standard error. `-` is standard input or output,
+`s3://bucket/key` an object of S3; with `-r`, `s3://bucket/prefix` is every object whose key begins so. What
+the exit status means is in the [README](../README.md#on-the-command-line).
 
 | Environment | Meaning |
 |---|---|
 | `SEALWAX_KEY` | the KMS key where `-k` is not given |
 | `SEALWAX_LAB` | the lab's folder, as `--lab` |
 | `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 reads them |
+| `AWS_ENDPOINT_URL_S3` | another S3 than AWS's, also where KMS is the lab |
 """
 
 

@@ -28,6 +28,7 @@ VERBS: Final = {
     "verify": "Authenticate envelopes and write nothing.",
     "inspect": "Show what an envelope says of itself, without KMS.",
     "rewrap": "Move envelopes to another KMS key; the data is not touched.",
+    "reencrypt": "Encrypt envelopes anew, under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
     "keys": "List KMS keys, and rotate them.",
     "policy": "Write policies that give no more than is named, and explain what policies say.",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from sealwax.cli import console, jobs, options
+from sealwax.cli import console, jobs, options, places
 from sealwax.format.transfer import write_all
 
 
@@ -80,9 +80,9 @@ def decrypt(
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
             # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
             with (
-                sealer.read_once(source.binary, context=expected, header=detached)
+                sealer.read_once(source.binary, context=expected, header=places.opened(detached))
                 if bounds is None
-                else sealer.open(source.binary, context=expected, header=detached) as reader,
+                else sealer.open(source.binary, context=expected, header=places.opened(detached)) as reader,
                 jobs.Output(job, source, force=force) as sink,
             ):
                 read: Callable[[memoryview], int] = reader.readinto

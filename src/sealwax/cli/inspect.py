@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import console, jobs, options
+from sealwax.cli import console, jobs, options, places
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
 from sealwax.staleness import Wanted, WantedKey, judge, region_of
@@ -58,7 +58,11 @@ def inspect(
 
     def do(job: jobs.Job) -> dict[str, Any]:
         with jobs.Source(job.source, armor=armor) as source:
-            found = look(source.binary) if detached is None else replace(look(detached), payload_bytes=source.size)
+            found = (
+                look(source.binary)
+                if detached is None
+                else replace(places.inspect(detached), payload_bytes=source.size)
+            )
         facts = {"path": job.source, **found.as_dict()}
         verdict = judge(found.header, wanted) if wanted is not None else None
         if verdict is not None:

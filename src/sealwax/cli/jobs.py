@@ -8,18 +8,21 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
 from sealwax import files
-from sealwax.cli import PARTLY_DONE, console, status_of
+from sealwax.cli import PARTLY_DONE, console, places, status_of
 from sealwax.envelope import read_full
 from sealwax.errors import FileError, NotAnEnvelopeError, SealwaxError
 from sealwax.format.armor import armor as to_text
 from sealwax.format.armor import dearmor
 from sealwax.format.payload import GROUP_BYTES
 from sealwax.format.transfer import write_all
+
+if TYPE_CHECKING:
+    from sealwax.stores.s3 import ObjectWriter
 
 STREAM: Final = "-"
 # The text form is for environment variables and settings, and is held in memory whole.
@@ -72,11 +75,15 @@ def collect(
         sources = (STREAM,)
     if sources.count(STREAM) > 1 or (writes and STREAM in sources and len(sources) > 1):
         raise click.UsageError("standard input goes alone")
-    folders = [source for source in sources if source != STREAM and os.path.isdir(source)]
-    if folders and not recursive:
-        raise click.UsageError(f"'{console.shown(folders[0])}' is a folder; -r takes what is in it")
+    folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or places.is_s3(source))]
+    if not recursive:
+        for source in folders:
+            if not places.is_s3(source):
+                raise click.UsageError(f"'{console.shown(source)}' is a folder; -r takes what is in it")
+            places.refuse_prefix(source)
+        folders = []
     into_folder = output not in (None, STREAM) and (
-        bool(folders) or len(sources) > 1 or output.endswith("/") or os.path.isdir(output)
+        bool(folders) or len(sources) > 1 or output.endswith("/") or places.is_prefix(output) or os.path.isdir(output)
     )
     if output == STREAM and (folders or len(sources) > 1):
         raise click.UsageError("several outputs do not go into one stream; name a folder with -o")
@@ -93,12 +100,11 @@ def collect(
         elif source in named:
             yield named[source]
         else:
-            for relpath in _walk(source, skip):
-                if isinstance(relpath, FileError):
-                    yield Job(source, None, None, problem=relpath)
+            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip):
+                if isinstance(found, FileError):
+                    yield Job(source, None, None, problem=found)
                 else:
-                    path = os.path.join(source, relpath)
-                    yield _job(path, relpath, output, into_folder, plain_name, output_name)
+                    yield _job(*found, output, into_folder, plain_name, output_name)
 
 
 def _job(
@@ -120,8 +126,8 @@ def _job(
     return Job(source, written, plain, into_folder)
 
 
-def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[str | FileError]:
-    """Yield the paths of the files below a folder, in order, and what cannot be read; links are not followed."""
+def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[tuple[str, str] | FileError]:
+    """Yield the files below a folder, in order, with their paths below it, and what cannot be read; no links."""
     failed: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=failed.append):
         folders.sort()
@@ -133,7 +139,8 @@ def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[str | File
             elif not stat.S_ISREG(os.lstat(path).st_mode):
                 console.tell(f"{console.shown(path)}: skipped, it is no regular file")
             else:
-                yield os.path.relpath(path, folder).replace(os.sep, "/")
+                relpath = os.path.relpath(path, folder)
+                yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
     for error in failed:
         yield FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
 
@@ -163,7 +170,7 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
     Raises:
         FileError: they are one file.
     """
-    if taken is not None and job.output is not None and os.path.realpath(job.output) == os.path.realpath(taken):
+    if taken is not None and job.output is not None and places.real(job.output) == places.real(taken):
         raise FileError(f"the output is the {what}; name another file with -o")
 
 
@@ -183,7 +190,7 @@ def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_j
             if job.problem is not None:
                 raise job.problem
             if job.output is not None and job.output != STREAM:
-                place = os.path.realpath(job.output)
+                place = places.real(job.output)
                 if place in written:
                     raise FileError(f"'{console.shown(job.output)}' is another file's output already")
                 written.add(place)
@@ -225,19 +232,32 @@ class Source:
 
     Args:
         armor: whether it is an envelope in its text form; ``file`` is then the envelope's bytes.
+
+    Attributes:
+        regular: whether it is a file or an object, and not a stream.
+        status: the file's; None for an object.
+        times_ns: its access and modification times in nanoseconds.
     """
 
     def __init__(self, path: str, *, armor: bool = False) -> None:
-        if path == STREAM:
-            self.file: io.FileIO | io.BytesIO = console.StandardInput()
+        self.status: os.stat_result | None = None
+        place = places.opened(path)
+        if not isinstance(place, str):
+            self.file: io.RawIOBase | io.BytesIO = place
+            self.regular = True
+            self.size: int | None = place.size
+            self.times_ns = (place.modified_ns, place.modified_ns)
         else:
-            self.file = files.InputFile(path)
-        status = os.fstat(self.file.fileno())
-        self.regular = stat.S_ISREG(status.st_mode)
-        self.status = status
+            file = console.StandardInput() if path == STREAM else files.InputFile(path)
+            self.file = file
+            self.status = os.fstat(file.fileno())
+            self.regular = stat.S_ISREG(self.status.st_mode)
+            self.size = self.status.st_size if self.regular else None
+            self.times_ns = self.status.st_atime_ns, self.status.st_mtime_ns
+        self.name = path
         if armor:
-            with self.file as file:
-                self.file = io.BytesIO(_read_text_form(file))
+            with self.file as text:
+                self.file = io.BytesIO(_read_text_form(text))
 
     @property
     def binary(self) -> BinaryIO:
@@ -245,11 +265,6 @@ class Source:
 
     def readinto(self, buffer: memoryview) -> int | None:
         return self.file.readinto(buffer)
-
-    @property
-    def size(self) -> int | None:
-        """How many bytes it holds; None for a pipe."""
-        return self.status.st_size if self.regular else None
 
     def __enter__(self) -> Source:
         return self
@@ -294,12 +309,16 @@ class Output:
         detached: str | None = None,
     ) -> None:
         self._places: list[files.WholeFile] = []
+        self._objects: list[ObjectWriter] = []
         self._text_form = io.BytesIO() if armor else None
         self.sink: Any = self._open(job, source, force, armor, in_place)
         self.header: Any = None
         if detached is not None:
             try:
                 refuse_output(job, detached, "header too")
+                if force and (places.is_s3(detached) or places.is_s3(cast("str", job.output))):
+                    # The one without the other is lost data, and nothing replaces both at once.
+                    raise FileError("S3 replaces a payload and its header one by one; write them under new names")
                 self.header = self._open(Job(STREAM, detached, None), source, force, armor=False, in_place=False)
             except BaseException:
                 self._finish(complete=False)
@@ -312,8 +331,15 @@ class Output:
                 console.refuse_terminal()
             return console.StandardOutput()
         status = source.status
-        if not in_place and source.regular and os.path.exists(path) and os.path.samestat(os.stat(path), status):
+        same = status is None and path == source.name
+        if status is not None and source.regular and os.path.exists(path):
+            same = os.path.samestat(os.stat(path), status)
+        if same and not in_place:
             raise FileError("the output is the input; name another file with -o")
+        if places.is_s3(path):
+            made_of = source.times_ns[1] if source.regular else None
+            self._objects.append(places.writer(path, force=force, size=source.size, source_time=made_of))
+            return self._objects[-1]
         if job.into_folder:
             folder = os.path.dirname(path)
             with files.reported("making the folder", folder):
@@ -321,8 +347,8 @@ class Output:
         whole = files.WholeFile(
             path,
             overwrite=force,
-            mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular else None,
-            times_ns=(status.st_atime_ns, status.st_mtime_ns) if source.regular and not in_place else None,
+            mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular and status is not None else None,
+            times_ns=source.times_ns if source.regular and not in_place else None,
         )
         self._places.append(whole)
         return whole
@@ -340,22 +366,32 @@ class Output:
             self._finish(complete)
 
     def _finish(self, complete: bool) -> None:
-        if complete:
-            files.commit_all(self._places)
-        else:
-            for place in self._places:
-                place.discard()
+        try:
+            if complete:
+                for each in self._objects:
+                    each.prepare()
+                files.commit_all(self._places)
+                for each in self._objects:
+                    each.appear()
+            else:
+                for place in self._places:
+                    place.discard()
+        finally:
+            for each in self._objects:
+                each.close()  # what has not appeared is given up
 
 
 def done_before(job: Job, source: Source) -> bool:
     """Whether an earlier run has written this output: it is there, whole, with the source's modification time."""
     if job.output is None or job.output == STREAM or not source.regular:
         return False
+    if places.is_s3(job.output):
+        return places.made_of(job.output, source.times_ns[1])
     try:
         there = os.stat(job.output)
     except OSError:
         return False
-    return stat.S_ISREG(there.st_mode) and there.st_mtime_ns == source.status.st_mtime_ns
+    return stat.S_ISREG(there.st_mode) and there.st_mtime_ns == source.times_ns[1]
 
 
 def pump(

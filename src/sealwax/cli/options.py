@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from sealwax import context as ctx
-from sealwax.cli import console
+from sealwax.cli import console, places
 from sealwax.context import AcceptStoredContext, NoContext, printable
 from sealwax.errors import ContextError, SealwaxError
 
@@ -102,6 +102,20 @@ class Keys:
         # Values that a program has sealed under one cached data key cost one call for all of them here, too.
         return self._sealer(CachingKeyring(self._keyring(), max_age=_OPENED_KEY_SECONDS))
 
+    def to_reencrypt(self, sources: Sequence[str], targets: Sequence[str]) -> Sealer:
+        """Return a sealer that opens what is wrapped under these keys, and encrypts under ``targets``.
+
+        Raises:
+            click.UsageError: no key was named; it says which ones the first envelope is wrapped under.
+        """
+        if not self.names:
+            raise click.UsageError(f"name the KMS keys that may open it with -k, or in SEALWAX_KEY{_hint(sources)}")
+        from sealwax.kms import KmsKeyring
+
+        refuse_too_many(self.names, "-k")
+        refuse_too_many(targets, "--to")
+        return self._sealer(KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session()))
+
     def _keyring(self) -> Keyring:
         from sealwax.kms import KmsKeyring
 
@@ -154,13 +168,11 @@ def refuse_too_many(names: Sequence[str], option: str) -> None:
 
 def _hint(sources: Sequence[str]) -> str:
     """Return what the first envelope says it is wrapped under; no key is trusted because a file says so."""
-    from sealwax.envelope import inspect
-
     source = sources[0] if sources else "-"
-    if source == "-" or os.path.isdir(source):
+    if source == "-" or os.path.isdir(source) or places.is_prefix(source):
         return ""
     try:
-        arns = ", ".join(f"'{ctx.printable(key.key_arn)}'" for key in inspect(source).wrapped_keys)
+        arns = ", ".join(f"'{ctx.printable(key.key_arn)}'" for key in places.inspect(source).wrapped_keys)
     except SealwaxError as error:
         return f" ({console.shown(source)}: {error})"
     return f"; {console.shown(source)} says it is wrapped under {arns}"
@@ -247,7 +259,7 @@ def loudness(command: Command) -> Command:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file.")
 recursive = click.option(
-    "-r", "--recursive", is_flag=True, help="Take every file in a folder; with -o, into another folder."
+    "-r", "--recursive", is_flag=True, help="Take every file in a folder, or below a prefix; with -o, into another."
 )
 suffix = click.option("--suffix", default=".swx", show_default=True, help="What an envelope's name ends with.")
 armor = click.option("--armor", is_flag=True, help="The envelope is text on one line, not bytes.")
@@ -256,7 +268,7 @@ detached = click.option(
 )
 force = click.option("--force", is_flag=True, help="Replace files that are there.")
 sources = click.argument(
-    "sources", nargs=-1, metavar="[FILE|FOLDER|-]...", type=click.Path(allow_dash=True, readable=False)
+    "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
 )
 
 
@@ -264,9 +276,17 @@ def account(command: Command) -> Command:
     """Add the options that say which KMS is meant, but for its Region; the command gets ``aws``."""
 
     @click.option("--profile", metavar="NAME", help="The AWS profile to use.")
-    @click.option("--endpoint-url", metavar="URL", help="Another KMS endpoint, such as that of `sealwax lab serve`.")
     @click.option(
-        "--lab", metavar="DIR", envvar="SEALWAX_LAB", show_envvar=True, help="Use the lab in a folder instead of AWS."
+        "--endpoint-url",
+        metavar="URL",
+        help="Another KMS endpoint, such as that of `sealwax lab serve`; S3 stays where it is.",
+    )
+    @click.option(
+        "--lab",
+        metavar="DIR",
+        envvar="SEALWAX_LAB",
+        show_envvar=True,
+        help="Use the lab in a folder instead of AWS KMS.",
     )
     @click.pass_context
     @functools.wraps(command)
@@ -290,6 +310,7 @@ def account(command: Command) -> Command:
                 raise click.UsageError(f"--lab and {aws_option} exclude each other")
             console.tell(f"{aws_option} was given, so SEALWAX_LAB is not used")
             lab = None
+        places.profile = profile
         where = Aws(profile, None, endpoint_url, lab or None)
         return context.invoke(command, *args, aws=where, **kwargs)
 
@@ -299,10 +320,11 @@ def account(command: Command) -> Command:
 def aws(command: Command) -> Command:
     """Add the options that say where KMS is; the command gets ``aws``."""
 
-    @click.option("--region", metavar="REGION", help="The AWS Region for keys that name none.")
+    @click.option("--region", metavar="REGION", help="The AWS Region for keys that name none, and for S3.")
     @account
     @functools.wraps(command)
     def wrapped(*args: Any, region: str | None, aws: Aws, **kwargs: Any) -> Any:
+        places.region = region
         return command(*args, aws=replace(aws, region=region), **kwargs)
 
     return wrapped

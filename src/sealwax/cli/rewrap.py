@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import click
 
-from sealwax.cli import jobs, options
-from sealwax.envelope import inspect
+from sealwax.cli import jobs, options, places
 from sealwax.errors import KeyNotAllowedError, WrongKeyError
-from sealwax.keyring import PROVIDER_AWS_KMS
+from sealwax.rewrapping import rewrap_file
 
 
 @click.command()
@@ -64,22 +62,29 @@ def rewrap(
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, body, "payload")
         if job.output is None and not armor:
+            rewrapper = sealer.rewrapper(to=targets, context=expected, verify=verify, body=places.opened(body))
             try:
-                sealer.rewrap(job.source, to=targets, context=expected, verify=verify, body=body)
+                if places.is_s3(job.source):
+                    places.store_of(job.source).rewrap(job.source, rewrapper)
+                else:
+                    rewrap_file(job.source, rewrapper)
             except (KeyNotAllowedError, WrongKeyError):
                 # What an earlier run has done is under none of the old keys.
-                if verify or not _says_it_is_under(job.source, targets):
+                if verify or not places.says_it_is_under(job.source, targets):
                     raise
                 return "re-wrapped before, as it says itself"
             return "re-wrapped"
         in_place = job.output is None
         if in_place:
+            places.refuse_text_in_place(job.source)
             job = dataclasses.replace(job, output=job.source)
         with (
             jobs.Source(job.source, armor=armor) as source,
             jobs.Output(job, source, force=force or in_place, armor=armor, in_place=in_place) as sink,
         ):
-            sealer.rewrap(source.binary, to=targets, context=expected, output=sink, verify=verify, body=body)
+            sealer.rewrap(
+                source.binary, to=targets, context=expected, output=sink, verify=verify, body=places.opened(body)
+            )
         return "re-wrapped"
 
     found = jobs.collect(
@@ -91,10 +96,3 @@ def rewrap(
         skip=jobs.with_suffix(suffix),
     )
     return jobs.run(found, do, as_json=as_json)
-
-
-def _says_it_is_under(path: str, targets: Sequence[str]) -> bool:
-    """Whether the envelope says that it is wrapped under these very keys, which is a claim and no proof."""
-    found = inspect(path)
-    arns = {key.key_arn for key in found.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
-    return found.header.finished and arns == set(targets)

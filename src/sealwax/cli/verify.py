@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealwax.cli import console, jobs, options
+from sealwax.cli import console, jobs, options, places
 
 
 @click.command()
@@ -40,7 +40,7 @@ def verify(
         expected = template.to_expect(job.relpath)
         with (
             jobs.Source(job.source, armor=armor) as source,
-            sealer.read_once(source.binary, context=expected, header=detached) as reader,
+            sealer.read_once(source.binary, context=expected, header=places.opened(detached)) as reader,
             console.progress(job.source, source.size) as progress,
         ):
             jobs.pump(reader.readinto, lambda _: None, progress)

@@ -95,7 +95,10 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], tuple[str, str, bool]], ...]] = (
         foreign.HTTPClientError,
         ("S3 could not be reached", "Check the network, the Region and AWS_ENDPOINT_URL_S3.", True),
     ),
-    (foreign.ConnectionError, ("S3 could not be reached", "Check the network and the Region.", True)),
+    (
+        foreign.ConnectionError,
+        ("S3 could not be reached", "Check the network, the Region and AWS_ENDPOINT_URL_S3.", True),
+    ),
     (foreign.IncompleteReadError, ("the connection to S3 broke off", "Try again.", True)),
     (foreign.ParamValidationError, _REQUEST),
 )

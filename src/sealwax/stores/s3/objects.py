@@ -58,6 +58,7 @@ class ObjectReader(_BinaryFile):
     Attributes:
         size: the object's bytes.
         etag: S3's name for these bytes.
+        modified_ns: when the object was put there, in nanoseconds since 1970; S3 tells whole seconds.
 
     Raises:
         StoreError: the object cannot be read; also later, where it was replaced and S3 keeps no versions.
@@ -88,6 +89,7 @@ class ObjectReader(_BinaryFile):
         total = re.fullmatch(r"bytes [0-9]+-[0-9]+/([0-9]+)", answer.get("ContentRange", ""))
         self.size = int(total[1]) if total else int(answer["ContentLength"])
         self.etag: str = answer["ETag"]
+        self.modified_ns = int(answer["LastModified"].timestamp()) * 10**9
         self._version_id = answer.get("VersionId")
         self._pinned = {"IfMatch": self.etag}
 
@@ -294,7 +296,7 @@ class ObjectWriter(_BinaryFile):
             self.object,
             UploadId=self._upload_id,
             PartNumber=number,
-            Body=bytes(body),
+            Body=body,
             ChecksumAlgorithm=self._settings["ChecksumAlgorithm"],
         )
         return part_of(number, answer)
@@ -316,8 +318,9 @@ class ObjectWriter(_BinaryFile):
         self.prepare()
         try:
             if self._upload_id is None:
-                body = bytes(self._pending)
-                self._service.call("put_object", "writing", self.object, Body=body, **self._settings, **self._condition)
+                self._service.call(
+                    "put_object", "writing", self.object, Body=self._pending, **self._settings, **self._condition
+                )
             else:
                 parts = [part.result() for part in self._parts]
                 complete(self._service, self.object, self._upload_id, parts, self._condition)

@@ -1,0 +1,294 @@
+"""s3:// on the command line: every verb, over moto's server behind the strict layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sealwax
+from tests.cli.conftest import Keys
+from tests.cli.shell import Shell, flipped
+from tests.s3 import StrictS3, error
+
+C = ("-c", "purpose=backup")
+K = ("-k", "alias/demo")
+K2 = ("-k", "alias/demo2")
+CONTEXT = {"purpose": "backup"}
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StrictS3]:
+    with StrictS3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(server: StrictS3, shell: Shell) -> StrictS3:
+    server.bucket()
+    shell.environment.update(server.environment)
+    return server
+
+
+def stored(s3: StrictS3, key: str) -> bytes:
+    body: bytes = s3.client().get_object(Bucket="bucket", Key=key)["Body"].read()
+    return body
+
+
+def objects(s3: StrictS3) -> list[str]:
+    return [each["Key"] for each in s3.client().list_objects_v2(Bucket="bucket").get("Contents", [])]
+
+
+def uploads(s3: StrictS3) -> int:
+    return len(s3.client().list_multipart_uploads(Bucket="bucket").get("Uploads", []))
+
+
+def test_there_and_back(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    shell.transcript(
+        """
+        $ sealwax encrypt -k alias/demo -c purpose=backup -o s3://bucket/a.swx a.bin
+        encrypted
+        $ sealwax inspect s3://bucket/a.swx | grep -q 'purpose=backup'
+        $ sealwax verify -k alias/demo -c purpose=backup s3://bucket/a.swx
+        $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin s3://bucket/a.swx && cmp a.bin b.bin
+        $ sealwax decrypt -k alias/demo -c purpose=backup -o - s3://bucket/a.swx | cmp a.bin -
+        $ sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup s3://bucket/a.swx
+        $ sealwax verify -k alias/demo -c purpose=backup s3://bucket/a.swx
+        [7]
+        $ sealwax verify -k alias/demo2 -c purpose=backup s3://bucket/a.swx
+        $ sealwax reencrypt -k alias/demo2 --to alias/demo -c purpose=backup s3://bucket/a.swx
+        $ sealwax verify -k alias/demo -c purpose=backup s3://bucket/a.swx
+        $ sealwax decrypt -k alias/demo -c purpose=backup s3://bucket/a.swx
+        $ cat a.bin | sealwax encrypt -k alias/demo -c purpose=backup -o s3://bucket/pipe.swx -
+    """.replace("        encrypted\n", "")
+    )
+    assert objects(s3) == ["a", "a.swx", "pipe.swx"]
+    assert stored(s3, "a") == plain
+
+
+@pytest.mark.parametrize("key", ["a b+%20?x=1.swx", "ü/日本.swx", "//x//y.swx"])
+def test_odd_names(shell: Shell, s3: StrictS3, plain: bytes, key: str) -> None:
+    shell.sealwax("encrypt", *K, *C, "-o", f"s3://bucket/{key}", "a.bin").succeeded()
+    assert objects(s3) == [key]
+    assert shell.sealwax("decrypt", *K, *C, "-o", "-", f"s3://bucket/{key}").succeeded().out == plain
+
+
+def test_a_large_object_goes_in_parts_and_a_range_of_it_reads_little(shell: Shell, s3: StrictS3) -> None:
+    data = os.urandom(20 * MIB)
+    shell.write("big", data)
+    shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/big.swx", "big").succeeded()
+    assert s3.operations.count("UploadPart") == 3
+    s3.forget()
+    done = shell.sealwax("decrypt", *K, *C, "--range", "15000000:15000100", "-o", "-", "s3://bucket/big.swx")
+    assert done.succeeded().out == data[15000000:15000100]
+    assert s3.sent < 150_000
+    s3.forget()
+    shell.sealwax("rewrap", *K, "--to", "alias/demo2", *C, "s3://bucket/big.swx").succeeded()
+    assert max(s3.sent, s3.received) < 6 * MIB
+    assert "mistake" not in shell.sealwax("verify", *K2, *C, "s3://bucket/big.swx").succeeded().err
+
+
+def test_a_folder_there_and_back(shell: Shell, s3: StrictS3) -> None:
+    shell.write("tree/x", b"x")
+    shell.write("tree/sub/y", b"y")
+    up = ("encrypt", *K, "-c", "path={relpath}", "-r", "-o", "s3://bucket/t", "tree")
+    shell.sealwax(*up).succeeded()
+    assert objects(s3) == ["t/sub/y.swx", "t/x.swx"]
+    before = [stored(s3, key) for key in objects(s3)]
+    assert "encrypted before" in shell.sealwax(*up).succeeded().err
+    assert [stored(s3, key) for key in objects(s3)] == before
+    shell.sealwax("rewrap", *K, "--to", "alias/demo2", "-c", "path={relpath}", "-r", "s3://bucket/t/").succeeded()
+    down = ("decrypt", *K2, "-c", "path={relpath}", "-r", "-o", "back", "s3://bucket/t/")
+    shell.sealwax(*down).succeeded()
+    assert (shell.read("back/x"), shell.read("back/sub/y")) == (b"x", b"y")
+    assert "decrypted before" in shell.sealwax(*down).succeeded().err
+    done = shell.sealwax("verify", "--json", *K2, "-c", "path={relpath}", "-r", "s3://bucket/t/").succeeded()
+    assert [json.loads(line)["path"] for line in done.out.splitlines()] == [
+        "s3://bucket/t/sub/y.swx",
+        "s3://bucket/t/x.swx",
+    ]
+
+
+def test_a_key_does_not_lead_out_of_a_folder(shell: Shell, s3: StrictS3, sealed: bytes) -> None:
+    for key in ("t/a//b.swx", "t//etc/x.swx", "t/ok.swx", "t/folder/"):
+        s3.client().put_object(Bucket="bucket", Key=key, Body=sealed)
+    done = shell.sealwax("decrypt", *K, *C, "-r", "-o", "out", "s3://bucket/t/")
+    done.failed(8, "has no place in a folder", "2 of 3 failed")
+    assert os.listdir(shell.folder / "out") == ["ok"]
+
+
+def test_nothing_is_replaced_unasked(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    s3.client().put_object(Bucket="bucket", Key="a.swx", Body=b"theirs")
+    there = ("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin")
+    shell.sealwax(*there).failed(1, "s3://bucket/a.swx", "exists already")
+    assert stored(s3, "a.swx") == b"theirs"
+    shell.sealwax(*there, "--force").succeeded()
+    shell.sealwax("decrypt", *K, *C, "-o", "s3://bucket/a.swx", "--force", "s3://bucket/a.swx").failed(
+        1, "the output is the input"
+    )
+    assert shell.sealwax("decrypt", *K, *C, "-o", "-", "s3://bucket/a.swx").out == plain
+
+
+def test_an_object_that_appears_meanwhile_is_not_replaced(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    def appear(_: object) -> None:
+        if s3.operations[-1] == "PutObject" and len(s3.operations) == 2:
+            s3.client().put_object(Bucket="bucket", Key="a.swx", Body=b"theirs")
+
+    with s3.fault(appear):
+        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin").failed(1, "exists already")
+    assert stored(s3, "a.swx") == b"theirs"
+    assert plain
+
+
+def test_a_detached_header(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    apart = ("--detached", "s3://bucket/a.hdr")
+    shell.sealwax("encrypt", *K, *C, *apart, "-o", "s3://bucket/a.body", "a.bin").succeeded()
+    assert objects(s3) == ["a.body", "a.hdr"]
+    shell.sealwax("encrypt", *K, *C, *apart, "-o", "s3://bucket/a.body", "--force", "a.bin").failed(1, "one by one")
+    shell.sealwax("rewrap", *K, "--to", "alias/demo2", *C, "--verify", *apart, "s3://bucket/a.body").succeeded()
+    done = shell.sealwax("decrypt", *K2, *C, *apart, "-o", "-", "s3://bucket/a.body").succeeded()
+    assert done.out == plain
+    shell.sealwax("reencrypt", *K2, "--to", "alias/demo", *C, *apart, "s3://bucket/a.body").failed(2, "-o")
+    shell.sealwax(
+        "reencrypt", *K2, "--to", "alias/demo", *C, *apart, "-o", "s3://bucket/a.swx", "s3://bucket/a.body"
+    ).succeeded()
+    assert shell.sealwax("decrypt", *K, *C, "-o", "-", "s3://bucket/a.swx").succeeded().out == plain
+
+
+def test_reencrypt_files(shell: Shell, sealed: bytes, plain: bytes, keys: Keys) -> None:
+    again = ("reencrypt", *K, "--to", keys.demo2, *C, "a.swx")
+    shell.sealwax(*again).succeeded()
+    new = shell.read("a.swx")
+    assert sealwax.inspect(new).header.preamble.envelope_id != sealwax.inspect(sealed).header.preamble.envelope_id
+    assert keys.sealer(keys.demo2).decrypt(new, context=CONTEXT) == plain
+    assert "before, as it says itself" in shell.sealwax(*again).succeeded().err
+    assert shell.read("a.swx") == new
+    with shell.unchanged():
+        shell.sealwax("reencrypt", *K2, "--to", "alias/demo", "-c", "purpose=other", "a.swx").failed(6)
+        shell.sealwax("reencrypt", "-k", "alias/foreign", "--to", "alias/demo", *C, "a.swx").failed(7)
+        shell.sealwax("reencrypt", "--to", "alias/demo", *C, "a.swx").failed(2, keys.demo2)
+    shell.write("bad.swx", flipped(sealed, -1))
+    with shell.unchanged():
+        shell.sealwax("reencrypt", *K, "--to", "alias/demo2", *C, "bad.swx").failed(5)
+        shell.sealwax("reencrypt", *K, "--to", "alias/demo2", *C, "-o", "new.swx", "bad.swx").failed(5)
+
+
+def test_damage_and_failure_leave_no_object(shell: Shell, s3: StrictS3, sealed: bytes) -> None:
+    shell.write("bad.swx", flipped(sealed, -1))
+    s3.client().put_object(Bucket="bucket", Key="bad.swx", Body=flipped(sealed, -1))
+    for source in ("bad.swx", "s3://bucket/bad.swx"):
+        shell.sealwax("decrypt", *K, *C, "-o", "s3://bucket/new", source).failed(5)
+        shell.sealwax("reencrypt", *K, "--to", "alias/demo2", *C, "-o", "s3://bucket/new", source).failed(5)
+    shell.sealwax("reencrypt", *K, "--to", "alias/demo2", *C, "s3://bucket/bad.swx").failed(5)
+    assert objects(s3) == ["bad.swx"]
+    assert stored(s3, "bad.swx") == flipped(sealed, -1)
+    shell.write("big", bytes(20 * MIB))
+    with s3.fault(lambda request: error(403, "AccessDenied") if request.operation == "UploadPart" else None):
+        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/new", "big").failed(1, "not allowed", "s3://bucket/new")
+    assert objects(s3) == ["bad.swx"]
+    assert uploads(s3) == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_upload_is_aborted(shell: Shell, s3: StrictS3, stop: signal.Signals) -> None:
+    begun = threading.Event()
+    s3.after.append(lambda request: begun.set() if request.operation == "UploadPart" else None)
+    read, write = os.pipe()
+    with shell.start("encrypt", *K, *C, "-o", "s3://bucket/new", "-", stdin=read) as process:
+        os.close(read)
+        with os.fdopen(write, "wb") as pipe:
+            pipe.write(bytes(10 * MIB))
+            pipe.flush()
+            assert begun.wait(60)
+            process.send_signal(stop)
+            assert process.wait(60) in (130, 143)
+    assert objects(s3) == []
+    assert uploads(s3) == 0
+
+
+def test_a_broken_connection_is_mended(shell: Shell, s3: StrictS3, keys: Keys) -> None:
+    data = os.urandom(3 * MIB)
+    s3.client().put_object(Bucket="bucket", Key="a", Body=keys.sealer(keys.demo).encrypt(data, context=CONTEXT))
+    s3.forget()
+    cut: list[int] = []
+
+    def fault(_: object) -> str | None:
+        cut.append(len(cut))
+        return "cut" if cut[-1] % 2 == 0 else None
+
+    with s3.fault(fault):
+        assert shell.sealwax("decrypt", *K, *C, "-o", "-", "s3://bucket/a").succeeded().out == data
+    assert len(cut) >= 4
+    with s3.fault(lambda _: "cut"):
+        shell.sealwax("decrypt", *K, *C, "-o", "x", "s3://bucket/a").failed(1, "broke off", "Try again")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "AccessDenied", "the caller is not allowed to"),
+        (503, "SlowDown", "slow down"),
+        (403, "InvalidObjectState", "archived"),
+        (400, "ExpiredToken", "expired"),
+        (403, "InvalidAccessKeyId", "does not accept the credentials"),
+        (412, "PreconditionFailed", "replaced or removed meanwhile"),
+    ],
+)
+def test_what_s3_answers_is_told_in_a_sentence(
+    shell: Shell, s3: StrictS3, sealed: bytes, status: int, code: str, said: str
+) -> None:
+    s3.client().put_object(Bucket="bucket", Key="a", Body=sealed)
+    with s3.fault(lambda _: error(status, code)):
+        done = shell.sealwax("decrypt", *K, *C, "-o", "x", "s3://bucket/a").failed(1, said, code, "s3://bucket/a")
+        assert done.last_line.count("\n") == 0
+
+
+def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
+    shell.sealwax("inspect", "s3://bucket/none").failed(1, "there is no such object")
+    shell.sealwax("inspect", "s3://nowhere/none").failed(1, "there is no such bucket")
+    shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "-r takes what is below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "-r takes what is below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be asked for")
+    shell.sealwax("verify", *K, *C, "-r", "s3://bucket/").succeeded()
+    s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")
+    shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin as one")
+    shell.sealwax("verify", *C, "s3://bucket/empty").failed(2, "name the KMS keys")
+
+
+def test_no_credentials(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del shell.environment[name]
+    shell.sealwax("inspect", "s3://bucket/a").failed(1, "there are no AWS credentials", "--lab is for KMS")
+    shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a", "a.bin").failed(1, "there are no AWS credentials")
+    assert plain
+    assert s3.operations == []
+
+
+def test_an_unreachable_server(shell: Shell, s3: StrictS3) -> None:
+    shell.environment["AWS_ENDPOINT_URL_S3"] = "http://127.0.0.1:1"
+    shell.sealwax("inspect", "s3://bucket/a").failed(1, "S3 could not be reached", "AWS_ENDPOINT_URL_S3")
+    assert s3.operations == []
+
+
+def test_memory_stays_small(shell: Shell, s3: StrictS3) -> None:
+    """What a pipe of 96 MiB takes more than one of 1 MiB: five parts of 8 MiB, and what they are sent from."""
+    program = (
+        "import resource, sys; from sealwax.cli import run; status = run(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(status)"
+    )
+    peaks = []
+    for size in (1, 96):
+        done = shell.bash(
+            f"head -c {size}M /dev/zero | {os.fsdecode(Path(sys.executable))} -c '{program}' "
+            f"encrypt -q -k alias/demo -c purpose=backup -o s3://bucket/{size} -"
+        ).succeeded()
+        peaks.append(int(done.err.split()[-1]))
+    assert objects(s3) == ["1", "96"]
+    assert peaks[1] - peaks[0] < 64 * 1024
