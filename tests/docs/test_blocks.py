@@ -10,6 +10,7 @@ import pytest
 
 import sealwax
 from tests.docs.blocks import PAGES, ROOT, Block, bare_environment, blocks_of, run
+from tests.s3 import StrictS3
 
 RUNNABLE: Final = {page.relative_to(ROOT).as_posix(): [b for b in blocks_of(page) if b.action] for page in PAGES}
 
@@ -29,6 +30,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/policies.md": {"sh run": 4},
         "docs/regions.md": {"python run": 1},
         "docs/rotation.md": {"sh run": 1, "python run": 1},
+        "docs/s3.md": {"sh run": 1, "python run": 1},
         "docs/throttling.md": {"python run": 1},
     }
 
@@ -49,6 +51,19 @@ def test_the_commands_of_a_rotation_need_no_aws(tmp_path: Path) -> None:
     found = [sealwax.inspect(path).wrapped_keys[0].key_arn for path in sorted((tmp_path / "backups.swx").iterdir())]
     assert len(found) == 3
     assert len(set(found)) == 1
+
+
+def test_what_the_page_about_s3_shows(tmp_path: Path, environment: dict[str, str]) -> None:
+    with StrictS3() as server:
+        client = server.bucket("vault")
+        for block in blocks("docs/s3.md", "sh"):
+            run(block, tmp_path, bare_environment(**server.environment))
+        found = [each["Key"] for each in client.list_objects_v2(Bucket="vault")["Contents"]]
+        assert found == ["a.swx", "tree.tar.swx", "tree/one.swx", "tree/two.swx"]
+        client = server.bucket("vault")
+        for block in blocks("docs/s3.md", "python"):
+            run(block, tmp_path, {**environment, "AWS_ENDPOINT_URL_S3": server.url})
+        assert "UploadPartCopy" in server.operations
 
 
 @pytest.mark.parametrize(
