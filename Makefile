@@ -86,6 +86,7 @@ fuzz: .venv/fuzz.stamp
 soak: .venv/test.stamp
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
+	$(BIN)/python -m tests.soak_fleet
 
 clean:
 	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

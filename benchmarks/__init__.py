@@ -19,6 +19,9 @@ What is compared:
 - *File to file*: 1 GiB on tmpfs against ``cp``, once as a loop over the library and once as the whole process of the
   command line, start included, with the lab as KMS.
 - *Re-wrap* and *range*: a file of 1 MiB against one of 4 GiB; independent of the size means a ratio near 1.
+- *Fleet*: a plan of 10,000 headers on tmpfs against as many calls of ``inspect``, which it cannot beat; a run over
+  1,000 small files against its two bounds, the lab's ReEncrypt and the writing of the file; and a run over files of
+  16 MiB against aws-encryption-sdk, which has to decrypt and encrypt them again (unsigned, without KMS).
 - *Start*: whole processes, from ``exec`` to exit.
 - *KMS call*: one GenerateDataKey through :class:`~sealwax.KmsKeyring`, which wipes and redacts the plaintext key,
   against a plain boto3 client's, which does not; the lab in the process, and over HTTP on the loopback.

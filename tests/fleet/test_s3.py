@@ -63,8 +63,13 @@ def writes(s3: StrictS3) -> Counter[str]:
 
 
 def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -> None:
+    rotate(keys, server, folder, path, COUNT)
+
+
+def rotate(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -> None:
+    """Hold what must hold of the rotation of ``count`` objects."""
     client = server.bucket(versioned=True)
-    distinct = fill(keys, server, client, COUNT)
+    distinct = fill(keys, server, client, count)
     (folder / "a.swx").write_bytes(keys.sealer(keys.one).encrypt(b"file", context=ACME))
     before = payloads(client)
     options: dict[str, Any] = {"open_place": lambda where: open_store(where, server.session())}
@@ -80,7 +85,7 @@ def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -
         session=session,
         **options,
     )
-    assert (planned.objects, planned.stale, planned.kms_calls) == (COUNT + 1, COUNT + 1, distinct + 1)
+    assert (planned.objects, planned.stale, planned.kms_calls) == (count + 1, count + 1, distinct + 1)
     assert writes(server) == {}
 
     # One object changes between the reading of its header and the write that depends on it.
@@ -97,7 +102,7 @@ def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -
         done = fleet.run(path, session=session, **options)
     assert len(raced) == 1
     assert keys.calls() - made == {"ReEncrypt": distinct + 1}
-    assert (done.rewrapped, done.stale, done.failed) == (COUNT + 1, 0, 0)
+    assert (done.rewrapped, done.stale, done.failed) == (count + 1, 0, 0)
     assert payloads(client) == before
     assert client.head_object(Bucket="bucket", Key="p/0007 ü.swx")["Metadata"] == {"own": "7"}
     with ObjectReader("s3://bucket/q/outside.swx", server.session()) as outside:
@@ -110,4 +115,4 @@ def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -
     assert writes(server) == {}
     assert keys.calls() - made == {"Decrypt": 10}
     assert proven.checked is not None
-    assert (proven.done, proven.checked.digests, proven.checked.decrypted) == (True, COUNT + 1, 10)
+    assert (proven.done, proven.checked.digests, proven.checked.decrypted) == (True, count + 1, 10)

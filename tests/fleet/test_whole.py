@@ -12,26 +12,31 @@ COUNT = 2000
 
 
 def test_a_fleet_is_planned_rewrapped_and_proven(keys: Keys, folder: Path, path: Path) -> None:
-    distinct = fill(folder, keys, COUNT)
-    assert COUNT / 2 < distinct < COUNT * 0.6
+    rotate(keys, folder, path, COUNT)
+
+
+def rotate(keys: Keys, folder: Path, path: Path, count: int) -> None:
+    """Hold what must hold of the rotation of ``count`` files."""
+    distinct = fill(folder, keys, count)
+    assert count / 2 < distinct < count * 0.6
     before, written, made = payloads(folder), marks(folder), keys.calls()
 
     planned = plan(keys, folder, path, digests=None)
     assert keys.calls() - made == {"DescribeKey": 1, "ListKeyRotations": 1}
     assert marks(folder) == written
-    assert (planned.objects, planned.stale, planned.kms_calls) == (COUNT, COUNT, distinct)
-    assert planned.digests == COUNT
+    assert (planned.objects, planned.stale, planned.kms_calls) == (count, count, distinct)
+    assert planned.digests == count
     assert planned.contexts == 3
     # Two materials of one of the keys; those under both keys count for each.
     assert {arn for arn, _, _ in planned.before} == set(keys.old)
     assert len(planned.before) == 4
-    assert sum(count for arn, _, count in planned.before if arn == keys.one) == COUNT - 667
-    assert planned.after == ((keys.new, planned.settings.wanted.keys[0].material_id.hex(), COUNT),)
+    assert sum(objects for arn, _, objects in planned.before if arn == keys.one) == count - len(range(1, count, 3))
+    assert planned.after == ((keys.new, planned.settings.wanted.keys[0].material_id.hex(), count),)
 
     made = keys.calls()
     done = fleet.run(path, session=keys.lab.session())
     assert keys.calls() - made == {"ReEncrypt": distinct}
-    assert (done.rewrapped, done.stale, done.failed, done.kms_calls) == (COUNT, 0, 0, distinct)
+    assert (done.rewrapped, done.stale, done.failed, done.kms_calls) == (count, 0, 0, distinct)
     assert done.after == planned.after
     for one in envelopes(folder):
         assert [key.key_arn for key in sealwax.inspect(one).wrapped_keys] == [keys.new]
@@ -44,5 +49,5 @@ def test_a_fleet_is_planned_rewrapped_and_proven(keys: Keys, folder: Path, path:
     assert keys.calls() - made == {"Decrypt": 20}
     assert marks(folder) == written
     assert proven.checked is not None
-    assert (proven.done, proven.stale, proven.rewrapped) == (True, 0, COUNT)
-    assert (proven.checked.digests, proven.checked.changed, proven.checked.decrypted) == (COUNT, (), 20)
+    assert (proven.done, proven.stale, proven.rewrapped) == (True, 0, count)
+    assert (proven.checked.digests, proven.checked.changed, proven.checked.decrypted) == (count, (), 20)
