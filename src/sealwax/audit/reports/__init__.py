@@ -11,7 +11,7 @@ from typing import Final
 from sealwax.audit.report import Audit
 
 #: By the name that ``--format`` takes.
-FORMATS: Final = ("csv", "junit", "ocsf", "sarif")
+FORMATS: Final = ("csv", "html", "junit", "ocsf", "sarif")
 
 
 def render(audit: Audit, form: str) -> str:

@@ -1,0 +1,50 @@
+"use strict";
+const form = document.getElementById("filters");
+const findings = [...document.querySelectorAll("#findings > article")];
+const shown = document.getElementById("shown");
+
+function filter() {
+  const least = Number(form.elements.severity.value);
+  const rule = form.elements.rule.value;
+  const resource = form.elements.resource.value;
+  const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+  let count = 0;
+  for (const one of findings) {
+    const text = one.textContent.toLowerCase();
+    one.hidden = Number(one.dataset.severity) < least
+      || (rule !== "" && one.dataset.rule !== rule)
+      || (resource !== "" && one.dataset.resource !== resource)
+      || !words.every((word) => text.includes(word));
+    count += one.hidden ? 0 : 1;
+  }
+  shown.textContent = `${count} of ${findings.length} findings`;
+}
+
+async function copy(button) {
+  const source = button.parentElement.querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {
+    // A page from a file may not be allowed to: then it is at least selected.
+    getSelection().selectAllChildren(source);
+    button.textContent = "Selected";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+
+if (form) {
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("reset", () => setTimeout(filter));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
+}
+for (const button of document.querySelectorAll("button.copy")) {
+  button.hidden = false;
+  button.addEventListener("click", () => copy(button));
+}
+// What is folded would be missing on paper.
+addEventListener("beforeprint", () => {
+  for (const one of document.querySelectorAll("details")) one.open = true;
+});
