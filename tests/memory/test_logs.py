@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from botocore.history import BaseHistoryHandler, get_global_history_recorder
 
 import sealwax
 from sealwax.kms import hygiene
+from sealwax.lab import Lab
 from tests.memory import scan
 from tests.memory.conftest import Kms
 from tests.memory.program import CONTEXT, KEYS
@@ -86,3 +89,26 @@ def test_without_the_connections_the_logs_still_hold_nothing(
     use_all()
     assert '"Plaintext": "redacted/by/sealwax' in caplog.text
     assert scan.count(caplog.text.encode(), environment.data_keys()) == {}
+
+
+def test_the_lab_in_process(tmp_path: Path, history: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    """No connection is there to read from: nothing is logged, and botocore.history alone sees the bare answers.
+
+    It records an answer before it tells anybody of it; the threat model says so. These are keys of the lab's.
+    """
+    with Lab(tmp_path / "lab") as lab:
+        keys = [lab.create_key()["Arn"], lab.create_key()["Arn"]]
+        sealer = sealwax.Sealer(sealwax.KmsKeyring(keys, session=lab.session()))
+        caplog.set_level(logging.DEBUG)
+        sealed = sealer.encrypt(b"text", context=CONTEXT)
+        assert sealer.decrypt(sealed, context=CONTEXT) == b"text"
+        wrapped = sealwax.inspect(sealed).wrapped_keys
+        assert len(wrapped) == 2
+        blob = base64.b64encode(wrapped[1].ciphertext).decode()
+        key = bytes(lab.call("Decrypt", CiphertextBlob=blob, EncryptionContext=CONTEXT)["Plaintext"])
+    assert '"Plaintext":"redacted/by/sealwax' in caplog.text
+    assert scan.count(caplog.text.encode(), [key]) == {}
+    seen = [line for line in history.text.splitlines() if scan.count(line.encode(), [key])]
+    assert [line.split()[1] for line in seen] == ["HTTP_RESPONSE", "HTTP_RESPONSE"]
+    assert "PARSED_RESPONSE" in history.text
+    assert "HTTP_REQUEST" in history.text

@@ -240,6 +240,12 @@ def test_no_more_than_three_attempts(kms: Kms) -> None:
             assert isinstance(caught.value, sealwax.AllKeysFailedError)
             assert [arn for arn, _ in caught.value.attempts] == arns[:most]
             assert all(arn in str(caught.value) for arn in arns[:most])
+    # Each alias may mean each of them; a hostile header costs no more calls than the list is long, or three.
+    for aliases in (1, 2, 5):
+        kms.calls.clear()
+        with pytest.raises(sealwax.KmsError):
+            kms.sealer(kms.ours, decrypt_with=[f"alias/{n}" for n in range(aliases)]).decrypt(forged, context=CONTEXT)
+        assert kms.operations() == ["Decrypt"] * max(3, aliases)
 
 
 def test_a_commitment_that_fails_is_a_failed_attempt(kms: Kms) -> None:
