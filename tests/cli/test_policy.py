@@ -139,6 +139,23 @@ def test_a_retiring_principal_that_lacks_the_right_is_helped_by_revoking(bare_sh
     assert _grants(lab, key) == []
 
 
+def test_a_grant_whose_note_nobody_reads_is_retired(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    command = f"sealwax policy grant --lab ./lab -k {key} --grantee {APP} --operation Decrypt -c a=b --for 1h >&-"
+    bare_shell.bash(command).failed(1, "standard output")
+    assert _grants(lab, key) == []
+
+
+def test_a_grant_that_may_exist_is_named(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key()["Arn"]
+    lab.faults.add("us-east-1", "error", 1.0, operation="CreateGrant", code="KMSInternalException", seed=0)
+    with _grant(bare_shell, key, "--for", "1h") as process:
+        out, said = process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert b"should KMS have created the grant all the same, it is named sealwax:due/" in said
+    assert out == b""
+
+
 def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
     key = lab.create_key()["Arn"]
     with _grant(bare_shell, key) as process:

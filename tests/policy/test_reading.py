@@ -41,7 +41,7 @@ class Session:
             return self.lab.session(account=ACCOUNT).client("kms", **options)
         return boto3.client(
             service_name,
-            region_name="us-east-1",
+            region_name=options.get("region_name") or "us-east-1",
             endpoint_url=self.url,
             aws_access_key_id="x",
             aws_secret_access_key="x",
@@ -118,11 +118,13 @@ def test_a_user_has_its_own_policies_and_those_of_its_groups(session: Session, k
 
 def test_a_session_has_the_policies_of_its_role_whose_path_it_does_not_show(session: Session, key: str) -> None:
     iam = session.client("iam")
-    iam.create_role(RoleName="mover", Path="/ops/", AssumeRolePolicyDocument=TRUST)
+    boundary = iam.create_policy(PolicyName="boundary", PolicyDocument=_document("kms:*"))["Policy"]["Arn"]
+    iam.create_role(RoleName="mover", Path="/ops/", AssumeRolePolicyDocument=TRUST, PermissionsBoundary=boundary)
     statements = write.rotate_only([key], [key], write.Bound({"purpose": "backup"}))
     iam.put_role_policy(RoleName="mover", PolicyName="p", PolicyDocument=json.dumps(write.identity_policy(statements)))
     known = read_principal(session, f"arn:aws:sts::{ACCOUNT}:assumed-role/mover/session")
     assert known.who.role == f"arn:aws:iam::{ACCOUNT}:role/ops/mover"
+    assert known.boundary == boundary
     (policy,) = known.policies
     assert [statement.sid for statement in policy.statements] == ["RotateFrom", "RotateTo"]
 

@@ -21,10 +21,11 @@ _CONFIG: Final = Config(connect_timeout=3, read_timeout=10, retries={"mode": "st
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A principal with its tags, and the identity policies that apply to it."""
+    """A principal with its tags, the identity policies that apply to it, and the ARN of its permissions boundary."""
 
     who: Principal
     policies: tuple[Policy, ...] = ()
+    boundary: str | None = None
 
 
 def read_key(session: aws.Session, key: str) -> KeyAsSeen:
@@ -37,9 +38,8 @@ def read_key(session: aws.Session, key: str) -> KeyAsSeen:
         KmsError: one of these is denied, or there is no such key.
         PolicyError: its policy is not understood.
     """
-    clients = aws.Clients(session)
-    region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else clients.region
-    client = clients.kms(region)
+    region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else aws.Clients(session).region
+    client = _open(session, "kms", region)
     with_key = _Asking(key)
     metadata = with_key("describing the key", lambda: client.describe_key(KeyId=key)["KeyMetadata"])
     arn = metadata["Arn"]
@@ -71,10 +71,7 @@ def read_principal(session: aws.Session, arn: str) -> Known:
         return Known(who)
     if who.kind == "federated":
         raise ConfigurationError(f"what '{arn}' may is in its session: give its policies with --identity-policy")
-    try:
-        iam = session.client("iam", config=_CONFIG)
-    except (foreign.BotoCoreError, ValueError) as error:
-        raise aws.translate(error, "opening an IAM client", None) from None
+    iam = _open(session, "iam", None)
     of_user = who.kind == "user"
     name = (who.arn if of_user else who.role or who.arn).rpartition("/")[2]
     ask = _Asking(None)
@@ -95,7 +92,15 @@ def read_principal(session: aws.Session, arn: str) -> Known:
     return Known(
         principal(arn, role=role, user_id=user_id, tags=tags),
         tuple(parse_identity_policy(document, name=f"identity policy {title}") for title, document in documents),
+        found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
     )
+
+
+def _open(session: aws.Session, service: str, region: str | None) -> Any:
+    try:
+        return session.client(service, region_name=region, config=_CONFIG)
+    except (foreign.BotoCoreError, ValueError) as error:
+        raise aws.translate(error, f"opening a client for {service}", None) from None
 
 
 def _documents(iam: Any, name: str, of_user: bool) -> Iterator[tuple[str, Any]]:

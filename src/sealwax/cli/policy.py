@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from sealwax.cli import console, options
 from sealwax.context import printable
-from sealwax.errors import FileError, PolicyError
+from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
 from sealwax.policy.due import due_name
 from sealwax.policy.explain import KeyAsSeen, explain, grant_of
@@ -262,13 +262,15 @@ def grant_command(
     from sealwax.kms.lending import Lender
 
     lender = Lender(aws.session())
+    if retiring is None:
+        retiring = lender.whoami()
     due = datetime.now(UTC) + lasting
-    request = plain | {"RetiringPrincipal": retiring or lender.whoami(), "Name": due_name(due)}
+    request = plain | {"RetiringPrincipal": retiring, "Name": due_name(due)}
     with _stopped() as stop:
         try:
             grant = lender.create(request)
-        except Exception:
-            console.say(f"should KMS have created it all the same, the grant is named {request['Name']}")
+        except UnavailableError:
+            console.say(f"should KMS have created the grant all the same, it is named {request['Name']}")
             raise
         try:
             shown = {"GrantId": grant.id, "GrantToken": grant.token, "Due": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
@@ -299,7 +301,13 @@ def _stopped() -> Iterator[_Stop]:
         stop.status = 128 + number
         stop.set()
 
-    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # What is ignored stays ignored: nohup asks for that.
+    heeded = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, heed) for number in heeded}
     try:
         yield stop
     finally:
@@ -392,6 +400,8 @@ def _ask(
         return seen, who, policies
     if aws.lab is None:
         known = reading.read_principal(aws.session(), who.arn)
+        if known.boundary is not None:
+            console.tell(f"the permissions boundary '{printable(known.boundary)}' was not looked at: it can take away")
         return seen, known.who, known.policies
     from sealwax.lab import Lab
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import botocore.exceptions as foreign
+from botocore.config import Config
 
 from sealwax import aws, errors
 from sealwax.kms import names
 from sealwax.kms.calls import Caller, Retries
+
+_CONFIG: Final = Config(connect_timeout=3, read_timeout=5, user_agent_extra="sealwax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ class Lender:
             KmsError: STS does not say.
         """
         try:
-            arn: str = self._session.client("sts").get_caller_identity()["Arn"]
+            sts = self._session.client("sts", config=_CONFIG)
+            arn: str = sts.get_caller_identity()["Arn"]
         except (foreign.ClientError, foreign.BotoCoreError, ValueError) as error:
-            raise aws.translate(error, "asking STS who the caller is", None) from None
+            raise aws.translate(error, "asking STS who shall be able to retire the grant", None) from None
         return arn
 
     def create(self, request: Mapping[str, Any]) -> LentGrant:
