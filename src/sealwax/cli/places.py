@@ -115,7 +115,7 @@ def walk(prefix: str, skip: Callable[[str], str | None]) -> Iterator[tuple[str, 
         reason = skip(relpath.rpartition("/")[2]) if not entry.name.endswith("/") else "it stands for a folder"
         if reason is not None:
             console.tell(f"{console.shown(entry.name)}: skipped, {reason}")
-        elif any(part in ("", ".", "..") for part in relpath.split("/")):
+        elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
             yield FileError(f"'{console.shown(entry.name)}' has no place in a folder; name it by itself")
         else:
             yield entry.name, relpath

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlencode
 
@@ -149,6 +150,9 @@ def _settings(service: Service, reader: ObjectReader) -> dict[str, Any]:
             f"'{printable(reader.name)}' has metadata that S3 does not give out, and it would be lost; left alone"
         )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
+    until = settings.get("ObjectLockRetainUntilDate")
+    if until is not None and until <= datetime.now(UTC):  # what has run out cannot be set anew
+        del settings["ObjectLockMode"], settings["ObjectLockRetainUntilDate"]
     algorithms = [each for each in _CHECKSUMS if answer.get(f"Checksum{each}")]
     settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
     # Asked for each time: who may not read tags is told of none, and would remove them.
