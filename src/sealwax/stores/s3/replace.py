@@ -76,7 +76,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap) -> None:
         size = len(new) + reader.size - offset
         settings = _settings(service, reader)
         reader.seek(offset)
-        if min(reader.size, size) <= MIN_PART_BYTES:  # S3 copies no range of a smaller source
+        if reader.size <= MIN_PART_BYTES:  # S3 copies no range of such a source
             with ObjectWriter(name, service=service, replaces=reader.etag, settings=settings) as writer:
                 writer.write(new)
                 writer.write(envelope.read_full(source, reader.size))
