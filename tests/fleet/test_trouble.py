@@ -399,6 +399,52 @@ def test_a_scheduler_keeps_one_plan(keys: Keys, folder: Path, path: Path) -> Non
     assert marks(folder) == written
 
 
+def test_answers_of_before_a_rotation_are_not_used_after_it(keys: Keys, folder: Path, path: Path) -> None:
+    sealed = keys.sealer(keys.one).encrypt(b"shared", context=ACME)
+    for at in range(20):
+        (folder / f"{at:02}.swx").write_bytes(sealed)
+    plan(keys, folder, path, sources=[keys.one, keys.new])
+    asked = iter(range(1000))
+    first = run(keys, path, stop=lambda: next(asked) >= 8, workers=1)
+    assert 0 < first.rewrapped < 20
+    # Run again, KMS is not asked again for what the envelopes share.
+    asked = iter(range(1000))
+    second = run(keys, path, stop=lambda: next(asked) >= 4, workers=1)
+    assert (second.rewrapped > 0, second.kms_calls) == (True, 0)
+    keys.lab.call("RotateKeyOnDemand", KeyId=keys.new)
+    fleet.refresh(path, session=keys.lab.session())
+    assert run(keys, path).stale == 0
+    ((arn, material, objects),) = fleet.verify(path).after
+    current = keys.lab.call("DescribeKey", KeyId=keys.new)["KeyMetadata"]["CurrentKeyMaterialId"]
+    assert (arn, material, objects) == (keys.new, current, 20)
+
+
+def test_threads_share_a_call_without_a_plan_too(keys: Keys, folder: Path, path: Path) -> None:
+    """As an engine does that has no journal: what is made once is remembered, and who comes meanwhile waits for it."""
+    sealed = keys.sealer(keys.one).encrypt(b"shared", context=ACME)
+    for at in range(40):
+        (folder / f"{at:02}.swx").write_bytes(sealed)
+    plan(keys, folder, path)
+    keys.lab.faults.add(REGION, "latency", 100, operation="ReEncrypt", code=None, seed=0)
+    done = run(keys, path, rewrapper=lambda settings, _: fleet.Rewrapper(settings.sources, session=keys.lab.session()))
+    assert (done.rewrapped, done.kms_calls, keys.calls()["ReEncrypt"]) == (40, 1, 1)
+
+
+def test_a_local_context_and_a_detached_header_are_not_decrypted(keys: Keys, folder: Path, path: Path) -> None:
+    keyring = sealwax.KmsKeyring(keys.one, session=keys.lab.session())
+    sealer = sealwax.Sealer(keyring, local_context=("id",))
+    (folder / "local.swx").write_bytes(sealer.encrypt(b"x", context=ACME | {"id": "7"}))
+    header, body = sealer.encrypt_detached(b"x", context=ACME)
+    (folder / "header.swx").write_bytes(header)
+    (folder / "body").write_bytes(body)
+    planned = plan(keys, folder, path, digests=None)
+    assert (planned.stale, planned.count("foreign"), planned.digests) == (2, 1, 2)
+    assert run(keys, path).rewrapped == 2
+    proven = fleet.verify(path, session=keys.lab.session(), decrypt=5)
+    assert proven.checked is not None
+    assert (proven.done, proven.checked.decrypted, proven.checked.elsewhere) == (True, 0, 2)
+
+
 def test_a_wanted_region_that_is_missing(keys: Keys, folder: Path, path: Path) -> None:
     far = keys.lab.create_key(region="eu-west-1")["Arn"]
     one = seal(keys, folder / "a.swx")

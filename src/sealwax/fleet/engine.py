@@ -297,6 +297,8 @@ def refresh(
         stores = [open_place(place) for place in journal.fact("where")]
         with journal.writing():
             journal.set_fact("settings", fleet.as_dict())
+            # They are under the material that was current then.
+            journal.forget_answers()
             _scan(journal, fleet, stores, workers, on_progress)
             journal.set_fact("before", journal.usage())
         _take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
@@ -530,14 +532,14 @@ def _decrypt(
 
     arns = [key.arn for key in fleet.wanted.keys]
     sealer = Sealer(KmsKeyring(arns[0], decrypt_with=arns, session=session, on_event=count))
-    decrypted = local = 0
+    decrypted = elsewhere = 0
     failed: list[tuple[str, str]] = []
     for place, item in journal.sample(_VERIFIABLE, size):
         store = stores[place]
         try:
             preamble = store.inspect(item.name).header.preamble
-            if preamble.local_pairs:
-                local += 1
+            if preamble.local_pairs or preamble.kind == hdr.DETACHED:
+                elsewhere += 1
                 continue
             relpath = shard.relative(item.name, store.location)
             refusal = fleet.contexts.refusal(ctx.decode(preamble.kms_context), relpath)
@@ -553,4 +555,4 @@ def _decrypt(
             decrypted += 1
         except SealwaxError as error:
             failed.append((item.name, str(error)))
-    return calls, replace(checked, decrypted=decrypted, undecrypted=tuple(failed), local=local)
+    return calls, replace(checked, decrypted=decrypted, undecrypted=tuple(failed), elsewhere=elsewhere)

@@ -30,10 +30,11 @@ from sealwax.stores import Entry
 VERSION: Final = 1
 _APPLICATION: Final = 0x53575846  # "SWXF"
 _MAGIC: Final = b"SQLite format 3\0"
-_MAX_TEXT: Final = 1 << 20
+_MAX_TEXT: Final = 16 << 20
 _BUSY_SECONDS: Final = 60.0
 _PAGE: Final = 256
 _KEYSETS: Final = 4096
+_USAGE: Final = 1000  # files may claim any number of keys
 
 _SCHEMA: Final = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -325,7 +326,7 @@ class Journal:
         return dict(found)
 
     def usage(self, states: Sequence[str] | None = None) -> list[tuple[str, str, int]]:
-        """Return key ARNs, material ids in hex and the number of objects under them, the most used first."""
+        """Return key ARNs, material ids in hex and the number of objects under them: the most used, in this order."""
         found: Counter[tuple[str, str]] = Counter()
         where = "" if states is None else f"WHERE state IN ({','.join('?' * len(states))})"
         query = f"SELECT keys, count(*) FROM items JOIN keysets USING (keyset) {where} GROUP BY keyset"  # noqa: S608
@@ -333,7 +334,9 @@ class Journal:
         for text, count in rows:
             for arn, material in json.loads(text):
                 found[arn, material] += count
-        return sorted(((arn, material, n) for (arn, material), n in found.items()), key=lambda row: (-row[2], row))
+        return sorted(((arn, material, n) for (arn, material), n in found.items()), key=lambda row: (-row[2], row))[
+            :_USAGE
+        ]
 
     def _keyset(self, keys: Sequence[tuple[str, str]]) -> int | None:
         """Return the number that stands for these keys and materials; None for none."""

@@ -41,7 +41,8 @@ class Checked:
         replaced: envelopes that somebody has replaced by others since the plan, so that there is nothing to compare.
         decrypted: envelopes that were decrypted, whole.
         undecrypted: pairs of a name and why it could not be decrypted.
-        local: envelopes of the sample that have a local context, which only their readers know; not decrypted.
+        elsewhere: envelopes of the sample that have a local context or a payload that is stored elsewhere, which only
+            their readers know; not decrypted.
     """
 
     digests: int = 0
@@ -49,7 +50,7 @@ class Checked:
     replaced: int = 0
     decrypted: int = 0
     undecrypted: tuple[tuple[str, str], ...] = ()
-    local: int = 0
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Report:
                 "replaced": checked.replaced,
                 "decrypted": checked.decrypted,
                 "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
-                "local_context": checked.local,
+                "not_decryptable_here": checked.elsewhere,
             }
         )
 
@@ -285,10 +286,10 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
         say("payloads", "not compared: the plan was made without --digest")
     for name in checked.changed[:_LISTED]:
         say("changed", printable(name))
-    if checked.decrypted or checked.undecrypted or checked.local:
+    if checked.decrypted or checked.undecrypted or checked.elsewhere:
         say("decrypted", f"{checked.decrypted:,}, {len(checked.undecrypted):,} could not be")
-        if checked.local:
-            say("", f"{checked.local:,} have a local context, which this command does not know")
+        if checked.elsewhere:
+            say("", f"{checked.elsewhere:,} have a local context, or a payload elsewhere")
     for name, why in checked.undecrypted[:_LISTED]:
         say("", f"{printable(name)}: {why}")
 
