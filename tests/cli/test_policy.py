@@ -173,6 +173,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
     ("command", "sentence"),
     [
         (WRITE_KEY, "no context was given"),
+        ((*WRITE_KEY, "-c", "path={relpath}"), "ask for the name alone with --context-name path"),
         ((*WRITE_KEY, "--no-context", "--context-name", "id"), "--no-context goes with no other context option"),
         (("policy", "key", "--admin", APP, "--encrypt", APP, "-c", "a=b"), "would both administer the key and use it"),
         (("policy", "iam", "encrypt", "-c", "a=b"), "name the ARN of a key with -k"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-_PLACEHOLDERS: Final = ("{relpath}", "{name}")
+PLACEHOLDERS: Final = ("{relpath}", "{name}")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long one run uses a data key that KMS has opened for it.
 _OPENED_KEY_SECONDS: Final = 60.0
@@ -188,7 +188,7 @@ class ContextTemplate:
 
     def _filled(self, relpath: str | None) -> dict[str, str]:
         if relpath is None:
-            if any(mark in value for value in self.pairs.values() for mark in _PLACEHOLDERS):
+            if any(mark in value for value in self.pairs.values() for mark in PLACEHOLDERS):
                 raise click.UsageError("{relpath} and {name} stand for a file's own; a stream has none")
             return dict(self.pairs)
         values = {"{relpath}": relpath, "{name}": relpath.rpartition("/")[2]}
@@ -367,12 +367,15 @@ def keys(command: Command) -> Command:
     return wrapped
 
 
-def context(*, stored: bool) -> Callable[[Command], Command]:
+def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Command]:
     """Add the options that give the context; the command gets ``template``.
 
     Args:
         stored: whether the context that an envelope stores may be accepted.
+        of_files: whether it is for files, each of which fills in ``{relpath}`` and ``{name}``.
     """
+    own = " {relpath} and {name} stand for each file's own." if of_files else ""
+    bound = "the data is bound to" if of_files else "of the encryption context"
 
     def decorate(command: Command) -> Command:
         @click.option(
@@ -381,7 +384,7 @@ def context(*, stored: bool) -> Callable[[Command], Command]:
             "pairs",
             multiple=True,
             metavar="NAME=VALUE",
-            help="A pair the data is bound to; repeatable. {relpath} and {name} stand for each file's own.",
+            help=f"A pair {bound}; repeatable.{own}",
         )
         @click.option(
             "--context-file",
@@ -389,7 +392,7 @@ def context(*, stored: bool) -> Callable[[Command], Command]:
             type=click.Path(exists=True, dir_okay=False),
             help="More pairs: a JSON object of strings.",
         )
-        @click.option("--no-context", is_flag=True, help="Bind the data to nothing.")
+        @click.option("--no-context", is_flag=True, help="Bind the data to nothing." if of_files else "No context.")
         @functools.wraps(command)
         def wrapped(
             *args: Any,

@@ -71,11 +71,16 @@ def _bound(command: _Command) -> _Command:
         metavar="NAME",
         help="A name that the context must hold too, with any value; repeatable.",
     )
-    @options.context(stored=False)
+    @options.context(stored=False, of_files=False)
     @functools.wraps(command)
     def wrapped(*args: Any, context_names: tuple[str, ...], template: options.ContextTemplate, **kwargs: Any) -> Any:
         if template.none and context_names:
             raise click.UsageError("--no-context goes with no other context option")
+        for name, value in template.pairs.items():
+            if any(mark in value for mark in options.PLACEHOLDERS):
+                raise click.UsageError(
+                    f"a policy cannot know each file's own value: ask for the name alone with --context-name {name}"
+                )
         given = template.pairs or template.none or context_names
         return command(*args, bound=write.Bound(template.pairs, context_names) if given else None, **kwargs)
 
@@ -338,7 +343,7 @@ _file = click.Path(exists=True, dir_okay=False)
     metavar="NAME=VALUE",
     help="The value of a further condition key, such as kms:ViaService; repeatable.",
 )
-@options.context(stored=False)
+@options.context(stored=False, of_files=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.aws
 @options.loudness
