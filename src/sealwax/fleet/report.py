@@ -264,7 +264,7 @@ def as_text(report: Report) -> str:
     for arn, material, count in report.before if report.verb == "plan" else report.after:
         say("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
     if report.verb == "plan":
-        say("KMS calls", f"{report.planned_calls:,} for {report.wrapped:,} distinct wrapped keys")
+        say("KMS calls", f"{report.planned_calls:,}; there are {report.wrapped:,} distinct wrapped keys in all")
         say("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
     else:
         say("KMS calls", f"{report.kms_calls:,}")
