@@ -129,6 +129,7 @@ def test_forged_and_foreign_envelopes_never_reach_kms(keys: Keys, folder: Path, 
     written = {one: one.read_bytes() for one in (forged, other, more, less)}
     planned = plan(keys, folder, path)
     assert (planned.stale, planned.failed, planned.count("skipped"), planned.kms_calls) == (2, 1, 3, 1)
+    assert planned.reasons == {"keys": 2}
     made = keys.calls()
     done = run(keys, path)
     assert keys.calls() - made == {"ReEncrypt": 1}
@@ -351,12 +352,12 @@ def test_no_room_for_the_plan(keys: Keys, folder: Path, path: Path) -> None:
     seal_many(keys, folder, 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     target = path.parent / "no" / "such" / "folder.plan"
-    with pytest.raises(sealwax.FileError, match="No such file"):
+    with pytest.raises(sealwax.FileError, match=r"writing the plan '.*folder.plan' failed: No such file"):
         plan(keys, folder, target)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(sealwax.FileError, match="using the plan"):
-            Journal.create(path)
+            Journal.create(path, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 

@@ -158,7 +158,7 @@ def plan(
     where = [one if "://" in one else str(Path(one).absolute()) for one in where]
     stores = [open_place(one) for one in where]
     try:
-        with Journal.create(temporary) as journal:
+        with Journal.create(temporary, place) as journal:
             journal.set_fact("where", list(where))
             journal.set_fact("settings", fleet.as_dict())
             journal.set_fact("older_than", older_than)

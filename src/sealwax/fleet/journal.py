@@ -112,15 +112,19 @@ class Journal:
         return connection
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> Journal:
-        """Make an empty plan file where none is."""
+    def create(cls, path: str | os.PathLike[str], called: str | os.PathLike[str]) -> Journal:
+        """Make an empty plan file where none is; errors name the one that it is to become.
+
+        Raises:
+            FileError: it cannot be written.
+        """
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise FileError(f"writing the plan '{printable(os.fspath(path))}' failed: {error.strerror}") from error
+            raise FileError(f"writing the plan '{printable(os.fspath(called))}' failed: {error.strerror}") from error
         journal = cls.__new__(cls)
         journal.path = Path(path)
-        journal._shown = printable(os.fspath(path))
+        journal._shown = printable(os.fspath(called))
         journal._lock = threading.RLock()
         journal._keysets = {}
         journal._connection = journal._connect()
@@ -318,9 +322,10 @@ class Journal:
         return found | ({"unlisted": (unlisted, 0)} if unlisted else {})
 
     def reasons(self) -> dict[str, int]:
-        """Return for how many objects each reason to be stale was found."""
+        """Return for how many objects that are meant each reason to be stale was found."""
         found: Counter[str] = Counter()
-        for text, count in self._all("SELECT reasons, count(*) FROM items WHERE reasons <> '' GROUP BY reasons"):
+        query = "SELECT reasons, count(*) FROM items WHERE reasons <> '' AND state <> ? GROUP BY reasons"
+        for text, count in self._all(query, shard.SKIPPED):
             for reason in text.split():
                 found[reason] += count
         return dict(found)
