@@ -235,9 +235,6 @@ def test_a_broken_connection_is_mended(shell: Shell, s3: StrictS3, keys: Keys) -
     [
         (403, "AccessDenied", "the caller is not allowed to"),
         (503, "SlowDown", "slow down"),
-        (403, "InvalidObjectState", "archived"),
-        (400, "ExpiredToken", "expired"),
-        (403, "InvalidAccessKeyId", "does not accept the credentials"),
         (412, "PreconditionFailed", "replaced or removed meanwhile"),
     ],
 )
