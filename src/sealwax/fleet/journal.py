@@ -128,11 +128,15 @@ class Journal:
         journal._lock = threading.RLock()
         journal._keysets = {}
         journal._connection = journal._connect()
-        with journal._reported():
-            journal._connection.execute("PRAGMA journal_mode=WAL")
-            journal._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-            journal._connection.execute(f"PRAGMA application_id={_APPLICATION}")
-            journal._connection.execute(f"PRAGMA user_version={VERSION}")
+        try:
+            with journal._reported():
+                journal._connection.execute("PRAGMA journal_mode=WAL")
+                journal._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+                journal._connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                journal._connection.execute(f"PRAGMA user_version={VERSION}")
+        except BaseException:
+            journal._connection.close()
+            raise
         return journal
 
     def _check(self) -> None:
