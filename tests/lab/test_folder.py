@@ -8,6 +8,8 @@ import os
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -30,6 +32,19 @@ def test_everything_is_there_again(tmp_path: Path) -> None:
         opened = lab.call("Decrypt", CiphertextBlob=base64.b64encode(blob).decode())
         assert bytes(opened["Plaintext"]) == b"hello"
         assert lab.list_keys()[0]["Aliases"] == ["alias/demo"]
+
+
+def test_opening_a_lab_twice_in_a_process_leaves_its_locks(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab") as lab, Lab(tmp_path / "lab") as again:
+        lab.create_key()
+        for name in ("state.db", "trail.db"):
+            # Who closes a file last tidies its log away, and must see that another process still has it open.
+            program = (
+                "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version'); c.close()"
+            )
+            subprocess.run([sys.executable, "-c", program, tmp_path / "lab" / name], check=True)
+            assert (tmp_path / "lab" / f"{name}-wal").exists(), name
+        assert len(again.list_keys()) == 1
 
 
 def test_the_folder_is_private(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ keep what they decoded in memory and ask SQLite's ``data_version`` whether anoth
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -66,7 +67,10 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Only a file that is not there is opened: to close one that this process has open through SQLite already
+            # would take its locks away, and another process could write at the same time.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS, cached_statements=256
             )
