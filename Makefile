@@ -83,10 +83,11 @@ fuzz: .venv/fuzz.stamp
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=.fuzz/$$target- .fuzz/$$target fuzz/corpus/$$target; \
 	done
 
-soak: .venv/test.stamp
+soak: .venv/test.stamp system
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
 	$(BIN)/python -m tests.soak_fleet
+	$(BIN)/python -m tests.soak_spark
 
 clean:
 	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

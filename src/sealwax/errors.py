@@ -28,6 +28,7 @@
     ├── FileError                 a file could not be read, written or replaced; nothing was half-written
     │   └── StoreError              S3 did not do what was asked with a bucket or an object
     ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
+    ├── EngineError               Spark does not start, or gave a job up; what was done is done
     ├── PlanError                 a fleet's plan file is none, damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     └── LabError                  the embedded KMS lab cannot do what was asked of it
@@ -201,6 +202,10 @@ class StoreError(FileError):
 
 class RewrapConflictError(SealwaxError):
     """The envelope changed, or contradicts itself, while it was being re-wrapped; nothing was written."""
+
+
+class EngineError(SealwaxError):
+    """The engine that a fleet is to be worked on with does not start, or gave up; what was done is done."""
 
 
 class PlanError(SealwaxError):

@@ -19,6 +19,7 @@ NAMES = [
     "DamagedHeaderError",
     "DataKey",
     "DataKeyError",
+    "EngineError",
     "FileError",
     "HeaderError",
     "Inspection",

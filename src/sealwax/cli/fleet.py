@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,6 +21,7 @@ from sealwax.context import printable
 if TYPE_CHECKING:
     from sealwax.aws import Session
     from sealwax.fleet import Report
+    from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
 
 _PAYLOAD_STATUS: Final = 5
@@ -59,6 +62,13 @@ _html = click.option("--html", metavar="FILE", type=click.Path(), help="Write th
 _workers = click.option(
     "--workers", type=click.IntRange(1, 256), default=8, show_default=True, help="How many objects at a time."
 )
+_engine = click.option(
+    "--engine",
+    type=click.Choice(("threads", "spark")),
+    default="threads",
+    show_default=True,
+    help="Work here, or on Spark: by spark-submit on its cluster, else on this machine's cores.",
+)
 
 
 @click.group()
@@ -93,6 +103,7 @@ def fleet() -> None:
     "--rate", type=click.FloatRange(0, min_open=True), default=1000, show_default=True, help="KMS calls a second."
 )
 @_workers
+@_engine
 @options.force
 @_as_json
 @_html
@@ -110,6 +121,7 @@ def plan_command(
     digest: int,
     rate: float,
     workers: int,
+    engine: str,
     force: bool,
     as_json: bool,
     html: str | None,
@@ -142,6 +154,7 @@ def plan_command(
             digests=_or_all(digest),
             rate=rate,
             workers=workers,
+            engine=_spark(engine, where, aws, rate, None),
             overwrite=force,
             on_progress=on_progress,
         )
@@ -163,6 +176,10 @@ def plan_command(
     help="Stop when more than this part of the last hundred objects has failed.",
 )
 @_workers
+@_engine
+@click.option(
+    "--results", metavar="DIR", help="With --engine spark: where Parquet files say what became of every object."
+)
 @_as_json
 @_html
 @options.aws
@@ -175,6 +192,8 @@ def run_command(
     max_duration: float | None,
     max_error_rate: float,
     workers: int,
+    engine: str,
+    results: str | None,
     as_json: bool,
     html: str | None,
     aws: options.Aws,
@@ -192,11 +211,20 @@ def run_command(
         _show(report, as_json, html)
         console.tell(f"{report.stale:,} would be re-wrapped; nothing was changed without --apply")
         return 0
+    if results and engine != "spark":
+        raise click.UsageError("--results goes with --engine spark")
     session = aws.session()
+    planned = library.status(plan_file)
+    made = _spark(engine, planned.where, aws, rate or planned.rate, results)
     with _stopping() as stopped, _progress("re-wrapping") as on_progress:
         if stale:
             library.refresh(
-                plan_file, session=session, open_place=_opening(aws), workers=workers, on_progress=on_progress
+                plan_file,
+                session=session,
+                open_place=_opening(aws),
+                workers=workers,
+                engine=made,
+                on_progress=on_progress,
             )
         report = library.run(
             plan_file,
@@ -204,6 +232,7 @@ def run_command(
             open_place=_opening(aws),
             rate=rate,
             workers=workers,
+            engine=made,
             max_error_rate=max_error_rate,
             max_duration=max_duration,
             stop=stopped,
@@ -282,6 +311,38 @@ def verify_command(
         console.say(f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at")
         return PARTLY_DONE
     return 0
+
+
+def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, results: str | None) -> Spark | None:
+    """Return the engine of that name; None for threads, which need no making."""
+    if engine != "spark":
+        return None
+    from sealwax.fleet import spark
+    from sealwax.fleet.engine import absolute
+
+    # Executors take the AWS credentials that are theirs; the driver's are not handed on.
+    there = dataclasses.replace(aws, lab=aws.lab and os.path.abspath(aws.lab))
+    session = functools.partial(_session_of_executor, there)
+    if results is not None and "://" not in results:
+        # Spark would look from where its Java stands.
+        results = os.path.abspath(results)
+    return spark.Spark(
+        spark.open_session(),
+        absolute(where),
+        results=results,
+        rate=rate,
+        open_place=functools.partial(_open_on_executor, aws),
+        kms_session=session,
+    )
+
+
+def _open_on_executor(aws: options.Aws, where: str) -> Store:
+    return _opening(aws)(where)
+
+
+def _session_of_executor(aws: options.Aws) -> Session:
+    console.quiet = True  # what is to be told has been told by the driver
+    return aws.session()
 
 
 def _show(report: Report, as_json: bool, html: str | None) -> None:

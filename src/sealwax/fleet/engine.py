@@ -6,71 +6,45 @@ import contextlib
 import hashlib
 import itertools
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from sealwax import aws, batch
+from sealwax import aws
 from sealwax import context as ctx
 from sealwax.context import AcceptStoredContext, printable
 from sealwax.envelope import read_full
 from sealwax.errors import CredentialsError, FileError, RewrapConflictError, SealwaxError
 from sealwax.fleet import report, shard
 from sealwax.fleet.calls import Rewrapper
+from sealwax.fleet.engines import WORKERS, Engine, Health, Threads, batches, parallel
 from sealwax.fleet.journal import TO_DO, Journal
 from sealwax.fleet.report import Checked, Report
 from sealwax.fleet.settings import Contexts, Settings
-from sealwax.fleet.shard import Found, Item, Result
+from sealwax.fleet.shard import Item
 from sealwax.format import header as hdr
 from sealwax.kms import KmsKeyring, RateLimit, names
 from sealwax.kms.describe import describe
 from sealwax.sealer import Sealer
 from sealwax.staleness import Wanted, WantedKey
-from sealwax.stores import Entry, Store, open_store
-
-T = TypeVar("T")
-R = TypeVar("R")
+from sealwax.stores import Store, open_store
 
 OpenStore = Callable[[str], Store]
 Progress = Callable[[int, int], None]
 """Called with how many objects are done, and how many there are; 0 where that is not known yet."""
 
 RATE: Final = 1000.0  # a tenth of KMS's smallest quota for an account and Region
-WORKERS: Final = 8
 MAX_ERROR_RATE: Final = 0.1
 _SCAN_BATCH: Final = 64
-_RUN_BATCH: Final = 8
 _PASSES: Final = 3
-# The error rate is that of so many last objects, once there are so few.
-_WINDOW: Final = 100
-_AT_LEAST: Final = 20
 _READ_BYTES: Final = 1 << 20
 _VERIFIABLE: Final = (shard.FRESH, shard.REWRAPPED)
 
 
 def _quiet(_done: int, _total: int) -> None:
     pass
-
-
-def _parallel(items: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
-    for outcome in batch.run(items, lambda _: None, work, threads=workers, stop_on_error=True):
-        assert not isinstance(outcome, SealwaxError)  # it would have been raised
-        yield outcome
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    part: list[T] = []
-    for item in items:
-        part.append(item)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 # --- settings
@@ -108,6 +82,11 @@ def _settings(
 # --- plan
 
 
+def absolute(where: Sequence[str]) -> list[str]:
+    """Return places by names that hold in any folder, as a plan keeps them."""
+    return [one if "://" in one else str(Path(one).absolute()) for one in where]
+
+
 def plan(
     path: str | os.PathLike[str],
     where: Sequence[str],
@@ -122,6 +101,7 @@ def plan(
     digests: int | None = 0,
     rate: float = RATE,
     workers: int = WORKERS,
+    engine: Engine | None = None,
     overwrite: bool = False,
     on_progress: Progress = _quiet,
 ) -> Report:
@@ -141,6 +121,7 @@ def plan(
         add_regions: see :class:`~sealwax.fleet.Settings`.
         digests: take the SHA-256 of the payloads of so many stale envelopes; None: of all. They are read for it.
         rate: KMS requests a second, for the estimate of time.
+        engine: where headers are looked at; by default ``workers`` threads.
 
     Raises:
         FileError: the plan is there already, or cannot be written.
@@ -154,8 +135,7 @@ def plan(
         sources=sources, to=to, contexts=contexts, older_than=older_than, add_regions=add_regions, session=session
     )
     temporary = place.with_name(f".sealwax-{os.urandom(8).hex()}.part")
-    # A plan is run from any folder.
-    where = [one if "://" in one else str(Path(one).absolute()) for one in where]
+    where = absolute(where)
     stores = [open_place(one) for one in where]
     try:
         with Journal.create(temporary, place) as journal:
@@ -165,7 +145,7 @@ def plan(
             journal.set_fact("rate", rate)
             journal.set_fact("digests", digests)
             journal.set_fact("kms_calls", 0)
-            _scan(journal, fleet, stores, workers, on_progress)
+            _scan(journal, fleet, stores, engine or Threads(workers), on_progress)
             _take_digests(journal, stores, digests, workers, on_progress)
             before = tuple(journal.usage())
             journal.set_fact("before", before)
@@ -196,34 +176,18 @@ def _expected(before: report.Usage, fleet: Settings, journal: Journal) -> report
     )
 
 
-def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], workers: int, on_progress: Progress) -> None:
+def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: Engine, on_progress: Progress) -> None:
     """Look at every header of every place; the plan then holds what is there, and nothing else."""
     done = 0
     # In one transaction: a scan that is interrupted has not been.
     with journal.writing():
         number = journal.begin_scan()
         for place, store in enumerate(stores):
-            for entries, found in _look(store, fleet, workers, journal.record_unlisted):
+            for entries, found in engine.look(place, store, fleet, journal.record_unlisted):
                 journal.record(number, place, list(zip(entries, found, strict=True)))
                 done += len(entries)
                 on_progress(done, 0)
         journal.end_scan(number)
-
-
-def _look(
-    store: Store, fleet: Settings, workers: int, unlisted: Callable[[str], None]
-) -> Iterator[tuple[list[Entry], list[Found]]]:
-    def entries() -> Iterator[Entry]:
-        for entry in store.list():
-            if isinstance(entry, SealwaxError):
-                unlisted(str(entry))
-            else:
-                yield entry
-
-    def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
-        return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, store))
-
-    return _parallel(_batches(entries(), _SCAN_BATCH), look, workers)
 
 
 def _digest(store: Store, name: str) -> bytes:
@@ -262,7 +226,7 @@ def _take_digests(
         wanted = journal.sample(todo, size)
     total = journal.states().get(shard.STALE, (0, 0))[0] if size is None else size
     done = 0
-    for part in _batches(_parallel(wanted, take, workers), _SCAN_BATCH):
+    for part in batches(parallel(wanted, take, workers), _SCAN_BATCH):
         journal.set_digests((number, digest) for number, digest in part if digest is not None)
         done += len(part)
         on_progress(done, total)
@@ -274,6 +238,7 @@ def refresh(
     open_place: OpenStore = open_store,
     session: aws.Session | None = None,
     workers: int = WORKERS,
+    engine: Engine | None = None,
     on_progress: Progress = _quiet,
 ) -> None:
     """Scan a plan's places again, against the key material that the wanted keys have now.
@@ -299,41 +264,12 @@ def refresh(
             journal.set_fact("settings", fleet.as_dict())
             # They are under the material that was current then.
             journal.forget_answers()
-            _scan(journal, fleet, stores, workers, on_progress)
+            _scan(journal, fleet, stores, engine or Threads(workers), on_progress)
             journal.set_fact("before", journal.usage())
         _take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
 
 
 # --- run
-
-
-class _Health:
-    """Decides when a run must not go on."""
-
-    def __init__(self, max_error_rate: float, until: float | None, stop: Callable[[], bool]) -> None:
-        self._lock = threading.Lock()
-        self._last: deque[bool] = deque(maxlen=_WINDOW)
-        self._max = max_error_rate
-        self._until = until
-        self._stop = stop
-        self.ended = ""
-
-    def saw(self, result: Result) -> None:
-        with self._lock:
-            self._last.append(result.kms_error or result.state == shard.FAILED)
-            bad, last = sum(self._last), len(self._last)
-        if result.no_credentials:
-            self.ended = result.reason
-        elif last >= _AT_LEAST and bad > self._max * last:
-            self.ended = self.ended or f"{bad} of the last {last} objects failed"
-
-    def over(self) -> bool:
-        if not self.ended:
-            if self._stop():
-                self.ended = "it was stopped"
-            elif self._until is not None and time.monotonic() > self._until:
-                self.ended = "its time was up"
-        return bool(self.ended)
 
 
 def run(
@@ -344,6 +280,7 @@ def run(
     rewrapper: Callable[[Settings, Journal], Rewrapper] | None = None,
     rate: float | None = None,
     workers: int = WORKERS,
+    engine: Engine | None = None,
     max_error_rate: float = MAX_ERROR_RATE,
     max_duration: float | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -358,6 +295,7 @@ def run(
         path: the plan file.
         rewrapper: makes what calls KMS; by default one whose rate is limited to ``rate`` requests a second.
         rate: KMS requests a second; the plan's by default. It is halved when KMS throttles, and recovers.
+        engine: where objects are re-wrapped; by default ``workers`` threads.
         max_error_rate: stop when more than this part of the last hundred objects has failed.
         max_duration: stop after so many seconds.
         stop: asked before each object: whether to stop.
@@ -376,7 +314,8 @@ def run(
             if rewrapper is None
             else rewrapper(fleet, journal)
         )
-        health = _Health(max_error_rate, until, stop)
+        health = Health(max_error_rate, until, stop)
+        engine = engine or Threads(workers)
         counts = journal.states()
         total = sum(counts.get(state, (0, 0))[0] for state in TO_DO)
         done = rewrapped = 0
@@ -385,7 +324,7 @@ def run(
         told = 0
         for _ in range(_PASSES):
             left = 0
-            for results in _pass(journal, states, fleet, stores, made, workers, health):
+            for results in engine.rewrap(_parts(journal, states, len(stores)), stores, fleet, made, health):
                 journal.settle(results)
                 for result in results:
                     rewrapped += result.state == shard.REWRAPPED
@@ -407,32 +346,10 @@ def run(
     return found
 
 
-def _pass(
-    journal: Journal,
-    states: Sequence[str],
-    fleet: Settings,
-    stores: Sequence[Store],
-    made: Rewrapper,
-    workers: int,
-    health: _Health,
-) -> Iterator[list[Result]]:
-    def work(part: tuple[Store, list[Item]]) -> list[Result]:
-        store, items = part
-        results = []
-        for result in shard.rewrap(items, fleet, store, made, health.over):
-            health.saw(result)
-            results.append(result)
-        return results
-
-    def parts() -> Iterator[tuple[Store, list[Item]]]:
-        for place, store in enumerate(stores):
-            for page in journal.items(states, place):
-                for items in _batches(page, _RUN_BATCH):
-                    if health.over():
-                        return
-                    yield store, items
-
-    return _parallel(parts(), work, workers)
+def _parts(journal: Journal, states: Sequence[str], places: int) -> Iterator[tuple[int, list[Item]]]:
+    for place in range(places):
+        for page in journal.items(states, place):
+            yield place, page
 
 
 # --- status and verify
@@ -478,7 +395,7 @@ def verify(
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
-        _scan(journal, fleet, stores, workers, on_progress)
+        _scan(journal, fleet, stores, Threads(workers), on_progress)
         checked = _compare(journal, stores, digests, workers)
         calls, checked = _decrypt(journal, fleet, stores, session, decrypt, checked)
         return report.of_journal("verify", journal, kms_calls=calls, checked=checked)
@@ -506,7 +423,7 @@ def _compare(journal: Journal, stores: Sequence[Store], size: int | None, worker
         for page in journal.digested(place)
         for item, recorded in page
     )
-    for outcome, name in _parallel(itertools.islice(found, size), compare, workers):
+    for outcome, name in parallel(itertools.islice(found, size), compare, workers):
         same += outcome == "same"
         replaced += outcome == "replaced"
         if outcome == "changed":

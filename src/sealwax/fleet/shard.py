@@ -9,7 +9,7 @@ object's header is read again under the store's lock, and what is not stale is l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -268,7 +268,7 @@ class _Settled(Exception):  # noqa: N818  it is no error
 
 
 def rewrap(
-    items: Sequence[Item],
+    items: Iterable[Item],
     settings: Settings,
     store: Store,
     rewrapper: Rewrapper,

@@ -1,0 +1,169 @@
+"""The engine of Spark against the engine of threads, with real Spark on this machine; and its jobs over DataFrames."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+import sealwax
+from sealwax import errors, fleet
+from sealwax.fleet import spark as engine
+from sealwax.lab import Lab
+from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan
+from tests.spark.local import LabSession, Watched
+
+COUNT = 1000
+PARTITIONS = 16
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[Keys]:
+    with Lab(tmp_path / "lab") as lab:
+        yield make_keys(lab)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "data"
+    place.mkdir()
+    return place
+
+
+def spark_engine(spark: SparkSession, keys: Keys, folder: Path, **more: Any) -> engine.Spark:
+    return engine.Spark(spark, [str(folder)], kms_session=LabSession(str(keys.lab.path)), **{"rate": 1e5, **more})
+
+
+def test_two_tasks_fail_and_all_ends_as_with_threads(
+    spark: SparkSession, keys: Keys, folder: Path, tmp_path: Path
+) -> None:
+    rotate_with_failures(spark, keys, folder, tmp_path, COUNT)
+
+
+def rotate_with_failures(spark: SparkSession, keys: Keys, folder: Path, tmp_path: Path, count: int) -> None:
+    """Rotate ``count`` files in 16 partitions, two of which fail half-way; the long run does the same with more."""
+    distinct = fill(folder, keys, count)
+    (folder / "notes.txt").write_text("no envelope")
+    (folder / "damaged.swx").write_bytes(next(envelopes(folder)).read_bytes()[:100])
+    ours = {"tenant": "acme", "set": "1"}
+    (folder / "strangers.swx").write_bytes(keys.sealer(keys.foreign).encrypt(b"", context=ours))
+    (folder / "tenants.swx").write_bytes(keys.sealer(keys.one).encrypt(b"", context={"tenant": "other"}))
+    (folder / os.fsdecode(b"\xff\xfe.swx")).write_bytes(keys.sealer(keys.one).encrypt(b"", context=ours))
+    before = payloads(folder)
+    units = {sealwax.inspect(path).wrapped_keys[0].ciphertext: 0 for path in folder.rglob("[0-9]*/*.swx")}
+    unit_of = {str(path): sealwax.inspect(path).wrapped_keys[0].ciphertext for path in folder.rglob("[0-9]*/*.swx")}
+    assert len(units) == distinct
+    log = tmp_path / "log"
+    of_spark = spark_engine(
+        spark,
+        keys,
+        folder,
+        open_place=Watched(str(log), failing=(3, 7), after=20),
+        partitions=PARTITIONS,
+        results=str(tmp_path / "results"),
+    )
+
+    by_threads = plan(keys, folder, tmp_path / "threads.plan")
+    by_spark = plan(keys, folder, tmp_path / "spark.plan", engine=of_spark)
+    assert by_spark == by_threads
+    assert (by_spark.count("stale"), by_spark.planned_calls) == (count + 1, distinct + 1)
+
+    made = keys.calls()
+    done = fleet.run(tmp_path / "spark.plan", engine=of_spark)
+    called = keys.calls() - made
+    lines = Counter(log.read_text("utf-8", "surrogateescape").splitlines())
+    assert {line for line in lines if line.startswith("died")} == {"died 3", "died 7"}
+    # Everything stale was written, and nothing twice.
+    assert len([line for line in lines if line.startswith("wrote")]) == count + 1
+    assert set(lines.values()) == {1}
+
+    # What a repeated task found done is fresh; nothing else differs from the other engine.
+    assert (done.count("rewrapped"), done.count("fresh")) == (count + 1 - 40, 40)
+    assert payloads(folder) == before
+    after = [sealwax.inspect(path).wrapped_keys for path in folder.rglob("[0-9]*/*.swx")]
+    assert {tuple(key.key_arn for key in one) for one in after} == {(keys.new,)}
+    assert done.problems == by_threads.problems
+    assert len(done.problems) == 4
+
+    (parquet,) = (tmp_path / "results").iterdir()
+    rows = spark.read.parquet(str(parquet)).selectExpr("*", "input_file_name() AS part").collect()
+    assert Counter(row.state for row in rows) == {"rewrapped": count + 1 - 40, "fresh": 40, "refused": 1}
+    assert "\ufffd\ufffd.swx" in {Path(row.name).name for row in rows}
+    # One call for each distinct wrapped key of a partition; the first attempts of two made those of what is fresh now.
+    pairs = {(row.part, row.state, unit_of[row.name]) for row in rows if row.name in unit_of}
+    assert called == {"ReEncrypt": len(pairs) + 1}
+    assert len(pairs) <= distinct * PARTITIONS
+
+    made, stand = keys.calls(), marks(folder)
+    again = fleet.run(tmp_path / "spark.plan", engine=of_spark)
+    assert (again.kms_calls, again.rewrapped, keys.calls() - made) == (0, 0, Counter())
+    assert marks(folder) == stand
+    with Lab(keys.lab.path) as lab:
+        proven = fleet.verify(tmp_path / "spark.plan", session=lab.session(), decrypt=5)
+    assert proven.count("stale") == 0
+    assert proven.checked is not None
+    assert proven.checked.decrypted == 5
+
+
+def test_envelopes_that_share_a_wrapped_key_meet_in_one_partition(
+    spark: SparkSession, keys: Keys, folder: Path
+) -> None:
+    distinct = fill(folder, keys, 300)
+    settings = plan(keys, folder, folder.parent / "plan").settings
+    job = engine.Job(str(folder), settings, 1e5, session=LabSession(str(keys.lab.path)))
+    names = spark.createDataFrame([(str(path),) for path in envelopes(folder)], "name string").repartition(8)
+    found = engine.scan(names, job)
+    assert Counter(row.state for row in found.collect()) == {"stale": 300}
+    made = keys.calls()
+    results = engine.rewrap(found.where("state = 'stale'"), job)
+    rows = results.collect()
+    assert Counter(row.state for row in rows) == {"rewrapped": 300}
+    assert sum(row.kms_calls for row in rows) == distinct
+    assert keys.calls() - made == {"ReEncrypt": distinct}
+    # Asked for once more, it runs once more, and there is nothing left to do.
+    assert Counter(row.state for row in results.collect()) == {"fresh": 300}
+
+
+def test_a_task_that_always_fails_is_an_error_and_leaves_a_plan_that_goes_on(
+    spark: SparkSession, keys: Keys, folder: Path, tmp_path: Path
+) -> None:
+    fill(folder, keys, 60)
+    path = tmp_path / "plan"
+    plan(keys, folder, path)
+    with pytest.raises(errors.EngineError, match=r"Spark gave the job up: .*on purpose.*run it again"):
+        fleet.run(path, engine=spark_engine(spark, keys, folder, open_place=NoStore(), partitions=2))
+    done = fleet.run(path, engine=spark_engine(spark, keys, folder, partitions=2))
+    assert (done.stale, done.rewrapped) == (0, 60)
+
+
+class NoStore:
+    """No executor can open the place."""
+
+    def __call__(self, where: str) -> Any:
+        raise RuntimeError(f"{where} is not there, on purpose")
+
+
+def test_a_task_stops_at_its_time_and_at_the_error_rate(
+    spark: SparkSession, keys: Keys, folder: Path, tmp_path: Path
+) -> None:
+    fill(folder, keys, 60)
+    settings = plan(keys, folder, tmp_path / "plan").settings
+    names = spark.createDataFrame([(str(path),) for path in envelopes(folder)], "name string").coalesce(1)
+    session = LabSession(str(keys.lab.path))
+    assert engine.rewrap(names, engine.Job(str(folder), settings, 1e5, session=session, until=1.0)).count() == 0
+    keys.lab.faults.add("us-east-1", "error", 1.0, operation="ReEncrypt", code="AccessDeniedException", seed=0)
+    job = engine.Job(str(folder), settings, 1e5, session=session, max_error_rate=0.1)
+    rows = engine.rewrap(names, job).collect()
+    assert [row.state for row in rows] == ["failed"] * 20
+    assert "not allowed" in rows[0].reason
+
+
+def test_the_rate_is_divided_by_what_can_run_at_once(spark: SparkSession) -> None:
+    assert engine.at_once(spark, 16) == 2
+    assert engine.at_once(spark, 1) == 1
+    assert engine.at_once(spark, 0) == 1
