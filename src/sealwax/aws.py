@@ -60,6 +60,29 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
     return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
 
 
+def assume_role(role_arn: str, session: Session, region: str | None, endpoint_url: str | None = None) -> Session:
+    """Return a session of a role, for an hour, whose KMS clients go to ``endpoint_url`` where one is given.
+
+    IAM actions: sts:AssumeRole on the role.
+
+    Raises:
+        KmsError: STS did not give the role.
+    """
+    try:
+        answer = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="sealwax")
+    except (foreign.ClientError, foreign.BotoCoreError) as error:
+        raise translate(error, f"assuming the role '{printable(role_arn)}'", None) from None
+    given = answer["Credentials"]
+    with settings_read():
+        assumed = boto3.Session(
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+            region_name=region or session.region_name,
+        )
+    return assumed if endpoint_url is None else _AtEndpoint(assumed, endpoint_url)
+
+
 def _check_endpoint(url: str, origin: str = "") -> None:
     # botocore finds some of these only when it sends, and says it with errors of other libraries.
     try:

@@ -32,6 +32,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/rotation.md": {"sh run": 1, "python run": 1},
         "docs/s3.md": {"sh run": 1, "python run": 1},
         "docs/throttling.md": {"python run": 1},
+        "docs/verification.md": {"sh run": 1},
     }
 
 
@@ -43,6 +44,11 @@ def test_the_commands_of_the_readme_need_no_aws(tmp_path: Path) -> None:
     for block in blocks("README.md", "sh"):
         run(block, tmp_path, bare_environment())
     assert (tmp_path / "b.txt").read_text() == "the crown jewels\n"
+
+
+def test_a_key_is_proven_as_the_page_shows(tmp_path: Path) -> None:
+    for block in blocks("docs/verification.md", "sh"):
+        run(block, tmp_path, bare_environment())
 
 
 def test_the_commands_of_a_rotation_need_no_aws(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from botocore.history import BaseHistoryHandler, get_global_history_recorder
 import sealwax
 from sealwax.kms import hygiene
 from sealwax.lab import Lab
-from tests.memory import scan
+from sealwax.prove.scan import count
 from tests.memory.conftest import Kms
 from tests.memory.program import CONTEXT, KEYS
 
@@ -65,7 +65,7 @@ def test_no_key_is_logged_or_recorded(environment: Kms, history: Recorder, caplo
     for event in ("API_CALL", "HTTP_REQUEST", "HTTP_RESPONSE", "PARSED_RESPONSE"):
         assert event in history.text
     keys = environment.data_keys()
-    assert scan.count(caplog.text.encode() + history.text.encode(), keys) == {}
+    assert count(caplog.text.encode() + history.text.encode(), keys) == {}
     assert not any(repr(key)[2:20] in caplog.text + history.text for key in keys)
 
 
@@ -78,7 +78,7 @@ def test_they_would_be_found(
     caplog.set_level(logging.DEBUG)
     use_all()
     for text in (caplog.text, history.text):
-        assert scan.count(text.encode(), environment.data_keys())["base64"] > 0
+        assert count(text.encode(), environment.data_keys())["base64"] > 0
 
 
 def test_without_the_connections_the_logs_still_hold_nothing(
@@ -88,7 +88,7 @@ def test_without_the_connections_the_logs_still_hold_nothing(
     caplog.set_level(logging.DEBUG)
     use_all()
     assert '"Plaintext": "redacted/by/sealwax' in caplog.text
-    assert scan.count(caplog.text.encode(), environment.data_keys()) == {}
+    assert count(caplog.text.encode(), environment.data_keys()) == {}
 
 
 def test_the_lab_in_process(tmp_path: Path, history: Recorder, caplog: pytest.LogCaptureFixture) -> None:
@@ -107,8 +107,8 @@ def test_the_lab_in_process(tmp_path: Path, history: Recorder, caplog: pytest.Lo
         blob = base64.b64encode(wrapped[1].ciphertext).decode()
         key = bytes(lab.call("Decrypt", CiphertextBlob=blob, EncryptionContext=CONTEXT)["Plaintext"])
     assert '"Plaintext":"redacted/by/sealwax' in caplog.text
-    assert scan.count(caplog.text.encode(), [key]) == {}
-    seen = [line for line in history.text.splitlines() if scan.count(line.encode(), [key])]
+    assert count(caplog.text.encode(), [key]) == {}
+    seen = [line for line in history.text.splitlines() if count(line.encode(), [key])]
     assert [line.split()[1] for line in seen] == ["HTTP_RESPONSE", "HTTP_RESPONSE"]
     assert "PARSED_RESPONSE" in history.text
     assert "HTTP_REQUEST" in history.text

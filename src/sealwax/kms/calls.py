@@ -23,12 +23,15 @@ _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _OPERATIONS: Final = {
     "generate_data_key": "GenerateDataKey",
+    "generate_data_key_without_plaintext": "GenerateDataKeyWithoutPlaintext",
     "encrypt": "Encrypt",
     "decrypt": "Decrypt",
     "re_encrypt": "ReEncrypt",
     "create_grant": "CreateGrant",
     "retire_grant": "RetireGrant",
     "revoke_grant": "RevokeGrant",
+    "describe_key": "DescribeKey",
+    "rotate_key_on_demand": "RotateKeyOnDemand",
 }
 
 
