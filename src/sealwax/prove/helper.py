@@ -12,15 +12,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import sealwax
 from sealwax import events
+from sealwax.context import NO_CONTEXT
+from sealwax.errors import SealwaxError
+from sealwax.keyring import Keyring
+from sealwax.kms import KmsKeyring
+from sealwax.sealer import Sealer
 
 
-def main(keyring: Callable[..., sealwax.Keyring] = sealwax.KmsKeyring) -> None:
+def main(keyring: Callable[..., Keyring] = KmsKeyring) -> None:
     """Run it.
 
     Args:
-        keyring: called as :class:`sealwax.KmsKeyring` is.
+        keyring: called as :class:`~sealwax.kms.KmsKeyring` is.
     """
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     task = json.loads(sys.stdin.readline())
@@ -39,14 +43,14 @@ def main(keyring: Callable[..., sealwax.Keyring] = sealwax.KmsKeyring) -> None:
                 }
             )
 
-    context = task["context"] or sealwax.NO_CONTEXT
+    context = task["context"] or NO_CONTEXT
     answer: dict[str, Any] = {"calls": calls}
     try:
-        sealer = sealwax.Sealer(keyring(task["key"], on_event=watch))
+        sealer = Sealer(keyring(task["key"], on_event=watch))
         sealed = sealer.encrypt(task["sample"].encode(), context=context)
         sealer.decrypt(sealed, context=context)
         answer["sealed"] = sealed.hex()
-    except sealwax.SealwaxError as error:
+    except SealwaxError as error:
         answer["error"] = str(error)
     print(json.dumps(answer), flush=True)  # noqa: T201  the answer
     sys.stdin.read()
