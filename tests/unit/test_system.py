@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,11 +84,11 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_installed_by_root_and_named_to_others(tmp_path: Path) -> None:
     # apt-get "installs" by writing the program; its package lists know it.
-    chromium = tmp_path / "chromium"
+    chromium, copy = tmp_path / "chromium", shutil.which("cp")
     program(
         tmp_path,
         "apt-get",
-        f'[ "$1" = install ] || exit 0; echo "$@" > {tmp_path}/asked; cp {tmp_path}/apt-get {chromium}',
+        f'[ "$1" = install ] || exit 0; echo "$@" > {tmp_path}/asked; {copy} {tmp_path}/apt-get {chromium}',
     )
     program(tmp_path, "apt-cache", "echo '  Candidate: 1'")
     environment = {"PATH": f"{tmp_path}{os.pathsep}/bin"}
