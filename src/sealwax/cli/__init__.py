@@ -31,7 +31,7 @@ VERBS: Final = {
     "reencrypt": "Encrypt envelopes anew, under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
     "prove": "Show, with evidence, that a KMS key protects what it should.",
-    "keys": "List KMS keys, and rotate them.",
+    "keys": "List KMS keys, rotate and retire them.",
     "policy": "Write policies that give no more than is named, and explain what policies say.",
     "completion": "Print the completion script for a shell.",
     "lab": "An embedded KMS to try, test and rehearse with.",

@@ -40,7 +40,7 @@ class _HowMany(click.ParamType):  # type: ignore[type-arg]
         return int(value)
 
 
-def _opening(aws: options.Aws) -> Callable[[str], Store]:
+def opening(aws: options.Aws) -> Callable[[str], Store]:
     """Return what opens places: S3 as the profile and Region say, and never in the lab or at KMS's endpoint."""
     from sealwax.aws import open_session
     from sealwax.stores import open_store
@@ -150,7 +150,7 @@ def plan_command(
             older_than=older_than,
             add_regions=add_region,
             session=aws.session(),
-            open_place=_opening(aws),
+            open_place=opening(aws),
             digests=_or_all(digest),
             rate=rate,
             workers=workers,
@@ -221,7 +221,7 @@ def run_command(
             library.refresh(
                 plan_file,
                 session=session,
-                open_place=_opening(aws),
+                open_place=opening(aws),
                 workers=workers,
                 engine=made,
                 on_progress=on_progress,
@@ -229,7 +229,7 @@ def run_command(
         report = library.run(
             plan_file,
             session=session,
-            open_place=_opening(aws),
+            open_place=opening(aws),
             rate=rate,
             workers=workers,
             engine=made,
@@ -296,7 +296,7 @@ def verify_command(
         report = library.verify(
             plan_file,
             session=aws.session() if decrypt else None,
-            open_place=_opening(aws),
+            open_place=opening(aws),
             digests=_or_all(digest),
             decrypt=decrypt,
             workers=workers,
@@ -337,7 +337,7 @@ def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, res
 
 
 def _open_on_executor(aws: options.Aws, where: str) -> Store:
-    return _opening(aws)(where)
+    return opening(aws)(where)
 
 
 def _session_of_executor(aws: options.Aws) -> Session:

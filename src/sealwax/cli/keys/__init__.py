@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sealwax.cli.keys.listing import list_command
+from sealwax.cli.keys.retiring import retire
 from sealwax.cli.keys.rotating import rotate, rotations
 
 
@@ -13,5 +14,5 @@ def keys() -> None:
     """The KMS keys of an account, and what becomes of them."""
 
 
-for _command in (list_command, rotate, rotations):
+for _command in (list_command, rotate, rotations, retire):
     keys.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
 NOT_SEEN: Final = "?"
 
 
-def as_plain(facts: DataclassInstance) -> dict[str, Any]:
+def as_plain(facts: DataclassInstance, without: Collection[str] = ()) -> dict[str, Any]:
     """Return the fields as JSON can have them."""
-    plain: dict[str, Any] = _plain(asdict(facts))
-    return plain
+    return {name: _plain(value) for name, value in asdict(facts).items() if name not in without}
 
 
 def _plain(value: Any) -> Any:

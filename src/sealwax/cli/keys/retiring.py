@@ -1,0 +1,128 @@
+"""sealwax keys retire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sealwax.cli import console, options
+from sealwax.cli.keys import words
+from sealwax.context import printable
+
+if TYPE_CHECKING:
+    from sealwax.fleet.usage import Usage
+    from sealwax.kms.lifecycle import Standing
+
+_FINDINGS: Final = 3
+
+
+@click.command()
+@click.argument("key")
+@click.option(
+    "--scan", "where", multiple=True, required=True, metavar="WHERE", help="A folder or s3:// prefix to scan."
+)
+@click.option("--apply", is_flag=True, help="Take the next step; without, only report.")
+@click.option(
+    "--delete-after",
+    "days",
+    type=click.IntRange(7, 30),
+    metavar="DAYS",
+    help="The step after disabling: schedule the key's deletion, with this waiting time.",
+)
+@options.aws
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.loudness
+def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
+    """Take a KMS key out of use, a step each run: report, disable, schedule the deletion.
+
+    Nothing is changed without --apply, and nothing while envelopes below --scan are under the key or cannot be looked
+    at; the exit status is 3 then. A scan sees the places it is given and no others: old object versions and backups
+    need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more;
+    kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
+    """
+    from sealwax.cli.fleet import opening
+    from sealwax.fleet.usage import find_users
+    from sealwax.kms.lifecycle import KeyLife
+
+    life = KeyLife(key, aws.session())
+    standing = life.standing()
+    usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_place=opening(aws))
+    step = _step(standing, usage)
+    if days is not None and not apply:
+        raise click.UsageError("--delete-after goes with --apply")
+    if apply and step == "delete" and days is None:
+        raise click.UsageError(
+            "the key is disabled; its deletion is the next step, and needs to be said: --apply --delete-after 30"
+        )
+    if days is not None and step == "disable":
+        raise click.UsageError("the key is enabled: disable it first, with --apply alone")
+    done = None
+    if apply and step == "disable":
+        life.disable()
+        done, step = "disabled", "delete"
+    elif apply and step == "delete" and days is not None:
+        life.schedule_deletion(days)
+        done, step = "deletion scheduled", "wait"
+    if done:
+        standing = KeyLife(standing.arn, aws.session()).standing()
+    if as_json:
+        console.print_json(
+            {**words.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
+        )
+    else:
+        _print(standing, where, usage)
+    for error in standing.unseen:
+        console.tell(f"not seen: {error}")
+    if not as_json or done:
+        console.tell(f"{done + '; ' if done else ''}next: {_NEXT[step]}")
+    return 0 if usage.clear else _FINDINGS
+
+
+_NEXT: Final = {
+    "rewrap": "re-wrap what is under it (sealwax fleet), and see to what could not be looked at; then run this again",
+    "enable": "`aws kms enable-key`, since what is under it may open with no other; re-wrap that, and run this again",
+    "cancel": "`aws kms cancel-key-deletion` and `aws kms enable-key` now, or what is under it is lost; re-wrap that",
+    "disable": "disable it, with --apply; `aws kms enable-key` takes that back at any time",
+    "delete": "wait until you are sure that nothing fails without it, then --apply --delete-after 30",
+    "wait": "nothing; until the date of its deletion, `aws kms cancel-key-deletion` takes it back",
+    "none": "nothing; it is in a state in which it is not used",
+}
+
+
+def _step(standing: Standing, usage: Usage) -> str:
+    if standing.pending:
+        return "wait" if usage.clear else "cancel"
+    if not usage.clear:
+        return "enable" if standing.state == "Disabled" and usage.under else "rewrap"
+    return {"Enabled": "disable", "Disabled": "delete"}.get(standing.state, "none")
+
+
+def _scanned(where: tuple[str, ...], usage: Usage) -> dict[str, Any]:
+    return {"scanned": list(where), **words.as_plain(usage)}
+
+
+def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
+    lines = [("key", printable(standing.arn)), ("state", standing.state)]
+    if standing.deletion is not None:
+        lines.append(("deletion", f"on {standing.deletion:%Y-%m-%d}"))
+    aliases = words.NOT_SEEN if standing.aliases is None else ", ".join(map(printable, standing.aliases))
+    if aliases:
+        lines.append(("aliases", f"{aliases}; who uses them to encrypt will fail"))
+    if standing.replicas:
+        lines.append(("replicas", f"{', '.join(standing.replicas)}; it is deleted after them"))
+    if standing.multi_region == "replica":
+        lines.append(("kind", "a replica; the key stays in its other Regions"))
+    if standing.origin == "EXTERNAL":
+        lines.append(("material", "imported; keep your copy of it until the key is gone"))
+    elif standing.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
+        lines.append(("material", "in a custom key store; what is kept there is yours to delete"))
+    use = words.NOT_SEEN if standing.last_use is None else words.last_use(standing.last_use)
+    lines.append(("last use", use))
+    lines.append(("scanned", f"{', '.join(map(printable, where))}: {usage.objects:,} objects"))
+    lines.append(("under it", f"{usage.under:,}"))
+    lines += [("", printable(name)) for name in usage.examples]
+    if usage.unknown:
+        lines.append(("unknown", f"{usage.unknown:,} could not be looked at, and may be under it"))
+        lines += [("", printable(reason)) for reason in usage.reasons]
+    console.put("\n".join(f"{name:<10}{text}" for name, text in lines))

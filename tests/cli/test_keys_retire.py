@@ -1,0 +1,117 @@
+"""``sealwax keys retire``: a step each run, and none while an envelope needs the key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sealwax
+from sealwax.cli import run
+from sealwax.fleet.usage import find_users
+from sealwax.lab import Lab
+
+CONTEXT = {"purpose": "backup"}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEALWAX_LAB", str(tmp_path / "lab"))
+    (tmp_path / "data").mkdir()
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key(alias="old")
+        lab.create_key(alias="new")
+        yield lab
+
+
+def seal(lab: Lab, name: str, *keys: str) -> None:
+    sealer = sealwax.Sealer(sealwax.KmsKeyring(list(keys), session=lab.session()))
+    Path("data", name).write_bytes(sealer.encrypt(b"x", context=CONTEXT))
+
+
+def state(lab: Lab) -> Any:
+    return lab.session().client("kms").describe_key(KeyId="alias/old")["KeyMetadata"]["KeyState"]
+
+
+def retire(*options: str) -> int:
+    return run(["keys", "retire", "alias/old", "--scan", "data", *options])
+
+
+def test_report_disable_schedule(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    seal(lab, "a.swx", "alias/new")
+    Path("data", "notes.txt").write_text("no envelope")
+    assert retire() == 0
+    out, err = capfd.readouterr()
+    assert "under it  0" in out
+    assert "next: disable it, with --apply" in err
+    assert state(lab) == "Enabled"
+    assert retire("--apply") == 0
+    assert "disabled; next: wait until you are sure" in capfd.readouterr().err
+    # Repeated because nobody was sure that it worked, it goes no further.
+    assert retire("--apply") == 2
+    assert "--apply --delete-after 30" in capfd.readouterr().err
+    assert state(lab) == "Disabled"
+    assert retire("--apply", "--delete-after", "10", "--json") == 0
+    done = json.loads(capfd.readouterr().out)
+    assert (done["state"], done["done"], done["next"]) == ("PendingDeletion", "deletion scheduled", "wait")
+    assert done["deletion"] is not None
+    assert done["aliases"] == ["alias/old"]
+    assert retire("--apply", "--delete-after", "10") == 0
+    calls = [event.record["eventName"] for event in lab.trail.events()]
+    assert calls.count("ScheduleKeyDeletion") == calls.count("DisableKey") == 1
+
+
+@pytest.mark.parametrize("keys", [("alias/old",), ("alias/new", "alias/old")])
+def test_nothing_is_changed_while_an_envelope_is_under_it(
+    lab: Lab, keys: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    seal(lab, "a.swx", *keys)
+    assert retire("--apply") == 3
+    out, err = capfd.readouterr()
+    assert "under it  1\n" in out
+    assert "a.swx" in out
+    assert "next: re-wrap" in err
+    assert state(lab) == "Enabled"
+    kms = lab.session().client("kms")
+    arn = kms.describe_key(KeyId="alias/old")["KeyMetadata"]["Arn"]
+    kms.disable_key(KeyId=arn)
+    assert retire("--apply", "--delete-after", "7") == 3
+    assert "enable-key" in capfd.readouterr().err
+    kms.schedule_key_deletion(KeyId=arn)
+    assert retire() == 3
+    assert "cancel-key-deletion" in capfd.readouterr().err
+
+
+def test_what_cannot_be_looked_at_may_be_under_it(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    seal(lab, "a.swx", "alias/old")
+    damaged = bytearray(Path("data/a.swx").read_bytes())
+    damaged[40] ^= 1
+    Path("data/a.swx").write_bytes(damaged)
+    assert retire("--apply") == 3
+    assert "1 could not be looked at, and may be under it" in capfd.readouterr().out
+    assert state(lab) == "Enabled"
+
+
+@pytest.mark.parametrize(
+    "options", [("--delete-after", "6"), ("--delete-after", "30"), ("--apply", "--delete-after", "30")]
+)
+def test_deletion_is_not_a_first_step(lab: Lab, options: tuple[str, ...]) -> None:
+    assert retire(*options) == 2
+    assert state(lab) == "Enabled"
+
+
+def test_a_place_is_needed(lab: Lab) -> None:
+    assert run(["keys", "retire", "alias/old", "--apply"]) == 2
+    assert state(lab) == "Enabled"
+
+
+def test_the_primary_of_a_multi_region_key_serves_its_other_regions(lab: Lab) -> None:
+    arn = lab.session().client("kms").create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    there = arn.replace("us-east-1", "eu-west-1")
+    seal(lab, "a.swx", arn)
+    assert [find_users(["data"], there, everywhere=everywhere).under for everywhere in (False, True)] == [0, 1]
+    assert find_users(["data"], arn).under == 1
