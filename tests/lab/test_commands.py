@@ -147,3 +147,12 @@ def test_the_aws_cli(capsys: pytest.CaptureFixture[str], served: tuple[subproces
     assert _aws(url, "sts", "get-caller-identity")["Account"] == "111122223333"
     events = _aws(url, "cloudtrail", "lookup-events")["Events"]
     assert [event["EventName"] for event in events[:3]] == ["GetCallerIdentity", "Decrypt", "GenerateDataKey"]
+
+
+@pytest.mark.parametrize("region", ["x y", "", "us-east", "\x1b[31m"])
+def test_a_region_that_cannot_be_is_a_sentence(capsys: pytest.CaptureFixture[str], region: str) -> None:
+    assert run(["lab", "create-key", "--region", region]) == 1
+    said = capsys.readouterr().err
+    assert "is no Region: one looks like eu-west-1" in said
+    assert "\x1b" not in said
+    assert lab(capsys, "keys").count("\n") == 1

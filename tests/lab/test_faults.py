@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -119,10 +120,21 @@ def test_a_quota_is_each_account_s_own(lab: Lab, kms: KMSClient) -> None:
     kms.list_keys()
 
 
-@pytest.mark.parametrize(("kind", "amount"), [("throttle", 1.5), ("reset", -0.1), ("latency", -1)])
+@pytest.mark.parametrize(
+    ("kind", "amount"),
+    [("throttle", 1.5), ("reset", -0.1), ("latency", -1), ("throttle", math.nan), ("latency", math.inf)],
+)
 def test_amounts_that_cannot_be(lab: Lab, kind: str, amount: float) -> None:
     with pytest.raises(LabError):
         add(lab, kind, amount)
+
+
+def test_a_fault_is_for_what_there_is(lab: Lab) -> None:
+    """A rehearsal whose operation is misspelled would rehearse nothing."""
+    for operation, region in (("decrypt", "us-east-1"), ("Nope", "us-east-1"), ("Decrypt", "us east"), (None, "")):
+        with pytest.raises(LabError, match=r"no operation|no Region"):
+            lab.faults.add(region, "throttle", 1, operation=operation, code=None, seed=0)
+    assert lab.faults.all() == []
 
 
 def test_faults_are_every_process_s(lab: Lab) -> None:

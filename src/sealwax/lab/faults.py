@@ -6,14 +6,18 @@ so that one process with one seed meets them at the same requests again.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.database import Database
+from sealwax.lab.names import check_region
+from sealwax.lab.surface import SURFACE
 
 THROTTLE, ERROR, LATENCY, DOWN, RESET = "throttle", "error", "latency", "down", "reset"
 QUOTA, CONSISTENCY = "quota", "consistency"
@@ -76,9 +80,12 @@ class Faults:
         """Set a fault; one of the same kind for the same Region and operation is replaced.
 
         Raises:
-            LabError: the amount cannot be one.
+            LabError: the amount cannot be one, or there is no such operation or Region.
         """
-        if amount < 0 or (kind in _CHANCES and amount > 1):
+        check_region(region)
+        if operation is not None and operation not in SURFACE:
+            raise LabError(f"'{printable(operation)}' is no operation of the lab; one is GenerateDataKey")
+        if not (0 <= amount <= 1 if kind in _CHANCES else 0 <= amount < math.inf):
             raise LabError(f"{amount} is no {'chance from 0 to 1' if kind in _CHANCES else 'amount'}")
         with self._database.writing() as connection:
             connection.execute(

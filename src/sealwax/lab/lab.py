@@ -21,7 +21,7 @@ from sealwax.lab.engine import Engine
 from sealwax.lab.faults import Faults
 from sealwax.lab.gateway import Gateway
 from sealwax.lab.model import DEFAULT_ACCOUNT, DEFAULT_REGION, ORGANIZATION, AccessKey, Principal, root_of
-from sealwax.lab.names import ALIAS
+from sealwax.lab.names import ALIAS, check_region
 from sealwax.lab.principals import Principals
 from sealwax.lab.records import Records
 from sealwax.lab.schema import STATE, TRAIL
@@ -175,8 +175,9 @@ class Lab:
             The answer's members; times are Unix seconds.
 
         Raises:
-            LabError: KMS's error code and sentence.
+            LabError: KMS's error code and sentence, or the Region cannot be one.
         """
+        check_region(region)
         request = Request(
             operation=operation,
             document=members,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from sealwax.context import printable
+from sealwax.errors import LabError
 from sealwax.lab.apierror import ApiError, not_found, refused
 from sealwax.lab.model import partition
 
 _KEY_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
 _ARN = re.compile(r"arn:(aws[a-z-]*):kms:([a-z0-9-]+):([0-9]{12}):(key/|alias/)(.+)")
+_REGION = re.compile(r"([a-z]+-){2,3}[0-9]+")
 ALIAS = "alias/"
 
 
@@ -73,3 +76,13 @@ def check_alias_name(name: str) -> None:
         raise ApiError("NotAuthorizedException", "")
     if ":" in name:
         raise refused(f"{name} contains invalid characters for an alias")
+
+
+def check_region(region: str) -> None:
+    """Refuse what cannot be the name of a Region.
+
+    Raises:
+        LabError: so it is.
+    """
+    if _REGION.fullmatch(region) is None:
+        raise LabError(f"'{printable(region)}' is no Region: one looks like eu-west-1")
