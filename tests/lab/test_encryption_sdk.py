@@ -32,6 +32,10 @@ from sealwax.lab import Lab
 from sealwax.lab.server import Server
 from tests.lab.conftest import client
 
+# From Python 3.13 on, the errors of a file that nobody closed are told: the SDK leaves such files behind.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*streaming_client:pytest.PytestUnraisableExceptionWarning"
+)
 CONTEXT = {"purpose": "backup"}
 
 

@@ -328,11 +328,16 @@ def test_the_payload_is_cryptographys_cobblestone(size: int) -> None:
     assert payload.decrypt(decryptor, memoryview(sealed)[payload.HEAD_BYTES :]) == text
 
 
-def test_keys_that_were_given_up_seal_nothing() -> None:
+@pytest.mark.parametrize("text", [b"text", bytes(20_000)], ids=["one chunk", "more"])
+def test_keys_that_were_given_up_seal_nothing(text: bytes) -> None:
     encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
-    payload.encrypt(encryptor, b"", b"text")
+    encryptor.close()
     with pytest.raises(ValueError, match="given up"):
-        payload.encrypt(encryptor, b"", b"text")
+        payload.encrypt(encryptor, b"", text)
+    encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
+    payload.encrypt(encryptor, b"", text)
+    with pytest.raises(ValueError, match=r"given up|not the first chunk"):
+        payload.encrypt(encryptor, b"", text)
 
 
 def test_what_failed_half_way_is_not_sealed_again_under_the_same_nonce() -> None:

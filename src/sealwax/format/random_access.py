@@ -59,6 +59,8 @@ class RandomAccessReader(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._on_close: Callable[[], None] | None = None  # a reader that never opened closes nothing
+        self._chunks: Chunks | None = None
+        self._plain = bytearray()
         self._source = source
         self._offset = offset
         self._payload_size = size
@@ -68,7 +70,7 @@ class RandomAccessReader(io.RawIOBase):
         self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
         self._failed = False
         head = self._read(0, HEAD_BYTES)
-        self._chunks: Chunks | None = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
+        self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
         head.release()
         self._open_chunks(self.size // CHUNK_BYTES, 1)
         self._on_close = on_close
