@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import pytest
@@ -136,6 +137,105 @@ def test_no_key_is_lent_at_its_age_or_later(max_age: float, steps: list[tuple[fl
             key, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
             since = born.setdefault(key, clock.monotonic)
             assert clock.monotonic - since < max_age
+
+
+class Telltale(FakeKeyring):
+    """Gives another data key with each call, opening one included, so that a loan tells which call it comes from."""
+
+    def __init__(self, clock: SharedClock) -> None:
+        super().__init__()
+        self.opened: set[bytes] = set()
+        self._clock = clock
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None = None,
+    ) -> T:
+        def watched(key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> T:
+            self._clock.mine.comes = bytes(key.buffer)
+            return use(key, wrapped_keys)
+
+        return super().generate(context, watched, plaintext_bytes=plaintext_bytes)
+
+    def unwrap(
+        self,
+        wrapped_keys: Sequence[WrappedKey],  # noqa: ARG002
+        context: Mapping[str, str],
+        use: Callable[[DataKey], T],
+    ) -> T:
+        def watched(key: DataKey, _: object) -> T:
+            self.opened.add(bytes(key.buffer))
+            return use(key)
+
+        return self.generate(context, watched)
+
+
+class SharedClock(Clock):
+    """A clock that many threads move and read. It notes when each key that :class:`Telltale` gave is kept.
+
+    Attributes:
+        mine: of each thread, what it ``read`` last, and the key that ``comes``, which the next reading is the birth of.
+        born: when each key was kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mine = threading.local()
+        self.born: dict[bytes, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self) -> tuple[float, float]:
+        with self._lock:
+            now = super().__call__()
+            self.mine.read = now[0]
+            comes = self.mine.__dict__.pop("comes", None)
+            if comes is not None:
+                self.born[comes] = now[0]
+            return now
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            super().advance(seconds)
+
+
+# Whole seconds: floats hold them exactly, and keys come to be just as old as the bound.
+@settings(max_examples=40, deadline=None)
+@given(
+    max_age=st.integers(1, 20),
+    steps=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=16, max_size=160),
+)
+def test_age_bound_holds_exactly_under_sixteen_threads(max_age: int, steps: list[tuple[int, bool]]) -> None:
+    clock = SharedClock()
+    inner = Telltale(clock)
+    loans: list[tuple[bytes, float]] = []
+    _, wrapped = FakeKeyring().generate(CONTEXT, peek)
+
+    def note(key: DataKey, _: object = None) -> None:
+        # The last look at the clock, in this thread, is the one that decided on the loan.
+        loans.append((bytes(key.buffer), clock.mine.read))
+
+    with CachingKeyring(inner, max_age=max_age, _clocks=clock) as cache:
+
+        def work(index: int) -> None:
+            for seconds, decrypting in steps[index::16]:
+                clock.advance(seconds)
+                clock()
+                if decrypting:
+                    cache.unwrap(wrapped, CONTEXT, note)
+                else:
+                    cache.generate(CONTEXT, note, plaintext_bytes=1)
+
+        in_threads(16, work)
+        until(lambda: not cache._flights)
+    assert len(loans) == len(steps)
+    assert all(lent_at - clock.born[key] < max_age for key, lent_at in loans)
+    # Nor is a key given up before it is due to be replaced.
+    for opened in (False, True):
+        births = sorted(at for key, at in clock.born.items() if (key in inner.opened) is opened)
+        assert all(later - earlier >= max_age * 0.8 for earlier, later in pairwise(births))
 
 
 def test_thirty_two_threads_that_miss_together_make_one_call() -> None:
