@@ -31,6 +31,7 @@
     ├── EngineError               Spark does not start, or gave a job up; what was done is done
     ├── PlanError                 a fleet's plan file is none, damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
+    ├── FactsError                a file of facts, events or accepted findings is not what an audit can read
     └── LabError                  the embedded KMS lab cannot do what was asked of it
 
 Nothing else escapes the library but :class:`TypeError` and :class:`ValueError` for a caller's bug, and what a file
@@ -214,6 +215,10 @@ class PlanError(SealwaxError):
 
 class PolicyError(SealwaxError):
     """A policy document breaks a rule of the policy language, so nobody can say what it allows."""
+
+
+class FactsError(SealwaxError):
+    """A file given to an audit (facts, CloudTrail events, a baseline, a fleet plan) cannot be read as one."""
 
 
 class LabError(SealwaxError):

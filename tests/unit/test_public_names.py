@@ -20,6 +20,7 @@ NAMES = [
     "DataKey",
     "DataKeyError",
     "EngineError",
+    "FactsError",
     "FileError",
     "HeaderError",
     "Inspection",

@@ -1,0 +1,154 @@
+"""The facts file: JSON, read strictly and within bounds."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sealwax.audit.facts import Facts
+from sealwax.context import printable
+from sealwax.errors import FactsError
+
+FORMAT: Final = "sealwax-facts-1"
+MAX_BYTES: Final = 512 << 20
+MAX_ITEMS: Final = 2_000_000
+MAX_TEXT: Final = 262_144  # an inline policy is at most 10,240 characters, a key policy 32 KiB
+
+T = TypeVar("T")
+_ARN_OF_KEY: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+\Z")
+_ARN_OF_ALIAS: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:alias/[A-Za-z0-9:/_-]+\Z")
+
+
+def dump(facts: Facts) -> bytes:
+    """Return the facts as JSON."""
+    return json.dumps({"format": FORMAT} | asdict(facts), default=_text, separators=(",", ":")).encode()
+
+
+def _text(value: Any) -> str:
+    return str(value.astimezone(UTC).isoformat())
+
+
+def load(data: bytes, name: str) -> Facts:
+    """Read facts.
+
+    Args:
+        name: the file's, for errors.
+
+    Raises:
+        FactsError: it is no facts file, or one that breaks a rule.
+    """
+    if len(data) > MAX_BYTES:
+        raise FactsError(f"'{printable(name)}' is larger than {MAX_BYTES} bytes, so it is no facts file")
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        raise FactsError(f"'{printable(name)}' is not JSON; 'sealwax audit --save-facts' writes a facts file") from None
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise FactsError(f"'{printable(name)}' is no facts file of the format {FORMAT}")
+    try:
+        facts: Facts = _read(Facts, raw, "facts")
+        _check(facts)
+    except _Wrong as wrong:
+        raise FactsError(f"'{printable(name)}' is no facts file that can be used: {wrong}") from None
+    return facts
+
+
+def read(path: str) -> Facts:
+    """Read a facts file.
+
+    Raises:
+        FactsError: it is no facts file.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return load(file.read(MAX_BYTES + 1), path)
+
+
+class _Wrong(Exception):
+    pass
+
+
+def _check(facts: Facts) -> None:
+    if not re.fullmatch("[0-9]{12}", facts.account):
+        raise _Wrong("facts.account is not twelve digits")
+    for key in facts.keys:
+        if not _ARN_OF_KEY.match(key.arn):
+            raise _Wrong(f"'{printable(key.arn[:200])}' is not the ARN of a key")
+    for alias in facts.aliases or ():
+        if not _ARN_OF_ALIAS.match(alias.arn):
+            raise _Wrong(f"'{printable(alias.arn[:200])}' is not the ARN of an alias")
+    if len({key.arn for key in facts.keys}) != len(facts.keys):
+        raise _Wrong("a key is in it twice")
+    known = {policy.id for policy in facts.policies or ()}
+    for principal in facts.principals or ():
+        missing = [one for one in principal.policies if one not in known]
+        if missing:
+            raise _Wrong(f"'{printable(principal.arn[:200])}' has a policy that is not in it")
+
+
+@functools.cache
+def _shape(cls: type) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(cls)
+    return {
+        one.name: (hints[one.name], one.default is MISSING and one.default_factory is MISSING) for one in fields(cls)
+    }
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Turn JSON into what a type annotation asks for."""
+    origin = typing.get_origin(kind)
+    if origin is types.UnionType:
+        (inner,) = (one for one in typing.get_args(kind) if one is not types.NoneType)
+        return None if value is None else _read(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list) or len(value) > MAX_ITEMS:
+            raise _Wrong(f"{where} is no list, or a too long one")
+        inner = typing.get_args(kind)[0]
+        return tuple(_read(inner, one, f"{where}[{index}]") for index, one in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise _Wrong(f"{where} is no object")
+        return {name: _read(str, one, f"{where}.{printable(name[:80])}") for name, one in value.items()}
+    if is_dataclass(kind):
+        return _record(typing.cast("type", kind), value, where)
+    if kind is datetime:
+        return _time(value, where)
+    if type(value) is not kind:
+        raise _Wrong(f"{where} is not {_NAMES[kind]}")
+    if kind is str and len(value) > MAX_TEXT:
+        raise _Wrong(f"{where} is longer than {MAX_TEXT} characters")
+    return value
+
+
+_NAMES: Final = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def _record(cls: type[T], value: Any, where: str) -> T:
+    if not isinstance(value, dict):
+        raise _Wrong(f"{where} is no object")
+    shape = _shape(cls)
+    for name in value:
+        if name not in shape:
+            raise _Wrong(f"{where} has '{printable(name[:80])}', which this release does not know")
+    for name, (_, required) in shape.items():
+        if required and name not in value:
+            raise _Wrong(f"{where} has no {name}")
+    return cls(**{name: _read(shape[name][0], one, f"{where}.{name}") for name, one in value.items()})
+
+
+def _time(value: Any, where: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _Wrong(f"{where} is no time of ISO 8601") from None
+    if found.tzinfo is None:
+        raise _Wrong(f"{where} has no time zone")
+    return found

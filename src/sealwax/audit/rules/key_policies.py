@@ -1,0 +1,421 @@
+"""Rules about key policies: who they let in, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from sealwax.audit.account import (
+    ADMINISTER,
+    DECRYPT,
+    ENCRYPT,
+    REENCRYPT_FROM,
+    REENCRYPT_TO,
+    Account,
+    says,
+)
+from sealwax.audit.facts import KeyFacts
+from sealwax.audit.findings import Severity
+from sealwax.audit.rules import standards as std
+from sealwax.audit.rules.rule import Found, Rule, as_text, listed
+from sealwax.policy import Statement
+from sealwax.policy.conditions import Clause
+
+_USE: Final = (DECRYPT, REENCRYPT_FROM, *ENCRYPT)
+# These say who asks. What is sent with a request, an encryption context say, does not.
+_NARROWING: Final = frozenset(
+    name.lower()
+    for name in (
+        "aws:PrincipalArn",
+        "aws:PrincipalAccount",
+        "aws:PrincipalOrgID",
+        "aws:PrincipalOrgPaths",
+        "aws:SourceAccount",
+        "aws:SourceArn",
+        "aws:SourceOrgID",
+        "aws:SourceOrgPaths",
+        "aws:SourceVpc",
+        "aws:SourceVpce",
+        "aws:SourceIp",
+        "aws:VpcSourceIp",
+        "aws:UserId",
+        "aws:Username",
+        "kms:CallerAccount",
+    )
+)
+_CONTEXT: Final = "kms:encryptioncontext:"
+_EVERY_ADDRESS: Final = ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")
+
+
+def _statements(account: Account) -> Iterator[tuple[KeyFacts, Statement, Mapping[str, Any]]]:
+    """Return the Allow statements of the account's own keys, as parsed and as written."""
+    for key in account.own_keys:
+        policy = account.key_policy(key)
+        if policy is None or key.policy is None:
+            continue
+        for statement in policy.statements:
+            if statement.effect == "Allow" and statement.resources is not None:
+                yield key, statement, account.raw(key.policy, statement)
+
+
+def narrows(clause: Clause) -> bool:
+    """Whether a part of a condition keeps most of the world out."""
+    name, operator = clause.key.lower(), clause.operator
+    if name not in _NARROWING or operator == "Null" or "Not" in operator:
+        return False
+    if operator.startswith("ForAllValues:") or (operator.endswith("IfExists") and name != "kms:calleraccount"):
+        return False  # a request without the key fits
+    return not any(_is_open(name, one.text) for one in clause.values)
+
+
+def _is_open(name: str, value: str) -> bool:
+    if not value.strip("*?"):
+        return True
+    if name in ("aws:sourceip", "aws:vpcsourceip"):
+        return value in _EVERY_ADDRESS
+    if name in ("aws:principalarn", "aws:sourcearn"):
+        fields = value.split(":", 5)
+        return len(fields) < 6 or not fields[4].strip("*?")  # any account
+    return False
+
+
+def _restricted(raw: Mapping[str, Any], account: str) -> str:
+    """Return the statement with its Principal replaced, as the fix."""
+    kept = {name: value for name, value in raw.items() if name not in ("Principal", "NotPrincipal")}
+    return as_text({"Principal": {"AWS": f"arn:aws:iam::{account}:role/THE-ROLE-THAT-NEEDS-IT"}} | kept)
+
+
+def _put(key: KeyFacts, what: str) -> str:
+    return f"{what}\nPut it with: aws kms put-key-policy --region {key.region} --key-id {key.id} --policy file://policy.json"
+
+
+def _public(account: Account) -> Iterator[Found]:
+    for key, statement, raw in _statements(account):
+        principals = statement.principals
+        if principals is None or not principals.everyone or any(narrows(one) for one in statement.clauses):
+            continue
+        with_conditions = "its conditions do not say who asks" if statement.clauses else "without a condition"
+        yield Found(
+            key.arn,
+            raw,
+            _put(key, f"Name the principals:\n{_restricted(raw, key.account)}"),
+            f"{statement} is for everybody, {with_conditions}",
+        )
+
+
+def _not_principal(account: Account) -> Iterator[Found]:
+    for key, statement, raw in _statements(account):
+        if statement.principals is not None and statement.principals.negated:
+            yield Found(
+                key.arn,
+                raw,
+                _put(key, f"Say whom to allow, not whom not:\n{_restricted(raw, key.account)}"),
+                f"{statement} allows everybody but those it names",
+            )
+
+
+def _foreign(account: Account) -> Iterator[Found]:
+    for key, statement, raw in _statements(account):
+        principals = statement.principals
+        if principals is None or principals.negated or any(narrows(one) for one in statement.clauses):
+            continue
+        accounts = set(principals.accounts) | {
+            fields[4] for fields in (name.split(":") for name in principals.names) if len(fields) > 5
+        }
+        strange = sorted(one for one in accounts if not account.is_trusted(one))
+        if strange:
+            whole = sorted(set(strange) & principals.accounts)
+            yield Found(
+                key.arn,
+                raw,
+                _put(key, "Take the account out, name one role of it, or tell the audit with --trust-account."),
+                f"{statement} lets in {'all of ' if whole else ''}{', '.join(strange)}",
+                Severity.HIGH if whole else Severity.MEDIUM,
+            )
+
+
+def _context_clauses(statement: Statement) -> list[Clause]:
+    """Return the parts of the condition that ask for an encryption context."""
+    return [
+        one
+        for one in statement.clauses
+        if (one.key.lower().startswith(_CONTEXT) or one.key.lower() == "kms:encryptioncontextkeys")
+        and "Not" not in one.operator
+        and not one.operator.endswith("IfExists")
+        and not one.operator.startswith("ForAllValues:")
+        and not (one.operator == "Null" and any(value.text.lower() == "true" for value in one.values))
+    ]
+
+
+def _no_context(account: Account) -> Iterator[Found]:
+    seen = {
+        arn: one.context for one in account.facts.events or () if one.context and not one.error for arn in one.keys
+    }
+    for key in account.own_keys:
+        policy = account.key_policy(key)
+        if policy is None or key.policy is None:
+            continue
+        uses = [
+            one
+            for one in policy.statements
+            if one.effect == "Allow"
+            and one.resources is not None
+            and says(one, DECRYPT)
+            and one.principals is not None
+            and (one.principals.names or one.principals.everyone)
+        ]
+        names = {one.key[len(_CONTEXT) :] for use in uses for one in _context_clauses(use)} - {""}
+        known = sorted(names | set(seen.get(key.arn) or {}))
+        if not known:
+            continue
+        for statement in uses:
+            if not _context_clauses(statement):
+                raw = account.raw(key.policy, statement)
+                condition = {"StringEquals": {f"kms:EncryptionContext:{name}": "THE-VALUE"} for name in known[:1]}
+                yield Found(
+                    key.arn,
+                    raw,
+                    _put(key, f"Ask for the context:\n{as_text(dict(raw) | {'Condition': condition})}"),
+                    f"{statement} allows kms:Decrypt with any context, while values are sealed under {listed(known)}",
+                )
+
+
+def _wildcard_context(account: Account) -> Iterator[Found]:
+    for key, statement, raw in _statements(account):
+        wild = [
+            f"{one.key}={value.text}"
+            for one in _context_clauses(statement)
+            if "Like" in one.operator
+            for value in one.values
+            if any(not isinstance(part, str) for part in value.parts) and not value.has_variables
+        ]
+        if wild:
+            bare = any(not one.partition("=")[2].strip("*?") for one in wild)
+            yield Found(
+                key.arn,
+                raw,
+                _put(key, "Use StringEquals with the values that the principal works with; a list of them is fine."),
+                f"{statement} takes {listed(wild)}",
+                Severity.MEDIUM if bare else Severity.LOW,
+            )
+
+
+def _admin_can_use(account: Account) -> Iterator[Found]:
+    for key in account.own_keys:
+        policy = account.key_policy(key)
+        if policy is None or key.policy is None:
+            continue
+        named = {name for one in policy.statements if one.principals and one.effect == "Allow" for name in one.principals.names}
+        can: dict[str, dict[str, Any]] = {}
+        for one in account.allowed_by_key.get(key.arn, ()):
+            if one.principal in named:
+                can.setdefault(one.principal, {})[one.action] = one.decision
+        for who, actions in can.items():
+            administer = [one for one in ADMINISTER if one in actions]
+            if administer and DECRYPT in actions:
+                by = actions[DECRYPT].statements
+                raw = account.raw(key.policy, by[0]) if by and by[0].principals is not None else None
+                yield Found(
+                    key.arn,
+                    raw,
+                    _put(key, "Give administration and use to different principals, in two statements."),
+                    f"{who} may {', '.join(administer)} and {DECRYPT}",
+                )
+
+
+def _root_delegation(account: Account) -> Iterator[Found]:
+    for key in account.own_keys:
+        if key.policy is None:
+            continue
+        reached: list[str] = []
+        wide: list[str] = []
+        delegating: Statement | None = None
+        for one in account.allowed_by_key.get(key.arn, ()):
+            if one.action != DECRYPT or len(one.decision.statements) != 2:
+                continue
+            by_key, by_identity = one.decision.statements
+            if by_key.principals is None or key.account not in by_key.principals.accounts:
+                continue
+            delegating = by_key
+            reached.append(one.principal)
+            if not any(each.text == key.arn for each in by_identity.resources or ()):
+                wide.append(one.principal)
+        if delegating is not None and wide:
+            raw = account.raw(key.policy, delegating)
+            yield Found(
+                key.arn,
+                raw,
+                _put(
+                    key,
+                    "Delegate administration only, and name in the key policy who may use the key:\n"
+                    + as_text(dict(raw) | {"Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:PutKeyPolicy"]}),
+                ),
+                f"{delegating} leaves kms:Decrypt to IAM, which gives it to {listed(sorted(reached))}; "
+                f"not by naming this key: {listed(sorted(wide))}",
+            )
+
+
+def _bound(statement: Statement) -> bool:
+    return any(
+        one.key.lower() == "kms:reencryptonsamekey" and any(value.text.lower() == "true" for value in one.values)
+        for one in statement.clauses
+    )
+
+
+def _reencrypt_unbound(account: Account) -> Iterator[Found]:
+    for key in account.own_keys:
+        allowed = account.allowed_by_key.get(key.arn, ())
+        decrypt = {one.principal for one in allowed if one.action == DECRYPT}
+        for one in allowed:
+            if one.action != REENCRYPT_FROM or one.principal in decrypt or any(_bound(each) for each in one.decision.statements):
+                continue
+            by = one.decision.statements[0] if one.decision.statements else None
+            raw = account.raw(key.policy, by) if by is not None and by.principals is not None and key.policy else None
+            yield Found(
+                key.arn,
+                raw,
+                "Bind the destination, which is a key that the principal may not decrypt with: re-encryption on the same "
+                'key by the condition {"Bool": {"kms:ReEncryptOnSameKey": "true"}}, else give kms:Decrypt knowingly and '
+                "record it.",
+                f"{one.principal} may not kms:Decrypt, but can re-encrypt to a key of its own and decrypt there",
+            )
+
+
+def _reencrypt_asymmetry(account: Account) -> Iterator[Found]:
+    sides: dict[str, dict[str, tuple[KeyFacts, Any]]] = {}
+    for one in account.allowed:
+        if one.action in (REENCRYPT_FROM, REENCRYPT_TO):
+            sides.setdefault(one.principal, {}).setdefault(one.action, (one.key, one.decision))
+    for who, found in sides.items():
+        # A principal of another account may have the other side there.
+        if len(found) == 2 or who not in account.principals:
+            continue
+        ((action, (key, decision)),) = found.items()
+        lacking = REENCRYPT_TO if action == REENCRYPT_FROM else REENCRYPT_FROM
+        by = decision.statements[0] if decision.statements else None
+        raw = account.raw(key.policy, by) if by is not None and by.principals is not None and key.policy else None
+        yield Found(
+            key.arn,
+            raw,
+            f"Give {who} {lacking} on the other key of the rotation, or take {action} away.",
+            f"{who} has {action} and no {lacking} on any key, so it cannot re-wrap",
+        )
+
+
+def _via_service(account: Account) -> Iterator[Found]:
+    for key in account.own_keys:
+        policy = account.key_policy(key)
+        if policy is None or key.policy is None or key.usage != "ENCRYPT_DECRYPT" or key.spec != "SYMMETRIC_DEFAULT":
+            continue
+        uses = [one for one in policy.statements if one.effect == "Allow" and any(says(one, each) for each in _USE)]
+        shut = [one for one in uses if any(_is_via(clause) for clause in one.clauses)]
+        denies = [
+            one
+            for one in policy.statements
+            if one.effect == "Deny" and says(one, DECRYPT) and any(_is_not_via(clause) for clause in one.clauses)
+        ]
+        if (uses and len(shut) == len(uses)) or denies:
+            statement = (denies or shut)[0]
+            yield Found(
+                key.arn,
+                account.raw(key.policy, statement),
+                "Use a key of its own for sealwax, whose policy allows direct calls; or leave it, where only AWS services "
+                "shall use the key, and accept the finding in a baseline.",
+                f"{statement} takes calls through AWS services only, and kms:ViaService matches no direct call",
+            )
+
+
+def _is_via(clause: Clause) -> bool:
+    return clause.key.lower() == "kms:viaservice" and "Not" not in clause.operator and not clause.operator.endswith("IfExists")
+
+
+def _is_not_via(clause: Clause) -> bool:
+    return clause.key.lower() == "kms:viaservice" and "Not" in clause.operator and not clause.operator.endswith("IfExists")
+
+
+_Check = Callable[[Account], Iterator[Found]]
+
+RULES: Final = (
+    Rule(
+        "key-policy-public",
+        Severity.CRITICAL,
+        "the key policy is open to everybody",
+        "Anyone with an AWS account can use the key. A condition on what is sent, an encryption context or a service, "
+        "does not say who sends it.",
+        (std.KMS_5, std.config("kms-key-policy-no-public-access"), std.prowler("kms_key_not_publicly_accessible"), *std.ACCESS),
+        _public,
+    ),
+    Rule(
+        "key-policy-not-principal",
+        Severity.CRITICAL,
+        "the key policy allows by NotPrincipal",
+        "Allow with NotPrincipal allows everybody else, users of other accounts and anonymous ones among them.",
+        (std.KMS_5, *std.ACCESS),
+        _not_principal,
+    ),
+    Rule(
+        "key-policy-foreign-account",
+        Severity.HIGH,
+        "the key policy lets in another account",
+        "Who may use the key there is decided by that account's administrators, and their policies are not seen here.",
+        std.ACCESS,
+        _foreign,
+    ),
+    Rule(
+        "key-policy-root-delegation",
+        Severity.MEDIUM,
+        "the key policy leaves kms:Decrypt to IAM, and policies with wildcards reach it",
+        "Whoever may write IAM policies decides who decrypts, and a policy written for another key reaches this one.",
+        (std.PCI_CUSTODIANS, *std.ACCESS),
+        _root_delegation,
+    ),
+    Rule(
+        "key-policy-no-context",
+        Severity.MEDIUM,
+        "kms:Decrypt is allowed with any encryption context",
+        "Values are sealed under a context, so that each principal can open its own only; a statement that does not ask "
+        "for it opens all of them.",
+        std.ACCESS,
+        _no_context,
+    ),
+    Rule(
+        "key-policy-wildcard-context",
+        Severity.MEDIUM,
+        "the condition on the encryption context has wildcards",
+        "A * that stands for a tenant, table or purpose takes every other one too, those still to come among them.",
+        std.ACCESS,
+        _wildcard_context,
+    ),
+    Rule(
+        "key-policy-admin-can-use",
+        Severity.MEDIUM,
+        "an administrator of the key can use it",
+        "One stolen credential is enough to read the data and to destroy the key: duties are not separated.",
+        (std.PCI_CUSTODIANS, std.NIST_KEY_USAGE, *std.ACCESS),
+        _admin_can_use,
+    ),
+    Rule(
+        "reencrypt-from-unbound",
+        Severity.HIGH,
+        "kms:ReEncryptFrom without a bound destination is as good as kms:Decrypt",
+        "The principal re-encrypts to a key that it may decrypt with, in its own account if need be.",
+        (std.KMS_1, *std.ACCESS),
+        _reencrypt_unbound,
+    ),
+    Rule(
+        "reencrypt-asymmetry",
+        Severity.LOW,
+        "a principal has one side of kms:ReEncrypt only",
+        "Re-wrapping needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one; a rotation would stop.",
+        (std.PCI_CRYPTOPERIOD,),
+        _reencrypt_asymmetry,
+    ),
+    Rule(
+        "key-policy-via-service",
+        Severity.LOW,
+        "the key can be used through AWS services only",
+        "sealwax and every other program that calls KMS itself are refused.",
+        (),
+        _via_service,
+    ),
+)
