@@ -1,8 +1,8 @@
 """The facts of an account, looked at by rules: policies parsed once, and who can do what with which key.
 
-Whether a principal can do something is the answer of :func:`sealwax.policy.evaluate`, asked for that principal, with the
-context that the conditions of a matching statement ask for. Principals and keys that no statement brings together are
-not asked for, and what policies say in the same words is asked once: thousands of keys share a few policies.
+Whether a principal can do something is the answer of :func:`sealwax.policy.evaluate`, asked for that principal, with
+the context that the conditions of a matching statement ask for. Principals and keys that no statement brings together
+are not asked for, and what policies say in the same words is asked once: thousands of keys share a few policies.
 """
 
 from __future__ import annotations
@@ -67,14 +67,13 @@ class Account:
 
     Attributes:
         facts: the facts.
-        unread: policies that were not understood; nothing is said of them.
     """
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._key_policies: dict[str, Policy | PolicyError] = {}
         self._raw: dict[str, Mapping[str, Any]] = {}
-        self.unread: dict[str, NotLookedAt] = {}
+        self._unread: dict[str, NotLookedAt] = {}
 
     @cached_property
     def own_keys(self) -> tuple[KeyFacts, ...]:
@@ -106,7 +105,15 @@ class Account:
         return found
 
     def _not_read(self, what: str, resource: str, region: str, error: PolicyError) -> None:
-        self.unread.setdefault(resource, NotLookedAt(what, resource, region, f"it cannot be judged: {error}"))
+        self._unread.setdefault(resource, NotLookedAt(what, resource, region, f"it cannot be judged: {error}"))
+
+    @cached_property
+    def not_looked_at(self) -> tuple[NotLookedAt, ...]:
+        """What the facts do not hold, and the policies in them that cannot be judged."""
+        for key in self.own_keys:
+            self.key_policy(key)
+        _ = self.identity_policies
+        return (*self.facts.not_looked_at, *self._unread.values())
 
     def raw(self, document: str, statement: Statement) -> Mapping[str, Any]:
         """Return a statement as it was written."""
@@ -206,7 +213,7 @@ _DERIVED: Final = (
 
 
 def wanted(statement: Statement) -> tuple[dict[str, str], dict[str, Value | Sequence[Value]]]:
-    """Return an encryption context and other values that a statement's conditions ask for, as far as they can be met."""
+    """Return an encryption context and other values that a statement's conditions ask for, where they can be met."""
     context: dict[str, str] = {}
     others: dict[str, Value | Sequence[Value]] = {}
     for clause in statement.clauses:
@@ -310,7 +317,9 @@ class _Asker:
         self, name: str, key: KeyFacts, policy: Policy, grants: tuple[Grant, ...], statements: list[Statement]
     ) -> Decision | None:
         """Return the decision that allows, or None."""
-        if name == "*" or (name.endswith(":root") and not name.startswith(f"arn:{self._facts.partition}:iam::{key.account}:")):
+        if name == "*" or (
+            name.endswith(":root") and not name.startswith(f"arn:{self._facts.partition}:iam::{key.account}:")
+        ):
             # Not a principal that can be asked for, but a whole account or everybody.
             return _as_written(statements, self._action)
         who = self._account.principals.get(name)
@@ -357,9 +366,11 @@ class _Asker:
             and key.account in one.principals.accounts
             and says(one, self._action)
         ]
-        tried = [({}, {})]
+        tried: list[tuple[Any, Any]] = [({}, {})]
         tried += [wanted(one) for one in statements]
-        tried += [_both(wanted(one), wanted(two)) for one in statements for two in delegating if one.clauses or two.clauses]
+        tried += [
+            _both(wanted(one), wanted(two)) for one in statements for two in delegating if one.clauses or two.clauses
+        ]
         tried += [(dict(grant.subset or grant.equals or {}), {}) for grant in grants if grant.grantee == who.arn]
         about: dict[str, Value | Sequence[Value]] = {
             f"aws:ResourceTag/{name}": value for name, value in (key.tags or {}).items()
@@ -417,5 +428,3 @@ def _grants(key: KeyFacts) -> Iterator[Grant]:
             one.retiring,
             one.issuing_account,
         )
-
-

@@ -56,7 +56,7 @@ def load(data: bytes, name: str) -> Facts:
     try:
         facts: Facts = _read(Facts, raw, "facts")
         _check(facts)
-    except _Wrong as wrong:
+    except _WrongError as wrong:
         raise FactsError(f"'{printable(name)}' is no facts file that can be used: {wrong}") from None
     return facts
 
@@ -72,30 +72,33 @@ def read(path: str) -> Facts:
         return load(file.read(MAX_BYTES + 1), path)
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     pass
 
 
 def _check(facts: Facts) -> None:
     if not re.fullmatch("[0-9]{12}", facts.account):
-        raise _Wrong("facts.account is not twelve digits")
+        raise _WrongError("facts.account is not twelve digits")
     for key in facts.keys:
         if not _ARN_OF_KEY.match(key.arn):
-            raise _Wrong(f"'{printable(key.arn[:200])}' is not the ARN of a key")
+            raise _WrongError(f"'{printable(key.arn[:200])}' is not the ARN of a key")
+        for grant in key.grants or ():
+            if grant.grantee.startswith("arn:") and grant.grantee.count(":") < 5:
+                raise _WrongError(f"'{printable(grant.grantee[:200])}' is no ARN")
     for alias in facts.aliases or ():
         if not _ARN_OF_ALIAS.match(alias.arn):
-            raise _Wrong(f"'{printable(alias.arn[:200])}' is not the ARN of an alias")
+            raise _WrongError(f"'{printable(alias.arn[:200])}' is not the ARN of an alias")
     if len({key.arn for key in facts.keys}) != len(facts.keys):
-        raise _Wrong("a key is in it twice")
+        raise _WrongError("a key is in it twice")
     known = {policy.id for policy in facts.policies or ()}
     for principal in facts.principals or ():
         missing = [one for one in principal.policies if one not in known]
         if missing:
-            raise _Wrong(f"'{printable(principal.arn[:200])}' has a policy that is not in it")
+            raise _WrongError(f"'{printable(principal.arn[:200])}' has a policy that is not in it")
 
 
 @functools.cache
-def _shape(cls: type) -> dict[str, tuple[Any, bool]]:
+def _shape(cls: Any) -> dict[str, tuple[Any, bool]]:
     hints = typing.get_type_hints(cls)
     return {
         one.name: (hints[one.name], one.default is MISSING and one.default_factory is MISSING) for one in fields(cls)
@@ -110,21 +113,24 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _read(inner, value, where)
     if origin is tuple:
         if not isinstance(value, list) or len(value) > MAX_ITEMS:
-            raise _Wrong(f"{where} is no list, or a too long one")
+            raise _WrongError(f"{where} is no list, or a too long one")
         inner = typing.get_args(kind)[0]
         return tuple(_read(inner, one, f"{where}[{index}]") for index, one in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, dict):
-            raise _Wrong(f"{where} is no object")
+            raise _WrongError(f"{where} is no object")
         return {name: _read(str, one, f"{where}.{printable(name[:80])}") for name, one in value.items()}
     if is_dataclass(kind):
         return _record(typing.cast("type", kind), value, where)
     if kind is datetime:
         return _time(value, where)
     if type(value) is not kind:
-        raise _Wrong(f"{where} is not {_NAMES[kind]}")
-    if kind is str and len(value) > MAX_TEXT:
-        raise _Wrong(f"{where} is longer than {MAX_TEXT} characters")
+        raise _WrongError(f"{where} is not {_NAMES[kind]}")
+    if kind is str:
+        if len(value) > MAX_TEXT:
+            raise _WrongError(f"{where} is longer than {MAX_TEXT} characters")
+        if any("\ud800" <= one <= "\udfff" for one in value):
+            raise _WrongError(f"{where} holds half a character")
     return value
 
 
@@ -133,14 +139,14 @@ _NAMES: Final = {str: "a string", int: "a whole number", bool: "true or false"}
 
 def _record(cls: type[T], value: Any, where: str) -> T:
     if not isinstance(value, dict):
-        raise _Wrong(f"{where} is no object")
-    shape = _shape(cls)
+        raise _WrongError(f"{where} is no object")
+    shape = _shape(typing.cast("Any", cls))
     for name in value:
         if name not in shape:
-            raise _Wrong(f"{where} has '{printable(name[:80])}', which this release does not know")
+            raise _WrongError(f"{where} has '{printable(name[:80])}', which this release does not know")
     for name, (_, required) in shape.items():
         if required and name not in value:
-            raise _Wrong(f"{where} has no {name}")
+            raise _WrongError(f"{where} has no {name}")
     return cls(**{name: _read(shape[name][0], one, f"{where}.{name}") for name, one in value.items()})
 
 
@@ -148,7 +154,9 @@ def _time(value: Any, where: str) -> datetime:
     try:
         found = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise _Wrong(f"{where} is no time of ISO 8601") from None
+        raise _WrongError(f"{where} is no time of ISO 8601") from None
     if found.tzinfo is None:
-        raise _Wrong(f"{where} has no time zone")
+        raise _WrongError(f"{where} has no time zone")
+    if not 1970 <= found.year <= 2999:
+        raise _WrongError(f"{where} is no time that a key can have seen")
     return found

@@ -63,10 +63,16 @@ def _found(key: KeyFacts, grant: GrantFacts, detail: str, fix: str | None = None
 def _unconstrained(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         uses = [one for one in grant.operations if f"kms:{one}" in WITH_CONTEXT]
-        if uses and grant.subset is None and grant.equals is None and grant.source_arn is None and not _for_service(grant):
+        if (
+            uses
+            and grant.subset is None
+            and grant.equals is None
+            and grant.source_arn is None
+            and not _for_service(grant)
+        ):
             fix = (
-                f"Make a constrained one, then revoke this: aws kms create-grant --region {key.region} --key-id {key.id} "
-                f"--grantee-principal {grant.grantee} --operations {' '.join(grant.operations)} "
+                f"Make a constrained one, then revoke this: aws kms create-grant --region {key.region} "
+                f"--key-id {key.id} --grantee-principal {grant.grantee} --operations {' '.join(grant.operations)} "
                 f"--constraints 'EncryptionContextSubset={{NAME=VALUE}}'\n{_revoke(key, grant)}"
             )
             yield _found(key, grant, f" permits {', '.join(uses)} with any context", fix)

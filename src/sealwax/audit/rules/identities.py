@@ -62,7 +62,7 @@ def _decrypt_all(account: Account) -> Iterator[Found]:
             raw = account.raw(one.document, statement)
             kept = {name: value for name, value in raw.items() if name not in ("NotResource", "Resource")}
             resource = f"arn:{account.facts.partition}:kms:REGION:{account.facts.account}:key/KEY-ID"
-            who = f"; it applies to {listed(owners[one.id])}" if owners[one.id] else "; it is attached to nobody"
+            whose = f"; it applies to {listed(owners[one.id])}" if owners[one.id] else "; it is attached to nobody"
             if one.kind == "aws":
                 fix = "Detach this AWS managed policy, and attach one of your own that names the keys."
             else:
@@ -71,7 +71,7 @@ def _decrypt_all(account: Account) -> Iterator[Found]:
                 one.id.partition("#")[0],
                 raw,
                 fix,
-                f"{statement} allows {' and '.join(actions)}{who}",
+                f"{statement} allows {' and '.join(actions)}{whose}",
                 Severity.MEDIUM if one.kind == "aws" else None,
             )
 
@@ -81,7 +81,7 @@ RULES: Final = (
         "iam-decrypt-all-keys",
         Severity.HIGH,
         "an IAM policy allows decryption with every key",
-        "The principal opens whatever any key protects whose key policy leaves that to IAM, keys still to come among them.",
+        "The principal opens whatever any key protects whose key policy leaves that to IAM, now and in future.",
         (
             std.KMS_1,
             std.KMS_2,

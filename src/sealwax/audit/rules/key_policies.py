@@ -148,9 +148,7 @@ def _context_clauses(statement: Statement) -> list[Clause]:
 
 
 def _no_context(account: Account) -> Iterator[Found]:
-    seen = {
-        arn: one.context for one in account.facts.events or () if one.context and not one.error for arn in one.keys
-    }
+    seen = {arn: one.context for one in account.facts.events or () if one.context and not one.error for arn in one.keys}
     for key in account.own_keys:
         policy = account.key_policy(key)
         if policy is None or key.policy is None:
@@ -171,7 +169,7 @@ def _no_context(account: Account) -> Iterator[Found]:
         for statement in uses:
             if not _context_clauses(statement):
                 raw = account.raw(key.policy, statement)
-                condition = {"StringEquals": {f"kms:EncryptionContext:{name}": "THE-VALUE"} for name in known[:1]}
+                condition = {"StringEquals": {f"kms:EncryptionContext:{known[0]}": "THE-VALUE"}}
                 yield Found(
                     key.arn,
                     raw,
@@ -205,7 +203,12 @@ def _admin_can_use(account: Account) -> Iterator[Found]:
         policy = account.key_policy(key)
         if policy is None or key.policy is None:
             continue
-        named = {name for one in policy.statements if one.principals and one.effect == "Allow" for name in one.principals.names}
+        named = {
+            name
+            for one in policy.statements
+            if one.principals and one.effect == "Allow"
+            for name in one.principals.names
+        }
         can: dict[str, dict[str, Any]] = {}
         for one in account.allowed_by_key.get(key.arn, ()):
             if one.principal in named:
@@ -267,16 +270,19 @@ def _reencrypt_unbound(account: Account) -> Iterator[Found]:
         allowed = account.allowed_by_key.get(key.arn, ())
         decrypt = {one.principal for one in allowed if one.action == DECRYPT}
         for one in allowed:
-            if one.action != REENCRYPT_FROM or one.principal in decrypt or any(_bound(each) for each in one.decision.statements):
+            if (
+                one.action != REENCRYPT_FROM
+                or one.principal in decrypt
+                or any(_bound(each) for each in one.decision.statements)
+            ):
                 continue
             by = one.decision.statements[0] if one.decision.statements else None
             raw = account.raw(key.policy, by) if by is not None and by.principals is not None and key.policy else None
             yield Found(
                 key.arn,
                 raw,
-                "Bind the destination, which is a key that the principal may not decrypt with: re-encryption on the same "
-                'key by the condition {"Bool": {"kms:ReEncryptOnSameKey": "true"}}, else give kms:Decrypt knowingly and '
-                "record it.",
+                "Bind the destination: re-encryption on the same key by the condition "
+                '{"Bool": {"kms:ReEncryptOnSameKey": "true"}}; else give kms:Decrypt knowingly, and record it.',
                 f"{one.principal} may not kms:Decrypt, but can re-encrypt to a key of its own and decrypt there",
             )
 
@@ -319,18 +325,24 @@ def _via_service(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 account.raw(key.policy, statement),
-                "Use a key of its own for sealwax, whose policy allows direct calls; or leave it, where only AWS services "
-                "shall use the key, and accept the finding in a baseline.",
+                "Use a key of its own for sealwax, whose policy allows direct calls; or, where only AWS services shall "
+                "use the key, accept the finding in a baseline.",
                 f"{statement} takes calls through AWS services only, and kms:ViaService matches no direct call",
             )
 
 
 def _is_via(clause: Clause) -> bool:
-    return clause.key.lower() == "kms:viaservice" and "Not" not in clause.operator and not clause.operator.endswith("IfExists")
+    return (
+        clause.key.lower() == "kms:viaservice"
+        and "Not" not in clause.operator
+        and not clause.operator.endswith("IfExists")
+    )
 
 
 def _is_not_via(clause: Clause) -> bool:
-    return clause.key.lower() == "kms:viaservice" and "Not" in clause.operator and not clause.operator.endswith("IfExists")
+    return (
+        clause.key.lower() == "kms:viaservice" and "Not" in clause.operator and not clause.operator.endswith("IfExists")
+    )
 
 
 _Check = Callable[[Account], Iterator[Found]]
@@ -342,7 +354,12 @@ RULES: Final = (
         "the key policy is open to everybody",
         "Anyone with an AWS account can use the key. A condition on what is sent, an encryption context or a service, "
         "does not say who sends it.",
-        (std.KMS_5, std.config("kms-key-policy-no-public-access"), std.prowler("kms_key_not_publicly_accessible"), *std.ACCESS),
+        (
+            std.KMS_5,
+            std.config("kms-key-policy-no-public-access"),
+            std.prowler("kms_key_not_publicly_accessible"),
+            *std.ACCESS,
+        ),
         _public,
     ),
     Rule(
@@ -373,8 +390,8 @@ RULES: Final = (
         "key-policy-no-context",
         Severity.MEDIUM,
         "kms:Decrypt is allowed with any encryption context",
-        "Values are sealed under a context, so that each principal can open its own only; a statement that does not ask "
-        "for it opens all of them.",
+        "Values are sealed under a context, so that each principal can open its own only; a statement that does not "
+        "ask for it opens all of them.",
         std.ACCESS,
         _no_context,
     ),

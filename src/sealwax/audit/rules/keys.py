@@ -10,7 +10,7 @@ from sealwax.audit.account import Account
 from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
-from sealwax.audit.rules.rule import Found, Rule, as_text
+from sealwax.audit.rules.rule import Found, Rule
 
 MAX_PERIOD: Final = timedelta(days=365)
 EXPIRES_SOON: Final = timedelta(days=30)
@@ -37,7 +37,9 @@ def _off(account: Account) -> Iterator[Found]:
     for key in account.own_keys:
         if _rotates(key) and key.rotation is not None and not key.rotation.enabled:
             yield Found(
-                key.arn, {"KeyRotationEnabled": False}, f"aws kms enable-key-rotation {_on(key)} --rotation-period-in-days 365"
+                key.arn,
+                {"KeyRotationEnabled": False},
+                f"aws kms enable-key-rotation {_on(key)} --rotation-period-in-days 365",
             )
 
 
@@ -76,7 +78,8 @@ def _expires(account: Account) -> Iterator[Found]:
                     key.arn,
                     {"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": key.valid_to.isoformat()},
                     f"Import the same material again with a later date: aws kms get-parameters-for-import {_on(key)} "
-                    "--wrapping-algorithm RSAES_OAEP_SHA_256 --wrapping-key-spec RSA_4096, then aws kms import-key-material",
+                    "--wrapping-algorithm RSAES_OAEP_SHA_256 --wrapping-key-spec RSA_4096, "
+                    "then aws kms import-key-material",
                     f"on {key.valid_to:%Y-%m-%d %H:%M} UTC",
                 )
 
@@ -107,7 +110,7 @@ def _pending(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"KeyState": key.state},
-                f"If it is not meant: aws kms cancel-key-deletion {_on(key)}; else see in CloudTrail that nobody uses it.",
+                f"If it is not meant: aws kms cancel-key-deletion {_on(key)}; else see in CloudTrail if it is used.",
                 f"it is deleted{when}" if when else "",
             )
 
@@ -123,8 +126,12 @@ def _unused(account: Account) -> Iterator[Found]:
             said = f"last used on {since:%Y-%m-%d}" if key.last_used is not None else f"no use since {since:%Y-%m-%d}"
             yield Found(
                 key.arn,
-                {"LastUsed": key.last_used and key.last_used.isoformat(), "TrackingStartDate": key.tracked_since.isoformat()},
-                f"Disable it and see who complains: aws kms disable-key {_on(key)}. Delete it only when no envelope is under it.",
+                {
+                    "LastUsed": key.last_used and key.last_used.isoformat(),
+                    "TrackingStartDate": key.tracked_since.isoformat(),
+                },
+                f"Disable it and see who complains: aws kms disable-key {_on(key)}. "
+                "Delete it only when no envelope is under it.",
                 said,
             )
 
@@ -135,7 +142,7 @@ def _in_store(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"CustomKeyStoreId": key.key_store, "Origin": key.origin},
-                "Keep envelopes under a second key as well, which is not in the store: sealwax encrypt -k KEY -k OTHER-KEY. "
+                "Keep envelopes under a second key as well, outside of the store: sealwax encrypt -k KEY -k OTHER-KEY. "
                 "Rotate by hand: make a new key and sealwax rewrap to it.",
                 f"{key.key_store} ({key.origin})",
             )
@@ -148,8 +155,8 @@ def _aws_managed(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"KeyManager": "AWS"},
-                "Make a customer managed key, and move the data to it: "
-                + as_text({"create": "aws kms create-key", "move": "read it through the service that sealed it"}),
+                "Make a customer managed key (aws kms create-key), read the data through the service that sealed it, "
+                "and seal it under the new key.",
             )
 
 

@@ -43,7 +43,9 @@ def _soc(number: str) -> Standard:
 
 
 def _hipaa(paragraph: str) -> Standard:
-    return Standard("HIPAA", f"45 CFR {paragraph}", f"https://www.ecfr.gov/current/title-45/section-{paragraph.split('(')[0]}")
+    return Standard(
+        "HIPAA", f"45 CFR {paragraph}", f"https://www.ecfr.gov/current/title-45/section-{paragraph.split('(')[0]}"
+    )
 
 
 def _csf(number: str) -> Standard:

@@ -1,0 +1,86 @@
+"""Each rule on accounts that break it and on near misses; a clean account; what sealwax itself writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sealwax.audit import factsfile
+from sealwax.audit.account import Account
+from sealwax.audit.facts import Facts
+from sealwax.audit.findings import Finding
+from sealwax.audit.report import finding_to_json
+from sealwax.audit.rules import RULES, judge
+from tests.audit import accounts
+
+BREAKS = [(rule, index) for rule, (breaks, _) in accounts.CASES.items() for index in range(len(breaks))]
+NEAR = [(rule, index) for rule, (_, near) in accounts.CASES.items() for index in range(len(near))]
+
+
+def judged(facts: Facts) -> tuple[Finding, ...]:
+    """Judge facts, after a way through the facts file."""
+    read = factsfile.load(factsfile.dump(facts), "facts.json")
+    assert read == facts
+    account = Account(read)
+    assert account.not_looked_at == ()
+    return judge(account)
+
+
+def test_every_rule_has_accounts_on_both_sides() -> None:
+    assert sorted(accounts.CASES) == sorted(rule.id for rule in RULES)
+    assert len(RULES) == 38
+    assert all(breaks and near for breaks, near in accounts.CASES.values())
+    assert (len(BREAKS), len(NEAR)) == (80, 83)
+
+
+@pytest.mark.parametrize(("rule", "index"), BREAKS)
+def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) -> None:
+    found = [one for one in judged(accounts.CASES[rule][0][index]()) if one.rule == rule]
+    assert found
+    for one in found:
+        assert one.fix
+        assert one.why
+        assert one.resource.startswith("arn:aws:")
+        assert len(one.title.splitlines()) == 1
+        json.dumps(finding_to_json(one))
+
+
+@pytest.mark.parametrize(("rule", "index"), NEAR)
+def test_a_near_miss_has_not(rule: str, index: int) -> None:
+    assert [one for one in judged(accounts.CASES[rule][1][index]()) if one.rule == rule] == []
+
+
+def test_a_clean_account_has_no_finding() -> None:
+    assert judged(accounts.clean()) == ()
+    assert judged(accounts.family()) == ()
+
+
+@pytest.mark.parametrize("context", [{"user": "a.b@example.com"}, {"a.b@example.com": "user"}])
+def test_a_finding_does_not_repeat_what_ought_not_to_be_in_a_log(context: dict[str, str]) -> None:
+    found = [one for one in judged(accounts.events(accounts.event(context=context))) if one.rule == "context-telling"]
+    assert len(found) == 1
+    assert "mail address" in found[0].title
+    assert "example.com" not in json.dumps(finding_to_json(found[0]))
+
+
+def test_the_worst_comes_first() -> None:
+    facts = accounts.with_policy(accounts.use(Principal="*", Condition={}))
+    found = judged(replace(facts, trails=(), alarms=()))
+    severities = [one.severity for one in found]
+    assert len(found) >= 4
+    assert severities == sorted(severities, reverse=True)
+    assert found[0].rule == "key-policy-public"
+
+
+def test_a_policy_that_cannot_be_judged_is_not_looked_at_and_not_fine() -> None:
+    facts = accounts.with_iam({"Action": "kms:Decrypt", "Resource": "*"})
+    policies = tuple(replace(one, document='{"Statement": [{"Effect": "Maybe"}]}') for one in facts.policies or ())
+    account = Account(replace(facts, keys=(accounts.key(policy="{"),), policies=policies, events=()))
+    assert judge(account) == ()
+    assert [(one.what, one.resource) for one in account.not_looked_at] == [
+        ("the key policy", accounts.arn()),
+        ("the identity policy", policies[0].id),
+    ]
+    assert all(one.why.startswith("it cannot be judged: ") for one in account.not_looked_at)
