@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -292,6 +293,11 @@ _NETWORK: Final = _Meaning(
     "Check the network, the Region's name, VPC endpoints and proxies.",
     heals=True,
 )
+_UNREADABLE: Final = _Meaning(
+    errors.RequestRefusedError,
+    "the answer cannot be read",
+    "The endpoint is not AWS KMS, or something on the way changes what it says: check the endpoint and proxies.",
+)
 _REQUEST: Final = _Meaning(errors.RequestRefusedError, "KMS refused the request", "Check the key and the parameters.")
 
 # Every error that KMS's service model lists, and the ones common to all AWS services.
@@ -428,11 +434,18 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
 )
 
 
+def is_unreadable(error: Exception) -> bool:
+    """Whether botocore failed to read an answer: its parsers take much for granted, and fail in any way."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "botocore.parsers" for frame, _ in frames)
+
+
 def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     """Return sealwax's error for one of botocore's.
 
     Args:
-        error: a ClientError, a BotoCoreError, or the ValueError that botocore raises for a malformed endpoint.
+        error: a ClientError, a BotoCoreError, the ValueError that botocore raises for a malformed endpoint, or what
+            :func:`is_unreadable` says yes to.
         doing: what was being done, as the subject of a sentence: ``"decrypting the data key"``.
         key: the KMS key as it was named in the request.
     """
@@ -441,10 +454,12 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})
         metadata = error.response.get("ResponseMetadata", {})
-        code, said = answer.get("Code") or "unknown", answer.get("Message") or ""
+        code, said = answer.get("Code") or "unknown", str(answer.get("Message") or "")
         request_id = metadata.get("RequestId")
         fallback = _UNAVAILABLE if metadata.get("HTTPStatusCode", 0) >= 500 else _REQUEST
         meaning = CODES.get(code, fallback)
+    elif is_unreadable(error):
+        meaning, said = _UNREADABLE, ""
     else:
         meaning = next((meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)), _ENDPOINT)
     if key is not None and "alias/aws/" in key:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,44 @@ def test_a_child_that_is_forked_while_a_lock_is_held_does_not_hang() -> None:
             finally:
                 os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+
+
+NONSENSE = [
+    (200, b""),
+    (200, b"<html>"),
+    (200, b"[]"),
+    (200, b"null"),
+    (200, b"{}"),
+    (200, b"\xff{"),
+    (200, b'{"Plaintext": 5, "CiphertextBlob": 5, "KeyId": 5, "SourceKeyId": 5}'),
+    (200, b'{"CiphertextBlob": "a", "KeyId": 5}'),
+    (200, b'{"KeyId": ["a"], "SourceKeyId": {}, "KeyMaterialId": 5, "DestinationKeyMaterialId": 5}'),
+    (400, b"[]"),
+    (400, b'{"__type": 5, "message": 5}'),
+    (400, b'{"__type": "NotFoundException", "message": {"a": 1}}'),
+    (500, b"\xff"),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), NONSENSE)
+def test_an_answer_that_makes_no_sense_is_an_error_of_ours(lab: Lab, status: int, body: bytes) -> None:
+    whole = json.loads(body) if body.startswith(b'{"') and status == 200 else None
+    sealed = keyring(lab)[0].encrypt(b"x", context=CONTEXT)
+    session = lab.session()
+
+    def answer(response_dict: dict[str, Any], **_: Any) -> None:
+        response_dict["status_code"] = status
+        # With what else belongs there, since the first thing that is missing would hide the rest.
+        response_dict["body"] = json.dumps(json.loads(response_dict["body"]) | whole).encode() if whole else body
+
+    session.events.register("before-parse.kms", answer)
+    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/demo", session=session, retries=sealwax.Retries(attempts=1)))
+    asks: list[Callable[[], object]] = [
+        lambda: sealer.encrypt(b"x", context=CONTEXT),
+        lambda: sealer.decrypt(sealed, context=CONTEXT),
+        lambda: sealer.rewrap(sealed, to="alias/demo", context=CONTEXT),
+    ]
+    for ask in asks:
+        with pytest.raises(sealwax.SealwaxError) as caught:
+            ask()
+        assert caught.value.__context__ is None

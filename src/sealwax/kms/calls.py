@@ -113,6 +113,10 @@ class Caller:
             except (foreign.ClientError, foreign.BotoCoreError) as error:
                 # Not chained: botocore's error carries the whole answer along, and ours says what matters.
                 failure = aws.translate(error, doing, key)
+            except Exception as error:
+                if not aws.is_unreadable(error):
+                    raise
+                failure = aws.translate(error, doing, key)
             else:
                 request_id = answer.get("ResponseMetadata", {}).get("RequestId")
                 self._tell(operation, region, key, started, attempt, None, request_id)

@@ -268,7 +268,7 @@ def _context(name: str, context: Mapping[str, str]) -> dict[str, Mapping[str, st
 
 def _field(answer: Mapping[str, Any], name: str) -> Any:
     value = answer.get(name)
-    if not value:
+    if not value or not isinstance(value, str | bytes):  # botocore does not look whether text is text
         raise errors.RequestRefusedError(f"KMS's answer lacks {name}: the endpoint is not AWS KMS, or not a true one")
     return value
 
@@ -277,7 +277,7 @@ def _material_id(answer: Mapping[str, Any], name: str) -> bytes:
     """Return the key material id, which KMS gives as 64 hex digits, or b"" where it gives none."""
     try:
         material_id = bytes.fromhex(answer.get(name, ""))
-    except ValueError:
+    except (TypeError, ValueError):
         return b""
     return material_id if len(material_id) == 32 else b""
 
