@@ -158,7 +158,11 @@ class Threads:
 
         def work(part: tuple[int, list[Item]]) -> list[Result]:
             place, items = part
-            return list(shard.rewrap(items, fleet, stores[place], made, health.over))
+            results = []
+            for result in shard.rewrap(items, fleet, stores[place], made, health.over):
+                health.saw(result)  # at once: it may be why the next one is not begun
+                results.append(result)
+            return results
 
         def small_parts() -> Iterator[tuple[int, list[Item]]]:
             for place, page in parts:
