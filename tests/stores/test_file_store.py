@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ import pytest
 import sealwax
 from sealwax.format.header import Header
 from sealwax.keyring import WrappedKey
-from sealwax.stores import Entry, open_store
+from sealwax.stores import Entry, Store, open_store
 from tests.cli.shell import without_privileges
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 
@@ -96,7 +97,7 @@ def test_an_unreadable_folder_is_told_and_the_rest_goes_on(folder: Path) -> None
 _LIST = """
 import sys
 from sealwax.errors import FileError
-from sealwax.stores import Entry, open_store
+from sealwax.stores import Entry, Store, open_store
 found = list(open_store(sys.argv[1]).list())
 (error,) = [each for each in found if not isinstance(each, Entry)]
 assert isinstance(error, FileError) and "/b'" in str(error), error
@@ -167,3 +168,32 @@ def test_a_change_meanwhile_is_left_alone(folder: Path, way: str) -> None:
 def test_what_a_file_is_wrapped_under(folder: Path) -> None:
     store = open_store(str(folder))
     assert [key.key_arn for key in store.inspect(str(folder / "a")).wrapped_keys] == [ALPHA]
+
+
+def uses(store: Store) -> tuple[Callable[[str], Any], ...]:
+    return store.inspect, store.open, lambda name: store.rewrap(name, to_beta)
+
+
+def test_a_folder_that_has_become_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    store = open_store(str(folder))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"not yours")
+    (folder / "later").symlink_to(tmp_path / "elsewhere")
+    for use in uses(store):
+        with pytest.raises(sealwax.FileError, match="or is a link; left alone"):
+            use(str(folder / "later" / "file"))
+
+
+def test_a_file_that_has_become_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    for store in (open_store(str(folder)), open_store(str(folder / "pipe"))):
+        for use in uses(store):
+            with pytest.raises(sealwax.FileError, match="no regular file"):
+                use(str(folder / "pipe"))
+
+
+def test_a_place_may_itself_be_reached_by_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "way").symlink_to(folder)
+    store = open_store(str(tmp_path / "way"))
+    assert "b/1" in names(str(tmp_path / "way"))
+    store.open(str(tmp_path / "way" / "b" / "1")).close()

@@ -65,12 +65,20 @@ class FileStore:
         """Return ``name``, once it is known to lie in this place and to be no link out of it."""
         if self._is_folder:
             inside = name.startswith(os.path.join(self._location, "")) and ".." not in name.split(os.sep)
-            with files.reported("looking at", name):
-                inside = inside and not stat.S_ISLNK(os.lstat(name).st_mode)
+            folder = os.path.dirname(name)
+            below = os.path.relpath(folder, self._location)
+            # A folder that was a folder at the listing may lead elsewhere now.
+            inside = inside and os.path.realpath(folder) == os.path.normpath(
+                os.path.join(os.path.realpath(self._location), below)
+            )
         else:
             inside = name == self._location
         if not inside:
             raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}', or is a link; left alone")
+        with files.reported("looking at", name):
+            mode = (os.lstat if self._is_folder else os.stat)(name).st_mode
+        if not stat.S_ISREG(mode):  # a pipe would be waited for
+            raise FileError(f"'{printable(name)}' is a link, or no regular file; left alone")
         return name
 
 
