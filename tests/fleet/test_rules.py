@@ -120,6 +120,12 @@ def test_one_envelope_costs_at_most_three_attempts() -> None:
         ({"a": "*"}, False, {"a": "line\nline"}, None),
         ({"a": "b*d"}, False, {"a": "bcd"}, None),
         ({"a": "b*d"}, False, {"a": "bcde"}, "another"),
+        ({"a": "*b*"}, False, {"a": "abc"}, None),
+        ({"a": "a*bc*bcd"}, False, {"a": "abcbcbcd"}, None),
+        ({"a": "a*bc*bcd"}, False, {"a": "abcd"}, "another"),
+        ({"a": "**"}, False, {"a": ""}, None),
+        # Tried in every possible way, it would take hours.
+        ({"a": "*/*/*/*/*x"}, False, {"a": "/" * 8000}, "another"),
         ({"a": r"b\*"}, False, {"a": "b*"}, None),
         ({"a": r"b\*"}, False, {"a": "bc"}, "another"),
         ({"a": "b.d"}, False, {"a": "bcd"}, "another"),
@@ -157,7 +163,15 @@ def test_settings_survive_the_plan_file() -> None:
 
 @pytest.mark.parametrize(
     ("name", "location", "below"),
-    [("/a/b/c.swx", "/a", "b/c.swx"), ("s3://bucket/p/x", "s3://bucket/p/", "x"), ("/a/c", "/a/c", "c")],
+    [
+        ("/a/b/c.swx", "/a", "b/c.swx"),
+        ("s3://bucket/p/x", "s3://bucket/p/", "x"),
+        ("/a/c", "/a/c", "c"),
+        ("s3://bucket/p/x", "s3://bucket/p", "x"),
+        ("s3://bucket/p//x", "s3://bucket/p/", "/x"),
+        ("s3://bucket/p//x", "s3://bucket/p", "/x"),
+        ("s3://bucket/a/b/x", "s3://lists/daily/manifest.json", "a/b/x"),
+    ],
 )
 def test_the_path_below_a_place(name: str, location: str, below: str) -> None:
     assert shard.relative(name, location) == below

@@ -54,13 +54,21 @@ class Contexts:
 @functools.lru_cache(maxsize=1024)
 def _compiled(pattern: str, relpath: str) -> re.Pattern[str]:
     meanings = {
-        "*": ".*",
         r"\*": r"\*",
         "{relpath}": re.escape(relpath),
         "{name}": re.escape(relpath.rpartition("/")[2]),
     }
-    parts = [meanings.get(token) or re.escape(token) for token in _TOKENS.split(pattern)]
-    return re.compile("".join(parts), re.DOTALL)
+    texts = [""]
+    for part in _TOKENS.split(pattern):
+        if part == "*":
+            texts.append("")
+        else:
+            texts[-1] += meanings.get(part) or re.escape(part)
+    if len(texts) == 1:
+        return re.compile(texts[0], re.DOTALL)
+    first, *between, last = texts
+    # Each text is taken where it comes first, for good: a hostile value would else be tried in every possible way.
+    return re.compile(f"{first}{''.join(f'(?>.*?{text})' for text in between)}.*{last}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sealwax.fleet.settings import Settings
 from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
 from sealwax.staleness import Verdict, faults, judge
-from sealwax.stores import Store
+from sealwax.stores import S3_SCHEME, Store, is_gone
 
 # One envelope's wrapped keys must not become many calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3
@@ -78,12 +78,15 @@ class Step:
     def unit(self, context: bytes) -> bytes:
         """Return what names the calls: envelopes that share a data key and a context share them.
 
+        All sources are in it: any of them may give the answer, and only an envelope that has the same ones may take it.
+        A forged one with a source of its own behind another's would else replace the other's data key by its own.
+
         Args:
             context: in canonical form.
         """
         digest = hashlib.sha256()
-        source = self.sources[0]
-        for part in (self.how.encode(), self.target.encode(), source.key_arn.encode(), source.ciphertext, context):
+        sources = (part for source in self.sources for part in (source.key_arn.encode(), source.ciphertext))
+        for part in (self.how.encode(), self.target.encode(), context, *sources):
             digest.update(len(part).to_bytes(4, "big") + part)
         return digest.digest()
 
@@ -167,7 +170,12 @@ def _hash(key: WrappedKey, context: bytes) -> bytes:
 
 def relative(name: str, location: str) -> str:
     """Return an object's path below its place, with "/" between its parts."""
-    below = name.removeprefix(location).lstrip("/") if name.startswith(location) else ""
+    if name.startswith(location):
+        # One "/" and no more: to S3, "a/b" and "a//b" are two objects.
+        below = name.removeprefix(location) if location.endswith("/") else name.removeprefix(location).removeprefix("/")
+    else:
+        # An inventory lists objects of a bucket that it need not be in.
+        below = name.removeprefix(S3_SCHEME).partition("/")[2] if name.startswith(S3_SCHEME) else ""
     return below or name.rpartition("/")[2]
 
 
@@ -320,7 +328,8 @@ def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) 
         no_credentials = isinstance(error, CredentialsError)
         return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
     except SealwaxError as error:
-        return Result(item.number, item.name, FAILED, _told(error))
+        # Objects are removed all the time; that is no reason to stop a run.
+        return Result(item.number, item.name, LEFT if is_gone(error) else FAILED, _told(error))
     return Result(item.number, item.name, REWRAPPED, keys=under)
 
 

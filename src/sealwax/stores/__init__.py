@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from sealwax.envelope import Inspection
-from sealwax.errors import SealwaxError
+from sealwax.errors import SealwaxError, StoreError
 from sealwax.rewrapping import Rewrap
 
 if TYPE_CHECKING:
@@ -87,6 +87,13 @@ class Store(Protocol):
             RewrapConflictError: somebody has; the object was left alone.
             FileError: it cannot be read or written.
         """
+
+
+def is_gone(error: SealwaxError) -> bool:
+    """Whether a store's method failed because there is no such object (any more)."""
+    return isinstance(error.__cause__, FileNotFoundError) or (
+        isinstance(error, StoreError) and error.code in ("NoSuchKey", "404")
+    )
 
 
 def open_store(where: str, session: Session | None = None) -> Store:
