@@ -242,12 +242,76 @@ def test_what_changed_since_the_plan_is_judged_as_it_is_now(keys: Keys, folder: 
     assert keys.calls()["ReEncrypt"] == 0
 
 
-def test_what_has_gone_fails_and_a_new_scan_forgets_it(keys: Keys, folder: Path, path: Path) -> None:
+def test_a_forged_envelope_does_not_answer_for_another(keys: Keys, folder: Path, path: Path) -> None:
+    """It has the other's wrapped key, which KMS refuses just now, and behind it one for a data key of its own."""
+    from sealwax.format.header import lay_out
+
+    mine = seal(keys, folder / "b.swx", b"mine")
+    own = seal(keys, folder / "a.swx", b"own", keys.two)
+    header = sealwax.inspect(own).header
+    forged = lay_out(
+        envelope_id=header.preamble.envelope_id,
+        kms_context=header.preamble.kms_context,
+        local_pairs=0,
+        wrapped_keys=(sealwax.inspect(mine).wrapped_keys[0], header.slot.wrapped_keys[0]),
+        slot_count=1,
+    )
+    own.write_bytes(forged.to_bytes() + own.read_bytes()[header.preamble.payload_offset :])
+    before = mine.read_bytes()
+    plan(keys, folder, path)
+    keys.lab.call("DisableKey", KeyId=keys.one)
+    done = run(keys, path, workers=1)
+    assert (done.rewrapped, done.failed) == (1, 1)
+    assert mine.read_bytes() == before
+    keys.lab.call("EnableKey", KeyId=keys.one)
+    assert run(keys, path).stale == 0
+    assert keys.sealer(keys.new).decrypt(mine.read_bytes(), context=ACME) == b"mine"
+
+
+def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 3)
+    plan(keys, folder, path)
+    beside = {}
+    with Journal(path) as journal:
+        # What SIGKILL would leave beside the plan now.
+        journal.set_fact("where", ["/elsewhere"])
+        journal.set_fact("older_than", "x" * 9000)
+        for suffix in ("-wal", "-shm"):
+            beside[suffix] = Path(f"{path}{suffix}").read_bytes()
+    for suffix, content in beside.items():
+        Path(f"{path}{suffix}").write_bytes(content)
+    plan(keys, folder, path, overwrite=True)
+    assert fleet.status(path).where == (str(folder),)
+    assert run(keys, path).rewrapped == 3
+
+
+def test_a_plan_that_a_run_works_on_is_not_replaced(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 1)
+    plan(keys, folder, path)
+    before = path.read_bytes()
+    with Journal(path) as journal, journal.alone(), pytest.raises(sealwax.PlanError, match="another run"):
+        plan(keys, folder, path, overwrite=True)
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir() if "plan" in one.name or "part" in one.name] == [path.name]
+
+
+def test_objects_that_have_gone_do_not_stop_a_run(keys: Keys, folder: Path, path: Path) -> None:
+    """A plan that is a week old names many that have been removed since."""
+    seal_many(keys, folder, 60)
+    plan(keys, folder, path)
+    for at in range(30):
+        (folder / f"{at:03}.swx").unlink()
+    done = run(keys, path)
+    assert (done.rewrapped, done.count("left"), done.failed, done.ended) == (30, 30, 0, "")
+    assert fleet.verify(path).done
+
+
+def test_what_has_gone_is_left_and_a_new_scan_forgets_it(keys: Keys, folder: Path, path: Path) -> None:
     seal_many(keys, folder, 2)
     plan(keys, folder, path)
     (folder / "000.swx").unlink()
     done = run(keys, path)
-    assert (done.rewrapped, done.failed) == (1, 1)
+    assert (done.rewrapped, done.count("left")) == (1, 1)
     assert fleet.verify(path).objects == 1
 
 

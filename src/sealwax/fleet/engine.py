@@ -20,7 +20,7 @@ from sealwax.errors import CredentialsError, FileError, RewrapConflictError, Sea
 from sealwax.fleet import report, shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.engines import WORKERS, Engine, Health, Threads, batches, parallel
-from sealwax.fleet.journal import TO_DO, Journal
+from sealwax.fleet.journal import TO_DO, Journal, put_in_place
 from sealwax.fleet.report import Checked, Report
 from sealwax.fleet.settings import Contexts, Settings
 from sealwax.fleet.shard import Item
@@ -152,7 +152,7 @@ def plan(
             calls, after = journal.calls(), _expected(before, fleet, journal)
             found = report.of_journal("plan", journal, kms_calls=calls, after=after, notes=notes)
         # Closed, it is one file: SQLite has put its log into it.
-        temporary.replace(place)
+        put_in_place(temporary, place)
         return found
     except OSError as error:
         raise FileError(f"writing the plan '{printable(str(place))}' failed: {error.strerror}") from error

@@ -72,6 +72,46 @@ def _as_name(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+@contextlib.contextmanager
+def alone(plan: Path, shown: str) -> Iterator[None]:
+    """Hold the place of a plan file.
+
+    Raises:
+        PlanError: a run holds it.
+    """
+    path = plan.with_name(f"{plan.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Who held the lock before may have removed the file that was opened here.
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    break
+        except BlockingIOError:
+            raise PlanError(f"another run works on the plan '{shown}' now; wait for it, or stop it first") from None
+        except OSError as error:
+            raise FileError(f"locking the plan '{shown}' failed: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, plan: Path) -> None:
+    """Put a plan file that is closed in its place.
+
+    Raises:
+        OSError, FileError, PlanError: it could not be, or a run works on the plan that stands there.
+    """
+    with alone(plan, printable(str(plan))):
+        # What a killed run has left beside the former plan, SQLite would put into this one.
+        for suffix in ("-wal", "-shm", "-journal"):
+            Path(f"{plan}{suffix}").unlink(missing_ok=True)
+        temporary.replace(plan)
+
+
 class Journal:
     """An open plan file. Safe to use from many threads.
 
@@ -440,26 +480,8 @@ class Journal:
         Raises:
             PlanError: another run holds it.
         """
-        path = self.path.with_name(f"{self.path.name}.lock")
-        with contextlib.ExitStack() as stack:
-            try:
-                while True:
-                    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                    stack.callback(os.close, descriptor)
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # Who held the lock before may have removed the file that was opened here.
-                    if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-                        break
-            except BlockingIOError:
-                raise PlanError(
-                    f"another run works on the plan '{self._shown}' now; wait for it, or stop it first"
-                ) from None
-            except OSError as error:
-                raise FileError(f"locking the plan '{self._shown}' failed: {error.strerror}") from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        with alone(self.path, self._shown):
+            yield
 
     def close(self) -> None:
         """Close the file. What was committed stays."""
