@@ -296,12 +296,28 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
         ),
     ),
     "reencrypt-from-unbound": (
-        (lambda: with_policy(use(Action="kms:ReEncryptFrom")),),
+        (
+            lambda: with_policy(use(Action="kms:ReEncryptFrom")),
+            lambda: with_iam(
+                {"Action": "kms:ReEncrypt*", "Resource": f"arn:aws:kms:*:*:{arn().rpartition(':')[2]}"},
+                policy=plus(DELEGATES),
+                who=role("More"),
+            ),
+            lambda: clean(
+                key(policy=plus(use(Action="kms:ReEncryptFrom", Principal={"AWS": ADMIN}))),
+                key(2, policy=plus(use(Action=["kms:ReEncryptTo", "kms:Decrypt"], Principal={"AWS": ADMIN}))),
+            ),
+        ),
         (
             lambda: with_policy(use(Action=["kms:ReEncryptFrom", "kms:Decrypt"])),
             lambda: with_policy(
                 use(Action="kms:ReEncrypt*", Condition=BACKUP | {"Bool": {"kms:ReEncryptOnSameKey": "true"}})
             ),
+            lambda: clean(
+                key(policy=plus(use(Action="kms:ReEncryptFrom", Principal={"AWS": ADMIN}))),
+                key(2, policy=plus(use(Action="kms:ReEncryptTo", Principal={"AWS": ADMIN}))),
+            ),
+            lambda: with_iam({"Action": "kms:ReEncrypt*", "Resource": arn()}, policy=plus(DELEGATES), who=role("More")),
         ),
     ),
     "reencrypt-asymmetry": (

@@ -164,6 +164,23 @@ class Account:
             found[one.key.arn].append(one)
         return found
 
+    @cached_property
+    def allowed_by_principal(self) -> dict[str, list[Allowed]]:
+        found: dict[str, list[Allowed]] = defaultdict(list)
+        for one in self.allowed:
+            found[one.principal].append(one)
+        return found
+
+    @cached_property
+    def policies_of(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the policies of each user and role, by its ARN; those that were not understood are among them."""
+        return {one.arn: one.policies for one in self.facts.principals or ()}
+
+    def statements_of(self, who: str, action: str) -> tuple[Statement, ...]:
+        """Return what the identity policies of a user or role say of an action."""
+        read = (self.identity_policies.get(id_) for id_ in self.policies_of.get(who, ()))
+        return tuple(one for policy in read if policy is not None for one in policy.statements if says(one, action))
+
     def access(self) -> tuple[Access, ...]:
         """Return the picture of who can use which key."""
         uses: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
@@ -218,6 +235,8 @@ def wanted(statement: Statement) -> tuple[dict[str, str], dict[str, Value | Sequ
     others: dict[str, Value | Sequence[Value]] = {}
     for clause in statement.clauses:
         name, base = clause.key.lower(), clause.operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
+        if base == "Null" and name.startswith("kms:encryptioncontext:") and clause.values[0].text.lower() == "false":
+            context.setdefault(clause.key[len("kms:encryptioncontext:") :], "any")
         if "Not" in base or base == "Null" or not clause.values:
             continue
         value = clause.values[0].text.replace("*", "any").replace("?", "x")
@@ -323,7 +342,7 @@ class _Asker:
             # Not a principal that can be asked for, but a whole account or everybody.
             return _as_written(statements, self._action)
         who = self._account.principals.get(name)
-        known: tuple[str, ...] = self._policies_of.get(name, ())
+        known: tuple[str, ...] = self._account.policies_of.get(name, ())
         if who is None:
             try:
                 who = principal(name, org_id=self._facts.organization or None)
@@ -344,10 +363,6 @@ class _Asker:
         if question is not None:
             self._answers[question] = decision
         return decision
-
-    @cached_property
-    def _policies_of(self) -> dict[str, tuple[str, ...]]:
-        return {one.arn: one.policies for one in self._facts.principals or ()}
 
     def _try(
         self,

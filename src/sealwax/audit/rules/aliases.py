@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sealwax.audit.account import UPDATE_ALIAS, Account, covers, says
+from sealwax.audit.account import UPDATE_ALIAS, Account, covers
 from sealwax.audit.facts import AliasFacts, KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.rule import Found, Rule, listed
+from sealwax.policy import Statement
 
 #: Who may move an alias is who decides what new data is sealed under: a deployer, an administrator, one in reserve.
 MAX_MOVERS: Final = 3
@@ -104,31 +106,20 @@ def _points_elsewhere(account: Account) -> Iterator[Found]:
                 )
 
 
-def _movers(account: Account, alias: AliasFacts, names: set[str]) -> list[str]:
-    """Return who of those that may move an alias away from its key may do so with this alias."""
-    found = []
-    for who in account.facts.principals or ():
-        if who.arn not in names:
-            continue
-        about = [
-            statement
-            for id_ in who.policies
-            for statement in (account.identity_policies[id_].statements if id_ in account.identity_policies else ())
-            if says(statement, UPDATE_ALIAS) and covers(statement, alias.arn)
-        ]
-        denied = any(one.effect == "Deny" and not one.clauses for one in about)
-        if not denied and any(one.effect == "Allow" for one in about):
-            found.append(who.arn)
-    return sorted(found)
+def _moves(about: tuple[Statement, ...], alias: AliasFacts) -> bool:
+    """Whether identity policies allow to move an alias; UpdateAlias needs that, and the key's policy as well."""
+    effects = {(one.effect, bool(one.clauses)) for one in about if covers(one, alias.arn)}
+    return ("Deny", False) not in effects and any(effect == "Allow" for effect, _ in effects)
 
 
 def _movable(account: Account) -> Iterator[Found]:
+    about = functools.cache(lambda who: account.statements_of(who, UPDATE_ALIAS))
     for alias in account.facts.aliases or ():
         arn = f"{alias.arn.partition(':alias/')[0]}:key/{alias.key}"
         names = {one.principal for one in account.allowed_by_key.get(arn, ()) if one.action == UPDATE_ALIAS}
         if len(names) <= MAX_MOVERS:
             continue
-        movers = _movers(account, alias, names)
+        movers = sorted(who for who in names if _moves(about(who), alias))
         if len(movers) > MAX_MOVERS:
             yield Found(
                 alias.arn,

@@ -105,9 +105,11 @@ def _no_context(account: Account) -> Iterator[Found]:
 def _unexpected(account: Account) -> Iterator[Found]:
     found: dict[tuple[str, str], list[EventFacts]] = defaultdict(list)
     for key, event in _uses(account):
-        if event.name == "Decrypt" and account.key_policy(key) is not None and _is_unexpected(account, key, event):
+        if event.name == "Decrypt" and account.key_policy(key) is not None:
             found[key.arn, event.principal].append(event)
     for (arn, who), events in found.items():
+        if not _is_unexpected(account, account.keys_by_arn[arn], who):
+            continue
         yield Found(
             arn,
             _shown(events[0]),
@@ -117,17 +119,16 @@ def _unexpected(account: Account) -> Iterator[Found]:
         )
 
 
-def _is_unexpected(account: Account, key: KeyFacts, event: EventFacts) -> bool:
-    owner = event.principal.split(":")[4] if event.principal.count(":") >= 5 else ""
+def _is_unexpected(account: Account, key: KeyFacts, who: str) -> bool:
+    owner = who.split(":")[4] if who.count(":") >= 5 else ""
     may = {one.principal for one in account.allowed_by_key.get(key.arn, ()) if one.action == DECRYPT}
-    if event.principal in may or "*" in may or f"arn:{account.facts.partition}:iam::{owner}:root" in may:
+    if who in may or "*" in may or f"arn:{account.facts.partition}:iam::{owner}:root" in may:
         return False
     if owner != account.facts.account:
         return not account.is_trusted(owner)
     if account.facts.principals is None or key.grants is None:
         return False
-    policies = next((one.policies for one in account.facts.principals if one.arn == event.principal), ())
-    return all(id_ in account.identity_policies for id_ in policies)
+    return all(id_ in account.identity_policies for id_ in account.policies_of.get(who, ()))
 
 
 def _denials(account: Account) -> Iterator[Found]:

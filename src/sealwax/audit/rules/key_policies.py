@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -265,25 +266,51 @@ def _bound(statement: Statement) -> bool:
     )
 
 
+def _leads_out(account: Account, who: str) -> str | None:
+    """Say by which way a principal that re-encrypts gets at the plaintext; None where there is none."""
+    if who not in account.principals:
+        return "whose own policies are not seen here"
+    may = account.allowed_by_principal.get(who, ())
+    destinations = {one.key.arn for one in may if one.action == REENCRYPT_TO}
+    for one in may:
+        if one.action == DECRYPT and one.key.arn in destinations:
+            return f"to {one.key.arn}, which it may decrypt with"
+    for statement in account.statements_of(who, REENCRYPT_TO):
+        if statement.effect == "Allow" and _reaches_out(account, statement):
+            return f"to keys of other accounts: {statement} does not keep to this one"
+    return None
+
+
+def _reaches_out(account: Account, statement: Statement) -> bool:
+    """Whether an identity policy's statement is about keys of other accounts too."""
+    if any(one.key.lower() == "aws:resourceaccount" and "Not" not in one.operator for one in statement.clauses):
+        return False
+    owners = [
+        f"{one.text}:::::".split(":")[4] for one in statement.resources or () if one.text.partition(":alias/")[1] == ""
+    ]
+    return statement.not_resource or any(not account.is_trusted(owner) for owner in owners)
+
+
 def _reencrypt_unbound(account: Account) -> Iterator[Found]:
+    leads_out = functools.cache(functools.partial(_leads_out, account))
     for key in account.own_keys:
         allowed = account.allowed_by_key.get(key.arn, ())
         decrypt = {one.principal for one in allowed if one.action == DECRYPT}
         for one in allowed:
-            if (
-                one.action != REENCRYPT_FROM
-                or one.principal in decrypt
-                or any(_bound(each) for each in one.decision.statements)
-            ):
+            if one.action != REENCRYPT_FROM or one.principal in decrypt:
+                continue
+            way = None if any(_bound(each) for each in one.decision.statements) else leads_out(one.principal)
+            if way is None:
                 continue
             by = one.decision.statements[0] if one.decision.statements else None
             raw = account.raw(key.policy, by) if by is not None and by.principals is not None and key.policy else None
             yield Found(
                 key.arn,
                 raw,
-                "Bind the destination: re-encryption on the same key by the condition "
+                "Bind the destination: name the keys in kms:ReEncryptTo, and none that the principal may decrypt with "
+                "(sealwax policy iam rotate), or ask for "
                 '{"Bool": {"kms:ReEncryptOnSameKey": "true"}}; else give kms:Decrypt knowingly, and record it.',
-                f"{one.principal} may not kms:Decrypt, but can re-encrypt to a key of its own and decrypt there",
+                f"{one.principal} may not kms:Decrypt, but can re-encrypt, {way}",
             )
 
 
@@ -415,7 +442,7 @@ RULES: Final = (
         "reencrypt-from-unbound",
         Severity.HIGH,
         "kms:ReEncryptFrom without a bound destination is as good as kms:Decrypt",
-        "The principal re-encrypts to a key that it may decrypt with, in its own account if need be.",
+        "The principal re-encrypts to a key that it may decrypt with, in another account if need be.",
         (std.KMS_1, *std.ACCESS),
         _reencrypt_unbound,
     ),

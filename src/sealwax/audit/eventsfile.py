@@ -1,0 +1,196 @@
+"""CloudTrail events of KMS, out of the files that a trail writes and out of what LookupEvents answers.
+
+Sources: "CloudTrail record contents" and "CloudTrail userIdentity element" in the CloudTrail User Guide, "Logging AWS
+KMS API calls with AWS CloudTrail" in the KMS Developer Guide.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sealwax.audit.facts import EventFacts
+from sealwax.context import printable
+from sealwax.errors import FactsError
+
+MAX_BYTES: Final = 512 << 20  # unpacked
+MAX_EVENTS: Final = 2_000_000
+_GZIP: Final = b"\x1f\x8b"
+
+
+def read(path: str) -> tuple[EventFacts, ...]:
+    """Read the events of KMS from a file, oldest first.
+
+    The file is JSON with Records or Events, or a list, or has a JSON record a line; or it is that packed by gzip.
+
+    Raises:
+        FactsError: it is no such file, or too large.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                data = unpacked.read(MAX_BYTES + 1) if packed else file.read(MAX_BYTES + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            raise FactsError(f"'{printable(path)}' is a damaged gzip file") from None
+    return load(data, path)
+
+
+def load(data: bytes, name: str) -> tuple[EventFacts, ...]:
+    """Read the events of KMS, oldest first.
+
+    Args:
+        name: the file's, for errors.
+
+    Raises:
+        FactsError: these are no events.
+    """
+    if len(data) > MAX_BYTES:
+        raise FactsError(f"'{printable(name)}' is larger than {MAX_BYTES} bytes: give fewer days of events")
+    found: dict[str, EventFacts] = {}
+    for number, record in enumerate(_records(data, name), 1):
+        if number > MAX_EVENTS:
+            raise FactsError(f"'{printable(name)}' has more than {MAX_EVENTS} events: give fewer days")
+        try:
+            event = event_of(record)
+        except ValueError as error:
+            raise FactsError(f"event {number} of '{printable(name)}' is no CloudTrail event: {error}") from None
+        if event is not None:
+            found[event.id] = event
+    return tuple(sorted(found.values(), key=lambda one: (one.time, one.id)))
+
+
+def _records(data: bytes, name: str) -> Iterator[Any]:
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError):
+        lines = [line for line in data.splitlines() if line.strip()]
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                where = f"line {number} is not JSON" if len(lines) > 1 else "it is not JSON"
+                raise FactsError(f"'{printable(name)}' holds no CloudTrail events: {where}") from None
+            yield from _unfold(record)
+        if not lines:
+            raise FactsError(f"'{printable(name)}' is empty, so it holds no CloudTrail events") from None
+    else:
+        yield from whole if isinstance(whole, list) else _unfold(whole)
+
+
+def _unfold(record: Any) -> Iterator[Any]:
+    if isinstance(record, dict):
+        for member in ("Records", "Events"):
+            if isinstance(record.get(member), list):
+                yield from record[member]
+                return
+    yield record
+
+
+def event_of(record: Any) -> EventFacts | None:
+    """Return an event as facts; None where it is none of KMS.
+
+    Args:
+        record: a CloudTrail record, or an entry of LookupEvents, which holds one as text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(record, dict) and isinstance(record.get("CloudTrailEvent"), str):
+        try:
+            record = json.loads(record["CloudTrailEvent"])
+        except (ValueError, RecursionError):
+            raise ValueError("its CloudTrailEvent is not JSON") from None
+    if not isinstance(record, dict) or not isinstance(record.get("eventSource"), str):
+        raise ValueError("it has no eventSource")
+    if record["eventSource"] != "kms.amazonaws.com":
+        return None
+    identity = _object(record, "userIdentity")
+    request = _object(record, "requestParameters")
+    via = _text(identity, "invokedBy")
+    principal, account = _caller(identity)
+    return EventFacts(
+        _required(record, "eventID"),
+        _time(_required(record, "eventTime")),
+        _required(record, "eventName"),
+        principal or via,
+        account,
+        _text(record, "awsRegion"),
+        _keys(record, request),
+        _context(request),
+        _text(record, "errorCode"),
+        via,
+    )
+
+
+def _caller(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the ARN and account of the caller: for a session its role, for one of another account that account."""
+    issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
+    account = _text(identity, "accountId") or _text(issuer, "accountId")
+    arn = _text(identity, "arn")
+    if _text(identity, "type") == "AssumedRole":
+        arn = _text(issuer, "arn") or arn
+    if not arn and account:
+        arn = f"arn:aws:iam::{account}:root"
+    return arn, account
+
+
+def _keys(record: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = record.get("resources")
+    found = [_text(one, "ARN") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    named = _text(request, "keyId")
+    return tuple(dict.fromkeys(one for one in (*found, *([] if found else [named])) if ":key/" in one))
+
+
+def _context(request: Mapping[str, Any]) -> Mapping[str, str] | None:
+    # ReEncrypt has two; what is read is what the data was sealed under.
+    for name in ("encryptionContext", "sourceEncryptionContext"):
+        given = request.get(name)
+        if isinstance(given, dict):
+            if not all(isinstance(value, str) and _whole(key + value) for key, value in given.items()):
+                raise ValueError("its encryption context is not one of texts")
+            return given
+    return None
+
+
+def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    given = record.get(name)
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"its {name} is no object")
+    return given or {}
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    given = record.get(name)
+    if given is not None and not (isinstance(given, str) and len(given) <= 2048 and _whole(given)):
+        raise ValueError(f"its {name} is no text, or a too long one")
+    return given or ""
+
+
+def _whole(text: str) -> bool:
+    return not any("\ud800" <= one <= "\udfff" for one in text)
+
+
+def _required(record: Mapping[str, Any], name: str) -> str:
+    found = _text(record, name)
+    if not found:
+        raise ValueError(f"it has no {name}")
+    return found
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("its eventTime is no time of ISO 8601") from None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    if not 1970 <= found.year <= 2999:
+        raise ValueError("its eventTime is no time that a key can have seen")
+    return found
