@@ -8,7 +8,7 @@ from typing import Final
 from sealwax import envelope, errors
 from sealwax.context import printable
 from sealwax.prove.envelopes import round_trip
-from sealwax.prove.proof import SAMPLE, Failed, NotShown, Proof, check
+from sealwax.prove.proof import NOT_ASKED, SAMPLE, Failed, NotShown, Proof, check
 
 # KMS says that it finishes most rotations within a minute; each look costs a request.
 _PAUSE_SECONDS: Final = 2.0
@@ -67,7 +67,10 @@ def rotation(proof: Proof) -> str:
     if not proof.options.allow_changes:
         raise NotShown("a rotation cannot be undone: allow it with --allow-changes")
     old = _material(proof)
-    proof.ask("rotate_key_on_demand", "rotating the key", proof.arn)  # which takes no alias
+    try:
+        proof.ask("rotate_key_on_demand", "rotating the key", proof.arn)  # which takes no alias
+    except errors.RequestRefusedError as error:  # its 25 rotations are used up, or one is under way
+        raise NotShown(str(error)) from None
     deadline = time.monotonic() + proof.options.patience
     while (new := _material(proof)) == old:
         if time.monotonic() > deadline:
@@ -108,6 +111,8 @@ def replicas(proof: Proof) -> str:
         try:
             if proof.sealer(arn).decrypt(proof.sealed, context=proof.to_bind) != SAMPLE:
                 failures.append(f"{arn}: the sample did not come back")
+        except NOT_ASKED:
+            raise
         except errors.SealwaxError as error:
             failures.append(str(error))
     if failures:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sealwax import aws, events
+from sealwax import aws, errors, events
 from sealwax.cache import CachingKeyring
 from sealwax.context import NO_CONTEXT, NoContext
 from sealwax.errors import SealwaxError
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 # No secret, and long enough for three chunks.
 SAMPLE: Final = b"This sample of sealwax prove is no secret. " * 1000
+
+
+# They say that the question could not be put, and nothing of the answer.
+NOT_ASKED: Final = (
+    errors.AccessDeniedError,
+    errors.CredentialsError,
+    errors.ConfigurationError,
+    errors.KeyStateError,
+    errors.KeyNotFoundError,
+    errors.ThrottledError,
+    errors.UnavailableError,
+)
 
 
 class Failed(Exception):  # noqa: N818  an outcome

@@ -8,7 +8,7 @@ from typing import Final
 from sealwax import aws, errors
 from sealwax.context import NoContext, as_pairs, check_kms_keys, printable
 from sealwax.prove import envelopes, moving, requests, traces, weather
-from sealwax.prove.proof import Check, Failed, NotShown, Options, Proof
+from sealwax.prove.proof import NOT_ASKED, Check, Failed, NotShown, Options, Proof
 from sealwax.prove.results import FAILED, NOT_SHOWN, PASSED, Outcome, Report, Result
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -35,16 +35,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     moving.replicas,
     weather.throttling,
     weather.cached_offline,
-)
-# They say that the question could not be put, and nothing of the answer.
-_NOT_ASKED: Final = (
-    errors.AccessDeniedError,
-    errors.CredentialsError,
-    errors.ConfigurationError,
-    errors.KeyStateError,
-    errors.KeyNotFoundError,
-    errors.ThrottledError,
-    errors.UnavailableError,
 )
 # These pass, and the same run a little later may tell.
 _PASSING: Final = (errors.CredentialsError, errors.KeyStateError, errors.ThrottledError, errors.UnavailableError)
@@ -119,6 +109,6 @@ def _run(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
         if one is CHECKS[0] and isinstance(error, errors.KmsError):
             raise
         interrupted = isinstance(cause, _PASSING)
-        outcome, detail = (NOT_SHOWN if isinstance(cause, _NOT_ASKED) else FAILED), str(error)
+        outcome, detail = (NOT_SHOWN if isinstance(cause, NOT_ASKED) else FAILED), str(error)
     needs = tuple(need.name for need in one.needs)
     return Result(one.name, one.shows, outcome, printable(detail), needs, tuple(proof.evidence), interrupted)

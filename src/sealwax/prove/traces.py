@@ -86,7 +86,6 @@ def _search(proof: Proof) -> Traces:
                     for secret in secrets:
                         wipe(secret)
             finally:
-                process.stdin.close()
                 process.kill()
     return Traces(in_memory, in_logs, len(text), all(word in text for word in _LOGGED))
 
@@ -108,8 +107,8 @@ def _ask(process: subprocess.Popen[bytes], task: bytes) -> dict[str, Any]:
 
 def _converse(stdin: IO[bytes], stdout: IO[bytes], task: bytes) -> dict[str, Any]:
     try:
-        stdin.write(task + b"\n")
-        stdin.flush()
+        # Past the buffer, which would be flushed once more into the pipe of a process that has ended.
+        os.write(stdin.fileno(), task + b"\n")
         answer = json.loads(stdout.readline() or b"{}")
     except (OSError, ValueError):
         return {}
