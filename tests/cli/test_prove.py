@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+
+from sealwax.lab import Lab
+from sealwax.prove import CHECKS
 from tests.cli.conftest import Keys
-from tests.cli.shell import Shell
+from tests.cli.shell import SEALWAX, Shell
+from tests.docs.blocks import ROOT, blocks_of
 
 PROVE = ("prove", "-k", "alias/demo", "-c", "purpose=backup")
 
@@ -41,6 +50,103 @@ def test_a_failed_check_is_a_finding(shell: Shell, keys: Keys) -> None:
     assert done.status == 3, done
     (failed,) = (line for line in done.out.decode().splitlines() if line.startswith("failed"))
     assert failed.startswith("failed     denied-principal  ")
+
+
+@pytest.fixture
+def own(shell: Shell, tmp_path: Path) -> Lab:
+    """A lab of this test's own, to which the shell goes."""
+    shell.environment["SEALWAX_LAB"] = str(tmp_path / "own")
+    lab = Lab(tmp_path / "own")
+    for alias in ("demo", "payments", "payments-2027"):
+        lab.create_key(alias=alias)
+    return lab
+
+
+def test_a_role_that_can_decrypt_is_a_finding_and_one_that_cannot_is_none(shell: Shell, own: Lab) -> None:
+    allowed = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
+    can = own.add_principal("can", role=True, policy={"Version": "2012-10-17", "Statement": [allowed]})["Arn"]
+    cannot = own.add_principal("cannot", role=True)["Arn"]
+    assert shell.sealwax(*PROVE, "--denied-role", can).status == 3
+    assert b"passed     denied-principal" in shell.sealwax(*PROVE, "--denied-role", cannot).succeeded().out
+
+
+def test_a_profile_that_cannot_decrypt(shell: Shell, own: Lab) -> None:
+    key = own.add_principal("mallory")
+    text = f"[mallory]\naws_access_key_id={key['AccessKeyId']}\naws_secret_access_key={key['SecretAccessKey']}\n"
+    shell.environment["AWS_SHARED_CREDENTIALS_FILE"] = str(shell.write("credentials", text.encode()))
+    assert b"passed     denied-principal" in shell.sealwax(*PROVE, "--denied-profile", "mallory").succeeded().out
+    shell.sealwax(*PROVE, "--denied-profile", "nobody").failed(7, "nobody")
+
+
+def test_a_key_that_cannot_be_used(shell: Shell, own: Lab) -> None:
+    shell.sealwax(*PROVE, "--region", "eu-west-1").failed(7, "no such key or alias")
+    own.call("DisableKey", KeyId=own.call("DescribeKey", KeyId="alias/demo")["KeyMetadata"]["KeyId"])
+    done = shell.sealwax(*PROVE).failed(7, "alias/demo", "the key is disabled", "enable-key")
+    assert done.out == b""
+
+
+def test_what_may_pass_leaves_the_run_partly_done(shell: Shell, own: Lab) -> None:
+    own.faults.add("us-east-1", "error", 1.0, operation="DescribeKey", code="ExpiredTokenException", seed=0)
+    done = shell.sealwax(*PROVE)
+    assert done.status == 8
+    assert "not shown  replicas               describing the key" in done.out.decode()
+
+
+def test_a_rotation_is_told_beforehand(shell: Shell, own: Lab) -> None:
+    done = shell.sealwax(*PROVE, "--allow-changes").succeeded()
+    assert "cannot be undone, a key has 25" in done.err
+    assert b"passed     rotation" in done.out
+    rotations = own.call("ListKeyRotations", KeyId=own.call("DescribeKey", KeyId="alias/demo")["KeyMetadata"]["KeyId"])
+    assert len(rotations["Rotations"]) == 1
+
+
+def test_every_pair_goes_to_kms_and_so_none_can_be_called_local(shell: Shell) -> None:
+    shell.sealwax(*PROVE, "--local-context", "purpose").failed(2, "--local-context")
+
+
+def normal(text: str) -> list[str]:
+    """Return the lines without what differs from run to run, and without colours."""
+    for pattern, stand_in in {
+        r"\x1b\[[0-9;]*m": "",
+        r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": "ID",
+        r"\d\d:\d\d:\d\d": "TIME",
+        r" [0-9a-f]{8}$": " REQUEST",
+        r"\b[0-9a-f]{2,7}…$": "REQUEST…",
+        r"\d+ bytes of DEBUG": "N bytes of DEBUG",
+    }.items():
+        text = re.sub(pattern, stand_in, text, flags=re.MULTILINE)
+    return text.splitlines()
+
+
+@pytest.mark.usefixtures("own")
+def test_on_a_terminal_it_says_what_the_page_shows(shell: Shell) -> None:
+    page = ROOT / "docs/verification.md"
+    (script,) = (block.text for block in blocks_of(page) if block.action == "run")
+    (shown,) = re.findall(r"^```\n(passed.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    command = script.splitlines()[-1].split()
+    assert command[:2] == ["sealwax", "prove"]
+    done, text = shell.on_terminal(*command[1:], streams="stdout", COLUMNS="80")
+    assert done.status == 0
+    assert normal(text) == normal(shown)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line[10:].split()[0] for line in lines[: len(CHECKS)]] == [check.name for check in CHECKS]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_served_lab_is_an_endpoint_like_any_other(shell: Shell) -> None:
+    with subprocess.Popen(
+        [SEALWAX, "lab", "serve", "--port", "0"], env=shell.environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1]
+            shell.environment |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "SEALWAX_LAB": ""}
+            done = shell.sealwax(*PROVE, "--region", "us-east-1", "--endpoint-url", url).succeeded()
+        finally:
+            server.terminate()
+    assert b"passed     memory" in done.out or sys.platform != "linux"
+    assert b"passed     debug-logs" in done.out
 
 
 def _credentials(keys: Keys) -> bytes:

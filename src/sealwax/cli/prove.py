@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax.cli import console, options
+from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -20,10 +24,22 @@ if TYPE_CHECKING:
 
 FINDINGS: Final = 3
 _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
+_ROTATED: Final = (
+    "the key will be rotated: that cannot be undone, a key has 25 such rotations, "
+    "and AWS charges by the month for its first two"
+)
 
 
 @click.command()
-@options.keys
+@click.option(
+    "-k",
+    "--key",
+    "names",
+    multiple=True,
+    metavar="KEY",
+    help="The KMS key: key ID, key ARN, alias/NAME or alias ARN. Else SEALWAX_KEY.",
+)
+@options.aws
 @options.context(stored=False)
 @click.option("--to", metavar="KEY", help="Another KMS key of the same Region, to re-encrypt to.")
 @click.option("--denied-profile", metavar="NAME", help="An AWS profile that must not be able to decrypt.")
@@ -32,7 +48,8 @@ _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.loudness
 def prove(
-    keys: options.Keys,
+    names: tuple[str, ...],
+    aws: options.Aws,
     template: options.ContextTemplate,
     to: str | None,
     denied_profile: str | None,
@@ -45,30 +62,36 @@ def prove(
     Every promise is tried against the key itself, with samples bound to the context that -c gives: what must work, and
     what must be refused. The key is not changed without --allow-changes. A check that could not be run is "not shown",
     and never counts as passed. What each check shows and needs is in docs/verification.md.
+
+    The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
+    such as throttling or expired credentials, kept a check from being run.
     """
     from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
     from sealwax.prove.results import USD_PER_REQUEST
 
-    if len(keys.names) != 1:
+    names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
+    if len(names) != 1:
         raise click.UsageError("name one KMS key with -k, or in SEALWAX_KEY")
     if denied_profile and denied_role:
         raise click.UsageError("--denied-profile and --denied-role exclude each other")
-    (key,) = keys.names
+    (key,) = names
     context = template.to_bind(None)
-    with _reach(keys.aws, denied_profile, denied_role) as (session, denied, helper):
+    with _reach(aws, denied_profile, denied_role) as (session, denied, helper):
         chosen = Options(to=to, denied=denied, helper=helper, allow_changes=allow_changes)
         planned = planned_requests(key, context, session, chosen)
         console.tell(
             f"{planned} requests to KMS are planned, {planned * USD_PER_REQUEST:.5f} USD; "
-            f"{'the key will be rotated' if allow_changes else 'the key will not be changed'}"
+            f"{_ROTATED if allow_changes else 'the key will not be changed'}"
         )
         report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)
     if as_json:
         console.print_json(report.as_dict())
     else:
         _sum_up(report)
-    return FINDINGS if report.count("failed") else 0
+    if report.count("failed"):
+        return FINDINGS
+    return PARTLY_DONE if any(result.interrupted for result in report.checks) else 0
 
 
 @contextlib.contextmanager
@@ -125,10 +148,39 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
         serving.join()
 
 
+def _width() -> int | None:
+    """Return how wide the terminal is that standard output is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
 def _print(result: Result) -> None:
-    evidence = _evidence(result)
-    line = f"{result.outcome:<9}  {result.name:<21}  {printable(result.detail)}"
-    console.put(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:] + (f"  [{evidence}]" if evidence else ""))
+    width = _width()
+    if width is None:
+        evidence = _evidence(result)
+        line = f"{result.outcome:<9}  {result.name:<21}  {printable(result.detail)}"
+        console.put(line + (f"  [{evidence}]" if evidence else ""))
+        return
+    # One line of a screen has room for the last thing that was asked; why something failed is told at the end.
+    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or printable(result.detail)}"
+    if len(line) > width:
+        line = line[: width - 1] + "…"
+    console.put(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
+
+
+def _last(result: Result) -> str:
+    if not result.evidence:
+        return ""
+    last = result.evidence[-1]
+    alike = sum((one.operation, one.error) == (last.operation, last.error) for one in result.evidence)
+    parts = [
+        f"{last.time:%H:%M:%S}",
+        f"{alike} x {last.operation}" if alike > 1 else last.operation,
+        (last.error or "ok").removesuffix("Exception"),
+        f"+{len(result.evidence) - alike}" if len(result.evidence) > alike else "",
+        # Enough to find it in --json.
+        (last.request_id or "")[:8] if last.is_request else "",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 def _evidence(result: Result) -> str:
@@ -145,11 +197,19 @@ def _evidence(result: Result) -> str:
 
 
 def _sum_up(report: Report) -> None:
-    dictionary = report.as_dict()
+    width = _width()
+    if width is not None:
+        outcomes = {result.name: result.outcome for result in report.checks}
+        for result in report.checks:
+            # What only waited for another check has said so in its line.
+            ready = all(outcomes[need] == "passed" for need in result.needs)
+            if result.outcome != "passed" and ready:
+                text = f"{result.outcome}: {result.name}: {printable(result.detail)}"
+                console.put(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in ("passed", "failed", "not shown"))
     console.put(
-        f"{printable(report.key_arn or report.key)}: {counts}. {report.requests} requests to KMS were made "
-        f"({report.planned} planned), {dictionary['usd']:.6f} USD."
+        f"{printable(report.key_arn or report.key)}:{' ' if width is None else chr(10)}"
+        f"{counts}. {report.requests} requests to KMS were made ({report.planned} planned)."
     )
     if report.count("not shown"):
         console.tell("what is not shown is not known to be so; each line says what it would take")
