@@ -24,6 +24,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
     assert {page: dict(kinds(page)) for page in RUNNABLE if RUNNABLE[page] and page != "docs/lab.md"} == {
         "README.md": {"sh run": 1, "python run": 1},
         "docs/async.md": {"python run": 1},
+        "docs/audit.md": {"sh run": 1},
         "docs/caching.md": {"python run": 1},
         "docs/concepts.md": {"python run": 2},
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
@@ -49,6 +50,12 @@ def test_the_commands_of_the_readme_need_no_aws(tmp_path: Path) -> None:
 def test_a_key_is_proven_as_the_page_shows(tmp_path: Path) -> None:
     for block in blocks("docs/verification.md", "sh"):
         run(block, tmp_path, bare_environment())
+
+
+def test_an_account_is_audited_as_the_page_shows(tmp_path: Path) -> None:
+    for block in blocks("docs/audit.md", "sh"):
+        run(block, tmp_path, bare_environment())
+    assert "rotation-off" in (tmp_path / "audit.html").read_text("utf-8")
 
 
 def test_the_commands_of_a_rotation_need_no_aws(tmp_path: Path) -> None:

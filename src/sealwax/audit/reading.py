@@ -39,16 +39,16 @@ def read_key(session: aws.Session, key: str) -> KeyAsSeen:
         PolicyError: its policy is not understood.
     """
     region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else aws.Clients(session).region
-    client = _open(session, "kms", region)
+    client = open_client(session, "kms", region)
     with_key = _Asking(key)
     metadata = with_key("describing the key", lambda: client.describe_key(KeyId=key)["KeyMetadata"])
     arn = metadata["Arn"]
     text = with_key("reading the key policy", lambda: client.get_key_policy(KeyId=arn)["Policy"])
-    grants = with_key("listing the grants", lambda: _pages(client, "list_grants", "Grants", KeyId=arn))
-    tags = with_key("listing the tags", lambda: _pages(client, "list_resource_tags", "Tags", KeyId=arn))
+    grants = with_key("listing the grants", lambda: pages(client, "list_grants", "Grants", KeyId=arn))
+    tags = with_key("listing the tags", lambda: pages(client, "list_resource_tags", "Tags", KeyId=arn))
     aliases: list[Any] = []
     if region == arn.split(":")[3]:
-        aliases = with_key("listing the aliases", lambda: _pages(client, "list_aliases", "Aliases", KeyId=arn))
+        aliases = with_key("listing the aliases", lambda: pages(client, "list_aliases", "Aliases", KeyId=arn))
     return KeyAsSeen(
         arn,
         parse_key_policy(text),
@@ -71,7 +71,7 @@ def read_principal(session: aws.Session, arn: str) -> Known:
         return Known(who)
     if who.kind == "federated":
         raise ConfigurationError(f"what '{arn}' may is in its session: give its policies with --identity-policy")
-    iam = _open(session, "iam", None)
+    iam = open_client(session, "iam", None)
     of_user = who.kind == "user"
     name = (who.arn if of_user else who.role or who.arn).rpartition("/")[2]
     ask = _Asking(None)
@@ -96,7 +96,12 @@ def read_principal(session: aws.Session, arn: str) -> Known:
     )
 
 
-def _open(session: aws.Session, service: str, region: str | None) -> Any:
+def open_client(session: aws.Session, service: str, region: str | None) -> Any:
+    """Return a client.
+
+    Raises:
+        KmsError: the session cannot make one.
+    """
     try:
         return session.client(service, region_name=region, config=_CONFIG)
     except (foreign.BotoCoreError, ValueError) as error:
@@ -106,19 +111,20 @@ def _open(session: aws.Session, service: str, region: str | None) -> Any:
 def _documents(iam: Any, name: str, of_user: bool) -> Iterator[tuple[str, Any]]:
     holders = [("user" if of_user else "role", name)]
     if of_user:
-        holders += [("group", one["GroupName"]) for one in _pages(iam, "list_groups_for_user", "Groups", UserName=name)]
+        holders += [("group", one["GroupName"]) for one in pages(iam, "list_groups_for_user", "Groups", UserName=name)]
     for kind, holder in holders:
         called = {f"{kind.capitalize()}Name": holder}
-        for inline in _pages(iam, f"list_{kind}_policies", "PolicyNames", **called):
+        for inline in pages(iam, f"list_{kind}_policies", "PolicyNames", **called):
             yield inline, getattr(iam, f"get_{kind}_policy")(**called, PolicyName=inline)["PolicyDocument"]
-        for attached in _pages(iam, f"list_attached_{kind}_policies", "AttachedPolicies", **called):
+        for attached in pages(iam, f"list_attached_{kind}_policies", "AttachedPolicies", **called):
             arn = attached["PolicyArn"]
             version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
             shown = iam.get_policy_version(PolicyArn=arn, VersionId=version)
             yield attached["PolicyName"], shown["PolicyVersion"]["Document"]
 
 
-def _pages(client: Any, operation: str, member: str, **parameters: Any) -> list[Any]:
+def pages(client: Any, operation: str, member: str, **parameters: Any) -> list[Any]:
+    """Return what all pages of an answer list."""
     return [one for page in client.get_paginator(operation).paginate(**parameters) for one in page[member]]
 
 

@@ -31,6 +31,7 @@ VERBS: Final = {
     "reencrypt": "Encrypt envelopes anew, under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
     "prove": "Show, with evidence, that a KMS key protects what it should.",
+    "audit": "Find what is set wrong with KMS keys, and how to mend it.",
     "keys": "List KMS keys, rotate and retire them.",
     "policy": "Write policies that give no more than is named, and explain what policies say.",
     "completion": "Print the completion script for a shell.",

@@ -1,0 +1,90 @@
+"""A baseline: findings that somebody has accepted, with a reason and, where it is not for ever, a last day.
+
+::
+
+    {"format": "sealwax-baseline-1",
+     "accepted": [{"rule": "rotation-off", "resource": "arn:aws:kms:...", "reason": "...", "expires": "2027-03-31"}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from sealwax.audit.findings import Finding
+from sealwax.audit.report import Accepted
+from sealwax.context import printable
+from sealwax.errors import FactsError
+
+FORMAT: Final = "sealwax-baseline-1"
+MAX_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """One accepted finding; ``resource`` is its ARN, ``expires`` the last day."""
+
+    rule: str
+    resource: str
+    reason: str
+    expires: date | None
+
+
+def read(path: str) -> tuple[Acceptance, ...]:
+    """Read a baseline file.
+
+    Raises:
+        FactsError: it is none.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    try:
+        document = json.loads(data) if len(data) <= MAX_BYTES else None
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"it has not the format {FORMAT}")
+        return tuple(_acceptance(one) for one in document["accepted"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FactsError(f"'{printable(path)}' is no baseline: {printable(str(error))[:300]}") from None
+
+
+def _acceptance(one: Any) -> Acceptance:
+    if not isinstance(one, dict) or not set(one) <= {"rule", "resource", "reason", "expires"}:
+        raise ValueError("an entry is an object of rule, resource, reason and expires")
+    expires = one.get("expires")
+    return Acceptance(
+        _given(one, "rule"),
+        _given(one, "resource"),
+        _given(one, "reason"),
+        None if expires is None else date.fromisoformat(expires),
+    )
+
+
+def _given(one: Any, name: str) -> str:
+    text = one.get(name)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"an entry has no {name}")
+    return text
+
+
+def apply(
+    findings: Iterable[Finding], baseline: Iterable[Acceptance], today: date
+) -> tuple[tuple[Finding, ...], tuple[Accepted, ...], tuple[Accepted, ...]]:
+    """Return the findings that count, those that are accepted, and those whose acceptance has ended, which count."""
+    known = {(one.rule, one.resource): one for one in baseline}
+    counting: list[Finding] = []
+    accepted: list[Accepted] = []
+    expired: list[Accepted] = []
+    for finding in findings:
+        one = known.get((finding.rule, finding.resource))
+        if one is not None and (one.expires is None or today <= one.expires):
+            accepted.append(Accepted(finding, one.reason, one.expires))
+            continue
+        counting.append(finding)
+        if one is not None:
+            expired.append(Accepted(finding, one.reason, one.expires))
+    return tuple(counting), tuple(accepted), tuple(expired)

@@ -1,0 +1,171 @@
+"""sealwax audit"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sealwax import files
+from sealwax.cli import console, options
+from sealwax.context import printable
+from sealwax.format.transfer import write_all
+
+if TYPE_CHECKING:
+    from sealwax.audit.facts import Facts
+    from sealwax.audit.report import Audit
+
+FINDINGS: Final = 3
+_SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
+_COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
+
+
+@click.command()
+@click.option("-k", "--key", "names", multiple=True, metavar="KEY", help="A KMS key to look at; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Look at every KMS key of the account.")
+@click.option("--region", "regions", multiple=True, metavar="REGION", help="An AWS Region to look in; repeatable.")
+@options.account
+@click.option("--facts", "facts_file", metavar="FILE", help="Judge the facts in this file; no network is used.")
+@click.option("--save-facts", metavar="FILE", help="Write the facts that were gathered to this file.")
+@click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
+@click.option("--envelopes-under", multiple=True, metavar="ARN", help="A key with live envelopes; repeatable.")
+@click.option("--baseline", "baseline_file", metavar="FILE", help="Findings that are accepted, with their reasons.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "json", "csv", "html", "junit", "ocsf", "sarif")),
+    default="table",
+    show_default=True,
+    help="How to report.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--output", metavar="FILE", help="Write the report to this file.")
+@click.option(
+    "--fail-on",
+    type=click.Choice((*_SEVERITIES, "never")),
+    default="high",
+    show_default=True,
+    help="End with status 3 where there is a finding of this severity or a worse one.",
+)
+@options.force
+@options.loudness
+def audit(
+    aws: options.Aws,
+    names: tuple[str, ...],
+    everything: bool,
+    regions: tuple[str, ...],
+    facts_file: str | None,
+    save_facts: str | None,
+    events_file: str | None,
+    envelopes_under: tuple[str, ...],
+    baseline_file: str | None,
+    form: str,
+    as_json: bool,
+    output: str | None,
+    fail_on: str,
+    force: bool,
+) -> int:
+    """Find what is set wrong with KMS keys and the account around them; each finding comes with its fix.
+
+    Facts are read and nothing is changed; `sealwax policy iam audit` writes the permissions. What could not be
+    looked at is said, and never counts as well. The rules are in docs/misconfigurations.md.
+    """
+    from sealwax.audit import baseline, eventsfile, factsfile, judging
+    from sealwax.audit.findings import Severity
+
+    if facts_file and (names or everything or regions or save_facts):
+        raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
+    if not facts_file and bool(names) == everything:
+        raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
+    accepted = baseline.read(baseline_file) if baseline_file else ()
+    facts = factsfile.read(facts_file) if facts_file else _gathered(aws, names, regions)
+    if events_file:
+        facts = replace(facts, events=eventsfile.read(events_file))
+    if envelopes_under:
+        facts = replace(facts, envelopes_under=envelopes_under)
+    if save_facts:
+        _write(save_facts, factsfile.dump(facts), force)
+    found = judging.audit(facts, accepted)
+    _report(found, "json" if as_json else form, output, force)
+    for one in found.expired:
+        console.say(f"no longer accepted since {one.expires}: {one.finding.rule} of {printable(one.finding.resource)}")
+    if found.not_looked_at:
+        console.say(f"{len(found.not_looked_at)} things were not looked at, and nothing is said of them")
+    worst = found.worst
+    return FINDINGS if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()] else 0
+
+
+def _gathered(aws: options.Aws, names: tuple[str, ...], regions: tuple[str, ...]) -> Facts:
+    from sealwax.audit.gather import gather
+    from sealwax.aws import Clients
+
+    session = replace(aws, region=regions[0] if regions else None).session()
+    own = tuple(dict.fromkeys(name.split(":")[3] for name in names if name.startswith("arn:") and name.count(":") > 4))
+    absent = {} if aws.lab is None else dict(_absent())
+    return gather(session, regions or own or (Clients(session).region,), names, absent)
+
+
+def _absent() -> Iterator[tuple[str, str]]:
+    """Yield the services that a lab has not, but for those that the environment says are elsewhere."""
+    for service in ("iam", "events", "logs", "cloudwatch"):
+        variable = f"AWS_ENDPOINT_URL_{service.upper()}"
+        if not os.environ.get(variable):
+            yield service, f"the lab has none; {variable} names one"
+
+
+def _write(path: str, data: bytes, force: bool) -> None:
+    with files.WholeFile(path, overwrite=force) as file:
+        write_all(file, data)
+
+
+def _report(found: Audit, form: str, output: str | None, force: bool) -> None:
+    from sealwax.audit.report import to_json
+
+    if form == "table" and output is None:
+        _print(found)
+        return
+    if form == "json":
+        text = json.dumps(to_json(found)) + "\n"
+    elif form == "table":
+        text = "".join(f"{line}\n" for line in _lines(found))
+    else:
+        from sealwax.audit.reports import render
+
+        text = render(found, form)
+    if output is None:
+        console.put(text.removesuffix("\n"))
+    else:
+        _write(output, text.encode(), force)
+
+
+def _print(found: Audit) -> None:
+    for line in _lines(found):
+        severity = line.split(" ", 1)[0]
+        color = _COLORS.get(severity)
+        console.put(line if color is None else click.style(severity, fg=color) + line[len(severity) :])
+
+
+def _lines(found: Audit) -> list[str]:
+    lines = []
+    for finding in found.findings:
+        lines += [
+            f"{finding.severity.name.lower():<8}  {printable(finding.title)}",
+            f"          {finding.rule}, {printable(finding.resource)}",
+            f"          why: {printable(finding.why)}",
+        ]
+        if finding.statement is not None:
+            lines.append(f"          is:  {printable(json.dumps(finding.statement))}")
+        # A policy that is ready to be used keeps its lines.
+        fix = [printable(line) for line in finding.fix.splitlines()] or [""]
+        lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:]), ""]
+    lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.not_looked_at]
+    for one in found.accepted:
+        until = "" if one.expires is None else f" until {one.expires}"
+        lines.append(f"accepted  {one.finding.rule}, {printable(one.finding.resource)}{until}: {printable(one.reason)}")
+    counted = ", ".join(f"{count} {what}" for what, count in found.counts.items())
+    lines.append(f"account {found.account}, {', '.join(found.regions)}: {len(found.findings)} findings; {counted}")
+    return lines

@@ -1,0 +1,128 @@
+"""sealwax audit, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sealwax.audit import factsfile
+from sealwax.audit.facts import Facts
+from tests.audit.accounts import clean, key
+from tests.cli.shell import Shell
+
+OPEN = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "kms:*", "Resource": "*"}],
+}
+
+
+@pytest.fixture
+def wrong() -> Facts:
+    """An account with a public key."""
+    return clean(key(policy=json.dumps(OPEN)))
+
+
+def saved(shell: Shell, facts: Facts) -> None:
+    shell.write("facts.json", factsfile.dump(facts))
+
+
+def findings(shell: Shell, *arguments: str, status: int = 3) -> list[dict[str, Any]]:
+    done = shell.sealwax("audit", "--facts", "facts.json", "--json", *arguments)
+    assert done.status == status, done
+    found: list[dict[str, Any]] = json.loads(done.out)["findings"]
+    return found
+
+
+def test_a_clean_account_has_no_finding(bare_shell: Shell) -> None:
+    saved(bare_shell, clean())
+    done = bare_shell.sealwax("audit", "--facts", "facts.json").succeeded()
+    assert " 0 findings; 1 keys, 0 users, 2 roles" in done.out.decode()
+    assert done.err == ""
+
+
+def test_a_public_key_is_found_with_its_statement_and_fix(bare_shell: Shell, wrong: Facts) -> None:
+    saved(bare_shell, wrong)
+    found = {one["rule"]: one for one in findings(bare_shell)}
+    public = found["key-policy-public"]
+    assert public["severity"] == "critical"
+    assert public["resource"] == wrong.keys[0].arn
+    assert public["statement"] == OPEN["Statement"][0]
+    assert public["fix"]
+    assert public["standards"]
+    table = bare_shell.sealwax("audit", "--facts", "facts.json")
+    assert table.status == 3
+    assert table.out.decode().startswith("critical  ")
+
+
+def test_fail_on_says_which_findings_count(bare_shell: Shell) -> None:
+    facts = clean()
+    saved(bare_shell, replace(facts, keys=(replace(facts.keys[0], rotation=replace_off(facts)),)))
+    assert [one["rule"] for one in findings(bare_shell, status=0)] == ["rotation-off"]
+    assert findings(bare_shell, "--fail-on", "medium")
+    assert findings(bare_shell, "--fail-on", "never", status=0)
+
+
+def replace_off(facts: Facts) -> Any:
+    rotation = facts.keys[0].rotation
+    assert rotation is not None
+    return replace(rotation, enabled=False, period_days=None)
+
+
+def test_a_baseline_accepts_until_its_last_day(bare_shell: Shell, wrong: Facts) -> None:
+    saved(bare_shell, wrong)
+    every = findings(bare_shell)
+
+    def baseline(expires: str) -> None:
+        accepted = [
+            {"rule": one["rule"], "resource": one["resource"], "reason": "known", "expires": expires} for one in every
+        ]
+        bare_shell.write("base.json", json.dumps({"format": "sealwax-baseline-1", "accepted": accepted}).encode())
+
+    baseline(str(wrong.time.date()))
+    assert findings(bare_shell, "--baseline", "base.json", status=0) == []
+    baseline("2001-01-01")
+    assert findings(bare_shell, "--baseline", "base.json") == every
+    done = bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json")
+    assert "no longer accepted since 2001-01-01: key-policy-public" in done.err
+
+
+@pytest.mark.parametrize("form", ["csv", "html", "json", "junit", "ocsf", "sarif", "table"])
+def test_every_format_is_written_whole_and_never_over_a_file(bare_shell: Shell, wrong: Facts, form: str) -> None:
+    saved(bare_shell, wrong)
+    arguments = ("audit", "--facts", "facts.json", "--format", form, "-o", "report")
+    assert bare_shell.sealwax(*arguments).status == 3
+    report = (bare_shell.folder / "report").read_bytes()
+    assert b"key-policy-public" in report
+    bare_shell.sealwax(*arguments).failed(1, "it exists already")
+    assert bare_shell.sealwax(*arguments, "--force").status == 3
+    assert (form == "csv") == (b"\r\n" in report)
+
+
+def test_the_lab_is_audited_and_saved_facts_give_the_same(shell: Shell) -> None:
+    shell.sealwax("audit", "--all", "--save-facts", "facts.json", "--fail-on", "never").succeeded()
+    live = shell.sealwax("audit", "--facts", "facts.json", "--json").succeeded()
+    document = json.loads(live.out)
+    assert document["counts"]["keys"] >= 3
+    assert {one["rule"] for one in document["findings"]} >= {"rotation-off"}
+    # What a lab does not have is not fine; it was not looked at.
+    assert {one["what"].split(":")[0] for one in document["not_looked_at"]} == {"iam", "events", "logs", "cloudtrail"}
+    assert "were not looked at" in live.err
+    again = shell.sealwax("audit", "--facts", "facts.json", "--json").succeeded()
+    assert again.out == live.out
+
+
+def test_refusals(bare_shell: Shell) -> None:
+    bare_shell.sealwax("audit").failed(2, "--all")
+    bare_shell.sealwax("audit", "--all", "-k", "alias/a").failed(2, "--all")
+    bare_shell.sealwax("audit", "--facts", "f", "--all").failed(2, "--facts")
+    bare_shell.sealwax("audit", "--facts", "nowhere").failed(1, "nowhere")
+    bare_shell.write("empty", b"")
+    bare_shell.sealwax("audit", "--facts", "empty").failed(1, "is not JSON")
+    saved(bare_shell, clean())
+    for text in (b"[]", b'{"format": "sealwax-baseline-1", "accepted": [{"rule": 1}]}'):
+        bare_shell.write("base.json", text)
+        bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "is no baseline")
+    bare_shell.sealwax("audit", "--all", "--region", "us-east-1").failed(7, "no AWS credentials")
