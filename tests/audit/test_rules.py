@@ -14,9 +14,10 @@ from sealwax.audit.findings import Finding
 from sealwax.audit.report import finding_to_json
 from sealwax.audit.rules import RULES, judge
 from tests.audit import accounts
+from tests.audit.cases import CASES
 
-BREAKS = [(rule, index) for rule, (breaks, _) in accounts.CASES.items() for index in range(len(breaks))]
-NEAR = [(rule, index) for rule, (_, near) in accounts.CASES.items() for index in range(len(near))]
+BREAKS = [(rule, index) for rule, (breaks, _) in CASES.items() for index in range(len(breaks))]
+NEAR = [(rule, index) for rule, (_, near) in CASES.items() for index in range(len(near))]
 
 
 def judged(facts: Facts) -> tuple[Finding, ...]:
@@ -29,15 +30,15 @@ def judged(facts: Facts) -> tuple[Finding, ...]:
 
 
 def test_every_rule_has_accounts_on_both_sides() -> None:
-    assert sorted(accounts.CASES) == sorted(rule.id for rule in RULES)
+    assert sorted(CASES) == sorted(rule.id for rule in RULES)
     assert len(RULES) == 38
-    assert all(breaks and near for breaks, near in accounts.CASES.values())
+    assert all(breaks and near for breaks, near in CASES.values())
     assert (len(BREAKS), len(NEAR)) == (82, 85)
 
 
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
 def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) -> None:
-    found = [one for one in judged(accounts.CASES[rule][0][index]()) if one.rule == rule]
+    found = [one for one in judged(CASES[rule][0][index]()) if one.rule == rule]
     assert found
     for one in found:
         assert one.fix
@@ -49,7 +50,7 @@ def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) ->
 
 @pytest.mark.parametrize(("rule", "index"), NEAR)
 def test_a_near_miss_has_not(rule: str, index: int) -> None:
-    assert [one for one in judged(accounts.CASES[rule][1][index]()) if one.rule == rule] == []
+    assert [one for one in judged(CASES[rule][1][index]()) if one.rule == rule] == []
 
 
 def test_a_clean_account_has_no_finding() -> None:

@@ -240,6 +240,8 @@ def wanted(statement: Statement) -> tuple[dict[str, str], dict[str, Value | Sequ
         if "Not" in base or base == "Null" or not clause.values:
             continue
         value = clause.values[0].text.replace("*", "any").replace("?", "x")
+        if base.startswith("IpAddress"):
+            value = value.partition("/")[0]
         if name.startswith("kms:encryptioncontext:"):
             context[clause.key[len("kms:encryptioncontext:") :]] = value
         elif name == "kms:encryptioncontextkeys":

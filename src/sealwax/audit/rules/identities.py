@@ -18,7 +18,8 @@ _NARROWING: Final = ("kms:resourcealiases", "kms:requestalias", "kms:viaservice"
 _NARROWING_FAMILIES: Final = ("kms:encryptioncontext:", "aws:resourcetag/")
 
 
-def _narrows(clause: Clause) -> bool:
+def says_which_key(clause: Clause) -> bool:
+    """Whether a part of a condition narrows a statement about many keys to some, or to somebody's data."""
     name = clause.key.lower()
     if "Not" in clause.operator or clause.operator == "Null" or clause.operator.endswith("IfExists"):
         return False
@@ -27,6 +28,14 @@ def _narrows(clause: Clause) -> bool:
     if name not in _NARROWING and not name.startswith(_NARROWING_FAMILIES):
         return False
     return all(one.text.strip("*?") for one in clause.values)
+
+
+def keeps_the_key(statement: Statement) -> bool:
+    """Whether a statement allows re-encryption under the same key only, which gives the plaintext to nobody."""
+    return any(
+        one.key.lower() == "kms:reencryptonsamekey" and any(value.text.lower() == "true" for value in one.values)
+        for one in statement.clauses
+    )
 
 
 def every_key(statement: Statement) -> bool:
@@ -57,7 +66,9 @@ def _decrypt_all(account: Account) -> Iterator[Found]:
             actions = [action for action in (DECRYPT, REENCRYPT_FROM) if says(statement, action)]
             if statement.effect != "Allow" or not actions or not every_key(statement):
                 continue
-            if any(_narrows(clause) for clause in statement.clauses):
+            if any(says_which_key(clause) for clause in statement.clauses):
+                continue
+            if DECRYPT not in actions and keeps_the_key(statement):
                 continue
             raw = account.raw(one.document, statement)
             kept = {name: value for name, value in raw.items() if name not in ("NotResource", "Resource")}

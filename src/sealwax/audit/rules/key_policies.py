@@ -18,6 +18,7 @@ from sealwax.audit.account import (
 from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
+from sealwax.audit.rules.identities import keeps_the_key, says_which_key
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed
 from sealwax.policy import Statement
 from sealwax.policy.conditions import Clause
@@ -163,7 +164,8 @@ def _no_context(account: Account) -> Iterator[Found]:
             and one.principals is not None
             and (one.principals.names or one.principals.everyone)
         ]
-        names = {one.key[len(_CONTEXT) :] for use in uses for one in _context_clauses(use)} - {""}
+        asked = {one.key for use in uses for one in _context_clauses(use)}
+        names = {one[len(_CONTEXT) :] for one in asked if one.lower().startswith(_CONTEXT)}
         known = sorted(names | set(seen.get(key.arn) or {}))
         if not known:
             continue
@@ -242,7 +244,8 @@ def _root_delegation(account: Account) -> Iterator[Found]:
                 continue
             delegating = by_key
             reached.append(one.principal)
-            if not any(each.text == key.arn for each in by_identity.resources or ()):
+            named = any(each.text == key.arn for each in by_identity.resources or ())
+            if not named and not any(says_which_key(clause) for clause in by_identity.clauses):
                 wide.append(one.principal)
         if delegating is not None and wide:
             raw = account.raw(key.policy, delegating)
@@ -257,13 +260,6 @@ def _root_delegation(account: Account) -> Iterator[Found]:
                 f"{delegating} leaves kms:Decrypt to IAM, which gives it to {listed(sorted(reached))}; "
                 f"not by naming this key: {listed(sorted(wide))}",
             )
-
-
-def _bound(statement: Statement) -> bool:
-    return any(
-        one.key.lower() == "kms:reencryptonsamekey" and any(value.text.lower() == "true" for value in one.values)
-        for one in statement.clauses
-    )
 
 
 def _leads_out(account: Account, who: str) -> str | None:
@@ -299,7 +295,7 @@ def _reencrypt_unbound(account: Account) -> Iterator[Found]:
         for one in allowed:
             if one.action != REENCRYPT_FROM or one.principal in decrypt:
                 continue
-            way = None if any(_bound(each) for each in one.decision.statements) else leads_out(one.principal)
+            way = None if any(keeps_the_key(each) for each in one.decision.statements) else leads_out(one.principal)
             if way is None:
                 continue
             by = one.decision.statements[0] if one.decision.statements else None
