@@ -307,6 +307,7 @@ ELSEWHERE: Final = "arn:aws:iam::444455556666:role/x"
         (lambda: write.decrypt_only([], BOUND), "no key was named"),
         (lambda: write.rotate_only([KEY], [], BOUND), "no key was named"),
         (lambda: write.decrypt_only([KEY], write.Bound({"a": "1"}, ("A",))), "differ in nothing but case"),
+        (lambda: write.grant(KEY, ALICE, ["Decrypt"], write.Bound({"a": "1", "A": "2"})), "differ in nothing but case"),
         (
             lambda: write.identity_policy(write.decrypt_only([KEY], write.Bound({"a": "漢"}))),
             "holds characters outside of Latin-1",

@@ -76,11 +76,19 @@ class Bound:
     pairs: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
-    def condition(self) -> Document:
-        """Return the Condition element; empty where nothing is asked for."""
+    def check_names(self) -> None:
+        """Refuse names that differ in nothing but case: policies and grants compare them without it.
+
+        Raises:
+            PolicyError: two do.
+        """
         folded = [name.lower() for name in (*self.pairs, *self.names)]
         if len(set(folded)) != len(folded):
             raise PolicyError("two names of the context differ in nothing but case, which no policy can tell apart")
+
+    def condition(self) -> Document:
+        """Return the Condition element; empty where nothing is asked for."""
+        self.check_names()
         found: Document = {}
         if self.pairs:
             found["StringEquals"] = {_context_key(name): _literal(value) for name, value in self.pairs.items()}
@@ -265,6 +273,7 @@ def grant(
         raise PolicyError(f"a grant that is bound to a context permits {', '.join(fitting)}; {problem}")
     if bound.names:
         raise PolicyError("a grant compares whole pairs: give each name of the context its value")
+    bound.check_names()
     if len(bound.pairs) > MAX_PAIRS:
         raise PolicyError(f"the constraint of a grant has at most {MAX_PAIRS} pairs, not {len(bound.pairs)}")
     request: Document = {"KeyId": key, "GranteePrincipal": grantee, "Operations": wanted}

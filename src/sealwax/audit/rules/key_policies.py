@@ -45,6 +45,7 @@ _NARROWING: Final = frozenset(
         "kms:CallerAccount",
     )
 )
+_ACCOUNTS: Final = ("aws:principalaccount", "aws:principalorgid", "aws:sourceaccount", "kms:calleraccount")
 _CONTEXT: Final = "kms:encryptioncontext:"
 _EVERY_ADDRESS: Final = ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")
 
@@ -73,11 +74,13 @@ def narrows(clause: Clause) -> bool:
 def _is_open(name: str, value: str) -> bool:
     if not value.strip("*?"):
         return True
+    if name in _ACCOUNTS:
+        return "*" in value or "?" in value  # part of a number names accounts all over the world
     if name in ("aws:sourceip", "aws:vpcsourceip"):
         return value in _EVERY_ADDRESS
     if name in ("aws:principalarn", "aws:sourcearn"):
         fields = value.split(":", 5)
-        return len(fields) < 6 or not fields[4].strip("*?")  # any account
+        return len(fields) < 6 or "*" in fields[4] or "?" in fields[4]  # any account
     return False
 
 
