@@ -44,7 +44,7 @@ from tests.audit.accounts import (
 
 Make = Callable[[], Facts]
 
-_FILTER: Final = (
+FILTER: Final = (
     "{($.eventSource = kms.amazonaws.com) && (($.eventName=DisableKey) || ($.eventName = ScheduleKeyDeletion))}"
 )
 _EVERY_KEY: Final = {"Action": ["kms:Decrypt"], "Resource": "*"}
@@ -90,6 +90,15 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
     "key-policy-no-context": (
         (
             lambda: with_policy(use(Condition={})),
+            lambda: clean(
+                key(
+                    policy=text(
+                        use(Condition={"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "purpose"}}),
+                        use(Condition={}),
+                    )
+                ),
+                events=(),
+            ),
             lambda: with_policy(use(Condition={"Bool": {"aws:SecureTransport": "true"}})),
         ),
         (
@@ -328,12 +337,12 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
             lambda: alarm({"source": ["aws.s3"]}),
             lambda: alarm({"source": ["aws.kms"], "detail": {"eventName": [{"anything-but": ["DisableKey"]}]}}),
             lambda: alarm("no JSON"),
-            lambda: alarm("{$.eventName = DisableKeyRotation}", kind="filter"),
+            lambda: alarm(FILTER.replace("DisableKey", "DisableKeyRotation"), kind="filter"),
         ),
         (
             lambda: alarm({"source": ["aws.kms"]}),
             lambda: alarm({"source": [{"prefix": "aws."}], "detail": {"eventName": [{"anything-but": "Decrypt"}]}}),
-            lambda: alarm(_FILTER, kind="filter", region=OTHER_REGION),
+            lambda: alarm(FILTER, kind="filter", region=OTHER_REGION),
             lambda: clean(alarms=None),
         ),
     ),

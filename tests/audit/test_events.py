@@ -113,6 +113,19 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
             eventsfile.read(str(file))
 
 
+def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
+    assert len(eventsfile.load(SHAPES["lines"], "x", max_events=4)) == 2
+    with pytest.raises(FactsError, match="has more than 3 events"):
+        eventsfile.load(SHAPES["lines"], "x", max_events=3)
+    file = tmp_path / "events.gz"
+    size = len(SHAPES["trail"])
+    for data in (SHAPES["trail"], gzip.compress(SHAPES["trail"])):
+        file.write_bytes(data)
+        assert len(eventsfile.read(str(file), max_bytes=size)) == 2
+        with pytest.raises(FactsError, match=f"is larger than {size - 1} bytes"):
+            eventsfile.read(str(file), max_bytes=size - 1)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(record())), inner, max_size=4),

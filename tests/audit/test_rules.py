@@ -11,7 +11,7 @@ from sealwax.audit import factsfile
 from sealwax.audit.account import Account
 from sealwax.audit.facts import Facts
 from sealwax.audit.findings import Finding
-from sealwax.audit.report import finding_to_json
+from sealwax.audit.report import NotLookedAt, finding_to_json
 from sealwax.audit.rules import RULES, judge
 from tests.audit import accounts
 from tests.audit.cases import CASES
@@ -33,7 +33,7 @@ def test_every_rule_has_accounts_on_both_sides() -> None:
     assert sorted(CASES) == sorted(rule.id for rule in RULES)
     assert len(RULES) == 38
     assert all(breaks and near for breaks, near in CASES.values())
-    assert (len(BREAKS), len(NEAR)) == (82, 85)
+    assert (len(BREAKS), len(NEAR)) == (83, 85)
 
 
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
@@ -85,3 +85,46 @@ def test_a_policy_that_cannot_be_judged_is_not_looked_at_and_not_fine() -> None:
         ("the identity policy", policies[0].id),
     ]
     assert all(one.why.startswith("it cannot be judged: ") for one in account.not_looked_at)
+
+
+def test_a_finding_may_weigh_less_than_its_rule() -> None:
+    def weighs(facts: Facts, rule: str) -> str:
+        (found,) = [one for one in judged(facts) if one.rule == rule]
+        return found.severity.name
+
+    every = {"Action": "kms:Decrypt", "Resource": "*"}
+    assert weighs(accounts.with_iam(every), "iam-decrypt-all-keys") == "HIGH"
+    assert weighs(accounts.with_iam(every, kind="aws"), "iam-decrypt-all-keys") == "MEDIUM"
+    for who, severity in ((accounts.root(accounts.FOREIGN), "HIGH"), (accounts.role("X", accounts.FOREIGN), "MEDIUM")):
+        facts = accounts.with_policy(accounts.use(Principal={"AWS": who}))
+        assert weighs(facts, "key-policy-foreign-account") == severity
+
+
+def test_the_fix_names_the_context_that_is_in_use() -> None:
+    facts = accounts.with_policy(accounts.use(Condition={}))
+    (found,) = [one for one in judged(facts) if one.rule == "key-policy-no-context"]
+    assert '"kms:EncryptionContext:purpose": "THE-VALUE"' in found.fix
+    asked = {"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "row"}}
+    policy = accounts.text(accounts.use(Condition=asked), accounts.use(Condition={}))
+    (found,) = [
+        one
+        for one in judged(accounts.clean(accounts.key(policy=policy), events=()))
+        if one.rule == "key-policy-no-context"
+    ]
+    assert '"kms:EncryptionContext:row": "THE-VALUE"' in found.fix
+
+
+@pytest.mark.parametrize(("what", "region"), [("events:ListRules", accounts.REGION), ("kms:ListKeys", "")])
+def test_what_was_denied_is_neither_blamed_nor_fine(what: str, region: str) -> None:
+    denied = NotLookedAt(what, "*", region, "AccessDenied")
+    account = Account(replace(accounts.clean(alarms=()), not_looked_at=(denied,)))
+    assert [one.rule for one in judge(account)] == ([] if what == "events:ListRules" else ["key-end-no-alarm"])
+    assert account.not_looked_at == (denied,)
+
+
+def test_facts_that_nobody_could_gather_give_no_finding() -> None:
+    key = accounts.key(policy=None, rotation=None, rotations=None, grants=None, tags=None, tracked_since=None)
+    nothing = accounts.clean(
+        key, aliases=None, principals=None, policies=None, trails=None, alarms=None, events=None, expected_aliases={}
+    )
+    assert judged(nothing) == ()

@@ -23,10 +23,13 @@ MAX_EVENTS: Final = 2_000_000
 _GZIP: Final = b"\x1f\x8b"
 
 
-def read(path: str) -> tuple[EventFacts, ...]:
+def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
     """Read the events of KMS from a file, oldest first.
 
     The file is JSON with Records or Events, or a list, or has a JSON record a line; or it is that packed by gzip.
+
+    Args:
+        max_bytes: how large it may be when unpacked.
 
     Raises:
         FactsError: it is no such file, or too large.
@@ -37,27 +40,28 @@ def read(path: str) -> tuple[EventFacts, ...]:
         file.seek(0)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                data = unpacked.read(MAX_BYTES + 1) if packed else file.read(MAX_BYTES + 1)
+                data = unpacked.read(max_bytes + 1) if packed else file.read(max_bytes + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise FactsError(f"'{printable(path)}' is a damaged gzip file") from None
+    if len(data) > max_bytes:
+        raise FactsError(f"'{printable(path)}' is larger than {max_bytes} bytes: give fewer days of events")
     return load(data, path)
 
 
-def load(data: bytes, name: str) -> tuple[EventFacts, ...]:
+def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[EventFacts, ...]:
     """Read the events of KMS, oldest first.
 
     Args:
         name: the file's, for errors.
+        max_events: how many there may be, those of other services among them.
 
     Raises:
         FactsError: these are no events.
     """
-    if len(data) > MAX_BYTES:
-        raise FactsError(f"'{printable(name)}' is larger than {MAX_BYTES} bytes: give fewer days of events")
     found: dict[str, EventFacts] = {}
     for number, record in enumerate(_records(data, name), 1):
-        if number > MAX_EVENTS:
-            raise FactsError(f"'{printable(name)}' has more than {MAX_EVENTS} events: give fewer days")
+        if number > max_events:
+            raise FactsError(f"'{printable(name)}' has more than {max_events} events: give fewer days")
         try:
             event = event_of(record)
         except ValueError as error:

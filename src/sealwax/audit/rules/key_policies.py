@@ -152,6 +152,12 @@ def _context_clauses(statement: Statement) -> list[Clause]:
     ]
 
 
+def _names_asked(clause: Clause) -> list[str]:
+    if clause.key.lower().startswith(_CONTEXT):
+        return [clause.key[len(_CONTEXT) :]]
+    return [one.text for one in clause.values]
+
+
 def _no_context(account: Account) -> Iterator[Found]:
     seen = {arn: one.context for one in account.facts.events or () if one.context and not one.error for arn in one.keys}
     for key in account.own_keys:
@@ -167,8 +173,7 @@ def _no_context(account: Account) -> Iterator[Found]:
             and one.principals is not None
             and (one.principals.names or one.principals.everyone)
         ]
-        asked = {one.key for use in uses for one in _context_clauses(use)}
-        names = {one[len(_CONTEXT) :] for one in asked if one.lower().startswith(_CONTEXT)}
+        names = {name for use in uses for one in _context_clauses(use) for name in _names_asked(one)}
         known = sorted(names | set(seen.get(key.arn) or {}))
         if not known:
             continue
