@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,37 @@ def test_refusals(shell: Shell) -> None:
     shell.sealwax(*PROVE, "-k", "alias/demo2").failed(2, "one KMS key")
     shell.sealwax(*PROVE, "--denied-profile", "a", "--denied-role", "b").failed(2, "exclude each other")
     shell.sealwax("prove", "-k", "alias/nowhere", "-c", "purpose=backup").failed(7, "alias/nowhere")
+
+
+def test_the_searched_process_finds_the_lab_whatever_else_is_set(shell: Shell) -> None:
+    shell.environment |= {
+        "AWS_SESSION_TOKEN": "of somebody else",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "example.com",
+    }
+    report = json.loads(shell.sealwax(*PROVE, "--json", "-q").succeeded().out)
+    (logs,) = (check for check in report["checks"] if check["name"] == "debug-logs")
+    assert logs["outcome"] == "passed", logs
+
+
+def test_the_searched_process_is_the_one_that_the_profile_names(
+    bare_shell: Shell, served: Callable[[Shell], str]
+) -> None:
+    shell = bare_shell
+    shell.sealwax("lab", "create-key", "--lab", "./lab", "--alias", "demo").succeeded()
+    shell.write("credentials", b"[named]\naws_access_key_id = AKIANAMED\naws_secret_access_key = anything\n")
+    shell.environment |= {
+        "AWS_SHARED_CREDENTIALS_FILE": "credentials",
+        "AWS_ACCESS_KEY_ID": "AKIAOTHER",
+        "AWS_SECRET_ACCESS_KEY": "anything",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    shell.sealwax(*PROVE, "--profile", "named", "--endpoint-url", served(shell)).succeeded()
+    with Lab(shell.folder / "lab") as lab:
+        users = Counter(
+            event.record["userIdentity"].get("accessKeyId")
+            for event in lab.trail.events()
+            if event.record["eventName"] != "CreateKey" and event.record["eventName"] != "CreateAlias"
+        )
+    assert users == {"AKIANAMED": 28}

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from sealwax.prove import Helper, Report, Result
 
 FINDINGS: Final = 3
+# What says who somebody is, to boto3.
+_IDENTITY: Final = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
 _ROTATED: Final = (
     "the key will be rotated: that cannot be undone, a key has 25 such rotations, "
@@ -112,7 +120,12 @@ def _reach(
                 denied = aws.open_session(denied_profile, where.region, environment["AWS_ENDPOINT_URL_KMS"])
             yield session, denied, Helper(environment)
         return
-    given = {"AWS_PROFILE": where.profile, "AWS_ENDPOINT_URL_KMS": where.endpoint_url}
+    given: dict[str, str | None] = {}
+    if where.profile is not None:
+        # A profile that is named comes before keys in the environment; one that the environment names does not.
+        given |= {**dict.fromkeys(_IDENTITY), "AWS_PROFILE": where.profile}
+    if where.endpoint_url is not None:
+        given |= {"AWS_ENDPOINT_URL_KMS": where.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None}
     denied = None
     if denied_role:
         # STS is not at KMS's endpoint.
@@ -120,11 +133,11 @@ def _reach(
         denied = aws.assume_role(denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
         denied = aws.open_session(denied_profile, where.region, where.endpoint_url)
-    yield session, denied, Helper({name: value for name, value in given.items() if value})
+    yield session, denied, Helper(given)
 
 
 @contextlib.contextmanager
-def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str, str]]]:
+def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str, str | None]]]:
     """Lend a lab, and the settings with which another process reaches it."""
     from sealwax.lab.server import Server
 
@@ -135,14 +148,18 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
     server = Server(lab.gateway)
     serving = threading.Thread(target=server.serve, daemon=True)
     serving.start()
-    settings = {
+    settings: dict[str, str | None] = {
+        **dict.fromkeys(_IDENTITY),
         "AWS_ENDPOINT_URL_KMS": server.url,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None,
+        # It speaks to this machine alone.
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "*"),
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret_key,
         "AWS_SESSION_TOKEN": key.token,
     }
     try:
-        yield lab, {name: value for name, value in settings.items() if value}
+        yield lab, settings
     finally:
         server.close()
         serving.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from sealwax import envelope, errors
 from sealwax.context import printable
@@ -85,11 +85,14 @@ def rotation(proof: Proof) -> str:
 
 
 def _material(proof: Proof) -> str:
-    described = proof.ask("describe_key", "describing the key")["KeyMetadata"]
-    material: str = described.get("CurrentKeyMaterialId", "")
-    if not material:
+    material = _described(proof).get("CurrentKeyMaterialId")
+    if not isinstance(material, str) or not material:
         raise NotShown("KMS names no key material for this key")
     return material
+
+
+def _described(proof: Proof) -> dict[str, Any]:
+    return proof.ask("describe_key", "describing the key").get("KeyMetadata") or {}
 
 
 @check(
@@ -99,22 +102,25 @@ def _material(proof: Proof) -> str:
     requests=1,
 )
 def replicas(proof: Proof) -> str:
-    described = proof.ask("describe_key", "describing the key")["KeyMetadata"]
-    family = described.get("MultiRegionConfiguration")
+    family = _described(proof).get("MultiRegionConfiguration")
     if family is None:
         raise NotShown("it is no multi-Region key")
-    arns = [member["Arn"] for member in (family["PrimaryKey"], *family["ReplicaKeys"]) if member["Arn"] != proof.arn]
+    members = (family.get("PrimaryKey") or {}, *(family.get("ReplicaKeys") or ()))
+    arns = [arn for member in members if isinstance(arn := member.get("Arn"), str) and arn != proof.arn]
     if not arns:
         raise NotShown("it has no replica")
     failures: list[str] = []
+    unasked: errors.SealwaxError | None = None
     for arn in arns:
         try:
             if proof.sealer(arn).decrypt(proof.sealed, context=proof.to_bind) != SAMPLE:
                 failures.append(f"{arn}: the sample did not come back")
-        except NOT_ASKED:
-            raise
+        except NOT_ASKED as error:
+            unasked = error
         except errors.SealwaxError as error:
             failures.append(str(error))
     if failures:
         raise Failed("; ".join(failures))
+    if unasked is not None:
+        raise unasked
     return f"opened in {', '.join(sorted(arn.split(':')[3] for arn in arns))}"

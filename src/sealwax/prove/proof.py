@@ -63,11 +63,12 @@ class Helper:
     """The process whose memory and logs are searched.
 
     Args:
-        environment: what is added to this process's environment so that boto3 finds the same KMS there.
+        environment: what is added to this process's environment so that boto3 finds the same KMS there; None takes
+            away.
         command: the program.
     """
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
     command: Sequence[str] = (sys.executable, "-P", "-m", "sealwax.prove.helper")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sealwax import context as ctx
 from sealwax import errors
-from sealwax.context import MAX_PAIRS
 from sealwax.format.header import MAX_CIPHERTEXT_BYTES
 from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax.kms import hygiene
@@ -46,8 +46,8 @@ def _new_key(proof: Proof) -> tuple[DataKey, WrappedKey]:
     blob = _check_blob(answer)
     if data_key.buffer in blob:
         raise Failed("the wrapped key holds the data key as it is")
-    arn = answer.get("KeyId", "")
-    if parse_arn(arn) is None:
+    arn = answer.get("KeyId")
+    if not isinstance(arn, str) or parse_arn(arn) is None:
         raise Failed("the answer names no key ARN")
     proof.arn = arn
     return data_key, WrappedKey(arn, blob)
@@ -200,7 +200,16 @@ def context_wrong(proof: Proof) -> str:
 
 
 def wrong(context: Mapping[str, str]) -> dict[str, str]:
-    return dict.fromkeys(context, "sealwax-prove-other") or {"sealwax-prove": "other"}
+    near = [dict.fromkeys(context, value) for value in ("sealwax-prove-other", "?")] if context else []
+    return next(one for one in (*near, {"sealwax-prove": "other"}) if one != context and _possible(one))
+
+
+def _possible(context: Mapping[str, str]) -> bool:
+    try:
+        ctx.encode(context)
+    except errors.ContextError:  # too large
+        return False
+    return True
 
 
 @check(
@@ -224,19 +233,23 @@ def context_missing(proof: Proof) -> str:
 def context_altered(proof: Proof) -> str:
     if not proof.context:
         raise NotShown("the samples are bound to no context")
-    return _contexts_refused(proof, altered(proof.context))
+    near = altered(proof.context)
+    if not near:
+        raise NotShown("the context is too large to be altered a little")
+    return _contexts_refused(proof, near)
 
 
 def altered(context: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return what is near to a context and is not it."""
     name, value = next(iter(context.items()))
     changed = value[:-1] + ("x" if value[-1:] != "x" else "y")
+    more = "sealwax-prove" if "sealwax-prove" not in context else "sealwax-prove-more"
     found = {"one character": {**context, name: changed}}
-    if len(context) < MAX_PAIRS:
-        found["one pair more"] = {**context, "sealwax-prove": ""}
+    if more not in context:
+        found["one pair more"] = {**context, more: ""}
     if len(context) > 1:
         found["one pair less"] = {key: value for key, value in context.items() if key != name}
-    return found
+    return {what: one for what, one in found.items() if _possible(one)}
 
 
 @check("tampered-wrapped-key", "KMS refuses a wrapped key with a flipped bit", needs=[decrypt], requests=3)

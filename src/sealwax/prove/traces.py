@@ -6,6 +6,7 @@ know what to look for. The key is a sample's, and protects nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -52,6 +53,8 @@ def _traces(proof: Proof) -> Traces:
             proof.traces = _search(proof)
         except (Failed, NotShown, errors.SealwaxError) as error:
             proof.traces = error
+        except OSError as error:
+            proof.traces = NotShown(f"the process to search could not be run: {error.strerror or error}")
     if isinstance(proof.traces, Exception):
         raise proof.traces
     assert isinstance(proof.traces, Traces)
@@ -65,7 +68,8 @@ def _search(proof: Proof) -> Traces:
     mark = os.urandom(32)
     task = {"key": proof.key, "context": proof.context, "sample": _SAMPLE, "mark": mark.hex()}
     with tempfile.TemporaryFile() as log:
-        environment = os.environ | {"AWS_DEFAULT_REGION": proof.region} | dict(helper.environment)
+        settings = {**os.environ, "AWS_DEFAULT_REGION": proof.region, **helper.environment}
+        environment = {name: value for name, value in settings.items() if value is not None}
         with subprocess.Popen(  # noqa: S603  the caller's own program
             helper.command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
         ) as process:
@@ -87,6 +91,9 @@ def _search(proof: Proof) -> Traces:
                         wipe(secret)
             finally:
                 process.kill()
+                # What it has not read is still to be written, and it reads no more.
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
     return Traces(in_memory, in_logs, len(text), all(word in text for word in _LOGGED))
 
 
