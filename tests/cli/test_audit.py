@@ -6,12 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import pytest
 
 from sealwax.audit import factsfile
 from sealwax.audit.facts import Facts
 from tests.audit.accounts import clean, key
-from tests.cli.shell import Shell
+from tests.cli.shell import ROOT, Shell
 
 OPEN = {
     "Version": "2012-10-17",
@@ -55,6 +56,26 @@ def test_a_public_key_is_found_with_its_statement_and_fix(bare_shell: Shell, wro
     table = bare_shell.sealwax("audit", "--facts", "facts.json")
     assert table.status == 3
     assert table.out.decode().startswith("critical  ")
+
+
+def test_the_json_fits_its_schema(bare_shell: Shell, wrong: Facts) -> None:
+    schema = json.loads((ROOT / "docs/audit.schema.json").read_text("utf-8"))
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    validator.check_schema(schema)
+    saved(bare_shell, wrong)
+    every = findings(bare_shell)
+    entry = {"rule": every[0]["rule"], "resource": every[0]["resource"], "reason": "known"}
+    old = {"rule": every[1]["rule"], "resource": every[1]["resource"], "reason": "known", "expires": "2001-01-01"}
+    baseline = {"format": "sealwax-baseline-1", "accepted": [entry, old]}
+    bare_shell.write("base.json", json.dumps(baseline).encode())
+    done = bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json", "--json")
+    document = json.loads(done.out)
+    validator.validate(document)
+    assert document["findings"]
+    assert document["access"]
+    assert len(document["accepted"]) == len(document["expired"]) == 1
+    del document["findings"][0]["fix"]
+    assert not validator.is_valid(document)
 
 
 def test_fail_on_says_which_findings_count(bare_shell: Shell) -> None:
