@@ -562,6 +562,31 @@ def test_a_database_of_another_program_and_a_damaged_plan(keys: Keys, folder: Pa
         fleet.status(path)
 
 
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("where", 5),
+        ("where", [5]),
+        ("rate", "x"),
+        ("rate", -1),
+        ("older_than", []),
+        ("digests", "x"),
+        ("kms_calls", None),
+    ],
+)
+def test_a_plan_from_elsewhere_says_anything(keys: Keys, folder: Path, path: Path, fact: str, value: Any) -> None:
+    plan(keys, folder, path)
+    with Journal(path) as journal:
+        journal.set_fact(fact, value)
+    said = f"damaged: it lacks its {fact}"
+    if fact in ("rate", "kms_calls"):
+        with pytest.raises(sealwax.PlanError, match=said):
+            run(keys, path)
+    else:
+        with pytest.raises(sealwax.PlanError, match=said):
+            fleet.refresh(path, session=keys.lab.session())
+
+
 def test_a_plan_of_a_newer_release(keys: Keys, folder: Path, path: Path) -> None:
     plan(keys, folder, path)
     connection = sqlite3.connect(path)

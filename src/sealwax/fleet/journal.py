@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -55,6 +56,13 @@ CREATE TABLE answers (
     wrapped_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+_SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "where": lambda value: isinstance(value, list) and all(isinstance(place, str) for place in value),
+    "rate": lambda value: _is_number(value) and value > 0,
+    "older_than": lambda value: value is None or (_is_number(value) and value > 0),
+    "digests": lambda value: value is None or (type(value) is int and value >= 0),
+    "kms_calls": lambda value: type(value) is int,
+}
 _COUNTS: Final = ("units", "wrapped", "contexts", "regions", "unlisted")
 _ADD: Final = "ON CONFLICT DO UPDATE SET objects = objects + excluded.objects"
 _ADD_UNITS: Final = f"INSERT INTO units VALUES (?,?,?) {_ADD}"  # noqa: S608
@@ -62,6 +70,10 @@ _ADD_CONTEXTS: Final = f"INSERT INTO contexts VALUES (?,?) {_ADD}"  # noqa: S608
 _ADD_REGIONS: Final = f"INSERT INTO regions VALUES (?,?) {_ADD}"  # noqa: S608
 # What a run has still to do.
 TO_DO: Final = (shard.STALE, shard.REFUSED, shard.FAILED, shard.LEFT)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _as_bytes(name: str) -> bytes:
@@ -230,11 +242,14 @@ class Journal:
         """Return a fact's value.
 
         Raises:
-            PlanError: it is not there or no JSON.
+            PlanError: it is not there, or nothing that such a fact can be.
         """
         rows = self._all("SELECT value FROM facts WHERE name = ? AND length(value) <= ?", name, _MAX_TEXT)
         try:
-            return json.loads(rows[0][0])
+            value = json.loads(rows[0][0])
+            if not _SHAPES.get(name, lambda _: True)(value):
+                raise ValueError
+            return value
         except (IndexError, ValueError, TypeError, RecursionError):
             raise PlanError(f"the plan '{self._shown}' is damaged: it lacks its {name}; make it anew") from None
 
