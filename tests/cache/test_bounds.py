@@ -569,9 +569,11 @@ def test_a_context_that_changes_with_every_value_is_warned_about_once() -> None:
 @pytest.mark.parametrize(
     "bounds",
     [
+        {"max_age": float("nan")},
+        {"max_age": 1, "serve_stale_for": float("nan")},
+        {"max_age": 1, "capacity": float("nan")},
         {"max_age": 0},
         {"max_age": -1},
-        {"max_age": float("nan")},
         {"max_age": 1, "max_messages": 0},
         {"max_age": 1, "max_messages": 2**32 + 1},
         {"max_age": 1, "max_bytes": -1},

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ def test_processes_share_one_limit_where_asked(tmp_path: Path) -> None:
     assert sum(taken) <= 200 * elapsed + 2
 
 
-@pytest.mark.parametrize("rate", [0, -1, float("nan")])
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_rate_is_positive(rate: float) -> None:
     with pytest.raises(ValueError, match="rate"):
         sealwax.RateLimit(rate)
@@ -163,6 +164,14 @@ def test_a_shared_limit_holds_no_descriptor(tmp_path: Path) -> None:
     limits = [sealwax.RateLimit(1000, shared=tmp_path / "limit") for _ in range(10)]
     assert all(limit.acquire(time.monotonic() + 10) for limit in limits)
     assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize("tokens", [float("nan"), float("-inf"), float("inf")])
+def test_a_state_that_can_be_nobodys_is_not_taken_over(tmp_path: Path, tokens: float) -> None:
+    (tmp_path / "limit").write_bytes(struct.pack("<dddd", tokens, 5.0, time.monotonic() - 1, 0.0))
+    limit = sealwax.RateLimit(10, shared=tmp_path / "limit")
+    assert limit.acquire(time.monotonic() + 30)
+    assert limit.current_rate == 10
 
 
 def test_a_shared_limit_that_cannot_be_used_is_told_of_at_once(tmp_path: Path) -> None:

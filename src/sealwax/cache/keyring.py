@@ -93,7 +93,8 @@ class CachingKeyring:
         _clocks: Callable[[], tuple[float, float]] = _clocks,
         _longest_wait: float = _LONGEST_WAIT_SECONDS,
     ) -> None:
-        if not max_age > 0 or capacity < 1 or serve_stale_for < 0:
+        # Put so that what is no number is refused, too: it would be no bound.
+        if not (max_age > 0 and capacity >= 1 and serve_stale_for >= 0):
             raise ValueError("max_age and capacity are positive, serve_stale_for is not negative")
         if not 1 <= max_messages <= MAX_MESSAGES or not 0 <= max_bytes <= MAX_BYTES:
             raise ValueError("max_messages is 1 to 2**32, max_bytes 0 to 2**63 - 1")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import struct
 import threading
@@ -44,7 +45,7 @@ class RateLimit:
     def __init__(
         self, rate: float, *, burst: float | None = None, shared: str | os.PathLike[str] | None = None
     ) -> None:
-        if not rate > 0:
+        if not 0 < rate < math.inf:
             raise ValueError("the rate is a positive number of requests a second")
         self.rate = rate
         self._burst = max(1.0, rate if burst is None else burst)
@@ -108,7 +109,11 @@ class RateLimit:
         if len(data) == _STATE.size:
             tokens, rate, then, halved = _STATE.unpack(data)
             # The clock starts anew when the machine does; a state from before says nothing.
-            if halved <= then <= time.monotonic() and _LEAST_RATE <= rate <= self.rate and tokens <= self._burst:
+            if (
+                halved <= then <= time.monotonic()
+                and _LEAST_RATE <= rate <= self.rate
+                and -math.inf < tokens <= self._burst
+            ):
                 self._state = tokens, rate, then, halved
 
     def _advanced(self) -> _State:
