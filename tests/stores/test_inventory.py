@@ -143,3 +143,10 @@ def test_what_is_no_manifest(s3: StrictS3, body: bytes) -> None:
     s3.client().put_object(Bucket="bucket", Key="x/manifest.json", Body=body)
     with pytest.raises(sealwax.StoreError, match="no manifest of an S3 Inventory"):
         open_store("s3://bucket/x/manifest.json", s3.session())
+
+
+@pytest.mark.parametrize("size", [10**30, -5])
+def test_a_size_that_no_object_has(s3: StrictS3, size: int) -> None:
+    publish(s3, "CSV", as_csv([rows()[0] | {"Size": size}]))
+    with pytest.raises(sealwax.StoreError, match=f"an object of {size} bytes"):
+        list(open_store(WHERE, s3.session()).list())

@@ -26,6 +26,7 @@ from sealwax.stores.s3.service import ObjectName, Service, parse
 
 MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST_BYTES: Final = 64 << 20
+_MAX_OBJECT_BYTES: Final = 1 << 50  # far more than S3 takes, and far less than a plan can sum up
 # In CSV, in Parquet.
 _COLUMNS: Final = {
     "Bucket": "bucket",
@@ -136,13 +137,16 @@ def _entry(row: Mapping[str, Any], bucket: str) -> Entry | None:
         raise ValueError(f"it lists an object of the bucket '{row['Bucket']}', and the manifest is about '{bucket}'")
     if _is(row.get("IsDeleteMarker"), default=False) or not _is(row.get("IsLatest"), default=True):
         return None
+    size = int(row["Size"] or 0)
+    if not 0 <= size <= _MAX_OBJECT_BYTES:
+        raise ValueError(f"an object of {size} bytes")
     modified = row.get("LastModifiedDate")
     if isinstance(modified, str) and modified:
         modified = datetime.fromisoformat(modified)
     etag = row.get("ETag")
     return Entry(
         str(ObjectName(bucket, row["Key"])),
-        int(row["Size"] or 0),
+        size,
         f'"{etag}"' if etag else "",
         modified.timestamp() if modified else 0.0,
     )
