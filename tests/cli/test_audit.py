@@ -135,6 +135,11 @@ def test_the_lab_is_audited_and_saved_facts_give_the_same(shell: Shell) -> None:
     assert again.out == live.out
 
 
+def test_a_mistyped_key_does_not_look_like_one_without_findings(shell: Shell) -> None:
+    shell.sealwax("audit", "-k", "alias/none").failed(7, "looking for the key", "alias/none")
+    shell.sealwax("audit", "-k", "alias/demo").succeeded()
+
+
 def test_refusals(bare_shell: Shell) -> None:
     bare_shell.sealwax("audit").failed(2, "--all")
     bare_shell.sealwax("audit", "--all", "-k", "alias/a").failed(2, "--all")

@@ -6,6 +6,7 @@ IAM actions: those of :data:`sealwax.policy.write.AUDIT`; what is missing of the
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from sealwax.audit.facts import (
 )
 from sealwax.audit.reading import open_client, pages
 from sealwax.audit.report import NotLookedAt
-from sealwax.errors import KmsError
+from sealwax.errors import AccessDeniedError, KmsError, ThrottledError, UnavailableError
 
 T = TypeVar("T")
 
@@ -46,6 +47,10 @@ class _AbsentError(Exception):
     """There is no such service here."""
 
 
+class _UnreadableError(Exception):
+    """An answer cannot be read."""
+
+
 @dataclass
 class _Looking:
     """What answers, and what did not."""
@@ -53,17 +58,19 @@ class _Looking:
     session: aws.Session
     absent: Mapping[str, str]
     missed: list[NotLookedAt] = field(default_factory=list)
+    _making: threading.Lock = field(default_factory=threading.Lock)
 
     def client(self, service: str, region: str | None) -> Any:
         if service in self.absent:
             raise _AbsentError(self.absent[service])
-        return open_client(self.session, service, region)
+        with self._making:  # a session makes clients for one thread at a time
+            return open_client(self.session, service, region)
 
     def at(self, action: str, resource: str, region: str, ask: Callable[[], T]) -> T | None:
         """Return what ``ask`` returns; None where it was refused, which is noted."""
         try:
             return ask()
-        except (foreign.ClientError, foreign.BotoCoreError, KmsError, _AbsentError) as error:
+        except (foreign.ClientError, foreign.BotoCoreError, KmsError, _AbsentError, _UnreadableError) as error:
             # The service's own words: the table of errors speaks of KMS keys.
             reason = str(error)
         self.missed.append(NotLookedAt(action, resource, region, reason))
@@ -132,12 +139,24 @@ def _keys(
             places += [(client, region, one["KeyArn"]) for one in found or ()]
     for key in named:
         region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else regions[0]
-        places.append((look.client("kms", region), region, key))
+        client = look.client("kms", region)
+        _refuse_unknown(client, key)
+        places.append((client, region, key))
     facts = list(pool.map(lambda place: _key(look, *place), places))
     # Two names of one key are one key.
     return tuple({one.arn: one for one in facts if one is not None}.values()), None if aliases is None else tuple(
         aliases
     )
+
+
+def _refuse_unknown(client: Any, key: str) -> None:
+    """Refuse a key that is not there: a mistyped name must not look like a key without findings."""
+    try:
+        client.describe_key(KeyId=key)
+    except (foreign.ClientError, foreign.BotoCoreError) as error:
+        told = aws.translate(error, "looking for the key", key)
+        if not isinstance(told, AccessDeniedError | ThrottledError | UnavailableError):
+            raise told from None
 
 
 def _key(look: _Looking, client: Any, region: str, key: str) -> KeyFacts | None:
@@ -150,12 +169,15 @@ def _key(look: _Looking, client: Any, region: str, key: str) -> KeyFacts | None:
         return look.at(f"kms:{action}", arn, region, ask)
 
     customers = seen.get("KeyManager") == "CUSTOMER"
-    rotates = customers and seen.get("Origin") == "AWS_KMS" and seen.get("KeySpec") == "SYMMETRIC_DEFAULT"
+    symmetric = customers and seen.get("KeySpec") == "SYMMETRIC_DEFAULT"
+    rotates = symmetric and seen.get("Origin") == "AWS_KMS"
+    # Imported material is rotated too, by hand.
+    changes = rotates or (symmetric and seen.get("Origin") == "EXTERNAL")
     family = seen.get("MultiRegionConfiguration")
     members = () if family is None else (family["PrimaryKey"], *family.get("ReplicaKeys", ()))
     status = at("GetKeyRotationStatus", lambda: client.get_key_rotation_status(KeyId=arn)) if rotates else None
     rotations = (
-        at("ListKeyRotations", lambda: pages(client, "list_key_rotations", "Rotations", KeyId=arn)) if rotates else None
+        at("ListKeyRotations", lambda: pages(client, "list_key_rotations", "Rotations", KeyId=arn)) if changes else None
     )
     tags = at("ListResourceTags", lambda: pages(client, "list_resource_tags", "Tags", KeyId=arn)) if customers else None
     grants = at("ListGrants", lambda: pages(client, "list_grants", "Grants", KeyId=arn))
@@ -310,7 +332,7 @@ def _recorded(selectors: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
             excluded.append(set(one.get("ExcludeManagementEventSources", ())))
     for one in selectors.get("AdvancedEventSelectors") or ():
         fields = {each["Field"]: each for each in one["FieldSelectors"]}
-        if "Management" in fields.get("eventCategory", {}).get("Equals", ()):
+        if "Management" in fields.get("eventCategory", {}).get("Equals", ()) and not _narrows(fields):
             only = fields.get("readOnly", {}).get("Equals")
             kinds.add("All" if not only else "ReadOnly" if only == ["true"] else "WriteOnly")
             excluded.append(set(fields.get("eventSource", {}).get("NotEquals", ())))
@@ -319,6 +341,15 @@ def _recorded(selectors: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         return ("All" if nothing_said else "None"), ()
     kind = "All" if "All" in kinds or len(kinds) > 1 else kinds.pop()
     return kind, tuple(sorted(set.intersection(*excluded)))
+
+
+def _narrows(fields: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a selector takes less of KMS than its reads, its writes or all: by names, callers or other services."""
+    source = fields.get("eventSource", {})
+    other = "kms.amazonaws.com" not in source.get("Equals", ("kms.amazonaws.com",))
+    return other or bool(
+        set(fields) - {"eventCategory", "readOnly", "eventSource"} or set(source) - {"Field", "Equals", "NotEquals"}
+    )
 
 
 def _alarms(look: _Looking, regions: Sequence[str]) -> tuple[AlarmFacts, ...] | None:
@@ -374,7 +405,10 @@ def _events(look: _Looking, regions: Sequence[str]) -> tuple[EventFacts, ...] | 
         def ask(region: str = region) -> list[EventFacts]:
             looked = look.client("cloudtrail", region).get_paginator("lookup_events").paginate(LookupAttributes=source)
             records = islice((one for page in looked for one in page["Events"]), MOST_EVENTS)
-            return [event for event in map(eventsfile.event_of, records) if event is not None]
+            try:
+                return [event for event in map(eventsfile.event_of, records) if event is not None]
+            except ValueError as error:
+                raise _UnreadableError(f"an event cannot be read: {error}") from None
 
         events = look.at("cloudtrail:LookupEvents", "*", region, ask)
         whole = whole and events is not None

@@ -1,0 +1,198 @@
+"""Facts of a live account: KMS is the lab, everything else is moto's server."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+import botocore.exceptions
+import jsonschema
+import pytest
+from moto.server import ThreadedMotoServer
+
+from sealwax.audit import factsfile
+from sealwax.audit.gather import _recorded, gather
+from sealwax.audit.judging import audit
+from sealwax.audit.report import to_json
+from sealwax.errors import KeyNotFoundError
+from sealwax.lab import Lab
+from sealwax.policy import write
+from tests.audit.samples import ORDINARY
+
+ACCOUNT: Final = "123456789012"  # moto's
+REGION: Final = "us-east-1"
+SCHEMA: Final = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text(encoding="utf-8"))
+# The lab answers these; moto answers the rest.
+LAB: Final = ("kms", "sts")
+
+
+@dataclass
+class Session:
+    """A session that writes down which actions are asked for, and refuses some."""
+
+    lab: Lab
+    url: str
+    denied: frozenset[str] = frozenset()
+    asked: set[str] = field(default_factory=set)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    region_name = REGION
+
+    def client(self, service_name: Any, **options: Any) -> Any:
+        if service_name in LAB:
+            client = self.lab.session(account=ACCOUNT).client(service_name, **options)
+        else:
+            options["region_name"] = options.get("region_name") or REGION
+            client = boto3.client(
+                service_name, endpoint_url=self.url, aws_access_key_id="x", aws_secret_access_key="x", **options
+            )
+        client.meta.events.register("before-call.*.*", self._before)
+        return client
+
+    def _before(self, model: Any, **_: Any) -> None:
+        action = f"{model.service_model.signing_name.replace('monitoring', 'cloudwatch')}:{model.name}"
+        with self._lock:
+            self.asked.add(action)
+        if action in self.denied:
+            answer: Any = {"Error": {"Code": "AccessDeniedException", "Message": "on purpose"}}
+            raise botocore.exceptions.ClientError(answer, model.name)
+
+
+def _document(action: str) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]})
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str]]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with Lab(tmp_path_factory.mktemp("lab") / "lab") as lab:
+        url = f"http://{host}:{port}"
+        _empty(url)
+        _build(Session(lab, url))
+        yield lab, url
+    _empty(url)
+    server.stop()
+
+
+def _empty(url: str) -> None:
+    # What moto holds is the process's, and other modules have servers too.
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+
+
+def _build(session: Session) -> None:
+    kms, iam = session.client("kms"), session.client("iam")
+    for alias in ("alias/one", "alias/two"):
+        arn = kms.create_key(Tags=[{"TagKey": "team", "TagValue": "blue"}])["KeyMetadata"]["Arn"]
+        kms.create_alias(AliasName=alias, TargetKeyId=arn)
+    kms.create_grant(KeyId=arn, GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:role/app", Operations=["Decrypt"])
+    iam.create_group(GroupName="readers")
+    iam.put_group_policy(GroupName="readers", PolicyName="decrypt", PolicyDocument=_document("kms:Decrypt"))
+    iam.create_user(UserName="alice", Tags=[{"Key": "team", "Value": "blue"}])
+    iam.add_user_to_group(GroupName="readers", UserName="alice")
+    iam.create_role(RoleName="app", AssumeRolePolicyDocument=_document("sts:AssumeRole"))
+    managed = iam.create_policy(PolicyName="all", PolicyDocument=_document("kms:*"))["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName="app", PolicyArn=managed)
+    session.client("s3").create_bucket(Bucket="trail-bucket")
+    trails = session.client("cloudtrail")
+    trails.create_trail(Name="all", S3BucketName="trail-bucket", IsMultiRegionTrail=True)
+    trails.start_logging(Name="all")
+    events = session.client("events")
+    events.put_rule(Name="ends", EventPattern=json.dumps({"source": ["aws.kms"]}))
+    events.put_targets(Rule="ends", Targets=[{"Id": "1", "Arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:people"}])
+    session.client("logs").create_log_group(logGroupName="trail")
+    session.client("logs").put_metric_filter(
+        logGroupName="trail",
+        filterName="ends",
+        filterPattern="{ $.eventName = DisableKey }",
+        metricTransformations=[{"metricName": "ends", "metricNamespace": "keys", "metricValue": "1"}],
+    )
+
+
+def test_what_is_there_is_seen_with_the_rights_that_are_written_for_it(servers: tuple[Lab, str]) -> None:
+    session = Session(*servers)
+    facts = gather(session, [REGION])
+    # moto has no LookupEvents; that is said and not taken for an empty record.
+    assert {one.what for one in facts.not_looked_at} == {"cloudtrail:LookupEvents"}
+    assert facts.events is None
+    assert session.asked - {"sts:GetCallerIdentity"} == {one for some in write.AUDIT.values() for one in some}
+    assert facts.account == ACCOUNT
+    assert len(facts.keys) == 2
+    assert all(key.policy and key.rotation and key.tags == {"team": "blue"} for key in facts.keys)
+    assert sum(len(key.grants or ()) for key in facts.keys) == 1
+    assert [alias.name for alias in facts.aliases or ()] == ["alias/one", "alias/two"]
+    policies = {one.arn.rpartition("/")[2]: one.policies for one in facts.principals or ()}
+    assert policies == {
+        "alice": (f"arn:aws:iam::{ACCOUNT}:group/readers#decrypt",),
+        "app": (f"arn:aws:iam::{ACCOUNT}:policy/all",),
+    }
+    (trail,) = facts.trails or ()
+    assert (trail.multi_region, trail.logging, trail.records, trail.excludes) == (True, True, "All", ())
+    assert {(one.kind, one.targets) for one in facts.alarms or ()} == {("rule", 1), ("filter", 0)}
+
+
+def test_saved_facts_give_the_same_audit_and_it_fits_the_schema(servers: tuple[Lab, str]) -> None:
+    facts = gather(Session(*servers), [REGION])
+    found = audit(facts)
+    rules = {one.rule for one in found.findings}
+    assert {"rotation-off", "trail-no-validation"} <= rules
+    assert to_json(audit(factsfile.load(factsfile.dump(facts), "saved"))) == to_json(found)
+    for one in (found, ORDINARY):
+        jsonschema.validate(to_json(one), SCHEMA)
+    broken = to_json(ORDINARY)
+    broken["findings"][0]["severity"] = "awful"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, SCHEMA)
+
+
+@pytest.mark.parametrize("action", sorted({one for some in write.AUDIT.values() for one in some}))
+def test_a_denied_action_is_not_looked_at_and_never_fine(servers: tuple[Lab, str], action: str) -> None:
+    facts = gather(Session(*servers, denied=frozenset({action})), [REGION])
+    said = [one for one in facts.not_looked_at if "on purpose" in one.why]
+    assert said
+    service, name = action.split(":")
+    # Targets and alarms are said with the rules and filters that they are of.
+    named = {"ListTargetsByRule": "ListRules", "DescribeAlarms": "DescribeMetricFilters"}
+    whats = {"cloudwatch": "logs"}.get(service, service)
+    assert {one.what for one in said} == {f"{whats}:{named.get(name, name)}"}
+    assert all(one.region == ("" if service == "iam" else REGION) for one in said)
+
+
+def test_a_service_out_of_reach_is_not_looked_at(servers: tuple[Lab, str]) -> None:
+    facts = gather(Session(servers[0], "http://127.0.0.1:9"), [REGION])
+    assert len(facts.keys) == 2
+    assert (facts.principals, facts.trails, facts.alarms, facts.events) == (None, None, None, None)
+    assert {one.what.partition(":")[0] for one in facts.not_looked_at} == {"cloudtrail", "events", "iam", "logs"}
+
+
+def test_a_key_that_is_not_there_is_an_error(servers: tuple[Lab, str]) -> None:
+    with pytest.raises(KeyNotFoundError, match="alias/none"):
+        gather(Session(*servers), [REGION], ["alias/none"])
+    assert len(gather(Session(*servers), [REGION], ["alias/one", "alias/one"]).keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("All", ())),
+        ({"readOnly": {"Equals": ["false"]}}, ("WriteOnly", ())),
+        ({"eventSource": {"NotEquals": ["kms.amazonaws.com"]}}, ("All", ("kms.amazonaws.com",))),
+        ({"eventSource": {"Equals": ["kms.amazonaws.com"]}}, ("All", ())),
+        ({"eventSource": {"Equals": ["s3.amazonaws.com"]}}, ("None", ())),
+        ({"eventSource": {"NotStartsWith": ["kms"]}}, ("None", ())),
+        ({"eventName": {"Equals": ["CreateKey"]}}, ("None", ())),
+    ],
+)
+def test_a_selector_that_takes_less_than_all_is_not_taken_for_all(
+    fields: dict[str, Any], expected: tuple[str, tuple[str, ...]]
+) -> None:
+    chosen = {"eventCategory": {"Equals": ["Management"]}} | fields
+    selectors = [{"FieldSelectors": [{"Field": name} | value for name, value in chosen.items()]}]
+    assert _recorded({"AdvancedEventSelectors": selectors}) == expected
