@@ -7,6 +7,8 @@ import os
 import random
 import resource
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -528,11 +530,11 @@ def test_a_wanted_region_that_is_missing(keys: Keys, folder: Path, path: Path) -
     assert fleet.verify(path).done
 
 
-@pytest.mark.parametrize("content", [b"", b"no plan", b"SQLite format 3\0" + bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"no plan", b"no plan" * 1000, b"SQLite format 3\0" + bytes(100)])
 def test_what_is_no_plan(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     for attempt in (fleet.status, fleet.run, fleet.verify, fleet.refresh, fleet.problems):
-        with pytest.raises(sealwax.PlanError):
+        with pytest.raises(sealwax.PlanError, match="is no plan"):
             attempt(path)
 
 
@@ -585,6 +587,23 @@ def test_a_plan_from_elsewhere_says_anything(keys: Keys, folder: Path, path: Pat
     else:
         with pytest.raises(sealwax.PlanError, match=said):
             fleet.refresh(path, session=keys.lab.session())
+
+
+def test_a_second_look_at_a_plan_keeps_the_locks_of_the_first(keys: Keys, folder: Path, path: Path) -> None:
+    """Else another process takes itself for the last one, and removes the log that this one goes on writing to."""
+    plan(keys, folder, path)
+    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute(sys.argv[2]).fetchall()); c.close()"
+
+    def elsewhere(query: str) -> str:
+        command = [sys.executable, "-c", other, str(path), query]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    with Journal(path) as journal:
+        journal.set_fact("kms_calls", 1)
+        fleet.status(path)
+        elsewhere("SELECT 1 FROM facts")
+        journal.set_fact("kms_calls", 2)
+        assert elsewhere("SELECT value FROM facts WHERE name = 'kms_calls'") == "[('2',)]\n"
 
 
 def test_a_plan_of_a_newer_release(keys: Keys, folder: Path, path: Path) -> None:

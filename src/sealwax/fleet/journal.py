@@ -9,11 +9,13 @@ run finds those objects done.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
 import os
 import sqlite3
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +32,6 @@ from sealwax.stores import Entry
 
 VERSION: Final = 1
 _APPLICATION: Final = 0x53575846  # "SWXF"
-_MAGIC: Final = b"SQLite format 3\0"
 _MAX_TEXT: Final = 16 << 20
 _BUSY_SECONDS: Final = 60.0
 _PAGE: Final = 256
@@ -139,13 +140,15 @@ class Journal:
         self._shown = printable(os.fspath(path))
         self._lock = threading.RLock()
         self._keysets: dict[str, int] = {}
+        # To read it here would drop SQLite's locks of this process on it, when the file is closed: POSIX says so.
         try:
-            with self.path.open("rb") as file:
-                begins = file.read(len(_MAGIC))
+            found = self.path.stat()
         except OSError as error:
             raise PlanError(f"opening the plan '{self._shown}' failed: {error.strerror}") from error
-        if begins != _MAGIC:
-            raise PlanError(f"'{self._shown}' is no plan: name the file that 'sealwax fleet plan -o' wrote")
+        if not (stat.S_ISREG(found.st_mode) and found.st_size):
+            raise self._foreign()
+        if not os.access(self.path, os.R_OK):
+            raise PlanError(f"opening the plan '{self._shown}' failed: {os.strerror(errno.EACCES)}")
         self._connection = self._connect()
         try:
             self._check()
@@ -210,7 +213,12 @@ class Journal:
         except sqlite3.OperationalError as error:
             raise FileError(f"using the plan '{self._shown}' failed: {error}") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise self._foreign() from None
             raise self.damaged(error) from error
+
+    def _foreign(self) -> PlanError:
+        return PlanError(f"'{self._shown}' is no plan: name the file that 'sealwax fleet plan -o' wrote")
 
     def damaged(self, error: Exception) -> PlanError:
         """Return what is to be said of a plan that cannot be read."""
