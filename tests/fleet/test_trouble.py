@@ -314,7 +314,19 @@ def test_what_has_gone_is_left_and_a_new_scan_forgets_it(keys: Keys, folder: Pat
     (folder / "000.swx").unlink()
     done = run(keys, path)
     assert (done.rewrapped, done.count("left")) == (1, 1)
-    assert fleet.verify(path).objects == 1
+    proven = fleet.verify(path)
+    assert (proven.objects, proven.checked and proven.checked.gone, proven.done) == (1, 1, True)
+
+
+def test_a_place_that_is_empty_all_at_once_is_not_proven(keys: Keys, folder: Path, path: Path) -> None:
+    # A volume that is not mounted looks so.
+    seal_many(keys, folder, 2)
+    plan(keys, folder, path)
+    run(keys, path)
+    for file in folder.iterdir():
+        file.unlink()
+    proven = fleet.verify(path)
+    assert (proven.objects, proven.checked and proven.checked.gone, proven.done) == (0, 2, False)
 
 
 def test_permissions_lost_half_way(keys: Keys, folder: Path, path: Path) -> None:

@@ -176,8 +176,11 @@ def _expected(before: report.Usage, fleet: Settings, journal: Journal) -> report
     )
 
 
-def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: Engine, on_progress: Progress) -> None:
-    """Look at every header of every place; the plan then holds what is there, and nothing else."""
+def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: Engine, on_progress: Progress) -> int:
+    """Look at every header of every place; the plan then holds what is there, and nothing else.
+
+    Return how many objects it held before that are no longer there.
+    """
     done = 0
     # In one transaction: a scan that is interrupted has not been.
     with journal.writing():
@@ -187,7 +190,7 @@ def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: En
                 journal.record(number, place, list(zip(entries, found, strict=True)))
                 done += len(entries)
                 on_progress(done, 0)
-        journal.end_scan(number)
+        return journal.end_scan(number)
 
 
 def _digest(store: Store, name: str) -> bytes:
@@ -395,8 +398,8 @@ def verify(
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
-        _scan(journal, fleet, stores, Threads(workers), on_progress)
-        checked = _compare(journal, stores, digests, workers)
+        gone = _scan(journal, fleet, stores, Threads(workers), on_progress)
+        checked = replace(_compare(journal, stores, digests, workers), gone=gone)
         calls, checked = _decrypt(journal, fleet, stores, session, decrypt, checked)
         return report.of_journal("verify", journal, kms_calls=calls, checked=checked)
 

@@ -335,10 +335,10 @@ class Journal:
         with self.writing() as connection:
             connection.execute("INSERT INTO unlisted VALUES (?)", (message,))
 
-    def end_scan(self, scan: int) -> None:
-        """Forget objects that this scan has not met."""
+    def end_scan(self, scan: int) -> int:
+        """Forget objects that this scan has not met; return how many."""
         with self.writing() as connection:
-            connection.execute("DELETE FROM items WHERE scan <> ?", (scan,))
+            return connection.execute("DELETE FROM items WHERE scan <> ?", (scan,)).rowcount
 
     # --- reading
 

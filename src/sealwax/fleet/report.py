@@ -43,6 +43,7 @@ class Checked:
         undecrypted: pairs of a name and why it could not be decrypted.
         elsewhere: envelopes of the sample that have a local context or a payload that is stored elsewhere, which only
             their readers know; not decrypted.
+        gone: objects of the plan that are no longer there, and were not looked at.
     """
 
     digests: int = 0
@@ -51,6 +52,7 @@ class Checked:
     decrypted: int = 0
     undecrypted: tuple[tuple[str, str], ...] = ()
     elsewhere: int = 0
+    gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Report:
     def done(self) -> bool:
         """Whether nothing is stale, nothing hidden, and nothing that was checked differs."""
         checked = self.checked or Checked()
-        return not (self.stale or self.hidden or checked.changed or checked.undecrypted)
+        nothing_left = checked.gone and not self.objects  # an empty place is more likely one that is not mounted
+        return not (self.stale or self.hidden or checked.changed or checked.undecrypted or nothing_left)
 
     @property
     def seconds(self) -> float:
@@ -182,6 +185,7 @@ class Report:
                 "decrypted": checked.decrypted,
                 "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
                 "not_decryptable_here": checked.elsewhere,
+                "gone": checked.gone,
             }
         )
 
@@ -283,7 +287,9 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
             f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced",
         )
     else:
-        say("payloads", "not compared: the plan was made without --digest")
+        say("payloads", "not compared: the plan has no digests (--digest) of what is there")
+    if checked.gone:
+        say("gone", f"{checked.gone:,} objects of the plan are no longer there; they were not looked at")
     for name in checked.changed[:_LISTED]:
         say("changed", printable(name))
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
