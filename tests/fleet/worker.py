@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from sealwax import fleet
 from sealwax.lab import Lab
+from sealwax.rewrapping import Rewrap
+from sealwax.stores.files import FileStore
 
 WORKERS = 2
+# So slow that a kill meets a run with work left, also where the machine has other work and the kill comes late.
+_PAUSE_SECONDS = 0.025
+
+
+class SlowStore(FileStore):
+    """A folder on a slow disk."""
+
+    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+        time.sleep(_PAUSE_SECONDS)
+        super().rewrap(name, rewrap)
 
 
 def main(path: str, lab: str) -> None:
     with Lab(lab) as opened:
         report = fleet.run(
             path,
+            open_place=SlowStore,
             session=opened.session(),
             workers=WORKERS,
             on_progress=lambda done, total: print(done, total, flush=True),
