@@ -12,7 +12,7 @@ from sealwax.stores.files import FileStore
 
 WORKERS = 2
 # So slow that a kill meets a run with work left, also where the machine has other work and the kill comes late.
-_PAUSE_SECONDS = 0.025
+_PAUSE_SECONDS = 0.05
 
 
 class SlowStore(FileStore):
