@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import boto3
-import botocore.exceptions
 import jsonschema
 import pytest
-from moto.server import ThreadedMotoServer
 
 from sealwax.audit import factsfile
 from sealwax.audit.gather import _recorded, gather
@@ -23,45 +17,10 @@ from sealwax.audit.report import to_json
 from sealwax.errors import KeyNotFoundError
 from sealwax.lab import Lab
 from sealwax.policy import write
+from tests.audit.live import ACCOUNT, REGION, Session, account
 from tests.audit.samples import ORDINARY
 
-ACCOUNT: Final = "123456789012"  # moto's
-REGION: Final = "us-east-1"
 SCHEMA: Final = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text(encoding="utf-8"))
-# The lab answers these; moto answers the rest.
-LAB: Final = ("kms", "sts")
-
-
-@dataclass
-class Session:
-    """A session that writes down which actions are asked for, and refuses some."""
-
-    lab: Lab
-    url: str
-    denied: frozenset[str] = frozenset()
-    asked: set[str] = field(default_factory=set)
-    _lock: Any = field(default_factory=threading.Lock)
-
-    region_name = REGION
-
-    def client(self, service_name: Any, **options: Any) -> Any:
-        if service_name in LAB:
-            client = self.lab.session(account=ACCOUNT).client(service_name, **options)
-        else:
-            options["region_name"] = options.get("region_name") or REGION
-            client = boto3.client(
-                service_name, endpoint_url=self.url, aws_access_key_id="x", aws_secret_access_key="x", **options
-            )
-        client.meta.events.register("before-call.*.*", self._before)
-        return client
-
-    def _before(self, model: Any, **_: Any) -> None:
-        action = f"{model.service_model.signing_name.replace('monitoring', 'cloudwatch')}:{model.name}"
-        with self._lock:
-            self.asked.add(action)
-        if action in self.denied:
-            answer: Any = {"Error": {"Code": "AccessDeniedException", "Message": "on purpose"}}
-            raise botocore.exceptions.ClientError(answer, model.name)
 
 
 def _document(action: str) -> str:
@@ -70,21 +29,9 @@ def _document(action: str) -> str:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str]]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with Lab(tmp_path_factory.mktemp("lab") / "lab") as lab:
-        url = f"http://{host}:{port}"
-        _empty(url)
+    with account(tmp_path_factory.mktemp("lab")) as (lab, url):
         _build(Session(lab, url))
         yield lab, url
-    _empty(url)
-    server.stop()
-
-
-def _empty(url: str) -> None:
-    # What moto holds is the process's, and other modules have servers too.
-    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
 
 
 def _build(session: Session) -> None:
@@ -122,7 +69,7 @@ def test_what_is_there_is_seen_with_the_rights_that_are_written_for_it(servers: 
     # moto has no LookupEvents; that is said and not taken for an empty record.
     assert {one.what for one in facts.not_looked_at} == {"cloudtrail:LookupEvents"}
     assert facts.events is None
-    assert session.asked - {"sts:GetCallerIdentity"} == {one for some in write.AUDIT.values() for one in some}
+    assert set(session.asked) - {"sts:GetCallerIdentity"} == {one for some in write.AUDIT.values() for one in some}
     assert facts.account == ACCOUNT
     assert len(facts.keys) == 2
     assert all(key.policy and key.rotation and key.tags == {"team": "blue"} for key in facts.keys)

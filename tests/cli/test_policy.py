@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,11 @@ from typing import Any, Final
 import pytest
 
 from sealwax import cli
+from sealwax.audit import factsfile
+from sealwax.audit.facts import PrincipalFacts
 from sealwax.lab import Lab
 from sealwax.policy.due import due_of
+from tests.audit import accounts
 from tests.cli.shell import SEALWAX, Shell
 
 IAM: Final = "arn:aws:iam::111122223333"
@@ -66,6 +70,43 @@ def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
     bare_shell.sealwax("policy", "explain", "--lab", "./lab", f"{IAM}:user/nobody", "Decrypt", "alias/demo").failed(
         1, "there is no principal"
     )
+
+
+def test_explain_asks_saved_facts_and_no_network(bare_shell: Shell) -> None:
+    bare_shell.write("facts.json", factsfile.dump(accounts.clean()))
+    program = (
+        "import sys; from sealwax import cli; status = cli.run(sys.argv[1:]); "
+        'sys.exit(f\'{sys.modules.keys() & {"boto3", "botocore", "socket"}}\' if status == 0 else status)'
+    )
+    run = [sys.executable, "-c", program, "policy", "explain", accounts.APP, "Decrypt", "alias/backup"]
+    for context, answer in (("backup", b"allowed: "), ("other", b"not allowed: ")):
+        done = subprocess.run(
+            [*run, "--facts", "facts.json", "-c", f"purpose={context}"],
+            cwd=bare_shell.folder,
+            env=bare_shell.environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.stdout.startswith(answer), done
+        assert done.stderr == b"sealwax: as the facts of 2026-11-24 21:00 UTC say\nset()\n"
+
+
+def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) -> None:
+    key = lab.create_key(alias="demo")["Arn"]
+    bare_shell.sealwax(
+        "audit", "--lab", "./lab", "--all", "--save-facts", "facts.json", "--fail-on", "never"
+    ).succeeded()
+    bare_shell.write("may.json", bare_shell.sealwax("policy", "iam", "decrypt", "-k", key, "-c", "a=b").succeeded().out)
+    explain = ("policy", "explain", APP, "Decrypt", "alias/demo", "-c", "a=b", "--facts", "facts.json")
+    bare_shell.sealwax(*explain).failed(1, "no users and roles, give its policies with --identity-policy: the lab has")
+    done = bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--json").succeeded()
+    assert json.loads(done.out)["allowed"] is True
+    assert json.loads(done.out)["key"] == key
+    bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--region", "eu-west-1").failed(1, "in eu-west-1")
+    boundary = PrincipalFacts(accounts.APP, boundary="arn:aws:iam::aws:policy/Edge")
+    bare_shell.write("facts.json", factsfile.dump(accounts.clean(principals=(boundary,))))
+    done = bare_shell.sealwax(*explain[:2], accounts.APP, "Decrypt", "alias/backup", "--facts", "facts.json")
+    assert "boundary 'arn:aws:iam::aws:policy/Edge' was not looked at" in done.succeeded().err
 
 
 def _grant(shell: Shell, key: str, *more: str) -> subprocess.Popen[bytes]:
@@ -201,6 +242,10 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         ),
         (("policy", "explain", "alice", "Decrypt", KEY), "'alice' is not the ARN of a principal"),
         (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants goes with --key-policy"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--key-policy", "@good"), "leave --key-policy"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--grants", "@good"), "goes with --key-policy"),
+        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not an action on a key"),
+        (("policy", "explain", APP, "Decrypt", "alias/x", "--given", "no:such=1"), "is not a condition key"),
         (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask for each"),
         (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not an action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--key-policy", "@good"), "neither the ARN of a KMS key"),

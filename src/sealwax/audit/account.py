@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from sealwax.audit.facts import Facts, KeyFacts, PolicyFacts
+from sealwax.audit.facts import Facts, KeyFacts
 from sealwax.audit.report import Access, NotLookedAt
 from sealwax.errors import PolicyError
 from sealwax.policy import (
@@ -131,7 +131,7 @@ class Account:
         for one in self.facts.policies or ():
             if one.document not in parsed:
                 try:
-                    parsed[one.document] = parse_identity_policy(one.document, name=f"policy {_short(one)}")
+                    parsed[one.document] = parse_identity_policy(one.document, name=f"policy {one.name}")
                 except PolicyError as error:
                     parsed[one.document] = error
             read = parsed[one.document]
@@ -147,7 +147,9 @@ class Account:
         found = {}
         for one in self.facts.principals or ():
             try:
-                found[one.arn] = principal(one.arn, tags=one.tags, org_id=self.facts.organization or None)
+                found[one.arn] = principal(
+                    one.arn, user_id=one.user_id, tags=one.tags, org_id=self.facts.organization or None
+                )
             except ValueError:
                 continue
         return found
@@ -195,10 +197,6 @@ class Account:
             Access(key, who, tuple(use for use in _USES if use in uses[key, who]), tuple(by[key, who]))
             for key, who in sorted(uses)
         )
-
-
-def _short(policy: PolicyFacts) -> str:
-    return policy.id.rpartition("/")[2] if policy.kind != "inline" else policy.id.rpartition("#")[2]
 
 
 def says(statement: Statement, action: str) -> bool:
@@ -270,7 +268,7 @@ class _Asker:
             policy = self._account.key_policy(key)
             if policy is None:
                 continue
-            grants = tuple(_grants(key))
+            grants = tuple(grants_of(key))
             about = [one for one in policy.statements if says(one, self._action)]
             # In order, and each once.
             found: dict[str, list[Statement]] = defaultdict(list)
@@ -412,7 +410,7 @@ class _Asker:
     def _account_aliases(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = defaultdict(list)
         for alias in self._facts.aliases or ():
-            found[f"{alias.arn.partition(':alias/')[0]}:key/{alias.key}"].append(alias)
+            found[alias.key_arn].append(alias)
         return found
 
 
@@ -432,7 +430,8 @@ def covers(statement: Statement, arn: str) -> bool:
     return covered != statement.not_resource or any(one.has_variables for one in statement.resources)
 
 
-def _grants(key: KeyFacts) -> Iterator[Grant]:
+def grants_of(key: KeyFacts) -> Iterator[Grant]:
+    """Return the grants on a key, as the evaluator takes them."""
     for one in key.grants or ():
         yield Grant(
             one.id,

@@ -95,6 +95,10 @@ class AliasFacts:
         return self.arn.split(":", 5)[5]
 
     @property
+    def key_arn(self) -> str:
+        return f"{self.arn.partition(':alias/')[0]}:key/{self.key}"
+
+    @property
     def region(self) -> str:
         return self.arn.split(":")[3]
 
@@ -113,14 +117,26 @@ class PolicyFacts:
     kind: str
     document: str
 
+    @property
+    def name(self) -> str:
+        return self.id.rpartition("#" if self.kind == "inline" else "/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class PrincipalFacts:
-    """A user or role; ``policies`` are the ids of all that apply to it, by its groups too."""
+    """A user or role.
+
+    Attributes:
+        policies: the ids of all that apply to it, by its groups too.
+        user_id: the unique id of a user.
+        boundary: the ARN of its permissions boundary.
+    """
 
     arn: str
     policies: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    user_id: str | None = None
+    boundary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,8 @@ def _grant(one: Mapping[str, Any]) -> GrantFacts:
 
 # --- IAM
 
+_DETAILS: Final = "iam:GetAccountAuthorizationDetails"
+
 
 def _iam(look: _Looking) -> tuple[tuple[PrincipalFacts, ...] | None, tuple[PolicyFacts, ...] | None]:
     def ask() -> dict[str, list[Any]]:
@@ -239,7 +241,7 @@ def _iam(look: _Looking) -> tuple[tuple[PrincipalFacts, ...] | None, tuple[Polic
                 found.setdefault(member, []).extend(page.get(member, ()))
         return found
 
-    found = look.at("iam:GetAccountAuthorizationDetails", "*", "", ask)
+    found = look.at(_DETAILS, "*", "", ask)
     if found is None:
         return None, None
     policies = {one.id: one for one in map(_managed, found["Policies"]) if one is not None}
@@ -251,23 +253,28 @@ def _iam(look: _Looking) -> tuple[tuple[PrincipalFacts, ...] | None, tuple[Polic
             policy = PolicyFacts(f"{owner['Arn']}#{one['PolicyName']}", "inline", _text(one["PolicyDocument"]))
             policies[policy.id] = policy
             ids.append(policy.id)
-        for one in owner.get("AttachedManagedPolicies", ()):
-            if one["PolicyArn"] in policies:
-                ids.append(one["PolicyArn"])
-            else:
-                why = "the answer of GetAccountAuthorizationDetails does not hold it"
-                look.missed.append(NotLookedAt("iam:GetAccountAuthorizationDetails", one["PolicyArn"], "", why))
-        return tuple(ids)
+        return (*ids, *(one["PolicyArn"] for one in owner.get("AttachedManagedPolicies", ())))
 
     for group in found["GroupDetailList"]:
         groups[group["GroupName"]] = of(group, "GroupPolicyList")
     principals = []
     for owners, inline in ((found["UserDetailList"], "UserPolicyList"), (found["RoleDetailList"], "RolePolicyList")):
         for owner in owners:
+            arn = owner["Arn"]
             by_groups = [one for group in owner.get("GroupList", ()) for one in groups.get(group, ())]
-            tags = {one["Key"]: one["Value"] for one in owner.get("Tags", ())}
-            ids = tuple(dict.fromkeys((*of(owner, inline), *by_groups)))
-            principals.append(PrincipalFacts(owner["Arn"], ids, tags))
+            ids = dict.fromkeys((*of(owner, inline), *by_groups))
+            for absent in [one for one in ids if one not in policies]:
+                del ids[absent]
+                look.missed.append(NotLookedAt(_DETAILS, arn, "", f"the answer does not hold its policy {absent}"))
+            principals.append(
+                PrincipalFacts(
+                    arn,
+                    tuple(ids),
+                    {one["Key"]: one["Value"] for one in owner.get("Tags", ())},
+                    owner.get("UserId"),
+                    owner.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
+                )
+            )
     return tuple(principals), tuple(policies.values())
 
 

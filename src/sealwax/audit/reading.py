@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import botocore.exceptions as foreign
@@ -11,21 +10,12 @@ from botocore.config import Config
 
 from sealwax import aws
 from sealwax.errors import ConfigurationError
-from sealwax.policy import Policy, Principal, parse_identity_policy, parse_key_policy, principal
-from sealwax.policy.explain import KeyAsSeen, grant_of
+from sealwax.policy import parse_identity_policy, parse_key_policy, principal
+from sealwax.policy.explain import KeyAsSeen, PrincipalAsSeen, grant_of
 
 T = TypeVar("T")
 
 _CONFIG: Final = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard"}, user_agent_extra="sealwax")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A principal with its tags, the identity policies that apply to it, and the ARN of its permissions boundary."""
-
-    who: Principal
-    policies: tuple[Policy, ...] = ()
-    boundary: str | None = None
 
 
 def read_key(session: aws.Session, key: str) -> KeyAsSeen:
@@ -59,7 +49,7 @@ def read_key(session: aws.Session, key: str) -> KeyAsSeen:
     )
 
 
-def read_principal(session: aws.Session, arn: str) -> Known:
+def read_principal(session: aws.Session, arn: str) -> PrincipalAsSeen:
     """Read the policies of a user with its groups, or of a role (iam:Get* and List* of these).
 
     Raises:
@@ -68,7 +58,7 @@ def read_principal(session: aws.Session, arn: str) -> Known:
     """
     who = principal(arn)
     if who.kind in ("root", "service"):
-        return Known(who)
+        return PrincipalAsSeen(who)
     if who.kind == "federated":
         raise ConfigurationError(f"what '{arn}' may is in its session: give its policies with --identity-policy")
     iam = open_client(session, "iam", None)
@@ -89,7 +79,7 @@ def read_principal(session: aws.Session, arn: str) -> Known:
     role = None if of_user else found["Arn"]
     user_id = found["UserId"] if of_user else None
     documents = ask(f"reading the policies of '{arn}' in IAM", lambda: list(_documents(iam, name, of_user)))
-    return Known(
+    return PrincipalAsSeen(
         principal(arn, role=role, user_id=user_id, tags=tags),
         tuple(parse_identity_policy(document, name=f"identity policy {title}") for title, document in documents),
         found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),

@@ -21,10 +21,10 @@ from sealwax.context import printable
 from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
 from sealwax.policy.due import due_name
-from sealwax.policy.explain import KeyAsSeen, explain, grant_of
+from sealwax.policy.explain import KeyAsSeen, PrincipalAsSeen, check, explain, grant_of
 
 if TYPE_CHECKING:
-    from sealwax.policy import Decision, Grant, Principal
+    from sealwax.policy import Decision, Grant
 
 _Command = Callable[..., Any]
 
@@ -336,6 +336,7 @@ _file = click.Path(exists=True, dir_okay=False)
     metavar="FILE",
     help="An IAM policy of the principal, instead of those that it has; repeatable.",
 )
+@click.option("--facts", type=_file, metavar="FILE", help="The facts that `sealwax audit` saved, instead of AWS.")
 @click.option("--grants", type=_file, metavar="FILE", help="The grants, as 'aws kms list-grants' prints them.")
 @click.option(
     "--given",
@@ -353,6 +354,7 @@ def explain_command(
     key: str,
     key_policy: str | None,
     identity_policies: tuple[str, ...],
+    facts: str | None,
     grants: str | None,
     given: tuple[str, ...],
     template: options.ContextTemplate,
@@ -361,31 +363,40 @@ def explain_command(
 ) -> None:
     """Say whether a principal may use an action on a key, and by which statement or grant.
 
-    With --key-policy nothing is asked of AWS: KEY is the ARN of the key, and the other files say the rest. Without it
+    With --key-policy nothing is asked of AWS: KEY is the ARN of the key, and the other files say the rest. Nor is with
+    --facts: what `sealwax audit` saved says it all, and the answer is of the time when it was gathered. Without either
     the key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
     (iam:Get* and List*) are read, and nothing is changed. Permissions boundaries, session policies and the policies of
     organizations and VPC endpoints are not looked at: they can only take away. Without -c the request has no context.
     """
     try:
-        who = principal(principal_arn)
+        who = PrincipalAsSeen(principal(principal_arn))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if facts is not None and key_policy is not None:
+        raise click.UsageError("--facts has the key policy: leave --key-policy out")
+    if grants is not None and key_policy is None:
+        raise click.UsageError("--grants goes with --key-policy")
+    conditions = dict(_condition(text) for text in given)
+    check(who.who, action, encryption_context=template.pairs, conditions=conditions)
     policies: Sequence[Policy] = [
         parse_identity_policy(_read(path), name=f"identity policy '{printable(path)}'") for path in identity_policies
     ]
+    at = datetime.fromtimestamp(time.time(), UTC)
     if key_policy is not None:
         seen = KeyAsSeen(key, parse_key_policy(_read(key_policy)), _grants(grants, key))
-    elif grants is not None:
-        raise click.UsageError("--grants goes with --key-policy")
+    elif facts is not None:
+        seen, who, at = _recall(facts, key, aws.region, who, known=bool(policies))
     else:
-        seen, who, policies = _ask(aws, key, who, policies)
-    conditions = dict(_condition(text) for text in given)
+        seen, who = _ask(aws, key, who, known=bool(policies))
+    if who.boundary is not None:
+        console.tell(f"the permissions boundary '{printable(who.boundary)}' was not looked at: it can take away")
     decision = explain(
-        who,
+        who.who,
         action,
         seen,
-        identity_policies=policies,
-        time=datetime.fromtimestamp(time.time(), UTC),
+        identity_policies=policies or who.policies,
+        time=at,
         encryption_context=template.pairs,
         conditions=conditions,
     )
@@ -395,23 +406,29 @@ def explain_command(
         console.put(f"{'allowed' if decision.allowed else 'not allowed'}: {decision.reason}")
 
 
-def _ask(
-    aws: options.Aws, key: str, who: Principal, policies: Sequence[Policy]
-) -> tuple[KeyAsSeen, Principal, Sequence[Policy]]:
+def _recall(
+    path: str, key: str, region: str | None, who: PrincipalAsSeen, *, known: bool
+) -> tuple[KeyAsSeen, PrincipalAsSeen, datetime]:
+    from sealwax.audit import factsfile, recalling
+
+    facts = factsfile.read(path)
+    console.tell(f"as the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC say")
+    seen = recalling.recall_key(facts, key, region)
+    return seen, who if known else recalling.recall_principal(facts, who.who.arn), facts.time
+
+
+def _ask(aws: options.Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyAsSeen, PrincipalAsSeen]:
     from sealwax.audit import reading
 
     seen = reading.read_key(aws.session(), key)
-    if policies:
-        return seen, who, policies
+    if known:
+        return seen, who
     if aws.lab is None:
-        known = reading.read_principal(aws.session(), who.arn)
-        if known.boundary is not None:
-            console.tell(f"the permissions boundary '{printable(known.boundary)}' was not looked at: it can take away")
-        return seen, known.who, known.policies
+        return seen, reading.read_principal(aws.session(), who.who.arn)
     from sealwax.lab import Lab
 
     with Lab(aws.lab) as lab:
-        return seen, *lab.known(who.arn)
+        return seen, PrincipalAsSeen(*lab.known(who.who.arn))
 
 
 def _as_dict(decision: Decision, key: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sealwax.errors import PolicyError
@@ -13,6 +13,8 @@ from sealwax.policy.evaluate import evaluate
 from sealwax.policy.model import Decision, Grant, Principal, Request, Value
 from sealwax.policy.operations import ON_KEY
 from sealwax.policy.patterns import shown
+
+_ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,30 @@ class KeyAsSeen:
         return found | {f"aws:ResourceTag/{name}": value for name, value in self.tags.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class PrincipalAsSeen:
+    """A principal with its tags, the identity policies that apply to it, and the ARN of its permissions boundary."""
+
+    who: Principal
+    policies: Sequence[Policy] = ()
+    boundary: str | None = None
+
+
+def check(
+    who: Principal,
+    action: str,
+    *,
+    encryption_context: Mapping[str, str],
+    conditions: Mapping[str, Value | Sequence[Value]] | None = None,
+) -> None:
+    """Refuse what :func:`explain` would refuse whatever the key is, before anything is asked for.
+
+    Raises:
+        PolicyError: the action is not one on a key, or a condition key does not exist.
+    """
+    _request(who, action, "*", _ANY_TIME, conditions or {}, encryption_context)
+
+
 def explain(
     who: Principal,
     action: str,
@@ -78,21 +104,35 @@ def explain(
     Raises:
         PolicyError: the action is not one on a key, or a condition key does not exist.
     """
+    request = _request(
+        who,
+        action,
+        key.arn,
+        time,
+        key.conditions() | dict(conditions or {}),
+        encryption_context,
+        grant_tokens=grant_tokens,
+        grant_id=grant_id,
+        secure_transport=secure_transport,
+    )
+    return evaluate(request, key_policy=key.policy, identity_policies=identity_policies, grants=key.grants)
+
+
+def _request(
+    who: Principal,
+    action: str,
+    resource: str,
+    time: datetime,
+    conditions: Mapping[str, Value | Sequence[Value]],
+    encryption_context: Mapping[str, str],
+    **more: Any,
+) -> Request:
     try:
-        request = Request(
-            _action(action),
-            who,
-            key.arn,
-            time,
-            context=key.conditions() | dict(conditions or {}),
-            encryption_context=encryption_context,
-            grant_tokens=grant_tokens,
-            grant_id=grant_id,
-            secure_transport=secure_transport,
+        return Request(
+            _action(action), who, resource, time, context=conditions, encryption_context=encryption_context, **more
         )
     except ValueError as error:
         raise PolicyError(f"that cannot be asked: {error}") from None
-    return evaluate(request, key_policy=key.policy, identity_policies=identity_policies, grants=key.grants)
 
 
 _NAMES: Final = {action.lower(): action for action in ON_KEY}

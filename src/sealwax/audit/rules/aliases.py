@@ -115,8 +115,7 @@ def _moves(about: tuple[Statement, ...], alias: AliasFacts) -> bool:
 def _movable(account: Account) -> Iterator[Found]:
     about = functools.cache(lambda who: account.statements_of(who, UPDATE_ALIAS))
     for alias in account.facts.aliases or ():
-        arn = f"{alias.arn.partition(':alias/')[0]}:key/{alias.key}"
-        names = {one.principal for one in account.allowed_by_key.get(arn, ()) if one.action == UPDATE_ALIAS}
+        names = {one.principal for one in account.allowed_by_key.get(alias.key_arn, ()) if one.action == UPDATE_ALIAS}
         if len(names) <= MAX_MOVERS:
             continue
         movers = sorted(who for who in names if _moves(about(who), alias))
