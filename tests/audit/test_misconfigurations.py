@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sealwax.audit.rules import RULES
+from sealwax.audit.findings import Standard
+from sealwax.audit.rules import RULES, standards
 
 PAGE = Path(__file__).parents[2] / "docs" / "misconfigurations.md"
 
@@ -28,3 +29,9 @@ def test_every_rule_names_standards_with_sources() -> None:
     names = {one.name for rule in RULES for one in rule.standards}
     assert len(names) == 9
     assert {"PR.DS-01", "PR.DS-10"} <= {one.control for rule in RULES for one in rule.standards}
+
+
+def test_no_control_is_listed_that_no_rule_names() -> None:
+    listed = {one for one in vars(standards).values() if isinstance(one, Standard)}
+    assert len(listed) == 29
+    assert listed <= {one for rule in RULES for one in rule.standards}

@@ -439,7 +439,7 @@ RULES: Final = (
         Severity.MEDIUM,
         "an administrator of the key can use it",
         "One stolen credential is enough to read the data and to destroy the key: duties are not separated.",
-        (std.PCI_CUSTODIANS, std.NIST_KEY_USAGE, *std.ACCESS),
+        (std.PCI_CUSTODIANS, std.SOC_DUTIES, *std.ACCESS),
         _admin_can_use,
     ),
     Rule(

@@ -172,6 +172,7 @@ RULES: Final = (
             std.prowler("kms_cmk_rotation_enabled"),
             std.CIS_3_6,
             std.PCI_CRYPTOPERIOD,
+            std.HIPAA_ENCRYPTION,
             std.CSF_AT_REST,
             std.NIST_CRYPTOPERIODS,
         ),
@@ -198,7 +199,7 @@ RULES: Final = (
         Severity.HIGH,
         "imported key material is about to expire",
         "From then on nothing under the key can be opened, until the same material is imported again.",
-        (std.CSF_AT_REST, std.NIST_CRYPTOPERIODS),
+        (std.CSF_AT_REST,),
         _expires,
     ),
     Rule(
@@ -235,7 +236,7 @@ RULES: Final = (
         Severity.INFO,
         "the key is in a custom key store",
         "Every use waits for the store, nothing opens while it cannot be reached, and KMS does not rotate the key.",
-        (std.NIST_CRYPTOPERIODS,),
+        (std.CSF_AT_REST,),
         _in_store,
     ),
     Rule(

@@ -191,7 +191,7 @@ RULES: Final = (
         Severity.HIGH,
         "no trail records all calls of KMS",
         "Decrypt is an event that only reads: without these, nobody can say who decrypted what.",
-        (std.CLOUDTRAIL_1, std.CIS_3_1, *std.LOGS),
+        (std.CLOUDTRAIL_1, std.config("multi-region-cloudtrail-enabled"), std.CIS_3_1, *std.LOGS),
         _excluded,
     ),
     Rule(
