@@ -219,3 +219,39 @@ def refuse_trailing(rest: int) -> None:
     """
     if rest:
         raise DamagedHeaderError(f"{rest} bytes follow the detached header, which ends the file")
+
+
+def find_header(detached: AnySource | None, attached: Callable[[], Header]) -> tuple[Header, int]:
+    """Return the header, and where the payload begins after the place it was looked for."""
+    if detached is None:
+        header = attached()
+        refuse_kind(header, hdr.ATTACHED)
+        return header, header.preamble.payload_offset
+    header = inspect(detached).header
+    refuse_kind(header, hdr.DETACHED)
+    return header, 0
+
+
+def refuse_kind(header: Header, wanted: int) -> None:
+    """Refuse a header of the other kind.
+
+    Raises:
+        DamagedHeaderError: it is one.
+    """
+    if header.preamble.kind == wanted:
+        return
+    if wanted == hdr.ATTACHED:
+        raise DamagedHeaderError("this is a detached header; give the payload, and this with header= or --detached")
+    raise DamagedHeaderError("this is a whole envelope, not a detached header")
+
+
+def head_of(body: AnySource | None) -> bytes:
+    """Return the first 56 bytes of a payload that is stored apart."""
+    if body is None:
+        raise TypeError("a detached header is verified against its payload: pass body=")
+    if isinstance(body, BytesLike):
+        return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
+    if isinstance(body, str | os.PathLike):
+        with files.InputFile(body) as file:
+            return read_full(file, payload.HEAD_BYTES)
+    return read_full(body, payload.HEAD_BYTES)

@@ -11,9 +11,9 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar, cast
 
 from sealwax.context import printable
 from sealwax.errors import FileError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 AnyPath = str | os.PathLike[str]
+T = TypeVar("T")
 
 COPY_BYTES: Final = 1 << 20
 _EXISTS: Final = "it exists already, and replacing it was not asked for"
@@ -358,3 +359,31 @@ def copy_rest(source: io.FileIO, target: io.FileIO, offset: int) -> None:
             done = 0
             while done < len(view):
                 done += os.write(target.fileno(), view[done:])
+
+
+def copied(
+    source: AnyPath | BinaryIO,
+    output: AnyPath | BinaryIO,
+    copy: Callable[[BinaryIO, BinaryIO | WholeFile], None],
+) -> None:
+    """Do ``copy`` from one open file to the other; a path is read, or written whole or not at all."""
+    if isinstance(source, str | os.PathLike):
+        with InputFile(source) as file:
+            copied(cast("BinaryIO", file), output, copy)
+    elif isinstance(output, str | os.PathLike):
+        with WholeFile(output, overwrite=True) as whole:
+            copy(source, whole)
+    else:
+        copy(source, output)
+
+
+def opened(file: AnyPath | BinaryIO, use: Callable[[Any, Callable[[], None] | None], T]) -> T:
+    """Return ``use(file, on_close)``; a path is opened for it, and closed by ``on_close`` or if ``use`` fails."""
+    if not isinstance(file, str | os.PathLike):
+        return use(file, None)
+    found = InputFile(file)
+    try:
+        return use(found, found.close)
+    except BaseException:
+        found.close()
+        raise

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeVar, cast, 
 from sealwax import context as ctx
 from sealwax import envelope, events, files, rewrapping
 from sealwax.envelope import AnySource, BytesLike
-from sealwax.errors import DamagedHeaderError, SealwaxError
+from sealwax.errors import SealwaxError
 from sealwax.format import header as hdr
 from sealwax.format import payload, random_access, stream, transfer
 from sealwax.format.header import Header
+from sealwax.format.witness import Witness
 from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, wipe
 
 if TYPE_CHECKING:
@@ -88,9 +89,17 @@ class Sealer:
         return self._begin_with(*ctx.split(ctx.as_pairs(context), self._local_names), plaintext_bytes)
 
     def _begin_with(
-        self, kms: Mapping[str, str], local: Mapping[str, str], plaintext_bytes: int | None
+        self,
+        kms: Mapping[str, str],
+        local: Mapping[str, str],
+        plaintext_bytes: int | None,
+        also: Callable[[DataKey, tuple[WrappedKey, ...], bytes, bytes], None] | None = None,
     ) -> tuple[payload.Encryptor, Callable[[int, int], bytes]]:
-        """As :meth:`_begin`, with the context split already."""
+        """As :meth:`_begin`, with the context split already; ``also`` is lent the data key too.
+
+        Args:
+            also: called with the data key, its wrapped forms, the envelope's id and the payload's info.
+        """
         ctx.check_kms_keys(kms)
         kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
         # From the kernel each time, as the salt is: a generator in memory repeats itself in a restored snapshot of the
@@ -104,6 +113,8 @@ class Sealer:
             def header(kind: int, slot_count: int) -> bytes:
                 return hdr.new_header(envelope_id, kms_bytes, len(local), tuple(wrapped_keys), slot_count, kind)
 
+            if also is not None:
+                also(data_key, wrapped_keys, envelope_id, info)
             return payload.encryptor(data_key, info), header
 
         return self._keyring.generate(kms, use, plaintext_bytes=plaintext_bytes)
@@ -126,7 +137,7 @@ class Sealer:
         """
         if not isinstance(sealed, BytesLike):
             raise TypeError(f"decrypt takes bytes, bytearray or memoryview, not {type(sealed).__name__}")
-        found, offset = _find_header(header, lambda: envelope.header_of_value(sealed))
+        found, offset = envelope.find_header(header, lambda: envelope.header_of_value(sealed))
         with memoryview(sealed).cast("B") as view:
             body = view[offset:]
             payload.plaintext_size(len(body))  # a size that no payload has needs no KMS call
@@ -261,7 +272,7 @@ class Sealer:
             if not envelope.is_seekable(file):
                 return self._stream_reader(file, context, header, on_close)
             start = file.tell()
-            found, offset = _find_header(header, lambda: envelope.header_of_file(file, start))
+            found, offset = envelope.find_header(header, lambda: envelope.header_of_file(file, start))
             size = file.seek(0, os.SEEK_END) - start - offset
             payload.plaintext_size(size)  # a size that no payload has needs no KMS call
             return self._unwrap(
@@ -270,7 +281,7 @@ class Sealer:
                 lambda key, info: random_access.RandomAccessReader(file, start + offset, size, key, info, on_close),
             )
 
-        return io.BufferedReader(_opened(file, open_file), _READ_AHEAD_BYTES)
+        return io.BufferedReader(files.opened(file, open_file), _READ_AHEAD_BYTES)
 
     def _stream_reader(
         self,
@@ -279,23 +290,35 @@ class Sealer:
         header: AnySource | None,
         on_close: Callable[[], None] | None,
     ) -> stream.StreamReader:
-        found, _ = _find_header(header, lambda: envelope.header_of_stream(file))
+        found, _ = envelope.find_header(header, lambda: envelope.header_of_stream(file))
         return self._reader_after(found, file, context, on_close)
 
     def _reader_after(
-        self, found: Header, file: Any, context: ctx.ExpectedContext, on_close: Callable[[], None] | None
+        self,
+        found: Header,
+        file: Any,
+        context: ctx.ExpectedContext,
+        on_close: Callable[[], None] | None,
+        also: Callable[[DataKey, bytes], None] | None = None,
     ) -> stream.StreamReader:
+        """Return a reader of the payload that follows a header; ``also`` is lent the data key that fits it."""
         head = envelope.read_full(file, payload.HEAD_BYTES)
         if len(head) < payload.HEAD_BYTES:
             payload.plaintext_size(len(head))  # no payload is that short, and KMS need not be asked
-        decryptor = self._unwrap(found, context, lambda key, info: payload.decryptor(key, info, head))
-        return stream.StreamReader(file, decryptor, on_close)
+
+        def use(data_key: DataKey, info: bytes) -> payload.Decryptor:
+            decryptor = payload.decryptor(data_key, info, head)
+            if also is not None:
+                also(data_key, info)
+            return decryptor
+
+        return stream.StreamReader(file, self._unwrap(found, context, use), on_close)
 
     def read_once(
         self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext, header: AnySource | None = None
     ) -> stream.StreamReader:
         """Open an envelope for one pass front to back, the fastest way; otherwise as ``open(file, "rb")``."""
-        return _opened(file, lambda opened, on_close: self._stream_reader(opened, context, header, on_close))
+        return files.opened(file, lambda opened, on_close: self._stream_reader(opened, context, header, on_close))
 
     def verify(self, source: AnySource, *, context: ctx.ExpectedContext, header: AnySource | None = None) -> int:
         """Authenticate a whole envelope and write nothing; return the size of its plaintext in bytes.
@@ -308,9 +331,7 @@ class Sealer:
         if isinstance(source, BytesLike):
             source = io.BytesIO(source)
         with self.read_once(source, context=context, header=header) as reader:
-            buffer = bytearray(payload.GROUP_BYTES)
-            while reader.readinto(buffer):
-                pass
+            _read_to_end(reader)
             return reader.tell()
 
     # --- asyncio, and many at a time. Both are imported when they are used: asyncio takes longer than all the rest.
@@ -452,7 +473,7 @@ class Sealer:
         if isinstance(source, BytesLike):
             return rewrapping.rewrap_value(source, rewrap)
         if output is not None:
-            _copied(source, output, lambda from_, sink: rewrapping.rewrap_stream(from_, sink, rewrap))
+            files.copied(source, output, lambda from_, sink: rewrapping.rewrap_stream(from_, sink, rewrap))
         elif isinstance(source, str | os.PathLike):
             rewrapping.rewrap_file(source, rewrap)
         else:
@@ -472,7 +493,7 @@ class Sealer:
 
         def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
             if verify:
-                begins = head() if header.preamble.kind == hdr.ATTACHED else _head_of(body)
+                begins = head() if header.preamble.kind == hdr.ATTACHED else envelope.head_of(body)
                 self._unwrap(header, context, lambda key, info: payload.decryptor(key, info, begins))
             stored = ctx.decode(header.preamble.kms_context)
             ctx.match(context, stored, self._local_names, None)
@@ -530,85 +551,93 @@ class Sealer:
         """
         if isinstance(source, BytesLike):
             plaintext = self.decrypt(source, context=context, header=header)
-            found, _ = _find_header(header, lambda: envelope.header_of_value(source))
+            found, _ = envelope.find_header(header, lambda: envelope.header_of_value(source))
             encryptor, new = self._begin_with(*self._split_of(found, context), len(plaintext))
             return payload.encrypt(encryptor, new(hdr.ATTACHED, 1), plaintext)
 
-        def again(from_: BinaryIO, sink: BinaryIO | files.WholeFile) -> None:
-            found, _ = _find_header(header, lambda: envelope.header_of_stream(from_))
-            with self._reader_after(found, from_, context, None) as reader:
-                encryptor, new = self._begin_with(*self._split_of(found, context), None)
-                with stream.StreamWriter(sink, encryptor, lambda large: _attached(new, sink, large)) as writer:
-                    buffer = bytearray(payload.GROUP_BYTES)
-                    try:
-                        with memoryview(buffer) as view:
-                            while size := reader.readinto(view):
-                                writer.write(view[:size])
-                    finally:
-                        wipe(buffer)
-
+        again = self.reencryptor(lambda _: context, header=header)
         if output is not None:
-            _copied(source, output, again)
+            files.copied(source, output, again)
         elif header is not None or not isinstance(source, str | os.PathLike):
             raise TypeError("a file object, or a payload whose header is detached, is not replaced: pass output=")
         else:
             rewrapping.replace_file(source, again)
         return None
 
+    def reencryptor(
+        self,
+        expect: Callable[[Header], ctx.ExpectedContext],
+        *,
+        header: AnySource | None = None,
+        on_written: Callable[[bytes, tuple[WrappedKey, ...]], None] | None = None,
+    ) -> Callable[[BinaryIO, BinaryIO | files.WholeFile], None]:
+        """Return what :meth:`reencrypt` does to one envelope, for the ``replace`` of a store (:mod:`sealwax.stores`).
+
+        Args:
+            expect: returns the context that is expected of the header that was found, or raises.
+            header: as for :meth:`reencrypt`.
+            on_written: called with the new envelope's witness (see :meth:`witness`) and its wrapped keys, once all of
+                it is written and before it is in its place.
+        """
+
+        def again(source: BinaryIO, sink: BinaryIO | files.WholeFile) -> None:
+            found = envelope.header_of_stream(source) if header is None else envelope.inspect(header).header
+            expected = expect(found)
+            envelope.refuse_kind(found, hdr.ATTACHED if header is None else hdr.DETACHED)
+            made: list[tuple[Witness, tuple[WrappedKey, ...]]] = []
+
+            def observe(data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...], new_id: bytes, info: bytes) -> None:
+                made[:] = [(Witness(data_key, new_id, info), wrapped_keys)]
+
+            with self._reader_after(found, source, expected, None) as reader:
+                encryptor, new = self._begin_with(
+                    *self._split_of(found, expected), None, None if on_written is None else observe
+                )
+                with stream.StreamWriter(sink, encryptor, lambda large: _attached(new, sink, large)) as writer:
+                    _read_to_end(reader, writer.write, *(witness.update for witness, _ in made))
+            if on_written is not None:
+                ((witness, wrapped_keys),) = made
+                on_written(witness.finish(), wrapped_keys)
+
+        return again
+
+    def witness(self, source: BinaryIO, expect: Callable[[Header], ctx.ExpectedContext]) -> bytes:
+        """Return what tells an envelope's plaintext from others, once all of it has been authenticated: 48 bytes.
+
+        Only who has the data key can make it, and it tells nobody else anything: :mod:`sealwax.format.witness`. Uses
+        the keyring's ``unwrap`` (kms:Decrypt).
+
+        Args:
+            source: a binary file object, read from where it stands.
+            expect: as for :meth:`reencryptor`.
+
+        Raises:
+            ContextError, HeaderError, KmsError, PayloadError: as for :meth:`open`.
+        """
+        found = envelope.header_of_stream(source)
+        expected = expect(found)
+        envelope.refuse_kind(found, hdr.ATTACHED)
+        made: list[Witness] = []
+
+        def observe(data_key: DataKey, info: bytes) -> None:
+            made[:] = [Witness(data_key, found.preamble.envelope_id, info)]
+
+        with self._reader_after(found, source, expected, None, observe) as reader:
+            _read_to_end(reader, made[0].update)
+        return made[0].finish()
+
+
+def _read_to_end(reader: io.RawIOBase, *takers: Callable[[memoryview], object]) -> None:
+    buffer = bytearray(payload.GROUP_BYTES)
+    try:
+        with memoryview(buffer) as view:
+            while size := reader.readinto(view):
+                for take in takers:
+                    take(view[:size])
+    finally:
+        wipe(buffer)
+
 
 def _attached(header: Callable[[int, int], bytes], sink: object, large: bool) -> bytes:
     """Return a whole envelope's header: what is only ever replaced whole, as an object of S3, has one slot."""
     return header(hdr.ATTACHED, 2 if large and not getattr(sink, "one_slot", False) else 1)
-
-
-def _copied(
-    source: files.AnyPath | BinaryIO,
-    output: files.AnyPath | BinaryIO,
-    copy: Callable[[BinaryIO, BinaryIO | files.WholeFile], None],
-) -> None:
-    """Do ``copy`` from one open file to the other; a path is read, or written whole or not at all."""
-    if isinstance(source, str | os.PathLike):
-        with files.InputFile(source) as file:
-            _copied(cast("BinaryIO", file), output, copy)
-    elif isinstance(output, str | os.PathLike):
-        with files.WholeFile(output, overwrite=True) as whole:
-            copy(source, whole)
-    else:
-        copy(source, output)
-
-
-def _opened(file: files.AnyPath | BinaryIO, use: Callable[[Any, Callable[[], None] | None], T]) -> T:
-    """Return ``use(file, on_close)``; a path is opened for it, and closed by ``on_close`` or if ``use`` fails."""
-    if not isinstance(file, str | os.PathLike):
-        return use(file, None)
-    opened = files.InputFile(file)
-    try:
-        return use(opened, opened.close)
-    except BaseException:
-        opened.close()
-        raise
-
-
-def _find_header(detached: AnySource | None, attached: Callable[[], Header]) -> tuple[Header, int]:
-    """Return the header, and where the payload begins after the place it was looked for."""
-    if detached is None:
-        header = attached()
-        if header.preamble.kind != hdr.ATTACHED:
-            raise DamagedHeaderError("this is a detached header; give the payload, and this with header= or --detached")
-        return header, header.preamble.payload_offset
-    header = envelope.inspect(detached).header
-    if header.preamble.kind != hdr.DETACHED:
-        raise DamagedHeaderError("this is a whole envelope, not a detached header")
-    return header, 0
-
-
-def _head_of(body: AnySource | None) -> bytes:
-    """Return the first 56 bytes of a payload that is stored apart."""
-    if body is None:
-        raise TypeError("a detached header is verified against its payload: pass body=")
-    if isinstance(body, BytesLike):
-        return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
-    if isinstance(body, str | os.PathLike):
-        with files.InputFile(body) as file:
-            return envelope.read_full(file, payload.HEAD_BYTES)
-    return envelope.read_full(body, payload.HEAD_BYTES)

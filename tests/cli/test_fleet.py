@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.cli.conftest import Keys
-from tests.cli.shell import Shell
+from tests.cli.shell import Shell, flipped
 
 PLAN = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpose=*")
 
@@ -43,10 +43,33 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     assert [done[name] for name in ("stale", "rewrapped", "failed", "skipped", "kms_calls")] == [0, 5, 0, 0, 5]
     text = shell.sealwax("fleet", "verify", "p", "--decrypt", "2").succeeded().out.decode()
     assert "5 unchanged, 0 changed, 0 replaced" in text
-    assert "decrypted  2, 0 could not be" in text
+    assert "decrypted    2, 0 could not be" in text
     listed = shell.sealwax("fleet", "status", "p", "--list").succeeded().out.decode()
     assert re.fullmatch(r"foreign: .*/data/foreign: this is not a sealwax envelope.*\n", listed)
-    (shell.folder / "data/002.swx").write_bytes((shell.folder / "data/002.swx").read_bytes()[:-1] + b"x")
+    damaged = shell.folder / "data/002.swx"
+    damaged.write_bytes(flipped(damaged.read_bytes(), -1))
+    shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
+
+
+def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    arguments = (*PLAN, "--reencrypt", "-o", "p")
+    planned = json.loads(shell.sealwax(*arguments, "--json", "data").succeeded().out)
+    assert [planned[name] for name in ("mode", "stale", "kms_calls")] == ["reencrypt", 5, 10]
+    assert planned["bytes_to_move"] == planned["bytes"] > 0
+    assert "bytes to read" in shell.sealwax(*arguments, "--force", "data").succeeded().out.decode()
+    with shell.unchanged():
+        assert "5 would be re-encrypted" in shell.sealwax("fleet", "run", "p").succeeded().err
+    done = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json", "--html", "p.html").succeeded().out)
+    assert [done[name] for name in ("stale", "reencrypted", "rewrapped", "failed")] == [0, 5, 0, 0]
+    assert "re-encrypted" in (shell.folder / "p.html").read_text()
+    made = keys.calls().count("Decrypt")
+    assert "plaintexts   5 unchanged, 0 changed" in shell.sealwax("fleet", "verify", "p").succeeded().out.decode()
+    assert keys.calls().count("Decrypt") == made + 5
+    shell.sealwax("fleet", "verify", "p", "--digest", "0").succeeded()
+    assert keys.calls().count("Decrypt") == made + 5
+    damaged = shell.folder / "data/002.swx"
+    damaged.write_bytes(flipped(damaged.read_bytes(), -1))
     shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
 
 
@@ -90,6 +113,10 @@ def test_the_command_of_a_scheduler(shell: Shell, keys: Keys) -> None:
         ((*PLAN, "-o", "p"), "Missing argument"),
         ((*PLAN, "-o", "p", "--older-than", "soon", "."), "'soon' is no time such as"),
         ((*PLAN, "-o", "p", "--digest", "some", "."), "neither a number nor 'all'"),
+        (
+            (*PLAN, "-o", "p", "--reencrypt", "--digest", "all", "."),
+            "leave --older-than, --add-region and --digest away",
+        ),
         (("fleet", "run", "p", "--stale"), "--stale changes the plan, and goes with --apply"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -128,6 +129,11 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
             lambda: rewrapping.rewrap_value(sealed, both.rewrapper(to="alias/three", context=CONTEXT)),
         ),
         ("Sealer.reencrypt", lambda: both.reencrypt(sealed, context=CONTEXT)),
+        (
+            "Sealer.reencryptor",
+            lambda: rewrapping.replace_file(path, both.reencryptor(lambda _: CONTEXT)),
+        ),
+        ("Sealer.witness", lambda: both.witness(io.BytesIO(sealed), lambda _: CONTEXT)),
         ("Sealer.stats", both.stats),
         ("sealwax.inspect", lambda: sealwax.inspect(path)),
         ("sealwax.armor", lambda: sealwax.armor(sealed)),
@@ -159,7 +165,7 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
     def make(*to: str, **more: Any) -> None:
         contexts = fleet.Contexts(tuple(CONTEXT.items()))
         options: dict[str, Any] = {"contexts": contexts, "session": session, "overwrite": True}
-        fleet.plan(plan, [str(tmp_path)], sources=["alias/one", "alias/two"], to=to, **options | more)
+        fleet.plan(plan, [str(tmp_path)], sources=["alias/one", "alias/two", "alias/three"], to=to, **options | more)
 
     calls: list[tuple[str, Callable[[], object]]] = [
         ("plan", lambda: make("alias/two")),
@@ -171,6 +177,9 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
         ("problems", lambda: fleet.problems(plan)),
         ("", lambda: make("alias/three", far, add_regions=True)),
         ("run, with Regions added", lambda: fleet.run(plan, session=session)),
+        ("", lambda: make("alias/two", far, reencrypt=True)),
+        ("run, re-encrypting", lambda: fleet.run(plan, session=session)),
+        ("verify of what was re-encrypted", lambda: fleet.verify(plan, session=session)),
     ]
     for name, call in calls:
         session.operations.clear()

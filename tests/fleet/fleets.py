@@ -83,6 +83,10 @@ def payloads(folder: Path) -> dict[str, str]:
     return found
 
 
+def envelope_ids(folder: Path) -> set[bytes]:
+    return {path.read_bytes()[16:32] for path in envelopes(folder)}
+
+
 def marks(folder: Path) -> dict[str, tuple[int, int]]:
     """Return what changes when a file is written: its inode and modification time."""
     return {os.fspath(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in envelopes(folder)}

@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from sealwax import fleet
-from tests.fleet.fleets import Keys, envelopes, fill, payloads, plan
+from tests.fleet.fleets import Keys, envelope_ids, envelopes, fill, payloads, plan
 from tests.fleet.worker import WORKERS
 
 
@@ -32,20 +33,24 @@ def read_all(keys: Keys, folder: Path, stop: threading.Event, unreadable: list[s
     return read
 
 
-def kill_and_resume(keys: Keys, folder: Path, path: Path, *, files: int, kills: int) -> None:
+def kill_and_resume(keys: Keys, folder: Path, path: Path, *, files: int, kills: int, reencrypt: bool = False) -> None:
     """Hold what must hold of a fleet whose runs are killed ``kills`` times.
 
     Each run is killed after a random number of its results and a random moment more.
     """
     distinct = fill(folder, keys, files)
     before = payloads(folder)
-    assert plan(keys, folder, path, digests=None).kms_calls == distinct
+    ids = envelope_ids(folder)
+    operations = ("Decrypt", "GenerateDataKey") if reencrypt else ("ReEncrypt",)
+    needed = files if reencrypt else distinct
+    more: dict[str, Any] = {"reencrypt": True} if reencrypt else {"digests": None}
+    assert plan(keys, folder, path, **more).kms_calls == needed * len(operations)
     stop = threading.Event()
     unreadable: list[str] = []
     read: list[int] = []
     reader = threading.Thread(target=lambda: read.append(read_all(keys, folder, stop, unreadable)))
     reader.start()
-    made = keys.calls()["ReEncrypt"]
+    made = keys.calls()
     killed = midway = 0
     try:
         while killed < kills:
@@ -63,16 +68,18 @@ def kill_and_resume(keys: Keys, folder: Path, path: Path, *, files: int, kills: 
                 killed += 1
                 midway += bool(fleet.status(path).stale)
         calls = fleet.run(path, session=keys.lab.session()).kms_calls
-        assert calls <= distinct
+        assert calls <= needed * len(operations)
     finally:
         stop.set()
         reader.join()
     assert midway >= kills // 2, f"{midway} of {kills} kills met a run with work left"
     assert not unreadable, unreadable[:5]
     assert read[0] > kills
-    # Nothing is repeated but what a killed worker had asked for and not yet written.
-    assert distinct <= keys.calls()["ReEncrypt"] - made <= distinct + kills * WORKERS
-    assert payloads(folder) == before
+    # Nothing is repeated but what a killed worker had asked for and not yet written. The reader decrypts as well.
+    asked = keys.calls()[operations[-1]] - made[operations[-1]]
+    assert needed <= asked <= needed + kills * WORKERS
+    assert (payloads(folder) == before) is not reencrypt
+    assert envelope_ids(folder).isdisjoint(ids) is reencrypt
     assert len(list(folder.rglob(".*.part"))) <= kills * WORKERS
     proven = fleet.verify(path, session=keys.lab.session(), decrypt=20)
     assert proven.done, proven.as_dict()

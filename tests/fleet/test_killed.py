@@ -10,3 +10,7 @@ from tests.fleet.killing import kill_and_resume
 
 def test_killed_twenty_times_and_resumed(keys: Keys, folder: Path, path: Path) -> None:
     kill_and_resume(keys, folder, path, files=400, kills=20)
+
+
+def test_re_encryption_killed_ten_times_and_resumed(keys: Keys, folder: Path, path: Path) -> None:
+    kill_and_resume(keys, folder, path, files=250, kills=10, reencrypt=True)

@@ -62,6 +62,63 @@ def writes(s3: StrictS3) -> Counter[str]:
     return Counter(request.operation for request in s3.requests if request.method != "GET" and request.method != "HEAD")
 
 
+def test_a_fleet_in_s3_under_new_data_keys(keys: Keys, server: StrictS3, path: Path) -> None:
+    """Small objects and one of several parts, streamed, replaced under conditions, with what S3 keeps beside them."""
+    client = server.bucket(versioned=True)
+    fill(keys, server, client, 12)
+    with (
+        ObjectWriter("s3://bucket/p/larger.swx", server.session()) as target,
+        keys.sealer(keys.one).open(target, "wb", context=ACME) as file,
+    ):
+        file.write(os.urandom(10 << 20))
+    before = {entry["Key"]: entry["ETag"] for entry in client.list_objects_v2(Bucket="bucket")["Contents"]}
+    large = client.get_object(Bucket="bucket", Key="p/larger.swx")["Body"].read()
+    client.put_object_tagging(Bucket="bucket", Key="p/larger.swx", Tagging={"TagSet": [{"Key": "team", "Value": "a"}]})
+    options: dict[str, Any] = {"open_place": lambda where: open_store(where, server.session())}
+    session = keys.lab.session()
+    planned = fleet.plan(
+        path,
+        ["s3://bucket/p/"],
+        sources=[keys.one],
+        to=[keys.new],
+        contexts=CONTEXTS,
+        reencrypt=True,
+        session=session,
+        **options,
+    )
+    assert (planned.stale, planned.kms_calls) == (13, 26)
+    assert planned.to_move > len(large)
+    raced: list[str] = []
+
+    def conflict(request: Request) -> Any:
+        """Somebody else is faster, once with a small object and once with the large one."""
+        if request.operation in ("PutObject", "CompleteMultipartUpload") and request.operation not in raced:
+            raced.append(request.operation)
+            return error(412, "PreconditionFailed")
+        return None
+
+    server.forget()
+    with server.fault(conflict):
+        done = fleet.run(path, session=session, **options)
+    assert sorted(raced) == ["CompleteMultipartUpload", "PutObject"]
+    assert (done.reencrypted, done.stale, done.failed, done.kms_calls) == (13, 0, 0, 2 * 15)
+    replaced = [one for one in server.requests if one.operation in ("PutObject", "CompleteMultipartUpload")]
+    assert len(replaced) == 15
+    assert all("if-match" in request.headers for request in replaced)
+    after = {entry["Key"]: entry["ETag"] for entry in client.list_objects_v2(Bucket="bucket")["Contents"]}
+    assert {key for key in after if after[key] == before[key]} == {"q/outside.swx"}
+    assert client.head_object(Bucket="bucket", Key="p/0007 ü.swx")["Metadata"] == {"own": "7"}
+    tags = client.get_object_tagging(Bucket="bucket", Key="p/larger.swx")["TagSet"]
+    assert tags == [{"Key": "team", "Value": "a"}]
+    opened = keys.sealer(keys.new).decrypt(
+        client.get_object(Bucket="bucket", Key="p/larger.swx")["Body"].read(), context=ACME
+    )
+    assert opened == keys.sealer(keys.one).decrypt(large, context=ACME)
+    assert client.list_multipart_uploads(Bucket="bucket").get("Uploads", []) == []
+    proven = fleet.verify(path, session=session, **options)
+    assert (proven.done, proven.checked and proven.checked.digests) == (True, 13)
+
+
 def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -> None:
     rotate(keys, server, folder, path, COUNT)
 

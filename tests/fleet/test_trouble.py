@@ -621,9 +621,9 @@ def test_a_second_look_at_a_plan_keeps_the_locks_of_the_first(keys: Keys, folder
 def test_a_plan_of_a_newer_release(keys: Keys, folder: Path, path: Path) -> None:
     plan(keys, folder, path)
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=9")
     connection.close()
-    with pytest.raises(sealwax.PlanError, match="version 2"):
+    with pytest.raises(sealwax.PlanError, match="version 9"):
         fleet.status(path)
 
 

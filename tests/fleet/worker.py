@@ -8,6 +8,7 @@ import time
 from sealwax import fleet
 from sealwax.lab import Lab
 from sealwax.rewrapping import Rewrap
+from sealwax.stores import Change
 from sealwax.stores.files import FileStore
 
 WORKERS = 2
@@ -21,6 +22,10 @@ class SlowStore(FileStore):
     def rewrap(self, name: str, rewrap: Rewrap) -> None:
         time.sleep(_PAUSE_SECONDS)
         super().rewrap(name, rewrap)
+
+    def replace(self, name: str, change: Change) -> None:
+        time.sleep(_PAUSE_SECONDS)
+        super().replace(name, change)
 
 
 def main(path: str, lab: str) -> None:

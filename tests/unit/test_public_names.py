@@ -90,8 +90,10 @@ def test_the_sealers_methods() -> None:
         "open_async",
         "read_once",
         "reencrypt",
+        "reencryptor",
         "rewrap",
         "rewrapper",
         "stats",
         "verify",
+        "witness",
     }

@@ -73,7 +73,7 @@ _engine = click.option(
 
 @click.group()
 def fleet() -> None:
-    """Rotate the keys of many envelopes: plan, run, verify. The data is not touched."""
+    """Rotate the keys of many envelopes: plan, run, verify. The data is not touched, but by plan --reencrypt."""
 
 
 @fleet.command("plan")
@@ -97,6 +97,9 @@ def fleet() -> None:
 )
 @click.option("--add-region", is_flag=True, help="Add wanted Regions that are missing: kms:Decrypt and kms:Encrypt.")
 @click.option(
+    "--reencrypt", is_flag=True, help="Encrypt the data anew, under new data keys: for ones that somebody may know."
+)
+@click.option(
     "--digest", type=_HowMany(), default=0, metavar="N|all", help="Read so many payloads, for verify to compare."
 )
 @click.option(
@@ -118,6 +121,7 @@ def plan_command(
     suffix: str,
     older_than: float | None,
     add_region: bool,
+    reencrypt: bool,
     digest: int,
     rate: float,
     workers: int,
@@ -132,6 +136,9 @@ def plan_command(
     -c gives what every envelope's stored context must be; * in a value stands for any text. What does not fit is
     skipped. --from is the allow-list: no key is trusted because an envelope names it. For new material of the same key,
     name the key with both --from and --to.
+
+    With --reencrypt all that is meant is stale, whatever it is wrapped under: a run reads it, encrypts it under a data
+    key of its own, and replaces it. It needs kms:Decrypt on the keys --from and kms:GenerateDataKey on those --to.
     """
     from sealwax import fleet as library
 
@@ -139,6 +146,11 @@ def plan_command(
     if not (template.pairs or template.none or template.accept_stored):
         raise click.UsageError(
             "say which envelopes are meant: -c NAME=VALUE (* is any text), --accept-stored-context or --no-context"
+        )
+    if reencrypt and (older_than is not None or add_region or digest):
+        raise click.UsageError(
+            "--reencrypt takes everything, in every Region, and its run takes the digests: "
+            "leave --older-than, --add-region and --digest away"
         )
     with _progress("looking") as on_progress:
         report = library.plan(
@@ -149,6 +161,7 @@ def plan_command(
             contexts=library.Contexts(tuple(template.pairs.items()), template.accept_stored, suffix),
             older_than=older_than,
             add_regions=add_region,
+            reencrypt=reencrypt,
             session=aws.session(),
             open_place=opening(aws),
             digests=_or_all(digest),
@@ -200,7 +213,8 @@ def run_command(
 ) -> int:
     """Re-wrap what the plan found stale. Stopped or killed at any moment, it goes on when it is run again.
 
-    The caller needs kms:ReEncryptFrom on the old keys and kms:ReEncryptTo on the new ones.
+    The caller needs kms:ReEncryptFrom on the old keys and kms:ReEncryptTo on the new ones. A plan that was made with
+    --reencrypt is carried out as it says.
     """
     from sealwax import fleet as library
 
@@ -209,14 +223,14 @@ def run_command(
             raise click.UsageError("--stale changes the plan, and goes with --apply")
         report = library.status(plan_file)
         _show(report, as_json, html)
-        console.tell(f"{report.stale:,} would be re-wrapped; nothing was changed without --apply")
+        console.tell(f"{report.stale:,} would be {_words(report)[1]}; nothing was changed without --apply")
         return 0
     if results and engine != "spark":
         raise click.UsageError("--results goes with --engine spark")
     session = aws.session()
     planned = library.status(plan_file)
     made = _spark(engine, planned.where, aws, rate or planned.rate, results)
-    with _stopping() as stopped, _progress("re-wrapping") as on_progress:
+    with _stopping() as stopped, _progress(_words(planned)[0]) as on_progress:
         if stale:
             library.refresh(
                 plan_file,
@@ -288,14 +302,16 @@ def verify_command(
 ) -> int:
     """Look at every header again: nothing is stale, and the payloads are what they were.
 
-    With --decrypt the caller needs kms:Decrypt on the new keys; without, no call to KMS is made.
+    With --decrypt the caller needs kms:Decrypt on the new keys; without, no call to KMS is made. What was re-encrypted
+    is decrypted to compare it: all of it, or --digest N.
     """
     from sealwax import fleet as library
 
+    opens = decrypt or (digest and library.status(plan_file).settings.reencrypt)
     with _progress("looking") as on_progress:
         report = library.verify(
             plan_file,
-            session=aws.session() if decrypt else None,
+            session=aws.session() if opens else None,
             open_place=opening(aws),
             digests=_or_all(digest),
             decrypt=decrypt,
@@ -343,6 +359,10 @@ def _open_on_executor(aws: options.Aws, where: str) -> Store:
 def _session_of_executor(aws: options.Aws) -> Session:
     console.quiet = True  # what is to be told has been told by the driver
     return aws.session()
+
+
+def _words(report: Report) -> tuple[str, str]:
+    return ("re-encrypting", "re-encrypted") if report.settings.reencrypt else ("re-wrapping", "re-wrapped")
 
 
 def _show(report: Report, as_json: bool, html: str | None) -> None:

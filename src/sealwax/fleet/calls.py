@@ -16,7 +16,7 @@ from sealwax.kms import KmsKeyring, RateLimit, Retries
 
 _REMEMBERED: Final = 4096
 # Patient, since nobody waits for one object: eight attempts over about ten seconds.
-_RETRIES: Final = Retries(attempts=8, deadline=120)
+RETRIES: Final = Retries(attempts=8, deadline=120)
 
 
 class Answers(Protocol):
@@ -68,7 +68,7 @@ class Rewrapper:
         *,
         session: aws.Session | None = None,
         limit: RateLimit | None = None,
-        retries: Retries = _RETRIES,
+        retries: Retries = RETRIES,
         answers: Answers | None = None,
         on_event: events.OnEvent | None = None,
     ) -> None:

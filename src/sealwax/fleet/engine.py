@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sealwax import aws
-from sealwax import context as ctx
-from sealwax.context import AcceptStoredContext, printable
-from sealwax.envelope import read_full
-from sealwax.errors import CredentialsError, FileError, RewrapConflictError, SealwaxError
-from sealwax.fleet import report, shard
+from sealwax.context import printable
+from sealwax.errors import CredentialsError, EngineError, FileError
+from sealwax.fleet import anew, proof, report, shard
 from sealwax.fleet.calls import Rewrapper
-from sealwax.fleet.engines import WORKERS, Engine, Health, Threads, batches, parallel
+from sealwax.fleet.engines import WORKERS, Engine, Health, Threads
 from sealwax.fleet.journal import TO_DO, Journal, put_in_place
-from sealwax.fleet.report import Checked, Report
+from sealwax.fleet.report import Report
 from sealwax.fleet.settings import Contexts, Settings
-from sealwax.fleet.shard import Item
-from sealwax.format import header as hdr
-from sealwax.kms import KmsKeyring, RateLimit, names
+from sealwax.fleet.shard import Found, Item, Result
+from sealwax.kms import RateLimit, names
 from sealwax.kms.describe import describe
-from sealwax.sealer import Sealer
 from sealwax.staleness import Wanted, WantedKey
 from sealwax.stores import Store, open_store
 
@@ -39,8 +33,6 @@ RATE: Final = 1000.0  # a tenth of KMS's smallest quota for an account and Regio
 MAX_ERROR_RATE: Final = 0.1
 _SCAN_BATCH: Final = 64
 _PASSES: Final = 3
-_READ_BYTES: Final = 1 << 20
-_VERIFIABLE: Final = (shard.FRESH, shard.REWRAPPED)
 
 
 def _quiet(_done: int, _total: int) -> None:
@@ -57,6 +49,7 @@ def _settings(
     contexts: Contexts,
     older_than: float | None = None,
     add_regions: bool = False,
+    reencrypt_since: int | None = None,
     session: aws.Session | None = None,
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings of a fleet, its keys looked up once; and notes on what could not be seen."""
@@ -75,8 +68,9 @@ def _settings(
     arns = dict.fromkeys(
         key if names.parse_arn(key) else describe(key, clients, rotations=False).arn for key in sources
     )
-    since = 0 if older_than is None else int(time.time() - older_than)
-    return Settings(tuple(arns), Wanted(tuple(wanted), since), contexts, add_regions), tuple(notes)
+    reencrypt = reencrypt_since is not None
+    since = reencrypt_since or (0 if older_than is None else int(time.time() - older_than))
+    return Settings(tuple(arns), Wanted(tuple(wanted), since), contexts, add_regions, reencrypt), tuple(notes)
 
 
 # --- plan
@@ -97,6 +91,7 @@ def plan(
     open_place: OpenStore = open_store,
     older_than: float | None = None,
     add_regions: bool = False,
+    reencrypt: bool = False,
     session: aws.Session | None = None,
     digests: int | None = 0,
     rate: float = RATE,
@@ -119,6 +114,7 @@ def plan(
         contexts: which envelopes are meant; the others are skipped.
         older_than: what was wrapped longer ago than so many seconds is stale as well.
         add_regions: see :class:`~sealwax.fleet.Settings`.
+        reencrypt: encrypt everything that is meant anew, under new data keys: :mod:`sealwax.fleet.anew`.
         digests: take the SHA-256 of the payloads of so many stale envelopes; None: of all. They are read for it.
         rate: KMS requests a second, for the estimate of time.
         engine: where headers are looked at; by default ``workers`` threads.
@@ -126,13 +122,23 @@ def plan(
     Raises:
         FileError: the plan is there already, or cannot be written.
         KmsError: a key cannot be found.
-        ValueError: no key, or a number that cannot be.
+        ValueError: no key, a number that cannot be, or something that does not go with ``reencrypt``.
     """
+    if reencrypt and (older_than is not None or add_regions or digests != 0):
+        raise ValueError("older_than, add_regions and digests do not go with reencrypt")
+    # Of one second, nobody knows what was wrapped first: what was in it counts as earlier.
+    since = int(time.time()) + 1 if reencrypt else None
     place = Path(path)
     if place.exists() and not overwrite:
         raise FileError(f"writing the plan '{printable(str(place))}' failed: it is there already (--force replaces it)")
     fleet, notes = _settings(
-        sources=sources, to=to, contexts=contexts, older_than=older_than, add_regions=add_regions, session=session
+        sources=sources,
+        to=to,
+        contexts=contexts,
+        older_than=older_than,
+        add_regions=add_regions,
+        reencrypt_since=since,
+        session=session,
     )
     temporary = place.with_name(f".sealwax-{os.urandom(8).hex()}.part")
     where = absolute(where)
@@ -145,8 +151,8 @@ def plan(
             journal.set_fact("rate", rate)
             journal.set_fact("digests", digests)
             journal.set_fact("kms_calls", 0)
-            _scan(journal, fleet, stores, engine or Threads(workers), on_progress)
-            _take_digests(journal, stores, digests, workers, on_progress)
+            _scan(journal, fleet, stores, engine or Threads(workers), on_progress, first=True)
+            proof.take_digests(journal, stores, digests, workers, on_progress)
             before = tuple(journal.usage())
             journal.set_fact("before", before)
             calls, after = journal.calls(), _expected(before, fleet, journal)
@@ -176,10 +182,21 @@ def _expected(before: report.Usage, fleet: Settings, journal: Journal) -> report
     )
 
 
-def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: Engine, on_progress: Progress) -> int:
+def _scan(
+    journal: Journal,
+    fleet: Settings,
+    stores: Sequence[Store],
+    engine: Engine,
+    on_progress: Progress,
+    *,
+    first: bool = False,
+) -> int:
     """Look at every header of every place; the plan then holds what is there, and nothing else.
 
     Return how many objects it held before that are no longer there.
+
+    Args:
+        first: whether what is met now is what a re-encryption calls old.
     """
     done = 0
     # In one transaction: a scan that is interrupted has not been.
@@ -187,52 +204,19 @@ def _scan(journal: Journal, fleet: Settings, stores: Sequence[Store], engine: En
         number = journal.begin_scan()
         for place, store in enumerate(stores):
             for entries, found in engine.look(place, store, fleet, journal.record_unlisted):
+                if fleet.reencrypt:
+                    found = _judged(journal, place, found, first)
                 journal.record(number, place, list(zip(entries, found, strict=True)))
                 done += len(entries)
                 on_progress(done, 0)
         return journal.end_scan(number)
 
 
-def _digest(store: Store, name: str) -> bytes:
-    """Return an envelope's id, and behind it the SHA-256 of its payload."""
-    header = store.inspect(name).header.preamble
-    digest = hashlib.sha256()
-    with store.open(name) as file:
-        begins = read_full(file, hdr.FIXED_BYTES)
-        if begins[: len(hdr.MAGIC)] != hdr.MAGIC or begins[16:32] != header.envelope_id:
-            raise RewrapConflictError(f"'{printable(name)}' was replaced while it was read")
-        file.seek(header.payload_offset)
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return header.envelope_id + digest.digest()
-
-
-def _take_digests(
-    journal: Journal, stores: Sequence[Store], size: int | None, workers: int, on_progress: Progress
-) -> None:
-    if size == 0:
-        return
-    todo = (shard.STALE,)
-
-    def take(found: tuple[int, Item]) -> tuple[int, bytes | None]:
-        place, item = found
-        try:
-            return item.number, _digest(stores[place], item.name)
-        except SealwaxError:
-            return item.number, None  # it is gone or cannot be read, which the run will say
-
-    if size is None:
-        wanted: Iterable[tuple[int, Item]] = (
-            (place, item) for place in range(len(stores)) for page in journal.items(todo, place) for item in page
-        )
-    else:
-        wanted = journal.sample(todo, size)
-    total = journal.states().get(shard.STALE, (0, 0))[0] if size is None else size
-    done = 0
-    for part in batches(parallel(wanted, take, workers), _SCAN_BATCH):
-        journal.set_digests((number, digest) for number, digest in part if digest is not None)
-        done += len(part)
-        on_progress(done, total)
+def _judged(journal: Journal, place: int, found: Sequence[Found], first: bool) -> list[Found]:
+    if first:
+        meant = (one for one in found if one.state in (shard.STALE, shard.REFUSED))
+        journal.set_old(mark for one in meant for mark in anew.marks_of(one))
+    return [anew.judged(one, journal, journal.number_of(place, one.name)) for one in found]
 
 
 def refresh(
@@ -260,6 +244,7 @@ def refresh(
             contexts=old.contexts,
             older_than=None if age is None else float(age),
             add_regions=old.add_regions,
+            reencrypt_since=old.wanted.wrapped_since if old.reencrypt else None,
             session=session,
         )
         stores = [open_place(place) for place in journal.fact("where")]
@@ -269,7 +254,7 @@ def refresh(
             journal.forget_answers()
             _scan(journal, fleet, stores, engine or Threads(workers), on_progress)
             journal.set_fact("before", journal.usage())
-        _take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
+        proof.take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
 
 
 # --- run
@@ -289,48 +274,66 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     on_progress: Progress = _quiet,
 ) -> Report:
-    """Re-wrap what a plan found stale. It can be stopped or killed at any moment, and run again.
+    """Re-wrap what a plan found stale, or re-encrypt it. It can be stopped or killed at any moment, and run again.
 
     One kms:ReEncrypt is made for each distinct wrapped key, context and wanted key. kms:Decrypt is called only where a
-    Region is added. What failed before is tried again.
+    Region is added. To re-encrypt, kms:Decrypt and kms:GenerateDataKey are called for each envelope, and kms:Encrypt
+    for each wanted key but the first. What failed before is tried again.
 
     Args:
         path: the plan file.
         rewrapper: makes what calls KMS; by default one whose rate is limited to ``rate`` requests a second.
         rate: KMS requests a second; the plan's by default. It is halved when KMS throttles, and recovers.
-        engine: where objects are re-wrapped; by default ``workers`` threads.
+        engine: where objects are re-wrapped; by default ``workers`` threads, which alone re-encrypt.
         max_error_rate: stop when more than this part of the last hundred objects has failed.
         max_duration: stop after so many seconds.
         stop: asked before each object: whether to stop.
 
     Raises:
         PlanError: it is no plan, or another run works on it.
-        CredentialsError: nobody is signed in, and nothing was re-wrapped.
+        CredentialsError: nobody is signed in, and nothing was done.
+        EngineError: the engine does not re-encrypt.
     """
     until = None if max_duration is None else time.monotonic() + max_duration
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
         rate = journal.fact("rate") if rate is None else rate
-        made = (
-            Rewrapper(fleet.sources, session=session, limit=RateLimit(rate), answers=journal)
-            if rewrapper is None
-            else rewrapper(fleet, journal)
-        )
         health = Health(max_error_rate, until, stop)
         engine = engine or Threads(workers)
+        limit = RateLimit(rate)
+        made: Rewrapper | anew.Reencrypter
+        if fleet.reencrypt:
+            made = maker = anew.Reencrypter(fleet, journal, session=session, limit=limit)
+            if not isinstance(engine, Threads):
+                raise EngineError("data is re-encrypted by threads, not by Spark: run the plan without --engine spark")
+            threads = engine
+
+            def work(parts: Iterable[tuple[int, list[Item]]]) -> Iterator[list[Result]]:
+                return threads.each(parts, lambda place, items: maker.work(items, stores[place], health.over), health)
+        else:
+            made = wrapping = (
+                Rewrapper(fleet.sources, session=session, limit=limit, answers=journal)
+                if rewrapper is None
+                else rewrapper(fleet, journal)
+            )
+
+            def work(parts: Iterable[tuple[int, list[Item]]]) -> Iterator[list[Result]]:
+                return engine.rewrap(parts, stores, fleet, wrapping, health)
+
         counts = journal.states()
         total = sum(counts.get(state, (0, 0))[0] for state in TO_DO)
-        done = rewrapped = 0
+        done = 0
+        changed: Counter[str] = Counter()
         last_refusal = ""
         states: tuple[str, ...] = TO_DO
         told = 0
         for _ in range(_PASSES):
             left = 0
-            for results in engine.rewrap(_parts(journal, states, len(stores)), stores, fleet, made, health):
+            for results in work(_parts(journal, states, len(stores))):
                 journal.settle(results)
                 for result in results:
-                    rewrapped += result.state == shard.REWRAPPED
+                    changed[result.state] += 1
                     left += result.state == shard.LEFT
                     last_refusal = result.reason if result.no_credentials else last_refusal
                 done += len(results)
@@ -341,10 +344,13 @@ def run(
             states = (shard.LEFT,)
             if not left or health.over():
                 break
-        found = report.of_journal("run", journal, kms_calls=made.calls, rewrapped=rewrapped, ended=health.ended)
+        rewrapped, reencrypted = changed[shard.REWRAPPED], changed[shard.REENCRYPTED]
+        found = report.of_journal(
+            "run", journal, kms_calls=made.calls, rewrapped=rewrapped, reencrypted=reencrypted, ended=health.ended
+        )
         if not found.stale:
             journal.forget_answers()
-    if last_refusal and not rewrapped:
+    if last_refusal and not (rewrapped or reencrypted):
         raise CredentialsError(last_refusal)
     return found
 
@@ -386,10 +392,11 @@ def verify(
 ) -> Report:
     """Look at every header again, compare payloads with the plan's digests, and decrypt a sample.
 
-    Nothing is changed but the plan's own figures. Uses kms:Decrypt on the wanted keys for the sample, else no KMS.
+    Nothing is changed but the plan's own figures. Uses kms:Decrypt on the wanted keys for the sample, and for each
+    digest of what was re-encrypted, which is one of the plaintext; else no KMS.
 
     Args:
-        digests: compare so many of the digests that the plan has; None: all.
+        digests: compare so many of the digests that the plan has, drawn at random; None: all.
         decrypt: decrypt so many envelopes, drawn at random.
 
     Raises:
@@ -399,80 +406,7 @@ def verify(
         fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
         gone = _scan(journal, fleet, stores, Threads(workers), on_progress)
-        checked = replace(_compare(journal, stores, digests, workers), gone=gone)
-        calls, checked = _decrypt(journal, fleet, stores, session, decrypt, checked)
-        return report.of_journal("verify", journal, kms_calls=calls, checked=checked)
-
-
-def _compare(journal: Journal, stores: Sequence[Store], size: int | None, workers: int) -> Checked:
-    same = replaced = 0
-    changed: list[str] = []
-
-    def compare(found: tuple[int, Item, bytes]) -> tuple[str, str]:
-        place, item, recorded = found
-        try:
-            now = _digest(stores[place], item.name)
-        except RewrapConflictError:
-            return "replaced", item.name
-        except SealwaxError:
-            return "changed", item.name
-        if now[: hdr.ENVELOPE_ID_BYTES] != recorded[: hdr.ENVELOPE_ID_BYTES]:
-            return "replaced", item.name
-        return "same" if now == recorded else "changed", item.name
-
-    found = (
-        (place, item, recorded)
-        for place in range(len(stores))
-        for page in journal.digested(place)
-        for item, recorded in page
-    )
-    for outcome, name in parallel(itertools.islice(found, size), compare, workers):
-        same += outcome == "same"
-        replaced += outcome == "replaced"
-        if outcome == "changed":
-            changed.append(name)
-    return Checked(digests=same, changed=tuple(changed), replaced=replaced)
-
-
-def _decrypt(
-    journal: Journal,
-    fleet: Settings,
-    stores: Sequence[Store],
-    session: aws.Session | None,
-    size: int,
-    checked: Checked,
-) -> tuple[int, Checked]:
-    if not size:
-        return 0, checked
-    calls = 0
-
-    def count(_: object) -> None:
-        nonlocal calls
-        calls += 1
-
-    arns = [key.arn for key in fleet.wanted.keys]
-    sealer = Sealer(KmsKeyring(arns[0], decrypt_with=arns, session=session, on_event=count))
-    decrypted = elsewhere = 0
-    failed: list[tuple[str, str]] = []
-    for place, item in journal.sample(_VERIFIABLE, size):
-        store = stores[place]
-        try:
-            preamble = store.inspect(item.name).header.preamble
-            if preamble.local_pairs or preamble.kind == hdr.DETACHED:
-                elsewhere += 1
-                continue
-            relpath = shard.relative(item.name, store.location)
-            refusal = fleet.contexts.refusal(ctx.decode(preamble.kms_context), relpath)
-            if refusal is not None:
-                failed.append((item.name, refusal))
-                continue
-            with (
-                store.open(item.name) as file,
-                contextlib.closing(sealer.open(file, context=AcceptStoredContext())) as plaintext,
-            ):
-                while plaintext.read(_READ_BYTES):
-                    pass
-            decrypted += 1
-        except SealwaxError as error:
-            failed.append((item.name, str(error)))
-    return calls, replace(checked, decrypted=decrypted, undecrypted=tuple(failed), elsewhere=elsewhere)
+        opener = proof.Opener(fleet, session)
+        checked = replace(proof.compare(journal, fleet, stores, digests, workers, opener), gone=gone)
+        checked = proof.decrypt_sample(journal, fleet, stores, decrypt, checked, opener)
+        return report.of_journal("verify", journal, kms_calls=opener.calls, checked=checked)

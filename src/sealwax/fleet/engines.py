@@ -155,11 +155,21 @@ class Threads:
         health: Health,
     ) -> Iterator[list[Result]]:
         """See :meth:`Engine.rewrap`."""
+        return self.each(
+            parts, lambda place, items: shard.rewrap(items, fleet, stores[place], made, health.over), health
+        )
+
+    def each(
+        self,
+        parts: Iterable[tuple[int, list[Item]]],
+        do: Callable[[int, list[Item]], Iterable[Result]],
+        health: Health,
+    ) -> Iterator[list[Result]]:
+        """Yield what becomes of objects by ``do``, some at a time, until ``health`` is over."""
 
         def work(part: tuple[int, list[Item]]) -> list[Result]:
-            place, items = part
             results = []
-            for result in shard.rewrap(items, fleet, stores[place], made, health.over):
+            for result in do(*part):
                 health.saw(result)  # at once: it may be why the next one is not begun
                 results.append(result)
             return results

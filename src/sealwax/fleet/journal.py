@@ -30,7 +30,7 @@ from sealwax.fleet.shard import Found, Item, Result
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry
 
-VERSION: Final = 1
+VERSION: Final = 2
 _APPLICATION: Final = 0x53575846  # "SWXF"
 _MAX_TEXT: Final = 16 << 20
 _BUSY_SECONDS: Final = 60.0
@@ -52,6 +52,7 @@ CREATE TABLE units (unit BLOB PRIMARY KEY, calls INTEGER NOT NULL, objects INTEG
 CREATE TABLE wrapped (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE contexts (context BLOB PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE regions (region TEXT PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE old (mark BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE answers (
     unit BLOB PRIMARY KEY, arn TEXT NOT NULL, ciphertext BLOB NOT NULL, material BLOB NOT NULL,
     wrapped_at INTEGER NOT NULL
@@ -203,7 +204,7 @@ class Journal:
             if version != VERSION:
                 raise PlanError(f"the plan '{self._shown}' has version {version}; this release reads version {VERSION}")
             tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-            if not {"facts", "items", "keysets", "answers", *_COUNTS} <= tables:
+            if not {"facts", "items", "keysets", "answers", "old", *_COUNTS} <= tables:
                 raise PlanError(f"the plan '{self._shown}' is damaged: it lacks tables; make it anew")
 
     @contextlib.contextmanager
@@ -443,18 +444,17 @@ class Journal:
 
     # --- digests: each is that of a payload, behind the id of the envelope that it was taken of
 
-    def digested(self, place: int) -> Iterator[list[tuple[Item, bytes]]]:
-        """Yield the objects of a place that have a digest, with it, a page at a time."""
+    def digested(self, size: int | None) -> Iterator[tuple[int, Item, bytes]]:
+        """Yield places, objects that have a digest, and it: of so many at random, or of all."""
         last = 0
-        while rows := self._all(
-            "SELECT number, name, digest FROM items WHERE number > ? AND place = ? AND digest IS NOT NULL"
-            " ORDER BY number LIMIT ?",
-            last,
-            place,
-            _PAGE,
-        ):
+        query = "SELECT number, place, name, digest FROM items WHERE digest IS NOT NULL AND number > ?"
+        if size is not None:
+            rows = self._all(f"{query} ORDER BY random() LIMIT ?", last, size)
+            yield from ((place, Item(number, _as_name(name)), bytes(digest)) for number, place, name, digest in rows)
+            return
+        while rows := self._all(f"{query} ORDER BY number LIMIT ?", last, _PAGE):
             last = rows[-1][0]
-            yield [(Item(number, _as_name(name)), bytes(digest)) for number, name, digest in rows]
+            yield from ((place, Item(number, _as_name(name)), bytes(digest)) for number, place, name, digest in rows)
 
     def digests(self) -> int:
         """Return how many objects have a digest."""
@@ -466,6 +466,28 @@ class Journal:
             connection.executemany(
                 "UPDATE items SET digest = ? WHERE number = ?", ((digest, number) for number, digest in digests)
             )
+
+    # --- re-encryption: a witness stands where a digest would. See sealwax.fleet.anew.Memory.
+
+    def set_old(self, marks: Iterable[bytes]) -> None:
+        """Keep what the envelopes are known by whose data keys are old."""
+        with self.writing() as connection:
+            connection.executemany("INSERT OR IGNORE INTO old VALUES (?)", ((mark,) for mark in marks))
+
+    def is_old(self, marks: Iterable[bytes]) -> bool:
+        return any(self._all("SELECT 1 FROM old WHERE mark = ?", mark) for mark in marks)
+
+    def witness(self, number: int) -> bytes:
+        rows = self._all("SELECT digest FROM items WHERE number = ? AND digest IS NOT NULL", number)
+        return bytes(rows[0][0]) if rows else b""
+
+    def set_witness(self, number: int, witness: bytes) -> None:
+        self.set_digests([(number, witness)])
+
+    def number_of(self, place: int, name: str) -> int:
+        """Return an object's number; 0 where the plan has not met it."""
+        rows = self._all("SELECT number FROM items WHERE place = ? AND name = ?", place, _as_bytes(name))
+        return int(rows[0][0]) if rows else 0
 
     # --- running
 

@@ -67,8 +67,10 @@ def _figures(report: Report) -> str:
     rows: list[tuple[str, str]] = [
         ("objects", f"{report.objects:,}"),
         ("stale", f"{report.stale:,}"),
-        ("fresh", f"{report.count(shard.FRESH, shard.REWRAPPED):,}"),
-        ("re-wrapped", f"{report.rewrapped:,}"),
+        ("fresh", f"{report.fresh:,}"),
+        ("re-encrypted", f"{report.reencrypted:,}")
+        if report.settings.reencrypt
+        else ("re-wrapped", f"{report.rewrapped:,}"),
         ("failed", f"{report.failed:,}"),
         ("left for the next pass", f"{report.count(shard.LEFT):,}"),
         ("skipped", f"{report.count(shard.SKIPPED):,}"),
@@ -80,10 +82,12 @@ def _figures(report: Report) -> str:
     ]
     if report.verb == "plan":
         rows += [("cost", f"{report.cost:.4f} USD"), (f"at {report.rate:g} a second", f"{report.seconds:,.0f} s")]
+        rows += [("bytes to move", f"{report.to_move:,}")] * report.settings.reencrypt
     if report.checked is not None:
+        compared = "plaintexts" if report.settings.reencrypt else "payloads"
         rows += [
-            ("payloads unchanged", f"{report.checked.digests:,}"),
-            ("payloads changed", f"{len(report.checked.changed):,}"),
+            (f"{compared} unchanged", f"{report.checked.digests:,}"),
+            (f"{compared} changed", f"{len(report.checked.changed):,}"),
             ("decrypted", f"{report.checked.decrypted:,}"),
             ("not decrypted", f"{len(report.checked.undecrypted):,}"),
         ]

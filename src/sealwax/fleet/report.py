@@ -16,6 +16,7 @@ from sealwax.fleet.settings import Settings
 # https://aws.amazon.com/kms/pricing/: beyond the free tier, in USD.
 _PRICE_OF_10_000: Final = 0.03
 _LISTED: Final = 20
+_NAMES: Final = 13
 # What is said of single objects: neither done nor to do.
 PROBLEMS: Final = (
     shard.FAILED,
@@ -75,7 +76,7 @@ class Report:
             plan, now and when it has been run.
         problems: the first objects that are neither done nor to do: name, state, reason.
         ended: why a run ended before its time; "" where it did not.
-        rewrapped: by this run; of the others, by all so far.
+        rewrapped, reencrypted: by this run; of the others, by all so far.
         notes: what else there is to know.
         checked: of a verification.
         digests: of how many payloads the plan has a digest.
@@ -97,6 +98,7 @@ class Report:
     after: Usage
     problems: tuple[tuple[str, str, str], ...]
     rewrapped: int
+    reencrypted: int = 0
     ended: str = ""
     notes: tuple[str, ...] = ()
     checked: Checked | None = None
@@ -116,6 +118,10 @@ class Report:
         return self.count(*TO_DO)
 
     @property
+    def fresh(self) -> int:
+        return self.count(shard.FRESH, shard.REWRAPPED, shard.REENCRYPTED)
+
+    @property
     def failed(self) -> int:
         return self.count(shard.FAILED, shard.REFUSED)
 
@@ -132,6 +138,11 @@ class Report:
         return not (self.stale or self.hidden or checked.changed or checked.undecrypted or nothing_left)
 
     @property
+    def to_move(self) -> int:
+        """The bytes that re-encryption has still to read, and to write again; a re-wrap moves no payload."""
+        return sum(self.states.get(state, (0, 0))[1] for state in TO_DO) if self.settings.reencrypt else 0
+
+    @property
     def seconds(self) -> float:
         """How long the planned calls take at the rate."""
         return self.planned_calls / self.rate
@@ -146,6 +157,7 @@ class Report:
         checked = self.checked
         return {
             "verb": self.verb,
+            "mode": "reencrypt" if self.settings.reencrypt else "rewrap",
             "where": list(self.where),
             "from": list(self.settings.sources),
             "to": [key.arn for key in self.settings.wanted.keys],
@@ -153,8 +165,9 @@ class Report:
             "bytes": sum(size for _, size in self.states.values()),
             "stale": self.stale,
             "stale_because": dict(self.reasons),
-            "fresh": self.count(shard.FRESH, shard.REWRAPPED),
+            "fresh": self.fresh,
             "rewrapped": self.rewrapped,
+            "reencrypted": self.reencrypted,
             "failed": self.failed,
             "left": self.count(shard.LEFT),
             "skipped": self.count(shard.SKIPPED),
@@ -166,6 +179,7 @@ class Report:
             "contexts": self.contexts,
             "kms_calls": self.kms_calls,
             "kms_calls_planned": self.planned_calls,
+            "bytes_to_move": self.to_move,
             "cost_usd": round(self.cost, 6),
             "seconds": round(self.seconds, 3),
             "rate": self.rate,
@@ -212,6 +226,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
         facts: dict[str, Any] = {
             "kms_calls": journal.fact("kms_calls"),
             "rewrapped": states.get(shard.REWRAPPED, (0, 0))[0],
+            "reencrypted": states.get(shard.REENCRYPTED, (0, 0))[0],
             "before": before,
             "after": usage,
         }
@@ -237,17 +252,20 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
 
 def as_text(report: Report) -> str:
     """Return the report for a person to read."""
-    lines = [f"{report.verb} of {', '.join(printable(place) for place in report.where)}"]
+    doing = f"{report.verb} of re-encryption" if report.settings.reencrypt else report.verb
+    lines = [f"{doing} of {', '.join(printable(place) for place in report.where)}"]
 
     def say(name: str, text: str) -> None:
-        lines.append(f"  {name:<11}{text}")
+        lines.append(f"  {name:<{_NAMES}}{text}")
 
     size = sum(size for _, size in report.states.values())
     say("objects", f"{report.objects:,} ({size:,} bytes)")
     because = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
     say("stale", f"{report.stale:,}" + (f" (at the last scan: {because})" if because else ""))
-    say("fresh", f"{report.count(shard.FRESH, shard.REWRAPPED):,}")
-    if report.verb != "plan":
+    say("fresh", f"{report.fresh:,}")
+    if report.verb != "plan" and report.settings.reencrypt:
+        say("re-encrypted", f"{report.reencrypted:,}")
+    elif report.verb != "plan":
         say("re-wrapped", f"{report.rewrapped:,}")
     for name, states in (
         ("failed", (shard.FAILED, shard.REFUSED)),
@@ -269,6 +287,10 @@ def as_text(report: Report) -> str:
         say("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
     if report.verb == "plan":
         say("KMS calls", f"{report.planned_calls:,}; there are {report.wrapped:,} distinct wrapped keys in all")
+        if report.settings.reencrypt:
+            more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
+            say("", f"kms:Decrypt on the keys --from, kms:GenerateDataKey{more} on those --to, for each envelope")
+            say("to move", f"{report.to_move:,} bytes to read, and as many to write")
         say("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
     else:
         say("KMS calls", f"{report.kms_calls:,}")
@@ -283,9 +305,11 @@ def as_text(report: Report) -> str:
 def _say_checked(report: Report, checked: Checked, say: Any) -> None:
     if report.digests:
         say(
-            "payloads",
+            "plaintexts" if report.settings.reencrypt else "payloads",
             f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced",
         )
+    elif report.settings.reencrypt:
+        say("plaintexts", "not compared: no run of this plan has re-encrypted what is there")
     else:
         say("payloads", "not compared: the plan has no digests (--digest) of what is there")
     if checked.gone:

@@ -81,12 +81,15 @@ class Settings:
         contexts: which envelopes are meant.
         add_regions: whether a wanted key in a Region where no allowed key has wrapped an envelope is added by opening
             the data key here (kms:Decrypt) and wrapping it there (kms:Encrypt).
+        reencrypt: whether data is to be encrypted anew, under new data keys (:mod:`sealwax.fleet.anew`). What was
+            wrapped before ``wanted.wrapped_since`` has an old data key then.
     """
 
     sources: tuple[str, ...]
     wanted: Wanted
     contexts: Contexts
     add_regions: bool = False
+    reencrypt: bool = False
 
     def attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[allow.Attempt]:
         """Return the wrapped keys that may be sent to KMS, in the order of the allow-list."""
@@ -105,6 +108,7 @@ class Settings:
             "accept_stored": self.contexts.accept_stored,
             "suffix": self.contexts.suffix,
             "add_regions": self.add_regions,
+            "reencrypt": self.reencrypt,
         }
 
     @classmethod
@@ -130,6 +134,7 @@ class Settings:
                 str(data["suffix"]),
             ),
             bool(data["add_regions"]),
+            bool(data["reencrypt"]),
         )
 
 

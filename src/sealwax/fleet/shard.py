@@ -16,6 +16,7 @@ from typing import Final
 from sealwax import context as ctx
 from sealwax.context import printable
 from sealwax.errors import (
+    ContextError,
     CredentialsError,
     HeaderError,
     KmsError,
@@ -26,6 +27,7 @@ from sealwax.errors import (
 )
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.settings import Settings
+from sealwax.format import header as hdr
 from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
 from sealwax.staleness import Verdict, faults, judge
@@ -34,6 +36,7 @@ from sealwax.stores import S3_SCHEME, Store, is_gone
 # One envelope's wrapped keys must not become many calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3
 _MAX_REASON: Final = 1000
+_BY_HAND: Final = "'sealwax reencrypt' does it"
 
 # What may be said of an object.
 STALE: Final = "stale"
@@ -44,6 +47,7 @@ FOREIGN: Final = "foreign"  # no envelope
 DAMAGED: Final = "damaged"
 UNREADABLE: Final = "unreadable"
 REWRAPPED: Final = "rewrapped"
+REENCRYPTED: Final = "reencrypted"
 FAILED: Final = "failed"
 LEFT: Final = "left"  # somebody else was at it, or KMS was not there: a later pass may do it
 
@@ -117,6 +121,8 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
     refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
     if refusal is not None:
         return Work(SKIPPED, refusal, verdict)
+    if settings.reencrypt:
+        return _anew(header, settings, verdict)
     if not verdict.stale:
         return Work(FRESH, "", verdict)
     have = {key.key_arn: key for key in header.slot.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
@@ -155,17 +161,43 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
     return Work(STALE, "", verdict, tuple(steps))
 
 
+def refuse_context(header: Header, settings: Settings, relpath: str) -> None:
+    """Refuse an envelope that is not meant.
+
+    Raises:
+        ContextError: its stored context is not one that was given.
+    """
+    refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
+    if refusal is not None:
+        raise ContextError(refusal)
+
+
+def _anew(header: Header, settings: Settings, verdict: Verdict) -> Work:
+    """As :func:`consider`, of data that is to be encrypted anew: as if its data key were an old one.
+
+    Whether it is one is for who knows the plan to say: :func:`sealwax.fleet.anew.judged`.
+    """
+    if header.preamble.kind == hdr.DETACHED:
+        return Work(REFUSED, f"its payload is stored elsewhere; {_BY_HAND}", verdict)
+    if header.preamble.local_pairs:
+        return Work(REFUSED, f"it has a local context, which only its readers know; {_BY_HAND}", verdict)
+    if not settings.attempts(header.slot.wrapped_keys):
+        return Work(REFUSED, _not_allowed(header), verdict)
+    return Work(STALE, "", verdict)
+
+
 def _not_allowed(header: Header) -> str:
     under = ", ".join(f"'{printable(key.key_arn)}'" for key in header.slot.wrapped_keys)
     return f"it is wrapped under {under}, which is none of the keys named with --from; KMS is not asked"
 
 
-def _keys(wrapped_keys: Iterable[WrappedKey]) -> tuple[tuple[str, str], ...]:
+def keys_of(wrapped_keys: Iterable[WrappedKey]) -> tuple[tuple[str, str], ...]:
     return tuple((key.key_arn, key.key_material_id.hex()) for key in wrapped_keys)
 
 
-def _hash(key: WrappedKey, context: bytes) -> bytes:
-    return hashlib.sha256(b"\0".join((key.key_arn.encode(), key.ciphertext, context))).digest()
+def _hash(key: WrappedKey) -> bytes:
+    # KMS binds its key and the context to it; what a header says of them may be another thing.
+    return hashlib.sha256(key.ciphertext).digest()
 
 
 def relative(name: str, location: str) -> str:
@@ -223,21 +255,32 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
         except SealwaxError as error:
             yield Found(item.number, item.name, UNREADABLE, _told(error))
         else:
-            work = consider(header, settings, relative(item.name, store.location))
-            context = header.preamble.kms_context
-            yield Found(
-                item.number,
-                item.name,
-                work.state,
-                work.reason,
-                work.verdict.reasons,
-                work.verdict.missing_regions,
-                header.preamble.envelope_id,
-                _keys(header.slot.wrapped_keys),
-                tuple(_hash(key, context) for key in header.slot.wrapped_keys),
-                context,
-                tuple((step.unit(context), step.calls) for step in work.steps if step.calls),
-            )
+            yield found_of(item, header, settings, relative(item.name, store.location))
+
+
+def found_of(item: Item, header: Header, settings: Settings, relpath: str) -> Found:
+    """Return what an envelope's header says. Pure."""
+    work = consider(header, settings, relpath)
+    context = header.preamble.kms_context
+    if settings.reencrypt:
+        # A call of Decrypt, one of GenerateDataKey, and one of Encrypt for each further key, for it alone.
+        unit = hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
+        units = ((unit, 1 + len(settings.wanted.keys)),) * (work.state == STALE)
+    else:
+        units = tuple((step.unit(context), step.calls) for step in work.steps if step.calls)
+    return Found(
+        item.number,
+        item.name,
+        work.state,
+        work.reason,
+        work.verdict.reasons,
+        () if settings.reencrypt else work.verdict.missing_regions,  # no Region needs another then
+        header.preamble.envelope_id,
+        keys_of(header.slot.wrapped_keys),
+        tuple(map(_hash, header.slot.wrapped_keys)),
+        context,
+        units,
+    )
 
 
 # --- re-wrapping
@@ -248,10 +291,10 @@ class Result:
     """What became of one object.
 
     Attributes:
-        state: ``REWRAPPED``, ``FRESH`` (there was nothing to do any more), ``SKIPPED``, ``REFUSED``, ``FOREIGN``,
-            ``FAILED``, or ``LEFT``.
-        reason: why, but for the first two.
-        keys: as of :class:`Found`, for the first two: what it is under now.
+        state: ``REWRAPPED``, ``REENCRYPTED``, ``FRESH`` (there was nothing to do any more), ``SKIPPED``, ``REFUSED``,
+            ``FOREIGN``, ``FAILED``, or ``LEFT``.
+        reason: why, but for the first three.
+        keys: as of :class:`Found`, for the first three: what it is under now.
         kms_error: KMS could not be reached, throttles, or refused.
         no_credentials: nobody is signed in: no other object will fare better.
     """
@@ -265,8 +308,8 @@ class Result:
     no_credentials: bool = False
 
 
-class _Settled(Exception):  # noqa: N818  it is no error
-    """There is nothing to write; it ends a store's re-wrap and never leaves this module."""
+class Settled(Exception):  # noqa: N818  it is no error
+    """There is nothing to write; it ends what a store does to an object, and never leaves :func:`outcome`."""
 
     def __init__(self, state: str, reason: str, keys: tuple[tuple[str, str], ...]) -> None:
         super().__init__()
@@ -289,7 +332,12 @@ def rewrap(
 
     Args:
         stop: asked before each object; once it says so, the rest is not begun.
+
+    Raises:
+        ValueError: the settings are those of a re-encryption, for which a re-wrap would be no remedy.
     """
+    if settings.reencrypt:
+        raise ValueError("these settings ask for re-encryption, and a re-wrap keeps the data key")
     for item in items:
         if stop():
             return
@@ -303,20 +351,28 @@ def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) 
     def new_keys(header: Header, _: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
         work = consider(header, settings, relpath)
         if work.state != STALE:
-            now = _keys(header.slot.wrapped_keys)
-            raise _Settled(work.state, work.reason, now)
+            raise Settled(work.state, work.reason, keys_of(header.slot.wrapped_keys))
         stored = header.preamble.kms_context
         pairs = ctx.decode(stored)
         made = [rewrapper.follow(step.how, step.target, step.sources, pairs, step.unit(stored)) for step in work.steps]
         # What another provider wrapped cannot be judged here; dropping it might be the loss of the data.
         made += [key for key in header.slot.wrapped_keys if key.provider != PROVIDER_AWS_KMS]
         nonlocal under
-        under = _keys(made)
+        under = keys_of(made)
         return tuple(made)
 
-    try:
+    def work() -> Result:
         store.rewrap(item.name, new_keys)
-    except _Settled as settled:
+        return Result(item.number, item.name, REWRAPPED, keys=under)
+
+    return outcome(item, work)
+
+
+def outcome(item: Item, work: Callable[[], Result]) -> Result:
+    """Return what ``work`` on an object returns, or what its failure means."""
+    try:
+        return work()
+    except Settled as settled:
         return Result(item.number, item.name, settled.state, settled.reason, settled.keys)
     except RewrapConflictError as error:
         return Result(item.number, item.name, LEFT, _told(error))
@@ -330,7 +386,6 @@ def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) 
     except SealwaxError as error:
         # Objects are removed all the time; that is no reason to stop a run.
         return Result(item.number, item.name, LEFT if is_gone(error) else FAILED, _told(error))
-    return Result(item.number, item.name, REWRAPPED, keys=under)
 
 
 def _told(error: SealwaxError) -> str:

@@ -1,0 +1,47 @@
+"""A witness: what tells one plaintext from another, for those alone who can open its envelope.
+
+It is the envelope's id, and HMAC-SHA-256 over the plaintext under a key of its own::
+
+    HKDF-Expand-SHA512(DEK, "sealwax/witness/v1" || 00 || info)
+
+A plain digest of what can be guessed tells who guesses right. This one tells nobody anything who has not the data key,
+and two envelopes of one plaintext have nothing in common. No part of an envelope depends on it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.utils import Buffer
+
+from sealwax.keyring import DataKey, wipe
+
+LABEL: Final = b"sealwax/witness/v1\0"
+
+
+class Witness:
+    """Takes in a plaintext, front to back.
+
+    Args:
+        data_key: the envelope's; nothing of it is kept.
+        envelope_id, info: the envelope's id, and what binds its payload (:func:`sealwax.format.payload.info`).
+    """
+
+    def __init__(self, data_key: DataKey, envelope_id: bytes, info: bytes) -> None:
+        self._envelope_id = envelope_id
+        key = bytearray(32)
+        try:
+            HKDFExpand(hashes.SHA512(), len(key), LABEL + info).derive_into(data_key.buffer, key)
+            self._hmac = HMAC(key, hashes.SHA256())
+        finally:
+            wipe(key)
+
+    def update(self, plaintext: Buffer) -> None:
+        self._hmac.update(plaintext)
+
+    def finish(self) -> bytes:
+        """Return the witness: 48 bytes. Nothing can be taken in after it."""
+        return self._envelope_id + self._hmac.finalize()
