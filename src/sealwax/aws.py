@@ -58,30 +58,7 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
         _check_endpoint(endpoint_url)
     with settings_read():
         session = boto3.Session(profile_name=profile, region_name=region)
-    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
-
-
-def assume_role(role_arn: str, session: Session, region: str | None, endpoint_url: str | None = None) -> Session:
-    """Return a session of a role, for an hour, whose KMS clients go to ``endpoint_url`` where one is given.
-
-    IAM actions: sts:AssumeRole on the role.
-
-    Raises:
-        KmsError: STS did not give the role.
-    """
-    try:
-        answer = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="sealwax")
-    except (foreign.ClientError, foreign.BotoCoreError) as error:
-        raise translate(error, f"assuming the role '{printable(role_arn)}'", None) from None
-    given = answer["Credentials"]
-    with settings_read():
-        assumed = boto3.Session(
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given["SessionToken"],
-            region_name=region or session.region_name,
-        )
-    return assumed if endpoint_url is None else _AtEndpoint(assumed, endpoint_url)
+    return at_endpoint(session, endpoint_url)
 
 
 def _check_endpoint(url: str, origin: str = "") -> None:
@@ -105,6 +82,11 @@ def settings_read() -> Iterator[None]:
         yield
     except foreign.BotoCoreError as error:
         raise translate(error, "opening an AWS session", None) from None
+
+
+def at_endpoint(session: boto3.Session, endpoint_url: str | None) -> Session:
+    """Return the session, whose KMS clients go to ``endpoint_url`` where one is given."""
+    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
 
 
 class _AtEndpoint:
@@ -419,6 +401,7 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (foreign.InvalidRegionError, _Meaning(errors.ConfigurationError, "that is no Region", "One looks like eu-west-1.")),
     (foreign.NoRegionError, _CONFIGURATION),
     (foreign.ParamValidationError, _REQUEST),
+    (foreign.PaginationError, _UNREADABLE),
     (
         foreign.SSLError,
         _Meaning(
@@ -434,10 +417,14 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
 )
 
 
+# What botocore reads an answer with, looks its error code up in, and judges by whether to repeat the request.
+_READERS: Final = ("botocore.parsers", "botocore.model", "botocore.retr", "botocore.errorfactory")
+
+
 def is_unreadable(error: Exception) -> bool:
-    """Whether botocore failed to read an answer: its parsers take much for granted, and fail in any way."""
+    """Whether botocore failed to read an answer: what does that takes much for granted, and fails in any way."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_globals.get("__name__") == "botocore.parsers" for frame, _ in frames)
+    return any(frame.f_globals.get("__name__", "").startswith(_READERS) for frame, _ in frames)
 
 
 def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
@@ -454,7 +441,7 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})
         metadata = error.response.get("ResponseMetadata", {})
-        code, said = answer.get("Code") or "unknown", str(answer.get("Message") or "")
+        code, said = str(answer.get("Code") or "unknown"), str(answer.get("Message") or "")
         request_id = metadata.get("RequestId")
         fallback = _UNAVAILABLE if metadata.get("HTTPStatusCode", 0) >= 500 else _REQUEST
         meaning = CODES.get(code, fallback)
@@ -468,8 +455,22 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
             f"{meaning.why}: keys under 'alias/aws/' are AWS managed and only AWS services may use them",
             "Create a customer managed key.",
         )
-    with_key = "" if key is None else f" with KMS key '{printable(key)}'"
-    trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
+    trace = printable(", ".join(part for part in (code, request_id and f"request id {request_id}") if part)[:500])
     aside = printable(said[:500]).rstrip(".")
-    message = f"{doing}{with_key} failed: {meaning.why} ({trace}{': ' if aside else ''}{aside}). {meaning.todo}"
+    message = f"{_failed(doing, key)}: {meaning.why} ({trace}{': ' if aside else ''}{aside}). {meaning.todo}"
     return meaning.error(message, code=code, request_id=request_id, key=key, heals=meaning.heals)
+
+
+def unreadable(doing: str, key: str | None, why: str) -> errors.RequestRefusedError:
+    """Return the error for an answer that botocore could read, and that is none of AWS's.
+
+    Args:
+        doing, key: as for :func:`translate`.
+        why: what is wrong with it.
+    """
+    return errors.RequestRefusedError(f"{_failed(doing, key)}: {why}. {_UNREADABLE.todo}", key=key)
+
+
+def _failed(doing: str, key: str | None) -> str:
+    with_key = "" if key is None else f" with KMS key '{printable(key)}'"
+    return f"{doing}{with_key} failed"

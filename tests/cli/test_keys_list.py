@@ -290,8 +290,17 @@ def test_json_has_one_object_a_line(lab: Lab, list_command: ListCommand) -> None
         ({"Origin": "EXTERNAL_KEY_STORE"}, "external key store"),
         ({"Origin": "EXTERNAL"}, "not possible"),
         ({"KeyState": "PendingDeletion"}, "PendingDeletion"),
-        ({"MultiRegion": True, "MultiRegionConfiguration": {"MultiRegionKeyType": "PRIMARY"}}, "primary"),
-        ({"MultiRegion": True, "MultiRegionConfiguration": {"MultiRegionKeyType": "REPLICA"}}, "replica"),
+        (
+            {"MultiRegion": True, "MultiRegionConfiguration": {"MultiRegionKeyType": "PRIMARY", "ReplicaKeys": []}},
+            "primary",
+        ),
+        (
+            {
+                "MultiRegion": True,
+                "MultiRegionConfiguration": {"MultiRegionKeyType": "REPLICA", "PrimaryKey": {"Arn": "arn"}},
+            },
+            "replica",
+        ),
     ],
 )
 def test_words_of_the_table(lab: Lab, list_command: ListCommand, facts: dict[str, Any], shown: str) -> None:

@@ -30,8 +30,10 @@ ROOMS: dict[str, set[str]] = {
     "sealer": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aio", "batch", "events"},
     "cache": {"errors", "context", "keyring", "aws", "events"},
     "aws": {"errors", "context", "forks"},
+    "answers": {"errors", "aws"},
+    "sts": {"context", "aws", "answers"},
     "otel": {"events"},
-    "kms": {"errors", "context", "keyring", "aws", "events", "forks"},
+    "kms": {"errors", "context", "keyring", "aws", "answers", "sts", "events", "forks"},
     "staleness": {"format", "keyring"},
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {
@@ -73,7 +75,7 @@ ROOMS: dict[str, set[str]] = {
 ANYWHERE = {"__init__", "cli"}
 SDK = {"boto3", "botocore"}
 # prove puts bad weather between the library and KMS.
-SDK_ROOMS = {"aws", "kms", "lab", "stores", "audit", "prove"}
+SDK_ROOMS = {"aws", "answers", "sts", "kms", "lab", "stores", "audit", "prove"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

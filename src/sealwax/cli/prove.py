@@ -107,7 +107,7 @@ def _reach(
     where: options.Aws, denied_profile: str | None, denied_role: str | None
 ) -> Iterator[tuple[Session, Session | None, Helper]]:
     """Lend the session, the one that must be denied, and the process to search."""
-    from sealwax import aws
+    from sealwax import aws, sts
     from sealwax.prove import Helper
 
     session = where.session()
@@ -130,7 +130,7 @@ def _reach(
     if denied_role:
         # STS is not at KMS's endpoint.
         own = aws.open_session(where.profile, where.region)
-        denied = aws.assume_role(denied_role, own, where.region, where.endpoint_url)
+        denied = sts.assume_role(denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
         denied = aws.open_session(denied_profile, where.region, where.endpoint_url)
     yield session, denied, Helper(given)

@@ -13,10 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, events, forks
-from sealwax.errors import ThrottledError
+from sealwax import answers, aws, events, forks
+from sealwax.errors import KmsError, ThrottledError
 from sealwax.kms.rate import RateLimit
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -87,7 +85,7 @@ class Caller:
         """The Region for keys that name none."""
         return self._clients.region
 
-    def call(self, region: str, operation: str, doing: str, key: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, region: str, operation: str, doing: str, key: str, **parameters: Any) -> answers.Answer:
         """Return KMS's answer.
 
         Args:
@@ -109,14 +107,9 @@ class Caller:
                 )
             started = time.monotonic()
             try:
-                answer: dict[str, Any] = getattr(client, operation)(**parameters)
-            except (foreign.ClientError, foreign.BotoCoreError) as error:
-                # Not chained: botocore's error carries the whole answer along, and ours says what matters.
-                failure = aws.translate(error, doing, key)
-            except Exception as error:
-                if not aws.is_unreadable(error):
-                    raise
-                failure = aws.translate(error, doing, key)
+                answer = answers.ask(lambda: getattr(client, operation)(**parameters), doing, key)
+            except KmsError as error:
+                failure = error
             else:
                 request_id = answer.get("ResponseMetadata", {}).get("RequestId")
                 self._tell(operation, region, key, started, attempt, None, request_id)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, errors
-from sealwax.kms import names
+from sealwax import answers, aws, errors
+from sealwax.kms import metadata, names
 
 T = TypeVar("T")
 
@@ -41,35 +40,34 @@ def describe(key: str, clients: aws.Clients, *, rotations: bool = True) -> Descr
         KmsError: the key's ARN could not be found out, the key is not there, or it is of another kind.
     """
     name = names.parse(key)
-    client = clients.kms(name.region or clients.region)
+    region = name.region or clients.region
+    client = clients.kms(region)
     unseen: list[errors.KmsError] = []
 
-    def ask(doing: str, call: Callable[[], T]) -> T | None:
+    def seen(look: Callable[[], T]) -> T | None:
         try:
-            return call()
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            failure = aws.translate(error, doing, key)
-            if names.parse_arn(key) is None or not isinstance(failure, errors.AccessDeniedError):
-                raise failure from None
-            unseen.append(failure)
+            return look()
+        except errors.AccessDeniedError as error:
+            if names.parse_arn(key) is None:
+                raise
+            unseen.append(error)
             return None
 
-    answer = ask("looking at the key (kms:DescribeKey)", lambda: client.describe_key(KeyId=key))
-    if answer is None:
-        return Described(key, unseen=tuple(unseen))
-    metadata: Any = answer["KeyMetadata"]
-    arn, material_id = metadata["Arn"], bytes.fromhex(metadata.get("CurrentKeyMaterialId", ""))
-    key = arn
-    if not rotations:
-        return Described(arn, material_id)
-    rotated_at = ask("listing the key's rotations (kms:ListKeyRotations)", lambda: _rotated_at(client, arn))
-    return Described(arn, material_id, rotated_at or 0, tuple(unseen))
+    doing = "looking at the key (kms:DescribeKey)"
+    found = seen(lambda: metadata.look(client, name, region, doing))
+    if found is None or not rotations:
+        return Described(found.arn if found else key, found.material_id if found else b"", unseen=tuple(unseen))
+    key = found.arn
+    rotated_at = seen(lambda: _rotated_at(client, key))
+    return Described(key, found.material_id, rotated_at or 0, tuple(unseen))
 
 
 def _rotated_at(client: Any, arn: str) -> int:
+    doing = "listing the key's rotations (kms:ListKeyRotations)"
     try:
-        pages = client.get_paginator("list_key_rotations").paginate(KeyId=arn)
-        times = [rotation["RotationDate"].timestamp() for page in pages for rotation in page["Rotations"]]
-    except client.exceptions.UnsupportedOperationException:
+        rotations = answers.ask_all(client, "list_key_rotations", "Rotations", doing, arn, KeyId=arn)
+    except errors.KmsError as error:
+        if error.code != "UnsupportedOperationException":
+            raise
         return 0
-    return int(max(times, default=0))
+    return int(max((rotation.need("RotationDate", datetime).timestamp() for rotation in rotations), default=0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sealwax import aws, errors, events
+from sealwax.answers import Answer
 from sealwax.context import printable
 from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax.kms import allow, hygiene, names
@@ -21,6 +22,7 @@ T = TypeVar("T")
 # An envelope may carry 16 wrapped keys; an attacker's must not turn one decryption into 16 calls.
 MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
+_LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's own bound
 _RETRIES: Final = Retries()
 
 
@@ -111,7 +113,7 @@ class KmsKeyring:
                 KeySpec="AES_256",
                 **_context("EncryptionContext", context),
             )
-            data_key = _data_key(exchange.plaintext(answer), first.text)
+            data_key = _data_key(exchange.plaintext(answer), answer, first.text)
         with data_key:
             wrapped = [_wrapped_key(answer, first, region, "KeyMaterialId")]
             for key in self._keys[1:]:
@@ -173,9 +175,9 @@ class KmsKeyring:
                 )
             except errors.WrongKeyError as error:
                 raise _moved(error, attempt) from None
-            data_key = _data_key(exchange.plaintext(answer), attempt.key_id)
+            data_key = _data_key(exchange.plaintext(answer), answer, attempt.key_id)
         try:
-            _check_arn(_field(answer, "KeyId"), attempt.expected_arn)
+            _check_arn(answer.need("KeyId", str), attempt.expected_arn)
         except errors.KmsError:
             data_key.close()
             raise
@@ -245,7 +247,7 @@ class KmsKeyring:
             )
         except errors.WrongKeyError as error:
             raise _moved(error, attempt) from None
-        _check_arn(_field(answer, "SourceKeyId"), attempt.expected_arn)
+        _check_arn(answer.need("SourceKeyId", str), attempt.expected_arn)
         return _wrapped_key(answer, target, region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[allow.Attempt]:
@@ -266,14 +268,7 @@ def _context(name: str, context: Mapping[str, str]) -> dict[str, Mapping[str, st
     return {name: context} if context else {}
 
 
-def _field(answer: Mapping[str, Any], name: str) -> Any:
-    value = answer.get(name)
-    if not value or not isinstance(value, str | bytes):  # botocore does not look whether text is text
-        raise errors.RequestRefusedError(f"KMS's answer lacks {name}: the endpoint is not AWS KMS, or not a true one")
-    return value
-
-
-def _material_id(answer: Mapping[str, Any], name: str) -> bytes:
+def _material_id(answer: Answer, name: str) -> bytes:
     """Return the key material id, which KMS gives as 64 hex digits, or b"" where it gives none."""
     try:
         material_id = bytes.fromhex(answer.get(name, ""))
@@ -282,12 +277,13 @@ def _material_id(answer: Mapping[str, Any], name: str) -> bytes:
     return material_id if len(material_id) == 32 else b""
 
 
-def _wrapped_key(
-    answer: Mapping[str, Any], asked: names.KeyName, region: str, material_id_field: str | None
-) -> WrappedKey:
+def _wrapped_key(answer: Answer, asked: names.KeyName, region: str, material_id_field: str | None) -> WrappedKey:
+    ciphertext = answer.need("CiphertextBlob", bytes)
+    if len(ciphertext) > _LARGEST_CIPHERTEXT_BYTES:
+        raise answer.unreadable(f"the answer's CiphertextBlob has {len(ciphertext)} bytes")
     return WrappedKey(
-        _answered_key(answer, "KeyId", asked, region),
-        _field(answer, "CiphertextBlob"),
+        names.check_answered(answer.need("KeyId", str), asked, region),
+        ciphertext,
         _material_id(answer, material_id_field) if material_id_field else b"",
         int(time.time()),
     )
@@ -313,11 +309,9 @@ def _refuse_twice(keys: Sequence[names.KeyName], wrapped: Sequence[WrappedKey]) 
         )
 
 
-def _data_key(plaintext: bytearray, key: str) -> DataKey:
+def _data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
     if not plaintext:
-        raise errors.RequestRefusedError(
-            "KMS's answer lacks Plaintext: the endpoint is not AWS KMS, or not a true one", key=key
-        )
+        raise answer.unreadable("the answer lacks Plaintext")
     if len(plaintext) != DATA_KEY_BYTES:
         size = len(plaintext)
         wipe(plaintext)
@@ -331,28 +325,10 @@ def _data_key(plaintext: bytearray, key: str) -> DataKey:
 def _check_arn(answered: str, expected: str) -> None:
     if answered != expected:
         raise errors.WrongKeyError(
-            f"KMS answered for key '{printable(answered)}' where '{printable(expected)}' was expected: "
+            f"KMS answered for key '{printable(answered[:200])}' where '{printable(expected)}' was expected: "
             "the envelope names a key that did not wrap it",
             key=expected,
         )
-
-
-def _answered_key(answer: Mapping[str, Any], field: str, asked: names.KeyName, region: str) -> str:
-    """Return the ARN that KMS answered with, once it is known to fit what was asked for."""
-    arn: str = _field(answer, field)
-    name = names.parse_arn(arn)
-    fits = (
-        name is not None
-        and name.region == region
-        and (asked.account is None or (asked.partition, asked.account) == (name.partition, name.account))
-        and (asked.key_id is None or asked.key_id == name.key_id)
-    )
-    if not fits:
-        raise errors.WrongKeyError(
-            f"KMS answered for key '{printable(arn)}' where '{printable(asked.text)}' in {region} was asked for",
-            key=asked.text,
-        )
-    return arn
 
 
 def _moved(error: errors.WrongKeyError, attempt: allow.Attempt) -> errors.WrongKeyError:

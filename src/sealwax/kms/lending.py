@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import botocore.exceptions as foreign
-from botocore.config import Config
-
-from sealwax import aws, errors
+from sealwax import aws, errors, sts
 from sealwax.kms import names
 from sealwax.kms.calls import Caller, Retries
-
-_CONFIG: Final = Config(connect_timeout=3, read_timeout=5, user_agent_extra="sealwax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +37,7 @@ class Lender:
         Raises:
             KmsError: STS does not say.
         """
-        try:
-            sts = self._session.client("sts", config=_CONFIG)
-            arn: str = sts.get_caller_identity()["Arn"]
-        except (foreign.ClientError, foreign.BotoCoreError, ValueError) as error:
-            raise aws.translate(error, "asking STS who shall be able to retire the grant", None) from None
-        return arn
+        return sts.whoami(self._session, "asking STS who shall be able to retire the grant")
 
     def create(self, request: Mapping[str, Any]) -> LentGrant:
         """Create a grant (kms:CreateGrant on its key).
@@ -62,7 +52,7 @@ class Lender:
         """
         key = request["KeyId"]
         answer = self._caller.call(_region(key), "create_grant", "creating the grant", key, **request)
-        return LentGrant(key, answer["GrantId"], answer["GrantToken"])
+        return LentGrant(key, answer.need("GrantId", str), answer.need("GrantToken", str))
 
     def end(self, grant: LentGrant) -> None:
         """Retire a grant as its retiring principal, else revoke it (kms:RevokeGrant). One that is gone is well.

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, errors
+from sealwax import answers, aws, errors
 from sealwax.context import printable
-from sealwax.kms import names
-from sealwax.kms.listing import LastUse, last_use_of, multi_region
+from sealwax.kms import metadata, names
+from sealwax.kms.listing import LastUse, last_use_of
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -122,21 +120,18 @@ class KeyLife:
     def __init__(self, key: str, session: aws.Session | None = None) -> None:
         name = names.parse(key)
         clients = aws.Clients(session)
-        self._client: KMSClient = clients.kms(name.region or clients.region)
-        self.arn = key
-        self._metadata: Any = self._ask("DescribeKey", lambda: self._client.describe_key(KeyId=key))["KeyMetadata"]
-        self.arn = self._metadata["Arn"]
-        if self._metadata["KeyManager"] == "AWS":
+        region = name.region or clients.region
+        self._client: KMSClient = clients.kms(region)
+        self._key = metadata.look(self._client, name, region, "kms:DescribeKey")
+        self.arn = self._key.arn
+        if self._key.manager == "AWS":
             raise self._not_for(
                 "is an AWS managed key: AWS rotates it every year, and nobody else can rotate, disable or delete it. "
                 "Use a customer managed key for what is yours to rotate."
             )
 
-    def _ask(self, operation: str, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            raise aws.translate(error, f"kms:{operation}", self.arn) from None
+    def _ask(self, operation: str, call: Callable[[], object]) -> answers.Answer:
+        return answers.ask(call, f"kms:{operation}", self.arn)
 
     def _not_for(self, why: str) -> errors.ConfigurationError:
         return errors.ConfigurationError(f"'{printable(self.arn)}' {why}", key=self.arn)
@@ -151,31 +146,33 @@ class KeyLife:
             KmsError: KMS did not say.
         """
         self._need_rotatable()
-        if self._metadata["Origin"] == "EXTERNAL":
-            status: Any = {"KeyRotationEnabled": False}
-        else:
+        enabled, period, following, on_demand = False, None, None, None
+        if self._key.origin != "EXTERNAL":
             status = self._ask("GetKeyRotationStatus", lambda: self._client.get_key_rotation_status(KeyId=self.arn))
-        pages = self._client.get_paginator("list_key_rotations").paginate(
-            KeyId=self.arn, IncludeKeyMaterial="ALL_KEY_MATERIAL"
-        )
-        entries: Any = self._ask("ListKeyRotations", lambda: [entry for page in pages for entry in page["Rotations"]])
-        return Rotations(
+            enabled = status.need("KeyRotationEnabled", bool)
+            period = status.may("RotationPeriodInDays", int)
+            following = status.may("NextRotationDate", datetime)
+            on_demand = status.may("OnDemandRotationStartDate", datetime)
+        entries = answers.ask_all(
+            self._client,
+            "list_key_rotations",
+            "Rotations",
+            "kms:ListKeyRotations",
             self.arn,
-            status["KeyRotationEnabled"],
-            status.get("RotationPeriodInDays"),
-            status.get("NextRotationDate"),
-            status.get("OnDemandRotationStartDate"),
-            tuple(
-                Material(
-                    entry.get("KeyMaterialId"),
-                    entry.get("KeyMaterialState"),
-                    entry.get("RotationDate"),
-                    entry.get("RotationType"),
-                    entry.get("ValidTo"),
-                )
-                for entry in entries
-            ),
+            KeyId=self.arn,
+            IncludeKeyMaterial="ALL_KEY_MATERIAL",
         )
+        materials = tuple(
+            Material(
+                entry.may("KeyMaterialId", str),
+                entry.may("KeyMaterialState", str),
+                entry.may("RotationDate", datetime),
+                entry.may("RotationType", str),
+                entry.may("ValidTo", datetime),
+            )
+            for entry in entries
+        )
+        return Rotations(self.arn, enabled, period, following, on_demand, materials)
 
     def rotate_every(self, days: int) -> None:
         """Have KMS rotate the key by itself. Uses kms:EnableKeyRotation.
@@ -189,7 +186,7 @@ class KeyLife:
         """
         self._need_rotatable()
         self._need_primary()
-        if self._metadata["Origin"] == "EXTERNAL":
+        if self._key.origin == "EXTERNAL":
             raise self._not_for(
                 "has imported key material, which KMS does not rotate by itself: import new key material "
                 "(ImportType NEW_KEY_MATERIAL), then rotate to it with --now."
@@ -212,10 +209,9 @@ class KeyLife:
         self._need_primary()
         self._need_enabled()
         try:
-            self._client.rotate_key_on_demand(KeyId=self.arn)
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            failure = aws.translate(error, "kms:RotateKeyOnDemand", self.arn)
-            if failure.code == "KMSInvalidStateException" and self._metadata["Origin"] == "EXTERNAL":
+            self._ask("RotateKeyOnDemand", lambda: self._client.rotate_key_on_demand(KeyId=self.arn))
+        except errors.KmsError as failure:
+            if failure.code == "KMSInvalidStateException" and self._key.origin == "EXTERNAL":
                 raise errors.KeyStateError(
                     f"'{printable(self.arn)}' has no imported key material to rotate to: import new key material first "
                     f"(ImportType NEW_KEY_MATERIAL), in every Region of a multi-Region key. ({failure.code}, "
@@ -233,26 +229,28 @@ class KeyLife:
                     request_id=failure.request_id,
                     key=self.arn,
                 ) from None
-            raise failure from None
+            raise
 
     def _need_rotatable(self) -> None:
-        if self._metadata["KeySpec"] != "SYMMETRIC_DEFAULT":
+        if self._key.spec != "SYMMETRIC_DEFAULT":
             raise self._not_for("is no symmetric encryption key, and KMS rotates no others.")
-        if self._metadata["Origin"] in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
+        if self._key.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
             raise self._not_for(
                 "is in a custom key store, where KMS rotates no key: make a new key there, and re-wrap to it."
             )
 
     def _need_primary(self) -> None:
-        if multi_region(self._metadata) == "replica":
-            primary = self._metadata["MultiRegionConfiguration"]["PrimaryKey"]["Arn"]
-            raise self._not_for(f"is a replica, which is rotated with its primary key: name '{primary}'.")
+        if self._key.multi_region == "replica":
+            raise self._not_for(
+                f"is a replica, which is rotated with its primary key: name '{printable(str(self._key.primary))}'."
+            )
 
     def _need_enabled(self) -> None:
-        state = self._metadata["KeyState"]
+        state = self._key.state
         if state != "Enabled":
             raise errors.KeyStateError(
-                f"'{printable(self.arn)}' cannot be rotated in its state, which is {state}: only an enabled key can.",
+                f"'{printable(self.arn)}' cannot be rotated in its state, which is {state[:50]}: only an enabled key "
+                "can.",
                 key=self.arn,
             )
 
@@ -262,33 +260,33 @@ class KeyLife:
         """Return how the key stands. Uses kms:GetKeyLastUsage and kms:ListAliases; neither is indispensable."""
         unseen: list[errors.KmsError] = []
 
-        def see(operation: str, call: Callable[[], T]) -> T | None:
+        def seen(look: Callable[[], T]) -> T | None:
             try:
-                return self._ask(operation, call)
+                return look()
             except errors.CredentialsError:
                 raise
             except errors.KmsError as error:
                 unseen.append(error)
                 return None
 
-        pages = self._client.get_paginator("list_aliases").paginate(KeyId=self.arn)
-        aliases = see(
-            "ListAliases", lambda: tuple(sorted(one["AliasName"] for page in pages for one in page["Aliases"]))
-        )
-        last_use = see("GetKeyLastUsage", lambda: last_use_of(self._client, self.arn))
-        kind = multi_region(self._metadata)
-        replicas = self._metadata["MultiRegionConfiguration"]["ReplicaKeys"] if kind == "primary" else ()
+        aliases = seen(self._alias_names)
+        last_use = seen(lambda: last_use_of(self._client, self.arn, "kms:GetKeyLastUsage"))
+        key = self._key
         return Standing(
-            self.arn,
-            self._metadata["KeyState"],
-            self._metadata["Origin"],
-            kind,
-            tuple(replica["Arn"] for replica in replicas),
-            self._metadata.get("DeletionDate"),
+            key.arn,
+            key.state,
+            key.origin,
+            key.multi_region,
+            key.replicas,
+            key.deletion,
             aliases,
             last_use,
             tuple(unseen),
         )
+
+    def _alias_names(self) -> tuple[str, ...]:
+        found = answers.ask_all(self._client, "list_aliases", "Aliases", "kms:ListAliases", self.arn, KeyId=self.arn)
+        return tuple(sorted(one.need("AliasName", str) for one in found))
 
     def disable(self) -> None:
         """Disable the key, which can be undone at any time. Uses kms:DisableKey.
@@ -314,4 +312,4 @@ class KeyLife:
             "ScheduleKeyDeletion",
             lambda: self._client.schedule_key_deletion(KeyId=self.arn, PendingWindowInDays=days),
         )
-        return answer.get("DeletionDate")
+        return answer.may("DeletionDate", datetime)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, errors
+from sealwax import answers, aws, errors
+from sealwax.kms import metadata, names
+from sealwax.kms.metadata import Metadata
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -160,77 +160,84 @@ class _Region:
         self.name = name
         self._client = client
         self.failures: dict[str, list[errors.KmsError]] = {}
-        keys = self._ask("kms:ListKeys", lambda: self._pages("list_keys", "Keys"))
-        aliases = self._ask("kms:ListAliases", lambda: self._pages("list_aliases", "Aliases"))
-        self.aliases: dict[str, list[str]] | None = None
-        if aliases is not None:
-            self.aliases = defaultdict(list)
-            for alias in aliases:
-                # AWS reserves alias names for keys that do not exist yet.
-                if "TargetKeyId" in alias:
-                    self.aliases[alias["TargetKeyId"]].append(alias["AliasName"])
+        keys = self._see("kms:ListKeys", self._listed_keys)
+        self.aliases = self._see("kms:ListAliases", self._listed_aliases)
         self.keys: dict[str, str | None] | None = None
         if keys is not None:
-            self.keys = {key["KeyId"]: key["KeyArn"] for key in keys}
+            self.keys = dict(keys)
         elif self.aliases is not None:
             self.keys = dict.fromkeys(self.aliases)
 
-    def _pages(self, operation: Any, result: str) -> list[dict[str, Any]]:
-        return [item for page in self._client.get_paginator(operation).paginate() for item in page[result]]
+    def _listed_keys(self, doing: str) -> dict[str, str]:
+        listed = answers.ask_all(self._client, "list_keys", "Keys", doing, None)
+        return {key.need("KeyId", str): key.need("KeyArn", str) for key in listed}
 
-    def _ask(self, action: str, call: Callable[[], T], key_id: str | None = None) -> T | None:
-        """Return the answer, or None where there is none; why is kept then."""
+    def _listed_aliases(self, doing: str) -> dict[str, list[str]]:
+        found = defaultdict(list)
+        for alias in answers.ask_all(self._client, "list_aliases", "Aliases", doing, None):
+            # AWS reserves alias names for keys that do not exist yet.
+            target = alias.may("TargetKeyId", str)
+            if target is not None:
+                found[target].append(alias.need("AliasName", str))
+        return found
+
+    def _see(self, action: str, look: Callable[[str], T]) -> T | None:
+        """Return what ``look`` sees, or None where it sees nothing; why is kept then."""
         try:
-            return call()
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            failure = aws.translate(error, f"{action} in {self.name}", key_id)
-            if isinstance(failure, errors.CredentialsError):
-                raise failure from None
-            self.failures.setdefault(action, []).append(failure)
+            return look(f"{action} in {self.name}")
+        except errors.CredentialsError:
+            raise
+        except errors.KmsError as error:
+            self.failures.setdefault(action, []).append(error)
             return None
 
     def look(self, key_id: str) -> ListedKey:
-        described = self._ask("kms:DescribeKey", lambda: self._client.describe_key(KeyId=key_id), key_id)
-        metadata: Any = described and described["KeyMetadata"]
+        described = self._see("kms:DescribeKey", lambda doing: self._described(key_id, doing))
         facts: dict[str, Any] = {
             "aliases": None if self.aliases is None else tuple(sorted(self.aliases.get(key_id, ()))),
-            "manager": metadata and metadata["KeyManager"],
-            "origin": metadata and metadata["Origin"],
-            "state": metadata and metadata["KeyState"],
-            "multi_region": metadata and multi_region(metadata),
-            "rotation": self._ask("kms:GetKeyRotationStatus", lambda: self._rotation(key_id, metadata), key_id),
-            "last_use": self._ask("kms:GetKeyLastUsage", lambda: last_use_of(self._client, key_id), key_id),
+            "manager": described and described.manager,
+            "origin": described and described.origin,
+            "state": described and described.state,
+            "multi_region": described and described.multi_region,
+            "rotation": self._see("kms:GetKeyRotationStatus", lambda doing: self._rotation(key_id, described, doing)),
+            "last_use": self._see("kms:GetKeyLastUsage", lambda doing: last_use_of(self._client, key_id, doing)),
         }
-        arn = metadata["Arn"] if metadata else (self.keys or {}).get(key_id)
+        arn = described.arn if described else (self.keys or {}).get(key_id)
         not_seen = tuple(name for name, value in facts.items() if value is None)
         return ListedKey(self.name, key_id, arn, **facts, not_seen=not_seen)
 
-    def _rotation(self, key_id: str, metadata: Any) -> Rotation:
+    def _described(self, key_id: str, doing: str) -> Metadata:
+        asked = names.KeyName(key_id, None, self.name, None, key_id, None)
+        return metadata.look(self._client, asked, self.name, doing)
+
+    def _rotation(self, key_id: str, described: Metadata | None, doing: str) -> Rotation:
         # KMS rotates by itself the symmetric encryption keys whose material it made, and no others.
-        if metadata and (metadata["KeySpec"], metadata["Origin"]) != ("SYMMETRIC_DEFAULT", "AWS_KMS"):
+        if described and (described.spec, described.origin) != ("SYMMETRIC_DEFAULT", "AWS_KMS"):
             return Rotation(possible=False, enabled=False)
         try:
-            answer = self._client.get_key_rotation_status(KeyId=key_id)
-        except self._client.exceptions.UnsupportedOperationException:
+            answer = answers.ask(lambda: self._client.get_key_rotation_status(KeyId=key_id), doing, key_id)
+        except errors.KmsError as error:
+            if error.code != "UnsupportedOperationException":
+                raise
             return Rotation(possible=False, enabled=False)
-        enabled = answer["KeyRotationEnabled"]
-        return Rotation(True, enabled, answer.get("RotationPeriodInDays") if enabled else None)
+        enabled = answer.need("KeyRotationEnabled", bool)
+        return Rotation(True, enabled, answer.may("RotationPeriodInDays", int) if enabled else None)
 
 
-def last_use_of(client: KMSClient, key_id: str) -> LastUse:
-    """Ask KMS when a key was last used (kms:GetKeyLastUsage); the errors are botocore's."""
-    answer = client.get_key_last_usage(KeyId=key_id)
-    usage = answer.get("KeyLastUsage", {})
+def last_use_of(client: KMSClient, key_id: str, doing: str) -> LastUse:
+    """Ask KMS when a key was last used (kms:GetKeyLastUsage).
+
+    Args:
+        doing: as for :func:`~sealwax.answers.ask`.
+
+    Raises:
+        KmsError: KMS did not say.
+    """
+    answer = answers.ask(lambda: client.get_key_last_usage(KeyId=key_id), doing, key_id)
+    usage = answer.may_part("KeyLastUsage")
     return LastUse(
-        usage.get("Operation"),
-        usage.get("Timestamp"),
-        answer.get("TrackingStartDate"),
-        answer.get("KeyCreationDate"),
+        usage.may("Operation", str),
+        usage.may("Timestamp", datetime),
+        answer.may("TrackingStartDate", datetime),
+        answer.may("KeyCreationDate", datetime),
     )
-
-
-def multi_region(metadata: Any) -> str:
-    """Return ``"primary"``, ``"replica"`` or ``"no"``."""
-    if not metadata["MultiRegion"]:
-        return "no"
-    return str(metadata["MultiRegionConfiguration"]["MultiRegionKeyType"]).lower()

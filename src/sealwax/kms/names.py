@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax.context import printable
-from sealwax.errors import ConfigurationError
+from sealwax.errors import ConfigurationError, WrongKeyError
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id : a UUID, or mrk- and 32 hex digits.
 _ARN: Final = re.compile(
-    r"arn:(aws[a-z0-9-]*):kms:([a-z0-9-]{1,32}):([0-9]{12}):(key/([A-Za-z0-9-]{1,128})|(alias/.+))"
+    r"arn:(aws[a-z0-9-]{0,32}):kms:([a-z0-9-]{1,32}):([0-9]{12}):(key/([A-Za-z0-9-]{1,128})|(alias/.+))"
 )
 _KEY_ID: Final = re.compile(r"mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9/_-]{1,250}")
@@ -61,6 +61,27 @@ def parse_arn(text: str) -> KeyName | None:
     """Return the parts of a key ARN, or None for anything else: what an envelope claims is never an error."""
     match = _ARN.fullmatch(text)
     return KeyName(text, match[1], match[2], match[3], match[5], None) if match and match[5] else None
+
+
+def check_answered(arn: str, asked: KeyName, region: str) -> str:
+    """Return the key ARN that KMS answered with, once it is known to fit what was asked for.
+
+    Raises:
+        WrongKeyError: it is none, or another key's.
+    """
+    name = parse_arn(arn)
+    fits = (
+        name is not None
+        and name.region == region
+        and (asked.account is None or (asked.partition, asked.account) == (name.partition, name.account))
+        and (asked.key_id is None or asked.key_id == name.key_id)
+    )
+    if not fits:
+        raise WrongKeyError(
+            f"KMS answered for key '{printable(arn[:200])}' where '{printable(asked.text)}' in {region} was asked for",
+            key=asked.text,
+        )
+    return arn
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,58 @@
+"""Who one is at AWS, and who one may become."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import boto3
+import botocore.exceptions as foreign
+from botocore.config import Config
+
+from sealwax import answers, aws
+from sealwax.context import printable
+
+_CONFIG: Final = Config(connect_timeout=3, read_timeout=5, user_agent_extra="sealwax")
+
+
+def whoami(session: aws.Session, doing: str) -> str:
+    """Return the ARN of the caller (sts:GetCallerIdentity, which nobody can be denied).
+
+    Args:
+        doing: what for, as the subject of a sentence: ``"asking STS who the caller is"``.
+
+    Raises:
+        KmsError: STS does not say.
+    """
+    client = _client(session, doing)
+    return answers.ask(lambda: client.get_caller_identity(), doing, None).need("Arn", str)
+
+
+def assume_role(
+    role_arn: str, session: aws.Session, region: str | None, endpoint_url: str | None = None
+) -> aws.Session:
+    """Return a session of a role, for an hour, whose KMS clients go to ``endpoint_url`` where one is given.
+
+    IAM actions: sts:AssumeRole on the role.
+
+    Raises:
+        KmsError: STS did not give the role.
+    """
+    doing = f"assuming the role '{printable(role_arn)}'"
+    client = _client(session, doing)
+    answer = answers.ask(lambda: client.assume_role(RoleArn=role_arn, RoleSessionName="sealwax"), doing, None)
+    given = answer.part("Credentials")
+    with aws.settings_read():
+        assumed = boto3.Session(
+            aws_access_key_id=given.need("AccessKeyId", str),
+            aws_secret_access_key=given.need("SecretAccessKey", str),
+            aws_session_token=given.need("SessionToken", str),
+            region_name=region or session.region_name,
+        )
+    return aws.at_endpoint(assumed, endpoint_url)
+
+
+def _client(session: aws.Session, doing: str) -> Any:
+    try:
+        return session.client("sts", config=_CONFIG)
+    except (foreign.BotoCoreError, ValueError) as error:
+        raise aws.translate(error, doing, None) from None
