@@ -54,6 +54,11 @@ class InputFile(io.FileIO):
         with reported("opening", path):
             super().__init__(path, "rb")
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is a regular file, whose reads end by themselves."""
+        return stat.S_ISREG(os.fstat(self.fileno()).st_mode)
+
     def read(self, size: int | None = -1, /) -> bytes:
         with reported("reading", self.path):
             return super().read(size)
@@ -122,6 +127,7 @@ class WholeFile:
         self._temporary: Path | None = None
         self._before: Path | None = None
         self._written: os.stat_result | None = None
+        self._process = os.getpid()
         with reported("writing", path):
             if is_special(path):
                 self.file = io.FileIO(path, "wb")
@@ -145,6 +151,11 @@ class WholeFile:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.finish(kind is None)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is a regular file, whose writes end by themselves."""
+        return self._temporary is not None
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write some of ``data``; return how many bytes."""
@@ -242,13 +253,14 @@ class WholeFile:
                 os.fchown(self.file.fileno(), status.st_uid, status.st_gid)
 
     def discard(self) -> None:
-        """Forget the file; what stood in its place still does."""
+        """Forget the file; what stood in its place still does. A forked child leaves its parent's alone."""
         # Whatever failed before is what the caller hears of; a close that fails too changes nothing about it.
         with contextlib.suppress(OSError):
             self.file.close()
         if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._temporary)
+            if self._process == os.getpid():
+                with contextlib.suppress(OSError):
+                    os.unlink(self._temporary)
             self._temporary = None
 
 

@@ -83,6 +83,27 @@ def stream(files: list[Path]) -> None:
                 pass
 
 
+def large(files: list[Path]) -> None:
+    """Large enough for a second thread, also one that is given up half-way, and one that was altered."""
+    os.sched_getaffinity = lambda _: {0, 1}
+    tool = sealer()
+    for file in files:
+        with tool.open(file, "wb", context=CONTEXT) as writer:
+            for _ in range(7):
+                writer.write(bytes(1 << 20))
+        with tool.read_once(file, context=CONTEXT) as reader:
+            reader.read(1 << 20)
+        altered = bytearray(file.read_bytes())
+        altered[-1_000_000] ^= 1
+        file.write_bytes(altered)
+        with tool.read_once(file, context=CONTEXT) as reader:
+            try:
+                while reader.read(1 << 20):
+                    pass
+            except sealwax.TamperedError as error:
+                held.append(error)
+
+
 def decrypt(files: list[Path]) -> None:
     tool = sealer()
     for file in files:
@@ -171,6 +192,7 @@ SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
     "several": several,
     "second_refused": second_refused,
     "stream": stream,
+    "large": large,
     "decrypt": decrypt,
     "random_access": random_access,
     "bad_payload": bad_payload,

@@ -50,6 +50,7 @@ _SHA512: Final = hashes.SHA512()
 _U64: Final = struct.Struct(">Q")
 _U32: Final = struct.Struct(">I")
 _INFO_PREFIX: Final = b"sealwax/envelope/v1\0"
+FORKED: Final = "an envelope that was open when the process was forked goes on in the parent only"
 _NOT_THIS_KEY: Final = (
     "the data key, the context or the header does not belong to this payload: a local context value differs, "
     "or the envelope was altered or put together from two; nothing was released"
@@ -197,14 +198,21 @@ class Encryptor:
         self._chunks = Chunks(data_key, info, salt)
         self.head = salt + self._chunks.commitment
         self._index = 0
-        # Two threads at one index would be two texts under one nonce.
+        # Two threads at one index would be two texts under one nonce, and so would be a process and its forked child.
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def close(self) -> None:
         self._chunks.close()
 
     def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
-        """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written."""
+        """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
+
+        Raises:
+            RuntimeError: this is a forked child of the process that began.
+        """
+        if self._process != os.getpid():
+            raise RuntimeError(FORKED)
         with self._lock:
             # Counted before, so that what fails half-way is not sealed a second time under the same nonces.
             first, self._index = self._index, self._index + len(plaintext) // CHUNK_BYTES + last

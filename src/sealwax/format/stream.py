@@ -1,4 +1,8 @@
-"""An envelope or a payload as a file that is open for one pass, front to back."""
+"""An envelope or a payload as a file that is open for one pass, front to back.
+
+Of a large file, one MiB is written while the next one is sealed, and one is read and opened ahead of what is asked for:
+the second core's share. The bytes are the same.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
+from sealwax.format.beside import AFTER_GROUPS, Beside, worth_it
 from sealwax.format.payload import (
     GROUP_BYTES,
     MAX_PLAINTEXT_BYTES,
@@ -51,6 +56,10 @@ class StreamWriter(io.RawIOBase):
         self._filled = 0
         self._sealed = bytearray(SEALED_GROUP_BYTES)
         self._written = 0
+        # The write of the group before, and the buffer that it frees.
+        self._behind: Beside[None] | None = Beside() if worth_it(sink) else None
+        self._groups = 0
+        self._spare = bytearray()
 
     def writable(self) -> bool:
         return True
@@ -101,8 +110,19 @@ class StreamWriter(io.RawIOBase):
             write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
             self._header = None
             write_all(self._sink, encryptor.head)
-        with memoryview(self._sealed) as sealed:
-            write_all(self._sink, sealed[: encryptor.seal_into(plaintext, sealed, last=last)])
+        sealed = memoryview(self._sealed)
+        sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
+        behind = self._behind
+        if behind is None:
+            write_all(self._sink, sealed)
+            return
+        if behind.busy:
+            behind.wait()
+        self._groups += 1
+        if last or self._groups <= AFTER_GROUPS or not behind.start(write_all, self._sink, sealed):
+            write_all(self._sink, sealed)
+        else:
+            self._sealed, self._spare = self._spare or bytearray(SEALED_GROUP_BYTES), self._sealed
 
     def close(self) -> None:
         """Write the last chunk. A second call does nothing."""
@@ -123,6 +143,8 @@ class StreamWriter(io.RawIOBase):
             self._close(complete=False)
 
     def _close(self, complete: bool) -> None:
+        if self._behind is not None:
+            self._behind.close()
         if self._encryptor is not None:
             self._encryptor.close()
             self._encryptor = None
@@ -161,6 +183,9 @@ class StreamReader(io.RawIOBase):
         self._start = self._end = 0
         self._position = 0
         self._finished = False
+        # The group after the one that is handed out, and the buffer it comes in.
+        self._ahead: Beside[tuple[int, bool]] | None = Beside() if worth_it(source) else None
+        self._spare = bytearray()
 
     def readable(self) -> bool:
         return True
@@ -174,8 +199,8 @@ class StreamReader(io.RawIOBase):
         """
         if self.closed:
             raise ValueError("read from a closed file")
-        if self._start == self._end:
-            self._fill()
+        if self._start == self._end and not self._finished:
+            self._next()
         with memoryview(buffer).cast("B") as view, memoryview(self._plain) as plain:
             size = min(len(view), self._end - self._start)
             view[:size] = plain[self._start : self._start + size]
@@ -183,23 +208,34 @@ class StreamReader(io.RawIOBase):
         self._position += size
         return size
 
-    def _fill(self) -> None:
+    def _next(self) -> None:
         self._start = self._end = 0
-        if self._finished:
-            return
+        ahead = self._ahead
+        if ahead is not None and ahead.busy:
+            size, last = ahead.wait()
+            self._plain, self._spare = self._spare, self._plain
+        else:
+            size, last = self._group(self._plain, self._position)
+        self._end, self._finished = size, last
+        after = self._position + size
+        if ahead is not None and not last and after >= AFTER_GROUPS * GROUP_BYTES:
+            self._spare = self._spare or bytearray(GROUP_BYTES)
+            if not ahead.start(self._group, self._spare, after):
+                self._ahead = None
+
+    def _group(self, plain: bytearray, position: int) -> tuple[int, bool]:
+        """Read and open a group into ``plain``; return its size, and whether it is the last one."""
         if self._decryptor is None:
-            raise tampered(self._position)
-        with memoryview(self._sealed) as sealed, memoryview(self._plain) as plain:
+            raise tampered(position)
+        with memoryview(self._sealed) as sealed, memoryview(plain) as view:
             size = read_full(self._source, sealed)
             last = size < len(sealed)
             try:
-                self._end = self._decryptor.open_into(sealed[:size], plain, last=last)
-                self._finished = last
+                return self._decryptor.open_into(sealed[:size], view, last=last), last
             except InvalidTag:
                 self._give_up()
-                self._end = 0
-                wipe(self._plain)
-                raise tampered(self._position) from None
+                wipe(plain)
+                raise tampered(position) from None
 
     def _give_up(self) -> None:
         if self._decryptor is not None:
@@ -212,8 +248,11 @@ class StreamReader(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
+            if self._ahead is not None:
+                self._ahead.close()
             self._give_up()
             wipe(self._plain)
+            wipe(self._spare)
             super().close()
             if self._on_close is not None:
                 self._on_close()
