@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import pytest
 
 import sealwax
 from sealwax.fleet import aws_lambda
-from sealwax.stores import Store, open_store
+from sealwax.stores import open_store
 from tests.fleet.fleets import Keys
 from tests.s3 import StrictS3
 
@@ -41,15 +41,19 @@ KEYS: Final = {"SEALWAX_FROM": "alias/one", "SEALWAX_TO": "alias/new"}
 
 
 class Invocation:
-    def __init__(self, seconds: int = 900) -> None:
+    """Has so many seconds left, or what a function says."""
+
+    function_name = "rotation"
+
+    def __init__(self, seconds: int | Callable[[], int] = 900) -> None:
         self._seconds = seconds
 
     def get_remaining_time_in_millis(self) -> int:
-        return self._seconds * 1000
+        return 1000 * (self._seconds() if callable(self._seconds) else self._seconds)
 
 
 @pytest.mark.parametrize("event", [ROTATED, OF_TODAY, SCHEDULED], ids=["rotated", "today", "scheduled"])
-def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, event: dict[str, Any]) -> None:
+def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, path: Path, event: dict[str, Any]) -> None:
     with StrictS3() as server:
         client = server.bucket()
         for at in range(3):
@@ -61,6 +65,7 @@ def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, event: dic
                 event,
                 Invocation(),
                 PLACE | KEYS,
+                folder=path,
                 session=keys.lab.session(),
                 open_place=lambda where: open_store(where, server.session()),
             )
@@ -77,17 +82,73 @@ def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, event: dic
             assert keys.sealer(keys.new).decrypt(data, context={"tenant": "acme"}) == b"value"
 
 
-def test_it_ends_before_its_time_and_says_that_there_is_more(keys: Keys, folder: Path) -> None:
-    (folder / "a.swx").write_bytes(keys.sealer(keys.one).encrypt(b"value", context={"tenant": "acme"}))
+def fleet_of(keys: Keys, folder: Path, count: int) -> dict[str, str]:
+    """Seal some files; return the environment for them."""
+    for at in range(count):
+        sealed = keys.sealer(keys.one).encrypt(b"value", context={"tenant": "acme"})
+        (folder / f"{at}.swx").write_bytes(sealed)
+    return PLACE | KEYS | {"SEALWAX_WHERE": str(folder)}
 
-    def slow(where: str) -> Store:
-        time.sleep(3)
-        return open_store(where)
 
-    # All but three seconds of it are kept to end in.
-    environment = PLACE | KEYS | {"SEALWAX_WHERE": str(folder)}
-    done = aws_lambda.rotate(ROTATED, Invocation(23), environment, session=keys.lab.session(), open_place=slow)
-    assert (done["rewrapped"], done["stale"], done["more"]) == (0, 1, True)
+def test_it_ends_before_its_time_and_goes_on_the_next_time(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 30)
+
+    def left() -> int:
+        return 900 if keys.calls()["ReEncrypt"] < 5 else 59
+
+    # Each of eight workers may have one under way.
+    first = aws_lambda.rotate(ROTATED, Invocation(left), environment, folder=path, session=keys.lab.session())
+    assert 5 <= first["rewrapped"] <= 13
+    assert first["stale"] == 30 - first["rewrapped"]
+    assert (first["more"], first["ended"]) == (True, "the time was up")
+    then = aws_lambda.rotate(SCHEDULED, Invocation(), environment, folder=path, session=keys.lab.session())
+    assert (then["rewrapped"], then["stale"], then["more"]) == (first["stale"], 0, False)
+    assert then["ended"] is None
+    assert keys.calls()["ReEncrypt"] == 30
+
+
+def test_headers_that_take_the_whole_time_are_an_error(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 3)
+    times = iter([900, 59])
+    with pytest.raises(sealwax.ConfigurationError, match=r"after 3 headers.*nothing was re-wrapped"):
+        aws_lambda.rotate(
+            ROTATED, Invocation(lambda: next(times)), environment, folder=path, session=keys.lab.session()
+        )
+    assert not path.exists()
+
+
+def test_what_a_killed_invocation_left_is_removed(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 1)
+    path.mkdir()
+    (path / "rotation.plan").write_bytes(b"half of a plan")
+    done = aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
+    assert done["rewrapped"] == 1
+    assert not path.exists()
+
+
+def test_a_context_that_fits_nothing_is_an_error(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 2) | {"SEALWAX_CONTEXT": '{"tennant": "acme"}'}
+    with pytest.raises(sealwax.ConfigurationError, match=r"fits none of 2 envelopes; .* which was not given"):
+        aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
+    for file in folder.iterdir():
+        file.unlink()
+    # An empty place may have been meant.
+    done = aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
+    assert done["objects"] == 0
+
+
+def test_what_fails_is_told_before_what_is_no_envelope(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 1)
+    for at in range(30):
+        (folder / f"-{at}.txt").write_bytes(b"no envelope")
+    sealed = keys.sealer(keys.foreign).encrypt(b"value", context={"tenant": "acme"})
+    (folder / "z.swx").write_bytes(sealed)
+    done = aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
+    assert (done["rewrapped"], done["failed"], done["foreign"], done["more"]) == (1, 1, 30, True)
+    (problem,) = done["problems"]
+    assert problem["name"] == str(folder / "z.swx")
+    assert "keys_before" not in done
+    assert "keys_after" not in done
 
 
 @pytest.mark.parametrize(
@@ -102,11 +163,13 @@ def test_it_ends_before_its_time_and_says_that_there_is_more(keys: Keys, folder:
         (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": ""}, 900, "which envelopes are meant"),
         (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": '{"a": 1}'}, 900, "no JSON object of texts"),
         (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": "[" * 100_000}, 900, "no JSON object of texts"),
-        (ROTATED, PLACE | KEYS, 10, "longer timeout"),
+        (ROTATED, PLACE | KEYS, 59, "longer timeout"),
     ],
 )
-def test_what_it_refuses(event: object, environment: dict[str, str], seconds: int, said: str, keys: Keys) -> None:
+def test_what_it_refuses(
+    event: object, environment: dict[str, str], seconds: int, said: str, keys: Keys, path: Path
+) -> None:
     before = keys.calls()
     with pytest.raises(sealwax.ConfigurationError, match=said):
-        aws_lambda.rotate(event, Invocation(seconds), environment, session=keys.lab.session())
+        aws_lambda.rotate(event, Invocation(seconds), environment, folder=path, session=keys.lab.session())
     assert keys.calls() == before

@@ -1,47 +1,77 @@
 """Rotation in an AWS Lambda function: re-wraps what is stale when AWS KMS has rotated a key, and at set times.
 
-The function's handler is ``sealwax.fleet.aws_lambda.handler``. It makes its plan anew in ``/tmp`` at each invocation:
-what is fresh costs no call of ReEncrypt, so that an event that comes twice, or late, does no harm. Its environment:
+The function's handler is ``sealwax.fleet.aws_lambda.handler``; ``deploy/rotation.yaml`` is a template for it. It makes
+its plan anew in ``/tmp`` at each invocation, and keeps nothing: what is fresh costs no call of ReEncrypt, so that an
+event that comes twice, or late, does no harm, and what a run had no time for is found again by the next one. Its
+environment:
 
 - ``SEALWAX_WHERE``: places, as ``s3://bucket/prefix/``, divided by white space.
 - ``SEALWAX_FROM``, ``SEALWAX_TO``: the keys that envelopes may be under, and the wanted ones, divided by white space.
 - ``SEALWAX_CONTEXT``: a JSON object of names and patterns that stored contexts must meet, as ``{"purpose": "backup"}``.
 - ``SEALWAX_ACCEPT_STORED_CONTEXT``: ``1`` where further pairs may be stored.
+
+A run that comes to its end writes one line of JSON: what it did, as three metrics of CloudWatch and in full. One that
+cannot be made fails the invocation.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sealwax.aws import Session
 from sealwax.context import printable
-from sealwax.errors import ConfigurationError
-from sealwax.fleet import engine
+from sealwax.errors import ConfigurationError, EngineError
+from sealwax.fleet import engine, shard
 from sealwax.fleet.engine import OpenStore
+from sealwax.fleet.journal import Journal
+from sealwax.fleet.report import PROBLEMS, Report
 from sealwax.fleet.settings import Contexts
 from sealwax.stores import open_store
 
 _EVENTS: Final = (("aws.kms", "KMS CMK Rotation"), ("aws.events", "Scheduled Event"))
 # What is under way at the end of the time is finished, and the counts are written.
-_MARGIN_SECONDS: Final = 20.0
+_MARGIN_SECONDS: Final = 60
+# Files that are no envelopes, or not meant, are counted only: they would leave no room for what is wrong.
+_TOLD: Final = tuple(state for state in PROBLEMS if state not in (shard.FOREIGN, shard.SKIPPED))
+_MOST_TOLD: Final = 20
+_NAMESPACE: Final = "sealwax"
+_FOLDER: Final = "sealwax-rotation"
+_TIME_WAS_UP: Final = "the time was up"
 
 
 class Invocation(Protocol):
     """What Lambda tells a function of its invocation."""
+
+    @property
+    def function_name(self) -> str:
+        """The name of the function."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Return how long the function may still run."""
 
 
 def handler(event: object, invocation: Invocation) -> dict[str, Any]:
-    """Answer an event of EventBridge: see :func:`rotate`."""
-    return rotate(event, invocation, os.environ)
+    """Answer an event of EventBridge, and write what became of it for CloudWatch: see :func:`rotate`.
+
+    Raises:
+        EngineError: too many objects failed, and the run was stopped. Whoever watches the function is to hear of that
+            at once; of single objects, CloudWatch tells when they keep failing.
+    """
+    answer = rotate(event, invocation, os.environ, folder=Path(tempfile.gettempdir(), _FOLDER))
+    sys.stdout.write(json.dumps(_measured(answer, invocation.function_name)) + "\n")
+    sys.stdout.flush()
+    if answer["ended"] not in (None, _TIME_WAS_UP):
+        raise EngineError(f"the run was stopped: {answer['ended']}; the line before says of some of them why")
+    return answer
 
 
 def rotate(
@@ -49,20 +79,25 @@ def rotate(
     invocation: Invocation,
     environment: Mapping[str, str],
     *,
+    folder: Path,
     session: Session | None = None,
     open_place: OpenStore = open_store,
 ) -> dict[str, Any]:
     """Plan, and run for as long as the invocation may last.
 
+    Args:
+        folder: where the plan is made. What is there is removed, before and after: a function that Lambda has killed
+            leaves its files to the next one.
+
     Returns:
-        What ``sealwax fleet run --json`` prints, and ``more``: whether there is more to do, for the next invocation.
+        What ``sealwax fleet run --json`` prints but for the use of keys, and ``more``: whether there is more to do, for
+        the next invocation.
 
     Raises:
         ConfigurationError: the event is none of a rotation or a schedule, the environment does not say what is to be
-            done, or the time is too short.
+            done or no envelope is meant by it, or the time does not suffice to look at every header.
         SealwaxError: as :func:`sealwax.fleet.plan` and :func:`sealwax.fleet.run` do.
     """
-    end = time.monotonic() + invocation.get_remaining_time_in_millis() / 1000 - _MARGIN_SECONDS
     kind = (event.get("source"), event.get("detail-type")) if isinstance(event, dict) else None
     if kind not in _EVENTS:
         raise ConfigurationError(
@@ -70,15 +105,83 @@ def rotate(
         )
     where, sources, to = (_words(environment, name) for name in ("SEALWAX_WHERE", "SEALWAX_FROM", "SEALWAX_TO"))
     contexts = _contexts(environment)
-    if end <= time.monotonic():
-        raise ConfigurationError(
-            f"{_MARGIN_SECONDS:.0f} seconds are kept to end in; give the function a longer timeout"
+    cut = False
+
+    def over() -> bool:
+        nonlocal cut
+        cut = cut or invocation.get_remaining_time_in_millis() < _MARGIN_SECONDS * 1000
+        return cut
+
+    def look(done: int, _total: int) -> None:
+        if over():
+            raise ConfigurationError(
+                f"the time was up after {done:,} headers, {_MARGIN_SECONDS} seconds being kept to end in, and nothing "
+                "was re-wrapped; give the function a longer timeout or a smaller place, or run the fleet on a machine"
+            )
+
+    look(0, 0)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+        plan = folder / "rotation.plan"
+        planned = engine.plan(
+            plan,
+            where,
+            sources=sources,
+            to=to,
+            contexts=contexts,
+            session=session,
+            open_place=open_place,
+            on_progress=look,
         )
-    with tempfile.TemporaryDirectory(prefix="sealwax-") as folder:
-        plan = Path(folder, "rotation.plan")
-        engine.plan(plan, where, sources=sources, to=to, contexts=contexts, session=session, open_place=open_place)
-        report = engine.run(plan, session=session, open_place=open_place, max_duration=max(0.0, end - time.monotonic()))
-    return report.as_dict() | {"more": report.stale > 0}
+        _refuse_if_none_is_meant(planned, plan)
+        report = engine.run(plan, session=session, open_place=open_place, stop=over)
+        report = replace(report, problems=tuple(_first(plan, _TOLD, _MOST_TOLD)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    answer = report.as_dict() | {"more": report.stale > 0}
+    # Whoever may write objects decides how many keys they name, and Lambda how long an answer may be.
+    del answer["keys_before"], answer["keys_after"]
+    if cut and report.ended:
+        answer["ended"] = _TIME_WAS_UP
+    return answer
+
+
+def _refuse_if_none_is_meant(planned: Report, plan: Path) -> None:
+    """A mistyped context would else look like a fleet that is always fresh."""
+    skipped = planned.count(shard.SKIPPED)
+    if skipped and not planned.count(shard.FRESH, shard.STALE, shard.REFUSED):
+        ((_, _, reason),) = _first(plan, (shard.SKIPPED,), 1)
+        raise ConfigurationError(f"SEALWAX_CONTEXT fits none of {skipped:,} envelopes; of one, {reason}")
+
+
+def _first(plan: Path, states: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
+    with Journal(plan) as journal:
+        return journal.listed(states, limit)
+
+
+def _measured(answer: Mapping[str, Any], function: str) -> dict[str, Any]:
+    """Return a run's answer as CloudWatch takes metrics from a line of a log (its embedded metric format)."""
+    metrics = {
+        "Rewrapped": answer["rewrapped"],
+        "Failing": answer["failed"] + answer["unreadable"],
+        "Unfinished": answer["stale"] - answer["failed"],
+    }
+    return {
+        "_aws": {
+            "Timestamp": time.time_ns() // 1_000_000,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": _NAMESPACE,
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": [{"Name": name, "Unit": "Count"} for name in metrics],
+                }
+            ],
+        },
+        "FunctionName": function,
+        **metrics,
+        **answer,
+    }
 
 
 def _words(environment: Mapping[str, str], name: str) -> list[str]:
