@@ -101,6 +101,17 @@ def is_special(path: AnyPath) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def refuse_existing(path: AnyPath) -> None:
+    """Refuse a path that something is at, before work is done for it.
+
+    Raises:
+        FileError: something is.
+    """
+    with reported("writing", path):
+        if Path(os.path.realpath(path)).exists():
+            raise FileExistsError(errno.EEXIST, _EXISTS)
+
+
 class WholeFile:
     """A file that appears whole or not at all: written beside its place, synced, then renamed into it.
 

@@ -23,13 +23,24 @@ REGION: Final = "us-east-1"
 LAB: Final = ("kms", "sts")
 
 
+class Killed(BaseException):
+    """The process is gone."""
+
+
 @dataclass
 class Session:
-    """A session that counts which actions are asked for, and refuses some."""
+    """A session that counts which actions are asked for, refuses some, and may be killed.
+
+    Attributes:
+        code: how it refuses.
+        left: how many calls are made before it is killed; None: it is not.
+    """
 
     lab: Lab
     url: str
     denied: frozenset[str] = frozenset()
+    code: str = "AccessDeniedException"
+    left: int | None = None
     asked: Counter[str] = field(default_factory=Counter)
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -49,9 +60,12 @@ class Session:
     def _before(self, model: Any, **_: Any) -> None:
         action = f"{model.service_model.signing_name.replace('monitoring', 'cloudwatch')}:{model.name}"
         with self._lock:
+            if self.left == 0:
+                raise Killed
+            self.left = None if self.left is None else self.left - 1
             self.asked[action] += 1
         if action in self.denied:
-            answer: Any = {"Error": {"Code": "AccessDeniedException", "Message": "on purpose"}}
+            answer: Any = {"Error": {"Code": self.code, "Message": "on purpose"}}
             raise botocore.exceptions.ClientError(answer, model.name)
 
 

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from sealwax.audit import factsfile
-from sealwax.audit.gather import _recorded, gather
+from sealwax.audit.gather import gather
+from sealwax.audit.gather_record import _recorded
 from sealwax.audit.judging import audit
 from sealwax.audit.report import to_json
 from sealwax.errors import KeyNotFoundError

@@ -10,16 +10,19 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sealwax.audit.facts import EventFacts
+from sealwax.audit.facts import EventFacts, Facts
 from sealwax.context import printable
 from sealwax.errors import FactsError
 
 MAX_BYTES: Final = 512 << 20  # unpacked
 MAX_EVENTS: Final = 2_000_000
+#: The action that asks for them where no file has them.
+LOOKUP: Final = "cloudtrail:LookupEvents"
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -96,6 +99,12 @@ def _unfold(record: Any) -> Iterator[Any]:
                 yield from record[member]
                 return
     yield record
+
+
+def put_into(facts: Facts, events: tuple[EventFacts, ...]) -> Facts:
+    """Return facts with these events instead of those that CloudTrail was, or was not, asked for."""
+    missed = tuple(one for one in facts.not_looked_at if one.what != LOOKUP)
+    return replace(facts, events=events, not_looked_at=missed)
 
 
 def event_of(record: Any) -> EventFacts | None:

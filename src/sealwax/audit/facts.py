@@ -208,7 +208,7 @@ class Facts:
         events: None where no events were given.
         envelopes_under: the ARNs of keys that live envelopes are wrapped under; None where nobody said.
         expected_aliases: where aliases ought to point: key ids or ARNs by the names of the aliases.
-        done: what was gathered whole, so that a broken-off gathering goes on from here.
+        since: when the oldest of it was gathered; None where all was gathered at once.
     """
 
     account: str
@@ -227,4 +227,4 @@ class Facts:
     envelopes_under: tuple[str, ...] | None = None
     expected_aliases: Mapping[str, str] = field(default_factory=dict)
     not_looked_at: tuple[NotLookedAt, ...] = ()
-    done: tuple[str, ...] = ()
+    since: datetime | None = None

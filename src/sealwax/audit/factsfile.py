@@ -29,11 +29,32 @@ _ARN_OF_ALIAS: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:alia
 
 def dump(facts: Facts) -> bytes:
     """Return the facts as JSON."""
-    return json.dumps({"format": FORMAT} | asdict(facts), default=_text, separators=(",", ":")).encode()
+    return encode({"format": FORMAT} | asdict(facts))
 
 
-def _text(value: Any) -> str:
-    return str(value.astimezone(UTC).isoformat())
+def encode(value: Any) -> bytes:
+    """Return facts, or parts of them, as JSON on one line."""
+    return json.dumps(value, default=_plain, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else asdict(value)
+
+
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """Turn decoded JSON into what a type annotation asks for.
+
+    Args:
+        kind: a dataclass, tuple, mapping of texts, time, text, number or truth value; or one of these, or None.
+        where: what the value is called, in the error.
+
+    Raises:
+        FactsError: it is something else.
+    """
+    try:
+        return _read(kind, value, where)
+    except _WrongError as wrong:
+        raise FactsError(str(wrong)) from None
 
 
 def load(data: bytes, name: str) -> Facts:

@@ -21,12 +21,14 @@ class NotLookedAt:
         resource: the ARN of what it is about, ``"*"`` where that is the account or a Region as a whole.
         region: the Region, or ``""`` where it has none.
         why: one sentence: the service's error, or what was not given.
+        refused: whether it was asked for in vain; False where it is never asked for: a limit, what a lab has not.
     """
 
     what: str
     resource: str
     region: str
     why: str
+    refused: bool = True
 
 
 @dataclass(frozen=True, slots=True)

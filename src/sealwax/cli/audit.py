@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -16,6 +17,7 @@ from sealwax.context import printable
 from sealwax.format.transfer import write_all
 
 if TYPE_CHECKING:
+    from sealwax.audit.answers import Answers
     from sealwax.audit.facts import Facts
     from sealwax.audit.report import Audit
 
@@ -30,7 +32,19 @@ _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "
 @click.option("--region", "regions", multiple=True, metavar="REGION", help="An AWS Region to look in; repeatable.")
 @options.account
 @click.option("--facts", "facts_file", metavar="FILE", help="Judge the facts in this file; no network is used.")
-@click.option("--save-facts", metavar="FILE", help="Write the facts that were gathered to this file.")
+@click.option(
+    "--save-facts",
+    metavar="FILE",
+    help="Write the facts that were gathered to this file. What was broken off is gone on with by the same command.",
+)
+@click.option(
+    "--max-age",
+    type=options.Duration(),
+    metavar="TIME",
+    default="8h",
+    show_default=True,
+    help="Ask again what a broken-off run was answered longer ago than this.",
+)
 @click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
 @click.option("--envelopes-under", multiple=True, metavar="ARN", help="A key with live envelopes; repeatable.")
 @click.option("--baseline", "baseline_file", metavar="FILE", help="Findings that are accepted, with their reasons.")
@@ -60,6 +74,7 @@ def audit(
     regions: tuple[str, ...],
     facts_file: str | None,
     save_facts: str | None,
+    max_age: float,
     events_file: str | None,
     envelopes_under: tuple[str, ...],
     baseline_file: str | None,
@@ -82,13 +97,22 @@ def audit(
     if not facts_file and bool(names) == everything:
         raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
     accepted = baseline.read(baseline_file) if baseline_file else ()
-    facts = factsfile.read(facts_file) if facts_file else _gathered(aws, names, regions)
-    if events_file:
-        facts = replace(facts, events=eventsfile.read(events_file))
-    if envelopes_under:
-        facts = replace(facts, envelopes_under=envelopes_under)
-    if save_facts:
-        _write(save_facts, factsfile.dump(facts), force)
+    events = eventsfile.read(events_file) if events_file else None
+
+    def completed(facts: Facts) -> Facts:
+        facts = facts if events is None else eventsfile.put_into(facts, events)
+        return replace(facts, envelopes_under=envelopes_under) if envelopes_under else facts
+
+    if facts_file:
+        facts = completed(factsfile.read(facts_file))
+    else:
+        where = _Where(aws, names, regions, events=events is None)
+        if save_facts:
+            facts = _saved(where, save_facts, timedelta(seconds=max_age), completed, force)
+        else:
+            facts = completed(where.gather())
+    if facts.since is not None:
+        console.tell(f"some of these facts are of {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     found = judging.audit(facts, accepted)
     _report(found, "json" if as_json else form, output, force)
     for one in found.expired:
@@ -99,14 +123,68 @@ def audit(
     return FINDINGS if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()] else 0
 
 
-def _gathered(aws: options.Aws, names: tuple[str, ...], regions: tuple[str, ...]) -> Facts:
-    from sealwax.audit.gather import gather
-    from sealwax.aws import Clients
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where to look, and at which keys."""
 
-    session = replace(aws, region=regions[0] if regions else None).session()
-    own = tuple(dict.fromkeys(name.split(":")[3] for name in names if name.startswith("arn:") and name.count(":") > 4))
-    absent = {} if aws.lab is None else dict(_absent())
-    return gather(session, regions or own or (Clients(session).region,), names, absent)
+    aws: options.Aws
+    names: tuple[str, ...]
+    regions: tuple[str, ...]
+    events: bool
+
+    def gather(self, answers: Answers | None = None) -> Facts:
+        from sealwax.audit.gather import gather
+        from sealwax.aws import Clients
+
+        session = replace(self.aws, region=self.regions[0] if self.regions else None).session()
+        arns = (name for name in self.names if name.startswith("arn:") and name.count(":") > 4)
+        regions = self.regions or tuple(dict.fromkeys(arn.split(":")[3] for arn in arns)) or (Clients(session).region,)
+        absent = {} if self.aws.lab is None else dict(_absent())
+        return gather(session, regions, self.names, absent, events=self.events, answers=answers)
+
+    @property
+    def place(self) -> str:
+        """Where answers come from, so that those of a lab are not taken for AWS's."""
+        if self.aws.lab is not None:
+            return f"the lab in {os.path.realpath(self.aws.lab)}"
+        variables = ("AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL")
+        given = self.aws.endpoint_url or next((os.environ[one] for one in variables if os.environ.get(one)), None)
+        return given or "AWS"
+
+
+def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Facts], Facts], force: bool) -> Facts:
+    """Gather facts and write them; go on from what a broken-off run has gathered."""
+    from sealwax.audit import factsfile
+    from sealwax.audit.answers import Answers
+
+    if files.is_special(path):
+        facts = completed(where.gather())
+        _write(path, factsfile.dump(facts), force)
+        return facts
+    with Answers(path, where.place, max_age) as answers:
+        if answers.oldest is not None:
+            old = _age(datetime.now(UTC) - answers.oldest)
+            console.say(f"going on from {answers.shown}: {answers.kept} answers are kept, the oldest of {old} ago")
+        elif not force:
+            files.refuse_existing(path)
+        try:
+            facts = completed(where.gather(answers))
+        except BaseException:
+            if answers.begun:
+                console.say(f"what was gathered is in {answers.shown}; the same command goes on from there")
+            raise
+        # Who began it was told, or said, that what is there is replaced.
+        _write(path, factsfile.dump(facts), force or answers.oldest is not None)
+        if answers.to_be_continued:
+            console.say(f"not all was answered; the same command asks again, and {answers.shown} keeps the rest")
+        else:
+            answers.remove()
+    return facts
+
+
+def _age(age: timedelta) -> str:
+    minutes = int(age.total_seconds()) // 60
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _absent() -> Iterator[tuple[str, str]]:

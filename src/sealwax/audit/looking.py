@@ -1,0 +1,85 @@
+"""How one question is asked: once, for what was answered is kept, and what was not is noted and never guessed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import botocore.exceptions as foreign
+
+from sealwax import aws
+from sealwax.audit.answers import Answers
+from sealwax.audit.reading import open_client
+from sealwax.audit.report import NotLookedAt
+from sealwax.errors import CredentialsError, KmsError, ThrottledError, UnavailableError
+
+T = TypeVar("T")
+
+
+class _AbsentError(Exception):
+    """There is no such service here."""
+
+
+class UnreadableError(Exception):
+    """An answer cannot be read."""
+
+
+@dataclass
+class Looking:
+    """What answers, what has answered before, and what did not."""
+
+    session: aws.Session
+    absent: Mapping[str, str]
+    answers: Answers | None
+    missed: list[NotLookedAt] = field(default_factory=list)
+    _making: threading.Lock = field(default_factory=threading.Lock)
+
+    def client(self, service: str, region: str | None) -> Any:
+        """Return a client, for an ``ask``."""
+        if service in self.absent:
+            raise _AbsentError(self.absent[service])
+        with self._making:  # a session makes clients for one thread at a time
+            return open_client(self.session, service, region)
+
+    def at(
+        self, action: str, resource: str, region: str, kind: Any, ask: Callable[[], T], instead: str = ""
+    ) -> T | None:
+        """Return what ``ask`` returns, now or in a former run; None where it was refused, which is noted.
+
+        Args:
+            kind: the type of what it returns.
+            instead: what is done where it was refused, for the note.
+        """
+        question = (action, resource, region)
+        kept = None if self.answers is None else self.answers.find(question, kind)
+        if kept is not None:
+            found: T = kept[0]
+            return found
+        try:
+            if action in self.absent:
+                raise _AbsentError(self.absent[action])
+            found = ask()
+        except _AbsentError as error:
+            self.miss(*question, str(error), refused=False)
+            return None
+        except (foreign.ClientError, foreign.BotoCoreError, KmsError, UnreadableError) as error:
+            # The service's own words: the table of errors speaks of KMS keys.
+            self.miss(*question, f"{error}{instead}")
+            if self.answers is not None and _may_answer_later(error):
+                self.answers.to_be_continued = True
+            return None
+        if self.answers is not None:
+            self.answers.add(question, found)
+        return found
+
+    def miss(self, action: str, resource: str, region: str, why: str, *, refused: bool = True) -> None:
+        """Note what was not looked at."""
+        self.missed.append(NotLookedAt(action, resource, region, why, refused))
+
+
+def _may_answer_later(error: Exception) -> bool:
+    if isinstance(error, foreign.ClientError | foreign.BotoCoreError):
+        error = aws.translate(error, "asking", None)
+    return isinstance(error, ThrottledError | UnavailableError | CredentialsError)
