@@ -218,6 +218,11 @@ _LOGIN: Final = _Meaning(
 _CREDENTIALS: Final = _Meaning(
     errors.CredentialsError, "AWS does not accept the credentials", "Check the access key, the profile and the clock."
 )
+_ROLE: Final = _Meaning(
+    errors.CredentialsError,
+    "AWS does not give the credentials of the role",
+    "Check that the role exists, and that its trust policy and the caller's policies allow sts:AssumeRole.",
+)
 _CONFIGURATION: Final = _Meaning(
     errors.ConfigurationError, "the AWS settings do not fit", "Check the profile, the Region and the endpoint."
 )
@@ -374,6 +379,11 @@ CODES: Final[dict[str, _Meaning]] = {
     "ValidationException": _REQUEST,
 }
 
+# Those of STS and of single sign-on that botocore calls by itself.
+_GIVES_CREDENTIALS: Final = frozenset(
+    {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
+)
+
 # botocore's own errors, most special first.
 EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (
@@ -445,6 +455,9 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
         request_id = metadata.get("RequestId")
         fallback = _UNAVAILABLE if metadata.get("HTTPStatusCode", 0) >= 500 else _REQUEST
         meaning = CODES.get(code, fallback)
+        if meaning is _DENIED and error.operation_name in _GIVES_CREDENTIALS:
+            # botocore asks for them on the way to KMS, and a denial there says nothing of the key.
+            meaning = _ROLE
     elif is_unreadable(error):
         meaning, said = _UNREADABLE, ""
     else:

@@ -80,6 +80,44 @@ def test_a_profile_that_cannot_decrypt(shell: Shell, own: Lab) -> None:
     shell.sealwax(*PROVE, "--denied-profile", "nobody").failed(7, "nobody")
 
 
+@pytest.mark.usefixtures("own")
+def test_a_role_that_is_not_in_the_lab_leaves_its_check_not_shown(shell: Shell) -> None:
+    done = shell.sealwax(*PROVE, "--denied-role", "arn:aws:iam::111122223333:role/nobody")
+    assert done.status == 8
+    (line,) = (line for line in done.out.decode().splitlines() if "denied-principal" in line)
+    assert line.startswith("not shown")
+    assert "role/nobody" in line
+    assert len(done.out.decode().splitlines()) == 24
+
+
+@pytest.mark.parametrize("by", ["role", "profile"])
+def test_a_role_that_cannot_be_assumed_leaves_its_check_not_shown(
+    by: str, bare_shell: Shell, served: Callable[[Shell], str]
+) -> None:
+    # A profile's role is assumed by botocore, on the way to the first request: that denial is none of KMS's.
+    shell = bare_shell
+    shell.sealwax("lab", "create-key", "--lab", "./lab", "--alias", "demo").succeeded()
+    url = served(shell)
+    role = "arn:aws:iam::111122223333:role/nobody"
+    shell.write("config", f"[profile chained]\nrole_arn = {role}\ncredential_source = Environment\n".encode())
+    shell.environment |= {
+        "AWS_CONFIG_FILE": "config",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "AKIAOTHER",
+        "AWS_SECRET_ACCESS_KEY": "anything",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    named = {"role": ("--denied-role", role), "profile": ("--denied-profile", "chained")}[by]
+    done = shell.sealwax(*PROVE, *named)
+    assert done.status == 8, done
+    lines = done.out.decode().splitlines()
+    assert len(lines) == 24
+    (line,) = (line for line in lines if "denied-principal" in line)
+    assert line.startswith("not shown")
+    assert "AWS does not give the credentials of the role" in line
+    assert [line for line in lines if line.startswith("failed")] == []
+
+
 def test_a_key_that_cannot_be_used(shell: Shell, own: Lab) -> None:
     shell.sealwax(*PROVE, "--region", "eu-west-1").failed(7, "no such key or alias")
     own.call("DisableKey", KeyId=own.call("DescribeKey", KeyId="alias/demo")["KeyMetadata"]["KeyId"])
@@ -133,6 +171,14 @@ def test_on_a_terminal_it_says_what_the_page_shows(shell: Shell) -> None:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
     assert max(map(len, lines)) <= 80
     assert [line[10:].split()[0] for line in lines[: len(CHECKS)]] == [check.name for check in CHECKS]
+
+
+@pytest.mark.usefixtures("own")
+def test_no_color_on_a_terminal_that_wants_none(shell: Shell) -> None:
+    done, text = shell.on_terminal(*PROVE, streams="stdout", NO_COLOR="1")
+    assert done.status == 0
+    assert "passed" in text
+    assert "\x1b" not in text
 
 
 @pytest.mark.usefixtures("own")

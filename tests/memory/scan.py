@@ -50,7 +50,8 @@ def registers(pid: int) -> Iterator[bytes]:
 def process(pid: int, secrets: list[bytes]) -> Counter[str]:
     hits: Counter[str] = Counter()
     size = 0
-    for data in memory(pid):
+    for data, unread in memory(pid):
+        assert not unread
         size += len(data)
         hits += count(data, secrets)
     for data in registers(pid):

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from sealwax.lab import Lab
 from sealwax.lab.server import Server
@@ -17,6 +18,7 @@ from sealwax.prove import Helper
 
 Parameters = Callable[[str, dict[str, Any]], None]
 Answer = Callable[[str, dict[str, Any], dict[str, Any]], None]
+Refuse = Callable[[str, str], str | None]
 
 OPERATIONS = (
     "GenerateDataKey",
@@ -35,12 +37,14 @@ class Doctored:
 
     Attributes:
         asked: changes a request's parameters before it is signed.
-        answered: changes a response (``status_code``, and ``document``: the body as JSON), given the region.
+        answered: changes the document of an answer, given the request and its Region.
+        refused: names the error code that an operation in a Region is refused with, or None; KMS then is not asked.
     """
 
     session: boto3.Session
     asked: Parameters = lambda *_: None
     answered: Answer = lambda *_: None
+    refused: Refuse = lambda *_: None
     last: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -55,13 +59,22 @@ class Doctored:
                 self.asked(operation, params)
                 self.last = {**params, "Region": client.meta.region_name}
 
+            def refuse(operation: str = operation, **_: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
+                code = self.refused(operation, client.meta.region_name)
+                if code is None:
+                    return None
+                headers: Any = {}
+                return AWSResponse("", 400, headers, None), {"Error": {"Code": code}, "ResponseMetadata": {}}
+
             def answer(response_dict: dict[str, Any], operation: str = operation, **_: Any) -> None:
-                response = {"status_code": response_dict["status_code"], "document": json.loads(response_dict["body"])}
-                self.answered(operation, response, self.last)
-                response_dict["status_code"] = response["status_code"]
-                response_dict["body"] = json.dumps(response["document"]).encode()
+                # What botocore takes for an error is decided by the response's status, which is not in the dictionary.
+                if response_dict["status_code"] == 200:
+                    document = json.loads(response_dict["body"])
+                    self.answered(operation, document, self.last)
+                    response_dict["body"] = json.dumps(document).encode()
 
             client.meta.events.register_first(f"before-parameter-build.kms.{operation}", ask)
+            client.meta.events.register_first(f"before-call.kms.{operation}", refuse)
             client.meta.events.register_first(f"before-parse.kms.{operation}", answer)
         return client
 

@@ -1,9 +1,14 @@
-"""A process to search that does not keep the promise: ``leaky.py memory|logs``."""
+"""A process to search that does not keep the promise, or cannot be read whole.
+
+``leaky.py memory|logs|hole|hole-and-leak``
+"""
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +30,15 @@ def log(key: sealwax.DataKey) -> None:
     os.wait()
 
 
+def hold_a_hole() -> mmap.mmap:
+    """Return three pages of a file of which two are gone."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(3 * mmap.PAGESIZE)
+        pages = mmap.mmap(file.fileno(), 3 * mmap.PAGESIZE)
+        file.truncate(mmap.PAGESIZE)
+    return pages
+
+
 class Leaky(sealwax.KmsKeyring):
     leak: Callable[[sealwax.DataKey], None]
 
@@ -36,6 +50,14 @@ class Leaky(sealwax.KmsKeyring):
         return super().generate(context, leak_and_use, **how)
 
 
+LEAKS: dict[str, Callable[[sealwax.DataKey], None]] = {
+    "memory": keep,
+    "logs": log,
+    "hole": lambda _: None,
+    "hole-and-leak": keep,
+}
+
 if __name__ == "__main__":
-    Leaky.leak = staticmethod({"memory": keep, "logs": log}[sys.argv[1]])
+    Leaky.leak = staticmethod(LEAKS[sys.argv[1]])
+    hole = hold_a_hole() if "hole" in sys.argv[1] else None
     helper.main(Leaky)

@@ -188,9 +188,10 @@ def test_a_key_that_is_really_throttled_shows_nothing_of_throttling(lab: Lab) ->
     ],
 )
 def test_a_description_that_makes_no_sense_shows_nothing(lab: Lab, document: dict[str, Any]) -> None:
-    def answer(operation: str, response: dict[str, Any], _: dict[str, Any]) -> None:
+    def answer(operation: str, answered: dict[str, Any], _: dict[str, Any]) -> None:
         if operation == "DescribeKey":
-            response["document"] = document
+            answered.clear()
+            answered.update(document)
 
     session = Doctored(lab.session(), answered=answer)
     found = outcomes(run(lab, Options(allow_changes=True), session, key="alias/many"))
@@ -200,9 +201,9 @@ def test_a_description_that_makes_no_sense_shows_nothing(lab: Lab, document: dic
 
 
 def test_a_key_without_a_name_fails(lab: Lab) -> None:
-    def answer(operation: str, response: dict[str, Any], _: dict[str, Any]) -> None:
+    def answer(operation: str, document: dict[str, Any], _: dict[str, Any]) -> None:
         if operation == "GenerateDataKey":
-            response["document"]["KeyId"] = 5
+            document["KeyId"] = 5
 
     found = outcomes(run(lab, Options(), Doctored(lab.session(), answered=answer)))
     assert found["generate-data-key"] == "failed"

@@ -28,7 +28,7 @@ def refused(lab: Lab, code: str, operation: str, region: str = "us-east-1") -> I
 
 
 def results(lab: Lab, **options: Any) -> dict[str, Result]:
-    chosen = Options(to="alias/other", denied=lab.session(principal="nobody"), **options)
+    chosen = Options(to="alias/other", denied=lambda: lab.session(principal="nobody"), **options)
     report = prove("alias/many", CONTEXT, lab.session(), chosen)
     assert [(result.name, result.detail) for result in report.checks if result.outcome == "failed"] == []
     return {result.name: result for result in report.checks}

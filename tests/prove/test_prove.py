@@ -21,6 +21,7 @@ from sealwax.prove.proof import SAMPLE
 from sealwax.prove.requests import altered, wrong
 from tests.prove.conftest import Doctored
 
+ROOT = Path(__file__).parents[2]
 CONTEXT = {"purpose": "backup"}
 KEY = "alias/well-set"
 
@@ -34,7 +35,7 @@ def outcomes(report: Report) -> dict[str, str]:
 
 
 def everything(lab: Lab, helper: Helper) -> Options:
-    return Options(to="alias/other", denied=lab.session(principal="nobody"), helper=helper)
+    return Options(to="alias/other", denied=lambda: lab.session(principal="nobody"), helper=helper)
 
 
 def requests(lab: Lab) -> set[str]:
@@ -68,7 +69,7 @@ def test_a_key_of_many_regions_that_may_be_rotated_passes(lab: Lab, helper: Help
 
 
 def actions_on_the_page() -> dict[str, set[str]]:
-    page = (Path(__file__).parents[2] / "docs/verification.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/verification.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \|[^|]*\|[^|]*\| (.*)\|$", page, re.MULTILINE)
     return {name: set(re.findall(r"kms:\w+", actions)) for name, actions in rows}
 
@@ -120,9 +121,9 @@ def test_a_key_that_cannot_be_used_at_all_is_an_error(lab: Lab) -> None:
 def test_nothing_secret_is_reported(lab: Lab, helper: Helper) -> None:
     seen: list[bytes] = []
 
-    def watch(_operation: str, response: dict[str, Any], _: dict[str, Any]) -> None:
-        if "Plaintext" in response["document"]:
-            seen.append(base64.b64decode(response["document"]["Plaintext"]))
+    def watch(_operation: str, document: dict[str, Any], _: dict[str, Any]) -> None:
+        if "Plaintext" in document:
+            seen.append(base64.b64decode(document["Plaintext"]))
 
     report = run(lab, everything(lab, helper), Doctored(lab.session(), answered=watch))
     assert len(seen) > 8
@@ -152,9 +153,9 @@ def answering(
     """Return a break in which the document of an operation's answers is changed, given the request."""
 
     def doctor(lab: Lab, options: Options) -> tuple[Options, Doctored]:
-        def answer(answered: str, response: dict[str, Any], request: dict[str, Any]) -> None:
-            if answered == operation and response["status_code"] == 200:
-                change(response["document"], request)
+        def answer(answered: str, document: dict[str, Any], request: dict[str, Any]) -> None:
+            if answered == operation:
+                change(document, request)
 
         return options, Doctored(lab.session(), answered=answer)
 
@@ -181,7 +182,7 @@ BREAKS["own-rights"] = asking(lambda _, parameters: parameters.pop("DryRun", Non
 
 @breaks("denied-principal")
 def _not_denied(lab: Lab, options: Options) -> tuple[Options, None]:
-    return replace(options, denied=lab.session(principal="somebody")), None
+    return replace(options, denied=lambda: lab.session(principal="somebody")), None
 
 
 def _taken_for_right(*contexts: dict[str, str]) -> Break:
@@ -255,7 +256,7 @@ BREAKS["swapped-wrapped-key"] = lax(sealwax.CommitmentError, lambda sealer, _: n
 def leaking(where: str) -> Break:
     def leak(_: Lab, options: Options) -> tuple[Options, None]:
         assert options.helper is not None
-        environment = {**options.helper.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {**options.helper.environment, "PYTHONPATH": str(ROOT)}
         return replace(options, helper=Helper(environment, (sys.executable, "-m", "tests.prove.leaky", where))), None
 
     return leak
@@ -277,10 +278,10 @@ BREAKS["reencrypt-same-key"] = answering("ReEncrypt", _as_it_was)
 def _another_key_wrapped(lab: Lab, options: Options) -> tuple[Options, Doctored]:
     foreign = lab.call("GenerateDataKey", KeyId="alias/other", KeySpec="AES_256", EncryptionContext=CONTEXT)
 
-    def answer(operation: str, response: dict[str, Any], request: dict[str, Any]) -> None:
+    def answer(operation: str, document: dict[str, Any], request: dict[str, Any]) -> None:
         if operation == "ReEncrypt" and request["DestinationKeyId"] == "alias/other" and "DryRun" not in request:
             blob = foreign["CiphertextBlob"]
-            response["document"]["CiphertextBlob"] = blob if isinstance(blob, str) else base64.b64encode(blob).decode()
+            document["CiphertextBlob"] = blob if isinstance(blob, str) else base64.b64encode(blob).decode()
 
     return options, Doctored(lab.session(), answered=answer)
 
@@ -289,8 +290,7 @@ def _another_key_wrapped(lab: Lab, options: Options) -> tuple[Options, Doctored]
 def _stays_under_old_material(lab: Lab, options: Options) -> tuple[Options, Doctored]:
     materials: list[str] = []
 
-    def answer(operation: str, response: dict[str, Any], _: dict[str, Any]) -> None:
-        document = response["document"]
+    def answer(operation: str, document: dict[str, Any], _: dict[str, Any]) -> None:
         if operation == "DescribeKey":
             materials.append(document["KeyMetadata"]["CurrentKeyMaterialId"])
         if operation == "ReEncrypt" and materials:
@@ -301,12 +301,10 @@ def _stays_under_old_material(lab: Lab, options: Options) -> tuple[Options, Doct
 
 @breaks("replicas")
 def _replica_refuses(lab: Lab, options: Options) -> tuple[Options, Doctored]:
-    def answer(operation: str, response: dict[str, Any], request: dict[str, Any]) -> None:
-        if operation == "Decrypt" and request["Region"] == "eu-west-1":
-            response["status_code"] = 400
-            response["document"] = {"__type": "InvalidCiphertextException"}
+    def refuse(operation: str, region: str) -> str | None:
+        return "InvalidCiphertextException" if (operation, region) == ("Decrypt", "eu-west-1") else None
 
-    return options, Doctored(lab.session(), answered=answer)
+    return options, Doctored(lab.session(), refused=refuse)
 
 
 @breaks("throttling")
@@ -325,8 +323,36 @@ def _keeps_nothing(_: Lab, options: Options) -> tuple[Options, None]:
     return replace(options, parts=Parts(cache=cache)), None
 
 
+#: What each says when it is broken so: it fails for that, and not for something that the doctoring broke beside it.
+TELLS = {
+    "generate-data-key": "the data key has 31 bytes",
+    "generate-no-plaintext": "the answer holds a plaintext key",
+    "decrypt": "another data key than GenerateDataKey",
+    "own-rights": "was done in earnest",
+    "denied-principal": "its Decrypt was accepted",
+    "context-wrong": "another context was accepted",
+    "context-missing": "no context was accepted",
+    "context-altered": "one pair more was accepted",
+    "tampered-wrapped-key": "a bit of byte 0 flipped was accepted",
+    "local-encryption": "the sample did not come back",
+    "context-in-payload": "a payload under another context was accepted",
+    "tampered-ciphertext": "was accepted",
+    "round-trip": "the sample did not come back",
+    "context-at-envelope": "a wrong context was accepted",
+    "swapped-wrapped-key": "a swapped wrapped key was accepted",
+    "memory": "halves of keys are in the memory",
+    "debug-logs": "halves of keys are in the DEBUG logs",
+    "reencrypt-same-key": "the wrapped key did not change",
+    "reencrypt-other-key": "does not belong to this payload",
+    "rotation": "is under key material",
+    "replicas": "InvalidCiphertextException",
+    "throttling": "given up before it was served",
+    "cached-offline": "KMS was asked though the data key was cached",
+}
+
+
 def test_each_check_has_something_that_breaks_it() -> None:
-    assert set(BREAKS) == {check.name for check in CHECKS}
+    assert set(BREAKS) == set(TELLS) == {check.name for check in CHECKS}
     assert len(CHECKS) == 23
 
 
@@ -355,6 +381,7 @@ def test_a_check_fails_where_its_promise_is_broken(name: str, lab: Lab, helper: 
         outcome = outcomes(broken)[other.name]
         if other is check:
             assert outcome == "failed", broken
+            assert TELLS[name] in next(result.detail for result in broken.checks if result.name == name)
         elif other.depends_on(check):
             assert outcome == "not shown", (other.name, broken)
         else:

@@ -68,7 +68,8 @@ def put(text: str) -> None:
     try:
         with StandardOutput.reported():
             StandardOutput.descriptor()
-            click.echo(text)
+            # None leaves it to click: colours for a terminal only. https://no-color.org/
+            click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
     except FileError as error:
         drop_output()
         raise _NoOutput(str(error)) from None

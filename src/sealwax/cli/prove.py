@@ -9,7 +9,8 @@ import sys
 import textwrap
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -72,7 +73,7 @@ def prove(
     and never counts as passed. What each check shows and needs is in docs/verification.md.
 
     The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
-    such as throttling or expired credentials, kept a check from being run.
+    such as throttling, expired credentials or a role that could not be assumed, kept a check from being run.
     """
     from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
@@ -105,19 +106,19 @@ def prove(
 @contextlib.contextmanager
 def _reach(
     where: options.Aws, denied_profile: str | None, denied_role: str | None
-) -> Iterator[tuple[Session, Session | None, Helper]]:
-    """Lend the session, the one that must be denied, and the process to search."""
+) -> Iterator[tuple[Session, Callable[[], Session] | None, Helper]]:
+    """Lend the session, what opens the one that must be denied, and the process to search."""
     from sealwax import aws, sts
     from sealwax.prove import Helper
 
     session = where.session()
+    denied: Callable[[], Session] | None = None
     if where.lab is not None:
         with _served_lab(where.lab, where.region) as (lab, environment):
-            denied: Session | None = None
             if denied_role:
-                denied = lab.session(where.region, principal=denied_role)
+                denied = partial(lab.session, where.region, principal=denied_role)
             elif denied_profile:
-                denied = aws.open_session(denied_profile, where.region, environment["AWS_ENDPOINT_URL_KMS"])
+                denied = _opened(aws.open_session(denied_profile, where.region, environment["AWS_ENDPOINT_URL_KMS"]))
             yield session, denied, Helper(environment)
         return
     given: dict[str, str | None] = {}
@@ -126,14 +127,18 @@ def _reach(
         given |= {**dict.fromkeys(_IDENTITY), "AWS_PROFILE": where.profile}
     if where.endpoint_url is not None:
         given |= {"AWS_ENDPOINT_URL_KMS": where.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None}
-    denied = None
     if denied_role:
         # STS is not at KMS's endpoint.
         own = aws.open_session(where.profile, where.region)
-        denied = sts.assume_role(denied_role, own, where.region, where.endpoint_url)
+        denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
-        denied = aws.open_session(denied_profile, where.region, where.endpoint_url)
+        denied = _opened(aws.open_session(denied_profile, where.region, where.endpoint_url))
     yield session, denied, Helper(given)
+
+
+def _opened(session: Session) -> Callable[[], Session]:
+    """Return what hands out a session that was opened at once: a profile that is not there is told beforehand."""
+    return lambda: session
 
 
 @contextlib.contextmanager

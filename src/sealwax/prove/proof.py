@@ -42,7 +42,15 @@ class Failed(Exception):  # noqa: N818  an outcome
 
 
 class NotShown(Exception):  # noqa: N818  an outcome
-    """The check could not be run."""
+    """The check could not be run.
+
+    Args:
+        interrupted: whether the same run may show it, once something is mended that has nothing to do with the key.
+    """
+
+    def __init__(self, why: str, *, interrupted: bool = False) -> None:
+        super().__init__(why)
+        self.interrupted = interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,8 @@ class Options:
 
     Args:
         to: another KMS key of the same Region, to re-encrypt to.
-        denied: a session of a principal that must not be able to decrypt.
+        denied: opens a session of a principal that must not be able to decrypt; where it raises a SealwaxError, that
+            check is not shown.
         helper: see :class:`Helper`.
         allow_changes: whether the key may be rotated, which cannot be undone.
         patience: how many seconds a rotation may take.
@@ -86,7 +95,7 @@ class Options:
     """
 
     to: str | None = None
-    denied: aws.Session | None = None
+    denied: Callable[[], aws.Session] | None = None
     helper: Helper | None = None
     allow_changes: bool = False
     patience: float = 300.0
@@ -222,11 +231,16 @@ class Proof:
         """Return what asks KMS as the principal that must not be able to decrypt.
 
         Raises:
-            NotShown: none was named.
+            NotShown: none was named, or who it is cannot be had.
         """
         if self.options.denied is None:
             raise NotShown("no such principal was named: give --denied-profile or --denied-role")
-        return Caller(aws.Clients(self.options.denied, None, hygiene.attach), Retries(), None, self.watch)
+        try:
+            session = self.options.denied()
+        except SealwaxError as error:
+            # Whatever it says, KMS was not asked: a denial here is none of the key's.
+            raise NotShown(str(error), interrupted=True) from None
+        return Caller(aws.Clients(session, None, hygiene.attach), Retries(), None, self.watch)
 
     # --- the library
 

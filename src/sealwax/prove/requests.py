@@ -189,8 +189,10 @@ def _refused(proof: Proof, what: str, blob: bytes, context: Mapping[str, str], *
 def _contexts_refused(proof: Proof, contexts: Mapping[str, Mapping[str, str]]) -> str:
     assert proof.wrapped_key is not None
     blob = proof.wrapped_key.ciphertext
-    # The caller may Decrypt, as an earlier check has shown: what is denied here is denied for its context.
     by = {what: _refused(proof, what, blob, pairs_, errors.AccessDeniedError) for what, pairs_ in contexts.items()}
+    if "policy" in by.values():
+        # Who may still Decrypt with the right context is denied for the wrong one, and not altogether.
+        wipe(_decrypt(proof, blob, proof.context))
     return "; ".join(f"{what}: refused by {who}" for what, who in by.items())
 
 

@@ -53,7 +53,7 @@ class Result:
         shows: what it shows when it passes.
         detail: what was seen, or why it failed or is not shown.
         needs: the checks without which it is not run.
-        interrupted: whether it was about to run and something passing came in between, such as throttling.
+        interrupted: whether it was about to run and something came in between that may pass, such as throttling.
     """
 
     name: str

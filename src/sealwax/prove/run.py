@@ -84,14 +84,15 @@ def prove(
     results: dict[Check, Result] = {}
     try:
         for one in CHECKS:
-            results[one] = _run(one, proof, results)
+            results[one] = run_one(one, proof, results)
             on_result(results[one])
     finally:
         proof.close()
     return Report(key, proof.arn, tuple(results.values()), _planned(proof))
 
 
-def _run(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
+def run_one(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
+    """Run one check, given the results of those before it."""
     interrupted = False
     proof.evidence = []
     outcome: Outcome
@@ -103,7 +104,7 @@ def _run(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
     except Failed as error:
         outcome, detail = FAILED, str(error)
     except NotShown as error:
-        outcome, detail = NOT_SHOWN, str(error)
+        outcome, detail, interrupted = NOT_SHOWN, str(error), error.interrupted
     except errors.SealwaxError as error:
         cause = error.attempts[-1][1] if isinstance(error, errors.AllKeysFailedError) else error
         if one is CHECKS[0] and isinstance(error, errors.KmsError):

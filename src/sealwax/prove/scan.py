@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from io import RawIOBase
 from pathlib import Path
 
 # Read-only mappings of files hold what the files hold; a secret is where somebody wrote.
@@ -39,8 +41,10 @@ def count(data: bytes, secrets: Sequence[bytes | bytearray]) -> Counter[str]:
     return hits
 
 
-def memory(pid: int) -> Iterator[bytes]:
-    """Yield each mapping that the process has written to or may have. Linux only.
+def memory(pid: int) -> Iterator[tuple[bytes, int]]:
+    """Yield what each mapping holds that the process has written to or may have, and how much of it stays unread.
+
+    Linux only. What is unread is in bytes: pages that nobody can read, such as those of a file that was cut off since.
 
     Raises:
         OSError: this process may not look into that one.
@@ -48,15 +52,27 @@ def memory(pid: int) -> Iterator[bytes]:
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             place, rights = line.split()[:2]
-            if _WRITABLE not in rights:
-                continue
-            start, end = (int(part, 16) for part in place.split("-"))
-            parts = []
-            try:
-                file.seek(start)
-                while start < end and (part := file.read(end - start)):
-                    parts.append(part)
-                    start += len(part)
-            except OSError:
-                pass  # a mapping that nobody can read, such as [vvar]
-            yield b"".join(parts)
+            if _WRITABLE in rights:
+                start, end = (int(part, 16) for part in place.split("-"))
+                yield read(file, start, end)
+
+
+def read(file: RawIOBase, start: int, end: int) -> tuple[bytes, int]:
+    """Return what can be read of a memory's bytes, and how many of them cannot."""
+    parts = []
+    unread = 0
+    while start < end:
+        try:
+            file.seek(start)
+            part = file.read(end - start) or b""
+        except OSError:
+            part = b""
+        if part:
+            parts.append(part)
+            start += len(part)
+        else:
+            # A read that meets such a page ends before it, or fails where it begins with it.
+            after = min(end, (start // mmap.PAGESIZE + 1) * mmap.PAGESIZE)
+            unread += after - start
+            start = after
+    return b"".join(parts), unread

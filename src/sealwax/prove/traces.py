@@ -35,7 +35,7 @@ class Traces:
     """What the search found.
 
     Attributes:
-        in_memory: hits by kind; a sentence where memory could not be searched.
+        in_memory: hits by kind; a sentence where memory could not be searched, or not all of it and nothing was found.
         in_logs: hits by kind.
         log_bytes: how much was logged.
         logged: whether the log shows the places where a key would stand.
@@ -144,14 +144,19 @@ def _in_memory(pid: int, secrets: list[bytearray], mark: bytes) -> Counter[str] 
     if sys.platform != "linux":
         return "another process's memory can be read on Linux only"
     hits: Counter[str] = Counter()
-    found = 0
+    found = unread = 0
     try:
-        for data in scan.memory(pid):
+        for data, missing in scan.memory(pid):
             hits += scan.count(data, secrets)
             found += data.count(mark)
+            unread += missing
     except OSError as error:
         return f"this process may not read another one's memory: {error.strerror}"
-    return hits if found else "the search did not find what was put there to be found"
+    if hits:
+        return hits
+    if not found:
+        return "the search did not find what was put there to be found"
+    return f"{unread} bytes of the process's memory could not be read" if unread else hits
 
 
 def _told(hits: Counter[str]) -> str:
