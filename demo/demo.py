@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pty
 import shlex
 import shutil
 import subprocess
@@ -39,6 +41,25 @@ def run(command: str, expected: int = 0) -> None:
     print(f"{DIM}    ({status}{seconds:.2f} s){END}", flush=True)
     if done.returncode != expected:
         sys.exit(f"demo: that command should have ended with status {expected}, not {done.returncode}")
+
+
+def run_on_terminal(command: str) -> None:
+    """The same for a command that writes otherwise to a terminal than to a pipe; its lines come as it writes them."""
+    print(f"{DIM}  $ {command}{END}", flush=True)
+    width = min(shutil.get_terminal_size().columns, 120) - len("    ")
+    settings = {**os.environ, "COLUMNS": str(width)} | ({} if sys.stdout.isatty() else {"NO_COLOR": "1"})
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        shlex.split(command), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=settings
+    )
+    os.close(theirs)
+    # Linux says that the other end is closed with an error, macOS with an end.
+    with open(ours, encoding="utf-8", errors="replace") as terminal, contextlib.suppress(OSError):
+        for line in terminal:
+            if "using the lab" not in line:
+                print(f"    {line.rstrip()}", flush=True)
+    if process.wait():
+        sys.exit(f"demo: that command should have ended with status 0, not {process.returncode}")
 
 
 def digest(path: str, offset: int = 0) -> str:
@@ -106,7 +127,11 @@ def main() -> None:
         note("not one payload byte changed")
         run("sealwax decrypt -k alias/demo -c purpose=backup -o old.tar site-packages.tar.swx", expected=7)
         run("sealwax verify -k alias/demo2 -c purpose=backup site-packages.tar.swx")
-        note("done: only the second key opens it now")
+        note("only the second key opens it now")
+
+        heading("6. Proven: every promise tried against the second key, what must work and what must be refused")
+        run_on_terminal("sealwax prove -k alias/demo2 -c purpose=backup --to alias/demo")
+        note("done")
     finally:
         os.chdir("/")
         shutil.rmtree(folder)
