@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ AnySource = BytesLike | files.AnyPath | BinaryIO
 
 # The largest header there can be: a preamble of 65535 bytes and two slots of 65535.
 MAX_HEADER_BYTES: Final = 3 * 65535
+# A preamble and two slots of a sector each, and with one slot far less.
+_MOST_HEADERS: Final = 3 * hdr.SECTOR_BYTES
 # A re-wrap may be under way: it never leaves both slots torn, but one reading may meet each of them in that moment.
 _READS: Final = 3
 _PAUSE_SECONDS: Final = 0.02
@@ -186,8 +189,21 @@ def inspect(source: AnySource) -> Inspection:
         return _inspection(found, memoryview(source).nbytes - found.preamble.payload_offset)
     if isinstance(source, str | os.PathLike):
         with files.InputFile(source) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                return _inspect_regular(file, status.st_size)
             return _inspect_file(file) if file.seekable() else _inspect_stream(file)
     return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
+
+
+def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
+    """Describe what a regular file holds from one reading of it, as a fleet has many to look at."""
+    try:
+        found = header_of_value(file.read(_MOST_HEADERS))
+    except DamagedHeaderError:
+        # Or it is larger than most, or a re-wrap is under way.
+        found = header_of_file(file, 0)
+    return _inspection(found, size - found.preamble.payload_offset)
 
 
 def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:

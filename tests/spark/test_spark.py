@@ -90,8 +90,9 @@ def rotate_with_failures(spark: SparkSession, keys: Keys, folder: Path, tmp_path
     assert done.problems == by_threads.problems
     assert len(done.problems) == 4
 
-    (parquet,) = (tmp_path / "results").iterdir()
-    rows = spark.read.parquet(str(parquet)).selectExpr("*", "input_file_name() AS part").collect()
+    # A long run is more than one job, each with a folder of its own.
+    parquet = [str(job) for job in (tmp_path / "results").iterdir()]
+    rows = spark.read.parquet(*parquet).selectExpr("*", "input_file_name() AS part").collect()
     assert Counter(row.state for row in rows) == {"rewrapped": count + 1 - 40, "fresh": 40, "refused": 1}
     assert "\ufffd\ufffd.swx" in {Path(row.name).name for row in rows}
     # One call for each distinct wrapped key of a partition; the first attempts of two made those of what is fresh now.

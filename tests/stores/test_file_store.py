@@ -179,9 +179,12 @@ def test_a_folder_that_has_become_a_link_is_not_followed(folder: Path, tmp_path:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").write_bytes(b"not yours")
     (folder / "later").symlink_to(tmp_path / "elsewhere")
-    for use in uses(store):
-        with pytest.raises(sealwax.FileError, match="or is a link; left alone"):
-            use(str(folder / "later" / "file"))
+    (folder / "b" / "deep").mkdir()
+    (folder / "b" / "deep" / "later").symlink_to(tmp_path / "elsewhere")
+    for name in ("later/file", "b/deep/later/file"):
+        for use in uses(store):
+            with pytest.raises(sealwax.FileError, match="or is a link; left alone"):
+                use(str(folder / name))
 
 
 def test_a_file_that_has_become_a_pipe_is_not_waited_for(folder: Path) -> None:
@@ -190,6 +193,15 @@ def test_a_file_that_has_become_a_pipe_is_not_waited_for(folder: Path) -> None:
         for use in uses(store):
             with pytest.raises(sealwax.FileError, match="no regular file"):
                 use(str(folder / "pipe"))
+
+
+def test_a_place_may_be_named_by_way_of_the_folder_above(folder: Path) -> None:
+    place = str(folder / "b" / "..")
+    store = open_store(place)
+    for name in names(place):
+        store.inspect(f"{place}/{name}")
+    with pytest.raises(sealwax.FileError, match="is not in"):
+        store.inspect(f"{place}/b/../a")
 
 
 def test_a_place_may_itself_be_reached_by_a_link(folder: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Journal:
         self.path = Path(path)
         self._shown = printable(os.fspath(path))
         self._lock = threading.RLock()
-        self._keysets: dict[str, int] = {}
+        self._keysets: dict[tuple[tuple[str, str], ...], int] = {}
         # To read it here would drop SQLite's locks of this process on it, when the file is closed: POSIX says so.
         try:
             found = self.path.stat()
@@ -411,19 +411,19 @@ class Journal:
             :_USAGE
         ]
 
-    def _keyset(self, keys: Sequence[tuple[str, str]]) -> int | None:
+    def _keyset(self, keys: tuple[tuple[str, str], ...]) -> int | None:
         """Return the number that stands for these keys and materials; None for none."""
         if not keys:
             return None
-        text = json.dumps(sorted(keys))
-        number = self._keysets.get(text)
+        number = self._keysets.get(keys)
         if number is None:
+            text = json.dumps(sorted(keys))
             with self.writing() as connection:
                 connection.execute("INSERT OR IGNORE INTO keysets (keys) VALUES (?)", (text,))
                 (number,) = connection.execute("SELECT keyset FROM keysets WHERE keys = ?", (text,)).fetchone()
             if len(self._keysets) >= _KEYSETS:
                 self._keysets.clear()
-            self._keysets[text] = number
+            self._keysets[keys] = number
         return number
 
     def contexts(self, limit: int) -> tuple[int, list[tuple[bytes, int]]]:

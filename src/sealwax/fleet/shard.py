@@ -117,7 +117,7 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
     A wrapped key is dropped only when KMS has made another from an allowed one: that an envelope names a wanted key is
     a claim, and to drop what opens it for a claim would be to lose it.
     """
-    verdict = judge(header, settings.wanted)
+    verdict, wrapped_keys = judge(header, settings.wanted), header.slot.wrapped_keys
     refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
     if refusal is not None:
         return Work(SKIPPED, refusal, verdict)
@@ -125,8 +125,8 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
         return _anew(header, settings, verdict)
     if not verdict.stale:
         return Work(FRESH, "", verdict)
-    have = {key.key_arn: key for key in header.slot.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
-    attempts = settings.attempts(header.slot.wrapped_keys)
+    have = {key.key_arn: key for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS}
+    attempts = settings.attempts(wrapped_keys)
 
     def near(region: str) -> tuple[WrappedKey, ...]:
         return tuple(attempt.wrapped_key for attempt in attempts if attempt.region == region)[:_MAX_ATTEMPTS]
@@ -261,7 +261,7 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
 def found_of(item: Item, header: Header, settings: Settings, relpath: str) -> Found:
     """Return what an envelope's header says. Pure."""
     work = consider(header, settings, relpath)
-    context = header.preamble.kms_context
+    context, wrapped_keys = header.preamble.kms_context, header.slot.wrapped_keys
     if settings.reencrypt:
         # A call of Decrypt, one of GenerateDataKey, and one of Encrypt for each further key, for it alone.
         unit = hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
@@ -276,8 +276,8 @@ def found_of(item: Item, header: Header, settings: Settings, relpath: str) -> Fo
         work.verdict.reasons,
         () if settings.reencrypt else work.verdict.missing_regions,  # no Region needs another then
         header.preamble.envelope_id,
-        keys_of(header.slot.wrapped_keys),
-        tuple(map(_hash, header.slot.wrapped_keys)),
+        keys_of(wrapped_keys),
+        tuple(map(_hash, wrapped_keys)),
         context,
         units,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -57,6 +58,8 @@ def parse(text: str) -> KeyName:
     )
 
 
+# Many envelopes are under one key.
+@functools.lru_cache(maxsize=256)
 def parse_arn(text: str) -> KeyName | None:
     """Return the parts of a key ARN, or None for anything else: what an envelope claims is never an error."""
     match = _ARN.fullmatch(text)

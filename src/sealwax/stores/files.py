@@ -30,6 +30,7 @@ class FileStore:
 
     def __init__(self, where: files.AnyPath) -> None:
         self._location = os.fspath(where)
+        self._below = os.path.join(self._location, "")
         with files.reported("opening", where):
             self._is_folder = stat.S_ISDIR(os.stat(where).st_mode)
 
@@ -63,23 +64,25 @@ class FileStore:
 
     def _path(self, name: str) -> str:
         """Return ``name``, once it is known to lie in this place and to be no link out of it."""
-        if self._is_folder:
-            inside = name.startswith(os.path.join(self._location, "")) and ".." not in name.split(os.sep)
-            folder = os.path.dirname(name)
-            below = os.path.relpath(folder, self._location)
-            # A folder that was a folder at the listing may lead elsewhere now.
-            inside = inside and os.path.realpath(folder) == os.path.normpath(
-                os.path.join(os.path.realpath(self._location), below)
-            )
-        else:
-            inside = name == self._location
-        if not inside:
-            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}', or is a link; left alone")
         with files.reported("looking at", name):
-            mode = (os.lstat if self._is_folder else os.stat)(name).st_mode
+            mode = self._mode(name)
+        if mode is None:
+            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}', or is a link; left alone")
         if not stat.S_ISREG(mode):  # a pipe would be waited for
             raise FileError(f"'{printable(name)}' is a link, or no regular file; left alone")
         return name
+
+    def _mode(self, name: str) -> int | None:
+        if not self._is_folder:
+            return os.stat(name).st_mode if name == self._location else None
+        at = len(self._below)
+        if not name.startswith(self._below) or ".." in name[at:].split(os.sep):
+            return None
+        # A folder that was a folder at the listing may lead elsewhere now.
+        while at := name.find(os.sep, at) + 1:
+            if not stat.S_ISDIR(os.lstat(name[: at - 1]).st_mode):
+                return None
+        return os.lstat(name).st_mode
 
 
 def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
