@@ -19,15 +19,16 @@ from tests.cli.shell import ROOT, STATUSES, Shell, without_privileges
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "anything"}
 
+SSO = (
+    b"[profile sso]\nsso_session = s\nsso_account_id = 111122223333\nsso_role_name = r\nregion = us-east-1\n"
+    b"[sso-session s]\nsso_start_url = https://example.invalid/start\nsso_region = us-east-1\n"
+)
+
 
 def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     shell = bare_shell
     shell.write("a", b"data")
-    shell.write(
-        "config",
-        b"[profile sso]\nsso_session = s\nsso_account_id = 111122223333\nsso_role_name = r\nregion = us-east-1\n"
-        b"[sso-session s]\nsso_start_url = https://example.invalid/start\nsso_region = us-east-1\n",
-    )
+    shell.write("config", SSO)
     shell.write("broken", b"[profile\nnonsense")
 
     def refused(fragments: tuple[str, ...], *arguments: str, **environment: str) -> None:
@@ -75,10 +76,36 @@ def test_what_was_typed_wins_over_the_lab_of_the_environment(shell: Shell) -> No
     assert "SEALWAX_LAB" not in shell.sealwax(*verb, "-q", *url, "a").failed(7).err
 
 
+@pytest.mark.parametrize("variable", ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"])
+def test_a_lab_needs_no_profile(shell: Shell, variable: str) -> None:
+    """It goes on without one that is not there, and says so; and it is only ever used where it is named."""
+    shell.write("a", b"data")
+    shell.environment[variable] = "miss\x1bing"
+    told = "there is no AWS profile 'miss\\x1bing'; the lab goes on without"
+    assert told in shell.sealwax("encrypt", *K, *PURPOSE, "a").succeeded().err
+    shell.sealwax("decrypt", *K, *PURPOSE, "-o", "b", "a.swx").succeeded()
+    assert "no AWS profile" not in shell.sealwax("verify", "-q", *K, *PURPOSE, "a.swx").succeeded().err
+    shell.sealwax("keys", "list").succeeded()
+    lab = shell.environment.pop("SEALWAX_LAB")
+    shell.sealwax("verify", *K, *PURPOSE, "a.swx").failed(7, "there is no such AWS profile")
+    shell.sealwax("verify", "--lab", lab, *K, *PURPOSE, "a.swx").succeeded()
+    shell.sealwax("verify", "--lab", lab, "--profile", "missing", *K, *PURPOSE, "a.swx").failed(2, "exclude each other")
+
+
+def test_a_lab_asks_no_single_sign_on(shell: Shell) -> None:
+    shell.write("a", b"data")
+    shell.write("config", SSO)
+    shell.environment |= {"AWS_PROFILE": "sso", "AWS_CONFIG_FILE": "config"}
+    done = shell.sealwax("encrypt", *K, *PURPOSE, "a").succeeded()
+    assert "profile" not in done.err
+    del shell.environment["SEALWAX_LAB"]
+    shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a").failed(7, "aws sso login")
+
+
 def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
     shell.write("a", b"data")
     shell.write("broken", b"[profile\nnonsense")
-    for environment in ({"AWS_PROFILE": "missing"}, {"AWS_CONFIG_FILE": "broken"}, {"AWS_REGION": "us east"}):
+    for environment in ({"AWS_CONFIG_FILE": "broken"}, {"AWS_REGION": "us east"}):
         usual = dict(shell.environment)
         shell.environment |= environment
         done = shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a")

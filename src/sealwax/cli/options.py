@@ -53,10 +53,19 @@ class Aws:
 
             console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
             with aws.settings_read():
-                return open_lab(self.lab).session(region=self.region)
+                session = open_lab(self.lab).session(region=self.region)
+                missing = _named_profile() not in (None, *session.available_profiles)
+            if missing:
+                console.tell(f"there is no AWS profile '{printable(str(_named_profile()))}'; the lab goes on without")
+            return session
         from sealwax import aws
 
         return aws.open_session(self.profile, self.region, self.endpoint_url)
+
+
+def _named_profile() -> str | None:
+    """Return the profile that the environment names to boto3."""
+    return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or None
 
 
 def open_lab(folder: str, key_file: str | None = None) -> Lab:

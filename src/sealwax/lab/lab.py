@@ -79,7 +79,8 @@ class Lab:
         """A boto3 session whose KMS, STS and CloudTrail clients talk to this lab in process.
 
         Without ``principal`` and ``account`` it signs with the credentials that the user has set in the environment
-        or in files, else as the root of the account 111122223333.
+        or in files, else as the root of the account 111122223333. Single sign-on is not asked, and a profile that the
+        environment names and no file has counts as none.
 
         Args:
             region: the Region; None takes what the user has set for AWS, else us-east-1.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from botocore.configprovider import ConstantProvider
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ProfileNotFound
 from botocore.loaders import Loader, create_loader
 
 from sealwax.lab.faults import Dropped
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
 
 _SERVICES = ("kms", "sts", "cloudtrail")
-# Providers that ask the network would make a lab wait for a metadata service that is not there.
-_NETWORK_PROVIDERS = ("container-role", "iam-role")
+# A lab asks nobody: neither a metadata service that is not there, nor a sign-on that may have expired.
+_NETWORK_PROVIDERS = ("container-role", "iam-role", "sso", "login")
 
 
 def new_session(
@@ -40,6 +41,8 @@ def new_session(
         default_key: the lab's own key for a user who has set none.
     """
     core = botocore.session.get_session()
+    if _lacks_its_profile(core):
+        core.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
     core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
     if key is None:
         resolver = core.get_component("credential_provider")
@@ -53,6 +56,15 @@ def new_session(
     return boto3.Session(
         botocore_session=core, region_name=region or core.get_config_variable("region") or DEFAULT_REGION
     )
+
+
+def _lacks_its_profile(core: BotocoreSession) -> bool:
+    """Whether the environment names a profile that is not there; a lab, which needs none, goes on without."""
+    try:
+        core.get_scoped_config()
+    except ProfileNotFound:
+        return True
+    return False
 
 
 @lru_cache(maxsize=4)
