@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 # So many results may wait for the one before them.
 _AHEAD: Final = 64
+MOST_THREADS: Final = 1000
 
 
 def run(

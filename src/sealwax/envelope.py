@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
-from sealwax import context, files
+from sealwax import context, files, given
 from sealwax.errors import DamagedHeaderError, TamperedError
 from sealwax.format import header as hdr
 from sealwax.format import payload
@@ -193,6 +193,7 @@ def inspect(source: AnySource) -> Inspection:
             if stat.S_ISREG(status.st_mode):
                 return _inspect_regular(file, status.st_size)
             return _inspect_file(file) if file.seekable() else _inspect_stream(file)
+    given.file(source, "read")
     return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
 
 
@@ -270,4 +271,4 @@ def head_of(body: AnySource | None) -> bytes:
     if isinstance(body, str | os.PathLike):
         with files.InputFile(body) as file:
             return read_full(file, payload.HEAD_BYTES)
-    return read_full(body, payload.HEAD_BYTES)
+    return read_full(given.file(body, "read"), payload.HEAD_BYTES)

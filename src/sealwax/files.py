@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar, cast
 
+from sealwax import given
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -395,15 +396,15 @@ def copied(
             copied(cast("BinaryIO", file), output, copy)
     elif isinstance(output, str | os.PathLike):
         with WholeFile(output, overwrite=True) as whole:
-            copy(source, whole)
+            copy(given.file(source, "read"), whole)
     else:
-        copy(source, output)
+        copy(given.file(source, "read"), given.file(output, "write"))
 
 
 def opened(file: AnyPath | BinaryIO, use: Callable[[Any, Callable[[], None] | None], T]) -> T:
     """Return ``use(file, on_close)``; a path is opened for it, and closed by ``on_close`` or if ``use`` fails."""
     if not isinstance(file, str | os.PathLike):
-        return use(file, None)
+        return use(given.file(file, "read"), None)
     found = InputFile(file)
     try:
         return use(found, found.close)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeVar, cast, overload
 
 from sealwax import context as ctx
-from sealwax import envelope, events, files, rewrapping
+from sealwax import envelope, events, files, given, rewrapping
 from sealwax.envelope import AnySource, BytesLike
 from sealwax.errors import SealwaxError
 from sealwax.format import header as hdr
@@ -41,10 +41,8 @@ class Sealer:
     """
 
     def __init__(self, keyring: Keyring, *, local_context: Collection[str] = ()) -> None:
-        if isinstance(local_context, str):
-            raise TypeError("local_context is a collection of names, not one str")
-        self._keyring = keyring
-        self._local_names = frozenset(local_context)
+        self._keyring = given.keyring(keyring)
+        self._local_names = frozenset(given.texts("local_context", local_context, "names of context pairs"))
         ready = getattr(keyring, "ready", None)
         # Does what needs no waiting; there is one where the keyring is a cache.
         self._at_once = None if ready is None else Sealer(ready(), local_context=self._local_names)
@@ -221,7 +219,7 @@ class Sealer:
                 raise TypeError("header is a path or a binary file object when writing")
             to_bind = cast("Mapping[str, str] | ctx.NoContext", context)
             return self._open_for_writing(file, to_bind, header, overwrite=mode == "wb")
-        raise ValueError(f"mode is {mode!r}; 'rb', 'wb' and 'xb' are possible")
+        raise ValueError("mode is 'rb', 'wb' or 'xb'")
 
     def _open_for_writing(
         self,
@@ -236,7 +234,7 @@ class Sealer:
 
             def sink(place: files.AnyPath | BinaryIO) -> files.WholeFile | BinaryIO:
                 if not isinstance(place, str | os.PathLike):
-                    return place
+                    return given.file(place, "write")
                 whole = files.WholeFile(place, overwrite=overwrite)
                 undo.callback(whole.discard)
                 places.append(whole)
@@ -338,7 +336,7 @@ class Sealer:
 
     async def encrypt_async(self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext) -> bytes:
         """As :meth:`encrypt`; the event loop waits for nothing."""
-        if self._at_once is not None and len(plaintext) <= payload.GROUP_BYTES:
+        if self._at_once is not None and _is_small(plaintext, payload.GROUP_BYTES):
             with contextlib.suppress(NotReadyError):
                 return self._at_once.encrypt(plaintext, context=context)
         from sealwax import aio
@@ -349,7 +347,7 @@ class Sealer:
         self, sealed: BytesLike, *, context: ctx.ExpectedContext, header: AnySource | None = None
     ) -> bytes:
         """As :meth:`decrypt`; the event loop waits for nothing."""
-        if self._at_once is not None and header is None and len(sealed) <= payload.GROUP_BYTES:
+        if self._at_once is not None and header is None and _is_small(sealed, payload.GROUP_BYTES):
             with contextlib.suppress(NotReadyError):
                 return self._at_once.decrypt(sealed, context=context)
         from sealwax import aio
@@ -381,8 +379,12 @@ class Sealer:
         A bounded number of pairs is taken ahead of what is yielded.
 
         Args:
-            threads: how many threads work on large values and wait for KMS.
+            threads: how many threads work on large values and wait for KMS: 1 to 1000, by default 4 more than there are
+                processors.
             stop_on_error: raise the first error instead.
+
+        Raises:
+            TypeError, ValueError: ``threads`` is no such number, or an item is no pair.
         """
         return self._many(items, Sealer.encrypt, threads, stop_on_error)
 
@@ -401,9 +403,20 @@ class Sealer:
     ) -> Iterator[bytes | SealwaxError]:
         from sealwax import batch
 
+        if threads is not None:
+            given.whole("threads", threads, 1, batch.MOST_THREADS)
+        given.many("items", items, "pairs of bytes and context")
+
+        def pairs() -> Iterator[tuple[BytesLike, Any]]:
+            item: Any
+            for item in items:
+                if not isinstance(item, tuple | list) or len(item) != 2:
+                    raise TypeError("each item is a pair of bytes and context")
+                yield item[0], item[1]
+
         def at_once(item: tuple[BytesLike, Any]) -> bytes | None:
             # To hand a small value to a thread takes longer than to encrypt it.
-            if self._at_once is not None and len(item[0]) <= _SMALL_BYTES:
+            if self._at_once is not None and _is_small(item[0], _SMALL_BYTES):
                 with contextlib.suppress(NotReadyError):
                     return cast("bytes", method(self._at_once, item[0], context=item[1]))
             return None
@@ -411,7 +424,7 @@ class Sealer:
         def work(item: tuple[BytesLike, Any]) -> bytes:
             return cast("bytes", method(self, item[0], context=item[1]))
 
-        return batch.run(items, at_once, work, threads=threads, stop_on_error=stop_on_error)
+        return batch.run(pairs(), at_once, work, threads=threads, stop_on_error=stop_on_error)
 
     # --- re-wrapping
 
@@ -489,7 +502,7 @@ class Sealer:
         body: AnySource | None = None,
     ) -> rewrapping.Rewrap:
         """Return what :meth:`rewrap` does to one header, for the ``rewrap`` of a store (:mod:`sealwax.stores`)."""
-        targets = [to] if isinstance(to, str) else list(to)
+        targets = [to] if isinstance(to, str) else given.texts("to", to, "key names")
 
         def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
             if verify:
@@ -625,6 +638,10 @@ class Sealer:
         with self._reader_after(found, source, expected, None, observe) as reader:
             _read_to_end(reader, made[0].update)
         return made[0].finish()
+
+
+def _is_small(value: object, most: int) -> bool:
+    return isinstance(value, BytesLike) and len(value) <= most
 
 
 def _read_to_end(reader: io.RawIOBase, *takers: Callable[[memoryview], object]) -> None:

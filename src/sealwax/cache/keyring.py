@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, Self, TypeVar
 
-from sealwax import events
+from sealwax import events, given
 from sealwax.cache import ends
 from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
 from sealwax.cache.ready import Ready
@@ -37,6 +37,7 @@ _Fetched = tuple[DataKey, tuple[WrappedKey, ...]]
 
 MAX_MESSAGES: Final = 2**32
 MAX_BYTES: Final = 2**63 - 1
+MAX_CAPACITY: Final = 2**31 - 1
 # An entry that is used in the last fifth of its life is replaced before it ends.
 _REFRESH_AT: Final = 0.8
 # After a failure, KMS is left alone this long before a refresh or a stale entry asks it again.
@@ -77,6 +78,7 @@ class CachingKeyring:
     IAM actions: those of the inner keyring.
 
     Raises:
+        TypeError: a parameter of another kind.
         ValueError: a bound that is not positive or too large.
     """
 
@@ -93,17 +95,13 @@ class CachingKeyring:
         _clocks: Callable[[], tuple[float, float]] = _clocks,
         _longest_wait: float = _LONGEST_WAIT_SECONDS,
     ) -> None:
-        # Put so that what is no number is refused, too: it would be no bound.
-        if not (max_age > 0 and capacity >= 1 and serve_stale_for >= 0):
-            raise ValueError("max_age and capacity are positive, serve_stale_for is not negative")
-        if not 1 <= max_messages <= MAX_MESSAGES or not 0 <= max_bytes <= MAX_BYTES:
-            raise ValueError("max_messages is 1 to 2**32, max_bytes 0 to 2**63 - 1")
-        self._keyring = keyring
-        self._max_age = max_age
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self._capacity = capacity
-        self._serve_stale_for = serve_stale_for
+        given.watcher(on_event)
+        self._keyring = given.keyring(keyring)
+        self._max_age = given.number("max_age", max_age, "seconds")
+        self._max_messages = given.whole("max_messages", max_messages, 1, MAX_MESSAGES)
+        self._max_bytes = given.whole("max_bytes", max_bytes, 0, MAX_BYTES)
+        self._capacity = given.whole("capacity", capacity, 1, MAX_CAPACITY)
+        self._serve_stale_for = given.number("serve_stale_for", serve_stale_for, "seconds", least=0)
         self._clocks = _clocks
         self._longest_wait = _longest_wait
         self._on_event = None if on_event is None else events.guarded(on_event)

@@ -14,7 +14,13 @@ PREFIX: Final = "swx1:"
 
 
 def armor(envelope: Buffer) -> str:
-    """Return the text form of an envelope's bytes."""
+    """Return the text form of an envelope's bytes.
+
+    Raises:
+        TypeError: ``envelope`` is no bytes-like object.
+    """
+    if not isinstance(envelope, bytes | bytearray | memoryview):
+        raise TypeError(f"armor takes bytes, bytearray or memoryview, not {type(envelope).__name__}")
     return PREFIX + base64.urlsafe_b64encode(envelope).rstrip(b"=").decode("ascii")
 
 
@@ -23,7 +29,10 @@ def dearmor(text: str) -> bytes:
 
     Raises:
         NotAnEnvelopeError: the text is not the text form of any bytes.
+        TypeError: ``text`` is no str.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"dearmor takes a str, not {type(text).__name__}")
     body = text.removeprefix(PREFIX)
     if len(body) == len(text):
         raise NotAnEnvelopeError(f"this is not an envelope in its text form: it does not begin with '{PREFIX}'")

@@ -13,12 +13,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sealwax import answers, aws, events, forks
+from sealwax import answers, aws, events, forks, given
 from sealwax.errors import KmsError, ThrottledError
 from sealwax.kms.rate import RateLimit
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_MOST_ATTEMPTS: Final = 1000
 _OPERATIONS: Final = {
     "generate_data_key": "GenerateDataKey",
     "generate_data_key_without_plaintext": "GenerateDataKeyWithoutPlaintext",
@@ -38,7 +39,7 @@ class Retries:
     """How long and how often a request to KMS is tried.
 
     Args:
-        attempts: at most so many, the first included.
+        attempts: at most so many, the first included; 1 to 1000.
         deadline: at most so many seconds for all of them and the pauses between them; no attempt begins later.
     """
 
@@ -46,8 +47,8 @@ class Retries:
     deadline: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or not self.deadline > 0:
-            raise ValueError("attempts is at least 1, deadline is positive")
+        given.whole("attempts", self.attempts, 1, _MOST_ATTEMPTS)
+        given.number("deadline", self.deadline, "seconds")
 
 
 class Caller:
@@ -67,9 +68,10 @@ class Caller:
         limit: RateLimit | None,
         on_event: events.OnEvent | None,
     ) -> None:
+        given.watcher(on_event)
         self._clients = clients
-        self._retries = retries
-        self._limit = limit
+        self._retries = given.kind("retries", retries, Retries)
+        self._limit = None if limit is None else given.kind("limit", limit, RateLimit)
         self._on_event = events.guarded(on_event)
         self._lock = threading.Lock()
         forks.renew_lock_in_children(self)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sealwax import aws, errors, events
+from sealwax import aws, errors, events, given
 from sealwax.answers import Answer
 from sealwax.context import printable
 from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
@@ -23,6 +23,8 @@ T = TypeVar("T")
 MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
 _LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's own bound
+_MOST_ATTEMPTS: Final = 1000
+_ENTRIES: Final = "key names and KeyScopes"
 _RETRIES: Final = Retries()
 
 
@@ -52,7 +54,8 @@ class KmsKeyring:
 
     Raises:
         ConfigurationError: a key's name is none of the four forms, or is there twice.
-        ValueError: no key, or more than 16.
+        TypeError: a parameter of another kind.
+        ValueError: no key, or more than 16, or a number that cannot be.
     """
 
     def __init__(
@@ -69,14 +72,18 @@ class KmsKeyring:
     ) -> None:
         if session is not None and client is not None:
             raise ValueError("pass a session or a client, not both")
-        if isinstance(decrypt_with, str):
-            raise TypeError("decrypt_with is a sequence of key names, not one str")
-        self._keys = _parse_all([key] if isinstance(key, str) else key)
+        if session is not None:
+            given.able("session", session, ["client"], "a boto3 Session")
+        if client is not None:
+            given.able("client", client, ["generate_data_key", "decrypt"], "a KMS client")
+        self._keys = _parse_all("key", key)
         self._allowed: tuple[allow.Entry, ...] = self._keys
         if decrypt_with is not None:
-            self._allowed = tuple(names.parse(entry) if isinstance(entry, str) else entry for entry in decrypt_with)
+            self._allowed = tuple(_allowed(entry) for entry in given.many("decrypt_with", decrypt_with, _ENTRIES))
         self._caller = Caller(aws.Clients(session, client, hygiene.attach), retries, limit, on_event)
-        self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed)) if max_attempts is None else max_attempts
+        self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed))
+        if max_attempts is not None:
+            self._max_attempts = given.whole("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
 
     def __repr__(self) -> str:
         keys = [key.text for key in self._keys]
@@ -197,7 +204,7 @@ class KmsKeyring:
                 names are one key.
             ValueError: no new key, or more than 16.
         """
-        targets = _parse_all(to)
+        targets = _parse_all("to", to)
         possible = self._attempts(wrapped_keys)
         # Before the first call: half of a new set is of no use.
         for target in targets:
@@ -289,8 +296,13 @@ def _wrapped_key(answer: Answer, asked: names.KeyName, region: str, material_id_
     )
 
 
-def _parse_all(keys: Sequence[str]) -> tuple[names.KeyName, ...]:
-    parsed = tuple(names.parse(key) for key in keys)
+def _allowed(entry: str | names.KeyScope) -> allow.Entry:
+    return entry if isinstance(entry, names.KeyScope) else names.parse(entry)
+
+
+def _parse_all(name: str, keys: str | Sequence[str]) -> tuple[names.KeyName, ...]:
+    named = [keys] if isinstance(keys, str) else given.texts(name, keys, "key names")
+    parsed = tuple(names.parse(key) for key in named)
     if not 1 <= len(parsed) <= MAX_KEYS:
         raise ValueError(f"name 1 to {MAX_KEYS} keys, not {len(parsed)}")
     for index, key in enumerate(parsed):

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-from sealwax import aws, errors, events, forks
+from sealwax import aws, errors, events, forks, given
 from sealwax.context import printable
 from sealwax.keyring import DataKey, WrappedKey
 from sealwax.kms import names
@@ -154,6 +154,7 @@ class MultiRegionKeyring:
 
     Raises:
         ConfigurationError: a name that is no ARN, two keys in one Region, or a key that is not multi-Region.
+        TypeError: a parameter of another kind.
         ValueError: a number that cannot be.
     """
 
@@ -172,13 +173,14 @@ class MultiRegionKeyring:
     ) -> None:
         keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
         self._replicated = isinstance(key, str)
-        self._require = len(keys) if require == "all" else require
-        if not 1 <= self._require <= len(keys):
-            raise ValueError(f"require is 'all' or 1 to {len(keys)}")
-        if hedge_after is not None and hedge_after < 0:
-            raise ValueError("hedge_after is not negative")
+        self._require = len(keys)
+        if require != "all":
+            self._require = given.whole("require", require, 1, len(keys))
         self._hedge_after = hedge_after
-        self._retries = retries
+        if hedge_after is not None:
+            given.number("hedge_after", hedge_after, "seconds", least=0)
+        given.number("retry_region_after", retry_region_after, "seconds", least=0)
+        self._retries = given.kind("retries", retries, Retries)
         watch = events.guarded(on_event)
         # One attempt each: another Region is a better second try than the same one.
         once = Retries(attempts=1, deadline=retries.deadline)
@@ -418,17 +420,18 @@ def _replicas(key: str, regions: Sequence[str] | None) -> tuple[names.KeyName, .
         raise errors.ConfigurationError(
             f"'{printable(key)}' is not the ARN of a multi-Region key, whose id begins with 'mrk-'", key=key
         )
-    if not regions or isinstance(regions, str) or len(set(regions)) != len(regions):
+    listed = () if regions is None else given.texts("regions", regions, "the Regions that have a replica")
+    if not listed or len(set(listed)) != len(listed):
         raise ValueError("regions is a sequence of the Regions that have a replica, nearest first, each once")
     return tuple(
-        names.parse(f"arn:{name.partition}:kms:{region}:{name.account}:key/{name.key_id}") for region in regions
+        names.parse(f"arn:{name.partition}:kms:{region}:{name.account}:key/{name.key_id}") for region in listed
     )
 
 
 def _independent(keys: Sequence[str], regions: Sequence[str] | None) -> tuple[names.KeyName, ...]:
     if regions is not None:
         raise ValueError("regions goes with one multi-Region key; independent keys name their own")
-    parsed = tuple(names.parse(key) for key in keys)
+    parsed = tuple(names.parse(key) for key in given.texts("key", keys, "the ARNs of keys"))
     for name in parsed:
         if name.region is None:
             raise errors.ConfigurationError(f"'{printable(name.text)}' is not an ARN, and so names no Region")

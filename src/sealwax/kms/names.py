@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from sealwax import given
 from sealwax.context import printable
 from sealwax.errors import ConfigurationError, WrongKeyError
 
@@ -18,6 +19,7 @@ _KEY_ID: Final = re.compile(r"mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9/_-]{1,250}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
+_PARTITION: Final = re.compile(r"aws[a-z0-9-]{0,32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ def parse(text: str) -> KeyName:
 
     Raises:
         ConfigurationError: it is none of the four forms.
+        TypeError: it is no str.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the name of a KMS key is a str, not {type(text).__name__}")
     match = _ARN.fullmatch(text)
     if match and (match[5] or _ALIAS.fullmatch(match[6])):
         return KeyName(text, match[1], match[2], match[3], match[5], match[6])
@@ -102,5 +107,8 @@ class KeyScope:
     partition: str = "aws"
 
     def __post_init__(self) -> None:
-        if not _ACCOUNT.fullmatch(self.account) or not _REGION.fullmatch(self.region):
-            raise ValueError("a KeyScope is an account of 12 digits and a Region such as 'eu-west-1'")
+        given.texts("KeyScope", (self.account, self.region, self.partition), "account, Region and partition")
+        if not (
+            _ACCOUNT.fullmatch(self.account) and _REGION.fullmatch(self.region) and _PARTITION.fullmatch(self.partition)
+        ):
+            raise ValueError("a KeyScope is an account of 12 digits, a Region such as 'eu-west-1', and a partition")

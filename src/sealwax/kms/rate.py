@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from sealwax import forks
+from sealwax import forks, given
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -34,25 +34,24 @@ class RateLimit:
 
     Args:
         rate: requests a second.
-        burst: requests that may go at once after a pause; default: those of one second.
+        burst: requests that may go at once after a pause, at least 1; default: those of one second.
         shared: a file that all processes of this machine use that are to share the limit; made where it is not there.
 
     Raises:
-        ValueError: the rate is not positive.
+        TypeError: a parameter of another kind.
+        ValueError: the rate is not positive, or the burst is below 1.
         FileError: the file cannot be opened.
     """
 
     def __init__(
         self, rate: float, *, burst: float | None = None, shared: str | os.PathLike[str] | None = None
     ) -> None:
-        if not 0 < rate < math.inf:
-            raise ValueError("the rate is a positive number of requests a second")
-        self.rate = rate
-        self._burst = max(1.0, rate if burst is None else burst)
+        self.rate = given.number("rate", rate, "requests a second")
+        self._burst = max(1.0, rate) if burst is None else given.number("burst", burst, "requests", least=1)
         self._lock = threading.Lock()
         forks.renew_lock_in_children(self)
         self._state: _State = (self._burst, rate, time.monotonic(), 0.0)
-        self._shared = None if shared is None else os.fspath(shared)
+        self._shared = None if shared is None else os.fspath(given.path("shared", shared))
         with self._exclusive():
             pass  # an unusable file is told of now
 

@@ -1,0 +1,150 @@
+"""What callers give, held against what it can be: a mistake is told where it is made, and not by a thread much later.
+
+A bound that is no number would be no bound: NaN and infinity are refused, and so is True, which Python takes for 1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeVar
+
+T = TypeVar("T")
+
+# As seconds about 31 years: nothing can be told to wait for longer than the machine can count.
+MOST: Final = 1e9
+
+
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return a whole number from ``least`` to ``most``.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is too small or too large.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {_kind(value)}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {least} to {most}, not {_shown(value)}")
+    return value
+
+
+def number(name: str, value: object, what: str, *, least: float | None = None) -> float:
+    """Return a number, at least ``least`` or else more than 0, and at most :data:`MOST`.
+
+    Args:
+        what: of what, for the message: ``"requests a second"``.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is too small, too large, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number of {what}, not {_kind(value)}")
+    fits = value > 0 if least is None else least <= value
+    if not (fits and value <= MOST):  # NaN is neither
+        bounds = "more than 0" if least is None else f"at least {least:g}"
+        raise ValueError(f"{name} is {bounds} and at most {MOST:g} {what}, not {_shown(value)}")
+    return value
+
+
+def many(name: str, value: Iterable[T], what: str) -> Iterable[T]:
+    """Return what can be gone through: a sequence, a set, a generator; text and bytes are none.
+
+    Args:
+        what: what it holds, in plural: ``"key names"``.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a sequence of {what}, not {_kind(value)}")
+    return value
+
+
+def texts(name: str, value: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return what :func:`many` holds, each a str.
+
+    Raises:
+        TypeError: it is something else, or something else is in it.
+    """
+    found = tuple(many(name, value, what))
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} is a sequence of {what}, each a str, not {_kind(one)}")
+    return found
+
+
+def path(name: str, value: T) -> T:
+    """Return a path.
+
+    Raises:
+        TypeError: it is neither str nor PathLike.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} is a path (str or PathLike), not {_kind(value)}")
+    return value
+
+
+def file(value: T, method: Literal["read", "write"]) -> T:
+    """Return a file object that can be read, or written to.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"a path or a binary file object belongs here, not {_kind(value)}; decrypt takes values")
+    return able("what is given", value, [method], f"a path, or a binary file object that one can {method}")
+
+
+def keyring(value: T) -> T:
+    """Return a keyring.
+
+    Raises:
+        TypeError: it is none.
+    """
+    return able("keyring", value, ["generate", "unwrap"], "a keyring, such as KmsKeyring(...)")
+
+
+def kind(name: str, value: object, wanted: type[T]) -> T:
+    """Return an object of a class.
+
+    Raises:
+        TypeError: it is of another.
+    """
+    if not isinstance(value, wanted):
+        raise TypeError(f"{name} is a {wanted.__name__}, not {_kind(value)}")
+    return value
+
+
+def able(name: str, value: T, methods: Sequence[str], what: str) -> T:
+    """Return an object that has certain methods.
+
+    Args:
+        what: such an object, with its article: ``"a keyring"``.
+
+    Raises:
+        TypeError: it has not, or is a class itself.
+    """
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        raise TypeError(f"{name} is {what}, not {_kind(value)}")
+    return value
+
+
+def watcher(value: object) -> None:
+    """Refuse what cannot be called with an event.
+
+    Raises:
+        TypeError: it is neither None nor a function.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"on_event is a function of one event, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _shown(value: float) -> str:
+    # Python refuses to write an int of thousands of digits.
+    return "something far larger" if isinstance(value, int) and value.bit_length() > 128 else str(value)
