@@ -295,11 +295,12 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
         (
             lambda: clean(expected_aliases={"alias/backup": arn(2)}),
             lambda: clean(expected_aliases={"backup": arn(2).partition("/")[2]}),
+            lambda: clean(expected_aliases={"alias/other": arn(2)}),
         ),
         (
             lambda: clean(expected_aliases={"backup": arn().partition("/")[2]}),
             lambda: clean(expected_aliases={"alias/backup": arn(2, OTHER_REGION)}),
-            lambda: clean(expected_aliases={"alias/other": arn(2)}),
+            lambda: clean(expected_aliases={"alias/other": arn(2)}, aliases=None),
         ),
     ),
     "alias-movable": (

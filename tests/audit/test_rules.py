@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sealwax.audit import factsfile
+from sealwax.audit import eventsfile, factsfile
 from sealwax.audit.account import Account
 from sealwax.audit.facts import Facts
 from sealwax.audit.findings import Finding
@@ -33,7 +33,7 @@ def test_every_rule_has_accounts_on_both_sides() -> None:
     assert sorted(CASES) == sorted(rule.id for rule in RULES)
     assert len(RULES) == 38
     assert all(breaks and near for breaks, near in CASES.values())
-    assert (len(BREAKS), len(NEAR)) == (83, 85)
+    assert (len(BREAKS), len(NEAR)) == (84, 85)
 
 
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
@@ -98,6 +98,43 @@ def test_a_finding_may_weigh_less_than_its_rule() -> None:
     for who, severity in ((accounts.root(accounts.FOREIGN), "HIGH"), (accounts.role("X", accounts.FOREIGN), "MEDIUM")):
         facts = accounts.with_policy(accounts.use(Principal={"AWS": who}))
         assert weighs(facts, "key-policy-foreign-account") == severity
+
+
+def test_an_alias_that_is_not_there_weighs_less_than_one_that_was_moved() -> None:
+    for name, severity in (("alias/backup", "HIGH"), ("alias/other", "MEDIUM")):
+        (found,) = judged(accounts.clean(expected_aliases={name: accounts.arn(2)}))
+        assert (found.rule, found.severity.name) == ("alias-unexpected-key", severity)
+        assert found.resource == f"arn:aws:kms:{accounts.REGION}:{accounts.OWN}:{name}"
+
+
+@pytest.mark.parametrize(("partition", "region"), [("aws-cn", "cn-north-1"), ("aws-us-gov", "us-gov-west-1")])
+@pytest.mark.parametrize(("rule", "index"), BREAKS)
+def test_every_rule_speaks_of_its_own_partition(rule: str, index: int, partition: str, region: str) -> None:
+    text = factsfile.dump(CASES[rule][0][index]()).decode()
+    text = text.replace("arn:aws:", f"arn:{partition}:").replace('"partition":"aws"', f'"partition":"{partition}"')
+    text = text.replace(accounts.REGION, region)
+    found = [one for one in judge(Account(factsfile.load(text.encode(), "facts.json"))) if one.rule == rule]
+    assert found
+    assert all("arn:aws:" not in json.dumps(finding_to_json(one)) for one in found)
+
+
+def test_a_caller_without_an_arn_is_of_the_partition_of_the_region() -> None:
+    def caller(region: str) -> str:
+        record = {
+            "eventSource": "kms.amazonaws.com",
+            "eventID": "1",
+            "eventTime": "2026-11-24T00:00:00Z",
+            "eventName": "Decrypt",
+            "awsRegion": region,
+            "userIdentity": {"type": "AWSAccount", "accountId": accounts.FOREIGN},
+        }
+        found = eventsfile.event_of(record)
+        assert found is not None
+        return found.principal
+
+    assert caller("eu-west-1") == f"arn:aws:iam::{accounts.FOREIGN}:root"
+    assert caller("cn-northwest-1") == f"arn:aws-cn:iam::{accounts.FOREIGN}:root"
+    assert caller("us-gov-east-1") == f"arn:aws-us-gov:iam::{accounts.FOREIGN}:root"
 
 
 def test_the_fix_names_the_context_that_is_in_use() -> None:

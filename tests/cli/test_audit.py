@@ -11,6 +11,7 @@ import pytest
 
 from sealwax.audit import factsfile
 from sealwax.audit.facts import Facts
+from tests.audit import accounts
 from tests.audit.accounts import clean, key
 from tests.cli.shell import ROOT, Shell
 
@@ -138,6 +139,64 @@ def test_the_lab_is_audited_and_saved_facts_give_the_same(shell: Shell) -> None:
 def test_a_mistyped_key_does_not_look_like_one_without_findings(shell: Shell) -> None:
     shell.sealwax("audit", "-k", "alias/none").failed(7, "looking for the key", "alias/none")
     shell.sealwax("audit", "-k", "alias/demo").succeeded()
+
+
+def test_accounts_that_are_trusted_may_be_let_in(bare_shell: Shell) -> None:
+    policy = accounts.plus(accounts.use(Principal={"AWS": accounts.root(accounts.FOREIGN)}))
+    saved(bare_shell, clean(key(policy=policy, grants=(accounts.grant(grantee=accounts.role("X", accounts.FOREIGN)),))))
+    found = {one["rule"]: one for one in findings(bare_shell)}
+    assert set(found) == {"key-policy-foreign-account", "grant-foreign-account"}
+    # What the fix says can be typed.
+    (option,) = {tuple(one["fix"].rpartition(": ")[2].split()) for one in found.values()}
+    assert option == ("--trust-account", accounts.FOREIGN)
+    assert findings(bare_shell, *option, status=0) == []
+    assert len(findings(bare_shell, "--trust-account", "123456789012")) == 2
+    assert findings(bare_shell, "--trust-account", "123456789012", *option, status=0) == []
+
+
+def test_aliases_ought_to_point_where_they_are_expected(bare_shell: Shell) -> None:
+    saved(bare_shell, clean(expected_aliases={}))
+    right, wrong = accounts.arn(), accounts.arn(2)
+    for name in ("backup", "alias/backup"):
+        for expected in (right, right.partition("/")[2]):
+            assert findings(bare_shell, "--expect-alias", f"{name}={expected}", status=0) == []
+        (found,) = findings(bare_shell, "--expect-alias", f"{name}={wrong}")
+        assert found["rule"] == "alias-unexpected-key"
+    assert findings(bare_shell, "--expect-alias", f"other={right}", "--fail-on", "medium")
+    elsewhere = accounts.arn(1, accounts.OTHER_REGION)
+    bare_shell.sealwax("audit", "--facts", "facts.json", "--expect-alias", f"backup={elsewhere}").failed(
+        2, "add --region us-east-1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--trust-account", "12345678901", "twelve digits"),
+        ("--trust-account", "arn:aws:iam::123456789012:root", "twelve digits"),
+        ("--trust-account", "\uff11" * 12, "twelve digits"),
+        ("--expect-alias", "backup", "NAME=KEY"),
+        ("--expect-alias", "backup=", "NAME=KEY"),
+        ("--expect-alias", "=1234", "NAME=KEY"),
+        ("--expect-alias", "backup=alias/other", "NAME=KEY"),
+    ],
+)
+def test_what_is_no_account_and_no_alias_is_refused(bare_shell: Shell, option: str, value: str, said: str) -> None:
+    saved(bare_shell, clean())
+    bare_shell.sealwax("audit", "--facts", "facts.json", option, value).failed(2, said)
+    again = ("--expect-alias", "a=1", "--expect-alias", "alias/a=2")
+    bare_shell.sealwax("audit", "--facts", "facts.json", *again).failed(2, "given twice")
+
+
+def test_what_is_trusted_and_expected_is_saved(shell: Shell) -> None:
+    key = "1234abcd-12ab-34cd-56ef-1234567890ab"
+    options = ("--trust-account", "999988887777", "--expect-alias", f"demo={key}")
+    shell.sealwax("audit", "--all", "--save-facts", "facts.json", *options)
+    facts = factsfile.read(str(shell.folder / "facts.json"))
+    assert facts.trusted_accounts == ("999988887777",)
+    assert facts.expected_aliases == {"alias/demo": key}
+    found = findings(shell)
+    assert "alias-unexpected-key" in {one["rule"] for one in found}
 
 
 def test_refusals(bare_shell: Shell) -> None:

@@ -24,6 +24,10 @@ from tests.cli.shell import SEALWAX, Shell
 IAM: Final = "arn:aws:iam::111122223333"
 APP: Final = f"{IAM}:user/app"
 KEY: Final = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+LEND: Final = (
+    *("policy", "grant", "-k", KEY, "--grantee", APP),
+    *("--operation", "Decrypt", "-c", "a=b", "--for"),
+)
 WRITE_KEY: Final = ("policy", "key", "--admin", f"{IAM}:role/admin", "--decrypt", APP)
 
 
@@ -225,12 +229,54 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         (("policy", "iam", "decrypt", "-k", KEY, "-c", "a=b", "--to", KEY), "--to goes with rotate"),
         (("policy", "iam", "audit", "-c", "a=b"), "has no context"),
         (
-            ("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", "-c", "a=b", "--for", "soon"),
+            (*LEND, "soon"),
             "a time is written as",
         ),
         (
-            ("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", "-c", "a=b", "--for", "8d"),
+            (*LEND, "8d"),
             "at most 7d",
+        ),
+        (
+            (
+                "policy",
+                "grant",
+                "-k",
+                KEY,
+                "--grantee",
+                APP,
+                "--operation",
+                "Decrypt",
+                "-c",
+                "a=b",
+                "--for",
+                "9999999h",
+            ),
+            "at most 7d",
+        ),
+        (
+            (*LEND, "0s"),
+            "at most 7d",
+        ),
+        (
+            (
+                "policy",
+                "grant",
+                "-k",
+                KEY,
+                "--grantee",
+                APP,
+                "--operation",
+                "Decrypt",
+                "-c",
+                "a=b",
+                "--for",
+                "1d9999999999999999999s",
+            ),
+            "at most 7d",
+        ),
+        (
+            (*LEND, "1w"),
+            "a time is written as 90s",
         ),
         (
             (

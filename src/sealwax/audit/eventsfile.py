@@ -21,6 +21,8 @@ from sealwax.errors import FactsError
 
 MAX_BYTES: Final = 512 << 20  # unpacked
 MAX_EVENTS: Final = 2_000_000
+# Where Regions' names show it.
+_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b"}
 #: The action that asks for them where no file has them.
 LOOKUP: Final = "cloudtrail:LookupEvents"
 _GZIP: Final = b"\x1f\x8b"
@@ -128,14 +130,15 @@ def event_of(record: Any) -> EventFacts | None:
     identity = _object(record, "userIdentity")
     request = _object(record, "requestParameters")
     via = _text(identity, "invokedBy")
-    principal, account = _caller(identity)
+    region = _text(record, "awsRegion")
+    principal, account = _caller(identity, region)
     return EventFacts(
         _required(record, "eventID"),
         _time(_required(record, "eventTime")),
         _required(record, "eventName"),
         principal or via,
         account,
-        _text(record, "awsRegion"),
+        region,
         _keys(record, request),
         _context(request),
         _text(record, "errorCode"),
@@ -143,7 +146,7 @@ def event_of(record: Any) -> EventFacts | None:
     )
 
 
-def _caller(identity: Mapping[str, Any]) -> tuple[str, str]:
+def _caller(identity: Mapping[str, Any], region: str) -> tuple[str, str]:
     """Return the ARN and account of the caller: for a session its role, for one of another account that account."""
     issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
     account = _text(identity, "accountId") or _text(issuer, "accountId")
@@ -151,7 +154,8 @@ def _caller(identity: Mapping[str, Any]) -> tuple[str, str]:
     if _text(identity, "type") == "AssumedRole":
         arn = _text(issuer, "arn") or arn
     if not arn and account:
-        arn = f"arn:aws:iam::{account}:root"
+        partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
+        arn = f"arn:{partition}:iam::{account}:root"
     return arn, account
 
 

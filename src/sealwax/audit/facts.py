@@ -71,6 +71,10 @@ class KeyFacts:
     tracked_since: datetime | None = None
 
     @property
+    def partition(self) -> str:
+        return self.arn.split(":")[1]
+
+    @property
     def region(self) -> str:
         return self.arn.split(":")[3]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -22,8 +23,36 @@ if TYPE_CHECKING:
     from sealwax.audit.report import Audit
 
 FINDINGS: Final = 3
+_ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
+_KEY: Final = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9-]+")
 _SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
+
+
+def _accounts(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        if not re.fullmatch("[0-9]{12}", one):
+            raise click.BadParameter(f"an account is twelve digits, not '{printable(one)}'")
+    return given
+
+
+def _expected(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, key = one.partition("=")
+        alias = f"alias/{name.removeprefix('alias/')}"
+        if not _ALIAS.fullmatch(alias) or not _KEY.fullmatch(key):
+            raise click.BadParameter(f"NAME=KEY is an alias and the id or ARN of a key, not '{printable(one)}'")
+        if found.setdefault(alias, key) != key:
+            raise click.BadParameter(f"'{alias}' is given twice, with two keys")
+    return found
+
+
+def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> None:
+    """Refuse what would be expected where nobody looks, and so found by nobody."""
+    for alias, key in expected.items():
+        if key.startswith("arn:") and (region := key.split(":")[3]) not in regions:
+            raise click.UsageError(f"'{alias}' is expected in {region}, where was not looked: add --region {region}")
 
 
 @click.command()
@@ -47,6 +76,22 @@ _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "
 )
 @click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
 @click.option("--envelopes-under", multiple=True, metavar="ARN", help="A key with live envelopes; repeatable.")
+@click.option(
+    "--trust-account",
+    "trusted",
+    multiple=True,
+    metavar="ID",
+    callback=_accounts,
+    help="Another account that may be let in, by its twelve digits; repeatable.",
+)
+@click.option(
+    "--expect-alias",
+    "expected",
+    multiple=True,
+    metavar="NAME=KEY",
+    callback=_expected,
+    help="Where an alias ought to point: at a key id or the ARN of a key; repeatable.",
+)
 @click.option("--baseline", "baseline_file", metavar="FILE", help="Findings that are accepted, with their reasons.")
 @click.option(
     "--format",
@@ -77,6 +122,8 @@ def audit(
     max_age: float,
     events_file: str | None,
     envelopes_under: tuple[str, ...],
+    trusted: tuple[str, ...],
+    expected: Mapping[str, str],
     baseline_file: str | None,
     form: str,
     as_json: bool,
@@ -101,7 +148,13 @@ def audit(
 
     def completed(facts: Facts) -> Facts:
         facts = facts if events is None else eventsfile.put_into(facts, events)
-        return replace(facts, envelopes_under=envelopes_under) if envelopes_under else facts
+        _refuse_elsewhere(expected, facts.regions)
+        return replace(
+            facts,
+            envelopes_under=envelopes_under or facts.envelopes_under,
+            trusted_accounts=tuple(dict.fromkeys((*facts.trusted_accounts, *trusted))),
+            expected_aliases={**facts.expected_aliases, **expected},
+        )
 
     if facts_file:
         facts = completed(factsfile.read(facts_file))

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _Command = Callable[..., Any]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(?:[0-9]{1,6}[smhd])+")
+_DURATION: Final = re.compile(r"(?:[0-9]+[smhd])+")
 _LONGEST_DAYS: Final = 7
+_DIGITS: Final = 6
 # A machine that slept has to notice soon that the time is over.
 _LOOK_SECONDS: Final = 10.0
 _MAX_FILE: Final = 16 << 20
@@ -211,10 +212,13 @@ def _duration(_context: click.Context, _param: click.Parameter, text: str | None
         return None
     if not _DURATION.fullmatch(text):
         raise click.BadParameter("a time is written as 90s, 15m, 1h, 2d or 1h30m")
-    found = timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)([smhd])", text)))
-    if not timedelta(0) < found <= timedelta(days=_LONGEST_DAYS):
+    # So many digits are too long a time in any unit, and too long a number for Python to read.
+    parts = re.findall(r"([0-9]+)([smhd])", text)
+    short = all(len(number.lstrip("0")) <= _DIGITS for number, _ in parts)
+    seconds = sum(int(number) * _UNITS[unit] for number, unit in parts) if short else 0
+    if not 0 < seconds <= _LONGEST_DAYS * _UNITS["d"]:
         raise click.BadParameter(f"a time is longer than nothing and at most {_LONGEST_DAYS}d")
-    return found
+    return timedelta(seconds=seconds)
 
 
 @policy.command("grant")

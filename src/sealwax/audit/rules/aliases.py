@@ -93,9 +93,12 @@ def _points_elsewhere(account: Account) -> Iterator[Found]:
         by_name[alias.name.removeprefix("alias/")].append(alias)
     for name, expected in account.facts.expected_aliases.items():
         wanted = expected.rpartition("/")[2]
-        for alias in by_name.get(name.removeprefix("alias/"), ()):
-            if expected.startswith("arn:") and expected.split(":")[3] != alias.region:
-                continue
+        region = expected.split(":")[3] if expected.startswith("arn:") else None
+        there = [one for one in by_name.get(name.removeprefix("alias/"), ()) if region in (None, one.region)]
+        looked_at = [one for one in account.facts.regions if region in (None, one)]
+        if not there and looked_at:
+            yield _absent(account, name.removeprefix("alias/"), wanted, looked_at[0])
+        for alias in there:
             if alias.key != wanted:
                 yield Found(
                     alias.arn,
@@ -104,6 +107,17 @@ def _points_elsewhere(account: Account) -> Iterator[Found]:
                     "see in CloudTrail who moved it (UpdateAlias), and rewrap what was sealed meanwhile.",
                     f"{alias.name} points at {alias.key}, not at {wanted}",
                 )
+
+
+def _absent(account: Account, name: str, wanted: str, region: str) -> Found:
+    return Found(
+        f"arn:{account.facts.partition}:kms:{region}:{account.facts.account}:alias/{name}",
+        None,
+        f"aws kms create-alias --region {region} --alias-name alias/{name} --target-key-id {wanted}; "
+        "see in CloudTrail who deleted it (DeleteAlias).",
+        f"alias/{name} is not there, and ought to point at {wanted}",
+        Severity.MEDIUM,
+    )
 
 
 def _moves(about: tuple[Statement, ...], alias: AliasFacts) -> bool:

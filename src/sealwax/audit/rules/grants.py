@@ -10,7 +10,7 @@ from sealwax.audit.account import Account
 from sealwax.audit.facts import GrantFacts, KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
-from sealwax.audit.rules.rule import Found, Rule
+from sealwax.audit.rules.rule import Found, Rule, trust
 from sealwax.policy.due import due_of
 from sealwax.policy.operations import WITH_CONTEXT
 
@@ -108,7 +108,8 @@ def _foreign(account: Account) -> Iterator[Found]:
         if not _is_service(grant.grantee):
             owner = grant.grantee.split(":")[4]
             if not account.is_trusted(owner):
-                yield _found(key, grant, f" is for account {owner}")
+                fix = _revoke(key, grant) + trust([owner])
+                yield _found(key, grant, f" is for account {owner}", fix)
 
 
 RULES: Final = (

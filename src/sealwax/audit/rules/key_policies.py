@@ -19,7 +19,7 @@ from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.identities import keeps_the_key, says_which_key
-from sealwax.audit.rules.rule import Found, Rule, as_text, listed
+from sealwax.audit.rules.rule import Found, Rule, as_text, listed, trust
 from sealwax.policy import Statement
 from sealwax.policy.conditions import Clause
 
@@ -84,10 +84,10 @@ def _is_open(name: str, value: str) -> bool:
     return False
 
 
-def _restricted(raw: Mapping[str, Any], account: str) -> str:
+def _restricted(raw: Mapping[str, Any], key: KeyFacts) -> str:
     """Return the statement with its Principal replaced, as the fix."""
     kept = {name: value for name, value in raw.items() if name not in ("Principal", "NotPrincipal")}
-    return as_text({"Principal": {"AWS": f"arn:aws:iam::{account}:role/THE-ROLE-THAT-NEEDS-IT"}} | kept)
+    return as_text({"Principal": {"AWS": f"arn:{key.partition}:iam::{key.account}:role/THE-ROLE-THAT-NEEDS-IT"}} | kept)
 
 
 def _put(key: KeyFacts, what: str) -> str:
@@ -103,7 +103,7 @@ def _public(account: Account) -> Iterator[Found]:
         yield Found(
             key.arn,
             raw,
-            _put(key, f"Name the principals:\n{_restricted(raw, key.account)}"),
+            _put(key, f"Name the principals:\n{_restricted(raw, key)}"),
             f"{statement} is for everybody, {with_conditions}",
         )
 
@@ -114,7 +114,7 @@ def _not_principal(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 raw,
-                _put(key, f"Say whom to allow, not whom not:\n{_restricted(raw, key.account)}"),
+                _put(key, f"Say whom to allow, not whom not:\n{_restricted(raw, key)}"),
                 f"{statement} allows everybody but those it names",
             )
 
@@ -133,7 +133,7 @@ def _foreign(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 raw,
-                _put(key, "Take the account out, name one role of it, or tell the audit with --trust-account."),
+                _put(key, "Take it out, or name one role of it.") + trust(strange),
                 f"{statement} lets in {'all of ' if whole else ''}{', '.join(strange)}",
                 Severity.HIGH if whole else Severity.MEDIUM,
             )

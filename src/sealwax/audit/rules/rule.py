@@ -63,6 +63,11 @@ def as_text(policy: Mapping[str, Any]) -> str:
     return json.dumps(policy, indent=2, ensure_ascii=False)
 
 
+def trust(accounts: Iterable[str]) -> str:
+    """Return the end of a fix: how the audit is told of accounts that may be let in."""
+    return f"\nOr tell the audit that it may be let in: {' '.join(f'--trust-account {one}' for one in accounts)}"
+
+
 def listed(names: Iterable[str], most: int = 20) -> str:
     """Return names as a sentence shows them."""
     every = list(names)
