@@ -150,8 +150,11 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         ("negated operators are not", "if tokens is not None) != rule.negated", "if tokens is not None)"),
         ("several values are all needed", "any(rule.compare(tokens, value) for", "all(rule.compare(tokens, value) for"),
-        ("a lost variable and a negated operator allow", "None in resolved and not deny", "False"),
-        ("a lost variable and a negated operator do not deny", "None in resolved and not deny", "None in resolved"),
+        (
+            "a lost variable fails a negated operator",
+            "        fits = [\n",
+            "        if rule.negated and None in resolved:\n            return name\n        fits = [\n",
+        ),
         (
             "StringEquals ignores case",
             "return _plain(tokens) == value",

@@ -86,9 +86,9 @@ VARIABLE_ROWS: Final = [
     ),
     when("unknown variable", VARIABLES, False, {"StringLike": {_EC: "${aws:NoSuchKey}*"}}, pairs={"user": "x"}),
     when(
-        "no value and a negated operator allow nothing",
+        "no value and a negated operator allow",
         VARIABLES,
-        False,
+        True,
         {"StringNotEquals": {_EC: "${aws:PrincipalTag/team}"}},
         pairs={"user": "x"},
     ),

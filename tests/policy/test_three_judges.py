@@ -1,4 +1,8 @@
-"""`policy explain`, the lab and a third judge say the same: 10,000 questions about generated policies and grants."""
+"""`policy explain`, the lab and a third judge say the same: 10,000 questions about generated policies and grants.
+
+The lab asks `sealwax.policy` too, so the first two share a mistake of its rules; the third knows AWS's documentation
+only.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +178,7 @@ def test_three_judges_agree(engines: Engines) -> None:
             seen["plain"] += third is not None
     assert seen["asked"] == 10_000
     # Cases that say nothing would agree as well.
-    assert seen["plain"] >= 5_000, seen
+    assert seen["plain"] >= 9_500, seen
     assert seen["allowed"] >= 2_000, seen
     assert seen["explicitly denied"] >= 800, seen
     assert min(seen["by a grant"], seen["allowed abroad"], seen["allowed by two"]) >= 150, seen
@@ -197,6 +201,7 @@ BROKEN: Final = [
     ("grants", "equals is subset"),
     ("conditions", "a missing key fails a negated operator"),
     ("conditions", "ForAllValues is ForAnyValue"),
+    ("conditions", "a lost variable fails a negated operator"),
     ("evaluate", "NotAction is Action"),
 ]
 

@@ -186,9 +186,8 @@ class Clause:
         if not given and self.if_exists:
             return None
         rule = OPERATORS[_base(self.operator)]
+        # A variable without a value leaves nothing that could be equal or like, and so a negated operator holds.
         resolved = [template.resolve(lookup) for template in self.values]
-        if rule.negated and None in resolved and not deny:
-            return f"a policy variable in the value for {name} has no value in this request"
         if not given:
             return None if rule.negated else f"{name} is absent"
         fits = [
