@@ -174,6 +174,20 @@ def test_every_alarm_is_about_a_metric_that_there_is() -> None:
         assert (dimension["Name"] == "FunctionName") is (alarm["Namespace"] != "AWS/SQS")
 
 
+def test_the_page_is_about_this_template() -> None:
+    page = (ROOT / "docs/automatic-rotation.md").read_text(encoding="utf-8")
+    alarms = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"]
+    assert re.findall(r"^\| `(\w+)` \| (?:a run|an event|for \w+ days)", page, re.MULTILINE) == alarms
+    variables = re.findall(r"`(SEALWAX_\w+)`", page.partition("### What it is told")[2].partition("###")[0])
+    assert set(variables) == environment(PARAMETERS).keys()
+    given = set(re.findall(r"\b([A-Z]\w+)=", page.partition("aws cloudformation deploy")[2].partition("```")[0]))
+    assert given == {name for name, each in TREE["Parameters"].items() if "Default" not in each}
+    assert set(re.findall(r"`(RoleArn)`", page)) <= TREE["Outputs"].keys()
+    minutes = RESOURCES["Function"]["Properties"]["Timeout"] // 60
+    assert f"until 60 seconds before its timeout of {minutes} minutes" in page
+    assert aws_lambda._MARGIN_SECONDS == 60
+
+
 # --- the function
 
 

@@ -15,6 +15,7 @@ import sealwax
 from sealwax import errors, fleet
 from sealwax.fleet import spark as engine
 from sealwax.lab import Lab
+from tests.docs.test_iam_page import ACTIONS, rows_of_fleet
 from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan
 from tests.spark.local import LabSession, Watched
 
@@ -118,14 +119,17 @@ def test_envelopes_that_share_a_wrapped_key_meet_in_one_partition(
     settings = plan(keys, folder, folder.parent / "plan").settings
     job = engine.Job(str(folder), settings, 1e5, session=LabSession(str(keys.lab.path)))
     names = spark.createDataFrame([(str(path),) for path in envelopes(folder)], "name string").repartition(8)
+    made = keys.calls()
     found = engine.scan(names, job)
     assert Counter(row.state for row in found.collect()) == {"stale": 300}
-    made = keys.calls()
+    assert keys.calls() - made == {}
     results = engine.rewrap(found.where("state = 'stale'"), job)
     rows = results.collect()
     assert Counter(row.state for row in rows) == {"rewrapped": 300}
     assert sum(row.kms_calls for row in rows) == distinct
     assert keys.calls() - made == {"ReEncrypt": distinct}
+    page = rows_of_fleet()
+    assert (page["spark.scan"], page["spark.rewrap"]) == (set(), set(ACTIONS["ReEncrypt"]))
     # Asked for once more, it runs once more, and there is nothing left to do.
     assert Counter(row.state for row in results.collect()) == {"fresh": 300}
 
