@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import sealwax
-from sealwax import fleet
+from sealwax import Retries, fleet
 from sealwax.cache import CachingKeyring
+from sealwax.envelope import Inspection
+from sealwax.fleet.journal import Journal
 from sealwax.lab import Lab
+from sealwax.rewrapping import Rewrap
+from sealwax.stores import Change, Entry, Store, open_store
 
 CONTEXTS: Final = fleet.Contexts((("tenant", "acme"), ("set", "*")))
 SHARING: Final = 25
+ACME: Final = {"tenant": "acme", "set": "0"}
+REGION: Final = "us-east-1"
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,58 @@ def marks(folder: Path) -> dict[str, tuple[int, int]]:
 def plan(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.Report:
     options: dict[str, Any] = {"sources": keys.old, "to": [keys.new], "contexts": CONTEXTS}
     return fleet.plan(path, [str(folder)], session=keys.lab.session(), **options | more)
+
+
+def seal(keys: Keys, path: Path, value: bytes = b"value", *arns: str, context: dict[str, str] = ACME) -> Path:
+    path.write_bytes(keys.sealer(*(arns or (keys.one,))).encrypt(value, context=context))
+    return path
+
+
+def seal_many(keys: Keys, folder: Path, count: int) -> None:
+    sealer = keys.sealer(keys.one)
+    for at in range(count):
+        (folder / f"{at:03}.swx").write_bytes(sealer.encrypt(b"value %d" % at, context=ACME))
+
+
+def run(keys: Keys, path: Path, **more: Any) -> fleet.Report:
+    return fleet.run(path, **{"session": keys.lab.session(), **more})
+
+
+def impatient(keys: Keys, **more: Any) -> Callable[[fleet.Settings, Journal], fleet.Rewrapper]:
+    return lambda settings, journal: fleet.Rewrapper(
+        settings.sources, session=keys.lab.session(), retries=Retries(attempts=1), answers=journal, **more
+    )
+
+
+def arns(path: Path) -> list[str]:
+    return [key.key_arn for key in sealwax.inspect(path).wrapped_keys]
+
+
+class Wrapping:
+    """A store around a store."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    @classmethod
+    def around(cls, where: str) -> Store:
+        return cls(open_store(where))
+
+    @property
+    def location(self) -> str:
+        return self.inner.location
+
+    def list(self) -> Iterator[Entry | sealwax.SealwaxError]:
+        return self.inner.list()
+
+    def inspect(self, name: str) -> Inspection:
+        return self.inner.inspect(name)
+
+    def open(self, name: str) -> BinaryIO:
+        return self.inner.open(name)
+
+    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+        self.inner.rewrap(name, rewrap)
+
+    def replace(self, name: str, change: Change) -> None:
+        self.inner.replace(name, change)

@@ -16,9 +16,8 @@ from sealwax.fleet import shard
 from sealwax.fleet.journal import Journal
 from sealwax.stores import Change
 from sealwax.stores.files import FileStore
-from tests.fleet.fleets import Keys, envelope_ids, envelopes, fill, marks, plan
+from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, marks, plan, run, seal
 
-ACME = {"tenant": "acme", "set": "0"}
 COUNT = 120
 
 
@@ -26,17 +25,8 @@ def plan_anew(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.Report
     return plan(keys, folder, path, reencrypt=True, **more)
 
 
-def run(keys: Keys, path: Path, **more: Any) -> fleet.Report:
-    return fleet.run(path, session=keys.lab.session(), **more)
-
-
 def verify(keys: Keys, path: Path, **more: Any) -> fleet.Report:
     return fleet.verify(path, session=keys.lab.session(), **more)
-
-
-def seal(keys: Keys, path: Path, value: bytes = b"value", *arns: str, context: dict[str, str] = ACME) -> Path:
-    path.write_bytes(keys.sealer(*(arns or (keys.one,))).encrypt(value, context=context))
-    return path
 
 
 def value_of(keys: Keys, path: Path, *arns: str) -> bytes:

@@ -16,11 +16,10 @@ from sealwax import fleet
 from sealwax.cache import CachingKeyring
 from sealwax.stores import open_store
 from sealwax.stores.s3 import ObjectReader, ObjectWriter
-from tests.fleet.fleets import CONTEXTS, Keys
+from tests.fleet.fleets import ACME, CONTEXTS, Keys
 from tests.s3 import Request, StrictS3, error
 
 COUNT = 400
-ACME = {"tenant": "acme", "set": "0"}
 
 
 @pytest.fixture(scope="module")

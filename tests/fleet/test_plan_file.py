@@ -1,0 +1,155 @@
+"""The plan file: what is none, what is damaged, and what a run leaves beside it."""
+
+from __future__ import annotations
+
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sealwax
+from sealwax import fleet
+from sealwax.fleet.journal import Journal
+from sealwax.fleet.shard import Result
+from tests.fleet.fleets import Keys, plan, run, seal, seal_many
+
+
+def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 3)
+    plan(keys, folder, path)
+    beside = {}
+    with Journal(path) as journal:
+        # What SIGKILL would leave beside the plan now.
+        journal.set_fact("where", ["/elsewhere"])
+        journal.set_fact("older_than", "x" * 9000)
+        for suffix in ("-wal", "-shm"):
+            beside[suffix] = Path(f"{path}{suffix}").read_bytes()
+    for suffix, content in beside.items():
+        Path(f"{path}{suffix}").write_bytes(content)
+    plan(keys, folder, path, overwrite=True)
+    assert fleet.status(path).where == (str(folder),)
+    assert run(keys, path).rewrapped == 3
+
+
+def test_a_plan_that_a_run_works_on_is_not_replaced(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 1)
+    plan(keys, folder, path)
+    before = path.read_bytes()
+    with Journal(path) as journal, journal.alone(), pytest.raises(sealwax.PlanError, match="another run"):
+        plan(keys, folder, path, overwrite=True)
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir() if "plan" in one.name or "part" in one.name] == [path.name]
+
+
+def test_no_room_for_the_plan(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    target = path.parent / "no" / "such" / "folder.plan"
+    with pytest.raises(sealwax.FileError, match=r"writing the plan '.*folder.plan' failed: No such file"):
+        plan(keys, folder, target)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(sealwax.FileError, match="using the plan"):
+            Journal.create(path, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("content", [b"", b"no plan", b"no plan" * 1000, b"SQLite format 3\0" + bytes(100)])
+def test_what_is_no_plan(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    for attempt in (fleet.status, fleet.run, fleet.verify, fleet.refresh, fleet.problems):
+        with pytest.raises(sealwax.PlanError, match="is no plan"):
+            attempt(path)
+
+
+def test_a_database_of_another_program_and_a_damaged_plan(keys: Keys, folder: Path, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE facts (a)")
+    connection.close()
+    with pytest.raises(sealwax.PlanError, match="another program"):
+        fleet.status(path)
+    path.unlink()
+    seal_many(keys, folder, 20)
+    plan(keys, folder, path)
+    whole = path.read_bytes()
+    refused = 0
+    drawn = random.Random(1)
+    for _ in range(200):
+        at = drawn.randrange(16, len(whole))
+        path.write_bytes(whole[:at] + drawn.randbytes(40) + whole[at + 40 :])
+        try:
+            fleet.status(path)
+            fleet.problems(path)
+        except (sealwax.PlanError, sealwax.FileError):
+            refused += 1
+    assert refused >= 10
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(sealwax.PlanError):
+        fleet.status(path)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("where", 5),
+        ("where", [5]),
+        ("rate", "x"),
+        ("rate", -1),
+        ("older_than", []),
+        ("digests", "x"),
+        ("kms_calls", None),
+    ],
+)
+def test_a_plan_from_elsewhere_says_anything(keys: Keys, folder: Path, path: Path, fact: str, value: Any) -> None:
+    plan(keys, folder, path)
+    with Journal(path) as journal:
+        journal.set_fact(fact, value)
+    said = f"damaged: it lacks its {fact}"
+    if fact in ("rate", "kms_calls"):
+        with pytest.raises(sealwax.PlanError, match=said):
+            run(keys, path)
+    else:
+        with pytest.raises(sealwax.PlanError, match=said):
+            fleet.refresh(path, session=keys.lab.session())
+
+
+def test_a_second_look_at_a_plan_keeps_the_locks_of_the_first(keys: Keys, folder: Path, path: Path) -> None:
+    """Else another process takes itself for the last one, and removes the log that this one goes on writing to."""
+    plan(keys, folder, path)
+    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute(sys.argv[2]).fetchall()); c.close()"
+
+    def elsewhere(query: str) -> str:
+        command = [sys.executable, "-c", other, str(path), query]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    with Journal(path) as journal:
+        journal.set_fact("kms_calls", 1)
+        fleet.status(path)
+        elsewhere("SELECT 1 FROM facts")
+        journal.set_fact("kms_calls", 2)
+        assert elsewhere("SELECT value FROM facts WHERE name = 'kms_calls'") == "[('2',)]\n"
+
+
+def test_a_plan_of_a_newer_release(keys: Keys, folder: Path, path: Path) -> None:
+    plan(keys, folder, path)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=9")
+    connection.close()
+    with pytest.raises(sealwax.PlanError, match="version 9"):
+        fleet.status(path)
+
+
+def test_results_and_settings_can_be_sent_to_other_processes(keys: Keys, folder: Path, path: Path) -> None:
+    import pickle
+
+    seal(keys, folder / "a.swx")
+    settings = plan(keys, folder, path).settings
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    result = Result(1, "a", "rewrapped", keys=((keys.new, ""),))
+    assert pickle.loads(pickle.dumps(result)) == result
