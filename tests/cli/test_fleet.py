@@ -81,6 +81,21 @@ def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
     shell.sealwax("fleet", "verify", "p").failed(8, "1 are stale")
 
 
+def test_a_context_that_fits_nothing_is_told(shell: Shell, keys: Keys) -> None:
+    """A typing error would else look like a fleet with nothing to do."""
+    fill(shell, keys)
+    shell.write("data/foreign", b"hello")
+    typo = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpsoe=backup", "-o", "p")
+    said = "all 5 envelopes are skipped, since none has the context that was given; the first: its stored context has"
+    shell.sealwax(*typo, "data").failed(6, said, "check -c")
+    shell.sealwax("fleet", "run", "p", "--apply").failed(6, said)
+    shell.sealwax("fleet", "run", "p", "--stale", "--apply").failed(6, said)
+    assert json.loads(shell.sealwax("fleet", "verify", "p", "--json").failed(6, said).out)["done"] is False
+    shell.write("data/one.swx", keys.sealer(keys.demo).encrypt(b"", context={"purpsoe": "backup"}))
+    shell.sealwax(*typo, "--force", "data").succeeded()
+    shell.sealwax("fleet", "run", "p", "--apply").succeeded()
+
+
 def test_a_plan_is_not_replaced_unasked_and_runs_from_any_folder(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()

@@ -104,6 +104,29 @@ def test_deletion_is_not_a_first_step(lab: Lab, options: tuple[str, ...]) -> Non
     assert state(lab) == "Enabled"
 
 
+def test_a_plan_stands_for_its_places(lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They are looked at anew; the plan file itself is no envelope, and a scan of it alone would clear every key."""
+    options = ["--from", "alias/old", "--to", "alias/new", "-c", "purpose=backup", "-o", "rotation.plan"]
+    seal(lab, "a.swx", "alias/new")
+    assert run(["fleet", "plan", *options, "data"]) == 0
+    seal(lab, "b.swx", "alias/old")
+    capfd.readouterr()
+    assert run(["keys", "retire", "alias/old", "--scan", "rotation.plan", "--apply", "--json"]) == 3
+    found = json.loads(capfd.readouterr().out)
+    assert (found["scanned"], found["objects"], found["under"]) == ([str(tmp_path / "data")], 2, 1)
+    assert state(lab) == "Enabled"
+    Path("data/b.swx").unlink()
+    assert run(["keys", "retire", "alias/old", "--scan", "rotation.plan", "--apply"]) == 0
+    assert state(lab) == "Disabled"
+
+
+def test_places_that_overlap_count_once(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    seal(lab, "a.swx", "alias/old")
+    assert retire("--scan", "data/a.swx", "--scan", "data", "--json") == 3
+    found = json.loads(capfd.readouterr().out)
+    assert (found["objects"], found["under"]) == (1, 1)
+
+
 def test_a_place_is_needed(lab: Lab) -> None:
     assert run(["keys", "retire", "alias/old", "--apply"]) == 2
     assert state(lab) == "Enabled"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -12,7 +12,7 @@ import sealwax
 from sealwax import fleet
 from sealwax.fleet.journal import Journal
 from sealwax.rewrapping import Rewrap
-from tests.fleet.fleets import ACME, Keys, Wrapping, marks, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, plan, run, seal, seal_many
 
 
 def test_two_runs_of_one_plan_are_refused(keys: Keys, folder: Path, path: Path) -> None:
@@ -161,3 +161,38 @@ def test_answers_of_before_a_rotation_are_not_used_after_it(keys: Keys, folder: 
     ((arn, material, objects),) = fleet.verify(path).after
     current = keys.lab.call("DescribeKey", KeyId=keys.new)["KeyMetadata"]["CurrentKeyMaterialId"]
     assert (arn, material, objects) == (keys.new, current, 20)
+
+
+def test_what_is_decrypted_is_what_was_looked_at(keys: Keys, folder: Path, path: Path) -> None:
+    """Another tenant's envelope is put in the place after its header was read, and before it is opened."""
+    seal(keys, folder / "a.swx", b"value", keys.new)
+    evil = seal(keys, path.with_name("evil"), b"value", keys.new, context={"tenant": "evil", "set": "0"})
+
+    class Racing(Wrapping):
+        def open(self, name: str) -> BinaryIO:
+            evil.rename(name)
+            return self.inner.open(name)
+
+    plan(keys, folder, path)
+    proven = fleet.verify(path, session=keys.lab.session(), open_place=Racing.around, decrypt=1)
+    assert proven.checked is not None
+    assert proven.checked.undecrypted == ((str(folder / "a.swx"), "its stored context has another 'tenant'"),)
+    assert (proven.checked.decrypted, proven.done) == (0, False)
+
+
+@pytest.mark.parametrize("places", [("", ""), ("", "below"), ("below", ""), ("", "a.swx", "below/b.swx")])
+def test_an_object_of_two_places_counts_once(keys: Keys, folder: Path, path: Path, places: tuple[str, ...]) -> None:
+    (folder / "below").mkdir()
+    for name in ("a.swx", "below/b.swx"):
+        seal(keys, folder / name)
+    where = [str(folder / place) for place in places]
+    options: dict[str, Any] = {"sources": keys.old, "to": [keys.new], "contexts": CONTEXTS, "digests": None}
+    planned = fleet.plan(path, where, session=keys.lab.session(), **options)
+    assert (planned.objects, planned.stale, planned.kms_calls, planned.digests) == (2, 2, 2, 2)
+    assert [count for _, count in planned.frequent] == [2]
+    done = run(keys, path)
+    assert (done.rewrapped, done.count("fresh")) == (2, 0)
+    fleet.refresh(path, session=keys.lab.session())
+    proven = fleet.verify(path)
+    assert proven.checked is not None
+    assert (proven.objects, proven.rewrapped, proven.checked.digests, proven.checked.gone) == (2, 2, 2, 0)

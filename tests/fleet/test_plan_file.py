@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import resource
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax.fleet.journal import Journal
+from sealwax.fleet.page import as_html
 from sealwax.fleet.shard import Result
-from tests.fleet.fleets import Keys, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, Keys, plan, run, seal, seal_many
 
 
 def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
@@ -153,3 +157,67 @@ def test_results_and_settings_can_be_sent_to_other_processes(keys: Keys, folder:
     assert pickle.loads(pickle.dumps(settings)) == settings
     result = Result(1, "a", "rewrapped", keys=((keys.new, ""),))
     assert pickle.loads(pickle.dumps(result)) == result
+
+
+COLUMNS = [
+    ("facts", "value"),
+    *(("items", column) for column in ("number", "place", "name", "size", "state", "reason", "reasons")),
+    *(("items", column) for column in ("envelope", "digest", "keyset", "scan")),
+    ("keysets", "keys"),
+    ("unlisted", "message"),
+    *(("units", column) for column in ("unit", "calls", "objects")),
+    ("wrapped", "hash"),
+    *(("contexts", column) for column in ("context", "objects")),
+    *(("regions", column) for column in ("region", "objects")),
+    ("old", "mark"),
+    *(("answers", column) for column in ("unit", "arn", "ciphertext", "material", "wrapped_at")),
+]
+NUMBERS = [-1, 0, 2**63 - 1, 1.5, float("inf")]
+TEXTS = ["", "x", "a\0b", "[]", "[[1]]", '[["a"]]', '{"a": 1}', b"", b"\0", b"\xff\xfe", b"[]"]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_plan_from_elsewhere_has_anything_in_its_columns(
+    keys: Keys, folder: Path, path: Path, table: str, column: str
+) -> None:
+    """Whatever stands there, every verb ends with a report, or with an error of its own kind."""
+    sealed = keys.sealer(keys.one).encrypt(b"shared", context=ACME)
+    for at in range(2):
+        (folder / f"{at}.swx").write_bytes(sealed)
+    seal(keys, folder / "fresh.swx", b"fresh", keys.new)
+    plan(keys, folder, path, digests=None)
+    with Journal(path) as journal:
+        journal.record_unlisted("a folder")
+        journal.set_old([b"mark"])
+        with journal.writing() as connection:
+            (unit,) = connection.execute("SELECT unit FROM units").fetchone()
+            connection.execute("INSERT INTO regions VALUES ('eu-west-1', 1)")
+        journal.put(unit, sealwax.WrappedKey(keys.new, b"answer", bytes(32), 1))
+    whole = path.read_bytes()
+    session = keys.lab.session()
+
+    def look() -> None:
+        found = fleet.status(path)
+        assert fleet.as_text(found)
+        assert as_html(found)
+        json.dumps([found.as_dict(), fleet.problems(path)])
+
+    verbs: list[Callable[[], object]] = [
+        look,
+        lambda: fleet.run(path, session=session),
+        lambda: fleet.verify(path, session=session, decrypt=2),
+        lambda: fleet.refresh(path, session=session),
+    ]
+    tried = 0
+    for value in (*NUMBERS, *TEXTS):
+        for verb in verbs:
+            path.write_bytes(whole)
+            connection = sqlite3.connect(path)
+            with contextlib.suppress(sqlite3.IntegrityError):  # a number of a row is one
+                connection.execute(f"UPDATE OR REPLACE {table} SET {column} = ?", (value,))
+            connection.commit()
+            connection.close()
+            with contextlib.suppress(sealwax.SealwaxError):
+                verb()
+            tried += 1
+    assert tried == 64

@@ -43,7 +43,8 @@ def as_csv(found: list[dict[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
     for row in found:
-        fields = {**row, "Key": quote_plus(row["Key"]), "LastModifiedDate": "2027-01-01T12:30:00.000Z"}
+        when = "2027-01-01T12:30:00.000Z" if row["LastModifiedDate"] is WHEN else row["LastModifiedDate"]
+        fields = {**row, "Key": quote_plus(row["Key"]), "LastModifiedDate": when}
         writer.writerow([str(fields[name]).lower() if name.startswith("Is") else "" if fields[name] is None
                          else fields[name] for name in SCHEMA.split(", ")])  # fmt: skip
     return gzip.compress(text.getvalue().encode())
@@ -78,6 +79,17 @@ def publish(s3: StrictS3, kind: str, *files: bytes, **changes: Any) -> None:
         **changes,
     }
     client.put_object(Bucket="lists", Key=WHERE.removeprefix("s3://lists/"), Body=json.dumps(manifest).encode())
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(("kind", "encode"), [("CSV", as_csv), ("Parquet", as_parquet)])
+def test_a_date_that_no_clock_shows(s3: StrictS3, kind: str, encode: Any, text: str) -> None:
+    """The list is no more than where to look: what it says of the time stops nobody."""
+    when = text if kind == "CSV" else datetime.fromisoformat(text).replace(tzinfo=None)
+    publish(s3, kind, encode([{**rows()[0], "LastModifiedDate": when}]))
+    (entry,) = open_store(WHERE, s3.session()).list()
+    assert isinstance(entry, Entry)
+    assert entry.name == "s3://bucket/a"
 
 
 @pytest.mark.parametrize(("kind", "encode"), [("CSV", as_csv), ("Parquet", as_parquet)])

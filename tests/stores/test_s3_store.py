@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
+from sealwax import rewrapping
 from sealwax.format.header import Header
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry, Store, open_store
@@ -346,6 +347,33 @@ def test_an_answer_that_got_lost_is_no_conflict(s3: StrictS3, size: int) -> None
     store(s3).rewrap("s3://bucket/a", to_beta)
     s3.faults.clear()
     assert read(s3, "a") == data
+
+
+def test_a_rivals_rewrap_is_not_taken_for_ones_own(s3: StrictS3) -> None:
+    """It has the same id, context and size, and where the context is long, the same first kilobytes."""
+    context = {"purpose": "backup", "note": "x" * 6000}
+    sealed = ALPHAS.encrypt(b"data", context=context)
+    s3.client().put_object(Bucket="bucket", Key="a", Body=sealed)
+
+    def wrapped_at(when: int) -> Callable[[Header, Any], tuple[WrappedKey, ...]]:
+        def rewrap_to(header: Header, _: Any) -> tuple[WrappedKey, ...]:
+            made = wrap(BETA, unwrap(header.slot.wrapped_keys[0], context), context)
+            return (WrappedKey(made.key_arn, made.ciphertext, made.key_material_id, when),)
+
+        return rewrap_to
+
+    rivals = rewrapping.rewrap_value(sealed, wrapped_at(1))
+
+    raced: list[bool] = []
+
+    def race(request: Request) -> None:
+        if request.operation == "PutObject" and not raced:
+            raced.append(True)
+            s3.client().put_object(Bucket="bucket", Key="a", Body=rivals)
+
+    with s3.fault(race), pytest.raises(sealwax.RewrapConflictError):
+        store(s3).rewrap("s3://bucket/a", wrapped_at(2))
+    assert s3.client().get_object(Bucket="bucket", Key="a")["Body"].read() == rivals
 
 
 def test_replace(s3: StrictS3) -> None:

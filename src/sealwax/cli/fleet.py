@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sealwax.stores import Store
 
 _PAYLOAD_STATUS: Final = 5
+_CONTEXT_STATUS: Final = 6
 
 
 class _HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -172,7 +173,7 @@ def plan_command(
             on_progress=on_progress,
         )
     _show(report, as_json, html)
-    return 0
+    return _missed(report)
 
 
 @fleet.command("run")
@@ -257,7 +258,7 @@ def run_command(
         because = f", since {report.ended}" if report.ended else ""
         console.say(f"{report.stale:,} envelopes are still stale{because}; run the same command again to resume")
         return PARTLY_DONE
-    return 0
+    return _missed(report)
 
 
 @fleet.command("status")
@@ -323,10 +324,25 @@ def verify_command(
     if checked is not None and (checked.changed or checked.undecrypted):
         console.say(f"{len(checked.changed)} payloads changed, {len(checked.undecrypted)} envelopes do not decrypt")
         return _PAYLOAD_STATUS
+    if report.missed:
+        return _missed(report)
     if not report.done:
         console.say(f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at")
         return PARTLY_DONE
     return 0
+
+
+def _missed(report: Report) -> int:
+    """Return the exit status; say it where every envelope was skipped."""
+    if not report.missed:
+        return 0
+    reasons = [reason for _, state, reason in report.problems if state == "skipped"]
+    first = f"; the first: {reasons[0]}" if reasons else ""
+    console.say(
+        f"all {report.count('skipped'):,} envelopes are skipped, since none has the context that was given{first}; "
+        "check -c of the plan, and that WHERE is the place that is meant"
+    )
+    return _CONTEXT_STATUS
 
 
 def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, results: str | None) -> Spark | None:

@@ -206,7 +206,9 @@ def _scan(
             for entries, found in engine.look(place, store, fleet, journal.record_unlisted):
                 if fleet.reencrypt:
                     found = _judged(journal, place, found, first)
-                journal.record(number, place, list(zip(entries, found, strict=True)))
+                met = journal.met(number, place, (entry.name for entry in entries))
+                pairs = [pair for pair in zip(entries, found, strict=True) if pair[0].name not in met]
+                journal.record(number, place, pairs)
                 done += len(entries)
                 on_progress(done, 0)
         return journal.end_scan(number)

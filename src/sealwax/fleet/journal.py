@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from sealwax.context import printable
-from sealwax.errors import FileError, PlanError
+from sealwax.errors import FileError, HeaderError, PlanError
 from sealwax.fleet import shard
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
+from sealwax.format import header as hdr
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry
 
@@ -36,6 +37,7 @@ _MAX_TEXT: Final = 16 << 20
 _BUSY_SECONDS: Final = 60.0
 _PAGE: Final = 256
 _KEYSETS: Final = 4096
+_MAX_SCANS: Final = 1 << 60
 _USAGE: Final = 1000  # files may claim any number of keys
 
 _SCHEMA: Final = """
@@ -65,6 +67,7 @@ _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "digests": lambda value: value is None or (type(value) is int and value >= 0),
     "kms_calls": lambda value: type(value) is int,
 }
+_KINDS: Final = {"i": int, "t": str, "b": bytes}
 _COUNTS: Final = ("units", "wrapped", "contexts", "regions", "unlisted")
 _ADD: Final = "ON CONFLICT DO UPDATE SET objects = objects + excluded.objects"
 _ADD_UNITS: Final = f"INSERT INTO units VALUES (?,?,?) {_ADD}"  # noqa: S608
@@ -124,6 +127,18 @@ def put_in_place(temporary: Path, plan: Path) -> None:
         for suffix in ("-wal", "-shm", "-journal"):
             Path(f"{plan}{suffix}").unlink(missing_ok=True)
         temporary.replace(plan)
+
+
+def is_plan(path: str) -> bool:
+    """Whether a plan stands there, by how it begins. Not while this process has it open: it would lose its locks."""
+    try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            return False
+        with Path(path).open("rb") as file:
+            head = file.read(100)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == _APPLICATION.to_bytes(4, "big")
 
 
 class Journal:
@@ -241,9 +256,22 @@ class Journal:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def _all(self, query: str, *values: Any) -> list[Any]:
+    def _all(self, kinds: str, query: str, *values: Any) -> list[Any]:
+        """Return the rows of a query.
+
+        Args:
+            kinds: a letter for each column, since SQLite keeps anything in any: of :data:`_KINDS`.
+
+        Raises:
+            PlanError: something else stands in one.
+        """
         with self._lock, self._reported():
-            return self._connection.execute(query, values).fetchall()
+            rows = self._connection.execute(query, values).fetchall()
+        for row in rows:
+            for kind, value in zip(kinds, row, strict=True):
+                if type(value) is not _KINDS[kind]:
+                    raise self.damaged(ValueError(f"a {type(value).__name__} where there can be none"))
+        return rows
 
     # --- facts
 
@@ -253,7 +281,7 @@ class Journal:
         Raises:
             PlanError: it is not there, or nothing that such a fact can be.
         """
-        rows = self._all("SELECT value FROM facts WHERE name = ? AND length(value) <= ?", name, _MAX_TEXT)
+        rows = self._all("t", "SELECT value FROM facts WHERE name = ? AND length(value) <= ?", name, _MAX_TEXT)
         try:
             value = json.loads(rows[0][0])
             if not _SHAPES.get(name, lambda _: True)(value):
@@ -285,8 +313,19 @@ class Journal:
         with self.writing() as connection:
             for table in _COUNTS:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  one of ours
-            (last,) = connection.execute("SELECT coalesce(max(scan), 0) FROM items").fetchone()
+            ((last,),) = self._all("i", "SELECT coalesce(max(scan), 0) FROM items")
+            if not 0 <= last < _MAX_SCANS:
+                raise self.damaged(ValueError("a scan of that number cannot be"))
             return int(last) + 1
+
+    def met(self, scan: int, place: int, names: Iterable[str]) -> set[str]:
+        """Return which of these names this scan has met in an earlier place: places may overlap."""
+        query = "SELECT 1 FROM items WHERE place = ? AND name = ? AND scan = ?"
+        return {
+            name
+            for name in names
+            if any(self._all("i", query, earlier, _as_bytes(name), scan) for earlier in range(place))
+        }
 
     def record(self, scan: int, place: int, batch: Sequence[tuple[Entry, Found]]) -> None:
         """Keep what a scan found."""
@@ -348,6 +387,7 @@ class Journal:
         last = 0
         marks = ",".join("?" * len(states))
         while rows := self._all(
+            "ib",
             f"SELECT number, name FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
             " ORDER BY number LIMIT ?",
             last,
@@ -362,6 +402,7 @@ class Journal:
         """Return random objects in some states, with their places."""
         marks = ",".join("?" * len(states))
         rows = self._all(
+            "iib",
             f"SELECT place, number, name FROM items WHERE state IN ({marks}) ORDER BY random() LIMIT ?",  # noqa: S608
             *states,
             size,
@@ -373,27 +414,30 @@ class Journal:
         states = tuple(states)
         marks = ",".join("?" * len(states))
         rows = self._all(
+            "btt",
             f"SELECT name, state, reason FROM items WHERE state IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
             *states,
             limit,
         )
         found = [(_as_name(name), state, reason) for name, state, reason in rows]
         if "unlisted" in states:
-            found += [("", "unlisted", text) for (text,) in self._all("SELECT message FROM unlisted LIMIT ?", limit)]
+            found += [
+                ("", "unlisted", text) for (text,) in self._all("t", "SELECT message FROM unlisted LIMIT ?", limit)
+            ]
         return found
 
     def states(self) -> dict[str, tuple[int, int]]:
         """Return how many objects there are in each state, and their bytes."""
-        rows = self._all("SELECT state, count(*), sum(size) FROM items GROUP BY state")
+        rows = self._all("tii", "SELECT state, count(*), sum(size) FROM items GROUP BY state")
         found = {state: (count, size) for state, count, size in rows}
-        ((unlisted,),) = self._all("SELECT count(*) FROM unlisted")
+        ((unlisted,),) = self._all("i", "SELECT count(*) FROM unlisted")
         return found | ({"unlisted": (unlisted, 0)} if unlisted else {})
 
     def reasons(self) -> dict[str, int]:
         """Return for how many objects that are meant each reason to be stale was found."""
         found: Counter[str] = Counter()
         query = "SELECT reasons, count(*) FROM items WHERE reasons <> '' AND state <> ? GROUP BY reasons"
-        for text, count in self._all(query, shard.SKIPPED):
+        for text, count in self._all("ti", query, shard.SKIPPED):
             for reason in text.split():
                 found[reason] += count
         return dict(found)
@@ -403,13 +447,21 @@ class Journal:
         found: Counter[tuple[str, str]] = Counter()
         where = "" if states is None else f"WHERE state IN ({','.join('?' * len(states))})"
         query = f"SELECT keys, count(*) FROM items JOIN keysets USING (keyset) {where} GROUP BY keyset"  # noqa: S608
-        rows = self._all(query, *states or ())
-        for text, count in rows:
-            for arn, material in json.loads(text):
+        for text, count in self._all("ti", query, *states or ()):
+            for arn, material in self._keys_of(text):
                 found[arn, material] += count
         return sorted(((arn, material, n) for (arn, material), n in found.items()), key=lambda row: (-row[2], row))[
             :_USAGE
         ]
+
+    def _keys_of(self, text: str) -> list[tuple[str, str]]:
+        try:
+            keys = [(arn, material) for arn, material in json.loads(text)]
+            if not all(isinstance(part, str) for key in keys for part in key):
+                raise ValueError("no keys")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self.damaged(error) from None
+        return keys
 
     def _keyset(self, keys: tuple[tuple[str, str], ...]) -> int | None:
         """Return the number that stands for these keys and materials; None for none."""
@@ -428,19 +480,21 @@ class Journal:
 
     def contexts(self, limit: int) -> tuple[int, list[tuple[bytes, int]]]:
         """Return how many distinct contexts there are, and the most frequent ones."""
-        ((count,),) = self._all("SELECT count(*) FROM contexts")
-        return count, self._all("SELECT context, objects FROM contexts ORDER BY objects DESC, context LIMIT ?", limit)
+        ((count,),) = self._all("i", "SELECT count(*) FROM contexts")
+        return count, self._all(
+            "bi", "SELECT context, objects FROM contexts ORDER BY objects DESC, context LIMIT ?", limit
+        )
 
     def missing_regions(self) -> dict[str, int]:
-        return dict(self._all("SELECT region, objects FROM regions ORDER BY region"))
+        return dict(self._all("ti", "SELECT region, objects FROM regions ORDER BY region"))
 
     def wrapped(self) -> int:
         """Return the number of distinct wrapped keys, each with its context."""
-        return int(self._all("SELECT count(*) FROM wrapped")[0][0])
+        return int(self._all("i", "SELECT count(*) FROM wrapped")[0][0])
 
     def calls(self) -> int:
         """Return the number of KMS calls that the scan found to be needed."""
-        return int(self._all("SELECT coalesce(sum(calls), 0) FROM units")[0][0])
+        return int(self._all("i", "SELECT coalesce(sum(calls), 0) FROM units")[0][0])
 
     # --- digests: each is that of a payload, behind the id of the envelope that it was taken of
 
@@ -449,16 +503,16 @@ class Journal:
         last = 0
         query = "SELECT number, place, name, digest FROM items WHERE digest IS NOT NULL AND number > ?"
         if size is not None:
-            rows = self._all(f"{query} ORDER BY random() LIMIT ?", last, size)
-            yield from ((place, Item(number, _as_name(name)), bytes(digest)) for number, place, name, digest in rows)
+            rows = self._all("iibb", f"{query} ORDER BY random() LIMIT ?", last, size)
+            yield from ((place, Item(number, _as_name(name)), digest) for number, place, name, digest in rows)
             return
-        while rows := self._all(f"{query} ORDER BY number LIMIT ?", last, _PAGE):
+        while rows := self._all("iibb", f"{query} ORDER BY number LIMIT ?", last, _PAGE):
             last = rows[-1][0]
-            yield from ((place, Item(number, _as_name(name)), bytes(digest)) for number, place, name, digest in rows)
+            yield from ((place, Item(number, _as_name(name)), digest) for number, place, name, digest in rows)
 
     def digests(self) -> int:
         """Return how many objects have a digest."""
-        return int(self._all("SELECT count(*) FROM items WHERE digest IS NOT NULL")[0][0])
+        return int(self._all("i", "SELECT count(*) FROM items WHERE digest IS NOT NULL")[0][0])
 
     def set_digests(self, digests: Iterable[tuple[int, bytes]]) -> None:
         """Keep digests of objects."""
@@ -475,18 +529,18 @@ class Journal:
             connection.executemany("INSERT OR IGNORE INTO old VALUES (?)", ((mark,) for mark in marks))
 
     def is_old(self, marks: Iterable[bytes]) -> bool:
-        return any(self._all("SELECT 1 FROM old WHERE mark = ?", mark) for mark in marks)
+        return any(self._all("i", "SELECT 1 FROM old WHERE mark = ?", mark) for mark in marks)
 
     def witness(self, number: int) -> bytes:
-        rows = self._all("SELECT digest FROM items WHERE number = ? AND digest IS NOT NULL", number)
-        return bytes(rows[0][0]) if rows else b""
+        rows = self._all("b", "SELECT digest FROM items WHERE number = ? AND digest IS NOT NULL", number)
+        return rows[0][0] if rows else b""
 
     def set_witness(self, number: int, witness: bytes) -> None:
         self.set_digests([(number, witness)])
 
     def number_of(self, place: int, name: str) -> int:
         """Return an object's number; 0 where the plan has not met it."""
-        rows = self._all("SELECT number FROM items WHERE place = ? AND name = ?", place, _as_bytes(name))
+        rows = self._all("i", "SELECT number FROM items WHERE place = ? AND name = ?", place, _as_bytes(name))
         return int(rows[0][0]) if rows else 0
 
     # --- running
@@ -501,8 +555,15 @@ class Journal:
 
     def get(self, unit: bytes) -> WrappedKey | None:
         """Return KMS's answer to the calls of a unit. See :class:`~sealwax.fleet.calls.Answers`."""
-        rows = self._all("SELECT arn, ciphertext, material, wrapped_at FROM answers WHERE unit = ?", unit)
-        return WrappedKey(*rows[0]) if rows else None
+        rows = self._all("tbbi", "SELECT arn, ciphertext, material, wrapped_at FROM answers WHERE unit = ?", unit)
+        if not rows:
+            return None
+        answer = WrappedKey(*rows[0])
+        try:
+            hdr.check_wrapped_key(answer)
+        except HeaderError as error:
+            raise self.damaged(error) from None
+        return answer
 
     def put(self, unit: bytes, answer: WrappedKey) -> None:
         """Keep an answer that further envelopes share, at once: what is lost with the process costs another call."""

@@ -131,11 +131,17 @@ class Report:
         return self.count(shard.UNREADABLE, "unlisted")
 
     @property
+    def missed(self) -> bool:
+        """Whether there are envelopes, and each was skipped for its context: it was mistyped, more likely than not."""
+        return bool(self.count(shard.SKIPPED)) and not (self.fresh or self.stale)
+
+    @property
     def done(self) -> bool:
-        """Whether nothing is stale, nothing hidden, and nothing that was checked differs."""
+        """Whether nothing is stale, nothing hidden, nothing that was checked differs, and anything was meant at all."""
         checked = self.checked or Checked()
         nothing_left = checked.gone and not self.objects  # an empty place is more likely one that is not mounted
-        return not (self.stale or self.hidden or checked.changed or checked.undecrypted or nothing_left)
+        failed = checked.changed or checked.undecrypted
+        return not (self.stale or self.hidden or failed or nothing_left or self.missed)
 
     @property
     def to_move(self) -> int:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax.errors import NotAnEnvelopeError, SealwaxError
+from sealwax.fleet import engine
 from sealwax.fleet.engines import WORKERS, batches, entries_of, parallel
+from sealwax.fleet.journal import is_plan
 from sealwax.kms import names
 from sealwax.stores import Entry, Store, open_store
 
@@ -39,6 +41,15 @@ class Usage:
         return not (self.under or self.unknown)
 
 
+def places_of(where: Sequence[str]) -> tuple[str, ...]:
+    """Return places, each plan's places in the place of its file.
+
+    Raises:
+        PlanError: a plan cannot be read.
+    """
+    return tuple(place for one in where for place in (engine.status(one).where if is_plan(one) else (one,)))
+
+
 def find_users(
     where: Sequence[str],
     arn: str,
@@ -60,6 +71,7 @@ def find_users(
     objects = under = unknown = 0
     examples: list[str] = []
     reasons: list[str] = []
+    seen: set[str] = set()
     key = names.parse_arn(arn)
 
     def means_it(claim: str) -> bool:
@@ -95,6 +107,10 @@ def find_users(
         parts = batches(entries_of(store, unlisted), _BATCH)
         for found in parallel(parts, lambda entries, store=store: look(store, entries), workers):  # type: ignore[misc]
             for name, what in found:
+                if len(where) > 1:
+                    if name in seen:
+                        continue
+                    seen.add(name)  # places may overlap
                 objects += 1
                 if isinstance(what, SealwaxError):
                     unlisted(f"{name}: {what}")

@@ -377,6 +377,16 @@ def _parse_wrapped_keys(data: bytes, count: int, end: int) -> tuple[tuple[Wrappe
     return tuple(keys), at
 
 
+def check_wrapped_key(key: WrappedKey) -> None:
+    """Refuse what no envelope may hold.
+
+    Raises:
+        DamagedHeaderError: it has no proper key ARN, ciphertext, material id or time.
+    """
+    arn = key.key_arn.encode("utf-8", "surrogatepass")
+    _check_wrapped_key(key.provider, arn, key.ciphertext, key.key_material_id, key.wrapped_at)
+
+
 def _check_wrapped_key(provider: int, arn: bytes, ciphertext: bytes, material_id: bytes, wrapped_at: int) -> None:
     """Hold a wrapped key against the bounds of its provider; an unknown provider is only framed."""
     if provider == 0:
@@ -387,7 +397,7 @@ def _check_wrapped_key(provider: int, arn: bytes, ciphertext: bytes, material_id
         raise DamagedHeaderError("a wrapped key has no proper key ARN")
     if not 1 <= len(ciphertext) <= MAX_CIPHERTEXT_BYTES:
         raise DamagedHeaderError(f"a wrapped key has {len(ciphertext)} bytes; 1 to {MAX_CIPHERTEXT_BYTES} are possible")
-    if len(material_id) not in (0, MATERIAL_ID_BYTES) or wrapped_at > MAX_TIME:
+    if len(material_id) not in (0, MATERIAL_ID_BYTES) or not 0 <= wrapped_at <= MAX_TIME:
         raise DamagedHeaderError("a wrapped key has no proper key material id or time")
 
 

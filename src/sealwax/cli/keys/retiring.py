@@ -20,7 +20,12 @@ _FINDINGS: Final = 3
 @click.command()
 @click.argument("key")
 @click.option(
-    "--scan", "where", multiple=True, required=True, metavar="WHERE", help="A folder or s3:// prefix to scan."
+    "--scan",
+    "where",
+    multiple=True,
+    required=True,
+    metavar="WHERE",
+    help="A folder or s3:// prefix to scan, or a fleet's plan, whose places are scanned; repeatable.",
 )
 @click.option("--apply", is_flag=True, help="Take the next step; without, only report.")
 @click.option(
@@ -42,9 +47,10 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
     """
     from sealwax.cli.fleet import opening
-    from sealwax.fleet.usage import find_users
+    from sealwax.fleet.usage import find_users, places_of
     from sealwax.kms.lifecycle import KeyLife
 
+    where = places_of(where)
     life = KeyLife(key, aws.session())
     standing = life.standing()
     usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_place=opening(aws))

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import unquote_plus
 
@@ -26,6 +26,7 @@ from sealwax.stores.s3.service import ObjectName, Service, parse
 
 MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST_BYTES: Final = 64 << 20
+_DAMAGES: Final = (ArithmeticError, ValueError, KeyError, TypeError, EOFError, OSError, csv.Error, zlib.error)
 _MAX_OBJECT_BYTES: Final = 1 << 50  # far more than S3 takes, and far less than a plan can sum up
 # In CSV, in Parquet.
 _COLUMNS: Final = {
@@ -98,7 +99,7 @@ def entries(service: Service, manifest: Manifest) -> Iterator[Entry]:
                     entry = _entry(row, manifest.source_bucket)
                     if entry is not None:
                         yield entry
-            except (ValueError, KeyError, TypeError, EOFError, OSError, csv.Error, zlib.error) as error:
+            except _DAMAGES as error:
                 raise StoreError(
                     f"reading the S3 Inventory's file '{printable(str(name))}' failed: "
                     f"{printable(str(error))[:200] or type(error).__name__}"
@@ -143,6 +144,8 @@ def _entry(row: Mapping[str, Any], bucket: str) -> Entry | None:
     modified = row.get("LastModifiedDate")
     if isinstance(modified, str) and modified:
         modified = datetime.fromisoformat(modified)
+    if modified and modified.tzinfo is None:
+        modified = modified.replace(tzinfo=UTC)  # S3's times are; in a local one, not every date is a number of seconds
     etag = row.get("ETag")
     return Entry(
         str(ObjectName(bucket, row["Key"])),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 import botocore.exceptions as foreign
 
 from sealwax.context import printable
+from sealwax.envelope import MAX_HEADER_BYTES
 from sealwax.errors import FileError, StoreError
 from sealwax.format import header as hdr
 from sealwax.stores.s3 import answers
@@ -43,8 +44,9 @@ _PART_BYTES: Final = 8 << 20
 # A stream of unknown length: each part is this fraction of what went before, so that 10,000 of them reach 5 TiB.
 _GROWTH: Final = 1300
 _UPLOADS_AT_ONCE: Final = 4
-# So much of an object's beginning tells one envelope from another.
-_TELLING_BYTES: Final = 1 << 10
+# So much of an object's beginning tells one envelope from another, and a re-wrap of it from another one: all of any
+# header. Its first kilobytes may be nothing but a context.
+_TELLING_BYTES: Final = MAX_HEADER_BYTES
 
 
 class ObjectReader(_BinaryFile):
