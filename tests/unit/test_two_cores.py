@@ -235,19 +235,19 @@ os.sched_getaffinity = lambda _: {0, 1}
 sealer = sealwax.Sealer(FakeKeyring())
 context = {"purpose": "test"}
 path = sys.argv[1]
-writer = sealer.open(path, "wb", context=context)
-writer.write(bytes(9 << 20))
-for small in (b"", bytes(9 << 20)):
+for begun, more in ((1 << 20, 1 << 20), (1 << 20, 0), (9 << 20, 9 << 20), (9 << 20, 0)):
+    writer = sealer.open(path, "wb", context=context)
+    writer.write(bytes(begun))
     pid = os.fork()
     if not pid:
         try:
             with writer:
-                writer.write(small)
+                writer.write(bytes(more))
         except RuntimeError as error:
             print(error, flush=True)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-writer.close()
+    writer.close()
 reader = sealer.read_once(path, context=context)
 assert reader.read(1 << 20)
 while reader.tell() < 6 << 20:
@@ -269,8 +269,7 @@ print(reader.tell() + len(reader.readall()))
     )
     refused = "an envelope that was open when the process was forked goes on in the parent only"
     assert done.stdout.splitlines() == [
-        refused,
-        refused,
+        *[refused] * 4,
         "closed",
         str(9 << 20),
     ]
