@@ -110,22 +110,18 @@ class Chunks:
 
     def __init__(self, data_key: DataKey, info: bytes, salt: bytes, commitment: Buffer | None = None) -> None:
         derived = bytearray(76)
-        key = bytearray(32)
         try:
             HKDFExpand(_SHA512, len(derived), b"".join((LABEL, salt, info))).derive_into(data_key.buffer, derived)
             with memoryview(derived) as parts:
                 self.commitment = bytes(parts[44:])
                 if commitment is not None and not constant_time.bytes_eq(self.commitment, bytes(commitment)):
                     raise CommitmentError(_NOT_THIS_KEY)
-                # Not by cutting ``derived``, which would move it and leave the old place as it was.
-                key[:] = parts[:32]
                 # The base nonce is no key, but it goes when the key goes.
                 self._base_nonce = bytearray(parts[32:44])
-            (self._counter,) = _U64.unpack_from(self._base_nonce, 4)
-            self._aead: AESGCM | None = AESGCM(key)
+                (self._counter,) = _U64.unpack_from(parts, 36)
+                self._aead: AESGCM | None = AESGCM(parts[:32])
         finally:
             wipe(derived)
-            wipe(key)
 
     def close(self) -> None:
         """Give the keys up. Going out of scope is not enough: the frames of an exception may keep the object."""
@@ -134,7 +130,7 @@ class Chunks:
         self._counter = 0
 
     def __del__(self) -> None:
-        if "_base_nonce" in self.__dict__:
+        if self.__dict__.get("_aead") is not None:
             self.close()
 
     def seal(self, first: int, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
@@ -147,6 +143,19 @@ class Chunks:
             raise ValueError("the payload's keys were given up")
         try:
             return self._aead.encrypt(self._base_nonce, plaintext, None)
+        finally:
+            _leave_no_registers()
+
+    def open_only(self, sealed: memoryview) -> bytes:
+        """Return what chunk 0 holds, which is the last one too: what :meth:`open` does, in fewer steps.
+
+        Raises:
+            InvalidTag: cryptography's; as for :meth:`open`.
+        """
+        if self._aead is None:
+            raise ValueError("the payload's keys were given up")
+        try:
+            return self._aead.decrypt(self._base_nonce, sealed, None)
         finally:
             _leave_no_registers()
 
@@ -257,6 +266,14 @@ class Decryptor:
         self._index += len(sealed) // SEALED_CHUNK_BYTES + last
         return size
 
+    def open_only(self, sealed: memoryview) -> bytes:
+        """Return the plaintext of a payload of one chunk, ``sealed``, which is shorter than a whole one.
+
+        Raises:
+            InvalidTag: cryptography's; the chunk is not the one that was sealed, or not the last one.
+        """
+        return self._chunks.open_only(sealed)
+
 
 def encryptor(data_key: DataKey, info: bytes) -> Encryptor:
     return Encryptor(data_key, info)
@@ -301,6 +318,8 @@ def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
         TamperedError: a chunk is altered or missing, or bytes follow the end.
     """
     try:
+        if TAG_BYTES <= len(body) < SEALED_CHUNK_BYTES:
+            return decryptor.open_only(body)
         out = _room(plaintext_size(HEAD_BYTES + len(body)))
         with out.getbuffer() as room:
             try:
