@@ -115,6 +115,47 @@ def test_a_run_is_resumed(shell: Shell) -> None:
     shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "none", "empty").failed(0, "there is nothing to do")
 
 
+def test_the_lab_in_use_is_left_out(bare_shell: Shell) -> None:
+    """Its keys sealed under themselves would open nothing, and reading its database would take its locks away."""
+    shell = bare_shell
+    shell.write("a", b"data")
+    shell.write("lab.txt", b"not the lab")
+    shell.write(".git/config", b"[core]")
+    for alias in ("demo", "demo2"):
+        shell.sealwax("lab", "create-key", "--lab", "lab", "--alias", alias).succeeded()
+    lab = ("--lab", "lab")
+    told = shell.sealwax("encrypt", *lab, *K, *PURPOSE, "-r", ".").succeeded().err
+    assert "./lab: skipped, it is the lab in use" in told
+    sealed = {name for name in files_of(shell.folder) if name.endswith(".swx")}
+    assert sealed == {"a.swx", "lab.txt.swx", ".git/config.swx"}
+    shell.sealwax("encrypt", *lab, *K, *PURPOSE, "-r", "-o", "all", "..").succeeded()
+    assert not [name for name in files_of(shell.folder / "all") if "state.db" in name]
+    # However it is named.
+    os.symlink("lab", shell.folder / "link")
+    for name in ("lab/state.db", "link/state.db"):
+        for command in (("encrypt", *lab), ("encrypt", "--lab", "link")):
+            with shell.unchanged():
+                shell.sealwax(*command, *K, *PURPOSE, "-o", "x", name).failed(1, "it is a file of the lab in use")
+    done = shell.sealwax("encrypt", *lab, *K, *PURPOSE, "-r", "lab").succeeded()
+    assert "there is nothing to do" in done.err
+    # Another lab is data like other data.
+    shell.sealwax("lab", "create-key", "--lab", "other", "--alias", "demo").succeeded()
+    shell.sealwax("encrypt", "--lab", "other", *K, *PURPOSE, "-o", "x", "lab/state.db").succeeded()
+
+
+def test_empty_names(shell: Shell) -> None:
+    """An unset variable in a script: nothing is guessed."""
+    shell.write("a", b"data")
+    shell.sealwax("encrypt", *K, *PURPOSE, "a").succeeded()
+    to = ("--to", "alias/demo2")
+    for command in (("encrypt",), ("decrypt",), ("rewrap", *to), ("reencrypt", *to)):
+        with shell.unchanged():
+            done = shell.sealwax(*command, *K, *PURPOSE, "-o", "", "a.swx")
+            assert done.failed(2).last_line == "Error: -o names a file or a folder, and was given an empty name"
+            shell.sealwax(*command, *K, *PURPOSE, "-r", "--suffix", "", ".").failed(2, "cannot be the end of a name")
+            shell.sealwax(*command, *K, *PURPOSE, "--suffix", "/x", "a").failed(2, "'/x' cannot be the end of a name")
+
+
 def test_context_files(shell: Shell) -> None:
     shell.write("a", b"data")
     bad = {

@@ -61,6 +61,7 @@ def encrypt(
         output=output,
         plain_name=str,
         output_name=lambda name: name + suffix,
+        lab=keys.aws.lab,
         skip=lambda name: f"its name ends with '{suffix}'" if name.endswith(suffix) else None,
     )
     return jobs.run(found, do, as_json=as_json)

@@ -54,6 +54,7 @@ def collect(
     output_name: Callable[[str], str] | None,
     skip: Callable[[str], str | None],
     writes: bool = True,
+    lab: str | None = None,
 ) -> Iterator[Job]:
     """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
@@ -63,10 +64,13 @@ def collect(
         output_name: from the source's name to the output's; None where nothing is written without -o.
         skip: from the name of a file in a folder to why it is not meant; None where it is.
         writes: whether the verb writes anything.
+        lab: the folder of the lab in use, whose files are left alone.
 
     Raises:
         click.UsageError: the sources and the output do not go together.
     """
+    if output == "":
+        raise click.UsageError("-o names a file or a folder, and was given an empty name")
     if not sources:
         if sys.stdin is None:
             raise click.UsageError("standard input is closed: name a file")
@@ -98,9 +102,13 @@ def collect(
         if source == STREAM:
             yield Job(STREAM, (output or STREAM) if writes else None, None)
         elif source in named:
-            yield named[source]
+            if lab is not None and _is_in(lab, source):
+                problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
+                yield Job(source, None, None, problem=problem)
+            else:
+                yield named[source]
         else:
-            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip):
+            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip, lab):
                 if isinstance(found, FileError):
                     yield Job(source, None, None, problem=found)
                 else:
@@ -126,10 +134,16 @@ def _job(
     return Job(source, written, plain, into_folder)
 
 
-def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[tuple[str, str] | FileError]:
+def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> Iterator[tuple[str, str] | FileError]:
     """Yield the files below a folder, in order, with their paths below it, and what cannot be read; no links."""
     failed: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=failed.append):
+        if lab is not None and places.real(parent) == places.real(lab):
+            # Its keys would be sealed under themselves. And to close its database, once it has been read as a file,
+            # would take away the locks that this process holds on it.
+            console.tell(f"{console.shown(parent)}: skipped, it is the lab in use")
+            folders.clear()
+            continue
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -143,6 +157,10 @@ def _walk(folder: str, skip: Callable[[str], str | None]) -> Iterator[tuple[str,
                 yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
     for error in failed:
         yield FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
+
+
+def _is_in(lab: str, source: str) -> bool:
+    return not places.is_s3(source) and os.path.dirname(places.real(source)) == places.real(lab)
 
 
 def with_suffix(suffix: str) -> Callable[[str], str | None]:

@@ -270,7 +270,17 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 recursive = click.option(
     "-r", "--recursive", is_flag=True, help="Take every file in a folder, or below a prefix; with -o, into another."
 )
-suffix = click.option("--suffix", default=".swx", show_default=True, help="What an envelope's name ends with.")
+
+
+def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value or "/" in value:
+        raise click.BadParameter(f"'{printable(value)}' cannot be the end of a name", ctx, param)
+    return value
+
+
+suffix = click.option(
+    "--suffix", default=".swx", show_default=True, callback=_ending, help="What an envelope's name ends with."
+)
 armor = click.option("--armor", is_flag=True, help="The envelope is text on one line, not bytes.")
 detached = click.option(
     "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
