@@ -5,6 +5,7 @@ An instance is an ``on_event`` function::
     telemetry = sealwax.otel.Telemetry()
     keyring = sealwax.KmsKeyring("alias/payments", on_event=telemetry)
     keyring = sealwax.CachingKeyring(keyring, max_age=300, on_event=telemetry)
+    telemetry.observe(keyring)  # what happens to data keys while nobody waits
 
 It needs ``pip install 'sealwax[otel]'``, which brings the API alone; the program brings the SDK and its exporters. What
 goes out: operation, Region, the name of the KMS key, error code, request id, times and counts. Neither a key's bytes
@@ -13,8 +14,13 @@ nor data nor any part of a context is among them.
 
 from __future__ import annotations
 
+import operator
+import threading
 import time
-from typing import Final
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 try:
     from opentelemetry import metrics, trace
@@ -23,7 +29,17 @@ except ImportError as error:
 
 from sealwax.events import CacheUse, Event, KmsCall, RegionHealth
 
+if TYPE_CHECKING:
+    from sealwax.cache import CacheStats, CachingKeyring
+
 _NAME: Final = "sealwax"
+
+
+@dataclass(slots=True)
+class _Observed:
+    cache: Callable[[], CachingKeyring | None]
+    name: str
+    last: CacheStats
 
 
 class Telemetry:
@@ -34,6 +50,8 @@ class Telemetry:
     - ``sealwax.kms.duration``, a histogram in seconds, by operation, Region and error; its count is that of the calls.
     - ``sealwax.cache.loans``, a counter by kind (hit, miss, wait, stale, bypass) and direction.
     - ``sealwax.region.changes``, a counter of Regions given up and taken back.
+    - ``sealwax.cache.calls``, ``.refreshes`` and ``.evictions``, counters, and ``sealwax.cache.entries``, how many data
+      keys are held now; of the caches that :meth:`observe` was told of, by name.
 
     Args:
         tracer_provider, meter_provider: default: the ones that the program has set.
@@ -54,6 +72,49 @@ class Telemetry:
         self._changes = meter.create_counter(
             "sealwax.region.changes", description="Regions that were given up or taken back."
         )
+        self._observed: list[_Observed] = []
+        self._lock = threading.Lock()
+        for what, description in (
+            ("calls", "Calls of a cache to the keyring it is around."),
+            ("refreshes", "Data keys of a cache that were replaced ahead of their end."),
+            ("evictions", "Data keys that a cache gave up for room."),
+        ):
+            meter.create_observable_counter(
+                f"sealwax.cache.{what}",
+                [self._reader(operator.attrgetter(what))],
+                description=description,
+            )
+        meter.create_observable_up_down_counter(
+            "sealwax.cache.entries",
+            [self._reader(lambda stats: len(stats.entries))],
+            description="Data keys that a cache holds.",
+        )
+
+    def observe(self, cache: CachingKeyring, name: str = "cache") -> None:
+        """Count what a cache does besides lending, whenever metrics are read.
+
+        Args:
+            cache: is not kept alive by this.
+            name: goes out with the metrics, as ``sealwax.cache.name``; the counts of caches with one name are added up.
+        """
+        observed = _Observed(weakref.ref(cache), name, cache.stats())
+        with self._lock:
+            self._observed.append(observed)
+
+    def _reader(
+        self, count: Callable[[CacheStats], int]
+    ) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
+        def read(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            totals: dict[str, int] = {}
+            with self._lock:
+                for one in self._observed:
+                    cache = one.cache()
+                    # What a cache has done stays done when it is gone; what it held does not.
+                    one.last = replace(one.last, entries=()) if cache is None else cache.stats()
+                    totals[one.name] = totals.get(one.name, 0) + count(one.last)
+            return [metrics.Observation(total, {"sealwax.cache.name": name}) for name, total in totals.items()]
+
+        return read
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, KmsCall):

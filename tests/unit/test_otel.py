@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ import sealwax
 from sealwax import events
 from sealwax.lab import Lab
 from sealwax.otel import Telemetry
+from tests.fakes import FakeKeyring
 
 CONTEXT = {"table": "context-value-of-the-caller", "id": "local-value-of-the-caller"}
 
@@ -42,7 +46,8 @@ class Collector:
     @property
     def points(self) -> dict[str, list[Any]]:
         data = self._reader.get_metrics_data()
-        assert data is not None
+        if data is None:
+            return {}
         return {
             metric.name: list(metric.data.data_points)
             for resource in data.resource_metrics
@@ -97,6 +102,70 @@ def test_spans_and_metrics_of_a_cached_keyring(lab: Lab) -> None:
     assert loans == {("miss", "encrypt"): 1, ("hit", "encrypt"): 4, ("miss", "decrypt"): 1}
     durations = {point.attributes["rpc.method"]: point.count for point in points["sealwax.kms.duration"]}
     assert durations == {"GenerateDataKey": 1, "Decrypt": 1}
+
+
+def _of_caches(collector: Collector) -> dict[tuple[str, str], int]:
+    return {
+        (name.removeprefix("sealwax.cache."), point.attributes["sealwax.cache.name"]): point.value
+        for name, points in collector.points.items()
+        for point in points
+        if "sealwax.cache.name" in point.attributes
+    }
+
+
+def test_what_a_cache_does_while_nobody_waits() -> None:
+    collector = Collector()
+    now = [0.0]
+    settings: dict[str, Any] = {"max_age": 100, "on_event": collector.telemetry, "_clocks": lambda: (now[0], now[0])}
+    with (
+        sealwax.CachingKeyring(FakeKeyring(), capacity=2, **settings) as small,
+        sealwax.CachingKeyring(FakeKeyring(), **settings) as other,
+    ):
+        assert _of_caches(collector) == {}
+        collector.telemetry.observe(small, "small")
+        collector.telemetry.observe(other)
+        for number in range(5):
+            sealwax.Sealer(small).encrypt(b"x", context={"n": str(number)})
+        sealwax.Sealer(other).encrypt(b"x", context=CONTEXT)
+        assert _of_caches(collector) == {
+            ("calls", "small"): 5,
+            ("evictions", "small"): 3,
+            ("refreshes", "small"): 0,
+            ("entries", "small"): 2,
+            ("calls", "cache"): 1,
+            ("evictions", "cache"): 0,
+            ("refreshes", "cache"): 0,
+            ("entries", "cache"): 1,
+        }
+        # In the last fifth of its life an entry is replaced, by a thread that nobody waits for.
+        now[0] = 90.0
+        sealwax.Sealer(other).encrypt(b"x", context=CONTEXT)
+        end = time.monotonic() + 30
+        while _of_caches(collector)["refreshes", "cache"] < 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        told = _of_caches(collector)
+        assert (told["refreshes", "cache"], told["calls", "cache"], told["entries", "cache"]) == (1, 2, 1)
+        # It is the same that the cache itself says.
+        stats = other.stats()
+        assert (stats.refreshes, stats.calls, stats.evictions, len(stats.entries)) == (1, 2, 0, 1)
+
+
+def test_caches_of_one_name_are_added_up_and_let_go() -> None:
+    collector = Collector()
+    caches = [sealwax.CachingKeyring(FakeKeyring(), max_age=100) for _ in range(3)]
+    for cache in caches:
+        collector.telemetry.observe(cache, "tenants")
+        sealwax.Sealer(cache).encrypt(b"x", context=CONTEXT)
+    assert (_of_caches(collector)["calls", "tenants"], _of_caches(collector)["entries", "tenants"]) == (3, 3)
+    gone = weakref.ref(caches[0])
+    caches[0].close()
+    del cache, caches[0]
+    gc.collect()
+    assert gone() is None
+    # A counter never falls; what is held does.
+    assert (_of_caches(collector)["calls", "tenants"], _of_caches(collector)["entries", "tenants"]) == (3, 2)
+    for cache in caches:
+        cache.close()
 
 
 def test_a_failed_call_and_a_lost_region(lab: Lab) -> None:
