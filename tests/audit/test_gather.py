@@ -10,9 +10,10 @@ from typing import Any, Final
 import jsonschema
 import pytest
 
-from sealwax.audit import factsfile
+from sealwax.audit import eventsfile, factsfile
+from sealwax.audit.facts import Facts
 from sealwax.audit.gather import gather
-from sealwax.audit.gather_record import _recorded
+from sealwax.audit.gather_record import MOST_EVENTS, _recorded
 from sealwax.audit.judging import audit
 from sealwax.audit.report import to_json
 from sealwax.errors import KeyNotFoundError
@@ -111,6 +112,54 @@ def test_a_denied_action_is_not_looked_at_and_never_fine(servers: tuple[Lab, str
     whats = {"cloudwatch": "logs"}.get(service, service)
     assert {one.what for one in said} == {f"{whats}:{named.get(name, name)}"}
     assert all(one.region == ("" if service == "iam" else REGION) for one in said)
+
+
+def test_where_keys_may_not_be_listed_those_with_aliases_are_looked_at(servers: tuple[Lab, str]) -> None:
+    lab, url = servers
+    kms = Session(lab, url).client("kms")
+    nameless = next(one["TargetKeyId"] for one in kms.list_aliases()["Aliases"] if one["AliasName"] == "alias/two")
+    kms.delete_alias(AliasName="alias/two")
+    try:
+        facts = gather(Session(lab, url, denied=frozenset({"kms:ListKeys"})), [REGION], events=False)
+    finally:
+        kms.create_alias(AliasName="alias/two", TargetKeyId=nameless)
+    assert len(facts.keys) == 1
+    assert facts.keys[0].id != nameless
+    (missed,) = facts.not_looked_at
+    assert (missed.what, missed.resource, missed.refused) == ("kms:ListKeys", "*", True)
+    assert missed.why.endswith("on purpose; only keys that an alias points at were looked at")
+    facts = gather(Session(lab, url, denied=frozenset({"kms:ListKeys", "kms:ListAliases"})), [REGION], events=False)
+    assert facts.keys == ()
+    assert all(one.why.endswith("on purpose") for one in facts.not_looked_at)
+
+
+def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> None:
+    absent = dict.fromkeys(("iam", "events", "logs", "cloudwatch", "cloudtrail:DescribeTrails"), "the lab has none")
+
+    def limits(facts: Facts) -> list[tuple[bool, str]]:
+        return [(one.refused, one.why) for one in facts.not_looked_at if one.what == "cloudtrail:LookupEvents"]
+
+    with Lab(tmp_path / "lab") as lab:
+        session = lab.session(REGION)
+        kms = session.client("kms")
+        for _ in range(MOST_EVENTS // 2):
+            kms.list_aliases()
+        # Gathering is on the record too.
+        assert limits(gather(session, [REGION], absent=absent)) == []
+        for _ in range(MOST_EVENTS // 2):
+            kms.list_aliases()
+        facts = gather(session, [REGION], absent=absent)
+        assert len(facts.events or ()) == MOST_EVENTS
+        ((refused, why),) = limits(facts)
+    assert not refused
+    oldest = min(one.time for one in facts.events or ())
+    assert (
+        why
+        == f"only the last 500 calls were asked for, those since {oldest:%Y-%m-%d %H:%M} UTC: give more with --events"
+    )
+    whole = eventsfile.put_into(facts, ())
+    assert limits(whole) == []
+    assert all(not one.refused for one in whole.not_looked_at)
 
 
 def test_a_service_out_of_reach_is_not_looked_at(servers: tuple[Lab, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,45 @@ def test_a_policy_that_cannot_be_judged_is_not_looked_at_and_not_fine() -> None:
         ("the identity policy", policies[0].id),
     ]
     assert all(one.why.startswith("it cannot be judged: ") for one in account.not_looked_at)
+
+
+_OURS = {"StringEquals": {"aws:SourceAccount": accounts.OWN}}
+
+
+@pytest.mark.parametrize(
+    ("statement", "severity"),
+    [
+        ({"Principal": {"Federated": "*"}}, "CRITICAL"),
+        ({"Principal": {"Federated": ["*"]}}, "CRITICAL"),
+        ({"Principal": {"Service": "*"}}, "HIGH"),
+        ({"Principal": {"Service": ["logs.amazonaws.com", "*.amazonaws.com"]}}, "HIGH"),
+        ({"Principal": {"AWS": accounts.APP, "Service": "*", "Federated": "*"}}, "CRITICAL"),
+        ({"Principal": {"Service": "*"}, "Condition": {"StringLike": {"aws:SourceAccount": "*"}}}, "HIGH"),
+        ({"Principal": {"Service": "*"}, "Condition": {"StringEquals": {"no:such": "key"}}}, "HIGH"),
+        ({"Principal": {"Service": "*"}, "Condition": accounts.BACKUP}, "HIGH"),
+        ({"Principal": {"Service": "*"}, "Condition": _OURS}, None),
+        ({"Principal": {"Federated": "*"}, "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}, None),
+        ({"Principal": {"Service": "*"}, "Effect": "Deny"}, None),
+        ({"Principal": {"Federated": "cognito-identity.amazonaws.com"}}, None),
+        ({"Principal": {"Service": 1}}, None),
+    ],
+)
+def test_a_wildcard_among_providers_and_services_is_found_though_no_policy_may_have_one(
+    statement: dict[str, Any], severity: str | None
+) -> None:
+    account = Account(accounts.with_policy({"Action": "kms:Decrypt", **statement}))
+    found = [one for one in judge(account) if one.rule == "key-policy-public"]
+    assert [one.severity.name for one in found] == ([severity] if severity else [])
+    assert all(one.statement and one.statement["Principal"] == statement["Principal"] for one in found)
+    # The rest of the policy was not judged, and that is said.
+    assert [one.what for one in account.not_looked_at] == ["the key policy"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"Statement": 1}', '{"Statement": [1, null]}', "{"])
+def test_what_is_no_policy_has_no_wildcards(text: str) -> None:
+    account = Account(accounts.clean(accounts.key(policy=text)))
+    assert judge(account) == ()
+    assert [one.what for one in account.not_looked_at] == ["the key policy"]
 
 
 def test_a_finding_may_weigh_less_than_its_rule() -> None:

@@ -104,6 +104,20 @@ class Account:
             return None
         return found
 
+    def not_understood(self) -> Iterator[tuple[KeyFacts, Mapping[str, Any]]]:
+        """Return the statements, as they were written, of those key policies that cannot be judged as a whole."""
+        for key in self.own_keys:
+            if key.policy is None or self.key_policy(key) is not None:
+                continue
+            try:
+                document = json.loads(key.policy)
+            except (ValueError, RecursionError):
+                continue
+            listed = document.get("Statement") if isinstance(document, dict) else None
+            for one in listed if isinstance(listed, list) else [listed]:
+                if isinstance(one, dict):
+                    yield key, one
+
     def _not_read(self, what: str, resource: str, region: str, error: PolicyError) -> None:
         self._unread.setdefault(resource, NotLookedAt(what, resource, region, f"it cannot be judged: {error}"))
 

@@ -90,6 +90,11 @@ class Audit:
         """The highest severity among the findings."""
         return max((finding.severity for finding in self.findings), default=None)
 
+    @property
+    def refused(self) -> tuple[NotLookedAt, ...]:
+        """What was asked for in vain, and what could not be judged: the audit is not whole."""
+        return tuple(one for one in self.not_looked_at if one.refused)
+
 
 def to_json(audit: Audit) -> dict[str, Any]:
     """Return the audit as the JSON that ``sealwax audit --json`` prints."""
@@ -101,7 +106,13 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "counts": dict(audit.counts),
         "findings": [finding_to_json(one) for one in audit.findings],
         "not_looked_at": [
-            {"what": one.what, "resource": one.resource, "region": one.region, "why": one.why}
+            {
+                "what": one.what,
+                "resource": one.resource,
+                "region": one.region,
+                "why": one.why,
+                "refused": one.refused,
+            }
             for one in audit.not_looked_at
         ],
         "accepted": [_accepted(one) for one in audit.accepted],

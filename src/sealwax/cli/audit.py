@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax import files
-from sealwax.cli import console, options
+from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.context import printable
 from sealwax.format.transfer import write_all
 
@@ -110,6 +110,9 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     show_default=True,
     help="End with status 3 where there is a finding of this severity or a worse one.",
 )
+@click.option(
+    "--allow-incomplete", is_flag=True, help="End with 0, not 8, where what could be looked at has no such finding."
+)
 @options.force
 @options.loudness
 def audit(
@@ -129,12 +132,14 @@ def audit(
     as_json: bool,
     output: str | None,
     fail_on: str,
+    allow_incomplete: bool,
     force: bool,
 ) -> int:
     """Find what is set wrong with KMS keys and the account around them; each finding comes with its fix.
 
     Facts are read and nothing is changed; `sealwax policy iam audit` writes the permissions. What could not be
-    looked at is said, and never counts as well. The rules are in docs/misconfigurations.md.
+    looked at is said, and never counts as well: where something was refused and there is no finding that ends with 3,
+    the status is 8. The rules are in docs/misconfigurations.md.
     """
     from sealwax.audit import baseline, eventsfile, factsfile, judging
     from sealwax.audit.findings import Severity
@@ -173,7 +178,15 @@ def audit(
     if found.not_looked_at:
         console.say(f"{len(found.not_looked_at)} things were not looked at, and nothing is said of them")
     worst = found.worst
-    return FINDINGS if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()] else 0
+    if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()]:
+        return FINDINGS
+    if found.refused and not allow_incomplete:
+        console.say(
+            f"{len(found.refused)} of them were asked for in vain, so this audit is not whole: that is status "
+            f"{PARTLY_DONE}, and --allow-incomplete makes it 0"
+        )
+        return PARTLY_DONE
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +259,7 @@ def _absent() -> Iterator[tuple[str, str]]:
         variable = f"AWS_ENDPOINT_URL_{service.upper()}"
         if not os.environ.get(variable):
             yield service, f"the lab has none; {variable} names one"
+    yield "cloudtrail:DescribeTrails", "the lab has no trails; one that is served with --upstream passes that on"
 
 
 def _write(path: str, data: bytes, force: bool) -> None:

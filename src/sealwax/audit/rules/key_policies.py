@@ -20,7 +20,8 @@ from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.identities import keeps_the_key, says_which_key
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed, trust
-from sealwax.policy import Statement
+from sealwax.errors import PolicyError
+from sealwax.policy import Statement, parse_key_policy
 from sealwax.policy.conditions import Clause
 
 _USE: Final = (DECRYPT, REENCRYPT_FROM, *ENCRYPT)
@@ -106,6 +107,39 @@ def _public(account: Account) -> Iterator[Found]:
             _put(key, f"Name the principals:\n{_restricted(raw, key)}"),
             f"{statement} is for everybody, {with_conditions}",
         )
+    yield from _wild(account)
+
+
+def _wild(account: Account) -> Iterator[Found]:
+    """Wildcards where no policy may have them. Whether KMS takes one is not for the audit to rely on."""
+    for key, raw in account.not_understood():
+        principal = raw.get("Principal")
+        if raw.get("Effect") != "Allow" or not isinstance(principal, dict):
+            continue
+        wild = [kind for kind in ("Federated", "Service") if _is_wild(principal.get(kind))]
+        if not wild or _keeps_out(raw):
+            continue
+        everybody = "everybody whom any identity provider knows" if "Federated" in wild else "every AWS service"
+        yield Found(
+            key.arn,
+            raw,
+            _put(key, f"Name the principals:\n{_restricted(raw, key)}"),
+            f"a statement is for {everybody}",
+            None if "Federated" in wild else Severity.HIGH,
+        )
+
+
+def _is_wild(given: Any) -> bool:
+    return any(isinstance(one, str) and "*" in one for one in (given if isinstance(given, list) else [given]))
+
+
+def _keeps_out(raw: Mapping[str, Any]) -> bool:
+    """Whether a statement's conditions say who asks, whoever its principals are."""
+    try:
+        (statement,) = parse_key_policy({"Version": "2012-10-17", "Statement": [{**raw, "Principal": "*"}]}).statements
+    except PolicyError:
+        return False
+    return any(narrows(one) for one in statement.clauses)
 
 
 def _not_principal(account: Account) -> Iterator[Found]:
