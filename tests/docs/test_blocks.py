@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 import sealwax
+from sealwax import fleet
 from tests.docs.blocks import PAGES, ROOT, Block, bare_environment, blocks_of, run
 from tests.s3 import StrictS3
 
@@ -25,6 +26,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "README.md": {"sh run": 1, "python run": 1},
         "docs/async.md": {"python run": 1},
         "docs/audit.md": {"sh run": 1},
+        "docs/automatic-rotation.md": {"sh run": 1},
         "docs/caching.md": {"python run": 1},
         "docs/concepts.md": {"python run": 2},
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
@@ -64,6 +66,13 @@ def test_the_commands_of_a_rotation_need_no_aws(tmp_path: Path) -> None:
         found = [sealwax.inspect(path) for path in sorted((tmp_path / "backups.swx").iterdir())]
         assert len(found) == 3
         assert len({each.wrapped_keys[0].key_arn for each in found}) == 1
+
+
+def test_the_command_of_a_scheduler_can_be_repeated(tmp_path: Path) -> None:
+    for block in blocks("docs/automatic-rotation.md", "sh"):
+        run(block, tmp_path, bare_environment())
+    done = fleet.status(tmp_path / "rotation.plan").as_dict()
+    assert (done["objects"], done["fresh"], done["kms_calls"]) == (1, 1, 1)
 
 
 def test_what_the_page_about_s3_shows(tmp_path: Path, environment: dict[str, str]) -> None:
