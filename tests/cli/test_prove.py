@@ -90,6 +90,18 @@ def test_a_role_that_is_not_in_the_lab_leaves_its_check_not_shown(shell: Shell) 
     assert len(done.out.decode().splitlines()) == 24
 
 
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("to", "why"), [("alias/nowhere", "no such key or alias"), ("alias/demo", "'alias/demo' is the same key")]
+)
+def test_a_key_to_move_to_that_is_none_leaves_its_check_not_shown(to: str, why: str, shell: Shell) -> None:
+    done = shell.sealwax(*PROVE, "--to", to)
+    assert done.status == 8, done
+    (line,) = (line for line in done.out.decode().splitlines() if "reencrypt-other-key" in line)
+    assert line.startswith("not shown")
+    assert why in line
+
+
 @pytest.mark.parametrize("by", ["role", "profile"])
 def test_a_role_that_cannot_be_assumed_leaves_its_check_not_shown(
     by: str, bare_shell: Shell, served: Callable[[Shell], str]
@@ -207,6 +219,8 @@ def test_refusals(shell: Shell) -> None:
     shell.sealwax("prove", "-c", "purpose=backup").failed(2, "-k")
     shell.sealwax("prove", "-k", "alias/demo").failed(6, "no context was given")
     shell.sealwax(*PROVE, "-k", "alias/demo2").failed(2, "one KMS key")
+    for option in ("--to", "--denied-profile", "--denied-role"):
+        shell.sealwax(*PROVE, option, "").failed(2, f"{option} names nothing")
     shell.sealwax(*PROVE, "--denied-profile", "a", "--denied-role", "b").failed(2, "exclude each other")
     shell.sealwax("prove", "-k", "alias/nowhere", "-c", "purpose=backup").failed(7, "alias/nowhere")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +81,37 @@ def test_without_a_process_to_search_two_checks_are_not_shown(lab: Lab, command:
         "debug-logs",
     }
     assert not any(result.outcome == "failed" for result in report.checks)
+
+
+STOPPED = """
+import signal, sys
+from sealwax.lab import Lab
+from sealwax.prove import Helper, Options, prove
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+with Lab(sys.argv[1]) as lab:
+    lab.create_key(alias="own")
+    prove("alias/own", {"purpose": "backup"}, lab.session(), Options(helper=Helper({}, ("sh", "-c", sys.argv[2]))))
+"""
+
+
+@pytest.mark.parametrize("after", ["0", "0.001", "0.002", "0.005", "0.01", "0.1"])
+def test_who_is_stopped_while_the_process_starts_goes_at_once_and_takes_it_along(after: str, tmp_path: Path) -> None:
+    # It says its number, ends the one that started it, and then waits for its input to end as the helper does.
+    told = tmp_path / "pid"
+    waits = f"echo $$ > {told}; sleep {after}; kill -TERM $PPID; exec cat > /dev/null"
+    with subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path / "lab"), waits]) as process:
+        try:
+            assert process.wait(60) == 143
+        finally:
+            process.kill()
+    pid = int(told.read_text())
+    for _ in range(600):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the process to search was left behind")
 
 
 def test_without_a_place_for_its_log_there_is_no_process_to_search(

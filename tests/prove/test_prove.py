@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import sealwax
@@ -116,6 +118,34 @@ def test_a_key_that_cannot_be_used_at_all_is_an_error(lab: Lab) -> None:
     lab.call("DisableKey", KeyId=key)
     with pytest.raises(sealwax.KeyStateError):
         run(lab, Options(), key=key)
+
+
+SCHEMA = json.loads((ROOT / "docs/prove.schema.json").read_text(encoding="utf-8"))
+
+
+def test_the_json_is_what_its_schema_says(lab: Lab) -> None:
+    def throttled(operation: str, _: str) -> str | None:
+        return "ThrottlingException" if operation == "DescribeKey" else None
+
+    # One that passed, one that failed, one that is not shown, and one that was interrupted.
+    options = Options(to="alias/other", denied=lambda: lab.session(principal="somebody"))
+    found = run(lab, options, Doctored(lab.session(), refused=throttled)).as_dict()
+    assert {check["outcome"] for check in found["checks"]} == {"passed", "failed", "not shown"}
+    assert [check["name"] for check in found["checks"] if check["interrupted"]] == ["replicas"]
+    validator = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+    validator.validate(json.loads(json.dumps(found)))
+    assert [len(found["checks"]), found["passed"] + found["failed"] + found["not_shown"]] == [len(CHECKS)] * 2
+    # It says something.
+    first, *others = found["checks"]
+    for broken in (
+        {**found, "more": 1},
+        {name: value for name, value in found.items() if name != "usd"},
+        {**found, "checks": [{**first, "outcome": "fine"}, *others]},
+        {**found, "checks": [{**first, "interrupted": True}, *others]},
+        {**found, "checks": [{**first, "evidence": [{**first["evidence"][0], "time": 1}]}, *others]},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            validator.validate(broken)
 
 
 def test_nothing_secret_is_reported(lab: Lab, helper: Helper) -> None:

@@ -73,7 +73,7 @@ def prove(
     and never counts as passed. What each check shows and needs is in docs/verification.md.
 
     The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
-    such as throttling, expired credentials or a role that could not be assumed, kept a check from being run.
+    such as throttling or expired credentials, kept a check from being run, or one was that an option asks for.
     """
     from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
@@ -82,6 +82,9 @@ def prove(
     names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
     if len(names) != 1:
         raise click.UsageError("name one KMS key with -k, or in SEALWAX_KEY")
+    for option, given in (("--to", to), ("--denied-profile", denied_profile), ("--denied-role", denied_role)):
+        if given == "":  # of a shell variable that is not set; what it was to show would go unseen
+            raise click.UsageError(f"{option} names nothing")
     if denied_profile and denied_role:
         raise click.UsageError("--denied-profile and --denied-role exclude each other")
     (key,) = names
@@ -100,7 +103,9 @@ def prove(
         _sum_up(report)
     if report.count("failed"):
         return FINDINGS
-    return PARTLY_DONE if any(result.interrupted for result in report.checks) else 0
+    asked_for = {"denied-principal": denied, "reencrypt-other-key": to, "rotation": allow_changes}
+    undone = (one for one in report.checks if one.outcome == "not shown")
+    return PARTLY_DONE if any(one.interrupted or asked_for.get(one.name) for one in undone) else 0
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def reencrypt_other_key(proof: Proof) -> str:
     moved = _rewrapped(proof, proof.options.to)
     arn = envelope.inspect(moved).wrapped_keys[0].key_arn
     if arn == proof.arn:
-        raise Failed(f"'{printable(proof.options.to)}' is the same key")
+        raise NotShown(f"'{printable(proof.options.to)}' is the same key: name another with --to")
     return f"under '{arn}', by ReEncrypt; the same payload"
 
 

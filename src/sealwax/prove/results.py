@@ -70,6 +70,7 @@ class Result:
             "shows": self.shows,
             "outcome": self.outcome,
             "detail": self.detail,
+            "interrupted": self.interrupted,
             "needs": list(self.needs),
             "evidence": [one.as_dict() for one in self.evidence],
         }
@@ -99,8 +100,9 @@ class Report:
         return sum(one.is_request for result in self.checks for one in result.evidence)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return plain data for JSON; docs/prove.schema.json is its schema."""
         return {
+            "format": "sealwax-prove-1",
             "key": self.key,
             "key_arn": self.key_arn,
             "checks": [result.as_dict() for result in self.checks],

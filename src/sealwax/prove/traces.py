@@ -105,8 +105,10 @@ def _ask(process: subprocess.Popen[bytes], task: bytes) -> dict[str, Any]:
     assert stdout is not None
     # One that hangs is ended, and its line then is empty.
     overdue = threading.Timer(_SECONDS, process.kill)
-    overdue.start()
+    # Whoever is told to stop meanwhile does not wait for it.
+    overdue.daemon = True
     try:
+        overdue.start()
         return _converse(stdin, stdout, task)
     finally:
         overdue.cancel()
