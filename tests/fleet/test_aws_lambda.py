@@ -137,6 +137,28 @@ def test_a_context_that_fits_nothing_is_an_error(keys: Keys, folder: Path, path:
     assert done["objects"] == 0
 
 
+def test_a_role_that_may_not_look_at_the_wanted_key_is_an_error(keys: Keys, folder: Path, path: Path) -> None:
+    environment = fleet_of(keys, folder, 1) | {"SEALWAX_FROM": keys.one, "SEALWAX_TO": keys.new}
+
+    def as_role(name: str, *denied: str) -> dict[str, Any]:
+        statements = [
+            {"Effect": "Allow", "Action": "kms:*", "Resource": "*"},
+            {"Effect": "Deny", "Action": list(denied), "Resource": "*"},
+        ]
+        keys.lab.add_principal(name, role=True, policy={"Version": "2012-10-17", "Statement": statements})
+        session = keys.lab.session(principal=name)
+        return aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=session)
+
+    with pytest.raises(sealwax.ConfigurationError, match=r"material of arn:.* is hidden.*kms:DescribeKey"):
+        as_role("blind", "kms:DescribeKey")
+    assert keys.calls()["ReEncrypt"] == 0
+    # What KMS shows of a key of another account: its material, and not when it came.
+    done = as_role("foreigner", "kms:ListKeyRotations")
+    assert done["rewrapped"] == 1
+    (note,) = done["notes"]
+    assert "kms:ListKeyRotations" in note
+
+
 def test_what_fails_is_told_before_what_is_no_envelope(keys: Keys, folder: Path, path: Path) -> None:
     environment = fleet_of(keys, folder, 1)
     for at in range(30):

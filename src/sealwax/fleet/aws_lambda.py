@@ -90,12 +90,13 @@ def rotate(
             leaves its files to the next one.
 
     Returns:
-        What ``sealwax fleet run --json`` prints but for the use of keys, and ``more``: whether there is more to do, for
-        the next invocation.
+        What ``sealwax fleet run --json`` prints but for the use of keys; ``more``: whether there is more to do, for the
+        next invocation; and ``notes`` on what could not be seen.
 
     Raises:
         ConfigurationError: the event is none of a rotation or a schedule, the environment does not say what is to be
-            done or no envelope is meant by it, or the time does not suffice to look at every header.
+            done or no envelope is meant by it, the time does not suffice to look at every header, or the role may not
+            look at a wanted key.
         SealwaxError: as :func:`sealwax.fleet.plan` and :func:`sealwax.fleet.run` do.
     """
     kind = (event.get("source"), event.get("detail-type")) if isinstance(event, dict) else None
@@ -134,17 +135,25 @@ def rotate(
             open_place=open_place,
             on_progress=look,
         )
+        _refuse_blindness(planned)
         _refuse_if_none_is_meant(planned, plan)
         report = engine.run(plan, session=session, open_place=open_place, stop=over)
         report = replace(report, problems=tuple(_first(plan, _TOLD, _MOST_TOLD)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    answer = report.as_dict() | {"more": report.stale > 0}
+    answer = report.as_dict() | {"more": report.stale > 0, "notes": list(planned.notes)}
     # Whoever may write objects decides how many keys they name, and Lambda how long an answer may be.
     del answer["keys_before"], answer["keys_after"]
     if cut and report.ended:
         answer["ended"] = _TIME_WAS_UP
     return answer
+
+
+def _refuse_blindness(planned: Report) -> None:
+    """Old material would else look like a fleet that is always fresh, just when KMS has said that it is old."""
+    unseen = [key.arn for key in planned.settings.wanted.keys if not key.material_id]
+    if unseen and planned.notes:
+        raise ConfigurationError(f"the key material of {printable(unseen[0])} is hidden, so: {planned.notes[0]}")
 
 
 def _refuse_if_none_is_meant(planned: Report, plan: Path) -> None:
