@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -111,6 +112,25 @@ def test_what_has_gone_is_left_and_a_new_scan_forgets_it(keys: Keys, folder: Pat
     assert (done.rewrapped, done.count("left")) == (1, 1)
     proven = fleet.verify(path)
     assert (proven.objects, proven.checked and proven.checked.gone, proven.done) == (1, 1, True)
+
+
+def test_what_killed_processes_left_is_told_and_left_alone(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 2)
+    left = folder / ".sealwax-0123456789abcdef.part"
+    left.write_bytes((folder / "000.swx").read_bytes())
+    plan(keys, folder, path)
+    assert run(keys, path).rewrapped == 2
+    before = left.read_bytes()
+    proven = fleet.verify(path)
+    assert proven.checked is not None
+    assert proven.checked.leftovers == (), "it may be growing"
+    os.utime(left, (0, 0))
+    proven = fleet.verify(path)
+    assert proven.checked is not None
+    assert (proven.objects, proven.done, proven.checked.leftovers) == (2, True, (str(left),))
+    assert proven.as_dict()["leftovers"] == [str(left)]
+    assert str(left) in fleet.as_text(proven)
+    assert left.read_bytes() == before
 
 
 def test_a_place_that_is_empty_all_at_once_is_not_proven(keys: Keys, folder: Path, path: Path) -> None:

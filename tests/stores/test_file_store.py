@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,9 +13,11 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
+from sealwax import files
 from sealwax.format.header import Header
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry, Store, open_store
+from sealwax.stores.files import FileStore
 from tests.cli.shell import without_privileges
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 
@@ -56,6 +59,26 @@ def test_links_devices_and_what_is_being_written_are_not_listed(folder: Path, tm
     # Only ours: a name that looks alike is somebody's file.
     (folder / ".sealwax-notes.part").write_bytes(b"mine")
     assert len(names(str(folder))) == len(before) + 1
+
+
+def test_what_a_killed_process_was_writing_is_found_when_asked_for(folder: Path) -> None:
+    before = names(str(folder))
+    deep = folder / "deep"
+    deep.mkdir()
+    with files.WholeFile(deep / "big", overwrite=False) as growing:
+        growing.write(b"half")
+        store = FileStore(folder)
+        assert list(store.leftovers(quiet=3600)) == []
+        (left,) = deep.iterdir()
+        os.utime(left, (0, time.time() - 3601))
+        (found,) = store.leftovers(quiet=3600)
+        assert (found.name, found.size) == (str(left), 4)
+        assert names(str(folder)) == before
+        (deep / ".sealwax-ab.part").symlink_to(left)
+        (deep / ".sealwax-notes.part").write_bytes(b"mine")
+        os.utime(deep / ".sealwax-notes.part", (0, 0))
+        assert [each.name for each in store.leftovers(quiet=3600)] == [str(left)]
+    assert list(store.leftovers(quiet=0)) == []
 
 
 def test_one_file(folder: Path) -> None:

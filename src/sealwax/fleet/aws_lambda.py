@@ -158,9 +158,9 @@ def _refuse_blindness(planned: Report) -> None:
 
 def _refuse_if_none_is_meant(planned: Report, plan: Path) -> None:
     """A mistyped context would else look like a fleet that is always fresh."""
-    skipped = planned.count(shard.SKIPPED)
-    if skipped and not planned.count(shard.FRESH, shard.STALE, shard.REFUSED):
+    if planned.missed:
         ((_, _, reason),) = _first(plan, (shard.SKIPPED,), 1)
+        skipped = planned.count(shard.SKIPPED)
         raise ConfigurationError(f"SEALWAX_CONTEXT fits none of {skipped:,} envelopes; of one, {reason}")
 
 

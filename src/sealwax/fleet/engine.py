@@ -409,6 +409,10 @@ def verify(
         stores = [open_place(place) for place in journal.fact("where")]
         gone = _scan(journal, fleet, stores, Threads(workers), on_progress)
         opener = proof.Opener(fleet, session)
-        checked = replace(proof.compare(journal, fleet, stores, digests, workers, opener), gone=gone)
+        checked = replace(
+            proof.compare(journal, fleet, stores, digests, workers, opener),
+            gone=gone,
+            leftovers=proof.leftovers(stores),
+        )
         checked = proof.decrypt_sample(journal, fleet, stores, decrypt, checked, opener)
         return report.of_journal("verify", journal, kms_calls=opener.calls, checked=checked)

@@ -25,8 +25,10 @@ from sealwax.format.header import Header
 from sealwax.kms import KmsKeyring
 from sealwax.sealer import Sealer
 from sealwax.stores import Store
+from sealwax.stores.files import FileStore
 
 _READ_BYTES: Final = 1 << 20
+_QUIET_SECONDS: Final = 3600.0
 _DIGESTS_AT_ONCE: Final = 64
 _VERIFIABLE: Final = (shard.FRESH, shard.REWRAPPED, shard.REENCRYPTED)
 
@@ -43,6 +45,12 @@ def _digest_of(store: Store, name: str) -> bytes:
         while data := file.read(_READ_BYTES):
             digest.update(data)
     return header.envelope_id + digest.digest()
+
+
+def leftovers(stores: Iterable[Store]) -> tuple[str, ...]:
+    """Return the names of what killed processes were writing; what was written to within an hour may be growing."""
+    folders = (store for store in stores if isinstance(store, FileStore))
+    return tuple(left.name for store in folders for left in store.leftovers(_QUIET_SECONDS))
 
 
 def take_digests(

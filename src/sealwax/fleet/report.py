@@ -45,6 +45,7 @@ class Checked:
         elsewhere: envelopes of the sample that have a local context or a payload that is stored elsewhere, which only
             their readers know; not decrypted.
         gone: objects of the plan that are no longer there, and were not looked at.
+        leftovers: names of files that killed processes were writing in the folders.
     """
 
     digests: int = 0
@@ -54,6 +55,7 @@ class Checked:
     undecrypted: tuple[tuple[str, str], ...] = ()
     elsewhere: int = 0
     gone: int = 0
+    leftovers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ class Report:
                 "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
                 "not_decryptable_here": checked.elsewhere,
                 "gone": checked.gone,
+                "leftovers": list(checked.leftovers),
             }
         )
 
@@ -320,6 +323,12 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
         say("payloads", "not compared: the plan has no digests (--digest) of what is there")
     if checked.gone:
         say("gone", f"{checked.gone:,} objects of the plan are no longer there; they were not looked at")
+    if checked.leftovers:
+        say(
+            "leftovers", f"{len(checked.leftovers):,} files that killed processes were writing; look, then remove them:"
+        )
+    for name in checked.leftovers[:_LISTED]:
+        say("", printable(name))
     for name in checked.changed[:_LISTED]:
         say("changed", printable(name))
     if checked.decrypted or checked.undecrypted or checked.elsewhere:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from typing import BinaryIO, Final, cast
 
@@ -48,6 +50,24 @@ class FileStore:
         else:
             with files.reported("looking at", self._location):
                 yield _entry(self._location, os.stat(self._location))
+
+    def leftovers(self, quiet: float) -> Iterator[Entry]:
+        """Yield what killed processes were writing in this folder: files that no listing shows.
+
+        They may hold plaintext, and after a crash between the two files of a detached pair they are what is left of it,
+        so that a person has to look at each.
+
+        Args:
+            quiet: only those that nobody has written to for so many seconds; the others may be growing.
+        """
+        for parent, _, names in os.walk(self._location):
+            for name in names:
+                if _BEING_WRITTEN.fullmatch(name):
+                    path = os.path.join(parent, name)
+                    with contextlib.suppress(OSError):  # put in its place meanwhile
+                        status = os.lstat(path)
+                        if stat.S_ISREG(status.st_mode) and status.st_mtime <= time.time() - quiet:
+                            yield _entry(path, status)
 
     def inspect(self, name: str) -> Inspection:
         return envelope.inspect(self._path(name))
