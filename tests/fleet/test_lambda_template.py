@@ -218,6 +218,8 @@ class Deployed:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(self.folder),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": credentials.access_key,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
