@@ -189,12 +189,17 @@ def inspect(source: AnySource) -> Inspection:
         return _inspection(found, memoryview(source).nbytes - found.preamble.payload_offset)
     if isinstance(source, str | os.PathLike):
         with files.InputFile(source) as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode):
-                return _inspect_regular(file, status.st_size)
-            return _inspect_file(file) if file.seekable() else _inspect_stream(file)
+            return inspect_file(file)
     given.file(source, "read")
     return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
+
+
+def inspect_file(file: files.InputFile) -> Inspection:
+    """Describe what a file that has just been opened holds; see :func:`inspect`."""
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return _inspect_regular(file, status.st_size)
+    return _inspect_file(file) if file.seekable() else _inspect_stream(file)
 
 
 def _inspect_regular(file: files.InputFile, size: int) -> Inspection:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 COPY_BYTES: Final = 1 << 20
 _EXISTS: Final = "it exists already, and replacing it was not asked for"
+_NOT_REGULAR: Final = "it is a link, or no regular file; left alone"
 # What a file system says that has no locks, or no working ones.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
@@ -43,17 +44,47 @@ def reported(doing: str, path: AnyPath) -> Iterator[None]:
         raise FileError(f"{doing} '{printable(os.fspath(path))}' failed: {error.strerror or error}") from error
 
 
+def _inside(path: AnyPath, folder: int | None) -> AnyPath:
+    """Return what names ``path`` to a system call: its last part, where its folder is open as ``folder``."""
+    return path if folder is None else os.path.basename(path)
+
+
+def _opener(folder: int | None) -> Callable[[str, int], int] | None:
+    """Return how a file in an open folder is opened: no link, and no pipe that would be waited for."""
+    if folder is None:
+        return None
+
+    def opener(path: str, flags: int) -> int:
+        try:
+            descriptor = os.open(_inside(path, folder), flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, _NOT_REGULAR) from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.ELOOP, _NOT_REGULAR)
+        return descriptor
+
+    return opener
+
+
 class InputFile(io.FileIO):
     """An unbuffered file for reading, whose failures are :class:`~sealwax.FileError`.
+
+    Args:
+        path: the file.
+        folder: a descriptor of its folder, where that is held open: only the last part of ``path`` is looked for then,
+            in that folder, and no link is followed.
 
     Raises:
         FileError: it cannot be opened, or is a folder.
     """
 
-    def __init__(self, path: AnyPath) -> None:
+    def __init__(self, path: AnyPath, folder: int | None = None) -> None:
         self.path = path
         with reported("opening", path):
-            super().__init__(path, "rb")
+            super().__init__(path, "rb", opener=_opener(folder))
 
     @property
     def on_disk(self) -> bool:
@@ -81,8 +112,8 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync_folder(path: Path, folder: int | None) -> None:
+    descriptor = os.open(path if folder is None else ".", os.O_RDONLY, dir_fd=folder)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -124,15 +155,23 @@ class WholeFile:
         overwrite: whether a file that is there may be replaced.
         mode: the permission bits it takes; None leaves them to the umask.
         times_ns: the access and modification times it takes, in nanoseconds; None leaves them.
+        folder: as for :class:`InputFile`; what is replaced is a regular file then, or nothing is there.
 
     Raises:
         FileError: the folder cannot be written to, the file is there and may not be replaced, or the disk is full.
     """
 
     def __init__(
-        self, path: AnyPath, *, overwrite: bool, mode: int | None = None, times_ns: tuple[int, int] | None = None
+        self,
+        path: AnyPath,
+        *,
+        overwrite: bool,
+        mode: int | None = None,
+        times_ns: tuple[int, int] | None = None,
+        folder: int | None = None,
     ) -> None:
-        self.path = Path(os.path.realpath(path))
+        self.path = Path(os.path.realpath(path) if folder is None else path)
+        self._folder = folder
         self._overwrite = overwrite
         self._mode = mode
         self._times_ns = times_ns
@@ -141,17 +180,21 @@ class WholeFile:
         self._written: os.stat_result | None = None
         self._process = os.getpid()
         with reported("writing", path):
-            if is_special(path):
-                self.file = io.FileIO(path, "wb")
-                return
-            if self.path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            if not overwrite and self.path.exists():
-                raise FileExistsError(errno.EEXIST, _EXISTS)
+            if folder is None:
+                if is_special(path):
+                    self.file = io.FileIO(path, "wb")
+                    return
+                if self.path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+                if not overwrite and self.path.exists():
+                    raise FileExistsError(errno.EEXIST, _EXISTS)
             self._temporary = self._beside()
             # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
             descriptor = os.open(
-                self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else 0o600
+                _inside(self._temporary, folder),
+                os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                0o666 if mode is None else 0o600,
+                dir_fd=folder,
             )
             self.file = io.FileIO(descriptor, "r+b")
 
@@ -197,11 +240,12 @@ class WholeFile:
         if self._temporary is not None:
             with reported("writing", self.path):
                 self._move_into_place(self._temporary)
-                _sync_folder(self.path.parent)
+                _sync_folder(self.path.parent, self._folder)
 
     def _move_into_place(self, temporary: Path) -> None:
         if self._overwrite:
-            os.replace(temporary, self.path)
+            source, target = (_inside(path, self._folder) for path in (temporary, self.path))
+            os.replace(source, target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         else:
             try:
                 # A link, unlike a rename, never replaces a file that has appeared meanwhile.
@@ -272,7 +316,7 @@ class WholeFile:
         if self._temporary is not None:
             if self._process == os.getpid():
                 with contextlib.suppress(OSError):
-                    os.unlink(self._temporary)
+                    os.unlink(_inside(self._temporary, self._folder), dir_fd=self._folder)
             self._temporary = None
 
 
@@ -311,16 +355,20 @@ class LockedFile:
 
     ``locked`` is False where the file system has no locks that work.
 
+    Args:
+        path, folder: as for :class:`InputFile`.
+
     Raises:
         FileError: the file cannot be opened for writing.
     """
 
-    def __init__(self, path: AnyPath) -> None:
-        self.path = Path(os.path.realpath(path))
+    def __init__(self, path: AnyPath, folder: int | None = None) -> None:
+        self.path = Path(os.path.realpath(path) if folder is None else path)
+        self.folder = folder
         self.locked = True
         with reported("opening", path):
             while True:
-                self.file = io.FileIO(self.path, "r+b")
+                self.file = io.FileIO(self.path, "r+b", opener=_opener(folder))
                 try:
                     fcntl.flock(self.file.fileno(), fcntl.LOCK_EX)
                 except OSError as error:
@@ -340,7 +388,7 @@ class LockedFile:
     def replaced(self) -> bool:
         """Whether another file now stands where this one was opened."""
         try:
-            there = os.stat(self.path)
+            there = os.stat(_inside(self.path, self.folder), dir_fd=self.folder, follow_symlinks=self.folder is None)
         except FileNotFoundError:
             return True
         return not os.path.samestat(there, self.status)

@@ -96,7 +96,7 @@ def test_a_place_that_is_not_there(tmp_path: Path) -> None:
         open_store(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("name", ["../outside", "b/../../outside", "link", "/etc/hostname", ""])
+@pytest.mark.parametrize("name", ["../outside", "b/../../outside", "link", "/etc/hostname", "", "a\0", "b\0/1"])
 def test_a_name_leads_nowhere_else(folder: Path, tmp_path: Path, sealer: sealwax.Sealer, name: str) -> None:
     (tmp_path / "outside").write_bytes(sealer.encrypt(b"x", context=CONTEXT))
     (folder / "link").symlink_to(tmp_path / "outside")
@@ -206,7 +206,7 @@ def test_a_folder_that_has_become_a_link_is_not_followed(folder: Path, tmp_path:
     (folder / "b" / "deep" / "later").symlink_to(tmp_path / "elsewhere")
     for name in ("later/file", "b/deep/later/file"):
         for use in uses(store):
-            with pytest.raises(sealwax.FileError, match="or is a link; left alone"):
+            with pytest.raises(sealwax.FileError, match="is reached by a link; left alone"):
                 use(str(folder / name))
 
 
@@ -232,3 +232,61 @@ def test_a_place_may_itself_be_reached_by_a_link(folder: Path, tmp_path: Path) -
     store = open_store(str(tmp_path / "way"))
     assert "b/1" in names(str(tmp_path / "way"))
     store.open(str(tmp_path / "way" / "b" / "1")).close()
+
+
+SWAP = """
+import os, select, sys
+folder, outside, aside = sys.argv[1:]
+while not select.select([sys.stdin], [], [], 0)[0]:
+    os.rename(folder, aside)
+    os.symlink(outside, folder)
+    os.unlink(folder)
+    os.rename(aside, folder)
+"""
+
+
+@pytest.mark.parametrize("what", ["inspect", "open", "rewrap", "replace"])
+def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
+    folder: Path, tmp_path: Path, sealer: sealwax.Sealer, what: str
+) -> None:
+    """Somebody swaps it for a link to a place outside and back, as fast as can be, all the while."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    there = outside / "1"
+    there.write_bytes(sealer.encrypt(b"outside", context={"purpose": "theirs"}))
+    before = there.read_bytes(), there.stat().st_ino
+    store, name = open_store(str(folder)), str(folder / "b" / "1")
+
+    def refuse_theirs(header: Header, _: Any = None) -> tuple[WrappedKey, ...]:
+        assert sealwax.context.decode(header.preamble.kms_context) == CONTEXT
+        return header.slot.wrapped_keys
+
+    def copy(source: BinaryIO, sink: BinaryIO) -> None:
+        data = source.read()
+        refuse_theirs(sealwax.inspect(data).header)
+        sink.write(data)
+
+    def use() -> None:
+        if what == "inspect":
+            refuse_theirs(store.inspect(name).header)
+        elif what == "open":
+            with store.open(name) as file:
+                refuse_theirs(sealwax.inspect(file.read()).header)
+        elif what == "rewrap":
+            store.rewrap(name, refuse_theirs)
+        else:
+            store.replace(name, copy)
+
+    command = [sys.executable, "-c", SWAP, str(folder / "b"), str(outside), str(tmp_path / "aside")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as swapper:
+        met = 0
+        while met < 30000:
+            try:
+                use()
+            except (sealwax.FileError, sealwax.RewrapConflictError):
+                met += 1
+        assert swapper.stdin is not None
+        swapper.stdin.close()
+    assert (there.read_bytes(), there.stat().st_ino) == before
+    assert os.listdir(outside) == ["1"]
+    use()

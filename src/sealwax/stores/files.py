@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -17,6 +18,8 @@ from sealwax.errors import FileError, SealwaxError
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry
 
+# To go through it is enough, where the system lets one say so.
+_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part")
 
 
@@ -70,39 +73,60 @@ class FileStore:
                             yield _entry(path, status)
 
     def inspect(self, name: str) -> Inspection:
-        return envelope.inspect(self._path(name))
+        with self._folder_of(name) as folder, files.InputFile(name, folder) as file:
+            return envelope.inspect_file(file)
 
     def open(self, name: str) -> BinaryIO:
         """Open a file. A re-wrap in place changes its slots meanwhile, and nothing that was authenticated."""
-        return cast("BinaryIO", files.InputFile(self._path(name)))
+        with self._folder_of(name) as folder:
+            return cast("BinaryIO", files.InputFile(name, folder))
 
     def rewrap(self, name: str, rewrap: Rewrap) -> None:
-        rewrapping.rewrap_file(self._path(name), rewrap)
+        with self._folder_of(name) as folder:
+            rewrapping.rewrap_file(name, rewrap, folder)
 
     def replace(self, name: str, change: Change) -> None:
-        rewrapping.replace_file(self._path(name), change)
+        with self._folder_of(name) as folder:
+            rewrapping.replace_file(name, change, folder)
 
-    def _path(self, name: str) -> str:
-        """Return ``name``, once it is known to lie in this place and to be no link out of it."""
-        with files.reported("looking at", name):
-            mode = self._mode(name)
-        if mode is None:
-            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}', or is a link; left alone")
-        if not stat.S_ISREG(mode):  # a pipe would be waited for
-            raise FileError(f"'{printable(name)}' is a link, or no regular file; left alone")
-        return name
+    @contextlib.contextmanager
+    def _folder_of(self, name: str) -> Iterator[int | None]:
+        """Hold the folder of a file in this place open, reached by no link; None where the place is one file.
 
-    def _mode(self, name: str) -> int | None:
-        if not self._is_folder:
-            return os.stat(name).st_mode if name == self._location else None
+        What was a folder at the listing may be a link by now, or become one at any moment: so each folder on the way is
+        opened in the one before, and the file in the last, and what is opened is what was looked at.
+        """
         at = len(self._below)
-        if not name.startswith(self._below) or ".." in name[at:].split(os.sep):
-            return None
-        # A folder that was a folder at the listing may lead elsewhere now.
-        while at := name.find(os.sep, at) + 1:
-            if not stat.S_ISDIR(os.lstat(name[: at - 1]).st_mode):
-                return None
-        return os.lstat(name).st_mode
+        if self._is_folder:
+            *folders, last = name[at:].split(os.sep)
+            inside = name.startswith(self._below) and last and ".." not in (*folders, last)
+        else:
+            folders, inside = [], name == self._location
+        if not inside or "\0" in name:
+            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; left alone")
+        if not self._is_folder:
+            with files.reported("looking at", name):
+                if not stat.S_ISREG(os.stat(name).st_mode):  # a pipe would be waited for
+                    raise FileError(f"'{printable(name)}' is no regular file; left alone")
+            yield None
+            return
+        folder: int | None = None
+        try:
+            try:
+                for part in (self._location, *filter(None, folders)):
+                    follow = 0 if folder is None else os.O_NOFOLLOW
+                    before, folder = folder, os.open(part, _FOLDER | follow, dir_fd=folder)
+                    if before is not None:
+                        os.close(before)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise FileError(f"'{printable(name)}' is reached by a link; left alone") from error
+                with files.reported("looking at", name):
+                    raise
+            yield folder
+        finally:
+            if folder is not None:
+                os.close(folder)
 
 
 def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
