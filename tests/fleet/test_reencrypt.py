@@ -14,6 +14,8 @@ from sealwax import fleet
 from sealwax.cache import CachingKeyring
 from sealwax.fleet import shard
 from sealwax.fleet.journal import Journal
+from sealwax.format.header import lay_out
+from sealwax.keyring import WrappedKey
 from sealwax.stores import Change
 from sealwax.stores.files import FileStore
 from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, marks, plan, run, seal
@@ -31,6 +33,21 @@ def verify(keys: Keys, path: Path, **more: Any) -> fleet.Report:
 
 def value_of(keys: Keys, path: Path, *arns: str) -> bytes:
     return keys.sealer(*(arns or (keys.new,))).decrypt(path.read_bytes(), context=ACME)
+
+
+def claim(path: Path, when: int) -> None:
+    """Have an envelope say that it was wrapped at another time."""
+    found = sealwax.inspect(path)
+    keys = tuple(WrappedKey(key.key_arn, key.ciphertext, key.key_material_id, when) for key in found.wrapped_keys)
+    preamble = found.header.preamble
+    header = lay_out(
+        envelope_id=preamble.envelope_id,
+        kms_context=preamble.kms_context,
+        local_pairs=0,
+        wrapped_keys=keys,
+        slot_count=1,
+    )
+    path.write_bytes(header.to_bytes() + path.read_bytes()[preamble.payload_offset :])
 
 
 def blobs(folder: Path) -> set[bytes]:
@@ -108,13 +125,16 @@ def test_what_is_old_is_told_after_the_run_too(keys: Keys, folder: Path, path: P
     for at in range(3):
         (folder / f"{at}.swx").write_bytes(writer.encrypt(b"cached", context=ACME))
     copy = seal(keys, folder / "3.swx").read_bytes()
-    plan_anew(keys, folder, path, to=[keys.one])
+    later = plan_anew(keys, folder, path, to=[keys.one]).settings.wanted.wrapped_since + 3600
     assert run(keys, path).reencrypted == 4
     assert verify(keys, path).stale == 0
 
     (folder / "3.swx").write_bytes(copy)
     (folder / "late.swx").write_bytes(writer.encrypt(b"late", context=ACME))
     (folder / "renamed.swx").write_bytes(keys.sealer(keys.one).rewrap(copy, to=keys.one, context=ACME))
+    # Whatever they say of the time: one is known by its wrapped key, one by its id.
+    for name in ("late", "renamed"):
+        claim(folder / f"{name}.swx", later)
     proven = fleet.verify(path, digests=0)
     assert (proven.done, proven.stale) == (False, 3)
     assert dict(proven.reasons) == {"data-key": 3}
@@ -131,23 +151,8 @@ def test_what_was_not_met_and_says_it_is_older_is_old(keys: Keys, folder: Path, 
     planned = plan_anew(keys, folder, path, to=[keys.one])
     run(keys, path)
     (folder / "b.swx").write_bytes(backup)
-    newer = sealwax.inspect(seal(keys, folder / "c.swx"))
-    from sealwax.format.header import lay_out
-
     # As it would be an hour from now.
-    key = newer.wrapped_keys[0]
-    later = sealwax.WrappedKey(
-        key.key_arn, key.ciphertext, key.key_material_id, planned.settings.wanted.wrapped_since + 3600
-    )
-    header = lay_out(
-        envelope_id=newer.header.preamble.envelope_id,
-        kms_context=newer.header.preamble.kms_context,
-        local_pairs=0,
-        wrapped_keys=(later,),
-        slot_count=1,
-    )
-    offset = newer.header.preamble.payload_offset
-    (folder / "c.swx").write_bytes(header.to_bytes() + (folder / "c.swx").read_bytes()[offset:])
+    claim(seal(keys, folder / "c.swx"), planned.settings.wanted.wrapped_since + 3600)
     proven = fleet.verify(path, digests=0)
     assert (proven.stale, proven.count("fresh"), proven.count("reencrypted")) == (1, 1, 1)
     fleet.refresh(path, session=keys.lab.session())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import os
 import stat
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import sealwax
+from sealwax.cache import CachingKeyring
+from sealwax.format.witness import Witness
+from sealwax.keyring import DataKey
+from sealwax.rewrapping import replace_file
 from tests.cli.shell import flipped
 from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring
 
@@ -159,3 +164,38 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 12 * MIB
+
+
+def test_a_witness_is_what_the_page_says() -> None:
+    """Made a second time with the standard library alone: HKDF-Expand-SHA512 of 32 bytes is one HMAC."""
+    data_key, info, envelope_id = bytes(range(32)), b"info", bytes(16)
+    witness = Witness(DataKey(bytearray(data_key)), envelope_id, info)
+    witness.update(b"plain")
+    witness.update(b"text")
+    key = hmac.digest(data_key, b"sealwax/witness/v1\0" + info + b"\1", "sha512")[:32]
+    assert witness.finish() == envelope_id + hmac.digest(key, b"plaintext", "sha256")
+
+
+def test_envelopes_of_one_data_key_and_plaintext_have_nothing_in_common_in_their_witnesses(tmp_path: Path) -> None:
+    sealer = sealwax.Sealer(CachingKeyring(FakeKeyring(ALPHA), max_age=60))
+    sealed = [sealer.encrypt(b"yes", context=CONTEXT) for _ in range(2)]
+    assert len({sealwax.inspect(one).wrapped_keys for one in sealed}) == 1
+    found = [sealer.witness(io.BytesIO(one), lambda _: CONTEXT) for one in sealed]
+    assert [one[:16] for one in found] == [envelope_id(one) for one in sealed]
+    assert len({one[16:] for one in found}) == 2
+    written: list[bytes] = []
+    path = tmp_path / "a.swx"
+    path.write_bytes(sealed[0])
+    again = sealer.reencryptor(lambda _: CONTEXT, on_written=lambda witness, _: written.append(witness))
+    replace_file(path, again)
+    with path.open("rb") as file:
+        assert [sealer.witness(file, lambda _: CONTEXT)] == written
+
+
+@pytest.mark.parametrize("size", [0, 3 * MIB])
+def test_a_witness_is_given_of_what_authenticates_alone(size: int) -> None:
+    sealed = OLD.encrypt(bytes(size), context=CONTEXT)
+    with pytest.raises(sealwax.PayloadError):
+        OLD.witness(io.BytesIO(flipped(sealed, -1)), lambda _: CONTEXT)
+    with pytest.raises(sealwax.ContextError):
+        OLD.witness(io.BytesIO(sealed), lambda _: {"purpose": "other", "id": "7"})
