@@ -104,11 +104,13 @@ class Soak:
             raise AssertionError("another plaintext came out")
 
     def files(self, draw: random.Random) -> None:
-        data = draw.randbytes(300_000)
+        data = draw.randbytes(draw.choice([300_000, 6 << 20]))  # the larger ones take a second thread
         path = self.folder / f"{threading.get_ident()}.swx"
         context = self.context(draw.randrange(10**9))
         with self.sealer.open(path, "wb", context=context) as writer:
             writer.write(data)
+        if self.sealer.verify(path, context=context) != len(data):
+            raise AssertionError("another plaintext came out")
         with self.sealer.open(path, context=context) as reader:
             reader.seek(100_000)
             if reader.read() != data[100_000:]:

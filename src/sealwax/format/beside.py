@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
-
-from sealwax.format.payload import FORKED
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,15 +32,13 @@ def _cores() -> int:
 
 
 class Beside(Generic[T]):
-    """The second thread, started when it is first needed.
-
-    A forked child has no such thread: work that was under way there is lost, and said to be.
-    """
+    """The second thread, started when it is first needed. A forked child has none, and is not to ask for it."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._work: Future[T] | None = None
         self._process = 0
+        self._thread: list[int] = []
 
     @property
     def busy(self) -> bool:
@@ -50,32 +46,29 @@ class Beside(Generic[T]):
         return self._work is not None
 
     def start(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Begin ``work``, after the one before was waited for; False where no thread is to be had."""
-        # Imported late, since most values are small.
-        from concurrent.futures import ThreadPoolExecutor
-
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = ThreadPoolExecutor(1, "sealwax-beside")
-            self._process = os.getpid()
+        """Begin ``work``, after the one before was waited for; False where no thread is to be had, and none will be."""
         try:
-            self._work = pool.submit(work, *args, **kwargs)
+            if self._pool is None:
+                # Imported late, since most values are small; too late while the interpreter ends.
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._process = os.getpid()
+                self._pool = ThreadPoolExecutor(1, "sealwax-beside", _tell, (self._thread,))
+            self._work = self._pool.submit(work, *args, **kwargs)
         except RuntimeError:  # a limit on threads, or the interpreter is ending
-            pool.shutdown(wait=False, cancel_futures=True)
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
             return False
         return True
 
     def wait(self) -> T:
         """Return what the work under way returns, or raise what it raises.
 
-        Raises:
-            RuntimeError: it was begun before this process was forked.
+        A signal's handler may raise something else: then the work goes on, and its outcome may be lost.
         """
         work = self._work
         if work is None:
             raise ValueError("there is no work under way")
-        if self._process != os.getpid():
-            raise RuntimeError(FORKED)
         try:
             return work.result()
         finally:
@@ -84,12 +77,40 @@ class Beside(Generic[T]):
             # An exception that is kept holds this frame, and so would hold itself.
             del work
 
-    def close(self) -> None:
-        """End the thread, after the work under way, whose outcome nobody wants any more."""
+    def close(self, *, join: bool = True) -> None:
+        """End the thread, after the work under way, whose outcome nobody wants any more.
+
+        Args:
+            join: whether to see the thread end. Where garbage is collected, a frame further up may hold a lock that a
+                thread takes to end.
+        """
         work, pool = self._work, self._pool
         self._work = self._pool = None
-        if pool is not None and self._process == os.getpid():
-            if work is not None:
-                with contextlib.suppress(Exception):
-                    work.result()
-            pool.shutdown()
+        if pool is None or self._process != os.getpid():
+            return
+        # The second thread itself can be the one that collects the garbage, and would wait for itself.
+        elsewhere = threading.get_ident() not in self._thread
+        try:
+            if work is not None and elsewhere:
+                _outlast(work)
+        finally:
+            pool.shutdown(wait=join and elsewhere)
+
+
+def _tell(thread: list[int]) -> None:
+    thread.append(threading.get_ident())
+
+
+def _outlast(work: Future[T]) -> None:
+    """Wait for the end of ``work``, whatever comes between: until then it uses what is closed and wiped next."""
+    interruption: BaseException | None = None
+    while not work.done():
+        try:
+            work.exception()
+        except BaseException as error:
+            interruption = error
+    if interruption is not None:
+        try:
+            raise interruption
+        finally:
+            del interruption

@@ -50,7 +50,6 @@ _SHA512: Final = hashes.SHA512()
 _U64: Final = struct.Struct(">Q")
 _U32: Final = struct.Struct(">I")
 _INFO_PREFIX: Final = b"sealwax/envelope/v1\0"
-FORKED: Final = "an envelope that was open when the process was forked goes on in the parent only"
 _NOT_THIS_KEY: Final = (
     "the data key, the context or the header does not belong to this payload: a local context value differs, "
     "or the envelope was altered or put together from two; nothing was released"
@@ -218,10 +217,9 @@ class Encryptor:
         """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
 
         Raises:
-            RuntimeError: this is a forked child of the process that began.
+            ValueError: this is a forked child of the process that began.
         """
-        if self._process != os.getpid():
-            raise RuntimeError(FORKED)
+        refuse_forked(self._process)
         with self._lock:
             # Counted before, so that what fails half-way is not sealed a second time under the same nonces.
             first, self._index = self._index, self._index + len(plaintext) // CHUNK_BYTES + last
@@ -273,6 +271,16 @@ class Decryptor:
             InvalidTag: cryptography's; the chunk is not the one that was sealed, or not the last one.
         """
         return self._chunks.open_only(sealed)
+
+
+def refuse_forked(process: int) -> None:
+    """Refuse a forked child what ``process`` began: it would use nonces again, and move the place in a file for both.
+
+    Raises:
+        ValueError: this is another process.
+    """
+    if process != os.getpid():
+        raise ValueError("an envelope that was open when the process was forked goes on in the parent only")
 
 
 def encryptor(data_key: DataKey, info: bytes) -> Encryptor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from sealwax.format.payload import (
     SEALED_GROUP_BYTES,
     Chunks,
     plaintext_size,
+    refuse_forked,
     tampered,
 )
 from sealwax.format.transfer import SeekableSource, read_full, refuse_copies
@@ -69,6 +71,7 @@ class RandomAccessReader(io.RawIOBase):
         self._sealed = bytearray(min(SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
         self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
         self._failed = False
+        self._process = os.getpid()
         head = self._read(0, HEAD_BYTES)
         self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
         head.release()
@@ -76,6 +79,7 @@ class RandomAccessReader(io.RawIOBase):
         self._on_close = on_close
 
     def _read(self, at: int, size: int) -> memoryview:
+        refuse_forked(self._process)
         self._source.seek(self._offset + at)
         view = memoryview(self._sealed)[:size]
         if read_full(self._source, view) < size:
@@ -135,7 +139,7 @@ class RandomAccessReader(io.RawIOBase):
 
         Raises:
             TamperedError: a chunk is altered or missing.
-            ValueError: the file is closed.
+            ValueError: the file is closed, or this is a forked child of the process that opened it.
         """
         if self.closed:
             raise ValueError("read from a closed file")

@@ -7,11 +7,13 @@ the second core's share. The bytes are the same.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
+from sealwax.errors import TamperedError
 from sealwax.format.beside import AFTER_GROUPS, Beside, worth_it
 from sealwax.format.payload import (
     GROUP_BYTES,
@@ -19,6 +21,7 @@ from sealwax.format.payload import (
     SEALED_GROUP_BYTES,
     Decryptor,
     Encryptor,
+    refuse_forked,
     tampered,
 )
 from sealwax.format.transfer import Sink, Source, read_full, refuse_copies, write_all
@@ -56,10 +59,10 @@ class StreamWriter(io.RawIOBase):
         self._filled = 0
         self._sealed = bytearray(SEALED_GROUP_BYTES)
         self._written = 0
-        # The write of the group before, and the buffer that it frees.
-        self._behind: Beside[None] | None = Beside() if worth_it(sink) else None
         self._groups = 0
+        # The write of the group before, and the buffer that it frees.
         self._spare = bytearray()
+        self._behind: Beside[None] | None = Beside() if worth_it(sink) else None
 
     def writable(self) -> bool:
         return True
@@ -106,12 +109,13 @@ class StreamWriter(io.RawIOBase):
         self._filled = 0
 
     def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
+        # Before the header is written: a forked child is refused here, and the file is its parent's as well.
+        sealed = memoryview(self._sealed)
+        sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
         if self._header is not None:
             write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
             self._header = None
             write_all(self._sink, encryptor.head)
-        sealed = memoryview(self._sealed)
-        sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
         behind = self._behind
         if behind is None:
             write_all(self._sink, sealed)
@@ -119,10 +123,13 @@ class StreamWriter(io.RawIOBase):
         if behind.busy:
             behind.wait()
         self._groups += 1
-        if last or self._groups <= AFTER_GROUPS or not behind.start(write_all, self._sink, sealed):
+        if last or self._groups <= AFTER_GROUPS:
             write_all(self._sink, sealed)
-        else:
+        elif behind.start(write_all, self._sink, sealed):
             self._sealed, self._spare = self._spare or bytearray(SEALED_GROUP_BYTES), self._sealed
+        else:
+            self._behind = None
+            write_all(self._sink, sealed)
 
     def close(self) -> None:
         """Write the last chunk. A second call does nothing."""
@@ -142,16 +149,18 @@ class StreamWriter(io.RawIOBase):
         if not self.closed:
             self._close(complete=False)
 
-    def _close(self, complete: bool) -> None:
-        if self._behind is not None:
-            self._behind.close()
-        if self._encryptor is not None:
-            self._encryptor.close()
-            self._encryptor = None
-        wipe(self._pending)
-        super().close()
-        if self._on_close is not None:
-            self._on_close(complete)
+    def _close(self, complete: bool, *, join: bool = True) -> None:
+        try:
+            if self._behind is not None:
+                self._behind.close(join=join)
+        finally:
+            if self._encryptor is not None:
+                self._encryptor.close()
+                self._encryptor = None
+            wipe(self._pending)
+            super().close()
+            if self._on_close is not None:
+                self._on_close(complete)
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
@@ -161,8 +170,8 @@ class StreamWriter(io.RawIOBase):
 
     def __del__(self) -> None:
         # Going out of scope is no decision to finish.
-        if "_pending" in self.__dict__:
-            self.abandon()
+        if "_behind" in self.__dict__ and not self.closed:
+            self._close(complete=False, join=False)
 
 
 class StreamReader(io.RawIOBase):
@@ -182,10 +191,11 @@ class StreamReader(io.RawIOBase):
         self._plain = bytearray(GROUP_BYTES)
         self._start = self._end = 0
         self._position = 0
-        self._finished = False
+        self._finished = self._tampered = False
+        self._process = os.getpid()
         # The group after the one that is handed out, and the buffer it comes in.
-        self._ahead: Beside[tuple[int, bool]] | None = Beside() if worth_it(source) else None
         self._spare = bytearray()
+        self._ahead: Beside[tuple[int, bool]] | None = Beside() if worth_it(source) else None
 
     def readable(self) -> bool:
         return True
@@ -194,8 +204,9 @@ class StreamReader(io.RawIOBase):
         """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
 
         Raises:
+            FileError: it cannot be read; nor is what follows.
             TamperedError: the payload is altered, cut off or extended.
-            ValueError: the file is closed.
+            ValueError: the file is closed or has failed, or this is a forked child of the process that opened it.
         """
         if self.closed:
             raise ValueError("read from a closed file")
@@ -209,38 +220,55 @@ class StreamReader(io.RawIOBase):
         return size
 
     def _next(self) -> None:
+        refuse_forked(self._process)
+        if self._decryptor is None:
+            raise tampered(self._position) if self._tampered else ValueError("read from a file whose reading failed")
         self._start = self._end = 0
+        try:
+            self._take(self._decryptor)
+        except BaseException as error:
+            # How far the source was read is not known; to go on might be to leave a group out.
+            self._start = self._end = 0
+            self._finished = False
+            self._tampered = isinstance(error, TamperedError)
+            self._give_up()
+            raise
+
+    def _take(self, decryptor: Decryptor) -> None:
         ahead = self._ahead
         if ahead is not None and ahead.busy:
             size, last = ahead.wait()
             self._plain, self._spare = self._spare, self._plain
         else:
-            size, last = self._group(self._plain, self._position)
-        self._end, self._finished = size, last
+            size, last = self._group(decryptor, self._plain, self._position)
         after = self._position + size
         if ahead is not None and not last and after >= AFTER_GROUPS * GROUP_BYTES:
             self._spare = self._spare or bytearray(GROUP_BYTES)
-            if not ahead.start(self._group, self._spare, after):
+            if not ahead.start(self._group, decryptor, self._spare, after):
                 self._ahead = None
+        self._end, self._finished = size, last
 
-    def _group(self, plain: bytearray, position: int) -> tuple[int, bool]:
+    def _group(self, decryptor: Decryptor, plain: bytearray, position: int) -> tuple[int, bool]:
         """Read and open a group into ``plain``; return its size, and whether it is the last one."""
-        if self._decryptor is None:
-            raise tampered(position)
         with memoryview(self._sealed) as sealed, memoryview(plain) as view:
             size = read_full(self._source, sealed)
             last = size < len(sealed)
             try:
-                return self._decryptor.open_into(sealed[:size], view, last=last), last
+                return decryptor.open_into(sealed[:size], view, last=last), last
             except InvalidTag:
-                self._give_up()
-                wipe(plain)
                 raise tampered(position) from None
 
-    def _give_up(self) -> None:
-        if self._decryptor is not None:
-            self._decryptor.close()
-            self._decryptor = None
+    def _give_up(self, *, join: bool = True) -> None:
+        """Give the second thread, the keys and the plaintext up."""
+        try:
+            if self._ahead is not None:
+                self._ahead.close(join=join)
+        finally:
+            if self._decryptor is not None:
+                self._decryptor.close()
+                self._decryptor = None
+            wipe(self._plain)
+            wipe(self._spare)
 
     def tell(self) -> int:
         """Return the bytes of plaintext handed out so far."""
@@ -248,11 +276,16 @@ class StreamReader(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            if self._ahead is not None:
-                self._ahead.close()
-            self._give_up()
-            wipe(self._plain)
-            wipe(self._spare)
+            self._close()
+
+    def _close(self, *, join: bool = True) -> None:
+        try:
+            self._give_up(join=join)
+        finally:
             super().close()
             if self._on_close is not None:
                 self._on_close()
+
+    def __del__(self) -> None:
+        if "_ahead" in self.__dict__ and not self.closed:
+            self._close(join=False)
