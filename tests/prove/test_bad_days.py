@@ -115,9 +115,9 @@ def test_who_is_stopped_while_the_process_starts_goes_at_once_and_takes_it_along
 
 
 def test_without_a_place_for_its_log_there_is_no_process_to_search(
-    lab: Lab, helper: Helper, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, helper: Helper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     report = run(lab, Options(helper=helper))
     assert outcomes(report)["memory"] == outcomes(report)["debug-logs"] == "not shown"
     assert outcomes(report)["cached-offline"] == "passed"
