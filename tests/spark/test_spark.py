@@ -19,7 +19,7 @@ from tests.docs.test_iam_page import ACTIONS, rows_of_fleet
 from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan
 from tests.spark.local import LabSession, Watched
 
-COUNT = 1000
+COUNT = 600
 PARTITIONS = 16
 
 
