@@ -20,8 +20,10 @@ What is compared:
   command line, start included, with the lab as KMS.
 - *Re-wrap* and *range*: a file of 1 MiB against one of 4 GiB; independent of the size means a ratio near 1.
 - *Fleet*: a plan of 10,000 headers on tmpfs against as many calls of ``inspect``, which it cannot beat; a run over
-  1,000 small files against its two bounds, the lab's ReEncrypt and the writing of the file; and a run over files of
-  16 MiB against aws-encryption-sdk, which has to decrypt and encrypt them again (unsigned, without KMS).
+  1,000 small files against its two bounds, the lab's ReEncrypt and the writing of the file; a run over files of 16 MiB
+  against aws-encryption-sdk, which has to decrypt and encrypt them again (unsigned, without KMS); a file of 10 GiB on
+  the disk (/var/tmp) against one of 1 MiB beside it; S3 objects at moto's server, in this process, against reading and
+  writing them as they are, and the bytes of bodies counted there: moto's own copying takes most of the time.
 - *Start*: whole processes, from ``exec`` to exit.
 - *KMS call*: one GenerateDataKey through :class:`~sealwax.KmsKeyring`, which wipes and redacts the plaintext key,
   against a plain boto3 client's, which does not; the lab in the process, and over HTTP on the loopback.

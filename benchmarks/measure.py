@@ -18,7 +18,10 @@ _ROUND_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Times in seconds; ``size`` in bytes makes them a speed."""
+    """One line of the table. Times in seconds; ``size`` in bytes makes them a speed.
+
+    ``unit``: "/s" shows how many times a second instead, "B" means that the figures are bytes and no times.
+    """
 
     what: str
     ours: float
@@ -27,6 +30,7 @@ class Row:
     size: int | None = None
     aim: str = ""
     met: bool | None = None
+    unit: str = ""
 
 
 def seconds(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
@@ -82,9 +86,9 @@ def against(
 
 def line_of(row: Row) -> tuple[str, ...]:
     ratio = "" if row.theirs is None else f"{row.theirs / row.ours:.2f}"
-    theirs = "" if row.theirs is None else _figure(row.theirs, row.size)
+    theirs = "" if row.theirs is None else _figure(row.theirs, row)
     verdict = {None: "", True: "met", False: "MISSED"}[row.met]
-    return row.what, _figure(row.ours, row.size), row.peer, theirs, ratio, row.aim, verdict
+    return row.what, _figure(row.ours, row), row.peer, theirs, ratio, row.aim, verdict
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -95,9 +99,13 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def _figure(took: float, size: int | None) -> str:
-    if size is not None and size >= 1 << 20:
-        return f"{size / took / 1e9:.2f} GB/s"
+def _figure(took: float, row: Row) -> str:
+    if row.unit == "B":
+        return f"{took / (1 << 20):.2f} MiB"
+    if row.unit == "/s":
+        return f"{1 / took:,.0f}/s"
+    if row.size is not None and row.size >= 1 << 20:
+        return f"{row.size / took / 1e9:.2f} GB/s"
     if took < 1e-3:
         return f"{took * 1e6:.1f} us"
     return f"{took * 1e3:.1f} ms" if took < 1 else f"{took:.2f} s"
