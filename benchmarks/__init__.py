@@ -24,6 +24,8 @@ What is compared:
   against aws-encryption-sdk, which has to decrypt and encrypt them again (unsigned, without KMS); a file of 10 GiB on
   the disk (/var/tmp) against one of 1 MiB beside it; S3 objects at moto's server, in this process, against reading and
   writing them as they are, and the bytes of bodies counted there: moto's own copying takes most of the time.
+- *Audit*: the whole process of ``sealwax audit --facts`` over an account of 2,000 keys, whose policies delegate to IAM,
+  and 500 roles, to a report in JSON and to the page.
 - *Start*: whole processes, from ``exec`` to exit.
 - *KMS call*: one GenerateDataKey through :class:`~sealwax.KmsKeyring`, which wipes and redacts the plaintext key,
   against a plain boto3 client's, which does not; the lab in the process, and over HTTP on the loopback.

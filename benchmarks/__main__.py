@@ -17,7 +17,7 @@ import boto3
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 import sealwax
-from benchmarks import bench_fleet
+from benchmarks import bench_audit, bench_fleet
 from benchmarks.bench_cached import cached
 from benchmarks.measure import Row, against, line_of, machine, seconds, table
 from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers, caching_peers
@@ -268,6 +268,7 @@ def main() -> None:
             starts(folder),
             kms_calls(folder),
             bench_fleet.rows(folder),
+            bench_audit.rows(folder),
             cached(caching_peers()),
             in_memory(all_peers()),
             independent_of_size(folder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Final, Never
 
-from sealwax.audit.account import grants_of
+from sealwax.audit.asking import grants_of, metadata_of
 from sealwax.audit.facts import Facts, KeyFacts, PrincipalFacts
 from sealwax.context import printable
 from sealwax.errors import FactsError
@@ -39,7 +39,7 @@ def recall_key(facts: Facts, key: str, region: str | None = None) -> KeyAsSeen:
         found.arn,
         parse_key_policy(found.policy),
         tuple(grants_of(found)),
-        _metadata(found),
+        metadata_of(found),
         [one.name for one in facts.aliases if one.key_arn == found.arn],
         found.tags or {},
     )
@@ -57,18 +57,6 @@ def _named(facts: Facts, key: str, region: str | None) -> KeyFacts:
         regions = ", ".join(sorted(one.region for one in found))
         raise FactsError(f"the facts hold '{printable(key)}' in {regions}: say which with --region, or give the ARN")
     return found[0]
-
-
-def _metadata(key: KeyFacts) -> dict[str, object]:
-    told: dict[str, object] = {
-        "KeySpec": key.spec,
-        "KeyUsage": key.usage,
-        "Origin": key.origin,
-        "MultiRegion": key.multi_region != "no",
-    }
-    if key.multi_region != "no":
-        told["MultiRegionConfiguration"] = {"MultiRegionKeyType": key.multi_region.upper()}
-    return told
 
 
 def _refuse(facts: Facts, what: str, action: str, key: KeyFacts) -> Never:

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sealwax.audit.account import UPDATE_ALIAS, Account, covers
+from sealwax.audit.account import UPDATE_ALIAS, Account
+from sealwax.audit.asking import covers
 from sealwax.audit.facts import AliasFacts, KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std

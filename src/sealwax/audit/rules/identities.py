@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from sealwax.audit.account import DECRYPT, REENCRYPT_FROM, Account, says
+from sealwax.audit.account import DECRYPT, REENCRYPT_FROM, Account
+from sealwax.audit.asking import says
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed

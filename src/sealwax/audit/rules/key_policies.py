@@ -6,15 +6,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from sealwax.audit.account import (
-    ADMINISTER,
-    DECRYPT,
-    ENCRYPT,
-    REENCRYPT_FROM,
-    REENCRYPT_TO,
-    Account,
-    says,
-)
+from sealwax.audit.account import ADMINISTER, DECRYPT, ENCRYPT, REENCRYPT_FROM, REENCRYPT_TO, Account
+from sealwax.audit.asking import says
 from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
