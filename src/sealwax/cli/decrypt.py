@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from sealwax.cli import console, jobs, options, places
+from sealwax.cli.work import Work, on
 from sealwax.format.transfer import write_all
 
 
@@ -26,12 +27,9 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 
 @click.command()
-@options.sources
 @options.keys
 @options.context(stored=True)
-@click.option("-o", "--output", metavar="PATH", help="The plaintext's file, a folder, or - for standard output.")
-@options.recursive
-@options.suffix
+@on("envelope", output="The plaintext's file, a folder, or - for standard output.")
 @click.option(
     "--range",
     "bounds",
@@ -39,51 +37,36 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     callback=_bounds,
     help="Only these bytes of the plaintext; END is not included.",
 )
-@options.armor
-@options.detached
-@options.force
-@options.as_json
 @options.loudness
-def decrypt(
-    sources: tuple[str, ...],
-    keys: options.Keys,
-    template: options.ContextTemplate,
-    output: str | None,
-    recursive: bool,
-    suffix: str,
-    bounds: tuple[int, int] | None,
-    armor: bool,
-    detached: str | None,
-    force: bool,
-    as_json: bool,
-) -> int:
+def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
     """Decrypt envelopes, or a range of one.
 
     FILE.swx is decrypted to FILE beside it, or to where -o says; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may open it; the caller needs kms:Decrypt on one.
     """
-    jobs.check_detached(detached, sources)
-    sealer = keys.to_decrypt(sources if detached is None else (detached,))
+    sealer = keys.to_decrypt(work.headers)
 
     def output_name(name: str) -> str:
-        if not name.endswith(suffix):
-            raise click.UsageError(f"'{console.shown(name)}' does not end with '{suffix}': name the output with -o")
-        return name.removesuffix(suffix)
+        if not name.endswith(work.suffix):
+            raise click.UsageError(
+                f"'{console.shown(name)}' does not end with '{work.suffix}': name the output with -o"
+            )
+        return work.plain_name(name)
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
-        jobs.refuse_output(job, detached, "header")
-        with jobs.Source(job.source, armor=armor) as source:
-            if recursive and not force and jobs.done_before(job, source):
+        jobs.refuse_output(job, work.detached, "header")
+        with jobs.Source(job.source, armor=work.armor) as source:
+            if work.recursive and not work.force and jobs.done_before(job, source):
                 return "decrypted before"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
             # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
             with (
-                sealer.read_once(source.binary, context=expected, header=places.opened(detached))
+                sealer.read_once(source.binary, context=expected, header=places.opened(work.detached))
                 if bounds is None
-                else sealer.open(source.binary, context=expected, header=places.opened(detached)) as reader,
-                jobs.Output(job, source, force=force) as sink,
+                else sealer.open(source.binary, context=expected, header=places.opened(work.detached)) as reader,
+                jobs.Output(job, source, force=work.force) as sink,
             ):
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size
@@ -96,14 +79,11 @@ def decrypt(
         return "decrypted"
 
     found = jobs.collect(
-        sources,
-        recursive=recursive,
-        output=output,
-        plain_name=lambda name: name.removesuffix(suffix),
-        output_name=output_name if output is None or recursive else lambda name: name.removesuffix(suffix),
-        skip=jobs.with_suffix(suffix),
+        work,
+        output_name=output_name if work.output is None or work.recursive else work.plain_name,
+        skip=work.no_envelope,
     )
-    return jobs.run(found, do, as_json=as_json)
+    return jobs.run(work, found, do)
 
 
 def _limited(readinto: Callable[[memoryview], int], limit: int) -> Callable[[memoryview], int]:

@@ -5,48 +5,30 @@ from __future__ import annotations
 import click
 
 from sealwax.cli import console, jobs, options
+from sealwax.cli.work import Work, on
 
 
 @click.command()
-@options.sources
 @options.keys
 @options.context(stored=False)
-@click.option("-o", "--output", metavar="PATH", help="The envelope's file, a folder, or - for standard output.")
-@options.recursive
-@options.suffix
-@options.armor
-@options.detached
-@options.force
-@options.as_json
+@on("file", output="The envelope's file, a folder, or - for standard output.")
 @options.loudness
-def encrypt(
-    sources: tuple[str, ...],
-    keys: options.Keys,
-    template: options.ContextTemplate,
-    output: str | None,
-    recursive: bool,
-    suffix: str,
-    armor: bool,
-    detached: str | None,
-    force: bool,
-    as_json: bool,
-) -> int:
+def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -> int:
     """Encrypt files, folders or a stream under a KMS key.
 
     FILE is encrypted to FILE.swx beside it, or to where -o says; - is standard input. The caller needs
     kms:GenerateDataKey on the key.
     """
-    jobs.check_detached(detached, sources)
-    if armor and detached:
+    if work.armor and work.detached:
         raise click.UsageError("--armor and --detached exclude each other: a payload apart is no text")
     sealer = keys.to_encrypt()
 
     def do(job: jobs.Job) -> str:
         context = template.to_bind(job.relpath)
         with jobs.Source(job.source) as source:
-            if recursive and not force and jobs.done_before(job, source):
+            if work.recursive and not work.force and jobs.done_before(job, source):
                 return "encrypted before"
-            place = jobs.Output(job, source, force=force, armor=armor, detached=detached)
+            place = jobs.Output(job, source, force=work.force, armor=work.armor, detached=work.detached)
             with (
                 place as sink,
                 sealer.open(sink, "wb", context=context, header=place.header) as writer,
@@ -55,13 +37,5 @@ def encrypt(
                 jobs.pump(source.readinto, writer.write, progress)
         return "encrypted"
 
-    found = jobs.collect(
-        sources,
-        recursive=recursive,
-        output=output,
-        plain_name=str,
-        output_name=lambda name: name + suffix,
-        lab=keys.aws.lab,
-        skip=lambda name: f"its name ends with '{suffix}'" if name.endswith(suffix) else None,
-    )
-    return jobs.run(found, do, as_json=as_json)
+    found = jobs.collect(work, output_name=lambda name: name + work.suffix, skip=work.no_plaintext)
+    return jobs.run(work, found, do)

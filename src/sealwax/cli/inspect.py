@@ -10,17 +10,14 @@ import click
 
 from sealwax import context as ctx
 from sealwax.cli import console, jobs, options, places
+from sealwax.cli.work import Work, on
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
 from sealwax.staleness import Wanted, WantedKey, judge, region_of
 
 
 @click.command()
-@options.sources
-@click.option("-r", "--recursive", is_flag=True, help="Take every envelope in a folder.")
-@options.suffix
-@options.armor
-@options.detached
+@on("envelope", output=None)
 @click.option(
     "--to",
     "targets",
@@ -37,55 +34,33 @@ from sealwax.staleness import Wanted, WantedKey, judge, region_of
     help="With --to: look keys up (kms:DescribeKey, kms:ListKeyRotations), for aliases and for old key material.",
 )
 @options.aws
-@options.as_json
 @options.loudness
-def inspect(
-    sources: tuple[str, ...],
-    recursive: bool,
-    suffix: str,
-    armor: bool,
-    detached: str | None,
-    targets: tuple[str, ...],
-    older_than: float | None,
-    ask_kms: bool,
-    aws: options.Aws,
-    as_json: bool,
-) -> int:
+def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_kms: bool, aws: options.Aws) -> int:
     """Show what an envelope says of itself, without KMS. Nothing of it is authenticated; verify does that.
 
     With --to it says whether the envelope is stale, as `sealwax fleet` sees it.
     """
 
     def do(job: jobs.Job) -> dict[str, Any]:
-        with jobs.Source(job.source, armor=armor) as source:
+        with jobs.Source(job.source, armor=work.armor) as source:
             found = (
                 look(source.binary)
-                if detached is None
-                else replace(places.inspect(detached), payload_bytes=source.size)
+                if work.detached is None
+                else replace(places.inspect(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **found.as_dict()}
         verdict = judge(found.header, wanted) if wanted is not None else None
         if verdict is not None:
             facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
             facts |= {"missing_regions": list(verdict.missing_regions)}
-        if not as_json:
+        if not work.as_json:
             console.put(_described(job.source, found) + ("" if verdict is None else f"\n  stale      {verdict}"))
         return facts
 
-    jobs.check_detached(detached, sources)
     if not targets and (older_than is not None or ask_kms):
         raise click.UsageError("--older-than and --ask-kms go with --to")
     wanted = _wanted(targets, older_than, aws if ask_kms else None) if targets else None
-    found = jobs.collect(
-        sources,
-        recursive=recursive,
-        output=None,
-        plain_name=str,
-        output_name=None,
-        skip=jobs.with_suffix(suffix),
-        writes=False,
-    )
-    return jobs.run(found, do, as_json=as_json)
+    return jobs.run(work, jobs.collect(work, output_name=None, skip=work.no_envelope), do)
 
 
 def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws | None) -> Wanted:

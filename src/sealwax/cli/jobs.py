@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
 from sealwax import files
 from sealwax.cli import PARTLY_DONE, console, places, status_of
+from sealwax.cli.work import STREAM, Work
 from sealwax.envelope import read_full
-from sealwax.errors import FileError, NotAnEnvelopeError, SealwaxError
+from sealwax.errors import FileError, KeyNotAllowedError, NotAnEnvelopeError, SealwaxError, WrongKeyError
 from sealwax.format.armor import armor as to_text
 from sealwax.format.armor import dearmor
 from sealwax.format.payload import GROUP_BYTES
@@ -24,7 +26,6 @@ from sealwax.format.transfer import write_all
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectWriter
 
-STREAM: Final = "-"
 # The text form is for environment variables and settings, and is held in memory whole.
 MAX_TEXT_BYTES: Final = 64 << 20
 
@@ -46,41 +47,28 @@ class Job:
 
 
 def collect(
-    sources: Sequence[str],
-    *,
-    recursive: bool,
-    output: str | None,
-    plain_name: Callable[[str], str],
-    output_name: Callable[[str], str] | None,
-    skip: Callable[[str], str | None],
-    writes: bool = True,
-    lab: str | None = None,
+    work: Work, *, output_name: Callable[[str], str] | None, skip: Callable[[str], str | None]
 ) -> Iterator[Job]:
     """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
     Args:
-        output: the -o option: a file, a folder, "-", or None for beside the source.
-        plain_name: from the source's name to the plaintext file's.
         output_name: from the source's name to the output's; None where nothing is written without -o.
         skip: from the name of a file in a folder to why it is not meant; None where it is.
-        writes: whether the verb writes anything.
-        lab: the folder of the lab in use, whose files are left alone.
 
     Raises:
         click.UsageError: the sources and the output do not go together.
     """
-    if output == "":
-        raise click.UsageError("-o names a file or a folder, and was given an empty name")
+    sources, output = work.sources, work.output
     if not sources:
         if sys.stdin is None:
             raise click.UsageError("standard input is closed: name a file")
         if sys.stdin.isatty():
             raise click.UsageError("name a file, or - for standard input")
         sources = (STREAM,)
-    if sources.count(STREAM) > 1 or (writes and STREAM in sources and len(sources) > 1):
+    if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):
         raise click.UsageError("standard input goes alone")
     folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or places.is_s3(source))]
-    if not recursive:
+    if not work.recursive:
         for source in folders:
             if not places.is_s3(source):
                 raise click.UsageError(f"'{console.shown(source)}' is a folder; -r takes what is in it")
@@ -94,44 +82,40 @@ def collect(
     if STREAM in sources and into_folder:
         raise click.UsageError("standard input has no name to be stored under; name a file with -o")
     named = {
-        source: _job(source, os.path.basename(source), output, into_folder, plain_name, output_name)
+        source: _job(work, source, os.path.basename(source), into_folder, output_name)
         for source in sources
         if source != STREAM and source not in folders
     }
     for source in sources:
         if source == STREAM:
-            yield Job(STREAM, (output or STREAM) if writes else None, None)
+            yield Job(STREAM, (output or STREAM) if work.writes else None, None)
         elif source in named:
-            if lab is not None and _is_in(lab, source):
-                problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
-                yield Job(source, None, None, problem=problem)
-            else:
-                yield named[source]
+            yield named[source]
         else:
-            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip, lab):
+            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip, work.lab):
                 if isinstance(found, FileError):
                     yield Job(source, None, None, problem=found)
                 else:
-                    yield _job(*found, output, into_folder, plain_name, output_name)
+                    yield _job(work, *found, into_folder, output_name)
 
 
-def _job(
-    source: str,
-    relpath: str,
-    output: str | None,
-    into_folder: bool,
-    plain_name: Callable[[str], str],
-    output_name: Callable[[str], str] | None,
-) -> Job:
+def _job(work: Work, source: str, relpath: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
+    if work.lab is not None and not places.is_s3(source) and _is_in(work.lab, source):
+        problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
+        return Job(source, None, None, problem=problem)
     parent, slash, name = relpath.rpartition("/")
-    plain = parent + slash + plain_name(name)
-    if output is None:
+    plain = parent + slash + work.plain_name(name)
+    if work.output is None:
         written = None if output_name is None else source[: len(source) - len(name)] + output_name(name)
     elif into_folder:
-        written = os.path.join(output, parent, (output_name or str)(name))
+        written = os.path.join(work.output, parent, (output_name or str)(name))
     else:
-        written = output
+        written = work.output
     return Job(source, written, plain, into_folder)
+
+
+def _is_in(folder: str, file: str) -> bool:
+    return os.path.dirname(places.real(file)) == places.real(folder)
 
 
 def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> Iterator[tuple[str, str] | FileError]:
@@ -159,29 +143,6 @@ def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> It
         yield FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
 
 
-def _is_in(lab: str, source: str) -> bool:
-    return not places.is_s3(source) and os.path.dirname(places.real(source)) == places.real(lab)
-
-
-def with_suffix(suffix: str) -> Callable[[str], str | None]:
-    """Return a ``skip`` for :func:`collect` that passes over names without ``suffix``."""
-    return lambda name: None if name.endswith(suffix) else f"its name does not end with '{suffix}'"
-
-
-def check_detached(detached: str | None, sources: Sequence[str]) -> None:
-    """Refuse a detached header where there is no single payload, or that is no file.
-
-    Raises:
-        click.UsageError: so it is.
-    """
-    if detached is None:
-        return
-    if detached in ("", STREAM):
-        raise click.UsageError("--detached names a file")
-    if len(sources) > 1 or any(os.path.isdir(source) for source in sources):
-        raise click.UsageError("--detached goes with one file")
-
-
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
     """Refuse to write a job's output over another file that it needs.
 
@@ -192,7 +153,7 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
         raise FileError(f"the output is the {what}; name another file with -o")
 
 
-def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_json: bool) -> int:
+def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]]) -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
     Args:
@@ -202,7 +163,7 @@ def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_j
     failures: list[Exception] = []
     written: set[str] = set()
     for job in found:
-        if as_json and job.output == STREAM:
+        if work.as_json and job.output == STREAM:
             raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
         try:
             if job.problem is not None:
@@ -218,22 +179,23 @@ def run(found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, as_j
                 raise
             failures.append(error)
             console.complain(error, about=job.source)
-            if as_json:
-                _report(job, {"outcome": "failed", "error": type(error).__name__, "message": str(error)}, as_json)
+            if work.as_json:
+                _report(job, {"outcome": "failed", "error": type(error).__name__, "message": str(error)}, as_json=True)
         else:
             done += 1
-            _report(job, {"outcome": result} if isinstance(result, str) else result, as_json)
+            _report(job, {"outcome": result} if isinstance(result, str) else result, as_json=work.as_json)
     if not failures:
         if not done:
             console.tell("there is nothing to do")
         return 0
     if done:
-        console.say(f"{len(failures)} of {done + len(failures)} failed; run the same command again for the rest")
+        again = "; run the same command again for the rest" if work.writes else ""
+        console.say(f"{len(failures)} of {done + len(failures)} failed{again}")
         return PARTLY_DONE
     return status_of(failures[0])
 
 
-def _report(job: Job, fields: dict[str, Any], as_json: bool) -> None:
+def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output = {} if job.output is None else {"output": job.output}
         console.print_json({"path": job.source, **output, **fields})
@@ -397,6 +359,35 @@ class Output:
         finally:
             for each in self._objects:
                 each.close()  # what has not appeared is given up
+
+
+@contextlib.contextmanager
+def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
+    """Open a job's source, and its output, which is the source itself where none is named."""
+    in_place = job.output is None
+    if in_place:
+        places.refuse_text_in_place(job.source)
+        job = replace(job, output=job.source)
+    with (
+        Source(job.source, armor=work.armor) as source,
+        Output(job, source, force=work.force or in_place, armor=work.armor, in_place=in_place) as sink,
+    ):
+        yield source, sink
+
+
+def once(job: Job, targets: Sequence[str], act: Callable[[], None]) -> bool:
+    """Change an envelope; return whether that was done now.
+
+    What an earlier run has done is under none of the old keys. It is passed over where it says itself that it is under
+    ``targets``, which are key ARNs then.
+    """
+    try:
+        act()
+    except (KeyNotAllowedError, WrongKeyError):
+        if not places.says_it_is_under(job.source, targets):
+            raise
+        return False
+    return True
 
 
 def done_before(job: Job, source: Source) -> bool:

@@ -122,7 +122,6 @@ class Keys:
         from sealwax.kms import KmsKeyring
 
         refuse_too_many(self.names, "-k")
-        refuse_too_many(targets, "--to")
         return self._sealer(KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session()))
 
     def _keyring(self) -> Keyring:
@@ -266,12 +265,6 @@ def loudness(command: Command) -> Command:
     return quiet(verbose(command))
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file.")
-recursive = click.option(
-    "-r", "--recursive", is_flag=True, help="Take every file in a folder, or below a prefix; with -o, into another."
-)
-
-
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value or "/" in value:
         raise click.BadParameter(f"'{printable(value)}' cannot be the end of a name", ctx, param)
@@ -281,14 +274,17 @@ def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
 suffix = click.option(
     "--suffix", default=".swx", show_default=True, callback=_ending, help="What an envelope's name ends with."
 )
-armor = click.option("--armor", is_flag=True, help="The envelope is text on one line, not bytes.")
-detached = click.option(
-    "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
-)
 force = click.option("--force", is_flag=True, help="Replace files that are there.")
-sources = click.argument(
-    "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
-)
+
+
+def targets(what: str) -> Callable[[Command], Command]:
+    """Add --to; the command gets ``targets``."""
+
+    def few(_context: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_too_many(names, "--to")
+        return names
+
+    return click.option("--to", "targets", multiple=True, required=True, metavar="KEY", callback=few, help=what)
 
 
 def account(command: Command) -> Command:
