@@ -28,6 +28,8 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
         with jobs.Source(job.source) as source:
             if work.recursive and not work.force and jobs.done_before(job, source):
                 return "encrypted before"
+            if jobs.is_envelope(source):
+                console.tell(f"{console.shown(job.source)}: it is an envelope already, and is encrypted once more")
             place = jobs.Output(job, source, force=work.force, armor=work.armor, detached=work.detached)
             with (
                 place as sink,

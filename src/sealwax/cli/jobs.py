@@ -18,8 +18,9 @@ from sealwax.cli import PARTLY_DONE, console, places, status_of
 from sealwax.cli.work import STREAM, Work
 from sealwax.envelope import read_full
 from sealwax.errors import FileError, KeyNotAllowedError, NotAnEnvelopeError, SealwaxError, WrongKeyError
+from sealwax.format.armor import PREFIX, dearmor
 from sealwax.format.armor import armor as to_text
-from sealwax.format.armor import dearmor
+from sealwax.format.header import MAGIC
 from sealwax.format.payload import GROUP_BYTES
 from sealwax.format.transfer import write_all
 
@@ -134,13 +135,19 @@ def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> It
             reason = skip(name)
             if reason is not None:
                 console.tell(f"{console.shown(path)}: skipped, {reason}")
-            elif not stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+            try:
+                regular = stat.S_ISREG(os.lstat(path).st_mode)
+            except OSError as gone:  # meanwhile, or in a folder whose files are not to be looked at
+                failed.append(gone)
+                continue
+            if not regular:
                 console.tell(f"{console.shown(path)}: skipped, it is no regular file")
             else:
                 relpath = os.path.relpath(path, folder)
                 yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
     for error in failed:
-        yield FileError(f"reading the folder '{console.shown(str(error.filename))}' failed: {error.strerror}")
+        yield FileError(f"reading '{console.shown(str(error.filename))}' failed: {error.strerror}")
 
 
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
@@ -177,10 +184,13 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         except (SealwaxError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            failures.append(error)
-            console.complain(error, about=job.source)
+            failure = _explained(error, job.source) if isinstance(error, NotAnEnvelopeError) else error
+            failures.append(failure)
+            console.complain(failure, about=job.source)
             if work.as_json:
-                _report(job, {"outcome": "failed", "error": type(error).__name__, "message": str(error)}, as_json=True)
+                _report(
+                    job, {"outcome": "failed", "error": type(failure).__name__, "message": str(failure)}, as_json=True
+                )
         else:
             done += 1
             _report(job, {"outcome": result} if isinstance(result, str) else result, as_json=work.as_json)
@@ -193,6 +203,20 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         console.say(f"{len(failures)} of {done + len(failures)} failed{again}")
         return PARTLY_DONE
     return status_of(failures[0])
+
+
+def _explained(error: NotAnEnvelopeError, source: str) -> NotAnEnvelopeError:
+    """Say what a file is that is no envelope, where that can be seen at once."""
+    try:
+        with open(source, "rb") as file:
+            beginning = file.read(len(PREFIX)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+    except (OSError, ValueError):  # an object, a stream
+        return error
+    if beginning == b"":
+        return NotAnEnvelopeError(f"{error}: the file is empty")
+    if beginning == PREFIX.encode():
+        return NotAnEnvelopeError(f"{error}; but it may be one in its text form: give --armor")
+    return error
 
 
 def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:
@@ -388,6 +412,15 @@ def once(job: Job, targets: Sequence[str], act: Callable[[], None]) -> bool:
             raise
         return False
     return True
+
+
+def is_envelope(source: Source) -> bool:
+    """Whether a file begins as an envelope does; of a stream or an object nothing is read ahead."""
+    if source.status is None or not source.regular:
+        return False
+    beginning = source.file.read(len(MAGIC))
+    source.file.seek(0)
+    return beginning == MAGIC
 
 
 def done_before(job: Job, source: Source) -> bool:

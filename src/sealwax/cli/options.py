@@ -222,7 +222,14 @@ class ContextTemplate:
         Raises:
             ContextError: none was given.
         """
-        return AcceptStoredContext(self._filled(relpath)) if self.accept_stored else self.to_bind(relpath)
+        if self.accept_stored:
+            return AcceptStoredContext(self._filled(relpath))
+        if not self.pairs and not self.none:
+            raise ContextError(
+                "no context was given: say what the data is bound to with -c NAME=VALUE, trust what the envelope says "
+                "with --accept-stored-context, or say --no-context"
+            )
+        return self.to_bind(relpath)
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

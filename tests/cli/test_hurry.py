@@ -1,0 +1,82 @@
+"""What somebody in a hurry does, and is told."""
+
+from __future__ import annotations
+
+import pytest
+
+import sealwax
+from tests.cli.conftest import PURPOSE, K
+from tests.cli.shell import Shell, without_privileges
+
+READERS = ("decrypt", "verify", "rewrap", "reencrypt", "inspect")
+
+
+def _arguments(verb: str) -> tuple[str, ...]:
+    if verb == "inspect":
+        return ()
+    to = ("--to", "alias/demo2") if verb.startswith("re") else ()
+    return (*K, *PURPOSE, *to, *(("-o", "out") if verb == "decrypt" else ()))
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_what_is_no_envelope_is_told_apart(shell: Shell, verb: str, sealed: bytes) -> None:
+    shell.write("empty", b"")
+    shell.write("plain", b"Dear diary")
+    shell.write("text", sealwax.armor(sealed).encode())
+    with shell.unchanged():
+        for name, words in (
+            ("empty", "it does not begin as one: the file is empty"),
+            ("plain", "it does not begin as one"),
+            ("text", "it may be one in its text form: give --armor"),
+        ):
+            done = shell.sealwax(verb, *_arguments(verb), name).failed(4)
+            assert done.last_line.startswith(f"sealwax: {name}: ")
+            assert done.last_line.endswith(words), done
+
+
+@pytest.mark.usefixtures("sealed")
+def test_a_context_that_was_forgotten(shell: Shell) -> None:
+    shell.sealwax("encrypt", *K, "a.bin").failed(
+        6, "bind the data to its place with -c NAME=VALUE, or say --no-context"
+    )
+    for verb in ("decrypt", "verify", "rewrap"):
+        arguments = [one for one in _arguments(verb) if one not in PURPOSE]
+        with shell.unchanged():
+            shell.sealwax(verb, *arguments, "a.swx").failed(
+                6, "no context was given: say what", "--accept-stored-context"
+            )
+
+
+@pytest.mark.usefixtures("sealed")
+def test_what_is_there_already(shell: Shell) -> None:
+    shell.write("a.bin.swx", b"something else")
+    with shell.unchanged():
+        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "it is there already", "--force")
+        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "it is there already", "--force")
+
+
+@pytest.mark.usefixtures("sealed")
+def test_an_envelope_is_not_sealed_again_unawares(shell: Shell) -> None:
+    done = shell.sealwax("encrypt", *K, *PURPOSE, "a.bin", "a.swx").succeeded()
+    told = [line for line in done.err.splitlines() if "it is an envelope already, and is encrypted once more" in line]
+    assert told == ["sealwax: a.swx: it is an envelope already, and is encrypted once more"]
+    shell.sealwax("decrypt", *K, *PURPOSE, "-o", "once", "a.swx.swx").succeeded()
+    assert shell.read("once") == shell.read("a.swx")
+
+
+def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None:
+    shell.write("in/closed/hidden", b"data")
+    shell.write("in/open", b"data")
+    closed = shell.folder / "in/closed"
+    closed.chmod(0o400)
+    try:
+        done = shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in", preexec=without_privileges)
+    finally:
+        closed.chmod(0o700)
+    done.failed(8, "in/closed/hidden", "Permission denied", "1 of 2 failed; run the same command again for the rest")
+    assert sorted(path.name for path in (shell.folder / "out").rglob("*")) == ["open.swx"]
+
+
+def test_nobody_is_told_to_verify_again(shell: Shell, sealed: bytes) -> None:
+    shell.write("b.swx", sealed[:-1])
+    assert shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx").failed(8).last_line == "sealwax: 1 of 2 failed"
