@@ -2,7 +2,7 @@
 
 100,000 files and 20,000 S3 objects of mixed keys and materials: the plan is exact, a run leaves nothing stale, verify
 finds every payload unchanged, a second run makes no call and no write. Then 2,000 files whose runs are killed 200 times
-while a reader loops over them.
+while a reader loops over them; and as many that are re-encrypted so.
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ def main(files: int, objects: int, kills: int) -> None:
     def killed(keys: Keys, folder: Path, path: Path) -> None:
         kill_and_resume(keys, folder, path, files=max(10 * kills, 20), kills=kills)
 
+    def killed_anew(keys: Keys, folder: Path, path: Path) -> None:
+        kill_and_resume(keys, folder, path, files=max(10 * kills, 20), kills=kills, reencrypt=True)
+
     for what, work in (
         (f"{files} files", whole),
         (f"{objects} S3 objects", in_s3),
         (f"killed {kills} times", killed),
+        (f"killed {kills} times while re-encrypting", killed_anew),
     ):
         start = time.monotonic()
         _in_a_folder(work)

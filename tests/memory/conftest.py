@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from sealwax import envelope
 from sealwax.context import encode
-from sealwax.format import payload
+from sealwax.format import payload, witness
 from tests.memory import scan
 
 ROOT = Path(__file__).parents[2]
@@ -96,19 +96,20 @@ class Kms:
             data_keys = [key for key in self.data_keys() if key not in known]
             derived = [derive(file.read_bytes(), data_keys, CONTEXT) for file in sorted(folder.glob("*.swx"))]
             if scenario in KEEPS_A_KEY:
-                data_keys = [data_key for data_key, _, _ in derived]
+                data_keys = [data_key for data_key, _, _, _ in derived]
             assert len(data_keys) >= (1 if scenario.startswith("cache_") else count)
             hits = scan.process(pid, data_keys)
             for name, secrets in (
-                ("payload key", [key for _, key, _ in derived]),
-                ("base nonce", [nonce for _, _, nonce in derived]),
+                ("payload key", [key for _, key, _, _ in derived]),
+                ("base nonce", [nonce for _, _, nonce, _ in derived]),
+                ("key of the witness", [key for _, _, _, key in derived]),
             ):
                 hits.update({f"{name} {kind}": times for kind, times in scan.process(pid, secrets).items()})
         return hits
 
 
-def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> tuple[bytes, bytes, bytes]:
-    """Return an envelope's data key, the one whose commitment fits, its payload key and its base nonce."""
+def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return an envelope's data key, whose commitment fits, its payload key, its base nonce and its witness's key."""
     header = envelope.header_of_value(sealed)
     preamble = header.preamble
     head = sealed[preamble.payload_offset :][: payload.HEAD_BYTES]
@@ -116,7 +117,8 @@ def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> tu
     for data_key in data_keys:
         derived = HKDFExpand(hashes.SHA512(), 76, payload.LABEL + head[: payload.SALT_BYTES] + info).derive(data_key)
         if derived[44:] == head[payload.SALT_BYTES :]:
-            return data_key, derived[:32], derived[32:44]
+            key = HKDFExpand(hashes.SHA512(), 32, witness.LABEL + info).derive(data_key)
+            return data_key, derived[:32], derived[32:44], key
     raise AssertionError("no data key fits the envelope")
 
 

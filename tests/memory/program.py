@@ -17,6 +17,7 @@ import sealwax
 from sealwax import keyring
 from sealwax.format import payload
 from sealwax.kms import hygiene
+from sealwax.rewrapping import replace_file
 
 CONTEXT = {"purpose": "scan"}
 KEYS = ["alias/one", "alias/two", "alias/three"]
@@ -118,6 +119,16 @@ def random_access(files: list[Path]) -> None:
             assert reader.read(5) == TEXT[10:15]
 
 
+def reencrypt(files: list[Path]) -> None:
+    """Under new data keys, with a witness of what was read, and once more to compare it."""
+    tool = sealer()
+    for file in files:
+        written: list[bytes] = []
+        replace_file(file, tool.reencryptor(lambda _: CONTEXT, on_written=lambda one, _: written.append(one)))  # noqa: B023
+        with file.open("rb") as opened:
+            assert written == [tool.witness(opened, lambda _: CONTEXT)]
+
+
 def bad_payload(files: list[Path]) -> None:
     tool = sealer()
     for file in files:
@@ -195,6 +206,7 @@ SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
     "large": large,
     "decrypt": decrypt,
     "random_access": random_access,
+    "reencrypt": reencrypt,
     "bad_payload": bad_payload,
     "cache_evicted": cache_evicted,
     "cache_used_up": cache_used_up,
@@ -204,7 +216,7 @@ SCENARIOS: dict[str, Callable[[list[Path]], None]] = {
 }
 # The cache goes on to hold a data key, which no file is of.
 KEEPS_A_KEY = ("cache_evicted", "cache_used_up")
-NEEDS_FILES = ("decrypt", "random_access", "bad_payload")
+NEEDS_FILES = ("decrypt", "random_access", "reencrypt", "bad_payload")
 
 # A program that keeps an error keeps its traceback's frames, and what their variables hold.
 held: list[Exception] = []

@@ -111,7 +111,7 @@ def compare(
         place, item, recorded = found
         try:
             if fleet.reencrypt:
-                is_same = anew.compare(opener.sealer, fleet, stores[place], item.name, recorded)
+                is_same = anew.compare(opener.sealer, stores[place], item.name, recorded)
             else:
                 now = _digest_of(stores[place], item.name)
                 if now[: hdr.ENVELOPE_ID_BYTES] != recorded[: hdr.ENVELOPE_ID_BYTES]:

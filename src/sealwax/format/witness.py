@@ -2,7 +2,7 @@
 
 It is the envelope's id, and HMAC-SHA-256 over the plaintext under a key of its own::
 
-    HKDF-Expand-SHA512(DEK, "sealwax/witness/v1" || 00 || info)
+    HKDF-Expand-SHA512(DEK, "sealwax/witness/v1" || 00 || info), 32 bytes
 
 A plain digest of what can be guessed tells who guesses right. This one tells nobody anything who has not the data key,
 and two envelopes of one plaintext have nothing in common. No part of an envelope depends on it.
@@ -32,12 +32,14 @@ class Witness:
 
     def __init__(self, data_key: DataKey, envelope_id: bytes, info: bytes) -> None:
         self._envelope_id = envelope_id
-        key = bytearray(32)
+        # A whole block of SHA-512: of a part of one, the library leaves a copy in memory that it gives back.
+        block = bytearray(64)
         try:
-            HKDFExpand(hashes.SHA512(), len(key), LABEL + info).derive_into(data_key.buffer, key)
-            self._hmac = HMAC(key, hashes.SHA256())
+            HKDFExpand(hashes.SHA512(), len(block), LABEL + info).derive_into(data_key.buffer, block)
+            with memoryview(block) as view:
+                self._hmac = HMAC(view[:32], hashes.SHA256())
         finally:
-            wipe(key)
+            wipe(block)
 
     def update(self, plaintext: Buffer) -> None:
         self._hmac.update(plaintext)
