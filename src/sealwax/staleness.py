@@ -15,6 +15,7 @@ than AWS KMS are not judged, since a re-wrap keeps them.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,6 +87,7 @@ class Verdict:
         return f"stale: {', '.join(_SENTENCES[reason] for reason in self.reasons)}{missing}"
 
 
+@functools.lru_cache(maxsize=256)
 def region_of(arn: str) -> str:
     """Return the Region that a key ARN names, or "" for what is no ARN."""
     parts = arn.split(":", 4)

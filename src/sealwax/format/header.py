@@ -136,7 +136,7 @@ class Header:
     @property
     def finished(self) -> bool:
         """Whether all slots are the same, so that no earlier wrapped key is left."""
-        return len(set(self.slots)) == 1
+        return self.slots.count(self.slots[0]) == len(self.slots)
 
     @property
     def contradictory(self) -> bool:
