@@ -92,6 +92,31 @@ def test_no_attempt_begins_after_the_deadline(lab: Lab) -> None:
     assert 1 < len(calls) < 1000
 
 
+def test_time_outs_fit_kms_and_nobody_else_repeats(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore waits 60 seconds for either, and repeats what cannot heal."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "9")
+    monkeypatch.setenv("AWS_RETRY_MODE", "legacy")
+    session = lab.session()
+    clients: list[Any] = []
+    sends: list[str] = []
+    make = session.client
+
+    class Watched:
+        region_name = session.region_name
+
+        def client(self, *arguments: Any, **settings: Any) -> Any:
+            clients.append(make(*arguments, **settings))
+            clients[-1].meta.events.register_first("before-send.kms", lambda **_: sends.append("sent"))
+            return clients[-1]
+
+    lab.faults.add(REGION, "error", 1.0, operation=None, code="KMSInternalException", seed=1)
+    keyring = sealwax.KmsKeyring("alias/demo", session=Watched(), retries=sealwax.Retries(attempts=2))
+    with pytest.raises(sealwax.KmsError):
+        sealwax.Sealer(keyring).encrypt(b"x", context=CONTEXT)
+    assert [(client.meta.config.connect_timeout, client.meta.config.read_timeout) for client in clients] == [(3, 5)]
+    assert len(sends) == 2
+
+
 def test_a_watcher_that_fails_fails_nobody_else(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     def watch(_: Event) -> None:
         raise LookupError("the watcher's own")

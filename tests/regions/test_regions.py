@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 import sealwax
 from sealwax.events import Event, KmsCall, RegionHealth
@@ -154,6 +157,39 @@ def test_throttling_in_both_regions_is_waited_out(lab: Lab, replicated: str) -> 
         lab.faults.add(region, "throttle", 0.3, operation=None, code=None, seed=7)
     for _ in range(60):
         assert sealer.decrypt(sealer.encrypt(b"x", context=CONTEXT), context=CONTEXT) == b"x"
+
+
+class HangingRegion:
+    """A lab's session, but for one Region that takes connections and never answers."""
+
+    region_name = None
+
+    def __init__(self, lab: Lab, port: int) -> None:
+        self._lab = lab.session()
+        self._port = port
+
+    def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any:
+        if region_name != NEAR:
+            return self._lab.client(service_name, region_name=region_name, config=config)
+        assert config is not None
+        config = config.merge(Config(read_timeout=0.3))  # so that nobody waits for the test
+        session = boto3.Session("AKIDEXAMPLE", "secret", region_name=region_name)
+        return session.client(service_name, endpoint_url=f"http://127.0.0.1:{self._port}", config=config)
+
+
+def test_a_region_that_never_answers_costs_one_time_out(lab: Lab, replicated: str) -> None:
+    watch = Watch()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        session = HangingRegion(lab, silent.getsockname()[1])
+        keyring = sealwax.MultiRegionKeyring(
+            replicated, regions=[NEAR, FAR], session=session, on_event=watch, retry_region_after=60
+        )
+        sealer = sealwax.Sealer(keyring)
+        for _ in range(5):
+            assert sealer.decrypt(sealer.encrypt(b"x", context=CONTEXT), context=CONTEXT) == b"x"
+    assert [made[0] for made in watch.made if made[1] == NEAR] == ["GenerateDataKey"]
+    assert [(health.region, health.healthy) for health in watch.health] == [(NEAR, False)]
+    assert [made[1:] for made in watch.made if made[1] == FAR] == [(FAR, None)] * 10
 
 
 def test_a_hedged_decrypt_does_not_wait_for_a_slow_region(lab: Lab, replicated: str) -> None:
