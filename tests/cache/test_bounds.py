@@ -89,11 +89,12 @@ def in_threads(count: int, work: Callable[[int], None]) -> None:
         assert not thread.is_alive()
 
 
-@settings(max_examples=25, deadline=None)
+# Small numbers, so that keys come to serve just as many bytes as the bound, and one more would show.
+@settings(max_examples=40, deadline=None)
 @given(
     max_messages=st.integers(1, 40),
-    max_bytes=st.integers(0, 3000),
-    sizes=st.lists(st.integers(0, 400), min_size=16, max_size=160),
+    max_bytes=st.integers(0, 40),
+    sizes=st.lists(st.integers(0, 9), min_size=16, max_size=160),
 )
 def test_message_and_byte_bounds_hold_exactly_under_sixteen_threads(
     max_messages: int, max_bytes: int, sizes: list[int]
@@ -117,6 +118,24 @@ def test_message_and_byte_bounds_hold_exactly_under_sixteen_threads(
     # Alone in its key, a value may be larger than the bound.
     assert all(total[key] <= max_bytes or messages[key] == 1 for key in total)
     assert len(inner.calls) == len(messages)
+
+
+@settings(max_examples=100, deadline=None)
+@given(max_messages=st.integers(1, 9), max_bytes=st.integers(1, 30), sizes=st.lists(st.integers(0, 9), max_size=60))
+def test_a_key_serves_up_to_its_bounds_and_not_less(max_messages: int, max_bytes: int, sizes: list[int]) -> None:
+    expected: list[list[int]] = []
+    for size in sizes:
+        if size > max_bytes:
+            continue
+        if not expected or len(expected[-1]) == max_messages or sum(expected[-1]) + size > max_bytes:
+            expected.append([])
+        expected[-1].append(size)
+    served: dict[bytes, list[int]] = {}
+    with CachingKeyring(FakeKeyring(), max_age=60, max_messages=max_messages, max_bytes=max_bytes) as cache:
+        for size in sizes:
+            if size <= max_bytes:
+                served.setdefault(cache.generate(CONTEXT, peek, plaintext_bytes=size)[0], []).append(size)
+    assert list(served.values()) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -404,7 +423,7 @@ def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outa
         with pytest.raises(AccessDeniedError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
         inner.error = UnavailableError("out of reach")
-        clock.advance(50)
+        clock.advance(47)  # 150 seconds old, to the second
         with pytest.raises(UnavailableError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
 

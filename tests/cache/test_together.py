@@ -44,8 +44,10 @@ def both(sealer: sealwax.Sealer, ready: Callable[[], bool], release: Callable[[]
         )
 
     def answer() -> None:
-        until(ready)
-        release()
+        try:
+            until(ready)
+        finally:
+            release()
 
     others = [
         threading.Thread(target=answer),
