@@ -33,6 +33,10 @@ class Answer(dict[str, Any]):
         self._doing = doing
         self._key = key
 
+    def __repr__(self) -> str:
+        # A role's secret key may be among the fields.
+        return f"<Answer to {self._doing}>"
+
     def need(self, name: str, kind: type[T]) -> T:
         """Return a field of an answer that always has it.
 

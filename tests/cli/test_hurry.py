@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import sealwax
-from tests.cli.conftest import PURPOSE, K
+from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import Shell, without_privileges
 
 READERS = ("decrypt", "verify", "rewrap", "reencrypt", "inspect")
@@ -80,3 +80,15 @@ def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None
 def test_nobody_is_told_to_verify_again(shell: Shell, sealed: bytes) -> None:
     shell.write("b.swx", sealed[:-1])
     assert shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx").failed(8).last_line == "sealwax: 1 of 2 failed"
+
+
+@pytest.mark.usefixtures("sealed")
+@pytest.mark.parametrize("verb", ["rewrap", "reencrypt"])
+def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
+    advice = "name --to by key ARNs, and what is done is passed over"
+    shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
+    with shell.unchanged():
+        shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(7, "'alias/demo' points to", advice)
+        done = shell.sealwax(verb, *K, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
+        assert "before, as it says itself" in done.err
+        assert advice not in shell.sealwax(verb, *K, *PURPOSE, "--to", keys.foreign, "a.swx").failed(7).err

@@ -469,6 +469,7 @@ def test_the_kinds_of_an_answers_fields() -> None:
     answer = answers.Answer({"text": "x", "flag": True, "when": datetime.now(UTC)}, "asking", None)
     assert answer.need("text", str) == "x"
     assert answer.may("none", str) is None
+    assert repr(answer) == "<Answer to asking>"
     for name, kind in (("text", int), ("flag", int), ("flag", str), ("when", str)):
         with pytest.raises(sealwax.RequestRefusedError, match="asking failed"):
             answer.may(name, kind)

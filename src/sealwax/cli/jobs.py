@@ -407,10 +407,18 @@ def once(job: Job, targets: Sequence[str], act: Callable[[], None]) -> bool:
     """
     try:
         act()
-    except (KeyNotAllowedError, WrongKeyError):
-        if not places.says_it_is_under(job.source, targets):
+    except (KeyNotAllowedError, WrongKeyError) as error:
+        if places.says_it_is_under(job.source, targets):
+            return False
+        if all(target.startswith("arn:") and ":key/" in target for target in targets):
             raise
-        return False
+        # Only KMS could say which key an alias means, and it is the likeliest of the reasons.
+        raise type(error)(
+            f"{error} If an earlier run has done it: name --to by key ARNs, and what is done is passed over.",
+            code=error.code,
+            request_id=error.request_id,
+            key=error.key,
+        ) from None
     return True
 
 
