@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,12 @@ def test_from_the_plan_to_the_proof(keys: Keys, folder: Path, path: Path) -> Non
     assert proven.checked is not None
     assert (proven.done, proven.stale, proven.reencrypted) == (True, 0, COUNT)
     assert (proven.checked.digests, proven.checked.changed, proven.checked.replaced) == (COUNT, (), 0)
-    assert f"{COUNT} unchanged, 0 changed, 0 replaced" in fleet.as_text(proven)
+    assert f"{COUNT} unchanged, 0 changed, 0 replaced, of {COUNT} that the plan knows" in fleet.as_text(proven)
     made = keys.calls()
     sample = verify(keys, path, digests=7)
     assert keys.calls() - made == {"Decrypt": 7}
     assert (sample.done, sample.checked and sample.checked.digests) == (True, 7)
+    assert f"7 unchanged, 0 changed, 0 replaced, of {COUNT} that" in fleet.as_text(sample)
     assert fleet.verify(path, digests=0).done
 
 
@@ -287,6 +289,26 @@ def test_the_plan_and_the_run_refuse_what_does_not_go_together(keys: Keys, folde
     made = fleet.Rewrapper(settings.sources, session=keys.lab.session())
     with pytest.raises(ValueError, match="a re-wrap keeps the data key"):
         next(shard.rewrap([shard.Item(1, str(folder / "a.swx"))], settings, FileStore(folder), made))
+
+
+def test_a_full_disk(keys: Keys, folder: Path, path: Path) -> None:
+    """The limit on a file's size is met as a full disk is."""
+    large = seal(keys, folder / "large.swx", os.urandom(3_000_000))
+    seal(keys, folder / "small.swx")
+    plan_anew(keys, folder, path)
+    before = large.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, hard))
+    try:
+        done = run(keys, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (done.reencrypted, done.failed, done.stale) == (1, 1, 1)
+    assert "File too large" in done.problems[0][2]
+    assert large.read_bytes() == before
+    assert sorted(os.listdir(folder)) == ["large.swx", "small.swx"]
+    assert run(keys, path).reencrypted == 1
+    assert verify(keys, path).done
 
 
 def test_without_the_permission_nothing_is_lost(keys: Keys, folder: Path, path: Path) -> None:

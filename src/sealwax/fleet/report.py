@@ -315,7 +315,8 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
     if report.digests:
         say(
             "plaintexts" if report.settings.reencrypt else "payloads",
-            f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced",
+            f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced, "
+            f"of {report.digests:,} that the plan knows",
         )
     elif report.settings.reencrypt:
         say("plaintexts", "not compared: no run of this plan has re-encrypted what is there")
