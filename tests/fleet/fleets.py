@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,3 +158,14 @@ class Wrapping:
 
     def replace(self, name: str, change: Change) -> None:
         self.inner.replace(name, change)
+
+
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Have every file end at a size: it is met as a full disk is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

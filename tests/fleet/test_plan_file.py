@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from sealwax import fleet
 from sealwax.fleet.journal import Journal
 from sealwax.fleet.page import as_html
 from sealwax.fleet.shard import Result
-from tests.fleet.fleets import ACME, Keys, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, Keys, full_disk, plan, run, seal, seal_many
 
 
 def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
@@ -52,16 +51,11 @@ def test_a_plan_that_a_run_works_on_is_not_replaced(keys: Keys, folder: Path, pa
 
 def test_no_room_for_the_plan(keys: Keys, folder: Path, path: Path) -> None:
     seal_many(keys, folder, 5)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     target = path.parent / "no" / "such" / "folder.plan"
     with pytest.raises(sealwax.FileError, match=r"writing the plan '.*folder.plan' failed: No such file"):
         plan(keys, folder, target)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(sealwax.FileError, match="using the plan"):
-            Journal.create(path, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(20_000), pytest.raises(sealwax.FileError, match="using the plan"):
+        Journal.create(path, path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no plan", b"no plan" * 1000, b"SQLite format 3\0" + bytes(100)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from sealwax.format.header import lay_out
 from sealwax.keyring import WrappedKey
 from sealwax.stores import Change
 from sealwax.stores.files import FileStore
-from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, marks, plan, run, seal
+from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, full_disk, marks, plan, run, seal
 
 COUNT = 120
 
@@ -297,12 +296,8 @@ def test_a_full_disk(keys: Keys, folder: Path, path: Path) -> None:
     seal(keys, folder / "small.swx")
     plan_anew(keys, folder, path)
     before = large.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, hard))
-    try:
+    with full_disk(2_500_000):
         done = run(keys, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (done.reencrypted, done.failed, done.stale) == (1, 1, 1)
     assert "File too large" in done.problems[0][2]
     assert large.read_bytes() == before

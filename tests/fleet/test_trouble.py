@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 from pathlib import Path
 
 import pytest
 
 import sealwax
 from sealwax import fleet
-from tests.fleet.fleets import ACME, REGION, Keys, impatient, marks, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, REGION, Keys, full_disk, impatient, marks, plan, run, seal, seal_many
 
 
 def test_permissions_lost_half_way(keys: Keys, folder: Path, path: Path) -> None:
@@ -98,12 +97,8 @@ def test_a_full_disk(keys: Keys, folder: Path, path: Path) -> None:
     seal(keys, folder / "small.swx")
     plan(keys, folder, path, digests=None)
     written = [one.read_bytes() for one in names]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, hard))
-    try:
+    with full_disk(2_500_000):
         done = run(keys, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (done.rewrapped, done.failed) == (1, 3)
     assert [one.read_bytes() for one in names] == written
     assert {one.name for one in folder.iterdir()} == {"0.swx", "1.swx", "2.swx", "small.swx"}

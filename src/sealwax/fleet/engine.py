@@ -16,7 +16,8 @@ from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.fleet import anew, proof, report, shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.engines import WORKERS, Engine, Health, Threads
-from sealwax.fleet.journal import TO_DO, Journal, put_in_place
+from sealwax.fleet.journal import TO_DO, Journal
+from sealwax.fleet.place import put_in_place
 from sealwax.fleet.report import Report
 from sealwax.fleet.settings import Contexts, Settings
 from sealwax.fleet.shard import Found, Item, Result

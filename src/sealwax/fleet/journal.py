@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from typing import Any, Final, Self
 from sealwax.context import printable
 from sealwax.errors import FileError, HeaderError, PlanError
 from sealwax.fleet import shard
+from sealwax.fleet.place import APPLICATION, alone
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
 from sealwax.format import header as hdr
@@ -32,7 +32,6 @@ from sealwax.keyring import WrappedKey
 from sealwax.stores import Entry
 
 VERSION: Final = 2
-_APPLICATION: Final = 0x53575846  # "SWXF"
 _MAX_TEXT: Final = 16 << 20
 _BUSY_SECONDS: Final = 60.0
 _PAGE: Final = 256
@@ -87,58 +86,6 @@ def _as_bytes(name: str) -> bytes:
 
 def _as_name(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-@contextlib.contextmanager
-def alone(plan: Path, shown: str) -> Iterator[None]:
-    """Hold the place of a plan file.
-
-    Raises:
-        PlanError: a run holds it.
-    """
-    path = plan.with_name(f"{plan.name}.lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Who held the lock before may have removed the file that was opened here.
-                if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-                    break
-        except BlockingIOError:
-            raise PlanError(f"another run works on the plan '{shown}' now; wait for it, or stop it first") from None
-        except OSError as error:
-            raise FileError(f"locking the plan '{shown}' failed: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def put_in_place(temporary: Path, plan: Path) -> None:
-    """Put a plan file that is closed in its place.
-
-    Raises:
-        OSError, FileError, PlanError: it could not be, or a run works on the plan that stands there.
-    """
-    with alone(plan, printable(str(plan))):
-        # What a killed run has left beside the former plan, SQLite would put into this one.
-        for suffix in ("-wal", "-shm", "-journal"):
-            Path(f"{plan}{suffix}").unlink(missing_ok=True)
-        temporary.replace(plan)
-
-
-def is_plan(path: str) -> bool:
-    """Whether a plan stands there, by how it begins. Not while this process has it open: it would lose its locks."""
-    try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            return False
-        with Path(path).open("rb") as file:
-            head = file.read(100)
-    except (OSError, ValueError):
-        return False
-    return head.startswith(b"SQLite format 3\0") and head[68:72] == _APPLICATION.to_bytes(4, "big")
 
 
 class Journal:
@@ -203,7 +150,7 @@ class Journal:
             with journal._reported():
                 journal._connection.execute("PRAGMA journal_mode=WAL")
                 journal._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-                journal._connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                journal._connection.execute(f"PRAGMA application_id={APPLICATION}")
                 journal._connection.execute(f"PRAGMA user_version={VERSION}")
         except BaseException:
             journal._connection.close()
@@ -214,7 +161,7 @@ class Journal:
         with self._reported():
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if application != _APPLICATION:
+            if application != APPLICATION:
                 raise PlanError(f"'{self._shown}' is no plan: it is a database of another program")
             if version != VERSION:
                 raise PlanError(f"the plan '{self._shown}' has version {version}; this release reads version {VERSION}")

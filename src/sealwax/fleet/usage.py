@@ -9,7 +9,7 @@ from typing import Final
 from sealwax.errors import NotAnEnvelopeError, SealwaxError
 from sealwax.fleet import engine
 from sealwax.fleet.engines import WORKERS, batches, entries_of, parallel
-from sealwax.fleet.journal import is_plan
+from sealwax.fleet.place import is_plan
 from sealwax.kms import names
 from sealwax.stores import Entry, Store, open_store
 

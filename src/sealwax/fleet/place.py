@@ -1,0 +1,67 @@
+"""The place of a plan file: held by one run at a time, filled whole, and told from other files."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sealwax.context import printable
+from sealwax.errors import FileError, PlanError
+
+APPLICATION: Final = 0x53575846  # "SWXF"
+
+
+@contextlib.contextmanager
+def alone(plan: Path, shown: str) -> Iterator[None]:
+    """Hold the place of a plan file.
+
+    Raises:
+        PlanError: a run holds it.
+    """
+    path = plan.with_name(f"{plan.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Who held the lock before may have removed the file that was opened here.
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    break
+        except BlockingIOError:
+            raise PlanError(f"another run works on the plan '{shown}' now; wait for it, or stop it first") from None
+        except OSError as error:
+            raise FileError(f"locking the plan '{shown}' failed: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, plan: Path) -> None:
+    """Put a plan file that is closed in its place.
+
+    Raises:
+        OSError, FileError, PlanError: it could not be, or a run works on the plan that stands there.
+    """
+    with alone(plan, printable(str(plan))):
+        # What a killed run has left beside the former plan, SQLite would put into this one.
+        for suffix in ("-wal", "-shm", "-journal"):
+            Path(f"{plan}{suffix}").unlink(missing_ok=True)
+        temporary.replace(plan)
+
+
+def is_plan(path: str) -> bool:
+    """Whether a plan stands there, by how it begins. Not while this process has it open: it would lose its locks."""
+    try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            return False
+        with Path(path).open("rb") as file:
+            head = file.read(100)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION.to_bytes(4, "big")
