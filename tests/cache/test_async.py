@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,59 @@ def test_a_block_left_by_an_exception_or_a_cancellation_writes_nothing(tmp_path:
 
     asyncio.run(main())
     assert list(tmp_path.iterdir()) == []
+
+
+class Gated(io.BytesIO):
+    """Lets nobody read or write while the gate is closed."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__(data)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waits = threading.Event()
+
+    def _pass(self) -> None:
+        self.waits.set()
+        assert self.gate.wait(30)
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._pass()
+        return super().readinto(buffer)
+
+    def write(self, data: Any, /) -> int:
+        self._pass()
+        return super().write(data)
+
+
+def test_after_a_cancelled_read_or_write_the_file_tells_how_far_it_is() -> None:
+    sealer = sealwax.Sealer(FakeKeyring())
+    data = os.urandom(3 << 20)
+
+    async def cancelled(work: Coroutine[Any, Any, object], file: Gated) -> None:
+        file.gate.clear()
+        file.waits.clear()
+        task = asyncio.ensure_future(work)
+        while not file.waits.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        file.gate.set()
+
+    async def main() -> None:
+        sink = Gated()
+        async with sealer.open_async(sink, "wb", context=CONTEXT) as file:
+            await cancelled(file.write(data[: 2 << 20]), sink)
+            await file.write(data[await file.tell() :])
+        assert sealer.decrypt(sink.getvalue(), context=CONTEXT) == data
+        source = Gated(sink.getvalue())
+        async with sealer.open_async(source, context=CONTEXT) as file:
+            await cancelled(file.read(1 << 20), source)
+            assert await file.tell() == 1 << 20
+            assert await file.seek(0) == 0
+            assert await file.read() == data
+
+    asyncio.run(main())
 
 
 def test_cancelled_while_opening(tmp_path: Path) -> None:
