@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import sealwax
+from sealwax.events import CacheUse, Event
 from tests.cache.test_bounds import SlowKeyring
 from tests.fakes import FakeKeyring
 
@@ -65,6 +67,30 @@ def test_no_more_is_taken_than_a_bounded_number_ahead() -> None:
         next(results)
     assert taken <= 70
     results.close()  # type: ignore[attr-defined]  # a generator
+
+
+def test_large_values_are_worked_on_in_threads_and_small_ones_at_once() -> None:
+    """To hand a small value over takes longer than to encrypt it."""
+    threads: dict[str, list[int]] = {"small": [], "large": []}
+    kind = ""
+
+    def watch(event: Event) -> None:
+        assert isinstance(event, CacheUse)
+        threads[kind].append(threading.get_ident())
+
+    with sealwax.CachingKeyring(FakeKeyring(), max_age=60, on_event=watch) as cache:
+        sealer = sealwax.Sealer(cache, local_context=("id",))
+        kind = "small"
+        sealed = [sealer.encrypt(bytes(size), context={"id": "1"}) for size in (1000, 100_000)]
+        sealer.decrypt(sealed[0], context={"id": "1"})
+        sealer.decrypt(sealed[1], context={"id": "1"})
+        for kind, size, one in (("small", 1000, sealed[0]), ("large", 100_000, sealed[1])):
+            threads[kind].clear()
+            assert all(isinstance(each, bytes) for each in sealer.encrypt_many([(bytes(size), {"id": "1"})] * 8))
+            assert list(sealer.decrypt_many([(one, {"id": "1"})] * 8)) == [bytes(size)] * 8
+            assert len(threads[kind]) == 16
+    assert set(threads["small"]) == {threading.get_ident()}
+    assert threading.get_ident() not in threads["large"]
 
 
 def test_an_outage_costs_a_batch_no_call_for_each_value() -> None:

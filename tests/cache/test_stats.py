@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import sealwax
+from sealwax.cache.entries import CacheStats
 from sealwax.events import KmsStats
 from sealwax.lab import Lab
 from tests.fakes import FakeKeyring
@@ -27,6 +28,26 @@ def test_calls_savings_and_cost(tmp_path: Path) -> None:
         # As the lab counts them.
         operations = [event.record["eventName"] for event in lab.trail.events()]
         assert operations.count("GenerateDataKey") + operations.count("Decrypt") == 2
+
+
+def test_a_cache_counts_what_each_key_has_served() -> None:
+    now = [0.0, 0.0]
+    with sealwax.CachingKeyring(
+        FakeKeyring(), max_age=100, max_bytes=1000, capacity=2, _clocks=lambda: (now[0], now[1])
+    ) as cache:
+        sealer = sealwax.Sealer(cache, local_context=("id",))
+        sealed = [
+            sealer.encrypt(bytes(size), context={"table": table, "id": str(size)})
+            for table, size in (("a", 10), ("a", 20), ("b", 5), ("b", 2000), ("b", 6))
+        ]
+        assert cache.stats() == CacheStats(
+            hits=2, misses=2, calls=2, waits=0, refreshes=0, stale_serves=0, evictions=0, bypasses=1,
+            entries=((2, 30), (2, 11)),
+        )  # fmt: skip
+        sealer.decrypt(sealed[0], context={"table": "a", "id": "10"})
+        # The least recently used one went for it; what is opened is not counted.
+        assert cache.stats().evictions == 1
+        assert cache.stats().entries == ((2, 11), (0, 0))
 
 
 def test_repetitions_and_failures_count(tmp_path: Path) -> None:

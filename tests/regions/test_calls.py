@@ -9,6 +9,7 @@ import signal
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 import sealwax
 from sealwax.events import Event, KmsCall
+from sealwax.kms.calls import pause_after
 from sealwax.lab import Lab
 
 CONTEXT = {"purpose": "test"}
@@ -82,6 +84,16 @@ def test_what_cannot_heal_is_not(lab: Lab, code: str) -> None:
     with pytest.raises(sealwax.KmsError):
         sealer.encrypt(b"x", context=CONTEXT)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("attempt", "longest"), [(1, 0.2), (2, 0.4), (3, 0.8), (7, 5.0), (999, 5.0)])
+def test_pauses_are_drawn_from_the_whole_of_what_grows(attempt: int, longest: float) -> None:
+    """So that callers who were turned away together do not come back together."""
+    pauses = [pause_after(attempt) for _ in range(2000)]
+    assert 0 <= min(pauses) < longest * 0.1
+    assert longest * 0.9 < max(pauses) <= longest
+    tenths = Counter(int(pause / longest * 10) for pause in pauses)
+    assert all(tenths[tenth] > 100 for tenth in range(10))
 
 
 def test_no_attempt_begins_after_the_deadline(lab: Lab) -> None:

@@ -20,7 +20,7 @@ class CacheStats:
     Attributes:
         hits: loans from an entry that was there.
         misses: loans that found none.
-        calls: calls of the inner keyring.
+        calls: calls of the inner keyring, not counting bypasses.
         waits: loans that waited for another one's call.
         refreshes: entries replaced ahead of their end.
         stale_serves: loans beyond ``max_age``, during an outage.

@@ -34,6 +34,11 @@ _OPERATIONS: Final = {
 }
 
 
+def pause_after(attempt: int) -> float:
+    """Return the seconds to wait after a failed attempt, the first of which is 1: any from none to the longest."""
+    return random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311
+
+
 @dataclass(frozen=True, slots=True)
 class Retries:
     """How long and how often a request to KMS is tried.
@@ -119,7 +124,7 @@ class Caller:
             self._tell(operation, region, key, started, attempt, failure.code, failure.request_id)
             if isinstance(failure, ThrottledError) and self._limit is not None:
                 self._limit.throttled(started)
-            pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311
+            pause = pause_after(attempt)
             if not failure.heals or attempt == self._retries.attempts or time.monotonic() + pause > deadline:
                 raise failure
             time.sleep(pause)
