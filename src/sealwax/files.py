@@ -26,7 +26,7 @@ AnyPath = str | os.PathLike[str]
 T = TypeVar("T")
 
 COPY_BYTES: Final = 1 << 20
-_EXISTS: Final = "it is there already, and is not replaced unasked (--force, or mode 'wb')"
+_EXISTS: Final = "it exists already, and is not replaced unasked (--force, or mode 'wb')"
 _NOT_REGULAR: Final = "it is a link, or no regular file; left alone"
 # What a file system says that has no locks, or no working ones.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})

@@ -16,7 +16,7 @@ from sealwax.audit.gather import gather
 from sealwax.audit.gather_record import MOST_EVENTS, _recorded
 from sealwax.audit.judging import audit
 from sealwax.audit.report import to_json
-from sealwax.errors import KeyNotFoundError
+from sealwax.errors import KeyNotFoundError, RequestRefusedError
 from sealwax.lab import Lab
 from sealwax.policy import write
 from tests.audit.live import ACCOUNT, REGION, Session, account
@@ -167,6 +167,50 @@ def test_a_service_out_of_reach_is_not_looked_at(servers: tuple[Lab, str]) -> No
     assert len(facts.keys) == 2
     assert (facts.principals, facts.trails, facts.alarms, facts.events) == (None, None, None, None)
     assert {one.what.partition(":")[0] for one in facts.not_looked_at} == {"cloudtrail", "events", "iam", "logs"}
+
+
+class Misshaping(Session):
+    """Every answer of one service has a number where a list, a text or a part should be."""
+
+    def __init__(self, servers: tuple[Lab, str], service: str, operations: tuple[str, ...] = ()) -> None:
+        super().__init__(*servers)
+        self._service = service
+        self._operations = operations
+
+    def client(self, service_name: Any, **settings: Any) -> Any:
+        made = super().client(service_name, **settings)
+        if service_name == self._service:
+            for name in self._operations or ("*",):
+                made.meta.events.register(
+                    f"after-call.{made.meta.service_model.service_id.hyphenize()}.{name}", _misshape
+                )
+        return made
+
+
+def _misshape(parsed: dict[str, Any], **_: object) -> None:
+    for name in parsed:
+        if name not in ("ResponseMetadata", "Error"):
+            parsed[name] = 7
+
+
+@pytest.mark.parametrize("service", ["kms", "iam", "cloudtrail", "cloudwatch", "logs", "events"])
+def test_an_answer_that_is_none_is_not_looked_at(servers: tuple[Lab, str], service: str) -> None:
+    facts = gather(Misshaping(servers, service), [REGION])
+    missed = [one for one in facts.not_looked_at if "cannot be read" in one.why]
+    # An alarm is looked for where a filter of logs leads to it, and is missed with that.
+    assert {one.what.partition(":")[0] for one in missed} == {"logs" if service == "cloudwatch" else service}
+
+
+def test_what_kms_says_of_one_key_may_be_nothing(servers: tuple[Lab, str]) -> None:
+    for operation in ("GetKeyPolicy", "ListGrants", "DescribeKey", "ListResourceTags", "GetKeyRotationStatus"):
+        facts = gather(Misshaping(servers, "kms", (operation,)), [REGION])
+        missed = [one for one in facts.not_looked_at if "the answer" in one.why]
+        assert {one.what for one in missed} == {f"kms:{operation}"}
+
+
+def test_an_sts_that_does_not_say_who_one_is(servers: tuple[Lab, str]) -> None:
+    with pytest.raises(RequestRefusedError, match="asking STS who the caller is failed: the answer's Account"):
+        gather(Misshaping(servers, "sts"), [REGION])
 
 
 def test_a_key_that_is_not_there_is_an_error(servers: tuple[Lab, str]) -> None:

@@ -66,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
     },
     "policy": {"errors"},
-    "audit": {"errors", "context", "aws", "policy"},
+    "audit": {"errors", "context", "aws", "answers", "policy"},
     "prove": {
         "errors",
         "context",

@@ -5,6 +5,7 @@ IAM actions: those of :data:`sealwax.policy.write.AUDIT`; what is missing of the
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import botocore.exceptions as foreign
-
 from sealwax import aws
+from sealwax.answers import Answer, ask
 from sealwax.audit import gather_record
 from sealwax.audit.answers import Answers
 from sealwax.audit.facts import (
@@ -62,12 +62,12 @@ def gather(
     """
     look = Looking(session, absent or {}, answers)
     sts = open_client(session, "sts", regions[0])
-    try:
-        caller = sts.get_caller_identity()
-    except (foreign.ClientError, foreign.BotoCoreError) as error:
-        raise aws.translate(error, "asking STS who the caller is", None) from None
+    caller = ask(lambda: sts.get_caller_identity(), "asking STS who the caller is", None)
+    account, arn = caller.need("Account", str), caller.need("Arn", str)
+    if arn.count(":") < 5:
+        raise caller.unreadable("the answer's Arn is none")
     if answers is not None:
-        answers.begin(caller["Account"])
+        answers.begin(account)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sealwax-audit") as pool:
         try:
             iam = pool.submit(_iam, look)
@@ -77,10 +77,10 @@ def gather(
             found_keys, aliases = _keys(look, pool, regions, keys)
             principals, policies = iam.result()
             return Facts(
-                account=caller["Account"],
+                account=account,
                 time=datetime.now(UTC).replace(microsecond=0),
                 regions=tuple(regions),
-                partition=caller["Arn"].split(":")[1],
+                partition=arn.split(":")[1],
                 keys=found_keys,
                 aliases=aliases,
                 principals=principals,
@@ -140,12 +140,8 @@ def _key_arns(client: Any) -> tuple[str, ...]:
 
 def _refuse_unknown(client: Any, key: str) -> None:
     """Refuse a key that is not there: a mistyped name must not look like a key without findings."""
-    try:
-        client.describe_key(KeyId=key)
-    except (foreign.ClientError, foreign.BotoCoreError) as error:
-        told = aws.translate(error, "looking for the key", key)
-        if not isinstance(told, AccessDeniedError | ThrottledError | UnavailableError):
-            raise told from None
+    with contextlib.suppress(AccessDeniedError, ThrottledError, UnavailableError):
+        ask(lambda: client.describe_key(KeyId=key), "looking for the key", key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +160,8 @@ def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
         return look.at(f"kms:{action}", arn, region, kind, ask)
 
     def rotation() -> RotationFacts:
-        status = client.get_key_rotation_status(KeyId=arn)
-        return RotationFacts(status["KeyRotationEnabled"], status.get("RotationPeriodInDays"))
+        status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
+        return RotationFacts(status.need("KeyRotationEnabled", bool), status.may("RotationPeriodInDays", int))
 
     def rotations() -> tuple[datetime, ...]:
         listed = pages(client, "list_key_rotations", "Rotations", KeyId=arn)
@@ -182,7 +178,9 @@ def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
         return _Used(usage.get("KeyLastUsage", {}).get("Timestamp"), usage.get("TrackingStartDate"))
 
     def policy() -> str:
-        text: str = client.get_key_policy(KeyId=arn)["Policy"]
+        text: object = client.get_key_policy(KeyId=arn)["Policy"]
+        if not isinstance(text, str):
+            raise TypeError("a policy is text")
         return text
 
     customers = seen.manager == "CUSTOMER"

@@ -70,6 +70,12 @@ class Looking:
             if self.answers is not None and _may_answer_later(error):
                 self.answers.to_be_continued = True
             return None
+        except Exception as error:
+            # A field that is not there, or of another kind: no answer of AWS.
+            if not (aws.is_unreadable(error) or isinstance(error, LookupError | TypeError | AttributeError)):
+                raise
+            self.miss(*question, f"the answer cannot be read ({type(error).__name__}){instead}")
+            return None
         if self.answers is not None:
             self.answers.add(question, found)
         return found

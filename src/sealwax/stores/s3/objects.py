@@ -247,7 +247,7 @@ class ObjectWriter(_BinaryFile):
 
     def _exists(self) -> FileError:
         return FileError(
-            f"writing '{printable(self.name)}' failed: it is there already, and is not replaced unasked (--force)"
+            f"writing '{printable(self.name)}' failed: it exists already, and is not replaced unasked (--force)"
         )
 
     def writable(self) -> bool:
