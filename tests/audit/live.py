@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,3 +89,17 @@ def account(folder: Path) -> Iterator[tuple[Lab, str]]:
 def _empty(url: str) -> None:
     # What moto holds is the process's, and other modules have servers too.
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+
+
+def put_rule(events: Any, pattern: Mapping[str, Any]) -> None:
+    """Have EventBridge tell people of events."""
+    events.put_rule(Name="ends", EventPattern=json.dumps(pattern))
+    people = f"arn:aws:sns:{events.meta.region_name}:{ACCOUNT}:people"
+    events.put_targets(Rule="ends", Targets=[{"Id": "1", "Arn": people}])
+
+
+def put_filter(logs: Any, pattern: str) -> None:
+    """Have CloudWatch count events as the metric keys/ends."""
+    logs.create_log_group(logGroupName="trail")
+    to = {"metricName": "ends", "metricNamespace": "keys", "metricValue": "1"}
+    logs.put_metric_filter(logGroupName="trail", filterName="ends", filterPattern=pattern, metricTransformations=[to])

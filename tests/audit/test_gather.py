@@ -19,7 +19,7 @@ from sealwax.audit.report import to_json
 from sealwax.errors import KeyNotFoundError, RequestRefusedError
 from sealwax.lab import Lab
 from sealwax.policy import write
-from tests.audit.live import ACCOUNT, REGION, Session, account
+from tests.audit.live import ACCOUNT, REGION, Session, account, put_filter, put_rule
 from tests.audit.samples import ORDINARY
 
 SCHEMA: Final = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text(encoding="utf-8"))
@@ -53,16 +53,8 @@ def _build(session: Session) -> None:
     trails = session.client("cloudtrail")
     trails.create_trail(Name="all", S3BucketName="trail-bucket", IsMultiRegionTrail=True)
     trails.start_logging(Name="all")
-    events = session.client("events")
-    events.put_rule(Name="ends", EventPattern=json.dumps({"source": ["aws.kms"]}))
-    events.put_targets(Rule="ends", Targets=[{"Id": "1", "Arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:people"}])
-    session.client("logs").create_log_group(logGroupName="trail")
-    session.client("logs").put_metric_filter(
-        logGroupName="trail",
-        filterName="ends",
-        filterPattern="{ $.eventName = DisableKey }",
-        metricTransformations=[{"metricName": "ends", "metricNamespace": "keys", "metricValue": "1"}],
-    )
+    put_rule(session.client("events"), {"source": ["aws.kms"]})
+    put_filter(session.client("logs"), "{ $.eventName = DisableKey }")
 
 
 def test_what_is_there_is_seen_with_the_rights_that_are_written_for_it(servers: tuple[Lab, str]) -> None:

@@ -21,7 +21,7 @@ from sealwax.audit.facts import Facts
 from sealwax.audit.gather import gather
 from sealwax.errors import FactsError, FileError
 from sealwax.lab import Lab
-from tests.audit.live import ACCOUNT, REGION, Killed, Session, account
+from tests.audit.live import ACCOUNT, REGION, Killed, Session, account, put_filter, put_rule
 
 DAY: Final = timedelta(days=1)
 #: Steps of two calls: when one is answered and the other is not, both are asked again.
@@ -52,16 +52,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str
         iam.put_role_policy(RoleName="app", PolicyName="all", PolicyDocument=_document("kms:*"))
         session.client("s3").create_bucket(Bucket="trail-bucket")
         session.client("cloudtrail").create_trail(Name="all", S3BucketName="trail-bucket", IsMultiRegionTrail=True)
-        events = session.client("events")
-        events.put_rule(Name="ends", EventPattern=json.dumps({"source": ["aws.kms"]}))
-        events.put_targets(Rule="ends", Targets=[{"Id": "1", "Arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:people"}])
-        session.client("logs").create_log_group(logGroupName="trail")
-        session.client("logs").put_metric_filter(
-            logGroupName="trail",
-            filterName="ends",
-            filterPattern="{ $.eventName = DisableKey }",
-            metricTransformations=[{"metricName": "ends", "metricNamespace": "keys", "metricValue": "1"}],
-        )
+        put_rule(session.client("events"), {"source": ["aws.kms"]})
+        put_filter(session.client("logs"), "{ $.eventName = DisableKey }")
         yield lab, url
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FINDINGS: Final = 3
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
 _KEY: Final = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9-]+")
+# A service's own endpoint variable has its id, which is not its client's name.
+_VARIABLES: Final = {"iam": "IAM", "events": "EVENTBRIDGE", "logs": "CLOUDWATCH_LOGS", "cloudwatch": "CLOUDWATCH"}
 _SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
 
@@ -255,8 +257,8 @@ def _age(age: timedelta) -> str:
 
 def _absent() -> Iterator[tuple[str, str]]:
     """Yield the services that a lab has not, but for those that the environment says are elsewhere."""
-    for service in ("iam", "events", "logs", "cloudwatch"):
-        variable = f"AWS_ENDPOINT_URL_{service.upper()}"
+    for service, name in _VARIABLES.items():
+        variable = f"AWS_ENDPOINT_URL_{name}"
         if not os.environ.get(variable):
             yield service, f"the lab has none; {variable} names one"
     yield "cloudtrail:DescribeTrails", "the lab has no trails; one that is served with --upstream passes that on"
