@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ Result = TypeVar("Result")
 # So many results may wait for the one before them.
 _AHEAD: Final = 64
 MOST_THREADS: Final = 1000
+_THREADS: Final = "sealwax-batch"
 
 
 def run(
@@ -53,7 +55,7 @@ def run(
             raise settled
         return settled
 
-    pool = ThreadPoolExecutor(threads or (os.cpu_count() or 1) + 4, thread_name_prefix="sealwax-batch")
+    pool = ThreadPoolExecutor(threads or (os.cpu_count() or 1) + 4, thread_name_prefix=_THREADS)
     try:
         for item in items:
             try:
@@ -66,4 +68,6 @@ def run(
         while waiting:
             yield settle(waiting.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # What nobody iterates any more may be collected as garbage in one of the threads, which cannot see its own end.
+        elsewhere = not threading.current_thread().name.startswith(_THREADS)
+        pool.shutdown(wait=elsewhere, cancel_futures=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import pytest
 
 import sealwax
 from sealwax.events import CacheUse, Event
-from tests.cache.test_bounds import SlowKeyring
+from sealwax.keyring import DataKey, WrappedKey
+from tests.cache.test_bounds import SlowKeyring, until
 from tests.fakes import FakeKeyring
+
+T = TypeVar("T")
 
 
 def test_a_hundred_thousand_values_need_a_handful_of_calls() -> None:
@@ -91,6 +95,43 @@ def test_large_values_are_worked_on_in_threads_and_small_ones_at_once() -> None:
             assert len(threads[kind]) == 16
     assert set(threads["small"]) == {threading.get_ident()}
     assert threading.get_ident() not in threads["large"]
+
+
+def test_a_batch_that_is_garbage_is_collected_in_its_own_thread_too() -> None:
+    """What goes wrong in a generator that is collected is a warning, and so an error here."""
+    begun, go, collected = threading.Event(), threading.Event(), threading.Event()
+
+    class Collecting(FakeKeyring):
+        def generate(
+            self,
+            context: Mapping[str, str],
+            use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+            *,
+            plaintext_bytes: int | None = None,
+        ) -> T:
+            if context["n"] == "0":
+                assert begun.wait(30)  # so that there is somebody left when this one is taken
+            if context["n"] == "1":
+                begun.set()
+                assert go.wait(30)
+                gc.collect()
+                collected.set()
+            return super().generate(context, use, plaintext_bytes=plaintext_bytes)
+
+    def left_early() -> None:
+        results = sealwax.Sealer(Collecting()).encrypt_many([(b"x", {"n": str(n)}) for n in range(100)], threads=2)
+        assert next(results)
+        cycle: list[object] = [results]
+        cycle.append(cycle)
+
+    gc.disable()
+    try:
+        left_early()
+        go.set()
+        assert collected.wait(30)
+    finally:
+        gc.enable()
+    until(lambda: not any(thread.name.startswith("sealwax-batch") for thread in threading.enumerate()))
 
 
 def test_an_outage_costs_a_batch_no_call_for_each_value() -> None:

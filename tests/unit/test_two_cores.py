@@ -314,6 +314,7 @@ def refused_in_child(use: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("size", [0, 5, GROUP - 1, 2 * GROUP])
 def test_a_forked_child_writes_nothing_into_its_parents_file(size: int, tmp_path: Path, sealer: sealwax.Sealer) -> None:
     """A header too many would do: what the child writes stands in the parent's file."""
@@ -326,6 +327,7 @@ def test_a_forked_child_writes_nothing_into_its_parents_file(size: int, tmp_path
         assert sealer.decrypt(path.read_bytes(), context=CONTEXT, header=header) == NOISE[:size]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("how", ["read_once", "open"])
 def test_a_forked_child_moves_nothing_in_its_parents_file(how: str, tmp_path: Path, sealer: sealwax.Sealer) -> None:
     path, data = tmp_path / "small.swx", NOISE[: 3 * GROUP]
