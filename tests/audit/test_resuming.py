@@ -199,6 +199,15 @@ def test_what_is_no_answer_is_an_error(tmp_path: Path, line: bytes, place: str) 
         Answers(str(tmp_path / "facts.json"), "AWS", DAY)
 
 
+@pytest.mark.parametrize("data", [b"mine", b"mine\nand more", b"\n", b'{"format":"other"}\n{"half'])
+def test_a_file_of_somebody_else_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "facts.json.part"
+    path.write_bytes(data)
+    with pytest.raises(FactsError, match="holds no answers that can be used"):
+        Answers(str(tmp_path / "facts.json"), "AWS", DAY)
+    assert path.read_bytes() == data
+
+
 def test_an_answer_of_another_kind_is_an_error(tmp_path: Path) -> None:
     with kept(tmp_path) as answers:
         answers.begin(ACCOUNT)

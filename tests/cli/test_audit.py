@@ -235,6 +235,7 @@ def test_refusals(bare_shell: Shell) -> None:
     bare_shell.sealwax("audit", "--all", "-k", "alias/a").failed(2, "--all")
     bare_shell.sealwax("audit", "--facts", "f", "--all").failed(2, "--facts")
     bare_shell.sealwax("audit", "--facts", "nowhere").failed(1, "nowhere")
+    bare_shell.sealwax("audit", "--all", "--max-age", "1h").failed(2, "--save-facts")
     bare_shell.write("empty", b"")
     bare_shell.sealwax("audit", "--facts", "empty").failed(1, "is not JSON")
     saved(bare_shell, clean())

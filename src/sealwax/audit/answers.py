@@ -87,6 +87,9 @@ class Answers:
         data = self._file.read(factsfile.MAX_BYTES + 1)
         if len(data) > factsfile.MAX_BYTES:
             raise self._damaged()
+        start = factsfile.encode({"format": FORMAT})[:-1]
+        if not data.startswith(start) and not start.startswith(data):
+            raise self._damaged()  # and somebody else's: it stays as it is
         whole = data.rpartition(b"\n")[0]
         # A killed process may have left half a line.
         self._file.truncate(len(whole) + 1 if whole else 0)

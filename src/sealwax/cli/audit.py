@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from sealwax import files
 from sealwax.cli import PARTLY_DONE, console, options
@@ -148,6 +149,9 @@ def audit(
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
+    typed = click.get_current_context().get_parameter_source("max_age") is ParameterSource.COMMANDLINE
+    if typed and not save_facts:
+        raise click.UsageError("--max-age is about what --save-facts keeps")
     if not facts_file and bool(names) == everything:
         raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
     accepted = baseline.read(baseline_file) if baseline_file else ()
