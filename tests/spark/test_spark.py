@@ -117,7 +117,8 @@ def test_envelopes_that_share_a_wrapped_key_meet_in_one_partition(
 ) -> None:
     distinct = fill(folder, keys, 300)
     settings = plan(keys, folder, folder.parent / "plan").settings
-    job = engine.Job(str(folder), settings, 1e5, session=LabSession(str(keys.lab.path)))
+    # They come one after another there: to remember one answer is enough.
+    job = engine.Job(str(folder), settings, 1e5, session=LabSession(str(keys.lab.path)), remembered=1)
     names = spark.createDataFrame([(str(path),) for path in envelopes(folder)], "name string").repartition(8)
     made = keys.calls()
     found = engine.scan(names, job)
@@ -132,6 +133,19 @@ def test_envelopes_that_share_a_wrapped_key_meet_in_one_partition(
     assert (page["spark.scan"], page["spark.rewrap"]) == (set(), set(ACTIONS["ReEncrypt"]))
     # Asked for once more, it runs once more, and there is nothing left to do.
     assert Counter(row.state for row in results.collect()) == {"fresh": 300}
+
+
+@pytest.mark.parametrize("remembered", [1, 1 << 16])
+def test_a_task_remembers_as_many_answers_as_it_is_told(
+    spark: SparkSession, keys: Keys, folder: Path, remembered: int
+) -> None:
+    distinct = fill(folder, keys, 60)
+    settings = plan(keys, folder, folder.parent / "plan").settings
+    job = engine.Job(str(folder), settings, 1e5, session=LabSession(str(keys.lab.path)), remembered=remembered)
+    names = spark.createDataFrame([(str(path),) for path in envelopes(folder)], "name string").coalesce(1)
+    rows = engine.rewrap(names, job).collect()
+    assert Counter(row.state for row in rows) == {"rewrapped": 60}
+    assert (sum(row.kms_calls for row in rows) == distinct) == (remembered > 1)
 
 
 def test_a_task_that_always_fails_is_an_error_and_leaves_a_plan_that_goes_on(

@@ -30,9 +30,10 @@ class Answers(Protocol):
 
 
 class Remembered:
-    """Answers in memory; the least recently used one goes first."""
+    """Answers in memory, ``most`` of them; the least recently used one goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._answers: OrderedDict[bytes, WrappedKey] = OrderedDict()
 
     def get(self, unit: bytes) -> WrappedKey | None:
@@ -43,7 +44,7 @@ class Remembered:
 
     def put(self, unit: bytes, answer: WrappedKey) -> None:
         self._answers[unit] = answer
-        if len(self._answers) > _REMEMBERED:
+        if len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
 
@@ -55,7 +56,8 @@ class Rewrapper:
         session: as for :class:`~sealwax.KmsKeyring`.
         limit: the rate that all calls share.
         retries: how often and how long one call is tried.
-        answers: where shared answers are kept; in memory by default.
+        answers: where shared answers are kept besides the memory.
+        remembered: how many answers are kept in memory.
         on_event: called with a :class:`~sealwax.events.KmsCall` after every request.
 
     IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; where a Region is added, kms:Decrypt on
@@ -70,6 +72,7 @@ class Rewrapper:
         limit: RateLimit | None = None,
         retries: Retries = RETRIES,
         answers: Answers | None = None,
+        remembered: int = _REMEMBERED,
         on_event: events.OnEvent | None = None,
     ) -> None:
         def keyring(key: str, allowed: Sequence[str]) -> KmsKeyring:
@@ -81,7 +84,7 @@ class Rewrapper:
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._memory = Remembered()
+        self._memory = Remembered(remembered)
         self._answers = answers
         self._refusals: OrderedDict[bytes, SealwaxError] = OrderedDict()
         self._under_way: dict[bytes, Future[WrappedKey]] = {}

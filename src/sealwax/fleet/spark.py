@@ -70,6 +70,8 @@ class Job:
         session: makes the session for KMS on an executor; an ordinary boto3 Session by default.
         max_error_rate: a task begins nothing more when more than this part of its last hundred objects has failed.
         until: begin nothing more after this time, in Unix seconds; None: never.
+        remembered: how many answers of KMS a task keeps for further envelopes with the same wrapped key; each takes
+            less than a kilobyte.
     """
 
     where: str
@@ -79,6 +81,7 @@ class Job:
     session: Callable[[], aws.Session] | None = None
     max_error_rate: float = 1.0
     until: float | None = None
+    remembered: int = 1 << 16  # by default, a plan's partitions have fewer objects
 
 
 def scan(names: DataFrame, job: Job) -> DataFrame:
@@ -103,6 +106,8 @@ def rewrap(names: DataFrame, job: Job) -> DataFrame:
     partitions = names.rdd.getNumPartitions()
     if "units" in names.columns:
         names = names.selectExpr("number", "name", "units[0].unit AS unit").repartition(partitions, "unit")
+        # One after another, they share its answer however many others the partition has.
+        names = names.sortWithinPartitions("unit")
     rate = job.rate / at_once(names.sparkSession, partitions)
     return _over(names, functools.partial(_rewrap_part, job, rate), _RESULT)
 
@@ -129,7 +134,10 @@ def _scan_part(job: Job, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 def _rewrap_part(job: Job, rate: float, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     store = job.open_place(job.where)
     made = Rewrapper(
-        job.settings.sources, session=None if job.session is None else job.session(), limit=RateLimit(rate)
+        job.settings.sources,
+        session=None if job.session is None else job.session(),
+        limit=RateLimit(rate),
+        remembered=job.remembered,
     )
     health = Health(job.max_error_rate, None, lambda: job.until is not None and time.time() > job.until)
     told = 0
