@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import stat
@@ -121,8 +122,12 @@ def _is_in(folder: str, file: str) -> bool:
 
 def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> Iterator[tuple[str, str] | FileError]:
     """Yield the files below a folder, in order, with their paths below it, and what cannot be read; no links."""
-    failed: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=failed.append):
+    failed: list[FileError] = []
+
+    def fail(what: str, error: OSError) -> None:
+        failed.append(FileError(f"{what} '{console.shown(str(error.filename))}' failed: {error.strerror}"))
+
+    for parent, folders, names in os.walk(folder, onerror=functools.partial(fail, "reading the folder")):
         if lab is not None and places.real(parent) == places.real(lab):
             # Its keys would be sealed under themselves. And to close its database, once it has been read as a file,
             # would take away the locks that this process holds on it.
@@ -139,15 +144,14 @@ def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> It
             try:
                 regular = stat.S_ISREG(os.lstat(path).st_mode)
             except OSError as gone:  # meanwhile, or in a folder whose files are not to be looked at
-                failed.append(gone)
+                fail("reading", gone)
                 continue
             if not regular:
                 console.tell(f"{console.shown(path)}: skipped, it is no regular file")
             else:
                 relpath = os.path.relpath(path, folder)
                 yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
-    for error in failed:
-        yield FileError(f"reading '{console.shown(str(error.filename))}' failed: {error.strerror}")
+    yield from failed
 
 
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
