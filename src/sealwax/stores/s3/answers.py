@@ -104,6 +104,18 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], tuple[str, str, bool]], ...]] = (
 )
 
 
+def not_s3(doing: str, name: str) -> errors.StoreError:
+    """Return the error for an answer that is none of S3's.
+
+    Args:
+        doing, name: as for :func:`translate`.
+    """
+    return errors.StoreError(
+        f"{doing} '{printable(name)}' failed: the answer is none of S3's. Check AWS_ENDPOINT_URL_S3, and what stands "
+        "between here and there: a proxy, or a page that wants a login."
+    )
+
+
 def translate(error: Exception, doing: str, name: str) -> errors.StoreError:
     """Return sealwax's error for one of botocore's about S3.
 

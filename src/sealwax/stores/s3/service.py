@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.exceptions as foreign
@@ -22,6 +24,22 @@ if TYPE_CHECKING:
 # What S3 says when a condition on the object that stands there does not hold.
 CHANGED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey", "404"})
 MAX_KEY_BYTES: Final = 1024
+# What S3's answers always have. A proxy's page that wants a login is a 200 too, and what was put there went nowhere.
+_ALWAYS: Final[dict[str, dict[str, type]]] = {
+    "get_object": {"ETag": str, "LastModified": datetime, "ContentLength": int},
+    "head_object": {"ETag": str, "LastModified": datetime, "ContentLength": int},
+    "put_object": {"ETag": str},
+    "create_multipart_upload": {"UploadId": str},
+    "upload_part": {"ETag": str},
+    "upload_part_copy": {"CopyPartResult": dict},
+    "complete_multipart_upload": {"ETag": str},
+    "abort_multipart_upload": {},
+    "get_object_tagging": {"TagSet": list},
+}
+_PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
+_LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
+_PART: Final[dict[str, type]] = {"ETag": str}
+_TAG: Final[dict[str, type]] = {"Key": str, "Value": str}
 # How often is AWS_MAX_ATTEMPTS to say; botocore repeats what S3 asks to repeat.
 _CONFIG: Final = Config(
     connect_timeout=5,
@@ -108,6 +126,42 @@ class Service:
         """
         try:
             answer: dict[str, Any] = getattr(self.client(), operation)(Bucket=name.bucket, Key=name.key, **parameters)
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            raise answers.translate(error, doing, str(name)) from None
+        except Exception as error:
+            raise _failure(error, doing, str(name)) from None
+        _check(answer, _ALWAYS[operation], doing, str(name))
+        if operation == "upload_part_copy":
+            _check(answer["CopyPartResult"], _PART, doing, str(name))
+        for tag in answer["TagSet"] if operation == "get_object_tagging" else ():
+            _check(tag, _TAG, doing, str(name))
         return answer
+
+    def list(self, prefix: ObjectName) -> Iterator[dict[str, Any]]:
+        """Yield what S3 lists of the objects whose keys begin with a prefix, in the order of their keys' bytes.
+
+        Raises:
+            StoreError: as for :meth:`call`.
+        """
+        doing = "listing"
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key)
+        try:
+            for page in pages:
+                _check(page, _PAGE, doing, str(prefix))
+                for each in page.get("Contents", ()):
+                    _check(each, _LISTED, doing, str(prefix))
+                    yield each
+        except StoreError:
+            raise
+        except Exception as error:
+            raise _failure(error, doing, str(prefix)) from None
+
+
+def _failure(error: Exception, doing: str, name: str) -> Exception:
+    """Return our error for one of botocore's, and any other as it is."""
+    if isinstance(error, foreign.ClientError | foreign.BotoCoreError):
+        return answers.translate(error, doing, name)
+    return answers.not_s3(doing, name) if aws.is_unreadable(error) else error
+
+
+def _check(answer: object, always: dict[str, type], doing: str, name: str) -> None:
+    if not isinstance(answer, dict) or not all(isinstance(answer.get(field), kind) for field, kind in always.items()):
+        raise answers.not_s3(doing, name)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-import botocore.exceptions as foreign
-
 from sealwax import envelope
 from sealwax.context import printable
 from sealwax.envelope import Inspection
 from sealwax.errors import SealwaxError, StoreError
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry, Store
-from sealwax.stores.s3 import answers, inventory, replace
+from sealwax.stores.s3 import inventory, replace
 from sealwax.stores.s3.objects import ObjectReader
 from sealwax.stores.s3.service import ObjectName, Service, parse
 
@@ -62,15 +60,9 @@ class S3Store:
 
     def list(self) -> Iterator[Entry | SealwaxError]:
         """Yield every object, in the order of their keys' bytes."""
-        bucket = self._prefix.bucket
-        pages = self._service.client().get_paginator("list_objects_v2")
-        try:
-            for page in pages.paginate(Bucket=bucket, Prefix=self._prefix.key):
-                for each in page.get("Contents", ()):
-                    name = str(ObjectName(bucket, each["Key"]))
-                    yield Entry(name, each["Size"], each["ETag"], each["LastModified"].timestamp())
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            raise answers.translate(error, "listing", self.location) from None
+        for each in self._service.list(self._prefix):
+            name = str(ObjectName(self._prefix.bucket, each["Key"]))
+            yield Entry(name, each["Size"], each["ETag"], each["LastModified"].timestamp())
 
     def inspect(self, name: str) -> Inspection:
         """Read an object's header: one request, and a second where it is larger than 16 KiB."""
