@@ -23,6 +23,10 @@ def test_two_runs_of_one_plan_are_refused(keys: Keys, folder: Path, path: Path) 
         for attempt in (fleet.run, fleet.verify, fleet.refresh):
             with pytest.raises(sealwax.PlanError, match="another run works on the plan"):
                 attempt(path, session=keys.lab.session())
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with Journal(link) as journal, journal.alone(), pytest.raises(sealwax.PlanError, match="another run works on"):
+        run(keys, path)
     assert run(keys, path).rewrapped == 1
     assert not path.with_name("rotation.plan.lock").exists()
 
@@ -198,6 +202,29 @@ def test_what_is_decrypted_is_what_was_looked_at(keys: Keys, folder: Path, path:
     assert proven.checked is not None
     assert proven.checked.undecrypted == ((str(folder / "a.swx"), "its stored context has another 'tenant'"),)
     assert (proven.checked.decrypted, proven.done) == (0, False)
+
+
+def test_what_cannot_be_read_is_not_said_to_have_changed(keys: Keys, folder: Path, path: Path) -> None:
+    """A disk or S3 that gives no payload while a verification compares them, and headers a moment before."""
+    for name in ("a.swx", "b.swx"):
+        seal(keys, folder / name)
+    plan(keys, folder, path, digests=None)
+    run(keys, path)
+
+    class Failing(Wrapping):
+        def open(self, name: str) -> BinaryIO:
+            if name.endswith("a.swx"):
+                raise sealwax.StoreError("reading failed: S3 is busy", heals=True)
+            return self.inner.open(name)
+
+    proven = fleet.verify(path, open_place=Failing.around)
+    assert proven.checked is not None
+    assert (proven.checked.digests, proven.checked.changed, proven.checked.undecrypted) == (1, (), ())
+    assert proven.checked.unread == ((str(folder / "a.swx"), "reading failed: S3 is busy"),)
+    assert (proven.done, proven.hidden) == (False, 1)
+    assert "a.swx: reading failed: S3 is busy" in fleet.as_text(proven)
+    assert [one["reason"] for one in proven.as_dict()["not_read"]] == ["reading failed: S3 is busy"]
+    assert fleet.verify(path).done
 
 
 @pytest.mark.parametrize("places", [("", ""), ("", "below"), ("below", ""), ("", "a.swx", "below/b.swx")])

@@ -16,10 +16,11 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax.envelope import Inspection
 from sealwax.fleet.journal import Journal
 from sealwax.fleet.page import as_html
 from sealwax.fleet.shard import Result
-from tests.fleet.fleets import ACME, Keys, full_disk, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, plan, run, seal, seal_many
 
 
 def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
@@ -215,3 +216,40 @@ def test_a_plan_from_elsewhere_has_anything_in_its_columns(
                 verb()
             tried += 1
     assert tried == 64
+
+
+def test_a_plan_among_its_objects_is_none_of_them(keys: Keys, folder: Path) -> None:
+    """To open it besides SQLite would drop SQLite's locks on it: a second process then removes its log under way."""
+    seal(keys, folder / "a.swx")
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    path = folder / "rotation.plan"
+    opened: set[str] = set()
+
+    class Telling(Wrapping):
+        def inspect(self, name: str) -> Inspection:
+            opened.add(Path(name).name)
+            return self.inner.inspect(name)
+
+    for overwrite in (False, True):
+        planned = plan(keys, link, path, overwrite=overwrite, open_place=Telling.around)
+        assert (planned.objects, planned.stale) == (1, 1)
+    run(keys, path)
+    fleet.refresh(path, session=keys.lab.session(), open_place=Telling.around)
+    proven = fleet.verify(path, open_place=Telling.around)
+    assert proven.checked is not None
+    assert (proven.objects, proven.checked.gone, proven.done) == (1, 0, True)
+    assert opened == {"a.swx"}
+
+
+def test_a_place_without_a_name_is_not_the_folder_one_is_in(
+    keys: Keys, folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in ``sealwax fleet plan ... "$DATA"`` where nobody has set it."""
+    seal(keys, folder / "a.swx")
+    monkeypatch.chdir(folder)
+    options: dict[str, Any] = {"sources": keys.old, "to": [keys.new], "contexts": CONTEXTS}
+    with pytest.raises(sealwax.FileError, match="opening '' failed"):
+        fleet.plan(path, [""], session=keys.lab.session(), **options)
+    assert not path.exists()
+    assert fleet.plan(path, ["."], session=keys.lab.session(), **options).stale == 1

@@ -17,7 +17,7 @@ from sealwax.fleet import anew, proof, report, shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.engines import WORKERS, Engine, Health, Threads
 from sealwax.fleet.journal import TO_DO, Journal
-from sealwax.fleet.place import put_in_place
+from sealwax.fleet.place import names_in, put_in_place
 from sealwax.fleet.report import Report
 from sealwax.fleet.settings import Contexts, Settings
 from sealwax.fleet.shard import Found, Item, Result
@@ -79,7 +79,8 @@ def _settings(
 
 def absolute(where: Sequence[str]) -> list[str]:
     """Return places by names that hold in any folder, as a plan keeps them."""
-    return [one if "://" in one else str(Path(one).absolute()) for one in where]
+    # One without a name is none, and not the folder one is in: it is a variable that nobody has set.
+    return [one if "://" in one or not one else str(Path(one).absolute()) for one in where]
 
 
 def plan(
@@ -152,7 +153,7 @@ def plan(
             journal.set_fact("rate", rate)
             journal.set_fact("digests", digests)
             journal.set_fact("kms_calls", 0)
-            _scan(journal, fleet, stores, engine or Threads(workers), on_progress, first=True)
+            _scan(journal, fleet, stores, engine or Threads(workers), on_progress, place, first=True)
             proof.take_digests(journal, stores, digests, workers, on_progress)
             before = tuple(journal.usage())
             journal.set_fact("before", before)
@@ -189,6 +190,7 @@ def _scan(
     stores: Sequence[Store],
     engine: Engine,
     on_progress: Progress,
+    plan: Path,
     *,
     first: bool = False,
 ) -> int:
@@ -197,6 +199,7 @@ def _scan(
     Return how many objects it held before that are no longer there.
 
     Args:
+        plan: where the plan file is, or will be.
         first: whether what is met now is what a re-encryption calls old.
     """
     done = 0
@@ -204,7 +207,8 @@ def _scan(
     with journal.writing():
         number = journal.begin_scan()
         for place, store in enumerate(stores):
-            for entries, found in engine.look(place, store, fleet, journal.record_unlisted):
+            own = names_in(store.location, (plan, journal.path))
+            for entries, found in engine.look(place, store, fleet, journal.record_unlisted, own):
                 if fleet.reencrypt:
                     found = _judged(journal, place, found, first)
                 met = journal.met(number, place, (entry.name for entry in entries))
@@ -255,7 +259,7 @@ def refresh(
             journal.set_fact("settings", fleet.as_dict())
             # They are under the material that was current then.
             journal.forget_answers()
-            _scan(journal, fleet, stores, engine or Threads(workers), on_progress)
+            _scan(journal, fleet, stores, engine or Threads(workers), on_progress, journal.path)
             journal.set_fact("before", journal.usage())
         proof.take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
 
@@ -408,7 +412,7 @@ def verify(
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()
         stores = [open_place(place) for place in journal.fact("where")]
-        gone = _scan(journal, fleet, stores, Threads(workers), on_progress)
+        gone = _scan(journal, fleet, stores, Threads(workers), on_progress, journal.path)
         opener = proof.Opener(fleet, session)
         checked = replace(
             proof.compare(journal, fleet, stores, digests, workers, opener),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from sealwax import batch
@@ -46,12 +46,14 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield part
 
 
-def entries_of(store: Store, unlisted: Callable[[str], None]) -> Iterator[Entry]:
-    """Yield a store's objects; tell ``unlisted`` what could not be looked at."""
+def entries_of(
+    store: Store, unlisted: Callable[[str], None], without: Collection[str] = frozenset()
+) -> Iterator[Entry]:
+    """Yield a store's objects but for some names; tell ``unlisted`` what could not be looked at."""
     for entry in store.list():
         if isinstance(entry, SealwaxError):
             unlisted(str(entry))
-        else:
+        elif entry.name not in without:
             yield entry
 
 
@@ -97,13 +99,19 @@ class Engine(Protocol):
     """Where the work on a plan's objects is done. The plan file, and what is to be done, are not its concern."""
 
     def look(
-        self, place: int, store: Store, fleet: Settings, unlisted: Callable[[str], None]
+        self,
+        place: int,
+        store: Store,
+        fleet: Settings,
+        unlisted: Callable[[str], None],
+        own: Collection[str],
     ) -> Iterator[tuple[list[Entry], list[Found]]]:
         """Yield the objects of a place and what :func:`sealwax.fleet.shard.scan` says of each, some at a time.
 
         Args:
             place: the place's number in the plan.
             unlisted: told what could not be listed.
+            own: names of the plan's own files, which are not to be opened.
         """
 
     def rewrap(
@@ -138,13 +146,14 @@ class Threads:
         store: Store,
         fleet: Settings,
         unlisted: Callable[[str], None],
+        own: Collection[str],
     ) -> Iterator[tuple[list[Entry], list[Found]]]:
         """See :meth:`Engine.look`."""
 
         def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
             return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, store))
 
-        return parallel(batches(entries_of(store, unlisted), _SCAN_BATCH), look, self._workers)
+        return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), look, self._workers)
 
     def rewrap(
         self,

@@ -448,7 +448,11 @@ class Journal:
     def digested(self, size: int | None) -> Iterator[tuple[int, Item, bytes]]:
         """Yield places, objects that have a digest, and it: of so many at random, or of all."""
         last = 0
-        query = "SELECT number, place, name, digest FROM items WHERE digest IS NOT NULL AND number > ?"
+        # What the last scan could not read is told as that.
+        query = (
+            "SELECT number, place, name, digest FROM items"
+            " WHERE digest IS NOT NULL AND state <> 'unreadable' AND number > ?"
+        )
         if size is not None:
             rows = self._all("iibb", f"{query} ORDER BY random() LIMIT ?", last, size)
             yield from ((place, Item(number, _as_name(name)), digest) for number, place, name, digest in rows)

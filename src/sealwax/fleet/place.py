@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ def alone(plan: Path, shown: str) -> Iterator[None]:
     Raises:
         PlanError: a run holds it.
     """
+    plan = Path(os.path.realpath(plan))  # by whichever link it is named
     path = plan.with_name(f"{plan.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
@@ -53,6 +54,21 @@ def put_in_place(temporary: Path, plan: Path) -> None:
         for suffix in ("-wal", "-shm", "-journal"):
             Path(f"{plan}{suffix}").unlink(missing_ok=True)
         temporary.replace(plan)
+
+
+def names_in(location: str, plans: Iterable[Path]) -> frozenset[str]:
+    """Return what SQLite and :func:`alone` keep of plan files below a folder, by the names that its store gives them.
+
+    They are no objects, and a scan must not open them: with the file, SQLite's locks of this process would go.
+    """
+    root = os.path.realpath(location)
+    found: set[str] = set()
+    for plan in plans:
+        path = Path(os.path.realpath(plan.parent), plan.name)
+        if path.is_relative_to(root):
+            here = Path(location) / path.relative_to(root)
+            found |= {f"{here}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}
+    return frozenset(found)
 
 
 def is_plan(path: str) -> bool:

@@ -13,7 +13,7 @@ from sealwax import aws
 from sealwax import context as ctx
 from sealwax.context import AcceptStoredContext, printable
 from sealwax.envelope import read_full
-from sealwax.errors import CredentialsError, KmsError, RewrapConflictError, SealwaxError
+from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError
 from sealwax.fleet import anew, shard
 from sealwax.fleet.engines import batches, parallel
 from sealwax.fleet.journal import Journal
@@ -106,6 +106,7 @@ def compare(
     same = replaced = 0
     changed: list[str] = []
     closed: list[tuple[str, str]] = []
+    unread: list[tuple[str, str]] = []
 
     def one(found: tuple[int, Item, bytes]) -> tuple[str, str, str]:
         place, item, recorded = found
@@ -123,6 +124,8 @@ def compare(
             raise
         except KmsError as error:
             return "closed", item.name, str(error)
+        except FileError as error:
+            return "unread", item.name, str(error)
         except SealwaxError:
             is_same = False
         return "same" if is_same else "changed", item.name, ""
@@ -134,7 +137,11 @@ def compare(
             changed.append(name)
         elif outcome == "closed":
             closed.append((name, why))
-    return Checked(digests=same, changed=tuple(changed), replaced=replaced, undecrypted=tuple(closed))
+        elif outcome == "unread":
+            unread.append((name, why))
+    return Checked(
+        digests=same, changed=tuple(changed), replaced=replaced, undecrypted=tuple(closed), unread=tuple(unread)
+    )
 
 
 def decrypt_sample(

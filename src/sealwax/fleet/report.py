@@ -42,6 +42,7 @@ class Checked:
         replaced: envelopes that somebody has replaced by others since the plan, so that there is nothing to compare.
         decrypted: envelopes that were decrypted, whole.
         undecrypted: pairs of a name and why it could not be decrypted.
+        unread: pairs of a name and why nothing could be read there, after its header was.
         elsewhere: envelopes of the sample that have a local context or a payload that is stored elsewhere, which only
             their readers know; not decrypted.
         gone: objects of the plan that are no longer there, and were not looked at.
@@ -53,6 +54,7 @@ class Checked:
     replaced: int = 0
     decrypted: int = 0
     undecrypted: tuple[tuple[str, str], ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
     elsewhere: int = 0
     gone: int = 0
     leftovers: tuple[str, ...] = ()
@@ -129,8 +131,8 @@ class Report:
 
     @property
     def hidden(self) -> int:
-        """What could not be looked at, and may be stale."""
-        return self.count(shard.UNREADABLE, "unlisted")
+        """What could not be looked at, and may be stale or changed."""
+        return self.count(shard.UNREADABLE, "unlisted") + (0 if self.checked is None else len(self.checked.unread))
 
     @property
     def missed(self) -> bool:
@@ -206,6 +208,7 @@ class Report:
                 "replaced": checked.replaced,
                 "decrypted": checked.decrypted,
                 "not_decrypted": [{"name": name, "reason": reason} for name, reason in checked.undecrypted],
+                "not_read": [{"name": name, "reason": reason} for name, reason in checked.unread],
                 "not_decryptable_here": checked.elsewhere,
                 "gone": checked.gone,
                 "leftovers": list(checked.leftovers),
@@ -332,6 +335,8 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
         say("", printable(name))
     for name in checked.changed[:_LISTED]:
         say("changed", printable(name))
+    for name, why in checked.unread[:_LISTED]:
+        say("not read", f"{printable(name)}: {why}")
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
         say("decrypted", f"{checked.decrypted:,}, {len(checked.undecrypted):,} could not be")
         if checked.elsewhere:

@@ -26,7 +26,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -205,14 +205,19 @@ class Spark:
         self._run = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + os.urandom(4).hex()
 
     def look(
-        self, place: int, store: Store, fleet: Settings, unlisted: Callable[[str], None]
+        self,
+        place: int,
+        store: Store,
+        fleet: Settings,
+        unlisted: Callable[[str], None],
+        own: Collection[str],
     ) -> Iterator[tuple[list[Entry], list[Found]]]:
         """See :meth:`~sealwax.fleet.engines.Engine.look`. The driver lists, executors read headers.
 
         Raises:
             EngineError: Spark gave the job up.
         """
-        for entries in batches(entries_of(store, unlisted), self._rows):
+        for entries in batches(entries_of(store, unlisted, own), self._rows):
             names = self._frame(Item(at, entry.name) for at, entry in enumerate(entries))
             found: dict[int, Found] = {}
             with _reported():
