@@ -253,3 +253,14 @@ def test_a_place_without_a_name_is_not_the_folder_one_is_in(
         fleet.plan(path, [""], session=keys.lab.session(), **options)
     assert not path.exists()
     assert fleet.plan(path, ["."], session=keys.lab.session(), **options).stale == 1
+
+
+def test_a_plan_that_is_replaced_before_it_is_held_is_not_run(keys: Keys, folder: Path, path: Path) -> None:
+    seal(keys, folder / "a.swx")
+    plan(keys, folder, path)
+    with Journal(path) as journal:
+        plan(keys, folder, path, overwrite=True)
+        with pytest.raises(sealwax.PlanError, match="was replaced just now; run it again"), journal.alone():
+            raise AssertionError
+    assert not path.with_name("rotation.plan.lock").exists()
+    assert run(keys, path).rewrapped == 1

@@ -112,6 +112,7 @@ class Journal:
             raise self._foreign()
         if not os.access(self.path, os.R_OK):
             raise PlanError(f"opening the plan '{self._shown}' failed: {os.strerror(errno.EACCES)}")
+        self._opened = found
         self._connection = self._connect()
         try:
             self._check()
@@ -535,9 +536,11 @@ class Journal:
         """Hold the plan for one run.
 
         Raises:
-            PlanError: another run holds it.
+            PlanError: another run holds it, or another plan stands in its place.
         """
         with alone(self.path, self._shown):
+            if not (self.path.exists() and os.path.samestat(self.path.stat(), self._opened)):
+                raise PlanError(f"the plan '{self._shown}' was replaced just now; run it again")
             yield
 
     def close(self) -> None:
