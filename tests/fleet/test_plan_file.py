@@ -98,6 +98,8 @@ def test_a_database_of_another_program_and_a_damaged_plan(keys: Keys, folder: Pa
     [
         ("where", 5),
         ("where", [5]),
+        ("where", ["a\0b"]),
+        ("where", ["\ud800"]),
         ("rate", "x"),
         ("rate", -1),
         ("older_than", []),

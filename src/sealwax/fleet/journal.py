@@ -60,7 +60,7 @@ CREATE TABLE answers (
 ) WITHOUT ROWID;
 """
 _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "where": lambda value: isinstance(value, list) and all(isinstance(place, str) for place in value),
+    "where": lambda value: isinstance(value, list) and all(map(_is_place, value)),
     "rate": lambda value: _is_number(value) and value > 0,
     "older_than": lambda value: value is None or (_is_number(value) and value > 0),
     "digests": lambda value: value is None or (type(value) is int and value >= 0),
@@ -78,6 +78,14 @@ TO_DO: Final = (shard.STALE, shard.REFUSED, shard.FAILED, shard.LEFT)
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_place(value: Any) -> bool:
+    # What no system call takes is no name: a NUL, and half a character.
+    try:
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _as_bytes(name: str) -> bytes:
