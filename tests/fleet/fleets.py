@@ -54,8 +54,8 @@ def make_keys(lab: Lab) -> Keys:
     return Keys(lab, *arns)
 
 
-def fill(folder: Path, keys: Keys, count: int) -> int:
-    """Seal ``count`` small files, mixed; return how many distinct wrapped keys they have.
+def mixed(keys: Keys, count: int) -> Iterator[bytes]:
+    """Seal ``count`` small values.
 
     A half is under data keys of its own, a half under data keys that are shared; a third under alias/one, a third under
     alias/two, of which a half is under old material, a third under both.
@@ -70,9 +70,15 @@ def fill(folder: Path, keys: Keys, count: int) -> int:
         if at == count // 2:
             keys.lab.call("RotateKeyOnDemand", KeyId=keys.two)
         sealer = (single if at % 2 else shared)[at % 3]
+        yield sealer.encrypt(b"value %d" % at, context={"tenant": "acme", "set": str(at % 3)})
+
+
+def fill(folder: Path, keys: Keys, count: int) -> int:
+    """Write ``count`` files, mixed; return how many distinct wrapped keys they have."""
+    for at, sealed in enumerate(mixed(keys, count)):
         path = folder / f"{at // 100:03}" / f"{at}.swx"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sealer.encrypt(b"value %d" % at, context={"tenant": "acme", "set": str(at % 3)}))
+        path.write_bytes(sealed)
     return len({sealwax.inspect(path).wrapped_keys[0].ciphertext for path in envelopes(folder)})
 
 

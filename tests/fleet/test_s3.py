@@ -1,4 +1,4 @@
-"""A fleet of 400 objects in S3, with one of 6 MiB in two slots, in a versioned bucket, beside a folder of files."""
+"""A fleet of 400 objects of mixed keys in a versioned bucket, one of 6 MiB in two slots, beside a folder of files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.cache import CachingKeyring
 from sealwax.stores import open_store
 from sealwax.stores.s3 import ObjectReader, ObjectWriter
-from tests.fleet.fleets import ACME, CONTEXTS, Keys
+from tests.fleet.fleets import ACME, CONTEXTS, Keys, mixed
 from tests.s3 import Request, StrictS3, error
 
 COUNT = 400
@@ -29,21 +28,18 @@ def server() -> Iterator[StrictS3]:
 
 
 def fill(keys: Keys, s3: StrictS3, client: Any, count: int) -> int:
-    """Seal objects, a half under shared data keys; return how many distinct wrapped keys they have."""
-    keyring = sealwax.KmsKeyring(keys.one, session=keys.lab.session())
-    shared = sealwax.Sealer(CachingKeyring(keyring, max_age=3600, max_messages=20))
-    single = sealwax.Sealer(keyring)
+    """Seal objects, mixed, and a large one; return how many distinct wrapped keys they have."""
     distinct = set()
-    for at in range(count - 1):
-        sealed = (single if at % 2 else shared).encrypt(b"value %d" % at, context=ACME)
+    for at, sealed in enumerate(mixed(keys, count - 1)):
         distinct.add(sealwax.inspect(sealed).wrapped_keys[0].ciphertext)
         client.put_object(Bucket="bucket", Key=f"p/{at:04} ü.swx", Body=sealed, Metadata={"own": str(at)})
+    single = keys.sealer(keys.one)
     with (
         ObjectWriter("s3://bucket/p/large.swx", s3.session()) as target,
         single.open(target, "wb", context=ACME) as file,
     ):
         file.write(os.urandom(6 << 20))
-    client.put_object(Bucket="bucket", Key="q/outside.swx", Body=sealed)
+    client.put_object(Bucket="bucket", Key="q/outside.swx", Body=single.encrypt(b"outside", context=ACME))
     return len(distinct) + 1
 
 
@@ -78,7 +74,7 @@ def test_a_fleet_in_s3_under_new_data_keys(keys: Keys, server: StrictS3, path: P
     planned = fleet.plan(
         path,
         ["s3://bucket/p/"],
-        sources=[keys.one],
+        sources=keys.old,
         to=[keys.new],
         contexts=CONTEXTS,
         reencrypt=True,
@@ -134,7 +130,7 @@ def rotate(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -
     planned = fleet.plan(
         path,
         ["s3://bucket/p/", str(folder)],
-        sources=[keys.one],
+        sources=keys.old,
         to=[keys.new],
         contexts=CONTEXTS,
         digests=None,
