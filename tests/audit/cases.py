@@ -258,7 +258,7 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
             lambda: clean(key(state="PendingDeletion", deletion_date=NOW + days(7)), envelopes_under=(arn(),)),
         ),
         (
-            lambda: clean(key(state="Disabled"), envelopes_under=(arn(2),)),
+            lambda: clean(key(state="Disabled"), key(2), envelopes_under=(arn(2),)),
             lambda: clean(key(), envelopes_under=(arn(),)),
         ),
     ),

@@ -43,6 +43,15 @@ _USES: Final = {
     "grant": (CREATE_GRANT,),
 }
 
+# The actions whose entries say why a part of the facts is not there.
+_SAID_BY: Final = {
+    "principals": ("iam:",),
+    "aliases": ("kms:ListAliases",),
+    "trails": ("cloudtrail:DescribeTrails",),
+    "alarms": ("events:", "logs:", "cloudwatch:"),
+    "events": ("cloudtrail:LookupEvents",),
+}
+
 
 class Account:
     """The facts, parsed and indexed.
@@ -108,8 +117,23 @@ class Account:
         """What the facts do not hold, and the policies in them that cannot be judged."""
         for key in self.own_keys:
             self.key_policy(key)
-        _ = self.identity_policies
-        return (*self.facts.not_looked_at, *self._unread.values())
+        _ = self.identity_policies, self.principals
+        return (*self.facts.not_looked_at, *self._unsaid(), *self._unread.values())
+
+    def _unsaid(self) -> Iterator[NotLookedAt]:
+        """Return what the facts neither hold nor say why: what was cut out of a file is not fine either."""
+        why = "the facts hold nothing of it"
+        said = [one.what for one in self.facts.not_looked_at]
+        for name, actions in _SAID_BY.items():
+            if getattr(self.facts, name) is None and not any(one.startswith(actions) for one in said):
+                yield NotLookedAt(name, "*", "", why, refused=False)
+        for key in self.own_keys:
+            if key.policy is None and "kms:GetKeyPolicy" not in said:
+                yield NotLookedAt("the key policy", key.arn, key.region, why, refused=False)
+        for arn in self.facts.envelopes_under or ():
+            if arn not in self.keys_by_arn:
+                why = "envelopes are said to be under it, and no such key was seen: if it is deleted, they are lost"
+                yield NotLookedAt("the key", arn, f"{arn}:::".split(":")[3], why)
 
     def raw(self, document: str, statement: Statement) -> Mapping[str, Any]:
         """Return a statement as it was written."""
@@ -147,7 +171,7 @@ class Account:
                     one.arn, user_id=one.user_id, tags=one.tags, org_id=self.facts.organization or None
                 )
             except ValueError:
-                continue
+                self._unread[one.arn] = NotLookedAt("the principal", one.arn, "", "its ARN is not understood")
         return found
 
     @cached_property

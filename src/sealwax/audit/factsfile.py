@@ -109,6 +109,12 @@ def _check(facts: Facts) -> None:
     for alias in facts.aliases or ():
         if not _ARN_OF_ALIAS.match(alias.arn):
             raise _WrongError(f"'{printable(alias.arn[:200])}' is not the ARN of an alias")
+    for name, expected in facts.expected_aliases.items():
+        if expected.startswith("arn:") and not _ARN_OF_KEY.match(expected):
+            raise _WrongError(f"'{printable(expected[:200])}', expected of '{printable(name[:200])}', is no key's ARN")
+    for arn in facts.envelopes_under or ():
+        if not _ARN_OF_KEY.match(arn):
+            raise _WrongError(f"'{printable(arn[:200])}', with envelopes under it, is not the ARN of a key")
     if len({key.arn for key in facts.keys}) != len(facts.keys):
         raise _WrongError("a key is in it twice")
     known = {policy.id for policy in facts.policies or ()}

@@ -51,6 +51,13 @@ def _expected(_context: click.Context, _param: click.Parameter, given: tuple[str
     return found
 
 
+def _arns(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        if not one.startswith("arn:") or not _KEY.fullmatch(one):
+            raise click.BadParameter(f"a key with envelopes is named by its ARN, not '{printable(one)}'")
+    return given
+
+
 def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> None:
     """Refuse what would be expected where nobody looks, and so found by nobody."""
     for alias, key in expected.items():
@@ -78,7 +85,9 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     help="Ask again what a broken-off run was answered longer ago than this.",
 )
 @click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
-@click.option("--envelopes-under", multiple=True, metavar="ARN", help="A key with live envelopes; repeatable.")
+@click.option(
+    "--envelopes-under", multiple=True, metavar="ARN", callback=_arns, help="A key with live envelopes; repeatable."
+)
 @click.option(
     "--trust-account",
     "trusted",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -23,8 +24,13 @@ def _each(account: Account) -> Iterator[tuple[KeyFacts, GrantFacts]]:
             yield key, grant
 
 
+def _is_gone(name: str) -> bool:
+    """Whether a name is the unique id of a user or role: IAM shows it in place of the ARN of one that was deleted."""
+    return re.fullmatch("A[A-Z]{3}[A-Z0-9]{12,124}", name) is not None
+
+
 def _is_service(name: str) -> bool:
-    return not name.startswith("arn:")
+    return not name.startswith("arn:") and not _is_gone(name)
 
 
 def _for_service(grant: GrantFacts) -> bool:
@@ -63,13 +69,7 @@ def _found(key: KeyFacts, grant: GrantFacts, detail: str, fix: str | None = None
 def _unconstrained(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         uses = [one for one in grant.operations if f"kms:{one}" in WITH_CONTEXT]
-        if (
-            uses
-            and grant.subset is None
-            and grant.equals is None
-            and grant.source_arn is None
-            and not _for_service(grant)
-        ):
+        if uses and not grant.subset and not grant.equals and grant.source_arn is None and not _for_service(grant):
             fix = (
                 f"Make a constrained one, then revoke this: aws kms create-grant --region {key.region} "
                 f"--key-id {key.id} --grantee-principal {grant.grantee} --operations {' '.join(grant.operations)} "
@@ -95,6 +95,9 @@ def _stale(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         if _for_service(grant) or due_of(grant.name) is not None:
             continue
+        if _is_gone(grant.grantee):
+            yield _found(key, grant, ", a principal that no longer exists")
+            continue
         own = grant.grantee.split(":")[4] == account.facts.account
         is_identity = ":user/" in grant.grantee or (":role/" in grant.grantee and ":iam:" in grant.grantee)
         if own and is_identity and account.facts.principals is not None and grant.grantee not in account.principals:
@@ -105,7 +108,7 @@ def _stale(account: Account) -> Iterator[Found]:
 
 def _foreign(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
-        if not _is_service(grant.grantee):
+        if grant.grantee.startswith("arn:"):
             owner = grant.grantee.split(":")[4]
             if not account.is_trusted(owner):
                 fix = _revoke(key, grant) + trust([owner])

@@ -11,12 +11,15 @@ from sealwax.audit.asking import says
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed
-from sealwax.policy import Statement
+from sealwax.policy import Statement, patterns
 from sealwax.policy.conditions import Clause
 
 # These say which key, or whose data.
 _NARROWING: Final = ("kms:resourcealiases", "kms:requestalias", "kms:viaservice")
 _NARROWING_FAMILIES: Final = ("kms:encryptioncontext:", "aws:resourcetag/")
+
+# What covers both covers all keys: they have nothing in common.
+_STRANGERS: Final = ("key/01234567-89ab-4cde-8f01-23456789abcd", "key/fedcba98-7654-4321-9edc-ba9876543210")
 
 
 def says_which_key(clause: Clause) -> bool:
@@ -28,13 +31,16 @@ def says_which_key(clause: Clause) -> bool:
         return False
     if name not in _NARROWING and not name.startswith(_NARROWING_FAMILIES):
         return False
-    return all(one.text.strip("*?") for one in clause.values)
+    return all(one.text.removeprefix("alias/").strip("*?") for one in clause.values)
 
 
 def keeps_the_key(statement: Statement) -> bool:
     """Whether a statement allows re-encryption under the same key only, which gives the plaintext to nobody."""
     return any(
-        one.key.lower() == "kms:reencryptonsamekey" and any(value.text.lower() == "true" for value in one.values)
+        one.key.lower() == "kms:reencryptonsamekey"
+        and one.operator != "Null"
+        and "Not" not in one.operator
+        and all(value.text.lower() == "true" for value in one.values)
         for one in statement.clauses
     )
 
@@ -49,9 +55,14 @@ def every_key(statement: Statement) -> bool:
         fields = one.text.split(":", 5)
         if len(fields) < 6:
             return True  # arn:aws:kms:* and the like
-        if fields[2].strip("*?") in ("", "kms") and not fields[5].removeprefix("key/").strip("*?"):
+        if _fits(fields[2], "kms") and all(_fits(fields[5], key) for key in _STRANGERS):
             return True
     return False
+
+
+def _fits(pattern: str, text: str) -> bool:
+    tokens = patterns.parse(pattern, wildcards=True, variables=False).resolve(lambda _: None)
+    return patterns.glob(tokens or (), text)
 
 
 def _decrypt_all(account: Account) -> Iterator[Found]:

@@ -12,36 +12,20 @@ from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.identities import keeps_the_key, says_which_key
+from sealwax.audit.rules.narrowing import narrows
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed, trust
 from sealwax.errors import PolicyError
 from sealwax.policy import Statement, parse_key_policy
 from sealwax.policy.conditions import Clause
+from sealwax.policy.patterns import Wild, glob
 
 _USE: Final = (DECRYPT, REENCRYPT_FROM, *ENCRYPT)
-# These say who asks. What is sent with a request, an encryption context say, does not.
-_NARROWING: Final = frozenset(
-    name.lower()
-    for name in (
-        "aws:PrincipalArn",
-        "aws:PrincipalAccount",
-        "aws:PrincipalOrgID",
-        "aws:PrincipalOrgPaths",
-        "aws:SourceAccount",
-        "aws:SourceArn",
-        "aws:SourceOrgID",
-        "aws:SourceOrgPaths",
-        "aws:SourceVpc",
-        "aws:SourceVpce",
-        "aws:SourceIp",
-        "aws:VpcSourceIp",
-        "aws:UserId",
-        "aws:Username",
-        "kms:CallerAccount",
-    )
-)
-_ACCOUNTS: Final = ("aws:principalaccount", "aws:principalorgid", "aws:sourceaccount", "kms:calleraccount")
+_WORLDS: Final = {
+    "AWS": "everybody",
+    "Federated": "everybody whom any identity provider knows",
+    "Service": "every AWS service",
+}
 _CONTEXT: Final = "kms:encryptioncontext:"
-_EVERY_ADDRESS: Final = ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1")
 
 
 def _statements(account: Account) -> Iterator[tuple[KeyFacts, Statement, Mapping[str, Any]]]:
@@ -53,29 +37,6 @@ def _statements(account: Account) -> Iterator[tuple[KeyFacts, Statement, Mapping
         for statement in policy.statements:
             if statement.effect == "Allow" and statement.resources is not None:
                 yield key, statement, account.raw(key.policy, statement)
-
-
-def narrows(clause: Clause) -> bool:
-    """Whether a part of a condition keeps most of the world out."""
-    name, operator = clause.key.lower(), clause.operator
-    if name not in _NARROWING or operator == "Null" or "Not" in operator:
-        return False
-    if operator.startswith("ForAllValues:") or (operator.endswith("IfExists") and name != "kms:calleraccount"):
-        return False  # a request without the key fits
-    return not any(_is_open(name, one.text) for one in clause.values)
-
-
-def _is_open(name: str, value: str) -> bool:
-    if not value.strip("*?"):
-        return True
-    if name in _ACCOUNTS:
-        return "*" in value or "?" in value  # part of a number names accounts all over the world
-    if name in ("aws:sourceip", "aws:vpcsourceip"):
-        return value in _EVERY_ADDRESS
-    if name in ("aws:principalarn", "aws:sourcearn"):
-        fields = value.split(":", 5)
-        return len(fields) < 6 or "*" in fields[4] or "?" in fields[4]  # any account
-    return False
 
 
 def _restricted(raw: Mapping[str, Any], key: KeyFacts) -> str:
@@ -107,23 +68,27 @@ def _wild(account: Account) -> Iterator[Found]:
     """Wildcards where no policy may have them. Whether KMS takes one is not for the audit to rely on."""
     for key, raw in account.not_understood():
         principal = raw.get("Principal")
+        principal = {"AWS": principal} if isinstance(principal, str) else principal
         if raw.get("Effect") != "Allow" or not isinstance(principal, dict):
             continue
-        wild = [kind for kind in ("Federated", "Service") if _is_wild(principal.get(kind))]
+        wild = [kind for kind in _WORLDS if _is_wild(principal.get(kind), kind)]
         if not wild or _keeps_out(raw):
             continue
-        everybody = "everybody whom any identity provider knows" if "Federated" in wild else "every AWS service"
         yield Found(
             key.arn,
             raw,
             _put(key, f"Name the principals:\n{_restricted(raw, key)}"),
-            f"a statement is for {everybody}",
-            None if "Federated" in wild else Severity.HIGH,
+            f"a statement is for {_WORLDS[wild[0]]}",
+            Severity.HIGH if wild == ["Service"] else None,
         )
 
 
-def _is_wild(given: Any) -> bool:
-    return any(isinstance(one, str) and "*" in one for one in (given if isinstance(given, list) else [given]))
+def _is_wild(given: Any, kind: str) -> bool:
+    texts = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str)]
+    if kind == "AWS":
+        # A wildcard within an account's ARNs is of that account.
+        texts = ["".join(one.split(":")[4:5]) or one for one in texts]
+    return any("*" in one for one in texts)
 
 
 def _keeps_out(raw: Mapping[str, Any]) -> bool:
@@ -223,7 +188,7 @@ def _wildcard_context(account: Account) -> Iterator[Found]:
             for one in _context_clauses(statement)
             if "Like" in one.operator
             for value in one.values
-            if any(not isinstance(part, str) for part in value.parts) and not value.has_variables
+            if any(isinstance(part, Wild) for part in value.parts)
         ]
         if wild:
             bare = any(not one.partition("=")[2].strip("*?") for one in wild)
@@ -279,8 +244,7 @@ def _root_delegation(account: Account) -> Iterator[Found]:
                 continue
             delegating = by_key
             reached.append(one.principal)
-            named = any(each.text == key.arn for each in by_identity.resources or ())
-            if not named and not any(says_which_key(clause) for clause in by_identity.clauses):
+            if not _names(by_identity, key.arn) and not any(says_which_key(clause) for clause in by_identity.clauses):
                 wide.append(one.principal)
         if delegating is not None and wide:
             raw = account.raw(key.policy, delegating)
@@ -295,6 +259,16 @@ def _root_delegation(account: Account) -> Iterator[Found]:
                 f"{delegating} leaves kms:Decrypt to IAM, which gives it to {listed(sorted(reached))}; "
                 f"not by naming this key: {listed(sorted(wide))}",
             )
+
+
+def _names(statement: Statement, arn: str) -> bool:
+    """Whether a statement is about a key by its name alone, and not by a wildcard as well."""
+    covering = [one for one in statement.resources or () if glob(one.resolve(_nothing) or (), arn)]
+    return not statement.not_resource and bool(covering) and all(one.text == arn for one in covering)
+
+
+def _nothing(_: str) -> None:
+    return None
 
 
 def _leads_out(account: Account, who: str) -> str | None:
@@ -314,12 +288,19 @@ def _leads_out(account: Account, who: str) -> str | None:
 
 def _reaches_out(account: Account, statement: Statement) -> bool:
     """Whether an identity policy's statement is about keys of other accounts too."""
-    if any(one.key.lower() == "aws:resourceaccount" and "Not" not in one.operator for one in statement.clauses):
+    if any(_keeps_to(account, one) for one in statement.clauses):
         return False
     owners = [
         f"{one.text}:::::".split(":")[4] for one in statement.resources or () if one.text.partition(":alias/")[1] == ""
     ]
     return statement.not_resource or any(not account.is_trusted(owner) for owner in owners)
+
+
+def _keeps_to(account: Account, clause: Clause) -> bool:
+    """Whether a part of a condition keeps to keys of accounts that may be let in."""
+    if clause.key.lower() != "aws:resourceaccount" or clause.operator == "Null" or "Not" in clause.operator:
+        return False
+    return all(account.is_trusted(one.text) or one.text.lower() == "${aws:principalaccount}" for one in clause.values)
 
 
 def _reencrypt_unbound(account: Account) -> Iterator[Found]:
@@ -372,11 +353,13 @@ def _via_service(account: Account) -> Iterator[Found]:
         if policy is None or key.policy is None or key.usage != "ENCRYPT_DECRYPT" or key.spec != "SYMMETRIC_DEFAULT":
             continue
         uses = [one for one in policy.statements if one.effect == "Allow" and any(says(one, each) for each in _USE)]
-        shut = [one for one in uses if any(_is_via(clause) for clause in one.clauses)]
+        shut = [one for one in uses if any(_asks_via(each) and not _takes_direct(each) for each in one.clauses)]
         denies = [
             one
             for one in policy.statements
-            if one.effect == "Deny" and says(one, DECRYPT) and any(_is_not_via(clause) for clause in one.clauses)
+            if one.effect == "Deny"
+            and any(says(one, each) for each in (DECRYPT, *ENCRYPT))
+            and any(_asks_via(each) and _takes_direct(each) for each in one.clauses)
         ]
         if (uses and len(shut) == len(uses)) or denies:
             statement = (denies or shut)[0]
@@ -389,18 +372,13 @@ def _via_service(account: Account) -> Iterator[Found]:
             )
 
 
-def _is_via(clause: Clause) -> bool:
-    return (
-        clause.key.lower() == "kms:viaservice"
-        and "Not" not in clause.operator
-        and not clause.operator.endswith("IfExists")
-    )
+def _asks_via(clause: Clause) -> bool:
+    return clause.key.lower() == "kms:viaservice"
 
 
-def _is_not_via(clause: Clause) -> bool:
-    return (
-        clause.key.lower() == "kms:viaservice" and "Not" in clause.operator and not clause.operator.endswith("IfExists")
-    )
+def _takes_direct(clause: Clause) -> bool:
+    """Whether a part of a condition holds for a call that comes through no service."""
+    return clause.failure({}, _nothing, deny=True) is None
 
 
 _Check = Callable[[Account], Iterator[Found]]

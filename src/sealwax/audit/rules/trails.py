@@ -16,6 +16,7 @@ from sealwax.audit.rules.rule import Found, Rule, as_text
 KMS: Final = "kms.amazonaws.com"
 ALARMED: Final = ("DisableKey", "ScheduleKeyDeletion")
 
+_LONGEST_FILTER: Final = 1024  # as CloudWatch takes them
 _PATTERN: Final[Mapping[str, Any]] = {
     "source": ["aws.kms"],
     "detail-type": ["AWS API Call via CloudTrail"],
@@ -48,6 +49,10 @@ def _whole(trail: TrailFacts) -> bool:
     return trail.records in (None, "All") and KMS not in trail.excludes
 
 
+def _covers(trail: TrailFacts, region: str) -> bool:
+    return trail.multi_region or trail.arn.split(":")[3:4] == [region]
+
+
 def _none(account: Account) -> Iterator[Found]:
     if account.facts.trails is not None and not _active(account):
         yield Found(
@@ -70,9 +75,11 @@ def _single(account: Account) -> Iterator[Found]:
 
 def _excluded(account: Account) -> Iterator[Found]:
     active = _active(account)
-    if any(_whole(one) for one in active):
-        return
+    whole = [one for one in active if _whole(one)]
+    unrecorded = {key.region for key in account.own_keys if not any(_covers(one, key.region) for one in whole)}
     for trail in active:
+        if _whole(trail) or (whole and not any(_covers(trail, region) for region in unrecorded)):
+            continue
         why = "it leaves out kms.amazonaws.com" if KMS in trail.excludes else f"it records {trail.records} events"
         selector = json.dumps([{"ReadWriteType": "All", "IncludeManagementEvents": True}])
         yield Found(
@@ -140,7 +147,32 @@ def _sees(alarm: AlarmFacts, name: str, account: str) -> bool:
         except (ValueError, RecursionError):
             return False
         return matches(pattern, _event(name, account, alarm.region))
-    return re.search(rf'\$\.eventName\s*=\s*"?{name}"?(?![A-Za-z])', alarm.pattern) is not None
+    return _takes(alarm.pattern, {"eventSource": KMS, "eventName": name, "eventType": "AwsApiCall"})
+
+
+def _takes(pattern: str, event: Mapping[str, str]) -> bool:
+    """Whether a metric filter's pattern takes an event for certain; what is not understood does not."""
+    if len(pattern) > _LONGEST_FILTER:
+        return False
+
+    def term(match: re.Match[str]) -> str:
+        field, operator, value = match.groups()
+        given = event.get(field)
+        wanted = re.escape(value.strip('"')).replace(r"\*", ".*")
+        return str(int(given is not None and (re.fullmatch(wanted, given) is not None) == (operator == "=")))
+
+    # A call that was carried out has no error.
+    text = re.sub(r"\$\.error(?:Code|Message)\s+NOT\s+EXISTS", "1", pattern.strip().removeprefix("{").removesuffix("}"))
+    text = re.sub(r'\$\.([A-Za-z.]+)\s*(!?=)\s*("[^"]*"|[^\s"()&|]+)', term, text)
+    text = re.sub(r"\s", "", text)
+    before = ""
+    while before != text:
+        before = text
+        text = re.sub(r"\(([01])\)", r"\1", text)
+        text = re.sub(r"([01])&&([01])", lambda both: str(int(both[1] == both[2] == "1")), text)
+        # And binds closer than or.
+        text = re.sub(r"(?<![&01])([01])\|\|([01])(?![&01])", lambda both: str(int("1" in both.groups())), text)
+    return text == "1"
 
 
 def _unalarmed(account: Account) -> Iterator[Found]:
