@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import re
 import signal
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from sealwax.audit import factsfile
+from sealwax.cli import run
+from tests.audit.accounts import clean, key
 from tests.cli.conftest import Keys
 from tests.cli.shell import Shell, flipped
 
@@ -245,3 +250,29 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
     assert "stale      not stale" in said
     assert keys.calls()[made:] == ["DescribeKey", "ListKeyRotations"]
+
+
+def test_an_audit_takes_the_keys_of_a_plan_for_those_of_live_envelopes(tmp_path: Path, keys: Keys) -> None:
+    """While they are under a key and after they were moved to another."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.swx").write_bytes(keys.sealer(keys.demo).encrypt(b"value", context={"purpose": "backup"}))
+    plan, saved, report = (str(tmp_path / name) for name in ("p", "facts.json", "report.json"))
+    lab = ["--lab", str(keys.lab.path)]
+    assert run([*PLAN, *lab, "-o", plan, "--json", str(tmp_path / "data")]) == 0
+
+    def unusable(disabled: str, *options: str) -> list[str]:
+        facts = clean(
+            *(key(arn=arn, state="Disabled" if arn == disabled else "Enabled") for arn in (keys.demo, keys.demo2))
+        )
+        Path(saved).write_bytes(factsfile.dump(replace(facts, expected_aliases={})))
+        assert run(["audit", "--facts", saved, *options, "--json", "-o", report, "--force", "--fail-on", "never"]) == 0
+        found = json.loads(Path(report).read_bytes())["findings"]
+        return [one["resource"] for one in found if one["rule"] == "unusable-key-with-envelopes"]
+
+    assert unusable(keys.demo) == []
+    assert unusable(keys.demo, "--fleet-plan", plan) == [keys.demo]
+    assert unusable(keys.demo2, "--fleet-plan", plan) == []
+    assert run(["fleet", "run", plan, *lab, "--apply", "--json"]) == 0
+    assert unusable(keys.demo, "--fleet-plan", plan) == []
+    assert unusable(keys.demo2, "--fleet-plan", plan) == [keys.demo2]
+    assert run(["audit", "--facts", saved, "--fleet-plan", saved]) == 1

@@ -58,6 +58,13 @@ def _arns(_context: click.Context, _param: click.Parameter, given: tuple[str, ..
     return given
 
 
+def _keys_of(plan: str) -> list[str]:
+    from sealwax.fleet.journal import Journal
+
+    with Journal(plan) as journal:
+        return journal.keys()
+
+
 def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> None:
     """Refuse what would be expected where nobody looks, and so found by nobody."""
     for alias, key in expected.items():
@@ -87,6 +94,13 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
 @click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
 @click.option(
     "--envelopes-under", multiple=True, metavar="ARN", callback=_arns, help="A key with live envelopes; repeatable."
+)
+@click.option(
+    "--fleet-plan",
+    "plans",
+    multiple=True,
+    metavar="FILE",
+    help="A plan of `sealwax fleet`: its envelopes are live, under the keys where it has them; repeatable.",
 )
 @click.option(
     "--trust-account",
@@ -137,6 +151,7 @@ def audit(
     max_age: float,
     events_file: str | None,
     envelopes_under: tuple[str, ...],
+    plans: tuple[str, ...],
     trusted: tuple[str, ...],
     expected: Mapping[str, str],
     baseline_file: str | None,
@@ -166,12 +181,14 @@ def audit(
     accepted = baseline.read(baseline_file) if baseline_file else ()
     events = eventsfile.read(events_file) if events_file else None
 
+    under = tuple(dict.fromkeys((*envelopes_under, *(arn for plan in plans for arn in _keys_of(plan)))))
+
     def completed(facts: Facts) -> Facts:
         facts = facts if events is None else eventsfile.put_into(facts, events)
         _refuse_elsewhere(expected, facts.regions)
         return replace(
             facts,
-            envelopes_under=envelopes_under or facts.envelopes_under,
+            envelopes_under=under or facts.envelopes_under,
             trusted_accounts=tuple(dict.fromkeys((*facts.trusted_accounts, *trusted))),
             expected_aliases={**facts.expected_aliases, **expected},
         )

@@ -410,6 +410,11 @@ class Journal:
             :_USAGE
         ]
 
+    def keys(self) -> list[str]:
+        """Return the ARNs of all keys that objects are under, in order."""
+        query = "SELECT keys FROM keysets WHERE keyset IN (SELECT keyset FROM items)"
+        return sorted({arn for (text,) in self._all("t", query) for arn, _ in self._keys_of(text)})
+
     def _keys_of(self, text: str) -> list[tuple[str, str]]:
         try:
             keys = [(arn, material) for arn, material in json.loads(text)]
