@@ -199,6 +199,21 @@ def test_what_is_no_answer_is_an_error(tmp_path: Path, line: bytes, place: str) 
         Answers(str(tmp_path / "facts.json"), "AWS", DAY)
 
 
+def test_an_answer_of_a_time_to_come_does_not_stay_young_for_ever(tmp_path: Path) -> None:
+    """A clock that was put back must not make an answer outlive what --max-age says."""
+    with kept(tmp_path) as answers:
+        answers.begin(ACCOUNT)
+        answers.add(("a", "b", "c"), 1)
+        answers.add(("a", "b", "d"), 1)
+    path = tmp_path / "facts.json.part"
+    head, first, second = path.read_bytes().splitlines()
+    later = json.loads(second) | {"at": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+    path.write_bytes(b"\n".join([head, first, json.dumps(later).encode(), b""]))
+    with kept(tmp_path) as answers:
+        assert answers.kept == 1
+        assert answers.find(("a", "b", "d"), int) is None
+
+
 @pytest.mark.parametrize("data", [b"mine", b"mine\nand more", b"\n", b'{"format":"other"}\n{"half'])
 def test_a_file_of_somebody_else_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "facts.json.part"

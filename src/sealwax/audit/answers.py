@@ -62,7 +62,7 @@ class Answers:
         except OSError as error:
             raise FileError(f"opening {self.shown} failed: {error.strerror}") from error
         try:
-            self._load(datetime.now(UTC) - max_age)
+            self._load(max_age)
         except BaseException:
             self._file.close()
             raise
@@ -83,7 +83,8 @@ class Answers:
                 raise
             file.close()
 
-    def _load(self, since: datetime) -> None:
+    def _load(self, max_age: timedelta) -> None:
+        now = datetime.now(UTC)
         data = self._file.read(factsfile.MAX_BYTES + 1)
         if len(data) > factsfile.MAX_BYTES:
             raise self._damaged()
@@ -106,7 +107,8 @@ class Answers:
                 one = json.loads(line)
                 action, resource, region = factsfile.decode(tuple[str, ...], one["question"], "question")
                 at = factsfile.decode(datetime, one["at"], "at")
-                if at >= since:
+                # A clock that was put back says of an answer that it is of a time to come: how old it is, nobody knows.
+                if now - max_age <= at <= now:
                     self._answers[(action, resource, region)] = (at, one["answer"])
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError, FactsError):
             raise self._damaged() from None
