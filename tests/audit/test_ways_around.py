@@ -291,3 +291,26 @@ def test_a_key_with_envelopes_is_named_by_its_arn(
     told = capsys.readouterr()
     assert told.out == ""
     assert "named by its ARN" in told.err
+
+
+@pytest.mark.parametrize(
+    ("who", "condition", "found"),
+    [
+        ({"AWS": f"arn:aws:iam::{FOREIGN}:root"}, {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, True),
+        ({"AWS": f"arn:aws:iam::{FOREIGN}:root"}, {"StringEquals": {"aws:PrincipalAccount": FOREIGN}}, True),
+        ({"AWS": f"arn:aws:iam::{FOREIGN}:root"}, {"StringEquals": {"aws:PrincipalAccount": OWN}}, False),
+        ({"AWS": f"arn:aws:iam::{FOREIGN}:root"}, {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}, False),
+        ("*", {"StringEquals": {"kms:CallerAccount": FOREIGN}}, True),
+        ("*", {"StringEquals": {"kms:CallerAccount": [OWN, FOREIGN]}}, True),
+        ("*", {"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::{FOREIGN}:role/*"}}, True),
+        ("*", {"StringEquals": {"kms:CallerAccount": OWN}}, False),
+        ("*", {"StringEquals": {"aws:PrincipalAccount": "${aws:ResourceAccount}"}}, False),
+        ("*", {"StringLike": {"aws:PrincipalArn": f"arn:aws:iam::{OWN}:role/${{aws:PrincipalTag/team}}"}}, False),
+        ("*", {"StringEquals": {"kms:CallerAccount": [OWN, FOREIGN], "aws:PrincipalAccount": OWN}}, False),
+    ],
+)
+def test_another_account_is_found_by_whatever_lets_it_in(who: Any, condition: Mapping[str, Any], found: bool) -> None:
+    facts = with_policy(use(Principal=who, Condition=condition))
+    assert ("key-policy-foreign-account" in rules(facts)) is found
+    assert "key-policy-public" not in rules(facts)
+    assert "key-policy-foreign-account" not in rules(replace(facts, trusted_accounts=(FOREIGN,)))

@@ -12,7 +12,7 @@ from sealwax.audit.facts import KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.identities import keeps_the_key, says_which_key
-from sealwax.audit.rules.narrowing import narrows
+from sealwax.audit.rules.narrowing import callers, is_of_organization, narrows
 from sealwax.audit.rules.rule import Found, Rule, as_text, listed, trust
 from sealwax.errors import PolicyError
 from sealwax.policy import Statement, parse_key_policy
@@ -114,14 +114,19 @@ def _not_principal(account: Account) -> Iterator[Found]:
 def _foreign(account: Account) -> Iterator[Found]:
     for key, statement, raw in _statements(account):
         principals = statement.principals
-        if principals is None or principals.negated or any(narrows(one) for one in statement.clauses):
+        if principals is None or principals.negated or any(is_of_organization(one) for one in statement.clauses):
             continue
+        bounds = [one for one in (callers(clause, key.account) for clause in statement.clauses) if one is not None]
         accounts = set(principals.accounts) | {
             fields[4] for fields in (name.split(":") for name in principals.names) if len(fields) > 5
         }
+        if principals.everyone:
+            accounts = set().union(*bounds)
+        accounts = accounts.intersection(*bounds)
         strange = sorted(one for one in accounts if not account.is_trusted(one))
         if strange:
-            whole = sorted(set(strange) & principals.accounts)
+            named = any(one.key.lower() == "aws:principalarn" and narrows(one) for one in statement.clauses)
+            whole = not named and (principals.everyone or bool(set(strange) & principals.accounts))
             yield Found(
                 key.arn,
                 raw,

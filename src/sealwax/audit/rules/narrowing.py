@@ -43,6 +43,8 @@ _WHOLE_TO_A_SIGN: Final = {"aws:principalorgpaths": "/", "aws:sourceorgpaths": "
 # A range that is larger than any one holder's.
 _LEAST_BITS: Final = {4: 8, 6: 16}
 
+_RESOURCE: Final = "resource"  # what belongs to the key itself
+
 
 def narrows(clause: Clause) -> bool:
     """Whether a part of a condition keeps most of the world out."""
@@ -54,12 +56,31 @@ def narrows(clause: Clause) -> bool:
     return not any(_is_open(name, _worst(one)) for one in clause.values)
 
 
+def callers(clause: Clause, own: str) -> frozenset[str] | None:
+    """Return the accounts that a part of a condition keeps callers to; None where it does not say.
+
+    Args:
+        own: the account of the key.
+    """
+    name = clause.key.lower()
+    if name not in ("aws:principalaccount", "aws:principalarn", "kms:calleraccount") or not narrows(clause):
+        return None
+    named = (_worst(one) for one in clause.values)
+    accounts = (one.split(":")[4] if name == "aws:principalarn" else one for one in named)
+    return frozenset(own if one == _RESOURCE else one for one in accounts)
+
+
+def is_of_organization(clause: Clause) -> bool:
+    """Whether a part of a condition keeps callers to an organization."""
+    return clause.key.lower() in ("aws:principalorgid", "aws:principalorgpaths") and narrows(clause)
+
+
 def _worst(value: Template) -> str:
     """Return a value with * for what the caller brings along: who compares it with itself always finds it the same."""
 
     def shown(part: str | Wild | Variable) -> str:
         if isinstance(part, Variable):
-            return "resource" if part.name.startswith("aws:resource") else "*"
+            return _RESOURCE if part.name.startswith("aws:resource") else "*"
         return part.value if isinstance(part, Wild) else part
 
     return "".join(map(shown, value.parts))
