@@ -79,11 +79,11 @@ class Faults:
         faults = self
 
         class FileIO(io.FileIO):
-            def __init__(self, file: Any, mode: str) -> None:
+            def __init__(self, file: Any, mode: str, **more: Any) -> None:
                 if isinstance(file, int):  # it is open already
-                    super().__init__(file, mode)
+                    super().__init__(file, mode, **more)
                 else:
-                    faults.around("open", super().__init__)(file, mode)
+                    faults.around("open", super().__init__)(file, mode, **more)
 
             def write(self, data: Any, /) -> Any:
                 return faults.around("write", super().write)(data)

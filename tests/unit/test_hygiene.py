@@ -351,8 +351,9 @@ def test_what_failed_half_way_is_not_sealed_again_under_the_same_nonce() -> None
     assert any(first)
 
 
-def test_an_error_that_is_kept_keeps_no_payload_key() -> None:
-    sealed = bytearray(payload.encrypt(payload.encryptor(DataKey(bytearray(32)), b"info"), b"", b"text"))
+@pytest.mark.parametrize(("size", "step"), [(4, "open_only"), (20_000, "_each")])
+def test_an_error_that_is_kept_keeps_no_payload_key(size: int, step: str) -> None:
+    sealed = bytearray(payload.encrypt(payload.encryptor(DataKey(bytearray(32)), b"info"), b"", bytes(size)))
     sealed[-1] ^= 1
     decryptor = payload.decryptor(DataKey(bytearray(32)), b"info", sealed[: payload.HEAD_BYTES])
     with pytest.raises(SealwaxError) as caught:
@@ -360,5 +361,5 @@ def test_an_error_that_is_kept_keeps_no_payload_key() -> None:
     todo: list[BaseException | None] = [caught.value, caught.value.__context__]
     frames = [frame for error in todo if error is not None for frame, _ in traceback.walk_tb(error.__traceback__)]
     held = [value for frame in frames for value in frame.f_locals.values()]
-    assert any(frame.f_code.co_name == "_each" for frame in frames)
+    assert any(frame.f_code.co_name == step for frame in frames)
     assert not any(isinstance(value, AESGCM) or isinstance(getattr(value, "__self__", None), AESGCM) for value in held)
