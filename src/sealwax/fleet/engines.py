@@ -14,7 +14,7 @@ from sealwax.fleet import shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
-from sealwax.stores import Entry, Store
+from sealwax.stores import S3_SCHEME, Entry, Store
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,9 +27,22 @@ _WINDOW: Final = 100
 _AT_LEAST: Final = 20
 
 
-def parallel(items: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
-    """Yield what ``work`` returns for each item, in their order; what it raises ends it."""
-    for outcome in batch.run(items, lambda _: None, work, threads=workers, stop_on_error=True):
+def _nothing_at_once(_: object) -> None:
+    return None
+
+
+def parallel(
+    items: Iterable[T],
+    work: Callable[[T], R],
+    workers: int,
+    at_once: Callable[[T], R | None] = _nothing_at_once,
+) -> Iterator[R]:
+    """Yield what ``work`` returns for each item, in their order; what it raises ends it.
+
+    Args:
+        at_once: does an item without a thread; None where a thread is to do it.
+    """
+    for outcome in batch.run(items, at_once, work, threads=workers, stop_on_error=True):
         assert not isinstance(outcome, SealwaxError)  # it would have been raised
         yield outcome
 
@@ -134,7 +147,7 @@ class Threads:
     """The engine for one machine.
 
     Args:
-        workers: how many objects at a time.
+        workers: how many objects at a time; headers that are there at once are looked at one after the other.
     """
 
     def __init__(self, workers: int = WORKERS) -> None:
@@ -153,7 +166,23 @@ class Threads:
         def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
             return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, store))
 
-        return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), look, self._workers)
+        waits = store.location.startswith(S3_SCHEME)
+        took = worked = 0.0
+
+        def look_here(part: list[Entry]) -> tuple[list[Entry], list[Found]] | None:
+            # Threads cost more than they save, until headers are waited for: then there are as many as there may be.
+            nonlocal waits, took, worked
+            if waits:
+                return None
+            took -= time.monotonic()
+            worked -= time.thread_time()
+            found = look(part)
+            took += time.monotonic()
+            worked += time.thread_time()
+            waits = took > 2 * worked
+            return found
+
+        return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), look, self._workers, look_here)
 
     def rewrap(
         self,
