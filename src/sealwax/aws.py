@@ -34,13 +34,16 @@ class Session(Protocol):
     def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any: ...
 
 
+# As many as a fleet may have workers. Each is made when it is needed, and what the pool has no room for is closed again
+# after one request.
+MOST_CONNECTIONS: Final = 256
 # KMS answers in milliseconds; who waits longer than this for a connection or an answer is better off with a retry,
 # which is not botocore's: it repeats what cannot heal, and knows no deadline.
 _CONFIG: Final = Config(
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 1},
-    max_pool_connections=32,
+    max_pool_connections=MOST_CONNECTIONS,
     user_agent_extra="sealwax",
 )
 

@@ -45,7 +45,7 @@ _CONFIG: Final = Config(
     connect_timeout=5,
     read_timeout=60,
     retries={"mode": "standard"},
-    max_pool_connections=32,
+    max_pool_connections=aws.MOST_CONNECTIONS,
     user_agent_extra="sealwax",
 )
 
