@@ -53,7 +53,9 @@ class Aws:
 
             console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
             with aws.settings_read():
-                session = open_lab(self.lab).session(region=self.region)
+                lab = open_lab(self.lab)
+                click.get_current_context().call_on_close(lab.close)
+                session = lab.session(region=self.region)
                 missing = _named_profile() not in (None, *session.available_profiles)
             if missing:
                 console.tell(f"there is no AWS profile '{printable(str(_named_profile()))}'; the lab goes on without")

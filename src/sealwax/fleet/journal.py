@@ -133,9 +133,13 @@ class Journal:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
             )
-            connection.execute("PRAGMA trusted_schema=OFF")
-            connection.execute("PRAGMA cell_size_check=ON")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            try:
+                connection.execute("PRAGMA trusted_schema=OFF")
+                connection.execute("PRAGMA cell_size_check=ON")
+                connection.execute("PRAGMA synchronous=NORMAL")
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     @classmethod

@@ -74,10 +74,14 @@ class Database:
             connection = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS, cached_statements=256
             )
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
-            connection.execute("PRAGMA foreign_keys=ON")
-            self._upgrade(connection)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+                connection.execute("PRAGMA foreign_keys=ON")
+                self._upgrade(connection)
+            except BaseException:
+                connection.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise LabError(f"the lab's file {self._path} cannot be used: {error}") from error
         return connection

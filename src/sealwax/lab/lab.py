@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -58,20 +59,24 @@ class Lab:
     ) -> None:
         self.path = Path(path)
         private_folder(self.path)
-        self._state = Database(self.path / STATE_FILE, STATE, durable=True)
-        with self._state.writing() as connection:
-            root = rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
-        self._log = Database(self.path / "trail.db", TRAIL, durable=False)
-        self._records = Records(self._state, root)
-        self.trail = Trail(self._log, clock())
-        self.faults = Faults(self._state)
-        self._engine = Engine(
-            self._records, self.trail, self.faults, blob_key=root.derive(b"seals of blobs"), clock=clock
-        )
-        self._principals = Principals(self._state, root)
-        self._clock = clock
-        security, cloudtrail = Sts(self._principals, self.trail, clock), CloudTrail(self.trail, None)
-        self.gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
+        with contextlib.ExitStack() as files:
+            self._state = Database(self.path / STATE_FILE, STATE, durable=True)
+            files.callback(self._state.close)
+            with self._state.writing() as connection:
+                root = rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
+            self._log = Database(self.path / "trail.db", TRAIL, durable=False)
+            files.callback(self._log.close)
+            self._records = Records(self._state, root)
+            self.trail = Trail(self._log, clock())
+            self.faults = Faults(self._state)
+            self._engine = Engine(
+                self._records, self.trail, self.faults, blob_key=root.derive(b"seals of blobs"), clock=clock
+            )
+            self._principals = Principals(self._state, root)
+            self._clock = clock
+            security, cloudtrail = Sts(self._principals, self.trail, clock), CloudTrail(self.trail, None)
+            self.gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
+            self._files = files.pop_all()
 
     def session(
         self, region: str | None = None, *, principal: str | None = None, account: str | None = None
@@ -223,8 +228,7 @@ class Lab:
 
     def close(self) -> None:
         """Close the lab's files. Sessions that were made from it can no longer be used."""
-        self._state.close()
-        self._log.close()
+        self._files.close()
 
     def __enter__(self) -> Lab:
         return self
