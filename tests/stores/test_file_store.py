@@ -54,7 +54,8 @@ def test_links_devices_and_what_is_being_written_are_not_listed(folder: Path, tm
     (folder / "link").symlink_to(tmp_path / "outside")
     (folder / "up").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe")
-    (folder / ".sealwax-00ff.part").write_bytes(b"half")
+    for kind in ("", "-wal", "-shm"):
+        (folder / f".sealwax-00ff.part{kind}").write_bytes(b"half")
     assert names(str(folder)) == before
     # Only ours: a name that looks alike is somebody's file.
     (folder / ".sealwax-notes.part").write_bytes(b"mine")
@@ -78,6 +79,10 @@ def test_what_a_killed_process_was_writing_is_found_when_asked_for(folder: Path)
         (deep / ".sealwax-notes.part").write_bytes(b"mine")
         os.utime(deep / ".sealwax-notes.part", (0, 0))
         assert [each.name for each in store.leftovers(quiet=3600)] == [str(left)]
+        (deep / ".sealwax-cd.part-wal").touch()
+        os.utime(deep / ".sealwax-cd.part-wal", (0, 0))
+        assert len(list(store.leftovers(quiet=3600))) == 2
+    (deep / ".sealwax-cd.part-wal").unlink()
     assert list(store.leftovers(quiet=0)) == []
 
 

@@ -20,7 +20,8 @@ from sealwax.stores import Change, Entry
 
 # To go through it is enough, where the system lets one say so.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-_BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part")
+# A plan that is being made is a database, with two files of SQLite's beside it.
+_BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part(-wal|-shm)?")
 
 
 class FileStore:
