@@ -348,8 +348,13 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
         ),
     ),
     "decrypt-without-context": (
-        (lambda: events(event(context=None)), lambda: events(event(context={}))),
         (
+            lambda: events(event(context=None)),
+            lambda: events(event(context={})),
+            lambda: events(event(context=None, name="ReEncrypt", keys=(arn(), arn(9)))),
+        ),
+        (
+            lambda: events(event(context=None, name="ReEncrypt", keys=(arn(9), arn()))),
             lambda: events(event(context=None, error="AccessDenied")),
             lambda: events(event(context=None, via="s3.amazonaws.com")),
             lambda: events(event(context=None, name="DescribeKey")),
@@ -360,9 +365,18 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
             lambda: events(event(principal=role("Gone"))),
             lambda: events(event(principal=ADMIN)),
             lambda: events(event(principal=role("X", FOREIGN))),
+            lambda: events(event(principal=ADMIN, name="ReEncrypt", keys=(arn(), arn(9)))),
+            lambda: events(
+                event(name="ReEncrypt"), keys=(key(policy=plus(use(Action="kms:ReEncryptTo", Principal={"AWS": APP}))),)
+            ),
         ),
         (
             lambda: events(event()),
+            lambda: events(event(principal=ADMIN, name="ReEncrypt", keys=(arn(9), arn()))),
+            lambda: events(
+                event(name="ReEncrypt"),
+                keys=(key(policy=plus(use(Action="kms:ReEncryptFrom", Principal={"AWS": APP}))),),
+            ),
             lambda: events(event(principal=ADMIN, name="DescribeKey")),
             lambda: events(event(principal=role("Gone"), error="AccessDenied")),
             lambda: events(event(principal=role("Gone")), principals=None),

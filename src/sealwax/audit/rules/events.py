@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from sealwax.audit.account import DECRYPT, Account
+from sealwax.audit.account import DECRYPT, REENCRYPT_FROM, Account
 from sealwax.audit.facts import EventFacts, KeyFacts
 from sealwax.audit.findings import Severity
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.rule import Found, Rule, listed
-from sealwax.policy.operations import WITH_CONTEXT
 
 BURST: Final = 10
 BURST_WITHIN: Final = timedelta(minutes=5)
+# What opens data keys, and the action that it takes on the key that they are wrapped under.
+_OPENS: Final = {"Decrypt": DECRYPT, "ReEncrypt": REENCRYPT_FROM}
 _DENIED: Final = ("AccessDenied", "AccessDeniedException")
 
 _SECRET_NAMES: Final = frozenset(
@@ -71,12 +72,13 @@ def _names(context: Mapping[str, str]) -> list[str]:
     return sorted("(not shown)" if suspicion("", name) else name for name in context)
 
 
-def _uses(account: Account) -> Iterator[tuple[KeyFacts, EventFacts]]:
-    """Return the successful uses of own symmetric keys by somebody who called KMS directly."""
+def _openings(account: Account) -> Iterator[tuple[KeyFacts, EventFacts]]:
+    """Return what was opened under own symmetric keys by somebody who called KMS directly."""
     for event in account.facts.events or ():
-        if event.error or event.via or not event.principal.startswith("arn:"):
+        if event.error or event.via or not event.principal.startswith("arn:") or event.name not in _OPENS:
             continue
-        for arn in dict.fromkeys(event.keys):
+        # An event of ReEncrypt names the key that it opens with first, then the one that it wraps with.
+        for arn in event.keys[:1]:
             key = account.keys_by_arn.get(arn)
             if key is not None and key.manager == "CUSTOMER" and key.spec == "SYMMETRIC_DEFAULT":
                 yield key, event
@@ -88,8 +90,8 @@ def _times(count: int) -> str:
 
 def _no_context(account: Account) -> Iterator[Found]:
     found: dict[str, list[EventFacts]] = defaultdict(list)
-    for key, event in _uses(account):
-        if f"kms:{event.name}" in WITH_CONTEXT and event.name == "Decrypt" and not event.context:
+    for key, event in _openings(account):
+        if not event.context:
             found[key.arn].append(event)
     for arn, events in found.items():
         callers = sorted({one.principal for one in events})
@@ -103,25 +105,25 @@ def _no_context(account: Account) -> Iterator[Found]:
 
 
 def _unexpected(account: Account) -> Iterator[Found]:
-    found: dict[tuple[str, str], list[EventFacts]] = defaultdict(list)
-    for key, event in _uses(account):
-        if event.name == "Decrypt" and account.key_policy(key) is not None:
-            found[key.arn, event.principal].append(event)
-    for (arn, who), events in found.items():
-        if not _is_unexpected(account, account.keys_by_arn[arn], who):
+    found: dict[tuple[str, str, str], list[EventFacts]] = defaultdict(list)
+    for key, event in _openings(account):
+        if account.key_policy(key) is not None:
+            found[key.arn, event.principal, event.name].append(event)
+    for (arn, who, name), events in found.items():
+        if not _is_unexpected(account, account.keys_by_arn[arn], who, _OPENS[name]):
             continue
         yield Found(
             arn,
             _shown(events[0]),
             f"Ask who {who} is and why. If it is right, allow it by name in the key policy; else take its credentials "
             "away, and see in CloudTrail what it opened.",
-            f"{who}, {_times(len(events))}",
+            f"{who}, by {name} {_times(len(events))}",
         )
 
 
-def _is_unexpected(account: Account, key: KeyFacts, who: str) -> bool:
+def _is_unexpected(account: Account, key: KeyFacts, who: str, action: str) -> bool:
     owner = who.split(":")[4] if who.count(":") >= 5 else ""
-    may = {one.principal for one in account.allowed_by_key.get(key.arn, ()) if one.action == DECRYPT}
+    may = {one.principal for one in account.allowed_by_key.get(key.arn, ()) if one.action == action}
     if who in may or "*" in may or f"arn:{account.facts.partition}:iam::{owner}:root" in may:
         return False
     if owner != account.facts.account:
@@ -208,7 +210,7 @@ RULES: Final = (
     Rule(
         "decrypt-without-context",
         Severity.MEDIUM,
-        "data was decrypted without an encryption context",
+        "data was decrypted or re-encrypted without an encryption context",
         "Nothing binds it to what it belongs to: no policy and no log can tell one tenant's data from another's.",
         (std.CSF_AT_REST, std.CSF_IN_USE),
         _no_context,
@@ -216,7 +218,7 @@ RULES: Final = (
     Rule(
         "decrypt-unexpected-principal",
         Severity.HIGH,
-        "somebody decrypted who may not now, as far as the policies show",
+        "somebody decrypted or re-encrypted who may not now, as far as the policies show",
         "Somebody had access that was taken away, or that no policy here explains.",
         (*std.ACCESS, std.SOC_MONITORING),
         _unexpected,
