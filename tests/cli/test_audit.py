@@ -236,10 +236,17 @@ def test_refusals(bare_shell: Shell) -> None:
     bare_shell.sealwax("audit", "--facts", "f", "--all").failed(2, "--facts")
     bare_shell.sealwax("audit", "--facts", "nowhere").failed(1, "nowhere")
     bare_shell.sealwax("audit", "--all", "--max-age", "1h").failed(2, "--save-facts")
+    bare_shell.sealwax("audit", "--facts", "facts.json", "--json", "--format", "csv").failed(2, "--format csv")
     bare_shell.write("empty", b"")
     bare_shell.sealwax("audit", "--facts", "empty").failed(1, "is not JSON")
     saved(bare_shell, clean())
     for text in (b"[]", b'{"format": "sealwax-baseline-1", "accepted": [{"rule": 1}]}'):
         bare_shell.write("base.json", text)
         bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "is no baseline")
+    entry = b'{"rule": "a", "resource": "b", "reason": "c", "expires": "2001-01-01", "expires": "2999-01-01"}'
+    bare_shell.write("base.json", b'{"format": "sealwax-baseline-1", "accepted": [' + entry + b"]}")
+    bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "'expires' twice")
+    doubled = factsfile.dump(clean()).replace(b'"account":', b'"account":"999988887777","account":', 1)
+    bare_shell.write("facts.json", doubled)
+    bare_shell.sealwax("audit", "--facts", "facts.json").failed(1, "'account' twice")
     bare_shell.sealwax("audit", "--all", "--region", "us-east-1").failed(7, "no AWS credentials")

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from sealwax.audit.factsfile import unique
 from sealwax.audit.findings import Finding
 from sealwax.audit.report import Accepted
 from sealwax.context import printable
@@ -44,7 +45,7 @@ def read(path: str) -> tuple[Acceptance, ...]:
     with Path(path).open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     try:
-        document = json.loads(data) if len(data) <= MAX_BYTES else None
+        document = json.loads(data, object_pairs_hook=unique) if len(data) <= MAX_BYTES else None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"it has not the format {FORMAT}")
         return tuple(_acceptance(one) for one in document["accepted"])

@@ -69,7 +69,9 @@ def load(data: bytes, name: str) -> Facts:
     if len(data) > MAX_BYTES:
         raise FactsError(f"'{printable(name)}' is larger than {MAX_BYTES} bytes, so it is no facts file")
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, object_pairs_hook=unique)
+    except TwiceError as twice:
+        raise FactsError(f"'{printable(name)}' is no facts file that can be used: {twice}") from None
     except (ValueError, RecursionError):
         raise FactsError(f"'{printable(name)}' is not JSON; 'sealwax audit --save-facts' writes a facts file") from None
     if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
@@ -91,6 +93,24 @@ def read(path: str) -> Facts:
     """
     with Path(path).open("rb") as file:
         return load(file.read(MAX_BYTES + 1), path)
+
+
+class TwiceError(ValueError):
+    """A name stands twice in one object: which of the two is meant, nobody can tell."""
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of which each name stands once: the hook for :func:`json.loads`.
+
+    Raises:
+        TwiceError: one stands twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        first = next(name for place, name in enumerate(names) if name in names[:place])
+        raise TwiceError(f"it has '{printable(first[:80])}' twice in one object")
+    return found
 
 
 class _WrongError(Exception):

@@ -173,8 +173,10 @@ def audit(
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
-    typed = click.get_current_context().get_parameter_source("max_age") is ParameterSource.COMMANDLINE
-    if typed and not save_facts:
+    source = click.get_current_context().get_parameter_source
+    if as_json and form != "json" and source("form") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--json and --format {form} are two formats: give one of them")
+    if source("max_age") is ParameterSource.COMMANDLINE and not save_facts:
         raise click.UsageError("--max-age is about what --save-facts keeps")
     if not facts_file and bool(names) == everything:
         raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
