@@ -106,6 +106,17 @@ def test_a_baseline_accepts_until_its_last_day(bare_shell: Shell, wrong: Facts) 
 
     baseline(str(wrong.time.date()))
     assert findings(bare_shell, "--baseline", "base.json", status=0) == []
+    strange = {"rule": "key-policy-pubic", "resource": every[0]["resource"], "reason": "a slip"}
+    one = {"rule": every[0]["rule"], "resource": every[0]["resource"], "reason": "known"}
+    both = json.dumps({"format": "sealwax-baseline-1", "accepted": [one, strange]}).encode()
+    bare_shell.write("base.json", both)
+    arguments = ("audit", "--facts", "facts.json", "--baseline", "base.json", "--fail-on", "never")
+    done = bare_shell.sealwax(*arguments, "--json").succeeded()
+    assert json.loads(done.out)["unmatched"] == [strange | {"expires": None}]
+    assert "1 entries of the baseline match no finding" in done.err
+    table = bare_shell.sealwax(*arguments).succeeded().out.decode()
+    assert f"unmatched key-policy-pubic, {strange['resource']}: a slip" in table
+    assert b"<code>key-policy-pubic</code>" in bare_shell.sealwax(*arguments, "--format", "html").succeeded().out
     baseline("2001-01-01")
     assert findings(bare_shell, "--baseline", "base.json") == every
     done = bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json")

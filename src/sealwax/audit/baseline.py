@@ -10,29 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from sealwax.audit.factsfile import unique
 from sealwax.audit.findings import Finding
-from sealwax.audit.report import Accepted
+from sealwax.audit.report import Acceptance, Accepted
 from sealwax.context import printable
 from sealwax.errors import FactsError
 
 FORMAT: Final = "sealwax-baseline-1"
 MAX_BYTES: Final = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """One accepted finding; ``resource`` is its ARN, ``expires`` the last day."""
-
-    rule: str
-    resource: str
-    reason: str
-    expires: date | None
 
 
 def read(path: str) -> tuple[Acceptance, ...]:
@@ -74,18 +63,22 @@ def _given(one: Any, name: str) -> str:
 
 def apply(
     findings: Iterable[Finding], baseline: Iterable[Acceptance], today: date
-) -> tuple[tuple[Finding, ...], tuple[Accepted, ...], tuple[Accepted, ...]]:
-    """Return the findings that count, those that are accepted, and those whose acceptance has ended, which count."""
+) -> tuple[tuple[Finding, ...], tuple[Accepted, ...], tuple[Accepted, ...], tuple[Acceptance, ...]]:
+    """Return the findings that count, those that are accepted, those whose acceptance has ended, which count, and the
+    entries that match no finding.
+    """
     known = {(one.rule, one.resource): one for one in baseline}
     counting: list[Finding] = []
     accepted: list[Accepted] = []
     expired: list[Accepted] = []
+    unmatched = dict(known)
     for finding in findings:
         one = known.get((finding.rule, finding.resource))
+        unmatched.pop((finding.rule, finding.resource), None)
         if one is not None and (one.expires is None or today <= one.expires):
             accepted.append(Accepted(finding, one.reason, one.expires))
             continue
         counting.append(finding)
         if one is not None:
             expired.append(Accepted(finding, one.reason, one.expires))
-    return tuple(counting), tuple(accepted), tuple(expired)
+    return tuple(counting), tuple(accepted), tuple(expired), tuple(unmatched.values())

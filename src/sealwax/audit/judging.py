@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sealwax.audit.account import Account
-from sealwax.audit.baseline import Acceptance, apply
+from sealwax.audit.baseline import apply
 from sealwax.audit.facts import Facts
-from sealwax.audit.report import Audit
+from sealwax.audit.report import Acceptance, Audit
 from sealwax.audit.rules import judge
 
 
@@ -19,7 +19,7 @@ def audit(facts: Facts, baseline: Iterable[Acceptance] = ()) -> Audit:
         baseline: findings that are accepted; they are told apart, by the day of the facts.
     """
     account = Account(facts)
-    findings, accepted, expired = apply(judge(account), baseline, facts.time.date())
+    findings, accepted, expired, unmatched = apply(judge(account), baseline, facts.time.date())
     principals = facts.principals or ()
     counts = {
         "keys": len(facts.keys),
@@ -39,4 +39,5 @@ def audit(facts: Facts, baseline: Iterable[Acceptance] = ()) -> Audit:
         accepted=accepted,
         expired=expired,
         access=account.access(),
+        unmatched=unmatched,
     )

@@ -32,6 +32,16 @@ class NotLookedAt:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An entry of a baseline: a finding that is accepted; ``resource`` is its ARN, ``expires`` the last day."""
+
+    rule: str
+    resource: str
+    reason: str
+    expires: date | None
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A finding that the baseline accepts.
 
@@ -73,6 +83,7 @@ class Audit:
         accepted: what the baseline accepts.
         expired: findings whose acceptance has ended: they are among ``findings`` too.
         access: who can use which key, by key and principal.
+        unmatched: entries of the baseline that match no finding: mended, mistyped, or about what was not looked at.
     """
 
     account: str
@@ -84,6 +95,7 @@ class Audit:
     accepted: tuple[Accepted, ...] = ()
     expired: tuple[Accepted, ...] = ()
     access: tuple[Access, ...] = field(default=())
+    unmatched: tuple[Acceptance, ...] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -121,6 +133,10 @@ def to_json(audit: Audit) -> dict[str, Any]:
             {"key": one.key, "principal": one.principal, "uses": list(one.uses), "by": list(one.by)}
             for one in audit.access
         ],
+        "unmatched": [
+            {"rule": one.rule, "resource": one.resource, "reason": one.reason, "expires": _last_day(one.expires)}
+            for one in audit.unmatched
+        ],
     }
 
 
@@ -139,5 +155,8 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
 
 
 def _accepted(one: Accepted) -> dict[str, Any]:
-    expires = None if one.expires is None else one.expires.isoformat()
-    return {"finding": finding_to_json(one.finding), "reason": one.reason, "expires": expires}
+    return {"finding": finding_to_json(one.finding), "reason": one.reason, "expires": _last_day(one.expires)}
+
+
+def _last_day(expires: date | None) -> str | None:
+    return None if expires is None else expires.isoformat()

@@ -209,6 +209,10 @@ def audit(
     _report(found, "json" if as_json else form, output, force)
     for one in found.expired:
         console.say(f"no longer accepted since {one.expires}: {one.finding.rule} of {printable(one.finding.resource)}")
+    if found.unmatched:
+        console.say(
+            f"{len(found.unmatched)} entries of the baseline match no finding: mended, mistyped, or not looked at"
+        )
     if found.not_looked_at:
         console.say(f"{len(found.not_looked_at)} things were not looked at, and nothing is said of them")
     worst = found.worst
@@ -345,6 +349,10 @@ def _lines(found: Audit) -> list[str]:
     for one in found.accepted:
         until = "" if one.expires is None else f" until {one.expires}"
         lines.append(f"accepted  {one.finding.rule}, {printable(one.finding.resource)}{until}: {printable(one.reason)}")
+    lines += [
+        f"unmatched {printable(one.rule)}, {printable(one.resource)}: {printable(one.reason)}"
+        for one in found.unmatched
+    ]
     counted = ", ".join(f"{count} {what}" for what, count in found.counts.items())
     lines.append(f"account {found.account}, {', '.join(found.regions)}: {len(found.findings)} findings; {counted}")
     return lines

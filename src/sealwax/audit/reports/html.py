@@ -14,7 +14,7 @@ from typing import Final
 
 from sealwax import __version__
 from sealwax.audit.findings import Finding, Severity, Standard
-from sealwax.audit.report import Accepted, Audit, NotLookedAt
+from sealwax.audit.report import Acceptance, Accepted, Audit, NotLookedAt
 from sealwax.audit.reports import picture
 from sealwax.audit.reports.markup import code, table, text
 from sealwax.audit.reports.texts import statement_text
@@ -45,6 +45,7 @@ def render(audit: Audit) -> str:
             _acceptances(
                 "No longer accepted", "The acceptance of these findings has ended; they count again.", audit.expired
             ),
+            _unmatched(audit.unmatched),
             f'</main>\n<footer><p class="soft">sealwax {text(__version__)}</p></footer>\n',
             f"<script>{script}</script>\n</body>\n</html>\n",
         )
@@ -143,6 +144,17 @@ def _link(shown: str, address: str) -> str:
     if not address.startswith("https://"):
         return text(shown)
     return f'<a href="{text(address)}" rel="noreferrer">{text(shown)}</a>'
+
+
+def _unmatched(entries: Sequence[Acceptance]) -> str:
+    if not entries:
+        return ""
+    rows = ((code(one.rule), code(one.resource), text(one.reason)) for one in entries)
+    return (
+        f"<section>\n<h2>Entries of the baseline without a finding: {len(entries):,}</h2>\n"
+        "<p>What they accept is mended, mistyped, or was not looked at.</p>\n"
+        f"{table(('Rule', 'Resource', 'Reason'), rows)}</section>\n"
+    )
 
 
 def _acceptances(title: str, what: str, listed: Sequence[Accepted]) -> str:
