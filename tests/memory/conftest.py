@@ -88,10 +88,10 @@ class Kms:
         """Run a program, and count the secrets of all its envelopes in its memory."""
         from tests.memory.program import CONTEXT, KEEPS_A_KEY, NEEDS_FILES
 
+        known = set(self.data_keys()) if (self.folder / "keys").exists() else set()
         if scenario in NEEDS_FILES:
             with self.program("encrypt", count, folder):
                 pass
-        known = set(self.data_keys()) if scenario not in NEEDS_FILES and (self.folder / "keys").exists() else set()
         with self.program(scenario, count, folder, *broken) as pid:
             data_keys = [key for key in self.data_keys() if key not in known]
             derived = [derive(file.read_bytes(), data_keys, CONTEXT) for file in sorted(folder.glob("*.swx"))]
