@@ -56,6 +56,21 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
 
 
+def test_a_place_without_any_object_is_named(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys, 1)
+    (shell.folder / "dat").mkdir()
+    said = f"no object was found in '{shell.folder / 'dat'}'; see that it is the place that is meant"
+    planned = shell.sealwax(*PLAN, "-o", "p", "--json", "data", "dat").succeeded()
+    assert said in planned.err
+    assert json.loads(planned.out)["empty"] == [str(shell.folder / "dat")]
+    done = shell.sealwax("fleet", "run", "p", "--apply").succeeded()
+    assert done.err.count("no object was found") == 1
+    (shell.folder / "dat/note").write_bytes(b"hello")
+    again = shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").succeeded()
+    assert json.loads(again.out)["empty"] == []
+    assert "no object was found" not in again.err
+
+
 def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     arguments = (*PLAN, "--reencrypt", "-o", "p")

@@ -384,6 +384,8 @@ def _words(report: Report) -> tuple[str, str]:
 def _show(report: Report, as_json: bool, html: str | None) -> None:
     from sealwax.fleet import as_text
 
+    for place in report.empty:
+        console.say(f"no object was found in '{printable(place)}'; see that it is the place that is meant")
     if as_json:
         console.print_json(report.as_dict())
     else:

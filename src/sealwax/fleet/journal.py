@@ -393,6 +393,10 @@ class Journal:
         ((unlisted,),) = self._all("i", "SELECT count(*) FROM unlisted")
         return found | ({"unlisted": (unlisted, 0)} if unlisted else {})
 
+    def filled(self) -> frozenset[int]:
+        """Return the places, by number, that the plan knows an object of."""
+        return frozenset(place for (place,) in self._all("i", "SELECT DISTINCT place FROM items"))
+
     def reasons(self) -> dict[str, int]:
         """Return for how many objects that are meant each reason to be stale was found."""
         found: Counter[str] = Counter()

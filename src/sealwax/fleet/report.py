@@ -84,6 +84,7 @@ class Report:
         notes: what else there is to know.
         checked: of a verification.
         digests: of how many payloads the plan has a digest.
+        empty: the places without any object: an S3 prefix that is mistyped cannot be told from an empty one.
     """
 
     verb: str
@@ -107,6 +108,7 @@ class Report:
     notes: tuple[str, ...] = ()
     checked: Checked | None = None
     digests: int = 0
+    empty: tuple[str, ...] = ()
 
     def count(self, *states: str) -> int:
         """Return how many objects are in any of these states."""
@@ -169,6 +171,7 @@ class Report:
             "verb": self.verb,
             "mode": "reencrypt" if self.settings.reencrypt else "rewrap",
             "where": list(self.where),
+            "empty": list(self.empty),
             "from": list(self.settings.sources),
             "to": [key.arn for key in self.settings.wanted.keys],
             "objects": self.objects,
@@ -242,10 +245,13 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
             "before": before,
             "after": usage,
         }
+        filled = journal.filled()
+        where: tuple[str, ...] = tuple(journal.fact("where"))
         return Report(
             verb=verb,
             settings=journal.settings(),
-            where=tuple(journal.fact("where")),
+            where=where,
+            empty=tuple(place for number, place in enumerate(where) if number not in filled),
             states=states,
             reasons=journal.reasons(),
             missing_regions=journal.missing_regions(),
