@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,26 @@ def test_envelopes_that_share_a_wrapped_key_meet_in_one_partition(
     assert Counter(row.state for row in results.collect()) == {"fresh": 300}
 
 
+def test_what_a_scan_returned_is_taken_whole(spark: SparkSession, keys: Keys, folder: Path) -> None:
+    """Also what takes no call: what is fresh, foreign, or stale only since a re-wrap of it was interrupted."""
+    fill(folder, keys, 20)
+    (folder / "fresh.swx").write_bytes(keys.sealer(keys.new).encrypt(b"", context={"tenant": "acme", "set": "1"}))
+    (folder / "notes.txt").write_text("no envelope")
+    job = engine.Job(
+        str(folder),
+        plan(keys, folder, folder.parent / "plan").settings,
+        1e5,
+        session=LabSession(str(keys.lab.path)),
+    )
+    there = [(str(path),) for path in folder.rglob("*") if path.is_file()]
+    names = spark.createDataFrame(there, "name string").repartition(4)
+    found = engine.scan(names, job)
+    assert sorted(len(row.units) for row in found.collect()) == [0, 0, *[1] * 20]
+    results = engine.rewrap(found, job)
+    assert results.rdd.getNumPartitions() == 4
+    assert Counter(row.state for row in results.collect()) == {"rewrapped": 20, "fresh": 1, "foreign": 1}
+
+
 @pytest.mark.parametrize("remembered", [1, 1 << 16])
 def test_a_task_remembers_as_many_answers_as_it_is_told(
     spark: SparkSession, keys: Keys, folder: Path, remembered: int
@@ -186,3 +207,45 @@ def test_the_rate_is_divided_by_what_can_run_at_once(spark: SparkSession) -> Non
     assert engine.at_once(spark, 16) == 2
     assert engine.at_once(spark, 1) == 1
     assert engine.at_once(spark, 0) == 1
+
+
+@dataclass
+class Cluster:
+    """As much of a session as says how large its cluster is."""
+
+    defaultParallelism: int  # noqa: N815  Spark's name
+    settings: dict[str, str]
+
+    @property
+    def sparkContext(self) -> Cluster:
+        return self
+
+    def getConf(self) -> dict[str, str]:
+        return self.settings
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "settings", "slots"),
+    [
+        (8, {}, 8),
+        (200, {}, 64),
+        # Told less than there is, or asked before the executors have come.
+        (2, {"instances": "10", "cores": "4"}, 40),
+        (2, {"instances": "", "cores": "4"}, 2),
+        (2, {"dynamic": "true"}, 64),
+        (2, {"dynamic": "true", "most": "5", "cores": "4"}, 20),
+        (2, {"dynamic": "true", "most": "5"}, 64),
+        (2, {"dynamic": "false", "most": "5", "cores": "4"}, 2),
+    ],
+)
+def test_the_rate_is_divided_by_what_a_cluster_may_become(
+    parallelism: int, settings: dict[str, str], slots: int
+) -> None:
+    names = {
+        "instances": "spark.executor.instances",
+        "cores": "spark.executor.cores",
+        "dynamic": "spark.dynamicAllocation.enabled",
+        "most": "spark.dynamicAllocation.maxExecutors",
+    }
+    cluster: Any = Cluster(parallelism, {names[short]: value for short, value in settings.items()})
+    assert engine.at_once(cluster, 64) == slots

@@ -105,7 +105,9 @@ def rewrap(names: DataFrame, job: Job) -> DataFrame:
     """
     partitions = names.rdd.getNumPartitions()
     if "units" in names.columns:
-        names = names.selectExpr("number", "name", "units[0].unit AS unit").repartition(partitions, "unit")
+        # Where there is no call to share, as for what is fresh, they are spread by their names.
+        unit = "coalesce(get(units, 0).unit, cast(name AS binary)) AS unit"
+        names = names.selectExpr("number", "name", unit).repartition(partitions, "unit")
         # One after another, they share its answer however many others the partition has.
         names = names.sortWithinPartitions("unit")
     rate = job.rate / at_once(names.sparkSession, partitions)
@@ -115,11 +117,13 @@ def rewrap(names: DataFrame, job: Job) -> DataFrame:
 def at_once(session: SparkSession, partitions: int) -> int:
     """Return how many tasks of so many partitions can run at the same time, at the most."""
     context = session.sparkContext
-    slots = context.defaultParallelism
-    if context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true":
+    conf = context.getConf()
+    cores = int(conf.get("spark.executor.cores", "0") or 0)
+    # It may be set to less than there are cores, or asked for before all executors are there.
+    slots = max(context.defaultParallelism, cores * int(conf.get("spark.executor.instances", "0") or 0))
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         # As many executors as it likes, unless it is told; how many tasks each takes is not always known either.
-        most = int(context.getConf().get("spark.dynamicAllocation.maxExecutors", "0") or 0)
-        slots = most * int(context.getConf().get("spark.executor.cores", "0") or 0) or partitions
+        slots = cores * int(conf.get("spark.dynamicAllocation.maxExecutors", "0") or 0) or partitions
     return max(1, min(partitions, slots))
 
 
