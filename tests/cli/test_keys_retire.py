@@ -12,6 +12,7 @@ import pytest
 import sealwax
 from sealwax.cli import run
 from sealwax.fleet.usage import find_users
+from sealwax.kms.lifecycle import KeyLife
 from sealwax.lab import Lab
 
 CONTEXT = {"purpose": "backup"}
@@ -96,10 +97,37 @@ def test_what_cannot_be_looked_at_may_be_under_it(lab: Lab, capfd: pytest.Captur
     assert state(lab) == "Enabled"
 
 
+def test_a_place_where_nothing_is_clears_no_key(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is mistyped, or not mounted; also where another place holds something."""
+    seal(lab, "a.swx", "alias/new")
+    Path("mnt", "vault").mkdir(parents=True)
+    for options in ((), ("--scan", "data")):
+        assert run(["keys", "retire", "alias/old", "--scan", "mnt", *options, "--apply"]) == 3
+        assert "mnt: nothing is there; is it the right place, and mounted?" in capfd.readouterr().out
+    assert state(lab) == "Enabled"
+    Path("mnt", "vault", "notes.txt").write_text("no envelope")
+    assert run(["keys", "retire", "alias/old", "--scan", "mnt", "--apply"]) == 0
+
+
+def test_a_step_whose_answer_was_lost_is_done(lab: Lab) -> None:
+    """boto3 repeats a request that was not answered, and KMS refuses the second one for what the first has done."""
+    life = KeyLife("alias/old", lab.session())
+    life.disable()
+    life.disable()
+    due = life.schedule_deletion(10)
+    assert due is not None
+    assert life.schedule_deletion(10) == due
+    lab.session().client("kms").cancel_key_deletion(KeyId=life.arn)
+    lab.faults.add("us-east-1", "error", 1.0, operation="ScheduleKeyDeletion", code="KMSInvalidStateException", seed=0)
+    with pytest.raises(sealwax.KmsError, match="KMSInvalidStateException"):
+        life.schedule_deletion(10)
+
+
 @pytest.mark.parametrize(
     "options", [("--delete-after", "6"), ("--delete-after", "30"), ("--apply", "--delete-after", "30")]
 )
 def test_deletion_is_not_a_first_step(lab: Lab, options: tuple[str, ...]) -> None:
+    seal(lab, "a.swx", "alias/new")
     assert retire(*options) == 2
     assert state(lab) == "Enabled"
 

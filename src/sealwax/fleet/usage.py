@@ -25,7 +25,8 @@ class Usage:
         objects: how many were looked at.
         under: how many envelopes are under the key.
         examples: the names of the first few of them.
-        unknown: how many could not be looked at, or have a damaged header: they may be under the key.
+        unknown: how many could not be looked at, or have a damaged header, and how many places are empty: there may be
+            envelopes under the key.
         reasons: why, for the first few.
     """
 
@@ -104,9 +105,11 @@ def find_users(
 
     for place in where:
         store = open_place(place)
+        empty, told = True, unknown
         parts = batches(entries_of(store, unlisted), _BATCH)
         for found in parallel(parts, lambda entries, store=store: look(store, entries), workers):  # type: ignore[misc]
             for name, what in found:
+                empty = False
                 if len(where) > 1:
                     if name in seen:
                         continue
@@ -118,4 +121,7 @@ def find_users(
                     under += 1
                     if under <= _SHOWN:
                         examples.append(name)
+        if empty and told == unknown:
+            # Mistyped, or not mounted, more likely than not; it must not clear a key.
+            unlisted(f"{place}: nothing is there; is it the right place, and mounted?")
     return Usage(objects, under, tuple(examples), unknown, tuple(reasons[:_SHOWN]))

@@ -29,6 +29,8 @@ LONGEST_WAIT_DAYS: Final = 30
 MOST_ON_DEMAND: Final = 25
 
 
+# How KMS refuses what the key's state does not permit.
+_NOT_IN_THIS_STATE: Final = "KMSInvalidStateException"
 _PENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
 
 
@@ -122,6 +124,7 @@ class KeyLife:
         clients = aws.Clients(session)
         region = name.region or clients.region
         self._client: KMSClient = clients.kms(region)
+        self._region = region
         self._key = metadata.look(self._client, name, region, "kms:DescribeKey")
         self.arn = self._key.arn
         if self._key.manager == "AWS":
@@ -211,7 +214,7 @@ class KeyLife:
         try:
             self._ask("RotateKeyOnDemand", lambda: self._client.rotate_key_on_demand(KeyId=self.arn))
         except errors.KmsError as failure:
-            if failure.code == "KMSInvalidStateException" and self._key.origin == "EXTERNAL":
+            if failure.code == _NOT_IN_THIS_STATE and self._key.origin == "EXTERNAL":
                 raise errors.KeyStateError(
                     f"'{printable(self.arn)}' has no imported key material to rotate to: import new key material first "
                     f"(ImportType NEW_KEY_MATERIAL), in every Region of a multi-Region key. ({failure.code}, "
@@ -299,6 +302,8 @@ class KeyLife:
     def schedule_deletion(self, days: int) -> datetime | None:
         """Have the key deleted after a waiting time, in which that can be taken back. Uses kms:ScheduleKeyDeletion.
 
+        Where it is to be deleted already, that stays as it is.
+
         Args:
             days: 7 to 30.
 
@@ -308,8 +313,17 @@ class KeyLife:
         Raises:
             KmsError: KMS refused.
         """
-        answer = self._ask(
-            "ScheduleKeyDeletion",
-            lambda: self._client.schedule_key_deletion(KeyId=self.arn, PendingWindowInDays=days),
-        )
+        try:
+            answer = self._ask(
+                "ScheduleKeyDeletion",
+                lambda: self._client.schedule_key_deletion(KeyId=self.arn, PendingWindowInDays=days),
+            )
+        except errors.KmsError as failure:
+            if failure.code != _NOT_IN_THIS_STATE:
+                raise
+            # boto3 repeats what was not answered: it may be done.
+            now = metadata.look(self._client, names.parse(self.arn), self._region, "kms:DescribeKey")
+            if now.state not in _PENDING:
+                raise
+            return now.deletion
         return answer.may("DeletionDate", datetime)

@@ -42,9 +42,9 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     """Take a KMS key out of use, a step each run: report, disable, schedule the deletion.
 
     Nothing is changed without --apply, and nothing while envelopes below --scan are under the key or cannot be looked
-    at; the exit status is 3 then. A scan sees the places it is given and no others: old object versions and backups
-    need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more;
-    kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
+    at, or a place is empty, which may be mistyped; the exit status is 3 then. A scan sees the places it is given and no
+    others: old object versions and backups need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and
+    kms:ListAliases show more; kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
     """
     from sealwax.cli.fleet import opening
     from sealwax.fleet.usage import find_users, places_of
