@@ -345,6 +345,18 @@ def test_a_run_that_stopped_since_too_much_failed_fails_the_invocation(deployed:
     assert "AccessDenied" in line["problems"][0]["reason"]
 
 
+def test_a_context_that_fits_nothing_fails_the_invocation(deployed: Deployed) -> None:
+    """Else a fleet whose envelopes are all passed over would look like one that is always fresh."""
+    for at in range(2):
+        deployed.seal(f"p/{at}.swx", b"x", deployed.keys.one)
+    (answer,), lines = deployed.invoke(ROTATED, SEALWAX_CONTEXT='{"tenant": "acmee"}')
+    assert answer["errorType"] == "ConfigurationError"
+    assert "SEALWAX_CONTEXT fits none of 2 envelopes" in answer["errorMessage"]
+    # What it would have written would be the sign of a run that came to its end.
+    assert lines == []
+    assert deployed.keys.calls()["ReEncrypt"] == 0
+
+
 # --- the role
 
 S3_ACTIONS: Final[dict[str, tuple[str, ...]]] = {
