@@ -428,6 +428,20 @@ def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outa
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
 
 
+def test_at_the_very_end_of_its_permission_a_key_is_served_no_more() -> None:
+    clock = Clock()
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+        first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        inner.error = UnavailableError("out of reach")
+        clock.advance(149.5)
+        with pytest.warns(CacheWarning, match="beyond its age"):
+            assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
+        clock.advance(0.5)  # KMS would be left alone for another half second
+        with pytest.raises(UnavailableError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+
+
 def test_an_outage_in_every_region_is_an_outage() -> None:
     clock = Clock()
     inner = SlowKeyring()
