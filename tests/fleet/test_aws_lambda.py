@@ -36,6 +36,7 @@ OF_TODAY: Final = ROTATED | {
     }
 }
 SCHEDULED: Final = ROTATED | {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+BY_SCHEDULER: Final = SCHEDULED | {"source": "aws.scheduler", "detail": "{}"}
 PLACE: Final = {"SEALWAX_WHERE": "s3://bucket/p/", "SEALWAX_CONTEXT": '{"tenant": "acme"}'}
 KEYS: Final = {"SEALWAX_FROM": "alias/one", "SEALWAX_TO": "alias/new"}
 
@@ -52,7 +53,9 @@ class Invocation:
         return 1000 * (self._seconds() if callable(self._seconds) else self._seconds)
 
 
-@pytest.mark.parametrize("event", [ROTATED, OF_TODAY, SCHEDULED], ids=["rotated", "today", "scheduled"])
+@pytest.mark.parametrize(
+    "event", [ROTATED, OF_TODAY, SCHEDULED, BY_SCHEDULER], ids=["rotated", "today", "scheduled", "scheduler"]
+)
 def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, path: Path, event: dict[str, Any]) -> None:
     with StrictS3() as server:
         client = server.bucket()

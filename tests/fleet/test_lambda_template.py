@@ -345,6 +345,25 @@ def test_a_run_that_stopped_since_too_much_failed_fails_the_invocation(deployed:
     assert "AccessDenied" in line["problems"][0]["reason"]
 
 
+def test_a_role_that_can_read_nothing_fails_the_invocation(deployed: Deployed) -> None:
+    for at in range(3):
+        deployed.seal(f"p/{at}.swx", b"x", deployed.keys.one)
+
+    def refuse(request: S3Request, only: str = "") -> Any:
+        return error(403, "AccessDenied") if request.operation == "GetObject" and only in request.path else None
+
+    with deployed.s3.fault(refuse):
+        (answer,), (line,) = deployed.invoke(ROTATED)
+    assert answer["errorType"] == "EngineError"
+    assert answer["errorMessage"].startswith("none of 3 objects could be read")
+    assert (line["Failing"], line["Unfinished"]) == (3, 0)
+    assert "AccessDenied" in line["problems"][0]["reason"]
+    # Of one among others, the alarm about single objects tells.
+    with deployed.s3.fault(lambda request: refuse(request, only="p/1.swx")):
+        (answer,), (line,) = deployed.invoke(ROTATED)
+    assert (answer["answer"]["rewrapped"], line["Failing"]) == (2, 1)
+
+
 def test_a_context_that_fits_nothing_fails_the_invocation(deployed: Deployed) -> None:
     """Else a fleet whose envelopes are all passed over would look like one that is always fresh."""
     for at in range(2):

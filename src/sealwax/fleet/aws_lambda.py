@@ -37,7 +37,12 @@ from sealwax.fleet.report import PROBLEMS, Report
 from sealwax.fleet.settings import Contexts
 from sealwax.stores import open_store
 
-_EVENTS: Final = (("aws.kms", "KMS CMK Rotation"), ("aws.events", "Scheduled Event"))
+# A schedule is a rule of EventBridge, or one of EventBridge Scheduler.
+_EVENTS: Final = (
+    ("aws.kms", "KMS CMK Rotation"),
+    ("aws.events", "Scheduled Event"),
+    ("aws.scheduler", "Scheduled Event"),
+)
 # What is under way at the end of the time is finished, and the counts are written.
 _MARGIN_SECONDS: Final = 60
 # Files that are no envelopes, or not meant, are counted only: they would leave no room for what is wrong.
@@ -63,14 +68,17 @@ def handler(event: object, invocation: Invocation) -> dict[str, Any]:
     """Answer an event of EventBridge, and write what became of it for CloudWatch: see :func:`rotate`.
 
     Raises:
-        EngineError: too many objects failed, and the run was stopped. Whoever watches the function is to hear of that
-            at once; of single objects, CloudWatch tells when they keep failing.
+        EngineError: too many objects failed, and the run was stopped; or none could be read. Whoever watches the
+            function is to hear of that at once; of single objects, CloudWatch tells when they keep failing.
     """
     answer = rotate(event, invocation, os.environ, folder=Path(tempfile.gettempdir(), _FOLDER))
     sys.stdout.write(json.dumps(_measured(answer, invocation.function_name)) + "\n")
     sys.stdout.flush()
     if answer["ended"] not in (None, _TIME_WAS_UP):
         raise EngineError(f"the run was stopped: {answer['ended']}; the line before says of some of them why")
+    if answer["unreadable"] > 0 and answer["unreadable"] >= answer["objects"]:
+        # A fleet that cannot be seen has nothing stale in it, just when KMS has said that it is old.
+        raise EngineError(f"none of {answer['unreadable']:,} objects could be read; the line before says why")
     return answer
 
 
