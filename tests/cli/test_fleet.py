@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -13,6 +14,8 @@ import pytest
 
 from sealwax.audit import factsfile
 from sealwax.cli import run
+from sealwax.format import header as hdr
+from sealwax.keyring import WrappedKey
 from tests.audit.accounts import clean, key
 from tests.cli.conftest import Keys
 from tests.cli.shell import Shell, flipped
@@ -265,6 +268,41 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
     assert "stale      not stale" in said
     assert keys.calls()[made:] == ["DescribeKey", "ListKeyRotations"]
+
+
+def wrapped_long_ago(sealed: bytes, arn: str) -> bytes:
+    """Return an envelope that says so, as whoever may write files can."""
+    preamble, crc = hdr.read_preamble(io.BytesIO(sealed).read)
+    slot = hdr.Slot(1, (WrappedKey(arn, b"blob", b"", 1),))
+    written = hdr.slot_to_bytes(slot, preamble.slot_size, crc)
+    return sealed[: preamble.slot_offset] + written + sealed[preamble.payload_offset :]
+
+
+def test_inspect_and_fleet_call_the_same_stale(shell: Shell, keys: Keys) -> None:
+    """For each reason, from the same settings; also what Region is missing."""
+    fill(shell, keys, 1)
+    one, two = keys.demo, keys.demo2
+    far = keys.lab.create_key(region="eu-west-1")["Arn"]
+
+    def judged(*options: str, of: str = "data") -> tuple[list[str], list[str]]:
+        said = shell.sealwax("inspect", "--ask-kms", "--json", *options, f"{of}/000.swx").succeeded()
+        facts = json.loads(said.out)
+        allowed = ("--from", one, "--from", two, "-c", "purpose=*")
+        done = shell.sealwax("fleet", "plan", *allowed, *options, "-o", "p", "--force", "--json", of)
+        found = json.loads(done.out)
+        assert facts["stale"] is bool(facts["stale_because"])
+        assert found["stale_because"] == dict.fromkeys(facts["stale_because"], 1)
+        assert found["missing_regions"] == dict.fromkeys(facts["missing_regions"], 1)
+        return facts["stale_because"], facts["missing_regions"]
+
+    assert judged("--to", one) == ([], [])
+    assert judged("--to", two) == (["keys"], [])
+    assert judged("--to", one, "--to", far) == (["keys"], ["eu-west-1"])
+    assert judged("--to", one, "--older-than", "1d") == ([], [])
+    shell.write("old/000.swx", wrapped_long_ago(shell.read("data/000.swx"), one))
+    assert judged("--to", one, "--older-than", "1d", of="old") == (["age"], [])
+    keys.lab.call("RotateKeyOnDemand", KeyId=one)
+    assert judged("--to", one) == (["material"], [])
 
 
 def test_an_audit_takes_the_keys_of_a_plan_for_those_of_live_envelopes(tmp_path: Path, keys: Keys) -> None:
