@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,13 +55,13 @@ def test_a_failed_check_is_a_finding(shell: Shell, keys: Keys) -> None:
 
 
 @pytest.fixture
-def own(shell: Shell, tmp_path: Path) -> Lab:
+def own(shell: Shell, tmp_path: Path) -> Iterator[Lab]:
     """A lab of this test's own, to which the shell goes."""
     shell.environment["SEALWAX_LAB"] = str(tmp_path / "own")
-    lab = Lab(tmp_path / "own")
-    for alias in ("demo", "payments", "payments-2027"):
-        lab.create_key(alias=alias)
-    return lab
+    with Lab(tmp_path / "own") as lab:
+        for alias in ("demo", "payments", "payments-2027"):
+            lab.create_key(alias=alias)
+        yield lab
 
 
 def test_a_role_that_can_decrypt_is_a_finding_and_one_that_cannot_is_none(shell: Shell, own: Lab) -> None:
