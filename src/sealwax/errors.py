@@ -172,7 +172,7 @@ class AllKeysFailedError(KmsError):
     """
 
     def __init__(self, message: str, attempts: tuple[tuple[str, SealwaxError], ...]) -> None:
-        super().__init__(message)
+        super().__init__(message, heals=any(isinstance(error, KmsError) and error.heals for _, error in attempts))
         self.attempts = attempts
 
 

@@ -68,6 +68,26 @@ def test_a_region_that_is_down_stops_the_run_and_costs_nothing(keys: Keys, folde
     assert run(keys, path).rewrapped == 60
 
 
+@pytest.mark.parametrize(("fault", "code"), [("down", None), ("error", "ExpiredTokenException")])
+def test_no_wrapped_key_of_several_can_be_used_for_now(
+    keys: Keys, folder: Path, path: Path, fault: str, code: str | None
+) -> None:
+    """As with one: nothing has failed for good, and where nobody is signed in, no other envelope is tried."""
+    for at in range(6):
+        seal(keys, folder / f"{at}.swx", b"value", keys.one, keys.two)
+    plan(keys, folder, path)
+    keys.lab.faults.add(REGION, fault, 1, operation="ReEncrypt", code=code, seed=0)
+    if code:
+        with pytest.raises(sealwax.CredentialsError, match=r"none of 2 wrapped keys .*\n.*expired"):
+            run(keys, path, workers=1)
+        assert fleet.status(path).count("left") == 1
+    else:
+        assert run(keys, path, rewrapper=impatient(keys), workers=1).count("left") == 6
+    assert fleet.status(path).failed == 0
+    keys.lab.faults.clear(REGION, None)
+    assert run(keys, path).rewrapped == 6
+
+
 def test_nobody_is_signed_in(keys: Keys, folder: Path, path: Path) -> None:
     seal_many(keys, folder, 30)
     plan(keys, folder, path)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Final, Protocol
 
 from sealwax import aws, events
-from sealwax.errors import AllKeysFailedError, KmsError, SealwaxError
+from sealwax.errors import KmsError, SealwaxError
 from sealwax.keyring import DataKey, WrappedKey
 from sealwax.kms import KmsKeyring, RateLimit, Retries
 
@@ -132,7 +132,7 @@ class Rewrapper:
             with self._lock:
                 del self._under_way[unit]
                 # What cannot heal is not asked again for the next thousand envelopes.
-                if isinstance(error, KmsError) and not _heals(error):
+                if isinstance(error, KmsError) and not error.heals:
                     self._refusals[unit] = error
                     if len(self._refusals) > _REMEMBERED:
                         self._refusals.popitem(last=False)
@@ -153,9 +153,3 @@ class Rewrapper:
 
             return self._keyring.unwrap(sources, context, wrap)
         return self._keyring.rewrap(sources, context, (target,))[0]
-
-
-def _heals(error: KmsError) -> bool:
-    if isinstance(error, AllKeysFailedError):
-        return any(isinstance(one, KmsError) and one.heals for _, one in error.attempts)
-    return error.heals

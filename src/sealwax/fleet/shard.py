@@ -16,6 +16,7 @@ from typing import Final
 from sealwax import context as ctx
 from sealwax.context import printable
 from sealwax.errors import (
+    AllKeysFailedError,
     ContextError,
     CredentialsError,
     HeaderError,
@@ -380,8 +381,9 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
         return Result(item.number, item.name, FOREIGN, _told(error))
     except KmsError as error:
         # One that heals may be had in a later pass.
-        state = LEFT if error.heals or isinstance(error, CredentialsError) else FAILED
-        no_credentials = isinstance(error, CredentialsError)
+        causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
+        no_credentials = all(isinstance(cause, CredentialsError) for cause in causes)
+        state = LEFT if error.heals or no_credentials else FAILED
         return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
     except SealwaxError as error:
         # Objects are removed all the time; that is no reason to stop a run.
