@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,7 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax.fleet.journal import Journal
+from sealwax.fleet.page import as_html
 from sealwax.rewrapping import Rewrap
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, plan, run, seal, seal_many
 
@@ -134,7 +136,26 @@ def test_what_killed_processes_left_is_told_and_left_alone(keys: Keys, folder: P
     assert (proven.objects, proven.done, proven.checked.leftovers) == (2, True, (str(left),))
     assert proven.as_dict()["leftovers"] == [str(left)]
     assert str(left) in fleet.as_text(proven)
+    assert str(left) in as_html(proven)
     assert left.read_bytes() == before
+
+
+def test_the_page_names_what_the_text_names(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 2)
+    plan(keys, folder, path)
+    names = [f"object {at}" for at in range(4)]
+    checked = fleet.Checked(
+        changed=(names[0],), unread=((names[1], "why 1"),), undecrypted=((names[2], "why 2"),), leftovers=(names[3],)
+    )
+    found = replace(
+        fleet.verify(path), checked=checked, ended="its time was up", notes=("a note",), empty=("/an/empty/place",)
+    )
+    text, page = fleet.as_text(found), as_html(found)
+    for each in (*names, "why 1", "why 2", "a note"):
+        assert each in text
+        assert each in page
+    assert "its time was up" in page
+    assert "/an/empty/place" in page
 
 
 def test_a_place_that_is_empty_all_at_once_is_not_proven(keys: Keys, folder: Path, path: Path) -> None:

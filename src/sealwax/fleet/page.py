@@ -7,7 +7,7 @@ from typing import Final
 
 from sealwax.context import printable
 from sealwax.fleet import shard
-from sealwax.fleet.report import Report, Usage
+from sealwax.fleet.report import LISTED, Report, Usage
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2430; --paper: #fff; --soft: #667; --line: #d5d9e0;
@@ -90,6 +90,9 @@ def _figures(report: Report) -> str:
             (f"{compared} changed", f"{len(report.checked.changed):,}"),
             ("decrypted", f"{report.checked.decrypted:,}"),
             ("not decrypted", f"{len(report.checked.undecrypted):,}"),
+            ("replaced since the plan", f"{report.checked.replaced:,}"),
+            ("no longer there", f"{report.checked.gone:,}"),
+            ("leftovers", f"{len(report.checked.leftovers):,}"),
         ]
     return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in rows)}</dl>"
 
@@ -124,8 +127,18 @@ def _contexts(report: Report) -> str:
 
 
 def _problems(report: Report) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(state)}</td><td>{_shown(name)}</td><td>{_shown(reason)}</td></tr>"
-        for name, state, reason in report.problems
-    )
-    return f"<section><h2>Not done, and why</h2><table>{rows}</table></section>" if rows else ""
+    rows = [
+        *((state, name, reason) for name, state, reason in report.problems),
+        *(("empty place", place, "no object was found in it") for place in report.empty),
+        *((("ended", "", report.ended),) if report.ended else ()),
+        *(("", "", note) for note in report.notes),
+    ]
+    if report.checked is not None:
+        checked = report.checked
+        rows += [("payload changed", name, "") for name in checked.changed[:LISTED]]
+        rows += [("not read", name, why) for name, why in checked.unread[:LISTED]]
+        rows += [("not decrypted", name, why) for name, why in checked.undecrypted[:LISTED]]
+        left = "a killed process was writing it: look, then remove it"
+        rows += [("leftover", name, left) for name in checked.leftovers[:LISTED]]
+    shown = "".join(f"<tr>{''.join(f'<td>{_shown(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<section><h2>To look at</h2><table>{shown}</table></section>" if rows else ""

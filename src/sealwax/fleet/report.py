@@ -15,7 +15,7 @@ from sealwax.fleet.settings import Settings
 
 # https://aws.amazon.com/kms/pricing/: beyond the free tier, in USD.
 _PRICE_OF_10_000: Final = 0.03
-_LISTED: Final = 20
+LISTED: Final = 20
 _NAMES: Final = 13
 # What is said of single objects: neither done nor to do.
 PROBLEMS: Final = (
@@ -234,7 +234,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
         PlanError: the plan is damaged.
     """
     try:
-        contexts, frequent = journal.contexts(_LISTED)
+        contexts, frequent = journal.contexts(LISTED)
         states = journal.states()
         usage: Usage = tuple(journal.usage())
         before: Usage = tuple((arn, material, objects) for arn, material, objects in journal.fact("before"))
@@ -260,7 +260,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
             rate=journal.fact("rate"),
             contexts=contexts,
             frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
-            problems=tuple(journal.listed(PROBLEMS, _LISTED)),
+            problems=tuple(journal.listed(PROBLEMS, LISTED)),
             digests=journal.digests(),
             **facts | more,
         )
@@ -337,17 +337,17 @@ def _say_checked(report: Report, checked: Checked, say: Any) -> None:
         say(
             "leftovers", f"{len(checked.leftovers):,} files that killed processes were writing; look, then remove them:"
         )
-    for name in checked.leftovers[:_LISTED]:
+    for name in checked.leftovers[:LISTED]:
         say("", printable(name))
-    for name in checked.changed[:_LISTED]:
+    for name in checked.changed[:LISTED]:
         say("changed", printable(name))
-    for name, why in checked.unread[:_LISTED]:
+    for name, why in checked.unread[:LISTED]:
         say("not read", f"{printable(name)}: {why}")
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
         say("decrypted", f"{checked.decrypted:,}, {len(checked.undecrypted):,} could not be")
         if checked.elsewhere:
             say("", f"{checked.elsewhere:,} have a local context, or a payload elsewhere")
-    for name, why in checked.undecrypted[:_LISTED]:
+    for name, why in checked.undecrypted[:LISTED]:
         say("", f"{printable(name)}: {why}")
 
 
