@@ -166,3 +166,46 @@ def test_the_primary_of_a_multi_region_key_serves_its_other_regions(lab: Lab) ->
     seal(lab, "a.swx", arn)
     assert [find_users(["data"], there, everywhere=everywhere).under for everywhere in (False, True)] == [0, 1]
     assert find_users(["data"], arn).under == 1
+
+
+def test_the_primary_is_not_disabled_for_what_a_replica_opens(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    kms = lab.session().client("kms")
+    primary = kms.create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    kms.replicate_key(KeyId=primary, ReplicaRegion="eu-west-1")
+    replica = primary.replace("us-east-1", "eu-west-1")
+    seal(lab, "a.swx", replica)
+    assert run(["keys", "retire", primary, "--scan", "data", "--apply"]) == 3
+    out = capfd.readouterr().out
+    assert "under it  1\n" in out
+    assert "last use  never; KMS counts the key's uses in each Region by themselves" in out
+    assert f"replicas  {replica}; it is deleted after them" in out
+    assert kms.describe_key(KeyId=primary)["KeyMetadata"]["KeyState"] == "Enabled"
+    # The other way round, the key stays in its primary's Region.
+    Path("data/a.swx").unlink()
+    seal(lab, "b.swx", primary)
+    assert run(["keys", "retire", replica, "--scan", "data", "--apply"]) == 0
+    out = capfd.readouterr().out
+    assert "a replica; the key stays in its other Regions" in out
+    assert "last use  " in out
+    assert "GenerateDataKey" in out
+    there = lab.session("eu-west-1").client("kms")
+    assert there.describe_key(KeyId=replica)["KeyMetadata"]["KeyState"] == "Disabled"
+
+
+def test_kms_is_asked_when_it_was_last_used(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    seal(lab, "a.swx", "alias/new")
+    assert retire() == 0
+    assert "last use  never\n" in capfd.readouterr().out
+    seal(lab, "b.swx", "alias/old")
+    assert retire("--json") == 3
+    use = json.loads(capfd.readouterr().out)["last_use"]
+    assert use["operation"] == "GenerateDataKey"
+    assert use["time"] >= use["tracked_since"] == use["created"]
+    # As for a key of another account, or without the permission: it is said, and the scan decides.
+    lab.faults.add("us-east-1", "error", 1.0, operation="GetKeyLastUsage", code="AccessDeniedException", seed=0)
+    Path("data/b.swx").unlink()
+    assert retire("--apply") == 0
+    out, err = capfd.readouterr()
+    assert "last use  ?\n" in out
+    assert "not seen: kms:GetKeyLastUsage" in err
+    assert state(lab) == "Disabled"

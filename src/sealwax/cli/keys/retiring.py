@@ -124,6 +124,8 @@ def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
     elif standing.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
         lines.append(("material", "in a custom key store; what is kept there is yours to delete"))
     use = words.NOT_SEEN if standing.last_use is None else words.last_use(standing.last_use)
+    if standing.multi_region != "no":
+        use += "; KMS counts the key's uses in each Region by themselves"
     lines.append(("last use", use))
     lines.append(("scanned", f"{', '.join(map(printable, where))}: {usage.objects:,} objects"))
     lines.append(("under it", f"{usage.under:,}"))
