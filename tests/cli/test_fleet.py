@@ -139,6 +139,20 @@ def test_the_command_of_a_scheduler(shell: Shell, keys: Keys) -> None:
     assert json.loads(shell.sealwax(*command).succeeded().out)["rewrapped"] == 1
 
 
+def test_a_scheduler_is_not_kept_longer_than_it_said(shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    # All five would take two seconds.
+    keys.lab.faults.add("us-east-1", "latency", 400, operation="ReEncrypt", code=None, seed=0)
+    command = ("fleet", "run", "p", "--stale", "--apply", "--workers", "1", "--json", "--max-duration")
+    cut = shell.sealwax(*command, "1s")
+    cut.failed(8)
+    assert json.loads(cut.out)["ended"] == "its time was up"
+    assert 0 < json.loads(cut.out)["stale"] <= 5
+    keys.lab.faults.clear("us-east-1", None)
+    assert json.loads(shell.sealwax(*command, "50m").succeeded().out)["stale"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
