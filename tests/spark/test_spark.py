@@ -17,7 +17,7 @@ from sealwax import errors, fleet
 from sealwax.fleet import spark as engine
 from sealwax.lab import Lab
 from tests.docs.test_iam_page import ACTIONS, rows_of_fleet
-from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan
+from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan, seal_many
 from tests.spark.local import LabSession, Watched
 
 COUNT = 600
@@ -207,6 +207,20 @@ def test_the_rate_is_divided_by_what_can_run_at_once(spark: SparkSession) -> Non
     assert engine.at_once(spark, 16) == 2
     assert engine.at_once(spark, 1) == 1
     assert engine.at_once(spark, 0) == 1
+
+
+def test_all_tasks_together_keep_to_the_rate(spark: SparkSession, keys: Keys, folder: Path) -> None:
+    seal_many(keys, folder, 20)
+    settings = plan(keys, folder, folder.parent / "plan").settings
+    job = engine.Job(str(folder), settings, rate=4, session=LabSession(str(keys.lab.path)))
+    paths = [(str(path),) for path in envelopes(folder)]
+    names = spark.createDataFrame(spark.sparkContext.parallelize(paths, 2), "name string")
+    assert engine.rewrap(names, job).count() == 20
+    times = [event.time for event in keys.lab.trail.events() if event.record["eventName"] == "ReEncrypt"]
+    # Ten for each of two tasks, at two a second after the first two: four seconds, less what the first call takes. At
+    # four a second for each it would be one and a half.
+    assert len(times) == 20
+    assert max(times) - min(times) > 2
 
 
 @dataclass
