@@ -153,6 +153,28 @@ def test_a_scheduler_is_not_kept_longer_than_it_said(shell: Shell, keys: Keys) -
     assert json.loads(shell.sealwax(*command, "50m").succeeded().out)["stale"] == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_scan_of_a_scheduler_at_once(number: signal.Signals, shell: Shell, keys: Keys) -> None:
+    fill(shell, keys)
+    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    shell.write("data/new.swx", keys.sealer(keys.demo).encrypt(b"", context={"purpose": "new"}))
+    keys.lab.faults.add("us-east-1", "latency", 20_000, operation="ListKeyRotations", code=None, seed=0)
+    made = keys.calls().count("DescribeKey")
+    try:
+        with shell.start("fleet", "run", "p", "--stale", "--apply", "--json") as process:
+            while keys.calls().count("DescribeKey") == made:
+                assert process.poll() is None
+            process.send_signal(number)
+            out, err = process.communicate()
+    finally:
+        keys.lab.faults.clear("us-east-1", None)
+    assert (process.returncode, out) == (128 + number, b""), err
+    assert b"Traceback" not in err
+    assert json.loads(shell.sealwax("fleet", "status", "p", "--json").succeeded().out)["stale"] == 5
+    done = shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").succeeded()
+    assert json.loads(done.out)["rewrapped"] == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -231,8 +231,9 @@ def run_command(
     session = aws.session()
     planned = library.status(plan_file)
     made = _spark(engine, planned.where, aws, rate or planned.rate, results)
-    with _stopping() as stopped, _progress(_words(planned)[0]) as on_progress:
-        if stale:
+    if stale:
+        # A signal ends it at once: a scan that is interrupted has not been.
+        with _progress("looking") as on_progress:
             library.refresh(
                 plan_file,
                 session=session,
@@ -241,6 +242,7 @@ def run_command(
                 engine=made,
                 on_progress=on_progress,
             )
+    with _stopping() as stopped, _progress(_words(planned)[0]) as on_progress:
         report = library.run(
             plan_file,
             session=session,
