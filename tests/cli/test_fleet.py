@@ -192,6 +192,10 @@ def test_a_signal_ends_the_scan_of_a_scheduler_at_once(number: signal.Signals, s
             "leave --older-than, --add-region and --digest away",
         ),
         (("fleet", "run", "p", "--stale"), "--stale changes the plan, and goes with --apply"),
+        ((*PLAN, "-o", "p", "--rate", "nan", "."), "'nan' is no number"),
+        ((*PLAN, "-o", "p", "--rate", "inf", "."), "'inf' is no number"),
+        (("fleet", "run", "p", "--apply", "--rate", "nan"), "'nan' is no number"),
+        (("fleet", "run", "p", "--apply", "--max-error-rate", "nan"), "'nan' is no number"),
     ],
 )
 def test_wrong_use(arguments: tuple[str, ...], said: str, shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import re
 import signal
@@ -39,6 +40,16 @@ class _HowMany(click.ParamType):  # type: ignore[type-arg]
         if not re.fullmatch(r"[0-9]{1,9}", str(value)):
             self.fail(f"'{printable(str(value))}' is neither a number nor 'all'", param, ctx)
         return int(value)
+
+
+class _Finite(click.FloatRange):
+    """A number in a range: NaN is in every one, since it is not outside."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{printable(str(value))}' is no number to count with", param, ctx)
+        return number
 
 
 def opening(aws: options.Aws) -> Callable[[str], Store]:
@@ -103,9 +114,7 @@ def fleet() -> None:
 @click.option(
     "--digest", type=_HowMany(), default=0, metavar="N|all", help="Read so many payloads, for verify to compare."
 )
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=1000, show_default=True, help="KMS calls a second."
-)
+@click.option("--rate", type=_Finite(0, min_open=True), default=1000, show_default=True, help="KMS calls a second.")
 @_workers
 @_engine
 @options.force
@@ -180,11 +189,11 @@ def plan_command(
 @_plan_file
 @click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
 @click.option("--stale", is_flag=True, help="First look at every header again, and at the keys: for a scheduler.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="KMS calls a second; else the plan's.")
+@click.option("--rate", type=_Finite(0, min_open=True), help="KMS calls a second; else the plan's.")
 @click.option("--max-duration", type=options.Duration(), metavar="TIME", help="Stop after this time, as 50m.")
 @click.option(
     "--max-error-rate",
-    type=click.FloatRange(0, 1),
+    type=_Finite(0, 1),
     default=0.1,
     show_default=True,
     help="Stop when more than this part of the last hundred objects has failed.",
