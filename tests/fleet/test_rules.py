@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -178,8 +179,18 @@ def test_the_path_below_a_place(name: str, location: str, below: str) -> None:
 
 
 def test_what_cannot_be_asked_for() -> None:
-    impossible: tuple[dict[str, Any], ...] = ({"sources": []}, {"to": []}, {"to": "alias/x"}, {"older_than": 0})
+    impossible: tuple[dict[str, Any], ...] = (
+        {"sources": []},
+        {"to": []},
+        {"to": "alias/x"},
+        *({name: number} for name in ("older_than", "rate") for number in (0, math.nan, math.inf)),
+    )
     for more in impossible:
         options: dict[str, Any] = {"sources": [ALPHA], "to": [BETA], "contexts": Contexts()}
-        with pytest.raises(ValueError, match=r"sources and to|older_than"):
+        with pytest.raises(ValueError, match=r"^(sources and to|older_than|rate) (is|are) "):
             fleet.plan("never.plan", ["."], **options | more)
+    for name in ("max_error_rate", "max_duration"):
+        for number in (-1, math.nan, math.inf):
+            given: dict[str, Any] = {name: number}
+            with pytest.raises(ValueError, match=rf"^{name} is at least 0"):
+                fleet.run("never.plan", **given)

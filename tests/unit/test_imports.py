@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {
         "errors",
+        "given",
         "context",
         "keyring",
         "format",

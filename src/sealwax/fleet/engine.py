@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sealwax import aws
+from sealwax import aws, given
 from sealwax.context import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.fleet import anew, proof, report, shard
@@ -56,8 +56,8 @@ def _settings(
     """Return the settings of a fleet, its keys looked up once; and notes on what could not be seen."""
     if not sources or not to or isinstance(sources, str) or isinstance(to, str):
         raise ValueError("sources and to are sequences of at least one key name")
-    if older_than is not None and not older_than > 0:
-        raise ValueError("older_than is a positive number of seconds")
+    if older_than is not None:
+        given.number("older_than", older_than, "seconds")
     clients = aws.Clients(session)
     wanted, notes = [], []
     for key in to:
@@ -128,6 +128,7 @@ def plan(
     """
     if reencrypt and (older_than is not None or add_regions or digests != 0):
         raise ValueError("older_than, add_regions and digests do not go with reencrypt")
+    given.number("rate", rate, "requests a second")
     # Of one second, nobody knows what was wrapped first: what was in it counts as earlier.
     since = int(time.time()) + 1 if reencrypt else None
     place = Path(path)
@@ -300,7 +301,11 @@ def run(
         PlanError: it is no plan, or another run works on it.
         CredentialsError: nobody is signed in, and nothing was done.
         EngineError: the engine does not re-encrypt.
+        ValueError: a number that cannot be.
     """
+    given.number("max_error_rate", max_error_rate, "of the last objects", least=0)
+    if max_duration is not None:
+        given.number("max_duration", max_duration, "seconds", least=0)
     until = None if max_duration is None else time.monotonic() + max_duration
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()
