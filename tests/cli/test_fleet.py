@@ -102,6 +102,11 @@ def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
     shell.sealwax("fleet", "run", "p", "--apply").failed(8, "1 envelopes are still stale; run the same command again")
     shell.sealwax("fleet", "verify", "p").failed(8, "1 are stale")
+    # As a volume looks that is not mounted.
+    (shell.folder / "data").rename(shell.folder / "unmounted")
+    (shell.folder / "data").mkdir()
+    gone = shell.sealwax("fleet", "verify", "p").failed(8, "no object was found in")
+    assert re.fullmatch(r"sealwax: not done: all \d objects of the plan are gone; see that .*", gone.last_line)
 
 
 def test_a_context_that_fits_nothing_is_told(shell: Shell, keys: Keys) -> None:

@@ -338,7 +338,11 @@ def verify_command(
     if report.missed:
         return _missed(report)
     if not report.done:
-        console.say(f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at")
+        console.say(
+            f"not done: all {checked.gone:,} objects of the plan are gone; see that its places are there as they were"
+            if checked is not None and not (report.stale or report.hidden)
+            else f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at"
+        )
         return PARTLY_DONE
     return 0
 

@@ -11,6 +11,7 @@ envelopes again, and a verification compares what can be read now with what coul
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -108,7 +109,7 @@ class Reencrypter:
         for item in items:
             if stop():
                 return
-            yield shard.outcome(item, lambda item=item: self._reencrypt(item, store))  # type: ignore[misc]
+            yield shard.outcome(item, functools.partial(self._reencrypt, item, store))
 
     def _reencrypt(self, item: Item, store: Store) -> Result:
         under: tuple[tuple[str, str], ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -107,7 +108,7 @@ def find_users(
         store = open_place(place)
         empty, told = True, unknown
         parts = batches(entries_of(store, unlisted), _BATCH)
-        for found in parallel(parts, lambda entries, store=store: look(store, entries), workers):  # type: ignore[misc]
+        for found in parallel(parts, functools.partial(look, store), workers):
             for name, what in found:
                 empty = False
                 if len(where) > 1:
