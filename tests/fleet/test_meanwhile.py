@@ -258,8 +258,9 @@ def test_an_object_of_two_places_counts_once(keys: Keys, folder: Path, path: Pat
     planned = fleet.plan(path, where, session=keys.lab.session(), **options)
     assert (planned.objects, planned.stale, planned.kms_calls, planned.digests) == (2, 2, 2, 2)
     assert [count for _, count in planned.frequent] == [2]
+    assert planned.empty == ()
     done = run(keys, path)
-    assert (done.rewrapped, done.count("fresh")) == (2, 0)
+    assert (done.rewrapped, done.count("fresh"), done.empty) == (2, 0, ())
     fleet.refresh(path, session=keys.lab.session())
     proven = fleet.verify(path)
     assert proven.checked is not None

@@ -54,8 +54,8 @@ class Aws:
             console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
             with aws.settings_read():
                 lab = open_lab(self.lab)
-                if command := click.get_current_context(silent=True):  # an executor of Spark's runs none
-                    command.call_on_close(lab.close)
+                if context := click.get_current_context(silent=True):  # an executor of Spark's runs no command
+                    context.call_on_close(lab.close)
                 session = lab.session(region=self.region)
                 missing = _named_profile() not in (None, *session.available_profiles)
             if missing:

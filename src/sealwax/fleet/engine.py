@@ -207,7 +207,9 @@ def _scan(
     # In one transaction: a scan that is interrupted has not been.
     with journal.writing():
         number = journal.begin_scan()
+        empty = []
         for place, store in enumerate(stores):
+            before = done
             own = names_in(store.location, (plan, journal.path))
             for entries, found in engine.look(place, store, fleet, journal.record_unlisted, own):
                 if fleet.reencrypt:
@@ -217,6 +219,9 @@ def _scan(
                 journal.record(number, place, pairs)
                 done += len(entries)
                 on_progress(done, 0)
+            if done == before:
+                empty.append(place)
+        journal.set_fact("empty", empty)
         return journal.end_scan(number)
 
 

@@ -61,6 +61,7 @@ CREATE TABLE answers (
 """
 _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "where": lambda value: isinstance(value, list) and all(map(_is_place, value)),
+    "empty": lambda value: isinstance(value, list),
     "rate": lambda value: _is_number(value) and value > 0,
     "older_than": lambda value: value is None or (_is_number(value) and value > 0),
     "digests": lambda value: value is None or (type(value) is int and value >= 0),
@@ -392,10 +393,6 @@ class Journal:
         found = {state: (count, size) for state, count, size in rows}
         ((unlisted,),) = self._all("i", "SELECT count(*) FROM unlisted")
         return found | ({"unlisted": (unlisted, 0)} if unlisted else {})
-
-    def filled(self) -> frozenset[int]:
-        """Return the places, by number, that the plan knows an object of."""
-        return frozenset(place for (place,) in self._all("i", "SELECT DISTINCT place FROM items"))
 
     def reasons(self) -> dict[str, int]:
         """Return for how many objects that are meant each reason to be stale was found."""

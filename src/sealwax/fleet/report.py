@@ -84,7 +84,8 @@ class Report:
         notes: what else there is to know.
         checked: of a verification.
         digests: of how many payloads the plan has a digest.
-        empty: the places without any object: an S3 prefix that is mistyped cannot be told from an empty one.
+        empty: the places in which the last scan found no object: an S3 prefix that is mistyped cannot be told from an
+            empty one.
     """
 
     verb: str
@@ -245,13 +246,13 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
             "before": before,
             "after": usage,
         }
-        filled = journal.filled()
+        empty = journal.fact("empty")
         where: tuple[str, ...] = tuple(journal.fact("where"))
         return Report(
             verb=verb,
             settings=journal.settings(),
             where=where,
-            empty=tuple(place for number, place in enumerate(where) if number not in filled),
+            empty=tuple(place for number, place in enumerate(where) if number in empty),
             states=states,
             reasons=journal.reasons(),
             missing_regions=journal.missing_regions(),
