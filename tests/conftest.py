@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -13,6 +14,9 @@ from tests.fakes import ALPHA, FakeKeyring
 # Started in the background, or under nohup, the suite has these ignored, and so would the programs that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# What tests write by hand is read as a file that only its owner may write, and nobody else's umask decides that.
+os.umask(0o022)
 
 # A slow machine is no failure, so nothing here is measured in time.
 settings.register_profile("sealwax", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -22,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "given": set(),
     "forks": set(),
     "format": {"errors", "context", "keyring"},
+    "trusted": {"errors", "context"},
     "files": {"errors", "context", "given"},
     "envelope": {"errors", "context", "given", "keyring", "format", "files"},
     "rewrapping": {"errors", "context", "keyring", "format", "files", "envelope"},
@@ -46,13 +47,14 @@ ROOMS: dict[str, set[str]] = {
     "answers": {"errors", "aws"},
     "sts": {"context", "aws", "answers"},
     "otel": {"events"},
-    "kms": {"errors", "context", "given", "keyring", "aws", "answers", "sts", "events", "forks"},
+    "kms": {"errors", "context", "given", "keyring", "aws", "answers", "sts", "events", "forks", "trusted"},
     "staleness": {"format", "keyring"},
     "stores": {"errors", "context", "keyring", "format", "files", "envelope", "rewrapping", "aws"},
     "fleet": {
         "errors",
         "given",
         "context",
+        "trusted",
         "keyring",
         "format",
         "files",
@@ -67,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
     },
     "policy": {"errors"},
-    "audit": {"errors", "context", "aws", "answers", "policy"},
+    "audit": {"errors", "context", "trusted", "aws", "answers", "policy"},
     "prove": {
         "errors",
         "context",
@@ -83,7 +85,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
         "policy",
     },
-    "lab": {"errors", "context", "policy"},
+    "lab": {"errors", "context", "trusted", "policy"},
 }
 # The package's own front and the command line look at everything.
 ANYWHERE = {"__init__", "cli"}

@@ -16,12 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+from sealwax import trusted
 from sealwax.audit import factsfile
 from sealwax.context import printable
 from sealwax.errors import FactsError, FileError
 
 FORMAT: Final = "sealwax-answers-1"
 SUFFIX: Final = ".part"
+_KIND: Final = trusted.Kind("the file of answers", FactsError)
 
 #: An action, the resource that it was asked about, and the Region.
 Question = tuple[str, str, str]
@@ -42,7 +44,7 @@ class Answers:
         to_be_continued: whether something was throttled or out of reach, so that the file is worth to be kept.
 
     Raises:
-        FactsError: it is in use, of another place, or damaged.
+        FactsError: it is in use, of another place, or damaged; or somebody else can have written it.
         FileError: it cannot be opened.
     """
 
@@ -71,7 +73,7 @@ class Answers:
 
     def _opened(self) -> io.FileIO:
         while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = trusted.open_own(self.path, _KIND)
             file = io.FileIO(descriptor, "r+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
+from sealwax import trusted
 from sealwax.audit.factsfile import unique
 from sealwax.audit.findings import Finding
 from sealwax.audit.report import Acceptance, Accepted
@@ -21,6 +21,7 @@ from sealwax.context import printable
 from sealwax.errors import FactsError
 
 FORMAT: Final = "sealwax-baseline-1"
+_KIND: Final = trusted.Kind("the baseline", FactsError)
 MAX_BYTES: Final = 16 << 20
 
 
@@ -28,10 +29,10 @@ def read(path: str) -> tuple[Acceptance, ...]:
     """Read a baseline file.
 
     Raises:
-        FactsError: it is none.
+        FactsError: it is none, or somebody else can have written it.
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with trusted.open_file(path, _KIND) as file:
         data = file.read(MAX_BYTES + 1)
     try:
         document = json.loads(data, object_pairs_hook=unique) if len(data) <= MAX_BYTES else None

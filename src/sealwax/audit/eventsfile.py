@@ -12,13 +12,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
+from sealwax import trusted
 from sealwax.audit.facts import EventFacts, Facts
 from sealwax.context import printable
 from sealwax.errors import FactsError
 
+_KIND: Final = trusted.Kind("the events file", FactsError)
 MAX_BYTES: Final = 512 << 20  # unpacked
 MAX_EVENTS: Final = 2_000_000
 # Where Regions' names show it.
@@ -37,10 +38,10 @@ def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
         max_bytes: how large it may be when unpacked.
 
     Raises:
-        FactsError: it is no such file, or too large.
+        FactsError: it is no such file, or too large; or somebody else can have written it.
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with trusted.open_file(path, _KIND) as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
         try:

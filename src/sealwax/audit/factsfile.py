@@ -10,14 +10,15 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from sealwax import trusted
 from sealwax.audit.facts import Facts
 from sealwax.context import printable
 from sealwax.errors import FactsError
 
 FORMAT: Final = "sealwax-facts-1"
+_KIND: Final = trusted.Kind("the facts file", FactsError)
 MAX_BYTES: Final = 512 << 20
 MAX_ITEMS: Final = 2_000_000
 MAX_TEXT: Final = 262_144  # an inline policy is at most 10,240 characters, a key policy 32 KiB
@@ -88,10 +89,10 @@ def read(path: str) -> Facts:
     """Read a facts file.
 
     Raises:
-        FactsError: it is no facts file.
+        FactsError: it is no facts file, or somebody else can have written it.
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
+    with trusted.open_file(path, _KIND) as file:
         return load(file.read(MAX_BYTES + 1), path)
 
 

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final
 
 import click
 
+from sealwax import trusted
 from sealwax.cli.options import open_lab
 from sealwax.context import printable
+from sealwax.errors import LabError
 from sealwax.lab import Lab
 
 _Command = Callable[..., Any]
+
+_POLICY: Final = trusted.Kind("the policy", LabError)
 
 
 def _folder(command: _Command) -> _Command:
@@ -116,21 +120,36 @@ def principal() -> None:
 @click.argument("name")
 @click.option("--role", is_flag=True, help="A role, which callers of its account may assume, instead of a user.")
 @click.option("--account", default="111122223333", show_default=True, help="The twelve digits of its account.")
-@click.option("--policy", type=click.File("r", encoding="utf-8"), help="A file with its identity policy.")
+@click.option(
+    "--policy",
+    "policy_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="A file with its identity policy; - is standard input.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_folder
-def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: TextIO | None, as_json: bool) -> None:
+def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy_file: str | None, as_json: bool) -> None:
     """Add a user or role and print its ARN and, for a user, its access key.
 
     Until the first one is added any access key acts as the account's root; afterwards only known ones are served.
     """
-    document = policy.read() if policy is not None else None
+    document = None if policy_file is None else _read_policy(policy_file)
     added = lab.add_principal(name, role=role, account=account, policy=document)
     if as_json:
         click.echo(json.dumps(added))
         return
     for field, value in added.items():
         click.echo(f"{field}  {value}")
+
+
+def _read_policy(path: str) -> str:
+    with click.open_file("-", "rb") if path == "-" else trusted.open_file(path, _POLICY) as file:
+        data: bytes = file.read()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
 
 
 @lab.command("fault")

@@ -14,9 +14,10 @@ import click
 from click.core import ParameterSource
 
 from sealwax import context as ctx
+from sealwax import trusted
 from sealwax.cli import console, places
 from sealwax.context import AcceptStoredContext, NoContext, printable
-from sealwax.errors import ContextError, SealwaxError
+from sealwax.errors import ContextError, FileError, SealwaxError
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 PLACEHOLDERS: Final = ("{relpath}", "{name}")
+_CONTEXT_FILE: Final = trusted.Kind("the context file", FileError)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long one run uses a data key that KMS has opened for it.
 _OPENED_KEY_SECONDS: Final = 60.0
@@ -465,8 +467,8 @@ def _template(
 
 def _read_context_file(path: str) -> list[tuple[str, str]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            pairs: Any = json.load(file, object_pairs_hook=list)
+        with trusted.open_file(path, _CONTEXT_FILE) as file:
+            pairs: Any = json.loads(file.read().decode(), object_pairs_hook=list)
     except (ValueError, RecursionError):
         raise click.UsageError(f"'{ctx.printable(path)}' is not valid JSON") from None
     is_pairs = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
+from sealwax import trusted
 from sealwax.cli import console, options
 from sealwax.context import printable
 from sealwax.errors import FileError, PolicyError, UnavailableError
@@ -35,6 +36,7 @@ _DIGITS: Final = 6
 # A machine that slept has to notice soon that the time is over.
 _LOOK_SECONDS: Final = 10.0
 _MAX_FILE: Final = 16 << 20
+_KIND: Final = trusted.Kind("the file", FileError)
 
 
 class _Policies(click.Group):
@@ -451,7 +453,7 @@ def _as_dict(decision: Decision, key: str) -> dict[str, Any]:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with trusted.open_file(path, _KIND) as file:
             data = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise FileError(f"reading '{printable(path)}' failed: {error.strerror or error}") from error

@@ -2,8 +2,8 @@
 
 It holds no key bytes: names, states, hashes of wrapped keys, stored contexts, and wrapped keys that KMS has answered
 with and that further envelopes share. It says which keys are trusted, so it is as trusted as the command line that made
-it: it has mode 0600. A commit survives the death of the process; a loss of power may take the last ones, after which a
-run finds those objects done.
+it: it has mode 0600, and one that somebody else can have written is refused (:mod:`sealwax.trusted`). A commit
+survives the death of the process; a loss of power may take the last ones, after which a run finds those objects done.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from sealwax import trusted
 from sealwax.context import printable
 from sealwax.errors import FileError, HeaderError, PlanError
 from sealwax.fleet import shard
-from sealwax.fleet.place import APPLICATION, alone
+from sealwax.fleet.place import APPLICATION, KIND, alone
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
 from sealwax.format import header as hdr
@@ -104,7 +105,7 @@ class Journal:
         path: the plan file.
 
     Raises:
-        PlanError: it is not there, no plan, of a newer release, or damaged.
+        PlanError: it is not there, no plan, of a newer release, or damaged; or somebody else can have written it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -129,19 +130,21 @@ class Journal:
             self._connection.close()
             raise
 
-    def _connect(self) -> sqlite3.Connection:
-        with self._reported():
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
-            )
-            try:
-                connection.execute("PRAGMA trusted_schema=OFF")
-                connection.execute("PRAGMA cell_size_check=ON")
-                connection.execute("PRAGMA synchronous=NORMAL")
-            except BaseException:
-                connection.close()
-                raise
-        return connection
+    def _connect(self, *, new: bool = False) -> sqlite3.Connection:
+        def begin(connection: sqlite3.Connection) -> None:
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            if new:
+                connection.execute("PRAGMA journal_mode=WAL")
+
+        try:
+            with self._reported():
+                return trusted.connect(
+                    self.path, KIND, begin, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+                )
+        except OSError as error:
+            raise PlanError(f"opening the plan '{self._shown}' failed: {error.strerror}") from error
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], called: str | os.PathLike[str]) -> Journal:
@@ -149,9 +152,10 @@ class Journal:
 
         Raises:
             FileError: it cannot be written.
+            PlanError: others may write in its folder.
         """
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            trusted.make_database(path, KIND)
         except OSError as error:
             raise FileError(f"writing the plan '{printable(os.fspath(called))}' failed: {error.strerror}") from error
         journal = cls.__new__(cls)
@@ -159,10 +163,9 @@ class Journal:
         journal._shown = printable(os.fspath(called))
         journal._lock = threading.RLock()
         journal._keysets = {}
-        journal._connection = journal._connect()
+        journal._connection = journal._connect(new=True)
         try:
             with journal._reported():
-                journal._connection.execute("PRAGMA journal_mode=WAL")
                 journal._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
                 journal._connection.execute(f"PRAGMA application_id={APPLICATION}")
                 journal._connection.execute(f"PRAGMA user_version={VERSION}")

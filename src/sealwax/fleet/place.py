@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from sealwax import trusted
 from sealwax.context import printable
 from sealwax.errors import FileError, PlanError
 
 APPLICATION: Final = 0x53575846  # "SWXF"
+KIND: Final = trusted.Kind("the plan", PlanError)
+_LOCK: Final = trusted.Kind("the lock of a plan", PlanError)
 
 
 @contextlib.contextmanager
@@ -20,14 +23,14 @@ def alone(plan: Path, shown: str) -> Iterator[None]:
     """Hold the place of a plan file.
 
     Raises:
-        PlanError: a run holds it.
+        PlanError: a run holds it, or somebody else can have made its lock.
     """
     plan = Path(os.path.realpath(plan))  # by whichever link it is named
     path = plan.with_name(f"{plan.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
             while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = trusted.open_own(path, _LOCK)
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Who held the lock before may have removed the file that was opened here.

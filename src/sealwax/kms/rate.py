@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from sealwax import forks, given
+from sealwax import forks, given, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -27,6 +27,7 @@ _STATE: Final = struct.Struct("<dddd")
 _State = tuple[float, float, float, float]
 _LEAST_RATE: Final = 0.01
 _RECOVERY: Final = 0.05
+_KIND: Final = trusted.Kind("the shared rate limit", FileError)
 
 
 class RateLimit:
@@ -35,12 +36,13 @@ class RateLimit:
     Args:
         rate: requests a second.
         burst: requests that may go at once after a pause, at least 1; default: those of one second.
-        shared: a file that all processes of this machine use that are to share the limit; made where it is not there.
+        shared: a file that all processes of a user of this machine use that are to share the limit; made where it is
+            not there, and refused where others may write it.
 
     Raises:
         TypeError: a parameter of another kind.
         ValueError: the rate is not positive, or the burst is below 1.
-        FileError: the file cannot be opened.
+        FileError: the file cannot be opened, or somebody else can have written it.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class RateLimit:
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[int]:
     with _reported(path):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = trusted.open_own(path, _KIND)
     try:
         with _reported(path):
             fcntl.flock(file, fcntl.LOCK_EX)

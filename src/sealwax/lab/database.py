@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sealwax import trusted
 from sealwax.context import printable
 from sealwax.errors import LabError
 
@@ -22,6 +23,7 @@ _BUSY_SECONDS = 30.0
 
 
 STATE_FILE = "state.db"
+KIND = trusted.Kind("the lab's file", LabError)
 
 
 def private_folder(path: Path) -> None:
@@ -31,17 +33,47 @@ def private_folder(path: Path) -> None:
     closed to everybody else.
 
     Raises:
-        LabError: it cannot be made, is no folder, or is one for other things.
+        LabError: it cannot be made, is no folder, is one for other things, or somebody else can have put files there.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (path / STATE_FILE).exists() and any(path.iterdir()):
-            raise LabError(f"the folder {printable(str(path))} holds other files and is no lab: name a new one")
-        path.chmod(0o700)
+        _make(path, 0o700)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _take(descriptor, printable(str(path)))
+        finally:
+            os.close(descriptor)
     except FileExistsError as error:
         raise LabError(f"the lab's folder {printable(str(path))} cannot be used: it is no folder") from error
     except OSError as error:
         raise LabError(f"the lab's folder {printable(str(path))} cannot be used: {error.strerror}") from error
+
+
+def _make(path: Path, mode: int) -> None:
+    try:
+        path.mkdir(mode, exist_ok=True)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        # Whatever the umask, nobody else may rename what is below.
+        _make(path.parent, 0o755)
+        path.mkdir(mode, exist_ok=True)
+
+
+def _take(folder: int, shown: str) -> None:
+    held = os.listdir(folder)
+    if held and STATE_FILE not in held:
+        raise LabError(f"the folder {shown} holds other files and is no lab: name a new one")
+    who = trusted.who_else(folder)
+    if not who or (not held and os.fstat(folder).st_uid == os.geteuid()):
+        os.fchmod(folder, 0o700)
+        # Once more, since somebody may have been faster.
+        held = os.listdir(folder) if who else []
+        who = who if held else ""
+    if who:
+        raise LabError(
+            f"the lab's folder '{shown}' is refused: {who}, so that somebody else can have put files there; name "
+            f"another one or, if nobody has, run: chmod go-w '{shown}'"
+        )
 
 
 class Database:
@@ -70,14 +102,17 @@ class Database:
             # Only a file that is not there is opened: to close one that this process has open through SQLite already
             # would take its locks away, and another process could write at the same time.
             with contextlib.suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS, cached_statements=256
+                trusted.make_database(self._path, KIND)
+            connection = trusted.connect(
+                self._path,
+                KIND,
+                self._begin,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_BUSY_SECONDS,
+                cached_statements=256,
             )
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
-                connection.execute("PRAGMA foreign_keys=ON")
                 self._upgrade(connection)
             except BaseException:
                 connection.close()
@@ -85,6 +120,11 @@ class Database:
         except (OSError, sqlite3.Error) as error:
             raise LabError(f"the lab's file {self._path} cannot be used: {error}") from error
         return connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]

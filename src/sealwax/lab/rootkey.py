@@ -16,11 +16,13 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sealwax import trusted
 from sealwax.errors import LabError
 
 _NONCE = 12
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
 _SCRYPT_MEMORY = 64 << 20
+_KEY_FILE = trusted.Kind("the lab's key file", LabError)
 
 
 class RootKey:
@@ -88,7 +90,8 @@ def _outer(passphrase: str | None, key_file: Path | None, salt: bytes) -> bytes:
     if key_file is None:
         raise LabError("neither a passphrase nor a key file was given")
     try:
-        content = key_file.read_bytes()
+        with trusted.open_file(key_file, _KEY_FILE) as file:
+            content = file.read()
     except OSError as error:
         raise LabError(f"the lab's key file {key_file} cannot be read: {error.strerror}") from error
     if len(content) < 32:

@@ -15,6 +15,7 @@ import struct
 import threading
 from pathlib import Path
 
+from sealwax import trusted
 from sealwax.errors import LabError, SealwaxError
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.faults import Dropped
@@ -37,6 +38,7 @@ _REASONS = {
 # What ends with the load, not with the server: descriptors, memory, or a client that left before it was accepted.
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EPROTO})
 _PAUSE_SECONDS = 0.05
+_TLS = trusted.Kind("the file for TLS", LabError)
 
 _logger = logging.getLogger(__name__)
 
@@ -224,6 +226,8 @@ def _answer(gateway: Gateway, request: HttpRequest) -> HttpResponse:
 def _tls(files: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        for file in files:
+            trusted.check(file, _TLS)  # OpenSSL opens it by its name
         context.load_cert_chain(*files)
     except (OSError, ssl.SSLError) as error:
         raise LabError(f"the certificate {files[0]} with the key {files[1]} cannot be used: {error}") from error
