@@ -154,6 +154,7 @@ class WholeFile:
         path: where the file is to appear; through a symbolic link, the link stays and its target is replaced.
         overwrite: whether a file that is there may be replaced.
         mode: the permission bits it takes; None leaves them to the umask.
+        masked: where ``mode`` is None, the permission bits from which the umask takes some away.
         times_ns: the access and modification times it takes, in nanoseconds; None leaves them.
         folder: as for :class:`InputFile`; what is replaced is a regular file then, or nothing is there.
 
@@ -167,6 +168,7 @@ class WholeFile:
         *,
         overwrite: bool,
         mode: int | None = None,
+        masked: int = 0o666,
         times_ns: tuple[int, int] | None = None,
         folder: int | None = None,
     ) -> None:
@@ -193,7 +195,7 @@ class WholeFile:
             descriptor = os.open(
                 _inside(self._temporary, folder),
                 os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                0o666 if mode is None else 0o600,
+                masked if mode is None else 0o600,
                 dir_fd=folder,
             )
             self.file = io.FileIO(descriptor, "r+b")

@@ -301,7 +301,8 @@ def _absent() -> Iterator[tuple[str, str]]:
 
 
 def _write(path: str, data: bytes, force: bool) -> None:
-    with files.WholeFile(path, overwrite=force) as file:
+    # Whatever the umask: what others may write is refused when it is read.
+    with files.WholeFile(path, overwrite=force, masked=0o644) as file:
         write_all(file, data)
 
 
