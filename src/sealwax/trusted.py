@@ -147,6 +147,17 @@ def open_own(path: AnyPath, kind: Kind) -> int:
         return _opened(path, kind, spot, os.O_RDWR | os.O_CREAT)
 
 
+def check_folder(path: AnyPath, kind: Kind) -> None:
+    """Look at the folder in which a SQLite file is to be.
+
+    Raises:
+        SealwaxError: of the kind's class: others may write in it.
+        OSError: it cannot be opened.
+    """
+    with _spot(path, kind, private=True, follow=False):
+        pass
+
+
 def make_database(path: AnyPath, kind: Kind) -> None:
     """Make an empty file (mode 0600) for SQLite.
 
@@ -385,7 +396,7 @@ def _judge_folder(kind: Kind, path: AnyPath, folder: str, seen: _Seen, private: 
             kind,
             path,
             f"its folder '{printable(folder)}' is open to others, who could {what}: {who}",
-            "move it into a folder that only you can write"
+            "put it into a folder that only you can write"
             + ("" if sticky or seen.status.st_uid not in (os.geteuid(), _ROOT) else ", or 'chmod go-w' that one"),
         )
     return sticky

@@ -55,8 +55,10 @@ def _replaced(value: object, old: str, new: str) -> object:
     return new if value == old else value
 
 
-@pytest.mark.parametrize("suffixes", [("-wal",), ("-wal", "-shm")])
-@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o700])
+@pytest.mark.parametrize(
+    ("suffixes", "mode"),
+    [(("-wal",), 0o1777), (("-wal", "-shm"), 0o777), (("-wal",), 0o700), (("-wal", "-shm"), 0o700)],
+)
 def test_a_log_that_somebody_put_beside_a_plan_is_not_recovered(
     keys: Keys, folder: Path, path: Path, suffixes: tuple[str, ...], mode: int
 ) -> None:
@@ -124,7 +126,8 @@ def test_no_plan_is_made_where_others_create_files(keys: Keys, folder: Path, tmp
     shared.mkdir()
     shared.chmod(mode)
     seal_many(keys, folder, 1)
-    with pytest.raises(sealwax.PlanError, match="move it into a folder that only you can write"):
+    said = rf"the plan '{shared / 'rotation.plan'}' is refused: .+; put it into a folder that only you can write"
+    with pytest.raises(sealwax.PlanError, match=said):
         plan(keys, folder, shared / "rotation.plan")
     assert list(shared.iterdir()) == []
 

@@ -24,8 +24,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "lab"
 
 
-@pytest.mark.parametrize("name", ["state.db", "trail.db"])
-@pytest.mark.parametrize("how", ["open to all", "of another", "a pipe", "a folder", "a link of another"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("state.db", "open to all"),
+        ("state.db", "a pipe"),
+        ("state.db", "a link of another"),
+        ("trail.db", "of another"),
+        ("trail.db", "a folder"),
+    ],
+)
 def test_a_file_that_others_can_have_written_opens_no_lab(folder: Path, name: str, how: str) -> None:
     PLANTED[how](folder / name)
     with pytest.raises(LabError, match=r"the lab's file '.+' is refused: .+; ."):

@@ -213,7 +213,7 @@ def test_a_database_is_kept_where_nobody_else_creates_files(path: Path) -> None:
         path.parent.chmod(mode)
         with pytest.raises(FactsError, match=f"its folder '{path.parent}' is open to others, who could"):
             trusted.make_database(path.with_name("new"), KIND)
-        with pytest.raises(FactsError, match="move it into a folder that only you can write"):
+        with pytest.raises(FactsError, match="put it into a folder that only you can write"):
             trusted.connect(path, KIND, never)
     assert os.listdir(path.parent) == ["file"]
 

@@ -155,6 +155,7 @@ class Journal:
             PlanError: others may write in its folder.
         """
         try:
+            trusted.check_folder(called, KIND)  # whose name the error is to have
             trusted.make_database(path, KIND)
         except OSError as error:
             raise FileError(f"writing the plan '{printable(os.fspath(called))}' failed: {error.strerror}") from error
