@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.utils import Buffer
 
 from sealwax.errors import CommitmentError, TamperedError
+from sealwax.format.transfer import refuse_copies
 from sealwax.keyring import DataKey, wipe
 
 LABEL: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
@@ -100,6 +101,18 @@ def _leave_no_registers() -> None:
     _NO_KEY.encrypt(bytes(12), bytes(16), None)
 
 
+def expand(data_key: DataKey, info: bytes) -> bytearray:
+    """Return the first 76 bytes of HKDF-Expand-SHA512(DEK, info), for the caller to wipe.
+
+    Keys may be in the first 64 only. Of the last block that the library makes, also where only a part of it is asked
+    for, it leaves a copy in memory that it gives back; a shorter output is the beginning of a longer one, so the block
+    that is left is always the second, which holds nothing secret.
+    """
+    derived = bytearray(76)
+    HKDFExpand(_SHA512, len(derived), info).derive_into(data_key.buffer, derived)
+    return derived
+
+
 class Chunks:
     """The derived keys of one payload: single chunks, sealed and opened at their places.
 
@@ -107,10 +120,11 @@ class Chunks:
         CommitmentError: ``commitment`` is given and is not this key's.
     """
 
+    __copy__ = __reduce_ex__ = refuse_copies
+
     def __init__(self, data_key: DataKey, info: bytes, salt: bytes, commitment: Buffer | None = None) -> None:
-        derived = bytearray(76)
+        derived = expand(data_key, b"".join((LABEL, salt, info)))
         try:
-            HKDFExpand(_SHA512, len(derived), b"".join((LABEL, salt, info))).derive_into(data_key.buffer, derived)
             with memoryview(derived) as parts:
                 self.commitment = bytes(parts[44:])
                 if commitment is not None and not constant_time.bytes_eq(self.commitment, bytes(commitment)):
@@ -201,6 +215,9 @@ class Encryptor:
         head: the payload's first 56 bytes.
     """
 
+    # A copy would go on from the same place: two texts under one nonce.
+    __copy__ = __reduce_ex__ = refuse_copies
+
     def __init__(self, data_key: DataKey, info: bytes, salt: bytes | None = None) -> None:
         salt = os.urandom(SALT_BYTES) if salt is None else salt
         self._chunks = Chunks(data_key, info, salt)
@@ -243,6 +260,8 @@ class Decryptor:
     Raises:
         CommitmentError: the key or the context is not this payload's.
     """
+
+    __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(self, data_key: DataKey, info: bytes, head: Buffer) -> None:
         with memoryview(head) as view:

@@ -14,9 +14,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.utils import Buffer
 
+from sealwax.format.payload import expand
+from sealwax.format.transfer import refuse_copies
 from sealwax.keyring import DataKey, wipe
 
 LABEL: Final = b"sealwax/witness/v1\0"
@@ -30,16 +31,16 @@ class Witness:
         envelope_id, info: the envelope's id, and what binds its payload (:func:`sealwax.format.payload.info`).
     """
 
+    __copy__ = __reduce_ex__ = refuse_copies
+
     def __init__(self, data_key: DataKey, envelope_id: bytes, info: bytes) -> None:
         self._envelope_id = envelope_id
-        # A whole block of SHA-512: of a part of one, the library leaves a copy in memory that it gives back.
-        block = bytearray(64)
+        derived = expand(data_key, LABEL + info)
         try:
-            HKDFExpand(hashes.SHA512(), len(block), LABEL + info).derive_into(data_key.buffer, block)
-            with memoryview(block) as view:
+            with memoryview(derived) as view:
                 self._hmac = HMAC(view[:32], hashes.SHA256())
         finally:
-            wipe(block)
+            wipe(derived)
 
     def update(self, plaintext: Buffer) -> None:
         self._hmac.update(plaintext)

@@ -1,0 +1,57 @@
+"""A program that derives keys from a data key, and then waits while its memory is read: ``derive.py FILE WHAT``.
+
+FILE holds the data key, which never becomes ``bytes`` here. What the derivation gives back is held before anything else
+takes its place: new ``bytes`` of the same size are taken, and not written to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from sealwax.format import payload, witness
+from sealwax.keyring import DataKey, wipe
+
+INFO = b"what the payload is bound to"
+SALT = b"s" * payload.SALT_BYTES
+ID = b"i" * 16
+
+
+_take = ctypes.pythonapi.PyBytes_FromStringAndSize
+_take.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t)
+_take.restype = ctypes.py_object
+_ROUNDS = 20
+held: list[bytes] = []
+
+
+def derive(data_key: DataKey, what: str) -> None:
+    if what == "chunks":
+        payload.Chunks(data_key, INFO, SALT).close()
+    elif what == "witness":
+        witness.Witness(data_key, ID, INFO)
+    else:  # what the library leaves where it is asked for whole blocks, or for less than one
+        derived = bytearray(int(what))
+        HKDFExpand(hashes.SHA512(), len(derived), witness.LABEL + INFO).derive_into(data_key.buffer, derived)
+        wipe(derived)
+
+
+def main() -> None:
+    file, what = sys.argv[1:]
+    secret = bytearray(32)
+    with open(file, "rb", buffering=0) as opened:
+        opened.readinto(secret)
+    os.unlink(file)
+    with DataKey(secret) as data_key:
+        for _ in range(_ROUNDS):
+            derive(data_key, what)
+            held.extend(_take(None, 64) for _ in range(4))
+    print("done", flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()
