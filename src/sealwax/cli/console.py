@@ -14,10 +14,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
+from sealwax import trusted
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -127,9 +128,36 @@ class _StandardStream(io.FileIO):
         return stream.fileno()
 
 
+class _Reserved(io.TextIOBase):
+    """What ``sys.stdin`` is while standard input is kept for the data: it can be asked about, and not be read."""
+
+    def fileno(self) -> int:
+        return 0
+
+    def isatty(self) -> bool:
+        return os.isatty(0)
+
+    def read(self, _size: int | None = -1, /) -> NoReturn:
+        raise OSError("standard input is data, and nothing else may read it")
+
+    def readline(self, _size: int = -1, /) -> NoReturn:  # type: ignore[override]  # of bytes, say the stubs of its base
+        self.read()
+
+
 class StandardInput(_StandardStream):
     name_ = "standard input"
     doing = "reading"
+
+    @classmethod
+    def reserve(cls) -> None:
+        """Keep standard input for the data, of which what another program or library reads would be missing.
+
+        Descriptor 0 stays as it is, since /dev/stdin means it, and is closed in every program that is started without
+        a standard input of its own.
+        """
+        if sys.stdin is not None:
+            os.set_inheritable(0, False)
+            sys.stdin = _Reserved()
 
     def __init__(self) -> None:
         with self.reported():
@@ -155,6 +183,27 @@ class StandardOutput(_StandardStream):
     def write(self, data: ReadableBuffer, /) -> int:
         with self.reported():
             return super().write(data)
+
+
+def read_text(path: str, kind: trusted.Kind, most: int) -> str:
+    """Return the text of a small file that decides something, of at most ``most`` bytes.
+
+    Raises:
+        FileError: it cannot be read.
+        SealwaxError: of the kind's class: somebody else can have written it.
+        click.UsageError: it is larger, or not text.
+    """
+    try:
+        with trusted.open_file(path, kind) as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise FileError(f"reading '{printable(path)}' failed: {error.strerror or error}") from error
+    if len(data) > most:
+        raise click.UsageError(f"'{printable(path)}' is too large to be one: it has more than {most:,} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
 
 
 def refuse_terminal() -> None:

@@ -13,12 +13,14 @@ from typing import Any, Final
 import click
 
 from sealwax import trusted
+from sealwax.cli import console
 from sealwax.cli.options import open_lab
 from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
 
 _Command = Callable[..., Any]
+_MAX_POLICY: Final = 1 << 20
 
 _POLICY: Final = trusted.Kind("the policy", LabError)
 
@@ -81,11 +83,27 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 @lab.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), default=4599, show_default=True, help="0 takes a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Another name or address that clients call it by; repeatable. Requests for any other host are refused.",
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="A certificate chain, to speak HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="The private key of the certificate.")
 @click.option("--upstream", metavar="URL", help="An endpoint for the CloudTrail calls that the lab does not offer.")
 @_folder
-def serve(lab: Lab, *, port: int, host: str, tls_cert: Path | None, tls_key: Path | None, upstream: str | None) -> None:
+def serve(
+    lab: Lab,
+    *,
+    port: int,
+    host: str,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    upstream: str | None,
+) -> None:
     """Serve the lab over HTTP for the AWS CLI and other SDKs, until Ctrl-C.
 
     One server is every Region: the Region is the one that a request was signed for.
@@ -98,7 +116,7 @@ def serve(lab: Lab, *, port: int, host: str, tls_cert: Path | None, tls_key: Pat
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
     if upstream is not None:
         lab.gateway.cloudtrail = CloudTrail(lab.trail, upstream)
-    server = Server(lab.gateway, host=host, port=port, tls=tls)
+    server = Server(lab.gateway, host=host, port=port, tls=tls, names=names)
     if not is_loopback(host):
         click.echo(
             f"sealwax: warning: {host} can be reached from other machines; the lab is no place for real secrets",
@@ -120,36 +138,23 @@ def principal() -> None:
 @click.argument("name")
 @click.option("--role", is_flag=True, help="A role, which callers of its account may assume, instead of a user.")
 @click.option("--account", default="111122223333", show_default=True, help="The twelve digits of its account.")
-@click.option(
-    "--policy",
-    "policy_file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="A file with its identity policy; - is standard input.",
-)
+@click.option("--policy", metavar="FILE", help="A file with its identity policy; - is standard input.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_folder
-def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy_file: str | None, as_json: bool) -> None:
+def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: str | None, as_json: bool) -> None:
     """Add a user or role and print its ARN and, for a user, its access key.
 
     Until the first one is added any access key acts as the account's root; afterwards only known ones are served.
     """
-    document = None if policy_file is None else _read_policy(policy_file)
+    document = None
+    if policy is not None:
+        document = console.read_text("/dev/stdin" if policy == "-" else policy, _POLICY, _MAX_POLICY)
     added = lab.add_principal(name, role=role, account=account, policy=document)
     if as_json:
         click.echo(json.dumps(added))
         return
     for field, value in added.items():
         click.echo(f"{field}  {value}")
-
-
-def _read_policy(path: str) -> str:
-    with click.open_file("-", "rb") if path == "-" else trusted.open_file(path, _POLICY) as file:
-        data: bytes = file.read()
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
 
 
 @lab.command("fault")

@@ -386,11 +386,12 @@ def explain_command(
     conditions = dict(_condition(text) for text in given)
     check(who.who, action, encryption_context=template.pairs, conditions=conditions)
     policies: Sequence[Policy] = [
-        parse_identity_policy(_read(path), name=f"identity policy '{printable(path)}'") for path in identity_policies
+        parse_identity_policy(console.read_text(path, _KIND, _MAX_FILE), name=f"identity policy '{printable(path)}'")
+        for path in identity_policies
     ]
     at = datetime.fromtimestamp(time.time(), UTC)
     if key_policy is not None:
-        seen = KeyAsSeen(key, parse_key_policy(_read(key_policy)), _grants(grants, key))
+        seen = KeyAsSeen(key, parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE)), _grants(grants, key))
     elif facts is not None:
         seen, who, at = _recall(facts, key, aws.region, who, known=bool(policies))
     else:
@@ -451,25 +452,11 @@ def _as_dict(decision: Decision, key: str) -> dict[str, Any]:
     }
 
 
-def _read(path: str) -> str:
-    try:
-        with trusted.open_file(path, _KIND) as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise FileError(f"reading '{printable(path)}' failed: {error.strerror or error}") from error
-    if len(data) > _MAX_FILE:
-        raise click.UsageError(f"'{printable(path)}' is too large to be one")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
-
-
 def _grants(path: str | None, key: str) -> list[Grant]:
     if path is None:
         return []
     try:
-        listed = json.loads(_read(path))["Grants"]
+        listed = json.loads(console.read_text(path, _KIND, _MAX_FILE))["Grants"]
         return [grant_of(entry, key) for entry in listed]
     except (ValueError, RecursionError, KeyError, TypeError):
         raise click.UsageError(f"'{printable(path)}' is not what 'aws kms list-grants' prints") from None

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _MOST_REMEMBERED = 4096
 
-_parse_key_policy = lru_cache(maxsize=1024)(policy.parse_key_policy)
+_parse_key_policy = lru_cache(maxsize=256)(policy.parse_key_policy)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _parse_identity_policy(text: str, name: str) -> policy.Policy:
     return policy.parse_identity_policy(text, name=name)
 

@@ -1,11 +1,12 @@
 """CloudTrail, as far as the lab needs it: LookupEvents. Other calls go to an upstream, where there is one.
 
-An upstream is an endpoint of the user's (an emulator, say). Requests are passed on as they came, signature and all, so
-it has to be one that does not verify the lab's signatures.
+An upstream is an endpoint of the user's (an emulator, say). Requests are passed on as they came, signature and all, but
+for their host; so it has to be one that does not verify the lab's signatures.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,6 @@ from urllib.parse import urlsplit
 from sealwax.errors import LabError
 from sealwax.lab.apierror import ApiError, refused, unsupported
 from sealwax.lab.model import Caller
-from sealwax.lab.paging import page
 from sealwax.lab.shapes import Items, Moment, Number, Structure, Text, check
 from sealwax.lab.trail import Event, Trail
 from sealwax.lab.wire import HttpRequest, HttpResponse
@@ -22,7 +22,9 @@ TARGET = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101."
 _SHORT_TARGET = "CloudTrail_20131101."
 _UPSTREAM_SECONDS = 30
 _ATTRIBUTES = ("EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource")
-_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_MOST_ANSWER = 16 << 20
+# And the host, which is the upstream's own.
+_HOP = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "content-length"})
 
 LOOKUP_EVENTS = Structure(
     {
@@ -72,18 +74,16 @@ class CloudTrail:
         """
         members = check(LOOKUP_EVENTS, document)
         wanted = _filter(members, region)
-        found = [event for event in self._trail.events(account=caller.account, region=region) if wanted(event)]
-        found.reverse()
-        asked = {"Limit": members.get("MaxResults", 50)}
-        if "NextToken" in members:
-            asked["Marker"] = members["NextToken"]
-        try:
-            taken, answer = page(found, lambda event: str(event.record["eventID"]), asked)
-        except ApiError as error:
-            raise ApiError("InvalidNextTokenException", "The token is not one of this listing") from error
-        shown: dict[str, Any] = {"Events": [_entry(event) for event in taken]}
-        if "NextMarker" in answer:
-            shown["NextToken"] = answer["NextMarker"]
+        token: str | None = members.get("NextToken")
+        limit: int = members.get("MaxResults", 50)
+        found = filter(wanted, self._trail.latest(account=caller.account, region=region))
+        # The token is the event that the page before ended with.
+        if token is not None and all(event.record["eventID"] != token for event in found):
+            raise ApiError("InvalidNextTokenException", "The token is not one of this listing")
+        taken = list(itertools.islice(found, limit + 1))
+        shown: dict[str, Any] = {"Events": [_entry(event) for event in taken[:limit]]}
+        if len(taken) > limit:
+            shown["NextToken"] = taken[limit - 1].record["eventID"]
         return shown
 
     def pass_on(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -108,11 +108,13 @@ class CloudTrail:
         try:
             connection.request(request.method, upstream.path or "/", bytes(request.body), headers)
             answer = connection.getresponse()
-            body = bytearray(answer.read())
+            body = bytearray(answer.read(_MOST_ANSWER + 1))
         except (OSError, http.client.HTTPException) as error:
             raise ApiError("ServiceUnavailableException", f"The upstream {upstream.netloc} does not answer") from error
         finally:
             connection.close()
+        if len(body) > _MOST_ANSWER:
+            raise ApiError("ServiceUnavailableException", f"The upstream {upstream.netloc} answers too much")
         kept = {header: value for header, value in answer.getheaders() if header.lower() not in _HOP}
         return HttpResponse(answer.status, kept | {"Content-Length": str(len(body))}, body)
 

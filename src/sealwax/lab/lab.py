@@ -107,7 +107,8 @@ class Lab:
     def _key_of(self, principal: Principal) -> AccessKey:
         if principal.kind == "user":
             return self._principals.key_of(principal.account, principal)
-        return self._principals.new_session(principal, "sealwax-lab", self._clock() + _SESSION_SECONDS)
+        now = self._clock()
+        return self._principals.new_session(principal, "sealwax-lab", now + _SESSION_SECONDS, now)
 
     def add_principal(
         self,

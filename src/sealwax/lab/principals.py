@@ -20,6 +20,9 @@ from sealwax.lab.rootkey import RootKey
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _ID_LETTERS = string.ascii_uppercase + "234567"
+# What is not there is remembered too; whoever asks for ever other names must not fill the memory.
+_MOST_REMEMBERED = 4096
+_REMEMBERED_SECONDS = 86400
 _PRINCIPAL_COLUMNS = "arn, account, kind, name, unique_id, policies, tags"
 
 
@@ -68,6 +71,8 @@ class Principals:
     def principal(self, arn: str) -> Principal | None:
         with self._database.reading() as connection:
             if arn not in self._principals:
+                if len(self._principals) >= _MOST_REMEMBERED:
+                    self._principals.clear()
                 row = connection.execute(
                     f"SELECT {_PRINCIPAL_COLUMNS} FROM principals WHERE arn=?",  # noqa: S608
                     (arn,),
@@ -107,12 +112,14 @@ class Principals:
             AccessKey(_identifier("AKIA", 16), account, principal.arn if principal is not None else None, _secret())
         )
 
-    def new_session(self, role: Principal, session_name: str, expires: float) -> AccessKey:
-        """Temporary credentials of a role."""
+    def new_session(self, role: Principal, session_name: str, expires: float, now: float) -> AccessKey:
+        """Temporary credentials of a role. Those that ended more than a day ago are forgotten."""
         token = base64.b64encode(os.urandom(96)).decode()
-        return self._store(
-            AccessKey(_identifier("ASIA", 16), role.account, role.arn, _secret(), token, session_name, expires)
-        )
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM access_keys WHERE expires < ?", (now - _REMEMBERED_SECONDS,))
+            return self._store(
+                AccessKey(_identifier("ASIA", 16), role.account, role.arn, _secret(), token, session_name, expires)
+            )
 
     def key_of(self, account: str, principal: Principal | None) -> AccessKey:
         """The long-term access key of a user, or of an account's root, made when there is none."""
@@ -127,6 +134,8 @@ class Principals:
     def key(self, access_key_id: str) -> AccessKey | None:
         with self._database.reading() as connection:
             if access_key_id not in self._keys:
+                if len(self._keys) >= _MOST_REMEMBERED:
+                    self._keys.clear()
                 row = connection.execute(
                     "SELECT access_key_id, account, principal, sealed, token, session_name, expires "
                     "FROM access_keys WHERE access_key_id=?",

@@ -39,13 +39,28 @@ _MATERIAL_COLUMNS = "material_id, number, sealed, state, created, rotation_type,
 _THIS_KEY = "account=? AND region=? AND key_id=?"
 
 
+# What is not there is remembered too; whoever asks for ever other names must not fill the memory.
+_MOST_REMEMBERED = 4096
+# Of one key, under way.
+_MOST_IMPORTS = 64
+
+
+class _Remembered(dict[tuple[Any, ...], Any]):
+    """What was read, up to a bound; then it begins empty once more."""
+
+    def __setitem__(self, name: tuple[Any, ...], value: Any) -> None:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        super().__setitem__(name, value)
+
+
 class Records:
     """Typed access to the state file. Writers call inside :meth:`change`."""
 
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
         self._root = root
-        self._cache: dict[tuple[Any, ...], Any] = {}
+        self._cache = _Remembered()
         database.on_change(self._cache.clear)
 
     def change(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -264,10 +279,16 @@ class Records:
 
     # imports under way
 
-    def put_import(self, token: bytes, key: Key, algorithm: str, private: bytes, valid_to: float) -> None:
-        """Remember a wrapping key under its import token."""
+    def put_import(self, token: bytes, key: Key, algorithm: str, private: bytes, valid_to: float, now: float) -> None:
+        """Remember a wrapping key under its import token, and forget those that are out of date or too many."""
         sealed = self._root.seal(private, b"import " + hashlib.sha256(token).digest())
         with self._database.writing() as connection:
+            connection.execute("DELETE FROM imports WHERE valid_to < ?", (now,))
+            connection.execute(
+                f"DELETE FROM imports WHERE {_THIS_KEY} AND token_id NOT IN "  # noqa: S608
+                f"(SELECT token_id FROM imports WHERE {_THIS_KEY} ORDER BY valid_to DESC LIMIT ?)",
+                (*_of(key), *_of(key), _MOST_IMPORTS - 1),
+            )
             connection.execute(
                 "INSERT INTO imports VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (hashlib.sha256(token).digest(), *_of(key), algorithm, sealed, valid_to),

@@ -13,10 +13,13 @@ import socket
 import ssl
 import struct
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sealwax import trusted
 from sealwax.errors import LabError, SealwaxError
+from sealwax.lab import foreign
 from sealwax.lab.apierror import ApiError
 from sealwax.lab.faults import Dropped
 from sealwax.lab.gateway import Gateway
@@ -24,12 +27,19 @@ from sealwax.lab.secretbytes import wipe
 from sealwax.lab.wire import HttpRequest, HttpResponse, failure, new_request_id
 
 _MOST_HEADERS = 64 << 10
+_MOST_LINES = 100
 _MOST_BODY = 1 << 20
+# As many as four clients of sealwax's own open at most.
+_MOST_CONNECTIONS = 1024
 _IDLE_SECONDS = 300.0
+_REQUEST_SECONDS = 30.0
+# How often an idle connection looks whether others wait for its place.
+_LOOK_SECONDS = 1.0
 _REASONS = {
     200: "OK",
     400: "Bad Request",
     403: "Forbidden",
+    408: "Request Timeout",
     411: "Length Required",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
@@ -56,15 +66,32 @@ class Server:
         host: the address to listen on.
         port: 0 lets the kernel choose; :attr:`port` tells.
         tls: the files of a certificate chain and its private key, to speak HTTPS.
+        names: other names and addresses that clients may call it by. Requests for any other host are refused, and
+            so is what a browser sends for a page of another site.
+        most_connections: those beyond wait until others end; idle ones make room.
+        patience: the seconds from a request's first byte to its last; an answer may take as long to be received, and
+            so may a TLS handshake.
 
     Raises:
-        LabError: the address or the certificate cannot be used.
+        LabError: the address, the certificate or a name cannot be used.
     """
 
     def __init__(
-        self, gateway: Gateway, *, host: str = "127.0.0.1", port: int = 0, tls: tuple[Path, Path] | None = None
+        self,
+        gateway: Gateway,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: tuple[Path, Path] | None = None,
+        names: Sequence[str] = (),
+        most_connections: int = _MOST_CONNECTIONS,
+        patience: float = _REQUEST_SECONDS,
     ) -> None:
+        self._patience = patience
         self._gateway = gateway
+        self._names = frozenset(map(foreign.checked_name, (*names, *([host] if host else []))))
+        self._places = threading.Semaphore(most_connections)
+        self._waiting = False
         self._tls = _tls(tls) if tls is not None else None
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -84,6 +111,10 @@ class Server:
     def serve(self) -> None:
         """Accept connections, each with a thread of its own, until :meth:`close` is called."""
         while True:
+            # Those who connect meanwhile wait in the backlog.
+            self._waiting = not self._places.acquire(blocking=False)
+            while self._waiting and not self._over.is_set():
+                self._waiting = not self._places.acquire(timeout=_PAUSE_SECONDS)
             try:
                 connection, address = self._socket.accept()
             except OSError as error:
@@ -93,11 +124,13 @@ class Server:
                     raise
                 # The clients wait in the backlog meanwhile.
                 self._over.wait(_PAUSE_SECONDS)
+                self._places.release()
                 continue
             try:
                 threading.Thread(target=self._talk, args=(connection, str(address[0])), daemon=True).start()
             except RuntimeError:  # no thread can be started now
                 connection.close()
+                self._places.release()
 
     def close(self) -> None:
         """Stop accepting. A request under way is still answered."""
@@ -110,10 +143,14 @@ class Server:
     def _talk(self, connection: socket.socket, peer: str) -> None:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(_IDLE_SECONDS)
+            connection.settimeout(self._patience)
+            # What was connected to is the lab's, whatever addresses this machine has.
+            own = self._names | {foreign.checked_name(str(connection.getsockname()[0]))}
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
-            conversation = _Conversation(connection, peer, secure=self._tls is not None)
+            conversation = _Conversation(
+                connection, peer, own, lambda: self._waiting, self._patience, secure=self._tls is not None
+            )
             while conversation.turn(self._gateway):
                 pass
         except (OSError, EOFError):
@@ -123,16 +160,35 @@ class Server:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         finally:
             connection.close()
+            self._places.release()
 
 
 class _Conversation:
-    """One connection: requests one after another."""
+    """One connection: requests one after another.
 
-    def __init__(self, connection: socket.socket, peer: str, *, secure: bool) -> None:
+    Args:
+        own: what the lab may be called.
+        in_the_way: whether others wait for this one's place.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        peer: str,
+        own: frozenset[str],
+        in_the_way: Callable[[], bool],
+        patience: float,
+        *,
+        secure: bool,
+    ) -> None:
         self._connection = connection
         self._peer = peer
+        self._own = own
+        self._in_the_way = in_the_way
+        self._patience = patience
         self._secure = secure
         self._buffer = bytearray()
+        self._deadline = 0.0
 
     def turn(self, gateway: Gateway) -> bool:
         """Answer one request; False when the connection is over."""
@@ -143,8 +199,12 @@ class _Conversation:
             return False
         if request is None:
             return False
-        keep = request.headers.get("connection", "").lower() != "close"
-        response = _answer(gateway, request)
+        refusal = foreign.why_refused(request.headers, self._own)
+        keep = request.headers.get("connection", "").lower() != "close" and refusal is None
+        if refusal is None:
+            response = _answer(gateway, request)
+        else:
+            response = failure(ApiError("ForeignRequestException", refusal, status=403), new_request_id())
         assert isinstance(request.body, bytearray)
         wipe(request.body)
         lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Error')}"]
@@ -156,22 +216,31 @@ class _Conversation:
         message[: len(head)] = head
         message[len(head) :] = response.body
         wipe(response.body)
+        self._connection.settimeout(self._patience)
         self._connection.sendall(message)
         wipe(message)
         return keep
 
     def _refuse(self, status: int) -> None:
         lines = (f"HTTP/1.1 {status} {_REASONS[status]}", "Content-Length: 0", "Connection: close", "", "")
+        self._connection.settimeout(self._patience)
         self._connection.sendall("\r\n".join(lines).encode())
 
     def _read_request(self) -> HttpRequest | None:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if len(self._buffer) > _MOST_HEADERS:
+        if not self._buffer and not self._await():
+            return None
+        self._deadline = time.monotonic() + self._patience
+        looked_at = 0
+        while (end := self._buffer.find(b"\r\n\r\n", max(0, looked_at - 3))) < 0:
+            looked_at = len(self._buffer)
+            if looked_at > _MOST_HEADERS:
                 raise _BadRequestError(431)
             if not self._receive(_MOST_HEADERS):
                 return None
         lines = self._buffer[:end].decode("latin-1").split("\r\n")
         del self._buffer[: end + 4]
+        if len(lines) > _MOST_LINES:
+            raise _BadRequestError(431)
         start = lines[0].split(" ")
         if len(start) != 3 or not start[2].startswith("HTTP/1."):
             raise _BadRequestError(400)
@@ -202,8 +271,29 @@ class _Conversation:
         del self._buffer[:size]
         return body
 
+    def _await(self) -> bool:
+        """Wait for the first bytes of a request; False when there are to be none."""
+        until = time.monotonic() + _IDLE_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            self._connection.settimeout(min(left, _LOOK_SECONDS))
+            try:
+                self._buffer += (received := self._connection.recv(1 << 16))
+            except TimeoutError:
+                if self._in_the_way():
+                    return False
+            else:
+                return bool(received)
+        return False
+
     def _receive(self, most: int) -> bool:
-        received = self._connection.recv(min(most, 1 << 16))
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _BadRequestError(408)
+        self._connection.settimeout(left)
+        try:
+            received = self._connection.recv(min(most, 1 << 16))
+        except TimeoutError:
+            raise _BadRequestError(408) from None
         self._buffer += received
         return bool(received)
 

@@ -104,7 +104,7 @@ class Sts:
                 reason="there is no such role in the caller's account",
             )
         expires = now + int(duration)
-        key = self._principals.new_session(role, session_name, expires)
+        key = self._principals.new_session(role, session_name, expires, now)
         return {
             "Credentials": {
                 "AccessKeyId": key.access_key_id,

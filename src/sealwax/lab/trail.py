@@ -7,8 +7,9 @@ power may take its last second, never a key. Key material, plaintext and ciphert
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,15 @@ from sealwax.lab.model import Caller, Key
 
 KMS_SOURCE, STS_SOURCE = "kms.amazonaws.com", "sts.amazonaws.com"
 _KEPT_SECONDS = 90 * 86400
+# A server may be asked anything by anybody: the oldest events make room for new ones.
+MOST_EVENTS = 100_000
+MOST_BYTES = 256 << 20
+_SWEEP_EVERY = 256
+# CloudTrail's own bounds are of this kind: texts are cut, and what is too large is left out.
+_MOST_RECORD_CHARACTERS = 64 << 10
+_MOST_TEXT = 1024
+_BATCH = 500
+_LARGEST_NUMBER = (1 << 63) - 1
 _SECRET = frozenset({"Plaintext", "CiphertextBlob", "ImportToken", "EncryptedKeyMaterial", "PublicKey"})
 _HIDDEN = frozenset({"KeyStorePassword", "RawSecretAccessKey", "XksProxyAuthenticationCredential"})
 _UNRECORDED = frozenset({"GrantToken", "GrantTokens", "TrustAnchorCertificate", "Recipient"})
@@ -42,11 +52,16 @@ class Event:
         username: the user, the role's session, or ``root``.
     """
 
-    record: Mapping[str, Any]
     text: str
     time: float
     username: str
     reason: str | None
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The record, decoded: of all events at once, that would take many times the memory of their texts."""
+        found: Mapping[str, Any] = json.loads(self.text)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +86,50 @@ class Entry:
 
 
 class Trail:
-    """Appends and finds events."""
+    """Appends and finds events, and keeps the latest.
 
-    def __init__(self, database: Database, now: float) -> None:
+    Args:
+        now: in Unix seconds; what is older than 90 days goes.
+        most_events, most_bytes: how many events, and bytes of the file, there may be; a few hundred events are
+            written before that is looked at again.
+    """
+
+    def __init__(
+        self, database: Database, now: float, *, most_events: int = MOST_EVENTS, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._database = database
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._since_swept = 0
         with database.writing() as connection:
-            connection.execute("DELETE FROM events WHERE time < ?", (now - _KEPT_SECONDS,))
+            self._sweep(connection, now)
+
+    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
+        """Remove what is too old, or too much."""
+        connection.execute("DELETE FROM events WHERE time < ?", (now - _KEPT_SECONDS,))
+        connection.execute(
+            "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (self._most_events,)
+        )
+        page_size, pages, unused = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+        )
+        if (pages - unused) * page_size > self._most_bytes:
+            connection.execute(
+                "DELETE FROM events WHERE number <= (SELECT (min(number) + max(number)) / 2 FROM events)"
+            )
 
     def append(self, entry: Entry) -> None:
         """Write the events of one call: one for the caller's account, one for each other account that owns a key."""
         accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
         shared = str(uuid.uuid4()) if len(accounts) > 1 else None
         with self._database.writing() as connection:
+            self._since_swept += 1
+            if self._since_swept >= _SWEEP_EVERY:
+                self._since_swept = 0
+                self._sweep(connection, entry.time)
             for account in accounts:
                 event_id = str(uuid.uuid4())
-                record = _record(entry, account, event_id, shared)
+                record = _bounded(_record(entry, account, event_id, shared))
                 connection.execute(
                     "INSERT INTO events (event_id, account, region, time, username, record, reason) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -95,8 +139,8 @@ class Trail:
                         entry.region,
                         entry.time,
                         _username(entry.caller),
-                        json.dumps(record, separators=(",", ":")),
-                        entry.reason,
+                        record,
+                        entry.reason and entry.reason[: 4 * _MOST_TEXT],
                     ),
                 )
                 if entry.uses_key and entry.error is None:
@@ -126,7 +170,32 @@ class Trail:
                 "WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) ORDER BY number",
                 (account, account, region, region),
             )
-            return [Event(json.loads(row[0]), *row) for row in rows.fetchall()]
+            return [Event(*row) for row in rows]
+
+    def latest(self, *, account: str, region: str) -> Iterator[Event]:
+        """Yield the events of an account in a Region, the latest first, and not all of them at once."""
+        before = _LARGEST_NUMBER
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    "SELECT number, record, time, username, reason FROM events "
+                    "WHERE number < ? AND account=? AND region=? ORDER BY number DESC LIMIT ?",
+                    (before, account, region, _BATCH),
+                ).fetchall()
+            for _, *columns in rows:
+                yield Event(*columns)
+            if not rows:
+                return
+            before = rows[-1][0]
+
+
+def _bounded(record: dict[str, Any]) -> str:
+    """A record's JSON, with what callers may have made large cut or left out."""
+    cut = {name: value[:_MOST_TEXT] if isinstance(value, str) else value for name, value in record.items()}
+    text = json.dumps(cut, separators=(",", ":"))
+    if len(text) > _MOST_RECORD_CHARACTERS:
+        text = json.dumps(cut | {"requestParameters": None, "responseElements": None}, separators=(",", ":"))
+    return text
 
 
 def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def get_parameters_for_import(call: Call) -> dict[str, Any]:
     )
     token = os.urandom(256)
     valid_to = call.now + _VALID_SECONDS
-    call.records.put_import(token, key, algorithm, private, valid_to)
+    call.records.put_import(token, key, algorithm, private, valid_to, call.now)
     return {
         "KeyId": key.arn,
         "ImportToken": token,
