@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions as foreign
+import botocore.session
 from botocore.config import Config
 
-from sealwax import errors, forks
+from sealwax import errors, forks, signin
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -57,11 +58,52 @@ def open_session(profile: str | None = None, region: str | None = None, endpoint
     Raises:
         ConfigurationError: there is no such profile, or the endpoint is no URL.
     """
-    if endpoint_url is not None:
-        _check_endpoint(endpoint_url)
-    with settings_read():
-        session = boto3.Session(profile_name=profile, region_name=region)
-    return at_endpoint(session, endpoint_url)
+    return at_endpoint(OwnSession(profile, region), endpoint_url)
+
+
+class OwnSession(boto3.Session):
+    """A boto3 session that sealwax opens itself: finding its credentials takes nothing from standard input.
+
+    Args:
+        like: a session whose credentials this one takes over, so that nobody is asked for them twice.
+
+    Raises:
+        ConfigurationError: there is no such profile.
+    """
+
+    def __init__(self, profile: str | None = None, region: str | None = None, like: OwnSession | None = None) -> None:
+        self._core = botocore.session.get_session()
+        with settings_read():
+            super().__init__(botocore_session=self._core, profile_name=profile, region_name=region)
+            if like is None:
+                signin.guard(self._core)
+            else:
+                self._core.register_component("credential_provider", signin.Shared(like._core))
+
+    def sign_in(self) -> dict[str, str] | None:
+        """Ask now for the MFA code that the credentials take, if they take one.
+
+        Returns:
+            The credentials, as variables of an environment; None where no code is needed.
+
+        Raises:
+            CredentialsError: there is nobody to ask, or AWS does not take the code.
+            KmsError: the AWS settings cannot be used, or STS cannot be reached.
+        """
+        try:
+            credentials = self.get_credentials() if signin.wants_code(self._core) else None
+            # Keys in the environment come before a profile that the environment names.
+            if credentials is None or credentials.method != signin.ASSUME_ROLE:
+                return None
+            found = credentials.get_frozen_credentials()
+        except (foreign.ClientError, foreign.BotoCoreError) as error:
+            raise translate(error, "signing in", None) from None
+        given = {
+            "AWS_ACCESS_KEY_ID": found.access_key,
+            "AWS_SECRET_ACCESS_KEY": found.secret_key,
+            "AWS_SESSION_TOKEN": found.token,
+        }
+        return {name: value for name, value in given.items() if value}
 
 
 def _check_endpoint(url: str, origin: str = "") -> None:
@@ -88,8 +130,15 @@ def settings_read() -> Iterator[None]:
 
 
 def at_endpoint(session: boto3.Session, endpoint_url: str | None) -> Session:
-    """Return the session, whose KMS clients go to ``endpoint_url`` where one is given."""
-    return session if endpoint_url is None else _AtEndpoint(session, endpoint_url)
+    """Return the session, whose KMS clients go to ``endpoint_url`` where one is given.
+
+    Raises:
+        ConfigurationError: the endpoint is no URL.
+    """
+    if endpoint_url is None:
+        return session
+    _check_endpoint(endpoint_url)
+    return _AtEndpoint(session, endpoint_url)
 
 
 class _AtEndpoint:
@@ -220,6 +269,16 @@ _LOGIN: Final = _Meaning(
 )
 _CREDENTIALS: Final = _Meaning(
     errors.CredentialsError, "AWS does not accept the credentials", "Check the access key, the profile and the clock."
+)
+_NOT_HAD: Final = _Meaning(
+    errors.CredentialsError,
+    "no AWS credentials could be had",
+    "Check the profile, and the program or the service that its credentials come from.",
+)
+_NEW_CODE: Final = _Meaning(
+    errors.CredentialsError,
+    "the credentials that an MFA code was for have expired, or were not given",
+    "Run it again with a new code.",
 )
 _ROLE: Final = _Meaning(
     errors.CredentialsError,
@@ -404,9 +463,9 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (foreign.TokenRetrievalError, _LOGIN),
     (foreign.NoAuthTokenError, _LOGIN),
     (foreign.LoginError, _LOGIN),
-    (foreign.CredentialRetrievalError, _CREDENTIALS),
-    (foreign.MetadataRetrievalError, _CREDENTIALS),
-    (foreign.RefreshWithMFAUnsupportedError, _CREDENTIALS),
+    (foreign.CredentialRetrievalError, _NOT_HAD),
+    (foreign.MetadataRetrievalError, _NOT_HAD),
+    (foreign.RefreshWithMFAUnsupportedError, _NEW_CODE),
     (foreign.ProfileNotFound, _NO_PROFILE),
     (foreign.ConfigParseError, _SETTINGS_FILE),
     (foreign.ConfigNotFound, _SETTINGS_FILE),

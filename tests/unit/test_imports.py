@@ -43,7 +43,8 @@ ROOMS: dict[str, set[str]] = {
         "events",
     },
     "cache": {"errors", "context", "given", "keyring", "aws", "events"},
-    "aws": {"errors", "context", "forks"},
+    "signin": {"errors", "context"},
+    "aws": {"errors", "context", "forks", "signin"},
     "answers": {"errors", "aws"},
     "sts": {"context", "aws", "answers"},
     "otel": {"events"},
@@ -85,13 +86,13 @@ ROOMS: dict[str, set[str]] = {
         "kms",
         "policy",
     },
-    "lab": {"errors", "context", "trusted", "policy"},
+    "lab": {"errors", "context", "trusted", "policy", "signin"},
 }
 # The package's own front and the command line look at everything.
 ANYWHERE = {"__init__", "cli"}
 SDK = {"boto3", "botocore"}
 # prove puts bad weather between the library and KMS.
-SDK_ROOMS = {"aws", "answers", "sts", "kms", "lab", "stores", "audit", "prove"}
+SDK_ROOMS = {"signin", "aws", "answers", "sts", "kms", "lab", "stores", "audit", "prove"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

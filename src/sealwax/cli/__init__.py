@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 import click
 
 from sealwax import __version__, errors
-from sealwax.cli import console
+from sealwax.cli import console, sessions
 
 # A verb is imported when it is asked for: `sealwax inspect` must not wait for boto3.
 VERBS: Final = {
@@ -79,6 +79,7 @@ def root() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    sessions.forget()
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -128,6 +129,7 @@ def _occupy_standard_streams() -> None:
 def main() -> NoReturn:
     """The program."""
     _occupy_standard_streams()
+    console.StandardInput.reserve()
     for stop in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stop) != signal.SIG_IGN:  # nohup
             signal.signal(stop, _terminate)

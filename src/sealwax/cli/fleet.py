@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sealwax import files
-from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.cli import PARTLY_DONE, console, options, sessions
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -54,14 +54,12 @@ class _Finite(click.FloatRange):
 
 def opening(aws: options.Aws) -> Callable[[str], Store]:
     """Return what opens places: S3 as the profile and Region say, and never in the lab or at KMS's endpoint."""
-    from sealwax.aws import open_session
     from sealwax.stores import open_store
 
-    @functools.cache
-    def session() -> Session:
-        return open_session(aws.profile, aws.region)
+    def opened(where: str) -> Store:
+        return open_store(where, sessions.session(aws.profile, aws.region) if "://" in where else None)
 
-    return lambda where: open_store(where, session() if "://" in where else None)
+    return opened
 
 
 def _or_all(number: int) -> int | None:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from sealwax import context as ctx
 from sealwax import trusted
-from sealwax.cli import console, places
+from sealwax.cli import console, places, sessions
 from sealwax.context import AcceptStoredContext, NoContext, printable
 from sealwax.errors import ContextError, FileError, SealwaxError
 
@@ -30,6 +30,8 @@ Command = Callable[..., Any]
 PLACEHOLDERS: Final = ("{relpath}", "{name}")
 _CONTEXT_FILE: Final = trusted.Kind("the context file", FileError)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# Several times what the largest context takes, with every character escaped.
+_MAX_CONTEXT_FILE: Final = 1 << 20
 # How long one run uses a data key that KMS has opened for it.
 _OPENED_KEY_SECONDS: Final = 60.0
 
@@ -48,7 +50,7 @@ class Aws:
 
         Raises:
             LabError: the lab cannot be opened.
-            ConfigurationError: there is no such profile.
+            KmsError: there is no such profile, or its credentials cannot be had.
         """
         if self.lab is not None:
             from sealwax import aws
@@ -65,7 +67,7 @@ class Aws:
             return session
         from sealwax import aws
 
-        return aws.open_session(self.profile, self.region, self.endpoint_url)
+        return aws.at_endpoint(sessions.session(self.profile, self.region), self.endpoint_url)
 
 
 def _named_profile() -> str | None:
@@ -466,9 +468,9 @@ def _template(
 
 
 def _read_context_file(path: str) -> list[tuple[str, str]]:
+    text = console.read_text(path, _CONTEXT_FILE, _MAX_CONTEXT_FILE)
     try:
-        with trusted.open_file(path, _CONTEXT_FILE) as file:
-            pairs: Any = json.loads(file.read().decode(), object_pairs_hook=list)
+        pairs: Any = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
         raise click.UsageError(f"'{ctx.printable(path)}' is not valid JSON") from None
     is_pairs = isinstance(pairs, list) and all(isinstance(pair, tuple) and isinstance(pair[1], str) for pair in pairs)

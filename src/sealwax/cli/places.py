@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 import click
 
-from sealwax.cli import console
+from sealwax.cli import console, sessions
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
 from sealwax.errors import FileError
@@ -19,6 +19,7 @@ from sealwax.keyring import PROVIDER_AWS_KMS
 from sealwax.stores import S3_SCHEME, Entry, Store
 
 if TYPE_CHECKING:
+    from sealwax.aws import OwnSession
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
 
 # What tells a later run which file an object was made of.
@@ -27,18 +28,18 @@ SOURCE_TIME: Final = "sealwax-source-time"
 # As --profile and --region name them; set by the options.
 profile: str | None = None
 region: str | None = None
-_service: Service | None = None
+_services: dict[OwnSession, Service] = {}
 
 
 def service() -> Service:
-    """Return S3, as the options and the environment set it up."""
-    global _service  # one program, one S3
-    if _service is None:
-        from sealwax import aws
-        from sealwax.stores.s3 import Service
+    """Return S3, as the options and the environment set it up: one for each session."""
+    from sealwax.stores.s3 import Service
 
-        _service = Service(aws.open_session(profile, region))
-    return _service
+    session = sessions.session(profile, region)
+    if session not in _services:
+        _services.clear()
+        _services[session] = Service(session)
+    return _services[session]
 
 
 def is_s3(name: str) -> bool:

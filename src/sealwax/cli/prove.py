@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.cli import PARTLY_DONE, console, options, sessions
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -123,21 +123,24 @@ def _reach(
             if denied_role:
                 denied = partial(lab.session, where.region, principal=denied_role)
             elif denied_profile:
-                denied = _opened(aws.open_session(denied_profile, where.region, environment["AWS_ENDPOINT_URL_KMS"]))
+                own = sessions.session(denied_profile, where.region)
+                denied = _opened(aws.at_endpoint(own, environment["AWS_ENDPOINT_URL_KMS"]))
             yield session, denied, Helper(environment)
         return
     given: dict[str, str | None] = {}
     if where.profile is not None:
         # A profile that is named comes before keys in the environment; one that the environment names does not.
         given |= {**dict.fromkeys(_IDENTITY), "AWS_PROFILE": where.profile}
+    own = sessions.session(where.profile, where.region)
+    # The process to search takes over what an MFA code was given for: it asks nobody once more.
+    given |= own.sign_in() or {}
     if where.endpoint_url is not None:
         given |= {"AWS_ENDPOINT_URL_KMS": where.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None}
     if denied_role:
         # STS is not at KMS's endpoint.
-        own = aws.open_session(where.profile, where.region)
         denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
-        denied = _opened(aws.open_session(denied_profile, where.region, where.endpoint_url))
+        denied = _opened(aws.at_endpoint(sessions.session(denied_profile, where.region), where.endpoint_url))
     yield session, denied, Helper(given)
 
 

@@ -16,6 +16,7 @@ from botocore.configprovider import ConstantProvider
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ProfileNotFound
 from botocore.loaders import Loader, create_loader
 
+from sealwax import signin
 from sealwax.lab.faults import Dropped
 from sealwax.lab.gateway import Gateway
 from sealwax.lab.model import DEFAULT_REGION, AccessKey
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
 
 _SERVICES = ("kms", "sts", "cloudtrail")
-# A lab asks nobody: neither a metadata service that is not there, nor a sign-on that may have expired.
+# A lab asks nobody: neither a metadata service that is not there, nor a sign-on that may have expired, nor a person for
+# a code.
 _NETWORK_PROVIDERS = ("container-role", "iam-role", "sso", "login")
 
 
@@ -48,6 +50,9 @@ def new_session(
         resolver = core.get_component("credential_provider")
         for provider in _NETWORK_PROVIDERS:
             resolver.remove(provider)
+        signin.guard(core)
+        if signin.wants_code(core):
+            resolver.remove(signin.ASSUME_ROLE)
         if core.get_credentials() is None:
             key = default_key()
     if key is not None:

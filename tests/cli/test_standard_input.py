@@ -1,0 +1,183 @@
+"""Standard input is data: no child program gets it, no code is read from it, and one run asks for a code once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sealwax.lab.server import Server
+from tests.cli.conftest import PURPOSE, Keys
+from tests.cli.shell import SEALWAX, Shell
+from tests.sts import CODE, CONFIG, ROLE, SERIAL, MfaSts
+
+DATA = b"123456\nthe first line is data too\n" + os.urandom(50_000)
+# A program that eats what it may read, writes it down, and gives credentials.
+EATER = """#!/bin/sh
+cat > {seen}
+echo '{{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret"}}'
+"""
+
+
+@dataclass
+class Aws:
+    """A KMS and an STS that programs reach over HTTP, and a shell that is set up for both."""
+
+    shell: Shell
+    keys: Keys
+    sts: MfaSts
+
+    def encrypt(self, *more: str, profile: str = "mfa") -> list[str]:
+        return [SEALWAX, "encrypt", "-k", self.keys.demo, *PURPOSE, "--profile", profile, "-o", "out", *more]
+
+    def sealed(self) -> bytes:
+        """What was sealed into ``out``."""
+        sealed = self.shell.read("out")
+        return self.keys.sealer(self.keys.demo).decrypt(sealed, context={"purpose": "backup"})
+
+    def program(self, name: str, text: str) -> str:
+        path = self.shell.write(name, text.encode())
+        path.chmod(0o700)
+        return str(path)
+
+
+@pytest.fixture
+def aws(bare_shell: Shell, keys: Keys) -> Iterator[Aws]:
+    server = Server(keys.lab.gateway)
+    serving = threading.Thread(target=server.serve)
+    serving.start()
+    seen = bare_shell.folder / "seen"
+    with MfaSts() as sts:
+        found = Aws(bare_shell, keys, sts)
+        eater = found.program("eater", EATER.format(seen=seen))
+        config = bare_shell.write("config", f"{CONFIG}\n[profile eater]\ncredential_process = {eater}\n".encode())
+        bare_shell.environment |= sts.environment(str(config)) | {"AWS_ENDPOINT_URL_KMS": server.url}
+        yield found
+    server.close()
+    serving.join()
+
+
+def test_a_code_is_not_read_from_the_data(aws: Aws) -> None:
+    """Where there is no terminal to ask at, nothing is asked, and nothing is sealed."""
+    done = subprocess.run(
+        aws.encrypt("-"),
+        cwd=aws.shell.folder,
+        env=aws.shell.environment,
+        input=DATA,
+        capture_output=True,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 7
+    said = done.stderr.decode()
+    assert said.count("\n") == 1
+    assert all(part in said for part in ("'mfa'", ROLE, SERIAL, "no terminal", "aws configure export-credentials"))
+    assert not aws.sts.asked
+    assert not (aws.shell.folder / "out").exists()
+
+
+@pytest.mark.parametrize("code", [CODE, "654321", "no code"])
+def test_a_code_is_asked_for_at_the_terminal_once(aws: Aws, code: str) -> None:
+    """Whatever standard input is, and before all else: what is wrong with it is told once for all files."""
+    aws.shell.write("a", DATA)
+    aws.shell.write("b", DATA)
+    command = aws.encrypt("-") if code == CODE else [*aws.encrypt()[:-2], "a", "b"]
+    done, shown = _at_a_terminal(command, aws.shell, f"{code}\n", DATA)
+    assert shown.count("MFA code") == 1
+    assert SERIAL in shown
+    assert "'mfa'" in shown
+    assert code not in shown
+    assert [form["TokenCode"] for form in aws.sts.asked] == ([code] if code.isdigit() else [])
+    said = done.stderr.decode()
+    if code == CODE:
+        assert done.returncode == 0, said
+        assert aws.sealed() == DATA
+    else:
+        assert done.returncode == 7
+        assert said.count("\n") == 1
+        assert ("six digits" if code == "no code" else "invalid MFA one time pass code") in said
+
+
+def test_a_background_program_asks_nobody(aws: Aws) -> None:
+    """To read at a terminal that another program has would stop this one, and nobody would know why."""
+    background = ["bash", "-c", 'set -m; "$0" "$@" <&0 & wait $!']
+    done, shown = _at_a_terminal([*background, *aws.encrypt("-")], aws.shell, "", DATA)
+    assert done.returncode == 7
+    assert b"no terminal" in done.stderr
+    assert "MFA" not in shown
+
+
+def _at_a_terminal(
+    command: list[str], shell: Shell, typed: str, stdin: bytes
+) -> tuple[subprocess.CompletedProcess[bytes], str]:
+    """Run a program whose controlling terminal is none of its streams; type when it asks, and return what was shown."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=shell.folder,
+        env=shell.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),
+    )
+    shown = bytearray()
+
+    def answer() -> None:
+        try:
+            while data := os.read(controller, 4096):
+                shown.extend(data)
+                if typed and shown.endswith(b": ") and b"MFA code" in shown:
+                    os.write(controller, typed.encode())
+        except OSError:  # EIO: nobody has the terminal any more
+            pass
+
+    reading = threading.Thread(target=answer)
+    reading.start()
+    out, err = process.communicate(stdin)
+    os.close(terminal)
+    reading.join()
+    os.close(controller)
+    return subprocess.CompletedProcess(command, process.returncode, out, err), shown.decode()
+
+
+def test_a_credential_process_gets_no_data(aws: Aws) -> None:
+    with subprocess.Popen(
+        aws.encrypt("-", profile="eater"),
+        cwd=aws.shell.folder,
+        env=aws.shell.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        _, err = process.communicate(DATA)
+    assert process.returncode == 0, err
+    assert aws.shell.read("seen") == b""
+    assert aws.sealed() == DATA
+
+
+def test_no_other_program_gets_data(aws: Aws) -> None:
+    """click runs bash to see which one it is."""
+    bash = aws.program("bin/bash", f"#!/bin/sh\nhead -c 6 > {aws.shell.folder}/seen\necho 5.2\n")
+    aws.shell.environment["PATH"] = f"{Path(bash).parent}:{aws.shell.environment['PATH']}"
+    done = aws.shell.sealwax("completion", "bash", stdin=DATA).succeeded()
+    assert b"_SEALWAX_COMPLETE" in done.out
+    assert aws.shell.read("seen") == b""
+
+
+def test_standard_input_by_its_other_name(aws: Aws) -> None:
+    """What opens /dev/stdin finds what was piped in, and nothing less."""
+    command = aws.encrypt("/dev/stdin", profile="eater")
+    done = subprocess.run(
+        command, cwd=aws.shell.folder, env=aws.shell.environment, input=DATA, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert aws.sealed() == DATA
