@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,61 @@ def test_any_record_is_read_or_refused(changes: dict[str, Any]) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused(data: bytes) -> None:
     assert "'x'" in refusal(data) or data.strip() in (b"[]", b"{}")
+
+
+def test_a_small_packed_file_takes_little_memory(tmp_path: Path) -> None:
+    """However much it unpacks to, and whatever that is."""
+    other = json.dumps(record(eventSource="s3.amazonaws.com")).encode()
+    files = {
+        "one long text": (b'{"Records": [{"eventSource": "' + b"x" * (32 << 20), "an entry of more than"),
+        "lists in lists": (b"[" + b"[" * (4 << 20), "is not JSON"),
+        "many small values": (b"[" + b"[]," * (4 << 20), "no CloudTrail event"),
+        "members of one object": (b'{"a":1' + b',"b":[[],[],[],[],[]]' * (1 << 20), "an entry of more than"),
+        "white space": (b" " * (32 << 20), "is empty"),
+        "events of other services": (b"[" + (other + b",") * 2000 + other + b"]", ""),
+        "one event again and again": (b"\n".join([json.dumps(record()).encode()] * 1000), ""),
+    }
+    assert len(files) == 7
+    for name, (data, why) in files.items():
+        file = tmp_path / "events.gz"
+        file.write_bytes(gzip.compress(data, 1))
+        del data
+        tracemalloc.start()
+        try:
+            said = refused_file(file)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert why in said, (name, said)
+        assert bool(why) == bool(said), (name, said)
+        assert peak < 12 << 20, (name, peak)
+
+
+def refused_file(file: Path) -> str:
+    try:
+        eventsfile.read(str(file))
+    except FactsError as error:
+        return str(error)
+    return ""
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(sorted(SHAPES)), st.integers(1, 70), st.sampled_from(["", "\n", " \t"]))
+def test_where_reading_stops_does_not_matter(shape: str, more: int, space: str) -> None:
+    """An event, a number or a name may be cut anywhere by the end of what was read at once."""
+    padding = (space or " ") * (eventsfile._READ_CHARACTERS - more * 20)
+    assert eventsfile.load(padding.encode() + SHAPES[shape], "x") == (expected(1), expected(2))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
+def test_other_encodings_of_json(encoding: str) -> None:
+    assert eventsfile.load(SHAPES["pretty"].decode().encode(encoding), "x") == (expected(1), expected(2))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"Records": [],}', b"[,]", b'[{} {}]', b'{"a" 1}', b'{"a":1 "b":2}', b"{,}", b'{1:2}', b"[1,]", b'["\xff"]',
+     b"[" + b"9" * 5000 + b"]", b'{"Records": [] ', b'{"a"', b"{"],
+)  # fmt: skip
+def test_json_that_is_none_is_refused(data: bytes) -> None:
+    assert "holds no CloudTrail events: it is not JSON" in refusal(data) or "event 1" in refusal(data)

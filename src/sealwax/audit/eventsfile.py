@@ -6,13 +6,16 @@ KMS API calls with AWS CloudTrail" in the KMS Developer Guide.
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from sealwax import trusted
 from sealwax.audit.facts import EventFacts, Facts
@@ -21,12 +24,20 @@ from sealwax.errors import FactsError
 
 _KIND: Final = trusted.Kind("the events file", FactsError)
 MAX_BYTES: Final = 512 << 20  # unpacked
-MAX_EVENTS: Final = 2_000_000
+MAX_EVENTS: Final = 1_000_000
+# CloudTrail's own have at most 256 KiB.
+_MOST_CHARACTERS: Final = 1 << 20
+# Of what is kept of all events: their ids and contexts, since all else is much the same in many.
+_MOST_KEPT_CHARACTERS: Final = 128 << 20
+_READ_CHARACTERS: Final = 1 << 16
 # Where Regions' names show it.
 _PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b"}
 #: The action that asks for them where no file has them.
 LOOKUP: Final = "cloudtrail:LookupEvents"
 _GZIP: Final = b"\x1f\x8b"
+_SPACE: Final = re.compile(r"[ \t\r\n]+")
+_TOO_LARGE: Final = f"is not JSON, or has an entry of more than {_MOST_CHARACTERS:,} characters"
+_DECODER: Final = json.JSONDecoder()
 
 
 def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
@@ -44,14 +55,13 @@ def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
     with trusted.open_file(path, _KIND) as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
+        if not packed:
+            return _read(file, path, max_bytes, MAX_EVENTS)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
-                data = unpacked.read(max_bytes + 1) if packed else file.read(max_bytes + 1)
+                return _read(unpacked, path, max_bytes, MAX_EVENTS)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise FactsError(f"'{printable(path)}' is a damaged gzip file") from None
-    if len(data) > max_bytes:
-        raise FactsError(f"'{printable(path)}' is larger than {max_bytes} bytes: give fewer days of events")
-    return load(data, path)
 
 
 def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[EventFacts, ...]:
@@ -64,44 +74,166 @@ def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[Event
     Raises:
         FactsError: these are no events.
     """
+    return _read(io.BytesIO(data), name, MAX_BYTES, max_events)
+
+
+def _read(stream: BinaryIO | gzip.GzipFile, name: str, max_bytes: int, max_events: int) -> tuple[EventFacts, ...]:
+    """Return the events, of which one at a time is decoded: a small packed file may hold any number of them."""
     found: dict[str, EventFacts] = {}
-    for number, record in enumerate(_records(data, name), 1):
-        if number > max_events:
-            raise FactsError(f"'{printable(name)}' has more than {max_events} events: give fewer days")
-        try:
-            event = event_of(record)
-        except ValueError as error:
-            raise FactsError(f"event {number} of '{printable(name)}' is no CloudTrail event: {error}") from None
-        if event is not None:
-            found[event.id] = event
+    kept = 0
+    values = _Values(stream, max_bytes)
+    try:
+        for number, record in enumerate(_records(values), 1):
+            if number > max_events:
+                raise FactsError(f"'{printable(name)}' has more than {max_events:,} events: give fewer days")
+            try:
+                event = event_of(record)
+            except ValueError as error:
+                raise FactsError(f"event {number} of '{printable(name)}' is no CloudTrail event: {error}") from None
+            if event is not None and event.id not in found:
+                kept += len(event.id) + sum(len(key) + len(value) for key, value in (event.context or {}).items())
+                if kept > _MOST_KEPT_CHARACTERS:
+                    raise FactsError(f"the events of '{printable(name)}' are too large together: give fewer days")
+                found[event.id] = event
+    except _TooLargeError:
+        raise FactsError(f"'{printable(name)}' is larger than {max_bytes} bytes: give fewer days of events") from None
+    except _NotReadError as error:
+        raise FactsError(f"'{printable(name)}' holds no CloudTrail events: {error}") from None
+    if values.empty:
+        raise FactsError(f"'{printable(name)}' is empty, so it holds no CloudTrail events")
     return tuple(sorted(found.values(), key=lambda one: (one.time, one.id)))
 
 
-def _records(data: bytes, name: str) -> Iterator[Any]:
-    try:
-        whole = json.loads(data)
-    except (ValueError, RecursionError):
-        lines = [line for line in data.splitlines() if line.strip()]
-        for number, line in enumerate(lines, 1):
+class _TooLargeError(Exception):
+    pass
+
+
+class _NotReadError(Exception):
+    """Why what is there cannot be read."""
+
+
+class _Values:
+    """The JSON values of a file, one after another, of which no more than one is in memory.
+
+    Attributes:
+        empty: whether nothing but white space was there so far.
+        taken: how many characters of values were taken so far.
+    """
+
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, max_bytes: int) -> None:
+        encoding = json.detect_encoding(stream.read(4))
+        stream.seek(0)
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._max_bytes = max_bytes
+        self._buffer, self._at, self._line = "", 0, 1
+        self.empty = True
+        self.taken = 0
+
+    def _more(self) -> bool:
+        """Read on, at least as much again as is there; return whether there was more."""
+        kept = len(self._buffer) - self._at
+        try:
+            data = self._stream.read(max(kept, _READ_CHARACTERS))
+            text = self._decoder.decode(data, final=not data)
+        except UnicodeError:
+            raise self.failure("is not JSON") from None
+        if self._stream.tell() > self._max_bytes:
+            raise _TooLargeError
+        self._line += self._buffer.count("\n", 0, self._at)
+        self._buffer, self._at = self._buffer[self._at :] + text, 0
+        return bool(data)
+
+    def failure(self, why: str) -> _NotReadError:
+        """Return the error about the place that was read to."""
+        line = self._line + self._buffer.count("\n", 0, self._at)
+        return _NotReadError(f"line {line} {why}" if line > 1 else f"it {why}")
+
+    def peek(self) -> str:
+        """Return the next character that is no white space; ``""`` at the end."""
+        while True:
+            found = _SPACE.match(self._buffer, self._at)
+            self._at = found.end() if found is not None else self._at
+            if self._at < len(self._buffer):
+                self.empty = False
+                return self._buffer[self._at]
+            if not self._more():
+                return ""
+
+    def take(self, wanted: str) -> str:
+        """Take the next character that is no white space, which is one of those wanted."""
+        found = self.peek()
+        if not found or found not in wanted:
+            raise self.failure("is not JSON")
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """Take one whole value, of at most the size of an event."""
+        self.peek()
+        while True:
             try:
-                record = json.loads(line)
+                value, end = _DECODER.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError:
+                if len(self._buffer) - self._at > _MOST_CHARACTERS:
+                    raise self.failure(_TOO_LARGE) from None
+                if not self._more():
+                    raise self.failure("is not JSON") from None
             except (ValueError, RecursionError):
-                where = f"line {number} is not JSON" if len(lines) > 1 else "it is not JSON"
-                raise FactsError(f"'{printable(name)}' holds no CloudTrail events: {where}") from None
-            yield from _unfold(record)
-        if not lines:
-            raise FactsError(f"'{printable(name)}' is empty, so it holds no CloudTrail events") from None
-    else:
-        yield from whole if isinstance(whole, list) else _unfold(whole)
+                raise self.failure("is not JSON") from None
+            else:
+                # A number may go on behind what was read.
+                if end < len(self._buffer) or not self._more():
+                    self.taken += end - self._at
+                    self._at = end
+                    return value
 
-
-def _unfold(record: Any) -> Iterator[Any]:
-    if isinstance(record, dict):
-        for member in ("Records", "Events"):
-            if isinstance(record.get(member), list):
-                yield from record[member]
+    def items(self) -> Iterator[Any]:
+        """Take a list, an entry at a time."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        while True:
+            yield self.value()
+            if self.take(",]") == "]":
                 return
-    yield record
+
+
+def _records(values: _Values) -> Iterator[Any]:
+    """Yield the records of a file of CloudTrail's, of what LookupEvents answers, of a list, or of lines."""
+    while (start := values.peek()) != "":
+        if start == "[":
+            yield from values.items()
+        elif start == "{":
+            yield from _unfold(values)
+        else:
+            yield values.value()
+
+
+def _unfold(values: _Values) -> Iterator[Any]:
+    """Yield what an object lists as Records or Events; the object where it lists none."""
+    record: dict[str, Any] | None = {}
+    before = values.taken
+    values.take("{")
+    while values.peek() != "}" or values.taken > before:
+        name = values.value()
+        values.take(":")
+        if name in ("Records", "Events") and values.peek() == "[":
+            record = None
+            yield from values.items()
+        else:
+            value = values.value()
+            if record is not None:
+                record[name] = value
+        if record is not None and values.taken - before > _MOST_CHARACTERS:
+            raise values.failure(_TOO_LARGE)
+        if values.take(",}") == "}":
+            break
+    else:
+        values.take("}")
+    if record is not None:
+        yield record
 
 
 def put_into(facts: Facts, events: tuple[EventFacts, ...]) -> Facts:

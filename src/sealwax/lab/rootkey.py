@@ -21,6 +21,7 @@ from sealwax.errors import LabError
 
 _NONCE = 12
 _SCRYPT = {"n": 1 << 15, "r": 8, "p": 1}
+_MOST_KEY_FILE = 64 << 20
 _SCRYPT_MEMORY = 64 << 20
 _KEY_FILE = trusted.Kind("the lab's key file", LabError)
 
@@ -89,11 +90,16 @@ def _outer(passphrase: str | None, key_file: Path | None, salt: bytes) -> bytes:
         return hashlib.scrypt(passphrase.encode(), salt=salt, dklen=32, maxmem=_SCRYPT_MEMORY, **_SCRYPT)
     if key_file is None:
         raise LabError("neither a passphrase nor a key file was given")
+    made, size = hmac.new(salt, digestmod="sha256"), 0
     try:
         with trusted.open_file(key_file, _KEY_FILE) as file:
-            content = file.read()
+            while content := file.read(1 << 16):
+                made.update(content)
+                size += len(content)
+                if size > _MOST_KEY_FILE:
+                    raise LabError(f"the lab's key file {key_file} has more than {_MOST_KEY_FILE:,} bytes, or no end")
     except OSError as error:
         raise LabError(f"the lab's key file {key_file} cannot be read: {error.strerror}") from error
-    if len(content) < 32:
+    if size < 32:
         raise LabError(f"the lab's key file {key_file} is shorter than 32 bytes; use random bytes from the kernel")
-    return hmac.digest(salt, content, "sha256")
+    return made.digest()
