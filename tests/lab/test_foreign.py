@@ -74,45 +74,41 @@ FOREIGN = [
     "localhost,evil.example", "evil.example,localhost", "192.0.2.1", "[2001:db8::1]", "0.0.0.0", "127.1", "localhost:x",
     "localhost/", "127.0.0.1:4599:4599", "[::1", "lab",
 ]  # fmt: skip
+BROWSERS = [
+    *(("Origin", origin) for origin in (
+        "http://evil.example", "null", "", "file://", "http://localhost.evil.example:4599",
+        "http://localhost@evil.example", "chrome-extension://abc",
+    )),
+    ("Referer", "https://evil.example/page"),
+    ("Sec_Fetch_Site", "cross-site"),
+    ("Sec_Fetch_Site", "who knows"),
+    *(("Content_Type", kind) for kind in (
+        "text/plain;charset=UTF-8", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded",
+    )),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("host", OWN)
-def test_the_lab_s_own_names_are_served(server: Server, host: str) -> None:
-    assert send(server, host=host)[0] == 200
-    assert send(server, Origin=f"http://{host}", Referer=f"https://{host}/page", Sec_Fetch_Site="same-site")[0] == 200
+def test_the_lab_s_own_names_are_served(server: Server) -> None:
+    for host in OWN:
+        assert send(server, host=host)[0] == 200
+        origin = f"http://{host}"
+        assert send(server, Origin=origin, Referer=f"{origin}/page", Sec_Fetch_Site="same-site")[0] == 200
 
 
-@pytest.mark.parametrize("host", FOREIGN)
-def test_a_foreign_host_is_refused(lab: Lab, server: Server, host: str | None) -> None:
+def test_a_foreign_host_is_refused(lab: Lab, server: Server) -> None:
     key = lab.create_key()["KeyId"]
-    status, answer = send(server, "ScheduleKeyDeletion", json.dumps({"KeyId": key}).encode(), host=host)
-    assert (status, answer["__type"]) == (403, "ForeignRequestException")
-    assert "--allow-host" in answer["message"]
+    for host in FOREIGN:
+        status, answer = send(server, "ScheduleKeyDeletion", json.dumps({"KeyId": key}).encode(), host=host)
+        assert (status, answer["__type"]) == (403, "ForeignRequestException"), host
+        assert "--allow-host" in answer["message"]
     assert lab.call("DescribeKey", KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "http://evil.example"},
-        {"Origin": "null"},
-        {"Origin": ""},
-        {"Origin": "file://"},
-        {"Origin": "http://localhost.evil.example:4599"},
-        {"Origin": "http://localhost@evil.example"},
-        {"Origin": "chrome-extension://abc"},
-        {"Referer": "https://evil.example/page"},
-        {"Sec_Fetch_Site": "cross-site"},
-        {"Sec_Fetch_Site": "who knows"},
-        {"Content_Type": "text/plain;charset=UTF-8"},
-        {"Content_Type": "multipart/form-data; boundary=x"},
-        {"Content_Type": "application/x-www-form-urlencoded"},
-    ],
-)
-def test_what_a_browser_sends_for_a_page_is_refused(lab: Lab, server: Server, headers: dict[str, str]) -> None:
+def test_what_a_browser_sends_for_a_page_is_refused(lab: Lab, server: Server) -> None:
     key = lab.create_key()["KeyId"]
-    status, answer = send(server, "DisableKey", json.dumps({"KeyId": key}).encode(), **headers)
-    assert (status, answer["__type"]) == (403, "ForeignRequestException")
+    for name, value in BROWSERS:
+        status, answer = send(server, "DisableKey", json.dumps({"KeyId": key}).encode(), **{name: value})
+        assert (status, answer["__type"]) == (403, "ForeignRequestException"), (name, value)
     assert lab.call("DescribeKey", KeyId=key)["KeyMetadata"]["Enabled"]
 
 
@@ -175,14 +171,15 @@ def test_the_address_that_was_connected_to_is_the_lab_s(lab: Lab) -> None:
 
 def test_unknown_names_are_not_remembered_for_ever(lab: Lab) -> None:
     """Access keys, key ids, aliases, Regions: whatever a request may name at will."""
-    for number in range(5000):
+    for number in range(4200):
         assert lab._principals.key(f"AK{number}") is None
         assert lab._principals.principal(f"arn:aws:iam::111122223333:user/{number}") is None
-        assert lab._records.key("111122223333", "us-east-1", f"0a0a0a0a-0000-4000-8000-{number:012x}") is None
-        assert lab._records.aliases("111122223333", f"us-east-{number}") == ()
-    assert len(lab._principals._keys) < 5000
-    assert len(lab._principals._principals) < 5000
-    assert len(lab._records._cache) < 5000
+        if number % 2:
+            assert lab._records.key("111122223333", "us-east-1", f"0a0a0a0a-0000-4000-8000-{number:012x}") is None
+        else:
+            assert lab._records.aliases("111122223333", f"us-east-{number}") == ()
+    for remembered in (lab._principals._keys, lab._principals._principals, lab._records._cache):
+        assert len(remembered) < 4200
 
 
 def entry(number: int, size: int = 0) -> Entry:
@@ -202,13 +199,13 @@ def log(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_the_trail_keeps_the_latest(log: Database) -> None:
-    trail = Trail(log, NOW, most_events=1000)
+    trail = Trail(log, NOW, most_events=100)
     with log.writing():
-        for number in range(2000):
+        for number in range(600):
             trail.append(entry(number))
     kept = [event.record["requestParameters"]["number"] for event in trail.events()]
-    assert kept == list(range(2000 - len(kept), 2000))
-    assert 1000 <= len(kept) <= 1300
+    assert kept == list(range(600 - len(kept), 600))
+    assert 100 <= len(kept) <= 400
     # CloudTrail has the same ones, page by page, the latest first.
     cloudtrail = CloudTrail(trail, None)
     asked: dict[str, str] = {}
@@ -226,13 +223,13 @@ def test_the_trail_keeps_the_latest(log: Database) -> None:
 
 
 def test_the_trail_s_file_has_a_bound(log: Database) -> None:
-    trail = Trail(log, NOW, most_bytes=4 << 20)
+    trail = Trail(log, NOW, most_bytes=2 << 20)
     with log.writing():
-        for number in range(800):
+        for number in range(520):
             trail.append(entry(number, size=20_000))
     kept = [event.record["requestParameters"]["number"] for event in trail.events()]
-    assert kept == list(range(800 - len(kept), 800))
-    assert 100 < len(kept) < 500
+    assert kept == list(range(520 - len(kept), 520))
+    assert 100 < len(kept) < 400
 
 
 def test_a_trail_that_is_there_already_is_cut_when_it_is_opened(log: Database) -> None:
@@ -286,8 +283,6 @@ def test_ended_sessions_and_imports_are_forgotten(lab: Lab, clock: Clock) -> Non
 
     ask()
     assert counts() == (1, 1)
-    ask()
-    assert counts() == (2, 2)
     clock.now += 3 * 86400
     ask()
     assert counts() == (1, 1)

@@ -1,4 +1,4 @@
-"""A program that lists S3 Inventories, and says what each cost: ``listing.py URL MANIFEST...``; one JSON object a line.
+"""A program that lists S3 Inventories, and says what each cost: ``listing.py MANIFEST...``; one JSON object a line.
 
 It may take 3 GiB of addresses, so that what takes more fails here, and does not take the machine along.
 """
@@ -11,7 +11,6 @@ import sys
 
 from sealwax.errors import StoreError
 from sealwax.stores import open_store
-from tests.s3 import S3Session
 
 
 def peak() -> int:
@@ -20,15 +19,14 @@ def peak() -> int:
 
 
 def main() -> None:
-    url, first, *rest = sys.argv[1:]
-    session = S3Session(url)
-    assert len(list(open_store(first, session).list())) > 0  # what everything before the lists takes
+    first, *rest = sys.argv[1:]
+    assert len(list(open_store(first).list())) > 0  # what everything before the lists takes
     resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
     for where in rest:
         before, said = peak(), ""
         entries = 0
         try:
-            for _ in open_store(where, session).list():
+            for _ in open_store(where).list():
                 entries += 1
         except (StoreError, MemoryError) as error:
             said = f"{type(error).__name__}: {error}"

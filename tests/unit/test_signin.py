@@ -93,28 +93,6 @@ def test_a_program_that_gives_no_credentials(settings: Path, script: str | None,
     assert said in str(caught.value)
 
 
-def test_a_session_asks_for_no_code_where_there_is_no_terminal(settings: Path) -> None:
-    """Whoever runs the tests may have a terminal: the question goes to another process, which has none."""
-    code = f"""
-import sealwax
-from sealwax import aws
-try:
-    sealwax.Sealer(sealwax.KmsKeyring({KEY!r}, session=aws.open_session("mfa"))).encrypt(b"", context={{"a": "b"}})
-except sealwax.CredentialsError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="123456\n",
-        env={"PATH": "/usr/bin:/bin", "AWS_CONFIG_FILE": str(settings)},
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        check=False,
-    )
-    assert f"AWS profile 'mfa', {ROLE} failed: it takes an MFA code" in done.stdout, done.stderr
-
-
 def test_sessions_of_one_run_share_their_credentials(settings: Path) -> None:
     """A program is asked once, whatever Regions and services the run is about; another profile's is another."""
     runs = settings.with_name("runs")
