@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,22 @@ def test_a_small_file_that_is_large_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a").write_bytes(b"data")
-    Path("large.json").write_text(json.dumps({f"name {number}": "x" * 1000 for number in range(2000)}))
-    for path in ("/dev/zero", *(["large.json"] if command[0] != "policy" else [])):
-        assert run([*command, path]) == 2
-        assert "too large" in capsys.readouterr().err
+    large = Path("large.json")
+    large.touch(0o600)
+    os.truncate(large, 17 << 20)
+    assert run([*command, str(large)]) == 2
+    assert "too large" in capsys.readouterr().err
+    assert run([*command, "/dev/zero"]) == 1
+    assert "not a regular file" in capsys.readouterr().err
 
 
-def test_a_key_file_that_never_ends_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="has more than 67,108,864 bytes, or no end"):
+def test_a_key_file_that_is_large_or_never_ends_is_refused(tmp_path: Path) -> None:
+    large = tmp_path / "key"
+    large.touch(0o600)
+    os.truncate(large, (64 << 20) + 1)
+    with pytest.raises(LabError, match="has more than 67,108,864 bytes"):
+        Lab(tmp_path / "lab", key_file=large)
+    with pytest.raises(LabError, match="not a regular file"):
         Lab(tmp_path / "lab", key_file="/dev/zero")
 
 

@@ -97,7 +97,7 @@ def _outer(passphrase: str | None, key_file: Path | None, salt: bytes) -> bytes:
                 made.update(content)
                 size += len(content)
                 if size > _MOST_KEY_FILE:
-                    raise LabError(f"the lab's key file {key_file} has more than {_MOST_KEY_FILE:,} bytes, or no end")
+                    raise LabError(f"the lab's key file {key_file} has more than {_MOST_KEY_FILE:,} bytes")
     except OSError as error:
         raise LabError(f"the lab's key file {key_file} cannot be read: {error.strerror}") from error
     if size < 32:
