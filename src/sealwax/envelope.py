@@ -8,16 +8,19 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sealwax import context, files, given
-from sealwax.errors import DamagedHeaderError, TamperedError
+from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
 from sealwax.format import header as hdr
 from sealwax.format import payload
 from sealwax.format.header import Header, Preamble
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
+
+if TYPE_CHECKING:
+    from sealwax.foreign import Foreign, Read
 
 BytesLike = bytes | bytearray | memoryview
 AnySource = BytesLike | files.AnyPath | BinaryIO
@@ -50,14 +53,21 @@ def header_of_value(value: BytesLike) -> Header:
         HeaderError: it begins with none.
     """
     with memoryview(value).cast("B") as view:
-        at = 0
+        try:
+            return _header_of_view(view)
+        except NotAnEnvelopeError as error:
+            raise _named(error, lambda at, size: bytes(view[at : at + size]), len(view)) from None
 
-        def read(size: int) -> bytes:
-            nonlocal at
-            at += size
-            return bytes(view[at - size : at])
 
-        return _read_header(read)
+def _header_of_view(view: memoryview | bytes) -> Header:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return bytes(view[at - size : at])
+
+    return _read_header(read)
 
 
 def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
@@ -66,7 +76,60 @@ def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
     Raises:
         HeaderError: there is none.
     """
-    return _read_header(lambda size: read_full(file, size))
+    first = b""
+
+    def read(size: int) -> bytes:
+        nonlocal first
+        data = read_full(file, size)
+        first = first or data
+        return data
+
+    try:
+        return _read_header(read)
+    except NotAnEnvelopeError as error:
+        if is_seekable(file):
+            raise _named_file(error, file, file.tell() - len(first)) from None
+        # To read more, one might have to wait for it.
+        raise _named(error, lambda at, size: first[at : at + size], None) from None
+
+
+def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start: int) -> NotAnEnvelopeError:
+    """As :func:`_named`, of a seekable file; it is left where it stood."""
+    stood = file.tell()
+
+    def read(at: int, size: int) -> bytes:
+        file.seek(start + at)
+        return read_full(file, size)
+
+    try:
+        return _named(error, read, file.seek(0, os.SEEK_END) - start, metadata_of(file), getattr(file, "name", ""))
+    finally:
+        file.seek(stood)
+
+
+def metadata_of(file: object) -> Mapping[str, str]:
+    """Return what a store keeps beside an object that is open as a file; files of other kinds have nothing."""
+    found = getattr(file, "metadata", None)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _named(
+    error: NotAnEnvelopeError,
+    read: Read,
+    size: int | None,
+    metadata: Mapping[str, str] | None = None,
+    name: object = "",
+) -> NotAnEnvelopeError:
+    """Return the error with the name of what the bytes are, where they tell; see :mod:`sealwax.foreign`."""
+    from sealwax import foreign
+
+    found = foreign.recognize(read, size, metadata=metadata, name=name if isinstance(name, str) else "")
+    if found is None:
+        return NotAnEnvelopeError(f"{error}: it is empty") if size == 0 else error
+    which = "a binary sealwax envelope" if found.format.startswith(foreign.ENVELOPE) else "a sealwax envelope"
+    named = NotAnEnvelopeError(f"this is not {which}: {found}; {found.advice}")
+    named.foreign = found
+    return named
 
 
 def _read_header(read: Callable[[int], bytes]) -> Header:
@@ -96,7 +159,10 @@ def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
 
     for attempt in range(_READS):
         file.seek(start)
-        preamble, crc = hdr.read_preamble(read)
+        try:
+            preamble, crc = hdr.read_preamble(read)
+        except NotAnEnvelopeError as error:
+            raise _named_file(error, file, start) from None
         try:
             return _read_slots(read, preamble, crc)
         except DamagedHeaderError:
@@ -118,10 +184,14 @@ class Inspection:
     Attributes:
         header: the preamble and slots.
         payload_bytes: the payload's size in bytes; None for a detached header.
+        foreign: what the metadata of an object in S3 say that it is besides: a contradiction. None: nothing.
+        at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
     """
 
     header: Header
     payload_bytes: int | None
+    foreign: Foreign | None = None
+    at_rest: str = ""
 
     @property
     def context(self) -> dict[str, str]:
@@ -205,7 +275,9 @@ def inspect_file(file: files.InputFile) -> Inspection:
 def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
     """Describe what a regular file holds from one reading of it, as a fleet has many to look at."""
     try:
-        found = header_of_value(file.read(_MOST_HEADERS))
+        found = _header_of_view(file.read(_MOST_HEADERS))
+    except NotAnEnvelopeError as error:
+        raise _named_file(error, file, 0) from None
     except DamagedHeaderError:
         # Or it is larger than most, or a re-wrap is under way.
         found = header_of_file(file, 0)
@@ -215,7 +287,13 @@ def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
 def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:
     start = file.tell()
     found = header_of_file(file, start)
-    return _inspection(found, file.seek(0, os.SEEK_END) - start - found.preamble.payload_offset)
+    inspection = _inspection(found, file.seek(0, os.SEEK_END) - start - found.preamble.payload_offset)
+    metadata = metadata_of(file)
+    if metadata:
+        from sealwax.foreign import beside
+
+        return replace(inspection, foreign=beside(metadata))
+    return inspection
 
 
 def _inspect_stream(file: BinaryIO | io.RawIOBase) -> Inspection:

@@ -41,7 +41,10 @@ caller did not show.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sealwax.foreign import Foreign
 
 
 class SealwaxError(Exception):
@@ -57,7 +60,15 @@ class HeaderError(SealwaxError):
 
 
 class NotAnEnvelopeError(HeaderError):
-    """The bytes do not begin as an envelope does."""
+    """The bytes do not begin as an envelope does.
+
+    Attributes:
+        foreign: what they are instead, a :class:`sealwax.foreign.Foreign`; None where that cannot be told.
+        at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
+    """
+
+    foreign: Foreign | None = None
+    at_rest: str = ""
 
 
 class UnsupportedEnvelopeError(HeaderError):

@@ -25,9 +25,9 @@ def test_what_is_no_envelope_is_told_apart(shell: Shell, verb: str, sealed: byte
     shell.write("text", sealwax.armor(sealed).encode())
     with shell.unchanged():
         for name, words in (
-            ("empty", "it does not begin as one: the file is empty"),
+            ("empty", "it does not begin as one: it is empty"),
             ("plain", "it does not begin as one"),
-            ("text", "it may be one in its text form: give --armor"),
+            ("text", "; read it with dearmor, or give --armor"),
         ):
             done = shell.sealwax(verb, *_arguments(verb), name).failed(4)
             assert done.last_line.startswith(f"sealwax: {name}: ")

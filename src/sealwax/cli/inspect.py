@@ -97,6 +97,8 @@ def _described(path: str, found: Inspection) -> str:
         f"  slots      {facts['slots']}, sequence {facts['sequence']}"
         + ("" if facts["finished"] else ", unfinished: a re-wrap was interrupted; repeat it"),
     ]
+    if found.foreign is not None:
+        lines.append(f"  metadata   a contradiction: it is an envelope, and its metadata say: {found.foreign}")
     for name, value in facts["context"].items():
         lines.append(f"  context    {ctx.printable(name)}={ctx.printable(value)}")
     if not facts["context"]:

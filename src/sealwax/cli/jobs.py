@@ -19,8 +19,8 @@ from sealwax.cli import PARTLY_DONE, console, places, status_of
 from sealwax.cli.work import STREAM, Work
 from sealwax.envelope import read_full
 from sealwax.errors import FileError, KeyNotAllowedError, NotAnEnvelopeError, SealwaxError, WrongKeyError
-from sealwax.format.armor import PREFIX, dearmor
 from sealwax.format.armor import armor as to_text
+from sealwax.format.armor import dearmor
 from sealwax.format.header import MAGIC
 from sealwax.format.payload import GROUP_BYTES
 from sealwax.format.transfer import write_all
@@ -188,13 +188,11 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         except (SealwaxError, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            failure = _explained(error, job.source) if isinstance(error, NotAnEnvelopeError) else error
-            failures.append(failure)
-            console.complain(failure, about=job.source)
+            failures.append(error)
+            console.complain(error, about=job.source)
             if work.as_json:
-                _report(
-                    job, {"outcome": "failed", "error": type(failure).__name__, "message": str(failure)}, as_json=True
-                )
+                fields = {"outcome": "failed", "error": type(error).__name__, "message": str(error)}
+                _report(job, fields | _foreign(error), as_json=True)
         else:
             done += 1
             _report(job, {"outcome": result} if isinstance(result, str) else result, as_json=work.as_json)
@@ -209,18 +207,10 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     return status_of(failures[0])
 
 
-def _explained(error: NotAnEnvelopeError, source: str) -> NotAnEnvelopeError:
-    """Say what a file is that is no envelope, where that can be seen at once."""
-    try:
-        with open(source, "rb") as file:
-            beginning = file.read(len(PREFIX)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
-    except (OSError, ValueError):  # an object, a stream
-        return error
-    if beginning == b"":
-        return NotAnEnvelopeError(f"{error}: the file is empty")
-    if beginning == PREFIX.encode():
-        return NotAnEnvelopeError(f"{error}; but it may be one in its text form: give --armor")
-    return error
+def _foreign(error: Exception) -> dict[str, Any]:
+    """Return the fields for what is in another format than ours."""
+    found = error.foreign if isinstance(error, NotAnEnvelopeError) else None
+    return {} if found is None else {"format": found.format, "keys": list(found.keys), "keys_told": found.told}
 
 
 def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:

@@ -61,6 +61,8 @@ class ObjectReader(_BinaryFile):
         size: the object's bytes.
         etag: S3's name for these bytes.
         modified_ns: when the object was put there, in nanoseconds since 1970; S3 tells whole seconds.
+        metadata: what was put beside the bytes, by names without ``x-amz-meta-``.
+        at_rest: the KMS key under which S3 keeps the object, where it does (SSE-KMS); else "".
 
     Raises:
         StoreError: the object cannot be read; also later, where it was replaced and S3 keeps no versions.
@@ -92,6 +94,10 @@ class ObjectReader(_BinaryFile):
         self.size = int(total[1]) if total else int(answer["ContentLength"])
         self.etag: str = answer["ETag"]
         self.modified_ns = int(answer["LastModified"].timestamp()) * 10**9
+        self.metadata: dict[str, str] = answer.get("Metadata", {})
+        # S3 always names the key, for which "?" could be any.
+        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        self.at_rest = str(answer.get("SSEKMSKeyId") or "?") if by_kms else ""
         self._version_id = answer.get("VersionId")
         self._pinned = {"IfMatch": self.etag}
 

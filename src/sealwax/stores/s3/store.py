@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace as changed
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sealwax import envelope
 from sealwax.context import printable
 from sealwax.envelope import Inspection
-from sealwax.errors import SealwaxError, StoreError
+from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry, Store
 from sealwax.stores.s3 import inventory, replace
@@ -65,9 +66,17 @@ class S3Store:
             yield Entry(name, each["Size"], each["ETag"], each["LastModified"].timestamp())
 
     def inspect(self, name: str) -> Inspection:
-        """Read an object's header: one request, and a second where it is larger than 16 KiB."""
+        """Read an object's header: one request, and a second where it is larger than 16 KiB.
+
+        What is no envelope and has more than 16 KiB costs one more where its beginning is that of text, two where that
+        text has more than 64 KiB, and one more for a message of the AWS Encryption SDK with so large a header.
+        """
         with self._reader(name) as reader:
-            return envelope.inspect(cast("BinaryIO", reader))
+            try:
+                return changed(envelope.inspect(cast("BinaryIO", reader)), at_rest=reader.at_rest)
+            except NotAnEnvelopeError as error:
+                error.at_rest = reader.at_rest
+                raise
 
     def open(self, name: str) -> BinaryIO:
         return cast("BinaryIO", self._reader(name))
