@@ -12,6 +12,7 @@ import sealwax
 from sealwax.fleet import aws_lambda
 from sealwax.stores import open_store
 from tests.fleet.fleets import Keys
+from tests.foreign import samples
 from tests.s3 import StrictS3
 
 KEY: Final = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -166,10 +167,12 @@ def test_what_fails_is_told_before_what_is_no_envelope(keys: Keys, folder: Path,
     environment = fleet_of(keys, folder, 1)
     for at in range(30):
         (folder / f"-{at}.txt").write_bytes(b"no envelope")
+    (folder / "secrets.yaml").write_bytes(samples.sops_yaml(keys.one))
     sealed = keys.sealer(keys.foreign).encrypt(b"value", context={"tenant": "acme"})
     (folder / "z.swx").write_bytes(sealed)
     done = aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
-    assert (done["rewrapped"], done["failed"], done["foreign"], done["more"]) == (1, 1, 30, True)
+    assert (done["rewrapped"], done["failed"], done["foreign"], done["more"]) == (1, 1, 31, True)
+    assert done["formats"] == {"sops": 1, "unknown": 30}
     (problem,) = done["problems"]
     assert problem["name"] == str(folder / "z.swx")
     assert "keys_before" not in done

@@ -21,6 +21,7 @@ from sealwax.fleet.journal import Journal
 from sealwax.fleet.page import as_html
 from sealwax.fleet.shard import Result
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, plan, run, seal, seal_many
+from tests.foreign import samples
 
 
 def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, folder: Path, path: Path) -> None:
@@ -266,3 +267,16 @@ def test_a_plan_that_is_replaced_before_it_is_held_is_not_run(keys: Keys, folder
             raise AssertionError
     assert not path.with_name("rotation.plan.lock").exists()
     assert run(keys, path).rewrapped == 1
+
+
+def test_a_plan_of_a_release_that_knew_no_formats_is_read(keys: Keys, folder: Path, path: Path) -> None:
+    seal_many(keys, folder, 1)
+    (folder / "x").write_bytes(samples.esdk(("aws-kms", keys.one)))
+    assert plan(keys, folder, path).formats == {"esdk-v2": 1}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE items SET reasons = '' WHERE state = 'foreign'")
+        connection.commit()
+    found = fleet.status(path)
+    assert (found.formats, found.as_dict()["formats"], found.count("foreign")) == ({"": 1}, {"unknown": 1}, 1)
+    assert run(keys, path).rewrapped == 1
+    assert fleet.verify(path).formats == {"esdk-v2": 1}

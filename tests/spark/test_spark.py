@@ -18,6 +18,7 @@ from sealwax.fleet import spark as engine
 from sealwax.lab import Lab
 from tests.docs.test_iam_page import ACTIONS, rows_of_fleet
 from tests.fleet.fleets import Keys, envelopes, fill, make_keys, marks, payloads, plan, seal_many
+from tests.foreign import samples
 from tests.spark.local import LabSession, Watched
 
 COUNT = 600
@@ -141,6 +142,7 @@ def test_what_a_scan_returned_is_taken_whole(spark: SparkSession, keys: Keys, fo
     fill(folder, keys, 20)
     (folder / "fresh.swx").write_bytes(keys.sealer(keys.new).encrypt(b"", context={"tenant": "acme", "set": "1"}))
     (folder / "notes.txt").write_text("no envelope")
+    (folder / "x.esdk").write_bytes(samples.esdk(("aws-kms", keys.one)))
     job = engine.Job(
         str(folder),
         plan(keys, folder, folder.parent / "plan").settings,
@@ -150,10 +152,15 @@ def test_what_a_scan_returned_is_taken_whole(spark: SparkSession, keys: Keys, fo
     there = [(str(path),) for path in folder.rglob("*") if path.is_file()]
     names = spark.createDataFrame(there, "name string").repartition(4)
     found = engine.scan(names, job)
-    assert sorted(len(row.units) for row in found.collect()) == [0, 0, *[1] * 20]
+    rows = found.collect()
+    assert sorted(len(row.units) for row in rows) == [0, 0, 0, *[1] * 20]
+    formats = {"notes.txt": "", "x.esdk": "esdk-v2"}
+    assert {Path(row.name).name: row.format for row in rows if row.state == "foreign"} == formats
     results = engine.rewrap(found, job)
     assert results.rdd.getNumPartitions() == 4
-    assert Counter(row.state for row in results.collect()) == {"rewrapped": 20, "fresh": 1, "foreign": 1}
+    rows = results.collect()
+    assert Counter(row.state for row in rows) == {"rewrapped": 20, "fresh": 1, "foreign": 2}
+    assert {Path(row.name).name: row.format for row in rows if row.state == "foreign"} == formats
 
 
 @pytest.mark.parametrize("remembered", [1, 1 << 16])

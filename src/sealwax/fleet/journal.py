@@ -307,7 +307,7 @@ class Journal:
                     entry.size,
                     found.state,
                     found.reason,
-                    " ".join(found.reasons),
+                    found.format or " ".join(found.reasons),  # only what is foreign has a format, and it has no reasons
                     found.envelope_id,
                     self._keyset(found.keys),
                     scan,
@@ -401,11 +401,22 @@ class Journal:
     def reasons(self) -> dict[str, int]:
         """Return for how many objects that are meant each reason to be stale was found."""
         found: Counter[str] = Counter()
-        query = "SELECT reasons, count(*) FROM items WHERE reasons <> '' AND state <> ? GROUP BY reasons"
-        for text, count in self._all("ti", query, shard.SKIPPED):
+        query = "SELECT reasons, count(*) FROM items WHERE reasons <> '' AND state NOT IN (?, ?) GROUP BY reasons"
+        for text, count in self._all("ti", query, shard.SKIPPED, shard.FOREIGN):
             for reason in text.split():
                 found[reason] += count
         return dict(found)
+
+    def formats(self) -> dict[str, int]:
+        """Return how many foreign objects there are of each format, the most frequent first; last "", none known.
+
+        A plan of a release that knew no formats has "" for all of them.
+        """
+        query = (
+            "SELECT reasons, count(*) AS n FROM items WHERE state = ? GROUP BY reasons"
+            " ORDER BY reasons = '', n DESC, reasons"
+        )
+        return dict(self._all("ti", query, shard.FOREIGN))
 
     def usage(self, states: Sequence[str] | None = None) -> list[tuple[str, str, int]]:
         """Return key ARNs, material ids in hex and the number of objects under them: the most used, in this order."""
@@ -523,8 +534,19 @@ class Journal:
         """Keep what became of objects."""
         with self.writing() as connection:
             connection.executemany(
-                "UPDATE items SET state = ?, reason = ?, keyset = coalesce(?, keyset) WHERE number = ?",
-                [(result.state, result.reason, self._keyset(result.keys), result.number) for result in results],
+                "UPDATE items SET state = ?, reason = ?, keyset = coalesce(?, keyset),"
+                " reasons = CASE ? WHEN 'foreign' THEN ? ELSE reasons END WHERE number = ?",
+                [
+                    (
+                        result.state,
+                        result.reason,
+                        self._keyset(result.keys),
+                        result.state,
+                        result.format,
+                        result.number,
+                    )
+                    for result in results
+                ],
             )
 
     def get(self, unit: bytes) -> WrappedKey | None:

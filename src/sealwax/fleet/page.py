@@ -7,7 +7,7 @@ from typing import Final
 
 from sealwax.context import printable
 from sealwax.fleet import shard
-from sealwax.fleet.report import LISTED, Report, Usage
+from sealwax.fleet.report import LISTED, UNKNOWN, Report, Usage
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2430; --paper: #fff; --soft: #667; --line: #d5d9e0;
@@ -75,6 +75,7 @@ def _figures(report: Report) -> str:
         ("left for the next pass", f"{report.count(shard.LEFT):,}"),
         ("skipped", f"{report.count(shard.SKIPPED):,}"),
         ("foreign", f"{report.count(shard.FOREIGN):,}"),
+        *((f"foreign: {_shown(name) or UNKNOWN}", f"{count:,}") for name, count in report.formats.items()),
         ("damaged", f"{report.count(shard.DAMAGED):,}"),
         ("not readable", f"{report.hidden:,}"),
         ("distinct wrapped keys", f"{report.wrapped:,}"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sealwax import context as ctx
@@ -16,6 +16,7 @@ from sealwax.fleet.settings import Settings
 # https://aws.amazon.com/kms/pricing/: beyond the free tier, in USD.
 _PRICE_OF_10_000: Final = 0.03
 LISTED: Final = 20
+UNKNOWN: Final = "unknown"
 _NAMES: Final = 13
 # What is said of single objects: neither done nor to do.
 PROBLEMS: Final = (
@@ -69,6 +70,8 @@ class Report:
         where: the places.
         states: how many objects are in each state, and their bytes.
         reasons: for how many envelopes each reason to be stale was found, at the last scan.
+        formats: how many of the foreign objects have each format, by the names of :mod:`sealwax.foreign`; "" stands for
+            those of no format that is known.
         missing_regions: for how many envelopes a wanted Region was missing then.
         wrapped: how many distinct wrapped keys there were then.
         planned_calls: how many KMS calls were needed then.
@@ -110,6 +113,7 @@ class Report:
     checked: Checked | None = None
     digests: int = 0
     empty: tuple[str, ...] = ()
+    formats: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, *states: str) -> int:
         """Return how many objects are in any of these states."""
@@ -186,6 +190,7 @@ class Report:
             "left": self.count(shard.LEFT),
             "skipped": self.count(shard.SKIPPED),
             "foreign": self.count(shard.FOREIGN),
+            "formats": {name or UNKNOWN: count for name, count in self.formats.items()},
             "damaged": self.count(shard.DAMAGED),
             "unreadable": self.count(shard.UNREADABLE, "unlisted"),
             "missing_regions": dict(self.missing_regions),
@@ -255,6 +260,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
             empty=tuple(place for number, place in enumerate(where) if number in empty),
             states=states,
             reasons=journal.reasons(),
+            formats=journal.formats(),
             missing_regions=journal.missing_regions(),
             wrapped=journal.wrapped(),
             planned_calls=journal.calls(),
@@ -295,7 +301,8 @@ def as_text(report: Report) -> str:
         ("unreadable", (shard.UNREADABLE, "unlisted")),
     ):
         if report.count(*states):
-            say(name, f"{report.count(*states):,}")
+            formats = f": {listed(report.formats)}" if name == "foreign" else ""
+            say(name, f"{report.count(*states):,}{formats}")
     for region, count in report.missing_regions.items():
         say("Region", f"no key of {region} has wrapped {count:,} of them")
     say("contexts", f"{report.contexts:,} distinct")
@@ -319,6 +326,11 @@ def as_text(report: Report) -> str:
         lines.append(f"  {state}: {printable(name)}{': ' if name and reason else ''}{reason}")
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def listed(formats: Mapping[str, int]) -> str:
+    """Return how many objects there are of each format, for a person to read."""
+    return ", ".join(f"{count:,} {printable(name) or UNKNOWN}" for name, count in formats.items())
 
 
 def _say_checked(report: Report, checked: Checked, say: Any) -> None:

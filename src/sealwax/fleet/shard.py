@@ -31,6 +31,7 @@ from sealwax.fleet.settings import Settings
 from sealwax.format import header as hdr
 from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax.kms import names
 from sealwax.staleness import Verdict, faults, judge
 from sealwax.stores import S3_SCHEME, Store, is_gone
 
@@ -223,10 +224,11 @@ class Found:
         state: as of :class:`Work`; or ``FOREIGN``, ``DAMAGED``, ``UNREADABLE``.
         reasons: why it is stale, of :data:`sealwax.staleness.REASONS`.
         envelope_id: which envelope stood there; b"" where none did.
-        keys: pairs of key ARN and material id in hex: what it says it is wrapped under.
+        keys: pairs of key ARN and material id in hex: what it says it is wrapped under, also where it is ``FOREIGN``.
         hashes: what tells its wrapped keys from others.
         context: its stored context in canonical form.
         units: pairs of what names KMS calls, and how many they are.
+        format: which one it has, where it is ``FOREIGN`` and that can be told; a name of :mod:`sealwax.foreign`.
     """
 
     number: int
@@ -240,6 +242,7 @@ class Found:
     hashes: tuple[bytes, ...] = ()
     context: bytes = b""
     units: tuple[tuple[bytes, int], ...] = ()
+    format: str = ""
 
 
 def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Found]:
@@ -248,7 +251,8 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
         try:
             header = store.inspect(item.name).header
         except NotAnEnvelopeError as error:
-            yield Found(item.number, item.name, FOREIGN, _told(error))
+            keys = _named_keys(error)
+            yield Found(item.number, item.name, FOREIGN, _told(error), keys=keys, format=_format(error))
         except UnsupportedEnvelopeError as error:
             yield Found(item.number, item.name, UNREADABLE, _told(error))
         except HeaderError as error:
@@ -295,9 +299,10 @@ class Result:
         state: ``REWRAPPED``, ``REENCRYPTED``, ``FRESH`` (there was nothing to do any more), ``SKIPPED``, ``REFUSED``,
             ``FOREIGN``, ``FAILED``, or ``LEFT``.
         reason: why, but for the first three.
-        keys: as of :class:`Found`, for the first three: what it is under now.
+        keys: as of :class:`Found`, for the first three and ``FOREIGN``: what it is under now.
         kms_error: KMS could not be reached, throttles, or refused.
         no_credentials: nobody is signed in: no other object will fare better.
+        format: as of :class:`Found`.
     """
 
     number: int
@@ -307,6 +312,7 @@ class Result:
     keys: tuple[tuple[str, str], ...] = ()
     kms_error: bool = False
     no_credentials: bool = False
+    format: str = ""
 
 
 class Settled(Exception):  # noqa: N818  it is no error
@@ -378,7 +384,7 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
     except RewrapConflictError as error:
         return Result(item.number, item.name, LEFT, _told(error))
     except NotAnEnvelopeError as error:
-        return Result(item.number, item.name, FOREIGN, _told(error))
+        return Result(item.number, item.name, FOREIGN, _told(error), _named_keys(error), format=_format(error))
     except KmsError as error:
         # One that heals may be had in a later pass.
         causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
@@ -388,6 +394,16 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
     except SealwaxError as error:
         # Objects are removed all the time; that is no reason to stop a run.
         return Result(item.number, item.name, LEFT if is_gone(error) else FAILED, _told(error))
+
+
+def _named_keys(error: NotAnEnvelopeError) -> tuple[tuple[str, str], ...]:
+    """Return what :func:`keys_of` does, of the keys that something else than an envelope names by their ARNs."""
+    named = () if error.foreign is None else error.foreign.keys
+    return tuple((arn, "") for arn in named if names.parse_arn(arn))
+
+
+def _format(error: NotAnEnvelopeError) -> str:
+    return "" if error.foreign is None else error.foreign.format
 
 
 def _told(error: SealwaxError) -> str:

@@ -50,11 +50,11 @@ _UNITS: Final = "array<struct<unit:binary,calls:long>>"
 _FOUND: Final = (
     "number long, name string, state string, reason string, reasons array<string>, missing_regions array<string>, "
     "envelope_id binary, keys " + _KEYS + ", hashes array<binary>, context binary, "
-    "units " + _UNITS
+    "units " + _UNITS + ", format string"
 )
 _RESULT: Final = (
     "number long, name string, state string, reason string, keys " + _KEYS + ", "
-    "kms_error boolean, no_credentials boolean, kms_calls long"
+    "kms_error boolean, no_credentials boolean, format string, kms_calls long"
 )
 
 
@@ -292,12 +292,13 @@ def _found(row: Any, name: str) -> Found:
         tuple(map(bytes, row.hashes)),
         bytes(row.context),
         tuple((bytes(unit.unit), unit.calls) for unit in row.units),
+        row.format,
     )
 
 
 def _result(row: Any, name: str) -> Result:
     keys = tuple((key.arn, key.material) for key in row["keys"])
-    return Result(row.number, name, row.state, row.reason, keys, row.kms_error, row.no_credentials)
+    return Result(row.number, name, row.state, row.reason, keys, row.kms_error, row.no_credentials, row.format)
 
 
 @contextlib.contextmanager
