@@ -11,7 +11,7 @@ from sealwax.cli.keys import words
 from sealwax.context import printable
 
 if TYPE_CHECKING:
-    from sealwax.fleet.usage import Usage
+    from sealwax.fleet.usage import Usage, User
     from sealwax.kms.lifecycle import Standing
 
 _FINDINGS: Final = 3
@@ -42,9 +42,11 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     """Take a KMS key out of use, a step each run: report, disable, schedule the deletion.
 
     Nothing is changed without --apply, and nothing while envelopes below --scan are under the key or cannot be looked
-    at, or a place is empty, which may be mistyped; the exit status is 3 then. A scan sees the places it is given and no
-    others: old object versions and backups need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and
-    kms:ListAliases show more; kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
+    at, or a place is empty, which may be mistyped; the exit status is 3 then. So it is for other formats that are
+    recognized (AWS Encryption SDK, S3 Encryption Client, sops and more) and name the key or do not tell theirs, and for
+    what S3 itself keeps under the key. A scan sees the places it is given and no others: old object versions and
+    backups need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more;
+    kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
     """
     from sealwax.cli.fleet import opening
     from sealwax.fleet.usage import find_users, places_of
@@ -86,7 +88,8 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
 
 
 _NEXT: Final = {
-    "rewrap": "re-wrap what is under it (sealwax fleet), and see to what could not be looked at; then run this again",
+    "rewrap": "re-wrap what is under it (sealwax fleet; other formats with the program that wrote them), look at what "
+    "is unknown, and run this again",
     "enable": "`aws kms enable-key`, since what is under it may open with no other; re-wrap that, and run this again",
     "cancel": "`aws kms cancel-key-deletion` and `aws kms enable-key` now, or what is under it is lost; re-wrap that",
     "disable": "disable it, with --apply; `aws kms enable-key` takes that back at any time",
@@ -108,7 +111,14 @@ def _scanned(where: tuple[str, ...], usage: Usage) -> dict[str, Any]:
     return {"scanned": list(where), **words.as_plain(usage)}
 
 
+def _example(user: User) -> str:
+    named = "" if not user.what or user.keys[0] in user.what else f" '{user.keys[0]}'"
+    return printable(f"{user.name}{': ' if user.what else ''}{user.what}{named}")
+
+
 def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
+    from sealwax.fleet.report import listed
+
     lines = [("key", printable(standing.arn)), ("state", standing.state)]
     if standing.deletion is not None:
         lines.append(("deletion", f"on {standing.deletion:%Y-%m-%d}"))
@@ -129,8 +139,16 @@ def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
     lines.append(("last use", use))
     lines.append(("scanned", f"{', '.join(map(printable, where))}: {usage.objects:,} objects"))
     lines.append(("under it", f"{usage.under:,}"))
-    lines += [("", printable(name)) for name in usage.examples]
-    if usage.unknown:
-        lines.append(("unknown", f"{usage.unknown:,} could not be looked at, and may be under it"))
-        lines += [("", printable(reason)) for reason in usage.reasons]
+    lines += [("", _example(user)) for user in usage.examples]
+    if usage.formats:
+        only = f"; {usage.elsewhere:,} of them name other keys only" if usage.elsewhere else ""
+        lines.append(("formats", f"{listed(usage.formats)}{only}"))
+    if usage.unrecognized:
+        told = "in no format that sealwax knows; whether they need the key, it cannot tell"
+        lines.append(("others", f"{usage.unrecognized:,} {told}"))
+    if usage.untold:
+        lines.append(("untold", f"{usage.untold:,} do not tell their key, and may be under it"))
+    if usage.unknown > usage.untold:
+        lines.append(("unknown", f"{usage.unknown - usage.untold:,} could not be looked at, and may be under it"))
+    lines += [("", printable(reason)) for reason in usage.reasons]
     console.put("\n".join(f"{name:<10}{text}" for name, text in lines))
