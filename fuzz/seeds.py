@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
+
+from tests.foreign import samples
 
 from fuzz import CORPUS, TARGETS
 from fuzz import payload as payloads
@@ -80,6 +83,13 @@ def _seeds(target: str) -> Iterator[bytes]:
             yield armor(envelope).encode()
             yield armor(envelope).encode() + b"="
         yield "swx1:é".encode()
+    elif target == "foreign":
+        for data in samples.everything(samples.aws_blob()).values():
+            yield from (data, base64.b64encode(data), samples.zipped(data))
+        for form in (samples.sops_json, samples.sops_yaml, samples.sops_dotenv, samples.sops_ini):
+            yield form(samples.ARN, samples.OTHER)
+        yield json.dumps(samples.s3ec(3, samples.aws_blob())).encode()
+        yield f"A=1\nB={armor(payloads.HEADER)}\n".encode("utf-16")
     elif target == "context":
         for pairs in _CONTEXTS:
             yield ctx.encode(pairs)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -426,7 +427,7 @@ CORPUS += [
 ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(CORPUS), st.data())
 def test_any_mutation(data: bytes, draw: st.DataObject) -> None:
     changed = bytearray(data)
@@ -441,6 +442,60 @@ def test_any_mutation(data: bytes, draw: st.DataObject) -> None:
 @given(st.binary(max_size=60), st.sampled_from(list(SOPS)))
 def test_any_key_of_sops(name: bytes, form: str) -> None:
     _whole(look(SOPS[form](name.decode("latin-1"))))
+
+
+NAMES = st.sampled_from(
+    ["arn", "enc", "kms", "pgp", "age", "mac", "version", "sops", "key_groups", "role", "x", "-", "#", ":"]
+)
+ARNS = st.integers(0, 3).map(lambda at: f"{ARN[:-1]}{at}")
+KEY = st.fixed_dictionaries(
+    {"arn": ARNS, "enc": st.just("AQICAHhx"), "created_at": st.just("2026-01-01T00:00:00Z")},
+    optional={
+        "context": st.dictionaries(NAMES, NAMES | ARNS | st.text(max_size=9), max_size=3),
+        "role": NAMES,
+        "aws_profile": st.just(""),
+    },
+)
+AGE = st.fixed_dictionaries({"recipient": st.just("age1"), "enc": st.just("-----BEGIN AGE-----\nkms: x\n- arn: y\n")})
+GROUP = st.fixed_dictionaries(
+    {}, optional={"kms": st.lists(KEY, max_size=3), "age": st.lists(AGE, max_size=2), "pgp": st.just([])}
+)
+SECTION = st.tuples(GROUP, st.none() | st.lists(GROUP, min_size=1, max_size=3)).map(
+    lambda parts: {
+        **parts[0],
+        **({"key_groups": parts[1]} if parts[1] else {}),
+        "mac": samples.SEALED,
+        "version": "3.9.4",
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SECTION, st.integers(2, 6), st.booleans(), st.booleans(), st.sampled_from([None, False, True]))
+def test_keys_that_are_told_are_all_that_a_yaml_reader_finds(
+    section: dict[str, Any], indent: int, is_sorted: bool, indented: bool, flow: bool | None
+) -> None:
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            super().increase_indent(flow, indentless and not indented)
+
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  sops writes none
+            return True
+
+    content = {"password": samples.SEALED, "sops": section}
+    text = yaml.dump(content, Dumper=Dumper, indent=indent, sort_keys=is_sorted, default_flow_style=flow, width=80)
+    groups = [section, *section.get("key_groups", [])]
+    arns = {key["arn"] for group in groups for key in group.get("kms", [])}
+    found = look(text.encode())
+    assert found is None or found.format == "sops"
+    assert found is not None or flow
+    if found is not None and found.told:
+        assert set(found.keys) == arns
+    if flow is False and all(groups) and not any("context" in key for group in groups for key in group.get("kms", [])):
+        assert found is not None
+        assert found.told
+    as_json = seen(json.dumps(content).encode())
+    assert (set(as_json.keys), as_json.told) == (arns, True)
 
 
 def test_the_vectors_say_where_they_are_from() -> None:

@@ -78,7 +78,7 @@ def recognize(data: bytes, size: int | None) -> Foreign | None:
             return Foreign("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)
         return Foreign("kms-ciphertext", "a KMS ciphertext behind its length", sure=False)
     if begins_as_blob(data) and len(data) >= _SMALLEST:
-        return Foreign("kms-ciphertext", "a KMS ciphertext, or something that begins with one", sure=False)
+        return Foreign("kms-ciphertext", "a KMS ciphertext", sure=False)
     if holds_blob(data):
         return Foreign("kms-ciphertext", "something that holds a KMS ciphertext", sure=False)
     return None
