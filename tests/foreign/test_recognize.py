@@ -206,6 +206,20 @@ def test_the_section_of_a_large_sops_file_is_at_its_end(form: str) -> None:
     assert (found.format, found.told) == ("sops", False)
 
 
+@pytest.mark.parametrize("form", SOPS)
+def test_a_section_may_stand_anywhere_at_the_end(form: str) -> None:
+    """Also across the border of what is read first, and of what is read last."""
+    small = SOPS[form](ARN, OTHER)
+    equals = b": " if form == "yaml" else b"="
+    for size in range(64_800, 67_000, 200):
+        filler = b'{"a": "%s", ' % (b"x" * size) if form == "json" else b"A%s%s\n" % (equals, b"x" * size)
+        assert facts((b"[x]\n" if form == "ini" else b"") + filler + small[form == "json" :]) == (
+            "sops",
+            (ARN, OTHER),
+            True,
+        )
+
+
 def test_keys_of_sops_in_groups_and_beside_other_providers() -> None:
     age = {"age": [{"recipient": "age1", "enc": "-----BEGIN AGE ENCRYPTED FILE-----\nx\n"}]}
     found = seen(samples.sops_json(ARN, more=age))

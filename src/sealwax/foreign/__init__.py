@@ -2,8 +2,9 @@
 
 :func:`recognize` names the format and the KMS keys that it names in clear. Nothing is decrypted, no key is asked for,
 and nothing that an object says of itself is authentic. Whatever the bytes are, it ends in a :class:`Foreign` or in
-None. At most so much is read: the first 16 KiB; of text the first and the last 64 KiB; of a message of the AWS
-Encryption SDK the first MiB, where its header is that large. What is compressed with gzip is looked into for 64 KiB.
+None. At most so much is read: the first 16 KiB; of text up to 128 KiB all, of larger text the first and the last 64
+KiB; of a message of the AWS Encryption SDK the first MiB, where its header is that large. What is compressed with gzip
+is looked into for 64 KiB.
 """
 
 from __future__ import annotations
@@ -82,10 +83,11 @@ def _by_bytes(read: Read, size: int | None, name: str, depth: int) -> Foreign | 
         return found
     head, tail, whole = data, b"", size == len(data)
     if size is not None and not whole:
-        head += read(len(head), min(size, TEXT_BYTES) - len(head))
+        # All of it, where no more than two parts are wanted: a section may stand across their border.
+        head += read(len(head), (size if size <= 2 * TEXT_BYTES else TEXT_BYTES) - len(head))
         whole = size == len(head)
         # Even, as the characters of UTF-16 are.
-        start = max(len(head), size - TEXT_BYTES) & ~1
+        start = (size - TEXT_BYTES) & ~1
         tail = b"" if whole else read(start, size - start)
     return text.recognize(_as_utf8(head, codec), _as_utf8(tail, codec), name, inside, whole=whole)
 

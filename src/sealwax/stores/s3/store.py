@@ -69,7 +69,7 @@ class S3Store:
         """Read an object's header: one request, and a second where it is larger than 16 KiB.
 
         What is no envelope and has more than 16 KiB costs one more where its beginning is that of text, two where that
-        text has more than 64 KiB, and one more for a message of the AWS Encryption SDK with so large a header.
+        text has more than 128 KiB, and a few more for a message of the AWS Encryption SDK with so large a header.
         """
         with self._reader(name) as reader:
             try:
