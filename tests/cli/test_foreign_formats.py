@@ -257,7 +257,6 @@ def s3(server: StrictS3, monkeypatch: pytest.MonkeyPatch) -> StrictS3:
     server.bucket()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sealwax.cli.places._service", None)
     return server
 
 

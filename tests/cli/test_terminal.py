@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
 from tests.cli.conftest import PURPOSE, K
-from tests.cli.shell import Shell
+from tests.cli.shell import SEALWAX, Shell
 
 LONG = 200 << 20
 
@@ -61,3 +66,111 @@ def test_a_short_stream_shows_no_progress(shell: Shell) -> None:
     done.succeeded()
     assert "MiB" not in shown
     assert "\x1b" not in shown
+
+
+def sparse(shell: Shell, name: str) -> None:
+    """Write a file that is just large enough for a bar."""
+    os.truncate(shell.write(name, b""), 64 << 20)
+
+
+@pytest.mark.parametrize("name", ["[/x]big.bin", "[link=https://evil.example]x", ":smile: [bold]x[/]", "{task} \\[x"])
+def test_no_name_is_markup(shell: Shell, name: str) -> None:
+    sparse(shell, name)
+    done, shown = shell.on_terminal("encrypt", *K, *PURPOSE, name, streams="stderr")
+    done.succeeded()
+    assert "MiB" in shown
+    assert shown.count(name) > 2  # in the bar, and in what is told at the end
+    assert "\x1b]8" not in shown
+
+
+def test_no_name_in_a_message_controls_a_terminal(shell: Shell) -> None:
+    """A shell puts names of files in the place of *."""
+    link = "\x1b]8;;mailto:evil\x1b\\x"
+    for arguments in ((link,), ("encrypt", f"--{link}"), ("audit", "--facts", link), ("decrypt", *K, link)):
+        done, shown = shell.on_terminal(*arguments, streams="stderr")
+        assert done.status in (1, 2)
+        assert "\\x1b]8;;" in shown
+        assert "\x1b" not in shown
+
+
+HEADS = ("[bold]HEAD", ":smile:")
+ROW = ("[/x][link=https://evil.example]x", "\x1b]8;;https://evil.example\x1b\\:smile:")
+
+
+def test_no_cell_of_a_table_is_markup() -> None:
+    program = f"from sealwax.cli import console; console.print_table({HEADS!r}, [{ROW!r}])"
+    controller, terminal = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=terminal, env={"TERM": "xterm"}) as process:
+        os.close(terminal)
+    shown = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert process.returncode == 0
+    piped = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout.decode()
+    for text in (shown, piped):
+        assert "[/x][link=https://evil.example]x" in text
+        assert "[bold]HEAD" in text
+        assert text.count(":smile:") == 2
+        assert "\x1b]8" not in text
+
+
+BROKEN = {
+    "at once": "raise RuntimeError('broken')",
+    "drawing": """
+        class Progress:
+            def __init__(self, *_, **__): self.live = False
+            def add_task(self, *_, **__): return 1
+            def start(self): self.live = True
+            def update(self, *_, **__): raise RuntimeError("broken")
+            def stop(self): raise RuntimeError("broken")
+        BarColumn = DownloadColumn = TransferSpeedColumn = TimeElapsedColumn = TimeRemainingColumn = dict
+        def TextColumn(*_, **__): pass
+        SpinnerColumn = dict
+    """,
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_bar_that_fails_ends_no_run(shell: Shell, broken: str) -> None:
+    shell.write("lib/rich/__init__.py", b"")
+    shell.write("lib/rich/console.py", b"def Console(*_, **__): pass\n")
+    shell.write("lib/rich/progress.py", textwrap.dedent(broken).encode())
+    library = str(shell.folder / "lib")
+    sparse(shell, "big")
+    done, shown = shell.on_terminal("encrypt", *K, *PURPOSE, "big", streams="stderr", PYTHONPATH=library)
+    assert "big: encrypted" in done.succeeded().err
+    assert "broken" not in shown
+    plan = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", *PURPOSE, "-o", "p", ".")
+    done, shown = shell.on_terminal(*plan, streams="stderr", PYTHONPATH=library)
+    done.succeeded()
+    assert "broken" not in shown
+
+
+def test_a_terminal_that_goes_away_ends_no_run(shell: Shell) -> None:
+    controller, terminal = pty.openpty()
+    command = [SEALWAX, "encrypt", *K, *PURPOSE, "-o", "out", "-"]
+    environment = shell.environment | {"TERM": "xterm"}
+    with subprocess.Popen(
+        command, cwd=shell.folder, env=environment, stdin=subprocess.PIPE, stderr=terminal, start_new_session=True
+    ) as process:
+        os.close(terminal)
+        assert process.stdin is not None
+        process.stdin.write(bytes(65 << 20))
+        while b"MiB" not in os.read(controller, 1 << 16):
+            pass
+        os.close(controller)
+        process.stdin.write(bytes(1 << 20))
+        process.stdin.close()
+        assert process.wait() == 0
+    shell.sealwax("verify", *K, *PURPOSE, "out").succeeded()
+
+
+def test_messages_that_nobody_can_read_end_no_run(shell: Shell) -> None:
+    shell.write("a", b"data")
+    shell.transcript("""
+        $ sealwax encrypt -k alias/demo -c purpose=backup a 2> /dev/full
+        $ sealwax verify -k alias/demo -c purpose=backup a.swx 2> /dev/full
+        $ sealwax verify -k alias/demo -c purpose=other a.swx 2> /dev/full
+        [6]
+        $ sealwax verify --nonsense 2> /dev/full
+        [2]
+    """)

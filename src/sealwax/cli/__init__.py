@@ -86,7 +86,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()  # click would fail where nothing can be written
+        error.show(said)
+        if said.getvalue():
+            console.explain(said.getvalue().rstrip("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         console.say("interrupted")
@@ -100,11 +103,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return status_of(error)
     except OSError as error:
         console.drop_output()
-        console.say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        about = f": {console.shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+        console.say(f"{error.strerror or error}{about}")
         return 1
     except Exception as error:
         if console.verbose:
-            traceback.print_exc()
+            console.explain(traceback.format_exc().rstrip("\n"))
         console.say(f"unexpected {type(error).__name__}; this is a mistake in sealwax. Run it with -v to see where.")
         return 1
 

@@ -3,7 +3,8 @@
 - Data goes to standard output, everything else to standard error.
 - An error is one sentence: what failed, where, why, what to do. A success with a file says so in one line.
 - ``-q`` leaves errors only. Progress is shown on a terminal only, and only when there is something to wait for.
-- Names from outside are shown with control and direction characters escaped.
+- Text from outside is text: control and direction characters are escaped, and nothing in it is markup.
+- Telling is no part of the work: a terminal that takes nothing, or a bar that fails, ends no run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
@@ -30,17 +33,34 @@ verbose = False
 
 # Less than this is done before a bar could be read.
 _PROGRESS_FROM_BYTES: Final = 64 << 20
+_REDRAW_SECONDS: Final = 0.1
+# For each of rich's consoles: none of what it prints is markup, an emoji's name, or a number to be colored.
+_AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
 
 
 def say(text: str) -> None:
     """Say something that must be heard."""
-    click.echo(f"sealwax: {text}", err=True)
+    explain(f"sealwax: {text}")
+
+
+def explain(text: str) -> None:
+    """Print to standard error what is no sentence of ours: a usage, a traceback."""
+    try:
+        click.echo(lines(text), err=True)
+    except OSError:
+        # Nobody can read it; the exit status still says what became of the work.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def tell(text: str) -> None:
     """Say something that -q silences."""
     if not quiet:
-        click.echo(f"sealwax: {text}", err=True)
+        say(text)
+
+
+def lines(text: str) -> str:
+    """Return a text with its lines kept, and characters that control a terminal or the direction as escapes."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def complain(error: Exception, about: str | None = None) -> None:
@@ -83,6 +103,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows below a head: in plain columns, and as wide as it needs where nobody looks."""
+    rows = [tuple(map(printable, row)) for row in rows]
     if not sys.stdout.isatty():
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
         for row in (head, *rows):
@@ -92,10 +113,17 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*head, box=None, pad_edge=False)
+    table = Table(*map(_column, head), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(text) for text in row))
-    Console().print(table)
+        table.add_row(*map(Text, row))
+    Console(**_AS_IT_IS).print(table)
+
+
+def _column(name: str) -> Any:
+    from rich.table import Column
+    from rich.text import Text
+
+    return Column(Text(name))
 
 
 def drop_output() -> None:
@@ -226,33 +254,99 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     done = 0
-    advance: Callable[[int], None] | None = None
-    with contextlib.ExitStack() as stack:
+    bar: _Bar | None = None
 
-        def more(size: int) -> None:
-            nonlocal done, advance
-            done += size
-            if advance is not None:
-                advance(size)
-            elif total is not None or done >= _PROGRESS_FROM_BYTES:
-                advance = stack.enter_context(_bar(name, total))
-                advance(done)
+    def more(size: int) -> None:
+        nonlocal done, bar
+        done += size
+        if bar is None and (total is not None or done >= _PROGRESS_FROM_BYTES):
+            bar = _Bar(shown(name), _byte_columns)
+        if bar is not None:
+            bar.show(done, total)
 
+    try:
         yield more
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 @contextlib.contextmanager
-def _bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    from rich import progress as bars
-    from rich.console import Console
+def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Lend a function that is told how many objects are done and how many there are, and shows it on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    bar = _Bar(doing, _count_columns)
+    try:
+        yield lambda done, total: bar.show(done, total or None)
+    finally:
+        bar.close()
 
-    columns = (
-        bars.TextColumn("{task.description}"),
+
+def _byte_columns(bars: ModuleType) -> tuple[Any, ...]:
+    return (
         bars.BarColumn(),
         bars.DownloadColumn(binary_units=True),
         bars.TransferSpeedColumn(),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(shown(name), total=total)
-        yield lambda size: bar.advance(task, size)
+
+
+def _count_columns(bars: ModuleType) -> tuple[Any, ...]:
+    return (
+        bars.BarColumn(),
+        bars.TextColumn("{task.completed:,.0f}", markup=False),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+
+
+class _Bar:
+    """A bar on the terminal. Whatever fails in it ends the bar, and the work goes on without.
+
+    It is drawn when it is told of something, and by no thread of its own: nobody could catch what fails there.
+    """
+
+    def __init__(self, description: str, columns: Callable[[ModuleType], tuple[Any, ...]]) -> None:
+        self._streams = sys.stdout, sys.stderr
+        self._drawn = 0.0
+        self._shown: Any = None
+        with self._spared():
+            from rich import progress as bars
+            from rich.console import Console
+
+            self._shown = bars.Progress(
+                bars.TextColumn("{task.description}", markup=False),
+                *columns(bars),
+                console=Console(stderr=True, **_AS_IT_IS),
+                transient=True,
+                auto_refresh=False,
+            )
+            self._task = self._shown.add_task(description, total=None)
+            self._shown.start()
+
+    def show(self, done: int, total: int | None) -> None:
+        with self._spared():
+            if self._shown is not None:
+                self._shown.update(self._task, completed=done, total=total)
+                if (now := time.monotonic()) - self._drawn >= _REDRAW_SECONDS:
+                    self._drawn = now
+                    self._shown.refresh()
+
+    def close(self) -> None:
+        with self._spared():
+            bar, self._shown = self._shown, None
+            if bar is not None:
+                bar.stop()
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # of any kind: see the class
+            bar, self._shown = self._shown, None
+            if bar is not None:
+                with contextlib.suppress(Exception):
+                    bar.stop()
+            sys.stdout, sys.stderr = self._streams  # which the bar had put others in the place of

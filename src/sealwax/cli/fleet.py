@@ -9,7 +9,6 @@ import math
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -160,7 +159,7 @@ def plan_command(
             "--reencrypt takes everything, in every Region, and its run takes the digests: "
             "leave --older-than, --add-region and --digest away"
         )
-    with _progress("looking") as on_progress:
+    with console.counting("looking") as on_progress:
         report = library.plan(
             plan_file,
             where,
@@ -240,7 +239,7 @@ def run_command(
     made = _spark(engine, planned.where, aws, rate or planned.rate, results)
     if stale:
         # A signal ends it at once: a scan that is interrupted has not been.
-        with _progress("looking") as on_progress:
+        with console.counting("looking") as on_progress:
             library.refresh(
                 plan_file,
                 session=session,
@@ -249,7 +248,7 @@ def run_command(
                 engine=made,
                 on_progress=on_progress,
             )
-    with _stopping() as stopped, _progress(_words(planned)[0]) as on_progress:
+    with _stopping() as stopped, console.counting(_words(planned)[0]) as on_progress:
         report = library.run(
             plan_file,
             session=session,
@@ -318,7 +317,7 @@ def verify_command(
     from sealwax import fleet as library
 
     opens = decrypt or (digest and library.status(plan_file).settings.reencrypt)
-    with _progress("looking") as on_progress:
+    with console.counting("looking") as on_progress:
         report = library.verify(
             plan_file,
             session=aws.session() if opens else None,
@@ -433,25 +432,3 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Lend a function that is told how many objects are done and how many there are; a terminal shows it."""
-    if console.quiet or not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.SpinnerColumn(),
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TextColumn("{task.completed:,.0f}"),
-        bars.TimeElapsedColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(doing, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total or None)

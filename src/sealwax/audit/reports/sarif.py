@@ -7,6 +7,7 @@ What a baseline accepts is a suppressed result, and what was not looked at a not
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC
 from typing import Any, Final
 from urllib.parse import quote
@@ -41,7 +42,7 @@ def render(audit: Audit) -> str:
     results = [_result(finding, order) for finding in audit.findings]
     for one in audit.accepted:
         until = "" if one.expires is None else f" (until {one.expires.isoformat()})"
-        suppression = {"kind": "external", "status": "accepted", "justification": plain(one.reason + until)}
+        suppression = {"kind": "external", "status": "accepted", "justification": _text(one.reason + until)}
         results.append(_result(one.finding, order) | {"suppressions": [suppression]})
     run = {
         "tool": {
@@ -54,7 +55,7 @@ def render(audit: Audit) -> str:
                 "toolExecutionNotifications": [
                     {
                         "level": "warning",
-                        "message": {"text": plain(f"not looked at: {one.what} on {one.resource}: {one.why}")},
+                        "message": {"text": _text(f"not looked at: {one.what} on {one.resource}: {one.why}")},
                         "locations": [_location(one.resource)],
                     }
                     for one in audit.not_looked_at
@@ -67,11 +68,17 @@ def render(audit: Audit) -> str:
     return json.dumps(log, indent=2) + "\n"
 
 
+def _text(text: str) -> str:
+    """Return a message that is nothing but text: a reader of SARIF makes a link of ``[this](there)``."""
+    shown = plain(text)
+    return re.sub(r"([\\\[\]])", r"\\\1", shown) if "](" in shown else shown
+
+
 def _rule(finding: Finding) -> dict[str, Any]:
     return {
         "id": finding.rule,
         "shortDescription": {"text": finding.rule.replace("-", " ")},
-        "fullDescription": {"text": plain(finding.why)},
+        "fullDescription": {"text": _text(finding.why)},
         "defaultConfiguration": {"level": _LEVELS[finding.severity]},
         "properties": {
             "security-severity": _SCORES[finding.severity],
@@ -85,7 +92,7 @@ def _result(finding: Finding, order: list[str]) -> dict[str, Any]:
         "ruleId": finding.rule,
         "ruleIndex": order.index(finding.rule),
         "level": _LEVELS[finding.severity],
-        "message": {"text": plain(f"{finding.title}. {finding.why}\n\nFix: {finding.fix}")},
+        "message": {"text": _text(f"{finding.title}. {finding.why}\n\nFix: {finding.fix}")},
         "locations": [_location(finding.resource)],
         "partialFingerprints": {"sealwax/1": identity(finding)},
         "properties": {
