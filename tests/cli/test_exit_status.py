@@ -43,7 +43,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/nothing -c purpose=backup -o b2.bin a.swx
         [7] no such key or alias
         $ sealwax encrypt -r -k alias/demo -c purpose=backup partly
-        [8] 1 of 2 failed
+        [8] 2 of 3 not done: 2 in the way
         $ sealwax --version
         [0] sealwax
         $ sealwax --help

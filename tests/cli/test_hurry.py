@@ -73,7 +73,9 @@ def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None
         done = shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in", preexec=without_privileges)
     finally:
         closed.chmod(0o700)
-    done.failed(8, "in/closed/hidden", "Permission denied", "1 of 2 failed; run the same command again for the rest")
+    done.failed(
+        8, "in/closed/hidden", "Permission denied", "1 of 2 failed; when the causes are gone, run the same command"
+    )
     assert sorted(path.name for path in (shell.folder / "out").rglob("*")) == ["open.swx"]
 
 
@@ -88,7 +90,13 @@ def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
     advice = "name --to by key ARNs, and what is done is passed over"
     shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
     with shell.unchanged():
-        shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(7, "'alias/demo' points to", advice)
+        if verb == "rewrap":
+            shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(
+                7, "'alias/demo' points to", advice
+            )
+        else:  # which makes data keys, and so knows what the alias means
+            done = shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
+            assert "before, as it says itself" in done.err
         done = shell.sealwax(verb, *K, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
         assert "before, as it says itself" in done.err
         assert advice not in shell.sealwax(verb, *K, *PURPOSE, "--to", keys.foreign, "a.swx").failed(7).err

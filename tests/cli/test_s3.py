@@ -116,11 +116,44 @@ def test_a_folder_there_and_back(shell: Shell, s3: StrictS3) -> None:
     ]
 
 
+def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3, keys: Keys) -> None:
+    for name in ("same", "moved", "foreign", "newer", "other", "uploaded"):
+        shell.write(f"tree/{name}", name.encode())
+    up = ("encrypt", *K, *C, "-r", "-o", "s3://bucket/t", "tree")
+    shell.sealwax(*up).succeeded()
+    shell.sealwax("rewrap", *K, "--to", "alias/demo2", *C, "s3://bucket/t/moved.swx").succeeded()
+    recorded = s3.client().head_object(Bucket="bucket", Key="t/foreign.swx")["Metadata"]
+    others = {
+        "foreign": (b"plaintext", recorded),
+        "other": (keys.sealer(keys.demo).encrypt(b"other", context={"purpose": "else"}), recorded),
+        "uploaded": (keys.sealer(keys.demo).encrypt(b"uploaded", context=CONTEXT), {}),
+    }
+    for name, (body, metadata) in others.items():
+        s3.client().put_object(Bucket="bucket", Key=f"t/{name}.swx", Body=body, Metadata=metadata)
+    os.utime(shell.write("tree/newer", b"later"), (2**31, 2**31))
+    before = {key: stored(s3, key) for key in objects(s3)}
+    done = shell.sealwax(*up).failed(
+        8, "4 of 6 not done: 1 bound to another context, 1 changed since, 1 in the way, 1 under"
+    )
+    assert done.err.count("encrypted before") == 2
+    assert {key: stored(s3, key) for key in objects(s3)} == before
+    shell.sealwax(*up, "--update").failed(8, "3 of 6 not done")
+    assert {key for key in before if stored(s3, key) != before[key]} == {"t/newer.swx"}
+    # A part of an object, and objects that no envelope and no folder are.
+    part = ("decrypt", *K, *C, "--range", "0:2", "-o", "s3://bucket/p/", "s3://bucket/t/same.swx")
+    shell.sealwax(*part).succeeded()
+    down = ("decrypt", *K, *C, "-o", "s3://bucket/p/", "s3://bucket/t/same.swx", "s3://bucket/t/newer.swx")
+    shell.sealwax(*down).failed(8, "has 2 of its 4 bytes", "1 of 2 not done: 1 done in part")
+    s3.client().put_object(Bucket="bucket", Key="q/folder/", Body=b"data")
+    s3.client().put_object(Bucket="bucket", Key="q/x.swx", Body=b"plaintext")
+    shell.sealwax("encrypt", *K, *C, "-r", "-o", "out", "s3://bucket/q/").failed(1, "2 of 2 not done: 2 in the way")
+
+
 def test_a_key_does_not_lead_out_of_a_folder(shell: Shell, s3: StrictS3, sealed: bytes) -> None:
     for key in ("t/a//b.swx", "t//etc/x.swx", "t/ok.swx", "t/folder/"):
         s3.client().put_object(Bucket="bucket", Key=key, Body=sealed)
     done = shell.sealwax("decrypt", *K, *C, "-r", "-o", "out", "s3://bucket/t/")
-    done.failed(8, "has no place in a folder", "2 of 3 failed")
+    done.failed(8, "has no place in a folder", "2 of 3 not done: 2 in the way")
     assert os.listdir(shell.folder / "out") == ["ok"]
 
 
@@ -253,7 +286,8 @@ def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "-r takes what is below it")
     shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "-r takes what is below it")
     shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be asked for")
-    shell.sealwax("verify", *K, *C, "-r", "s3://bucket/").succeeded()
+    for verb in (("verify", *K, *C), ("encrypt", *K, *C, "-o", "out")):
+        shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: no object is below this prefix")
     s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")
     shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin as one")
     shell.sealwax("verify", *C, "s3://bucket/empty").failed(2, "name the KMS keys")

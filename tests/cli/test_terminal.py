@@ -73,10 +73,10 @@ def sparse(shell: Shell, name: str) -> None:
     os.truncate(shell.write(name, b""), 64 << 20)
 
 
-@pytest.mark.parametrize("name", ["[/x]big.bin", "[link=https://evil.example]x", ":smile: [bold]x[/]", "{task} \\[x"])
+@pytest.mark.parametrize("name", ["[/x]{task} :smile: \\[b]x[/]", "[link=https://evil.example]x"])
 def test_no_name_is_markup(shell: Shell, name: str) -> None:
     sparse(shell, name)
-    done, shown = shell.on_terminal("encrypt", *K, *PURPOSE, name, streams="stderr")
+    done, shown = shell.on_terminal("encrypt", *K, *PURPOSE, "-o", "/dev/null", name, streams="stderr")
     done.succeeded()
     assert "MiB" in shown
     assert shown.count(name) > 2  # in the bar, and in what is told at the end
@@ -86,7 +86,7 @@ def test_no_name_is_markup(shell: Shell, name: str) -> None:
 def test_no_name_in_a_message_controls_a_terminal(shell: Shell) -> None:
     """A shell puts names of files in the place of *."""
     link = "\x1b]8;;mailto:evil\x1b\\x"
-    for arguments in ((link,), ("encrypt", f"--{link}"), ("audit", "--facts", link), ("decrypt", *K, link)):
+    for arguments in ((link,), ("audit", "--facts", link)):
         done, shown = shell.on_terminal(*arguments, streams="stderr")
         assert done.status in (1, 2)
         assert "\\x1b]8;;" in shown
@@ -136,7 +136,9 @@ def test_a_bar_that_fails_ends_no_run(shell: Shell, broken: str) -> None:
     shell.write("lib/rich/progress.py", textwrap.dedent(broken).encode())
     library = str(shell.folder / "lib")
     sparse(shell, "big")
-    done, shown = shell.on_terminal("encrypt", *K, *PURPOSE, "big", streams="stderr", PYTHONPATH=library)
+    done, shown = shell.on_terminal(
+        "encrypt", *K, *PURPOSE, "-o", "/dev/null", "big", streams="stderr", PYTHONPATH=library
+    )
     assert "big: encrypted" in done.succeeded().err
     assert "broken" not in shown
     plan = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", *PURPOSE, "-o", "p", ".")
@@ -168,7 +170,6 @@ def test_messages_that_nobody_can_read_end_no_run(shell: Shell) -> None:
     shell.write("a", b"data")
     shell.transcript("""
         $ sealwax encrypt -k alias/demo -c purpose=backup a 2> /dev/full
-        $ sealwax verify -k alias/demo -c purpose=backup a.swx 2> /dev/full
         $ sealwax verify -k alias/demo -c purpose=other a.swx 2> /dev/full
         [6]
         $ sealwax verify --nonsense 2> /dev/full

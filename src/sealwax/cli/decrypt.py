@@ -6,11 +6,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import click
 
-from sealwax.cli import console, jobs, options, places
+from sealwax import context as ctx
+from sealwax.cli import console, jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
+from sealwax.envelope import inspect
 from sealwax.format.transfer import write_all
 
 
@@ -29,7 +32,7 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.command()
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="The plaintext's file, a folder, or - for standard output.")
+@on("envelope", output="The plaintext's file, a folder, or - for standard output.", update=True)
 @click.option(
     "--range",
     "bounds",
@@ -43,7 +46,12 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
 
     FILE.swx is decrypted to FILE beside it, or to where -o says; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may open it; the caller needs kms:Decrypt on one.
+
+    With -r or several envelopes, what an earlier run has done is passed over: a file of the size that the envelope
+    says, with the envelope's time. What else is there is named, counted and left alone.
     """
+    if bounds is not None and work.update:
+        raise click.UsageError("--update and --range exclude each other: a part is never up to date")
     sealer = keys.to_decrypt(work.headers)
 
     def output_name(name: str) -> str:
@@ -53,11 +61,28 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
             )
         return work.plain_name(name)
 
+    def state(job: jobs.Job, source: jobs.Source, expected: ctx.ExpectedContext) -> outcomes.State:
+        made_of = jobs.origin(source)
+        if made_of is None or job.output is None or not work.judges(job.output):
+            return outcomes.State.ABSENT
+        if bounds is not None:
+            return outcomes.of_range(job.output)
+        if work.detached is None:
+            found = inspect(source.binary)
+            source.file.seek(0)
+        else:
+            found = replace(places.inspect(work.detached), payload_bytes=made_of.size)
+        ctx.match(expected, found.context, keys.local_context, found.header.preamble.local_pairs)
+        if found.plaintext_bytes is None:
+            return outcomes.State.ABSENT  # nor can there be any: opening it says why
+        return outcomes.of_plaintext(job.output, made_of, found.plaintext_bytes, update=work.update)
+
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
         with jobs.Source(job.source, armor=work.armor) as source:
-            if work.recursive and not work.force and jobs.done_before(job, source):
+            there = state(job, source, expected)
+            if there is outcomes.State.DONE:
                 return "decrypted before"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
@@ -66,7 +91,9 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                 sealer.read_once(source.binary, context=expected, header=places.opened(work.detached))
                 if bounds is None
                 else sealer.open(source.binary, context=expected, header=places.opened(work.detached)) as reader,
-                jobs.Output(job, source, force=work.force) as sink,
+                jobs.Output(
+                    job, source, force=work.force or there is outcomes.State.OUTDATED, whole=bounds is None
+                ) as sink,
             ):
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size
@@ -81,9 +108,10 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
     found = jobs.collect(
         work,
         output_name=output_name if work.output is None or work.recursive else work.plain_name,
-        skip=work.no_envelope,
     )
-    return jobs.run(work, found, do)
+    # A part is not told from another part, so what is there is never passed over.
+    again = jobs.SAME_AGAIN if bounds is None else "run it again with --force"
+    return jobs.run(work, found, do, again=again)
 
 
 def _limited(readinto: Callable[[memoryview], int], limit: int) -> Callable[[memoryview], int]:

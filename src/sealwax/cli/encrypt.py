@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
-from sealwax.cli import console, jobs, options
+from sealwax import context as ctx
+from sealwax.cli import console, jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
+from sealwax.context import NoContext
 
 
 @click.command()
 @options.keys
 @options.context(stored=False)
-@on("file", output="The envelope's file, a folder, or - for standard output.")
+@on("file", output="The envelope's file, a folder, or - for standard output.", update=True)
 @options.loudness
 def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -> int:
     """Encrypt files, folders or a stream under a KMS key.
 
     FILE is encrypted to FILE.swx beside it, or to where -o says; - is standard input. The caller needs
     kms:GenerateDataKey on the key.
+
+    With -r or several files, what an earlier run has done is passed over: the whole envelope of the same file,
+    unchanged since, under these keys and with this context. What else is there is named, counted and left alone.
     """
     if work.armor and work.detached:
         raise click.UsageError("--armor and --detached exclude each other: a payload apart is no text")
-    sealer = keys.to_encrypt()
+    sealer, keyring = keys.to_encrypt()
+    under = outcomes.Under(keys.names)
+
+    def state(job: jobs.Job, source: jobs.Source, context: Mapping[str, str] | NoContext) -> outcomes.State:
+        made_of = jobs.origin(source)
+        if made_of is None or job.output is None or not work.judges(job.output):
+            return outcomes.State.ABSENT
+        kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
+        wanted = outcomes.Wanted(
+            ctx.encode(kms),
+            len(local),
+            lambda: under.arns_of(keyring, kms),
+            keys.names,
+            lambda file: sealer.open(file, context=context, header=places.opened(work.detached)),
+        )
+        return outcomes.of_envelope(
+            job.output,
+            made_of,
+            wanted,
+            source.binary,
+            made_of.size,
+            armor=work.armor,
+            detached=work.detached,
+            update=work.update,
+        )
 
     def do(job: jobs.Job) -> str:
         context = template.to_bind(job.relpath)
         with jobs.Source(job.source) as source:
-            if work.recursive and not work.force and jobs.done_before(job, source):
+            there = state(job, source, context)
+            if there is outcomes.State.DONE:
                 return "encrypted before"
             if jobs.is_envelope(source):
                 console.tell(f"{console.shown(job.source)}: it is an envelope already, and is encrypted once more")
-            place = jobs.Output(job, source, force=work.force, armor=work.armor, detached=work.detached)
+            force = work.force or there is outcomes.State.OUTDATED
+            place = jobs.Output(job, source, force=force, armor=work.armor, detached=work.detached)
             with (
                 place as sink,
                 sealer.open(sink, "wb", context=context, header=place.header) as writer,
@@ -39,5 +72,5 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
                 jobs.pump(source.readinto, writer.write, progress)
         return "encrypted"
 
-    found = jobs.collect(work, output_name=lambda name: name + work.suffix, skip=work.no_plaintext)
-    return jobs.run(work, found, do)
+    found = jobs.collect(work, output_name=lambda name: name + work.suffix)
+    return jobs.run(work, found, do, again=jobs.SAME_AGAIN)

@@ -60,7 +60,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     if not targets and (older_than is not None or ask_kms):
         raise click.UsageError("--older-than and --ask-kms go with --to")
     wanted = _wanted(targets, older_than, aws if ask_kms else None) if targets else None
-    return jobs.run(work, jobs.collect(work, output_name=None, skip=work.no_envelope), do)
+    return jobs.run(work, jobs.collect(work, output_name=None), do)
 
 
 def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws | None) -> Wanted:

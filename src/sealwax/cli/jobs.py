@@ -8,28 +8,30 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
 from sealwax import files
-from sealwax.cli import PARTLY_DONE, console, places, status_of
+from sealwax.cli import PARTLY_DONE, console, outcomes, places, status_of
+from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
-from sealwax.envelope import read_full
+from sealwax.envelope import inspect
 from sealwax.errors import FileError, KeyNotAllowedError, NotAnEnvelopeError, SealwaxError, WrongKeyError
 from sealwax.format.armor import armor as to_text
-from sealwax.format.armor import dearmor
 from sealwax.format.header import MAGIC
 from sealwax.format.payload import GROUP_BYTES
 from sealwax.format.transfer import write_all
+from sealwax.keyring import PROVIDER_AWS_KMS
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectWriter
 
-# The text form is for environment variables and settings, and is held in memory whole.
-MAX_TEXT_BYTES: Final = 64 << 20
+# True where what is done is passed over.
+SAME_AGAIN: Final = "run the same command again for the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,11 @@ class Job:
     problem: FileError | None = None
 
 
-def collect(
-    work: Work, *, output_name: Callable[[str], str] | None, skip: Callable[[str], str | None]
-) -> Iterator[Job]:
+def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[Job]:
     """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
     Args:
         output_name: from the source's name to the output's; None where nothing is written without -o.
-        skip: from the name of a file in a folder to why it is not meant; None where it is.
 
     Raises:
         click.UsageError: the sources and the output do not go together.
@@ -84,21 +83,48 @@ def collect(
     if STREAM in sources and into_folder:
         raise click.UsageError("standard input has no name to be stored under; name a file with -o")
     named = {
-        source: _job(work, source, os.path.basename(source), into_folder, output_name)
+        source: _named(work, source, into_folder, output_name)
         for source in sources
         if source != STREAM and source not in folders
     }
+    roots = [places.real(source) for source in folders if not places.is_s3(source)]
     for source in sources:
         if source == STREAM:
             yield Job(STREAM, (output or STREAM) if work.writes else None, None)
         elif source in named:
             yield named[source]
         else:
-            for found in places.walk(source, skip) if places.is_s3(source) else _walk(source, skip, work.lab):
-                if isinstance(found, FileError):
-                    yield Job(source, None, None, problem=found)
-                else:
-                    yield _job(work, *found, into_folder, output_name)
+            anything = meant = False
+            for found in _walk_s3(work, source) if places.is_s3(source) else _walk(work, source, roots):
+                anything = True
+                if found is not None:
+                    meant = True
+                    path, below = found
+                    if isinstance(below, FileError):
+                        yield Job(path, None, None, problem=below)
+                    else:
+                        yield _job(work, path, below, into_folder, output_name)
+            if not meant and (work.of_envelopes or (places.is_s3(source) and not anything)):
+                yield Job(source, None, None, problem=_nothing_in(work, source, anything))
+
+
+def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
+    if places.is_s3(source) and not anything:
+        return FileError("no object is below this prefix; see that it is the one that is meant")
+    return FileError(
+        f"no envelope was found: nothing in it has a name that ends with '{work.suffix}'; see that it is the place "
+        "that is meant, or say with --suffix how their names end"
+    )
+
+
+def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
+    if not places.is_s3(source):
+        try:
+            os.stat(source)
+        except OSError as error:  # before its name is judged
+            why = f"opening '{console.shown(source)}' failed: {error.strerror}"
+            return Job(source, None, None, problem=FileError(why))
+    return _job(work, source, os.path.basename(source), into_folder, output_name)
 
 
 def _job(work: Work, source: str, relpath: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
@@ -120,38 +146,115 @@ def _is_in(folder: str, file: str) -> bool:
     return os.path.dirname(places.real(file)) == places.real(folder)
 
 
-def _walk(folder: str, skip: Callable[[str], str | None], lab: str | None) -> Iterator[tuple[str, str] | FileError]:
-    """Yield the files below a folder, in order, with their paths below it, and what cannot be read; no links."""
-    failed: list[FileError] = []
+Found = tuple[str, str | FileError] | None
+"""A file and its path below the folder that was named, or what is wrong with it; None for what is passed over."""
+
+
+def _passed_over(path: str, reason: str) -> Found:
+    console.tell(f"{console.shown(path)}: skipped, {reason}")
+    return None
+
+
+def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
+    for found in places.walk(prefix):
+        if isinstance(found, FileError):
+            yield prefix, found
+            continue
+        name, relpath, size = found
+        if name.endswith("/"):
+            if size and not work.of_envelopes:
+                yield (
+                    name,
+                    LeftAloneError(
+                        outcomes.IN_THE_WAY,
+                        "its name ends with '/', as a folder's, and it holds data: copy it to another name",
+                    ),
+                )
+            else:
+                yield _passed_over(name, "it stands for a folder")
+        elif (reason := work.not_meant(relpath.rpartition("/")[2])) is not None:
+            yield _skipped(work, name, reason)
+        elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
+            yield name, LeftAloneError(outcomes.IN_THE_WAY, "it has no place in a folder; name it by itself")
+        else:
+            yield name, relpath
+
+
+def _skipped(work: Work, path: str, reason: str) -> Found:
+    """Pass over a file for its name, but no plaintext that is called an envelope."""
+    if not work.of_envelopes:
+        try:
+            if not outcomes.begins_as_envelope(path):
+                return path, LeftAloneError(
+                    outcomes.IN_THE_WAY, f"{reason}, but it is no envelope, and has not been encrypted: rename it"
+                )
+        except FileError as error:
+            return path, error
+    return _passed_over(path, reason)
+
+
+def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
+    """Look at what is below a folder, in order. No link is followed: what is behind one is in a folder of its own.
+
+    Args:
+        roots: all folders of this run, by their real names.
+    """
+    failed: list[tuple[str, FileError]] = []
 
     def fail(what: str, error: OSError) -> None:
-        failed.append(FileError(f"{what} '{console.shown(str(error.filename))}' failed: {error.strerror}"))
+        name = str(error.filename)
+        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {error.strerror}")))
 
     for parent, folders, names in os.walk(folder, onerror=functools.partial(fail, "reading the folder")):
-        if lab is not None and places.real(parent) == places.real(lab):
+        if work.lab is not None and places.real(parent) == places.real(work.lab):
             # Its keys would be sealed under themselves. And to close its database, once it has been read as a file,
             # would take away the locks that this process holds on it.
-            console.tell(f"{console.shown(parent)}: skipped, it is the lab in use")
+            yield _passed_over(parent, "it is the lab in use")
             folders.clear()
             continue
         folders.sort()
+        for name in folders:
+            if os.path.islink(path := os.path.join(parent, name)):
+                yield _link(work, path, roots)
         for name in sorted(names):
             path = os.path.join(parent, name)
-            reason = skip(name)
-            if reason is not None:
-                console.tell(f"{console.shown(path)}: skipped, {reason}")
-                continue
             try:
-                regular = stat.S_ISREG(os.lstat(path).st_mode)
+                mode = os.lstat(path).st_mode
             except OSError as gone:  # meanwhile, or in a folder whose files are not to be looked at
                 fail("reading", gone)
                 continue
-            if not regular:
-                console.tell(f"{console.shown(path)}: skipped, it is no regular file")
+            reason = work.not_meant(name)
+            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+                yield _passed_over(path, "it is no regular file")
+            elif reason is not None and not (stat.S_ISLNK(mode) and not os.path.isfile(path)):
+                yield _skipped(work, path, reason)
+            elif stat.S_ISLNK(mode):
+                yield _link(work, path, roots)
             else:
                 relpath = os.path.relpath(path, folder)
                 yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
     yield from failed
+
+
+def _link(work: Work, path: str, roots: list[str]) -> Found:
+    """Say of a link that it was not followed; or pass over it, where this run takes what it leads to anyway."""
+    target = os.path.realpath(path)
+    is_folder = os.path.isdir(target)
+    if not os.path.exists(target):
+        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere: remove it")
+    inside = any(target == root or target.startswith(os.path.join(root, "")) for root in roots)
+    in_lab = work.lab is not None and f"{target}/".startswith(f"{places.real(work.lab)}/")
+    if (
+        inside
+        and not in_lab
+        and (is_folder or (os.path.isfile(target) and not work.not_meant(os.path.basename(target))))
+    ):
+        return _passed_over(path, "it is a link to what this run takes by its own name")
+    if is_folder:
+        return path, LeftAloneError(
+            outcomes.LINK, "it is a link to a folder, and -r follows none: name it by itself, with -r"
+        )
+    return path, LeftAloneError(outcomes.LINK, "it is a link, and -r follows none: name it by itself")
 
 
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
@@ -164,11 +267,12 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
         raise FileError(f"the output is the {what}; name another file with -o")
 
 
-def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]]) -> int:
+def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, again: str = "") -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
+        again: how the rest is done once the causes of failures are gone.
     """
     done = 0
     failures: list[Exception] = []
@@ -182,7 +286,10 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
             if job.output is not None and job.output != STREAM:
                 place = places.real(job.output)
                 if place in written:
-                    raise FileError(f"'{console.shown(job.output)}' is another file's output already")
+                    raise LeftAloneError(
+                        outcomes.IN_THE_WAY,
+                        f"'{console.shown(job.output)}' is another file's output already: name another place with -o",
+                    )
                 written.add(place)
             result = do(job)
         except (SealwaxError, OSError) as error:
@@ -191,7 +298,8 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
             failures.append(error)
             console.complain(error, about=job.source)
             if work.as_json:
-                fields = {"outcome": "failed", "error": type(error).__name__, "message": str(error)}
+                outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
+                fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
                 _report(job, fields | _foreign(error), as_json=True)
         else:
             done += 1
@@ -200,11 +308,20 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         if not done:
             console.tell("there is nothing to do")
         return 0
-    if done:
-        again = "; run the same command again for the rest" if work.writes else ""
-        console.say(f"{len(failures)} of {done + len(failures)} failed{again}")
-        return PARTLY_DONE
-    return status_of(failures[0])
+    if len(failures) + done > 1:
+        console.say(_summed_up(failures, done, again))
+    return PARTLY_DONE if done else status_of(failures[0])
+
+
+def _summed_up(failures: list[Exception], done: int, again: str) -> str:
+    left = Counter(failure.outcome for failure in failures if isinstance(failure, LeftAloneError))
+    failed = len(failures) - left.total()
+    total = len(failures) + done
+    after = f"; when the causes are gone, {again}" if failed and again else ""
+    if not left:
+        return f"{failed} of {total} failed{after}"
+    counts = [f"{failed} failed"] * bool(failed) + [f"{count} {outcome}" for outcome, count in sorted(left.items())]
+    return f"{len(failures)} of {total} not done: {', '.join(counts)}{after}"
 
 
 def _foreign(error: Exception) -> dict[str, Any]:
@@ -255,7 +372,7 @@ class Source:
         self.name = path
         if armor:
             with self.file as text:
-                self.file = io.BytesIO(_read_text_form(text))
+                self.file = io.BytesIO(outcomes.text_form(text))
 
     @property
     def binary(self) -> BinaryIO:
@@ -271,16 +388,6 @@ class Source:
         self.file.close()
 
 
-def _read_text_form(file: io.RawIOBase | io.BytesIO) -> bytes:
-    data = read_full(cast("BinaryIO", file), MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise click.UsageError(f"an envelope of more than {MAX_TEXT_BYTES} bytes of text is not one for --armor")
-    try:
-        return dearmor(data.decode("ascii").removesuffix("\n"))
-    except UnicodeDecodeError:
-        raise NotAnEnvelopeError("this is not an envelope in its text form: it is not text") from None
-
-
 class Output:
     """The output of a job: a file that appears whole or not at all, or standard output.
 
@@ -290,6 +397,7 @@ class Output:
         force: whether a file that is there may be replaced.
         armor: whether the envelope that is written goes out in its text form.
         in_place: whether the output is the source, which gets a new modification time.
+        whole: whether it is all that the source holds; a part does not take over its times, and never counts as done.
         detached: where an envelope's header goes, as a file of its own.
 
     Attributes:
@@ -304,8 +412,10 @@ class Output:
         force: bool,
         armor: bool = False,
         in_place: bool = False,
+        whole: bool = True,
         detached: str | None = None,
     ) -> None:
+        self._whole = whole
         self._places: list[files.WholeFile] = []
         self._objects: list[ObjectWriter] = []
         self._text_form = io.BytesIO() if armor else None
@@ -335,7 +445,7 @@ class Output:
         if same and not in_place:
             raise FileError("the output is the input; name another file with -o")
         if places.is_s3(path):
-            made_of = source.times_ns[1] if source.regular else None
+            made_of = source.times_ns[1] if source.regular and self._whole else None
             self._objects.append(places.writer(path, force=force, size=source.size, source_time=made_of))
             return self._objects[-1]
         if job.into_folder:
@@ -346,7 +456,7 @@ class Output:
             path,
             overwrite=force,
             mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular and status is not None else None,
-            times_ns=source.times_ns if source.regular and not in_place else None,
+            times_ns=source.times_ns if source.regular and self._whole and not in_place else None,
         )
         self._places.append(whole)
         return whole
@@ -393,20 +503,44 @@ def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
         yield source, sink
 
 
-def once(job: Job, targets: Sequence[str], act: Callable[[], None]) -> bool:
-    """Change an envelope; return whether that was done now.
+def origin(source: Source) -> outcomes.Origin | None:
+    """Return what is known of a source that an output was made of; None for a stream, of which nothing is."""
+    if not source.regular or source.size is None:
+        return None
+    changed = None if source.status is None else source.status.st_ctime_ns
+    return outcomes.Origin(source.size, source.times_ns[1], changed)
+
+
+def done_before(work: Work, job: Job, state: Callable[[Source, outcomes.Origin], outcomes.State]) -> bool:
+    """Whether an earlier run has written a job's output.
+
+    Raises:
+        LeftAloneError: something else is there.
+    """
+    if not work.judges(job.output):
+        return False
+    with Source(job.source, armor=work.armor) as source:
+        made_of = origin(source)
+        return made_of is not None and state(source, made_of) is outcomes.State.DONE
+
+
+def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[], None], *, armor: bool) -> bool:
+    """Change an envelope in place; return whether that was done now.
 
     What an earlier run has done is under none of the old keys. It is passed over where it says itself that it is under
-    ``targets``, which are key ARNs then.
+    the new ones.
+
+    Args:
+        under: returns the ARNs of the new keys; none where a claim is not enough, and None where they are not known.
     """
     try:
         act()
     except (KeyNotAllowedError, WrongKeyError) as error:
-        if places.says_it_is_under(job.source, targets):
-            return False
-        if all(target.startswith("arn:") and ":key/" in target for target in targets):
+        arns = under()
+        if arns is not None:
+            if arns and _says_it_is_under(job.source, arns, armor=armor):
+                return False
             raise
-        # Only KMS could say which key an alias means, and it is the likeliest of the reasons.
         raise type(error)(
             f"{error} If an earlier run has done it: name --to by key ARNs, and what is done is passed over.",
             code=error.code,
@@ -416,6 +550,15 @@ def once(job: Job, targets: Sequence[str], act: Callable[[], None]) -> bool:
     return True
 
 
+def _says_it_is_under(name: str, arns: frozenset[str], *, armor: bool) -> bool:
+    """Whether an envelope says that it is wrapped under these very keys, which is a claim and no proof."""
+    with Source(name, armor=armor) as source:
+        found = inspect(source.binary)
+    return found.header.finished and arns == {
+        key.key_arn for key in found.wrapped_keys if key.provider == PROVIDER_AWS_KMS
+    }
+
+
 def is_envelope(source: Source) -> bool:
     """Whether a file begins as an envelope does; of a stream or an object nothing is read ahead."""
     if source.status is None or not source.regular:
@@ -423,19 +566,6 @@ def is_envelope(source: Source) -> bool:
     beginning = source.file.read(len(MAGIC))
     source.file.seek(0)
     return beginning == MAGIC
-
-
-def done_before(job: Job, source: Source) -> bool:
-    """Whether an earlier run has written this output: it is there, whole, with the source's modification time."""
-    if job.output is None or job.output == STREAM or not source.regular:
-        return False
-    if places.is_s3(job.output):
-        return places.made_of(job.output, source.times_ns[1])
-    try:
-        there = os.stat(job.output)
-    except OSError:
-        return False
-    return stat.S_ISREG(there.st_mode) and there.st_mtime_ns == source.times_ns[1]
 
 
 def pump(

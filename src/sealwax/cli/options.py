@@ -95,15 +95,16 @@ class Keys:
     local_context: tuple[str, ...] = ()
     sealers: list[Sealer] = field(default_factory=list)  # those that were made, for --metrics
 
-    def to_encrypt(self) -> Sealer:
-        """Return a sealer that makes data keys under these keys.
+    def to_encrypt(self) -> tuple[Sealer, Keyring]:
+        """Return a sealer that makes data keys under these keys, and what it makes them with.
 
         Raises:
             click.UsageError: no key was named.
         """
         if not self.names:
             raise click.UsageError("name a KMS key with -k, or in SEALWAX_KEY")
-        return self._sealer(self._keyring())
+        keyring = self._keyring()
+        return self._sealer(keyring), keyring
 
     def to_decrypt(self, sources: Sequence[str]) -> Sealer:
         """Return a sealer that opens what is wrapped under these keys, and nothing else.
@@ -118,8 +119,8 @@ class Keys:
         # Values that a program has sealed under one cached data key cost one call for all of them here, too.
         return self._sealer(CachingKeyring(self._keyring(), max_age=_OPENED_KEY_SECONDS))
 
-    def to_reencrypt(self, sources: Sequence[str], targets: Sequence[str]) -> Sealer:
-        """Return a sealer that opens what is wrapped under these keys, and encrypts under ``targets``.
+    def to_reencrypt(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Sealer, Keyring]:
+        """Return a sealer that opens what is wrapped under these keys and encrypts under ``targets``, and its keyring.
 
         Raises:
             click.UsageError: no key was named; it says which ones the first envelope is wrapped under.
@@ -129,7 +130,8 @@ class Keys:
         from sealwax.kms import KmsKeyring
 
         refuse_too_many(self.names, "-k")
-        return self._sealer(KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session()))
+        keyring = KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session())
+        return self._sealer(keyring), keyring
 
     def _keyring(self) -> Keyring:
         from sealwax.kms import KmsKeyring

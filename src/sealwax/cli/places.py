@@ -6,7 +6,8 @@ S3 is AWS's, or what AWS_ENDPOINT_URL_S3 names, also where KMS is the lab or at 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, overload
 
 import click
@@ -15,7 +16,6 @@ from sealwax.cli import console, sessions
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
 from sealwax.errors import FileError
-from sealwax.keyring import PROVIDER_AWS_KMS
 from sealwax.stores import S3_SCHEME, Entry, Store
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # What tells a later run which file an object was made of.
 SOURCE_TIME: Final = "sealwax-source-time"
+_TIME: Final = re.compile("-?[0-9]{1,20}")
 
 # As --profile and --region name them; set by the options.
 profile: str | None = None
@@ -83,8 +84,14 @@ def writer(name: str, *, force: bool, size: int | None, source_time: int | None)
     return ObjectWriter(name, service=service(), overwrite=force, size=expected, settings=settings)
 
 
-def made_of(name: str, source_time: int) -> bool:
-    """Whether an object is there that an earlier run has made of a file with that modification time."""
+def there(name: str) -> tuple[int, int | None, int] | None:
+    """Return an object's size, the modification time of the file it says to be made of, and when it was put there.
+
+    Both times are in nanoseconds; None for no object.
+
+    Raises:
+        StoreError: S3 does not say.
+    """
     from sealwax.errors import StoreError
     from sealwax.stores.s3 import parse
 
@@ -92,10 +99,12 @@ def made_of(name: str, source_time: int) -> bool:
         answer = service().call("head_object", "reading", parse(name))
     except StoreError as error:
         if error.code in ("404", "NoSuchKey"):
-            return False
+            return None
         raise
-    found: str | None = answer["Metadata"].get(SOURCE_TIME)
-    return found == str(source_time)
+    said = answer["Metadata"].get(SOURCE_TIME, "")
+    # S3 tells whole seconds: it was put there before the next one.
+    put = (int(answer["LastModified"].timestamp()) + 1) * 10**9
+    return answer["ContentLength"], int(said) if _TIME.fullmatch(said) else None, put
 
 
 def store_of(name: str) -> Store:
@@ -105,28 +114,11 @@ def store_of(name: str) -> Store:
     return S3Store(name, service=service())
 
 
-def walk(prefix: str, skip: Callable[[str], str | None]) -> Iterator[tuple[str, str] | FileError]:
-    """Yield the names of the objects below a prefix, with their paths below its last ``/``."""
+def walk(prefix: str) -> Iterator[tuple[str, str, int] | FileError]:
+    """Yield the objects below a prefix: their names, their paths below its last ``/``, and their sizes."""
     folder = prefix[: prefix.rindex("/") + 1] if "/" in prefix.removeprefix(S3_SCHEME) else f"{prefix}/"
     for entry in store_of(prefix).list():
-        if not isinstance(entry, Entry):
-            yield FileError(str(entry))
-            continue
-        relpath = entry.name[len(folder) :]
-        reason = skip(relpath.rpartition("/")[2]) if not entry.name.endswith("/") else "it stands for a folder"
-        if reason is not None:
-            console.tell(f"{console.shown(entry.name)}: skipped, {reason}")
-        elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
-            yield FileError(f"'{console.shown(entry.name)}' has no place in a folder; name it by itself")
-        else:
-            yield entry.name, relpath
-
-
-def says_it_is_under(name: str, targets: Sequence[str]) -> bool:
-    """Whether an envelope says that it is wrapped under these very keys, which is a claim and no proof."""
-    found = inspect(name)
-    arns = {key.key_arn for key in found.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
-    return found.header.finished and arns == set(targets)
+        yield (entry.name, entry.name[len(folder) :], entry.size) if isinstance(entry, Entry) else FileError(str(entry))
 
 
 def inspect(name: str) -> Inspection:

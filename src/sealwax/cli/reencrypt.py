@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
-from sealwax.cli import jobs, options, places
+from sealwax import context as ctx
+from sealwax.cli import jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
+from sealwax.envelope import inspect
+from sealwax.errors import KmsError
 
 
 @click.command()
@@ -23,12 +26,13 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
     caller needs kms:Decrypt on one, and kms:GenerateDataKey on the key of --to. Old copies still open with the old
     data key. An envelope with a detached header becomes a whole one, where -o says.
 
-    With --to as key ARNs that are not those of -k, an interrupted run can be repeated: what is under the new keys
-    already is passed over.
+    Where the keys of --to are not those of -k, an interrupted run can be repeated: what is under the new keys already
+    is passed over.
     """
     if work.detached is not None and work.output is None:
         raise click.UsageError("--detached goes with -o: a payload and its header are not replaced in place")
-    sealer = keys.to_reencrypt(work.headers, targets)
+    sealer, keyring = keys.to_reencrypt(work.headers, targets)
+    under = outcomes.Under(targets)
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
@@ -43,10 +47,41 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
             else:
                 sealer.reencrypt(job.source, context=expected)
 
-        if job.output is None and not work.armor:
-            return "re-encrypted" if jobs.once(job, targets, in_place) else "re-encrypted before, as it says itself"
-        with jobs.rewritten(work, job) as (source, sink):
-            again(source.binary, sink)
+        def copied() -> None:
+            with jobs.rewritten(work, job) as (source, sink):
+                again(source.binary, sink)
+
+        def claimed() -> frozenset[str] | None:
+            with jobs.Source(job.source, armor=work.armor) as source:
+                stored = inspect(source.binary).context
+            try:
+                return under.arns_of(keyring, stored)
+            except KmsError:
+                return None
+
+        def state(source: jobs.Source, made_of: outcomes.Origin) -> outcomes.State:
+            found = inspect(source.binary)
+            preamble = found.header.preamble
+            ctx.match(expected, found.context, keys.local_context, preamble.local_pairs)
+            if found.plaintext_bytes is None:
+                return outcomes.State.ABSENT  # nor can there be any: opening it says why
+            wanted = outcomes.Wanted(
+                preamble.kms_context,
+                preamble.local_pairs,
+                lambda: under.arns_of(keyring, found.context),
+                targets,
+                open=None,
+            )
+            assert job.output is not None
+            size = found.plaintext_bytes
+            return outcomes.of_envelope(job.output, made_of, wanted, source.binary, size, armor=work.armor)
+
+        if job.output is None:
+            done_now = jobs.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
+            return "re-encrypted" if done_now else "re-encrypted before, as it says itself"
+        if jobs.done_before(work, job, state):
+            return "re-encrypted before"
+        copied()
         return "re-encrypted"
 
-    return jobs.run(work, jobs.collect(work, output_name=None, skip=work.no_envelope), do)
+    return jobs.run(work, jobs.collect(work, output_name=None), do, again=jobs.SAME_AGAIN)

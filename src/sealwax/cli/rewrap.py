@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import click
 
-from sealwax.cli import jobs, options, places
+from sealwax import context as ctx
+from sealwax.cli import jobs, options, outcomes, places
 from sealwax.cli.work import STREAM, Work, on
-from sealwax.rewrapping import rewrap_file
+from sealwax.envelope import inspect, read_full
+from sealwax.format.payload import HEAD_BYTES
+from sealwax.keyring import PROVIDER_AWS_KMS
+from sealwax.rewrapping import Rewrap, rewrap_file
 
 
 @click.command()
@@ -35,27 +39,57 @@ def rewrap(
             raise click.UsageError("--verify needs the payload of a detached header: name its file")
         work = replace(work, sources=work.headers)
     sealer = keys.to_decrypt(work.sources)
+    under = outcomes.Under(targets)
+
+    def claimed() -> frozenset[str] | None:
+        # With --verify, what says that it is done has to show it.
+        return frozenset() if verify else under.known
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, body, "payload")
 
-        def in_place() -> None:
-            rewrapper = sealer.rewrapper(to=targets, context=expected, verify=verify, body=places.opened(body))
-            if places.is_s3(job.source):
-                places.store_of(job.source).rewrap(job.source, rewrapper)
-            else:
-                rewrap_file(job.source, rewrapper)
+        def rewrapper() -> Rewrap:
+            return sealer.rewrapper(to=targets, context=expected, verify=verify, body=places.opened(body))
 
-        if job.output is None and not work.armor:
-            # With --verify, what says that it is done has to show it.
-            if jobs.once(job, () if verify else targets, in_place):
-                return "re-wrapped"
+        def in_place() -> None:
+            if places.is_s3(job.source):
+                places.store_of(job.source).rewrap(job.source, rewrapper())
+            else:
+                rewrap_file(job.source, rewrapper())
+
+        def copied() -> None:
+            with jobs.rewritten(work, job) as (source, sink):
+                sealer.rewrap(
+                    source.binary, to=targets, context=expected, output=sink, verify=verify, body=places.opened(body)
+                )
+
+        def state(source: jobs.Source, _: outcomes.Origin) -> outcomes.State:
+            found = inspect(source.binary)
+            ctx.match(expected, found.context, keys.local_context, None)
+
+            def head() -> bytes:
+                source.file.seek(found.header.preamble.payload_offset)
+                return read_full(source.binary, HEAD_BYTES)
+
+            def ask() -> list[str]:
+                wrapped = rewrapper()(found.header, head)
+                return [key.key_arn for key in wrapped if key.provider == PROVIDER_AWS_KMS]
+
+            assert job.output is not None
+            return outcomes.of_rewrapped(job.output, found, lambda: under.arns(ask), targets, armor=work.armor)
+
+        if job.output is None:
+            done_now = jobs.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
+            return "re-wrapped" if done_now else "re-wrapped before, as it says itself"
+        if jobs.done_before(work, job, state):
             return "re-wrapped before, as it says itself"
-        with jobs.rewritten(work, job) as (source, sink):
-            sealer.rewrap(
-                source.binary, to=targets, context=expected, output=sink, verify=verify, body=places.opened(body)
-            )
+        copied()
         return "re-wrapped"
 
-    return jobs.run(work, jobs.collect(work, output_name=None, skip=work.no_envelope), do)
+    again = jobs.SAME_AGAIN
+    if work.output is None and verify:
+        again = "name the new keys with -k too, and run it again: what is done is re-wrapped once more"
+    elif work.output is None and under.known is None:
+        again = "name --to by key ARNs, and run it again for the rest"
+    return jobs.run(work, jobs.collect(work, output_name=None), do, again=again)

@@ -32,4 +32,4 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
             jobs.pump(reader.readinto, lambda _: None, progress)
             return {"outcome": f"authentic, {reader.tell()} bytes", "plaintext_bytes": reader.tell()}
 
-    return jobs.run(work, jobs.collect(work, output_name=None, skip=work.no_envelope), do)
+    return jobs.run(work, jobs.collect(work, output_name=None), do)

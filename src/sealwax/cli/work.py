@@ -23,6 +23,8 @@ class Work:
         sources: files, folders, objects, prefixes, or "-" for standard input.
         output: the -o option: a file, a folder, "-", or None for beside the source.
         writes: whether the verb writes anything.
+        of_envelopes: whether the sources are envelopes.
+        update: whether an output is replaced that its source has changed since.
         lab: the folder of the lab in use, whose files are left alone.
     """
 
@@ -35,6 +37,8 @@ class Work:
     force: bool
     as_json: bool
     writes: bool
+    of_envelopes: bool
+    update: bool = False
     lab: str | None = None
 
     @property
@@ -46,26 +50,39 @@ class Work:
         """Return the name of the plaintext's file, from an envelope's."""
         return name.removesuffix(self.suffix)
 
-    def no_envelope(self, name: str) -> str | None:
-        """Return why a file in a folder is not meant, where envelopes are; None where it is."""
-        return None if name.endswith(self.suffix) else f"its name does not end with '{self.suffix}'"
+    def not_meant(self, name: str) -> str | None:
+        """Return why a file in a folder is not meant, by its name; None where it is."""
+        if name.endswith(self.suffix) == self.of_envelopes:
+            return None
+        return f"its name {'does not end' if self.of_envelopes else 'ends'} with '{self.suffix}'"
 
-    def no_plaintext(self, name: str) -> str | None:
-        """Return why a file in a folder is not meant, where envelopes are not; None where it is."""
-        return f"its name ends with '{self.suffix}'" if name.endswith(self.suffix) else None
+    def judges(self, output: str | None) -> bool:
+        """Whether it is asked first what stands at an output's place: of several files, some may be done already."""
+        if output in (None, STREAM) or self.force:
+            return False
+        return self.update or self.recursive or len(self.sources) > 1
 
 
-def on(what: str, *, output: str | None) -> Callable[[options.Command], options.Command]:
+def on(what: str, *, output: str | None, update: bool = False) -> Callable[[options.Command], options.Command]:
     """Add the sources and the options that say what becomes of them; the command gets ``work``.
 
     Args:
         what: what -r takes: ``"file"`` or ``"envelope"``.
         output: what -o is, for its help; None for a verb that writes nothing.
+        update: whether there is --update.
     """
     writing = [
         click.option("-o", "--output", metavar="PATH", help=output),
         options.force,
     ]
+    if update:
+        writing.append(
+            click.option(
+                "--update",
+                is_flag=True,
+                help="Do what is not there, and replace what its source has changed since; nothing else.",
+            )
+        )
     added = [
         click.argument(
             "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
@@ -97,12 +114,29 @@ def on(what: str, *, output: str | None) -> Callable[[options.Command], options.
             as_json: bool,
             keys: options.Keys | None = None,
             force: bool = False,
+            update: bool = False,
             **kwargs: Any,
         ) -> Any:
             to = kwargs.pop("output", None)
-            _check(sources, to, detached)
-            lab = None if keys is None else keys.aws.lab
-            work = Work(sources, to, recursive, suffix, armor, detached, force, as_json, output is not None, lab)
+            _check(sources, to, detached, recursive)
+            if update and force:
+                raise click.UsageError("--update and --force exclude each other: --force replaces everything")
+            if update and (to == STREAM or not sources or STREAM in sources):
+                raise click.UsageError("--update goes with files: a stream has no time to compare")
+            work = Work(
+                sources,
+                to,
+                recursive,
+                suffix,
+                armor,
+                detached,
+                force,
+                as_json,
+                writes=output is not None,
+                of_envelopes=what == "envelope",
+                update=update,
+                lab=None if keys is None else keys.aws.lab,
+            )
             return command(*args, work=work, **({} if keys is None else {"keys": keys}), **kwargs)
 
         return functools.reduce(lambda inner, add: add(inner), reversed(added), wrapped)
@@ -110,12 +144,12 @@ def on(what: str, *, output: str | None) -> Callable[[options.Command], options.
     return decorate
 
 
-def _check(sources: Sequence[str], output: str | None, detached: str | None) -> None:
+def _check(sources: Sequence[str], output: str | None, detached: str | None, recursive: bool) -> None:
     if output == "":
         raise click.UsageError("-o names a file or a folder, and was given an empty name")
     if detached is None:
         return
     if detached in ("", STREAM):
         raise click.UsageError("--detached names a file")
-    if len(sources) > 1 or any(os.path.isdir(source) for source in sources):
-        raise click.UsageError("--detached goes with one file")
+    if len(sources) > 1 or recursive or any(os.path.isdir(source) for source in sources):
+        raise click.UsageError("--detached goes with one file, and not with -r")
