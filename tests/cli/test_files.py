@@ -164,7 +164,7 @@ def test_context_files(shell: Shell) -> None:
     shell.write("a", b"data")
     bad = {
         "no-json": (b"{", 2, "is not valid JSON"),
-        "bytes": (b"\xff", 2, "is not valid JSON"),
+        "bytes": (b"\xff", 2, "is not UTF-8"),
         "deep": (b"[" * 100_000, 2, "is not valid JSON"),
         "number": (b'{"a": 1}', 2, "whose values are all strings"),
         "nested": (b'{"a": {"b": "c"}}', 2, "whose values are all strings"),
