@@ -8,12 +8,16 @@ work, so a KMS call that others wait for as well goes on for them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import functools
 import io
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from sealwax import forks
 from sealwax.keyring import asked_at
 
 if TYPE_CHECKING:
@@ -24,10 +28,16 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return ``work(...)``, done in a thread."""
+    """Return ``work(...)``, done in a thread; here and now while the interpreter ends, when no thread takes work."""
     token = asked_at.set(time.monotonic())
     try:
-        return await asyncio.to_thread(work, *args, **kwargs)
+        call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
+        begun: asyncio.Future[T] | None = None
+        # Exit handlers run when the main thread is over.
+        if threading.main_thread().is_alive():
+            with contextlib.suppress(RuntimeError):
+                begun = asyncio.get_running_loop().run_in_executor(None, call)
+        return call() if begun is None else await begun
     finally:
         asked_at.reset(token)
 
@@ -43,6 +53,7 @@ class AsyncFile:
         self._file: Any = None
         # A cancelled task's operation may still be running in its thread; the next one waits for it there.
         self._lock = threading.Lock()
+        forks.renew_lock_in_children(self)
 
     def _locked(self, work: Callable[[Any], T]) -> T:
         with self._lock:

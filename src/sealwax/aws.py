@@ -159,11 +159,11 @@ class _AtEndpoint:
 
 
 class Clients:
-    """One KMS client a Region, made when first needed; made anew in a forked child, whose parent keeps its connections.
+    """One KMS client a Region, made when first needed. A forked child makes its own, and leaves its parent's alone.
 
     Args:
         session: where credentials, the default Region and endpoints come from; None makes an ordinary boto3 Session.
-        client: a client to use instead; its Region is the only one then, and it is never made anew.
+        client: a client to use instead; its Region is the only one then. A forked child gives it new connections.
         prepare: called once with each client before it is used.
     """
 
@@ -179,9 +179,20 @@ class Clients:
             prepare(client)
         self._given = client
         self._clients: dict[str, KMSClient] = {}
+        self._inherited: tuple[KMSClient, ...] = ()
         self._lock = threading.Lock()
-        forks.renew_lock_in_children(self)
-        self._pid = os.getpid()
+        forks.renew_in_children(self)
+
+    def _after_fork(self) -> Iterator[object]:
+        self._lock = threading.Lock()
+        # Those of the parent too: a session may hand them out again.
+        self._inherited = (*self._inherited, *self._clients.values())
+        if self._given is not None:
+            self._inherited = (self._given,)
+        self._clients = {}
+        yield self._session
+        for client in self._inherited:
+            yield from forks.held_by_client(client)
 
     @property
     def region(self) -> str:
@@ -192,6 +203,7 @@ class Clients:
         """
         if self._given is not None:
             return self._given.meta.region_name
+        forks.notice()
         with self._lock:
             region = self._open_session().region_name
         if not region:
@@ -211,29 +223,35 @@ class Clients:
         """Return the client for ``region``.
 
         Raises:
+            ConfigurationError: the client that was passed in is for another Region, or may share its connections with
+                the parent of this forked child.
             KmsError: the session cannot make one.
         """
+        forks.notice()
         if self._given is not None:
             if region != self._given.meta.region_name:
                 raise errors.ConfigurationError(
                     f"the KMS client that was passed in is for {self._given.meta.region_name}; the key is in {region}"
                 )
+            self._refuse_shared(self._given)
             return self._given
         with self._lock:
-            if self._pid != os.getpid():
-                self._clients = {}
-                self._pid = os.getpid()
             client = self._clients.get(region)
             if client is None:
                 try:
                     client = self._open_session().client("kms", region_name=region, config=_CONFIG)
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise translate(error, f"opening a KMS client for {region}", None) from None
+                self._refuse_shared(client)
                 # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
                 _check_endpoint(client.meta.endpoint_url, _ENDPOINT_ORIGIN)
                 self._prepare(client)
                 self._clients[region] = client
             return client
+
+    def _refuse_shared(self, client: KMSClient) -> None:
+        if forks.is_shared(client, self._inherited):
+            raise errors.ConfigurationError(f"KMS was not asked: {forks.SHARED}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from sealwax.errors import SealwaxError
 from sealwax.keyring import asked_at
+from sealwax.pool import Pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,6 +39,9 @@ def run(
         work: does an item in a thread.
         threads: how many; None: enough to use every processor and to wait for a few KMS calls besides.
         stop_on_error: raise the first error instead of yielding it.
+
+    Raises:
+        ValueError: this is a forked child of the process that began.
     """
     waiting: deque[Future[Result] | Result | SealwaxError] = deque()
 
@@ -55,7 +59,7 @@ def run(
             raise settled
         return settled
 
-    pool = ThreadPoolExecutor(threads or (os.cpu_count() or 1) + 4, thread_name_prefix=_THREADS)
+    pool = Pool(threads or (os.cpu_count() or 1) + 4, _THREADS)
     try:
         for item in items:
             try:
@@ -65,9 +69,11 @@ def run(
                 waiting.append(error)
             while waiting and (len(waiting) > _AHEAD or not isinstance(waiting[0], Future) or waiting[0].done()):
                 yield settle(waiting.popleft())
+                pool.refuse_forked("a batch")
         while waiting:
             yield settle(waiting.popleft())
+            pool.refuse_forked("a batch")
     finally:
         # What nobody iterates any more may be collected as garbage in one of the threads, which cannot see its own end.
         elsewhere = not threading.current_thread().name.startswith(_THREADS)
-        pool.shutdown(wait=elsewhere, cancel_futures=True)
+        pool.shutdown(wait=elsewhere, cancel=True)

@@ -1,28 +1,195 @@
-"""Locks after a fork: another thread of the parent may hold one, and that thread does not live on in the child."""
+"""What a forked child must not share with its parent: locks that nobody will release there, and connections.
+
+Another thread of the parent may hold any lock at the moment of the fork, and that thread does not live on in the child.
+A connection that both use gives one process the answers that the other has asked for, data keys among them. So the
+objects here that live over a fork are registered, and in each child, before it runs anything else, they get new locks,
+and what they hold of botocore, urllib3 and OpenTelemetry gets free locks and connections of its own.
+
+A fork that Python is not told about (a server written in C may make one) is noticed by the process id, when something
+is used that could have been shared.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import threading
+import types
 import weakref
-from typing import Final, Protocol
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol
+
+# Objects of these are gone through: their locks are freed, and their HTTP connections replaced.
+_PACKAGES: Final = frozenset({"boto3", "botocore", "opentelemetry", "queue", "urllib3"})
+# Descriptions of services: tens of thousands of objects, and not one lock.
+_DESCRIPTIONS: Final = (
+    "botocore.docs",
+    "botocore.endpoint_provider",
+    "botocore.loaders",
+    "botocore.model",
+    "botocore.parsers",
+    "botocore.regions",
+    "botocore.serialize",
+    "botocore.validate",
+)
+_ATOMS: Final = (str, bytes, bytearray, int, float, complex, type(None), type, types.ModuleType)
+_FUNCTIONS: Final = (types.FunctionType, types.MethodType, functools.partial)
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
+SHARED: Final = (
+    "the client was made before this process was forked, and may share connections with the parent, since it is not an "
+    "ordinary client of boto3. Make the client in the child, or hand in a boto3 session instead"
+)
+# A function that renews credentials, or a handler of events, is the user's, and may hold a client: in its closure, or
+# in the object that it is a method of. No further into the user's objects, and into no large container of theirs.
+_FOREIGN_STEPS: Final = 3
+_FOREIGN_ITEMS: Final = 1000
 
 
-class Locked(Protocol):
+class _Locked(Protocol):
     _lock: threading.Lock
 
 
-_owners: Final[weakref.WeakSet[Locked]] = weakref.WeakSet()
+class Inherited(Protocol):
+    """Something that lives over a fork."""
+
+    def _after_fork(self) -> Iterable[object]:
+        """Make it fit for use in the child; return what of botocore's or OpenTelemetry's it holds."""
 
 
-def renew_lock_in_children(owner: Locked) -> None:
+_with_locks: Final[weakref.WeakSet[_Locked]] = weakref.WeakSet()
+_inherited: Final[weakref.WeakSet[Inherited]] = weakref.WeakSet()
+# The HTTP sessions of botocore whose connections are this process's own, though they are older than it.
+_own_sessions: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_pid = os.getpid()
+_turns: Final[dict[int, threading.Lock]] = {}
+
+
+def renew_lock_in_children(owner: _Locked) -> None:
     """Give ``owner`` a free ``_lock`` in every child that is forked from now on. It is not kept alive by this."""
-    _owners.add(owner)
+    _with_locks.add(owner)
+
+
+def renew_in_children(owner: Inherited) -> None:
+    """Call ``owner._after_fork()`` in every child that is forked from now on. It is not kept alive by this."""
+    _inherited.add(owner)
+
+
+def notice() -> None:
+    """Renew everything now where this is a child of whose fork Python was not told."""
+    if _pid != os.getpid():
+        # The child may have threads by now; the first of them does it, and the others wait.
+        with _turns.setdefault(os.getpid(), threading.Lock()):
+            if _pid != os.getpid():
+                _renew()
+
+
+def held_by_client(client: Any) -> Iterator[object]:
+    """Return what a client of botocore's holds, for :meth:`Inherited._after_fork`; a proxy may stand in its place."""
+    yield client
+    for name in ("_endpoint", "_request_signer", "meta"):
+        with contextlib.suppress(AttributeError):
+            yield getattr(client, name)
+
+
+def is_shared(client: Any, inherited: Iterable[Any]) -> bool:
+    """Whether a client is one of those that are older than this process, and may use its parent's connections."""
+    if not any(client is one for one in inherited):
+        return False
+    try:
+        return client._endpoint.http_session not in _own_sessions
+    except (AttributeError, TypeError):
+        return True
 
 
 def _renew() -> None:
-    for owner in list(_owners):
-        owner._lock = threading.Lock()
+    global _pid
+    try:
+        _own_sessions.clear()
+        for locked in list(_with_locks):
+            locked._lock = threading.Lock()
+        roots = [root for owner in list(_inherited) for root in owner._after_fork()]
+        # All locks first: to drop a pool of connections takes some.
+        for session in list(_free_locks(roots)):
+            # One that cannot be renewed is not among a process's own, and is not used.
+            with contextlib.suppress(AttributeError, TypeError, LookupError):
+                _renew_connections(session)
+                _own_sessions.add(session)
+    finally:
+        _pid = os.getpid()
+
+
+def _renew_connections(session: Any) -> None:
+    """Give an HTTP session of botocore's connections of this process's own; the parent's are closed without a word."""
+    managers = [session._manager, *session._proxy_managers.values()]
+    session.close()  # the descriptors alone: neither side of the parent's connections hears of it
+    for manager in managers:
+        before, now = manager.connection_pool_kw["ssl_context"], session._get_ssl_context()
+        # OpenSSL has locks of its own in each context. One of another class, put in its place by somebody, stays.
+        if type(now) is type(before):
+            now.minimum_version, now.maximum_version = before.minimum_version, before.maximum_version
+            now.options, now.verify_flags = before.options, before.verify_flags
+            manager.connection_pool_kw["ssl_context"] = now
+
+
+def _free_locks(roots: Iterable[object]) -> Iterator[Any]:
+    """Free every lock below ``roots`` that is botocore's, urllib3's or OpenTelemetry's; yield their HTTP sessions."""
+    seen: dict[int, tuple[object, int]] = {}  # with the objects, so that no other one gets the id of one that was seen
+    todo: list[tuple[object, int]] = [(root, _FOREIGN_STEPS) for root in roots]
+    while todo:
+        thing, steps = todo.pop()
+        # By its type and not with isinstance, which a proxy answers by making what it stands for.
+        kind = type(thing)
+        if issubclass(kind, _ATOMS) or seen.get(id(thing), (None, -1))[1] >= steps:
+            continue
+        new = id(thing) not in seen
+        seen[id(thing)] = thing, steps
+        if issubclass(kind, _CONTAINERS):
+            items: Any = dict.values(thing) if isinstance(thing, dict) else thing
+            if steps == _FOREIGN_STEPS or len(items) <= _FOREIGN_ITEMS:
+                todo += [(item, steps) for item in items]
+            continue
+        function = issubclass(kind, _FUNCTIONS)
+        module = str(getattr(thing, "__module__", None) if function else kind.__module__)
+        known = module.partition(".")[0] in _PACKAGES
+        steps = _FOREIGN_STEPS if known else steps - 1
+        if steps < 0 or (known and not function and module.startswith(_DESCRIPTIONS)):
+            continue
+        if new and _is_http_session(kind):
+            yield thing
+        for item in _held_by_function(thing) if function else _attributes(thing):
+            if known and hasattr(type(item), "_at_fork_reinit"):
+                # As the standard library does with its own: in place, since several objects may share one lock.
+                item._at_fork_reinit()
+            else:
+                todo.append((item, steps))
+
+
+def _is_http_session(kind: type) -> bool:
+    return any((base.__module__, base.__name__) == ("botocore.httpsession", "URLLib3Session") for base in kind.__mro__)
+
+
+def _held_by_function(function: Any) -> Iterator[Any]:
+    if isinstance(function, types.MethodType):
+        yield function.__self__
+        yield function.__func__
+    elif isinstance(function, functools.partial):
+        yield from (function.func, function.args, function.keywords)
+    else:
+        for cell in function.__closure__ or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:  # it is empty
+                continue
+
+
+def _attributes(thing: object) -> list[Any]:
+    # Of the object itself: what a proxy does when it is asked for anything, nobody knows.
+    try:
+        return list(object.__getattribute__(thing, "__dict__").values())
+    except AttributeError:
+        return []
 
 
 os.register_at_fork(after_in_child=_renew)

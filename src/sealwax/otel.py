@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise ImportError("sealwax.otel needs OpenTelemetry: pip install 'sealwax[otel]'") from error
 
+from sealwax import forks
 from sealwax.events import CacheUse, Event, KmsCall, RegionHealth
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
-        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+        self._meter = meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         self._durations = meter.create_histogram(
             "sealwax.kms.duration", unit="s", description="How long requests to KMS take."
         )
@@ -74,6 +75,7 @@ class Telemetry:
         )
         self._observed: list[_Observed] = []
         self._lock = threading.Lock()
+        forks.renew_in_children(self)
         for what, description in (
             ("calls", "Calls of a cache to the keyring it is around."),
             ("refreshes", "Data keys of a cache that were replaced ahead of their end."),
@@ -89,6 +91,11 @@ class Telemetry:
             [self._reader(lambda stats: len(stats.entries))],
             description="Data keys that a cache holds.",
         )
+
+    def _after_fork(self) -> tuple[object, ...]:
+        self._lock = threading.Lock()
+        # The SDK frees only some of its locks.
+        return self._tracer, self._meter
 
     def observe(self, cache: CachingKeyring, name: str = "cache") -> None:
         """Count what a cache does besides lending, whenever metrics are read.

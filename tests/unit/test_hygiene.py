@@ -93,7 +93,7 @@ def client(endpoint: str) -> Iterator[Any]:
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(hygiene, "_warned", threading.Event())
+    monkeypatch.setattr(hygiene, "_warned", [])
     caplog.set_level(logging.WARNING, "sealwax")
     return caplog
 

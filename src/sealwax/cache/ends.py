@@ -1,10 +1,9 @@
-"""When keys are wiped though nobody asks: at an age, at exit, in a forked child, and around a snapshot."""
+"""When keys are wiped though nobody asks: at an age, at exit, and around a snapshot."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import queue
 import weakref
 from collections.abc import Callable
@@ -40,7 +39,6 @@ def each(do: Callable[[CachingKeyring], None]) -> None:
         do(cache)
 
 
-os.register_at_fork(after_in_child=lambda: each(lambda cache: cache._after_fork()))
 atexit.register(each, lambda cache: cache.close())
 # AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
 with contextlib.suppress(ImportError):

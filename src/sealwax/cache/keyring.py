@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, Self, TypeVar
 
-from sealwax import events, given
+from sealwax import events, forks, given
 from sealwax.cache import ends
 from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
 from sealwax.cache.ready import Ready
@@ -112,6 +112,7 @@ class CachingKeyring:
         self._refreshes = self._stale_serves = self._evictions = self._bypasses = 0
         self._start_anew()
         ends.watch(self)
+        forks.renew_in_children(self)
 
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
@@ -528,13 +529,14 @@ class CachingKeyring:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _after_fork(self) -> None:
+    def _after_fork(self) -> tuple[()]:
         # No other thread lives on in the child, so nothing is lent, and the locks may be held by nobody.
         for entry in (*self._entries.values(), *self._doomed):
             entry.key.close()
         closed = self._closed
         self._start_anew()
         self._closed = closed
+        return ()
 
     def kms_stats(self) -> events.KmsStats:
         """Return what the inner keyring has asked of KMS, and how many calls this cache has saved."""

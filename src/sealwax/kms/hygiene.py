@@ -31,7 +31,6 @@ import logging
 import os
 import re
 import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -58,7 +57,7 @@ _OP_CLEANSE_PLAINTEXT: Final = 0x2  # OpenSSL's SSL_OP_CLEANSE_PLAINTEXT, which 
 _CAN_CLEANSE: Final = ssl.OPENSSL_VERSION.startswith("OpenSSL ") and ssl.OPENSSL_VERSION_INFO >= (3, 0)
 
 _logger: Final = logging.getLogger("sealwax")
-_warned: Final = threading.Event()
+_warned: Final[list[str]] = []
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("sealwax_exchange", default=None)
 
 
@@ -424,9 +423,9 @@ def _attach_to_connections(client: Any) -> None:
 
 
 def _warn_once(reason: str) -> None:
-    if _warned.is_set():
+    if _warned:
         return
-    _warned.set()
+    _warned.append(reason)
     _logger.warning(
         "Data keys are kept out of logs, but copies of them may stay in this process's memory, and in botocore.history "
         "where that is on: %s. sealwax was tested with other versions.",

@@ -51,7 +51,8 @@ class RateLimit:
         self.rate = given.number("rate", rate, "requests a second")
         self._burst = max(1.0, rate) if burst is None else given.number("burst", burst, "requests", least=1)
         self._lock = threading.Lock()
-        forks.renew_lock_in_children(self)
+        self._file = -1  # the shared file, while it is locked or waited for
+        forks.renew_in_children(self)
         self._state: _State = (self._burst, rate, time.monotonic(), 0.0)
         self._shared = None if shared is None else os.fspath(given.path("shared", shared))
         with self._exclusive():
@@ -98,12 +99,36 @@ class RateLimit:
                 yield self._state
                 return
             # Opened each time: a forked child would share a descriptor, and with it the lock.
-            with _locked(self._shared) as file:
+            with self._locked(self._shared) as file:
                 self._read(file)
                 self._state = self._advanced()
                 yield self._state
                 with _reported(self._shared):
                     os.pwrite(file, _STATE.pack(*self._state), 0)
+
+    @contextlib.contextmanager
+    def _locked(self, path: str) -> Iterator[int]:
+        with _reported(path):
+            self._file = file = trusted.open_own(path, _KIND)
+        try:
+            with _reported(path):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield file
+            finally:
+                # Not left to closing: a child that was forked meanwhile has the descriptor too.
+                fcntl.flock(file, fcntl.LOCK_UN)
+        finally:
+            self._file = -1
+            os.close(file)
+
+    def _after_fork(self) -> tuple[()]:
+        self._lock = threading.Lock()
+        # Kept open here, it would keep the parent's lock if the parent were killed.
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        return ()
 
     def _read(self, file: int) -> None:
         data = os.pread(file, _STATE.size, 0)
@@ -122,22 +147,6 @@ class RateLimit:
         now = time.monotonic()
         tokens = min(self._burst, tokens + (now - then) * rate)
         return tokens, min(self.rate, rate + (now - then) * _RECOVERY * self.rate), now, halved
-
-
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[int]:
-    with _reported(path):
-        file = trusted.open_own(path, _KIND)
-    try:
-        with _reported(path):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield file
-        finally:
-            # Not left to closing: a child that was forked meanwhile has the descriptor too.
-            fcntl.flock(file, fcntl.LOCK_UN)
-    finally:
-        os.close(file)
 
 
 @contextlib.contextmanager

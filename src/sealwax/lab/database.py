@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sealwax import trusted
+from sealwax import forks, trusted
 from sealwax.context import printable
 from sealwax.errors import LabError
 
@@ -91,6 +91,7 @@ class Database:
         self._schema = schema
         self._durable = durable
         self._lock = threading.RLock()
+        forks.renew_in_children(self)
         self._depth = 0
         self._seen = -1
         self._forgetters: list[Callable[[], None]] = []
@@ -191,6 +192,11 @@ class Database:
     def _forget(self) -> None:
         for forget in self._forgetters:
             forget()
+
+    def _after_fork(self) -> tuple[()]:
+        # Another thread of the parent may have held it, and been inside a transaction.
+        self._lock = threading.RLock()
+        return ()
 
     def _reopen_after_fork(self) -> None:
         # SQLite forbids carrying a connection over a fork; even closing it here would drop the parent's locks.

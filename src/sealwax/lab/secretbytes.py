@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import threading
 
+from sealwax import forks
+
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _PAD = ord("=")
@@ -19,6 +21,7 @@ class _Kernel:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        forks.renew_lock_in_children(self)
         self._descriptor = -1
 
     def fill(self, buffer: bytearray) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import io
+import os
 import random
 import re
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import botocore.exceptions as foreign
@@ -17,6 +18,8 @@ from sealwax.context import printable
 from sealwax.envelope import MAX_HEADER_BYTES
 from sealwax.errors import FileError, StoreError
 from sealwax.format import header as hdr
+from sealwax.format.payload import refuse_forked
+from sealwax.pool import Pool
 from sealwax.stores.s3 import answers
 from sealwax.stores.s3.service import CHANGED, ObjectName, Service, parse
 
@@ -233,8 +236,9 @@ class ObjectWriter(_BinaryFile):
         self._pending = bytearray()
         self._first = b""
         self._written = 0
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self._parts: list[concurrent.futures.Future[dict[str, Any]]] = []
+        self._process = os.getpid()
+        self._pool: Pool | None = None
+        self._parts: list[Future[dict[str, Any]]] = []
         self._upload_id: str | None = None
         self._settled = False
 
@@ -266,6 +270,7 @@ class ObjectWriter(_BinaryFile):
         """Take all of ``data``; now and then, wait until a part of it has reached S3."""
         if self.closed or self._settled:
             raise ValueError("write to a closed or failed file")
+        refuse_forked(self._process)
         with memoryview(data).cast("B") as view:
             size = len(view)
             self._first += bytes(view[: _TELLING_BYTES - len(self._first)])
@@ -295,7 +300,7 @@ class ObjectWriter(_BinaryFile):
     def _begin(self) -> None:
         answer = self._service.call("create_multipart_upload", "writing", self.object, **self._settings)
         self._upload_id = answer["UploadId"]
-        self._pool = concurrent.futures.ThreadPoolExecutor(_UPLOADS_AT_ONCE, "sealwax-upload")
+        self._pool = Pool(_UPLOADS_AT_ONCE, "sealwax-upload")
 
     def _upload(self, number: int, body: bytearray) -> dict[str, Any]:
         answer = self._service.call(
@@ -310,7 +315,12 @@ class ObjectWriter(_BinaryFile):
         return part_of(number, answer)
 
     def prepare(self) -> None:
-        """Bring everything to S3 that need not wait for the last word."""
+        """Bring everything to S3 that need not wait for the last word.
+
+        Raises:
+            ValueError: this is a forked child of the process that began.
+        """
+        refuse_forked(self._process)
         if self._upload_id is not None:
             if self._pending:
                 self._send()
@@ -342,10 +352,13 @@ class ObjectWriter(_BinaryFile):
         self._end()
 
     def discard(self) -> None:
-        """Forget the object; what stood in its place still does. What failed before is what the caller hears of."""
+        """Forget the object; what stood in its place still does. What failed before is what the caller hears of.
+
+        A forked child leaves its parent's upload alone.
+        """
         self._settled = True
         self._end()
-        if self._upload_id is not None:
+        if self._upload_id is not None and self._process == os.getpid():
             upload_id, self._upload_id = self._upload_id, None
             with contextlib.suppress(StoreError):
                 abort(self._service, self.object, upload_id)
@@ -354,7 +367,7 @@ class ObjectWriter(_BinaryFile):
         self._pending = bytearray()
         if self._pool is not None:
             # Before the upload is aborted: a part that arrives later would stay.
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(cancel=True)
             self._pool = None
 
     def commit(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import aws
+from sealwax import aws, forks
 from sealwax.context import printable
 from sealwax.errors import StoreError
 from sealwax.stores import S3_SCHEME
@@ -95,8 +94,19 @@ class Service:
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._client: Any = None
-        self._pid = os.getpid()
+        self._inherited: tuple[Any, ...] = ()
         self._lock = threading.Lock()
+        forks.renew_in_children(self)
+
+    def _after_fork(self) -> Iterator[object]:
+        self._lock = threading.Lock()
+        # The parent's too: a session may hand it out again.
+        if self._client is not None:
+            self._inherited = (*self._inherited, self._client)
+        self._client = None
+        yield self._session
+        for client in self._inherited:
+            yield from forks.held_by_client(client)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._session is not None:
@@ -104,14 +114,22 @@ class Service:
         return Service, ()
 
     def client(self) -> Any:
+        """Return the client.
+
+        Raises:
+            StoreError: the session cannot make one, or gives out one that its parent uses too.
+        """
+        forks.notice()
         with self._lock:
-            if self._client is None or self._pid != os.getpid():
+            if self._client is None:
                 try:
                     session = aws.open_session() if self._session is None else self._session
-                    self._client = session.client("s3", config=_CONFIG)
+                    client = session.client("s3", config=_CONFIG)
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise answers.translate(error, "opening a client for", S3_SCHEME) from None
-                self._pid = os.getpid()
+                if forks.is_shared(client, self._inherited):
+                    raise StoreError(f"opening a client for S3 failed: {forks.SHARED}")
+                self._client = client
             return self._client
 
     def call(self, operation: str, doing: str, name: ObjectName, **parameters: Any) -> dict[str, Any]:
