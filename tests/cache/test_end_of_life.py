@@ -63,7 +63,7 @@ def test_the_program_ends_with_work_under_way() -> None:
         cache.generate({"a": "b"}, lambda key, _: None, plaintext_bytes=1)  # starts a refresh that never ends
         # Exit handlers run last in, first out: this one is to look after the cache's own has run.
         import atexit, sealwax.cache.ends
-        atexit.unregister(sealwax.cache.ends.each)
+        atexit.unregister(sealwax.cache.ends.at_exit)
 
         def look():
             try:
@@ -72,7 +72,7 @@ def test_the_program_ends_with_work_under_way() -> None:
                 print("wiped", flush=True)
 
         atexit.register(look)
-        atexit.register(sealwax.cache.ends.each, sealwax.CachingKeyring.close)
+        atexit.register(sealwax.cache.ends.at_exit)
         time.sleep(0.3)
     """
     done = subprocess.run(

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sealwax.cache.keyring import CachingKeyring
 
+# Whether the program is ending, so that nothing may be kept.
+over = False
+
 _caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
 
 
@@ -33,13 +36,20 @@ def reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) 
             wake.get(timeout=seconds)
 
 
+def at_exit() -> None:
+    """Wipe every key, and let no cache keep one from now on: exit handlers that come later may still seal."""
+    global over
+    over = True
+    each(lambda cache: cache.clear())
+
+
 def each(do: Callable[[CachingKeyring], None]) -> None:
     """Do something with each cache there is."""
     for cache in list(_caches):
         do(cache)
 
 
-atexit.register(each, lambda cache: cache.close())
+atexit.register(at_exit)
 # AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
 with contextlib.suppress(ImportError):
     from snapshot_restore_py import register_after_restore, register_before_snapshot

@@ -25,7 +25,8 @@ class CacheStats:
         refreshes: entries replaced ahead of their end.
         stale_serves: loans beyond ``max_age``, during an outage.
         evictions: entries given up for room.
-        bypasses: data keys not cached, for plaintext of unknown size or more than ``max_bytes``.
+        bypasses: data keys not cached, for plaintext of unknown size or more than ``max_bytes``, or while the program
+            ends.
         entries: for each entry there is: messages and bytes of plaintext it has served.
     """
 

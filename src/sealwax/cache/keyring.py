@@ -8,7 +8,8 @@ An entry belongs to one context and, for decrypting, to one set of wrapped keys.
 allow-list are the inner keyring's, and a cache has one inner keyring for life, so two policies never share an entry.
 
 Keys are wiped when they are evicted, replaced or too old (by a thread that waits for that moment), on close, at exit,
-in a forked child and when a restored snapshot is noticed. There is no way to take them out of the process.
+in a forked child and when a restored snapshot is noticed. After that moment at exit, none is kept any more, and calls
+go straight to the inner keyring. There is no way to take them out of the process.
 """
 
 from __future__ import annotations
@@ -148,13 +149,8 @@ class CachingKeyring:
 
         Plaintext of unknown size, or of more than ``max_bytes``, gets a data key of its own.
         """
-        if plaintext_bytes is None or plaintext_bytes > self._max_bytes:
-            if not wait:
-                raise NotReadyError
-            with self._lock:
-                self._bypasses += 1
-            if self._on_event is not None:
-                self._on_event(events.CacheUse("bypass", decrypting=False))
+        if plaintext_bytes is None or plaintext_bytes > self._max_bytes or self._is_over():
+            self._bypass(wait, decrypting=False)
             return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
         identity = (SUITE_COBBLESTONE_256, frozenset(context.items()))
 
@@ -177,6 +173,9 @@ class CachingKeyring:
     ) -> T:
         """Lend a data key that was opened before, or open it. See :meth:`sealwax.Keyring.unwrap`."""
         keys = tuple(wrapped_keys)
+        if self._is_over():
+            self._bypass(wait, decrypting=True)
+            return self._keyring.unwrap(keys, context, use)
         identity = (SUITE_COBBLESTONE_256, frozenset(context.items()), keys)
         results: list[T] = []
 
@@ -204,6 +203,18 @@ class CachingKeyring:
         return self._keyring.rewrap(wrapped_keys, context, to)
 
     # --- entries
+
+    def _is_over(self) -> bool:
+        """Whether the program is ending, and what was not closed before still has to work, if without keeping a key."""
+        return ends.over and not self._closed
+
+    def _bypass(self, wait: bool, *, decrypting: bool) -> None:
+        if not wait:
+            raise NotReadyError
+        with self._lock:
+            self._bypasses += 1
+        if self._on_event is not None:
+            self._on_event(events.CacheUse("bypass", decrypting=decrypting))
 
     def _find(
         self,
@@ -361,7 +372,7 @@ class CachingKeyring:
             if self._closed:
                 key.close()
                 raise ValueError("the caching keyring is closed")
-            if generation != self._generation:
+            if generation != self._generation or ends.over:
                 # Everything was wiped while KMS was asked; this one goes when it is given back.
                 entry = Entry(key, wrapped_keys, self._clocks())
                 entry.lends = 1
@@ -412,7 +423,7 @@ class CachingKeyring:
             try:
                 key, wrapped_keys = refetch()
                 with self._lock:
-                    if self._closed or flight.generation != self._generation:
+                    if self._closed or flight.generation != self._generation or ends.over:
                         key.close()
                     else:
                         self._replace(identity, key, wrapped_keys)

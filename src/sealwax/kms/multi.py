@@ -12,7 +12,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from sealwax.kms import names
 from sealwax.kms.calls import Retries
 from sealwax.kms.keyring import KmsKeyring
 from sealwax.kms.rate import RateLimit
+from sealwax.pool import Pool
 
 T = TypeVar("T")
 
@@ -244,7 +245,7 @@ class MultiRegionKeyring:
             except errors.KmsError as error:
                 return error
 
-        with ThreadPoolExecutor(len(others), thread_name_prefix="sealwax-wrap") as pool:
+        with Pool(len(others), "sealwax-wrap") as pool:
             # In copies of the context, so that who traces calls finds out whose they are.
             futures = [pool.submit(contextvars.copy_context().run, wrap, member) for member in others]
             results = [future.result() for future in futures]
@@ -381,7 +382,7 @@ def _hedged(
 ) -> Generator[_Success[T] | _Failure]:
     """Ask one Region, and the next one whenever none has answered for a while, or one has failed."""
     running: set[Future[_Success[T] | _Failure]] = set()
-    pool = ThreadPoolExecutor(thread_name_prefix="sealwax-hedge", max_workers=_MOST_REGIONS)
+    pool = Pool(_MOST_REGIONS, "sealwax-hedge")
 
     def drop_late(future: Future[_Success[T] | _Failure]) -> None:
         if future.exception() is None and isinstance(outcome := future.result(), _Success):

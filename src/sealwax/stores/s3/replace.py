@@ -7,7 +7,6 @@ one is made of a new first part and of what S3 copies from the old one itself (U
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from sealwax.context import printable
 from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.format import header as hdr
 from sealwax.format import payload
+from sealwax.pool import Pool
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change
 from sealwax.stores.s3.objects import (
@@ -119,7 +119,7 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, settings: di
         return part_of(number, answer["CopyPartResult"])
 
     try:
-        with concurrent.futures.ThreadPoolExecutor(_COPIES_AT_ONCE, "sealwax-copy") as pool:
+        with Pool(_COPIES_AT_ONCE, "sealwax-copy") as pool:
             copies = [pool.submit(copy, number, at) for number, at in enumerate(range(start, end, step), 2)]
             try:
                 answer = service.call(
@@ -133,7 +133,7 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, settings: di
                 )
                 parts = [part_of(1, answer), *[each.result() for each in copies]]
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(cancel=True)
                 raise
         complete(service, name, upload_id, parts, {"IfMatch": reader.etag})
     except BaseException:
