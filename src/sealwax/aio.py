@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from sealwax import forks
+from sealwax.format.transfer import refuse_copies
 from sealwax.keyring import asked_at
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class AsyncFile:
 
     Leaving the block by an exception, a cancellation included, abandons what was being written.
     """
+
+    __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(self, opening: Callable[[], Any]) -> None:
         self._opening = opening

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.credentials
 import botocore.exceptions as foreign
 import botocore.session
 from botocore.config import Config
 
-from sealwax import errors, forks, signin
+from sealwax import errors, forks, signin, travel
 from sealwax.context import printable
 
 if TYPE_CHECKING:
@@ -127,6 +128,81 @@ def settings_read() -> Iterator[None]:
         yield
     except foreign.BotoCoreError as error:
         raise translate(error, "opening an AWS session", None) from None
+
+
+def pack_session(session: Any) -> travel.Packed:
+    """Return how another process opens the same session: by profile, Region and endpoint.
+
+    Raises:
+        NotPicklableError: the session has more than these, such as credentials that it was given.
+    """
+    endpoint = None
+    if isinstance(session, _AtEndpoint):
+        session, endpoint = session._session, session._endpoint_url
+    own = _own_settings(session)
+    if own is not None:
+        raise errors.NotPicklableError(
+            f"the session cannot be pickled, since it has {own}, which another process would not have. Make the "
+            "keyring or the store in the other process, or hand in a session that was given a profile and a Region only"
+        )
+    core = session._session
+    return open_session, (core.get_config_variable("profile"), core.get_config_variable("region"), endpoint)
+
+
+def _own_settings(session: Any) -> str | None:
+    """Return what a session has beyond profile, Region and what AWS's settings say; None where it has nothing."""
+    if type(session) is OwnSession:
+        return None
+    if type(session) is not boto3.Session or type(session._session) is not botocore.session.Session:
+        return "a class of its own"
+    core: Any = session._session
+    plain: Any = botocore.session.get_session()
+    try:
+        with settings_read():
+            boto3.Session(botocore_session=plain, profile_name=core.get_config_variable("profile"))
+            if not _from_settings(core):
+                return "credentials that it was given"
+            if _providers(core) != _providers(plain):
+                return "a chain of credentials of its own"
+        if not core._session_instance_vars.keys() <= {"profile", "region"}:
+            return "settings that it was given"
+        if core.get_default_client_config() is not None:
+            return "a default client configuration"
+        if _handlers(core) != _handlers(plain):
+            return "event handlers of its own"
+    except (AttributeError, LookupError, TypeError):
+        return "an inside that this release does not know"
+    return None
+
+
+def _from_settings(core: Any) -> bool:
+    """Whether a session's credentials are those that its profile and the environment lead to."""
+    found = core._credentials
+    if found is None:
+        return True
+    if type(found) is botocore.credentials.Credentials:
+        return found.method != "explicit"
+    renew = getattr(found, "_refresh_using", None)
+    if not str(getattr(renew, "__module__", "")).startswith("botocore."):
+        return False  # a function of the user's
+    # Libraries that assume a role for a session use botocore's means too; then no profile says so.
+    return found.method != "assume-role" or "role_arn" in core.get_scoped_config()
+
+
+def _providers(core: Any) -> list[type]:
+    return [type(one) for one in core.get_component("credential_provider").providers]
+
+
+def _handlers(core: Any) -> list[tuple[str, list[str]]]:
+    """Return the names of the handlers for each event."""
+    found: list[tuple[str, list[str]]] = []
+    todo = [("", core._events._emitter._handlers._root)]
+    while todo:
+        path, node = todo.pop()
+        handlers = [handler for part in node["values"] or () for handler in part]
+        found.append((path, [getattr(handler, "__qualname__", type(handler).__qualname__) for handler in handlers]))
+        todo += [(f"{path}.{name}", below) for name, below in node["children"].items()]
+    return sorted(found)
 
 
 def at_endpoint(session: boto3.Session, endpoint_url: str | None) -> Session:

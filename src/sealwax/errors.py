@@ -17,6 +17,7 @@
     │   ├── AccessDeniedError       the caller lacks a permission
     │   ├── CredentialsError        no AWS credentials, or credentials that are expired or refused
     │   ├── ConfigurationError      no Region, an unknown profile, a key name that cannot be one
+    │   │   └── NotPicklableError     a client, credentials or a local function cannot go to another process
     │   ├── KeyStateError           disabled, pending deletion, pending import or otherwise not usable
     │   ├── KeyNotFoundError        no such key or alias in that account and Region
     │   ├── WrongKeyError           the wrapped key was not made by that KMS key, or KMS answered for another
@@ -145,6 +146,10 @@ class CredentialsError(KmsError):
 
 class ConfigurationError(KmsError):
     """The Region, the profile, the endpoint or the key's name is missing or cannot be right."""
+
+
+class NotPicklableError(ConfigurationError, TypeError):
+    """What was handed to a keyring or a store, such as a client or credentials, cannot go to another process."""
 
 
 class KeyStateError(KmsError):

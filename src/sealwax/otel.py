@@ -28,6 +28,7 @@ except ImportError as error:
     raise ImportError("sealwax.otel needs OpenTelemetry: pip install 'sealwax[otel]'") from error
 
 from sealwax import forks
+from sealwax.errors import NotPicklableError
 from sealwax.events import CacheUse, Event, KmsCall, RegionHealth
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Telemetry:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
+        self._has_providers = tracer_provider is not None or meter_provider is not None
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
         self._meter = meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
         self._durations = meter.create_histogram(
@@ -91,6 +93,14 @@ class Telemetry:
             [self._reader(lambda stats: len(stats.entries))],
             description="Data keys that a cache holds.",
         )
+
+    def __reduce__(self) -> tuple[type[Telemetry], tuple[()]]:
+        if self._has_providers:
+            raise NotPicklableError(
+                "telemetry with a tracer_provider or meter_provider of its own cannot be pickled: make it in the other "
+                "process, or set the providers for the whole program in each"
+            )
+        return Telemetry, ()
 
     def _after_fork(self) -> tuple[object, ...]:
         self._lock = threading.Lock()

@@ -37,6 +37,9 @@ class Sealer:
     The context of every call is the whole map that the data is bound to: a mapping of str to str, or
     :data:`~sealwax.NO_CONTEXT`. Reading and re-wrapping also take :class:`~sealwax.AcceptStoredContext`.
 
+    It can be pickled where its keyring can. A worker process keeps what it gets: each unpickled sealer makes its own
+    clients, and begins with an empty cache.
+
     IAM actions: those of the keyring's method that is named with each method.
     """
 
@@ -46,6 +49,12 @@ class Sealer:
         ready = getattr(keyring, "ready", None)
         # Does what needs no waiting; there is one where the keyring is a cache.
         self._at_once = None if ready is None else Sealer(ready(), local_context=self._local_names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"keyring": self._keyring, "local_context": self._local_names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Sealer.__init__(self, **state)
 
     def __repr__(self) -> str:
         return f"Sealer({self._keyring!r})"

@@ -110,8 +110,8 @@ def program(
     )
 
 
-def run(arguments: list[str], environment: dict[str, str]) -> Any:
+def run(arguments: list[str], environment: dict[str, str], seconds: float = 300.0) -> Any:
     """Run a Python program; return the JSON that it prints last."""
-    done = program(arguments, environment)
+    done = program(arguments, environment, seconds)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

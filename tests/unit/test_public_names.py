@@ -34,6 +34,7 @@ NAMES = [
     "LabError",
     "MultiRegionKeyring",
     "NotAnEnvelopeError",
+    "NotPicklableError",
     "PayloadError",
     "PlanError",
     "PolicyError",

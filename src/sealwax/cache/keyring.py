@@ -24,9 +24,9 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from sealwax import events, forks, given
+from sealwax import events, forks, given, travel
 from sealwax.cache import ends
 from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
 from sealwax.cache.ready import Ready
@@ -76,6 +76,8 @@ class CachingKeyring:
             with a warning each time that begins. 0: never.
         on_event: called with a :class:`~sealwax.events.CacheUse` for every data key that is lent; it must be quick.
 
+    A copy, and what a pickle of it makes in another process, is an empty cache with the same bounds.
+
     IAM actions: those of the inner keyring.
 
     Raises:
@@ -105,6 +107,7 @@ class CachingKeyring:
         self._serve_stale_for = given.number("serve_stale_for", serve_stale_for, "seconds", least=0)
         self._clocks = _clocks
         self._longest_wait = _longest_wait
+        self._watcher = on_event
         self._on_event = None if on_event is None else events.guarded(on_event)
         self._warned_of_contexts = False
         self._made_in_a_row = 0
@@ -127,6 +130,23 @@ class CachingKeyring:
         # Of all the things to wait for, this one may be put to from anywhere, a weak reference's end included.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "keyring": self._keyring,
+            "max_age": self._max_age,
+            "max_messages": self._max_messages,
+            "max_bytes": self._max_bytes,
+            "capacity": self._capacity,
+            "serve_stale_for": self._serve_stale_for,
+            "on_event": travel.carried(self._watcher, travel.pack_watcher),
+            "_clocks": self._clocks,
+            "_longest_wait": self._longest_wait,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # An empty one: a second cache that held the same keys would use them beyond their bounds, and unwiped.
+        CachingKeyring.__init__(self, **travel.arrived(state))
 
     def __repr__(self) -> str:
         return f"CachingKeyring({self._keyring!r}, max_age={self._max_age})"

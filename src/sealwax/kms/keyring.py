@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sealwax import aws, errors, events, given
+from sealwax import aws, errors, events, given, travel
 from sealwax.answers import Answer
 from sealwax.context import printable
 from sealwax.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
@@ -52,6 +52,10 @@ class KmsKeyring:
     :meth:`unwrap` kms:Decrypt on one, :meth:`rewrap` kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new
     ones.
 
+    It can be pickled for another process, which gets the settings, and neither keys nor credentials: of ``session`` the
+    profile, Region and endpoint travel. :class:`~sealwax.NotPicklableError` is raised where something else was handed
+    in. A copy shares session, client and limit.
+
     Raises:
         ConfigurationError: a key's name is none of the four forms, or is there twice.
         TypeError: a parameter of another kind.
@@ -84,6 +88,25 @@ class KmsKeyring:
         self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed))
         if max_attempts is not None:
             self._max_attempts = given.whole("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
+        self._handed_in = session, client, retries, limit, on_event
+
+    def __getstate__(self) -> dict[str, Any]:
+        session, client, retries, limit, on_event = self._handed_in
+        return {
+            "key": tuple(key.text for key in self._keys),
+            "decrypt_with": tuple(
+                entry if isinstance(entry, names.KeyScope) else entry.text for entry in self._allowed
+            ),
+            "session": travel.carried(session, aws.pack_session),
+            "client": travel.carried(client, travel.pack_client),
+            "max_attempts": self._max_attempts,
+            "retries": retries,
+            "limit": limit,
+            "on_event": travel.carried(on_event, travel.pack_watcher),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        KmsKeyring.__init__(self, **travel.arrived(state))
 
     def __repr__(self) -> str:
         keys = [key.text for key in self._keys]

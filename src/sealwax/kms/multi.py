@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
-from sealwax import aws, errors, events, forks, given
+from sealwax import aws, errors, events, forks, given, travel
 from sealwax.context import printable
 from sealwax.keyring import DataKey, WrappedKey
 from sealwax.kms import names
@@ -150,6 +150,8 @@ class MultiRegionKeyring:
         retry_region_after: how many seconds a Region that could not be reached is left alone.
         session, limit, on_event: as for :class:`~sealwax.KmsKeyring`.
 
+    It can be pickled and copied as a :class:`~sealwax.KmsKeyring` can; that a Region is given up for now stays behind.
+
     IAM actions: :meth:`generate` needs kms:GenerateDataKey on every key, and on independent keys kms:Encrypt;
     :meth:`unwrap` kms:Decrypt; :meth:`rewrap` kms:ReEncryptFrom and kms:ReEncryptTo.
 
@@ -172,6 +174,17 @@ class MultiRegionKeyring:
         limit: RateLimit | None = None,
         on_event: events.OnEvent | None = None,
     ) -> None:
+        self._handed_in = {
+            "key": key if isinstance(key, str) else tuple(key),
+            "regions": None if regions is None else tuple(regions),
+            "require": require,
+            "hedge_after": hedge_after,
+            "retries": retries,
+            "retry_region_after": retry_region_after,
+            "session": session,
+            "limit": limit,
+            "on_event": on_event,
+        }
         keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
         self._replicated = isinstance(key, str)
         self._require = len(keys)
@@ -194,6 +207,16 @@ class MultiRegionKeyring:
             )
             for name in keys
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **self._handed_in,
+            "session": travel.carried(self._handed_in["session"], aws.pack_session),
+            "on_event": travel.carried(self._handed_in["on_event"], travel.pack_watcher),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        MultiRegionKeyring.__init__(self, **travel.arrived(state))
 
     def __repr__(self) -> str:
         return f"MultiRegionKeyring({[member.key.text for member in self._members]!r})"

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Self
 
 from sealwax import forks, given, trusted
 from sealwax.context import printable
@@ -38,6 +38,9 @@ class RateLimit:
         burst: requests that may go at once after a pause, at least 1; default: those of one second.
         shared: a file that all processes of a user of this machine use that are to share the limit; made where it is
             not there, and refused where others may write it.
+
+    Pickled for another process, it is a limit of that process's own there, unless it is ``shared``. A copy is the same
+    limit.
 
     Raises:
         TypeError: a parameter of another kind.
@@ -89,6 +92,18 @@ class RateLimit:
         """The requests a second that are let through now."""
         with self._exclusive() as (_, rate, _now, _halved):
             return rate
+
+    def __copy__(self) -> Self:
+        return self  # two would let twice as much through
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rate": self.rate, "burst": self._burst, "shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        RateLimit.__init__(self, **state)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[_State]:

@@ -19,6 +19,7 @@ from sealwax.envelope import MAX_HEADER_BYTES
 from sealwax.errors import FileError, StoreError
 from sealwax.format import header as hdr
 from sealwax.format.payload import refuse_forked
+from sealwax.format.transfer import refuse_copies
 from sealwax.pool import Pool
 from sealwax.stores.s3 import answers
 from sealwax.stores.s3.service import CHANGED, ObjectName, Service, parse
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
     from sealwax.aws import Session
 
-    class _BinaryFile(io.RawIOBase, BinaryIO):  # as typeshed has it for FileIO
+    class _Raw(io.RawIOBase, BinaryIO):  # as typeshed has it for FileIO
         pass
 else:
-    _BinaryFile = io.RawIOBase
+    _Raw = io.RawIOBase
 
 # Holds the header of nearly every envelope, also one with two slots.
 FIRST_BYTES: Final = 1 << 14
@@ -50,6 +51,11 @@ _UPLOADS_AT_ONCE: Final = 4
 # So much of an object's beginning tells one envelope from another, and a re-wrap of it from another one: all of any
 # header. Its first kilobytes may be nothing but a context.
 _TELLING_BYTES: Final = MAX_HEADER_BYTES
+
+
+class _BinaryFile(_Raw):
+    # A copy would end the original's upload.
+    __copy__ = __reduce_ex__ = refuse_copies
 
 
 class ObjectReader(_BinaryFile):

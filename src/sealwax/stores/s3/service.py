@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import aws, forks
+from sealwax import aws, forks, travel
 from sealwax.context import printable
 from sealwax.errors import StoreError
 from sealwax.stores import S3_SCHEME
@@ -88,7 +88,8 @@ class Service:
     """S3 as one session sees it. Safe to use from many threads; a forked child makes its own connections.
 
     Args:
-        session: where the client comes from; None makes an ordinary boto3 Session.
+        session: where the client comes from; None makes an ordinary boto3 Session. Of one, profile, Region and endpoint
+            go into a pickle; :class:`~sealwax.NotPicklableError` where it has more.
     """
 
     def __init__(self, session: Session | None = None) -> None:
@@ -108,10 +109,11 @@ class Service:
         for client in self._inherited:
             yield from forks.held_by_client(client)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._session is not None:
-            raise TypeError("S3 through a session cannot be pickled; let the other process make its own")
-        return Service, ()
+    def __getstate__(self) -> dict[str, Any]:
+        return {"session": travel.carried(self._session, aws.pack_session)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Service.__init__(self, **travel.arrived(state))
 
     def client(self) -> Any:
         """Return the client.
