@@ -86,6 +86,7 @@ fuzz: .venv/fuzz.stamp
 soak: .venv/test.stamp system
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
+	$(BIN)/python -m tests.soak_forks
 	$(BIN)/python -m tests.soak_fleet
 	$(BIN)/python -m tests.soak_spark
 
