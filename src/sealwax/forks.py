@@ -89,7 +89,8 @@ def held_by_client(client: Any) -> Iterator[object]:
     """Return what a client of botocore's holds, for :meth:`Inherited._after_fork`; a proxy may stand in its place."""
     yield client
     for name in ("_endpoint", "_request_signer", "meta"):
-        with contextlib.suppress(AttributeError):
+        # Whatever a proxy raises: is_shared() meets it again, and the client is not used.
+        with contextlib.suppress(Exception):
             yield getattr(client, name)
 
 
@@ -99,7 +100,7 @@ def is_shared(client: Any, inherited: Iterable[Any]) -> bool:
         return False
     try:
         return client._endpoint.http_session not in _own_sessions
-    except (AttributeError, TypeError):
+    except Exception:  # of a proxy
         return True
 
 

@@ -95,6 +95,18 @@ def in_c() -> dict[str, Any]:
     return connections(boto3.client("kms"), fork=ctypes.PyDLL(None).fork)
 
 
+def cache_in_c() -> dict[str, Any]:
+    """A cached data key is not used by two processes: its bounds are those of one."""
+    cache = sealwax.CachingKeyring(sealwax.KmsKeyring("alias/demo", client=boto3.client("kms")), max_age=60)
+
+    def wrapped() -> str:
+        return cache.generate(CONTEXT, lambda _, keys: keys[0].ciphertext.hex(), plaintext_bytes=1)
+
+    before = wrapped()
+    told = in_child(lambda told: told.update(same=wrapped() == before), fork=ctypes.PyDLL(None).fork)
+    return told | {"parent": wrapped() == before}
+
+
 class CachingSession:
     """A session that hands out one client for ever."""
 
@@ -313,6 +325,7 @@ CASES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "proxy": proxy,
     "adaptive": adaptive,
     "in C": in_c,
+    "cache in C": cache_in_c,
     "caching session": caching_session,
     "foreign": foreign,
     "foreign session": foreign_session,

@@ -17,6 +17,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "proxy": ALONE,
     "adaptive": ALONE,
     "in C": ALONE,
+    "cache in C": {"status": 0, "same": False, "parent": True},
     "caching session": WELL | {"shared": []},
     "foreign": {"status": 0, "parent": "a value", "raised": "ConfigurationError: KMS was not asked"},
     "foreign session": {"status": 0, "raised": "ConfigurationError: KMS was not asked"},

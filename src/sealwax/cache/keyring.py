@@ -169,6 +169,7 @@ class CachingKeyring:
 
         Plaintext of unknown size, or of more than ``max_bytes``, gets a data key of its own.
         """
+        forks.notice()
         if plaintext_bytes is None or plaintext_bytes > self._max_bytes or self._is_over():
             self._bypass(wait, decrypting=False)
             return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
@@ -192,6 +193,7 @@ class CachingKeyring:
         wait: bool = True,
     ) -> T:
         """Lend a data key that was opened before, or open it. See :meth:`sealwax.Keyring.unwrap`."""
+        forks.notice()
         keys = tuple(wrapped_keys)
         if self._is_over():
             self._bypass(wait, decrypting=True)

@@ -174,17 +174,6 @@ class MultiRegionKeyring:
         limit: RateLimit | None = None,
         on_event: events.OnEvent | None = None,
     ) -> None:
-        self._handed_in = {
-            "key": key if isinstance(key, str) else tuple(key),
-            "regions": None if regions is None else tuple(regions),
-            "require": require,
-            "hedge_after": hedge_after,
-            "retries": retries,
-            "retry_region_after": retry_region_after,
-            "session": session,
-            "limit": limit,
-            "on_event": on_event,
-        }
         keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
         self._replicated = isinstance(key, str)
         self._require = len(keys)
@@ -207,6 +196,17 @@ class MultiRegionKeyring:
             )
             for name in keys
         )
+        self._handed_in = {
+            "key": key if self._replicated else tuple(name.text for name in keys),
+            "regions": tuple(name.region for name in keys) if self._replicated else None,
+            "require": require,
+            "hedge_after": hedge_after,
+            "retries": retries,
+            "retry_region_after": retry_region_after,
+            "session": session,
+            "limit": limit,
+            "on_event": on_event,
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, Self
 
 from sealwax import forks, given, trusted
@@ -28,6 +29,9 @@ _State = tuple[float, float, float, float]
 _LEAST_RATE: Final = 0.01
 _RECOVERY: Final = 0.05
 _KIND: Final = trusted.Kind("the shared rate limit", FileError)
+# Others hold the lock on a shared file for microseconds.
+_LONGEST_WAIT_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.001
 
 
 class RateLimit:
@@ -57,7 +61,8 @@ class RateLimit:
         self._file = -1  # the shared file, while it is locked or waited for
         forks.renew_in_children(self)
         self._state: _State = (self._burst, rate, time.monotonic(), 0.0)
-        self._shared = None if shared is None else os.fspath(given.path("shared", shared))
+        # Another process, to which this is pickled, may work in another folder.
+        self._shared = None if shared is None else str(Path(given.path("shared", shared)).absolute())
         with self._exclusive():
             pass  # an unusable file is told of now
 
@@ -67,7 +72,7 @@ class RateLimit:
         Raises:
             FileError: the shared file cannot be used.
         """
-        with self._exclusive() as (tokens, rate, now, halved):
+        with self._exclusive(deadline) as (tokens, rate, now, halved):
             tokens -= 1
             wait = -tokens / rate if tokens < 0 else 0.0
             if now + wait > deadline:
@@ -106,28 +111,38 @@ class RateLimit:
         RateLimit.__init__(self, **state)
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[_State]:
-        """Lend the state as of now; what ``_state`` is afterwards is kept."""
-        with self._lock:
+    def _exclusive(self, deadline: float | None = None) -> Iterator[_State]:
+        """Lend the state as of now; what ``_state`` is afterwards is kept.
+
+        Args:
+            deadline: when to give a lock up that somebody else holds.
+        """
+        forks.notice()
+        deadline = time.monotonic() + _LONGEST_WAIT_SECONDS if deadline is None else deadline
+        # Threads hold it for long only where one of them waits for the file.
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise _is_held(str(self._shared))
+        try:
             if self._shared is None:
                 self._state = self._advanced()
                 yield self._state
                 return
             # Opened each time: a forked child would share a descriptor, and with it the lock.
-            with self._locked(self._shared) as file:
+            with self._locked(self._shared, deadline) as file:
                 self._read(file)
                 self._state = self._advanced()
                 yield self._state
                 with _reported(self._shared):
                     os.pwrite(file, _STATE.pack(*self._state), 0)
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
-    def _locked(self, path: str) -> Iterator[int]:
+    def _locked(self, path: str, deadline: float) -> Iterator[int]:
         with _reported(path):
             self._file = file = trusted.open_own(path, _KIND)
         try:
-            with _reported(path):
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _lock_file(file, path, deadline)
             try:
                 yield file
             finally:
@@ -164,9 +179,30 @@ class RateLimit:
         return tokens, min(self.rate, rate + (now - then) * _RECOVERY * self.rate), now, halved
 
 
+def _lock_file(file: int, path: str, deadline: float) -> None:
+    """Lock the file. Whoever may read it can hold a lock on it for ever, or be stopped with one."""
+    while True:
+        try:
+            with _reported(path):
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _is_held(path) from None
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _is_held(path: str) -> FileError:
+    return FileError(
+        f"using the shared rate limit '{printable(path)}' failed: another process holds a lock on the file. Stop it "
+        "('fuser' shows which one), or share another file"
+    )
+
+
 @contextlib.contextmanager
 def _reported(path: str) -> Iterator[None]:
     try:
         yield
+    except BlockingIOError:
+        raise
     except OSError as error:
         raise FileError(f"using the shared rate limit '{printable(path)}' failed: {error.strerror}") from error
