@@ -255,20 +255,15 @@ class Clients:
             prepare(client)
         self._given = client
         self._clients: dict[str, KMSClient] = {}
-        self._inherited: tuple[KMSClient, ...] = ()
         self._lock = threading.Lock()
+        forks.adopt(session)
+        forks.adopt(client)
         forks.renew_in_children(self)
 
-    def _after_fork(self) -> Iterator[object]:
+    def _after_fork(self) -> tuple[()]:
         self._lock = threading.Lock()
-        # Those of the parent too: a session may hand them out again.
-        self._inherited = (*self._inherited, *self._clients.values())
-        if self._given is not None:
-            self._inherited = (self._given,)
         self._clients = {}
-        yield self._session
-        for client in self._inherited:
-            yield from forks.held_by_client(client)
+        return ()
 
     @property
     def region(self) -> str:
@@ -293,6 +288,7 @@ class Clients:
     def _open_session(self) -> Session:
         if self._session is None:
             self._session = open_session()
+            forks.adopt(self._session)
         return self._session
 
     def kms(self, region: str) -> KMSClient:
@@ -319,6 +315,7 @@ class Clients:
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise translate(error, f"opening a KMS client for {region}", None) from None
                 self._refuse_shared(client)
+                forks.adopt(client)
                 # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
                 _check_endpoint(client.meta.endpoint_url, _ENDPOINT_ORIGIN)
                 self._prepare(client)
@@ -326,7 +323,7 @@ class Clients:
             return client
 
     def _refuse_shared(self, client: KMSClient) -> None:
-        if forks.is_shared(client, self._inherited):
+        if forks.is_shared(client):
             raise errors.ConfigurationError(f"KMS was not asked: {forks.SHARED}")
 
 

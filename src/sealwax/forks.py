@@ -18,7 +18,7 @@ import threading
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 # Objects of these are gone through: their locks are freed, and their HTTP connections replaced.
@@ -55,14 +55,20 @@ class Inherited(Protocol):
     """Something that lives over a fork."""
 
     def _after_fork(self) -> Iterable[object]:
-        """Make it fit for use in the child; return what of botocore's or OpenTelemetry's it holds."""
+        """Make it fit for use in the child; return what of OpenTelemetry's it holds."""
 
 
 _with_locks: Final[weakref.WeakSet[_Locked]] = weakref.WeakSet()
 _inherited: Final[weakref.WeakSet[Inherited]] = weakref.WeakSet()
-# The HTTP sessions of botocore whose connections are this process's own, though they are older than it.
+# Sessions and clients that were handed in or made, by id: what they think of equality is not asked.
+_adopted: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+_kept: Final[dict[int, Any]] = {}  # those that no weak reference can be made to
+# Of these, the ones that are older than this process; and the HTTP sessions below them that have got connections of
+# this process's own.
+_older: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
 _own_sessions: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 _pid = os.getpid()
+_is_child = False
 _turns: Final[dict[int, threading.Lock]] = {}
 
 
@@ -76,6 +82,23 @@ def renew_in_children(owner: Inherited) -> None:
     _inherited.add(owner)
 
 
+def adopt(thing: object) -> None:
+    """Free the locks of a session or client, and renew its connections, in every child that is forked from now on.
+
+    In a forked child, what is met for the first time may be older than it: its connections are renewed now, and its
+    locks are freed where no other thread is there that may hold one. It is not kept alive by this.
+    """
+    notice()
+    if thing is None or _noted(_adopted, thing):
+        return
+    try:
+        _adopted[id(thing)] = thing
+    except TypeError:
+        _kept[id(thing)] = thing
+    if _is_child:
+        _renew_below(_held_by(thing), free=threading.active_count() == 1)
+
+
 def notice() -> None:
     """Renew everything now where this is a child of whose fork Python was not told."""
     if _pid != os.getpid():
@@ -85,40 +108,54 @@ def notice() -> None:
                 _renew()
 
 
-def held_by_client(client: Any) -> Iterator[object]:
-    """Return what a client of botocore's holds, for :meth:`Inherited._after_fork`; a proxy may stand in its place."""
-    yield client
-    for name in ("_endpoint", "_request_signer", "meta"):
-        # Whatever a proxy raises: is_shared() meets it again, and the client is not used.
-        with contextlib.suppress(Exception):
-            yield getattr(client, name)
-
-
-def is_shared(client: Any, inherited: Iterable[Any]) -> bool:
-    """Whether a client is one of those that are older than this process, and may use its parent's connections."""
-    if not any(client is one for one in inherited):
+def is_shared(client: Any) -> bool:
+    """Whether a client is older than this process, and may use its parent's connections."""
+    if not (_is_child and _noted(_older, client)):
         return False
     try:
         return client._endpoint.http_session not in _own_sessions
-    except Exception:  # of a proxy
+    except Exception:  # of a proxy, which may raise anything
         return True
 
 
+def _noted(among: Mapping[int, Any], thing: object) -> bool:
+    return among.get(id(thing)) is thing or _kept.get(id(thing)) is thing
+
+
+def _held_by(thing: Any) -> list[object]:
+    """Return a session or client, and what a client holds, since a proxy may stand in its place."""
+    found = [thing]
+    for name in ("_endpoint", "_request_signer", "meta"):
+        # Whatever a proxy raises: is_shared() meets it again, and the client is not used.
+        with contextlib.suppress(Exception):
+            found.append(getattr(thing, name))
+    return found
+
+
 def _renew() -> None:
-    global _pid
+    global _pid, _is_child
     try:
+        _is_child = True
         _own_sessions.clear()
+        _older.update(_adopted)
         for locked in list(_with_locks):
             locked._lock = threading.Lock()
-        roots = [root for owner in list(_inherited) for root in owner._after_fork()]
-        # All locks first: to drop a pool of connections takes some.
-        for session in list(_free_locks(roots)):
-            # One that cannot be renewed is not among a process's own, and is not used.
-            with contextlib.suppress(AttributeError, TypeError, LookupError):
-                _renew_connections(session)
-                _own_sessions.add(session)
+        # Held on to until their locks are free: an owner drops clients, and a pool that goes takes its locks.
+        roots = [root for thing in (*_adopted.values(), *_kept.values()) for root in _held_by(thing)]
+        for owner in list(_inherited):
+            roots += owner._after_fork()
+        _renew_below(roots, free=True)
     finally:
         _pid = os.getpid()
+
+
+def _renew_below(roots: Iterable[object], *, free: bool) -> None:
+    # All locks first: to drop a pool of connections takes some.
+    for session in list(_http_sessions(roots, free=free)):
+        # One that cannot be renewed is not among a process's own, and is not used.
+        with contextlib.suppress(AttributeError, TypeError, LookupError):
+            _renew_connections(session)
+            _own_sessions.add(session)
 
 
 def _renew_connections(session: Any) -> None:
@@ -134,8 +171,12 @@ def _renew_connections(session: Any) -> None:
             manager.connection_pool_kw["ssl_context"] = now
 
 
-def _free_locks(roots: Iterable[object]) -> Iterator[Any]:
-    """Free every lock below ``roots`` that is botocore's, urllib3's or OpenTelemetry's; yield their HTTP sessions."""
+def _http_sessions(roots: Iterable[object], *, free: bool) -> Iterator[Any]:
+    """Yield botocore's HTTP sessions below ``roots``, and free every lock of botocore, urllib3 and OpenTelemetry there.
+
+    Args:
+        free: False leaves the locks alone.
+    """
     seen: dict[int, tuple[object, int]] = {}  # with the objects, so that no other one gets the id of one that was seen
     todo: list[tuple[object, int]] = [(root, _FOREIGN_STEPS) for root in roots]
     while todo:
@@ -162,7 +203,8 @@ def _free_locks(roots: Iterable[object]) -> Iterator[Any]:
         for item in _held_by_function(thing) if function else _attributes(thing):
             if known and hasattr(type(item), "_at_fork_reinit"):
                 # As the standard library does with its own: in place, since several objects may share one lock.
-                item._at_fork_reinit()
+                if free:
+                    item._at_fork_reinit()
             else:
                 todo.append((item, steps))
 

@@ -107,6 +107,40 @@ def cache_in_c() -> dict[str, Any]:
     return told | {"parent": wrapped() == before}
 
 
+def handed_in_later(*, met: bool) -> dict[str, Any]:
+    """A client that the child hands in, used before the fork: by a keyring that is gone, or by the program alone."""
+    client: Any = boto3.client("kms")
+    storage = boto3.client("s3")
+    if met:
+        seal_and_open(sealwax.Sealer(sealwax.KmsKeyring("alias/demo", client=client)))
+    client.list_keys()
+    storage.list_buckets()
+    before = ports(client) + ports(storage)
+    # As a thread that renews them holds it.
+    credentials: Any = RefreshableCredentials.create_from_metadata(_metadata(), _metadata, "test")
+    client._request_signer._credentials = credentials
+    credentials._refresh_lock.acquire()
+
+    class Session:
+        region_name = "us-east-1"
+
+        def client(self, *_: Any, **__: Any) -> Any:
+            return storage
+
+    def work(told: dict[str, Any]) -> None:
+        told["text"] = seal_and_open(sealwax.Sealer(sealwax.KmsKeyring("alias/demo", client=client)))
+        assert list(s3.S3Store("s3://bucket/", Session()).list()) == []
+        told["shared"] = sorted(set(before) & set(ports(client) + ports(storage)))
+
+    return in_child(work)
+
+
+def _metadata() -> dict[str, str]:
+    """Credentials that are always due."""
+    due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=300)
+    return {"access_key": "AKIDEXAMPLE", "secret_key": SECRET, "token": "token", "expiry_time": due.isoformat()}
+
+
 class CachingSession:
     """A session that hands out one client for ever."""
 
@@ -177,13 +211,7 @@ def refreshing(*, handed_in: str) -> dict[str, Any]:
         if next(turns) == 1 and os.getpid() == parent:
             begun.set()
             go_on.wait()
-        due = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=300)
-        return {
-            "access_key": "AKIDEXAMPLE",
-            "secret_key": SECRET,
-            "token": "token",
-            "expiry_time": due.isoformat(),
-        }
+        return _metadata()
 
     core._credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")  # type: ignore[attr-defined]
     session = boto3.Session(botocore_session=core)
@@ -326,6 +354,8 @@ CASES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "adaptive": adaptive,
     "in C": in_c,
     "cache in C": cache_in_c,
+    "met before": lambda: handed_in_later(met=True),
+    "met in the child": lambda: handed_in_later(met=False),
     "caching session": caching_session,
     "foreign": foreign,
     "foreign session": foreign_session,

@@ -18,6 +18,8 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "adaptive": ALONE,
     "in C": ALONE,
     "cache in C": {"status": 0, "same": False, "parent": True},
+    "met before": WELL | {"shared": []},
+    "met in the child": WELL | {"shared": []},
     "caching session": WELL | {"shared": []},
     "foreign": {"status": 0, "parent": "a value", "raised": "ConfigurationError: KMS was not asked"},
     "foreign session": {"status": 0, "raised": "ConfigurationError: KMS was not asked"},

@@ -95,19 +95,14 @@ class Service:
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._client: Any = None
-        self._inherited: tuple[Any, ...] = ()
         self._lock = threading.Lock()
+        forks.adopt(session)
         forks.renew_in_children(self)
 
-    def _after_fork(self) -> Iterator[object]:
+    def _after_fork(self) -> tuple[()]:
         self._lock = threading.Lock()
-        # The parent's too: a session may hand it out again.
-        if self._client is not None:
-            self._inherited = (*self._inherited, self._client)
         self._client = None
-        yield self._session
-        for client in self._inherited:
-            yield from forks.held_by_client(client)
+        return ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"session": travel.carried(self._session, aws.pack_session)}
@@ -129,8 +124,9 @@ class Service:
                     client = session.client("s3", config=_CONFIG)
                 except (foreign.BotoCoreError, ValueError) as error:
                     raise answers.translate(error, "opening a client for", S3_SCHEME) from None
-                if forks.is_shared(client, self._inherited):
+                if forks.is_shared(client):
                     raise StoreError(f"opening a client for S3 failed: {forks.SHARED}")
+                forks.adopt(client)
                 self._client = client
             return self._client
 
