@@ -27,6 +27,29 @@ Rewrap = Callable[[Header, Callable[[], bytes]], tuple[WrappedKey, ...]]
 _HEAD: Final = payload.HEAD_BYTES
 
 
+def agreed(header: Header, rewrap: Rewrap, head: Callable[[], bytes]) -> tuple[Header, tuple[WrappedKey, ...]]:
+    """Return new wrapped keys, and the header with the one slot that they were made from.
+
+    Of an unfinished envelope that is the newer slot, or the older one where the newer cannot be used: its key may be
+    one that was never allowed, or is disabled, while the older one still opens.
+
+    Raises:
+        Exception: what ``rewrap`` raised: for the newer slot, unless the older one may be had a little later.
+    """
+    newer, *older = header.readings
+    try:
+        return newer, rewrap(newer, head)
+    except Exception as error:
+        if not older or getattr(error, "heals", False):  # the newer one may be had a little later
+            raise
+        try:
+            return older[0], rewrap(older[0], head)
+        except Exception as second:
+            if getattr(second, "heals", False):
+                raise
+        raise
+
+
 def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
     """Return a copy of an envelope with new wrapped keys, in one slot."""
     header = envelope.header_of_value(value)
@@ -35,7 +58,7 @@ def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
         rest = view[header.preamble.payload_offset :]
         if header.preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(len(rest))
-        wrapped_keys = rewrap(header, lambda: bytes(rest[:_HEAD]))
+        _, wrapped_keys = agreed(header, rewrap, lambda: bytes(rest[:_HEAD]))
         return b"".join((anew(header, wrapped_keys, slot_count=1), rest))
 
 
@@ -46,7 +69,7 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
     head = envelope.read_full(source, _HEAD)
     if header.preamble.kind == hdr.DETACHED:
         envelope.refuse_trailing(len(head))
-    wrapped_keys = rewrap(header, lambda: head)
+    _, wrapped_keys = agreed(header, rewrap, lambda: head)
     transfer.write_all(sink, anew(header, wrapped_keys, header.preamble.slot_count) + head)
     while data := source.read(files.COPY_BYTES):
         transfer.write_all(sink, data)
@@ -54,6 +77,8 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
 
 def rewrap_file(path: files.AnyPath, rewrap: Rewrap, folder: int | None = None) -> None:
     """Give the envelope at ``path`` new wrapped keys. Another re-wrap of it is waited for.
+
+    No byte is written before ``rewrap`` has returned: what it refuses is as it was.
 
     Args:
         folder: as for :class:`sealwax.files.InputFile`.
@@ -69,16 +94,16 @@ def rewrap_file(path: files.AnyPath, rewrap: Rewrap, folder: int | None = None) 
         if preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(file.status.st_size - preamble.payload_offset)
         refuse_contradictory(header)
+        source, wrapped_keys = agreed(
+            header, rewrap, lambda: os.pread(file.file.fileno(), _HEAD, preamble.payload_offset)
+        )
         in_place = file.locked and preamble.aligned and header.slot.sequence < hdr.MAX_SEQUENCE
-        if in_place and not header.finished:
-            _write_slot(file, preamble, header.slot, 1 - header.current)
-        wrapped_keys = rewrap(header, lambda: os.pread(file.file.fileno(), _HEAD, preamble.payload_offset))
         slot = Slot(header.slot.sequence + 1, wrapped_keys)
         if in_place and hdr.slot_fits(slot, preamble.slot_size):
             _refuse_replaced(file)
-            # The slot in use is the last to go.
-            _write_slot(file, preamble, slot, 1 - header.current)
-            _write_slot(file, preamble, slot, header.current)
+            # The slot that KMS has just opened is the last to go.
+            _write_slot(file, preamble, slot, 1 - source.current)
+            _write_slot(file, preamble, slot, source.current)
         else:
             _replace(file, header, wrapped_keys)
 

@@ -13,9 +13,11 @@ import pytest
 import sealwax
 from sealwax import envelope
 from sealwax.format import header as hdr
+from sealwax.format.header import Slot
 from sealwax.keyring import WrappedKey
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import Shell, flipped, payload_offset, without_privileges
+from tests.faults.unfinished import with_slots
 
 CONTEXT = {"purpose": "backup"}
 
@@ -335,3 +337,18 @@ def test_two_files_do_not_share_an_output(shell: Shell) -> None:
         done.failed(8, "two/x: 'out/x.swx' is another file's output already")
         assert shell.sealwax("decrypt", *K, *PURPOSE, "-o", "-", "out/x.swx").succeeded().out == b"1"
         (shell.folder / "out/x.swx").unlink()
+
+
+def test_a_refused_re_wrap_does_not_finish_an_earlier_one(shell: Shell, keys: Keys, sealed: bytes) -> None:
+    rewrapped = keys.sealer(keys.demo).rewrap(sealed, to=keys.demo2, context={"purpose": "backup"})
+    newer, older = (sealwax.inspect(value).wrapped_keys for value in (rewrapped, sealed))
+    shell.write("half.swx", with_slots(sealed, Slot(2, newer), Slot(1, older)))
+    to = ("--to", keys.demo2)
+    with shell.unchanged():
+        shell.sealwax("rewrap", *K, *to, "-c", "purpose=TYPO", "half.swx").failed(6)
+        shell.sealwax("rewrap", "-k", "alias/foreign", *to, *PURPOSE, "half.swx").failed(7)
+        shell.sealwax("rewrap", *K, "--to", "alias/nobody", *PURPOSE, "half.swx").failed(7)
+    # The same command as the one that was killed resumes it, though it does not allow the new key.
+    shell.sealwax("rewrap", *K, *to, *PURPOSE, "half.swx").succeeded()
+    assert sealwax.inspect(shell.folder / "half.swx").header.finished
+    keys.sealer(keys.demo2).verify(shell.folder / "half.swx", context={"purpose": "backup"})

@@ -6,6 +6,7 @@ without threads may fork and go on.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 import sealwax
 from sealwax.format import header as hdr
-from tests.fakes import ALPHA, BETA, FakeKeyring, wrap
+from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring, wrap
 from tests.faults import faulty
 
 CONTEXT = {"purpose": "faults"}
@@ -51,6 +52,11 @@ def _unfinished(header: hdr.Header) -> tuple[hdr.Slot, hdr.Slot]:
     return hdr.Slot(2, (wrap(ALPHA, secret, CONTEXT),)), header.slot
 
 
+def _newer_is_not_allowed(header: hdr.Header) -> tuple[hdr.Slot, hdr.Slot]:
+    secret = sealer._keyring.unwrap(header.slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
+    return hdr.Slot(2, (wrap(FOREIGN, secret, CONTEXT),)), header.slot
+
+
 def _last_sequence(header: hdr.Header) -> tuple[hdr.Slot, hdr.Slot]:
     last = hdr.Slot(hdr.MAX_SEQUENCE, header.slot.wrapped_keys)
     return last, last
@@ -63,6 +69,11 @@ def prepare_in_place(path: Path) -> None:
 def prepare_unfinished(path: Path) -> None:
     _write(path, LARGE)
     _slots(path, _unfinished)
+
+
+def prepare_newer_is_not_allowed(path: Path) -> None:
+    _write(path, LARGE)
+    _slots(path, _newer_is_not_allowed)
 
 
 def prepare_last_sequence(path: Path) -> None:
@@ -118,6 +129,7 @@ def pairs(folder: Path) -> dict[int, tuple[str, str]]:
 SCENARIOS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path], None]]] = {
     "in place": (prepare_in_place, rewrap),
     "unfinished": (prepare_unfinished, rewrap),
+    "only the older slot opens": (prepare_newer_is_not_allowed, rewrap),
     "last sequence": (prepare_last_sequence, rewrap),
     "small": (prepare_small, rewrap),
     "overwrite": (prepare_small, overwrite),
@@ -125,6 +137,17 @@ SCENARIOS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path], None]
     "detached": (prepare_detached, detached),
     "detached, new": (None, detached),
 }
+
+
+def _opens(header: hdr.Header, body: bytes) -> int:
+    """Return the size of the plaintext, having opened it by a slot that is there, and by that slot alone."""
+    for slot in header.slots:
+        if slot is not None:
+            with contextlib.suppress(sealwax.KmsError):
+                return sealer.verify(
+                    hdr.Header(header.preamble, (slot,) * len(header.slots)).to_bytes() + body, context=CONTEXT
+                )
+    raise AssertionError("no slot opens")
 
 
 def in_child(act: Callable[[], None], prepare: Callable[[], None]) -> int:
@@ -197,8 +220,8 @@ class Run:
         found = sealwax.inspect(self.path)
         body = self.original.read_bytes()[before.header.preamble.payload_offset :]
         assert self.path.read_bytes()[found.header.preamble.payload_offset :] == body, "a payload byte changed"
-        assert sealer.verify(self.path, context=CONTEXT) == before.plaintext_bytes
-        outcome = {ALPHA: "old", BETA: "new"}[found.wrapped_keys[0].key_arn]
+        assert _opens(found.header, body) == before.plaintext_bytes
+        outcome = {ALPHA: "old", BETA: "new", FOREIGN: "not allowed"}[found.wrapped_keys[0].key_arn]
         if not found.header.finished:
             outcome += ", unfinished"
 

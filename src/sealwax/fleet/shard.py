@@ -119,7 +119,7 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
     A wrapped key is dropped only when KMS has made another from an allowed one: that an envelope names a wanted key is
     a claim, and to drop what opens it for a claim would be to lose it.
     """
-    verdict, wrapped_keys = judge(header, settings.wanted), header.slot.wrapped_keys
+    verdict = judge(header, settings.wanted)
     refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
     if refusal is not None:
         return Work(SKIPPED, refusal, verdict)
@@ -127,6 +127,14 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
         return _anew(header, settings, verdict)
     if not verdict.stale:
         return Work(FRESH, "", verdict)
+    # An unfinished one is re-wrapped from its newer slot, or from the older one where only that is allowed.
+    works = [_steps(reading, settings, verdict) for reading in header.readings]
+    return next((work for work in works if work.state == STALE), works[0])
+
+
+def _steps(header: Header, settings: Settings, verdict: Verdict) -> Work:
+    """Return what is to be done with a stale envelope, from the slot that counts in ``header``."""
+    wrapped_keys = header.slot.wrapped_keys
     have = {key.key_arn: key for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS}
     attempts = settings.attempts(wrapped_keys)
 
@@ -152,7 +160,8 @@ def consider(header: Header, settings: Settings, relpath: str) -> Work:
                 "--add-region adds that Region (kms:Decrypt and kms:Encrypt)",
                 verdict,
             )
-    if "keys" in verdict.reasons and all(step.how == "keep" for step in steps):
+    if all(step.how == "keep" for step in steps):
+        # Other wrapped keys, or another slot's, would be dropped for a claim.
         provable = [
             (at, sources) for at, step in enumerate(steps) if (sources := near(settings.wanted.keys[at].region))
         ]
@@ -190,7 +199,8 @@ def _anew(header: Header, settings: Settings, verdict: Verdict) -> Work:
 
 def _not_allowed(header: Header) -> str:
     under = ", ".join(f"'{printable(key.key_arn)}'" for key in header.slot.wrapped_keys)
-    return f"it is wrapped under {under}, which is none of the keys named with --from; KMS is not asked"
+    half = "" if header.finished else "; name that key too, and the re-wrap that was interrupted is finished"
+    return f"it is wrapped under {under}, which is none of the keys named with --from; KMS is not asked{half}"
 
 
 def keys_of(wrapped_keys: Iterable[WrappedKey]) -> tuple[tuple[str, str], ...]:

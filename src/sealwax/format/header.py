@@ -144,6 +144,20 @@ class Header:
         first, last = self.slots[0], self.slots[-1]
         return first is not None and last is not None and first.sequence == last.sequence and first != last
 
+    @property
+    def readings(self) -> tuple[Header, ...]:
+        """One header for each way to read it: this one or, where two valid slots differ, one for each, the newer first.
+
+        In each of these the other slot is missing.
+        """
+        if self.finished or None in self.slots:
+            return (self,)
+        newer = self.current
+        return tuple(
+            Header(self.preamble, tuple(slot if index == at else None for index, slot in enumerate(self.slots)))
+            for at in (newer, 1 - newer)
+        )
+
     def to_bytes(self) -> bytes:
         preamble = self.preamble.to_bytes()
         end = FIXED_BYTES + len(self.preamble.kms_context)

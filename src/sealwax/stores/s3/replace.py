@@ -71,7 +71,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap) -> None:
             reader.seek(offset)
             return envelope.read_full(source, payload.HEAD_BYTES)
 
-        wrapped_keys = rewrap(header, head)
+        _, wrapped_keys = rewrapping.agreed(header, rewrap, head)
         new = rewrapping.anew(header, wrapped_keys, header.preamble.slot_count)
         size = len(new) + reader.size - offset
         settings = _settings(service, reader)
