@@ -10,7 +10,9 @@ import errno
 import fcntl
 import io
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar, cast
@@ -26,6 +28,15 @@ AnyPath = str | os.PathLike[str]
 T = TypeVar("T")
 
 COPY_BYTES: Final = 1 << 20
+# How long a lock is waited for that another program holds, and a pipe's reader. Whoever may read a file can lock it.
+LOCK_SECONDS: Final = 10.0
+_PIPE_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 0.01
+
+# To go through it is enough, where the system lets one say so.
+_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+# What this process was handed open, as >(program) and > are: the system made these links.
+_HANDED: Final = re.compile(r"/dev/(?:stdout|stderr|fd/[0-9]+)|/proc/self/fd/[0-9]+")
 _EXISTS: Final = "it exists already, and is not replaced unasked (--force, or mode 'wb')"
 _NOT_REGULAR: Final = "it is a link, or no regular file; left alone"
 # What a file system says that has no locks, or no working ones.
@@ -49,24 +60,72 @@ def _inside(path: AnyPath, folder: int | None) -> AnyPath:
     return path if folder is None else os.path.basename(path)
 
 
-def _opener(folder: int | None) -> Callable[[str, int], int] | None:
-    """Return how a file in an open folder is opened: no link, and no pipe that would be waited for."""
-    if folder is None:
-        return None
+def _open_regular(path: AnyPath, flags: int, folder: int | None) -> int:
+    """Open a regular file and nothing else: no pipe is waited for and, in an open folder, no link followed."""
+    if folder is not None:
+        flags |= os.O_NOFOLLOW
+    try:
+        descriptor = os.open(_inside(path, folder), flags | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if folder is not None and error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, _NOT_REGULAR) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if folder is None and stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.ELOOP, _NOT_REGULAR)
+    return descriptor
 
-    def opener(path: str, flags: int) -> int:
-        try:
-            descriptor = os.open(_inside(path, folder), flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise OSError(errno.ELOOP, _NOT_REGULAR) from None
-            raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.ELOOP, _NOT_REGULAR)
-        return descriptor
 
-    return opener
+@contextlib.contextmanager
+def folder_of(path: str, root: str, *, make: bool = False) -> Iterator[int]:
+    """Hold the folder of a file open that is somewhere below ``root``, reached by no link.
+
+    What was a folder at the listing may be a link by now, or become one at any moment: so each folder on the way is
+    opened in the one before, and what is opened is what was looked at. ``root`` itself may be a link.
+
+    Args:
+        path: the file: ``root``, and a path below it.
+        make: whether folders that are missing are made.
+
+    Raises:
+        FileError: a folder cannot be opened or made, is reached by a link, or is not below ``root``.
+    """
+    below = os.path.join(root, "")
+    *parts, last = path[len(below) :].split(os.sep)
+    if not path.startswith(below) or not last or ".." in (*parts, last) or "\0" in path:
+        raise FileError(f"'{printable(path)}' is not in '{printable(root)}'; left alone")
+    folder: int | None = None
+    try:
+        with reported("making the folder" if make else "looking at", os.path.dirname(path) if make else path):
+            if make:
+                os.makedirs(root, exist_ok=True)
+            folder = os.open(root, _FOLDER)
+            for part in filter(None, parts):
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=folder)
+                try:
+                    before, folder = folder, os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                except OSError as error:
+                    if error.errno == errno.ELOOP or _mode(part, folder, stat.S_ISLNK):
+                        raise FileError(f"'{printable(path)}' is reached by a link; left alone") from error
+                    raise
+                os.close(before)
+        yield folder
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _mode(path: AnyPath, folder: int | None, is_kind: Callable[[int], bool]) -> bool:
+    """Whether something is there, not through a link, and of this kind."""
+    try:
+        return is_kind(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
 
 
 class InputFile(io.FileIO):
@@ -75,16 +134,23 @@ class InputFile(io.FileIO):
     Args:
         path: the file.
         folder: a descriptor of its folder, where that is held open: only the last part of ``path`` is looked for then,
-            in that folder, and no link is followed.
+            in that folder, no link is followed, and it must be a regular file.
+        regular: whether it must be a regular file all the same. To open another one can wait for its writer.
 
     Raises:
-        FileError: it cannot be opened, or is a folder.
+        FileError: it cannot be opened, is a folder, or not a regular file where that is asked.
     """
 
-    def __init__(self, path: AnyPath, folder: int | None = None) -> None:
+    def __init__(self, path: AnyPath, folder: int | None = None, *, regular: bool = False) -> None:
         self.path = path
+        opener = None
+        if regular or folder is not None:
+
+            def opener(path: str, flags: int) -> int:
+                return _open_regular(path, flags, folder)
+
         with reported("opening", path):
-            super().__init__(path, "rb", opener=_opener(folder))
+            super().__init__(path, "rb", opener=opener)
 
     @property
     def on_disk(self) -> bool:
@@ -112,8 +178,8 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_folder(path: Path, folder: int | None) -> None:
-    descriptor = os.open(path if folder is None else ".", os.O_RDONLY, dir_fd=folder)
+def _sync_folder(folder: int) -> None:
+    descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -124,23 +190,61 @@ def _sync_folder(path: Path, folder: int | None) -> None:
         os.close(descriptor)
 
 
+def _is_handed(path: AnyPath) -> bool:
+    return _HANDED.fullmatch(os.fsdecode(path)) is not None
+
+
 def is_special(path: AnyPath) -> bool:
-    """Whether the path is there and is neither a file nor a folder: a device, a pipe, a socket."""
+    """Whether :class:`WholeFile` would write into what is there: a device or a pipe, and not through a link."""
     try:
-        mode = os.stat(path).st_mode
+        mode = os.stat(path, follow_symlinks=_is_handed(path)).st_mode
     except OSError:
         return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+
+
+def _open_special(path: AnyPath, overwrite: bool) -> int:
+    """Open a device or a pipe for writing, by one look at what was opened.
+
+    It must be the caller's or root's, so that nobody else has put it there to read what is written; what the process
+    was handed open is the caller's. A pipe's reader is waited for.
+    """
+    handed = _is_handed(path)
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if handed else os.O_NOFOLLOW)
+    until = time.monotonic() + _PIPE_SECONDS
+    while True:
+        try:
+            descriptor = os.open(path, flags)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+            if time.monotonic() > until:
+                raise OSError(error.errno, f"no program has read from this pipe for {_PIPE_SECONDS:.0f} s") from None
+            time.sleep(_PAUSE_SECONDS)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ELOOP, "it was a device or a pipe, and another file was put there; left alone")
+        if not handed and status.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "it is a device or a pipe of another user; left alone")
+        if stat.S_ISBLK(status.st_mode) and not overwrite:
+            raise FileExistsError(errno.EEXIST, _EXISTS)
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def refuse_existing(path: AnyPath) -> None:
-    """Refuse a path that something is at, before work is done for it.
+    """Refuse a path that something is at, be it a link to nowhere, before work is done for it.
 
     Raises:
         FileError: something is.
     """
     with reported("writing", path):
-        if Path(os.path.realpath(path)).exists():
+        if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, _EXISTS)
 
 
@@ -148,13 +252,16 @@ class WholeFile:
     """A file that appears whole or not at all: written beside its place, synced, then renamed into it.
 
     Leave the ``with`` block normally to put it in its place; leave it by an exception, and nothing has changed. A
-    device or a named pipe is written to directly.
+    device or a named pipe of the caller's or root's is written to directly.
+
+    The folder is opened once, and everything is done in it.
 
     Args:
-        path: where the file is to appear; through a symbolic link, the link stays and its target is replaced.
+        path: where the file is to appear. Where it may replace another, a symbolic link stays and the file it points to
+            is replaced; where it may not, a link is in the way as any file is.
         overwrite: whether a file that is there may be replaced.
-        mode: the permission bits it takes; None leaves them to the umask.
-        masked: where ``mode`` is None, the permission bits from which the umask takes some away.
+        mode: the permission bits it takes, less the umask; None for those of any new file.
+        like: the file whose place it takes: it gets the very mode of that, and owner and group where the process may.
         times_ns: the access and modification times it takes, in nanoseconds; None leaves them.
         folder: as for :class:`InputFile`; what is replaced is a regular file then, or nothing is there.
 
@@ -168,40 +275,66 @@ class WholeFile:
         *,
         overwrite: bool,
         mode: int | None = None,
-        masked: int = 0o666,
+        like: os.stat_result | None = None,
         times_ns: tuple[int, int] | None = None,
         folder: int | None = None,
     ) -> None:
-        self.path = Path(os.path.realpath(path) if folder is None else path)
-        self._folder = folder
+        self._folder: int | None = None
         self._overwrite = overwrite
-        self._mode = mode
+        self._like = like
         self._times_ns = times_ns
-        self._temporary: Path | None = None
-        self._before: Path | None = None
+        self._temporary: str | None = None
+        self._before: str | None = None
         self._written: os.stat_result | None = None
         self._process = os.getpid()
+        parent, name = os.path.split(path)
         with reported("writing", path):
-            if folder is None:
-                if is_special(path):
-                    self.file = io.FileIO(path, "wb")
-                    return
-                if self.path.is_dir():
-                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
-                if not overwrite and self.path.exists():
-                    raise FileExistsError(errno.EEXIST, _EXISTS)
-            self._temporary = self._beside()
-            # With a mode to take over, nobody else may look in before it is set; without, the umask decides.
-            descriptor = os.open(
-                _inside(self._temporary, folder),
-                os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-                masked if mode is None else 0o600,
-                dir_fd=folder,
-            )
-            self.file = io.FileIO(descriptor, "r+b")
+            if name in ("", ".", ".."):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if folder is not None:
+                self.path = Path(path)
+                self._folder = os.dup(folder)
+            elif is_special(path):
+                self.path = Path(os.path.realpath(path))
+                self.file = io.FileIO(_open_special(path, overwrite), "wb")
+                return
+            else:
+                self.path = Path(os.path.realpath(path) if overwrite else os.path.join(os.path.realpath(parent), name))
+                self._folder = os.open(self.path.parent, _FOLDER)
+            try:
+                self._create(0o666 if mode is None else mode & 0o777)
+            except BaseException:
+                self.discard()
+                raise
 
-    def _beside(self) -> Path:
-        return self.path.with_name(f".sealwax-{os.urandom(8).hex()}.part")
+    def _create(self, mode: int) -> None:
+        self._refuse_what_is_there()
+        # As another file's successor it is nobody else's to look into before it has that one's mode.
+        temporary = self._beside()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode if self._like is None else 0o600, dir_fd=self._folder)
+        self.file = io.FileIO(descriptor, "r+b")
+        self._temporary = temporary
+        if self._like is not None:
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, self._like.st_uid, self._like.st_gid)
+
+    def _refuse_what_is_there(self) -> None:
+        """Refuse what must not be replaced, before work is done for it."""
+        try:
+            mode = os.stat(self.path.name, dir_fd=self._folder, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not self._overwrite:
+            raise FileExistsError(errno.EEXIST, _EXISTS)
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ELOOP, _NOT_REGULAR)
+
+    @staticmethod
+    def _beside() -> str:
+        return f".sealwax-{os.urandom(8).hex()}.part"
 
     def __enter__(self) -> Self:
         return self
@@ -230,8 +363,8 @@ class WholeFile:
     def _bring_to_disk(self) -> None:
         with reported("writing", self.path):
             if self._temporary is not None:
-                if self._mode is not None:
-                    os.fchmod(self.file.fileno(), self._mode)
+                if self._like is not None:
+                    os.fchmod(self.file.fileno(), stat.S_IMODE(self._like.st_mode))
                 if self._times_ns is not None:
                     os.utime(self.file.fileno(), ns=self._times_ns)
                 sync(self.file.fileno())
@@ -242,23 +375,29 @@ class WholeFile:
         if self._temporary is not None:
             with reported("writing", self.path):
                 self._move_into_place(self._temporary)
-                _sync_folder(self.path.parent, self._folder)
+                assert self._folder is not None
+                _sync_folder(self._folder)
 
-    def _move_into_place(self, temporary: Path) -> None:
+    def _link(self, source: str, target: str) -> None:
+        # Of a link that has come into the place, it is the link that gets a second name.
+        os.link(source, target, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
+
+    def _move(self, source: str, target: str) -> None:
+        os.rename(source, target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _move_into_place(self, temporary: str) -> None:
         if self._overwrite:
-            source, target = (_inside(path, self._folder) for path in (temporary, self.path))
-            os.replace(source, target, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.replace(temporary, self.path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         else:
             try:
                 # A link, unlike a rename, never replaces a file that has appeared meanwhile.
-                os.link(temporary, self.path)
+                self._link(temporary, self.path.name)
             except OSError:
                 # It is there by now; or the file system has no hard links, and looking once more has to do.
-                if os.path.lexists(self.path):
-                    raise FileExistsError(errno.EEXIST, _EXISTS) from None
-                os.rename(temporary, self.path)
+                self._refuse_what_is_there()
+                self._move(temporary, self.path.name)
             else:
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=self._folder)
         self._temporary = None
 
     def _keep_before(self) -> None:
@@ -268,11 +407,11 @@ class WholeFile:
         with reported("writing", self.path):
             before = self._beside()
             try:
-                os.link(self.path, before)
+                self._link(self.path.name, before)
             except FileNotFoundError:
                 return
             except OSError:  # no hard links here
-                os.rename(self.path, before)
+                self._move(self.path.name, before)
             self._before = before
 
     def _put_back(self) -> Path | None:
@@ -281,21 +420,33 @@ class WholeFile:
         try:
             # By looking, since a step that reports an error may have been done.
             if before is None:
-                if self._written is not None and os.path.samestat(os.stat(self.path), self._written):
-                    os.unlink(self.path)
-            elif self.path.exists() and self.path.samefile(before):
-                os.unlink(before)  # renaming one name of a file to its other one does nothing
+                if self._written is not None and os.path.samestat(self._status_of(self.path.name), self._written):
+                    os.unlink(self.path.name, dir_fd=self._folder)
+            elif self._is_there() and os.path.samestat(self._status_of(self.path.name), self._status_of(before)):
+                os.unlink(before, dir_fd=self._folder)  # renaming one name of a file to its other one does nothing
             else:
-                os.replace(before, self.path)
+                os.replace(before, self.path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError:
-            return before
+            return None if before is None else self.path.with_name(before)
         return None
+
+    def _status_of(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+
+    def _is_there(self) -> bool:
+        return _mode(self.path.name, self._folder, lambda _: True)
 
     def _forget_before(self) -> None:
         # The new files are there and whole; a second name of an old one that cannot be removed is no failure.
         if self._before is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._before)
+                os.unlink(self._before, dir_fd=self._folder)
+        self._close_folder()
+
+    def _close_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
 
     def finish(self, complete: bool) -> None:
         """Commit what is complete, discard what is not."""
@@ -304,22 +455,18 @@ class WholeFile:
         else:
             self.discard()
 
-    def take_owner(self, status: os.stat_result) -> None:
-        """Give the file the owner and group of another, where this process may."""
-        if self._temporary is not None:
-            with contextlib.suppress(PermissionError):
-                os.fchown(self.file.fileno(), status.st_uid, status.st_gid)
-
     def discard(self) -> None:
         """Forget the file; what stood in its place still does. A forked child leaves its parent's alone."""
         # Whatever failed before is what the caller hears of; a close that fails too changes nothing about it.
-        with contextlib.suppress(OSError):
-            self.file.close()
+        if hasattr(self, "file"):
+            with contextlib.suppress(OSError):
+                self.file.close()
         if self._temporary is not None:
             if self._process == os.getpid():
                 with contextlib.suppress(OSError):
-                    os.unlink(_inside(self._temporary, self._folder), dir_fd=self._folder)
+                    os.unlink(self._temporary, dir_fd=self._folder)
             self._temporary = None
+        self._close_folder()
 
 
 def commit_all(files: Sequence[WholeFile]) -> None:
@@ -353,35 +500,60 @@ def commit_all(files: Sequence[WholeFile]) -> None:
 
 
 class LockedFile:
-    """An existing file, open for reading and writing, that no other re-wrap can touch until it is closed.
+    """An existing regular file, open for reading and writing, that no other re-wrap can touch until it is closed.
 
     ``locked`` is False where the file system has no locks that work.
 
     Args:
         path, folder: as for :class:`InputFile`.
+        patience: how many seconds a lock is waited for that another program holds.
 
     Raises:
-        FileError: the file cannot be opened for writing.
+        FileError: the file cannot be opened for writing, or is locked all the time: its cause is then a
+            BlockingIOError.
     """
 
-    def __init__(self, path: AnyPath, folder: int | None = None) -> None:
+    def __init__(self, path: AnyPath, folder: int | None = None, *, patience: float = LOCK_SECONDS) -> None:
         self.path = Path(os.path.realpath(path) if folder is None else path)
         self.folder = folder
         self.locked = True
+        until = time.monotonic() + patience
         with reported("opening", path):
             while True:
-                self.file = io.FileIO(self.path, "r+b", opener=_opener(folder))
+                self.file = io.FileIO(_open_regular(self.path, os.O_RDWR | os.O_CLOEXEC, folder), "r+b")
                 try:
-                    fcntl.flock(self.file.fileno(), fcntl.LOCK_EX)
-                except OSError as error:
-                    if error.errno not in _NO_LOCKS:
-                        self.file.close()
-                        raise
-                    self.locked = False
-                if not self.replaced():
-                    return
-                # Who held the lock before put another file into this place: lock that one.
+                    while not self._lock():
+                        if time.monotonic() >= until:
+                            raise self._busy(patience) from BlockingIOError()
+                        time.sleep(_PAUSE_SECONDS)
+                    if not self.replaced():
+                        return
+                    # Who held the lock before put another file into this place: lock that one.
+                    if time.monotonic() >= until:
+                        raise self._busy(patience) from BlockingIOError()
+                except BaseException:
+                    self.file.close()
+                    raise
                 self.file.close()
+
+    def _lock(self) -> bool:
+        """Take the lock; return False while another program holds it. Whoever may read the file can do so."""
+        try:
+            fcntl.flock(self.file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            self.locked = False
+        return True
+
+    def _busy(self, patience: float) -> FileError:
+        shown = printable(os.fspath(self.path))
+        return FileError(
+            f"locking '{shown}' failed: another program has held it for {patience:g} seconds; wait for that program or "
+            f"end it ('fuser -v' and 'lslocks' name it), then run this again"
+        )
 
     @property
     def status(self) -> os.stat_result:

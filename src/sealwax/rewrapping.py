@@ -9,7 +9,6 @@ use, sync, read back, then the other. Everything else is written anew beside it 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from typing import BinaryIO, Final, cast
 
@@ -75,20 +74,22 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
         transfer.write_all(sink, data)
 
 
-def rewrap_file(path: files.AnyPath, rewrap: Rewrap, folder: int | None = None) -> None:
-    """Give the envelope at ``path`` new wrapped keys. Another re-wrap of it is waited for.
+def rewrap_file(
+    path: files.AnyPath, rewrap: Rewrap, folder: int | None = None, *, patience: float = files.LOCK_SECONDS
+) -> None:
+    """Give the envelope at ``path`` new wrapped keys. Another re-wrap of it is waited for, up to ``patience`` seconds.
 
     No byte is written before ``rewrap`` has returned: what it refuses is as it was.
 
     Args:
-        folder: as for :class:`sealwax.files.InputFile`.
+        folder, patience: as for :class:`sealwax.files.LockedFile`.
 
     Raises:
         FileError: a step failed; the file opens with the old or with the new key.
         RewrapConflictError: the file was replaced by somebody else meanwhile, or its slots contradict each other.
         HeaderError: it is no envelope, or its header is damaged.
     """
-    with files.reported("re-wrapping", path), files.LockedFile(path, folder) as file:
+    with files.reported("re-wrapping", path), files.LockedFile(path, folder, patience=patience) as file:
         header = envelope.header_of_file(file.file, 0)
         preamble = header.preamble
         if preamble.kind == hdr.DETACHED:
@@ -109,21 +110,24 @@ def rewrap_file(path: files.AnyPath, rewrap: Rewrap, folder: int | None = None) 
 
 
 def replace_file(
-    path: files.AnyPath, change: Callable[[BinaryIO, BinaryIO], object], folder: int | None = None
+    path: files.AnyPath,
+    change: Callable[[BinaryIO, BinaryIO], object],
+    folder: int | None = None,
+    *,
+    patience: float = files.LOCK_SECONDS,
 ) -> None:
     """Write a file anew, whole or not at all, from its own bytes: ``change(source, sink)``. Re-wraps of it wait.
 
     Args:
-        folder: as for :class:`sealwax.files.InputFile`.
+        folder, patience: as for :class:`sealwax.files.LockedFile`.
 
     Raises:
         FileError: a step failed; the file is as it was.
         RewrapConflictError: the file was changed or replaced by somebody else meanwhile; it was left alone.
     """
-    with files.reported("replacing", path), files.LockedFile(path, folder) as file:
+    with files.reported("replacing", path), files.LockedFile(path, folder, patience=patience) as file:
         status = file.status
         with _beside(file, status) as whole:
-            whole.take_owner(status)
             change(cast("BinaryIO", file.file), cast("BinaryIO", whole))
             now = file.status
             if (now.st_mtime_ns, now.st_size) != (status.st_mtime_ns, status.st_size):
@@ -132,7 +136,7 @@ def replace_file(
 
 
 def _beside(file: files.LockedFile, status: os.stat_result) -> files.WholeFile:
-    return files.WholeFile(file.path, overwrite=True, mode=stat.S_IMODE(status.st_mode), folder=file.folder)
+    return files.WholeFile(file.path, overwrite=True, like=status, folder=file.folder)
 
 
 def _write_slot(file: files.LockedFile, preamble: hdr.Preamble, slot: Slot, index: int) -> None:
@@ -146,7 +150,6 @@ def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[Wrapped
     large = status.st_size - preamble.payload_offset >= payload.payload_size(hdr.TWO_SLOTS_FROM)
     slot_count = 2 if large and preamble.kind == hdr.ATTACHED else 1
     with _beside(file, status) as whole:
-        whole.take_owner(status)
         transfer.write_all(whole, anew(header, wrapped_keys, slot_count))
         files.copy_rest(file.file, whole.file, preamble.payload_offset)
         _refuse_replaced(file)

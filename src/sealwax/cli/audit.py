@@ -302,7 +302,7 @@ def _absent() -> Iterator[tuple[str, str]]:
 
 def _write(path: str, data: bytes, force: bool) -> None:
     # Whatever the umask: what others may write is refused when it is read.
-    with files.WholeFile(path, overwrite=force, masked=0o644) as file:
+    with files.WholeFile(path, overwrite=force, mode=0o644) as file:
         write_all(file, data)
 
 

@@ -80,7 +80,7 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
-        with jobs.Source(job.source, armor=work.armor) as source:
+        with jobs.Source(job, armor=work.armor) as source:
             there = state(job, source, expected)
             if there is outcomes.State.DONE:
                 return "decrypted before"

@@ -56,7 +56,7 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
 
     def do(job: jobs.Job) -> str:
         context = template.to_bind(job.relpath)
-        with jobs.Source(job.source) as source:
+        with jobs.Source(job) as source:
             there = state(job, source, context)
             if there is outcomes.State.DONE:
                 return "encrypted before"

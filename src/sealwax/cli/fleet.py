@@ -405,7 +405,7 @@ def _show(report: Report, as_json: bool, html: str | None) -> None:
     if html is not None:
         from sealwax.fleet.page import as_html
 
-        with files.WholeFile(html, overwrite=True, masked=0o644) as whole:
+        with files.WholeFile(html, overwrite=True, mode=0o644) as whole:
             whole.file.write(as_html(report).encode("utf-8", "backslashreplace"))
 
 

@@ -42,7 +42,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     """
 
     def do(job: jobs.Job) -> dict[str, Any]:
-        with jobs.Source(job.source, armor=work.armor) as source:
+        with jobs.Source(job, armor=work.armor) as source:
             found = (
                 look(source.binary)
                 if work.detached is None

@@ -40,13 +40,15 @@ class Job:
 
     ``source`` and ``output`` are paths, or "-" for a stream; ``output`` is None where the verb has none, or works in
     place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
-    for a stream. ``problem`` is why it cannot be begun.
+    for a stream. ``root`` is the folder that the source was found in, and ``into`` the one that the output goes below:
+    from there on no link is followed. ``problem`` is why it cannot be begun.
     """
 
     source: str
     output: str | None
     relpath: str | None
-    into_folder: bool = False
+    root: str | None = None
+    into: str | None = None
     problem: FileError | None = None
 
 
@@ -103,7 +105,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     if isinstance(below, FileError):
                         yield Job(path, None, None, problem=below)
                     else:
-                        yield _job(work, path, below, into_folder, output_name)
+                        yield _job(work, path, below, source, into_folder, output_name)
             if not meant and (work.of_envelopes or (places.is_s3(source) and not anything)):
                 yield Job(source, None, None, problem=_nothing_in(work, source, anything))
 
@@ -124,22 +126,33 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
         except OSError as error:  # before its name is judged
             why = f"opening '{console.shown(source)}' failed: {error.strerror}"
             return Job(source, None, None, problem=FileError(why))
-    return _job(work, source, os.path.basename(source), into_folder, output_name)
+    return _job(work, source, os.path.basename(source), None, into_folder, output_name)
 
 
-def _job(work: Work, source: str, relpath: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
+def _job(
+    work: Work,
+    source: str,
+    relpath: str,
+    root: str | None,
+    into_folder: bool,
+    output_name: Callable[[str], str] | None,
+) -> Job:
     if work.lab is not None and not places.is_s3(source) and _is_in(work.lab, source):
         problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
         return Job(source, None, None, problem=problem)
     parent, slash, name = relpath.rpartition("/")
     plain = parent + slash + work.plain_name(name)
+    root = None if places.is_s3(source) else root
+    into = None
     if work.output is None:
+        into = root
         written = None if output_name is None else source[: len(source) - len(name)] + output_name(name)
     elif into_folder:
+        into = work.output
         written = os.path.join(work.output, parent, (output_name or str)(name))
     else:
         written = work.output
-    return Job(source, written, plain, into_folder)
+    return Job(source, written, plain, root, into)
 
 
 def _is_in(folder: str, file: str) -> bool:
@@ -342,6 +355,16 @@ def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:
         console.tell(f"{console.shown(job.source)}: {fields['outcome']}, {console.shown(job.output)}")
 
 
+@contextlib.contextmanager
+def folder_of(job: Job) -> Iterator[int | None]:
+    """Hold the folder of a job's source open, reached by no link below where it was found; None where it was named."""
+    if job.root is None:
+        yield None
+    else:
+        with files.folder_of(job.source, job.root) as folder:
+            yield folder
+
+
 class Source:
     """The input of a job: an open file, and what is known of it.
 
@@ -354,7 +377,8 @@ class Source:
         times_ns: its access and modification times in nanoseconds.
     """
 
-    def __init__(self, path: str, *, armor: bool = False) -> None:
+    def __init__(self, job: Job, *, armor: bool = False) -> None:
+        path = job.source
         self.status: os.stat_result | None = None
         place = places.opened(path)
         if not isinstance(place, str):
@@ -363,7 +387,8 @@ class Source:
             self.size: int | None = place.size
             self.times_ns = (place.modified_ns, place.modified_ns)
         else:
-            file = console.StandardInput() if path == STREAM else files.InputFile(path)
+            with folder_of(job) as folder:
+                file = console.StandardInput() if path == STREAM else files.InputFile(path, folder)
             self.file = file
             self.status = os.fstat(file.fileno())
             self.regular = stat.S_ISREG(self.status.st_mode)
@@ -393,7 +418,7 @@ class Output:
 
     Args:
         job: says where to; folders are made only below the one that -o names.
-        source: whose mode and times a file takes over.
+        source: whose mode, less the umask, and times a file takes over.
         force: whether a file that is there may be replaced.
         armor: whether the envelope that is written goes out in its text form.
         in_place: whether the output is the source, which gets a new modification time.
@@ -448,16 +473,16 @@ class Output:
             made_of = source.times_ns[1] if source.regular and self._whole else None
             self._objects.append(places.writer(path, force=force, size=source.size, source_time=made_of))
             return self._objects[-1]
-        if job.into_folder:
-            folder = os.path.dirname(path)
-            with files.reported("making the folder", folder):
-                os.makedirs(folder, exist_ok=True)
-        whole = files.WholeFile(
-            path,
-            overwrite=force,
-            mode=stat.S_IMODE(status.st_mode) & 0o777 if source.regular and status is not None else None,
-            times_ns=source.times_ns if source.regular and self._whole and not in_place else None,
-        )
+        of_file = status if source.regular else None
+        with contextlib.ExitStack() as stack:
+            whole = files.WholeFile(
+                path,
+                overwrite=force,
+                mode=None if of_file is None else of_file.st_mode,
+                like=of_file if in_place else None,
+                times_ns=source.times_ns if source.regular and self._whole and not in_place else None,
+                folder=None if job.into is None else stack.enter_context(files.folder_of(path, job.into, make=True)),
+            )
         self._places.append(whole)
         return whole
 
@@ -495,9 +520,9 @@ def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
     in_place = job.output is None
     if in_place:
         places.refuse_text_in_place(job.source)
-        job = replace(job, output=job.source)
+        job = replace(job, output=job.source, into=job.root)
     with (
-        Source(job.source, armor=work.armor) as source,
+        Source(job, armor=work.armor) as source,
         Output(job, source, force=work.force or in_place, armor=work.armor, in_place=in_place) as sink,
     ):
         yield source, sink
@@ -519,7 +544,7 @@ def done_before(work: Work, job: Job, state: Callable[[Source, outcomes.Origin],
     """
     if not work.judges(job.output):
         return False
-    with Source(job.source, armor=work.armor) as source:
+    with Source(job, armor=work.armor) as source:
         made_of = origin(source)
         return made_of is not None and state(source, made_of) is outcomes.State.DONE
 
@@ -538,7 +563,7 @@ def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[],
     except (KeyNotAllowedError, WrongKeyError) as error:
         arns = under()
         if arns is not None:
-            if arns and _says_it_is_under(job.source, arns, armor=armor):
+            if arns and _says_it_is_under(job, arns, armor=armor):
                 return False
             raise
         raise type(error)(
@@ -550,9 +575,9 @@ def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[],
     return True
 
 
-def _says_it_is_under(name: str, arns: frozenset[str], *, armor: bool) -> bool:
+def _says_it_is_under(job: Job, arns: frozenset[str], *, armor: bool) -> bool:
     """Whether an envelope says that it is wrapped under these very keys, which is a claim and no proof."""
-    with Source(name, armor=armor) as source:
+    with Source(job, armor=armor) as source:
         found = inspect(source.binary)
     return found.header.finished and arns == {
         key.key_arn for key in found.wrapped_keys if key.provider == PROVIDER_AWS_KMS

@@ -487,6 +487,6 @@ def begins_as_envelope(name: str) -> bool:
         FileError: it cannot be read.
     """
     opened = places.opened(name)
-    with files.InputFile(opened) if isinstance(opened, str) else opened as file:
+    with files.InputFile(opened, regular=True) if isinstance(opened, str) else opened as file:
         beginning = read_full(file, len(MAGIC))
     return beginning == MAGIC or beginning.startswith(PREFIX.encode())

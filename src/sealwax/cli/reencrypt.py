@@ -11,6 +11,7 @@ from sealwax.cli import jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
 from sealwax.errors import KmsError
+from sealwax.rewrapping import replace_file
 
 
 @click.command()
@@ -45,14 +46,15 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
             if places.is_s3(job.source):
                 places.store_of(job.source).replace(job.source, again)
             else:
-                sealer.reencrypt(job.source, context=expected)
+                with jobs.folder_of(job) as folder:
+                    replace_file(job.source, again, folder)
 
         def copied() -> None:
             with jobs.rewritten(work, job) as (source, sink):
                 again(source.binary, sink)
 
         def claimed() -> frozenset[str] | None:
-            with jobs.Source(job.source, armor=work.armor) as source:
+            with jobs.Source(job, armor=work.armor) as source:
                 stored = inspect(source.binary).context
             try:
                 return under.arns_of(keyring, stored)

@@ -56,7 +56,8 @@ def rewrap(
             if places.is_s3(job.source):
                 places.store_of(job.source).rewrap(job.source, rewrapper())
             else:
-                rewrap_file(job.source, rewrapper())
+                with jobs.folder_of(job) as folder:
+                    rewrap_file(job.source, rewrapper(), folder)
 
         def copied() -> None:
             with jobs.rewritten(work, job) as (source, sink):

@@ -25,7 +25,7 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
     def do(job: jobs.Job) -> dict[str, Any]:
         expected = template.to_expect(job.relpath)
         with (
-            jobs.Source(job.source, armor=work.armor) as source,
+            jobs.Source(job, armor=work.armor) as source,
             sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
             console.progress(job.source, source.size) as progress,
         ):

@@ -33,7 +33,7 @@ from sealwax.format.header import Header
 from sealwax.keyring import PROVIDER_AWS_KMS, WrappedKey
 from sealwax.kms import names
 from sealwax.staleness import Verdict, faults, judge
-from sealwax.stores import S3_SCHEME, Store, is_gone
+from sealwax.stores import S3_SCHEME, Store, is_gone, is_locked
 
 # One envelope's wrapped keys must not become many calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3
@@ -402,8 +402,9 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
         state = LEFT if error.heals or no_credentials else FAILED
         return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
     except SealwaxError as error:
-        # Objects are removed all the time; that is no reason to stop a run.
-        return Result(item.number, item.name, LEFT if is_gone(error) else FAILED, _told(error))
+        # Objects are removed and locked all the time; that is no reason to stop a run.
+        left = is_gone(error) or is_locked(error)
+        return Result(item.number, item.name, LEFT if left else FAILED, _told(error))
 
 
 def _named_keys(error: NotAnEnvelopeError) -> tuple[tuple[str, str], ...]:

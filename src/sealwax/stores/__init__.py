@@ -96,6 +96,11 @@ def is_gone(error: SealwaxError) -> bool:
     )
 
 
+def is_locked(error: SealwaxError) -> bool:
+    """Whether a store's method failed because another program has an object locked."""
+    return isinstance(error.__cause__, BlockingIOError)
+
+
 def open_store(where: str, session: Session | None = None) -> Store:
     """Return the store at a place: a folder, one file, ``s3://bucket/prefix``, or an S3 Inventory's ``manifest.json``.
 

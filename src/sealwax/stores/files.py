@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import stat
@@ -18,8 +17,8 @@ from sealwax.errors import FileError, SealwaxError
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry
 
-# To go through it is enough, where the system lets one say so.
-_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+# Shorter than a caller with one file waits: a fleet has others to go on with, and comes back to this one.
+_LOCK_SECONDS: Final = 1.0
 # A plan that is being made is a database, with two files of SQLite's beside it.
 _BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part(-wal|-shm)?")
 
@@ -36,7 +35,6 @@ class FileStore:
 
     def __init__(self, where: files.AnyPath) -> None:
         self._location = os.fspath(where)
-        self._below = os.path.join(self._location, "")
         with files.reported("opening", where):
             self._is_folder = stat.S_ISDIR(os.stat(where).st_mode)
 
@@ -74,60 +72,32 @@ class FileStore:
                             yield _entry(path, status)
 
     def inspect(self, name: str) -> Inspection:
-        with self._folder_of(name) as folder, files.InputFile(name, folder) as file:
+        with self._folder_of(name) as folder, files.InputFile(name, folder, regular=True) as file:
             return envelope.inspect_file(file)
 
     def open(self, name: str) -> BinaryIO:
         """Open a file. A re-wrap in place changes its slots meanwhile, and nothing that was authenticated."""
         with self._folder_of(name) as folder:
-            return cast("BinaryIO", files.InputFile(name, folder))
+            return cast("BinaryIO", files.InputFile(name, folder, regular=True))
 
     def rewrap(self, name: str, rewrap: Rewrap) -> None:
         with self._folder_of(name) as folder:
-            rewrapping.rewrap_file(name, rewrap, folder)
+            rewrapping.rewrap_file(name, rewrap, folder, patience=_LOCK_SECONDS)
 
     def replace(self, name: str, change: Change) -> None:
         with self._folder_of(name) as folder:
-            rewrapping.replace_file(name, change, folder)
+            rewrapping.replace_file(name, change, folder, patience=_LOCK_SECONDS)
 
     @contextlib.contextmanager
     def _folder_of(self, name: str) -> Iterator[int | None]:
-        """Hold the folder of a file in this place open, reached by no link; None where the place is one file.
-
-        What was a folder at the listing may be a link by now, or become one at any moment: so each folder on the way is
-        opened in the one before, and the file in the last, and what is opened is what was looked at.
-        """
-        at = len(self._below)
+        """Hold the folder of a file in this place open, reached by no link; None where the place is one file."""
         if self._is_folder:
-            *folders, last = name[at:].split(os.sep)
-            inside = name.startswith(self._below) and last and ".." not in (*folders, last)
-        else:
-            folders, inside = [], name == self._location
-        if not inside or "\0" in name:
+            with files.folder_of(name, self._location) as folder:
+                yield folder
+        elif name != self._location:
             raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; left alone")
-        if not self._is_folder:
-            with files.reported("looking at", name):
-                if not stat.S_ISREG(os.stat(name).st_mode):  # a pipe would be waited for
-                    raise FileError(f"'{printable(name)}' is no regular file; left alone")
+        else:
             yield None
-            return
-        folder: int | None = None
-        try:
-            try:
-                for part in (self._location, *filter(None, folders)):
-                    follow = 0 if folder is None else os.O_NOFOLLOW
-                    before, folder = folder, os.open(part, _FOLDER | follow, dir_fd=folder)
-                    if before is not None:
-                        os.close(before)
-            except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise FileError(f"'{printable(name)}' is reached by a link; left alone") from error
-                with files.reported("looking at", name):
-                    raise
-            yield folder
-        finally:
-            if folder is not None:
-                os.close(folder)
 
 
 def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
