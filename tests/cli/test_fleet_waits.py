@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,29 @@ def test_a_run_that_waits_for_locks_ends_when_it_is_to(how: str, shell: Shell, f
         status, err = ended(process)
     assert status == 8, err
     assert ("its time was up" if how == "--max-duration" else "it was stopped") in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_wait_for_kms(
+    number: signal.Signals, shell: Shell, keys: Keys, files: list[Path]
+) -> None:
+    keys.lab.faults.add("us-east-1", "latency", 2 * PATIENCE * 1000, operation="ReEncrypt", code=None, seed=0)
+    try:
+        with shell.start("fleet", "run", "p", "--apply", stdout=subprocess.DEVNULL) as process:
+            descriptor = os.open(files[0], os.O_RDONLY)
+            with contextlib.suppress(BlockingIOError):  # a run has it locked while it asks KMS
+                while process.poll() is None:
+                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                    time.sleep(0.05)
+            process.send_signal(number)
+            assert process.stderr is not None
+            while b"once more stops at once" not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(number)
+            status, err = ended(process)
+            os.close(descriptor)
+    finally:
+        keys.lab.faults.clear("us-east-1", None)
+    assert (status, err) == (128 + number, "")
+    assert fleet.run(shell.folder / "p", session=keys.lab.session()).rewrapped == 20

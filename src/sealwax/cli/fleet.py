@@ -415,13 +415,14 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     came = False
     before: dict[int, Any] = {}
 
-    def stop(signal_number: int, frame: Any) -> None:
+    def stop(signal_number: int, _: Any) -> None:
         nonlocal came
         if came:
-            handler = before[signal_number]
-            if callable(handler):
-                handler(signal_number, frame)
-            return
+            # An exception would wait for the workers, and they for KMS. What is killed can be resumed.
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
+                sys.stderr.flush()
+            os._exit(128 + signal_number)
         came = True
         console.say("stopping when the objects under way are done; once more stops at once")
 

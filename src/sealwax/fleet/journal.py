@@ -34,7 +34,7 @@ from sealwax.stores import Entry
 
 VERSION: Final = 2
 _MAX_TEXT: Final = 16 << 20
-_BUSY_SECONDS: Final = 60.0
+_BUSY_SECONDS: Final = 10.0
 _PAGE: Final = 256
 _KEYSETS: Final = 4096
 _MAX_SCANS: Final = 1 << 60
