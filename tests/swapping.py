@@ -14,19 +14,18 @@ from typing import Any, Final
 
 import pytest
 
-_CALLS: Final = (
-    *("open", "stat", "lstat", "mkdir", "link", "unlink", "rename", "replace", "scandir", "readlink"),
-    *("fchmod", "fchown", "utime", "fsync"),
-)
+_CALLS: Final = ("open", "stat", "lstat", "mkdir", "link", "unlink", "rename", "replace", "scandir", "readlink")
 
 
 class _Moments:
-    def __init__(self, folder: Path, at: int, swap: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, besides: Path, at: int, swap: Callable[[], None]) -> None:
         self._folder, self._at, self._swap = os.fspath(folder), at, swap
+        self._besides = besides.stat()
         self.met = 0
 
     def before(self, place: Any, named: dict[str, Any]) -> None:
-        inside = isinstance(place, int) or any(named.get(name) is not None for name in ("dir_fd", "src_dir_fd"))
+        opened = named.get("dir_fd", named.get("src_dir_fd"))
+        inside = opened is not None and not os.path.samestat(os.fstat(opened), self._besides)
         if inside or os.path.abspath(os.fspath(place)).startswith(self._folder):
             here, self.met = self.met, self.met + 1
             if here == self._at:
@@ -56,11 +55,12 @@ def _wrapped(moments: _Moments) -> Iterator[None]:
 
 
 def at_every_moment(
-    folder: Path, prepare: Callable[[], None], swap: Callable[[], None], act: Callable[[], object]
+    folder: Path, besides: Path, prepare: Callable[[], None], swap: Callable[[], None], act: Callable[[], object]
 ) -> Iterator[int]:
     """Yield each moment after ``prepare`` and ``act`` were done with ``swap`` in that moment.
 
-    Moments are the system calls with paths below ``folder``; what ``swap`` does itself is not counted.
+    Moments are the system calls that name a place from ``folder`` on, or one in an open folder other than ``besides``;
+    what ``swap`` does itself is not counted.
     """
     at = 0
     while True:
@@ -73,7 +73,7 @@ def at_every_moment(
                 swap()
             moments.met = met  # noqa: B023
 
-        moments = _Moments(folder, at, unseen)
+        moments = _Moments(folder, besides, at, unseen)
         with _wrapped(moments):
             act()
         if moments.met <= at:

@@ -38,6 +38,7 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOE
 # What this process was handed open, as >(program) and > are: the system made these links.
 _HANDED: Final = re.compile(r"/dev/(?:stdout|stderr|fd/[0-9]+)|/proc/self/fd/[0-9]+")
 _EXISTS: Final = "it exists already, and is not replaced unasked (--force, or mode 'wb')"
+_NOT_SPECIAL: Final = "a device or a pipe was there, and another file was put in its place; left alone"
 _NOT_REGULAR: Final = "it is a link, or no regular file; left alone"
 # What a file system says that has no locks, or no working ones.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
@@ -217,6 +218,8 @@ def _open_special(path: AnyPath, overwrite: bool) -> int:
             descriptor = os.open(path, flags)
             break
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, _NOT_SPECIAL) from None
             if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
                 raise
             if time.monotonic() > until:
@@ -225,7 +228,7 @@ def _open_special(path: AnyPath, overwrite: bool) -> int:
     try:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
-            raise OSError(errno.ELOOP, "it was a device or a pipe, and another file was put there; left alone")
+            raise OSError(errno.ELOOP, _NOT_SPECIAL)
         if not handed and status.st_uid not in (0, os.geteuid()):
             raise PermissionError(errno.EPERM, "it is a device or a pipe of another user; left alone")
         if stat.S_ISBLK(status.st_mode) and not overwrite:
