@@ -487,8 +487,8 @@ class Sealer:
 
         Raises:
             RewrapConflictError: the file was replaced meanwhile, or its slots contradict each other.
-            ContextError, FileError, HeaderError, KmsError: as for :meth:`open`; nothing was changed, or the file opens
-                with the old or the new key.
+            ContextError, FileError, HeaderError, KmsError: as for :meth:`open`, or another program has had the file
+                locked for 10 seconds; nothing was changed, or the file opens with the old or the new key.
             CommitmentError: with ``verify``, the wrapped key does not belong to the payload.
         """
         rewrap = self.rewrapper(to=to, context=context, verify=verify, body=body)

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import sealwax
+from sealwax import cli
 from sealwax.lab import Lab
 from tests.cli.shell import SEALWAX, Shell
 
 PURPOSE = ("-c", "purpose=backup")
 K = ("-k", "alias/demo")
+Run = Callable[..., int]
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,26 @@ def sealed(shell: Shell, plain: bytes, keys: Keys) -> bytes:
     data = keys.sealer(keys.demo).encrypt(plain, context={"purpose": "backup"})
     shell.write("a.swx", data)
     return data
+
+
+@pytest.fixture
+def here(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with the lab in use."""
+    (tmp_path / "home").mkdir()
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SEALWAX_LAB", str(keys.lab.path))
+    return place
+
+
+@pytest.fixture
+def run(here: Path) -> Run:
+    """The program, in this process."""
+    assert here.is_dir()
+
+    def run(*arguments: str) -> int:
+        return cli.run(arguments)
+
+    return run

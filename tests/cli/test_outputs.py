@@ -6,41 +6,16 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import sealwax
-from sealwax import cli
-from tests.cli.conftest import PURPOSE, K, Keys
+from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.swapping import at_every_moment
 
 CONTEXT = {"purpose": "backup"}
-Run = Callable[..., int]
-
-
-@pytest.fixture
-def here(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with the lab in use."""
-    (tmp_path / "home").mkdir()
-    place = tmp_path / "work"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SEALWAX_LAB", str(keys.lab.path))
-    return place
-
-
-@pytest.fixture
-def run(here: Path) -> Run:
-    """The program, in this process."""
-    assert here.is_dir()
-
-    def run(*arguments: str) -> int:
-        return cli.run(arguments)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import resource
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from sealwax import envelope
 from sealwax.format import header as hdr
 from sealwax.format.header import Slot
 from sealwax.keyring import WrappedKey
-from tests.cli.conftest import PURPOSE, K, Keys
+from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Shell, flipped, payload_offset, without_privileges
 from tests.faults.unfinished import with_slots
 
@@ -339,16 +340,26 @@ def test_two_files_do_not_share_an_output(shell: Shell) -> None:
         (shell.folder / "out/x.swx").unlink()
 
 
-def test_a_refused_re_wrap_does_not_finish_an_earlier_one(shell: Shell, keys: Keys, sealed: bytes) -> None:
-    rewrapped = keys.sealer(keys.demo).rewrap(sealed, to=keys.demo2, context={"purpose": "backup"})
+def test_a_refused_re_wrap_does_not_finish_an_earlier_one(here: Path, keys: Keys, run: Run) -> None:
+    sealed = keys.sealer(keys.demo).encrypt(b"value", context=CONTEXT)
+    rewrapped = keys.sealer(keys.demo).rewrap(sealed, to=keys.demo2, context=CONTEXT)
     newer, older = (sealwax.inspect(value).wrapped_keys for value in (rewrapped, sealed))
-    shell.write("half.swx", with_slots(sealed, Slot(2, newer), Slot(1, older)))
+    half = here / "half.swx"
+    half.write_bytes(with_slots(sealed, Slot(2, newer), Slot(1, older)))
+    before = half.read_bytes(), half.stat().st_mtime_ns, half.stat().st_ctime_ns
     to = ("--to", keys.demo2)
-    with shell.unchanged():
-        shell.sealwax("rewrap", *K, *to, "-c", "purpose=TYPO", "half.swx").failed(6)
-        shell.sealwax("rewrap", "-k", "alias/foreign", *to, *PURPOSE, "half.swx").failed(7)
-        shell.sealwax("rewrap", *K, "--to", "alias/nobody", *PURPOSE, "half.swx").failed(7)
+    for status, arguments in (
+        (6, (*K, *to, "-c", "purpose=TYPO")),
+        (6, (*K, *to, "-c", "purpose=TYPO", "--verify")),
+        (7, ("-k", "alias/foreign", *to, *PURPOSE)),
+        (7, ("-k", "alias/foreign", *to, *PURPOSE, "--verify")),
+        (7, (*K, "--to", "alias/nobody", *PURPOSE)),
+        (6, (*K, *to, "-c", "purpose=TYPO", "-o", "other")),
+    ):
+        assert run("rewrap", *arguments, "half.swx") == status
+        assert run("rewrap", *arguments, "-r", ".") == status
+    assert (half.read_bytes(), half.stat().st_mtime_ns, half.stat().st_ctime_ns) == before
     # The same command as the one that was killed resumes it, though it does not allow the new key.
-    shell.sealwax("rewrap", *K, *to, *PURPOSE, "half.swx").succeeded()
-    assert sealwax.inspect(shell.folder / "half.swx").header.finished
-    keys.sealer(keys.demo2).verify(shell.folder / "half.swx", context={"purpose": "backup"})
+    assert run("rewrap", *K, *to, *PURPOSE, "half.swx") == 0
+    assert sealwax.inspect(half).header.finished
+    keys.sealer(keys.demo2).verify(half, context=CONTEXT)

@@ -34,13 +34,26 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, sealer: sealwax.Sealer)
     return path
 
 
+class Clock:
+    """Goes on by what is slept, and at once.
+
+    Attributes:
+        seconds: since it was last set to 0.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that goes on by what is slept; the seconds that each pause takes."""
-    pauses: list[float] = []
-    monkeypatch.setattr("time.monotonic", lambda: sum(pauses))
-    monkeypatch.setattr("time.sleep", pauses.append)
-    return pauses
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: clock.seconds)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    return clock
 
 
 @pytest.fixture(params=[fcntl.LOCK_EX, fcntl.LOCK_SH], ids=["exclusive", "shared"])
@@ -69,7 +82,7 @@ WAYS: dict[str, tuple[Callable[[sealwax.Sealer, Path], object], float]] = {
 @pytest.mark.usefixtures("held")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_lock_that_is_held_is_not_waited_for_without_end(
-    way: str, path: Path, sealer: sealwax.Sealer, slept: list[float]
+    way: str, path: Path, sealer: sealwax.Sealer, clock: Clock
 ) -> None:
     act, seconds = WAYS[way]
     before = path.read_bytes(), path.stat().st_mtime_ns
@@ -79,7 +92,7 @@ def test_a_lock_that_is_held_is_not_waited_for_without_end(
         act(sealer, path)
     assert isinstance(got.value.__cause__, BlockingIOError)
     assert str(path) in str(got.value)
-    assert seconds <= sum(slept) < seconds + 1
+    assert seconds <= clock.seconds < seconds + 1
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert os.listdir(path.parent) == ["file.swx"]
     assert sealer.verify(path, context=CONTEXT) > 0
@@ -102,7 +115,7 @@ def test_a_lock_that_is_given_back_in_time(
 
 
 def test_a_file_that_is_replaced_each_time_is_not_followed_without_end(
-    path: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody puts another one in its place whenever it is about to be locked."""
     real, rounds = fcntl.flock, 0
@@ -110,7 +123,7 @@ def test_a_file_that_is_replaced_each_time_is_not_followed_without_end(
     def flock(descriptor: int, how: int) -> None:
         nonlocal rounds
         rounds += 1
-        slept.append(0.5)
+        clock.sleep(0.5)
         path.with_name("new").write_bytes(path.read_bytes())
         path.with_name("new").replace(path)
         real(descriptor, how)

@@ -75,7 +75,8 @@ class Store(Protocol):
 
         Raises:
             RewrapConflictError: somebody has; the object was left alone.
-            HeaderError, FileError: as for :meth:`inspect`; the object opens with its old or its new wrapped keys.
+            HeaderError, FileError: as for :meth:`inspect`, or another program has the object locked
+                (:func:`is_locked`); the object opens with its old or its new wrapped keys.
         """
 
     def replace(self, name: str, change: Change) -> None:
@@ -85,7 +86,7 @@ class Store(Protocol):
 
         Raises:
             RewrapConflictError: somebody has; the object was left alone.
-            FileError: it cannot be read or written.
+            FileError: it cannot be read or written, or another program has it locked.
         """
 
 
