@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
