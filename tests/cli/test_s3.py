@@ -280,6 +280,32 @@ def test_what_s3_answers_is_told_in_a_sentence(
         assert done.last_line.count("\n") == 0
 
 
+def test_a_conflict_is_neither_an_object_that_exists_nor_a_lost_cause(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    there = ("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin")
+    with s3.fault(
+        lambda request: error(409, "ConditionalRequestConflict") if request.operation == "PutObject" else None
+    ):
+        done = shell.sealwax(*there).failed(1, "another write of the same object is under way", "Try again")
+    assert "--force" not in done.err
+    assert objects(s3) == []
+    shell.sealwax(*there).succeeded()
+    assert plain
+
+
+def test_a_store_that_ignores_ranges_does_not_make_an_object_tampered_with(
+    shell: Shell, s3: StrictS3, keys: Keys
+) -> None:
+    sealed = keys.sealer(keys.demo).encrypt(bytes(100_000), context=CONTEXT)
+    headers = [
+        ("ETag", '"e"'),
+        ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT"),
+        ("Content-Length", str(len(sealed))),
+        ("x-amz-request-id", "R1"),
+    ]
+    with s3.fault(lambda request: (200, headers, sealed) if request.operation == "GetObject" else None):
+        shell.sealwax("verify", *K, *C, "s3://bucket/a").failed(1, "The object itself may be in order")
+
+
 def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax("inspect", "s3://bucket/none").failed(1, "there is no such object")
     shell.sealwax("inspect", "s3://nowhere/none").failed(1, "there is no such bucket")

@@ -9,26 +9,168 @@ import botocore.session
 import pytest
 
 import sealwax
+from sealwax.cli import status_of
 from sealwax.stores.s3 import answers
 
 
-def client_error(code: str, status: int = 400, message: str = "S3's words") -> foreign.ClientError:
+def client_error(
+    code: str, status: int = 400, message: str = "S3's words", operation: str = "GetObject"
+) -> foreign.ClientError:
     return foreign.ClientError(
         {
             "Error": {"Code": code, "Message": message},
             "ResponseMetadata": {"RequestId": "r-1", "HTTPStatusCode": status},  # type: ignore[typeddict-item]
         },
-        "GetObject",
+        operation,
     )
 
 
-@pytest.mark.parametrize("code", sorted(answers.CODES))
-def test_every_row(code: str) -> None:
-    error = answers.translate(client_error(code), "reading", "s3://bucket/a")
-    why, todo, heals = answers.CODES[code]
+# Code, HTTP status, whether it heals, why it is, and what to do.
+TABLE = [
+    ("NoSuchKey", 404, False, "there is no such object", "every character"),
+    ("NoSuchBucket", 404, False, "there is no such bucket", "Check its name"),
+    ("NoSuchVersion", 404, False, "replaced or removed", "Begin again"),
+    ("NoSuchUpload", 404, False, "the upload has been aborted", "Begin again"),
+    ("NoSuchAccessPoint", 404, False, "no such access point", "Check its alias"),
+    ("InvalidAccessPoint", 400, False, "no such access point", "Check its alias"),
+    ("InvalidBucketName", 400, False, "no bucket's name", "Check how it is written"),
+    ("KeyTooLongError", 400, False, "the key is too long", "1024 bytes"),
+    ("AccessDenied", 403, False, "not allowed to", "Check the IAM and bucket policies"),
+    ("AllAccessDisabled", 403, False, "may not be used", "state of the account"),
+    ("AccountProblem", 403, False, "may not be used", "state of the account"),
+    ("NotSignedUp", 403, False, "may not be used", "state of the account"),
+    ("MethodNotAllowed", 405, False, "a delete marker", "Name an object that is there"),
+    ("PreconditionFailed", 412, False, "replaced or removed", "Begin again"),
+    ("InvalidRange", 416, False, "replaced or removed", "Begin again"),
+    ("ConditionalRequestConflict", 409, True, "another write of the same object is under way", "Try again in a moment"),
+    ("OperationAborted", 409, True, "another write of the same object is under way", "Try again in a moment"),
+    ("NotImplemented", 501, False, "does not implement", "use another one"),
+    ("InvalidPart", 400, False, "has not the parts", "Begin again"),
+    ("InvalidPartOrder", 400, False, "has not the parts", "Begin again"),
+    ("EntityTooLarge", 400, False, "too large", "at most 5 GiB"),
+    ("EntityTooSmall", 400, False, "as small as S3's smallest", "It is not AWS S3"),
+    ("MetadataTooLarge", 400, False, "metadata is larger", "shorten it"),
+    ("BadDigest", 400, True, "changed or lost on the way", "Try again"),
+    ("InvalidDigest", 400, True, "changed or lost on the way", "Try again"),
+    ("XAmzContentSHA256Mismatch", 400, True, "changed or lost on the way", "Try again"),
+    ("XAmzContentChecksumMismatch", 400, True, "changed or lost on the way", "Try again"),
+    ("IncompleteBody", 400, True, "changed or lost on the way", "Try again"),
+    ("MissingContentLength", 411, False, "a header of the request was lost", "proxies"),
+    ("MissingSecurityHeader", 400, False, "a header of the request was lost", "proxies"),
+    ("SlowDown", 503, True, "slow down", "more slowly"),
+    ("ServiceUnavailable", 503, True, "slow down", "more slowly"),
+    ("TooManyRequests", 429, True, "slow down", "more slowly"),
+    ("BrandNewLimit", 429, True, "slow down", "more slowly"),
+    ("InternalError", 500, True, "failed inside", "Try again"),
+    ("BrandNewFailure", 503, True, "failed inside", "Try again"),
+    ("BrandNewFailure", 505, False, "refused the request", "Check the bucket"),
+    ("RequestTimeout", 400, True, "waited too long", "check the network"),
+    ("QuotaExceeded", 403, False, "the store is full", "Make room"),
+    ("InsufficientStorage", 507, False, "the store is full", "Make room"),
+    ("PermanentRedirect", 301, False, "in another Region", "AWS_DEFAULT_REGION or with --region"),
+    ("IllegalLocationConstraintException", 400, False, "in another Region", "AWS_DEFAULT_REGION or with --region"),
+    ("TemporaryRedirect", 307, True, "not yet made the bucket known", "Try again later"),
+    ("InvalidObjectState", 403, False, "the object is archived", "restore-object"),
+    ("ObjectNotInActiveTierError", 403, False, "the object is archived", "restore-object"),
+    ("ExpiredToken", 400, False, "credentials are expired", "Sign in again"),
+    ("TokenRefreshRequired", 400, False, "credentials are expired", "Sign in again"),
+    ("InvalidAccessKeyId", 403, False, "does not accept the credentials", "Check the access key"),
+    ("InvalidToken", 400, False, "does not accept the credentials", "Check the access key"),
+    ("SignatureDoesNotMatch", 403, False, "does not accept the credentials", "Check the access key"),
+    ("RequestTimeTooSkewed", 403, False, "clock is wrong", "at most 15 minutes"),
+    ("InvalidRequest", 400, False, "refused the request", "SSE-C"),
+    ("KMS.DisabledException", 400, False, "encrypts the object with: the key is disabled", "the bucket's (SSE-KMS)"),
+    ("KMS.NotFoundException", 400, False, "encrypts the object with: there is no such key", "the bucket's (SSE-KMS)"),
+    ("KMS.KMSInvalidStateException", 400, False, "the key's state does not permit it", "the bucket's (SSE-KMS)"),
+    ("KMS.ThrottlingException", 400, True, "encrypts the object with: KMS throttles", "the bucket's (SSE-KMS)"),
+    ("KMS.BrandNewException", 400, False, "S3 cannot use the KMS key", "the bucket's (SSE-KMS)"),
+    ("BrandNew", 400, False, "S3 refused the request", "Check the bucket"),
+]
+
+
+@pytest.mark.parametrize(("code", "status", "heals", "why", "todo"), TABLE)
+def test_a_code_and_its_sentence(code: str, status: int, heals: bool, why: str, todo: str) -> None:
+    error = answers.translate(client_error(code, status), "reading", "s3://bucket/a")
     assert type(error) is sealwax.StoreError
     assert (error.code, error.request_id, error.heals) == (code, "r-1", heals)
-    assert str(error) == f"reading 's3://bucket/a' failed: {why} ({code}, request id r-1: S3's words). {todo}"
+    message = str(error)
+    assert message.startswith("reading 's3://bucket/a' failed: ")
+    assert f"({code}, request id r-1: S3's words). " in message
+    first, second = message.split(f" ({code}, ")
+    assert why in first
+    assert todo in second
+    assert status_of(error) == 1
+    # To try again is advised where that may help, and nowhere else.
+    assert heals is ("Try again" in message) or code.startswith("KMS.")
+
+
+def test_every_code_of_the_table_is_in_that_table() -> None:
+    named = {code for code, *_ in TABLE}
+    others = {"InvalidAccessPointAliasError", "RequestHeaderSectionTooLarge", "RequestLimitExceeded", "Throttling",
+              "ThrottlingException", "TooManyRequestsException", "BandwidthLimitExceeded", "InvalidSecurity",
+              "AuthorizationHeaderMalformed"}  # fmt: skip
+    assert {code for code in answers.CODES if not code.isdigit()} - named == others
+
+
+# S3's answers to HEAD have no body: their code is the HTTP status.
+BODILESS = [
+    (301, False, "in another Region"),
+    (307, True, "not yet made the bucket known"),
+    (400, False, "Are the credentials expired?"),
+    (401, False, "does not accept the credentials"),
+    (403, False, "not allowed to"),
+    (404, False, "there is no such object"),
+    (405, False, "a delete marker"),
+    (409, True, "another write"),
+    (412, False, "replaced or removed"),
+    (416, False, "replaced or removed"),
+    (418, False, "refused the request"),
+    (429, True, "slow down"),
+    (500, True, "failed inside"),
+    (501, False, "does not implement"),
+    (502, True, "failed inside"),
+    (503, True, "slow down"),
+    (504, True, "failed inside"),
+    (507, False, "is full"),
+]
+
+
+@pytest.mark.parametrize(("status", "heals", "said"), BODILESS)
+def test_an_answer_to_head(status: int, heals: bool, said: str) -> None:
+    error = answers.translate(client_error(str(status), status, operation="HeadObject"), "reading", "s3://bucket/a")
+    assert said in str(error)
+    assert error.heals is heals
+
+
+@pytest.mark.parametrize("code", ["", "{status}"])
+@pytest.mark.parametrize(("status", "heals"), [(302, False), (400, False), (403, False), (404, False), (502, True)])
+def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, status: int, heals: bool) -> None:
+    found = client_error(code.format(status=status), status, "", operation="ListObjectsV2")
+    error = answers.translate(found, "listing", "s3://bucket/")
+    assert f"the answer is HTTP status {status}, without a reason of S3's" in str(error)
+    assert "AWS_ENDPOINT_URL_S3" in str(error)
+    assert error.heals is heals
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "said"),
+    [
+        ("AccessDenied", "User: x is not authorized to perform: kms:Decrypt on resource: y", "the bucket's (SSE-KMS)"),
+        ("AccessDenied", "User: x is not authorized to perform: s3:GetObject", "Check the IAM and bucket policies"),
+        ("AuthorizationHeaderMalformed", "the region 'x' is wrong; expecting 'y'", "with --region"),
+        ("AuthorizationHeaderMalformed", "a non-empty Access Key (AKID) must be provided", "Check the access key"),
+    ],
+)
+def test_one_code_with_two_meanings(code: str, message: str, said: str) -> None:
+    assert said in str(answers.translate(client_error(code, 403, message), "reading", "s3://bucket/a"))
+
+
+def test_a_write_under_a_condition_that_the_store_does_not_know() -> None:
+    for code in ("NotImplemented", "501"):
+        error = answers.translate(client_error(code, 501), "writing", "s3://bucket/a", conditional=True)
+        assert "the store has no conditional writes (If-Match, If-None-Match)" in str(error)
+        assert not error.heals
+        assert "again" not in str(error)
 
 
 def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
@@ -51,7 +193,9 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
         (foreign.SSLError(endpoint_url="https://s3", error=OSError("bad")), "could not be trusted", False),
         (foreign.IncompleteReadError(actual_bytes=1, expected_bytes=2), "broke off", True),
         (foreign.UnauthorizedSSOTokenError(), "expired", False),
-        (foreign.ParamValidationError(report="bad"), "refused the request", False),
+        (foreign.ParamValidationError(report="bad"), "cannot be right", False),
+        (foreign.FlexibleChecksumError(error_msg="bad"), "changed or lost on the way", True),
+        (foreign.ResponseStreamingError(error="bad"), "could not be reached", True),
         (client_error("BrandNew", 503), "failed inside", True),
         (client_error("BrandNew", 400), "refused the request", False),
         (ValueError("Invalid endpoint"), "refused the request", False),

@@ -8,11 +8,12 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import botocore.exceptions as foreign
+import urllib3.exceptions
 
 from sealwax.context import printable
 from sealwax.envelope import MAX_HEADER_BYTES
@@ -22,7 +23,7 @@ from sealwax.format.payload import refuse_forked
 from sealwax.format.transfer import refuse_copies
 from sealwax.pool import Pool
 from sealwax.stores.s3 import answers
-from sealwax.stores.s3.service import CHANGED, ObjectName, Service, parse
+from sealwax.stores.s3.service import CHANGED, CONFLICT, UNMET, ObjectName, Service, parse
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -39,6 +40,7 @@ FIRST_BYTES: Final = 1 << 14
 # Who reads on where the last read ended is given more at a time, up to this.
 _MOST_AHEAD_BYTES: Final = 8 << 20
 _ATTEMPTS: Final = 4
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 
 # S3's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MIN_PART_BYTES: Final = 5 << 20
@@ -93,15 +95,18 @@ class ObjectReader(_BinaryFile):
         self._version_id: str | None = None
         self._window, self._window_start = b"", 0
         self._read_end, self._ahead = 0, FIRST_BYTES
+        self.size = 0
         try:
             self._window, answer = self._get(0, first)
         except StoreError as error:
             if error.code not in ("InvalidRange", "416"):
                 raise
             answer = self._service.call("head_object", "reading", self.object)  # no range of nothing
-        total = re.fullmatch(r"bytes [0-9]+-[0-9]+/([0-9]+)", answer.get("ContentRange", ""))
-        self.size = int(total[1]) if total else int(answer["ContentLength"])
+            if answer["ContentLength"]:
+                raise answers.not_the_part(self.name, "the store refuses to send a part of it (416)") from None
         self.etag: str = answer["ETag"]
+        if self.etag.startswith("W/"):  # so marks a proxy what it has compressed or rewritten, and S3 nothing
+            raise answers.not_the_part(self.name, "something on the way has changed its bytes (its ETag is a weak one)")
         self.modified_ns = int(answer["LastModified"].timestamp()) * 10**9
         self.metadata: dict[str, str] = answer.get("Metadata", {})
         # S3 always names the key, for which "?" could be any.
@@ -121,16 +126,18 @@ class ObjectReader(_BinaryFile):
             answer = self._answer(start + len(data), size - len(data))
             try:
                 with contextlib.closing(answer["Body"]) as body:
+                    self._check(answer, start + len(data), size - len(data))
                     # In pieces, so that what came before the connection broke is not asked for again.
                     while piece := body.read(min(1 << 20, size - len(data))) if len(data) < size else b"":
                         data += piece
                 return bytes(data), answer
-            except foreign.BotoCoreError as error:
+            # urllib3's own are those that botocore forgets, such as of a TLS record that cannot be right.
+            except (foreign.BotoCoreError, urllib3.exceptions.HTTPError) as error:
                 if attempt == _ATTEMPTS:
                     raise answers.translate(error, "reading", self.name) from None
                 if not self._pinned:
                     data.clear()  # what comes next may be another version
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+                _pause(attempt)
         raise AssertionError("unreachable")
 
     def _answer(self, start: int, size: int) -> dict[str, Any]:
@@ -138,11 +145,39 @@ class ObjectReader(_BinaryFile):
         try:
             return self._service.call("get_object", "reading", self.object, Range=range_, **self._pinned)
         except StoreError as error:
-            if error.code not in CHANGED or self._version_id in (None, "null") or "VersionId" in self._pinned:
+            if error.code not in CHANGED or not self._pinned:
                 raise
+            if self._version_id in (None, "null") or "VersionId" in self._pinned:
+                raise answers.changed(self.name, error.code) from None
             # The bucket keeps versions: read on in the one that was opened. It takes s3:GetObjectVersion.
             self._pinned["VersionId"] = self._version_id
             return self._service.call("get_object", "reading", self.object, Range=range_, **self._pinned)
+
+    def _check(self, answer: Mapping[str, Any], start: int, size: int) -> None:
+        """Make sure that what is coming is the part of the object that was asked for, and note the object's size.
+
+        A store or a proxy may know nothing of ranges and conditions, and what it sends would look like tampering.
+
+        Raises:
+            StoreError: it is not.
+        """
+        if self._pinned and answer["ETag"] != self.etag:
+            raise answers.changed(self.name)
+        sent, metadata = answer["ContentLength"], answer.get("ResponseMetadata", {})
+        if metadata.get("HTTPStatusCode") == 200:
+            if not metadata.get("RequestId"):
+                raise answers.not_s3("reading", self.name)
+            if start:
+                raise answers.not_the_part(self.name, "the store sent the whole object where a part was asked for")
+            total = sent
+        else:
+            part = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+            first, last, total = map(int, part.groups()) if part else (0, 0, 0)
+            if (first, last, sent) != (start, min(start + size, total) - 1, last - first + 1):
+                raise answers.not_the_part(self.name, "the store sent another part of the object than was asked for")
+        if self._pinned and total != self.size:
+            raise answers.changed(self.name)
+        self.size = total
 
     def readable(self) -> bool:
         return True
@@ -184,8 +219,6 @@ class ObjectReader(_BinaryFile):
         self._ahead = max(self._ahead, FIRST_BYTES)
         self._window, _ = self._get(self._position, size)
         self._window_start = self._position
-        if len(self._window) < size:
-            raise StoreError(f"reading '{printable(self.name)}' failed: S3 sent less than was asked for", heals=True)
 
     def close(self) -> None:
         self._window = b""
@@ -341,21 +374,24 @@ class ObjectWriter(_BinaryFile):
         """
         self.prepare()
         try:
-            if self._upload_id is None:
-                self._service.call(
-                    "put_object", "writing", self.object, Body=self._pending, **self._settings, **self._condition
-                )
-            else:
-                parts = [part.result() for part in self._parts]
-                complete(self._service, self.object, self._upload_id, parts, self._condition)
-                self._upload_id = None
+            despite_conflicts(self._put if self._upload_id is None else self._complete)
         except StoreError as error:
             if not is_there(self._service, self.object, self._first, self._written, error):
-                if "IfNoneMatch" in self._condition and error.code in CHANGED:
+                if "IfNoneMatch" in self._condition and error.code in UNMET:
                     raise self._exists() from None
                 raise
-        self._settled = True
-        self._end()
+        self.discard()  # what is left of the upload, where the object came there without it
+
+    def _put(self) -> None:
+        self._service.call(
+            "put_object", "writing", self.object, Body=self._pending, **self._settings, **self._condition
+        )
+
+    def _complete(self) -> None:
+        assert self._upload_id is not None
+        parts = [part.result() for part in self._parts]
+        complete(self._service, self.object, self._upload_id, parts, self._condition)
+        self._upload_id = None
 
     def discard(self) -> None:
         """Forget the object; what stood in its place still does. What failed before is what the caller hears of.
@@ -421,6 +457,32 @@ def complete(
         MultipartUpload={"Parts": parts},
         **condition,
     )
+
+
+def despite_conflicts(write: Callable[[], None]) -> None:
+    """Call ``write``, and call it again where S3 says that another write of the same object is under way.
+
+    It asks for that itself: it cannot tell yet whether the condition holds. The next try finds out.
+
+    Raises:
+        StoreError: what ``write`` raised last; or the conflict, where S3 forgot the upload over it.
+    """
+    conflict: StoreError | None = None
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return write()
+        except StoreError as error:
+            if conflict is not None and error.code == "NoSuchUpload":
+                raise conflict from None
+            if error.code not in CONFLICT or attempt == _ATTEMPTS:
+                raise
+            conflict = error
+        _pause(attempt)
+    raise AssertionError("unreachable")
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
 
 
 def is_there(service: Service, name: ObjectName, first: bytes, size: int, error: StoreError) -> bool:

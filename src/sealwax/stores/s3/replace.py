@@ -29,10 +29,11 @@ from sealwax.stores.s3.objects import (
     ObjectWriter,
     abort,
     complete,
+    despite_conflicts,
     is_there,
     part_of,
 )
-from sealwax.stores.s3.service import CHANGED, ObjectName, Service
+from sealwax.stores.s3.service import CHANGED, CONFLICT, ObjectName, Service
 
 _COPY_BYTES: Final = 512 << 20
 _COPIES_AT_ONCE: Final = 8
@@ -82,8 +83,10 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap) -> None:
                 writer.write(envelope.read_full(source, reader.size))
         else:
             first = new + envelope.read_full(source, MIN_PART_BYTES - len(new))
+            rest = reader.tell()
             try:
-                _assemble(service, reader, first, settings)
+                # All of it again after a conflict, as S3 wants it of an upload in parts.
+                despite_conflicts(lambda: _assemble(service, reader, first, rest, settings))
             except StoreError as error:
                 if not is_there(service, name, new, size, error):
                     raise
@@ -97,9 +100,9 @@ def replace(service: Service, name: ObjectName, change: Change) -> None:
             change(cast("BinaryIO", reader), cast("BinaryIO", writer))
 
 
-def _assemble(service: Service, reader: ObjectReader, first: bytes, settings: dict[str, Any]) -> None:
-    """Replace an object by ``first`` and what follows where ``reader`` stands, which S3 copies."""
-    name, start, end = reader.object, reader.tell(), reader.size
+def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, settings: dict[str, Any]) -> None:
+    """Replace an object by ``first`` and its own bytes from ``start`` on, which S3 copies."""
+    name, end = reader.object, reader.size
     step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - 1)))
     if step > MAX_PART_BYTES:
         raise StoreError(f"'{printable(str(name))}' is too large to be copied in 9,999 parts of 5 GiB; left alone")
@@ -168,8 +171,10 @@ def _conflicts(name: ObjectName) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if error.code not in CHANGED:
+        if error.code in CHANGED:
+            why = "was replaced or removed by another program meanwhile; it was left alone"
+        elif error.code in CONFLICT:
+            why = "is being written by another program, says S3 at each of several tries; it was left alone, try again"
+        else:
             raise
-        raise RewrapConflictError(
-            f"'{printable(str(name))}' was replaced or removed by another program meanwhile; it was left alone"
-        ) from None
+        raise RewrapConflictError(f"'{printable(str(name))}' {why}") from None

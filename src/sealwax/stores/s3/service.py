@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from sealwax.aws import Session
 
 # What S3 says when a condition on the object that stands there does not hold.
-CHANGED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey", "404"})
+UNMET: Final = frozenset({"PreconditionFailed", "412"})
+# ... and when it is another one, or gone, or shorter than it was.
+CHANGED: Final = UNMET | {"NoSuchKey", "NoSuchVersion", "404", "InvalidRange", "416"}
+# ... and when another write of the object is under way, so that it cannot tell yet.
+CONFLICT: Final = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 MAX_KEY_BYTES: Final = 1024
 # What S3's answers always have. A proxy's page that wants a login is a 200 too, and what was put there went nowhere.
 _ALWAYS: Final[dict[str, dict[str, type]]] = {
@@ -35,6 +39,8 @@ _ALWAYS: Final[dict[str, dict[str, type]]] = {
     "abort_multipart_upload": {},
     "get_object_tagging": {"TagSet": list},
 }
+# Those that take a condition.
+_WRITES: Final = ("put_object", "complete_multipart_upload")
 _PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
 _LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
 _PART: Final[dict[str, type]] = {"ETag": str}
@@ -74,6 +80,11 @@ def parse(name: str, *, prefix: bool = False) -> ObjectName:
         size = len(key.encode())
     except UnicodeEncodeError:
         raise StoreError(f"'{printable(name)}' is no name of an object: a key is UTF-8") from None
+    if bucket.startswith("arn:"):
+        raise StoreError(
+            f"'{printable(name)}' is no name of an object: an access point is named by its alias, as in "
+            "s3://NAME-METADATA-s3alias/key"
+        )
     if not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
         raise StoreError(f"'{printable(name)}' is no name of an object: one looks like s3://bucket/key")
     if size > MAX_KEY_BYTES:
@@ -143,7 +154,8 @@ class Service:
         try:
             answer: dict[str, Any] = getattr(self.client(), operation)(Bucket=name.bucket, Key=name.key, **parameters)
         except Exception as error:
-            raise _failure(error, doing, str(name)) from None
+            conditional = operation in _WRITES and ("IfMatch" in parameters or "IfNoneMatch" in parameters)
+            raise _failure(error, doing, str(name), conditional=conditional) from None
         _check(answer, _ALWAYS[operation], doing, str(name))
         if operation == "upload_part_copy":
             _check(answer["CopyPartResult"], _PART, doing, str(name))
@@ -159,22 +171,28 @@ class Service:
         """
         doing = "listing"
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key)
+        more = False
         try:
             for page in pages:
                 _check(page, _PAGE, doing, str(prefix))
                 for each in page.get("Contents", ()):
                     _check(each, _LISTED, doing, str(prefix))
                     yield each
+                more = page["IsTruncated"]
+            if more:  # and no token to ask for the rest with: botocore takes that for the end
+                raise answers.not_s3(doing, str(prefix))
         except StoreError:
             raise
         except Exception as error:
             raise _failure(error, doing, str(prefix)) from None
 
 
-def _failure(error: Exception, doing: str, name: str) -> Exception:
+def _failure(error: Exception, doing: str, name: str, *, conditional: bool = False) -> Exception:
     """Return our error for one of botocore's, and any other as it is."""
+    if isinstance(error, foreign.PaginationError):
+        return answers.not_s3(doing, name)
     if isinstance(error, foreign.ClientError | foreign.BotoCoreError):
-        return answers.translate(error, doing, name)
+        return answers.translate(error, doing, name, conditional=conditional)
     return answers.not_s3(doing, name) if aws.is_unreadable(error) else error
 
 
