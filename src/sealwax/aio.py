@@ -13,13 +13,12 @@ import contextvars
 import functools
 import io
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from sealwax import forks
 from sealwax.format.transfer import refuse_copies
-from sealwax.keyring import asked_at
+from sealwax.keyring import asked_at, now
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return ``work(...)``, done in a thread; here and now while the interpreter ends, when no thread takes work."""
-    token = asked_at.set(time.monotonic())
+    token = asked_at.set(now())
     try:
         call = functools.partial(contextvars.copy_context().run, work, *args, **kwargs)
         begun: asyncio.Future[T] | None = None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
 from sealwax.errors import SealwaxError
-from sealwax.keyring import asked_at
+from sealwax.keyring import asked_at, now
 from sealwax.pool import Pool
 
 Item = TypeVar("Item")
@@ -47,7 +46,7 @@ def run(
 
     def later(item: Item) -> Future[Result]:
         context = contextvars.copy_context()
-        context.run(asked_at.set, time.monotonic())
+        context.run(asked_at.set, now())
         return pool.submit(context.run, work, item)
 
     def settle(outcome: Future[Result] | Result | SealwaxError) -> Result | SealwaxError:

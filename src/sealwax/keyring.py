@@ -6,6 +6,7 @@ returned. A key is wiped when its owner is done with it, so that no caller can f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -111,7 +112,17 @@ class WrappedKey:
     provider: int = PROVIDER_AWS_KMS
 
 
-# When what is being done was asked for, in seconds of time.monotonic; unset where it began at once. A task may have
+# That of time.monotonic, past what a test puts in its place: to wait takes real time, whatever a frozen clock says; and
+# what that says is not the same in every thread.
+_CLOCK: Final[int] = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Return the seconds of ``time.monotonic``."""
+    return time.clock_gettime(_CLOCK)
+
+
+# When what is being done was asked for, in seconds of :func:`now`; unset where it began at once. A task may have
 # queued for a thread since, and counts as having waited for a call that failed meanwhile.
 asked_at: Final[ContextVar[float | None]] = ContextVar("asked_at", default=None)
 

@@ -24,8 +24,9 @@ def pytest_says(folder: Path, *arguments: str) -> str:
 
 
 def test_the_fixtures_work(tmp_path: Path) -> None:
+    """In a suite that is spread over processes and kept off the network, too."""
     (tmp_path / "test_theirs.py").write_text(SUITE)
-    assert "1 passed" in pytest_says(tmp_path)
+    assert "1 passed" in pytest_says(tmp_path, "-n", "1", "--disable-socket")
 
 
 def test_pytest_shows_them(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_botocore_is_where_it_was(warnings: pytest.LogCaptureFixture) -> None:
     for scheme in ("http", "https"):
         pool: Any = manager.connection_from_host("localhost", scheme=scheme)
         assert isinstance(pool, hygiene._WipingPool)
-        assert issubclass(vars(type(pool))["ConnectionCls"], hygiene._WipingConnection)
+        assert issubclass(pool.ConnectionCls, hygiene._WipingConnection)
     assert warnings.messages == []
 
 

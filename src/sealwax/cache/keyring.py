@@ -31,7 +31,7 @@ from sealwax.cache import ends
 from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
 from sealwax.cache.ready import Ready
 from sealwax.errors import KmsError, UnavailableError
-from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, asked_at
+from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
 
 T = TypeVar("T")
 _Fetched = tuple[DataKey, tuple[WrappedKey, ...]]
@@ -58,7 +58,8 @@ _log: Final = logging.getLogger("sealwax")
 
 
 def _clocks() -> tuple[float, float]:
-    return time.monotonic(), time.time()
+    # Neither is one that a test has frozen: what is lent to one thread would be too old for another.
+    return now(), time.clock_gettime(time.CLOCK_REALTIME)
 
 
 class CachingKeyring:
@@ -329,7 +330,7 @@ class CachingKeyring:
             if not is_of_one_payload(error):
                 flight.error = copy.copy(error)
                 with self._lock:
-                    self._failures[identity] = time.monotonic(), flight.error
+                    self._failures[identity] = now(), flight.error
                     if len(self._failures) > _MOST_FAILURES:
                         self._failures.popitem(last=False)
             raise

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sealwax import answers, aws, events, forks, given
 from sealwax.errors import KmsError, ThrottledError
+from sealwax.keyring import now
 from sealwax.kms.rate import RateLimit
 
 _FIRST_PAUSE_SECONDS: Final = 0.1
@@ -104,7 +105,7 @@ class Caller:
             KmsError: the last attempt's error.
         """
         client = self._clients.kms(region)
-        deadline = time.monotonic() + self._retries.deadline
+        deadline = now() + self._retries.deadline
         for attempt in range(1, self._retries.attempts + 1):
             if self._limit is not None and not self._limit.acquire(deadline):
                 raise ThrottledError(
@@ -112,7 +113,7 @@ class Caller:
                     f"leaves no room within {self._retries.deadline:g} s. Raise the limit, or do less at once.",
                     key=key,
                 )
-            started = time.monotonic()
+            started = now()
             try:
                 answer = answers.ask(lambda: getattr(client, operation)(**parameters), doing, key)
             except KmsError as error:
@@ -125,7 +126,7 @@ class Caller:
             if isinstance(failure, ThrottledError) and self._limit is not None:
                 self._limit.throttled(started)
             pause = pause_after(attempt)
-            if not failure.heals or attempt == self._retries.attempts or time.monotonic() + pause > deadline:
+            if not failure.heals or attempt == self._retries.attempts or now() + pause > deadline:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")
@@ -140,7 +141,7 @@ class Caller:
         error: str | None,
         request_id: str | None,
     ) -> None:
-        seconds = time.monotonic() - started
+        seconds = now() - started
         with self._lock:
             self._stats += events.KmsStats(calls=1, failures=error is not None)
         self._on_event(events.KmsCall(_OPERATIONS[operation], region, key, seconds, attempt, error, request_id))

@@ -75,7 +75,7 @@ class Exchange:
     def __init__(self, secret: bytearray | None = None) -> None:
         self._secret = secret
         self._placeholder = b""
-        self._body = bytearray()
+        self._body = _Body()
         self._sent = False
         self._received: bytearray | None = None
         self._taken_out = False
@@ -110,7 +110,7 @@ class Exchange:
         """Write the true body of a request that is about to be signed; once for each attempt."""
         wipe(self._body)
         assert self._secret is not None
-        body = bytearray(request.data)
+        body = _Body(request.data)
         start = body.index(self._placeholder)
         with memoryview(body) as view:
             _encode_base64(self._secret, view[start : start + len(self._placeholder)])
@@ -256,6 +256,20 @@ def _redact(body: bytearray, start: int, end: int) -> None:
             body[at] = _REDACTED[(at - start) % len(_REDACTED)]
 
 
+class _Body(bytearray):
+    """A request's body in the caller's memory, which test doubles that answer in the place of KMS may read as a file.
+
+    They take bytes, text or a file. The wire takes the memory itself, see :class:`_WipingPool`.
+    """
+
+    _at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self) if size < 0 else self._at + size
+        self._at, part = end, bytes(self[self._at : end])
+        return part
+
+
 class _Answer:
     """What botocore needs of urllib3's response: a status, headers, and a body to read once."""
 
@@ -370,20 +384,32 @@ class _WipingConnection:
 class _WipingPool:
     """Mixed into the connection pool classes that a client has."""
 
-    def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        response = super().urlopen(method, url, *args, **kwargs)  # type: ignore[misc]  # of the class it is mixed into
+    @property
+    def ConnectionCls(self) -> Any:  # noqa: N802  urllib3's name
+        # Looked up each time: what records and replays connections for tests (vcrpy) puts its class there for a while.
+        return _wiping_connection(super().ConnectionCls)  # type: ignore[misc]  # of the class it is mixed into
+
+    def urlopen(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(body, _Body) and issubclass(self.ConnectionCls, _WipingConnection):
+            body = memoryview(body)  # urllib3 would read it as a file
+        response = super().urlopen(method, url, body, *args, **kwargs)  # type: ignore[misc]
         exchange = _current.get()
         return response if exchange is None else exchange.receive(response, self, url)
+
+
+@functools.lru_cache(maxsize=16)
+def _wiping_connection(connection_class: Any) -> Any:
+    """Return a connection class like ``connection_class`` that wipes; itself, where it reads answers in its own way."""
+    reads_as_usual = connection_class.getresponse.__module__.startswith("urllib3.")
+    if not reads_as_usual or connection_class.response_class is not http.client.HTTPResponse:
+        return connection_class
+    return type(connection_class.__name__, (_WipingConnection, connection_class), {})
 
 
 @functools.cache
 def _wiping(pool_class: Any) -> Any:
     """Return a pool class like ``pool_class``, whatever library has made that, with wiping connections."""
-    connection_class = pool_class.ConnectionCls
-    if connection_class.response_class is not http.client.HTTPResponse:
-        raise TypeError(f"{connection_class.__name__} has a response class of its own")
-    wiping_connection = type(connection_class.__name__, (_WipingConnection, connection_class), {})
-    return type(pool_class.__name__, (_WipingPool, pool_class), {"ConnectionCls": wiping_connection})
+    return type(pool_class.__name__, (_WipingPool, pool_class), {})
 
 
 def attach(client: Any) -> None:
@@ -412,6 +438,9 @@ def _attach_to_connections(client: Any) -> None:
         raise TypeError("the pool classes are not where they were")
     if issubclass(classes["https"], _WipingPool):
         return
+    for each in classes.values():
+        if _wiping_connection(each.ConnectionCls) is each.ConnectionCls:
+            _warn_once(f"{each.ConnectionCls.__name__} reads answers in its own way")
     wiping = {scheme: _wiping(classes[scheme]) for scheme in ("http", "https")}
     anew = PoolManager(**manager.connection_pool_kw)
     # The new managers of proxies take their classes from here too.

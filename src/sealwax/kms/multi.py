@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from sealwax import aws, errors, events, forks, given, travel
 from sealwax.context import printable
-from sealwax.keyring import DataKey, WrappedKey
+from sealwax.keyring import DataKey, WrappedKey, now
 from sealwax.kms import names
 from sealwax.kms.calls import Retries
 from sealwax.kms.keyring import KmsKeyring
@@ -74,11 +74,11 @@ class _Breaker:
         with self._lock:
             if self.healthy:
                 return True
-            now = time.monotonic()
-            if now < self._closed_until:
+            when = now()
+            if when < self._closed_until:
                 return False
             # This call is the probe; others wait for what becomes of it.
-            self._closed_until = now + self._pause
+            self._closed_until = when + self._pause
             return True
 
     def succeeded(self) -> None:
@@ -105,7 +105,7 @@ class _Breaker:
             was_healthy = self.healthy
             if was_healthy and self._failures < _FAILURES and error.code not in _TIME_OUTS:
                 return
-            self._closed_until = time.monotonic() + self._pause
+            self._closed_until = now() + self._pause
         if was_healthy:
             self._on_event(events.RegionHealth(self._region, healthy=False, error=str(error)))
 
@@ -113,7 +113,7 @@ class _Breaker:
         """Leave things as they were: no credentials, no room under the limit, no allowed key say nothing of KMS."""
         with self._lock:
             if self._closed_until:
-                self._closed_until = time.monotonic()  # the next call may be the probe
+                self._closed_until = now()  # the next call may be the probe
             elif not isinstance(error, errors.KeyNotAllowedError):
                 self.error = str(error)
 
@@ -286,7 +286,7 @@ class MultiRegionKeyring:
 
     def _persist(self, member: _Member, work: Callable[[], T]) -> T:
         """Do ``work`` in one Region, again while that can help: there is no other Region for it."""
-        deadline = time.monotonic() + self._retries.deadline
+        deadline = now() + self._retries.deadline
         for attempt in range(1, self._retries.attempts + 1):
             if not member.breaker.may_ask():
                 raise errors.UnavailableError(f"{member.region} is given up for now: {member.breaker.error}")
@@ -295,7 +295,7 @@ class MultiRegionKeyring:
             except errors.KmsError as error:
                 member.breaker.failed(error)
                 pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * attempt
-                out_of_time = attempt == self._retries.attempts or time.monotonic() + pause > deadline
+                out_of_time = attempt == self._retries.attempts or now() + pause > deadline
                 if out_of_time or not error.heals:
                     raise
                 time.sleep(pause)
@@ -349,7 +349,7 @@ class MultiRegionKeyring:
         Raises:
             KmsError: no Region could do it.
         """
-        deadline = time.monotonic() + self._retries.deadline
+        deadline = now() + self._retries.deadline
         failures: dict[str, errors.SealwaxError] = {}
         for round_ in range(1, self._retries.attempts + 1):
             asked = succeeded = False
@@ -363,7 +363,7 @@ class MultiRegionKeyring:
                         asked = True
                         if isinstance(outcome, _Failure):
                             failures[outcome.key] = outcome.error
-                            if time.monotonic() > deadline:
+                            if now() > deadline:
                                 break
                         else:
                             succeeded = True
@@ -372,7 +372,7 @@ class MultiRegionKeyring:
                 return
             pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * round_
             heals = any(getattr(error, "heals", False) for error in failures.values())
-            if not heals or round_ == self._retries.attempts or time.monotonic() + pause > deadline:
+            if not heals or round_ == self._retries.attempts or now() + pause > deadline:
                 raise _failed("no Region could do it", failures)
             time.sleep(pause)
 

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from sealwax import forks, given, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError
+from sealwax.keyring import now
 
 # Tokens and rate, when they were true, and when the rate was last halved, in seconds of the machine's clock.
 _STATE: Final = struct.Struct("<dddd")
@@ -60,7 +61,7 @@ class RateLimit:
         self._lock = threading.Lock()
         self._file = -1  # the shared file, while it is locked or waited for
         forks.renew_in_children(self)
-        self._state: _State = (self._burst, rate, time.monotonic(), 0.0)
+        self._state: _State = (self._burst, rate, now(), 0.0)
         # Another process, to which this is pickled, may work in another folder.
         self._shared = None if shared is None else str(Path(given.path("shared", shared)).absolute())
         with self._exclusive():
@@ -72,12 +73,12 @@ class RateLimit:
         Raises:
             FileError: the shared file cannot be used.
         """
-        with self._exclusive(deadline) as (tokens, rate, now, halved):
+        with self._exclusive(deadline) as (tokens, rate, when, halved):
             tokens -= 1
             wait = -tokens / rate if tokens < 0 else 0.0
-            if now + wait > deadline:
+            if when + wait > deadline:
                 return False
-            self._state = (tokens, rate, now, halved)
+            self._state = (tokens, rate, when, halved)
         if wait:
             time.sleep(wait)
         return True
@@ -88,14 +89,14 @@ class RateLimit:
         Raises:
             FileError: the shared file cannot be used.
         """
-        with self._exclusive() as (tokens, rate, now, halved):
+        with self._exclusive() as (tokens, rate, when, halved):
             if since > halved:
-                self._state = (min(tokens, 0.0), max(rate / 2, _LEAST_RATE), now, now)
+                self._state = (min(tokens, 0.0), max(rate / 2, _LEAST_RATE), when, when)
 
     @property
     def current_rate(self) -> float:
         """The requests a second that are let through now."""
-        with self._exclusive() as (_, rate, _now, _halved):
+        with self._exclusive() as (_, rate, _when, _halved):
             return rate
 
     def __copy__(self) -> Self:
@@ -118,9 +119,9 @@ class RateLimit:
             deadline: when to give a lock up that somebody else holds.
         """
         forks.notice()
-        deadline = time.monotonic() + _LONGEST_WAIT_SECONDS if deadline is None else deadline
+        deadline = now() + _LONGEST_WAIT_SECONDS if deadline is None else deadline
         # Threads hold it for long only where one of them waits for the file.
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._lock.acquire(timeout=max(0.0, deadline - now())):
             raise _is_held(str(self._shared))
         try:
             if self._shared is None:
@@ -165,18 +166,14 @@ class RateLimit:
         if len(data) == _STATE.size:
             tokens, rate, then, halved = _STATE.unpack(data)
             # The clock starts anew when the machine does; a state from before says nothing.
-            if (
-                halved <= then <= time.monotonic()
-                and _LEAST_RATE <= rate <= self.rate
-                and -math.inf < tokens <= self._burst
-            ):
+            if halved <= then <= now() and _LEAST_RATE <= rate <= self.rate and -math.inf < tokens <= self._burst:
                 self._state = tokens, rate, then, halved
 
     def _advanced(self) -> _State:
         tokens, rate, then, halved = self._state
-        now = time.monotonic()
-        tokens = min(self._burst, tokens + (now - then) * rate)
-        return tokens, min(self.rate, rate + (now - then) * _RECOVERY * self.rate), now, halved
+        when = now()
+        tokens = min(self._burst, tokens + (when - then) * rate)
+        return tokens, min(self.rate, rate + (when - then) * _RECOVERY * self.rate), when, halved
 
 
 def _lock_file(file: int, path: str, deadline: float) -> None:
@@ -186,7 +183,7 @@ def _lock_file(file: int, path: str, deadline: float) -> None:
             with _reported(path):
                 return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if now() >= deadline:
                 raise _is_held(path) from None
             time.sleep(_PAUSE_SECONDS)
 
