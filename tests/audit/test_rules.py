@@ -55,6 +55,23 @@ def test_a_near_miss_has_not(rule: str, index: int) -> None:
     assert [one for one in judged(CASES[rule][1][index]()) if one.rule == rule] == []
 
 
+@pytest.mark.parametrize("actions", [["kms:ReEncryptTo"], ["kms:ReEncryptFrom", "kms:Decrypt"]])
+@pytest.mark.parametrize("how", ["policy", "grant"])
+def test_one_side_of_a_reencryption_of_another_account_says_nothing(how: str, actions: list[str]) -> None:
+    """The other side may be on a key of that account, which is not seen here."""
+
+    def account(who: str) -> Facts:
+        if how == "policy":
+            return accounts.with_policy(accounts.use(Action=actions, Principal={"AWS": who}))
+        return accounts.with_grant(grantee=who, operations=tuple(one.removeprefix("kms:") for one in actions))
+
+    def found(who: str) -> list[str]:
+        return [one.rule for one in judged(account(who)) if one.rule == "reencrypt-asymmetry"]
+
+    assert found(accounts.role("Partner", accounts.FOREIGN)) == []
+    assert found(accounts.APP) == ["reencrypt-asymmetry"]
+
+
 def test_a_clean_account_has_no_finding() -> None:
     assert judged(accounts.clean()) == ()
     assert judged(accounts.family()) == ()

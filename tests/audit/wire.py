@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -50,11 +50,10 @@ def wire(lab: Lab, moto: str) -> Iterator[Wire]:
             with between.lock:
                 between.asked.append(f"{service}:{self.headers.get('X-Amz-Target', '').rpartition('.')[2]}")
                 between.at(len(between.asked))
-            connection = HTTPConnection(servers[service in LAB], timeout=60)
-            connection.request("POST", self.path, body, dict(self.headers.items()))
-            answer = connection.getresponse()
-            data = answer.read()
-            connection.close()
+            with closing(HTTPConnection(servers[service in LAB], timeout=60)) as connection:
+                connection.request("POST", self.path, body, dict(self.headers.items()))
+                answer = connection.getresponse()
+                data = answer.read()
             try:
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():

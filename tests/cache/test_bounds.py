@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -16,9 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwax import CacheWarning, CachingKeyring, DataKey, UnavailableError, WrappedKey
-from sealwax.errors import AccessDeniedError, AllKeysFailedError, DataKeyError, ThrottledError, WrappedKeyRefusedError
+from sealwax.errors import (
+    AccessDeniedError,
+    AllKeysFailedError,
+    CommitmentError,
+    DataKeyError,
+    SealwaxError,
+    ThrottledError,
+    WrappedKeyRefusedError,
+)
 from sealwax.events import CacheUse, Event
-from tests.fakes import FakeKeyring
+from tests.fakes import ALPHA, BETA, FakeKeyring
 
 T = TypeVar("T")
 CONTEXT = {"table": "users"}
@@ -311,6 +320,77 @@ def test_an_error_of_one_payload_is_nobody_elses() -> None:
             cache.unwrap(wrapped, CONTEXT, refuse)
         cache.unwrap(wrapped, CONTEXT, peek)
         cache.unwrap(wrapped, CONTEXT, peek)
+    assert inner.calls.count("Decrypt") == 2
+
+
+class TwoKeyrings(SlowKeyring):
+    """Opens what is under ALPHA and BETA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = self.allowed = (ALPHA, BETA)
+
+
+def test_a_forged_envelope_fails_nobody_who_waits_for_the_same_wrapped_keys() -> None:
+    """Of several wrapped keys one is refused by KMS, and one fits the payload of honest envelopes alone."""
+    inner = TwoKeyrings()
+    _, (alpha, beta) = inner.generate(CONTEXT, peek)
+    wrapped = (replace(alpha, ciphertext=b"x" * 60), beta)
+    outcomes: list[object] = []
+
+    def forged(_: DataKey) -> None:
+        raise CommitmentError("not of this payload")
+
+    with CachingKeyring(inner, max_age=60) as cache:
+
+        def unwrap(use: Callable[[DataKey], object]) -> None:
+            try:
+                outcomes.append(cache.unwrap(wrapped, CONTEXT, use))
+            except SealwaxError as error:
+                outcomes.append(type(error))
+
+        inner.gate.clear()
+        threads = [threading.Thread(target=unwrap, args=(forged,))]
+        threads[0].start()
+        until(lambda: cache.stats().calls == 1)
+        threads += [threading.Thread(target=unwrap, args=(peek,)) for _ in range(8)]
+        for thread in threads[1:]:
+            thread.start()
+        until(lambda: cache.stats().waits == 8)
+        inner.gate.set()
+        for thread in threads:
+            thread.join(60)
+    assert outcomes.count(AllKeysFailedError) == 1
+    assert len(outcomes) == 9
+    # The forged one's two attempts, and those of one honest caller for all.
+    assert inner.calls.count("Decrypt") == 4
+
+
+def test_keys_that_are_all_refused_are_refused_to_all_who_wait() -> None:
+    inner = TwoKeyrings()
+    _, wrapped = inner.generate(CONTEXT, peek)
+    refused = tuple(replace(key, ciphertext=b"x" * 60) for key in wrapped)
+    outcomes: list[object] = []
+
+    with CachingKeyring(inner, max_age=60) as cache:
+
+        def unwrap(_: int) -> None:
+            try:
+                cache.unwrap(refused, CONTEXT, peek)
+            except AllKeysFailedError as error:
+                outcomes.append(error)
+
+        inner.gate.clear()
+
+        def let_go() -> None:
+            until(lambda: cache.stats().waits == 7)
+            inner.gate.set()
+
+        opening = threading.Thread(target=let_go)
+        opening.start()
+        in_threads(8, unwrap)
+        opening.join(60)
+    assert len(outcomes) == len({id(outcome) for outcome in outcomes}) == 8
     assert inner.calls.count("Decrypt") == 2
 
 

@@ -52,13 +52,29 @@ def test_progress_is_shown_on_a_terminal_for_long_work(shell: Shell) -> None:
     _, shown = shell.on_terminal("verify", "-q", *K, *PURPOSE, "long.swx", streams="stderr")
     assert shown == ""
     assert "MiB" not in shell.sealwax("verify", *K, *PURPOSE, "long.swx").succeeded().err
-    arguments = ("decrypt", *K, *PURPOSE, "--range", "5:", "-o", "out", "--force")
-    _, shown = shell.on_terminal("decrypt", *K, *PURPOSE, "--range", ":9", "-o", "out", "long.swx", streams="stderr")
-    assert "MiB" not in shown
-    _, shown = shell.on_terminal(
-        *arguments[:3], *PURPOSE[1:], "--range", "209715000:", "-o", "out2", "long.swx", streams="stderr"
-    )
-    assert "MiB" not in shown
+    for bounds, size in ((":9", 9), ("209715000:", LONG - 209715000)):
+        done, shown = shell.on_terminal(
+            "decrypt", *K, *PURPOSE, "--range", bounds, "-o", f"out{size}", "long.swx", streams="stderr"
+        )
+        done.succeeded()
+        assert "MiB" not in shown
+        assert len(shell.read(f"out{size}")) == size
+
+
+@pytest.mark.usefixtures("long_file")
+def test_progress_of_a_range_is_of_the_range(shell: Shell) -> None:
+    shell.sealwax("encrypt", *K, *PURPOSE, "long").succeeded()
+    for bounds, total in (
+        ("1048576:105906176", "100.0 MiB"),
+        ("125829120:", "80.0 MiB"),
+        ("125829120:999999999", "80.0"),
+    ):
+        done, shown = shell.on_terminal(
+            "decrypt", *K, *PURPOSE, "--range", bounds, "--force", "-o", "out", "long.swx", streams="stderr"
+        )
+        done.succeeded()
+        assert re.search(rf"/{re.escape(total)}", shown)
+        assert "200" not in shown
 
 
 def test_a_short_stream_shows_no_progress(shell: Shell) -> None:

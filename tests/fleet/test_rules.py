@@ -104,6 +104,49 @@ def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[s
     assert why in work.reason
 
 
+class OneEnvelope:
+    """A store of one envelope, which keeps what it is re-wrapped to."""
+
+    location = "s3://bucket/"
+
+    def __init__(self, *keys: WrappedKey) -> None:
+        self.header = header(*keys)
+
+    def rewrap(self, _: str, new_keys: Any) -> None:
+        self.header = header(*new_keys(self.header, lambda: b""))
+
+
+class Followed:
+    """Wraps for each wanted key, whatever it is asked."""
+
+    def follow(self, how: str, target: str, sources: Any, *_: Any) -> WrappedKey:
+        return sources[0] if how == "keep" else key(target, blob=b"new")
+
+
+@pytest.mark.parametrize(
+    ("found", "sources", "to"),
+    [
+        ([key(ALPHA)], [ALPHA], [BETA]),
+        ([key(ALPHA), key(BETA)], [ALPHA], [BETA, GAMMA]),
+        ([key(ALPHA)], [ALPHA], [BETA, FAR]),
+    ],
+)
+def test_what_another_provider_wrapped_is_kept(found: list[WrappedKey], sources: list[str], to: list[str]) -> None:
+    """Nobody here can judge it, and it may be the last that opens the data."""
+    theirs = [key("theirs", b"id", 7, b"their blob", provider=9), key(ALPHA, b"", 0, b"like ours", provider=200)]
+    store: Any = OneEnvelope(theirs[0], *found, theirs[1])
+    rewrapper: Any = Followed()
+    (result,) = shard.rewrap([shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
+    assert result.state == shard.REWRAPPED
+    made = store.header.slot.wrapped_keys
+    assert [each.key_arn for each in made] == [*to, "theirs", ALPHA]
+    assert list(made[-2:]) == theirs
+    assert result.keys == shard.keys_of(made)
+    # And once more there is nothing to do.
+    (result,) = shard.rewrap([shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
+    assert result.state == shard.FRESH
+
+
 def test_one_envelope_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
     work = shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")

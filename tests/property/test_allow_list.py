@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,6 +115,33 @@ def test_the_order_is_the_callers(entries: list[names.KeyName], wrapped: list[Wr
         places = [order.index(attempt.key_id) for attempt in plan if not attempt.by_alias]
         assert places == sorted(places)
     assert {a.wrapped_key.key_arn for a in one_way} == {a.wrapped_key.key_arn for a in other_way}
+
+
+HERE = f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:key/{KEY_IDS[0]}"
+MULTI = f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:key/{KEY_IDS[2]}"
+SCOPE = names.KeyScope(ACCOUNTS[0], "us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("entries", "arn", "key_id"),
+    [
+        ([HERE, KEY_IDS[0]], HERE, HERE),
+        ([KEY_IDS[0], HERE], HERE, KEY_IDS[0]),
+        ([SCOPE, HERE], HERE, HERE),
+        ([KEY_IDS[0], SCOPE], HERE, KEY_IDS[0]),
+        ([MULTI.replace("us-east-1", "eu-west-1"), MULTI], MULTI, MULTI.replace("us-east-1", "eu-west-1")),
+        ([MULTI, MULTI.replace("us-east-1", "eu-west-1"), SCOPE, KEY_IDS[2]], MULTI, MULTI),
+        (["alias/a", HERE, "alias/b", KEY_IDS[0]], HERE, HERE),
+        ([f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:alias/a", SCOPE], HERE, HERE),
+    ],
+)
+def test_a_key_that_is_named_twice_costs_one_call(entries: list[str | names.KeyScope], arn: str, key_id: str) -> None:
+    """By the first name that means the key itself; by an alias only where there is none."""
+    allowed = [names.parse(entry) if isinstance(entry, str) else entry for entry in entries]
+    for others in ([], [WrappedKey(HERE.replace(KEY_IDS[0], KEY_IDS[3]), b"y")]):
+        plan = allow.attempts(allowed, [WrappedKey(arn, b"x"), *others], lambda: "us-east-1")
+        mine = [attempt for attempt in plan if attempt.wrapped_key.key_arn == arn]
+        assert [attempt.key_id for attempt in mine] == [key_id]
 
 
 @given(st.text(max_size=80))
