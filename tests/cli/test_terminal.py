@@ -64,11 +64,7 @@ def test_progress_is_shown_on_a_terminal_for_long_work(shell: Shell) -> None:
 @pytest.mark.usefixtures("long_file")
 def test_progress_of_a_range_is_of_the_range(shell: Shell) -> None:
     shell.sealwax("encrypt", *K, *PURPOSE, "long").succeeded()
-    for bounds, total in (
-        ("1048576:105906176", "100.0 MiB"),
-        ("125829120:", "80.0 MiB"),
-        ("125829120:999999999", "80.0"),
-    ):
+    for bounds, total in (("1048576:105906176", "100.0 MiB"), ("125829120:999999999", "80.0 MiB")):
         done, shown = shell.on_terminal(
             "decrypt", *K, *PURPOSE, "--range", bounds, "--force", "-o", "out", "long.swx", streams="stderr"
         )
