@@ -27,6 +27,7 @@ from sealwax.errors import (
     WrappedKeyRefusedError,
 )
 from sealwax.events import CacheUse, Event
+from sealwax.keyring import asked_at, now
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 T = TypeVar("T")
@@ -394,6 +395,42 @@ def test_keys_that_are_all_refused_are_refused_to_all_who_wait() -> None:
     assert inner.calls.count("Decrypt") == 2
 
 
+def test_one_wrapped_key_of_several_in_common_is_no_entry_in_common() -> None:
+    """A forged envelope may have an honest one's first wrapped key, and behind it one of its own."""
+    inner = TwoKeyrings()
+    honest, (alpha, beta) = inner.generate(CONTEXT, peek)
+    forged, (_, other) = inner.generate(CONTEXT, peek)
+    refused = replace(alpha, ciphertext=b"x" * 60)
+    with CachingKeyring(inner, max_age=60) as cache:
+        assert cache.unwrap((refused, other), CONTEXT, peek)[0] == forged
+        assert cache.unwrap((refused, beta), CONTEXT, peek)[0] == honest
+        assert cache.unwrap((refused, other), CONTEXT, peek)[0] == forged
+    assert inner.calls.count("Decrypt") == 4
+
+
+@pytest.mark.parametrize("slow", ["monotonic", "wall"])
+def test_the_clock_that_says_more_counts(slow: str) -> None:
+    """Two clocks that run a little apart are no reason to lend a key for longer."""
+    clock, inner = Clock(), FakeKeyring()
+    with CachingKeyring(inner, max_age=60, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(60)
+        setattr(clock, slow, getattr(clock, slow) - 3)
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        assert (cache.stats().misses, cache.stats().hits) == (2, 0)
+    assert inner.calls == ["GenerateDataKey"] * 2
+
+
+def test_at_its_very_age_a_key_is_not_lent_without_an_outage() -> None:
+    clock, inner = Clock(), FakeKeyring()
+    with CachingKeyring(inner, max_age=60, serve_stale_for=600, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(60)
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        assert cache.stats().stale_serves == 0
+    assert inner.calls == ["GenerateDataKey"] * 2
+
+
 def test_contexts_and_wrapped_keys_share_no_entry() -> None:
     inner = FakeKeyring()
     with CachingKeyring(inner, max_age=60) as cache:
@@ -607,6 +644,53 @@ def test_what_was_asked_for_before_everything_was_wiped_is_not_kept() -> None:
         assert cache.stats().entries == ()
         with pytest.raises(ValueError, match="wiped"):
             lent[0].buffer  # noqa: B018
+
+
+def test_what_a_refresh_asked_for_before_everything_was_wiped_is_not_kept() -> None:
+    clock, inner = Clock(), SlowKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(90)
+        inner.gate.clear()
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)  # lent, and replaced behind it
+        until(lambda: cache.stats().calls == 2)
+        cache.clear()
+        inner.gate.set()
+        until(lambda: cache._refreshing == 0)
+        assert (cache.stats().entries, cache.stats().refreshes) == ((), 0)
+
+
+def test_a_key_that_is_used_up_is_not_served_in_an_outage_and_kms_is_asked_once() -> None:
+    clock, inner = Clock(), SlowKeyring()
+    with CachingKeyring(inner, max_age=100, max_messages=1, serve_stale_for=50, _clocks=clock) as cache:
+        cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        clock.advance(101)
+        inner.error = UnavailableError("out of reach")
+        with pytest.raises(UnavailableError):
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+    assert inner.calls == ["GenerateDataKey", "failed"]
+
+
+def test_a_failure_is_told_to_who_asked_before_it_and_until_a_call_succeeds() -> None:
+    inner = SlowKeyring()
+    with CachingKeyring(inner, max_age=100) as cache:
+        token = asked_at.set(now())  # as for what queues for a thread meanwhile
+        try:
+            inner.error = AccessDeniedError("no")
+            for _ in range(3):
+                with pytest.raises(AccessDeniedError):
+                    cache.generate(CONTEXT, peek, plaintext_bytes=1)
+            assert inner.calls == ["failed"]
+            inner.error = None
+            asked_at.set(now())
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+            cache.clear()
+            asked_at.reset(token)
+            token = asked_at.set(0.0)
+            cache.generate(CONTEXT, peek, plaintext_bytes=1)
+        finally:
+            asked_at.reset(token)
+    assert inner.calls == ["failed", "GenerateDataKey", "GenerateDataKey"]
 
 
 def test_a_cache_that_nobody_closed_leaves_neither_key_nor_thread() -> None:
