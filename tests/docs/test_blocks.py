@@ -31,7 +31,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/concepts.md": {"python run": 2},
         "docs/open-without-sealwax.md": {"python file": 1, "sh run": 1},
         "docs/policies.md": {"sh run": 4},
-        "docs/regions.md": {"python run": 1},
+        "docs/regions.md": {"python run": 2},
         "docs/rotation.md": {"sh run": 2, "python run": 1},
         "docs/s3.md": {"sh run": 1, "python run": 1},
         "docs/throttling.md": {"python run": 1},

@@ -16,6 +16,9 @@ from sealwax.staleness import Wanted, WantedKey, judge
 from tests.fakes import ALPHA, BETA, GAMMA
 
 FAR = ALPHA.replace("us-east-1", "eu-west-1")
+# One multi-Region key, and its replica.
+MULTI = "arn:aws:kms:us-east-1:111122223333:key/mrk-0123456789abcdef0123456789abcdef"
+REPLICA = MULTI.replace("us-east-1", "eu-west-1")
 OLD, NEW = bytes(32), b"\1" * 32
 
 
@@ -48,6 +51,8 @@ def key(arn: str, material: bytes = NEW, at: int = 100, blob: bytes = b"blob", p
         (header(key(ALPHA), unfinished=True), Wanted((WantedKey(ALPHA),)), ("unfinished",), ()),
         # Another provider's wrapped key is kept by a re-wrap, and makes nothing stale.
         (header(key(ALPHA), key("theirs", provider=9)), Wanted((WantedKey(ALPHA),)), (), ()),
+        # A replica is another key: what is to be under it is not yet so under its related key.
+        (header(key(MULTI)), Wanted((WantedKey(REPLICA, NEW),)), ("keys",), ("eu-west-1",)),
         (header(key(BETA, OLD, 1), unfinished=True), Wanted((WantedKey(ALPHA),), 50), ("keys", "unfinished"), ()),
     ],
 )
@@ -80,6 +85,10 @@ def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
             [("rewrap", ALPHA, ALPHA), ("rewrap", FAR, FAR)],
         ),
         ([key(ALPHA), key(FAR)], [ALPHA], [BETA, FAR], [("rewrap", BETA, ALPHA), ("keep", FAR, FAR)]),
+        # A replica re-wraps in its Region what its related key wrapped in another.
+        ([key(MULTI)], [REPLICA], [FAR], [("rewrap", FAR, MULTI)]),
+        ([key(MULTI)], [REPLICA], [REPLICA], [("rewrap", REPLICA, MULTI)]),
+        ([key(MULTI)], [REPLICA, MULTI], [FAR, ALPHA], [("rewrap", FAR, MULTI), ("rewrap", ALPHA, MULTI)]),
     ],
 )
 def test_what_is_to_be_done(
@@ -96,6 +105,8 @@ def test_what_is_to_be_done(
         ([key(ALPHA)], [BETA], [GAMMA], "none of the keys named with --from"),
         ([key(ALPHA), key(BETA)], [GAMMA], [BETA], "none of the keys named with --from"),
         ([key(ALPHA)], [ALPHA], [BETA, FAR], "no allowed key has wrapped it in eu-west-1"),
+        ([key(MULTI)], [MULTI.replace("0123", "3210")], [ALPHA], "none of the keys named with --from"),
+        ([key(MULTI)], [MULTI.replace("111122223333", "999999999999")], [ALPHA], "none of the keys named with --from"),
     ],
 )
 def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[str], why: str) -> None:
@@ -151,6 +162,13 @@ def test_one_envelope_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
     work = shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
     assert [len(step.sources) for step in work.steps] == [3]
+
+
+def test_a_region_is_added_from_each_wrapped_key_once() -> None:
+    third = "ap-southeast-2"
+    chosen = settings([REPLICA, MULTI], [ALPHA.replace("us-east-1", third)], add_regions=True)
+    (step,) = shard.consider(header(key(MULTI), key(REPLICA)), chosen, "a").steps
+    assert (step.how, [source.key_arn for source in step.sources]) == ("add", [MULTI, REPLICA])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,57 +54,93 @@ claims = st.lists(
 )
 
 
-def _covers(entry: names.KeyName | names.KeyScope, arn: names.KeyName, region: str) -> bool:
-    """The rules of the format's text, written down a second time."""
-    if isinstance(entry, names.KeyScope):
-        return (entry.partition, entry.account, entry.region) == (arn.partition, arn.account, arn.region)
+def _asked_in(entry: names.KeyName | names.KeyScope, arn: names.KeyName, region: str) -> str | None:
+    """In which Region an entry lets a wrapped key be asked for, if in any: the rules, written down a second time."""
     if entry.account is not None and (entry.partition, entry.account) != (arn.partition, arn.account):
-        return False
-    if entry.alias is not None:
-        return (entry.region or region) == arn.region
-    if entry.key_id != arn.key_id:
-        return False
-    assert entry.key_id is not None
-    return entry.key_id.startswith("mrk-") or (entry.region or region) == arn.region
+        return None
+    if isinstance(entry, names.KeyName) and entry.key_id is not None and entry.key_id != arn.key_id:
+        return None
+    assert arn.key_id is not None
+    own = entry.region or region
+    return own if own == arn.region or arn.key_id.startswith("mrk-") else None
 
 
-@given(entries=st.lists(st.one_of(named, scopes), max_size=4), wrapped=claims, region=st.sampled_from(REGIONS))
+def _elsewhere(attempt: allow.Attempt) -> bool:
+    return f":{attempt.region}:" not in attempt.wrapped_key.key_arn
+
+
+allow_lists = st.lists(st.one_of(named, scopes), max_size=4)
+
+
+@given(entries=allow_lists, wrapped=claims, region=st.sampled_from(REGIONS))
 def test_the_plan(entries: list[names.KeyName | names.KeyScope], wrapped: list[WrappedKey], region: str) -> None:
     plan = allow.attempts(entries, wrapped, lambda: region)
     by_claim = {key.key_arn: key for key in wrapped}
 
-    tried = [attempt.wrapped_key.key_arn for attempt in plan]
-    calls = [(attempt.key_id, attempt.wrapped_key.key_arn) for attempt in plan]
+    # No call is made twice, and where an entry means the key itself, it is the only one in its Region.
+    calls = [(attempt.wrapped_key.key_arn, attempt.region, attempt.key_id) for attempt in plan]
     assert len(calls) == len(set(calls))
-    by_name = [attempt.wrapped_key.key_arn for attempt in plan if not attempt.by_alias]
+    by_name = [call[:2] for call, attempt in zip(calls, plan, strict=True) if not attempt.by_alias]
     assert len(by_name) == len(set(by_name))
-    assert not set(by_name) & {attempt.wrapped_key.key_arn for attempt in plan if attempt.by_alias}
+    assert not set(by_name) & {call[:2] for call, attempt in zip(calls, plan, strict=True) if attempt.by_alias}
     for attempt in plan:
         assert by_claim[attempt.wrapped_key.key_arn] is attempt.wrapped_key
         assert attempt.wrapped_key.provider == 1
         claim = names.parse_arn(attempt.wrapped_key.key_arn)
         assert claim is not None
-        covering = [entry for entry in entries if _covers(entry, claim, region)]
+        covering = [entry for entry in entries if _asked_in(entry, claim, region) == attempt.region]
         assert covering
-        # The file's own ARN is sent as KeyId only under a scope, or where the caller wrote the same.
-        allowed_ids = {entry.text for entry in covering if isinstance(entry, names.KeyName)}
-        if any(isinstance(entry, names.KeyScope) for entry in covering):
-            allowed_ids.add(claim.text)
-        assert attempt.key_id in allowed_ids
         expected = names.parse_arn(attempt.expected_arn)
         assert expected is not None
         assert (expected.partition, expected.account, expected.key_id) == (claim.partition, claim.account, claim.key_id)
         assert expected.region == attempt.region
         assert attempt.region == claim.region or (claim.key_id or "").startswith("mrk-")
-    # And everything that is covered is tried.
+        # What the file says is sent as KeyId only under a scope, or where the caller wrote the same.
+        allowed_ids = {entry.text for entry in covering if isinstance(entry, names.KeyName)}
+        if any(isinstance(entry, names.KeyScope) for entry in covering):
+            allowed_ids.add(expected.text)
+        assert attempt.key_id in allowed_ids
+    # And everything that is covered is tried, in every Region in which an entry covers it.
     covered = {
-        key.key_arn
+        (key.key_arn, asked)
         for key in wrapped
-        if key.provider == 1
-        and (claim := names.parse_arn(key.key_arn)) is not None
-        and any(_covers(entry, claim, region) for entry in entries)
+        if key.provider == 1 and (claim := names.parse_arn(key.key_arn)) is not None
+        for entry in entries
+        if (asked := _asked_in(entry, claim, region)) is not None
     }
-    assert set(tried) == covered
+    assert {call[:2] for call in calls} == covered
+
+
+@given(
+    entries=st.lists(
+        st.one_of(alias_arns.map(names.parse), st.just(names.parse("alias/payments")), scopes), max_size=4
+    ),
+    wrapped=claims,
+    region=st.sampled_from(REGIONS),
+)
+def test_a_related_key_takes_no_turn_from_a_key_at_home(
+    entries: list[names.KeyName | names.KeyScope], wrapped: list[WrappedKey], region: str
+) -> None:
+    unrelated = [replace(key, key_arn=key.key_arn.replace("key/mrk-", "key/one-")) for key in wrapped]
+    without = [attempt.wrapped_key for attempt in allow.attempts(entries, unrelated, lambda: region)]
+    plan = [attempt.wrapped_key for attempt in allow.attempts(entries, wrapped, lambda: region)]
+    back = dict(zip((key.key_arn for key in unrelated), wrapped, strict=True))
+    assert plan[: len(without)] == [back[key.key_arn] for key in without]
+
+
+@given(
+    entries=st.lists(alias_arns | st.just("alias/payments"), min_size=1, max_size=4, unique=True),
+    wrapped=claims,
+    region=st.sampled_from(REGIONS),
+)
+def test_an_alias_is_asked_in_its_own_region_alone(entries: list[str], wrapped: list[WrappedKey], region: str) -> None:
+    parsed = [names.parse(entry) for entry in entries]
+    plan = allow.attempts(parsed, wrapped, lambda: region)
+    for attempt in plan:
+        (entry,) = (entry for entry in parsed if entry.text == attempt.key_id)
+        assert attempt.region == (entry.region or region)
+    # A wrapped key's own Region goes first.
+    assert [_elsewhere(attempt) for attempt in plan] == sorted(_elsewhere(attempt) for attempt in plan)
 
 
 @given(entries=st.lists(named, min_size=1, max_size=4, unique=True), wrapped=claims)
@@ -111,8 +149,10 @@ def test_the_order_is_the_callers(entries: list[names.KeyName], wrapped: list[Wr
     other_way = allow.attempts(entries, list(reversed(wrapped)), lambda: "us-east-1")
     order = [entry.text for entry in entries]
     for plan in (one_way, other_way):
-        # Aliases are tried at the places where a keyring stores them, and their other pairings last.
-        places = [order.index(attempt.key_id) for attempt in plan if not attempt.by_alias]
+        # Aliases are tried at the places where a keyring stores them, and their other pairings last; so is a second
+        # Region for one wrapped key.
+        first = {attempt.wrapped_key.key_arn: attempt for attempt in reversed(plan) if not attempt.by_alias}
+        places = [order.index(attempt.key_id) for attempt in plan if attempt in first.values()]
         assert places == sorted(places)
     assert {a.wrapped_key.key_arn for a in one_way} == {a.wrapped_key.key_arn for a in other_way}
 

@@ -151,7 +151,8 @@ def _steps(header: Header, settings: Settings, verdict: Verdict) -> Work:
         elif not attempts:
             return Work(REFUSED, _not_allowed(header), verdict)
         elif settings.add_regions:
-            sources = tuple(attempt.wrapped_key for attempt in attempts)[:_MAX_ATTEMPTS]
+            # Each once, though it may be tried in several Regions.
+            sources = tuple(dict.fromkeys(attempt.wrapped_key for attempt in attempts))[:_MAX_ATTEMPTS]
             steps.append(Step(key.arn, "add", sources))
         else:
             return Work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -38,7 +39,8 @@ class KmsKeyring:
             of 1 to 16 of them. New data keys are made under the first and wrapped by all. An ARN's Region wins over
             the session's.
         decrypt_with: the allow-list for unwrapping, tried in this order: key names as above, or :class:`KeyScope`.
-            Default: all of ``key``.
+            Each also allows, in its own Region, what a related multi-Region key wrapped in another. Default: all of
+            ``key``.
         session: a ``boto3.Session``, for profile, role, Region and endpoint. Default: an ordinary one.
         client: a KMS client to use instead of a session; its Region is the only one then. It keeps its behaviour for
             calls that others make with it.
@@ -182,13 +184,31 @@ class KmsKeyring:
             AllKeysFailedError: more than one attempt was made, and each failed.
             DataKeyError: the wrapped key does not hold a data key.
         """
+
+        def open_it(attempt: allow.Attempt) -> T:
+            with self._decrypt(attempt, context) as data_key:
+                return use(data_key)
+
+        return self._first(self._attempts(wrapped_keys), open_it)
+
+    def _first(self, attempts: Sequence[allow.Attempt], act: Callable[[allow.Attempt], T]) -> T:
+        """Return what ``act`` gives for the first attempt that succeeds, of as many as one envelope may cost."""
         failures: list[tuple[str, errors.SealwaxError]] = []
-        for attempt in self._attempts(wrapped_keys)[: self._max_attempts]:
+        silent: set[str] = set()
+        for attempt in attempts:
+            if len(failures) == self._max_attempts:
+                break
+            if attempt.region in silent:
+                continue
             try:
-                with self._decrypt(attempt, context) as data_key:
-                    return use(data_key)
+                return act(attempt)
             except (errors.KmsError, errors.CommitmentError, errors.DataKeyError) as error:
+                if isinstance(error, errors.CredentialsError) and error.request_id is None:
+                    raise  # no other attempt has any either
                 failures.append((attempt.wrapped_key.key_arn, error))
+                # A Region that gave no answer gives none for another wrapped key, and each may cost a time-out.
+                if isinstance(error, errors.UnavailableError) and error.request_id is None:
+                    silent.add(attempt.region)
         raise _all_failed(failures)
 
     def _decrypt(self, attempt: allow.Attempt, context: Mapping[str, str]) -> DataKey:
@@ -203,8 +223,8 @@ class KmsKeyring:
                     CiphertextBlob=attempt.wrapped_key.ciphertext,
                     **_context("EncryptionContext", context),
                 )
-            except errors.WrongKeyError as error:
-                raise _moved(error, attempt) from None
+            except (errors.WrongKeyError, errors.KeyNotFoundError) as error:
+                raise _explained(error, attempt) from None
             data_key = _data_key(exchange.plaintext(answer), answer, attempt.key_id)
         try:
             _check_arn(answer.need("KeyId", str), attempt.expected_arn)
@@ -234,7 +254,8 @@ class KmsKeyring:
             self._attempts_near(target, possible)
         rewrapped: list[WrappedKey] = []
         for target in targets:
-            rewrapped.append(self._rewrap_to(target, possible, context))
+            rewrap_to = functools.partial(self._re_encrypt, target=target, context=context)
+            rewrapped.append(self._first(self._attempts_near(target, possible), rewrap_to))
             _refuse_twice(targets, rewrapped)
         return tuple(rewrapped)
 
@@ -242,30 +263,19 @@ class KmsKeyring:
         region = self._region(target)
         near = [attempt for attempt in possible if attempt.region == region]
         if not near:
+            others = ", ".join(sorted({attempt.region for attempt in possible}))
             raise errors.ConfigurationError(
-                f"'{printable(target.text)}' is in {region}, and the data key is wrapped in "
-                f"{', '.join(sorted({attempt.region for attempt in possible}))}: KMS re-wraps inside one Region only",
+                f"'{printable(target.text)}' is in {region}, and the keys allowed here open the data key in {others}: "
+                f"KMS re-wraps inside one Region only. Allow a key in {region} that opens it as well "
+                "(-k, or decrypt_with=), or choose a new key in one of those Regions.",
                 key=target.text,
             )
-        return near[: self._max_attempts]
+        return near
 
-    def _rewrap_to(
-        self, target: names.KeyName, possible: Sequence[allow.Attempt], context: Mapping[str, str]
-    ) -> WrappedKey:
-        failures: list[tuple[str, errors.SealwaxError]] = []
-        for attempt in self._attempts_near(target, possible):
-            try:
-                return self._re_encrypt(attempt, target, attempt.region, context)
-            except errors.KmsError as error:
-                failures.append((attempt.wrapped_key.key_arn, error))
-        raise _all_failed(failures)
-
-    def _re_encrypt(
-        self, attempt: allow.Attempt, target: names.KeyName, region: str, context: Mapping[str, str]
-    ) -> WrappedKey:
+    def _re_encrypt(self, attempt: allow.Attempt, *, target: names.KeyName, context: Mapping[str, str]) -> WrappedKey:
         try:
             answer = self._caller.call(
-                region,
+                attempt.region,
                 "re_encrypt",
                 f"re-wrapping the data key from '{printable(attempt.key_id)}'",
                 target.text,
@@ -276,19 +286,28 @@ class KmsKeyring:
                 **_context("DestinationEncryptionContext", context),
             )
         except errors.WrongKeyError as error:
-            raise _moved(error, attempt) from None
+            raise _explained(error, attempt) from None
         _check_arn(answer.need("SourceKeyId", str), attempt.expected_arn)
-        return _wrapped_key(answer, target, region, "DestinationKeyMaterialId")
+        return _wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[allow.Attempt]:
         found = allow.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
         if not found:
             under = ", ".join(f"'{printable(key.key_arn)}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
-                f"the envelope is wrapped under {under}, which is none of the keys allowed here; "
-                "KMS was not asked. Name that key if you trust it."
+                f"the envelope is wrapped under {under}, which is none of the keys allowed here"
+                f"{self._regions(wrapped_keys)}; KMS was not asked. If you trust that key, name it by its ARN "
+                "(-k, or decrypt_with=)."
             )
         return found
+
+    def _regions(self, wrapped_keys: Sequence[WrappedKey]) -> str:
+        """Return in which Regions aliases and scopes look, as the end of a clause: no other Region's keys are meant."""
+        if not any(names.parse_arn(key.key_arn) for key in wrapped_keys):
+            return ""
+        wide = [entry for entry in self._allowed if isinstance(entry, names.KeyScope) or entry.alias is not None]
+        regions = sorted({entry.region or self._caller.region for entry in wide})
+        return f" (aliases and scopes mean keys in {', '.join(regions)})" if regions else ""
 
     def _region(self, name: names.KeyName) -> str:
         return name.region or self._caller.region
@@ -366,18 +385,25 @@ def _check_arn(answered: str, expected: str) -> None:
         )
 
 
-def _moved(error: errors.WrongKeyError, attempt: allow.Attempt) -> errors.WrongKeyError:
-    if not attempt.by_alias:
+def _explained(error: errors.KmsError, attempt: allow.Attempt) -> errors.KmsError:
+    """Return what KMS says of an alias, or of a related key, with what that has to do with the envelope."""
+    arn = f"'{printable(attempt.wrapped_key.key_arn)}'"
+    if isinstance(error, errors.KeyNotFoundError) and attempt.related:
+        pointed_at = " and the alias points to it" if attempt.by_alias else ""
+        message = (
+            f"{error} The envelope is wrapped under {arn}; it opens in {attempt.region} only if that key has a replica "
+            f"there{pointed_at}. If you trust that key, name it by its ARN (-k, or decrypt_with=)."
+        )
+    elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
+        related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
+        message = (
+            f"'{printable(attempt.key_id)}' points to another key than {related}{arn}, which the envelope is wrapped "
+            f"under: the alias has been moved, or the envelope is foreign. If you trust that key, name it as well "
+            f"(-k, or decrypt_with=). ({error.code}, request id {error.request_id})"
+        )
+    else:
         return error
-    arn = printable(attempt.wrapped_key.key_arn)
-    return errors.WrongKeyError(
-        f"'{printable(attempt.key_id)}' points to another key than '{arn}', which the envelope is wrapped under: "
-        f"the alias has been moved, or the envelope is foreign. If you trust that key, name it as well "
-        f"(-k, or decrypt_with=). ({error.code}, request id {error.request_id})",
-        code=error.code,
-        request_id=error.request_id,
-        key=attempt.key_id,
-    )
+    return type(error)(message, code=error.code, request_id=error.request_id, key=attempt.key_id)
 
 
 def _all_failed(failures: Sequence[tuple[str, errors.SealwaxError]]) -> errors.SealwaxError:

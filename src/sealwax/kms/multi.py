@@ -91,6 +91,10 @@ class _Breaker:
             self._on_event(events.RegionHealth(self._region, healthy=True, error=None))
 
     def failed(self, error: errors.SealwaxError) -> None:
+        if isinstance(error, errors.AllKeysFailedError):
+            # An answer for any of the wrapped keys says that the Region is there.
+            causes = [cause for _, cause in error.attempts]
+            error = next((cause for cause in causes if not isinstance(cause, errors.UnavailableError)), causes[-1])
         if not isinstance(error, errors.UnavailableError):
             if isinstance(error, errors.KmsError) and error.request_id is None:
                 self._was_not_asked(error)
@@ -447,9 +451,7 @@ def _replicas(key: str, regions: Sequence[str] | None) -> tuple[names.KeyName, .
     listed = () if regions is None else given.texts("regions", regions, "the Regions that have a replica")
     if not listed or len(set(listed)) != len(listed):
         raise ValueError("regions is a sequence of the Regions that have a replica, nearest first, each once")
-    return tuple(
-        names.parse(f"arn:{name.partition}:kms:{region}:{name.account}:key/{name.key_id}") for region in listed
-    )
+    return tuple(names.parse(str(name.related(region))) for region in listed)
 
 
 def _independent(keys: Sequence[str], regions: Sequence[str] | None) -> tuple[names.KeyName, ...]:

@@ -40,6 +40,17 @@ class KeyName:
     def multi_region(self) -> bool:
         return self.key_id is not None and self.key_id.startswith("mrk-")
 
+    def related(self, region: str) -> str | None:
+        """Return the ARN of the key in ``region`` that opens what this one wrapped, or None where there can be none.
+
+        That is the key itself, or the multi-Region key of the same partition, account and id. Only key ARNs have one.
+        """
+        if self.region == region:
+            return self.text
+        if not self.multi_region:
+            return None
+        return f"arn:{self.partition}:kms:{region}:{self.account}:key/{self.key_id}"
+
 
 def parse(text: str) -> KeyName:
     """Return the parts of a key's name.
@@ -95,6 +106,8 @@ def check_answered(arn: str, asked: KeyName, region: str) -> str:
 @dataclass(frozen=True, slots=True)
 class KeyScope:
     """Every KMS key of one account in one Region, allowed by name for unwrapping.
+
+    A replica there also opens, there, what its related multi-Region keys wrapped in other Regions.
 
     Args:
         account: 12 digits.
