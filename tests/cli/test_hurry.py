@@ -100,3 +100,16 @@ def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
         done = shell.sealwax(verb, *K, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
         assert "before, as it says itself" in done.err
         assert advice not in shell.sealwax(verb, *K, *PURPOSE, "--to", keys.foreign, "a.swx").failed(7).err
+
+
+@pytest.mark.usefixtures("sealed")
+def test_the_same_once_more_with_several_old_keys(shell: Shell, keys: Keys) -> None:
+    old = (*K, "-k", "alias/foreign")
+    shell.sealwax("rewrap", *old, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
+    with shell.unchanged():
+        done = shell.sealwax("rewrap", *old, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
+        assert "before, as it says itself" in done.err
+        advice = "name --to by key ARNs, and what is done is passed over"
+        shell.sealwax("rewrap", *old, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(
+            7, "'alias/demo' points to", "'alias/foreign' points to", advice
+        )

@@ -20,7 +20,14 @@ from sealwax.cli import PARTLY_DONE, console, outcomes, places, status_of
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.envelope import inspect
-from sealwax.errors import FileError, KeyNotAllowedError, NotAnEnvelopeError, SealwaxError, WrongKeyError
+from sealwax.errors import (
+    AllKeysFailedError,
+    FileError,
+    KeyNotAllowedError,
+    NotAnEnvelopeError,
+    SealwaxError,
+    WrongKeyError,
+)
 from sealwax.format.armor import armor as to_text
 from sealwax.format.header import MAGIC
 from sealwax.format.payload import GROUP_BYTES
@@ -560,18 +567,19 @@ def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[],
     """
     try:
         act()
-    except (KeyNotAllowedError, WrongKeyError) as error:
+    except (KeyNotAllowedError, WrongKeyError, AllKeysFailedError) as error:
+        causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
+        if not all(isinstance(cause, KeyNotAllowedError | WrongKeyError) for cause in causes):
+            raise
         arns = under()
         if arns is not None:
             if arns and _says_it_is_under(job, arns, armor=armor):
                 return False
             raise
-        raise type(error)(
-            f"{error} If an earlier run has done it: name --to by key ARNs, and what is done is passed over.",
-            code=error.code,
-            request_id=error.request_id,
-            key=error.key,
-        ) from None
+        advice = f"{error} If an earlier run has done it: name --to by key ARNs, and what is done is passed over."
+        if isinstance(error, AllKeysFailedError):
+            raise AllKeysFailedError(advice, error.attempts) from None
+        raise type(error)(advice, code=error.code, request_id=error.request_id, key=error.key) from None
     return True
 
 
