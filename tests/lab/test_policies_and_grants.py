@@ -172,6 +172,48 @@ def test_the_lockout_check_can_be_waived(kms: KMSClient, key: str) -> None:
         kms.get_key_policy(KeyId=key)
 
 
+def may_only(lab: Lab, name: str, *actions: str) -> KMSClient:
+    """Add a user who may do these actions by an identity policy and nothing else."""
+    lab.add_principal(name, policy=policy({"Effect": "Allow", "Action": list(actions), "Resource": "*"}))
+    return client(lab.session(principal=name))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"MultiRegion": True},
+        {"Origin": "EXTERNAL"},
+        {"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"},
+        {"Tags": [{"TagKey": "team", "TagValue": "blue"}]},
+        {"BypassPolicyLockoutSafetyCheck": False},
+    ],
+)
+def test_the_default_policy_is_not_checked_for_a_lockout(lab: Lab, kms: KMSClient, kind: dict[str, Any]) -> None:
+    maker = may_only(lab, "maker", "kms:CreateKey", "kms:TagResource")
+    made = maker.create_key(**kind)["KeyMetadata"]["Arn"]
+    assert json.loads(kms.get_key_policy(KeyId=made)["Policy"])["Statement"][0]["Principal"] == {"AWS": ROOT}
+    # Who made it may not use it, nor change its policy.
+    with refused("AccessDeniedException"):
+        maker.put_key_policy(KeyId=made, Policy=policy(DELEGATED))
+    # One that the maker writes is.
+    with refused("MalformedPolicyDocumentException"):
+        maker.create_key(Policy=policy(DELEGATED), **kind)
+
+
+def test_the_default_policy_of_a_replica_is_not_checked_either(lab: Lab, kms: KMSClient) -> None:
+    primary = kms.create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    replicator = may_only(lab, "replicator", "kms:CreateKey", "kms:ReplicateKey")
+    with refused("MalformedPolicyDocumentException"):
+        replicator.replicate_key(KeyId=primary, ReplicaRegion="eu-west-1", Policy=policy(DELEGATED))
+    answer = replicator.replicate_key(KeyId=primary, ReplicaRegion="eu-west-1")
+    assert json.loads(answer["ReplicaPolicy"])["Statement"][0]["Principal"] == {"AWS": ROOT}
+    waived = replicator.replicate_key(
+        KeyId=primary, ReplicaRegion="eu-west-3", Policy=policy(DELEGATED), BypassPolicyLockoutSafetyCheck=True
+    )
+    assert json.loads(waived["ReplicaPolicy"]) == json.loads(policy(DELEGATED))
+
+
 def test_tags_are_kept_listed_and_limited(kms: KMSClient) -> None:
     key = kms.create_key(Tags=[{"TagKey": "a", "TagValue": "1"}])["KeyMetadata"]["KeyId"]
     kms.tag_resource(KeyId=key, Tags=[{"TagKey": "b", "TagValue": ""}, {"TagKey": "a", "TagValue": "2"}])

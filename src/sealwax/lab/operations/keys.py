@@ -20,7 +20,7 @@ from sealwax.lab.model import (
     PENDING_REPLICA_DELETION,
     Key,
 )
-from sealwax.lab.operations.policies import checked_policy
+from sealwax.lab.operations.policies import check_given_policy
 from sealwax.lab.operations.stores import store_for_key
 from sealwax.lab.operations.tags import checked_tags
 from sealwax.lab.paging import page
@@ -67,13 +67,13 @@ def create_key(call: Call) -> dict[str, Any]:
         origin=origin,
         state=PENDING_IMPORT if origin == "EXTERNAL" else ENABLED,
         created=call.now,
-        policy=call.get("Policy") or default_policy(call.account, call.region),
+        policy=call.get("Policy", default_policy(call.account, call.region)),
         multi_region="PRIMARY" if multi_region else None,
         primary_region=call.region if multi_region else None,
         key_store=store,
         xks_key=call.get("XksKeyId"),
     )
-    checked_policy(call, key, key.policy)
+    check_given_policy(call, key)
     material = None
     if origin != "EXTERNAL" and spec == SYMMETRIC:
         material = new_material(key, number=1, now=call.now)

@@ -34,6 +34,16 @@ def checked_policy(call: Call, key: Key, text: str) -> None:
         )
 
 
+def check_given_policy(call: Call, key: Key) -> None:
+    """Check the policy that a new key is given; the default one, which KMS writes itself, it does not check.
+
+    Raises:
+        ApiError: as for :func:`checked_policy`.
+    """
+    if "Policy" in call.members:
+        checked_policy(call, key, key.policy)
+
+
 @operation("GetKeyPolicy")
 def get_key_policy(call: Call) -> dict[str, Any]:
     key = call.key("GetKeyPolicy")

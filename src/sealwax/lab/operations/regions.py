@@ -10,7 +10,7 @@ from sealwax.lab.authorize import default_policy
 from sealwax.lab.call import Call, operation
 from sealwax.lab.describe import metadata
 from sealwax.lab.model import ENABLED, PENDING_IMPORT, partition
-from sealwax.lab.operations.policies import checked_policy
+from sealwax.lab.operations.policies import check_given_policy
 from sealwax.lab.operations.tags import checked_tags
 from sealwax.lab.rotate import family
 
@@ -39,11 +39,11 @@ def replicate_key(call: Call) -> dict[str, Any]:
         region=region,
         multi_region="REPLICA",
         description=call.get("Description", ""),
-        policy=call.get("Policy") or default_policy(primary.account, region),
+        policy=call.get("Policy", default_policy(primary.account, region)),
         created=call.now,
         state=PENDING_IMPORT if primary.origin == "EXTERNAL" else ENABLED,
     )
-    checked_policy(call, replica, replica.policy)
+    check_given_policy(call, replica)
     call.records.put_key(replica)
     for material in primary.materials:
         # Imported material is the customer's to bring: each Region gets it by an import of its own.
