@@ -67,10 +67,16 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("NotPrincipal with Deny spares services", "return who.arn not in principals.services", "return False"),
         (
             "Deny of an account spares its users",
-            "_reach(principals, who) is not Reach.NOT",
-            "_reach(principals, who) is Reach.DIRECT",
+            "_reach(principals, request) is not Reach.NOT",
+            "_reach(principals, request) is Reach.DIRECT",
         ),
         ("* names nobody", "principals.everyone\n", "False\n"),
+        (
+            "whoever signed in anywhere signed in there",
+            'or not principals.providers.isdisjoint((*signed_in_at, *(("*",) if signed_in_at else ())))',
+            "or (principals.providers and signed_in_at)",
+        ),
+        ("* of identity providers is nobody who signed in", '*(("*",) if signed_in_at else ())', ""),
         ("services are not compared", "or who.arn in principals.services", "or principals.services"),
         ("kms:RetireGrant alone retires", 'if request.action == "kms:RetireGrant":', "if False:"),
     ],

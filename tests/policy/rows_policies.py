@@ -38,11 +38,53 @@ from tests.policy.rows import (
     SERVICE,
     SESSION,
     TO_ALICE,
+    Expect,
+    Json,
     allow,
     case,
     deny,
     grant,
 )
+
+_GOOGLE: Final = "accounts.google.com"
+_AT_GOOGLE: Final = {"aws:FederatedProvider": _GOOGLE}
+_PROVIDER: Final = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"
+
+_SIGNED_IN: Final[list[tuple[str, Expect, list[Json], Json]]] = [
+    ("signed in where the policy says", "allow", [allow("kms:Decrypt", {"Federated": _GOOGLE})], _AT_GOOGLE),
+    ("signed in elsewhere", "deny", [allow("kms:Decrypt", {"Federated": "www.amazon.com"})], _AT_GOOGLE),
+    ("not signed in", "deny", [allow("kms:Decrypt", {"Federated": _GOOGLE})], {}),
+    ("signed in anywhere", "allow", [allow("kms:Decrypt", {"Federated": "*"})], _AT_GOOGLE),
+    ("signed in nowhere", "deny", [allow("kms:Decrypt", {"Federated": "*"})], {}),
+    (
+        "signed in at the account's provider",
+        "allow",
+        [allow("kms:Decrypt", {"Federated": [_GOOGLE, _PROVIDER]})],
+        {"aws:FederatedProvider": _PROVIDER},
+    ),
+    (
+        "denied for where it signed in",
+        "explicit deny",
+        [allow("kms:Decrypt", ROLE), deny("kms:Decrypt", {"Federated": _GOOGLE})],
+        _AT_GOOGLE,
+    ),
+    (
+        "signed in, and of an audience that no request to KMS says",
+        "deny",
+        [
+            allow(
+                "kms:Decrypt",
+                {"Federated": _GOOGLE},
+                Condition={"StringEquals": {f"{_GOOGLE}:aud": "app"}},
+            )
+        ],
+        _AT_GOOGLE,
+    ),
+]
+SIGNED_IN: Final = [
+    case(f"a session, {name}", PRINCIPAL, expect, key, who=SESSION, context=context)
+    for name, expect, key, context in _SIGNED_IN
+]
 
 DECISIONS: Final = [
     case("nothing allows", DEFAULT_POLICY, "deny", [allow("kms:Decrypt", BOB)]),
@@ -296,4 +338,4 @@ WITHOUT_KEY: Final = [
 ]
 
 
-POLICY_ROWS: Final = [*DECISIONS, *ELEMENTS, *ACCOUNTS, *WITHOUT_KEY]
+POLICY_ROWS: Final = [*SIGNED_IN, *DECISIONS, *ELEMENTS, *ACCOUNTS, *WITHOUT_KEY]

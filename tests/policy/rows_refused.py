@@ -54,6 +54,13 @@ REFUSED: Final = [
     _refused("no Effect", GRAMMAR, Effect=None),
     _refused("unknown element", GRAMMAR, Actions="kms:*"),
     _refused("no Principal in a key policy", PRINCIPAL, Principal=None),
+    _refused("Federated that is no identity provider", PRINCIPAL, Principal={"Federated": "nobody"}),
+    _refused(
+        "a condition key of an identity provider that the statement does not name",
+        PRINCIPAL,
+        Principal={"Federated": "accounts.google.com"},
+        Condition={"StringEquals": {"www.amazon.com:app_id": "app"}},
+    ),
     _refused("Principal and NotPrincipal", GRAMMAR, NotPrincipal="*"),
     _refused("no Action", GRAMMAR, Action=None),
     _refused("Action and NotAction", GRAMMAR, NotAction="kms:Encrypt"),

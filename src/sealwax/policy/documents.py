@@ -30,6 +30,9 @@ _PRINCIPAL: Final = re.compile(
 )
 _UNIQUE_ID: Final = re.compile(r"A[A-Z0-9]{15,127}")  # what AWS shows for a principal that was deleted
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\.(?:amazonaws\.com(?:\.cn)?|amazon\.com|aws\.internal)")
+_PROVIDER: Final = re.compile(
+    r"\*|[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+(?:/[^\s*?]*)?|arn:aws[a-z-]*:iam::[0-9]{12}:(?:saml|oidc)-provider/[^\s*?]+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Principals:
         accounts: the twelve digits of the accounts it names as a whole.
         names: the ARNs of users, roles and sessions.
         services: the service principals.
+        providers: the identity providers under Federated, ``*`` for any: whoever signed in there.
     """
 
     negated: bool
@@ -49,6 +53,7 @@ class Principals:
     accounts: frozenset[str]
     names: frozenset[str]
     services: frozenset[str]
+    providers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,12 @@ class _Reader:
             not_action,
             resources,
             not_resource,
-            self._clauses(raw.get("Condition", {}), where, foreign=not _reaches_kms(actions, not_action)),
+            self._clauses(
+                raw.get("Condition", {}),
+                where,
+                foreign=not _reaches_kms(actions, not_action),
+                providers=principals.providers if principals else frozenset(),
+            ),
         )
 
     def _principals(self, raw: Mapping[str, Any], where: str) -> Principals:
@@ -254,7 +264,7 @@ class _Reader:
             given = {"AWS": "*"}
         if not isinstance(given, dict) or not given:
             raise PolicyError(f"{where} has a {element} that is neither * nor an object")
-        _known(given, {"AWS", "Service"}, f"the {element} of {where}")
+        _known(given, {"AWS", "Service", "Federated"}, f"the {element} of {where}")
         names: set[str] = set()
         accounts: set[str] = set()
         for text in _texts(given.get("AWS", ()), f"the {element} of {where}", required="AWS" in given):
@@ -272,10 +282,21 @@ class _Reader:
         for text in services:
             if not _SERVICE.fullmatch(text):
                 raise PolicyError(f"{where} has a {element} '{shown(text)}' that is not the name of an AWS service")
+        providers = _texts(given.get("Federated", ()), f"the {element} of {where}", required="Federated" in given)
+        for text in providers:
+            if not _PROVIDER.fullmatch(text):
+                raise PolicyError(f"{where} has a {element} '{shown(text)}' that is not an identity provider")
         if negated and "*" in names:
             raise PolicyError(f"{where} has a NotPrincipal of *, which is about nobody")
         everyone = "*" in names
-        return Principals(negated, everyone, frozenset(accounts), frozenset(names - {"*"}), frozenset(services))
+        return Principals(
+            negated,
+            everyone,
+            frozenset(accounts),
+            frozenset(names - {"*"}),
+            frozenset(services),
+            frozenset(providers),
+        )
 
     @staticmethod
     def _action(text: str) -> Template:
@@ -301,7 +322,7 @@ class _Reader:
             raise PolicyError(f"'{shown(text)}' has a policy variable before the fifth colon")
         return template
 
-    def _clauses(self, raw: Any, where: str, *, foreign: bool) -> tuple[Clause, ...]:
+    def _clauses(self, raw: Any, where: str, *, foreign: bool, providers: frozenset[str]) -> tuple[Clause, ...]:
         if not isinstance(raw, dict):
             raise PolicyError(f"{where} has a Condition that is not an object")
         found: list[Clause] = []
@@ -317,7 +338,15 @@ class _Reader:
                         f"{where} uses ForAllValues: with {shown(key)}, so a request without it would fit; leave it out"
                     )
                 try:
-                    found.append(conditions.parse(operator, key, texts, variables=self._variables, foreign=foreign))
+                    found.append(
+                        conditions.parse(
+                            operator,
+                            key,
+                            texts,
+                            variables=self._variables,
+                            foreign=foreign or _is_of_provider(key, providers),
+                        )
+                    )
                 except PolicyError as error:
                     raise PolicyError(f"{where}: {error}") from None
         return tuple(found)
@@ -325,6 +354,13 @@ class _Reader:
 
 # PutKeyPolicy and CreateKey answer OverlyPermissiveCondition to these.
 _SINGLE: Final = ("kms:encryptioncontext:", "aws:requesttag/")
+
+
+def _is_of_provider(key: str, providers: frozenset[str]) -> bool:
+    """Whether a condition key is one that an identity provider of the statement fills, such as ``NAME:aud``."""
+    name = key.lower().rpartition(":")[0]
+    named = {one.partition("-provider/")[2] or one for one in providers}
+    return bool(name) and (name in named or (name == "saml" and any("saml-provider" in one for one in providers)))
 
 
 def _reaches_kms(actions: tuple[Template, ...], not_action: bool) -> bool:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from sealwax.policy import grants as granting
 from sealwax.policy import patterns
 from sealwax.policy.documents import Policy, Principals, Statement
-from sealwax.policy.model import Decision, Grant, Principal, Request
+from sealwax.policy.model import Decision, Grant, Request
 from sealwax.policy.operations import CROSS_ACCOUNT
 
 
@@ -103,7 +103,7 @@ def _on_key(
     direct: Statement | None = None
     delegating: Statement | None = None
     for statement in on_key:
-        reach = _reach(statement.principals, request.principal) if statement.effect == "Allow" else Reach.NOT
+        reach = _reach(statement.principals, request) if statement.effect == "Allow" else Reach.NOT
         if reach is not Reach.NOT and _allows(statement, request, near):
             if reach is Reach.DIRECT:
                 direct = direct or statement
@@ -167,7 +167,7 @@ def _allows(statement: Statement, request: Request, near: list[str]) -> bool:
 
 
 def _denies(statement: Statement, request: Request) -> bool:
-    if statement.principals is not None and not _is_denied(statement.principals, request.principal):
+    if statement.principals is not None and not _is_denied(statement.principals, request):
         return False
     return _is_about(statement, request) and _failure(statement, request) is None
 
@@ -194,12 +194,15 @@ def _is_about(statement: Statement, request: Request) -> bool:
     return covered != statement.not_resource
 
 
-def _reach(principals: Principals | None, who: Principal) -> Reach:
+def _reach(principals: Principals | None, request: Request) -> Reach:
     """Tell how an Allow statement of a key policy is about a principal."""
     if principals is None:
         return Reach.NOT
+    who = request.principal
+    signed_in_at = request.values.get("aws:federatedprovider", ())
     named = (
         principals.everyone
+        or not principals.providers.isdisjoint((*signed_in_at, *(("*",) if signed_in_at else ())))
         or who.arn in principals.services
         or not principals.names.isdisjoint(who.chain)
         or (who.kind == "root" and who.account in principals.accounts)
@@ -211,10 +214,11 @@ def _reach(principals: Principals | None, who: Principal) -> Reach:
     return Reach.ACCOUNT if who.account in principals.accounts else Reach.NOT
 
 
-def _is_denied(principals: Principals, who: Principal) -> bool:
+def _is_denied(principals: Principals, request: Request) -> bool:
     """Tell whether a Deny statement of a key policy is about a principal."""
+    who = request.principal
     if not principals.negated:
-        return _reach(principals, who) is not Reach.NOT
+        return _reach(principals, request) is not Reach.NOT
     if who.kind == "service":
         return who.arn not in principals.services
     # AWS may look at the account first, then the role, then the session: all of them must be excepted.

@@ -21,7 +21,8 @@ Value = str | bool | int | float | datetime | bytes
 
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>iam|sts)::(?P<account>[0-9]{12}):"
-    r"(?P<resource>root|(?P<kind>user|role|assumed-role|federated-user)/(?P<name>[^\s*?:]+))\Z"
+    # No name of a customer has a colon: that of a role that AWS itself assumes begins with "aws:".
+    r"(?P<resource>root|(?P<kind>user|role|assumed-role|federated-user)/(?P<name>(?:aws:)?[^\s*?:]+))\Z"
 )
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\.(?:amazonaws\.com(?:\.cn)?|amazon\.com|aws\.internal)\Z")
 _KEY: Final = re.compile(
@@ -75,6 +76,11 @@ class Principal:
     def account_arn(self) -> str:
         """The ARN that stands for the whole account."""
         return f"arn:{self.arn.split(':')[1]}:iam::{self.account}:root"
+
+    @cached_property
+    def is_of_aws(self) -> bool:
+        """Whether it is a service, or a role that AWS assumes for one and that no account holds (``aws:...``)."""
+        return self.kind == "service" or (self.role or self.arn).partition(":role/")[2].startswith("aws:")
 
     @cached_property
     def chain(self) -> frozenset[str]:

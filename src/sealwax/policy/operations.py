@@ -104,6 +104,10 @@ ON_KEY: Final = (
 )
 
 
+#: Every action of KMS that is known here.
+EVERY: Final = ON_KEY | _actions(" ".join(_ON_ACCOUNT))
+
+
 def permissions(operation: str, *, with_tags: bool = False) -> tuple[Permission, ...]:
     """Return what a caller of the operation must be allowed; every permission is needed.
 
