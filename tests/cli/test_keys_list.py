@@ -217,6 +217,15 @@ def test_without_describe_key_kms_says_that_rotation_is_not_possible(lab: Lab) -
     assert key.rotation == Rotation(possible=False, enabled=False)
 
 
+@pytest.mark.parametrize("more", [{}, {"MultiRegion": True}])
+def test_a_key_that_waits_for_its_deletion_has_no_rotation_and_is_seen_whole(lab: Lab, more: dict[str, Any]) -> None:
+    kms = lab.session().client("kms")
+    kms.schedule_key_deletion(KeyId=kms.create_key(**more)["KeyMetadata"]["KeyId"], PendingWindowInDays=7)
+    (key,) = list_keys(lab.session()).keys
+    assert (key.state, key.not_seen) == ("PendingDeletion", ())
+    assert key.rotation == Rotation(possible=False, enabled=False)
+
+
 # --- the command
 
 

@@ -144,6 +144,17 @@ def _refuse_unknown(client: Any, key: str) -> None:
         ask(lambda: client.describe_key(KeyId=key), "looking for the key", key)
 
 
+# "Key states of AWS KMS keys" in the KMS Developer Guide and GetKeyRotationStatus in the API Reference: a key that
+# waits for its deletion does not rotate, and KMS has no status for it. The rest KMS tells in every state.
+_DELETING: Final = ("PendingDeletion", "PendingReplicaDeletion")
+# A state that came in between, or one that is not known here.
+_OF_STATE: Final = {
+    "KMSInvalidStateException": "KMS has no answer for a key in this state",
+    "UnsupportedOperationException": "KMS has no answer for a key of this kind",
+}
+_GONE: Final = {"NotFoundException": "it was listed, and is deleted since"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Used:
     last_used: datetime | None
@@ -151,13 +162,14 @@ class _Used:
 
 
 def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
-    seen = look.at("kms:DescribeKey", key, region, KeyFacts, partial(_described_key, client, key))
+    ask_kms = partial(_described_key, client, key)
+    seen = look.at("kms:DescribeKey", key, region, KeyFacts, ask_kms, unanswerable=_GONE)
     if seen is None:
         return None
     arn = seen.arn
 
     def at(action: str, kind: Any, ask: Callable[[], T]) -> T | None:
-        return look.at(f"kms:{action}", arn, region, kind, ask)
+        return look.at(f"kms:{action}", arn, region, kind, ask, unanswerable=_OF_STATE)
 
     def rotation() -> RotationFacts:
         status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
@@ -184,7 +196,7 @@ def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
         return text
 
     customers = seen.manager == "CUSTOMER"
-    symmetric = customers and seen.spec == "SYMMETRIC_DEFAULT"
+    symmetric = customers and seen.spec == "SYMMETRIC_DEFAULT" and seen.state not in _DELETING
     rotates = symmetric and seen.origin == "AWS_KMS"
     # Imported material is rotated too, by hand.
     changes = rotates or (symmetric and seen.origin == "EXTERNAL")

@@ -44,13 +44,22 @@ class Looking:
             return open_client(self.session, service, region)
 
     def at(
-        self, action: str, resource: str, region: str, kind: Any, ask: Callable[[], T], instead: str = ""
+        self,
+        action: str,
+        resource: str,
+        region: str,
+        kind: Any,
+        ask: Callable[[], T],
+        instead: str = "",
+        unanswerable: Mapping[str, str] | None = None,
     ) -> T | None:
         """Return what ``ask`` returns, now or in a former run; None where it was refused, which is noted.
 
         Args:
             kind: the type of what it returns.
             instead: what is done where it was refused, for the note.
+            unanswerable: the codes of errors by which AWS says that there is nothing to tell, and why: what the state
+                of a key makes unanswerable is no refusal.
         """
         question = (action, resource, region)
         kept = None if self.answers is None else self.answers.find(question, kind)
@@ -65,6 +74,10 @@ class Looking:
             self.miss(*question, str(error), refused=False)
             return None
         except (foreign.ClientError, foreign.BotoCoreError, KmsError, UnreadableError) as error:
+            why = (unanswerable or {}).get(_code_of(error))
+            if why is not None:
+                self.miss(*question, why, refused=False)
+                return None
             # The service's own words: the table of errors speaks of KMS keys.
             self.miss(*question, f"{error}{instead}")
             if self.answers is not None and _may_answer_later(error):
@@ -83,6 +96,10 @@ class Looking:
     def miss(self, action: str, resource: str, region: str, why: str, *, refused: bool = True) -> None:
         """Note what was not looked at."""
         self.missed.append(NotLookedAt(action, resource, region, why, refused))
+
+
+def _code_of(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, foreign.ClientError) else ""
 
 
 def _may_answer_later(error: Exception) -> bool:

@@ -217,7 +217,8 @@ class _Region:
         try:
             answer = answers.ask(lambda: self._client.get_key_rotation_status(KeyId=key_id), doing, key_id)
         except errors.KmsError as error:
-            if error.code != "UnsupportedOperationException":
+            # A key that waits for its deletion does not rotate, and KMS has no status for it.
+            if error.code not in ("UnsupportedOperationException", "KMSInvalidStateException"):
                 raise
             return Rotation(possible=False, enabled=False)
         enabled = answer.need("KeyRotationEnabled", bool)
