@@ -47,6 +47,8 @@ Make = Callable[[], Facts]
 FILTER: Final = (
     "{($.eventSource = kms.amazonaws.com) && (($.eventName=DisableKey) || ($.eventName = ScheduleKeyDeletion))}"
 )
+_S3: Final = {"Service": "s3.amazonaws.com"}
+_LOGS: Final = "kms:EncryptionContext:aws:logs:arn"
 _EVERY_KEY: Final = {"Action": ["kms:Decrypt"], "Resource": "*"}
 
 #: For each rule: accounts that break it, and near misses, which no finding of that rule is about.
@@ -78,6 +80,28 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
         (
             lambda: replace(with_policy(use(Principal={"AWS": root(FOREIGN)})), trusted_accounts=(FOREIGN,)),
             lambda: with_policy(use(Principal={"AWS": role("X", FOREIGN)}, Effect="Deny")),
+        ),
+    ),
+    "key-policy-service-any-account": (
+        (
+            lambda: with_policy(use(Principal=_S3, Condition={})),
+            lambda: with_policy(use(Principal=_S3, Action="kms:GenerateDataKey*", Condition=BACKUP)),
+            lambda: with_policy(use(Principal=_S3, Condition={"StringLike": {"aws:SourceAccount": "1*"}})),
+            lambda: with_policy(use(Principal=_S3, Condition={"StringEqualsIfExists": {"aws:SourceAccount": OWN}})),
+            lambda: with_policy(use(Principal=_S3, Condition={"ArnLike": {"aws:SourceArn": "arn:aws:sns:*:*:*"}})),
+            lambda: with_policy(use(Principal=_S3, Action="kms:CreateGrant", Condition={})),
+        ),
+        (
+            lambda: with_policy(use(Principal=_S3, Condition={"StringEquals": {"aws:SourceAccount": OWN}})),
+            lambda: with_policy(use(Principal=_S3, Condition={"ArnLike": {"aws:SourceArn": f"arn:aws:s3:*:{OWN}:*"}})),
+            lambda: with_policy(use(Principal=_S3, Condition={"StringEquals": {"aws:SourceOrgID": "o-a1b2c3d4e5"}})),
+            lambda: with_policy(use(Principal=_S3, Action="kms:DescribeKey", Condition={})),
+            lambda: with_policy(use(Principal=_S3, Condition={"ArnLike": {_LOGS: f"arn:aws:logs:*:{OWN}:*"}})),
+            lambda: with_policy(
+                use(Principal=_S3, Condition={}),
+                use(Principal="*", Effect="Deny", Condition={"StringNotEquals": {"aws:SourceAccount": OWN}}),
+            ),
+            lambda: with_policy(use(Principal=_S3, Effect="Deny", Condition={})),
         ),
     ),
     "key-policy-root-delegation": (

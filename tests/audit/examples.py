@@ -228,7 +228,7 @@ KEY_POLICIES: Final[list[Row]] = [
                 when={"StringLike": {"kms:EncryptionContext:aws:cloudtrail:arn": TRAILS}},
             ),
         ],
-        {"key-policy-wildcard-context"},
+        set(),
     ),
     (
         "CloudWatch Logs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Final
 
-from sealwax.audit.findings import Finding, Severity, Standard
+from sealwax.audit.findings import Block, Finding, Fix, Severity, Standard
 from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt
 
 TIME: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
@@ -33,7 +33,13 @@ _PUBLIC: Final = Finding(
     "the key policy lets everybody use the key",
     "Anybody with an AWS account can decrypt what is sealed under this key, once they have it.",
     {"Sid": "Open", "Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"},
-    "Remove the statement:\naws kms put-key-policy --key-id 1234 --policy file://policy.json",
+    Fix(
+        "Remove the statement.",
+        (
+            Block('{\n  "Statement": []\n}', "policy.json"),
+            Block("aws kms put-key-policy --key-id 1234 --policy file://policy.json"),
+        ),
+    ),
     (HUB, CSF),
 )
 _WIDE: Final = Finding(
@@ -43,7 +49,7 @@ _WIDE: Final = Finding(
     "an IAM policy allows kms:Decrypt on all keys",
     "Whoever gets hold of the role decrypts under every key of the account that delegates to IAM.",
     {"Effect": "Allow", "Action": ["kms:Decrypt"], "Resource": "*"},
-    f"sealwax policy iam decrypt -k {key(1)} -c purpose=backup",
+    Fix("Name the keys.", (Block(f"sealwax policy iam decrypt -k {key(1)} -c purpose=backup"),)),
     (CSF,),
 )
 _ROTATION: Final = Finding(
@@ -53,7 +59,7 @@ _ROTATION: Final = Finding(
     "the key is not rotated",
     "Its material stays the same for ever.",
     {"KeyRotationEnabled": False},
-    f"aws kms enable-key-rotation --key-id {key(2)}",
+    Fix("", (Block(f"aws kms enable-key-rotation --key-id {key(2)}"),)),
     (HUB,),
 )
 _UNUSED: Final = Finding(
@@ -63,7 +69,7 @@ _UNUSED: Final = Finding(
     "the key was not used for a year",
     "It costs.",
     None,
-    "Disable it.",
+    Fix("Disable it."),
     (),
 )
 
@@ -111,7 +117,7 @@ def _attack(text: str, severity: Severity) -> Finding:
         text,
         text,
         {"Sid": text, text: [text]},
-        text,
+        Fix(text, (Block(text, text), Block(text))),
         (Standard(text, text, text),),
     )
 

@@ -41,7 +41,9 @@ def record(number: int = 1, **changes: Any) -> dict[str, Any]:
 
 def expected(number: int = 1) -> EventFacts:
     at = datetime(2026, 11, 24, 20, 0, number, tzinfo=UTC)
-    return EventFacts(f"event-{number}", at, "Decrypt", ROLE, ACCOUNT, "eu-west-1", (KEY,), {"purpose": "backup"})
+    session = f"arn:aws:sts::{ACCOUNT}:assumed-role/App/one"
+    context = {"purpose": "backup"}
+    return EventFacts(f"event-{number}", at, "Decrypt", ROLE, ACCOUNT, "eu-west-1", (KEY,), context, session=session)
 
 
 TWO = [record(2), record(1), record(3, eventSource="s3.amazonaws.com"), record(1)]

@@ -129,7 +129,7 @@ def test_a_fix_is_copied(browser: Browser, tmp_path: Path) -> None:
         " said === 'Copy' ? setTimeout(look, 20) : done(said); }; look(); })"
     )
     assert words == "Copied"
-    assert browser.run("navigator.clipboard.readText()") == ORDINARY.findings[0].fix
+    assert browser.run("navigator.clipboard.readText()") == ORDINARY.findings[0].fix.blocks[0].text
     assert browser.requests == [page.as_uri()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 
-from sealwax.audit.findings import Finding, Severity, Standard
+from sealwax.audit.findings import Block, Finding, Fix, Severity, Standard
 from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt, to_json
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -16,7 +16,7 @@ FINDING = Finding(
     "not rotated",
     "why",
     {"KeyRotationEnabled": False},
-    "aws kms enable-key-rotation",
+    Fix("Rotate it.", (Block("aws kms enable-key-rotation"), Block("{}", "policy.json"))),
     (Standard("CIS", "3.6", "https://example.com/"),),
 )
 
@@ -36,6 +36,13 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
     found = json.loads(json.dumps(to_json(audit)))
     assert set(found) == {name for name in Audit.__slots__ if name != "worst"} | {"format"}
     assert found["findings"][0]["severity"] == "medium"
+    assert found["findings"][0]["fix"] == (
+        "Rotate it.\n\n```sh\naws kms enable-key-rotation\n```\n\npolicy.json:\n```json\n{}\n```"
+    )
+    assert found["findings"][0]["blocks"] == [
+        {"name": None, "text": "aws kms enable-key-rotation"},
+        {"name": "policy.json", "text": "{}"},
+    ]
     assert found["findings"][0]["standards"] == [{"name": "CIS", "control": "3.6", "source": "https://example.com/"}]
     assert found["accepted"][0]["expires"] == "2027-01-01"
     assert found["expired"][0]["expires"] is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sealwax.audit import factsfile
 from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts, GrantFacts, PolicyFacts, PrincipalFacts
+from sealwax.audit.facts import Facts, GrantFacts, PolicyFacts, PrincipalFacts, TrailFacts
 from sealwax.audit.rules import judge
 from sealwax.errors import FactsError
 from sealwax.policy import write
@@ -198,11 +198,14 @@ def test_hostile_facts_are_judged_or_said_to_be_not_looked_at(
         policies=(PolicyFacts("p", "customer", document),),
         events=(accounts.event(context=pairs, principal=grantee),),
         expected_aliases=pairs,
+        regions=(),
+        trails=(TrailFacts(grantee, multi_region=False, validation=False, records="None", selectors=document),),
+        alarms=(),
     )
     account = Account(facts)
     for finding in judge(account):
         assert finding.title
-        assert finding.fix
+        assert finding.fix.says
     # A document with Principal is no identity policy and one without is no key policy: one of them is always unread.
     assert {one.resource for one in account.not_looked_at} & {accounts.arn(), "p"}
     account.access()

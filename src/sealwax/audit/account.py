@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from sealwax.audit.asking import Allowed, Asker, says
 from sealwax.audit.facts import Facts, KeyFacts
+from sealwax.audit.opening import Opening, openings
 from sealwax.audit.report import Access, NotLookedAt
+from sealwax.audit.services import service_linked
 from sealwax.errors import PolicyError
 from sealwax.policy import (
     Policy,
@@ -71,9 +73,30 @@ class Account:
         """The customer managed keys: nobody but AWS changes the policy or the rotation of the others."""
         return tuple(key for key in self.facts.keys if key.manager == "CUSTOMER")
 
+    @property
+    def region(self) -> str:
+        """A Region that was looked at, for what has to be in one."""
+        return next(iter(self.facts.regions), "us-east-1")
+
     @cached_property
     def keys_by_arn(self) -> dict[str, KeyFacts]:
         return {key.arn: key for key in self.facts.keys}
+
+    @cached_property
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = defaultdict(tuple)
+        for alias in self.facts.aliases or ():
+            found[alias.key_arn] += (alias.name,)
+        return found
+
+    def aliases_of(self, key: KeyFacts) -> tuple[str, ...] | None:
+        """Return the names of the aliases of a key; None where nobody looked."""
+        return None if self.facts.aliases is None else self._aliases.get(key.arn, ())
+
+    @cached_property
+    def service_roles(self) -> frozenset[str]:
+        """The service-linked roles that are known; see :func:`~sealwax.audit.services.is_service_role`."""
+        return frozenset(filter(None, (service_linked(one.arn) for one in self.facts.principals or ())))
 
     def is_trusted(self, account: str) -> bool:
         """Whether an account is this one, or one of those that may be let in."""
@@ -96,7 +119,7 @@ class Account:
         return found
 
     def not_understood(self) -> Iterator[tuple[KeyFacts, Mapping[str, Any]]]:
-        """Return the statements, as they were written, of those key policies that cannot be judged as a whole."""
+        """Return those key policies, as they were written, that cannot be judged as a whole."""
         for key in self.own_keys:
             if key.policy is None or self.key_policy(key) is not None:
                 continue
@@ -104,10 +127,8 @@ class Account:
                 document = json.loads(key.policy)
             except (ValueError, RecursionError):
                 continue
-            listed = document.get("Statement") if isinstance(document, dict) else None
-            for one in listed if isinstance(listed, list) else [listed]:
-                if isinstance(one, dict):
-                    yield key, one
+            if isinstance(document, dict):
+                yield key, document
 
     def _not_read(self, what: str, resource: str, region: str, error: PolicyError) -> None:
         self._unread.setdefault(resource, NotLookedAt(what, resource, region, f"it cannot be judged: {error}"))
@@ -118,7 +139,18 @@ class Account:
         for key in self.own_keys:
             self.key_policy(key)
         _ = self.identity_policies, self.principals
-        return (*self.facts.not_looked_at, *self._unsaid(), *self._unread.values())
+        return (*self.facts.not_looked_at, *self._unsaid(), *self._unread.values(), *self._unjudged())
+
+    def _unjudged(self) -> Iterator[NotLookedAt]:
+        """Return whose calls could not be judged."""
+        why = {one.who: one.why for one in self.openings if one.why}
+        for who, reason in why.items():
+            yield NotLookedAt("what it opened", who, "", f"whether it may cannot be judged: {reason}", refused=False)
+
+    @cached_property
+    def openings(self) -> tuple[Opening, ...]:
+        """What was opened under keys, by whom, and whether they may."""
+        return tuple(openings(self))
 
     def _unsaid(self) -> Iterator[NotLookedAt]:
         """Return what the facts neither hold nor say why: what was cut out of a file is not fine either."""
@@ -173,6 +205,16 @@ class Account:
             except ValueError:
                 self._unread[one.arn] = NotLookedAt("the principal", one.arn, "", "its ARN is not understood")
         return found
+
+    @cached_property
+    def unread_principals(self) -> frozenset[str]:
+        """The users and roles of whose policies not all were looked at and understood."""
+        missed = {one.resource for one in self.facts.not_looked_at}
+        return frozenset(
+            one.arn
+            for one in self.facts.principals or ()
+            if one.arn in missed or any(id_ not in self.identity_policies for id_ in one.policies)
+        )
 
     @cached_property
     def allowed(self) -> tuple[Allowed, ...]:

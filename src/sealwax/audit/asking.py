@@ -5,14 +5,25 @@ What policies say in the same words is asked once: thousands of keys share a few
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from sealwax.audit.facts import KeyFacts
-from sealwax.policy import Decision, Grant, Policy, Principal, Request, Statement, evaluate, principal
+from sealwax.policy import (
+    Decision,
+    Grant,
+    Policy,
+    Principal,
+    Request,
+    Statement,
+    evaluate,
+    parse_identity_policy,
+    principal,
+)
+from sealwax.policy.bounds import most
 from sealwax.policy.documents import Principals
 from sealwax.policy.explain import KeyAsSeen
 from sealwax.policy.model import Value
@@ -23,9 +34,28 @@ if TYPE_CHECKING:
     from sealwax.audit.account import Account
 
 
+#: Before the name of an identity provider: whoever signed in there.
+FEDERATED: Final = "federated:"
+
+# Whoever is of another account may have any policies there: they are not ours to see.
+_MAY_ALL: Final = parse_identity_policy(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+)
+# What somebody may re-encrypt under the same key gives nothing to anybody: it is asked for another one.
+_OF_ACTION: Final[Mapping[str, Mapping[str, bool]]] = {
+    "kms:ReEncryptFrom": {"kms:ReEncryptOnSameKey": False},
+    "kms:ReEncryptTo": {"kms:ReEncryptOnSameKey": False},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A principal may do an action on a key: the decision says by what."""
+    """A principal may do an action on a key: the decision says by what.
+
+    Attributes:
+        principal: its ARN; that of the root of a whole account; the name of a service; ``federated:`` and an identity
+            provider; ``*`` for a statement that is for everybody, or for all but some, whatever its conditions.
+    """
 
     key: KeyFacts
     principal: str
@@ -189,7 +219,8 @@ class Asker:
             for account in sorted(principals.accounts)
             if account != self._facts.account
         )
-        return (*sorted(principals.names), *sorted(principals.services), *foreign)
+        signed_in = (f"{FEDERATED}{one}" for one in sorted(principals.providers))
+        return (*sorted(principals.names), *sorted(principals.services), *foreign, *signed_in)
 
     def _allowing_identities(self) -> Any:
         """Return a function from a key to the principals whose policies have a statement that may allow, and those."""
@@ -232,27 +263,24 @@ class Asker:
         statements: list[Statement],
     ) -> Decision | None:
         """Return the decision that allows, or None."""
-        if name == "*" or (
-            name.endswith(":root") and not name.startswith(f"arn:{self._facts.partition}:iam::{key.account}:")
-        ):
-            # Not a principal that can be asked for, but a whole account or everybody.
+        if name == "*" or name.startswith(FEDERATED):
+            # Nobody who can be asked for.
             return _as_written(statements, self._action)
         person = self._person(name)
         if person is None:
             return None
-        if person.who.kind != "service" and person.who.account != key.account:
-            # Its own policies are not ours to see; what the key policy says is what can be said.
-            return _as_written(statements, self._action)
         grants = tuple(one for one in grants if one.grantee in person.who.chain)
         question = None
         if not grants:
             covering = tuple(id(one) for one in person.somewhere if covers(one, key.arn))
             itself = key.arn if person.names_keys or about.names_keys else None
-            aliases = self._aliases_of(key) if person.asks_aliases or about.asks_aliases else None
+            aliases = self._account.aliases_of(key) if person.asks_aliases or about.asks_aliases else None
             question = (name, about.number, covering, itself, aliases)
             if question in self._answers:
                 return self._answers[question]
         decision = self._try(person, key, policy, grants, statements)
+        if decision is not None and decision.statements and person.who.account not in ("", key.account):
+            decision = _as_written(decision.statements[:1], self._action)
         if question is not None:
             self._answers[question] = decision
         return decision
@@ -271,6 +299,8 @@ class Asker:
                 return None
         known = self._account.policies_of.get(name, ())
         identity = [self._account.identity_policies[id_] for id_ in known if id_ in self._account.identity_policies]
+        if who.kind != "service" and who.account != self._facts.account:
+            identity = [_MAY_ALL]
         deciding = [one for id_ in known for one in self._by_policy.get(id_, ())]
         return _Person(
             who,
@@ -290,11 +320,6 @@ class Asker:
                 any(map(_asks_aliases, policy.statements)),
             )
         return _About(self._numbers.setdefault(same, len(self._numbers)), *self._traits[id(policy)])
-
-    def _aliases_of(self, key: KeyFacts) -> tuple[str, ...] | None:
-        if self._facts.aliases is None:
-            return None
-        return tuple(one.name for one in self._account_aliases.get(key.arn, ()))
 
     def _try(
         self,
@@ -318,7 +343,14 @@ class Asker:
             _both(wanted(one), wanted(two)) for one in statements for two in delegating if one.clauses or two.clauses
         ]
         tried += [(dict(grant.subset or grant.equals or {}), {}) for grant in grants if grant.grantee == person.who.arn]
-        aliases = self._aliases_of(key)
+        foreign = person.who.kind != "service" and person.who.account != key.account
+        callers = [person.who]
+        if foreign:
+            # Whatever its tags and its id are; and the root of an account stands for everybody of it.
+            policy = most(policy, _is_told)
+            if person.who.kind == "root":
+                callers += _people_of(person.who, policy)
+        aliases = self._account.aliases_of(key)
         about = KeyAsSeen(key.arn, policy, (), metadata_of(key), aliases or (), key.tags or {}).conditions()
         # What is known of the key is as it is, and not as a condition would have it.
         known = [*_OF_KEY]
@@ -326,12 +358,13 @@ class Asker:
             known.append("aws:resourcetag/")
         if aliases is not None:
             known.append("kms:resourcealiases")
-        for context, wished in tried:
+        for (context, wished), caller in itertools.product(tried, callers):
             others = {name: value for name, value in wished.items() if not name.lower().startswith(tuple(known))}
+            others |= _OF_ACTION.get(self._action, {})
             try:
                 request = Request(
                     self._action,
-                    person.who,
+                    caller,
                     key.arn,
                     self._facts.time,
                     context=about | others,
@@ -344,12 +377,26 @@ class Asker:
                 return decision
         return None
 
-    @cached_property
-    def _account_aliases(self) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = defaultdict(list)
-        for alias in self._facts.aliases or ():
-            found[alias.key_arn].append(alias)
-        return found
+
+def _is_told(name: str) -> bool:
+    """Whether what is known of a principal of another account tells the value of a condition key."""
+    return name != "aws:userid" and not name.startswith("aws:principaltag/")
+
+
+def _people_of(root: Principal, policy: Policy) -> Iterator[Principal]:
+    """Yield users and roles of another account: any, and those whom conditions name."""
+    start = root.arn.removesuffix("root")
+    names = [f"{start}role/somebody", f"{start}user/somebody"]
+    for statement in policy.statements:
+        for clause in statement.clauses:
+            if clause.key.lower() == "aws:principalarn":
+                names += [one.text.replace(":*:", f":{root.account}:").replace("*", "x") for one in clause.values]
+    for name in dict.fromkeys(names):
+        try:
+            if name.startswith(start):
+                yield principal(name)
+        except ValueError:
+            continue
 
 
 def _both(one: tuple[Any, Any], two: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -34,6 +34,7 @@ _READ_CHARACTERS: Final = 1 << 16
 _PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b"}
 #: The action that asks for them where no file has them.
 LOOKUP: Final = "cloudtrail:LookupEvents"
+_INTERNAL: Final = "AWS Internal"  # CloudTrail's word for a service that it does not name
 _GZIP: Final = b"\x1f\x8b"
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
 _TOO_LARGE: Final = f"is not JSON, or has an entry of more than {_MOST_CHARACTERS:,} characters"
@@ -262,9 +263,10 @@ def event_of(record: Any) -> EventFacts | None:
         return None
     identity = _object(record, "userIdentity")
     request = _object(record, "requestParameters")
-    via = _text(identity, "invokedBy")
+    via = _service(record, identity)
     region = _text(record, "awsRegion")
-    principal, account = _caller(identity, region)
+    principal, account = _caller(record, identity, region)
+    of_session = _text(identity, "type") == "AssumedRole"
     return EventFacts(
         _required(record, "eventID"),
         _time(_required(record, "eventTime")),
@@ -276,17 +278,32 @@ def event_of(record: Any) -> EventFacts | None:
         _context(request),
         _text(record, "errorCode"),
         via,
+        _text(identity, "arn") if of_session else "",
     )
 
 
-def _caller(identity: Mapping[str, Any], region: str) -> tuple[str, str]:
-    """Return the ARN and account of the caller: for a session its role, for one of another account that account."""
+def _service(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Return the AWS service that called, or ``""``. The user agent does not count: callers choose theirs."""
+    invoked_by, address = _text(identity, "invokedBy"), _text(record, "sourceIPAddress")
+    if invoked_by:
+        return invoked_by
+    if address == _INTERNAL or address.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return address
+    own = _text(record, "eventType") == "AwsServiceEvent" or _text(identity, "type") == "AWSService"
+    return _INTERNAL if own else ""
+
+
+def _caller(record: Mapping[str, Any], identity: Mapping[str, Any], region: str) -> tuple[str, str]:
+    """Return the ARN and account of the caller: for a session its role, for one of another account that account.
+
+    The ARN is ``""`` where a caller of the account itself is shown without one: it could be anybody.
+    """
     issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
     account = _text(identity, "accountId") or _text(issuer, "accountId")
     arn = _text(identity, "arn")
     if _text(identity, "type") == "AssumedRole":
         arn = _text(issuer, "arn") or arn
-    if not arn and account:
+    if not arn and account and account != _text(record, "recipientAccountId"):
         partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
         arn = f"arn:{partition}:iam::{account}:root"
     return arn, account

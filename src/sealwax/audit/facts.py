@@ -151,6 +151,7 @@ class TrailFacts:
         records: which management events: ``"All"``, ``"ReadOnly"``, ``"WriteOnly"`` or ``"None"``; None where unknown.
         excludes: event sources that are left out of them.
         logging: whether it is on; None where unknown.
+        selectors: what it records, as GetEventSelectors tells it, in JSON; None where unknown.
     """
 
     arn: str
@@ -159,6 +160,7 @@ class TrailFacts:
     logging: bool | None = True
     records: str | None = "All"
     excludes: tuple[str, ...] = ()
+    selectors: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,8 @@ class EventFacts:
         principal: the ARN of the caller, for a session that of its role; a service's name; ``""`` where none is shown.
         keys: the ARNs of the keys.
         context: the encryption context of the request; None where there was none.
-        via: the service that called on the principal's behalf, or ``""``.
+        via: the service that called, on the principal's behalf or its own, or ``""``.
+        session: the ARN of the session that called, where the caller was one.
     """
 
     id: str
@@ -199,6 +202,7 @@ class EventFacts:
     context: Mapping[str, str] | None = None
     error: str = ""
     via: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

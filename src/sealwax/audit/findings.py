@@ -34,6 +34,40 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Something to paste, whole and as it is.
+
+    Attributes:
+        text: a command for a shell on each line; or, where there is a name, JSON.
+        name: the file that the commands of the fix take the JSON from; ``""`` for commands.
+    """
+
+    text: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What to do.
+
+    Attributes:
+        says: sentences: what it does, and what it does not.
+        blocks: what to paste, in this order.
+    """
+
+    says: str
+    blocks: tuple[Block, ...] = ()
+
+    def __str__(self) -> str:
+        """Return it as text, each block between fences."""
+        parts = [self.says]
+        for one in self.blocks:
+            label = f"{one.name}:\n" if one.name else ""
+            parts.append(f"{label}```{'json' if one.name else 'sh'}\n{one.text}\n```")
+        return "\n\n".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong.
 
@@ -44,7 +78,7 @@ class Finding:
         title: one line.
         why: why it matters.
         statement: the exact policy statement, grant or setting that it is about; None where something is missing.
-        fix: what to do: a ready policy, a command, or a sentence.
+        fix: what to do.
         standards: the controls that ask for it.
     """
 
@@ -54,5 +88,5 @@ class Finding:
     title: str
     why: str
     statement: Mapping[str, Any] | None
-    fix: str
+    fix: Fix
     standards: tuple[Standard, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ MOST_EVENTS: Final = 500
 class _Recorded:
     kind: str
     excludes: tuple[str, ...]
+    selectors: str | None = None
 
 
 def trails(look: Looking, regions: Sequence[str]) -> tuple[TrailFacts, ...] | None:
@@ -57,7 +59,9 @@ def _trail(look: Looking, trail: TrailFacts) -> TrailFacts:
         return on
 
     def recorded() -> _Recorded:
-        return _Recorded(*_recorded(look.client("cloudtrail", home).get_event_selectors(TrailName=arn)))
+        answer = look.client("cloudtrail", home).get_event_selectors(TrailName=arn)
+        given = {name: answer[name] for name in ("EventSelectors", "AdvancedEventSelectors") if answer.get(name)}
+        return _Recorded(*_recorded(answer), json.dumps(given))
 
     records = look.at("cloudtrail:GetEventSelectors", arn, home, _Recorded, recorded)
     return replace(
@@ -65,6 +69,7 @@ def _trail(look: Looking, trail: TrailFacts) -> TrailFacts:
         logging=look.at("cloudtrail:GetTrailStatus", arn, home, bool, logging),
         records=None if records is None else records.kind,
         excludes=() if records is None else records.excludes,
+        selectors=None if records is None else records.selectors,
     )
 
 

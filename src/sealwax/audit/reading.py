@@ -57,7 +57,7 @@ def read_principal(session: aws.Session, arn: str) -> PrincipalAsSeen:
         PolicyError: a policy is not understood.
     """
     who = principal(arn)
-    if who.kind in ("root", "service"):
+    if who.kind == "root" or who.is_of_aws:
         return PrincipalAsSeen(who)
     if who.kind == "federated":
         raise ConfigurationError(f"what '{arn}' may is in its session: give its policies with --identity-policy")

@@ -77,7 +77,7 @@ def recall_principal(facts: Facts, arn: str) -> PrincipalAsSeen:
         PolicyError: a policy is not understood.
     """
     who = principal(arn, org_id=facts.organization or None)
-    if who.kind in ("root", "service"):
+    if who.kind == "root" or who.is_of_aws:
         return PrincipalAsSeen(who)
     shown = printable(arn)
     if who.kind == "federated":

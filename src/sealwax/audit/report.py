@@ -60,7 +60,8 @@ class Access:
 
     Attributes:
         key: the ARN of the key.
-        principal: the ARN of a user, role or account, the name of a service, or ``"*"``.
+        principal: the ARN of a user, role or account, the name of a service, ``"federated:"`` and the name of an
+            identity provider, or ``"*"``.
         uses: some of ``"administer"``, ``"decrypt"``, ``"encrypt"``, ``"grant"``, in this order.
         by: what allows it, in words: the statements or the grant.
     """
@@ -149,7 +150,8 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
         "title": finding.title,
         "why": finding.why,
         "statement": None if finding.statement is None else dict(finding.statement),
-        "fix": finding.fix,
+        "fix": str(finding.fix),
+        "blocks": [{"name": one.name or None, "text": one.text} for one in finding.fix.blocks],
         "standards": [{"name": one.name, "control": one.control, "source": one.source} for one in finding.standards],
     }
 

@@ -343,9 +343,13 @@ def _lines(found: Audit) -> list[str]:
         ]
         if finding.statement is not None:
             lines.append(f"          is:  {printable(json.dumps(finding.statement))}")
-        # A policy that is ready to be used keeps its lines.
-        fix = [printable(line) for line in finding.fix.splitlines()] or [""]
-        lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:]), ""]
+        fix = [printable(line) for line in finding.fix.says.splitlines()] or [""]
+        lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:])]
+        for block in finding.fix.blocks:
+            # To be pasted: at the margin, and with nothing between its lines.
+            lines += [f"               {block.name}:"] if block.name else []
+            lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
+        lines += [] if finding.fix.blocks else [""]
     lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.not_looked_at]
     for one in found.accepted:
         until = "" if one.expires is None else f" until {one.expires}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from sealwax.policy.conditions import Clause
 from sealwax.policy.documents import Policy, Statement
@@ -14,6 +15,40 @@ from sealwax.policy.model import Grant
 from sealwax.policy.patterns import Template, Variable, parse
 
 Known = Callable[[str], bool]
+
+#: The condition keys that follow from the caller, the resource and the time of a request, by their names in lower case.
+DERIVED: Final = frozenset(
+    (
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principalaccount",
+        "aws:principalarn",
+        "aws:principalisawsservice",
+        "aws:principalservicename",
+        "aws:principaltype",
+        "aws:requestedregion",
+        "aws:resourceaccount",
+        "aws:securetransport",
+        "aws:username",
+        "kms:calleraccount",
+    )
+)
+#: Those that say through which service a call came; a direct call has none of them.
+THROUGH: Final = frozenset(
+    ("aws:calledvia", "aws:calledviafirst", "aws:calledvialast", "aws:viaawsservice", "kms:viaservice")
+)
+#: Those that say what the key is.
+OF_KEY: Final = frozenset(
+    (
+        "kms:customermasterkeyspec",
+        "kms:customermasterkeyusage",
+        "kms:keyorigin",
+        "kms:keyspec",
+        "kms:keyusage",
+        "kms:multiregion",
+        "kms:multiregionkeytype",
+    )
+)
 
 _ANY = parse("*", wildcards=True, variables=False)
 

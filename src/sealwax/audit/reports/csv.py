@@ -40,7 +40,7 @@ def _finding(kind: str, finding: Finding, note: str) -> tuple[str, ...]:
         finding.title,
         finding.why,
         statement_text(finding.statement),
-        finding.fix,
+        str(finding.fix),
         "; ".join(f"{one.name} {one.control}" for one in finding.standards),
         note,
     )

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Final
 
 from sealwax import __version__
-from sealwax.audit.findings import Finding, Severity, Standard
+from sealwax.audit.findings import Finding, Fix, Severity, Standard
 from sealwax.audit.report import Acceptance, Accepted, Audit, NotLookedAt
 from sealwax.audit.reports import picture
 from sealwax.audit.reports.markup import code, table, text
@@ -127,9 +127,16 @@ def _finding(finding: Finding) -> str:
         f'<h3><span class="badge">{severity}</span> {text(finding.title)}</h3>\n'
         f'<p class="about">{code(finding.rule)} on {code(finding.resource)}</p>\n'
         f"<p>{text(finding.why)}</p>\n{statement}"
-        f'<p><b>What to do</b></p>\n<div class="copyable"><pre>{text(finding.fix)}</pre>'
+        f"<p><b>What to do</b></p>\n{_fix(finding.fix)}{_standards(finding.standards)}</article>\n"
+    )
+
+
+def _fix(fix: Fix) -> str:
+    says = "".join(f"<p>{text(line)}</p>\n" for line in fix.says.splitlines())
+    return says + "".join(
+        (f"<p>{code(block.name)}:</p>\n" if block.name else "") + f'<div class="copyable"><pre>{text(block.text)}</pre>'
         '<button type="button" class="copy" hidden>Copy</button></div>\n'
-        f"{_standards(finding.standards)}</article>\n"
+        for block in fix.blocks
     )
 
 

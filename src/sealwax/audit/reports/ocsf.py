@@ -56,7 +56,7 @@ def _finding(audit: Audit, finding: Finding, status: tuple[int, str], comment: s
         "requirements": [f"{one.name} {one.control}" for one in finding.standards],
     }
     event["remediation"] = {
-        "desc": plain(finding.fix),
+        "desc": plain(str(finding.fix)),
         "references": list(dict.fromkeys(one.source for one in finding.standards)),
     }
     if finding.statement is not None:

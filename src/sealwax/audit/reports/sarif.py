@@ -98,7 +98,8 @@ def _result(finding: Finding, order: list[str]) -> dict[str, Any]:
         "properties": {
             "severity": finding.severity.name.lower(),
             "statement": None if finding.statement is None else dict(finding.statement),
-            "fix": finding.fix,
+            "fix": str(finding.fix),
+            "blocks": [{"name": one.name or None, "text": one.text} for one in finding.fix.blocks],
         },
     }
 

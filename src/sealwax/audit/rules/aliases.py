@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwax.audit.account import UPDATE_ALIAS, Account
-from sealwax.audit.asking import covers
+from sealwax.audit.asking import wanted
 from sealwax.audit.facts import AliasFacts, KeyFacts
-from sealwax.audit.findings import Severity
+from sealwax.audit.findings import Block, Fix, Severity
 from sealwax.audit.rules import standards as std
+from sealwax.audit.rules.fixing import POLICY, as_text, command, commands, kms, put
 from sealwax.audit.rules.rule import Found, Rule, listed
-from sealwax.policy import Statement
+from sealwax.policy import Request, evaluate
 
 #: Who may move an alias is who decides what new data is sealed under: a deployer, an administrator, one in reserve.
 MAX_MOVERS: Final = 3
@@ -53,11 +53,19 @@ def _differ(account: Account) -> Iterator[Found]:
                 yield Found(
                     replica.arn,
                     json.loads(replica.policy or ""),
-                    f"Give both the same: aws kms get-key-policy --region {primary.region} --key-id {primary.id} "
-                    "--query Policy --output text > policy.json; "
-                    f"aws kms put-key-policy --region {replica.region} --key-id {replica.id} --policy file://policy.json",
+                    put(
+                        replica,
+                        f"Give it the policy of its primary in {primary.region}. If the replica's is the right one, "
+                        "put that on the primary instead.",
+                        _policy_for(primary, replica.region),
+                    ),
                     f"that of {primary.region} is another",
                 )
+
+
+def _policy_for(primary: KeyFacts, region: str) -> Any:
+    """Return the policy of a primary as it is in another Region."""
+    return json.loads((primary.policy or "").replace(primary.region, region))
 
 
 def _missing(account: Account) -> Iterator[Found]:
@@ -75,15 +83,38 @@ def _missing(account: Account) -> Iterator[Found]:
             and (region := arn.split(":")[3]) in account.facts.regions
             and region not in closed
         ]
-        unusable = [one.arn for one in replicas if one.state != "Enabled"]
-        broken = sorted((*gone, *unusable))
+        unusable = [one for one in replicas if one.state != "Enabled"]
+        broken = sorted((*gone, *(one.arn for one in unusable)))
         if broken or not set(primary.related) - {primary.arn}:
             yield Found(
                 primary.arn,
                 {"MultiRegionKeyType": "PRIMARY", "ReplicaKeys": sorted(set(primary.related) - {primary.arn})},
-                f"aws kms replicate-key --region {primary.region} --key-id {primary.id} --replica-region OTHER-REGION",
+                _replicas(account, primary, gone, unusable),
                 f"not usable: {listed(broken)}" if broken else "it has none",
             )
+
+
+def _replicas(account: Account, primary: KeyFacts, gone: list[str], unusable: list[KeyFacts]) -> Fix:
+    others = [one for one in account.facts.regions if one != primary.region]
+    new = [arn.split(":")[3] for arn in gone] or ([] if unusable else others[:1])
+    says, blocks = [], []
+    for region in new:
+        # Without a policy, KMS would give the replica one that leaves everything to IAM.
+        policy = _policy_for(primary, region) if account.key_policy(primary) is not None else None
+        given = [] if policy is None else ["--policy", f"file://{POLICY}"]
+        blocks += [] if policy is None else [Block(as_text(policy), POLICY)]
+        blocks.append(Block(kms(primary, "replicate-key", "--replica-region", region, *given)))
+        says.append(f"Make a replica in {region}, with the policy of the primary.")
+    for replica in unusable:
+        lines = [kms(replica, "cancel-key-deletion")] if replica.state == "PendingDeletion" else []
+        if replica.state in ("Disabled", "PendingDeletion"):
+            blocks.append(Block("\n".join((*lines, kms(replica, "enable-key")))))
+            says.append(f"Bring the replica in {replica.region} back.")
+        elif replica.state == "PendingImport":
+            says.append(f"Import the key material in {replica.region}, too.")
+        else:
+            says.append(f"The replica in {replica.region} is {replica.state}: wait, and audit again.")
+    return Fix(" ".join(says) or "Make a replica in another Region (aws kms replicate-key).", tuple(blocks))
 
 
 def _points_elsewhere(account: Account) -> Iterator[Found]:
@@ -104,42 +135,67 @@ def _points_elsewhere(account: Account) -> Iterator[Found]:
                 yield Found(
                     alias.arn,
                     {"AliasName": alias.name, "TargetKeyId": alias.key},
-                    f"aws kms update-alias --region {alias.region} --alias-name {alias.name} --target-key-id {wanted}; "
-                    "see in CloudTrail who moved it (UpdateAlias), and rewrap what was sealed meanwhile.",
+                    commands(
+                        "See in CloudTrail who moved it (UpdateAlias). Point it where it ought to point, and rewrap "
+                        "what was sealed meanwhile.",
+                        _alias("update-alias", alias.region, alias.name, wanted),
+                    ),
                     f"{alias.name} points at {alias.key}, not at {wanted}",
                 )
+
+
+def _alias(operation: str, region: str, name: str, key: str) -> str:
+    where = ("--region", region, "--alias-name", name, "--target-key-id", key)
+    return command("aws", "kms", operation, *where)
 
 
 def _absent(account: Account, name: str, wanted: str, region: str) -> Found:
     return Found(
         f"arn:{account.facts.partition}:kms:{region}:{account.facts.account}:alias/{name}",
         None,
-        f"aws kms create-alias --region {region} --alias-name alias/{name} --target-key-id {wanted}; "
-        "see in CloudTrail who deleted it (DeleteAlias).",
+        commands(
+            "See in CloudTrail who deleted it (DeleteAlias), and make it again.",
+            _alias("create-alias", region, f"alias/{name}", wanted),
+        ),
         f"alias/{name} is not there, and ought to point at {wanted}",
         Severity.MEDIUM,
     )
 
 
-def _moves(about: tuple[Statement, ...], alias: AliasFacts) -> bool:
+def _moves(account: Account, who: str, alias: AliasFacts) -> bool:
     """Whether identity policies allow to move an alias; UpdateAlias needs that, and the key's policy as well."""
-    effects = {(one.effect, bool(one.clauses)) for one in about if covers(one, alias.arn)}
-    return ("Deny", False) not in effects and any(effect == "Allow" for effect, _ in effects)
+    mover = account.principals.get(who)
+    if mover is None:
+        return False
+    read = (account.identity_policies.get(id_) for id_ in account.policies_of[who])
+    identity = [one for one in read if one is not None]
+    about = account.statements_of(who, UPDATE_ALIAS)
+    for context, others in ({}, {}), *(wanted(one) for one in about if one.effect == "Allow"):
+        try:
+            request = Request(
+                UPDATE_ALIAS, mover, alias.arn, account.facts.time, context=others, encryption_context=context
+            )
+        except ValueError:
+            continue  # what a condition asks for, no request can have
+        if evaluate(request, key_policy=None, identity_policies=identity).allowed:
+            return True
+    return False
 
 
 def _movable(account: Account) -> Iterator[Found]:
-    about = functools.cache(lambda who: account.statements_of(who, UPDATE_ALIAS))
     for alias in account.facts.aliases or ():
         names = {one.principal for one in account.allowed_by_key.get(alias.key_arn, ()) if one.action == UPDATE_ALIAS}
         if len(names) <= MAX_MOVERS:
             continue
-        movers = sorted(who for who in names if _moves(about(who), alias))
+        movers = sorted(who for who in names if _moves(account, who, alias))
         if len(movers) > MAX_MOVERS:
             yield Found(
                 alias.arn,
                 {"AliasName": alias.name, "TargetKeyId": alias.key},
-                f"Allow kms:UpdateAlias on {alias.arn} and on the keys to at most {MAX_MOVERS} principals, and take it "
-                "from the rest.",
+                Fix(
+                    f"Allow kms:UpdateAlias on {alias.arn} and on the keys to at most {MAX_MOVERS} principals, and "
+                    "take it from the rest."
+                ),
                 f"{len(movers)} principals: {listed(movers)}",
             )
 

@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from sealwax.audit.account import DECRYPT, REENCRYPT_FROM, Account
-from sealwax.audit.facts import EventFacts, KeyFacts
-from sealwax.audit.findings import Severity
+from sealwax.audit.account import Account
+from sealwax.audit.facts import EventFacts
+from sealwax.audit.findings import Fix, Severity
+from sealwax.audit.opening import opened
 from sealwax.audit.rules import standards as std
 from sealwax.audit.rules.rule import Found, Rule, listed
 
 BURST: Final = 10
 BURST_WITHIN: Final = timedelta(minutes=5)
-# What opens data keys, and the action that it takes on the key that they are wrapped under.
-_OPENS: Final = {"Decrypt": DECRYPT, "ReEncrypt": REENCRYPT_FROM}
 _DENIED: Final = ("AccessDenied", "AccessDeniedException")
 
 _SECRET_NAMES: Final = frozenset(
@@ -72,25 +71,13 @@ def _names(context: Mapping[str, str]) -> list[str]:
     return sorted("(not shown)" if suspicion("", name) else name for name in context)
 
 
-def _openings(account: Account) -> Iterator[tuple[KeyFacts, EventFacts]]:
-    """Return what was opened under own symmetric keys by somebody who called KMS directly."""
-    for event in account.facts.events or ():
-        if event.error or event.via or not event.principal.startswith("arn:") or event.name not in _OPENS:
-            continue
-        # An event of ReEncrypt names the key that it opens with first, then the one that it wraps with.
-        for arn in event.keys[:1]:
-            key = account.keys_by_arn.get(arn)
-            if key is not None and key.manager == "CUSTOMER" and key.spec == "SYMMETRIC_DEFAULT":
-                yield key, event
-
-
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
 def _no_context(account: Account) -> Iterator[Found]:
     found: dict[str, list[EventFacts]] = defaultdict(list)
-    for key, event in _openings(account):
+    for key, event in opened(account):
         if not event.context:
             found[key.arn].append(event)
     for arn, events in found.items():
@@ -98,39 +85,26 @@ def _no_context(account: Account) -> Iterator[Found]:
         yield Found(
             arn,
             _shown(events[0]),
-            "Seal under a context (sealwax encrypt -c NAME=VALUE), seal anew what is there, and ask for it in the key "
-            "policy (sealwax policy key).",
+            Fix(
+                "Seal under a context (sealwax encrypt -c NAME=VALUE), seal what is there again, and ask for it in the "
+                "key policy (sealwax policy key)."
+            ),
             f"{_times(len(events))}, by {listed(callers)}",
         )
 
 
 def _unexpected(account: Account) -> Iterator[Found]:
-    found: dict[tuple[str, str, str], list[EventFacts]] = defaultdict(list)
-    for key, event in _openings(account):
-        if account.key_policy(key) is not None:
-            found[key.arn, event.principal, event.name].append(event)
-    for (arn, who, name), events in found.items():
-        if not _is_unexpected(account, account.keys_by_arn[arn], who, _OPENS[name]):
-            continue
-        yield Found(
-            arn,
-            _shown(events[0]),
-            f"Ask who {who} is and why. If it is right, allow it by name in the key policy; else take its credentials "
-            "away, and see in CloudTrail what it opened.",
-            f"{who}, by {name} {_times(len(events))}",
-        )
-
-
-def _is_unexpected(account: Account, key: KeyFacts, who: str, action: str) -> bool:
-    owner = who.split(":")[4] if who.count(":") >= 5 else ""
-    may = {one.principal for one in account.allowed_by_key.get(key.arn, ()) if one.action == action}
-    if who in may or "*" in may or f"arn:{account.facts.partition}:iam::{owner}:root" in may:
-        return False
-    if owner != account.facts.account:
-        return not account.is_trusted(owner)
-    if account.facts.principals is None or key.grants is None:
-        return False
-    return all(id_ in account.identity_policies for id_ in account.policies_of.get(who, ()))
+    for one in account.openings:
+        if one.allowed is False:
+            yield Found(
+                one.key.arn,
+                _shown(one.events[0]),
+                Fix(
+                    f"Ask who {one.who} is and why. If it is right, allow it by name in the key policy; else take its "
+                    "credentials away, and see in CloudTrail what it opened."
+                ),
+                f"{one.who}, by {one.name} {_times(len(one.events))}",
+            )
 
 
 def _denials(account: Account) -> Iterator[Found]:
@@ -151,8 +125,12 @@ def _denials(account: Account) -> Iterator[Found]:
             yield Found(
                 keys[0] if len(keys) == 1 else f"arn:{account.facts.partition}:iam::{account.facts.account}:root",
                 _shown(first),
-                f"Look at what {who} tried: a broken deployment, or somebody who tries which keys a stolen credential "
-                "opens. If in doubt, take its credentials away.",
+                Fix(
+                    f"Look at what {who} tried: a broken deployment, or somebody who tries which keys a stolen "
+                    "credential opens. If in doubt, take its credentials away."
+                    if who.startswith("arn:")
+                    else f"Look at what {who} works for: the service, or whoever has it work, lacks a permission."
+                ),
                 f"{len(events)} of {who}, from {first.time:%Y-%m-%d %H:%M} UTC on",
             )
 
@@ -200,8 +178,10 @@ def _telling(account: Account) -> Iterator[Found]:
         yield Found(
             arn,
             _shown(events[0]),
-            "Put an identifier that says nothing in its place (a row's number, a random id), and seal anew. Who can "
-            "read the trail has seen the value: replace a secret.",
+            Fix(
+                "Put an identifier that says nothing in its place (a row's number, a random id), and seal the data "
+                "again. Who can read the trail has seen the value: replace a secret."
+            ),
             f"a {kind}, {_times(len(events))}",
         )
 

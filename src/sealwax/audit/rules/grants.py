@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from sealwax.audit.account import Account
 from sealwax.audit.facts import GrantFacts, KeyFacts
-from sealwax.audit.findings import Severity
+from sealwax.audit.findings import Fix, Severity
+from sealwax.audit.outsiders import OF_ORGANIZATION
 from sealwax.audit.rules import standards as std
-from sealwax.audit.rules.rule import Found, Rule, trust
+from sealwax.audit.rules.fixing import commands, kms
+from sealwax.audit.rules.rule import Found, Rule, listed, trust
+from sealwax.audit.services import is_gone, is_service, is_service_role
+from sealwax.policy import CROSS_ACCOUNT, Request, evaluate, principal
+from sealwax.policy.bounds import DERIVED, most
 from sealwax.policy.due import due_of
-from sealwax.policy.operations import WITH_CONTEXT
+from sealwax.policy.operations import ON_KEY, WITH_CONTEXT
 
 STALE_AFTER: Final = timedelta(days=365)
 
@@ -24,18 +29,51 @@ def _each(account: Account) -> Iterator[tuple[KeyFacts, GrantFacts]]:
             yield key, grant
 
 
-def _is_gone(name: str) -> bool:
-    """Whether a name is the unique id of a user or role: IAM shows it in place of the ARN of one that was deleted."""
-    return re.fullmatch("A[A-Z]{3}[A-Z0-9]{12,124}", name) is not None
+def _for_service(account: Account, grant: GrantFacts) -> bool:
+    """Whether an AWS service made it for its own work, or it is for a role that only AWS assumes.
+
+    Such grants are retired by the service; nobody else can use what they permit.
+    """
+    retires = grant.retiring is not None and is_service(grant.retiring)
+    return retires or is_service(grant.grantee) or is_service_role(grant.grantee, account.service_roles)
 
 
-def _is_service(name: str) -> bool:
-    return not name.startswith("arn:") and not _is_gone(name)
+def _usable(account: Account, key: KeyFacts, grant: GrantFacts) -> list[str]:
+    """Return the operations that no statement denies the grantee, for a context that nobody named."""
+    policy = account.key_policy(key)
+    if is_gone(grant.grantee):
+        return []
+    try:
+        who = account.principals.get(grant.grantee) or principal(grant.grantee)
+    except ValueError:
+        return list(grant.operations)
+    ids = account.policies_of.get(who.role or who.arn, ())
+    identity = [account.identity_policies[id_] for id_ in ids if id_ in account.identity_policies]
+    if policy is None:
+        return list(grant.operations)
+    foreign = who.kind != "service" and who.account != key.account
 
+    def is_known(name: str) -> bool:
+        # Who is let in for its organization is not of another account, as for key policies.
+        return name in DERIVED or name.startswith("kms:encryptioncontext") or (foreign and name in OF_ORGANIZATION)
 
-def _for_service(grant: GrantFacts) -> bool:
-    """Whether an AWS service made it for its own work; such grants are retired by the service."""
-    return _is_service(grant.grantee) or (grant.retiring is not None and _is_service(grant.retiring))
+    return [
+        operation
+        for operation in grant.operations
+        if f"kms:{operation}" in ON_KEY
+        and not (foreign and f"kms:{operation}" not in CROSS_ACCOUNT)
+        and not evaluate(
+            Request(
+                f"kms:{operation}",
+                who,
+                key.arn,
+                account.facts.time,
+                encryption_context={"purpose-of": "somebody else"},
+            ),
+            key_policy=most(policy, is_known),
+            identity_policies=[most(one, is_known) for one in identity],
+        ).explicit_deny
+    ]
 
 
 def _shown(grant: GrantFacts) -> Mapping[str, Any]:
@@ -59,59 +97,127 @@ def _shown(grant: GrantFacts) -> Mapping[str, Any]:
 
 
 def _revoke(key: KeyFacts, grant: GrantFacts) -> str:
-    return f"aws kms revoke-grant --region {key.region} --key-id {key.id} --grant-id {grant.id}"
+    return kms(key, "revoke-grant", "--grant-id", grant.id)
 
 
-def _found(key: KeyFacts, grant: GrantFacts, detail: str, fix: str | None = None) -> Found:
-    return Found(key.arn, _shown(grant), fix or _revoke(key, grant), f"grant {grant.id} for {grant.grantee}{detail}")
+def _again(key: KeyFacts, grant: GrantFacts, operations: Sequence[str], constraints: Mapping[str, Any]) -> str:
+    """Return the command that makes a grant like one, with other operations and constraints."""
+    words = ["--grantee-principal", grant.grantee, "--operations", *operations]
+    words += ["--constraints", json.dumps(constraints)] if constraints else []
+    words += ["--retiring-principal", grant.retiring] if grant.retiring is not None else []
+    words += ["--name", grant.name] if grant.name else []
+    return kms(key, "create-grant", *words)
+
+
+def _found(key: KeyFacts, grant: GrantFacts, detail: str, fix: Fix) -> Found:
+    return Found(key.arn, _shown(grant), fix, f"grant {grant.id} for {grant.grantee}{detail}")
+
+
+_REVOKED: Final = "Revoke it. What it permits is gone at once: see in CloudTrail first whether it is in use."
 
 
 def _unconstrained(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
-        uses = [one for one in grant.operations if f"kms:{one}" in WITH_CONTEXT]
-        if uses and not grant.subset and not grant.equals and grant.source_arn is None and not _for_service(grant):
-            fix = (
-                f"Make a constrained one, then revoke this: aws kms create-grant --region {key.region} "
-                f"--key-id {key.id} --grantee-principal {grant.grantee} --operations {' '.join(grant.operations)} "
-                f"--constraints 'EncryptionContextSubset={{NAME=VALUE}}'\n{_revoke(key, grant)}"
-            )
-            yield _found(key, grant, f" permits {', '.join(uses)} with any context", fix)
+        if grant.subset or grant.equals or grant.source_arn is not None or _for_service(account, grant):
+            continue
+        uses = [one for one in _usable(account, key, grant) if f"kms:{one}" in WITH_CONTEXT]
+        if uses:
+            yield _found(key, grant, f" permits {', '.join(uses)} with any context", _constrained(account, key, grant))
+
+
+def _constrained(account: Account, key: KeyFacts, grant: GrantFacts) -> Fix:
+    pairs = _pairs(account, key)
+    if not pairs:
+        return commands(
+            "Ask its grantee for the context that it works with, make a grant that is bound to it (sealwax policy "
+            "grant -c NAME=VALUE), and then revoke this one:",
+            _revoke(key, grant),
+        )
+    return commands(
+        f"Make one that is bound to the context that the key policy asks for, {listed(pairs)}, and revoke this one. If "
+        "the grantee works with another context, bind it to that.",
+        _again(key, grant, grant.operations, {"EncryptionContextSubset": pairs}),
+        _revoke(key, grant),
+    )
+
+
+def _pairs(account: Account, key: KeyFacts) -> dict[str, str]:
+    """Return the context that the key policy asks all of its users for; empty where it asks for several, or none."""
+    policy = account.key_policy(key)
+    start = "kms:EncryptionContext:"
+    asked = [
+        {
+            clause.key[len(start) :]: clause.values[0].text
+            for clause in one.clauses
+            if clause.operator == "StringEquals"
+            and clause.key.lower().startswith(start.lower())
+            and len(clause.values) == 1
+            and not clause.values[0].has_variables
+        }
+        for one in (policy.statements if policy else ())
+        if one.effect == "Allow"
+    ]
+    every = [one for one in asked if one]
+    return every[0] if every and all(one == every[0] for one in every) else {}
 
 
 def _creates(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
-        if "CreateGrant" in grant.operations and not _for_service(grant):
-            yield _found(key, grant, " can hand its permissions on")
+        if _for_service(account, grant) or "CreateGrant" not in _usable(account, key, grant):
+            continue
+        left = [one for one in grant.operations if one != "CreateGrant"]
+        constraints = {
+            "EncryptionContextSubset": grant.subset,
+            "EncryptionContextEquals": grant.equals,
+            "SourceArn": grant.source_arn,
+        }
+        given = {name: value for name, value in constraints.items() if value}
+        fix = commands(
+            "Make one that permits the rest, and revoke this one. Grants that were made with it stay: see what "
+            "list-grants shows."
+            if left
+            else "Revoke it. Grants that were made with it stay: see what list-grants shows.",
+            *([_again(key, grant, left, given)] if left else []),
+            _revoke(key, grant),
+        )
+        yield _found(key, grant, " can hand its permissions on", fix)
 
 
 def _overdue(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         due = due_of(grant.name)
         if due is not None and due < account.facts.time:
-            yield _found(key, grant, f" was due on {due:%Y-%m-%d %H:%M} UTC")
+            yield _found(key, grant, f" was due on {due:%Y-%m-%d %H:%M} UTC", commands(_REVOKED, _revoke(key, grant)))
 
 
 def _stale(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
-        if _for_service(grant) or due_of(grant.name) is not None:
+        if due_of(grant.name) is not None:
             continue
-        if _is_gone(grant.grantee):
-            yield _found(key, grant, ", a principal that no longer exists")
+        fix = commands(_REVOKED, _revoke(key, grant))
+        if is_gone(grant.grantee):
+            # One that is made again under the same name has another id, so nobody can use it.
+            yield _found(key, grant, ", a principal that no longer exists", commands("Revoke it.", _revoke(key, grant)))
+            continue
+        # A service may keep what it works with for years, and its own role is there as long as it works.
+        if is_service(grant.grantee) or (grant.retiring is not None and is_service(grant.retiring)):
             continue
         own = grant.grantee.split(":")[4] == account.facts.account
         is_identity = ":user/" in grant.grantee or (":role/" in grant.grantee and ":iam:" in grant.grantee)
         if own and is_identity and account.facts.principals is not None and grant.grantee not in account.principals:
-            yield _found(key, grant, " is for a principal that no longer exists")
+            yield _found(key, grant, " is for a principal that no longer exists", fix)
+        elif is_service_role(grant.grantee, account.service_roles):
+            continue
         elif grant.created is not None and account.facts.time - grant.created > STALE_AFTER:
-            yield _found(key, grant, f" is of {grant.created:%Y-%m-%d} and has no due time")
+            yield _found(key, grant, f" is of {grant.created:%Y-%m-%d} and has no due time", fix)
 
 
 def _foreign(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         if grant.grantee.startswith("arn:"):
             owner = grant.grantee.split(":")[4]
-            if not account.is_trusted(owner):
-                fix = _revoke(key, grant) + trust([owner])
+            if not account.is_trusted(owner) and _usable(account, key, grant):
+                fix = commands(_REVOKED + trust([owner]), _revoke(key, grant))
                 yield _found(key, grant, f" is for account {owner}", fix)
 
 
@@ -144,7 +250,7 @@ RULES: Final = (
         "grant-stale",
         Severity.LOW,
         "a grant is stale",
-        "Nobody looks after it. A principal that is made again under the same name would have what it permits.",
+        "Nobody looks after it, and grants do not end by themselves.",
         std.ACCESS,
         _stale,
     ),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sealwax.audit.account import DECRYPT, REENCRYPT_FROM, Account
-from sealwax.audit.asking import says
-from sealwax.audit.findings import Severity
+from sealwax.audit.asking import covers, says
+from sealwax.audit.facts import KeyFacts, PolicyFacts
+from sealwax.audit.findings import Fix, Severity
 from sealwax.audit.rules import standards as std
-from sealwax.audit.rules.rule import Found, Rule, as_text, listed
-from sealwax.policy import Statement, patterns
+from sealwax.audit.rules.fixing import put_identity, split
+from sealwax.audit.rules.rule import Found, Rule, listed
+from sealwax.policy import Policy, Principal, Request, Statement, evaluate, parse_key_policy, patterns, principal
+from sealwax.policy.bounds import DERIVED, most
 from sealwax.policy.conditions import Clause
+from sealwax.policy.model import Value
 
+_OPENS: Final = (DECRYPT, REENCRYPT_FROM)
 # These say which key, or whose data.
 _NARROWING: Final = ("kms:resourcealiases", "kms:requestalias", "kms:viaservice")
 _NARROWING_FAMILIES: Final = ("kms:encryptioncontext:", "aws:resourcetag/")
@@ -32,17 +39,6 @@ def says_which_key(clause: Clause) -> bool:
     if name not in _NARROWING and not name.startswith(_NARROWING_FAMILIES):
         return False
     return all(one.text.removeprefix("alias/").strip("*?") for one in clause.values)
-
-
-def keeps_the_key(statement: Statement) -> bool:
-    """Whether a statement allows re-encryption under the same key only, which gives the plaintext to nobody."""
-    return any(
-        one.key.lower() == "kms:reencryptonsamekey"
-        and one.operator != "Null"
-        and "Not" not in one.operator
-        and all(value.text.lower() == "true" for value in one.values)
-        for one in statement.clauses
-    )
 
 
 def every_key(statement: Statement) -> bool:
@@ -75,28 +71,130 @@ def _decrypt_all(account: Account) -> Iterator[Found]:
         if policy is None:
             continue
         for statement in policy.statements:
-            actions = [action for action in (DECRYPT, REENCRYPT_FROM) if says(statement, action)]
-            if statement.effect != "Allow" or not actions or not every_key(statement):
+            said = [action for action in _OPENS if says(statement, action)]
+            if statement.effect != "Allow" or not said or not every_key(statement):
                 continue
             if any(says_which_key(clause) for clause in statement.clauses):
                 continue
-            if DECRYPT not in actions and keeps_the_key(statement):
+            can = {
+                who: actions
+                for who in owners[one.id] or [""]
+                if (actions := [action for action in said if _opens_any(account, policy, statement, who, action)])
+            }
+            if not can:
                 continue
-            raw = account.raw(one.document, statement)
-            kept = {name: value for name, value in raw.items() if name not in ("NotResource", "Resource")}
-            resource = f"arn:{account.facts.partition}:kms:REGION:{account.facts.account}:key/KEY-ID"
-            whose = f"; it applies to {listed(owners[one.id])}" if owners[one.id] else "; it is attached to nobody"
-            if one.kind == "aws":
-                fix = "Detach this AWS managed policy, and attach one of your own that names the keys."
-            else:
-                fix = f"Name the keys:\n{as_text(kept | {'Resource': resource})}"
+            reach = [action for action in _OPENS if any(action in actions for actions in can.values())]
+            people = sorted(filter(None, can))
+            whose = f"; it applies to {listed(people)}" if people else "; it is attached to nobody"
             yield Found(
                 one.id.partition("#")[0],
-                raw,
-                fix,
-                f"{statement} allows {' and '.join(actions)}{whose}",
+                account.raw(one.document, statement),
+                _named_keys(account, one, statement, said, owners[one.id]),
+                f"{statement} allows {' and '.join(reach)}{whose}",
                 Severity.MEDIUM if one.kind == "aws" else None,
             )
+
+
+def _opens_any(account: Account, policy: Policy, statement: Statement, who: str, action: str) -> bool:
+    """Whether a statement lets somebody open what is under keys that have nothing in common, in spite of all denials.
+
+    Args:
+        who: the ARN of a user or role; ``""`` for anybody that the policy may be attached to.
+    """
+    facts = account.facts
+    caller = (
+        account.principals.get(who) if who else principal(f"arn:{facts.partition}:iam::{facts.account}:role/anybody")
+    )
+    if caller is None:
+        return False
+    read = (account.identity_policies.get(id_) for id_ in account.policies_of.get(who, ()))
+    denials = [
+        one
+        for each in (policy, *(read_one for read_one in read if read_one is not None))
+        for one in each.statements
+        if one.effect == "Deny"
+    ]
+    alone = most(replace(policy, statements=(statement, *denials)), lambda name: _is_known(name, caller))
+    delegating = parse_key_policy(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Principal": {"AWS": caller.account}, "Action": "kms:*", "Resource": "*"}
+            ],
+        }
+    )
+    return all(
+        evaluate(
+            Request(action, caller, arn, facts.time, context=_to_another_key(action)),
+            key_policy=delegating,
+            identity_policies=[alone],
+        ).allowed
+        for arn in _strangers(account, statement)
+    )
+
+
+def _to_another_key(action: str) -> dict[str, Value | Sequence[Value]]:
+    # What is re-encrypted under the same key, nobody has got at.
+    return {"kms:ReEncryptOnSameKey": False} if action == REENCRYPT_FROM else {}
+
+
+def _is_known(name: str, caller: Principal) -> bool:
+    if name.startswith("aws:principaltag/"):
+        return caller.kind == "user"
+    return name in DERIVED or name == "kms:reencryptonsamekey"
+
+
+def _strangers(account: Account, statement: Statement) -> Iterator[str]:
+    """Yield two keys that have nothing in common, of an account and a Region that a statement is about."""
+    facts = account.facts
+    fields = [facts.partition, "kms", account.region, facts.account]
+    for one in () if statement.not_resource else statement.resources or ():
+        named = one.text.split(":", 5)
+        if len(named) == 6 and all(_fits(named[5], key) for key in _STRANGERS):
+            fields = [
+                usual if "*" in given or "?" in given or "$" in given else given
+                for given, usual in zip(named[1:5], fields, strict=True)
+            ]
+            break
+    yield from (":".join(("arn", *fields, key)) for key in _STRANGERS)
+
+
+def _named_keys(
+    account: Account, one: PolicyFacts, statement: Statement, actions: Sequence[str], owners: Sequence[str]
+) -> Fix:
+    """Return the policy with these actions on those keys only that it may be needed for today."""
+    keys = [key.arn for key in account.own_keys if covers(statement, key.arn) and _leaves_to_iam(account, key, actions)]
+    raw = account.raw(one.document, statement)
+    rest, possible = split(raw, actions, of_key=False)
+    plain = {name: value for name, value in raw.items() if name not in ("Sid", "NotAction", "NotResource")}
+    named = plain | {"Action": list(actions), "Resource": keys}
+    says = (
+        f"Name the keys for {' and '.join(actions)}; what else the statement allows stays. Named are those of the keys "
+        "looked at whose key policies leave these to IAM: strike out which are not needed, and add what was not looked "
+        "at, such as keys of other accounts and Regions."
+    )
+    document = json.loads(one.document)
+    given = document["Statement"]
+    statements = given if isinstance(given, list) else [given]
+    place = statement.index - 1
+    new = [*([] if rest is None else [rest]), *([named] if keys else [])]
+    document["Statement"] = [*statements[:place], *new, *statements[place + 1 :]]
+    if not possible:
+        return Fix(f"{says} A wildcard of it stands for actions of several services: name these too.")
+    if not document["Statement"]:
+        return Fix(f"Detach it: it allows nothing but {' and '.join(actions)}, and no key that was looked at needs it.")
+    return put_identity(one, says, document, owners)
+
+
+def _leaves_to_iam(account: Account, key: KeyFacts, actions: Sequence[str]) -> bool:
+    policy = account.key_policy(key)
+    return policy is None or any(
+        one.effect == "Allow"
+        and one.principals is not None
+        and key.account in one.principals.accounts
+        and any(says(one, action) for action in actions)
+        for one in policy.statements
+    )
 
 
 RULES: Final = (

@@ -8,15 +8,17 @@ from typing import Final
 
 from sealwax.audit.account import Account
 from sealwax.audit.facts import KeyFacts
-from sealwax.audit.findings import Severity
+from sealwax.audit.findings import Fix, Severity
 from sealwax.audit.rules import standards as std
+from sealwax.audit.rules.fixing import commands, kms
 from sealwax.audit.rules.rule import Found, Rule
 
 MAX_PERIOD: Final = timedelta(days=365)
 EXPIRES_SOON: Final = timedelta(days=30)
 UNUSED_AFTER: Final = timedelta(days=90)
+_DELETING: Final = ("PendingDeletion", "PendingReplicaDeletion")
 # KMS tells of keys in these that they cannot decrypt.
-UNUSABLE: Final = ("Disabled", "PendingDeletion", "PendingReplicaDeletion", "PendingImport", "Unavailable")
+UNUSABLE: Final = ("Disabled", *_DELETING, "PendingImport", "Unavailable")
 
 
 def _rotates(key: KeyFacts) -> bool:
@@ -29,8 +31,7 @@ def _rotates(key: KeyFacts) -> bool:
     )
 
 
-def _on(key: KeyFacts) -> str:
-    return f"--region {key.region} --key-id {key.id}"
+_YEARLY: Final = ("enable-key-rotation", "--rotation-period-in-days", "365")
 
 
 def _off(account: Account) -> Iterator[Found]:
@@ -39,7 +40,7 @@ def _off(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"KeyRotationEnabled": False},
-                f"aws kms enable-key-rotation {_on(key)} --rotation-period-in-days 365",
+                commands("Have KMS rotate it each year.", kms(key, *_YEARLY)),
             )
 
 
@@ -50,7 +51,7 @@ def _long(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"KeyRotationEnabled": True, "RotationPeriodInDays": period},
-                f"aws kms enable-key-rotation {_on(key)} --rotation-period-in-days 365",
+                commands("Have KMS rotate it each year.", kms(key, *_YEARLY)),
                 f"{period} days",
             )
 
@@ -61,11 +62,12 @@ def _never(account: Account) -> Iterator[Found]:
         on = _rotates(key) and key.rotation is not None and key.rotation.enabled
         old = account.facts.time - key.created > MAX_PERIOD
         if (imported or on) and key.rotations == () and old and key.spec == "SYMMETRIC_DEFAULT":
-            fix = (
-                f"Import new material, then: aws kms rotate-key-on-demand {_on(key)}"
+            first = (
+                "Import new material (get-parameters-for-import, import-key-material), and then rotate"
                 if imported
-                else f"aws kms rotate-key-on-demand {_on(key)}"
+                else "Rotate"
             )
+            fix = commands(f"{first} it now. What is sealed already stays readable.", kms(key, "rotate-key-on-demand"))
             yield Found(key.arn, {"Rotations": []}, fix, f"its material is of {key.created:%Y-%m-%d}")
 
 
@@ -77,9 +79,18 @@ def _expires(account: Account) -> Iterator[Found]:
                 yield Found(
                     key.arn,
                     {"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": key.valid_to.isoformat()},
-                    f"Import the same material again with a later date: aws kms get-parameters-for-import {_on(key)} "
-                    "--wrapping-algorithm RSAES_OAEP_SHA_256 --wrapping-key-spec RSA_4096, "
-                    "then aws kms import-key-material",
+                    commands(
+                        "Import the same material again with a later date, by aws kms import-key-material. It takes an "
+                        "import token and a wrapping key, which this gives:",
+                        kms(
+                            key,
+                            "get-parameters-for-import",
+                            "--wrapping-algorithm",
+                            "RSAES_OAEP_SHA_256",
+                            "--wrapping-key-spec",
+                            "RSA_4096",
+                        ),
+                    ),
                     f"on {key.valid_to:%Y-%m-%d %H:%M} UTC",
                 )
 
@@ -88,29 +99,42 @@ def _unusable(account: Account) -> Iterator[Found]:
     under = set(account.facts.envelopes_under or ())
     for key in account.facts.keys:
         if key.arn in under and key.state in UNUSABLE:
-            if key.state == "Disabled":
-                fix = f"aws kms enable-key {_on(key)}"
-            elif key.state.startswith("Pending") and key.state.endswith("Deletion"):
-                fix = f"aws kms cancel-key-deletion {_on(key)}, then aws kms enable-key {_on(key)}"
-            else:
-                fix = f"Bring the key back into use, see aws kms describe-key {_on(key)}"
             deadline = f", deleted on {key.deletion_date:%Y-%m-%d}" if key.deletion_date is not None else ""
             yield Found(
                 key.arn,
                 {"KeyState": key.state},
-                f"{fix}; then move the envelopes to another key with sealwax rewrap.",
+                _back(key, "Bring the key back, and then move the envelopes to another one with sealwax rewrap."),
                 f"{key.state}{deadline}",
             )
 
 
+def _back(key: KeyFacts, says: str) -> Fix:
+    """Return how a key that cannot be used can be."""
+    if key.state in _DELETING:
+        # Without its imported material it waits for that, and cannot be enabled.
+        enable = [kms(key, "enable-key")] if key.origin != "EXTERNAL" else []
+        return commands(says, kms(key, "cancel-key-deletion"), *enable)
+    if key.state == "Disabled":
+        return commands(says, kms(key, "enable-key"))
+    if key.state == "PendingImport":
+        return Fix(f"{says} It waits for the import of its key material (aws kms import-key-material).")
+    return Fix(
+        f"{says} It can be used again when its custom key store is connected (aws kms connect-custom-key-store)."
+    )
+
+
 def _pending(account: Account) -> Iterator[Found]:
     for key in account.own_keys:
-        if key.state in ("PendingDeletion", "PendingReplicaDeletion"):
+        if key.state in _DELETING:
             when = f" on {key.deletion_date:%Y-%m-%d}" if key.deletion_date is not None else ""
             yield Found(
                 key.arn,
                 {"KeyState": key.state},
-                f"If it is not meant: aws kms cancel-key-deletion {_on(key)}; else see in CloudTrail if it is used.",
+                commands(
+                    "See in CloudTrail whether it is used. If its deletion is not meant, cancel it; the key is "
+                    "disabled then.",
+                    kms(key, "cancel-key-deletion"),
+                ),
                 f"it is deleted{when}" if when else "",
             )
 
@@ -130,8 +154,11 @@ def _unused(account: Account) -> Iterator[Found]:
                     "LastUsed": key.last_used and key.last_used.isoformat(),
                     "TrackingStartDate": key.tracked_since.isoformat(),
                 },
-                f"Disable it and see who complains: aws kms disable-key {_on(key)}. "
-                "Delete it only when no envelope is under it.",
+                commands(
+                    "Disable it and see who complains; enable-key brings it back. Delete it only when no envelope is "
+                    "under it.",
+                    kms(key, "disable-key"),
+                ),
                 said,
             )
 
@@ -142,8 +169,10 @@ def _in_store(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"CustomKeyStoreId": key.key_store, "Origin": key.origin},
-                "Keep envelopes under a second key as well, outside of the store: sealwax encrypt -k KEY -k OTHER-KEY. "
-                "Rotate by hand: make a new key and sealwax rewrap to it.",
+                Fix(
+                    "Keep envelopes under a second key as well, outside of the store: sealwax encrypt -k KEY -k "
+                    "OTHER-KEY. Rotate by hand: make a new key and sealwax rewrap to it."
+                ),
                 f"{key.key_store} ({key.origin})",
             )
 
@@ -155,8 +184,10 @@ def _aws_managed(account: Account) -> Iterator[Found]:
             yield Found(
                 key.arn,
                 {"KeyManager": "AWS"},
-                "Make a customer managed key (aws kms create-key), read the data through the service that sealed it, "
-                "and seal it under the new key.",
+                Fix(
+                    "Make a customer managed key (aws kms create-key), read the data through the service that sealed "
+                    "it, and seal it under the new key."
+                ),
             )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sealwax.audit.account import Account
-from sealwax.audit.findings import Finding, Severity, Standard
+from sealwax.audit.findings import Finding, Fix, Severity, Standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Found:
 
     resource: str
     statement: Mapping[str, Any] | None
-    fix: str
+    fix: Fix
     detail: str = ""
     severity: Severity | None = None
 
@@ -58,14 +57,9 @@ class Rule:
             )
 
 
-def as_text(policy: Mapping[str, Any]) -> str:
-    """Return a statement or policy as it is shown in a fix."""
-    return json.dumps(policy, indent=2, ensure_ascii=False)
-
-
 def trust(accounts: Iterable[str]) -> str:
     """Return the end of a fix: how the audit is told of accounts that may be let in."""
-    return f"\nOr tell the audit that it may be let in: {' '.join(f'--trust-account {one}' for one in accounts)}"
+    return f"\nOr tell the audit that it may be let in: {' '.join(f'--trust-account {one}' for one in accounts)}."
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from sealwax.audit.account import Account
 from sealwax.audit.facts import AlarmFacts, TrailFacts
-from sealwax.audit.findings import Severity
+from sealwax.audit.findings import Block, Fix, Severity
 from sealwax.audit.rules import standards as std
-from sealwax.audit.rules.rule import Found, Rule, as_text
+from sealwax.audit.rules.fixing import POLICY, as_text, command, commands
+from sealwax.audit.rules.rule import Found, Rule
 
 KMS: Final = "kms.amazonaws.com"
 ALARMED: Final = ("DisableKey", "ScheduleKeyDeletion")
@@ -55,22 +56,64 @@ def _covers(trail: TrailFacts, region: str) -> bool:
 
 def _none(account: Account) -> Iterator[Found]:
     if account.facts.trails is not None and not _active(account):
+        there = account.facts.trails
         yield Found(
             _account(account),
-            None if not account.facts.trails else {"Trails": [_shown(one) for one in account.facts.trails]},
-            "aws cloudtrail create-trail --name all --s3-bucket-name BUCKET --is-multi-region-trail "
-            "--enable-log-file-validation, then aws cloudtrail start-logging --name all",
-            "none is there" if not account.facts.trails else "all are switched off",
+            None if not there else {"Trails": [_shown(one) for one in there]},
+            commands("Switch them on.", *(_trail(one, "start-logging") for one in there)) if there else _new(account),
+            "none is there" if not there else "all are switched off",
         )
+
+
+def _trail(trail: TrailFacts, operation: str, *words: str) -> str:
+    name = "--trail-name" if operation == "put-event-selectors" else "--name"
+    return command("aws", "cloudtrail", operation, "--region", f"{trail.arn}:::".split(":")[3], name, trail.arn, *words)
+
+
+def _new(account: Account) -> Fix:
+    """Return how a trail is made, with the bucket that it writes to."""
+    facts = account.facts
+    region = account.region
+    bucket = f"cloudtrail-{facts.account}-{region}"
+    of_trail = {
+        "StringEquals": {"aws:SourceArn": f"arn:{facts.partition}:cloudtrail:{region}:{facts.account}:trail/all"}
+    }
+    service = {"Principal": {"Service": "cloudtrail.amazonaws.com"}, "Effect": "Allow"}
+    # "Amazon S3 bucket policy for CloudTrail" in the CloudTrail User Guide.
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            service
+            | {"Action": "s3:GetBucketAcl", "Resource": f"arn:{facts.partition}:s3:::{bucket}", "Condition": of_trail},
+            service
+            | {
+                "Action": "s3:PutObject",
+                "Resource": f"arn:{facts.partition}:s3:::{bucket}/AWSLogs/{facts.account}/*",
+                "Condition": {"StringEquals": of_trail["StringEquals"] | {"s3:x-amz-acl": "bucket-owner-full-control"}},
+            },
+        ],
+    }
+    # Only there no place is named.
+    place = [] if region == "us-east-1" else ["--create-bucket-configuration", f"LocationConstraint={region}"]
+    where = ("--region", region, "--bucket", bucket)
+    named = ("--region", region, "--name", "all")
+    new = ("--s3-bucket-name", bucket, "--is-multi-region-trail", "--enable-log-file-validation")
+    lines = (
+        command("aws", "s3api", "create-bucket", *where, *place),
+        command("aws", "s3api", "put-bucket-policy", *where, "--policy", f"file://{POLICY}"),
+        command("aws", "cloudtrail", "create-trail", *named, *new),
+        command("aws", "cloudtrail", "start-logging", *named),
+    )
+    says = "Make a trail, and a bucket for it to write to; keep the bucket in an account of its own if you have one."
+    return Fix(says, (Block(as_text(policy), POLICY), Block("\n".join(lines))))
 
 
 def _single(account: Account) -> Iterator[Found]:
     active = _active(account)
     if active and not any(one.multi_region for one in active):
         for trail in active:
-            yield Found(
-                trail.arn, _shown(trail), f"aws cloudtrail update-trail --name {trail.arn} --is-multi-region-trail"
-            )
+            fix = commands("Have it record every Region.", _trail(trail, "update-trail", "--is-multi-region-trail"))
+            yield Found(trail.arn, _shown(trail), fix)
 
 
 def _excluded(account: Account) -> Iterator[Found]:
@@ -81,21 +124,71 @@ def _excluded(account: Account) -> Iterator[Found]:
         if _whole(trail) or (whole and not any(_covers(trail, region) for region in unrecorded)):
             continue
         why = "it leaves out kms.amazonaws.com" if KMS in trail.excludes else f"it records {trail.records} events"
-        selector = json.dumps([{"ReadWriteType": "All", "IncludeManagementEvents": True}])
-        yield Found(
-            trail.arn,
-            _shown(trail),
-            f"aws cloudtrail put-event-selectors --trail-name {trail.arn} --event-selectors '{selector}'",
-            why,
+        yield Found(trail.arn, _shown(trail), _selected(trail), why)
+
+
+_ALL_EVENTS: Final = {
+    "Name": "Management events",
+    "FieldSelectors": [{"Field": "eventCategory", "Equals": ["Management"]}],
+}
+
+
+def _selected(trail: TrailFacts) -> Fix:
+    """Return how a trail records all calls of KMS, and whatever it records beside as before."""
+    try:
+        file, option, selectors = _selectors(json.loads(trail.selectors or ""))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return Fix(
+            "Have it record all management events, those of kms.amazonaws.com among them: see with aws cloudtrail "
+            "get-event-selectors what it records beside, and put that too, for put-event-selectors replaces all."
         )
+    put = _trail(trail, "put-event-selectors", option, f"file://{file}")
+    says = "Have it record all calls of KMS. These are all of its selectors; what else they record stays."
+    return Fix(says, (Block(as_text(selectors), file), Block(put)))
+
+
+def _selectors(given: Any) -> tuple[str, str, list[dict[str, Any]]]:
+    """Return the name of a file, the option that takes it, and selectors that leave out no call of KMS."""
+    if given.get("AdvancedEventSelectors"):
+        return "selectors.json", "--advanced-event-selectors", _advanced(given["AdvancedEventSelectors"])
+    return "selectors.json", "--event-selectors", _basic(given.get("EventSelectors", []))
+
+
+def _basic(given: Any) -> list[dict[str, Any]]:
+    excluded = {source for one in given for source in one.get("ExcludeManagementEventSources", ())} - {KMS}
+    # A selector's kind of events is that of its data events too, which stay as they are.
+    kept = [dict(one) | {"IncludeManagementEvents": False} for one in given if one.get("DataResources")]
+    for one in kept:
+        one.pop("ExcludeManagementEventSources", None)
+    every = {"ReadWriteType": "All", "IncludeManagementEvents": True, "DataResources": []}
+    return [*kept, every | ({"ExcludeManagementEventSources": sorted(excluded)} if excluded else {})]
+
+
+def _advanced(given: Any) -> list[dict[str, Any]]:
+    def is_management(one: Any) -> bool:
+        return any(
+            each["Field"] == "eventCategory" and "Management" in each.get("Equals", ())
+            for each in one["FieldSelectors"]
+        )
+
+    excluded = {
+        source
+        for one in given
+        if is_management(one)
+        for each in one["FieldSelectors"]
+        if each["Field"] == "eventSource"
+        for source in each.get("NotEquals", ())
+    } - {KMS}
+    fields = [*_ALL_EVENTS["FieldSelectors"]]
+    fields += [{"Field": "eventSource", "NotEquals": sorted(excluded)}] if excluded else []
+    return [*(one for one in given if not is_management(one)), _ALL_EVENTS | {"FieldSelectors": fields}]
 
 
 def _unvalidated(account: Account) -> Iterator[Found]:
     for trail in _active(account):
         if not trail.validation:
-            yield Found(
-                trail.arn, _shown(trail), f"aws cloudtrail update-trail --name {trail.arn} --enable-log-file-validation"
-            )
+            fix = commands("Switch it on.", _trail(trail, "update-trail", "--enable-log-file-validation"))
+            yield Found(trail.arn, _shown(trail), fix)
 
 
 def _event(name: str, account: str, region: str) -> dict[str, Any]:
@@ -189,10 +282,37 @@ def _unalarmed(account: Account) -> Iterator[Found]:
             yield Found(
                 f"arn:{facts.partition}:kms:{region}:{facts.account}:*",
                 None,
-                f"aws events put-rule --region {region} --name kms-key-ends --event-pattern file://pattern.json, and "
-                f"put-targets with an SNS topic; pattern.json:\n{as_text(_PATTERN)}",
+                _told(account, region),
                 f"no alarm on {' and '.join(unseen)} in {region}",
             )
+
+
+def _told(account: Account, region: str) -> Fix:
+    """Return how people are told of the end of a key."""
+    facts = account.facts
+    topic = f"arn:{facts.partition}:sns:{region}:{facts.account}:kms-key-ends"
+    rule = f"arn:{facts.partition}:events:{region}:{facts.account}:rule/kms-key-ends"
+    publish = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sns:Publish",
+                "Resource": topic,
+                "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+            }
+        ],
+    }
+    there = ("--region", region)
+    attribute = ("--attribute-name", "Policy", "--attribute-value", json.dumps(publish))
+    return commands(
+        "Have EventBridge tell a topic, and subscribe people to that (aws sns subscribe).",
+        command("aws", "sns", "create-topic", *there, "--name", "kms-key-ends"),
+        command("aws", "sns", "set-topic-attributes", *there, "--topic-arn", topic, *attribute),
+        command("aws", "events", "put-rule", *there, "--name", "kms-key-ends", "--event-pattern", json.dumps(_PATTERN)),
+        command("aws", "events", "put-targets", *there, "--rule", "kms-key-ends", "--targets", f"Id=topic,Arn={topic}"),
+    )
 
 
 RULES: Final = (
