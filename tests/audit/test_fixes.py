@@ -22,6 +22,7 @@ from sealwax.audit.findings import Finding
 from sealwax.audit.rules import judge
 from sealwax.audit.rules.fixing import POLICY
 from sealwax.policy import Principal, Request, evaluate, parse_identity_policy, parse_key_policy, principal, write
+from sealwax.policy.due import due_name
 from tests.audit import accounts, documented, examples
 from tests.audit.accounts import ADMIN, APP, BACKUP, FOREIGN, OWN, role, root, use
 from tests.audit.cases import CASES
@@ -289,6 +290,27 @@ def test_a_policy_that_nobody_needs_is_detached_and_not_printed() -> None:
     ]
     assert finding.fix.blocks == ()
     assert finding.fix.says.startswith("Detach it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "made"),
+    [
+        ({}, True),
+        ({"name": due_name(accounts.NOW - accounts.days(1))}, False),
+        ({"grantee": role("Gone")}, False),
+        ({"grantee": role("X", FOREIGN)}, False),
+        ({"operations": ("CreateGrant",)}, False),
+    ],
+)
+def test_the_fixes_of_one_grant_do_not_bring_back_what_another_is_about(changes: dict[str, Any], made: bool) -> None:
+    facts = accounts.with_grant(**{"subset": None, "operations": ("Decrypt", "CreateGrant")} | changes)
+    found = [one for one in judge(Account(facts)) if one.rule in ("grant-unconstrained", "grant-creates-grants")]
+    assert found
+    assert len({one.fix.blocks for one in found}) == 1
+    text = found[0].fix.blocks[0].text
+    assert ("create-grant" in text) is made
+    assert "CreateGrant" not in text
+    assert ('"EncryptionContextSubset": {"purpose": "backup"}' in text) is made
 
 
 @pytest.mark.parametrize("name", ["a\nrm -rf ~", "'; rm -rf ~; '", "$(rm -rf ~)", "\u202erm"])

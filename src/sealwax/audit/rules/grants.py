@@ -122,21 +122,57 @@ def _unconstrained(account: Account) -> Iterator[Found]:
             continue
         uses = [one for one in _usable(account, key, grant) if f"kms:{one}" in WITH_CONTEXT]
         if uses:
-            yield _found(key, grant, f" permits {', '.join(uses)} with any context", _constrained(account, key, grant))
+            yield _found(key, grant, f" permits {', '.join(uses)} with any context", _better(account, key, grant))
 
 
-def _constrained(account: Account, key: KeyFacts, grant: GrantFacts) -> Fix:
-    pairs = _pairs(account, key)
-    if not pairs:
-        return commands(
-            "Ask its grantee for the context that it works with, make a grant that is bound to it (sealwax policy "
-            "grant -c NAME=VALUE), and then revoke this one:",
-            _revoke(key, grant),
-        )
+def _is_over(account: Account, grant: GrantFacts) -> bool:
+    """Whether a grant is to be revoked for another reason, so that none is made in its place."""
+    due = due_of(grant.name)
+    overdue = due is not None and due < account.facts.time
+    return overdue or not account.is_trusted(_owner(grant.grantee)) or _is_missing(account, grant.grantee)
+
+
+def _owner(arn: str) -> str:
+    return f"{arn}:::::".split(":")[4]
+
+
+def _is_missing(account: Account, arn: str) -> bool:
+    """Whether a user or role of the account is not there."""
+    identity = ":user/" in arn or (":role/" in arn and ":iam:" in arn)
+    own = identity and _owner(arn) == account.facts.account
+    return own and account.facts.principals is not None and arn not in account.principals
+
+
+def _better(account: Account, key: KeyFacts, grant: GrantFacts) -> Fix:
+    """Return the fix that makes a grant with a constraint that creates no grants, and revokes this one.
+
+    It is the same for both rules: who follows one must not bring back what the other is about.
+    """
+    left = [one for one in grant.operations if one != "CreateGrant"]
+    bound: dict[str, Any] = {
+        "EncryptionContextSubset": dict(grant.subset or {}),
+        "EncryptionContextEquals": dict(grant.equals or {}),
+        "SourceArn": grant.source_arn,
+    }
+    given = {name: value for name, value in bound.items() if value}
+    stay = (
+        " Grants that were made with it stay: see what list-grants shows." if len(left) < len(grant.operations) else ""
+    )
+    if not left or _is_over(account, grant):
+        return commands(_REVOKED + stay, _revoke(key, grant))
+    if not given and any(f"kms:{one}" in WITH_CONTEXT for one in left):
+        pairs = _pairs(account, key)
+        if not pairs:
+            return commands(
+                "Ask its grantee for the context that it works with, make a grant that is bound to it (sealwax policy "
+                f"grant -c NAME=VALUE) and permits {', '.join(left)}, and then revoke this one.{stay}",
+                _revoke(key, grant),
+            )
+        given = {"EncryptionContextSubset": pairs}
+        stay = f" If the grantee works with another context than {listed(pairs)}, bind it to that.{stay}"
     return commands(
-        f"Make one that is bound to the context that the key policy asks for, {listed(pairs)}, and revoke this one. If "
-        "the grantee works with another context, bind it to that.",
-        _again(key, grant, grant.operations, {"EncryptionContextSubset": pairs}),
+        f"Make one that permits {', '.join(left)} under a constraint, and revoke this one.{stay}",
+        _again(key, grant, left, given),
         _revoke(key, grant),
     )
 
@@ -151,6 +187,7 @@ def _pairs(account: Account, key: KeyFacts) -> dict[str, str]:
             for clause in one.clauses
             if clause.operator == "StringEquals"
             and clause.key.lower().startswith(start.lower())
+            and not clause.key[len(start) :].lower().startswith("aws:")  # a service's
             and len(clause.values) == 1
             and not clause.values[0].has_variables
         }
@@ -165,22 +202,7 @@ def _creates(account: Account) -> Iterator[Found]:
     for key, grant in _each(account):
         if _for_service(account, grant) or "CreateGrant" not in _usable(account, key, grant):
             continue
-        left = [one for one in grant.operations if one != "CreateGrant"]
-        constraints = {
-            "EncryptionContextSubset": grant.subset,
-            "EncryptionContextEquals": grant.equals,
-            "SourceArn": grant.source_arn,
-        }
-        given = {name: value for name, value in constraints.items() if value}
-        fix = commands(
-            "Make one that permits the rest, and revoke this one. Grants that were made with it stay: see what "
-            "list-grants shows."
-            if left
-            else "Revoke it. Grants that were made with it stay: see what list-grants shows.",
-            *([_again(key, grant, left, given)] if left else []),
-            _revoke(key, grant),
-        )
-        yield _found(key, grant, " can hand its permissions on", fix)
+        yield _found(key, grant, " can hand its permissions on", _better(account, key, grant))
 
 
 def _overdue(account: Account) -> Iterator[Found]:
@@ -202,9 +224,7 @@ def _stale(account: Account) -> Iterator[Found]:
         # A service may keep what it works with for years, and its own role is there as long as it works.
         if is_service(grant.grantee) or (grant.retiring is not None and is_service(grant.retiring)):
             continue
-        own = grant.grantee.split(":")[4] == account.facts.account
-        is_identity = ":user/" in grant.grantee or (":role/" in grant.grantee and ":iam:" in grant.grantee)
-        if own and is_identity and account.facts.principals is not None and grant.grantee not in account.principals:
+        if _is_missing(account, grant.grantee):
             yield _found(key, grant, " is for a principal that no longer exists", fix)
         elif is_service_role(grant.grantee, account.service_roles):
             continue
