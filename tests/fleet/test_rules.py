@@ -255,3 +255,69 @@ def test_what_cannot_be_asked_for() -> None:
             given: dict[str, Any] = {name: number}
             with pytest.raises(ValueError, match=rf"^{name} is at least 0"):
                 fleet.run("never.plan", **given)
+
+
+def test_a_region_that_is_added_costs_at_most_three_attempts() -> None:
+    sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
+    found = header(*(key(arn) for arn in sources))
+    work = shard.consider(found, settings(sources, [FAR], add_regions=True), "a")
+    assert [(step.how, len(step.sources)) for step in work.steps] == [("add", 3)]
+
+
+def test_calls_are_shared_only_where_everything_is_the_same() -> None:
+    """What a call is named by has all that its answer depends on, and each part with its end."""
+    one, two = key(ALPHA, blob=b"one"), key(GAMMA, blob=b"two")
+    step = shard.Step(BETA, "rewrap", (one, two))
+    others = [
+        (step, b"d"),
+        (shard.Step(GAMMA, "rewrap", (one, two)), b"c"),
+        (shard.Step(BETA, "add", (one, two)), b"c"),
+        (shard.Step(BETA, "rewrap", (one,)), b"c"),
+        (shard.Step(BETA, "rewrap", (two, one)), b"c"),
+        (shard.Step(BETA, "rewrap", (one, key(GAMMA, blob=b"three"))), b"c"),
+        (shard.Step(BETA, "rewrap", (one, key(FAR, blob=b"two"))), b"c"),
+        (shard.Step(BETA, "rewrap", (key(FAR, blob=b"one"), two)), b"c"),
+        (shard.Step(BETA, "rewrap", (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
+        (shard.Step(BETA + "c", "rewrap", (one, two)), b""),
+    ]
+    units = {each.unit(context) for each, context in others}
+    assert len(units) == len(others)
+    assert step.unit(b"c") not in units
+    # When it was wrapped, and under what material, is a claim, and changes no answer.
+    assert shard.Step(BETA, "rewrap", (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
+
+
+@pytest.mark.parametrize(
+    ("preamble", "why"),
+    [
+        (Preamble(2, 1, 64, 4096, bytes(16), 0, sealwax.context.encode({})), "stored elsewhere"),
+        (Preamble(1, 1, 64, 4096, bytes(16), 1, sealwax.context.encode({})), "local context"),
+    ],
+)
+def test_what_a_reencryption_refuses(preamble: Preamble, why: str) -> None:
+    found = Header(preamble, (Slot(1, (key(ALPHA),)),))
+    work = shard.consider(found, settings([ALPHA], [BETA], reencrypt=True), "a")
+    assert work.state == shard.REFUSED
+    assert why in work.reason
+
+
+SIGNED_OUT, DENIED = sealwax.CredentialsError("signed out"), sealwax.AccessDeniedError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "no_credentials"),
+    [
+        (SIGNED_OUT, shard.LEFT, True),
+        (DENIED, shard.FAILED, False),
+        (sealwax.UnavailableError("away", heals=True), shard.LEFT, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), shard.LEFT, True),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), shard.FAILED, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), shard.FAILED, False),
+    ],
+)
+def test_what_a_failure_means_for_the_rest(error: sealwax.KmsError, state: str, no_credentials: bool) -> None:
+    def work() -> shard.Result:
+        raise error
+
+    result = shard.outcome(shard.Item(1, "a"), work)
+    assert (result.state, result.kms_error, result.no_credentials) == (state, True, no_credentials)
