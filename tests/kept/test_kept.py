@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax.cli import run
 from sealwax.lab import Lab
-from tests.cli.shell import Shell
+from tests.cli.shell import Done
 from tests.kept.make import CONTEXT, LARGE, MADE, PASSPHRASE
 
 KEYS = json.loads((MADE / "made.json").read_text())
@@ -30,9 +32,12 @@ ENVELOPES = {
 }
 
 
+Commands = Callable[..., Done]
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    """A shell in a copy of what was made, which belongs to the caller alone as it did then."""
+def sealwax_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Commands:
+    """Run the command line in a copy of what was made, which belongs to the caller alone as it did then."""
     folder = tmp_path / "made"
     shutil.copytree(MADE, folder)
     header = (folder / "unfinished.header").read_bytes()
@@ -43,27 +48,34 @@ def shell(tmp_path: Path) -> Shell:
         readable.chmod(0o644)
     for lab in ("lab", "locked"):
         (folder / lab).chmod(0o700)
-    (tmp_path / "home").mkdir()
-    return Shell(folder, tmp_path / "home", {"SEALWAX_LAB": "lab"})
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SEALWAX_LAB", "lab")
+
+    def command(*arguments: str) -> Done:
+        capfd.readouterr()
+        status = run(arguments)
+        out, err = capfd.readouterr()
+        return Done(status, out.encode(), err)
+
+    return command
 
 
-def move_plan(shell: Shell, name: str) -> Path:
+def move_plan(name: str) -> None:
     """Let a plan name the copy of its fleet, as a plan of a fleet that stays where it is does anyway."""
-    path = Path(shell.folder, name)
-    with sqlite3.connect(path) as plan:
-        plan.create_function("moved", 1, lambda text: str(text).replace("/srv/kept", str(shell.folder)))
+    with sqlite3.connect(name) as plan:
+        plan.create_function("moved", 1, lambda text: str(text).replace("/srv/kept", str(Path.cwd())))
         plan.execute("UPDATE facts SET value = moved(value)")
         plan.execute("UPDATE items SET name = CAST(moved(CAST(name AS TEXT)) AS BLOB)")
     plan.close()
-    return path
 
 
 @pytest.mark.parametrize("name", ENVELOPES)
-def test_envelopes_of_every_kind_open(name: str, shell: Shell) -> None:
+def test_envelopes_of_every_kind_open(name: str, sealwax_: Commands) -> None:
     options, plaintext = ENVELOPES[name]
-    done = shell.sealwax("decrypt", "-k", KEYS["old"], "-k", KEYS["new"], *options, "-o", "out", name).succeeded()
+    done = sealwax_("decrypt", "-k", KEYS["old"], "-k", KEYS["new"], *options, "-o", "out", name).succeeded()
     assert done.out == b""
-    assert Path(shell.folder, "out").read_bytes() == plaintext
+    assert Path("out").read_bytes() == plaintext
 
 
 def test_every_envelope_that_was_kept_is_opened() -> None:
@@ -72,61 +84,60 @@ def test_every_envelope_that_was_kept_is_opened() -> None:
     assert len(ENVELOPES) == 10
 
 
-def test_a_lab_of_which_the_key_material_is_encrypted(shell: Shell) -> None:
+def test_a_lab_of_which_the_key_material_is_encrypted(sealwax_: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("decrypt", "-k", "alias/kept", *CONTEXT, "--lab", "locked", "-o", "-", "locked.swx")
-    shell.environment["SEALWAX_LAB_PASSPHRASE"] = PASSPHRASE
-    assert shell.sealwax(*command).succeeded().out == b"a few words"
-    shell.environment["SEALWAX_LAB_PASSPHRASE"] = "another"
-    shell.sealwax(*command).failed(1)
+    monkeypatch.setenv("SEALWAX_LAB_PASSPHRASE", PASSPHRASE)
+    assert sealwax_(*command).succeeded().out == b"a few words"
+    monkeypatch.setenv("SEALWAX_LAB_PASSPHRASE", "another")
+    sealwax_(*command).failed(1)
 
 
-def test_the_lab_remembers_what_it_was_asked(shell: Shell) -> None:
-    with Lab(Path(shell.folder, "lab")) as lab:
+@pytest.mark.usefixtures("sealwax_")
+def test_the_lab_remembers_what_it_was_asked() -> None:
+    with Lab(Path("lab")) as lab:
         names = {event.record["eventName"] for event in lab.trail.events()}
     assert {"CreateKey", "GenerateDataKey", "ReEncrypt"} <= names
 
 
-def test_an_unfinished_rewrap_is_finished_by_the_next_one(shell: Shell) -> None:
-    path = Path(shell.folder, "unfinished.swx")
+def test_an_unfinished_rewrap_is_finished_by_the_next_one(sealwax_: Commands) -> None:
+    path = Path("unfinished.swx")
     assert not sealwax.inspect(path).header.finished
     # Its newer slot is under the new key.
-    shell.sealwax("rewrap", "-k", KEYS["new"], "--to", KEYS["old"], *CONTEXT, path.name).succeeded()
+    sealwax_("rewrap", "-k", KEYS["new"], "--to", KEYS["old"], *CONTEXT, path.name).succeeded()
     found = sealwax.inspect(path)
     assert found.header.finished
     assert [key.key_arn for key in found.wrapped_keys] == [KEYS["old"]]
 
 
 @pytest.mark.parametrize("name", ["rewrap.plan", "reencrypt.plan"])
-def test_a_plan_is_shown_carried_out_and_proven(name: str, shell: Shell) -> None:
-    move_plan(shell, name)
-    shown = json.loads(shell.sealwax("fleet", "status", "--json", name).succeeded().out)
+def test_a_plan_is_shown_carried_out_and_proven(name: str, sealwax_: Commands) -> None:
+    move_plan(name)
+    shown = json.loads(sealwax_("fleet", "status", "--json", name).succeeded().out)
     assert (shown["objects"], shown["stale"]) == (3, 3)
-    shell.sealwax("fleet", "run", "--apply", name).succeeded()
-    shell.sealwax("fleet", "verify", "--decrypt", "3", name).succeeded()
+    sealwax_("fleet", "run", "--apply", name).succeeded()
+    sealwax_("fleet", "verify", "--decrypt", "3", name).succeeded()
     for number in range(3):
-        assert [key.key_arn for key in sealwax.inspect(Path(shell.folder, f"fleet/{number}.swx")).wrapped_keys] == [
-            KEYS["new"]
-        ]
+        assert [key.key_arn for key in sealwax.inspect(Path(f"fleet/{number}.swx")).wrapped_keys] == [KEYS["new"]]
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_a_plan_of_another_version_is_refused_by_its_own_sentence(version: int, shell: Shell) -> None:
-    path = Path(shell.folder, "rewrap.plan")
+def test_a_plan_of_another_version_is_refused_by_its_own_sentence(version: int, sealwax_: Commands) -> None:
+    path = Path("rewrap.plan")
     with sqlite3.connect(path) as plan:
         plan.execute(f"PRAGMA user_version={version}")
     plan.close()
     before = path.read_bytes()
     with pytest.raises(sealwax.PlanError, match=f"has version {version}; this release reads version 2"):
         fleet.status(path)
-    shell.sealwax("fleet", "run", "--apply", path.name).failed(1, f"has version {version}")
+    sealwax_("fleet", "run", "--apply", path.name).failed(1, f"has version {version}")
     assert path.read_bytes() == before
     assert not list(path.parent.glob("*.plan-*"))
 
 
-def test_facts_and_a_baseline(shell: Shell) -> None:
+def test_facts_and_a_baseline(sealwax_: Commands) -> None:
     command = ("audit", "--facts", "facts.json", "--baseline", "baseline.json", "--fail-on", "never", "--json")
-    report = json.loads(shell.sealwax(*command).succeeded().out)
-    baseline = json.loads(Path(shell.folder, "baseline.json").read_text())
+    report = json.loads(sealwax_(*command).succeeded().out)
+    baseline = json.loads(Path("baseline.json").read_text())
     accepted = [(entry["rule"], entry["resource"]) for entry in baseline["accepted"]]
     assert [(entry["finding"]["rule"], entry["finding"]["resource"]) for entry in report["accepted"]] == accepted
     assert len(accepted) == 1
