@@ -10,11 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 import sealwax
+from sealwax import rewrapping
 from sealwax.format import header as hdr
 from sealwax.keyring import WrappedKey
 from tests.fakes import ALPHA, BETA, FakeKeyring, wrap
@@ -271,3 +274,73 @@ def test_the_slot_in_use_is_the_last_to_be_written(tmp_path: Path, monkeypatch: 
     written.clear()
     _sealer().rewrap(path, to=ALPHA, context=CONTEXT)
     assert written == [0, 1]
+
+
+@pytest.mark.parametrize(("slot_offset", "slot_size"), [(100, 4096), (4096, 4000), (4096, 4096)])
+def test_two_slots_that_share_a_sector_are_not_rewritten_in_place(
+    slot_offset: int, slot_size: int, tmp_path: Path
+) -> None:
+    """A sector that tears would take both with it."""
+    header = hdr.lay_out(
+        envelope_id=bytes(16),
+        kms_context=sealwax.context.encode(CONTEXT),
+        local_pairs=0,
+        wrapped_keys=(wrap(ALPHA, bytes(32), CONTEXT),),
+        slot_count=2,
+    )
+    aligned = (slot_offset % hdr.SECTOR_BYTES, slot_size % hdr.SECTOR_BYTES) == (0, 0)
+    preamble = replace(header.preamble, slot_offset=slot_offset, slot_size=slot_size)
+    path = tmp_path / "a.swx"
+    path.write_bytes(replace(header, preamble=preamble).to_bytes() + b"payload")
+    before = path.stat().st_ino
+    rewrapping.rewrap_file(path, lambda *_: (wrap(BETA, bytes(32), CONTEXT),))
+    assert (path.stat().st_ino == before) == aligned
+    assert sealwax.inspect(path).wrapped_keys[0].key_arn == BETA
+    assert path.read_bytes().endswith(b"payload")
+
+
+@pytest.mark.parametrize("change", [b"y", b"longer"])
+def test_a_file_that_is_written_to_while_it_is_replaced_is_left_alone(change: bytes, tmp_path: Path) -> None:
+    """Also where its size stays the same."""
+    path = tmp_path / "a.swx"
+    path.write_bytes(b"x")
+
+    def rival(source: BinaryIO, sink: BinaryIO) -> None:
+        sink.write(source.read() + b"!")
+        path.write_bytes(change)
+        os.utime(path, ns=(1, 1))
+
+    with pytest.raises(sealwax.RewrapConflictError, match="left alone"):
+        rewrapping.replace_file(path, rival)
+    assert path.read_bytes() == change
+    assert os.listdir(tmp_path) == ["a.swx"]
+
+
+@pytest.mark.parametrize("how", ["rewrap", "replace"])
+def test_a_file_that_is_replaced_keeps_its_owner_and_mode(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.swx"
+    _seal(path, SMALL)
+    # Root alone may give files away; for everybody else they are their own.
+    owner = (12345, 23456) if os.geteuid() == 0 else (os.geteuid(), path.stat().st_gid)
+    os.chown(path, *owner)
+    path.chmod(0o640)
+    before = path.stat()
+    if how == "rewrap":
+        _sealer().rewrap(path, to=BETA, context=CONTEXT)
+    else:
+        rewrapping.replace_file(path, lambda source, sink: sink.write(source.read()))
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_uid, after.st_gid, after.st_mode) == (*owner, before.st_mode)
+
+
+def test_wrapped_keys_that_no_longer_fit_into_the_slots_get_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.swx"
+    _seal(path, LARGE)
+    before = sealwax.inspect(path).header.preamble
+    assert before.slot_size == hdr.SECTOR_BYTES
+    large = tuple(WrappedKey(f"{BETA}{number}", bytes(6000)) for number in range(2))
+    rewrapping.rewrap_file(path, lambda *_: large)
+    after = sealwax.inspect(path).header
+    assert after.slot.wrapped_keys == large
+    assert (after.preamble.slot_size, after.preamble.slot_count) == (3 * hdr.SECTOR_BYTES, 2)

@@ -77,6 +77,13 @@ def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
         # And not trusted, where it would be all that is left.
         ([key(ALPHA), key(BETA)], [ALPHA], [BETA], [("rewrap", BETA, ALPHA)]),
         ([key(ALPHA, OLD)], [ALPHA], [ALPHA], [("rewrap", ALPHA, ALPHA)]),
+        # What another provider calls by a wanted key's name is not that key's.
+        (
+            [key(ALPHA), key(BETA, provider=9)],
+            [ALPHA],
+            [BETA, GAMMA],
+            [("rewrap", BETA, ALPHA), ("rewrap", GAMMA, ALPHA)],
+        ),
         # Each in its own Region.
         (
             [key(ALPHA, OLD), key(FAR, OLD)],

@@ -148,3 +148,75 @@ def test_sixteen_wrapped_keys_fit() -> None:
     header = hdr.lay_out(envelope_id=bytes(16), kms_context=ctx.EMPTY, local_pairs=0, wrapped_keys=keys, slot_count=2)
     assert header.preamble.slot_size == 3 * hdr.SECTOR_BYTES
     assert hdr.read_header(io.BytesIO(header.to_bytes()).read) == header
+
+
+def _preamble(**changes: int | bytes) -> hdr.Preamble:
+    kms_context = changes.pop("kms_context", ctx.encode({"a": "b"}))
+    assert isinstance(kms_context, bytes)
+    fields: dict[str, int | bytes] = {
+        "kind": hdr.ATTACHED,
+        "slot_count": 1,
+        "slot_offset": hdr.FIXED_BYTES + len(kms_context) + 4,
+        "slot_size": hdr.MIN_SLOT_BYTES,
+        "envelope_id": bytes(16),
+        "local_pairs": 0,
+    }
+    return hdr.Preamble(**fields | changes, kms_context=kms_context)  # type: ignore[arg-type]
+
+
+TIGHT = _preamble().slot_offset
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slot_size": 0},
+        {"slot_size": 15},
+        {"slot_size": hdr.MIN_SLOT_BYTES - 1},
+        {"slot_offset": TIGHT - 1},
+        {"slot_offset": TIGHT - 4},
+        {"slot_offset": hdr.FIXED_BYTES},
+        {"kms_context": b"\0" * (ctx.MAX_BYTES + 1)},
+        {"kms_context": b"\0"},
+        {"local_pairs": ctx.MAX_PAIRS + 1},
+        {"slot_count": 3},
+        {"kind": 3},
+    ],
+)
+def test_a_field_out_of_bounds_is_told_before_anything_is_read_for_it(changes: dict[str, int | bytes]) -> None:
+    """All else about the preamble is right, its checksum too."""
+    taken: list[int] = []
+    file = io.BytesIO(_preamble(**changes).to_bytes() + bytes(1000))
+
+    def read(size: int) -> bytes:
+        taken.append(size)
+        return file.read(size)
+
+    with pytest.raises(DamagedHeaderError, match="a field is out of bounds"):
+        hdr.read_preamble(read)
+    assert taken == [hdr.FIXED_BYTES]
+
+
+def test_at_the_bounds_a_preamble_is_read() -> None:
+    preamble, crc = hdr.read_preamble(io.BytesIO(_preamble(local_pairs=ctx.MAX_PAIRS).to_bytes()).read)
+    assert (preamble.local_pairs, preamble.slot_size, crc) == (ctx.MAX_PAIRS, hdr.MIN_SLOT_BYTES, preamble.crc)
+
+
+@pytest.mark.parametrize("slot_size", [199, 201, 4096])
+def test_a_slot_of_another_size_is_none(slot_size: int) -> None:
+    """Though its checksum is right: where it ends is the preamble's to say."""
+    crc = _preamble().crc
+    data = hdr.slot_to_bytes(hdr.Slot(1, (WrappedKey("arn:aws:kms:x", b"x"),)), 200, crc)
+    assert hdr.parse_slot(data, 200, crc) is not None
+    assert hdr.parse_slot(data, slot_size, crc) is None
+
+
+def test_a_slot_is_filled_to_its_last_byte_and_not_beyond() -> None:
+    slot, crc = hdr.Slot(1, (WrappedKey("arn:aws:kms:x", b"x" * 60),)), _preamble().crc
+    size = next(size for size in range(64, 200) if hdr.slot_fits(slot, size))
+    assert len(hdr.slot_to_bytes(slot, size, crc)) == size
+    assert hdr.parse_slot(hdr.slot_to_bytes(slot, size, crc), size, crc) == slot
+    for smaller in range(size - 5, size):
+        assert not hdr.slot_fits(slot, smaller)
+        with pytest.raises(DamagedHeaderError, match=f"the slot has {smaller}"):
+            hdr.slot_to_bytes(slot, smaller, crc)
