@@ -220,3 +220,28 @@ def test_a_slot_is_filled_to_its_last_byte_and_not_beyond() -> None:
         assert not hdr.slot_fits(slot, smaller)
         with pytest.raises(DamagedHeaderError, match=f"the slot has {smaller}"):
             hdr.slot_to_bytes(slot, smaller, crc)
+
+
+@pytest.mark.parametrize(
+    ("last", "slot_count", "fits"), [(2, 1, True), (2, 2, False), (1, 2, True), (4096, 1, True), (4097, 1, False)]
+)
+def test_wrapped_keys_up_to_what_a_slot_can_hold(last: int, slot_count: int, fits: bool) -> None:
+    """Two slots are of whole sectors, and 16 of these are one byte more than a slot can have."""
+    keys = [WrappedKey(f"{'a' * 18}{number:02}", bytes(6100)) for number in range(10)]
+    room = 15 * hdr.SECTOR_BYTES - 4 - 5 - sum(3 + 20 + 2 + 6100 + 1 + 8 for _ in keys) - (3 + 20 + 2 + 1 + 8)
+    keys.append(WrappedKey("a" * 18 + "zz", bytes(room + last - 1)))
+
+    def lay_out() -> hdr.Header:
+        return hdr.lay_out(
+            envelope_id=bytes(16),
+            kms_context=ctx.encode({}),
+            local_pairs=0,
+            wrapped_keys=keys,
+            slot_count=slot_count,
+        )
+
+    if fits:
+        assert lay_out().preamble.slot_size <= hdr.MAX_SLOT_BYTES
+    else:
+        with pytest.raises(DamagedHeaderError, match="an envelope holds at most 65535"):
+            lay_out()
