@@ -344,3 +344,36 @@ def test_wrapped_keys_that_no_longer_fit_into_the_slots_get_a_new_file(tmp_path:
     after = sealwax.inspect(path).header
     assert after.slot.wrapped_keys == large
     assert (after.preamble.slot_size, after.preamble.slot_count) == (3 * hdr.SECTOR_BYTES, 2)
+
+
+def _rewrapped(way: str, data: bytes, folder: Path, rewrap: rewrapping.Rewrap) -> bytes:
+    """Return what a re-wrap makes of an envelope, in each of the three ways there are."""
+    if way == "value":
+        return rewrapping.rewrap_value(data, rewrap)
+    if way == "stream":
+        sink = io.BytesIO()
+        rewrapping.rewrap_stream(io.BytesIO(data), sink, rewrap)
+        return sink.getvalue()
+    path = folder / "a.swx"
+    path.write_bytes(data)
+    rewrapping.rewrap_file(path, rewrap)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["value", "stream", "file"])
+def test_a_detached_header_stays_one_and_nothing_may_follow_it(way: str, tmp_path: Path) -> None:
+    detached, _ = _sealer().encrypt_detached(SMALL, context=CONTEXT)
+    asked: list[object] = []
+
+    def to_beta(*_: object) -> tuple[WrappedKey, ...]:
+        asked.append(to_beta)
+        return (wrap(BETA, bytes(32), CONTEXT),)
+
+    preamble = sealwax.inspect(_rewrapped(way, detached, tmp_path, to_beta)).header.preamble
+    assert preamble.kind == hdr.DETACHED
+    assert preamble.envelope_id == sealwax.inspect(detached).header.preamble.envelope_id
+    asked.clear()
+    with pytest.raises(sealwax.DamagedHeaderError, match="1 bytes follow the detached header"):
+        _rewrapped(way, detached + b"!", tmp_path, to_beta)
+    assert asked == []
+    assert way != "file" or (tmp_path / "a.swx").read_bytes() == detached + b"!"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwax import context as ctx
-from sealwax.errors import DamagedHeaderError, HeaderError
+from sealwax.errors import DamagedHeaderError, HeaderError, UnsupportedEnvelopeError
 from sealwax.format import header as hdr
 from sealwax.keyring import WrappedKey
 from tests.property.strategies import wrapped_key_sets
@@ -245,3 +246,13 @@ def test_wrapped_keys_up_to_what_a_slot_can_hold(last: int, slot_count: int, fit
     else:
         with pytest.raises(DamagedHeaderError, match="an envelope holds at most 65535"):
             lay_out()
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_another_version_is_refused_as_one(version: int) -> None:
+    data = bytearray(_preamble().to_bytes())
+    data[len(hdr.MAGIC)] = version
+    end = _preamble().slot_offset - 4
+    data[end:] = zlib.crc32(data[:end]).to_bytes(4, "big")
+    with pytest.raises(UnsupportedEnvelopeError, match=f"this envelope has version {version}"):
+        hdr.read_preamble(io.BytesIO(data).read)
