@@ -40,6 +40,8 @@ _HANDED: Final = re.compile(r"/dev/(?:stdout|stderr|fd/[0-9]+)|/proc/self/fd/[0-
 _EXISTS: Final = "it exists already, and is not replaced unasked (--force, or mode 'wb')"
 _NOT_SPECIAL: Final = "a device or a pipe was there, and another file was put in its place; left alone"
 _NOT_REGULAR: Final = "it is a link, or no regular file; left alone"
+_NOT_OURS: Final = "it is a link of another user, who may let it lead anywhere; name the file itself"
+_MAX_LINKS: Final = 40
 # What a file system says that has no locks, or no working ones.
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
@@ -68,7 +70,7 @@ def _open_regular(path: AnyPath, flags: int, folder: int | None) -> int:
     try:
         descriptor = os.open(_inside(path, folder), flags | os.O_NONBLOCK, dir_fd=folder)
     except OSError as error:
-        if folder is not None and error.errno == errno.ELOOP:
+        if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, _NOT_REGULAR) from None
         raise
     mode = os.fstat(descriptor).st_mode
@@ -195,6 +197,36 @@ def _is_handed(path: AnyPath) -> bool:
     return _HANDED.fullmatch(os.fsdecode(path)) is not None
 
 
+def _led_to(path: AnyPath) -> str:
+    """Return where the file is, or would be, that a path leads to by links of the caller's or root's.
+
+    Otherwise whoever may make a link in a shared folder would decide which of the caller's files is written over.
+    """
+    if _is_handed(path):
+        return os.path.realpath(path)
+    named = os.fspath(path)
+    for _ in range(_MAX_LINKS):
+        parent, name = os.path.split(named)
+        if name in ("", ".", ".."):
+            break
+        place = os.path.join(os.path.realpath(parent), name)
+        try:
+            link = os.lstat(place)
+        except FileNotFoundError:
+            return place
+        if not stat.S_ISLNK(link.st_mode):
+            return place
+        named = os.path.join(os.path.dirname(place), os.readlink(place))
+        if link.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, _NOT_OURS)
+        now = os.lstat(place)
+        if (now.st_dev, now.st_ino, now.st_ctime_ns) != (link.st_dev, link.st_ino, link.st_ctime_ns):
+            raise OSError(errno.ELOOP, _NOT_REGULAR)  # it was replaced while it was read
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+
+
 def is_special(path: AnyPath) -> bool:
     """Whether :class:`WholeFile` would write into what is there: a device or a pipe, and not through a link."""
     try:
@@ -260,8 +292,8 @@ class WholeFile:
     The folder is opened once, and everything is done in it.
 
     Args:
-        path: where the file is to appear. Where it may replace another, a symbolic link stays and the file it points to
-            is replaced; where it may not, a link is in the way as any file is.
+        path: where the file is to appear. Where it may replace another, a symbolic link of the caller's or root's stays
+            and the file it points to is replaced; where it may not, a link is in the way as any file is.
         overwrite: whether a file that is there may be replaced.
         mode: the permission bits it takes, less the umask; None for those of any new file.
         like: the file whose place it takes: it gets the very mode of that, and owner and group where the process may.
@@ -302,7 +334,7 @@ class WholeFile:
                 self.file = io.FileIO(_open_special(path, overwrite), "wb")
                 return
             else:
-                self.path = Path(os.path.realpath(path) if overwrite else os.path.join(os.path.realpath(parent), name))
+                self.path = Path(_led_to(path) if overwrite else os.path.join(os.path.realpath(parent), name))
                 self._folder = os.open(self.path.parent, _FOLDER)
             try:
                 self._create(0o666 if mode is None else mode & 0o777)
@@ -508,7 +540,7 @@ class LockedFile:
     ``locked`` is False where the file system has no locks that work.
 
     Args:
-        path, folder: as for :class:`InputFile`.
+        path, folder: as for :class:`InputFile`; a link must be the caller's or root's.
         patience: how many seconds a lock is waited for that another program holds.
 
     Raises:
@@ -517,13 +549,14 @@ class LockedFile:
     """
 
     def __init__(self, path: AnyPath, folder: int | None = None, *, patience: float = LOCK_SECONDS) -> None:
-        self.path = Path(os.path.realpath(path) if folder is None else path)
         self.folder = folder
         self.locked = True
         until = time.monotonic() + patience
         with reported("opening", path):
+            self.path = Path(_led_to(path) if folder is None else path)
             while True:
-                self.file = io.FileIO(_open_regular(self.path, os.O_RDWR | os.O_CLOEXEC, folder), "r+b")
+                flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+                self.file = io.FileIO(_open_regular(self.path, flags, folder), "r+b")
                 try:
                     while not self._lock():
                         if time.monotonic() >= until:
@@ -565,7 +598,7 @@ class LockedFile:
     def replaced(self) -> bool:
         """Whether another file now stands where this one was opened."""
         try:
-            there = os.stat(_inside(self.path, self.folder), dir_fd=self.folder, follow_symlinks=self.folder is None)
+            there = os.stat(_inside(self.path, self.folder), dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return True
         return not os.path.samestat(there, self.status)

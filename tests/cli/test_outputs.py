@@ -126,6 +126,59 @@ def test_with_force_a_link_that_was_named_leads_to_a_file_only(here: Path, run: 
         assert run(*decrypt, name) == 1
 
 
+def _link_of_another(path: Path, target: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a link that another user has made, seen from here."""
+    path.symlink_to(target)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    else:
+        it, lstat = path.lstat().st_ino, os.lstat
+
+        def seen(path: Path) -> os.stat_result:
+            status = lstat(path)
+            return os.stat_result((*status[:4], 65534, *status[5:])) if status.st_ino == it else status
+
+        patch.setattr(os, "lstat", seen)
+
+
+@pytest.mark.usefixtures("sealed")
+@pytest.mark.parametrize("verb", WRITING)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_with_force_no_link_of_another_user_is_followed(
+    verb: str, steps: int, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may make a link in a shared folder would decide which file is overwritten."""
+    victim = here.parent / "victim"
+    victim.write_bytes(b"of the victim")
+    if steps == 1:
+        _link_of_another(here / "out", victim, monkeypatch)
+    else:
+        _link_of_another(here / "further", victim, monkeypatch)
+        (here / "out").symlink_to("further")
+    before = _state(here.parent)
+    assert run(*WRITING[verb], "--force") == 1
+    assert "it is a link of another user" in capsys.readouterr().err
+    assert _state(here.parent) == before
+
+
+def test_in_place_and_in_the_library_no_link_of_another_user_is_followed(
+    here: Path, sealed: bytes, sealer: sealwax.Sealer, keys: Keys, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = here.parent / "victim"
+    victim.write_bytes(sealed)
+    _link_of_another(here / "link.swx", victim, monkeypatch)
+    before = _state(here.parent)
+    for verb in ("rewrap", "reencrypt"):
+        assert run(verb, *K, *TO, *PURPOSE, "link.swx") == 1
+    with pytest.raises(sealwax.FileError, match="a link of another user"):
+        sealer.open("link.swx", "wb", context=CONTEXT)
+    with pytest.raises(sealwax.FileError, match="a link of another user"):
+        sealer.rewrap("link.swx", to=keys.demo2, context=CONTEXT)
+    with pytest.raises(sealwax.FileError, match="a link of another user"):
+        sealer.rewrap("a.swx", to=keys.demo2, context=CONTEXT, output="link.swx")
+    assert _state(here.parent) == before
+
+
 def test_mode_xb_follows_no_link(here: Path, sealer: sealwax.Sealer) -> None:
     for target in ("nowhere", "pipe", "/dev/null"):
         (here / "link").unlink(missing_ok=True)
