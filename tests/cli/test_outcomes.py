@@ -467,6 +467,23 @@ def test_one_file_with_update(sealwax_: Commands) -> None:
     sealwax_(*one, "--update").failed(1, "only one of 'a.body' and 'a.head' is there")
 
 
+def test_a_header_and_a_payload_that_do_not_fit_are_not_done(sealwax_: Commands) -> None:
+    """As after a crash between the two with --force: sizes, times and context are right, and nothing opens."""
+    tree()
+    one = ("encrypt", *K, *PURPOSE, "--detached", "a.head", "-o", "a.body", "in/a")
+    for file in ("a.head", "a.body"):
+        sealwax_(*one, "--force").succeeded()
+        kept = Path(file).read_bytes()
+        sealwax_(*one, "--force").succeeded()
+        times = Path(file).stat()
+        Path(file).write_bytes(kept)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        sealwax_(*one, "--update").failed(1, "do not belong together")
+        sealwax_(*one, "--force").succeeded()
+        assert "encrypted before" in sealwax_(*one, "--update").succeeded().err
+    # A payload that is damaged further on is a finding of verify, as it is where all is in one file.
+
+
 def test_text_form_is_judged_too(sealwax_: Commands) -> None:
     tree()
     up = (*UP, "--armor")

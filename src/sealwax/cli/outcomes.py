@@ -5,8 +5,8 @@ that but where a header alone cannot say it:
 
 - under which keys the run writes, where one is named by an alias or an id: the first time that this matters, by one of
   the calls that the run makes anyway;
-- whether an envelope that is newer than its source, as after a re-wrap, holds the source's data, and whether it has the
-  local context that was given: it is opened (kms:Decrypt).
+- whether an envelope that is newer than its source, as after a re-wrap, holds the source's data, whether it has the
+  local context that was given, and whether a header and a payload apart belong together: it is opened (kms:Decrypt).
 """
 
 from __future__ import annotations
@@ -320,9 +320,10 @@ def of_envelope(
                 IN_THE_WAY, f"{name} is of something else: it holds {held} bytes, and not {size}; {again}"
             )
         _check_keys(output, found, (), wanted.under(), wanted.names, again, can_rewrap=detached is None, armor=armor)
-        if wanted.local_pairs or not there.is_of(origin):
+        # That a header and a payload apart belong together is in neither of them.
+        if wanted.local_pairs or detached is not None or not there.is_of(origin):
             try:
-                _check_opened(there, origin, wanted, source, envelope, again)
+                _check_opened(there, origin, wanted, source, envelope, again, detached)
             except LeftAloneError as error:
                 if error.outcome in (IN_THE_WAY, NOT_TOLD) and there.may_be_older(origin):
                     source.seek(0)  # it has been read to be compared
@@ -436,9 +437,15 @@ def _check_keys(
 
 
 def _check_opened(
-    there: There, origin: Origin, wanted: Wanted, source: BinaryIO, envelope: BinaryIO, again: str
+    there: There,
+    origin: Origin,
+    wanted: Wanted,
+    source: BinaryIO,
+    envelope: BinaryIO,
+    again: str,
+    detached: str | None,
 ) -> None:
-    """Refuse an envelope that has another local context, or holds other data than its source."""
+    """Refuse an envelope that has another local context or header, or holds other data than its source."""
     name = f"'{console.shown(there.name)}'"
     if wanted.open is None:
         raise LeftAloneError(NOT_TOLD, f"whether {name} was made of this cannot be told without opening it: {again}")
@@ -446,7 +453,12 @@ def _check_opened(
     try:
         with wanted.open(envelope) as plaintext:
             same = there.is_of(origin) or _equal(plaintext, source)
-    except (CommitmentError, ContextError):
+    except (CommitmentError, ContextError) as error:
+        if detached is not None and isinstance(error, CommitmentError):
+            pair = f"{name} and the header '{console.shown(detached)}' do not belong together"
+            if wanted.local_pairs:
+                pair += ", or are bound to other local pairs"
+            raise LeftAloneError(IN_PART, f"{pair}: {again}") from None
         raise _other_context(name, again) from None
     except PayloadError as error:
         raise LeftAloneError(IN_PART, f"{name} is damaged: {error}. {again}") from None
