@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -102,3 +104,12 @@ def test_what_is_sealed_at_exit_is_sealed(outcomes: dict[str, Any], situation: s
 def test_no_key_is_kept_at_exit_and_no_situation_is_forgotten(outcomes: dict[str, Any]) -> None:
     assert outcomes.pop("keys left") == 0
     assert outcomes.keys() == SITUATIONS.keys()
+
+
+def test_what_seals_when_the_modules_are_taken_apart_does_not_hang() -> None:
+    """Five times, since whether the thread that wipes holds the lock at that moment is a matter of chance: mostly."""
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.forks.at_teardown"], capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -41,6 +41,8 @@ def at_exit() -> None:
     global over
     over = True
     each(lambda cache: cache.clear())
+    # A daemon's thread stops where it is when the modules are taken apart, and would keep the lock that it holds.
+    each(lambda cache: cache._end_reaper())
 
 
 def each(do: Callable[[CachingKeyring], None]) -> None:

@@ -53,6 +53,8 @@ _WARN_AFTER: Final = 100
 _CLOCK_SKEW_SECONDS: Final = 5.0
 # Longer than any keyring of sealwax's own takes: whoever makes the call that others wait for is stuck then.
 _LONGEST_WAIT_SECONDS: Final = 120.0
+# Its turns are short; whatever keeps it, the program ends.
+_REAPER_SECONDS: Final = 5.0
 
 _log: Final = logging.getLogger("sealwax")
 
@@ -525,13 +527,18 @@ class CachingKeyring:
             reaper.start()
             self._reaper = reaper
 
+    def _end_reaper(self) -> None:
+        self._wake.put(None)
+        if self._reaper is not None:
+            self._reaper.join(_REAPER_SECONDS)
+
     def _wipe_old(self) -> float | None:
         """Wipe what is too old; return the seconds until there is more to do, or None where there never will be."""
         end = self._max_age + self._serve_stale_for
         # Now and then in any case: a clock that was set is noticed by looking.
         soonest = 60.0
         with self._lock:
-            if self._closed:
+            if self._closed or ends.over:
                 return None
             for identity, entry in list(self._entries.items()):
                 left = end - self._age(entry)
