@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 import sealwax
 from sealwax.cli import run
 from sealwax.fleet.usage import find_users
+from sealwax.format.header import Slot
 from sealwax.kms.lifecycle import KeyLife
 from sealwax.lab import Lab
+from tests.faults.unfinished import with_slots
 
 CONTEXT = {"purpose": "backup"}
 
@@ -85,6 +88,28 @@ def test_nothing_is_changed_while_an_envelope_is_under_it(
     kms.schedule_key_deletion(KeyId=arn)
     assert retire() == 3
     assert "cancel-key-deletion" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("newer_first", [False, True])
+def test_both_slots_of_an_interrupted_rewrap_count(
+    lab: Lab, newer_first: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The older one may be the only one that still opens."""
+    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/old", session=lab.session()))
+    value = sealer.encrypt(b"x", context=CONTEXT)
+    newer = Slot(2, sealwax.inspect(sealer.rewrap(value, to="alias/new", context=CONTEXT)).wrapped_keys)
+    slots = [Slot(1, sealwax.inspect(value).wrapped_keys), newer]
+    unfinished = with_slots(value, *(reversed(slots) if newer_first else slots))
+    assert not sealwax.inspect(unfinished).header.finished
+    for form in (unfinished, gzip.compress(unfinished)):
+        Path("data", "a.swx").write_bytes(form)
+        for alias in ("alias/old", "alias/new"):
+            assert run(["keys", "retire", alias, "--scan", "data", "--apply"]) == 3
+            assert "under it  1\n" in capfd.readouterr().out
+    # What a crash has torn is nobody's key, and the other slot is what is left.
+    Path("data", "a.swx").write_bytes(with_slots(value, *((newer, None) if newer_first else (None, newer))))
+    assert run(["keys", "retire", "alias/old", "--scan", "data"]) == 0
+    assert run(["keys", "retire", "alias/new", "--scan", "data"]) == 3
 
 
 def test_what_cannot_be_looked_at_may_be_under_it(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

@@ -216,7 +216,9 @@ def _look_at(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Loo
     foreign: Foreign | None
     try:
         found = store.inspect(entry.name)
-        arns = tuple(each.key_arn for each in found.wrapped_keys if each.provider == PROVIDER_AWS_KMS)
+        # Of an interrupted re-wrap, both: the earlier keys may be the only ones that still open it.
+        keys = found.header.all_wrapped_keys
+        arns = tuple(dict.fromkeys(each.key_arn for each in keys if each.provider == PROVIDER_AWS_KMS))
         claims.append(_Claim(ENVELOPE, "", arns, told=True, everywhere=everywhere))
         foreign, at_rest, name, is_known = found.foreign, found.at_rest, "", True
     except NotAnEnvelopeError as error:

@@ -110,7 +110,7 @@ def _envelope(data: bytes) -> Foreign:
         return data[at - size : at]
 
     try:
-        wrapped_keys = hdr.read_header(read).slot.wrapped_keys
+        wrapped_keys = hdr.read_header(read).all_wrapped_keys
     except HeaderError:
         return Foreign(ENVELOPE, "a sealwax envelope with a header that is damaged or cut off")
     keys = (key.key_arn for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS)

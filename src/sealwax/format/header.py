@@ -145,6 +145,11 @@ class Header:
         return first is not None and last is not None and first.sequence == last.sequence and first != last
 
     @property
+    def all_wrapped_keys(self) -> tuple[WrappedKey, ...]:
+        """Those of every valid slot. Of an unfinished envelope, the earlier ones may be all that still opens it."""
+        return tuple(key for slot in dict.fromkeys(self.slots) if slot is not None for key in slot.wrapped_keys)
+
+    @property
     def readings(self) -> tuple[Header, ...]:
         """One header for each way to read it: this one or, where two valid slots differ, one for each, the newer first.
 
