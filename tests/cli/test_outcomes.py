@@ -514,7 +514,7 @@ def test_a_command_that_is_printed_helps(sealwax_: Commands) -> None:
     write("in/a b'c", b"odd")
     sealwax_(*UP).succeeded()
     up = ("encrypt", *K2, *UP[3:])
-    told = sealwax_(*up).failed(1, "3 under another key").err
+    told = sealwax_(*up).failed(1, "3 under another key", "if you trust what it is under").err
     commands = re.findall(r"`(sealwax rewrap [^`]*)` moves it", told)
     assert len(commands) == 3
     for command in commands:

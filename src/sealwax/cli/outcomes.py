@@ -432,7 +432,8 @@ def _check_keys(
         words = [*(word for arn in arns for word in ("-k", arn)), *(word for to in names for word in ("--to", to))]
         words += ["--accept-stored-context", *(["--armor"] if armor else []), "--", output]
         command = " ".join(shlex.quote(printable(word)) for word in ("sealwax", "rewrap", *words))
-        again = f"`{command}` moves it, {again}"
+        # The keys are a claim of the file, and the command trusts them.
+        again = f"if you trust what it is under, `{command}` moves it, {again}"
     raise LeftAloneError(OTHER_KEY, f"{why}: {again}")
 
 
