@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections.abc import Iterator
@@ -234,3 +235,54 @@ def test_kms_is_asked_when_it_was_last_used(lab: Lab, capfd: pytest.CaptureFixtu
     assert "last use  ?\n" in out
     assert "not seen: kms:GetKeyLastUsage" in err
     assert state(lab) == "Disabled"
+
+
+@pytest.mark.parametrize("how", ["binary", "base64"])
+def test_a_rewrap_that_was_interrupted_may_still_need_its_old_key(
+    lab: Lab, how: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The newer slot, under the new key, is what counts; the older one may be the only one that opens."""
+    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/old", session=lab.session()))
+    with sealer.open("data/a.swx", "wb", context=CONTEXT) as file:
+        file.write(bytes(1 << 20))
+    before = sealwax.inspect("data/a.swx").header
+    assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", "-c", "purpose=backup", "data/a.swx"]) == 0
+    assert retire() == 0
+    assert "under it  0" in capfd.readouterr().out
+    preamble, data = before.preamble, bytearray(Path("data/a.swx").read_bytes())
+    last = slice(preamble.slot_offset + preamble.slot_size, preamble.payload_offset)
+    data[last] = before.to_bytes()[last]
+    assert not sealwax.inspect(bytes(data)).header.finished
+    Path("data/a.swx").write_bytes(base64.b64encode(data[:90_000]) if how == "base64" else data)
+    assert retire("--apply") == 3
+    assert "under it  1\n" in capfd.readouterr().out
+    assert state(lab) == "Enabled"
+
+
+def test_a_link_out_of_the_places_clears_no_key(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    """No link is followed, so what it leads to was not looked at: a file, a folder, or nothing that is there now."""
+    seal(lab, "a.swx", "alias/new")
+    Path("data/old.swx").symlink_to("a.swx")
+    Path("data/sub").mkdir()
+    Path("data/sub/up").symlink_to("..")
+    Path("data/null").symlink_to("/dev/null")
+    assert retire() == 0
+    seal(lab, "b.swx", "alias/old")
+    Path("apart").mkdir()
+    Path("data/b.swx").rename("apart/b.swx")
+    places = {"file": "apart/b.swx", "folder": "apart", "nothing": "unmounted"}
+    for name, there in places.items():
+        link = Path("data/sub", name)
+        link.symlink_to(Path(there).absolute())
+        capfd.readouterr()
+        assert retire("--apply") == 3
+        out = capfd.readouterr().out
+        assert "1 could not be looked at, and may be under it" in out
+        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; name that place too" in out
+        assert state(lab) == "Enabled"
+        if name != "nothing":
+            assert retire("--scan", there, "--json") == 3
+            found = json.loads(capfd.readouterr().out)
+            assert (found["under"], found["unknown"]) == (1, 0)
+        link.unlink()
+    assert retire("--apply") == 0

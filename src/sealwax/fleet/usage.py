@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from sealwax.context import printable
@@ -18,7 +21,7 @@ from sealwax.foreign import Foreign
 from sealwax.keyring import PROVIDER_AWS_KMS
 from sealwax.kms import names
 from sealwax.kms.names import KeyName
-from sealwax.stores import Entry, Store, open_store
+from sealwax.stores import S3_SCHEME, Entry, Store, open_store
 from sealwax.stores.files import FileStore
 
 ENVELOPE: Final = "sealwax"
@@ -153,6 +156,7 @@ def find_users(
     reasons: list[str] = []
     formats: Counter[str] = Counter()
     seen: set[str] = set()
+    roots = tuple(os.path.realpath(place) for place in where if not place.startswith(S3_SCHEME))
 
     def doubt(reason: str) -> None:
         nonlocal unknown
@@ -162,7 +166,7 @@ def find_users(
     for place in where:
         store = open_place(place)
         empty, told = True, unknown
-        parts = batches(_all_of(store, doubt), _BATCH)
+        parts = batches(_all_of(store, roots, doubt), _BATCH)
         for looked in itertools.chain.from_iterable(
             parallel(parts, functools.partial(_look, store, key, everywhere), workers)
         ):
@@ -200,11 +204,26 @@ def find_users(
     )
 
 
-def _all_of(store: Store, unlisted: Callable[[str], None]) -> Iterator[Entry]:
-    """Yield a store's objects, and what killed processes were writing: it may be all that is left of an envelope."""
+def _all_of(store: Store, roots: Sequence[str], unlisted: Callable[[str], None]) -> Iterator[Entry]:
+    """Yield a store's objects, and what killed processes were writing: it may be all that is left of an envelope.
+
+    Links are not followed, so one that leads out of all places that are scanned counts as not looked at.
+    """
     yield from entries_of(store, unlisted)
     if isinstance(store, FileStore):
         yield from store.leftovers(0)
+        for link in store.links():
+            there = os.path.realpath(link)
+            if not any(os.path.commonpath((root, there)) == root for root in roots) and _may_hold_data(there):
+                unlisted(f"{link}: it is a link to '{there}', which is not scanned; name that place too")
+
+
+def _may_hold_data(path: str) -> bool:
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return True  # it may be on a disk that is not mounted
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _look(store: Store, key: KeyName, everywhere: bool, entries: list[Entry]) -> list[_Looked]:

@@ -110,6 +110,7 @@ def _envelope(data: bytes) -> Foreign:
         return data[at - size : at]
 
     try:
+        # Of an envelope whose re-wrap was interrupted, both slots' keys: the older may be the only one that opens.
         wrapped_keys = hdr.read_header(read).all_wrapped_keys
     except HeaderError:
         return Foreign(ENVELOPE, "a sealwax envelope with a header that is damaged or cut off")

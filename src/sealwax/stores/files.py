@@ -71,6 +71,14 @@ class FileStore:
                         if stat.S_ISREG(status.st_mode) and status.st_mtime <= time.time() - quiet:
                             yield _entry(path, status)
 
+    def links(self) -> Iterator[str]:
+        """Yield the links below this folder, which no listing shows and nothing here follows."""
+        for parent, folders, names in os.walk(self._location):
+            for name in (*folders, *names):
+                path = os.path.join(parent, name)
+                if os.path.islink(path):
+                    yield path
+
     def inspect(self, name: str) -> Inspection:
         with self._folder_of(name) as folder, files.InputFile(name, folder, regular=True) as file:
             return envelope.inspect_file(file)
