@@ -12,8 +12,8 @@ A group counts as others unless it is the caller's own: not root's, with the cal
 that as a right of the group, and the group counts as others then whatever it is.
 
 Files are looked at through descriptors, of the folder first and of the file in it, and no link is followed that
-somebody else has made. A pipe that was handed in as /dev/stdin or /dev/fd/N was opened by whoever started this program,
-and is taken as it is.
+somebody else has made. A pipe or a terminal that was handed in as /dev/stdin or /dev/fd/N was opened by whoever started
+this program, and is taken as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import grp
+import io
 import os
 import pwd
 import re
@@ -28,7 +29,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sealwax.context import printable
@@ -108,19 +109,25 @@ def who_else(descriptor: int) -> str:
     return others(seen.status, os.geteuid(), acl=seen.acl)
 
 
-def open_file(path: AnyPath, kind: Kind) -> BinaryIO:
+def handed_in(path: AnyPath) -> int | None:
+    """Return which descriptor a name such as /dev/stdin means; None for any other name."""
+    found = _HANDED_IN.fullmatch(os.fspath(path))
+    return int(found[1] or 0) if found else None
+
+
+def open_file(path: AnyPath, kind: Kind) -> io.BufferedReader:
     """Open a file for reading. The caller closes it.
 
     Raises:
         SealwaxError: of the kind's class: somebody else can have written it.
         OSError: it cannot be opened.
     """
-    handed_in = _HANDED_IN.fullmatch(os.fspath(path))
-    if handed_in:
-        descriptor = os.dup(int(handed_in[1] or 0))
+    given = handed_in(path)
+    if given is not None:
+        descriptor = os.dup(given)
         with _closed_unless_good(descriptor):
             seen = _looked_at(descriptor)
-            if not (stat.S_ISFIFO(seen.status.st_mode) or stat.S_ISSOCK(seen.status.st_mode)):
+            if stat.S_ISREG(seen.status.st_mode):
                 _judge(kind, path, seen)
         return open(descriptor, "rb")
     with _spot(path, kind) as spot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_files_of_every_kind_are_read_in_order_and_each_event_once(shape: str, p
     file = tmp_path / "events"
     file.write_bytes(gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
     assert eventsfile.read(str(file)) == (expected(1), expected(2))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_pipe_is_read(shape: str, packed: bool) -> None:
+    """It cannot be read from its beginning again."""
+    out, into = os.pipe()
+    try:
+        os.write(into, gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
+        os.close(into)
+        assert eventsfile.read(f"/dev/fd/{out}") == (expected(1), expected(2))
+    finally:
+        os.close(out)
 
 
 def test_who_called_and_how() -> None:

@@ -171,3 +171,58 @@ def test_no_other_program_gets_data(aws: Aws) -> None:
     done = aws.shell.sealwax("completion", "bash", stdin=DATA).succeeded()
     assert b"_SEALWAX_COMPLETE" in done.out
     assert aws.shell.read("seen") == b""
+
+
+KEY_FILE = os.urandom(64)
+# What else is read from it, and what may remain there: nothing, which would be sealed, or opened, as if it were all.
+TWICE = {
+    "a context and the data": ("--context-file /dev/stdin -", b'{"purpose": "backup"}'),
+    "a context and the data by another name": ("--context-file /dev/fd/0 /proc/self/fd/0", b'{"purpose": "backup"}'),
+    "the lab's key file and the data": ("-c purpose=backup -", KEY_FILE),
+    "the data twice": ("-c purpose=backup /dev/stdin /dev/fd/0", DATA),
+    "the data once more by a copy": ("-c purpose=backup /dev/fd/5 /dev/stdin 5<&0", DATA),
+}
+
+
+@pytest.mark.parametrize("regular", [False, True])
+@pytest.mark.parametrize("how", TWICE)
+def test_it_is_one_thing(bare_shell: Shell, how: str, regular: bool) -> None:
+    options, given = TWICE[how]
+    protected = "key file" in how
+    variable = f"SEALWAX_LAB_KEY_FILE={'key' if protected else ''}"
+    bare_shell.write("key", KEY_FILE)
+    bare_shell.write("given", given)
+    bare_shell.bash(f"{variable} sealwax lab create-key --lab lab --alias demo").succeeded()
+    source = "< given" if regular else ""
+    by = "SEALWAX_LAB_KEY_FILE=/dev/stdin" if protected else variable
+    seal = f"mkdir out; {'' if regular else 'cat given |'} {by} sealwax encrypt --lab lab -k alias/demo -o out"
+    output = "" if how.startswith("the data") else "/sealed"
+    bare_shell.bash(f"{seal}{output} {source} {options}").failed(2, "is given for two things, and can be read once")
+    assert not list((bare_shell.folder / "out").iterdir())
+
+
+def test_there_were_that_many_ways() -> None:
+    assert len(TWICE) == 5
+
+
+def test_the_same_pipe_is_given_once(shell: Shell) -> None:
+    os.mkfifo(shell.folder / "p")
+    shell.sealwax("verify", "-k", "alias/demo", *PURPOSE, "p", "p").failed(2, "p is given for two things")
+
+
+def test_what_is_typed_is_a_file_too(shell: Shell) -> None:
+    """A terminal was handed in, as a pipe may be."""
+    controller, terminal = pty.openpty()
+    os.write(controller, b'{"Version": "2012-10-17", "Statement": []}\n\x04')
+    done = subprocess.run(
+        [SEALWAX, "lab", "principal", "add", "ann", "--policy", "-"],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdin=terminal,
+        capture_output=True,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(controller)
+    assert b"refused" not in done.stderr
+    assert b"has no Statement" in done.stderr

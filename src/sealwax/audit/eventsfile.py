@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from sealwax import trusted
 from sealwax.audit.facts import EventFacts, Facts
@@ -54,9 +54,8 @@ def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
         OSError: it cannot be read.
     """
     with trusted.open_file(path, _KIND) as file:
-        packed = file.read(2) == _GZIP
-        file.seek(0)
-        if not packed:
+        # Peeked at, since a pipe cannot be read from its beginning again.
+        if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
             return _read(file, path, max_bytes, MAX_EVENTS)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
@@ -75,10 +74,12 @@ def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[Event
     Raises:
         FactsError: these are no events.
     """
-    return _read(io.BytesIO(data), name, MAX_BYTES, max_events)
+    return _read(io.BufferedReader(io.BytesIO(data)), name, MAX_BYTES, max_events)
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, name: str, max_bytes: int, max_events: int) -> tuple[EventFacts, ...]:
+def _read(
+    stream: io.BufferedReader | gzip.GzipFile, name: str, max_bytes: int, max_events: int
+) -> tuple[EventFacts, ...]:
     """Return the events, of which one at a time is decoded: a small packed file may hold any number of them."""
     found: dict[str, EventFacts] = {}
     kept = 0
@@ -121,12 +122,11 @@ class _Values:
         taken: how many characters of values were taken so far.
     """
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, max_bytes: int) -> None:
-        encoding = json.detect_encoding(stream.read(4))
-        stream.seek(0)
+    def __init__(self, stream: io.BufferedReader | gzip.GzipFile, max_bytes: int) -> None:
+        encoding = json.detect_encoding(stream.peek(4)[:4])
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
-        self._max_bytes = max_bytes
+        self._bytes, self._max_bytes = 0, max_bytes
         self._buffer, self._at, self._line = "", 0, 1
         self.empty = True
         self.taken = 0
@@ -139,7 +139,8 @@ class _Values:
             text = self._decoder.decode(data, final=not data)
         except UnicodeError:
             raise self.failure("is not JSON") from None
-        if self._stream.tell() > self._max_bytes:
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
             raise _TooLargeError
         self._line += self._buffer.count("\n", 0, self._at)
         self._buffer, self._at = self._buffer[self._at :] + text, 0

@@ -80,6 +80,7 @@ def root() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     sessions.forget()
+    console.begin()
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False)
         return result if isinstance(result, int) else 0

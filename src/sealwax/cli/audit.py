@@ -180,6 +180,9 @@ def audit(
         raise click.UsageError("--max-age is about what --save-facts keeps")
     if not facts_file and bool(names) == everything:
         raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
+    for path in (facts_file, baseline_file, events_file):
+        if path:
+            console.claim(path)
     accepted = baseline.read(baseline_file) if baseline_file else ()
     events = eventsfile.read(events_file) if events_file else None
 

@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -213,14 +214,44 @@ class StandardOutput(_StandardStream):
             return super().write(data)
 
 
+_claimed: set[tuple[int, int]] = set()
+
+
+def begin() -> None:
+    """Begin another run."""
+    _claimed.clear()
+
+
+def claim(path: str) -> None:
+    """Note that something is about to be read to its end.
+
+    Standard input, or a pipe, has then nothing left, and whoever reads it next would take that for empty data.
+
+    Raises:
+        click.UsageError: it was given for something else too.
+    """
+    descriptor = 0 if path == "-" else trusted.handed_in(path)
+    try:
+        status = os.stat(path if descriptor is None else descriptor)
+    except OSError:
+        return  # whoever opens it says so
+    if descriptor is None and not stat.S_ISFIFO(status.st_mode):
+        return
+    place = status.st_dev, status.st_ino
+    if place in _claimed:
+        raise click.UsageError(f"{shown(path)} is given for two things, and can be read once")
+    _claimed.add(place)
+
+
 def read_text(path: str, kind: trusted.Kind, most: int) -> str:
     """Return the text of a small file that decides something, of at most ``most`` bytes.
 
     Raises:
         FileError: it cannot be read.
         SealwaxError: of the kind's class: somebody else can have written it.
-        click.UsageError: it is larger, or not text.
+        click.UsageError: it is larger, or not text; or standard input, and given for something else too.
     """
+    claim(path)
     try:
         with trusted.open_file(path, kind) as file:
             data = file.read(most + 1)

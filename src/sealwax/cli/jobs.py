@@ -78,6 +78,10 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
     if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):
         raise click.UsageError("standard input goes alone")
     folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or places.is_s3(source))]
+    header = () if work.detached is None or not work.of_envelopes else (work.detached,)
+    for name in (*sources, *header):
+        if name not in folders:
+            console.claim(name)
     if not work.recursive:
         for source in folders:
             if not places.is_s3(source):

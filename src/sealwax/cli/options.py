@@ -79,11 +79,10 @@ def open_lab(folder: str, key_file: str | None = None) -> Lab:
     """Open a lab, with the passphrase or the key file that the environment names if it is protected."""
     from sealwax.lab import Lab
 
-    return Lab(
-        folder,
-        passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"),
-        key_file=key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None,
-    )
+    key_file = key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None
+    if key_file is not None:
+        console.claim(key_file)
+    return Lab(folder, passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"), key_file=key_file)
 
 
 @dataclass(frozen=True, slots=True)

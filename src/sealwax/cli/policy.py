@@ -418,6 +418,7 @@ def _recall(
 ) -> tuple[KeyAsSeen, PrincipalAsSeen, datetime]:
     from sealwax.audit import factsfile, recalling
 
+    console.claim(path)
     facts = factsfile.read(path)
     console.tell(f"as the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC say")
     seen = recalling.recall_key(facts, key, region)
