@@ -20,18 +20,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import grp
 import io
 import os
 import pwd
 import re
 import stat
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from sealwax import forks
 from sealwax.context import printable
 from sealwax.errors import SealwaxError
 
@@ -195,7 +198,7 @@ def connect(
         OSError: it cannot be opened.
         sqlite3.Error: it is not one of SQLite, or damaged.
     """
-    with _spot(path, kind, private=True) as spot, contextlib.ExitStack() as stack:
+    with _counting.lock, _spot(path, kind, private=True) as spot, contextlib.ExitStack() as stack:
         found = {suffix: _look(f"{spot.name}{suffix}", spot.folder) for suffix in ("", *_BESIDE)}
         if found[""] is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
@@ -229,21 +232,52 @@ def _confirmed(
     import sqlite3
 
     before = Counter(_held())
-    connection: sqlite3.Connection = sqlite3.connect(database, **options)
+    connection: sqlite3.Connection = sqlite3.connect(database, factory=_connection_class(), **options)
     try:
         begin(connection)
         connection.execute("PRAGMA user_version").fetchone()  # so that SQLite opens what it reads
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         held = Counter(_held())
-        # A descriptor of the file itself, and of the log's index, may be one that SQLite has had already.
-        for suffix, new in (("", 0), ("-wal", 1), ("-shm", 0)) if mode == "wal" else (("", 0),):
+        # A descriptor of the file itself, and of the log's index, may be one that SQLite has had already; and it closes
+        # those that it no longer needs at any time.
+        for suffix in ("", "-wal", "-shm") if mode == "wal" else ("",):
             seen = _look(f"{spot.name}{suffix}", spot.folder)
-            if seen is None or held[seen.identity] < max(1, before[seen.identity] + new):
+            if seen is None or held[seen.identity] < (before[seen.identity] + 1 if suffix == "-wal" else 1):
                 raise _swapped(path, kind)
     except BaseException:
         connection.close()
         raise
     return connection, mode == "wal"
+
+
+class _Counting:
+    """While files are counted, no other thread may open or close a database: that would be miscounted.
+
+    The lock is one that a thread may take twice, since a finalizer may close a database at any moment.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        forks.renew_in_children(self)
+
+    def _after_fork(self) -> tuple[()]:
+        self.lock = threading.RLock()
+        return ()
+
+
+_counting: Final = _Counting()
+
+
+@functools.cache
+def _connection_class() -> type[sqlite3.Connection]:
+    import sqlite3
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            with _counting.lock:
+                super().close()
+
+    return Connection
 
 
 def _swapped(path: AnyPath, kind: Kind) -> SealwaxError:

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "pool": set(),
     "travel": {"errors"},
     "format": {"errors", "context", "keyring"},
-    "trusted": {"errors", "context"},
+    "trusted": {"errors", "context", "forks"},
     "files": {"errors", "context", "given"},
     "foreign": {"errors", "context", "keyring", "format"},
     "envelope": {"errors", "context", "given", "keyring", "format", "files", "foreign"},

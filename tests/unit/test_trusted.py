@@ -7,9 +7,11 @@ import grp
 import os
 import pwd
 import shutil
+import signal
 import sqlite3
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,45 @@ def test_whoever_swaps_folders_all_the_time_is_never_believed(database: Path) ->
         swapping.join()
     assert len(found) == 100
     assert 7 not in found
+
+
+def test_threads_open_and_close_one_database_as_they_like(database: Path) -> None:
+    """What one of them opens or closes is no sign that another's was replaced."""
+    kept = trusted.connect(database, KIND, lambda _: None)
+
+    def use() -> list[Any]:
+        found: list[Any] = []
+        for _ in range(40):
+            with contextlib.closing(trusted.connect(database, KIND, lambda _: None)) as opened:
+                found += opened.execute("PRAGMA user_version").fetchone()
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [each for using in [threads.submit(use) for _ in range(4)] for each in using.result()]
+    kept.close()
+    assert found == [6] * 160
+
+
+def test_a_fork_while_a_database_is_opened_leaves_the_child_free(database: Path) -> None:
+    inside, over = threading.Event(), threading.Event()
+
+    def slowly(_connection: sqlite3.Connection) -> None:
+        inside.set()
+        over.wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(trusted.connect, database, KIND, slowly, check_same_thread=False)
+        inside.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            trusted.connect(database, KIND, lambda _: None).close()
+            os._exit(7)
+        try:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        finally:
+            over.set()
+        opening.result().close()
 
 
 # --- others that use it
