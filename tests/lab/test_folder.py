@@ -19,6 +19,7 @@ from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
 from tests.lab.killing import kill_and_check
+from tests.planting import STRANGER, give_away
 
 # From Python 3.12 on, os.fork() warns of other threads, and pytest-xdist has some.
 _FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -55,6 +56,26 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
         lab.create_key()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+
+
+def test_a_link_of_somebody_else_is_no_lab(tmp_path: Path) -> None:
+    """It would lead to whatever folder of the caller its owner likes, and close that to everybody else."""
+    shared, mine, planted = tmp_path / "shared", tmp_path / "mine", tmp_path / "planted"
+    shared.mkdir()
+    shared.chmod(0o755)
+    mine.symlink_to("shared")
+    Lab(mine).close()
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o700
+    shared.chmod(0o755)
+    planted.symlink_to("shared")
+    if os.geteuid() == 0:
+        os.chown(planted, STRANGER, STRANGER, follow_symlinks=False)
+    else:
+        give_away(shared)
+    before = stat.S_IMODE(shared.stat().st_mode)
+    with pytest.raises(LabError, match=r"planted' is refused: .+; name "):
+        Lab(planted)
+    assert stat.S_IMODE(shared.stat().st_mode) == before
 
 
 def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:

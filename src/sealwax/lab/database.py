@@ -37,6 +37,11 @@ def private_folder(path: Path) -> None:
     """
     try:
         _make(path, 0o700)
+        if path.is_symlink() and path.lstat().st_uid not in (os.geteuid(), 0):
+            raise LabError(
+                f"the lab's folder '{printable(str(path))}' is refused: it is a link of somebody else, who may let it "
+                "point anywhere; name the folder itself"
+            )
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _take(descriptor, printable(str(path)))
