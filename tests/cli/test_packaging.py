@@ -35,6 +35,20 @@ def test_aws_is_imported_when_it_is_needed(shell: Shell) -> None:
     assert {"boto3", "botocore"} <= imported(shell, run.format(["verify", *K, *PURPOSE, "a.swx"]))
 
 
+def test_the_package_runs_as_a_module(shell: Shell) -> None:
+    """``python -m sealwax`` is the program, under the program's own name, and with its statuses."""
+
+    def module(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "sealwax", *arguments]
+        return subprocess.run(program, cwd=shell.folder, env=shell.environment, capture_output=True, text=True)
+
+    assert module("--version").stdout == f"sealwax {__version__}\n"
+    wrong = module("inspect", "--such")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("Usage: sealwax inspect "), wrong.stderr
+    assert module("inspect", "nowhere.swx").returncode == 1
+
+
 def test_the_wheel_installs(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)],

@@ -118,7 +118,7 @@ ROOMS: dict[str, set[str]] = {
     "lab": {"errors", "context", "forks", "trusted", "policy", "signin"},
 }
 # The package's own front and the command line look at everything.
-ANYWHERE = {"__init__", "cli"}
+ANYWHERE = {"__init__", "__main__", "cli"}
 SDK = {"boto3", "botocore"}
 # prove puts bad weather between the library and KMS.
 SDK_ROOMS = {"signin", "aws", "answers", "sts", "kms", "lab", "stores", "audit", "prove"}

@@ -1,0 +1,8 @@
+"""``python -m sealwax``: the program, where its script is not on the path."""
+
+from __future__ import annotations
+
+from sealwax.cli import main
+
+if __name__ == "__main__":
+    main()
