@@ -137,8 +137,8 @@ def check_kms_keys(keys: Collection[str]) -> None:
         raise ContextError("two keys of the context differ only in upper and lower case, which KMS grants ignore")
 
 
-def as_pairs(context: Mapping[str, str] | NoContext) -> Mapping[str, str]:
-    """Return the caller's map; an empty one must be said by name.
+def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:
+    """Return the caller's map as a dict; an empty one must be said by name.
 
     Raises:
         ContextError: an empty map that is not NO_CONTEXT.
@@ -151,7 +151,8 @@ def as_pairs(context: Mapping[str, str] | NoContext) -> Mapping[str, str]:
         raise TypeError(_TYPE_ERROR)
     if not context:
         raise ContextError("the context is empty; bind the data to its place, or pass NO_CONTEXT to bind it to nothing")
-    return context
+    # The AWS SDK takes a dict and nothing else.
+    return context if type(context) is dict else dict(context)
 
 
 def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, str]]:

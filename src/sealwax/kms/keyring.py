@@ -313,8 +313,8 @@ class KmsKeyring:
         return name.region or self._caller.region
 
 
-def _context(name: str, context: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    return {name: context} if context else {}
+def _context(name: str, context: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    return {name: dict(context)} if context else {}
 
 
 def _material_id(answer: Answer, name: str) -> bytes:
