@@ -660,6 +660,31 @@ def test_what_a_refresh_asked_for_before_everything_was_wiped_is_not_kept() -> N
         assert (cache.stats().entries, cache.stats().refreshes) == ((), 0)
 
 
+@pytest.mark.parametrize("decrypting", [False, True], ids=["generate", "unwrap"])
+def test_a_refresh_binds_to_the_context_as_it_was_given(decrypting: bool) -> None:
+    """Callers use one dict again for the next value: a refresh behind the call must not see that."""
+    clock, inner = Clock(), SlowKeyring()
+    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+        context = dict(CONTEXT)
+        first, wrapped = cache.generate(context, peek, plaintext_bytes=1)
+        if decrypting:
+            assert cache.unwrap(wrapped, context, peek)[0] == first
+        clock.advance(90)
+        inner.gate.clear()
+        if decrypting:
+            cache.unwrap(wrapped, context, peek)
+        else:
+            cache.generate(context, peek, plaintext_bytes=1)  # lent, and replaced behind it
+        context["table"] = "orders"
+        inner.gate.set()
+        until(lambda: not cache._flights)
+        assert cache.stats().refreshes == 1
+        if not decrypting:
+            second, wrapped = cache.generate(CONTEXT, peek, plaintext_bytes=1)
+            assert second != first
+            assert inner.unwrap(wrapped, CONTEXT, peek)[0] == second
+
+
 def test_a_key_that_is_used_up_is_not_served_in_an_outage_and_kms_is_asked_once() -> None:
     clock, inner = Clock(), SlowKeyring()
     with CachingKeyring(inner, max_age=100, max_messages=1, serve_stale_for=50, _clocks=clock) as cache:

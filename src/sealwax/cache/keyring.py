@@ -176,10 +176,12 @@ class CachingKeyring:
         if plaintext_bytes is None or plaintext_bytes > self._max_bytes or self._is_over():
             self._bypass(wait, decrypting=False)
             return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
-        identity = (SUITE_COBBLESTONE_256, frozenset(context.items()))
+        pairs = frozenset(context.items())
+        identity = (SUITE_COBBLESTONE_256, pairs)
 
         def fetch() -> _Fetched:
-            return self._keyring.generate(context, lambda key, keys: (key.duplicate(), keys), plaintext_bytes=None)
+            # From the pairs: the caller's own map may have changed by the time that a refresh runs.
+            return self._keyring.generate(dict(pairs), lambda key, keys: (key.duplicate(), keys), plaintext_bytes=None)
 
         entry = self._find(identity, plaintext_bytes, fetch, fetch, wait)
         try:
@@ -201,7 +203,8 @@ class CachingKeyring:
         if self._is_over():
             self._bypass(wait, decrypting=True)
             return self._keyring.unwrap(keys, context, use)
-        identity = (SUITE_COBBLESTONE_256, frozenset(context.items()), keys)
+        pairs = frozenset(context.items())
+        identity = (SUITE_COBBLESTONE_256, pairs, keys)
         results: list[T] = []
 
         def fetch() -> _Fetched:
@@ -210,10 +213,10 @@ class CachingKeyring:
                 results.append(use(key))
                 return key.duplicate()
 
-            return self._keyring.unwrap(keys, context, use_and_keep), keys
+            return self._keyring.unwrap(keys, dict(pairs), use_and_keep), keys
 
         def refetch() -> _Fetched:
-            return self._keyring.unwrap(keys, context, DataKey.duplicate), keys
+            return self._keyring.unwrap(keys, dict(pairs), DataKey.duplicate), keys
 
         entry = self._find(identity, None, fetch, refetch, wait)
         try:
