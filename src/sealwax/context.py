@@ -12,6 +12,7 @@ EncryptionContext.
 from __future__ import annotations
 
 import functools
+import re
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from sealwax.errors import ContextError
 MAX_PAIRS: Final = 64
 MAX_BYTES: Final = 8192
 EMPTY: Final = b"\0\0"
+
+PLACEHOLDERS: Final = ("{relpath}", "{name}")
+# A word in braces is a placeholder, and in two pairs of braces it is the text with one. All other braces are text.
+BRACED: Final = re.compile(r"\{\{ *[\w.-]+ *\}\}|\{ *[\w.-]+ *\}")
 
 _U16: Final = struct.Struct(">H")
 
@@ -153,6 +158,29 @@ def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:
         raise ContextError("the context is empty; bind the data to its place, or pass NO_CONTEXT to bind it to nothing")
     # The AWS SDK takes a dict and nothing else.
     return context if type(context) is dict else dict(context)
+
+
+def placeholders(value: str) -> list[str]:
+    """Return the placeholders in the value of a pair that is given for many objects.
+
+    Raises:
+        ContextError: one of them is not known.
+    """
+    found = [match[0] for match in BRACED.finditer(value) if not match[0].startswith("{{")]
+    unknown = next((mark for mark in found if mark not in PLACEHOLDERS), None)
+    if unknown is not None:
+        raise ContextError(
+            f"the placeholder '{printable(unknown)}' is not known: {' and '.join(PLACEHOLDERS)} are; "
+            f"write '{{{printable(unknown)}}}' for that text itself"
+        )
+    return found
+
+
+def placed(mark: str, relpath: str) -> str:
+    """Return the text that a match of :data:`BRACED` stands for, of the object at ``relpath`` below its place."""
+    if mark.startswith("{{"):
+        return mark[1:-1]
+    return {"{relpath}": relpath, "{name}": relpath.rpartition("/")[2]}.get(mark, mark)
 
 
 def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, str]]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-PLACEHOLDERS: Final = ("{relpath}", "{name}")
 _CONTEXT_FILE: Final = trusted.Kind("the context file", FileError)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Several times what the largest context takes, with every character escaped.
@@ -204,11 +203,14 @@ class ContextTemplate:
 
     def _filled(self, relpath: str | None) -> dict[str, str]:
         if relpath is None:
-            if any(mark in value for value in self.pairs.values() for mark in PLACEHOLDERS):
+            marks = [match[0] for value in self.pairs.values() for match in ctx.BRACED.finditer(value)]
+            if any(mark in ctx.PLACEHOLDERS for mark in marks):
                 raise click.UsageError("{relpath} and {name} stand for a file's own; a stream has none")
-            return dict(self.pairs)
-        values = {"{relpath}": relpath, "{name}": relpath.rpartition("/")[2]}
-        return {key: _fill(value, values) for key, value in self.pairs.items()}
+        # In one pass, so that a file's name that looks like a placeholder stays what it is.
+        return {
+            key: ctx.BRACED.sub(lambda match: ctx.placed(match[0], relpath or ""), value)
+            for key, value in self.pairs.items()
+        }
 
     def to_bind(self, relpath: str | None) -> Mapping[str, str] | NoContext:
         """Return the context to encrypt a file with.
@@ -238,18 +240,6 @@ class ContextTemplate:
                 "with --accept-stored-context, or say --no-context"
             )
         return self.to_bind(relpath)
-
-
-def _fill(template: str, values: Mapping[str, str]) -> str:
-    # In one pass, so that a file's name that looks like a placeholder stays what it is.
-    parts = []
-    while template:
-        at, mark = min(((template.find(mark), mark) for mark in values if mark in template), default=(-1, ""))
-        if at < 0:
-            break
-        parts += [template[:at], values[mark]]
-        template = template[at + len(mark) :]
-    return "".join((*parts, template))
 
 
 def loudness(command: Command) -> Command:
@@ -404,7 +394,7 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
         stored: whether the context that an envelope stores may be accepted.
         of_files: whether it is for files, each of which fills in ``{relpath}`` and ``{name}``.
     """
-    own = " {relpath} and {name} stand for each file's own." if of_files else ""
+    own = " {relpath} and {name} stand for each file's own, {{name}} for the text {name}." if of_files else ""
     bound = "the data is bound to" if of_files else "of the encryption context"
 
     def decorate(command: Command) -> Command:
@@ -433,6 +423,8 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
             **kwargs: Any,
         ) -> Any:
             template = _template(pairs, context_file, no_context, accept_stored_context)
+            if of_files:
+                _check_placeholders(template)
             return command(*args, template=template, **kwargs)
 
         if not stored:
@@ -466,6 +458,14 @@ def _template(
     if no_context and (found or accept_stored):
         raise click.UsageError("--no-context goes with no other context option")
     return ContextTemplate(found, no_context, accept_stored)
+
+
+def _check_placeholders(template: ContextTemplate) -> None:
+    for name, value in template.pairs.items():
+        try:
+            ctx.placeholders(value)
+        except ContextError as error:
+            raise click.UsageError(f"the value of '{ctx.printable(name)}' in the context: {error}") from None
 
 
 def _read_context_file(path: str) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from sealwax import trusted
 from sealwax.cli import console, options
-from sealwax.context import printable
+from sealwax.context import PLACEHOLDERS, printable
 from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
 from sealwax.policy.due import due_name
@@ -80,7 +80,7 @@ def _bound(command: _Command) -> _Command:
         if template.none and context_names:
             raise click.UsageError("--no-context goes with no other context option")
         for name, value in template.pairs.items():
-            if any(mark in value for mark in options.PLACEHOLDERS):
+            if any(mark in value for mark in PLACEHOLDERS):
                 raise click.UsageError(
                     f"a policy cannot know each file's own value: ask for the name alone with --context-name {name}"
                 )

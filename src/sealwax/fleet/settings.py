@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sealwax.context import printable
+from sealwax.context import BRACED, placed, placeholders, printable
 from sealwax.keyring import WrappedKey
 from sealwax.kms import allow, names
 from sealwax.staleness import Wanted, WantedKey
 
 # In the value of a pattern: any text, a star itself, and an object's own name.
-_TOKENS: Final = re.compile(r"(\\\*|\*|\{relpath\}|\{name\})")
+_TOKENS: Final = re.compile(rf"(\\\*|\*|{BRACED.pattern})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,22 @@ class Contexts:
     Args:
         pairs: names and patterns of values; each must be stored, with a value that fits. ``*`` stands for any text,
             ``\\*`` for a star, ``{relpath}`` and ``{name}`` for the object's own path below its place and its last
-            part, without ``suffix``.
+            part, without ``suffix``, and ``{{name}}`` for the text ``{name}``.
         accept_stored: whether further pairs may be stored. Without it, a pair that is not named here is refused; an
             envelope without a context is accepted where ``pairs`` is empty, and no other.
         suffix: what an envelope's name ends with.
+
+    Raises:
+        ContextError: another word stands in braces.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
     accept_stored: bool = False
     suffix: str = ".swx"
+
+    def __post_init__(self) -> None:
+        for _, pattern in self.pairs:
+            placeholders(pattern)
 
     def refusal(self, stored: Mapping[str, str], relpath: str) -> str | None:
         """Return why a stored context is not accepted, or None where it is. Values are not told."""
@@ -53,17 +60,13 @@ class Contexts:
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(pattern: str, relpath: str) -> re.Pattern[str]:
-    meanings = {
-        r"\*": r"\*",
-        "{relpath}": re.escape(relpath),
-        "{name}": re.escape(relpath.rpartition("/")[2]),
-    }
     texts = [""]
     for part in _TOKENS.split(pattern):
         if part == "*":
             texts.append("")
         else:
-            texts[-1] += meanings.get(part) or re.escape(part)
+            text = "*" if part == r"\*" else placed(part, relpath) if BRACED.fullmatch(part) else part
+            texts[-1] += re.escape(text)
     if len(texts) == 1:
         return re.compile(texts[0], re.DOTALL)
     first, *between, last = texts

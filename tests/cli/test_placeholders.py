@@ -1,0 +1,75 @@
+"""What braces mean in a context: a placeholder that is known, one that is refused, or the text itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import sealwax
+from sealwax import fleet
+from tests.cli.conftest import K, Keys, Run
+
+UNKNOWN: Final = ("{foo}", "x{rel_path}y", "{Name}", "{ name }", "{relpath.stem}", "{0}", "{name}/{foo}", "${HOME}")
+LITERAL: Final = {
+    "{{name}}": "{name}",
+    "{{foo}}": "{foo}",
+    "{{{foo}}}": "{{foo}}",
+    "{{relpath}}={relpath}": "{relpath}=a.bin",
+    '{"a": {"b": {}}}': '{"a": {"b": {}}}',
+    '{"a":{"b":{"c":1}}}': '{"a":{"b":{"c":1}}}',
+    "{}{{}}{2,3}": "{}{{}}{2,3}",
+    "}{name}{": "}a.bin{",
+}
+
+
+@pytest.mark.parametrize("value", UNKNOWN)
+@pytest.mark.parametrize("verb", ["encrypt", "decrypt", "verify", "rewrap", "reencrypt", "fleet"])
+def test_an_unknown_placeholder_is_refused(
+    run: Run, here: Path, keys: Keys, capsys: pytest.CaptureFixture[str], verb: str, value: str
+) -> None:
+    (here / "a.swx").write_bytes(keys.sealer(keys.demo).encrypt(b"value", context={"n": value}))
+    (here / "given.json").write_text(json.dumps({"n": value}))
+    to = ("--to", "alias/demo2")
+    options = {
+        "rewrap": (*K, *to),
+        "reencrypt": (*K, *to),
+        "fleet": ("plan", "--from", "alias/demo", *to, "-o", "plan"),
+    }.get(verb, K)
+    before = os.listdir(here)
+    for given in (("-c", f"n={value}"), ("--context-file", "given.json")):
+        assert run(verb, *options, *given, "a.swx") == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "'n'" in said
+        assert "{relpath} and {name}" in said
+        assert "{{" in said
+        assert os.listdir(here) == before
+
+
+@pytest.mark.parametrize("value", LITERAL)
+def test_other_braces_are_text(run: Run, here: Path, value: str) -> None:
+    assert len(LITERAL) == 8
+    (here / "a.bin").write_bytes(b"data")
+    (here / "given.json").write_text(json.dumps({"n": value}))
+    given = (("-c", f"n={value}"), ("--context-file", "given.json"))
+    for one in given:
+        assert run("encrypt", "--force", *K, *one, "a.bin") == 0
+        assert sealwax.inspect(here / "a.bin.swx").context == {"n": LITERAL[value]}
+    for one in given:
+        assert run("verify", *K, *one, "a.bin.swx") == 0
+
+
+@pytest.mark.parametrize("value", LITERAL)
+def test_a_fleet_takes_braces_as_files_do(value: str) -> None:
+    meant = fleet.Contexts((("n", value),))
+    assert meant.refusal({"n": LITERAL[value]}, "a.bin.swx") is None
+    assert meant.refusal({"n": f"{LITERAL[value]}."}, "a.bin.swx") is not None
+
+
+@pytest.mark.parametrize("value", UNKNOWN)
+def test_a_fleet_refuses_what_files_refuse(value: str) -> None:
+    with pytest.raises(sealwax.ContextError, match=r"\{relpath\} and \{name\}"):
+        fleet.Contexts((("n", value),))
