@@ -14,6 +14,7 @@ from sealwax import context as ctx
 from sealwax.cli import console, jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
+from sealwax.errors import FileError
 from sealwax.format.transfer import write_all
 
 
@@ -38,7 +39,7 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     "bounds",
     metavar="START:END",
     callback=_bounds,
-    help="Only these bytes of the plaintext; END is not included.",
+    help="Only these bytes of the plaintext, END not included; a START beyond its end is an error.",
 )
 @options.loudness
 def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
@@ -90,18 +91,19 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
             with (
                 sealer.read_once(source.binary, context=expected, header=places.opened(work.detached))
                 if bounds is None
-                else sealer.open(source.binary, context=expected, header=places.opened(work.detached)) as reader,
-                jobs.Output(
-                    job, source, force=work.force or there is outcomes.State.OUTDATED, whole=bounds is None
-                ) as sink,
+                else sealer.open(source.binary, context=expected, header=places.opened(work.detached)) as reader
             ):
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size
                 if bounds is not None:
-                    size = max(0, min(bounds[1], reader.seek(0, os.SEEK_END)) - bounds[0])
+                    size = _size_of(bounds, reader.seek(0, os.SEEK_END), job.source)
                     reader.seek(bounds[0])
                     read = _limited(reader.readinto, size)
-                with console.progress(job.source, size) as progress:
+                force = work.force or there is outcomes.State.OUTDATED
+                with (
+                    jobs.Output(job, source, force=force, whole=bounds is None) as sink,
+                    console.progress(job.source, size) as progress,
+                ):
                     jobs.pump(read, lambda data: write_all(sink, data), progress)
         return "decrypted"
 
@@ -112,6 +114,21 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
     # A part is not told from another part, so what is there is never passed over.
     again = jobs.SAME_AGAIN if bounds is None else "run it again with --force"
     return jobs.run(work, found, do, again=again)
+
+
+def _size_of(bounds: tuple[int, int], size: int, name: str) -> int:
+    """Return how many bytes of a plaintext of ``size`` bytes a range has; tell where it ends beyond them.
+
+    Raises:
+        FileError: it begins beyond them.
+    """
+    start, end = bounds
+    has = f"the plaintext has {size} byte{'' if size == 1 else 's'}"
+    if start > size:
+        raise FileError(f"the range begins at byte {start}, but {has}: nothing was written")
+    if size < end != sys.maxsize:
+        console.tell(f"{console.shown(name)}: the range ends at byte {end}, but {has}: it is cut off there")
+    return min(end, size) - start
 
 
 def _limited(readinto: Callable[[memoryview], int], limit: int) -> Callable[[memoryview], int]:
