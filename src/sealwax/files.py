@@ -104,7 +104,7 @@ def folder_of(path: str, root: str, *, make: bool = False) -> Iterator[int]:
     try:
         with reported("making the folder" if make else "looking at", os.path.dirname(path) if make else path):
             if make:
-                os.makedirs(root, exist_ok=True)
+                _make_folders(root)
             folder = os.open(root, _FOLDER)
             for part in filter(None, parts):
                 if make:
@@ -121,6 +121,56 @@ def folder_of(path: str, root: str, *, make: bool = False) -> Iterator[int]:
     finally:
         if folder is not None:
             os.close(folder)
+
+
+def walk(
+    folder: str, on_error: Callable[[OSError], None] = lambda _: None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder at and below ``folder`` with the names of its folders and of what else is in it.
+
+    As ``os.walk``, with links to folders among the folders and none of them followed, and with a list of folders that
+    the caller may change: but that ends in a RecursionError at 1,000 folders within folders.
+
+    Args:
+        on_error: called where a folder cannot be read; the others are yielded all the same.
+    """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(parent) as found:
+                for each in found:
+                    (folders if _is_folder(each) else names).append(each.name)
+        except OSError as error:
+            on_error(error)
+            continue
+        yield parent, folders, names
+        paths = [os.path.join(parent, name) for name in folders]
+        waiting += [path for path in reversed(paths) if not os.path.islink(path)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _make_folders(folder: str) -> None:
+    """Make a folder, and those above it that are missing; os.makedirs calls itself for each."""
+    missing = []
+    place = folder
+    while place and not os.path.isdir(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    for each in reversed(missing):
+        try:
+            os.mkdir(each)
+        except FileExistsError:  # made by another meanwhile
+            if not os.path.isdir(each):
+                raise
 
 
 def _mode(path: AnyPath, folder: int | None, is_kind: Callable[[int], bool]) -> bool:

@@ -229,8 +229,8 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
         name = str(error.filename)
         failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {error.strerror}")))
 
-    for parent, folders, names in os.walk(folder, onerror=functools.partial(fail, "reading the folder")):
-        if work.lab is not None and places.real(parent) == places.real(work.lab):
+    for parent, folders, names in files.walk(folder, functools.partial(fail, "reading the folder")):
+        if work.lab is not None and _is_same(parent, work.lab):
             # Its keys would be sealed under themselves. And to close its database, once it has been read as a file,
             # would take away the locks that this process holds on it.
             yield _passed_over(parent, "it is the lab in use")
@@ -258,6 +258,14 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
                 relpath = os.path.relpath(path, folder)
                 yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
     yield from failed
+
+
+def _is_same(path: str, other: str) -> bool:
+    # By what they are: to find the real name of each folder would look at all those above it, each time.
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def _link(work: Work, path: str, roots: list[str]) -> Found:

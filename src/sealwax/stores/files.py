@@ -62,7 +62,7 @@ class FileStore:
         Args:
             quiet: only those that nobody has written to for so many seconds; the others may be growing.
         """
-        for parent, _, names in os.walk(self._location):
+        for parent, _, names in files.walk(self._location):
             for name in names:
                 if _BEING_WRITTEN.fullmatch(name):
                     path = os.path.join(parent, name)
@@ -73,7 +73,7 @@ class FileStore:
 
     def links(self) -> Iterator[str]:
         """Yield the links below this folder, which no listing shows and nothing here follows."""
-        for parent, folders, names in os.walk(self._location):
+        for parent, folders, names in files.walk(self._location):
             for name in (*folders, *names):
                 path = os.path.join(parent, name)
                 if os.path.islink(path):
