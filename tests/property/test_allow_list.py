@@ -159,6 +159,30 @@ def test_the_order_is_the_callers(entries: list[names.KeyName], wrapped: list[Wr
 
 HERE = f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:key/{KEY_IDS[0]}"
 MULTI = f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:key/{KEY_IDS[2]}"
+OF_REGIONS = {
+    "us-east-1": "aws",
+    "cn-north-1": "aws-cn",
+    "us-gov-west-1": "aws-us-gov",
+    "us-iso-east-1": "aws-iso",
+    "us-isob-east-1": "aws-iso-b",
+    "eu-isoe-west-1": "aws-iso-e",
+    "us-isof-south-1": "aws-iso-f",
+    "eusc-de-east-1": "aws-eusc",
+}
+
+
+@pytest.mark.parametrize("region", OF_REGIONS)
+def test_a_scope_is_in_the_partition_of_its_region(region: str) -> None:
+    assert len(OF_REGIONS) == 8
+    arn = f"arn:{OF_REGIONS[region]}:kms:{region}:{ACCOUNTS[0]}:key/{KEY_IDS[0]}"
+    scope = names.KeyScope(ACCOUNTS[0], region)
+    assert scope == names.KeyScope(ACCOUNTS[0], region, OF_REGIONS[region])
+    (attempt,) = allow.attempts([scope], [WrappedKey(arn, b"x")], lambda: "")
+    assert (attempt.region, attempt.key_id) == (region, arn)
+    elsewhere = names.KeyScope(ACCOUNTS[0], region, partition="aws-other")
+    assert allow.attempts([elsewhere], [WrappedKey(arn, b"x")], lambda: "") == []
+
+
 SCOPE = names.KeyScope(ACCOUNTS[0], "us-east-1")
 
 

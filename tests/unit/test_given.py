@@ -93,7 +93,7 @@ PARAMETERS: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "MultiRegionKeyring on_event": (lambda v: _regions(on_event=v), [None, object, FakeKeyring]),
     "KeyScope account": (lambda v: sealwax.KeyScope(v, "us-east-1"), []),
     "KeyScope region": (lambda v: sealwax.KeyScope("111122223333", v), TEXT),
-    "KeyScope partition": (lambda v: sealwax.KeyScope("111122223333", "us-east-1", v), []),
+    "KeyScope partition": (lambda v: sealwax.KeyScope("111122223333", "us-east-1", v), NONE),
     "Sealer keyring": (lambda v: sealwax.Sealer(v), []),
     "Sealer local_context": (lambda v: sealwax.Sealer(FakeKeyring(), local_context=v), [[], {}]),
     "Sealer local_context's": (lambda v: sealwax.Sealer(FakeKeyring(), local_context=[v]), [*TEXT, ""]),

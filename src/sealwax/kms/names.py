@@ -20,6 +20,16 @@ _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9/_-]{1,250}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 _PARTITION: Final = re.compile(r"aws[a-z0-9-]{0,32}")
+# By the start of their Regions' names. Every other Region is in "aws".
+_PARTITIONS: Final = {
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+    "eusc-": "aws-eusc",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +122,22 @@ class KeyScope:
     Args:
         account: 12 digits.
         region: such as ``"eu-west-1"``.
-        partition: ``"aws"``, ``"aws-cn"`` or ``"aws-us-gov"``.
+        partition: such as ``"aws"``, ``"aws-cn"`` or ``"aws-us-gov"``. Default: that of the Region.
     """
 
     account: str
     region: str
-    partition: str = "aws"
+    partition: str | None = None
 
     def __post_init__(self) -> None:
-        given.texts("KeyScope", (self.account, self.region, self.partition), "account, Region and partition")
+        given.texts("KeyScope", (self.account, self.region), "account and Region")
+        partition = self.partition
+        if partition is None:
+            own = (name for start, name in _PARTITIONS.items() if self.region.startswith(start))
+            partition = next(own, "aws")
+            object.__setattr__(self, "partition", partition)
+        given.texts("KeyScope", (partition,), "account, Region and partition")
         if not (
-            _ACCOUNT.fullmatch(self.account) and _REGION.fullmatch(self.region) and _PARTITION.fullmatch(self.partition)
+            _ACCOUNT.fullmatch(self.account) and _REGION.fullmatch(self.region) and _PARTITION.fullmatch(partition)
         ):
             raise ValueError("a KeyScope is an account of 12 digits, a Region such as 'eu-west-1', and a partition")
