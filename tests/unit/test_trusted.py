@@ -323,8 +323,12 @@ def test_a_fork_while_a_database_is_opened_leaves_the_child_free(database: Path)
         child = os.fork()
         if not child:
             signal.alarm(30)
-            trusted.connect(database, KIND, lambda _: None).close()
-            os._exit(7)
+            status = 1
+            try:
+                trusted.connect(database, KIND, lambda _: None).close()
+                status = 7
+            finally:
+                os._exit(status)
         try:
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         finally:
