@@ -70,7 +70,7 @@ def test_progress_of_a_range_is_of_the_range(shell: Shell) -> None:
         )
         done.succeeded()
         assert re.search(rf"/{re.escape(total)}", shown)
-        assert "200" not in shown
+        assert "200.0 MiB" not in shown
 
 
 def test_a_short_stream_shows_no_progress(shell: Shell) -> None:
