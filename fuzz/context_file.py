@@ -31,7 +31,7 @@ def check(data: bytes) -> None:
         template = _command.main(["--context-file", _FILE.name], standalone_mode=False)
     except click.UsageError:
         return
-    assert template.pairs == json.loads(data.decode()), "the pairs are those that any reader of JSON finds"
+    assert template.pairs == json.loads(data.decode("utf-8-sig")), "the pairs are those that any reader of JSON finds"
     try:
         filled = template.to_bind("folder/name")
         assert ctx.decode(ctx.encode(ctx.as_pairs(filled))) == filled
