@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -103,6 +104,8 @@ def cache_in_c() -> dict[str, Any]:
         return cache.generate(CONTEXT, lambda _, keys: keys[0].ciphertext.hex(), plaintext_bytes=1)
 
     before = wrapped()
+    # A fork that the interpreter is not told about copies its lock as it stands: no other thread may want it just then.
+    time.sleep(0.5)
     told = in_child(lambda told: told.update(same=wrapped() == before), fork=ctypes.PyDLL(None).fork)
     return told | {"parent": wrapped() == before}
 

@@ -115,6 +115,36 @@ def test_processes_write_at_once(tmp_path: Path) -> None:
         assert len(lab.list_keys()) == 60
 
 
+_MAKING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("it writes", flush=True)
+sys.stdin.read()
+connection.execute("COMMIT")
+"""
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab"):
+        pass
+    (tmp_path / "lab" / "trail.db").unlink()
+    (tmp_path / "lab" / "trail.db").touch(0o600)
+    other = subprocess.Popen(
+        [sys.executable, "-S", "-c", _MAKING, tmp_path / "lab" / "trail.db"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"it writes\n"
+        threading.Timer(0.3, other.stdin.close).start()
+        with Lab(tmp_path / "lab") as lab:
+            assert lab.create_key()
+    assert other.returncode == 0
+
+
 def test_threads_write_at_once(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab:
         threads = [threading.Thread(target=lambda: [lab.create_key() for _ in range(20)]) for _ in range(4)]
