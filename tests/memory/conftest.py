@@ -98,14 +98,13 @@ class Kms:
             if scenario in KEEPS_A_KEY:
                 data_keys = [data_key for data_key, _, _, _ in derived]
             assert len(data_keys) >= (1 if scenario.startswith("cache_") else count)
-            hits = scan.process(pid, data_keys)
-            for name, secrets in (
-                ("payload key", [key for _, key, _, _ in derived]),
-                ("base nonce", [nonce for _, _, nonce, _ in derived]),
-                ("key of the witness", [key for _, _, _, key in derived]),
-            ):
-                hits.update({f"{name} {kind}": times for kind, times in scan.process(pid, secrets).items()})
-        return hits
+            secrets = {
+                "data key": data_keys,
+                "payload key": [key for _, key, _, _ in derived],
+                "base nonce": [nonce for _, _, nonce, _ in derived],
+                "key of the witness": [key for _, _, _, key in derived],
+            }
+            return scan.process(pid, secrets)
 
 
 def derive(sealed: bytes, data_keys: list[bytes], context: dict[str, str]) -> tuple[bytes, bytes, bytes, bytes]:

@@ -58,14 +58,20 @@ def whole(pid: int) -> list[bytes]:
     raise AssertionError("some of the process's memory cannot be read")
 
 
-def process(pid: int, secrets: list[bytes]) -> Counter[str]:
+def process(pid: int, secrets: dict[str, list[bytes]]) -> Counter[str]:
+    """Count the secrets of each kind in all of a process's memory and registers, which are read once."""
     hits: Counter[str] = Counter()
+
+    def look(data: bytes, where: str) -> None:
+        for kind, of_kind in secrets.items():
+            hits.update({f"{kind} {form}{where}": times for form, times in count(data, of_kind).items()})
+
     size = 0
     for data in whole(pid):
         size += len(data)
-        hits += count(data, secrets)
+        look(data, "")
     for data in registers(pid):
         assert data
-        hits.update({f"{kind} in a register": times for kind, times in count(data, secrets).items()})
+        look(data, " in a register")
     assert size > 1 << 20, "the process's memory could not be read"
     return hits

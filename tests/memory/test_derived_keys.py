@@ -41,7 +41,7 @@ def hits(folder: Path, what: str) -> dict[str, int]:
         assert process.stdout.readline() == b"done\n"
         derived = expanded(secret, payload.LABEL + SALT + INFO, 44)
         key = expanded(secret, witness.LABEL + INFO, 32)
-        found = scan.process(process.pid, [secret, derived[:32], derived[32:], key])
+        found = scan.process(process.pid, {"key": [secret, derived[:32], derived[32:], key]})
         process.stdin.write(b"\n")
     return dict(found)
 

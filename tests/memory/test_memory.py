@@ -34,14 +34,14 @@ def found_at_all(kms: Kms, scenario: str, count: int, folder: Path, part: str, f
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_scan_finds_what_plain_botocore_leaves(kms: Kms, scenario: str, tmp_path: Path) -> None:
-    assert found_at_all(kms, scenario, 1, tmp_path, "all", ("raw", "base64"))
+    assert found_at_all(kms, scenario, 1, tmp_path, "all", ("data key raw", "data key base64"))
 
 
 @pytest.mark.parametrize(
     ("scenario", "count"), [("several", 5), *((name, 1) for name in SCENARIOS if name.startswith("cache_"))]
 )
 def test_wiping_is_needed(kms: Kms, scenario: str, count: int, tmp_path: Path) -> None:
-    assert found_at_all(kms, scenario, count, tmp_path, "wipe", ("raw", "base64"))
+    assert found_at_all(kms, scenario, count, tmp_path, "wipe", ("data key raw", "data key base64"))
 
 
 def test_registers_are_overwritten_because_openssl_leaves_round_keys_in_them(kms: Kms, tmp_path: Path) -> None:
