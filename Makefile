@@ -84,6 +84,7 @@ fuzz: .venv/fuzz.stamp
 	done
 
 soak: .venv/test.stamp system
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q -m soak
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
 	$(BIN)/python -m tests.soak_forks
