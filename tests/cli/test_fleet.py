@@ -59,19 +59,20 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
 
 
-def test_a_place_without_any_object_is_named(shell: Shell, keys: Keys) -> None:
+def test_a_place_without_any_envelope_is_named(shell: Shell, keys: Keys) -> None:
     fill(shell, keys, 1)
     (shell.folder / "dat").mkdir()
-    said = f"no object was found in '{shell.folder / 'dat'}'; see that it is the place that is meant"
-    planned = shell.sealwax(*PLAN, "-o", "p", "--json", "data", "dat").succeeded()
-    assert said in planned.err
+    said = f"no envelope was found in '{shell.folder / 'dat'}'; see that it is the place that is meant"
+    planned = shell.sealwax(*PLAN, "-o", "p", "--json", "data", "dat").failed(8, said)
     assert json.loads(planned.out)["empty"] == [str(shell.folder / "dat")]
-    done = shell.sealwax("fleet", "run", "p", "--apply").succeeded()
-    assert done.err.count("no object was found") == 1
+    done = shell.sealwax("fleet", "run", "p", "--apply").failed(8)
+    assert done.err.count("no envelope was found") == 1
     (shell.folder / "dat/note").write_bytes(b"hello")
+    shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").failed(8, said)
+    (shell.folder / "dat/a.swx").write_bytes((shell.folder / "data/000.swx").read_bytes())
     again = shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").succeeded()
     assert json.loads(again.out)["empty"] == []
-    assert "no object was found" not in again.err
+    assert "no envelope was found" not in again.err
 
 
 def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
@@ -105,7 +106,7 @@ def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
     # As a volume looks that is not mounted.
     (shell.folder / "data").rename(shell.folder / "unmounted")
     (shell.folder / "data").mkdir()
-    gone = shell.sealwax("fleet", "verify", "p").failed(8, "no object was found in")
+    gone = shell.sealwax("fleet", "verify", "p").failed(1, "no envelope was found in")
     assert re.fullmatch(r"sealwax: not done: all \d objects of the plan are gone; see that .*", gone.last_line)
 
 

@@ -160,7 +160,7 @@ def test_the_rules_are_for_the_events_that_the_handler_takes() -> None:
 
 
 def test_every_alarm_is_about_a_metric_that_there_is() -> None:
-    answer = {"rewrapped": 1, "failed": 1, "unreadable": 1, "stale": 1}
+    answer = {"rewrapped": 1, "failed": 1, "unreadable": 1, "damaged": 1, "stale": 1}
     line = aws_lambda._measured(answer, "rotation")
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     ours = {metric["Name"] for metric in directive["Metrics"]}

@@ -32,6 +32,9 @@ def test_what_is_foreign_damaged_empty_or_oddly_named(keys: Keys, folder: Path, 
     done = run(keys, path)
     assert (done.rewrapped, done.stale, done.failed) == (5, 0, 0)
     assert (folder / "damaged.swx").read_bytes() == damaged
+    proven = fleet.verify(path, session=keys.lab.session(), decrypt=10)
+    assert (proven.done, proven.hidden) == (False, 1), "nobody can tell what the damaged one is under"
+    (folder / "damaged.swx").unlink()
     assert fleet.verify(path, session=keys.lab.session(), decrypt=10).done
 
 

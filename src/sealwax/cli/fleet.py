@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
 
+_FAILED: Final = 1
 _PAYLOAD_STATUS: Final = 5
 _CONTEXT_STATUS: Final = 6
+_HIDDEN: Final = ("unreadable", "damaged", "unlisted")
+_LINKS: Final = ("link",)
 
 
 class _HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -180,7 +183,7 @@ def plan_command(
             on_progress=on_progress,
         )
     _show(report, as_json, html)
-    return _missed(report)
+    return _ends(report)
 
 
 @fleet.command("run")
@@ -232,16 +235,17 @@ def run_command(
         report = library.status(plan_file)
         _show(report, as_json, html)
         console.tell(f"{report.stale:,} would be {_words(report)[1]}; nothing was changed without --apply")
-        return 0
+        return _ends(report)
     if results and engine != "spark":
         raise click.UsageError("--results goes with --engine spark")
     session = aws.session()
     planned = library.status(plan_file)
     made = _spark(engine, planned.where, aws, rate or planned.rate, results)
+    notes: tuple[str, ...] = ()
     if stale:
         # A signal ends it at once: a scan that is interrupted has not been.
         with console.counting("looking") as on_progress:
-            library.refresh(
+            notes = library.refresh(
                 plan_file,
                 session=session,
                 open_place=opening(aws),
@@ -262,12 +266,14 @@ def run_command(
             stop=stopped,
             on_progress=on_progress,
         )
+    report = dataclasses.replace(report, notes=notes)
     _show(report, as_json, html)
+    status = _ends(report)
     if report.stale:
         because = f", since {report.ended}" if report.ended else ""
         console.say(f"{report.stale:,} envelopes are still stale{because}; run the same command again to resume")
         return PARTLY_DONE
-    return _missed(report)
+    return status
 
 
 @fleet.command("status")
@@ -330,32 +336,56 @@ def verify_command(
         )
     _show(report, as_json, html)
     checked = report.checked
-    if checked is not None and (checked.changed or checked.undecrypted):
+    assert checked is not None
+    if checked.changed or checked.undecrypted:
         console.say(f"{len(checked.changed)} payloads changed, {len(checked.undecrypted)} envelopes do not decrypt")
         return _PAYLOAD_STATUS
-    if report.missed:
-        return _missed(report)
-    if not report.done:
+    status = _ends(report)
+    if report.nothing and checked.gone:
         console.say(
             f"not done: all {checked.gone:,} objects of the plan are gone; see that its places are there as they were"
-            if checked is not None and not (report.stale or report.hidden)
-            else f"not done: {report.stale:,} are stale, {report.hidden:,} could not be looked at"
         )
+    if decrypt and checked.elsewhere and not checked.decrypted:
+        console.say(f"none of {decrypt:,} was decrypted: {checked.elsewhere:,} need what only their readers know")
+        status = PARTLY_DONE
+    if report.stale:
+        console.say(f"not done: {report.stale:,} are stale; run the plan again, with --stale")
         return PARTLY_DONE
-    return 0
+    return status
 
 
-def _missed(report: Report) -> int:
-    """Return the exit status; say it where every envelope was skipped."""
-    if not report.missed:
-        return 0
-    reasons = [reason for _, state, reason in report.problems if state == "skipped"]
-    first = f"; the first: {reasons[0]}" if reasons else ""
-    console.say(
-        f"all {report.count('skipped'):,} envelopes are skipped, since none has the context that was given{first}; "
-        "check -c of the plan, and that WHERE is the place that is meant"
-    )
-    return _CONTEXT_STATUS
+def _ends(report: Report) -> int:
+    """Say what was not looked at or found, and return the exit status, but for what is stale."""
+    if report.missed:
+        reasons = [reason for _, state, reason in report.problems if state == "skipped"]
+        first = f"; the first: {reasons[0]}" if reasons else ""
+        console.say(
+            f"all {report.count('skipped'):,} envelopes are skipped, since none has the context that was given{first}; "
+            "check -c of the plan, and that WHERE is the place that is meant"
+        )
+    if report.hidden:
+        console.say(f"{report.hidden:,} could not be read or listed, and may be stale{_named(report, _HIDDEN)}")
+    if report.links:
+        console.say(
+            f"{report.links:,} links were not followed: what is behind them was not looked at{_named(report, _LINKS)}"
+        )
+    if report.blind:
+        console.say("what is under old key material cannot be told: " + report.notes[0])
+    if report.missed:
+        return _CONTEXT_STATUS
+    if report.hidden or report.blind:
+        return PARTLY_DONE
+    if report.nothing:
+        return _FAILED
+    return PARTLY_DONE if report.links or report.empty else 0
+
+
+def _named(report: Report, states: Sequence[str]) -> str:
+    """Return the first of the objects in these states, and why; -q and --json leave no other sentence of them."""
+    for name, state, reason in report.problems:
+        if state in states:
+            return f"; the first: {printable(name)}{': ' if name and reason else ''}{reason}"
+    return ""
 
 
 def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, results: str | None) -> Spark | None:
@@ -398,7 +428,7 @@ def _show(report: Report, as_json: bool, html: str | None) -> None:
     from sealwax.fleet import as_text
 
     for place in report.empty:
-        console.say(f"no object was found in '{printable(place)}'; see that it is the place that is meant")
+        console.say(f"no envelope was found in '{printable(place)}'; see that it is the place that is meant")
     if as_json:
         console.print_json(report.as_dict())
     else:

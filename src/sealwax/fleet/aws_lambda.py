@@ -33,7 +33,7 @@ from sealwax.errors import ConfigurationError, EngineError
 from sealwax.fleet import engine, shard
 from sealwax.fleet.engine import OpenStore
 from sealwax.fleet.journal import Journal
-from sealwax.fleet.report import PROBLEMS, Report
+from sealwax.fleet.report import WRONG, Report
 from sealwax.fleet.settings import Contexts
 from sealwax.stores import open_store
 
@@ -45,8 +45,6 @@ _EVENTS: Final = (
 )
 # What is under way at the end of the time is finished, and the counts are written.
 _MARGIN_SECONDS: Final = 60
-# Files that are no envelopes, or not meant, are counted only: they would leave no room for what is wrong.
-_TOLD: Final = tuple(state for state in PROBLEMS if state not in (shard.FOREIGN, shard.SKIPPED))
 _MOST_TOLD: Final = 20
 _NAMESPACE: Final = "sealwax"
 _FOLDER: Final = "sealwax-rotation"
@@ -68,8 +66,9 @@ def handler(event: object, invocation: Invocation) -> dict[str, Any]:
     """Answer an event of EventBridge, and write what became of it for CloudWatch: see :func:`rotate`.
 
     Raises:
-        EngineError: too many objects failed, and the run was stopped; or none could be read. Whoever watches the
-            function is to hear of that at once; of single objects, CloudWatch tells when they keep failing.
+        EngineError: too many objects failed, and the run was stopped; or none could be read; or a place could not be
+            listed, or has no envelope in it. Whoever watches the function is to hear of that at once; of single
+            objects, CloudWatch tells when they keep failing.
     """
     answer = rotate(event, invocation, os.environ, folder=Path(tempfile.gettempdir(), _FOLDER))
     sys.stdout.write(json.dumps(_measured(answer, invocation.function_name)) + "\n")
@@ -79,6 +78,14 @@ def handler(event: object, invocation: Invocation) -> dict[str, Any]:
     if answer["unreadable"] > 0 and answer["unreadable"] >= answer["objects"]:
         # A fleet that cannot be seen has nothing stale in it, just when KMS has said that it is old.
         raise EngineError(f"none of {answer['unreadable']:,} objects could be read; the line before says why")
+    if answer["unlisted"]:
+        why = next(one["reason"] for one in answer["problems"] if one["state"] == "unlisted")
+        raise EngineError(f"not all of SEALWAX_WHERE could be listed: {why}")
+    if answer["empty"]:
+        raise EngineError(
+            f"no envelope was found in '{printable(answer['empty'][0])}'; see that it is the place that SEALWAX_WHERE "
+            "is to name"
+        )
     return answer
 
 
@@ -146,7 +153,7 @@ def rotate(
         _refuse_blindness(planned)
         _refuse_if_none_is_meant(planned, plan)
         report = engine.run(plan, session=session, open_place=open_place, stop=over)
-        report = replace(report, problems=tuple(_first(plan, _TOLD, _MOST_TOLD)))
+        report = replace(report, problems=tuple(_first(plan, WRONG, _MOST_TOLD)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     answer = report.as_dict() | {"more": report.stale > 0, "notes": list(planned.notes)}
@@ -181,7 +188,7 @@ def _measured(answer: Mapping[str, Any], function: str) -> dict[str, Any]:
     """Return a run's answer as CloudWatch takes metrics from a line of a log (its embedded metric format)."""
     metrics = {
         "Rewrapped": answer["rewrapped"],
-        "Failing": answer["failed"] + answer["unreadable"],
+        "Failing": answer["failed"] + answer["unreadable"] + answer["damaged"],
         "Unfinished": answer["stale"] - answer["failed"],
     }
     return {

@@ -15,7 +15,7 @@ from sealwax.context import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.fleet import anew, proof, report, shard
 from sealwax.fleet.calls import Rewrapper
-from sealwax.fleet.engines import WORKERS, Engine, Health, Threads
+from sealwax.fleet.engines import WORKERS, Engine, Health, Threads, batches
 from sealwax.fleet.journal import TO_DO, Journal
 from sealwax.fleet.place import names_in, put_in_place
 from sealwax.fleet.report import Report
@@ -24,7 +24,8 @@ from sealwax.fleet.shard import Found, Item, Result
 from sealwax.kms import RateLimit, names
 from sealwax.kms.describe import describe
 from sealwax.staleness import Wanted, WantedKey
-from sealwax.stores import Store, open_store
+from sealwax.stores import Entry, Store, open_store
+from sealwax.stores.files import FileStore
 
 OpenStore = Callable[[str], Store]
 Progress = Callable[[int, int], None]
@@ -207,22 +208,46 @@ def _scan(
     # In one transaction: a scan that is interrupted has not been.
     with journal.writing():
         number = journal.begin_scan()
-        empty = []
+        roots = [os.path.realpath(store.location) for store in stores if isinstance(store, FileStore)]
+        empty: list[int] = []
+        in_part: set[int] = set()
+
+        def record(place: int, pairs: Iterable[tuple[Entry, Found]]) -> None:
+            pairs = list(pairs)
+            met = journal.met(number, place, (entry.name for entry, _ in pairs))
+            journal.record(number, place, [pair for pair in pairs if pair[0].name not in met])
+
         for place, store in enumerate(stores):
-            before = done
+            has_envelopes = False
+
+            def unlisted(message: str, place: int = place) -> None:
+                in_part.add(place)
+                journal.record_unlisted(message)
+
             own = names_in(store.location, (plan, journal.path))
-            for entries, found in engine.look(place, store, fleet, journal.record_unlisted, own):
+            for entries, found in engine.look(place, store, fleet, unlisted, own):
                 if fleet.reencrypt:
                     found = _judged(journal, place, found, first)
-                met = journal.met(number, place, (entry.name for entry in entries))
-                pairs = [pair for pair in zip(entries, found, strict=True) if pair[0].name not in met]
-                journal.record(number, place, pairs)
+                record(place, zip(entries, found, strict=True))
+                # What cannot be read may be one.
+                has_envelopes = has_envelopes or any(one.state != shard.FOREIGN for one in found)
                 done += len(entries)
                 on_progress(done, 0)
-            if done == before:
+            if isinstance(store, FileStore):
+                for links in batches(store.links_out(roots), _SCAN_BATCH):
+                    record(place, map(_link, links))
+            if not has_envelopes and place not in in_part:
                 empty.append(place)
         journal.set_fact("empty", empty)
-        return journal.end_scan(number)
+        return journal.end_scan(number, in_part)
+
+
+def _link(link: tuple[str, str]) -> tuple[Entry, Found]:
+    """Return what a plan keeps of a link, and of where it leads."""
+    name, there = link
+    todo = "and no link is followed: name that place too" if Path(there).exists() else "where nothing is: remove it"
+    why = f"it leads to '{printable(there)}', {todo}"
+    return Entry(name, 0, "", 0.0), Found(0, name, shard.LINK, why)
 
 
 def _judged(journal: Journal, place: int, found: Sequence[Found], first: bool) -> list[Found]:
@@ -240,10 +265,13 @@ def refresh(
     workers: int = WORKERS,
     engine: Engine | None = None,
     on_progress: Progress = _quiet,
-) -> None:
+) -> tuple[str, ...]:
     """Scan a plan's places again, against the key material that the wanted keys have now.
 
     Uses kms:DescribeKey and kms:ListKeyRotations on the wanted keys.
+
+    Returns:
+        Notes on what could not be seen of these keys.
 
     Raises:
         PlanError: it is no plan, or another run works on it.
@@ -251,7 +279,7 @@ def refresh(
     with Journal(path) as journal, journal.alone():
         old = journal.settings()
         age = journal.fact("older_than")
-        fleet, _notes = _settings(
+        fleet, notes = _settings(
             sources=old.sources,
             to=[key.arn for key in old.wanted.keys],
             contexts=old.contexts,
@@ -268,6 +296,7 @@ def refresh(
             _scan(journal, fleet, stores, engine or Threads(workers), on_progress, journal.path)
             journal.set_fact("before", journal.usage())
         proof.take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
+    return notes
 
 
 # --- run

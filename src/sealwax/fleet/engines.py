@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from sealwax import batch
-from sealwax.errors import SealwaxError
+from sealwax.errors import FileError, SealwaxError
 from sealwax.fleet import shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
-from sealwax.stores import S3_SCHEME, Entry, Store
+from sealwax.stores import S3_SCHEME, Entry, Store, is_nowhere
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,12 +62,26 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def entries_of(
     store: Store, unlisted: Callable[[str], None], without: Collection[str] = frozenset()
 ) -> Iterator[Entry]:
-    """Yield a store's objects but for some names; tell ``unlisted`` what could not be looked at."""
-    for entry in store.list():
+    """Yield a store's objects but for some names; tell ``unlisted`` what could not be looked at.
+
+    Raises:
+        FileError: there is no such place.
+    """
+    for entry in _listed(store):
         if isinstance(entry, SealwaxError):
             unlisted(str(entry))
         elif entry.name not in without:
             yield entry
+
+
+def _listed(store: Store) -> Iterator[Entry | SealwaxError]:
+    """Yield what a store lists, and last why its listing could not go on: other places are no worse for that."""
+    try:
+        yield from store.list()
+    except FileError as error:
+        if is_nowhere(error):
+            raise
+        yield error
 
 
 class Health:

@@ -38,6 +38,7 @@ _BUSY_SECONDS: Final = 10.0
 _PAGE: Final = 256
 _KEYSETS: Final = 4096
 _MAX_SCANS: Final = 1 << 60
+_NOT_LISTED: Final = "its place could not be listed whole, and it was not among what could"
 _USAGE: Final = 1000  # files may claim any number of keys
 
 _SCHEMA: Final = """
@@ -278,6 +279,7 @@ class Journal:
         with self.writing() as connection:
             for table in _COUNTS:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  one of ours
+            connection.execute("DELETE FROM items WHERE state = ?", (shard.LINK,))
             ((last,),) = self._all("i", "SELECT coalesce(max(scan), 0) FROM items")
             if not 0 <= last < _MAX_SCANS:
                 raise self.damaged(ValueError("a scan of that number cannot be"))
@@ -340,9 +342,18 @@ class Journal:
         with self.writing() as connection:
             connection.execute("INSERT INTO unlisted VALUES (?)", (message,))
 
-    def end_scan(self, scan: int) -> int:
-        """Forget objects that this scan has not met; return how many."""
+    def end_scan(self, scan: int, in_part: Iterable[int]) -> int:
+        """Forget objects that this scan has not met; return how many.
+
+        Args:
+            in_part: the places that could not be listed whole. What was not met there may be there still: it is kept,
+                with its digest, as what could not be read.
+        """
         with self.writing() as connection:
+            connection.executemany(
+                "UPDATE items SET scan = ?, state = ?, reason = ? WHERE place = ? AND scan <> ?",
+                ((scan, shard.UNREADABLE, _NOT_LISTED, place, scan) for place in in_part),
+            )
             return connection.execute("DELETE FROM items WHERE scan <> ?", (scan,)).rowcount
 
     # --- reading

@@ -77,7 +77,8 @@ def _figures(report: Report) -> str:
         ("foreign", f"{report.count(shard.FOREIGN):,}"),
         *((f"foreign: {_shown(name) or UNKNOWN}", f"{count:,}") for name, count in report.formats.items()),
         ("damaged", f"{report.count(shard.DAMAGED):,}"),
-        ("not readable", f"{report.hidden:,}"),
+        ("not readable", f"{report.hidden - report.count(shard.DAMAGED):,}"),
+        ("links", f"{report.links:,}"),
         ("distinct wrapped keys", f"{report.wrapped:,}"),
         ("KMS calls", f"{report.kms_calls:,}"),
     ]
@@ -130,7 +131,7 @@ def _contexts(report: Report) -> str:
 def _problems(report: Report) -> str:
     rows = [
         *((state, name, reason) for name, state, reason in report.problems),
-        *(("empty place", place, "no object was found in it") for place in report.empty),
+        *(("empty place", place, "no envelope was found in it") for place in report.empty),
         *((("ended", "", report.ended),) if report.ended else ()),
         *(("", "", note) for note in report.notes),
     ]

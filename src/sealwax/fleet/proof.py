@@ -24,7 +24,7 @@ from sealwax.format import header as hdr
 from sealwax.format.header import Header
 from sealwax.kms import KmsKeyring
 from sealwax.sealer import Sealer
-from sealwax.stores import Store
+from sealwax.stores import Store, is_gone
 from sealwax.stores.files import FileStore
 
 _READ_BYTES: Final = 1 << 20
@@ -60,12 +60,12 @@ def take_digests(
         return
     todo = (shard.STALE,)
 
-    def take(found: tuple[int, Item]) -> tuple[int, bytes | None]:
+    def take(found: tuple[int, Item]) -> tuple[int, bytes | SealwaxError]:
         place, item = found
         try:
             return item.number, _digest_of(stores[place], item.name)
-        except SealwaxError:
-            return item.number, None  # it is gone or cannot be read, which the run will say
+        except SealwaxError as error:
+            return item.number, error
 
     if size is None:
         wanted: Iterable[tuple[int, Item]] = (
@@ -76,7 +76,11 @@ def take_digests(
     total = journal.states().get(shard.STALE, (0, 0))[0] if size is None else size
     done = 0
     for part in batches(parallel(wanted, take, workers), _DIGESTS_AT_ONCE):
-        journal.set_digests((number, digest) for number, digest in part if digest is not None)
+        journal.set_digests((number, digest) for number, digest in part if isinstance(digest, bytes))
+        for _, error in part:
+            # A re-wrap reads no payload, so that nobody else would tell. What has gone, the run misses.
+            if isinstance(error, SealwaxError) and not is_gone(error):
+                journal.record_unlisted(f"no digest of a payload: {error}")
         done += len(part)
         on_progress(done, total)
 

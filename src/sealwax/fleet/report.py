@@ -18,17 +18,13 @@ _PRICE_OF_10_000: Final = 0.03
 LISTED: Final = 20
 UNKNOWN: Final = "unknown"
 _NAMES: Final = 13
-# What is said of single objects: neither done nor to do.
-PROBLEMS: Final = (
-    shard.FAILED,
-    shard.REFUSED,
-    shard.LEFT,
-    shard.DAMAGED,
-    shard.UNREADABLE,
-    "unlisted",
-    shard.SKIPPED,
-    shard.FOREIGN,
-)
+# What is said of single objects: neither done nor to do. Files that are no envelopes, or not meant, come last: they
+# would leave no room for what is wrong.
+_UNDONE: Final = (shard.FAILED, shard.REFUSED, shard.LEFT)
+_UNSEEN: Final = (shard.DAMAGED, shard.UNREADABLE, "unlisted", shard.LINK)
+_PASSED_OVER: Final = (shard.SKIPPED, shard.FOREIGN)
+WRONG: Final = (*_UNDONE, *_UNSEEN)
+PROBLEMS: Final = (*WRONG, *_PASSED_OVER)
 
 Usage = tuple[tuple[str, str, int], ...]
 
@@ -81,14 +77,14 @@ class Report:
         frequent: the most frequent ones, and how many envelopes have each.
         before, after: key ARNs, material ids in hex, and how many envelopes are under them: at the plan, and now; for a
             plan, now and when it has been run.
-        problems: the first objects that are neither done nor to do: name, state, reason.
+        problems: the first objects that are neither done nor to do: name, state, reason; first what is wrong.
         ended: why a run ended before its time; "" where it did not.
         rewrapped, reencrypted: by this run; of the others, by all so far.
         notes: what else there is to know.
         checked: of a verification.
         digests: of how many payloads the plan has a digest.
-        empty: the places in which the last scan found no object: an S3 prefix that is mistyped cannot be told from an
-            empty one.
+        empty: the places in which the last scan found no envelope, though it could look everywhere: they are mistyped,
+            or not mounted, more likely than not.
     """
 
     verb: str
@@ -121,7 +117,7 @@ class Report:
 
     @property
     def objects(self) -> int:
-        return self.count(*(state for state in self.states if state != "unlisted"))
+        return self.count(*(state for state in self.states if state not in ("unlisted", shard.LINK)))
 
     @property
     def stale(self) -> int:
@@ -138,8 +134,24 @@ class Report:
 
     @property
     def hidden(self) -> int:
-        """What could not be looked at, and may be stale or changed."""
-        return self.count(shard.UNREADABLE, "unlisted") + (0 if self.checked is None else len(self.checked.unread))
+        """What could not be looked at, or whose header is damaged: it may be stale or changed."""
+        unread = 0 if self.checked is None else len(self.checked.unread)
+        return self.count(shard.UNREADABLE, shard.DAMAGED, "unlisted") + unread
+
+    @property
+    def links(self) -> int:
+        """Links that lead out of the places; what is behind them was not looked at."""
+        return self.count(shard.LINK)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no place has an envelope in it."""
+        return len(self.empty) == len(self.where)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the material of a wanted key could not be seen, so that nothing tells what is under an old one."""
+        return bool(self.notes) and not all(key.material_id for key in self.settings.wanted.keys)
 
     @property
     def missed(self) -> bool:
@@ -148,11 +160,11 @@ class Report:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is stale, nothing hidden, nothing that was checked differs, and anything was meant at all."""
+        """Whether every place has envelopes, nothing is stale, all was looked at, and what was checked is right."""
         checked = self.checked or Checked()
-        nothing_left = checked.gone and not self.objects  # an empty place is more likely one that is not mounted
         failed = checked.changed or checked.undecrypted
-        return not (self.stale or self.hidden or failed or nothing_left or self.missed)
+        unseen = self.hidden or self.links or self.blind
+        return not (self.stale or unseen or failed or self.empty or self.missed)
 
     @property
     def to_move(self) -> int:
@@ -193,6 +205,8 @@ class Report:
             "formats": {name or UNKNOWN: count for name, count in self.formats.items()},
             "damaged": self.count(shard.DAMAGED),
             "unreadable": self.count(shard.UNREADABLE, "unlisted"),
+            "unlisted": self.count("unlisted"),
+            "links": self.links,
             "missing_regions": dict(self.missing_regions),
             "wrapped_keys": self.wrapped,
             "contexts": self.contexts,
@@ -267,12 +281,17 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
             rate=journal.fact("rate"),
             contexts=contexts,
             frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
-            problems=tuple(journal.listed(PROBLEMS, LISTED)),
+            problems=_first_problems(journal),
             digests=journal.digests(),
             **facts | more,
         )
     except (ValueError, TypeError, KeyError, ContextError) as error:
         raise journal.damaged(error) from None
+
+
+def _first_problems(journal: Journal) -> tuple[tuple[str, str, str], ...]:
+    wrong = journal.listed(_UNDONE, LISTED) + journal.listed(_UNSEEN, LISTED)
+    return (*wrong, *journal.listed(_PASSED_OVER, max(0, LISTED - len(wrong))))
 
 
 def as_text(report: Report) -> str:
@@ -299,6 +318,7 @@ def as_text(report: Report) -> str:
         ("foreign", (shard.FOREIGN,)),
         ("damaged", (shard.DAMAGED,)),
         ("unreadable", (shard.UNREADABLE, "unlisted")),
+        ("links", (shard.LINK,)),
     ):
         if report.count(*states):
             formats = f": {listed(report.formats)}" if name == "foreign" else ""

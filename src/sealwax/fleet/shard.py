@@ -51,6 +51,7 @@ UNREADABLE: Final = "unreadable"
 REWRAPPED: Final = "rewrapped"
 REENCRYPTED: Final = "reencrypted"
 FAILED: Final = "failed"
+LINK: Final = "link"  # no object: what it leads to is in none of the places
 LEFT: Final = "left"  # somebody else was at it, or KMS was not there: a later pass may do it
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sealwax.context import printable
@@ -212,18 +210,8 @@ def _all_of(store: Store, roots: Sequence[str], unlisted: Callable[[str], None])
     yield from entries_of(store, unlisted)
     if isinstance(store, FileStore):
         yield from store.leftovers(0)
-        for link in store.links():
-            there = os.path.realpath(link)
-            if not any(os.path.commonpath((root, there)) == root for root in roots) and _may_hold_data(there):
-                unlisted(f"{link}: it is a link to '{there}', which is not scanned; name that place too")
-
-
-def _may_hold_data(path: str) -> bool:
-    try:
-        mode = Path(path).stat().st_mode
-    except OSError:
-        return True  # it may be on a disk that is not mounted
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        for link, there in store.links_out(roots):
+            unlisted(f"{link}: it is a link to '{there}', which is not scanned; name that place too")
 
 
 def _look(store: Store, key: KeyName, everywhere: bool, entries: list[Entry]) -> list[_Looked]:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from sealwax.aws import Session
 
 S3_SCHEME: Final = "s3://"
+# What S3 and botocore say of a bucket that is not there, or cannot be.
+_NO_SUCH_PLACE: Final = frozenset(
+    {
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "NoSuchAccessPoint",
+        "InvalidAccessPoint",
+        "InvalidAccessPointAliasError",
+        "ParamValidationError",
+    }
+)
 
 Change = Callable[[BinaryIO, BinaryIO], Any]
 """Reads an object's bytes from the first file, once and front to back, and writes its new ones to the second."""
@@ -95,6 +106,11 @@ def is_gone(error: SealwaxError) -> bool:
     return isinstance(error.__cause__, FileNotFoundError) or (
         isinstance(error, StoreError) and error.code in ("NoSuchKey", "404")
     )
+
+
+def is_nowhere(error: SealwaxError) -> bool:
+    """Whether a place could not be listed because there is no such place: its name is wrong."""
+    return isinstance(error, StoreError) and error.code in _NO_SUCH_PLACE
 
 
 def is_locked(error: SealwaxError) -> bool:

@@ -7,7 +7,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from sealwax import envelope, files, rewrapping
@@ -79,6 +80,21 @@ class FileStore:
                 if os.path.islink(path):
                     yield path
 
+    def links_out(self, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield the links below this folder whose data no listing of some places shows, and where each leads.
+
+        A link to what is in one of the places is left out, since that is listed by its own name, and so is one to a
+        pipe or a device. One that leads to nothing may lead to a disk that is not mounted.
+
+        Args:
+            roots: the real names of all the places.
+        """
+        for link in self.links():
+            there = os.path.realpath(link)
+            listed = os.path.exists(there) and any(os.path.commonpath((root, there)) == root for root in roots)
+            if not listed and _may_hold_data(there):
+                yield link, there
+
     def inspect(self, name: str) -> Inspection:
         with self._folder_of(name) as folder, files.InputFile(name, folder, regular=True) as file:
             return envelope.inspect_file(file)
@@ -106,6 +122,14 @@ class FileStore:
             raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; left alone")
         else:
             yield None
+
+
+def _may_hold_data(path: str) -> bool:
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
