@@ -33,6 +33,7 @@ from sealwax.format.header import MAGIC
 from sealwax.format.payload import GROUP_BYTES
 from sealwax.format.transfer import write_all
 from sealwax.keyring import PROVIDER_AWS_KMS
+from sealwax.stores import is_nowhere
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectWriter
@@ -48,7 +49,8 @@ class Job:
     ``source`` and ``output`` are paths, or "-" for a stream; ``output`` is None where the verb has none, or works in
     place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
     for a stream. ``root`` is the folder that the source was found in, and ``into`` the one that the output goes below:
-    from there on no link is followed. ``problem`` is why it cannot be begun.
+    from there on no link is followed. ``problem`` is why it cannot be begun. ``below`` says whether it was met in a
+    folder or below a prefix, and not named.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Job:
     root: str | None = None
     into: str | None = None
     problem: FileError | None = None
+    below: bool = False
 
 
 def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[Job]:
@@ -114,9 +117,9 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     meant = True
                     path, below = found
                     if isinstance(below, FileError):
-                        yield Job(path, None, None, problem=below)
+                        yield Job(path, None, None, problem=below, below=not is_nowhere(below))
                     else:
-                        yield _job(work, path, below, source, into_folder, output_name)
+                        yield replace(_job(work, path, below, source, into_folder, output_name), below=True)
             if not meant and (work.of_envelopes or (places.is_s3(source) and not anything)):
                 yield Job(source, None, None, problem=_nothing_in(work, source, anything))
 
@@ -181,7 +184,7 @@ def _passed_over(path: str, reason: str) -> Found:
 
 def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
     for found in places.walk(prefix):
-        if isinstance(found, FileError):
+        if isinstance(found, FileError):  # the rest, or all of it, could not be listed
             yield prefix, found
             continue
         name, relpath, size = found
@@ -302,11 +305,15 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
 def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, again: str = "") -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
+    A place that is not there, or has no envelope, has the status of its error. What could not be read or listed in one
+    that is there makes it partly done, even where there was nothing else.
+
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
         again: how the rest is done once the causes of failures are gone.
     """
     done = 0
+    in_part = False
     failures: list[Exception] = []
     written: set[str] = set()
     for job in found:
@@ -328,6 +335,7 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
             if isinstance(error, BrokenPipeError):
                 raise
             failures.append(error)
+            in_part = in_part or (job.below and isinstance(error, FileError) and not isinstance(error, LeftAloneError))
             console.complain(error, about=job.source)
             if work.as_json:
                 outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
@@ -342,7 +350,7 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         return 0
     if len(failures) + done > 1:
         console.say(_summed_up(failures, done, again))
-    return PARTLY_DONE if done else status_of(failures[0])
+    return PARTLY_DONE if done or in_part else status_of(failures[0])
 
 
 def _summed_up(failures: list[Exception], done: int, again: str) -> str:

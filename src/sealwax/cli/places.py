@@ -115,10 +115,19 @@ def store_of(name: str) -> Store:
 
 
 def walk(prefix: str) -> Iterator[tuple[str, str, int] | FileError]:
-    """Yield the objects below a prefix: their names, their paths below its last ``/``, and their sizes."""
+    """Yield the objects below a prefix: their names, their paths below its last ``/``, and their sizes.
+
+    Where listing them cannot begin or go on, the last that comes is why.
+    """
     folder = prefix[: prefix.rindex("/") + 1] if "/" in prefix.removeprefix(S3_SCHEME) else f"{prefix}/"
-    for entry in store_of(prefix).list():
-        yield (entry.name, entry.name[len(folder) :], entry.size) if isinstance(entry, Entry) else FileError(str(entry))
+    try:
+        for entry in store_of(prefix).list():
+            if isinstance(entry, Entry):
+                yield entry.name, entry.name[len(folder) :], entry.size
+            else:
+                yield FileError(str(entry))
+    except FileError as error:
+        yield error
 
 
 def inspect(name: str) -> Inspection:
