@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import console, jobs, options, places
+from sealwax.cli import PARTLY_DONE, console, jobs, options, places
 from sealwax.cli.work import Work, on
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
@@ -59,11 +59,13 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
 
     if not targets and (older_than is not None or ask_kms):
         raise click.UsageError("--older-than and --ask-kms go with --to")
-    wanted = _wanted(targets, older_than, aws if ask_kms else None) if targets else None
-    return jobs.run(work, jobs.collect(work, output_name=None), do)
+    wanted, blind = _wanted(targets, older_than, aws if ask_kms else None) if targets else (None, False)
+    status = jobs.run(work, jobs.collect(work, output_name=None), do)
+    return PARTLY_DONE if blind and not status else status
 
 
-def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws | None) -> Wanted:
+def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws | None) -> tuple[Wanted, bool]:
+    """Return what is wanted, and whether a key's material could not be seen, so that an answer is no whole one."""
     since = 0 if older_than is None else int(time.time() - older_than)
     if aws is not None:
         from sealwax.aws import Clients
@@ -71,13 +73,14 @@ def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws
 
         clients = Clients(aws.session())
         found = [describe(target, clients) for target in targets]
+        blind = any(key.unseen and not key.material_id for key in found)
         for error in (error for key in found for error in key.unseen):
-            console.tell(f"old key material cannot be told for sure: {error}")
-        return Wanted(tuple(WantedKey(key.arn, key.material_id, key.rotated_at) for key in found), since)
+            (console.say if blind else console.tell)(f"old key material cannot be told for sure: {error}")
+        return Wanted(tuple(WantedKey(key.arn, key.material_id, key.rotated_at) for key in found), since), blind
     for target in targets:
         if ":key/" not in target or not region_of(target):
             raise click.UsageError(f"'{ctx.printable(target)}' is no key ARN; --ask-kms looks up other names")
-    return Wanted(tuple(WantedKey(target) for target in targets), since)
+    return Wanted(tuple(WantedKey(target) for target in targets), since), False
 
 
 def _size(facts: dict[str, Any]) -> str:

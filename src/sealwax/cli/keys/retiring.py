@@ -9,6 +9,7 @@ import click
 from sealwax.cli import console, options
 from sealwax.cli.keys import words
 from sealwax.context import printable
+from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
     from sealwax.fleet.usage import Usage, User
@@ -65,6 +66,12 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
         )
     if days is not None and step == "disable":
         raise click.UsageError("the key is enabled: disable it first, with --apply alone")
+    if apply and step == "none":
+        raise KeyStateError(
+            f"nothing was done with '{printable(standing.arn)}': its state is {standing.state}, and it takes an "
+            "enabled or a disabled key. Run it again once the key is in another state.",
+            key=standing.arn,
+        )
     done = None
     if apply and step == "disable":
         life.disable()
