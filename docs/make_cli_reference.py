@@ -18,7 +18,7 @@ Written by [make_cli_reference.py](make_cli_reference.py) from the program; chan
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output,
 `s3://bucket/key` an object of S3; with `-r`, `s3://bucket/prefix` is every object whose key begins so. What
-the exit status means is in the [README](../README.md#on-the-command-line).
+each exit status means, and when a command ends with it, is on a [page of its own](statuses.md).
 
 | Environment | Meaning |
 |---|---|

@@ -1,8 +1,8 @@
 """The command line: parse, make one library call, print.
 
-Exit status: 0 done; 1 anything not named here; 2 usage; 3 findings; 4 the header is no envelope's, or damaged; 5 the
-payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8 partly done;
-130 interrupted, 143 terminated.
+Exit status: 0 all that was asked is done; 1 anything not named here; 2 usage; 3 findings; 4 the header is no
+envelope's, or damaged; 5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot
+be used; 8 partly done; 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations

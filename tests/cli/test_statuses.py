@@ -1,0 +1,600 @@
+"""docs/statuses.md, line by line: what commands end with, as they are, with -q and with --json."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import sealwax
+from sealwax.cli import run
+from tests.cli.conftest import PURPOSE, K, Keys
+from tests.cli.shell import ROOT, Done, Shell, unprivileged
+from tests.s3 import Answer, Request, StrictS3, error
+
+CONTEXT: Final = {"purpose": "backup"}
+OPENING: Final = {
+    "decrypt": ("decrypt", *K, *PURPOSE, "--force", "-o", "back"),
+    "verify": ("verify", *K, *PURPOSE),
+    "inspect": ("inspect",),
+    "rewrap": ("rewrap", *K, "--to", "alias/demo", *PURPOSE),
+    "reencrypt": ("reencrypt", *K, "--to", "alias/demo", *PURPOSE),
+}
+ENCRYPT: Final = ("encrypt", *K, *PURPOSE, "--force", "-o", "out")
+FEW: Final[tuple[tuple[str, ...], ...]] = (OPENING["inspect"], OPENING["rewrap"])  # where what they share decides
+SETTINGS: Final = ("--from", "alias/demo", "--to", "alias/demo2", *PURPOSE, "-o", "p", "--force")
+PLAN: Final[tuple[str, ...]] = ("fleet", "plan", *SETTINGS)
+RUN: Final = ("fleet", "run", "p", "--apply")
+AGAIN: Final[tuple[str, ...]] = (*RUN, "--stale")
+VERIFY: Final = ("fleet", "verify", "p")
+
+
+class World:
+    """Runs the program in an empty folder, in this process, and counts what was tried."""
+
+    def __init__(
+        self, keys: Keys, shell: Shell, serve: Callable[[], StrictS3], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.keys, self.shell = keys, shell
+        self.capfd = capfd
+        self.tried = 0
+        self._serve = serve
+
+    @functools.cached_property
+    def s3(self) -> StrictS3:
+        return self._serve()
+
+    def once(self, *command: str) -> Done:
+        if any("s3://" in part for part in command):
+            self.s3.forget()  # it is started where it is needed first
+        self.capfd.readouterr()
+        status = run(command)
+        out, err = self.capfd.readouterr()
+        return Done(status, out.encode(), err)
+
+    def ends(self, status: int, *command: str, says: str = "", ways: int = 1) -> None:
+        """Run it with -q, and in so many ways: less may be said, and the status is the same."""
+        for more in (("-q",), ("--json", "-q"), ())[:ways]:
+            done = self.once(*command, *more)
+            assert done.status == status, (command, more, done)
+            if status:
+                assert says in done.err, (command, more, done)
+                assert done.err.strip(), "a failure is heard, also with -q"
+        self.tried += 1
+
+    def seal(self, *names: str, arn: str | None = None) -> None:
+        for name in names:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(self.sealed(arn))
+
+    def sealed(self, arn: str | None = None) -> bytes:
+        return self.keys.sealer(arn or self.keys.demo).encrypt(b"value", context=CONTEXT)
+
+    def put(self, *names: str) -> None:
+        for name in names:
+            self.s3.client().put_object(Bucket="bucket", Key=name, Body=self.sealed())
+
+    def plan(self, status: int, *places: str) -> None:
+        """Plan, run, run again and verify: each ends with this status."""
+        self.ends(status, *PLAN, *places)
+        self.ends(status, *RUN, ways=3)
+        self.ends(status, *AGAIN)
+        self.ends(status, *VERIFY)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StrictS3]:
+    with StrictS3() as server:
+        yield server
+
+
+@pytest.fixture
+def world(
+    keys: Keys,
+    shell: Shell,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> World:
+    def serve() -> StrictS3:
+        server: StrictS3 = request.getfixturevalue("server")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.bucket()
+        return server
+
+    monkeypatch.chdir(shell.folder)
+    monkeypatch.delenv("SEALWAX_KEY", raising=False)
+    monkeypatch.setenv("SEALWAX_LAB", str(keys.lab.path))
+    return World(keys, shell, serve, capfd)
+
+
+Case = Callable[[World], None]
+LINES: dict[tuple[str, str, str], tuple[Case, int]] = {}
+
+
+def line(what: str, where: str, status: int | str, tried: int) -> Callable[[Case], Case]:
+    """Add a line of the table, which so many commands show."""
+
+    def add(case: Case) -> Case:
+        assert (what, where, str(status)) not in LINES
+        LINES[what, where, str(status)] = case, tried
+        return case
+
+    return add
+
+
+# --- 0
+
+
+@line("all that was asked is done", "every verb", 0, 7)
+def _(world: World) -> None:
+    Path("in").mkdir()
+    Path("in/a").write_bytes(b"a")
+    world.ends(0, *ENCRYPT, "-r", "in")
+    for verb in ("decrypt", "verify", "inspect"):
+        world.ends(0, *OPENING[verb], "-r", "out")
+    world.ends(0, *PLAN, "out")
+    world.ends(0, *RUN)
+    world.ends(0, *VERIFY, "--decrypt", "1")
+
+
+@line("everything was done before", "`encrypt`, `decrypt`, `rewrap`, `reencrypt` with `-r`; `fleet run`", 0, 6)
+def _(world: World) -> None:
+    Path("in").mkdir()
+    Path("in/a").write_bytes(b"a")
+    again = ("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
+    world.ends(0, *again)
+    world.ends(0, "decrypt", *K, *PURPOSE, "-r", "-o", "back", "out")
+    for verb in ("rewrap", "reencrypt"):
+        world.seal(f"{verb}/a.swx")
+        world.ends(0, verb, *K, "--to", world.keys.demo2, *PURPOSE, "-r", verb)
+    world.seal("fleet/a.swx", arn=world.keys.demo2)
+    world.once(*PLAN, "fleet").succeeded()
+    world.ends(0, *RUN)
+    world.ends(0, *AGAIN)
+
+
+@line("a folder without a file to encrypt", "`encrypt -r`", 0, 2)
+def _(world: World) -> None:
+    Path("empty/nothing").mkdir(parents=True)
+    world.ends(0, *ENCRYPT, "-r", "empty")
+    world.seal("sealed/a.swx")
+    world.ends(0, *ENCRYPT, "-r", "sealed")
+
+
+@line("a list that is empty, or shows `?` for what the caller may not see", "`keys list`, `audit`", 0, 2)
+def _(world: World) -> None:
+    for command in (("keys", "list", "--region", "eu-north-1"), ("audit", "--all", "--region", "eu-north-1")):
+        world.ends(0, *command)
+
+
+@line(
+    "the figures of a plan, whatever they are",
+    "`fleet status`",
+    0,
+    2,
+)
+def _(world: World) -> None:
+    world.seal("in/a.swx")
+    Path("empty").mkdir()
+    world.once(*PLAN, "in", "empty").failed(8)
+    world.ends(0, "fleet", "status", "p")
+    world.ends(0, "fleet", "status", "p", "--list")
+
+
+# --- 1
+
+
+@line("a named file, folder, bucket or plan does not exist", "every verb", 1, 12)
+def _(world: World) -> None:
+    for command in (ENCRYPT, *OPENING.values()):
+        world.ends(1, *command, "nowhere", says="nowhere")
+    world.ends(1, *OPENING["inspect"], "-r", "nowhere", says="nowhere")
+    world.ends(1, *OPENING["verify"], "-r", "s3://nowhere/", says="no such bucket")
+    world.ends(1, *PLAN, "nowhere", says="nowhere")
+    world.ends(1, *PLAN, "s3://nowhere/", says="no such bucket")
+    assert not Path("p").exists()
+    for each in (RUN, VERIFY):
+        world.ends(1, *each, says="opening the plan")
+
+
+@line(
+    "a named place has no envelope: it is empty, mistyped or not mounted, or holds other files or suffixes",
+    "`decrypt`, `verify`, `inspect`, `rewrap`, `reencrypt` with `-r`; `fleet plan`, `run`, `verify`",
+    1,
+    5 + 2 * 3 + 2 + 4 + 2 * 2,
+)
+def _(world: World) -> None:
+    Path("empty/nothing").mkdir(parents=True)
+    Path("other").mkdir()
+    Path("other/file").write_bytes(b"no envelope")
+    world.seal("in/a.swx")
+    world.put("p/a.swx")
+    for command in OPENING.values():
+        world.ends(1, *command, "-r", "empty", says="no envelope was found", ways=3)
+    for command in FEW:
+        world.ends(1, *command, "-r", "other", says="no envelope was found")
+        world.ends(1, *command, "-r", "--suffix", ".seal", "in", says="ends with '.seal'")
+        world.ends(1, *command, "-r", "empty", "other", says="2 of 2 failed")
+    for verb, prefix in (("rewrap", "q/"), ("verify", "p/")):
+        world.ends(1, *OPENING[verb], "--suffix", ".seal", "-r", f"s3://bucket/{prefix}", says="s3://bucket/")
+    world.plan(1, "empty")
+    for place in ("other", "s3://bucket/q/"):
+        world.ends(1, *PLAN, place)
+        world.ends(1, *AGAIN, says="no envelope was found")
+
+
+@line("nothing is below a prefix of S3", "`encrypt -r`", 1, 1)
+def _(world: World) -> None:
+    world.ends(1, *ENCRYPT, "-r", "s3://bucket/q/", says="no object is below this prefix")
+
+
+@line(
+    "a place holds nothing but links that lead out of it", "every verb with `-r`; `fleet plan`, `run`, `verify`", 1, 7
+)
+def _(world: World) -> None:
+    world.seal("elsewhere/a.swx")
+    Path("links").mkdir()
+    os.symlink("../elsewhere", "links/folder.swx")
+    os.symlink("../elsewhere/a.swx", "links/file.swx")
+    for command in ((*ENCRYPT, "--suffix", ".seal"), *FEW):
+        world.ends(1, *command, "-r", "links", says="2 of 2 not done: 2 a link")
+    world.plan(1, "links")
+    assert "2 links were not followed" in world.once(*VERIFY).err
+
+
+@line("a file that was named cannot be read or written", "every verb", 1, 4)
+def _(world: World) -> None:
+    world.seal("a.swx")
+    Path("a.swx").chmod(0)
+    with unprivileged():
+        for command in (ENCRYPT, *FEW):
+            world.ends(1, *command, "a.swx", says="Permission denied")
+        Path("a.swx").chmod(0o600)
+        world.ends(1, *ENCRYPT[:-1], "/proc/nothing", "a.swx", says="/proc/nothing")
+
+
+@line("another run works on the plan", "`fleet run`, `fleet verify`", 1, 2)
+def _(world: World) -> None:
+    from sealwax.fleet.journal import Journal
+
+    world.seal("in/a.swx")
+    world.once(*PLAN, "in").succeeded()
+    with Journal("p") as journal, journal.alone():
+        for command in (RUN, VERIFY):
+            world.ends(1, *command, says="another run works on the plan")
+
+
+@line("standard output is closed or full, or its reader has left", "every verb", 1, 2)
+def _(world: World) -> None:
+    world.seal("a.swx")
+    for output in ("> /dev/full", ">&-"):
+        assert world.shell.bash(f"sealwax inspect a.swx {output}").status == 1
+        world.tried += 1
+
+
+# --- 2 to 7
+
+
+@line("the command was used wrongly", "every verb", 2, 7)
+def _(world: World) -> None:
+    for command in (ENCRYPT, *OPENING.values(), PLAN):
+        world.ends(2, *command, "--nonsense", says="No such option")
+
+
+@line(
+    "a finding: a check failed; something that `--fail-on` names; a key to retire is needed, or may be",
+    "`prove`, `audit`, `keys retire`",
+    3,
+    5,
+)
+def _(world: World) -> None:
+    world.seal("in/a.swx")
+    Path("empty").mkdir()
+    world.put("p/a.swx")
+    retire = ("keys", "retire", "alias/demo", "--apply", "--scan")
+
+    def ends(*command: str) -> None:
+        done = world.once(*command)
+        done.failed(3)
+        world.tried += 1
+
+    for place in ("in", "empty", "s3://bucket/q/"):
+        ends(*retire, place)
+    with world.s3.fault(lambda request: denied(request, "ListObjectsV2")):
+        ends(*retire, "s3://bucket/p/")
+    ends("audit", "--all", "--fail-on", "info")
+
+
+@line(
+    "what was named is no envelope, or its header is damaged",
+    "`decrypt`, `verify`, `inspect`, `rewrap`, `reencrypt`",
+    4,
+    6,
+)
+def _(world: World) -> None:
+    Path("other.swx").write_bytes(b"no envelope")
+    world.seal("bad.swx")
+    broken = bytearray(Path("bad.swx").read_bytes())
+    broken[20] ^= 1
+    Path("bad.swx").write_bytes(broken)
+    for command in OPENING.values():
+        world.ends(4, *command, "other.swx", says="not a sealwax envelope")
+    world.ends(4, *OPENING["inspect"], "bad.swx")
+
+
+@line(
+    "a payload does not authenticate, has changed since the plan, or does not decrypt",
+    "`decrypt`, `verify`, `reencrypt`; `fleet verify`",
+    5,
+    4,
+)
+def _(world: World) -> None:
+    world.seal("in/a.swx", arn=world.keys.demo2)
+    world.seal("bad.swx")
+    Path("bad.swx").write_bytes(Path("bad.swx").read_bytes()[:-1])
+    for verb in ("decrypt", "verify", "reencrypt"):
+        world.ends(5, *OPENING[verb], "bad.swx")
+    world.once(*PLAN, "in").succeeded()
+    Path("in/a.swx").write_bytes(Path("in/a.swx").read_bytes()[:-1])
+    world.ends(5, *VERIFY, "--decrypt", "1", says="1 envelopes do not decrypt")
+
+
+@line("the context is missing or different, or fits no envelope of a fleet", "every verb", 6, 8)
+def _(world: World) -> None:
+    world.seal("in/a.swx")
+    for verb in ("decrypt", "verify", "rewrap", "reencrypt"):
+        command = tuple("purpose=other" if part == "purpose=backup" else part for part in OPENING[verb])
+        world.ends(6, *command, "in/a.swx")
+    places = ("fleet", "plan", *SETTINGS[:4], "-c", "purpose=other", *SETTINGS[6:], "in")
+    for each in (places, RUN, AGAIN, ("fleet", "run", "p")):
+        world.ends(6, *each, says="all 1 envelopes are skipped")
+
+
+@line("the KMS key cannot be used, or its state allows no step", "every verb", 7, 7)
+def _(world: World) -> None:
+    world.seal("a.swx")
+    for command in (ENCRYPT, OPENING["decrypt"], OPENING["verify"], OPENING["rewrap"], OPENING["reencrypt"]):
+        there = tuple("alias/none" if part == "alias/demo" else part for part in command)
+        world.ends(7, *there, "a.swx")
+    world.ends(7, "fleet", "plan", "--from", "alias/none", *SETTINGS[2:], "a.swx")
+    waiting = world.keys.lab.call("CreateKey", Origin="EXTERNAL")["KeyMetadata"]["Arn"]
+    Path("none").mkdir()
+    Path("none/file").write_bytes(b"no envelope")
+    retire = ("keys", "retire", waiting, "--scan", "none")
+    assert world.once(*retire).status == 0
+    world.ends(7, *retire, "--apply", says="nothing was done")
+
+
+# --- 8
+
+
+@line("some of it is done, and some is not", "every verb with several files, or with `-r`", 8, 7)
+def _(world: World) -> None:
+    world.seal("in/a.swx", "in/b.swx")
+    Path("in/b.swx").write_bytes(b"no envelope")
+    for verb, command in OPENING.items():
+        world.ends(8, *command, "-r", "in", says="1 of 2 failed")
+        if verb in ("rewrap", "reencrypt"):
+            world.seal("in/a.swx")
+    for command in (OPENING["inspect"], (*ENCRYPT, "--suffix", ".seal")):
+        world.ends(8, *command, "in/a.swx", "nowhere", says="1 of 2 failed")
+
+
+def denied(request: Request, operation: str, only: str = "") -> Answer | str | None:
+    return error(403, "AccessDenied") if request.operation == operation and only in request.path else None
+
+
+@line(
+    "something in a place could not be read or listed, even if there was nothing else",
+    "every verb with `-r`; `fleet plan`, `run`, `verify`",
+    8,
+    1 + 2 + 2 + 1 + 6 + 2 + 4 + 1,
+)
+def _(world: World) -> None:
+    world.put("p/a.swx", "p/b.swx", "q/b.swx")
+    world.seal("in/a.swx", "in/closed/b.swx", "shut/a.swx")
+    with world.s3.fault(lambda request: denied(request, "ListObjectsV2")):
+        world.ends(8, *OPENING["verify"], "-r", "s3://bucket/p/", says="AccessDenied")
+        # It ends nothing else.
+        done = world.once(*OPENING["inspect"], "-r", "s3://bucket/p/", "in/a.swx")
+        done.failed(8, "1 of 2 failed")
+        world.ends(8, *PLAN, "s3://bucket/p/", "in/a.swx", says="AccessDenied")
+        world.ends(8, *RUN, says="AccessDenied")
+    with world.s3.fault(lambda request: denied(request, "GetObject", "b.swx")):
+        world.ends(8, *OPENING["inspect"], "-r", "s3://bucket/p/", says="1 of 2 failed")
+        world.ends(8, *OPENING["reencrypt"], "-r", "s3://bucket/q/", says="AccessDenied")
+        world.ends(8, *PLAN, "s3://bucket/p/", says="1 could not be read or listed")
+    Path("in/closed").chmod(0)
+    Path("shut").chmod(0)
+    with unprivileged():
+        for command in ((*ENCRYPT, "--suffix", ".seal"), *OPENING.values()):
+            world.ends(8, *command, "-r", "in", says="in/closed' failed: Permission denied")
+        for command in FEW:
+            world.ends(8, *command, "-r", "shut", says="Permission denied", ways=3)
+        world.plan(8, "in")
+        world.ends(8, *PLAN, "shut", says="Permission denied")
+
+
+@line(
+    "links lead out of a place, or nowhere: what is behind them was not looked at",
+    "every verb with `-r`; `fleet plan`, `run`, `verify`",
+    8,
+    3 + 4 + 1,
+)
+def _(world: World) -> None:
+    world.seal("elsewhere/a.swx", "in/a.swx")
+    os.symlink("a.swx", "in/inside.swx")
+    os.symlink("../elsewhere", "in/link.swx")
+    for command in ((*ENCRYPT, "--suffix", ".seal"), *FEW):
+        world.ends(8, *command, "-r", "in", says="in/link.swx")
+    world.plan(8, "in")
+    assert "1 links were not followed" in world.once(*VERIFY).err
+    assert "/in/link.swx: it leads to '" in world.once("fleet", "status", "p", "--list").out.decode()
+    # Named as a place, or removed, it is no link out of the places any more.
+    world.once(*PLAN, "in", "elsewhere").succeeded()
+    os.unlink("in/link.swx")
+    os.symlink("nothing", "in/link.swx")
+    world.ends(8, *AGAIN, says="where nothing is: remove it")
+    os.unlink("in/link.swx")
+    world.once(*AGAIN).succeeded()
+    world.once(*VERIFY).succeeded()
+
+
+@line(
+    "one of several places has no envelope",
+    "`decrypt`, `verify`, `inspect`, `rewrap`, `reencrypt` with `-r`; `fleet plan`, `run`, `verify`",
+    8,
+    2 + 4 + 1,
+)
+def _(world: World) -> None:
+    world.seal("in/a.swx")
+    Path("empty").mkdir()
+    for command in FEW:
+        world.ends(8, *command, "-r", "in", "empty", says="empty: no envelope was found")
+    world.plan(8, "in", "empty")
+    assert f"no envelope was found in '{Path('empty').absolute()}'" in world.once(*RUN).err
+    world.ends(8, *PLAN, "in", "s3://bucket/q/", says="no envelope was found in 's3://bucket/q/'")
+
+
+@line("an envelope of a fleet has a damaged header", "`fleet plan`, `run`, `verify`", 8, 4)
+def _(world: World) -> None:
+    world.seal("in/a.swx", "in/b.swx")
+    broken = bytearray(Path("in/b.swx").read_bytes())
+    broken[20] ^= 1
+    Path("in/b.swx").write_bytes(broken)
+    world.plan(8, "in")
+    assert "1 could not be read or listed, and may be stale; the first: " in world.once(*RUN).err
+
+
+@line("envelopes are still stale: an error, a lock, the time was up", "`fleet run --apply`, `fleet verify`", 8, 4)
+def _(world: World) -> None:
+    world.seal("in/a.swx")
+    world.seal("in/b.swx", arn=world.keys.foreign)
+    world.once(*PLAN, "in").succeeded()
+    world.ends(8, *RUN, says="1 envelopes are still stale")
+    world.ends(8, *AGAIN, says="1 envelopes are still stale")
+    world.ends(8, *VERIFY, says="1 are stale")
+    world.ends(8, *RUN, "--max-duration", "1s", says="still stale")
+
+
+@line("a payload could not be read for its digest", "`fleet plan --digest`, `fleet run`", 8, 2)
+def _(world: World) -> None:
+    world.s3.client().put_object(
+        Bucket="bucket", Key="p/a.swx", Body=world.keys.sealer(world.keys.demo).encrypt(bytes(50_000), context=CONTEXT)
+    )
+
+    def behind_the_header(request: Request) -> Answer | None:
+        first = request.headers.get("range", "bytes=0-").startswith("bytes=0-")
+        return error(403, "AccessDenied") if request.operation == "GetObject" and not first else None
+
+    with world.s3.fault(behind_the_header):
+        world.ends(8, *PLAN, "--digest", "all", "s3://bucket/p/", says="no digest of a payload")
+    world.ends(8, *RUN, says="no digest of a payload")
+
+
+@line(
+    "of the envelopes that were drawn, all need what only their readers know",
+    "`fleet verify --decrypt`",
+    8,
+    1,
+)
+def _(world: World) -> None:
+    keyring = sealwax.KmsKeyring(world.keys.demo2, session=world.keys.lab.session())
+    sealer = sealwax.Sealer(keyring, local_context=("id",))
+    Path("in").mkdir()
+    Path("in/a.swx").write_bytes(sealer.encrypt(b"x", context=CONTEXT | {"id": "7"}))
+    world.once(*PLAN, "in").succeeded()
+    world.once(*VERIFY).succeeded()
+    world.ends(8, *VERIFY, "--decrypt", "1", says="none of 1 was decrypted")
+
+
+@line(
+    "KMS does not show the material of a wanted key, so nothing tells what is under an old one",
+    "`fleet plan`, `fleet run --stale`; `inspect --ask-kms`",
+    8,
+    3,
+)
+def _(world: World) -> None:
+    world.seal("in/a.swx", arn=world.keys.demo2)
+    settings = ("fleet", "plan", "--from", world.keys.demo, "--to", world.keys.demo2, *SETTINGS[4:], "in")
+    world.once(*settings).succeeded()
+    faults = world.keys.lab.faults
+    faults.add("us-east-1", "error", 1.0, operation="DescribeKey", code="AccessDeniedException", seed=0)
+    try:
+        world.ends(8, *AGAIN, says="cannot be told")
+        world.ends(8, *settings, says="cannot be told")
+        world.ends(8, "inspect", "--ask-kms", "--to", world.keys.demo2, "in/a.swx", says="cannot be told")
+    finally:
+        faults.clear("us-east-1", None)
+
+
+@line(
+    "something was refused or came in between, and there is no finding",
+    "`audit`, `prove`, `keys list` of a Region",
+    8,
+    2,
+)
+def _(world: World) -> None:
+    faults = world.keys.lab.faults
+    faults.add("us-east-1", "error", 1.0, operation="ListGrants", code="AccessDeniedException", seed=0)
+    for operation in ("ListKeys", "ListAliases"):
+        faults.add("us-east-1", "error", 1.0, operation=operation, code="AccessDeniedException", seed=0)
+    try:
+        world.ends(8, "audit", "-k", world.keys.demo, "--fail-on", "never")
+        done = world.once("keys", "list", "--region", "us-east-1", "--region", "eu-north-1")
+        assert done.status == 8, done
+        world.tried += 1
+    finally:
+        faults.clear("us-east-1", None)
+
+
+# --- from outside
+
+
+def _interrupted(world: World, number: signal.Signals, status: int) -> None:
+    with world.shell.start("encrypt", *K, *PURPOSE, "-o", "a.swx", "-", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(bytes(3 << 20))
+        process.stdin.flush()
+        while not any(path.stat().st_size > 1 << 20 for path in world.shell.folder.glob(".sealwax-*.part")):
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == status
+    world.tried += 1
+
+
+@line("Ctrl-C", "every verb", 130, 1)
+def _(world: World) -> None:
+    _interrupted(world, signal.SIGINT, 130)
+
+
+@line("SIGTERM", "every verb", 143, 1)
+def _(world: World) -> None:
+    _interrupted(world, signal.SIGTERM, 143)
+
+
+@pytest.mark.parametrize("key", LINES, ids=lambda key: f"{key[2]}-{re.sub('[^a-z]+', '-', key[0].lower())[:40]}")
+def test_each_line(world: World, key: tuple[str, str, str]) -> None:
+    case, tried = LINES[key]
+    case(world)
+    assert world.tried == tried
+
+
+def test_the_table_of_the_page_is_this_one() -> None:
+    page = (ROOT / "docs/statuses.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
+    table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
+    assert table == list(LINES)
+    assert len(table) == 30
+    assert {int(status) for _, _, status in table} == {*range(9), 130, 143}
