@@ -152,7 +152,7 @@ def decrypt_sample(
     journal: Journal, fleet: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
 ) -> Checked:
     decrypted = elsewhere = 0
-    failed = list(checked.undecrypted)
+    failed, unread = list(checked.undecrypted), list(checked.unread)
 
     class _Elsewhere(Exception):  # noqa: N818  it is no error
         pass
@@ -173,6 +173,8 @@ def decrypt_sample(
             decrypted += 1
         except _Elsewhere:
             elsewhere += 1
+        except FileError as error:
+            unread.append((item.name, str(error)))
         except SealwaxError as error:
             failed.append((item.name, str(error)))
-    return replace(checked, decrypted=decrypted, undecrypted=tuple(failed), elsewhere=elsewhere)
+    return replace(checked, decrypted=decrypted, undecrypted=tuple(failed), unread=tuple(unread), elsewhere=elsewhere)
