@@ -30,6 +30,7 @@ def test_a_small_file_that_is_large_is_refused(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Lab("lab").close()
     Path("a").write_bytes(b"data")
     large = Path("large.json")
     large.touch(0o600)
@@ -52,6 +53,7 @@ def test_a_key_file_that_is_large_or_never_ends_is_refused(tmp_path: Path) -> No
 
 def test_a_policy_comes_from_standard_input_where_that_is_meant(bare_shell: Shell) -> None:
     add = ("lab", "principal", "add", "alice", "--lab", "lab", "--policy", "-")
+    Lab(bare_shell.folder / "lab").close()
     bare_shell.sealwax(*add, stdin=json.dumps(POLICY).encode()).succeeded()
     with Lab(bare_shell.folder / "lab") as lab:
         _, (policy,) = lab.known(f"arn:aws:iam::{ACCOUNT}:user/alice")

@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from sealwax.cli import run
+from sealwax.lab import Lab
 
 PROGRAM = [sys.executable, "-c", "from sealwax.cli import main; main()", "lab"]
 
@@ -55,6 +56,7 @@ def test_problems_are_one_sentence(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_a_principal_is_added(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lab(capsys, "create-key")
     (tmp_path / "policy.json").write_text(
         '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}}'
     )
@@ -67,8 +69,6 @@ def test_a_principal_is_added(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 
 def test_faults_and_trail(capsys: pytest.CaptureFixture[str]) -> None:
-    from sealwax.lab import Lab
-
     lab(capsys, "create-key", "--alias", "demo")
     lab(capsys, "fault", "--region", "us-east-1", "--operation", "Encrypt", "--throttle", "1")
     lab(capsys, "fault", "--region", "us-east-1", "--error", "KMSInternalException", "0")
@@ -93,6 +93,7 @@ def test_faults_and_trail(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], str]]:
     more: list[str] = getattr(request, "param", [])
+    Lab("lab").close()
     process = subprocess.Popen(
         [*PROGRAM, "serve", "--port", "0", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -156,3 +157,69 @@ def test_a_region_that_cannot_be_is_a_sentence(capsys: pytest.CaptureFixture[str
     assert "is no Region: one looks like eu-west-1" in said
     assert "\x1b" not in said
     assert lab(capsys, "keys").count("\n") == 1
+
+
+_NO_LAB = [
+    ["lab", "keys"],
+    ["lab", "trail"],
+    ["lab", "serve", "--port", "0"],
+    ["lab", "principal", "add", "ann"],
+    ["lab", "fault", "--region", "us-east-1", "--down"],
+    ["encrypt", "-k", "alias/demo", "-c", "a=b", "file"],
+    ["keys", "list"],
+    ["audit", "--all"],
+]
+
+
+@pytest.mark.parametrize("how", ["typed", "environment"])
+@pytest.mark.parametrize("arguments", _NO_LAB, ids=lambda arguments: " ".join(arguments[:2]))
+def test_a_mistyped_lab_is_no_new_one(
+    arguments: list[str], how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_bytes(b"data")
+    lab(capsys, "create-key", "--alias", "demo")
+    if how == "environment":
+        monkeypatch.setenv("SEALWAX_LAB", "lap")
+    assert run([*arguments, *(["--lab", "lap"] if how == "typed" else [])]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"there is no lab in '{os.path.abspath('lap')}': there is no such folder" in said
+    assert "SEALWAX_LAB" in said
+    assert "sealwax lab create-key --lab lap" in said
+    assert not Path("lap").exists()
+    assert not Path("file.swx").exists()
+
+
+def test_what_is_there_instead_of_a_lab_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    Path("link").symlink_to("nowhere")
+    Path("file").touch()
+    Path("other").mkdir()
+    Path("other/letter").touch()
+    expected = {
+        "empty": "that folder is empty",
+        "link": "that link leads nowhere",
+        "file": "is no folder",
+        "other": "holds other files",
+        "new lab": "--lab 'new lab'",
+    }
+    for name, words in expected.items():
+        assert words in lab(capsys, "keys", "--lab", name, status=1)
+    assert not list(Path("empty").iterdir())
+    assert len(expected) == 5
+
+
+def test_a_lab_is_made_by_its_first_key_and_said_to_be_new(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["lab", "create-key"]) == 0
+    assert capsys.readouterr().err == f"sealwax: made a new lab in '{os.path.abspath('lab')}'\n"
+    assert run(["lab", "create-key"]) == 0
+    assert capsys.readouterr().err == ""
+    lab(capsys, "create-key", "--lab", "again", "--region", "us-east", status=1)
+
+
+def test_output_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lab(capsys, "create-key")
+    for arguments in (["keys"], ["principal", "add", "ann"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.endswith("writing standard output failed: No space left on device\n")

@@ -239,6 +239,7 @@ def test_a_failure_inside_is_an_answer(
 
 def test_a_server_without_descriptors_waits_for_some(tmp_path: Path) -> None:
     """More connections than it may open: they wait, and it goes on when others are closed."""
+    Lab(tmp_path / "lab").close()
     command = f"ulimit -n 40; exec {Path(sys.executable).parent}/sealwax lab serve --lab lab --port 0"
     with subprocess.Popen(["bash", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -27,5 +27,5 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # click knows every shell that _INSTALL lists
-    click.echo(kind(root, {}, "sealwax", "_SEALWAX_COMPLETE").source())
+    console.put(kind(root, {}, "sealwax", "_SEALWAX_COMPLETE").source())
     console.tell(f"to install it: {_INSTALL[shell]}")

@@ -89,7 +89,7 @@ def put(text: str) -> None:
     """
     try:
         with StandardOutput.reported():
-            StandardOutput.descriptor()
+            StandardOutput.stream()
             # None leaves it to click: colours for a terminal only. https://no-color.org/
             click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
     except FileError as error:
@@ -150,11 +150,15 @@ class _StandardStream(io.FileIO):
             raise FileError(f"{cls.doing} {cls.name_} failed: {error.strerror or error}") from error
 
     @classmethod
-    def descriptor(cls) -> int:
+    def stream(cls) -> IO[Any]:
         stream = sys.stdin if cls.doing == "reading" else sys.stdout
         if stream is None:
             raise FileError(f"{cls.name_} is closed")
-        return stream.fileno()
+        return stream
+
+    @classmethod
+    def descriptor(cls) -> int:
+        return cls.stream().fileno()
 
 
 class _Reserved(io.TextIOBase):

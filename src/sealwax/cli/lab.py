@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ import click
 
 from sealwax import trusted
 from sealwax.cli import console
-from sealwax.cli.options import open_lab
+from sealwax.cli.options import no_lab, open_lab
 from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
@@ -25,18 +27,26 @@ _MAX_POLICY: Final = 1 << 20
 _POLICY: Final = trusted.Kind("the policy", LabError)
 
 
-def _folder(command: _Command) -> _Command:
-    """The options that say which lab is meant and how it opens; the command gets the opened lab first."""
+def _folder(command: _Command, *, make: bool = False) -> _Command:
+    """The options that say which lab is meant and how it opens; the command gets the opened lab first.
 
-    @click.option("--lab", "folder", envvar="SEALWAX_LAB", metavar="DIR", help="The lab's folder; made when missing.")
+    Args:
+        make: whether the command makes a lab where there is none.
+    """
+    more = "; made when missing" if make else ""
+
+    @click.option("--lab", "folder", envvar="SEALWAX_LAB", metavar="DIR", help=f"The lab's folder{more}.")
     @click.option(
         "--lab-key-file", envvar="SEALWAX_LAB_KEY_FILE", metavar="FILE", help="A key file that opens the lab."
     )
     def opened(folder: str | None, lab_key_file: str | None, **arguments: Any) -> None:
         if not folder:
             raise click.UsageError("no lab was named: give --lab DIR or set SEALWAX_LAB")
-        with open_lab(folder, lab_key_file) as lab:
+        new = make and no_lab(folder)
+        with open_lab(folder, lab_key_file, make=make) as lab:
             command(lab, **arguments)
+        if new:
+            console.say(f"made a new lab in '{printable(os.path.abspath(folder))}'")
 
     opened.__doc__ = command.__doc__
     opened.__name__ = command.__name__
@@ -59,11 +69,14 @@ def lab() -> None:
 @click.option("--region", default="us-east-1", show_default=True, help="The key's Region.")
 @click.option("--description", default="", help="What the key is for.")
 @click.option("--json", "as_json", is_flag=True, help="Print the key's metadata as one JSON object.")
-@_folder
+@functools.partial(_folder, make=True)
 def create_key(lab: Lab, *, alias: str | None, region: str, description: str, as_json: bool) -> None:
-    """Create a symmetric KMS key and print its ARN."""
+    """Create a symmetric KMS key and print its ARN.
+
+    Where there is no lab yet, it makes one. No other command does, so that a mistyped --lab is an error.
+    """
     metadata = lab.create_key(alias=alias, region=region, description=description)
-    click.echo(json.dumps(_readable(metadata)) if as_json else metadata["Arn"])
+    console.put(json.dumps(_readable(metadata)) if as_json else metadata["Arn"])
 
 
 @lab.command("keys")
@@ -74,7 +87,7 @@ def keys(lab: Lab, *, as_json: bool) -> None:
     found = lab.list_keys()
     if as_json:
         for metadata in found:
-            click.echo(json.dumps(_readable(metadata)))
+            console.put(json.dumps(_readable(metadata)))
         return
     rows = [(key["KeyState"], ", ".join(key["Aliases"]) or "-", key["Arn"]) for key in found]
     _table(("STATE", "ALIASES", "ARN"), rows)
@@ -118,11 +131,8 @@ def serve(
         lab.gateway.cloudtrail = CloudTrail(lab.trail, upstream)
     server = Server(lab.gateway, host=host, port=port, tls=tls, names=names)
     if not is_loopback(host):
-        click.echo(
-            f"sealwax: warning: {host} can be reached from other machines; the lab is no place for real secrets",
-            err=True,
-        )
-    click.echo(f"sealwax lab is ready at {server.url}")
+        console.say(f"warning: {host} can be reached from other machines; the lab is no place for real secrets")
+    console.put(f"sealwax lab is ready at {server.url}")
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         server.serve()
@@ -151,10 +161,10 @@ def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: str 
         document = console.read_text("/dev/stdin" if policy == "-" else policy, _POLICY, _MAX_POLICY)
     added = lab.add_principal(name, role=role, account=account, policy=document)
     if as_json:
-        click.echo(json.dumps(added))
+        console.put(json.dumps(added))
         return
     for field, value in added.items():
-        click.echo(f"{field}  {value}")
+        console.put(f"{field}  {value}")
 
 
 @lab.command("fault")
@@ -198,7 +208,7 @@ def trail(lab: Lab, *, as_json: bool) -> None:
     rows = []
     for event in lab.trail.events():
         if as_json:
-            click.echo(json.dumps({"record": event.record, "reason": event.reason}))
+            console.put(json.dumps({"record": event.record, "reason": event.reason}))
             continue
         record = event.record
         asked = record["requestParameters"] or {}
@@ -224,4 +234,4 @@ def _readable(metadata: dict[str, Any]) -> dict[str, Any]:
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        console.put("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

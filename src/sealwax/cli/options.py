@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from sealwax import context as ctx
 from sealwax import trusted
 from sealwax.cli import console, places, sessions
 from sealwax.context import AcceptStoredContext, NoContext, printable
-from sealwax.errors import ContextError, FileError, SealwaxError
+from sealwax.errors import ContextError, FileError, LabError, SealwaxError
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
@@ -74,14 +75,39 @@ def _named_profile() -> str | None:
     return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or None
 
 
-def open_lab(folder: str, key_file: str | None = None) -> Lab:
-    """Open a lab, with the passphrase or the key file that the environment names if it is protected."""
+def open_lab(folder: str, key_file: str | None = None, *, make: bool = False) -> Lab:
+    """Open a lab, with the passphrase or the key file that the environment names if it is protected.
+
+    Args:
+        make: whether to make a new one where there is none; a mistyped name must not.
+
+    Raises:
+        LabError: it cannot be opened, or there is none.
+    """
     from sealwax.lab import Lab
 
+    if not make and (missing := no_lab(folder)):
+        raise LabError(
+            f"there is no lab in {missing}; check the name given with --lab or in SEALWAX_LAB, or make a new lab with: "
+            f"sealwax lab create-key --lab {printable(shlex.quote(os.fsdecode(folder)))}"
+        )
     key_file = key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None
     if key_file is not None:
         console.claim(key_file)
     return Lab(folder, passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"), key_file=key_file)
+
+
+def no_lab(folder: str) -> str:
+    """Return the place and what is there instead of a lab; "" where one is, or where opening it says what is wrong."""
+    try:
+        if os.listdir(folder):
+            return ""
+        found = "that folder is empty"
+    except FileNotFoundError:
+        found = "that link leads nowhere" if os.path.islink(folder) else "there is no such folder"
+    except (OSError, ValueError):
+        return ""
+    return f"'{printable(os.path.abspath(os.fsdecode(folder)))}': {found}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,9 +433,7 @@ def _ask(aws: options.Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tu
         return seen, who
     if aws.lab is None:
         return seen, reading.read_principal(aws.session(), who.who.arn)
-    from sealwax.lab import Lab
-
-    with Lab(aws.lab) as lab:
+    with options.open_lab(aws.lab) as lab:
         return seen, PrincipalAsSeen(*lab.known(who.who.arn))
 
 
