@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar, cast
 
-from sealwax import given
+from sealwax import disk, given
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -55,7 +55,7 @@ def reported(doing: str, path: AnyPath) -> Iterator[None]:
         # EPIPE has a meaning of its own to a program in a pipeline.
         if isinstance(error, BrokenPipeError):
             raise
-        raise FileError(f"{doing} '{printable(os.fspath(path))}' failed: {error.strerror or error}") from error
+        raise FileError(f"{doing} '{printable(os.fspath(path))}' failed: {disk.reason(error)}") from error
 
 
 def _inside(path: AnyPath, folder: int | None) -> AnyPath:

@@ -280,3 +280,37 @@ def test_a_plan_of_a_release_that_knew_no_formats_is_read(keys: Keys, folder: Pa
     assert (found.formats, found.as_dict()["formats"], found.count("foreign")) == ({"": 1}, {"unknown": 1}, 1)
     assert run(keys, path).rewrapped == 1
     assert fleet.verify(path).formats == {"esdk-v2": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("DROP TABLE old", "it lacks old.mark"),
+        ("ALTER TABLE items DROP COLUMN digest", "it lacks items.digest"),
+        ("ALTER TABLE answers RENAME COLUMN material TO materials", "it lacks answers.material"),
+        ("ALTER TABLE items ADD COLUMN etag TEXT", "it has items.etag"),
+        ("CREATE TABLE newer (a)", "it has newer.a"),
+        ("DELETE FROM facts WHERE name = 'where'", "it lacks its where"),
+        ("UPDATE facts SET value = json_remove(value, '$.reencrypt') WHERE name = 'settings'", "lack reencrypt"),
+        ("UPDATE facts SET value = json_remove(value, '$.wanted[0].arn') WHERE name = 'settings'", "lack arn"),
+    ],
+)
+def test_a_plan_of_another_build_of_this_version(keys: Keys, folder: Path, path: Path, change: str, said: str) -> None:
+    plan(keys, folder, path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+        connection.commit()
+    session = keys.lab.session()
+    for attempt in (
+        lambda: fleet.status(path),
+        lambda: fleet.run(path, session=session),
+        lambda: fleet.verify(path, session=session),
+        lambda: fleet.refresh(path, session=session),
+    ):
+        with pytest.raises(sealwax.PlanError) as caught:
+            attempt()
+        assert f"the plan '{path}' was made by another build of sealwax" in str(caught.value)
+        assert said in str(caught.value)
+        assert "sealwax fleet plan --force" in str(caught.value)
+        assert "damaged" not in str(caught.value)
+    assert plan(keys, folder, path, overwrite=True).objects == 0

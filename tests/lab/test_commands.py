@@ -159,6 +159,7 @@ def test_a_region_that_cannot_be_is_a_sentence(capsys: pytest.CaptureFixture[str
     assert lab(capsys, "keys").count("\n") == 1
 
 
+_ROOM = "make room on that disk, then run this again"
 _NO_LAB = [
     ["lab", "keys"],
     ["lab", "trail"],
@@ -222,4 +223,4 @@ def test_output_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[st
         with open("/dev/full", "w") as full:
             done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 1
-        assert done.stderr.endswith("writing standard output failed: No space left on device\n")
+        assert done.stderr.endswith(f"writing standard output failed: No space left on device; {_ROOM}\n")

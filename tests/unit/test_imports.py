@@ -20,12 +20,13 @@ ROOMS: dict[str, set[str]] = {
     "context": {"errors"},
     "keyring": set(),
     "given": set(),
+    "disk": set(),
     "forks": set(),
     "pool": set(),
     "travel": {"errors"},
     "format": {"errors", "context", "keyring"},
     "trusted": {"errors", "context", "forks"},
-    "files": {"errors", "context", "given"},
+    "files": {"errors", "context", "disk", "given"},
     "foreign": {"errors", "context", "keyring", "format"},
     "envelope": {"errors", "context", "given", "keyring", "format", "files", "foreign"},
     "rewrapping": {"errors", "context", "keyring", "format", "files", "envelope"},
@@ -64,6 +65,7 @@ ROOMS: dict[str, set[str]] = {
         "pool",
         "travel",
         "trusted",
+        "disk",
     },
     "staleness": {"format", "keyring"},
     "stores": {
@@ -83,6 +85,7 @@ ROOMS: dict[str, set[str]] = {
         "errors",
         "given",
         "context",
+        "disk",
         "trusted",
         "keyring",
         "format",
@@ -99,7 +102,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
     },
     "policy": {"errors"},
-    "audit": {"errors", "context", "trusted", "aws", "answers", "policy"},
+    "audit": {"errors", "context", "disk", "trusted", "aws", "answers", "policy"},
     "prove": {
         "errors",
         "context",
@@ -115,7 +118,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
         "policy",
     },
-    "lab": {"errors", "context", "forks", "trusted", "policy", "signin"},
+    "lab": {"errors", "context", "disk", "forks", "trusted", "policy", "signin"},
 }
 # The package's own front and the command line look at everything.
 ANYWHERE = {"__init__", "__main__", "cli"}

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sealwax import trusted
+from sealwax import disk, trusted
 from sealwax.audit import factsfile
 from sealwax.context import printable
 from sealwax.errors import FactsError, FileError
@@ -62,7 +62,7 @@ class Answers:
         except BlockingIOError:
             raise FactsError(f"{self.shown} is in use: another audit gathers the same facts now") from None
         except OSError as error:
-            raise FileError(f"opening {self.shown} failed: {error.strerror}") from error
+            raise FileError(f"opening {self.shown} failed: {disk.reason(error)}") from error
         try:
             self._load(max_age)
         except BaseException:
@@ -179,7 +179,7 @@ class Answers:
                 with contextlib.suppress(OSError):
                     self._file.truncate(end)
                     self._file.seek(end)
-                raise FileError(f"writing {self.shown} failed: {error.strerror}") from error
+                raise FileError(f"writing {self.shown} failed: {disk.reason(error)}") from error
 
     @property
     def begun(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 import click
 
-from sealwax import __version__, errors
+from sealwax import __version__, disk, errors
 from sealwax.cli import console, sessions
 
 # A verb is imported when it is asked for: `sealwax inspect` must not wait for boto3.
@@ -105,7 +105,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         console.drop_output()
         about = f": {console.shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
-        console.say(f"{error.strerror or error}{about}")
+        console.say(f"{disk.reason(error)}{about}")
         return 1
     except Exception as error:
         if console.verbose:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
-from sealwax import trusted
+from sealwax import disk, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError
 
@@ -147,7 +147,7 @@ class _StandardStream(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise FileError(f"{cls.doing} {cls.name_} failed: {error.strerror or error}") from error
+            raise FileError(f"{cls.doing} {cls.name_} failed: {disk.reason(error)}") from error
 
     @classmethod
     def stream(cls) -> IO[Any]:
@@ -260,7 +260,7 @@ def read_text(path: str, kind: trusted.Kind, most: int) -> str:
         with trusted.open_file(path, kind) as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise FileError(f"reading '{printable(path)}' failed: {error.strerror or error}") from error
+        raise FileError(f"reading '{printable(path)}' failed: {disk.reason(error)}") from error
     if len(data) > most:
         raise click.UsageError(f"'{printable(path)}' is too large to be one: it has more than {most:,} bytes")
     try:

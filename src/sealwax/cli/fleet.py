@@ -18,6 +18,7 @@ import click
 from sealwax import files
 from sealwax.cli import PARTLY_DONE, console, options, sessions
 from sealwax.context import printable
+from sealwax.format.transfer import write_all
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
@@ -437,7 +438,7 @@ def _show(report: Report, as_json: bool, html: str | None) -> None:
         from sealwax.fleet.page import as_html
 
         with files.WholeFile(html, overwrite=True, mode=0o644) as whole:
-            whole.file.write(as_html(report).encode("utf-8", "backslashreplace"))
+            write_all(whole, as_html(report).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

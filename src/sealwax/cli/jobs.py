@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
-from sealwax import files
+from sealwax import disk, files
 from sealwax.cli import PARTLY_DONE, console, outcomes, places, status_of
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
@@ -138,7 +138,7 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
         try:
             os.stat(source)
         except OSError as error:  # before its name is judged
-            why = f"opening '{console.shown(source)}' failed: {error.strerror}"
+            why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
             return Job(source, None, None, problem=FileError(why))
     return _job(work, source, os.path.basename(source), None, into_folder, output_name)
 
@@ -230,7 +230,7 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
 
     def fail(what: str, error: OSError) -> None:
         name = str(error.filename)
-        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {error.strerror}")))
+        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {disk.reason(error)}")))
 
     for parent, folders, names in files.walk(folder, functools.partial(fail, "reading the folder")):
         if work.lab is not None and _is_same(parent, work.lab):

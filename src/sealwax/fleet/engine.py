@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sealwax import aws, given
+from sealwax import aws, disk, given
 from sealwax.context import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.fleet import anew, proof, report, shard
@@ -165,7 +165,7 @@ def plan(
         put_in_place(temporary, place)
         return found
     except OSError as error:
-        raise FileError(f"writing the plan '{printable(str(place))}' failed: {error.strerror}") from error
+        raise FileError(f"writing the plan '{printable(str(place))}' failed: {disk.reason(error)}") from error
     finally:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{temporary}{suffix}").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sealwax import trusted
+from sealwax import disk, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError, HeaderError, PlanError
 from sealwax.fleet import shard
@@ -99,6 +100,20 @@ def _as_name(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    """Return every ``table.column`` of a database."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    query = "SELECT name FROM pragma_table_info(?)"
+    return {f"{table}.{column}" for table in tables for (column,) in connection.execute(query, (table,))}
+
+
+@functools.cache
+def _wanted_columns() -> frozenset[str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return frozenset(_columns(connection))
+
+
 class Journal:
     """An open plan file. Safe to use from many threads.
 
@@ -118,7 +133,7 @@ class Journal:
         try:
             found = self.path.stat()
         except OSError as error:
-            raise PlanError(f"opening the plan '{self._shown}' failed: {error.strerror}") from error
+            raise PlanError(f"opening the plan '{self._shown}' failed: {disk.reason(error)}") from error
         if not (stat.S_ISREG(found.st_mode) and found.st_size):
             raise self._foreign()
         if not os.access(self.path, os.R_OK):
@@ -145,7 +160,7 @@ class Journal:
                     self.path, KIND, begin, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
                 )
         except OSError as error:
-            raise PlanError(f"opening the plan '{self._shown}' failed: {error.strerror}") from error
+            raise PlanError(f"opening the plan '{self._shown}' failed: {disk.reason(error)}") from error
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], called: str | os.PathLike[str]) -> Journal:
@@ -159,7 +174,9 @@ class Journal:
             trusted.check_folder(called, KIND)  # whose name the error is to have
             trusted.make_database(path, KIND)
         except OSError as error:
-            raise FileError(f"writing the plan '{printable(os.fspath(called))}' failed: {error.strerror}") from error
+            raise FileError(
+                f"writing the plan '{printable(os.fspath(called))}' failed: {disk.reason(error)}"
+            ) from error
         journal = cls.__new__(cls)
         journal.path = Path(path)
         journal._shown = printable(os.fspath(called))
@@ -184,23 +201,33 @@ class Journal:
                 raise PlanError(f"'{self._shown}' is no plan: it is a database of another program")
             if version != VERSION:
                 raise PlanError(f"the plan '{self._shown}' has version {version}; this release reads version {VERSION}")
-            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-            if not {"facts", "items", "keysets", "answers", "old", *_COUNTS} <= tables:
-                raise PlanError(f"the plan '{self._shown}' is damaged: it lacks tables; make it anew")
+            found, wanted = _columns(self._connection), _wanted_columns()
+            if missing := sorted(wanted - found):
+                raise self._of_another_build(f"it lacks {', '.join(missing)}")
+            if unknown := sorted(found - wanted):
+                raise self._of_another_build(f"it has {', '.join(map(printable, unknown))}")
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise FileError(f"using the plan '{self._shown}' failed: {error}") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            code = getattr(error, "sqlite_errorcode", None)
+            if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+                why = disk.reason_of_sqlite(error, self.path)
+                raise FileError(f"using the plan '{self._shown}' failed: {why}") from error
+            if code == sqlite3.SQLITE_NOTADB:
                 raise self._foreign() from None
             raise self.damaged(error) from error
 
     def _foreign(self) -> PlanError:
         return PlanError(f"'{self._shown}' is no plan: name the file that 'sealwax fleet plan -o' wrote")
+
+    def _of_another_build(self, how: str) -> PlanError:
+        return PlanError(
+            f"the plan '{self._shown}' was made by another build of sealwax: {how}; make it again with this one "
+            "('sealwax fleet plan --force'), or use it with that build"
+        )
 
     def damaged(self, error: Exception) -> PlanError:
         """Return what is to be said of a plan that cannot be read."""
@@ -249,6 +276,8 @@ class Journal:
         """
         rows = self._all("t", "SELECT value FROM facts WHERE name = ? AND length(value) <= ?", name, _MAX_TEXT)
         try:
+            if not rows and not self._all("i", "SELECT 1 FROM facts WHERE name = ?", name):
+                raise self._of_another_build(f"it lacks its {name}")
             value = json.loads(rows[0][0])
             if not _SHAPES.get(name, lambda _: True)(value):
                 raise ValueError
@@ -265,7 +294,9 @@ class Journal:
         data = self.fact("settings")
         try:
             return Settings.from_dict(data)
-        except (ValueError, TypeError, KeyError) as error:
+        except KeyError as error:
+            raise self._of_another_build(f"its settings lack {error.args[0]}") from None
+        except (ValueError, TypeError) as error:
             raise self.damaged(error) from None
 
     def set_fact(self, name: str, value: Any) -> None:

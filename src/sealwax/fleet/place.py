@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from sealwax import trusted
+from sealwax import disk, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError, PlanError
 
@@ -39,7 +39,7 @@ def alone(plan: Path, shown: str) -> Iterator[None]:
         except BlockingIOError:
             raise PlanError(f"another run works on the plan '{shown}' now; wait for it, or stop it first") from None
         except OSError as error:
-            raise FileError(f"locking the plan '{shown}' failed: {error.strerror}") from error
+            raise FileError(f"locking the plan '{shown}' failed: {disk.reason(error)}") from error
         try:
             yield
         finally:

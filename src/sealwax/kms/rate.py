@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sealwax import forks, given, trusted
+from sealwax import disk, forks, given, trusted
 from sealwax.context import printable
 from sealwax.errors import FileError
 from sealwax.keyring import now
@@ -202,4 +202,4 @@ def _reported(path: str) -> Iterator[None]:
     except BlockingIOError:
         raise
     except OSError as error:
-        raise FileError(f"using the shared rate limit '{printable(path)}' failed: {error.strerror}") from error
+        raise FileError(f"using the shared rate limit '{printable(path)}' failed: {disk.reason(error)}") from error

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sealwax import forks, trusted
+from sealwax import disk, forks, trusted
 from sealwax.context import printable
 from sealwax.errors import LabError
 
@@ -51,7 +51,7 @@ def private_folder(path: Path) -> None:
     except FileExistsError as error:
         raise LabError(f"the lab's folder {printable(str(path))} cannot be used: it is no folder") from error
     except OSError as error:
-        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: {error.strerror}") from error
+        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: {disk.reason(error)}") from error
 
 
 def _make(path: Path, mode: int) -> None:
@@ -125,8 +125,12 @@ class Database:
                 connection.close()
                 raise
         except (OSError, sqlite3.Error) as error:
-            raise LabError(f"the lab's file {self._path} cannot be used: {error}") from error
+            raise self._failed("used", error) from error
         return connection
+
+    def _failed(self, doing: str, error: OSError | sqlite3.Error) -> LabError:
+        why = disk.reason(error) if isinstance(error, OSError) else disk.reason_of_sqlite(error, self._path)
+        return LabError(f"the lab's file '{printable(str(self._path))}' cannot be {doing}: {why}")
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         self._keep_a_log(connection)
@@ -175,12 +179,15 @@ class Database:
         with self._lock:
             if self._pid != os.getpid():
                 self._reopen_after_fork()
-            if not self._depth:
-                version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-                if version != self._seen:
-                    self._seen = version
-                    self._forget()
-            yield self._connection
+            try:
+                if not self._depth:
+                    version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+                    if version != self._seen:
+                        self._seen = version
+                        self._forget()
+                yield self._connection
+            except sqlite3.Error as error:
+                raise self._failed("used", error) from error
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -192,7 +199,7 @@ class Database:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
-                raise LabError(f"the lab's file {self._path} cannot be written: {error}") from error
+                raise self._failed("written", error) from error
             # What was cached before the lock was ours may be out of date.
             self._forget()
             self._depth = 1

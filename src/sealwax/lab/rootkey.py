@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sealwax import trusted
+from sealwax import disk, trusted
 from sealwax.errors import LabError
 
 _NONCE = 12
@@ -99,7 +99,7 @@ def _outer(passphrase: str | None, key_file: Path | None, salt: bytes) -> bytes:
                 if size > _MOST_KEY_FILE:
                     raise LabError(f"the lab's key file {key_file} has more than {_MOST_KEY_FILE:,} bytes")
     except OSError as error:
-        raise LabError(f"the lab's key file {key_file} cannot be read: {error.strerror}") from error
+        raise LabError(f"the lab's key file {key_file} cannot be read: {disk.reason(error)}") from error
     if size < 32:
         raise LabError(f"the lab's key file {key_file} is shorter than 32 bytes; use random bytes from the kernel")
     return made.digest()
