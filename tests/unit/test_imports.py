@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "keyring": set(),
     "given": set(),
     "disk": set(),
+    "partitions": set(),
     "forks": set(),
     "pool": set(),
     "travel": {"errors"},
@@ -66,6 +67,7 @@ ROOMS: dict[str, set[str]] = {
         "travel",
         "trusted",
         "disk",
+        "partitions",
     },
     "staleness": {"format", "keyring"},
     "stores": {
@@ -102,7 +104,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
     },
     "policy": {"errors"},
-    "audit": {"errors", "context", "disk", "trusted", "aws", "answers", "policy"},
+    "audit": {"errors", "context", "disk", "partitions", "trusted", "aws", "answers", "policy"},
     "prove": {
         "errors",
         "context",
@@ -118,7 +120,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
         "policy",
     },
-    "lab": {"errors", "context", "disk", "forks", "trusted", "policy", "signin"},
+    "lab": {"errors", "context", "disk", "partitions", "forks", "trusted", "policy", "signin"},
 }
 # The package's own front and the command line look at everything.
 ANYWHERE = {"__init__", "__main__", "cli"}

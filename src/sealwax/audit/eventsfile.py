@@ -21,6 +21,7 @@ from sealwax import trusted
 from sealwax.audit.facts import EventFacts, Facts
 from sealwax.context import printable
 from sealwax.errors import FactsError
+from sealwax.partitions import partition_of
 
 _KIND: Final = trusted.Kind("the events file", FactsError)
 MAX_BYTES: Final = 512 << 20  # unpacked
@@ -31,7 +32,6 @@ _MOST_CHARACTERS: Final = 1 << 20
 _MOST_KEPT_CHARACTERS: Final = 128 << 20
 _READ_CHARACTERS: Final = 1 << 16
 # Where Regions' names show it.
-_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b"}
 #: The action that asks for them where no file has them.
 LOOKUP: Final = "cloudtrail:LookupEvents"
 _INTERNAL: Final = "AWS Internal"  # CloudTrail's word for a service that it does not name
@@ -305,8 +305,7 @@ def _caller(record: Mapping[str, Any], identity: Mapping[str, Any], region: str)
     if _text(identity, "type") == "AssumedRole":
         arn = _text(issuer, "arn") or arn
     if not arn and account and account != _text(record, "recipientAccountId"):
-        partition = next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
-        arn = f"arn:{partition}:iam::{account}:root"
+        arn = f"arn:{partition_of(region)}:iam::{account}:root"
     return arn, account
 
 

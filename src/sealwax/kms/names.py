@@ -10,6 +10,7 @@ from typing import Final
 from sealwax import given
 from sealwax.context import printable
 from sealwax.errors import ConfigurationError, WrongKeyError
+from sealwax.partitions import partition_of
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id : a UUID, or mrk- and 32 hex digits.
 _ARN: Final = re.compile(
@@ -20,16 +21,6 @@ _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9/_-]{1,250}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 _PARTITION: Final = re.compile(r"aws[a-z0-9-]{0,32}")
-# By the start of their Regions' names. Every other Region is in "aws".
-_PARTITIONS: Final = {
-    "cn-": "aws-cn",
-    "us-gov-": "aws-us-gov",
-    "us-iso-": "aws-iso",
-    "us-isob-": "aws-iso-b",
-    "eu-isoe-": "aws-iso-e",
-    "us-isof-": "aws-iso-f",
-    "eusc-": "aws-eusc",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +124,7 @@ class KeyScope:
         given.texts("KeyScope", (self.account, self.region), "account and Region")
         partition = self.partition
         if partition is None:
-            own = (name for start, name in _PARTITIONS.items() if self.region.startswith(start))
-            partition = next(own, "aws")
+            partition = partition_of(self.region)
             object.__setattr__(self, "partition", partition)
         given.texts("KeyScope", (partition,), "account, Region and partition")
         if not (

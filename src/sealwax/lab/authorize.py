@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sealwax import policy
 from sealwax.errors import PolicyError
 from sealwax.lab.apierror import ApiError
-from sealwax.lab.model import ORGANIZATION, Caller, Grant, Key, partition
+from sealwax.lab.model import ORGANIZATION, Caller, Grant, Key
 from sealwax.lab.names import ALIAS
+from sealwax.partitions import partition_of
 
 if TYPE_CHECKING:
     from sealwax.lab.call import Call, Question
@@ -36,7 +37,7 @@ def default_policy(account: str, region: str) -> str:
                 {
                     "Sid": "Enable IAM User Permissions",
                     "Effect": "Allow",
-                    "Principal": {"AWS": f"arn:{partition(region)}:iam::{account}:root"},
+                    "Principal": {"AWS": f"arn:{partition_of(region)}:iam::{account}:root"},
                     "Action": "kms:*",
                     "Resource": "*",
                 }

@@ -16,10 +16,10 @@ from sealwax.lab.model import (
     PENDING_REPLICA_DELETION,
     Caller,
     Key,
-    partition,
 )
 from sealwax.lab.records import Records
 from sealwax.lab.settle import settle
+from sealwax.partitions import partition_of
 
 if TYPE_CHECKING:
     from sealwax.lab.authorize import Authorizer
@@ -128,7 +128,7 @@ class Call:
             key_id = alias.key_id if alias is not None else None
         key = self.key_or_none(parsed.account, key_id)
         if key is None:
-            arn = f"arn:{partition(self.region)}:kms:{self.region}:{parsed.account}:"
+            arn = f"arn:{partition_of(self.region)}:kms:{self.region}:{parsed.account}:"
             if parsed.account != self.account:
                 raise self.denied_unknown(action, "on this resource")
             if parsed.is_alias:

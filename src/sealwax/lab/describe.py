@@ -6,8 +6,9 @@ from typing import Any
 
 from sealwax.lab.call import Call
 from sealwax.lab.kinds import algorithms
-from sealwax.lab.model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Key, partition
+from sealwax.lab.model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Key
 from sealwax.lab.surface import OLD_SPECS
+from sealwax.partitions import partition_of
 
 
 def metadata(call: Call, key: Key) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def metadata(call: Call, key: Key) -> dict[str, Any]:
 
 def _family(call: Call, key: Key) -> dict[str, Any]:
     def member(region: str) -> dict[str, str]:
-        return {"Arn": f"arn:{partition(region)}:kms:{region}:{key.account}:key/{key.key_id}", "Region": region}
+        return {"Arn": f"arn:{partition_of(region)}:kms:{region}:{key.account}:key/{key.key_id}", "Region": region}
 
     regions = call.records.regions_of(key.account, key.key_id)
     return {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sealwax.partitions import partition_of
+
 DEFAULT_ACCOUNT = "111122223333"
 DEFAULT_REGION = "us-east-1"
 ORGANIZATION = "o-sealwaxlab"
@@ -15,13 +17,6 @@ PENDING_REPLICA_DELETION, UNAVAILABLE = "PendingReplicaDeletion", "Unavailable"
 
 CURRENT, NON_CURRENT, PENDING_ROTATION = "CURRENT", "NON_CURRENT", "PENDING_ROTATION"
 PENDING_REPLICAS = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
-
-
-def partition(region: str) -> str:
-    """The AWS partition of a Region."""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ class Key:
 
     @property
     def arn(self) -> str:
-        return f"arn:{partition(self.region)}:kms:{self.region}:{self.account}:key/{self.key_id}"
+        return f"arn:{partition_of(self.region)}:kms:{self.region}:{self.account}:key/{self.key_id}"
 
     def material(self, material_id: str | None) -> Material | None:
         for material in self.materials:
@@ -88,7 +83,7 @@ class Alias:
 
     @property
     def arn(self) -> str:
-        return f"arn:{partition(self.region)}:kms:{self.region}:{self.account}:{self.name}"
+        return f"arn:{partition_of(self.region)}:kms:{self.region}:{self.account}:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

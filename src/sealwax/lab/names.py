@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab.apierror import ApiError, not_found, refused
-from sealwax.lab.model import partition
+from sealwax.partitions import partition_of
 
 _KEY_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
 _ARN = re.compile(r"arn:(aws[a-z-]*):kms:([a-z0-9-]+):([0-9]{12}):(key/|alias/)(.+)")
@@ -48,7 +48,7 @@ def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str
         arn_partition, arn_region, account, kind, value = match.groups()
         if arn_region != region:
             raise not_found(f"Invalid arn {arn_region}")
-        if arn_partition != partition(region):
+        if arn_partition != partition_of(region):
             raise ApiError(arn_error, f"Invalid arn {name}")
         if kind == ALIAS:
             value = kind + value

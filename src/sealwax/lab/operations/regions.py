@@ -9,10 +9,11 @@ from sealwax.lab.apierror import ApiError, not_found, refused, unsupported
 from sealwax.lab.authorize import default_policy
 from sealwax.lab.call import Call, operation
 from sealwax.lab.describe import metadata
-from sealwax.lab.model import ENABLED, PENDING_IMPORT, partition
+from sealwax.lab.model import ENABLED, PENDING_IMPORT
 from sealwax.lab.operations.policies import check_given_policy
 from sealwax.lab.operations.tags import checked_tags
 from sealwax.lab.rotate import family
+from sealwax.partitions import partition_of
 
 
 @operation("ReplicateKey", writes=True)
@@ -30,7 +31,7 @@ def replicate_key(call: Call) -> dict[str, Any]:
     if primary.multi_region != "PRIMARY":
         raise unsupported(f"{primary.arn} is not a multi-Region primary key.")
     call.need_enabled(primary)
-    if partition(region) != partition(primary.region) or region == primary.region:
+    if partition_of(region) != partition_of(primary.region) or region == primary.region:
         raise refused(f"{region} is not a Region that {primary.arn} can be replicated to.")
     if region in call.records.regions_of(primary.account, primary.key_id):
         raise ApiError("AlreadyExistsException", f"{primary.key_id} exists in {region} already")
