@@ -31,6 +31,8 @@ _HINTS: Final = {
 # More than SQLite writes in one step: a piece of the index of its log has 32 KiB, and a page up to 64.
 _PROBE: Final = 1 << 17
 
+_LONGEST_PATH: Final = 512  # of SQLite
+
 
 def reason(error: OSError) -> str:
     """Return what the system says, and what helps where that is known."""
@@ -49,6 +51,8 @@ def reason_of_sqlite(error: sqlite3.Error, path: AnyPath) -> str:
         return reason(_system(errno.ENOSPC))
     if kind not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return str(error)
+    if kind == sqlite3.SQLITE_CANTOPEN and len(os.fsencode(path)) + len("-journal") >= _LONGEST_PATH:
+        return f"its path is longer than the {_LONGEST_PATH} bytes that SQLite takes"
     found = _probe(os.fspath(path))
     if found is not None:
         return reason(found)

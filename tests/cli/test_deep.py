@@ -79,3 +79,11 @@ def test_an_output_in_many_new_folders_is_made(run: Run, here: Path, deep: Path)
     (here / "b.bin").write_bytes(b"two")
     assert run("encrypt", *K, *PURPOSE, "-o", f"new/{BELOW}", "a.bin", "b.bin") == 0
     assert sorted(os.listdir(f"new/{BELOW}")) == ["a.bin.swx", "b.bin.swx"]
+
+
+def test_a_lab_deep_below(here: Path, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert run("lab", "create-key", "--lab", f"{here}/lab/{BELOW}") == 1
+        assert "its path is longer than the 512 bytes that SQLite takes" in capfd.readouterr().err
+    finally:
+        _remove(here / "lab")

@@ -55,14 +55,17 @@ def private_folder(path: Path) -> None:
 
 
 def _make(path: Path, mode: int) -> None:
-    try:
-        path.mkdir(mode, exist_ok=True)
-    except FileNotFoundError:
-        if path.parent == path:
-            raise
-        # Whatever the umask, nobody else may rename what is below.
-        _make(path.parent, 0o755)
-        path.mkdir(mode, exist_ok=True)
+    missing = [path]
+    while missing:
+        try:
+            # Whatever the umask, nobody else may rename what is below.
+            missing[-1].mkdir(mode if len(missing) == 1 else 0o755, exist_ok=True)
+        except FileNotFoundError:
+            if missing[-1].parent == missing[-1]:
+                raise
+            missing.append(missing[-1].parent)
+        else:
+            missing.pop()
 
 
 def _take(folder: int, shown: str) -> None:
