@@ -73,3 +73,49 @@ def test_a_fleet_takes_braces_as_files_do(value: str) -> None:
 def test_a_fleet_refuses_what_files_refuse(value: str) -> None:
     with pytest.raises(sealwax.ContextError, match=r"\{relpath\} and \{name\}"):
         fleet.Contexts((("n", value),))
+
+
+EXPLAIN: Final = ("explain", "arn:aws:iam::111122223333:user/a", "kms:Decrypt")
+KEY: Final = "arn:aws:kms:us-east-1:111122223333:key/0a0a0a0a-0000-4000-8000-00000000000a"
+ROLE: Final = "arn:aws:iam::111122223333:role/a"
+OF_NO_FILE: Final = {
+    "prove": ("prove", *K),
+    "key": ("policy", "key", "--admin", ROLE),
+    "iam": ("policy", "iam", "decrypt", "-k", KEY),
+    "explain": ("policy", *EXPLAIN, KEY),
+}
+
+
+@pytest.mark.parametrize("value", ["{foo}", "{relpath}", "x{name}", "${HOME}"])
+@pytest.mark.parametrize("verb", OF_NO_FILE)
+def test_where_there_is_no_file_no_brace_is_filled_in(
+    run: Run, capsys: pytest.CaptureFixture[str], verb: str, value: str
+) -> None:
+    assert run(*OF_NO_FILE[verb], "-c", f"n={value}") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "{relpath} and {name}" in said or "--context-name n" in said
+    assert len(OF_NO_FILE) == 4
+
+
+@pytest.mark.parametrize("value", ["{{name}}", "{{foo}}", '{"a": {"b": {}}}', "${aws:username}"])
+def test_a_policy_is_for_the_context_that_files_are_bound_to(
+    run: Run, here: Path, keys: Keys, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    (here / "a.bin").write_bytes(b"data")
+    assert run("encrypt", *K, "-c", f"n={value}", "a.bin") == 0
+    stored = sealwax.inspect(here / "a.bin.swx").context["n"]
+    assert stored == LITERAL.get(value, value)
+    capsys.readouterr()
+    assert run("policy", "iam", "decrypt", "-k", keys.demo, "-c", f"n={value}") == 0
+    (here / "iam.json").write_text(capsys.readouterr().out)
+    root = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::111122223333:root"},
+        "Action": "kms:*",
+        "Resource": "*",
+    }
+    (here / "key.json").write_text(json.dumps({"Version": "2012-10-17", "Statement": [root]}))
+    asked = (*EXPLAIN, keys.demo, "--key-policy", "key.json", "--identity-policy", "iam.json", "--json")
+    for context, allowed in ((("-c", f"n={value}"), True), (("-c", "n=other"), False)):
+        run("policy", *asked, *context)
+        assert json.loads(capsys.readouterr().out)["allowed"] is allowed

@@ -303,7 +303,7 @@ def test_folders_and_streams_that_do_not_fit(shell: Shell) -> None:
         ("encrypt", "-o", "in", "-"): "has no name to be stored under",
         ("encrypt", "--json", "-o", "-", "a.bin"): "--json and the output",
         ("decrypt", "--json", "-"): "--json and the output",
-        ("encrypt", "-c", "n={name}", "-"): "a stream has none",
+        ("encrypt", "-c", "n={name}", "-"): "there is no file with a name here",
         ("decrypt", "a.swx", "a.bin"): "does not end with '.swx'",
         ("encrypt", "--detached", "h2", "a.bin", "h"): "--detached goes with one file",
         ("encrypt", "--detached", "h2", "-r", "in"): "--detached goes with one file",

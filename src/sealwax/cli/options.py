@@ -231,12 +231,23 @@ class ContextTemplate:
         if relpath is None:
             marks = [match[0] for value in self.pairs.values() for match in ctx.BRACED.finditer(value)]
             if any(mark in ctx.PLACEHOLDERS for mark in marks):
-                raise click.UsageError("{relpath} and {name} stand for a file's own; a stream has none")
+                raise click.UsageError(
+                    "{relpath} and {name} stand for a file's own path and name, and there is no file with a name here; "
+                    "write {{relpath}} and {{name}} for these texts themselves"
+                )
         # In one pass, so that a file's name that looks like a placeholder stays what it is.
         return {
             key: ctx.BRACED.sub(lambda match: ctx.placed(match[0], relpath or ""), value)
             for key, value in self.pairs.items()
         }
+
+    def of_no_file(self) -> dict[str, str]:
+        """Return the pairs where there is no file.
+
+        Raises:
+            click.UsageError: one has a placeholder for a file's own.
+        """
+        return self._filled(None)
 
     def to_bind(self, relpath: str | None) -> Mapping[str, str] | NoContext:
         """Return the context to encrypt a file with.
@@ -418,9 +429,11 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
 
     Args:
         stored: whether the context that an envelope stores may be accepted.
-        of_files: whether it is for files, each of which fills in ``{relpath}`` and ``{name}``.
+        of_files: whether it is for files, each of which fills in ``{relpath}`` and ``{name}``. What braces mean is the
+            same everywhere, so that one context can be pasted from one verb to another.
     """
-    own = " {relpath} and {name} stand for each file's own, {{name}} for the text {name}." if of_files else ""
+    own = " {relpath} and {name} stand for each file's own," if of_files else ""
+    own += " {{name}} for the text {name}." if of_files else " {{name}} stands for the text {name}."
     bound = "the data is bound to" if of_files else "of the encryption context"
 
     def decorate(command: Command) -> Command:
@@ -449,8 +462,7 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
             **kwargs: Any,
         ) -> Any:
             template = _template(pairs, context_file, no_context, accept_stored_context)
-            if of_files:
-                _check_placeholders(template)
+            _check_placeholders(template)
             return command(*args, template=template, **kwargs)
 
         if not stored:

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from sealwax import trusted
 from sealwax.cli import console, options
-from sealwax.context import PLACEHOLDERS, printable
+from sealwax.context import placeholders, printable
 from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
 from sealwax.policy.due import due_name
@@ -80,12 +80,13 @@ def _bound(command: _Command) -> _Command:
         if template.none and context_names:
             raise click.UsageError("--no-context goes with no other context option")
         for name, value in template.pairs.items():
-            if any(mark in value for mark in PLACEHOLDERS):
+            if placeholders(value):
                 raise click.UsageError(
                     f"a policy cannot know each file's own value: ask for the name alone with --context-name {name}"
                 )
-        given = template.pairs or template.none or context_names
-        return command(*args, bound=write.Bound(template.pairs, context_names) if given else None, **kwargs)
+        pairs = template.of_no_file()
+        given = pairs or template.none or context_names
+        return command(*args, bound=write.Bound(pairs, context_names) if given else None, **kwargs)
 
     return wrapped
 
@@ -384,7 +385,8 @@ def explain_command(
     if grants is not None and key_policy is None:
         raise click.UsageError("--grants goes with --key-policy")
     conditions = dict(_condition(text) for text in given)
-    check(who.who, action, encryption_context=template.pairs, conditions=conditions)
+    pairs = template.of_no_file()
+    check(who.who, action, encryption_context=pairs, conditions=conditions)
     policies: Sequence[Policy] = [
         parse_identity_policy(console.read_text(path, _KIND, _MAX_FILE), name=f"identity policy '{printable(path)}'")
         for path in identity_policies
@@ -404,7 +406,7 @@ def explain_command(
         seen,
         identity_policies=policies or who.policies,
         time=at,
-        encryption_context=template.pairs,
+        encryption_context=pairs,
         conditions=conditions,
     )
     if as_json:
