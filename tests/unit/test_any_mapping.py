@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections import ChainMap, OrderedDict, UserDict
+import pickle
+from collections import ChainMap, OrderedDict, UserDict, UserList
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 import sealwax
+from sealwax import fleet, policy
+from sealwax.errors import PolicyError
 from sealwax.keyring import DataKey
 from sealwax.lab import Lab
 
@@ -115,3 +118,40 @@ def test_what_is_wrong_is_still_refused(lab: Lab) -> None:
     wrong = ChainMap({"purpose": "another"}, dict(PAIRS))
     with pytest.raises(sealwax.ContextError, match="another value of 'purpose'"):
         sealer.decrypt(sealer.encrypt(b"value", context=PAIRS), context=wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fleet_takes_contexts_as_any_mapping(kind: str) -> None:
+    meant = fleet.Contexts(KINDS[kind]())
+    assert meant == fleet.Contexts(tuple(KINDS[kind]().items()))
+    assert meant == fleet.Contexts([list(pair) for pair in KINDS[kind]().items()])  # type: ignore[misc]
+    assert meant == fleet.Contexts(pair for pair in KINDS[kind]().items())
+    for _ in range(2):  # what is gone through once is kept
+        assert meant.refusal(PAIRS, "a.swx") is None
+    assert meant.refusal({"purpose": "other", "tenant": "acme"}, "a.swx") is not None
+    assert pickle.loads(pickle.dumps(meant)) == meant
+
+
+@pytest.mark.parametrize("wrong", ["ab", b"ab", 5, ["ab"], [("a", 5)], [("a",)], [("a", "b", "c")], {"a": 5}, {5: "a"}])
+def test_a_fleet_refuses_what_are_no_contexts(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="pairs is a"):
+        fleet.Contexts(wrong)
+    with pytest.raises(TypeError, match="contexts is a Contexts"):
+        fleet.plan(tmp_path / "plan", [str(tmp_path)], sources=["a"], to=["b"], contexts=wrong)
+    with pytest.raises(TypeError, match="where is a sequence of locations"):
+        fleet.plan(tmp_path / "plan", str(tmp_path), sources=["a"], to=["b"], contexts=fleet.Contexts())
+    with pytest.raises(ValueError, match="'a' twice"):
+        fleet.Contexts((("a", "b"), ("a", "c")))
+
+
+def test_a_policy_is_any_mapping_of_any_mappings(lab: Lab) -> None:
+    statement = {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:Encrypt"], "Resource": "*"}
+    plain = policy.parse_identity_policy({"Version": "2012-10-17", "Statement": [statement]})
+    for mapping in (MappingProxyType, UserDict, ChainMap, OrderedDict):
+        inner = mapping(statement | {"Action": UserList(statement["Action"])})
+        whole = mapping({"Version": "2012-10-17", "Statement": UserList([inner])})
+        assert policy.parse_identity_policy(whole) == plain
+        assert lab.add_principal(mapping.__name__, policy=whole)["Arn"].endswith(mapping.__name__)
+    for wrong in ({"Version": b"2012-10-17"}, {"Statement": {"a"}}, {"Statement": object()}):
+        with pytest.raises(PolicyError, match="holds what JSON cannot say"):
+            lab.add_principal("wrong", policy=wrong)

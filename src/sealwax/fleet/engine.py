@@ -130,6 +130,8 @@ def plan(
     if reencrypt and (older_than is not None or add_regions or digests != 0):
         raise ValueError("older_than, add_regions and digests do not go with reencrypt")
     given.number("rate", rate, "requests a second")
+    given.kind("contexts", contexts, Contexts)
+    where = given.texts("where", where, "locations")
     # Of one second, nobody knows what was wrapped first: what was in it counts as earlier.
     since = int(time.time()) + 1 if reencrypt else None
     place = Path(path)

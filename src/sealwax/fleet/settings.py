@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from sealwax import given
 from sealwax.context import BRACED, placed, placeholders, printable
 from sealwax.keyring import WrappedKey
 from sealwax.kms import allow, names
@@ -22,40 +23,63 @@ class Contexts:
     """Which stored contexts are accepted.
 
     Args:
-        pairs: names and patterns of values; each must be stored, with a value that fits. ``*`` stands for any text,
-            ``\\*`` for a star, ``{relpath}`` and ``{name}`` for the object's own path below its place and its last
-            part, without ``suffix``, and ``{{name}}`` for the text ``{name}``.
+        pairs: names and patterns of values, as a Mapping or as pairs; each must be stored, with a value that fits.
+            ``*`` stands for any text, ``\\*`` for a star, ``{relpath}`` and ``{name}`` for the object's own path below
+            its place and its last part, without ``suffix``, and ``{{name}}`` for the text ``{name}``.
         accept_stored: whether further pairs may be stored. Without it, a pair that is not named here is refused; an
             envelope without a context is accepted where ``pairs`` is empty, and no other.
         suffix: what an envelope's name ends with.
 
     Raises:
         ContextError: another word stands in braces.
+        TypeError: ``pairs`` is something else, or a name or a pattern is no str.
+        ValueError: a name is given twice, with two patterns.
     """
 
-    pairs: tuple[tuple[str, str], ...] = ()
+    # A tuple of pairs, once it is made.
+    pairs: Iterable[tuple[str, str]] | Mapping[str, str] = ()
     accept_stored: bool = False
     suffix: str = ".swx"
 
     def __post_init__(self) -> None:
-        for _, pattern in self.pairs:
+        object.__setattr__(self, "pairs", _as_pairs(self.pairs))
+        for _, pattern in self._pairs:
             placeholders(pattern)
+
+    @property
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        return cast("tuple[tuple[str, str], ...]", self.pairs)
 
     def refusal(self, stored: Mapping[str, str], relpath: str) -> str | None:
         """Return why a stored context is not accepted, or None where it is. Values are not told."""
         relpath = relpath.removesuffix(self.suffix)
-        wanted = dict(self.pairs)
+        wanted = dict(self._pairs)
         if not self.accept_stored:
             extra = sorted(name for name in stored if name not in wanted)
             if extra:
                 return f"its stored context has '{printable(extra[0])}', which was not given"
-        for name, pattern in self.pairs:
+        for name, pattern in self._pairs:
             if name not in stored:
                 return f"its stored context lacks '{printable(name)}'"
             own = relpath if "{" in pattern else ""
             if not _compiled(pattern, own).fullmatch(stored[name]):
                 return f"its stored context has another '{printable(name)}'"
         return None
+
+
+def _as_pairs(pairs: Iterable[tuple[str, str]] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    listed: Iterable[Any] = (
+        pairs.items() if isinstance(pairs, Mapping) else given.many("pairs", pairs, "names and patterns")
+    )
+    found: dict[str, str] = {}
+    for pair in listed:
+        parts: list[object] = list(pair) if isinstance(pair, list | tuple) else []
+        if list(map(type, parts)) != [str, str]:
+            raise TypeError("pairs is a Mapping of names and patterns, or a sequence of such pairs, all of them str")
+        name, pattern = pair
+        if found.setdefault(name, pattern) != pattern:
+            raise ValueError(f"pairs has the name '{printable(name)}' twice, with two patterns")
+    return tuple(found.items())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,7 +131,7 @@ class Settings:
                 for key in self.wanted.keys
             ],
             "wrapped_since": self.wanted.wrapped_since,
-            "contexts": [list(pair) for pair in self.contexts.pairs],
+            "contexts": [list(pair) for pair in self.contexts._pairs],
             "accept_stored": self.contexts.accept_stored,
             "suffix": self.contexts.suffix,
             "add_regions": self.add_regions,

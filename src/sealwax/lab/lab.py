@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from sealwax.lab.schema import STATE, TRAIL
 from sealwax.lab.sts import Sts
 from sealwax.lab.trail import Trail
 from sealwax.lab.wire import new_request_id
+from sealwax.policy.documents import text_of
 
 if TYPE_CHECKING:
     import boto3
@@ -135,7 +135,7 @@ class Lab:
         """
         policies = {}
         if policy is not None:
-            policies["policy"] = policy if isinstance(policy, str) else json.dumps(policy)
+            policies["policy"] = text_of(policy, "identity policy")
         with self._records.change():
             added = self._principals.add(
                 name, kind="role" if role else "user", account=account, policies=policies, tags=tags or {}

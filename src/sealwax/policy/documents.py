@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Never
 
@@ -119,7 +119,7 @@ def parse_key_policy(document: str | bytes | Mapping[str, Any], *, name: str = "
     Raises:
         PolicyError: the document breaks a rule.
     """
-    text = _text_of(document, name)
+    text = text_of(document, name)
     if len(text) > MAX_KEY_POLICY or len(text.encode(errors="replace")) > MAX_KEY_POLICY:
         raise PolicyError(f"the {name} is larger than {MAX_KEY_POLICY} bytes")
     return _Reader(name, of_key=True).policy(_load(text, name))
@@ -135,24 +135,40 @@ def parse_identity_policy(document: str | bytes | Mapping[str, Any], *, name: st
     Raises:
         PolicyError: the document breaks a rule.
     """
-    text = _text_of(document, name)
+    text = text_of(document, name)
     if len(re.sub(r"\s", "", text)) > MAX_IDENTITY_POLICY:
         raise PolicyError(f"the {name} is larger than {MAX_IDENTITY_POLICY} characters")
     return _Reader(name, of_key=False).policy(_load(text, name))
 
 
-def _text_of(document: str | bytes | Mapping[str, Any], name: str) -> str:
+def text_of(document: str | bytes | Mapping[str, Any], name: str) -> str:
+    """Return a policy as JSON text.
+
+    Raises:
+        PolicyError: it cannot be told as JSON, or is not UTF-8.
+    """
     if isinstance(document, str):
         return document
     if isinstance(document, Mapping):
         try:
-            return json.dumps(dict(document), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            return json.dumps(
+                dict(document), default=_plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            )
         except (TypeError, ValueError, RecursionError):
             raise PolicyError(f"the {name} holds what JSON cannot say") from None
     try:
         return bytes(document).decode()
     except UnicodeDecodeError:
         raise PolicyError(f"the {name} is not UTF-8") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a Mapping or a Sequence of another class than dict, list and tuple."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    raise TypeError
 
 
 def _load(text: str, name: str) -> Mapping[str, Any]:
