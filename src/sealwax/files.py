@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, TypeVar, cast
 from sealwax import disk, given
 from sealwax.context import printable
 from sealwax.errors import FileError
+from sealwax.keyring import now
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -232,7 +233,11 @@ def sync(descriptor: int) -> None:
 
 
 def _sync_folder(folder: int) -> None:
-    descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        descriptor = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except PermissionError:
+        # Who may put files there and not list them cannot sync the folder. The file itself is whole, and on the disk.
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -294,7 +299,7 @@ def _open_special(path: AnyPath, overwrite: bool) -> int:
     """
     handed = _is_handed(path)
     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if handed else os.O_NOFOLLOW)
-    until = time.monotonic() + _PIPE_SECONDS
+    until = now() + _PIPE_SECONDS
     while True:
         try:
             descriptor = os.open(path, flags)
@@ -304,7 +309,7 @@ def _open_special(path: AnyPath, overwrite: bool) -> int:
                 raise OSError(errno.ELOOP, _NOT_SPECIAL) from None
             if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
                 raise
-            if time.monotonic() > until:
+            if now() > until:
                 raise OSError(error.errno, f"no program has read from this pipe for {_PIPE_SECONDS:.0f} s") from None
             time.sleep(_PAUSE_SECONDS)
     try:
@@ -601,7 +606,7 @@ class LockedFile:
     def __init__(self, path: AnyPath, folder: int | None = None, *, patience: float = LOCK_SECONDS) -> None:
         self.folder = folder
         self.locked = True
-        until = time.monotonic() + patience
+        until = now() + patience
         with reported("opening", path):
             self.path = Path(_led_to(path) if folder is None else path)
             while True:
@@ -609,13 +614,13 @@ class LockedFile:
                 self.file = io.FileIO(_open_regular(self.path, flags, folder), "r+b")
                 try:
                     while not self._lock():
-                        if time.monotonic() >= until:
+                        if now() >= until:
                             raise self._busy(patience) from BlockingIOError()
                         time.sleep(_PAUSE_SECONDS)
                     if not self.replaced():
                         return
                     # Who held the lock before put another file into this place: lock that one.
-                    if time.monotonic() >= until:
+                    if now() >= until:
                         raise self._busy(patience) from BlockingIOError()
                 except BaseException:
                     self.file.close()

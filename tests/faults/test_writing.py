@@ -81,7 +81,8 @@ def test_a_file_that_nobody_closed(size: int, old: Path, sealer: sealwax.Sealer)
     for target in (old, out):
         file = sealer.open(target, "wb", context=CONTEXT)
         file.write(LARGE[:size])
-        del file
+        with pytest.warns(ResourceWarning, match="never closed"):
+            del file
         gc.collect()
     assert _is_untouched(old, sealer)
     with pytest.raises((sealwax.HeaderError, sealwax.PayloadError)):

@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "travel": {"errors"},
     "format": {"errors", "context", "keyring"},
     "trusted": {"errors", "context", "forks"},
-    "files": {"errors", "context", "disk", "given"},
+    "files": {"errors", "context", "disk", "given", "keyring"},
     "foreign": {"errors", "context", "keyring", "format"},
     "envelope": {"errors", "context", "given", "keyring", "format", "files", "foreign"},
     "rewrapping": {"errors", "context", "keyring", "format", "files", "envelope"},

@@ -68,9 +68,8 @@ class Contexts:
 
 
 def _as_pairs(pairs: Iterable[tuple[str, str]] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    listed: Iterable[Any] = (
-        pairs.items() if isinstance(pairs, Mapping) else given.many("pairs", pairs, "names and patterns")
-    )
+    what = "names and patterns"
+    listed: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else given.many("pairs", pairs, what)
     found: dict[str, str] = {}
     for pair in listed:
         parts: list[object] = list(pair) if isinstance(pair, list | tuple) else []

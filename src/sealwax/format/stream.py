@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
+from sealwax.context import printable
 from sealwax.errors import TamperedError
 from sealwax.format.beside import AFTER_GROUPS, Beside, worth_it
 from sealwax.format.payload import (
@@ -51,6 +53,7 @@ class StreamWriter(io.RawIOBase):
         on_close: Callable[[bool], None] | None = None,
     ) -> None:
         super().__init__()
+        self._process = os.getpid()
         self._on_close = on_close
         self._sink = sink
         self._encryptor: Encryptor | None = encryptor
@@ -169,9 +172,13 @@ class StreamWriter(io.RawIOBase):
             self.abandon()
 
     def __del__(self) -> None:
-        # Going out of scope is no decision to finish.
+        # Going out of scope is no decision to finish. It is told as io tells it of a file that is lost.
         if "_behind" in self.__dict__ and not self.closed:
             self._close(complete=False, join=False)
+            if self._process == os.getpid():  # in a forked child it is the parent's to close
+                name = getattr(self._sink, "path", None) or getattr(self._sink, "name", "a file object")
+                what = f"an envelope was never closed, and is lost: {printable(str(name))}"
+                warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
 
 
 class StreamReader(io.RawIOBase):

@@ -46,8 +46,9 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     at, or a place is empty, which may be mistyped; the exit status is 3 then. So it is for other formats that are
     recognized (AWS Encryption SDK, S3 Encryption Client, sops and more) and name the key or do not tell theirs, and for
     what S3 itself keeps under the key. A scan sees the places it is given and no others: old object versions and
-    backups need the key too. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more;
-    kms:DisableKey and kms:ScheduleKeyDeletion are for the two steps.
+    backups need the key too, and an S3 Inventory says what was there when S3 wrote it, a day or a week ago. The caller
+    needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; kms:DisableKey and kms:ScheduleKeyDeletion
+    are for the two steps.
     """
     from sealwax.cli.fleet import opening
     from sealwax.fleet.usage import find_users, places_of
