@@ -16,6 +16,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from sealwax.errors import LabError
 from sealwax.lab import Lab, wire
 from sealwax.lab.secretbytes import wipe
 from sealwax.lab.server import Server, is_loopback
@@ -356,3 +357,28 @@ def test_a_plaintext_of_a_request_never_becomes_text() -> None:
     document = wire.read_document(bytearray(body))
     assert document == {"KeyId": "k", "Plaintext": bytearray(b"hello")}
     assert isinstance(document["Plaintext"], bytearray)
+
+
+def test_a_server_on_every_address_is_reached_by_both_kinds(lab: Lab) -> None:
+    try:
+        server = Server(lab.gateway, host="::")
+    except LabError as error:  # this machine has no IPv6
+        assert "cannot listen on :: port 0" in str(error)  # noqa: PT017
+        return
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"http://{host}:{server.port}"
+            kms = boto3.client(
+                "kms",
+                endpoint_url=url,
+                region_name="us-east-1",
+                aws_access_key_id="any",
+                aws_secret_access_key="thing",
+            )
+            assert kms.list_keys()["Keys"] == []
+        assert {event.record["sourceIPAddress"] for event in lab.trail.events()} == {"127.0.0.1", "::1"}
+    finally:
+        server.close()
+        thread.join()

@@ -95,7 +95,7 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 
 @lab.command("serve")
 @click.option("--port", type=click.IntRange(0, 65535), default=4599, show_default=True, help="0 takes a free port.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; :: is all.")
 @click.option(
     "--allow-host",
     "names",

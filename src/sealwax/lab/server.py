@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sealwax import trusted
 from sealwax.errors import LabError, SealwaxError
@@ -63,7 +64,7 @@ class Server:
     """Serves a lab until it is closed.
 
     Args:
-        host: the address to listen on.
+        host: the address to listen on; ``::`` is every one of this machine, of IPv4 too.
         port: 0 lets the kernel choose; :attr:`port` tells.
         tls: the files of a certificate chain and its private key, to speak HTTPS.
         names: other names and addresses that clients may call it by. Requests for any other host are refused, and
@@ -95,7 +96,9 @@ class Server:
         self._tls = _tls(tls) if tls is not None else None
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            self._socket = socket.create_server((host, port), family=family, backlog=128)
+            # All addresses of this machine, as 0.0.0.0 is all of one kind.
+            both = family == socket.AF_INET6 and foreign.checked_name(host) == "::" and socket.has_dualstack_ipv6()
+            self._socket = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
         except OSError as error:
             raise LabError(f"the lab cannot listen on {host} port {port}: {error.strerror or error}") from error
         self.host = host
@@ -127,7 +130,7 @@ class Server:
                 self._places.release()
                 continue
             try:
-                threading.Thread(target=self._talk, args=(connection, str(address[0])), daemon=True).start()
+                threading.Thread(target=self._talk, args=(connection, _peer(address)), daemon=True).start()
             except RuntimeError:  # no thread can be started now
                 connection.close()
                 self._places.release()
@@ -161,6 +164,10 @@ class Server:
         finally:
             connection.close()
             self._places.release()
+
+
+def _peer(address: tuple[Any, ...]) -> str:
+    return str(address[0]).removeprefix("::ffff:")  # of IPv4, where both kinds are listened to
 
 
 class _Conversation:
