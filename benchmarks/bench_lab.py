@@ -65,6 +65,7 @@ def serving(*command: str) -> Iterator[str]:
 
 
 def lab_server(folder: Path) -> AbstractContextManager[str]:
+    Lab(folder).close()  # the command makes none
     program = str(Path(sys.executable).parent / "sealwax")
     return serving(program, "lab", "serve", "--lab", str(folder), "--port", "0")
 
