@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-import botocore.exceptions as foreign
-
-from sealwax import aws, errors
+from sealwax import errors, refusals
 
 T = TypeVar("T")
 
@@ -92,7 +90,7 @@ class Answer(dict[str, Any]):
 
     def unreadable(self, why: str) -> errors.RequestRefusedError:
         """Return the error for an answer that is not KMS's."""
-        return aws.unreadable(self._doing, self._key, why)
+        return refusals.unreadable(self._doing, self._key, why)
 
 
 def ask(call: Callable[[], object], doing: str, key: str | None) -> Answer:
@@ -105,7 +103,7 @@ def ask(call: Callable[[], object], doing: str, key: str | None) -> Answer:
     Raises:
         KmsError: AWS did not answer, refused, or its answer cannot be read.
     """
-    return Answer(_ask(call, doing, key), doing, key)
+    return Answer(refusals.asked(call, doing, key), doing, key)
 
 
 def ask_all(client: Any, operation: str, member: str, doing: str, key: str | None, **parameters: Any) -> list[Answer]:
@@ -118,18 +116,5 @@ def ask_all(client: Any, operation: str, member: str, doing: str, key: str | Non
     Raises:
         KmsError: as for :func:`ask`.
     """
-    pages = _ask(lambda: list(client.get_paginator(operation).paginate(**parameters)), doing, key)
+    pages = refusals.asked(lambda: list(client.get_paginator(operation).paginate(**parameters)), doing, key)
     return [one for page in pages for one in Answer(page, doing, key).parts(member)]
-
-
-def _ask(call: Callable[[], T], doing: str, key: str | None) -> T:
-    try:
-        return call()
-    except (foreign.ClientError, foreign.BotoCoreError) as error:
-        failure = aws.translate(error, doing, key)
-    except Exception as error:
-        if not aws.is_unreadable(error):
-            raise
-        failure = aws.translate(error, doing, key)
-    # Raised out here, so that it is not chained: botocore's error carries the whole answer along.
-    raise failure

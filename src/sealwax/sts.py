@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import boto3
-import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import answers, aws
+from sealwax import answers, aws, refusals
 from sealwax.context import printable
 
 _CONFIG: Final = Config(connect_timeout=3, read_timeout=5, user_agent_extra="sealwax")
@@ -41,18 +40,10 @@ def assume_role(
     client = _client(session, doing)
     answer = answers.ask(lambda: client.assume_role(RoleArn=role_arn, RoleSessionName="sealwax"), doing, None)
     given = answer.part("Credentials")
-    with aws.settings_read():
-        assumed = boto3.Session(
-            aws_access_key_id=given.need("AccessKeyId", str),
-            aws_secret_access_key=given.need("SecretAccessKey", str),
-            aws_session_token=given.need("SessionToken", str),
-            region_name=region or session.region_name,
-        )
+    key_id, key, token = (given.need(name, str) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
+    assumed = aws.read_settings(lambda: boto3.Session(key_id, key, token, region or session.region_name))
     return aws.at_endpoint(assumed, endpoint_url)
 
 
 def _client(session: aws.Session, doing: str) -> Any:
-    try:
-        return session.client("sts", config=_CONFIG)
-    except (foreign.BotoCoreError, ValueError) as error:
-        raise aws.translate(error, doing, None) from None
+    return refusals.made(lambda: session.client("sts", config=_CONFIG), doing)

@@ -14,7 +14,7 @@ from sealwax.stores.s3 import answers
 
 
 def client_error(
-    code: str, status: int = 400, message: str = "S3's words", operation: str = "GetObject"
+    code: str, status: int = 400, message: str = "so it is said", operation: str = "GetObject"
 ) -> foreign.ClientError:
     return foreign.ClientError(
         {
@@ -91,15 +91,16 @@ TABLE = [
 @pytest.mark.parametrize(("code", "status", "heals", "why", "todo"), TABLE)
 def test_a_code_and_its_sentence(code: str, status: int, heals: bool, why: str, todo: str) -> None:
     error = answers.translate(client_error(code, status), "reading", "s3://bucket/a")
-    assert type(error) is sealwax.StoreError
+    of_credentials = "Sign in" in todo or "Check the access key" in todo or "clock" in why
+    assert type(error) is (sealwax.CredentialsError if of_credentials else sealwax.StoreError)
     assert (error.code, error.request_id, error.heals) == (code, "r-1", heals)
     message = str(error)
     assert message.startswith("reading 's3://bucket/a' failed: ")
-    assert f"({code}, request id r-1: S3's words). " in message
+    assert f"({code}, request id r-1: so it is said). " in message
     first, second = message.split(f" ({code}, ")
     assert why in first
     assert todo in second
-    assert status_of(error) == 1
+    assert status_of(error) == (7 if of_credentials else 1)
     # To try again is advised where that may help, and nowhere else.
     assert heals is ("Try again" in message) or code.startswith("KMS.")
 

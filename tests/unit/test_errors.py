@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 
 import sealwax
-from sealwax import aws, errors
+from sealwax import errors, refusals
 
 CLASSES = {
     name: kind
@@ -86,18 +86,18 @@ def test_every_error_of_the_service_model_has_its_place() -> None:
     modelled = _modelled()
     assert len(modelled) >= 48
     for code, shape in modelled.items():
-        assert code in aws.CODES or shape in aws.CODES, f"{shape} ({code}) is not in the table"
+        assert code in refusals.CODES or shape in refusals.CODES, f"{shape} ({code}) is not in the table"
 
 
 def test_the_codes_that_the_wire_carries() -> None:
     """KMS speaks AWS JSON 1.1: the shape's name travels, also where the query protocol has a code of its own."""
     for shape in _modelled().values():
-        error = aws.translate(_client_error(shape), "doing", "alias/x")
+        error = refusals.translate(_client_error(shape), "doing", "alias/x")
         assert type(error) is not errors.KmsError
         assert error.code == shape
 
 
-def _client_error(code: str, status: int = 400, message: str = "the service's words") -> foreign.ClientError:
+def _client_error(code: str, status: int = 400, message: str = "so it is said") -> foreign.ClientError:
     return foreign.ClientError(
         {
             "Error": {"Code": code, "Message": message},
@@ -107,13 +107,13 @@ def _client_error(code: str, status: int = 400, message: str = "the service's wo
     )
 
 
-@pytest.mark.parametrize("code", sorted(aws.CODES))
+@pytest.mark.parametrize("code", sorted(refusals.CODES))
 def test_every_entry_of_the_table(code: str) -> None:
-    error = aws.translate(_client_error(code), "opening the data key", "alias/x")
-    assert type(error) is aws.CODES[code].error
+    error = refusals.translate(_client_error(code), "opening the data key", "alias/x")
+    assert type(error) is refusals.CODES[code].error
     assert (error.code, error.request_id, error.key) == (code, "r-1", "alias/x")
     assert str(error).startswith("opening the data key with KMS key 'alias/x' failed: ")
-    for part in (code, "request id r-1", "the service's words", aws.CODES[code].todo):
+    for part in (code, "request id r-1", "so it is said", refusals.CODES[code].todo):
         assert part in str(error)
 
 
@@ -140,12 +140,12 @@ CHOSEN = {
 
 @pytest.mark.parametrize(("code", "kind"), CHOSEN.items())
 def test_what_the_important_ones_become(code: str, kind: type[errors.KmsError]) -> None:
-    assert type(aws.translate(_client_error(code), "doing", None)) is kind
+    assert type(refusals.translate(_client_error(code), "doing", None)) is kind
 
 
 def test_an_unknown_code() -> None:
-    assert type(aws.translate(_client_error("BrandNewException"), "doing", None)) is errors.RequestRefusedError
-    assert type(aws.translate(_client_error("BrandNewException", 503), "doing", None)) is errors.UnavailableError
+    assert type(refusals.translate(_client_error("BrandNewException"), "doing", None)) is errors.RequestRefusedError
+    assert type(refusals.translate(_client_error("BrandNewException", 503), "doing", None)) is errors.UnavailableError
 
 
 BOTOCORE: list[tuple[Exception, type[errors.KmsError], str]] = [
@@ -171,7 +171,7 @@ BOTOCORE: list[tuple[Exception, type[errors.KmsError], str]] = [
 
 @pytest.mark.parametrize(("error", "kind", "hint"), BOTOCORE, ids=[type(row[0]).__name__ for row in BOTOCORE])
 def test_botocores_own_errors(error: Exception, kind: type[errors.KmsError], hint: str) -> None:
-    translated = aws.translate(error, "doing", "alias/x")
+    translated = refusals.translate(error, "doing", "alias/x")
     assert type(translated) is kind
     assert translated.code == type(error).__name__
     assert hint in str(translated)
@@ -184,21 +184,23 @@ def test_every_botocore_error_has_a_place() -> None:
     ]
     assert len(kinds) >= 80
     for kind in kinds:
-        assert any(issubclass(kind, known) for known, _ in aws.EXCEPTIONS), kind
+        assert any(issubclass(kind, known) for known, _ in refusals.EXCEPTIONS), kind
     # Whatever is about the network is told as such.
     for kind in kinds:
         if issubclass(kind, foreign.ConnectionError | foreign.HTTPClientError):
-            meaning = next(meaning for known, meaning in aws.EXCEPTIONS if issubclass(kind, known))
+            meaning = next(meaning for known, meaning in refusals.EXCEPTIONS if issubclass(kind, known))
             assert meaning.error is errors.UnavailableError, kind
 
 
 def test_an_aws_managed_key_is_told() -> None:
-    error = aws.translate(_client_error("AccessDeniedException"), "doing", "alias/aws/s3")
+    error = refusals.translate(_client_error("AccessDeniedException"), "doing", "alias/aws/s3")
     assert "AWS managed" in str(error)
 
 
 def test_foreign_text_cannot_paint_the_terminal() -> None:
-    error = aws.translate(_client_error("SomeException", message="\x1b[31m\u202eevil\n" + "x" * 9999), "doing", "k\x1b")
+    error = refusals.translate(
+        _client_error("SomeException", message="\x1b[31m\u202eevil\n" + "x" * 9999), "doing", "k\x1b"
+    )
     assert str(error).isprintable()
     assert len(str(error)) < 1000
 
@@ -207,7 +209,7 @@ def test_nothing_of_an_answer_is_carried_along() -> None:
     """botocore's error holds the whole answer; ours must not lead back to it."""
     response = _client_error("SomeException")
     response.response["Plaintext"] = b"PLAINTEXT-BYTES"  # type: ignore[typeddict-unknown-key]
-    error = aws.translate(response, "doing", None)
+    error = refusals.translate(response, "doing", None)
     assert "PLAINTEXT" not in f"{error!r} {error} {vars(error)}"
     assert error.__cause__ is None
 

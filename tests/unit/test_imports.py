@@ -49,9 +49,11 @@ ROOMS: dict[str, set[str]] = {
     },
     "cache": {"errors", "context", "given", "keyring", "aws", "events", "forks", "travel"},
     "signin": {"errors", "context"},
-    "aws": {"errors", "context", "forks", "signin", "travel"},
-    "answers": {"errors", "aws"},
-    "sts": {"context", "aws", "answers"},
+    "origins": {"context"},
+    "refusals": {"errors", "context", "origins"},
+    "aws": {"errors", "context", "forks", "origins", "refusals", "signin", "travel"},
+    "answers": {"errors", "refusals"},
+    "sts": {"context", "aws", "answers", "refusals"},
     "otel": {"errors", "events", "forks"},
     "kms": {
         "errors",
@@ -79,6 +81,8 @@ ROOMS: dict[str, set[str]] = {
         "envelope",
         "rewrapping",
         "aws",
+        "origins",
+        "refusals",
         "forks",
         "pool",
         "travel",
@@ -104,7 +108,7 @@ ROOMS: dict[str, set[str]] = {
         "kms",
     },
     "policy": {"errors"},
-    "audit": {"errors", "context", "disk", "partitions", "trusted", "aws", "answers", "policy"},
+    "audit": {"errors", "context", "disk", "partitions", "trusted", "aws", "answers", "policy", "refusals"},
     "prove": {
         "errors",
         "context",
@@ -126,7 +130,7 @@ ROOMS: dict[str, set[str]] = {
 ANYWHERE = {"__init__", "__main__", "cli"}
 SDK = {"boto3", "botocore"}
 # prove puts bad weather between the library and KMS.
-SDK_ROOMS = {"signin", "aws", "answers", "sts", "kms", "lab", "stores", "audit", "prove"}
+SDK_ROOMS = {"signin", "origins", "refusals", "aws", "sts", "kms", "lab", "stores", "audit", "prove"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import botocore.exceptions as foreign
 
-from sealwax import aws
+from sealwax import aws, refusals
 from sealwax.audit.answers import Answers
 from sealwax.audit.reading import open_client
 from sealwax.audit.report import NotLookedAt
@@ -66,6 +66,7 @@ class Looking:
         if kept is not None:
             found: T = kept[0]
             return found
+        failure: Exception
         try:
             if action in self.absent:
                 raise _AbsentError(self.absent[action])
@@ -73,25 +74,35 @@ class Looking:
         except _AbsentError as error:
             self.miss(*question, str(error), refused=False)
             return None
-        except (foreign.ClientError, foreign.BotoCoreError, KmsError, UnreadableError) as error:
-            why = (unanswerable or {}).get(_code_of(error))
-            if why is not None:
-                self.miss(*question, why, refused=False)
-                return None
-            # The service's own words: the table of errors speaks of KMS keys.
-            self.miss(*question, f"{error}{instead}")
-            if self.answers is not None and _may_answer_later(error):
-                self.answers.to_be_continued = True
-            return None
+        except (KmsError, UnreadableError) as error:
+            failure, said, code = error, str(error), ""
         except Exception as error:
             # A field that is not there, or of another kind: no answer of AWS.
-            if not (aws.is_unreadable(error) or isinstance(error, LookupError | TypeError | AttributeError)):
+            unreadable = refusals.is_unreadable(error) or isinstance(error, LookupError | TypeError | AttributeError)
+            if not refusals.is_foreign(error) and not unreadable:
                 raise
-            self.miss(*question, f"the answer cannot be read ({type(error).__name__}){instead}")
+            failure = refusals.translate(error, "asking", None)
+            if isinstance(failure, CredentialsError):
+                said = str(failure)
+            elif unreadable:
+                failure, said = UnreadableError(), f"the answer cannot be read ({type(error).__name__})"
+            else:
+                said = refusals.said(error)  # the service's own words: the table of errors speaks of KMS keys
+            code = _code_of(error)
+        else:
+            if self.answers is not None:
+                self.answers.add(question, found)
+            return found
+        why = (unanswerable or {}).get(code)
+        if why is not None:
+            self.miss(*question, why, refused=False)
             return None
-        if self.answers is not None:
-            self.answers.add(question, found)
-        return found
+        if isinstance(failure, CredentialsError) and not refusals.is_of_one_region(failure):
+            raise failure  # every other question would end so too
+        self.miss(*question, f"{said}{instead}")
+        if self.answers is not None and isinstance(failure, ThrottledError | UnavailableError | CredentialsError):
+            self.answers.to_be_continued = True
+        return None
 
     def miss(self, action: str, resource: str, region: str, why: str, *, refused: bool = True) -> None:
         """Note what was not looked at."""
@@ -100,9 +111,3 @@ class Looking:
 
 def _code_of(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, foreign.ClientError) else ""
-
-
-def _may_answer_later(error: Exception) -> bool:
-    if isinstance(error, foreign.ClientError | foreign.BotoCoreError):
-        error = aws.translate(error, "asking", None)
-    return isinstance(error, ThrottledError | UnavailableError | CredentialsError)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import aws
-from sealwax.errors import ConfigurationError
+from sealwax import aws, refusals
+from sealwax.errors import ConfigurationError, KmsError
 from sealwax.policy import parse_identity_policy, parse_key_policy, principal
 from sealwax.policy.explain import KeyAsSeen, PrincipalAsSeen, grant_of
 
@@ -92,10 +91,9 @@ def open_client(session: aws.Session, service: str, region: str | None) -> Any:
     Raises:
         KmsError: the session cannot make one.
     """
-    try:
-        return session.client(service, region_name=region, config=_CONFIG)
-    except (foreign.BotoCoreError, ValueError) as error:
-        raise aws.translate(error, f"opening a client for {service}", None) from None
+    return refusals.made(
+        lambda: session.client(service, region_name=region, config=_CONFIG), f"opening a client for {service}"
+    )
 
 
 def _documents(iam: Any, name: str, of_user: bool) -> Iterator[tuple[str, Any]]:
@@ -126,8 +124,8 @@ class _Asking:
 
     def __call__(self, doing: str, ask: Callable[[], T]) -> T:
         try:
-            return ask()
-        except (foreign.ClientError, foreign.BotoCoreError) as error:
-            if isinstance(error, foreign.ClientError) and error.response.get("Error", {}).get("Code") == "NoSuchEntity":
+            return refusals.asked(ask, doing, self._key)
+        except KmsError as error:
+            if error.code == "NoSuchEntity":
                 raise ConfigurationError(f"{doing} failed: the caller's account has no such principal") from None
-            raise aws.translate(error, doing, self._key) from None
+            raise

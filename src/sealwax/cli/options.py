@@ -56,12 +56,11 @@ class Aws:
             from sealwax import aws
 
             console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
-            with aws.settings_read():
-                lab = open_lab(self.lab)
-                if context := click.get_current_context(silent=True):  # an executor of Spark's runs no command
-                    context.call_on_close(lab.close)
-                session = lab.session(region=self.region)
-                missing = _named_profile() not in (None, *session.available_profiles)
+            lab = open_lab(self.lab)
+            if context := click.get_current_context(silent=True):  # an executor of Spark's runs no command
+                context.call_on_close(lab.close)
+            session = aws.read_settings(lambda: lab.session(region=self.region))
+            missing = aws.read_settings(lambda: _named_profile() not in (None, *session.available_profiles))
             if missing:
                 console.tell(f"there is no AWS profile '{printable(str(_named_profile()))}'; the lab goes on without")
             return session

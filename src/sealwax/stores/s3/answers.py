@@ -1,5 +1,7 @@
 """The one table that turns S3's and botocore's errors about S3 into :class:`~sealwax.StoreError`.
 
+What is about credentials is a :class:`~sealwax.CredentialsError`, as it is with KMS.
+
 Each row says why it failed, what to do, and whether a later try may succeed with nothing changed.
 """
 
@@ -10,7 +12,7 @@ from typing import Final
 import botocore.exceptions as foreign
 import urllib3.exceptions
 
-from sealwax import aws, errors
+from sealwax import errors, refusals
 from sealwax.context import printable
 
 _Meaning = tuple[str, str, bool]
@@ -167,14 +169,6 @@ CODES: Final[dict[str, _Meaning]] = {
     "400": _NO_REASON,
 }
 EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
-    (
-        foreign.NoCredentialsError,
-        (
-            "there are no AWS credentials",
-            "Sign in ('aws sso login', 'aws configure') or set a profile; --lab is for KMS and not for S3.",
-            False,
-        ),
-    ),
     (foreign.SSLError, ("the TLS connection to S3 could not be trusted", "Check proxies and AWS_CA_BUNDLE.", False)),
     (foreign.HTTPClientError, _UNREACHABLE),
     (foreign.ConnectionError, _UNREACHABLE),
@@ -228,7 +222,9 @@ def not_the_part(name: str, why: str) -> errors.StoreError:
     )
 
 
-def translate(error: Exception, doing: str, name: str, *, conditional: bool = False) -> errors.StoreError:
+def translate(
+    error: Exception, doing: str, name: str, *, conditional: bool = False
+) -> errors.StoreError | errors.CredentialsError:
     """Return sealwax's error for one of botocore's about S3.
 
     Args:
@@ -236,6 +232,10 @@ def translate(error: Exception, doing: str, name: str, *, conditional: bool = Fa
         name: the bucket or object, as ``s3://bucket/key``.
         conditional: whether it was a write under a condition.
     """
+    about = f"{doing} '{printable(name)}'"
+    told = refusals.translate(error, about, None)
+    if isinstance(told, errors.CredentialsError) and told.request_id is None:
+        return told  # S3 was not asked
     code, request_id, said = type(error).__name__, None, str(error)
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})
@@ -247,13 +247,20 @@ def translate(error: Exception, doing: str, name: str, *, conditional: bool = Fa
     else:
         why, todo, heals = next(
             (meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)),
-            next(((m.why, m.todo, m.heals) for kind, m in aws.EXCEPTIONS if isinstance(error, kind)), _REQUEST),
+            next(
+                (
+                    (m.why.format(service="S3"), m.todo, m.heals)
+                    for kind, m in refusals.EXCEPTIONS
+                    if isinstance(error, kind)
+                ),
+                _REQUEST,
+            ),
         )
     trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
-    aside = printable(said[:500]).rstrip(".")
-    message = (
-        f"{doing} '{printable(name)}' failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"
-    )
+    aside = refusals.said(error).rstrip(".")
+    message = f"{about} failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"
+    if (why, todo, heals) in (_LOGIN, _CREDENTIALS, _CLOCK):
+        return errors.CredentialsError(message, code=code, request_id=request_id)
     return errors.StoreError(message, code=code, request_id=request_id, heals=heals)
 
 
@@ -264,8 +271,8 @@ def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: boo
         # S3 gives its reason as XML, but for HEAD, whose answers have no body.
         return f"the answer is HTTP status {status}, without a reason of S3's", _NOT_OURS, status in _PASSING
     if code.startswith("KMS."):
-        known = aws.CODES.get(code.removeprefix("KMS."))
-        why, heals = (f": {known.why}", known.heals) if known else ("", False)
+        known = refusals.CODES.get(code.removeprefix("KMS."))
+        why, heals = (f": {known.why.format(service='KMS')}", known.heals) if known else ("", False)
         return f"S3 cannot use the KMS key that it encrypts the object with{why}", _BUCKETS_KEY, heals
     if code == "AccessDenied" and "kms:" in said:
         return "the caller may not use the KMS key that S3 encrypts the object with", _BUCKETS_KEY, False

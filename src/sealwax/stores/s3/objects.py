@@ -133,11 +133,12 @@ class ObjectReader(_BinaryFile):
                 return bytes(data), answer
             # urllib3's own are those that botocore forgets, such as of a TLS record that cannot be right.
             except (foreign.BotoCoreError, urllib3.exceptions.HTTPError) as error:
-                if attempt == _ATTEMPTS:
-                    raise answers.translate(error, "reading", self.name) from None
-                if not self._pinned:
-                    data.clear()  # what comes next may be another version
-                _pause(attempt)
+                failure = answers.translate(error, "reading", self.name)
+            if attempt == _ATTEMPTS:
+                raise failure
+            if not self._pinned:
+                data.clear()  # what comes next may be another version
+            _pause(attempt)
         raise AssertionError("unreachable")
 
     def _answer(self, start: int, size: int) -> dict[str, Any]:

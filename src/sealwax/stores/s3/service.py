@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import botocore.exceptions as foreign
 from botocore.config import Config
 
-from sealwax import aws, forks, travel
+from sealwax import aws, forks, refusals, travel
 from sealwax.context import printable
-from sealwax.errors import StoreError
+from sealwax.errors import ConfigurationError, SealwaxError, StoreError
 from sealwax.stores import S3_SCHEME
 from sealwax.stores.s3 import answers
 
 if TYPE_CHECKING:
     from sealwax.aws import Session
+
+T = TypeVar("T")
 
 # What S3 says when a condition on the object that stands there does not hold.
 UNMET: Final = frozenset({"PreconditionFailed", "412"})
@@ -106,12 +107,12 @@ class Service:
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._client: Any = None
-        self._lock = threading.Lock()
+        self._opening = aws.Opening()
         forks.adopt(session)
         forks.renew_in_children(self)
 
     def _after_fork(self) -> tuple[()]:
-        self._lock = threading.Lock()
+        self._opening = aws.Opening()
         self._client = None
         return ()
 
@@ -126,15 +127,16 @@ class Service:
 
         Raises:
             StoreError: the session cannot make one, or gives out one that its parent uses too.
+            CredentialsError: there are no credentials; the next call looks for them again.
         """
         forks.notice()
-        with self._lock:
+        if self._client is not None:
+            return self._client
+        with self._opening.turn():
             if self._client is None:
-                try:
-                    session = aws.open_session() if self._session is None else self._session
-                    client = session.client("s3", config=_CONFIG)
-                except (foreign.BotoCoreError, ValueError) as error:
-                    raise answers.translate(error, "opening a client for", S3_SCHEME) from None
+                # Another one each time: a session reads the settings once, and what is missing may come.
+                session = aws.open_session() if self._session is None else self._session
+                client = _opened(lambda: session.client("s3", config=_CONFIG))
                 if forks.is_shared(client):
                     raise StoreError(f"opening a client for S3 failed: {forks.SHARED}")
                 forks.adopt(client)
@@ -150,12 +152,16 @@ class Service:
 
         Raises:
             StoreError: S3 refused, or could not be reached.
+            CredentialsError: there are no credentials, or S3 does not accept them.
         """
-        try:
-            answer: dict[str, Any] = getattr(self.client(), operation)(Bucket=name.bucket, Key=name.key, **parameters)
-        except Exception as error:
-            conditional = operation in _WRITES and ("IfMatch" in parameters or "IfNoneMatch" in parameters)
-            raise _failure(error, doing, str(name), conditional=conditional) from None
+        client = self.client()
+        conditional = operation in _WRITES and ("IfMatch" in parameters or "IfNoneMatch" in parameters)
+        answer: dict[str, Any] = _asked(
+            lambda: getattr(client, operation)(Bucket=name.bucket, Key=name.key, **parameters),
+            doing,
+            str(name),
+            conditional=conditional,
+        )
         _check(answer, _ALWAYS[operation], doing, str(name))
         if operation == "upload_part_copy":
             _check(answer["CopyPartResult"], _PART, doing, str(name))
@@ -171,29 +177,40 @@ class Service:
         """
         doing = "listing"
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key)
+        turning = iter(pages)
         more = False
-        try:
-            for page in pages:
-                _check(page, _PAGE, doing, str(prefix))
-                for each in page.get("Contents", ()):
-                    _check(each, _LISTED, doing, str(prefix))
-                    yield each
-                more = page["IsTruncated"]
-            if more:  # and no token to ask for the rest with: botocore takes that for the end
-                raise answers.not_s3(doing, str(prefix))
-        except StoreError:
+        while (page := _asked(lambda: next(turning, None), doing, str(prefix))) is not None:
+            _check(page, _PAGE, doing, str(prefix))
+            for each in page.get("Contents", ()):
+                _check(each, _LISTED, doing, str(prefix))
+                yield each
+            more = page["IsTruncated"]
+        if more:  # and no token to ask for the rest with: botocore takes that for the end
+            raise answers.not_s3(doing, str(prefix))
+
+
+def _opened(make: Callable[[], T]) -> T:
+    """Return a new client, with its credentials."""
+    try:
+        return refusals.made(make, f"opening a client for {S3_SCHEME}")
+    except ConfigurationError as error:
+        failure = StoreError(str(error), code=error.code)
+    raise failure
+
+
+def _asked(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:
+    """Return what S3 answers, or raise our error for one of botocore's; any other as it is."""
+    try:
+        return ask()
+    except Exception as error:
+        if not refusals.is_foreign(error):
             raise
-        except Exception as error:
-            raise _failure(error, doing, str(prefix)) from None
-
-
-def _failure(error: Exception, doing: str, name: str, *, conditional: bool = False) -> Exception:
-    """Return our error for one of botocore's, and any other as it is."""
-    if isinstance(error, foreign.PaginationError):
-        return answers.not_s3(doing, name)
-    if isinstance(error, foreign.ClientError | foreign.BotoCoreError):
-        return answers.translate(error, doing, name, conditional=conditional)
-    return answers.not_s3(doing, name) if aws.is_unreadable(error) else error
+        failure: SealwaxError = answers.translate(error, doing, name, conditional=conditional)
+        botocores = isinstance(error, foreign.ClientError | foreign.BotoCoreError)
+        if isinstance(failure, StoreError) and (not botocores or isinstance(error, foreign.PaginationError)):
+            failure = answers.not_s3(doing, name)
+    # Raised out here, so that it is not chained to what may hold secrets.
+    raise failure
 
 
 def _check(answer: object, always: dict[str, type], doing: str, name: str) -> None:
