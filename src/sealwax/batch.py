@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import os
 import threading
 from collections import deque
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
-from sealwax.errors import SealwaxError
+from sealwax.errors import SealwaxError, is_of_credentials
 from sealwax.keyring import asked_at, now
 from sealwax.pool import Pool
 
@@ -33,6 +34,9 @@ def run(
 ) -> Iterator[Result | SealwaxError]:
     """Yield the result of each item, or its error, in the items' order.
 
+    Once one has failed for want of AWS credentials, the items that are not yet begun get the same error: where
+    credentials come from is not asked again for each.
+
     Args:
         at_once: does an item without any wait; None where it would have to wait, or where a thread is worth while.
         work: does an item in a thread.
@@ -43,11 +47,22 @@ def run(
         ValueError: this is a forked child of the process that began.
     """
     waiting: deque[Future[Result] | Result | SealwaxError] = deque()
+    over: list[SealwaxError] = []
+
+    def begin(item: Item) -> Result:
+        if over:
+            raise copy.copy(over[0])
+        try:
+            return work(item)
+        except SealwaxError as error:
+            if is_of_credentials(error):
+                over.append(copy.copy(error))
+            raise
 
     def later(item: Item) -> Future[Result]:
         context = contextvars.copy_context()
         context.run(asked_at.set, now())
-        return pool.submit(context.run, work, item)
+        return pool.submit(context.run, begin, item)
 
     def settle(outcome: Future[Result] | Result | SealwaxError) -> Result | SealwaxError:
         try:

@@ -102,7 +102,7 @@ class KmsError(SealwaxError):
     Attributes:
         code: the error code KMS or botocore gave, or None.
         request_id: the AWS request id, or None.
-        key: the key as it was named in the request, or None.
+        key: the key that it is about, as it was named in the request, or None.
         heals: whether the same request may succeed a little later, with nothing changed.
     """
 
@@ -141,7 +141,11 @@ class AccessDeniedError(KmsError):
 
 
 class CredentialsError(KmsError):
-    """There are no AWS credentials, or they are expired or refused."""
+    """There are no AWS credentials, or they are expired or refused.
+
+    Where they could not be had, nothing else was asked: ``request_id`` is None then, and the message names where they
+    were to come from.
+    """
 
 
 class ConfigurationError(KmsError):
@@ -190,6 +194,17 @@ class AllKeysFailedError(KmsError):
     def __init__(self, message: str, attempts: tuple[tuple[str, SealwaxError], ...]) -> None:
         super().__init__(message, heals=any(isinstance(error, KmsError) and error.heals for _, error in attempts))
         self.attempts = attempts
+
+
+def is_of_credentials(error: Exception) -> bool:
+    """Whether an error is about the AWS credentials alone: whatever else is asked with them ends in the same way."""
+    causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
+    return all(isinstance(cause, CredentialsError) for cause in causes)
+
+
+def is_of_all(error: Exception) -> bool:
+    """Whether an error is about AWS credentials or settings, and no key: it is the same for whatever is asked next."""
+    return is_of_credentials(error) or (isinstance(error, ConfigurationError) and error.key is None)
 
 
 class FileError(SealwaxError):

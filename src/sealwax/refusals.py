@@ -68,7 +68,7 @@ _NEW_CODE: Final = _Meaning(
 )
 _ROLE: Final = _Meaning(
     errors.CredentialsError,
-    "AWS does not give the credentials of the role",
+    "{service} does not give the credentials of the role",
     "Check that the role exists, and that its trust policy and the caller's policies allow sts:AssumeRole.",
 )
 _CONFIGURATION: Final = _Meaning(
@@ -396,6 +396,11 @@ _GIVER_UNREADABLE: Final = _Meaning(
     "the answer cannot be read",
     "Who answers is not {service}, or something on the way changes what it says: check the endpoint and proxies.",
 )
+_GIVER_ADDRESS: Final = _Meaning(
+    errors.CredentialsError,
+    "the endpoint to ask at is no URL",
+    "Check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL_SSO and the profile's endpoint_url.",
+)
 _UNUSABLE: Final = _Meaning(
     errors.CredentialsError,
     "what it gives cannot be used",
@@ -555,6 +560,8 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
         )
         why = meaning.why
     message = f"{_failed(doing, key)}: {why} ({aside}). {meaning.todo}"
+    if meaning.error is errors.ConfigurationError and not isinstance(error, foreign.ClientError):
+        key = None  # botocore's settings are no key's
     return meaning.error(message, code=code, request_id=request_id, key=key, heals=meaning.heals)
 
 
@@ -600,6 +607,8 @@ def _of_giver(error: Exception, code: str, status: int, origin: origins.Origin) 
         return _GIVER_SILENT if path is None else _no_bundle(errors.CredentialsError, path)
     if is_unreadable(error):
         return _GIVER_UNREADABLE
+    if _is_of_a_url(error, origin):
+        return _GIVER_ADDRESS
     return next((meaning for kind, meaning in _GIVER_EXCEPTIONS if isinstance(error, kind)), _UNUSABLE)
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import termios
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.exceptions as foreign
@@ -20,6 +21,7 @@ from botocore.credentials import AssumeRoleProvider, Credentials, ProcessProvide
 
 from sealwax.context import printable
 from sealwax.errors import CredentialsError
+from sealwax.origins import spoken
 
 if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # botocore's names of two ways to credentials.
 ASSUME_ROLE: Final = "assume-role"
 _PROCESS: Final = "custom-process"
+LONGEST_WAIT_SECONDS: Final = 300.0
 _TERMINAL: Final = "/dev/tty"
 _CODE: Final = re.compile(r"[0-9]{6}")
 
@@ -44,7 +47,7 @@ def guard(core: BotocoreSession) -> None:
 def _guard(provider: Any, core: BotocoreSession) -> None:
     kind = type(provider)
     if issubclass(kind, ProcessProvider):
-        provider._popen = _CredentialProcess
+        provider._popen = CredentialProcess
     elif issubclass(kind, AssumeRoleProvider):
         provider._prompter = _Prompter(core)
         # It makes the providers of a source profile, which may have a program too.
@@ -75,8 +78,11 @@ class Shared:
         return self._other.get_credentials()
 
 
-class _CredentialProcess(subprocess.Popen[bytes]):
-    """A ``credential_process``, with nothing to read. What it does wrong is an error about credentials."""
+class CredentialProcess(subprocess.Popen[bytes]):
+    """A ``credential_process``, with nothing to read. What it does wrong is an error about credentials.
+
+    It has :data:`LONGEST_WAIT_SECONDS` to end, in which a person may sign in at a browser.
+    """
 
     def __init__(self, command: list[str], **settings: Any) -> None:
         self._name = printable(" ".join(command[:1]))
@@ -87,15 +93,52 @@ class _CredentialProcess(subprocess.Popen[bytes]):
             raise self._failure(f"it cannot be run ({why})") from None
 
     def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:  # noqa: A002
-        out, err = super().communicate(input, timeout)
-        if self.returncode == 0:
-            try:
-                answer = json.loads(out)
-            except (ValueError, RecursionError):
-                answer = None
-            if not isinstance(answer, dict):
-                raise self._failure("it printed no JSON object, and it has no standard input to ask at")
-        return out, err
+        wait = LONGEST_WAIT_SECONDS if timeout is None else timeout
+        try:
+            out, err = super().communicate(input, wait)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.wait()
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None:
+                    pipe.close()  # what it has started may still hold the other end
+            failure = self._failure(f"it has not ended within {wait:g} s, and was killed")
+        else:
+            why = self._what_is_wrong(out, err)
+            if not why:
+                return out, err
+            failure = self._failure(why)
+        raise failure
+
+    def _what_is_wrong(self, out: bytes, err: bytes) -> str:
+        if self.returncode != 0:
+            ended = f"it ended with status {self.returncode}" if self.returncode > 0 else "it was killed"
+            # It may say what it would have printed.
+            said = spoken(err.decode("utf-8", "replace").strip(), (out.decode("utf-8", "replace"),))
+            return f"{ended}{': ' if said else ''}{said}"
+        try:
+            answer = json.loads(out)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            return "it printed no JSON object, and it has no standard input to ask at"
+        if answer.get("Version") != 1:
+            return "it printed no Version 1, the only one there is"
+        for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
+            if not isinstance(answer.get(name, ""), str) or (name != "SessionToken" and not answer.get(name)):
+                return f"it printed no text for {name}"
+        return self._when_it_ends(answer.get("Expiration"))
+
+    @staticmethod
+    def _when_it_ends(expiration: object) -> str:
+        if expiration is None:
+            return ""
+        try:
+            until = datetime.fromisoformat(str(expiration))
+        except ValueError:
+            return ""  # botocore knows more ways to write it
+        expired = until.tzinfo is not None and until <= datetime.now(UTC)
+        return "what it printed has expired already" if expired else ""
 
     def _failure(self, why: str) -> foreign.CredentialRetrievalError:
         return foreign.CredentialRetrievalError(provider=_PROCESS, error_msg=f"'{self._name}': {why}")

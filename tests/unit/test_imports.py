@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
         "events",
     },
     "cache": {"errors", "context", "given", "keyring", "aws", "events", "forks", "travel"},
-    "signin": {"errors", "context"},
+    "signin": {"errors", "context", "origins"},
     "origins": {"context"},
     "refusals": {"errors", "context", "origins"},
     "aws": {"errors", "context", "forks", "origins", "refusals", "signin", "travel"},

@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from sealwax.errors import AllKeysFailedError, KmsError, SealwaxError, ThrottledError, UnavailableError
+from sealwax.errors import (
+    AllKeysFailedError,
+    CredentialsError,
+    KmsError,
+    SealwaxError,
+    ThrottledError,
+    UnavailableError,
+)
 from sealwax.keyring import DataKey, WrappedKey
 
 
@@ -79,10 +86,14 @@ class Flight:
 
 
 def is_outage(error: SealwaxError) -> bool:
-    """Whether KMS is out of reach, or throttles: in every Region and for every key that was tried."""
+    """Whether KMS is out of reach, or throttles: in every Region and for every key that was tried.
+
+    It is out of reach, too, while whoever gives credentials is. That there are none, or none that are accepted, is no
+    outage: then nobody is to be served.
+    """
     if isinstance(error, AllKeysFailedError):
         return all(is_outage(one) for _, one in error.attempts)
-    return isinstance(error, UnavailableError | ThrottledError)
+    return isinstance(error, UnavailableError | ThrottledError) or (isinstance(error, CredentialsError) and error.heals)
 
 
 def is_of_one_payload(error: KmsError) -> bool:

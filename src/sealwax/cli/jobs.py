@@ -24,9 +24,11 @@ from sealwax.errors import (
     AllKeysFailedError,
     FileError,
     KeyNotAllowedError,
+    KmsError,
     NotAnEnvelopeError,
     SealwaxError,
     WrongKeyError,
+    is_of_all,
 )
 from sealwax.format.armor import armor as to_text
 from sealwax.format.header import MAGIC
@@ -306,7 +308,8 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
     A place that is not there, or has no envelope, has the status of its error. What could not be read or listed in one
-    that is there makes it partly done, even where there was nothing else.
+    that is there makes it partly done, even where there was nothing else. Where there are no AWS credentials, or settings
+    that fit, every other job would fail as well: that ends the run.
 
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
@@ -316,7 +319,17 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     in_part = False
     failures: list[Exception] = []
     written: set[str] = set()
-    for job in found:
+    ended: SealwaxError | None = None
+    while ended is None:
+        try:
+            job = next(found, None)
+        except KmsError as error:  # while the next object was looked for
+            failures.append(error)
+            ended = error
+            console.complain(error)
+            break
+        if job is None:
+            break
         if work.as_json and job.output == STREAM:
             raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
         try:
@@ -336,6 +349,7 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
                 raise
             failures.append(error)
             in_part = in_part or (job.below and isinstance(error, FileError) and not isinstance(error, LeftAloneError))
+            ended = error if isinstance(error, SealwaxError) and is_of_all(error) else None
             console.complain(error, about=job.source)
             if work.as_json:
                 outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
@@ -348,9 +362,13 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
         if not done:
             console.tell("there is nothing to do")
         return 0
+    if ended is not None and (work.recursive or len(work.sources) > 1):
+        console.say("this ends the run: it is the same for everything else")
     if len(failures) + done > 1:
         console.say(_summed_up(failures, done, again))
-    return PARTLY_DONE if done or in_part else status_of(failures[0])
+    if done or (in_part and ended is None):
+        return PARTLY_DONE
+    return status_of(ended or failures[0])
 
 
 def _summed_up(failures: list[Exception], done: int, again: str) -> str:

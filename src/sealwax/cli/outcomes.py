@@ -36,6 +36,7 @@ from sealwax.errors import (
     KmsError,
     NotAnEnvelopeError,
     PayloadError,
+    is_of_credentials,
 )
 from sealwax.format.armor import PREFIX, dearmor
 from sealwax.format.header import ATTACHED, DETACHED, MAGIC
@@ -464,6 +465,8 @@ def _check_opened(
     except PayloadError as error:
         raise LeftAloneError(IN_PART, f"{name} is damaged: {error}. {again}") from None
     except KmsError as error:
+        if is_of_credentials(error):
+            raise  # of every other one it cannot be told either
         raise LeftAloneError(
             NOT_TOLD, f"whether {name} was made of this can only be told by opening it, and: {error} {again}"
         ) from error

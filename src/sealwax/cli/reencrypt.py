@@ -10,7 +10,7 @@ from sealwax import context as ctx
 from sealwax.cli import jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
-from sealwax.errors import KmsError
+from sealwax.errors import CredentialsError, KmsError
 from sealwax.rewrapping import replace_file
 
 
@@ -58,6 +58,8 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
                 stored = inspect(source.binary).context
             try:
                 return under.arns_of(keyring, stored)
+            except CredentialsError:
+                raise
             except KmsError:
                 return None
 

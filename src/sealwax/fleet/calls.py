@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Final, Protocol
 
 from sealwax import aws, events
-from sealwax.errors import KmsError, SealwaxError
+from sealwax.errors import KmsError, SealwaxError, is_of_credentials
 from sealwax.keyring import DataKey, WrappedKey
 from sealwax.kms import KmsKeyring, RateLimit, Retries
 
@@ -131,8 +131,8 @@ class Rewrapper:
         except BaseException as error:
             with self._lock:
                 del self._under_way[unit]
-                # What cannot heal is not asked again for the next thousand envelopes.
-                if isinstance(error, KmsError) and not error.heals:
+                # What cannot heal is not asked again for the next thousand envelopes. Credentials may come.
+                if isinstance(error, KmsError) and not error.heals and not is_of_credentials(error):
                     self._refusals[unit] = error
                     if len(self._refusals) > _REMEMBERED:
                         self._refusals.popitem(last=False)

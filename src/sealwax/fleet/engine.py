@@ -124,6 +124,7 @@ def plan(
 
     Raises:
         FileError: the plan is there already, or cannot be written.
+        CredentialsError: nobody is signed in.
         KmsError: a key cannot be found.
         ValueError: no key, a number that cannot be, or something that does not go with ``reencrypt``.
     """
@@ -449,6 +450,7 @@ def verify(
 
     Raises:
         PlanError: it is no plan, or a run works on it.
+        CredentialsError: nobody is signed in.
     """
     with Journal(path) as journal, journal.alone():
         fleet = journal.settings()

@@ -13,7 +13,7 @@ from sealwax import aws
 from sealwax import context as ctx
 from sealwax.context import AcceptStoredContext, printable
 from sealwax.envelope import read_full
-from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError
+from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
 from sealwax.fleet import anew, shard
 from sealwax.fleet.engines import batches, parallel
 from sealwax.fleet.journal import Journal
@@ -64,6 +64,8 @@ def take_digests(
         place, item = found
         try:
             return item.number, _digest_of(stores[place], item.name)
+        except CredentialsError:
+            raise
         except SealwaxError as error:
             return item.number, error
 
@@ -124,9 +126,9 @@ def compare(
                 is_same = now == recorded
         except RewrapConflictError:
             return "replaced", item.name, ""
-        except CredentialsError:
-            raise
         except KmsError as error:
+            if is_of_credentials(error):
+                raise
             return "closed", item.name, str(error)
         except FileError as error:
             return "unread", item.name, str(error)
@@ -176,5 +178,7 @@ def decrypt_sample(
         except FileError as error:
             unread.append((item.name, str(error)))
         except SealwaxError as error:
+            if is_of_credentials(error):
+                raise
             failed.append((item.name, str(error)))
     return replace(checked, decrypted=decrypted, undecrypted=tuple(failed), unread=tuple(unread), elsewhere=elsewhere)

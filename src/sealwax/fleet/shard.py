@@ -16,15 +16,14 @@ from typing import Final
 from sealwax import context as ctx
 from sealwax.context import printable
 from sealwax.errors import (
-    AllKeysFailedError,
     ContextError,
-    CredentialsError,
     HeaderError,
     KmsError,
     NotAnEnvelopeError,
     RewrapConflictError,
     SealwaxError,
     UnsupportedEnvelopeError,
+    is_of_credentials,
 )
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.settings import Settings
@@ -258,7 +257,11 @@ class Found:
 
 
 def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Found]:
-    """Yield what each object is, from its header alone. No KMS call is made and nothing is written."""
+    """Yield what each object is, from its header alone. No KMS call is made and nothing is written.
+
+    Raises:
+        CredentialsError: nobody is signed in, so that no other object can be read either.
+    """
     for item in items:
         try:
             header = store.inspect(item.name).header
@@ -270,6 +273,8 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
         except HeaderError as error:
             yield Found(item.number, item.name, DAMAGED, _told(error))
         except SealwaxError as error:
+            if is_of_credentials(error):
+                raise
             yield Found(item.number, item.name, UNREADABLE, _told(error))
         else:
             yield found_of(item, header, settings, relative(item.name, store.location))
@@ -399,8 +404,7 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
         return Result(item.number, item.name, FOREIGN, _told(error), _named_keys(error), format=_format(error))
     except KmsError as error:
         # One that heals may be had in a later pass.
-        causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
-        no_credentials = all(isinstance(cause, CredentialsError) for cause in causes)
+        no_credentials = is_of_credentials(error)
         state = LEFT if error.heals or no_credentials else FAILED
         return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
     except SealwaxError as error:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sealwax import aws
 from sealwax.context import printable
-from sealwax.errors import EngineError
+from sealwax.errors import CredentialsError, EngineError
 from sealwax.fleet import shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.engines import Health, batches, entries_of
@@ -219,6 +219,7 @@ class Spark:
         """See :meth:`~sealwax.fleet.engines.Engine.look`. The driver lists, executors read headers.
 
         Raises:
+            CredentialsError: an executor is not signed in.
             EngineError: Spark gave the job up.
         """
         for entries in batches(entries_of(store, unlisted, own), self._rows):
@@ -310,6 +311,9 @@ def _reported() -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _, signed_out, why = str(error).partition(f"{CredentialsError.__name__}: ")
+        if signed_out:
+            raise CredentialsError(printable(why.splitlines()[0])) from None
         said = next((line for line in reversed(lines) if "Error" in line and not line.startswith("at ")), lines[0])
         raise EngineError(
             f"Spark gave the job up: {printable(said[:500]).rstrip('.')}. "

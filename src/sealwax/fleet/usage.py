@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax.context import printable
-from sealwax.errors import ConfigurationError, NotAnEnvelopeError, SealwaxError
+from sealwax.errors import ConfigurationError, CredentialsError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet import engine
 from sealwax.fleet.engines import WORKERS, batches, entries_of, parallel
 from sealwax.fleet.place import is_plan
@@ -145,6 +145,7 @@ def find_users(
     Raises:
         ConfigurationError: that is no key ARN.
         FileError: a place cannot be listed.
+        CredentialsError: nobody is signed in, so that nothing can be looked at.
     """
     key = names.parse_arn(arn)
     if key is None:
@@ -231,6 +232,8 @@ def _look_at(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Loo
     except NotAnEnvelopeError as error:
         foreign, at_rest = error.foreign, error.at_rest
         name, is_known = ("", not entry.size) if foreign is None else (foreign.format, True)
+    except CredentialsError:
+        raise
     except SealwaxError as error:
         return _Looked(entry.name, doubt=str(error), was_read=False)
     if foreign is not None:

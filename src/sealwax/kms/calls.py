@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sealwax import answers, aws, events, forks, given
-from sealwax.errors import KmsError, ThrottledError
+from sealwax.errors import CredentialsError, KmsError, ThrottledError
 from sealwax.keyring import now
 from sealwax.kms.rate import RateLimit
 
@@ -126,7 +126,9 @@ class Caller:
             if isinstance(failure, ThrottledError) and self._limit is not None:
                 self._limit.throttled(started)
             pause = pause_after(attempt)
-            if not failure.heals or attempt == self._retries.attempts or now() + pause > deadline:
+            # Who gives credentials has been asked again by botocore.
+            hopeless = isinstance(failure, CredentialsError) or not failure.heals
+            if hopeless or attempt == self._retries.attempts or now() + pause > deadline:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")

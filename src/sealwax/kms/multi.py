@@ -300,7 +300,7 @@ class MultiRegionKeyring:
                 member.breaker.failed(error)
                 pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * attempt
                 out_of_time = attempt == self._retries.attempts or now() + pause > deadline
-                if out_of_time or not error.heals:
+                if out_of_time or not error.heals or isinstance(error, errors.CredentialsError):
                     raise
                 time.sleep(pause)
             else:
@@ -366,6 +366,8 @@ class MultiRegionKeyring:
                     for outcome in outcomes:
                         asked = True
                         if isinstance(outcome, _Failure):
+                            if isinstance(outcome.error, errors.CredentialsError) and outcome.error.request_id is None:
+                                raise outcome.error  # no other Region has any either
                             failures[outcome.key] = outcome.error
                             if now() > deadline:
                                 break

@@ -146,6 +146,7 @@ class Proof:
         data_key, wrapped_key: a data key that KMS made, once it has.
         sealed: an envelope of :data:`SAMPLE`, once there is one.
         traces: what :mod:`sealwax.prove.traces` keeps between its checks.
+        signed_out: the check after which there were no credentials that AWS accepts; "" while there are.
     """
 
     def __init__(self, key: str, context: Mapping[str, str], session: aws.Session, options: Options) -> None:
@@ -161,6 +162,7 @@ class Proof:
         self.evidence: list[Evidence] = []
         self.revealed = False
         self.traces: object | None = None
+        self.signed_out = ""
         self._clients = aws.Clients(session, None, self._prepare)
         self._caller = Caller(self._clients, Retries(), None, self.watch)
         self.region = self.name.region or self._clients.region

@@ -100,6 +100,8 @@ def run_one(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
     try:
         if missing:
             raise NotShown(f"{', '.join(missing)} did not pass")
+        if proof.signed_out and one.requests(proof):
+            raise NotShown(f"KMS was not asked: {proof.signed_out} ended for want of credentials", interrupted=True)
         outcome, detail = PASSED, one.run(proof)
     except Failed as error:
         outcome, detail = FAILED, str(error)
@@ -110,6 +112,9 @@ def run_one(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
         if one is CHECKS[0] and isinstance(error, errors.KmsError):
             raise
         interrupted = isinstance(cause, _PASSING)
+        # The principal that must be denied has credentials of its own.
+        if errors.is_of_credentials(error) and one is not requests.denied_principal:
+            proof.signed_out = one.name
         outcome, detail = (NOT_SHOWN if isinstance(cause, NOT_ASKED) else FAILED), str(error)
     needs = tuple(need.name for need in one.needs)
     return Result(one.name, one.shows, outcome, printable(detail), needs, tuple(proof.evidence), interrupted)
