@@ -349,18 +349,20 @@ class Clients:
             client = self._clients.get(region)
             if client is None:
                 session = self._open_session()
+
+                def make() -> KMSClient:
+                    made: KMSClient = session.client("kms", region_name=region, config=_CONFIG)
+                    # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
+                    _check_endpoint(made.meta.endpoint_url, _ENDPOINT_ORIGIN)
+                    return made
+
                 try:
-                    client = refusals.made(
-                        lambda: session.client("kms", region_name=region, config=_CONFIG),
-                        f"opening a KMS client for {region}",
-                    )
+                    client = refusals.made(make, f"opening a KMS client for {region}")
                 except errors.CredentialsError:
                     self._own = None  # a session reads the settings once, and what is missing may come
                     raise
                 self._refuse_shared(client)
                 forks.adopt(client)
-                # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
-                _check_endpoint(client.meta.endpoint_url, _ENDPOINT_ORIGIN)
                 self._prepare(client)
                 self._clients[region] = client
             return client

@@ -202,6 +202,11 @@ def is_of_credentials(error: Exception) -> bool:
     return all(isinstance(cause, CredentialsError) for cause in causes)
 
 
+def is_of_one_region(error: CredentialsError) -> bool:
+    """Whether another Region may well take the same credentials: one that is not enabled knows nobody's."""
+    return error.code in ("UnrecognizedClientException", "InvalidClientTokenId") and error.request_id is not None
+
+
 def is_of_all(error: Exception) -> bool:
     """Whether an error is about AWS credentials or settings, and no key: it is the same for whatever is asked next."""
     return is_of_credentials(error) or (isinstance(error, ConfigurationError) and error.key is None)

@@ -665,11 +665,6 @@ def _words(error: Exception, origin: origins.Origin) -> str:
     return "" if is_unreadable(error) else str(error)
 
 
-def is_of_one_region(error: errors.CredentialsError) -> bool:
-    """Whether another Region may well take the same credentials: one that is not enabled knows nobody's."""
-    return error.code in ("UnrecognizedClientException", "InvalidClientTokenId")
-
-
 def said(error: Exception) -> str:
     """Return the words of an error of botocore's, or of the service that was asked, as they may be shown."""
     origin = origins.Origin(error)

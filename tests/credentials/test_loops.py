@@ -10,14 +10,18 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 
 import sealwax
 from sealwax import cli, fleet
+from sealwax.audit.looking import Looking
 from sealwax.lab import Lab
+from sealwax.prove import prove
 from sealwax.signin import CredentialProcess
 from sealwax.stores.s3 import ObjectReader, Service
 from tests.credentials.endpoint import Answer, Endpoint, json_error, xml_error
-from tests.credentials.test_sources import GIVEN, ID, KEY, OF_ROLE, ROLE, SECRET, STATIC
+from tests.credentials.test_sources import GIVEN, ID, KEY, OF_ROLE, ROLE, SECRET, STATIC, TOKEN
 
 CONTEXT = {"a": "b"}
 MADE = Answer(200, json.dumps({"KeyId": KEY, "Plaintext": "A" * 43 + "=", "CiphertextBlob": "QUJD"}).encode())
@@ -275,3 +279,80 @@ def test_a_program_that_does_not_end_is_killed(settings: Path) -> None:
         process.communicate(timeout=0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+
+
+# --- what goes over questions
+
+
+def _refusal(code: str) -> Callable[[object], Answer]:
+    answer = Answer(400, json.dumps({"__type": code}).encode(), (("x-amzn-RequestId", "r-1"),))
+    return lambda _: answer
+
+
+def test_an_audit_ends_where_every_other_question_would(endpoint: Endpoint, settings: Path) -> None:
+    """But not where one Region, which may not be enabled, knows nobody."""
+    rows: list[tuple[str, bool]] = [
+        ("ExpiredTokenException", True),
+        ("InvalidSignatureException", True),
+        ("UnrecognizedClientException", False),
+        ("AccessDeniedException", False),
+    ]
+    client = boto3.Session(ID, SECRET, TOKEN).client("kms")
+    for code, ends in rows:
+        endpoint.answer = _refusal(code)
+        look = Looking(boto3.Session(ID, SECRET), {}, None)
+        if ends:
+            with pytest.raises(sealwax.CredentialsError):
+                look.at("kms:ListKeys", "*", "us-east-1", tuple, client.list_keys)
+            assert not look.missed
+        else:
+            assert look.at("kms:ListKeys", "*", "us-east-1", tuple, client.list_keys) is None
+            assert len(look.missed) == 1
+    program(settings, "exit 1")
+    look = Looking(boto3.Session(), {}, None)
+    with pytest.raises(sealwax.CredentialsError, match="credential_process"):
+        look.at("kms:ListKeys", "*", "us-east-1", tuple, lambda: look.client("kms", "us-east-1"))
+
+
+def test_a_proof_asks_nothing_more_once_it_is_signed_out(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key(alias="one")
+        left = [14]
+
+        class Session:
+            """A session whose credentials expire."""
+
+            region_name = "us-east-1"
+
+            def client(self, *args: Any, **kwargs: Any) -> Any:
+                client = lab.session().client(*args, **kwargs)
+                client.meta.events.register_first("before-call.kms", self.expire)
+                return client
+
+            def expire(self, **_: Any) -> Any:
+                left[0] -= 1
+                if left[0] >= 0:
+                    return None
+                answer = {"Error": {"Code": "ExpiredTokenException"}, "ResponseMetadata": {"RequestId": "r-1"}}
+                return AWSResponse("", 400, HTTPHeaders(), None), answer
+
+        report = prove("alias/one", CONTEXT, Session())
+    asked = -left[0]
+    assert asked == 1
+    ended = [one for one in report.checks if "credentials are expired" in one.detail]
+    unasked = [one for one in report.checks if "ended for want of credentials" in one.detail]
+    assert len(ended) == 1
+    assert unasked
+    assert all(one.outcome == "not shown" and one.interrupted for one in unasked)
+
+
+def test_an_executor_of_spark_that_is_not_signed_in() -> None:
+    from pyspark.errors import PythonException
+
+    from sealwax.fleet import spark
+
+    said = "signing in to AWS failed: no AWS credentials could be had from a credential_process: it gives none."
+    worker = f"Traceback (most recent call last):\n  File x\nsealwax.errors.CredentialsError: {said}\n at org.apache\n"
+    with pytest.raises(sealwax.CredentialsError) as caught, spark._reported():
+        raise PythonException(worker)
+    assert str(caught.value) == said

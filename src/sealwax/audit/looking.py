@@ -13,7 +13,7 @@ from sealwax import aws, refusals
 from sealwax.audit.answers import Answers
 from sealwax.audit.reading import open_client
 from sealwax.audit.report import NotLookedAt
-from sealwax.errors import CredentialsError, KmsError, ThrottledError, UnavailableError
+from sealwax.errors import CredentialsError, KmsError, ThrottledError, UnavailableError, is_of_one_region
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Looking:
         if why is not None:
             self.miss(*question, why, refused=False)
             return None
-        if isinstance(failure, CredentialsError) and not refusals.is_of_one_region(failure):
+        if isinstance(failure, CredentialsError) and not is_of_one_region(failure):
             raise failure  # every other question would end so too
         self.miss(*question, f"{said}{instead}")
         if self.answers is not None and isinstance(failure, ThrottledError | UnavailableError | CredentialsError):

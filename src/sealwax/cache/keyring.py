@@ -75,8 +75,8 @@ class CachingKeyring:
         max_messages: how many envelopes one data key serves, at most 2**32.
         max_bytes: how many bytes of plaintext one data key serves.
         capacity: how many data keys are held; the least recently used goes first.
-        serve_stale_for: how many seconds beyond ``max_age`` an entry is lent while KMS cannot be reached or throttles,
-            with a warning each time that begins. 0: never.
+        serve_stale_for: how many seconds beyond ``max_age`` an entry is lent while KMS, or whoever gives credentials,
+            cannot be reached or throttles, with a warning each time that begins. 0: never.
         on_event: called with a :class:`~sealwax.events.CacheUse` for every data key that is lent; it must be quick.
 
     A copy, and what a pickle of it makes in another process, is an empty cache with the same bounds.

@@ -112,8 +112,9 @@ def run_one(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
         if one is CHECKS[0] and isinstance(error, errors.KmsError):
             raise
         interrupted = isinstance(cause, _PASSING)
-        # The principal that must be denied has credentials of its own.
-        if errors.is_of_credentials(error) and one is not requests.denied_principal:
+        # The principal that must be denied has credentials of its own, and a replica may be in a Region apart.
+        others = one is requests.denied_principal or one is moving.replicas
+        if errors.is_of_credentials(error) and not others:
             proof.signed_out = one.name
         outcome, detail = (NOT_SHOWN if isinstance(cause, NOT_ASKED) else FAILED), str(error)
     needs = tuple(need.name for need in one.needs)
