@@ -540,8 +540,11 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     if flaw or origin.of_credentials or isinstance(error, foreign.NoCredentialsError):
         # Whom these were to be for was not asked: what is known of it is nobody's answer.
         meaning = _FLAWED if flaw else _of_giver(error, code, status, origin)
+        why = flaw or meaning.why.format(service=service)
+        if isinstance(error, foreign.NoCredentialsError) and os.environ.get("AWS_SECRET_ACCESS_KEY"):
+            why += " (AWS_SECRET_ACCESS_KEY is set, and of no use without AWS_ACCESS_KEY_ID)"
         return not_had(
-            flaw or meaning.why.format(service=service),
+            why,
             code=code,
             source=_source(origin, flaw),
             aside="" if flaw else aside,

@@ -73,7 +73,9 @@ AT_CONTAINER = "the container's credentials endpoint (AWS_CONTAINER_CREDENTIALS_
 SOURCES = {
     "nothing": Source(("there are no AWS credentials", "aws sso login")),
     "a key ID alone": Source((ENV, "AWS_SECRET_ACCESS_KEY"), env={"AWS_ACCESS_KEY_ID": ID}),
-    "a secret alone": Source(("there are no AWS credentials",), env={"AWS_SECRET_ACCESS_KEY": SECRET}),
+    "a secret alone": Source(
+        ("there are no AWS credentials", "without AWS_ACCESS_KEY_ID"), env={"AWS_SECRET_ACCESS_KEY": SECRET}
+    ),
     "a line break in a token": Source(
         (ENV, "the session token has a line break"), env=STATIC | {"AWS_SESSION_TOKEN": f"{TOKEN}\n{TOKEN[::-1]}"}
     ),
