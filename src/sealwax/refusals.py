@@ -349,7 +349,8 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
         _Meaning(
             errors.CredentialsError,
             "there are no AWS credentials",
-            "Sign in ('aws sso login', 'aws configure') or set a profile; to try things out without AWS, use --lab.",
+            "Sign in ('aws sso login', 'aws configure') or set a profile; to try KMS out without AWS, use --lab, which "
+            "is not for S3.",
         ),
     ),
     (
