@@ -308,8 +308,8 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
     A place that is not there, or has no envelope, has the status of its error. What could not be read or listed in one
-    that is there makes it partly done, even where there was nothing else. Where there are no AWS credentials, or settings
-    that fit, every other job would fail as well: that ends the run.
+    that is there makes it partly done, even where there was nothing else. Missing AWS credentials or wrong settings end
+    the run, since every other job would fail as well.
 
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.

@@ -189,6 +189,8 @@ class Database:
                         self._seen = version
                         self._forget()
                 yield self._connection
+            except sqlite3.ProgrammingError:  # the lab's own mistake, and not the disk's
+                raise
             except sqlite3.Error as error:
                 raise self._failed("used", error) from error
 
