@@ -7,7 +7,7 @@ returned. A key is wiped when its owner is done with it, so that no caller can f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
@@ -114,12 +114,12 @@ class WrappedKey:
 
 # That of time.monotonic, past what a test puts in its place: to wait takes real time, whatever a frozen clock says; and
 # what that says is not the same in every thread.
-_CLOCK: Final[int] = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
+CLOCK: Final[int] = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
 
 
 def now() -> float:
     """Return the seconds of ``time.monotonic``."""
-    return time.clock_gettime(_CLOCK)
+    return time.clock_gettime(CLOCK)
 
 
 # When what is being done was asked for, in seconds of :func:`now`; unset where it began at once. A task may have
@@ -129,6 +129,28 @@ asked_at: Final[ContextVar[float | None]] = ContextVar("asked_at", default=None)
 
 class NotReadyError(Exception):
     """A keyring that must not wait would have to; it never leaves the library."""
+
+
+class Loan(Protocol):
+    """A data key that a keyring holds, and may lend."""
+
+    key: DataKey
+    wrapped_keys: tuple[WrappedKey, ...]
+    note: Any
+
+
+class Holder(Protocol):
+    """A keyring that keeps data keys, and lends them in few steps: see :class:`sealwax.cache.ready.Ready`."""
+
+    def take(self, mark: Hashable, size: int | None) -> Loan | None: ...
+
+    def give_back(self, loan: Any) -> None: ...
+
+    def find(
+        self, mark: Hashable, pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None
+    ) -> Loan | None: ...
+
+    def mark(self, loan: Any, mark: Hashable, note: Any) -> None: ...
 
 
 class Keyring(Protocol):

@@ -17,6 +17,7 @@ from sealwax.format import payload, random_access, stream, transfer
 from sealwax.format.header import Header
 from sealwax.format.witness import Witness
 from sealwax.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, wipe
+from sealwax.small import SmallValues
 
 if TYPE_CHECKING:
     from sealwax import aio
@@ -46,9 +47,12 @@ class Sealer:
     def __init__(self, keyring: Keyring, *, local_context: Collection[str] = ()) -> None:
         self._keyring = given.keyring(keyring)
         self._local_names = frozenset(given.texts("local_context", local_context, "names of context pairs"))
-        ready = getattr(keyring, "ready", None)
-        # Does what needs no waiting; there is one where the keyring is a cache.
-        self._at_once = None if ready is None else Sealer(ready(), local_context=self._local_names)
+        # A cache has this method. What stands before one and passes it on does not: it is to be asked itself.
+        ready = getattr(type(keyring), "ready", None)
+        held = None if ready is None else ready(keyring)
+        # What does small values in few steps, and what does all that needs no waiting.
+        self._small = None if held is None else SmallValues(held, self._local_names)
+        self._at_once = None if held is None or held is keyring else Sealer(held, local_context=self._local_names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"keyring": self._keyring, "local_context": self._local_names}
@@ -73,6 +77,8 @@ class Sealer:
             KmsError: no data key could be had.
             TypeError: ``plaintext`` is no bytes-like object; encode text, and use :meth:`open` for files.
         """
+        if self._small is not None and (sealed := self._small.encrypt(plaintext, context)) is not None:
+            return sealed
         if not isinstance(plaintext, BytesLike):
             raise TypeError(f"encrypt takes bytes, bytearray or memoryview, not {type(plaintext).__name__}")
         encryptor, header = self._begin(context, memoryview(plaintext).nbytes)
@@ -142,6 +148,10 @@ class Sealer:
             PayloadError: the payload does not authenticate.
             TypeError: ``sealed`` is no bytes-like object; use :meth:`open` for files, and ``dearmor`` for text.
         """
+        if self._small is not None and header is None:
+            plaintext = self._small.decrypt(sealed, context)
+            if plaintext is not None:
+                return plaintext
         if not isinstance(sealed, BytesLike):
             raise TypeError(f"decrypt takes bytes, bytearray or memoryview, not {type(sealed).__name__}")
         found, offset = envelope.find_header(header, lambda: envelope.header_of_value(sealed))
@@ -426,8 +436,10 @@ class Sealer:
         def at_once(item: tuple[BytesLike, Any]) -> bytes | None:
             # To hand a small value to a thread takes longer than to encrypt it.
             if self._at_once is not None and _is_small(item[0], _SMALL_BYTES):
-                with contextlib.suppress(NotReadyError):
+                try:
                     return cast("bytes", method(self._at_once, item[0], context=item[1]))
+                except NotReadyError:
+                    pass
             return None
 
         def work(item: tuple[BytesLike, Any]) -> bytes:

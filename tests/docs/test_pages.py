@@ -125,6 +125,7 @@ def test_the_limits_are_the_codes() -> None:
         "| 64 chunks": payload.GROUP_CHUNKS,
         "chunks, 1,048,576 bytes": payload.GROUP_BYTES,
         "| 196,605 bytes |": envelopes.MAX_HEADER_BYTES,
+        "| 2048 bytes, one for each data key": hdr.OUTLINED_BYTES,
     }.items():
         assert words in LIMITS
         assert str(number) in words.replace(",", ""), words

@@ -13,12 +13,15 @@ import sys
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from sealwax.context import encode
+from sealwax.errors import SealwaxError
 from sealwax.format import payload, witness
 from sealwax.keyring import DataKey, wipe
 
-INFO = b"what the payload is bound to"
 SALT = b"s" * payload.SALT_BYTES
 ID = b"i" * 16
+KMS, LOCAL = encode({"what": "it is bound to"}), encode({"id": "7"})
+INFO = payload.info(1, ID, KMS, LOCAL)
 
 
 _take = ctypes.pythonapi.PyBytes_FromStringAndSize
@@ -26,11 +29,21 @@ _take.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t)
 _take.restype = ctypes.py_object
 _ROUNDS = 20
 held: list[bytes] = []
+errors: list[SealwaxError] = []  # kept, with their frames
 
 
 def derive(data_key: DataKey, what: str) -> None:
     if what == "chunks":
         payload.Chunks(data_key, INFO, SALT).close()
+    elif what == "small":
+        envelope_id, kms, local = ID, payload.framed(KMS), LOCAL
+        sealed = payload.seal_small(data_key, (), envelope_id, SALT, kms, local, b"text")
+        assert payload.open_small(data_key, envelope_id, kms, local, sealed, 0) == b"text"
+        for damaged in (sealed[:-1] + b"\0", sealed[:40] + b"\0" + sealed[41:]):
+            try:
+                payload.open_small(data_key, envelope_id, kms, local, damaged, 0)
+            except SealwaxError as error:
+                errors.append(error)
     elif what == "witness":
         witness.Witness(data_key, ID, INFO)
     else:  # what the library leaves where it is asked for whole blocks, or for less than one

@@ -47,7 +47,7 @@ def hits(folder: Path, what: str) -> dict[str, int]:
 
 
 @linux
-@pytest.mark.parametrize("what", ["chunks", "witness"])
+@pytest.mark.parametrize("what", ["chunks", "small", "witness"])
 def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
     assert hits(tmp_path, what) == {}
 

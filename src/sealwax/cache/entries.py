@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any, Final
 
 from sealwax.errors import (
     AllKeysFailedError,
@@ -13,7 +15,10 @@ from sealwax.errors import (
     ThrottledError,
     UnavailableError,
 )
-from sealwax.keyring import DataKey, WrappedKey
+from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, WrappedKey
+
+# Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
+CLOCK_SKEW_SECONDS: Final = 5.0
 
 
 class CacheWarning(UserWarning):
@@ -51,10 +56,13 @@ class CacheStats:
 class Entry:
     __slots__ = (
         "bytes",
+        "identity",
         "key",
         "lends",
+        "mark",
         "messages",
         "monotonic",
+        "note",
         "outage",
         "patience",
         "stale",
@@ -62,7 +70,10 @@ class Entry:
         "wrapped_keys",
     )
 
-    def __init__(self, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]) -> None:
+    def __init__(
+        self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]
+    ) -> None:
+        self.identity = identity
         self.key = key
         self.wrapped_keys = wrapped_keys
         self.monotonic, self.wall = now
@@ -72,6 +83,8 @@ class Entry:
         self.patience = 0.0  # KMS is not asked again before this age
         self.outage: KmsError | None = None  # why the last refresh failed, where KMS was out of reach
         self.stale = False  # whether it is served beyond its age, which has been said
+        self.mark: Hashable = None  # what it is also found by, as long as it is held
+        self.note: Any = None  # what came of looking at the context and wrapped keys, and is no key
 
 
 class Flight:
@@ -83,6 +96,11 @@ class Flight:
         self.done = threading.Event()
         self.error: KmsError | None = None
         self.generation = generation  # what is fetched for entries that were wiped meanwhile is not kept
+
+
+def identity_of(pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None) -> Hashable:
+    """Return what an entry is held under: a KMS context and, for decrypting, the wrapped keys that were opened."""
+    return (SUITE_COBBLESTONE_256, pairs) if wrapped_keys is None else (SUITE_COBBLESTONE_256, pairs, wrapped_keys)
 
 
 def is_outage(error: SealwaxError) -> bool:

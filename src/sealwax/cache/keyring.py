@@ -28,10 +28,19 @@ from typing import Any, Final, Self, TypeVar
 
 from sealwax import events, forks, given, travel
 from sealwax.cache import ends
-from sealwax.cache.entries import CacheStats, CacheWarning, Entry, Flight, is_of_one_payload, is_outage
+from sealwax.cache.entries import (
+    CLOCK_SKEW_SECONDS,
+    CacheStats,
+    CacheWarning,
+    Entry,
+    Flight,
+    identity_of,
+    is_of_one_payload,
+    is_outage,
+)
 from sealwax.cache.ready import Ready
 from sealwax.errors import KmsError, UnavailableError
-from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
+from sealwax.keyring import CLOCK, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
 
 T = TypeVar("T")
 _Fetched = tuple[DataKey, tuple[WrappedKey, ...]]
@@ -49,19 +58,20 @@ _MOST_REFRESHES: Final = 8
 _MOST_FAILURES: Final = 64
 # So many data keys in a row of contexts of their own, none used twice, are no accident.
 _WARN_AFTER: Final = 100
-# Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
-_CLOCK_SKEW_SECONDS: Final = 5.0
 # Longer than any keyring of sealwax's own takes: whoever makes the call that others wait for is stuck then.
 _LONGEST_WAIT_SECONDS: Final = 120.0
 # Its turns are short; whatever keeps it, the program ends.
 _REAPER_SECONDS: Final = 5.0
+
+_read_clock: Final = time.clock_gettime
+_WALL_CLOCK: Final = time.CLOCK_REALTIME
 
 _log: Final = logging.getLogger("sealwax")
 
 
 def _clocks() -> tuple[float, float]:
     # Neither is one that a test has frozen: what is lent to one thread would be too old for another.
-    return now(), time.clock_gettime(time.CLOCK_REALTIME)
+    return _read_clock(CLOCK), _read_clock(_WALL_CLOCK)
 
 
 class CachingKeyring:
@@ -104,6 +114,7 @@ class CachingKeyring:
         given.watcher(on_event)
         self._keyring = given.keyring(keyring)
         self._max_age = given.number("max_age", max_age, "seconds")
+        self._refresh_from = self._max_age * _REFRESH_AT
         self._max_messages = given.whole("max_messages", max_messages, 1, MAX_MESSAGES)
         self._max_bytes = given.whole("max_bytes", max_bytes, 0, MAX_BYTES)
         self._capacity = given.whole("capacity", capacity, 1, MAX_CAPACITY)
@@ -124,6 +135,7 @@ class CachingKeyring:
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
+        self._marked: dict[Hashable, Entry] = {}  # some of them, by their marks: see Ready
         self._doomed: set[Entry] = set()  # given up, but still lent
         self._flights: dict[Hashable, Flight] = {}
         # When the last call failed, and how: for who asked before, and comes after.
@@ -154,9 +166,11 @@ class CachingKeyring:
     def __repr__(self) -> str:
         return f"CachingKeyring({self._keyring!r}, max_age={self._max_age})"
 
-    def ready(self) -> Keyring:
+    def ready(self) -> Ready:
         """Return a keyring that lends what is in this cache now, and raises NotReadyError instead of waiting."""
-        return Ready(self)
+        own = type(self)
+        # What a subclass does with each loan, it does with all of them.
+        return Ready(self, marks=own.generate is CachingKeyring.generate and own.unwrap is CachingKeyring.unwrap)
 
     # --- the keyring
 
@@ -177,7 +191,7 @@ class CachingKeyring:
             self._bypass(wait, decrypting=False)
             return self._keyring.generate(context, use, plaintext_bytes=plaintext_bytes)
         pairs = frozenset(context.items())
-        identity = (SUITE_COBBLESTONE_256, pairs)
+        identity = identity_of(pairs)
 
         def fetch() -> _Fetched:
             # From the pairs: the caller's own map may have changed by the time that a refresh runs.
@@ -204,7 +218,7 @@ class CachingKeyring:
             self._bypass(wait, decrypting=True)
             return self._keyring.unwrap(keys, context, use)
         pairs = frozenset(context.items())
-        identity = (SUITE_COBBLESTONE_256, pairs, keys)
+        identity = identity_of(pairs, keys)
         results: list[T] = []
 
         def fetch() -> _Fetched:
@@ -274,8 +288,7 @@ class CachingKeyring:
                     stale = age >= self._max_age
                     begins, entry.stale = stale and not entry.stale, stale
                     outage = entry.outage
-                    due = age >= max(self._max_age * _REFRESH_AT, entry.patience)
-                    if due and identity not in self._flights:
+                    if self._is_due(entry, age):
                         self._refresh_behind(identity, refetch)
                 elif not wait:
                     raise NotReadyError
@@ -355,9 +368,13 @@ class CachingKeyring:
     def _age(self, entry: Entry) -> float:
         monotonic, wall = self._clocks()
         elapsed, elapsed_wall = monotonic - entry.monotonic, wall - entry.wall
-        if abs(elapsed - elapsed_wall) > _CLOCK_SKEW_SECONDS:
+        if abs(elapsed - elapsed_wall) > CLOCK_SKEW_SECONDS:
             return float("inf")
         return max(elapsed, elapsed_wall)
+
+    def _is_due(self, entry: Entry, age: float) -> bool:
+        """Whether a new key is to be fetched ahead of an entry's end, which nobody does yet."""
+        return age >= max(self._refresh_from, entry.patience) and entry.identity not in self._flights
 
     def _take(self, identity: Hashable, size: int | None) -> tuple[Entry, float] | None:
         """Return an entry, now lent, and its age; None where a new one is needed."""
@@ -377,14 +394,14 @@ class CachingKeyring:
             return None
         if age >= self._max_age:
             self._stale_serves += 1
-        return self._lend(identity, entry, size), age
+        return self._lend(entry, size), age
 
-    def _lend(self, identity: Hashable, entry: Entry, size: int | None) -> Entry:
+    def _lend(self, entry: Entry, size: int | None) -> Entry:
         if size is not None:
             entry.messages += 1
             entry.bytes += size
         entry.lends += 1
-        self._entries.move_to_end(identity)
+        self._entries.move_to_end(entry.identity)
         return entry
 
     def _insert(
@@ -402,17 +419,17 @@ class CachingKeyring:
                 raise ValueError("the caching keyring is closed")
             if generation != self._generation or ends.over:
                 # Everything was wiped while KMS was asked; this one goes when it is given back.
-                entry = Entry(key, wrapped_keys, self._clocks())
+                entry = Entry(identity, key, wrapped_keys, self._clocks())
                 entry.lends = 1
                 self._doomed.add(entry)
                 return entry
             entry = self._replace(identity, key, wrapped_keys)
-            return self._lend(identity, entry, size)
+            return self._lend(entry, size)
 
     def _replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> Entry:
         self._drop(identity)
         self._failures.pop(identity, None)
-        entry = self._entries[identity] = Entry(key, wrapped_keys, self._clocks())
+        entry = self._entries[identity] = Entry(identity, key, wrapped_keys, self._clocks())
         while len(self._entries) > self._capacity:
             self._evictions += 1
             self._drop(next(iter(self._entries)))
@@ -431,7 +448,13 @@ class CachingKeyring:
             self._doomed.add(entry)
         else:
             entry.key.close()
+        self._unmark(entry)
         del self._entries[identity]
+
+    def _unmark(self, entry: Entry) -> None:
+        if entry.mark is not None:
+            self._marked.pop(entry.mark, None)
+            entry.mark = None  # the note stays: the entry may be lent, and then it is still to be read
 
     def _give_back(self, entry: Entry) -> None:
         with self._lock:
@@ -576,6 +599,7 @@ class CachingKeyring:
     def _after_fork(self) -> tuple[()]:
         # No other thread lives on in the child, so nothing is lent, and the locks may be held by nobody.
         for entry in (*self._entries.values(), *self._doomed):
+            self._unmark(entry)
             entry.key.close()
         closed = self._closed
         self._start_anew()

@@ -25,6 +25,8 @@ ATTACHED: Final = 1
 DETACHED: Final = 2
 ENVELOPE_ID_BYTES: Final = 16
 _ID_OFFSET: Final = 16
+_BYTES: Final = [bytes((value,)) for value in range(256)]
+_LOCAL_PAIRS_OFFSET: Final = _ID_OFFSET + ENVELOPE_ID_BYTES
 
 MIN_SLOT_BYTES: Final = 64
 MAX_SLOT_BYTES: Final = 65535
@@ -39,8 +41,13 @@ SECTOR_BYTES: Final = 4096
 # Below this much plaintext, rewriting the whole file costs less than the space of two slots.
 TWO_SLOTS_FROM: Final = 1 << 20
 
+# An outline is as long as its header, which may be an attacker's.
+OUTLINED_BYTES: Final = 2048
+
 FIXED_BYTES: Final = 36
 _FIXED: Final = struct.Struct(">8sBBBBHH16sBBH")
+# Of these, what tells headers apart that were read before.
+_SLOTS_ID_SIZE: Final = struct.Struct(">11xBHH16sBxH")
 _CRC: Final = struct.Struct(">I")
 _SEQUENCE: Final = struct.Struct(">IB")
 _PROVIDER_ARN: Final = struct.Struct(">BH")
@@ -210,29 +217,43 @@ def new_header(
     Raises:
         DamagedHeaderError: as for :func:`lay_out`.
     """
-    before, after, padding, body = _template(kms_context, local_pairs, wrapped_keys, slots, kind)
-    preamble = before + envelope_id + after
-    crc = _CRC.pack(zlib.crc32(preamble))
-    slot = body + _CRC.pack(zlib.crc32(body, zlib.crc32(crc)))
-    return b"".join((preamble, crc, padding, *(slot,) * slots))
+    return b"".join(_template(kms_context, wrapped_keys, slots, kind).parts(envelope_id, local_pairs))
 
 
-@functools.lru_cache(maxsize=64)
-def _template(
-    kms_context: bytes, local_pairs: int, wrapped_keys: tuple[WrappedKey, ...], slots: int, kind: int
-) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return what stands before the id, between it and the checksum, between that and the slots, and in a slot."""
-    header = lay_out(
-        envelope_id=bytes(ENVELOPE_ID_BYTES),
-        kms_context=kms_context,
-        local_pairs=local_pairs,
-        wrapped_keys=wrapped_keys,
-        slot_count=slots,
-        kind=kind,
-    )
-    whole, first, end = header.to_bytes(), header.preamble.slot_offset, FIXED_BYTES + len(kms_context)
-    body = whole[first : first + header.preamble.slot_size - 4]
-    return whole[:_ID_OFFSET], whole[_ID_OFFSET + ENVELOPE_ID_BYTES : end], whole[end + 4 : first], body
+class Template:
+    """What the headers of many new envelopes share: all but the id, the number of local pairs and the checksums.
+
+    Raises:
+        DamagedHeaderError: as for :func:`lay_out`.
+    """
+
+    __slots__ = ("_after", "_before", "_body", "_padding", "_slots")
+
+    def __init__(self, kms_context: bytes, wrapped_keys: tuple[WrappedKey, ...], slots: int, kind: int) -> None:
+        laid_out = lay_out(
+            envelope_id=bytes(ENVELOPE_ID_BYTES),
+            kms_context=kms_context,
+            local_pairs=0,
+            wrapped_keys=wrapped_keys,
+            slot_count=slots,
+            kind=kind,
+        )
+        whole, first, end = laid_out.to_bytes(), laid_out.preamble.slot_offset, FIXED_BYTES + len(kms_context)
+        self._before = whole[:_ID_OFFSET]
+        self._after = whole[_LOCAL_PAIRS_OFFSET + 1 : end]
+        self._padding = whole[end + 4 : first]
+        self._body = whole[first : first + laid_out.preamble.slot_size - 4]
+        self._slots = slots
+
+    def parts(self, envelope_id: bytes, local_pairs: int) -> tuple[bytes, ...]:
+        """Return a whole header in parts, for who joins them with what follows."""
+        preamble = b"".join((self._before, envelope_id, _BYTES[local_pairs], self._after))
+        crc = _CRC.pack(zlib.crc32(preamble))
+        slot = self._body, _CRC.pack(zlib.crc32(self._body, zlib.crc32(crc)))
+        return preamble, crc, self._padding, *slot * self._slots
+
+
+_template: Final = functools.lru_cache(maxsize=64)(Template)
 
 
 def _round_up(size: int) -> int:
@@ -332,6 +353,28 @@ def read_preamble(read: Callable[[int], bytes]) -> tuple[Preamble, bytes]:
     except ContextError as error:
         raise DamagedHeaderError(f"the envelope's preamble is damaged: {error}") from None
     return Preamble(kind, slot_count, offset, slot_size, envelope_id, local_pairs, kms_context, suite), crc
+
+
+def outline(data: bytes) -> tuple[bytes, bytes, int, int] | None:
+    """Return the outline of the header that a value begins with, in few steps; its id, local pairs and end in bytes.
+
+    Two headers of one outline differ in their ids, numbers of local pairs and checksums, and in nothing else. So who
+    has read one of them to the end has read the other one, since both checksums are checked here.
+
+    Returns:
+        None where there is more to look at: it is none, is damaged, has two slots, or more than :data:`OUTLINED_BYTES`.
+    """
+    if len(data) < FIXED_BYTES:
+        return None
+    slots, offset, slot_size, envelope_id, local_pairs, size = _SLOTS_ID_SIZE.unpack_from(data)
+    at, end = FIXED_BYTES + size, offset + slot_size
+    if slots != 1 or at + 4 > offset or slot_size < MIN_SLOT_BYTES or end > OUTLINED_BYTES:
+        return None
+    crc, body = data[at : at + 4], data[offset : end - 4]
+    if crc != _CRC.pack(zlib.crc32(data[:at])) or data[end - 4 : end] != _CRC.pack(zlib.crc32(body, zlib.crc32(crc))):
+        return None
+    shared = b"".join((data[:_ID_OFFSET], data[_LOCAL_PAIRS_OFFSET + 1 : at], data[at + 4 : offset], body))
+    return shared, envelope_id, local_pairs, end
 
 
 def parse_slots(preamble: Preamble, preamble_crc: bytes, data: bytes) -> Header:

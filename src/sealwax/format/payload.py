@@ -32,7 +32,7 @@ from cryptography.utils import Buffer
 
 from sealwax.errors import CommitmentError, TamperedError
 from sealwax.format.transfer import refuse_copies
-from sealwax.keyring import DataKey, wipe
+from sealwax.keyring import SUITE_COBBLESTONE_256, DataKey, wipe
 
 LABEL: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 SALT_BYTES: Final = 24
@@ -50,7 +50,9 @@ SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
 _SHA512: Final = hashes.SHA512()
 _U64: Final = struct.Struct(">Q")
 _U32: Final = struct.Struct(">I")
+_DERIVED_BYTES: Final = 76  # payload key (32), base nonce (12) and commitment (32)
 _INFO_PREFIX: Final = b"sealwax/envelope/v1\0"
+_SUITE_1_PREFIX: Final = _INFO_PREFIX + bytes((SUITE_COBBLESTONE_256,))
 _NOT_THIS_KEY: Final = (
     "the data key, the context or the header does not belong to this payload: a local context value differs, "
     "or the envelope was altered or put together from two; nothing was released"
@@ -59,17 +61,12 @@ _NOT_THIS_KEY: Final = (
 
 def info(suite: int, envelope_id: bytes, kms_context: bytes, local_context: bytes) -> bytes:
     """Return what binds the payload to its envelope and to the whole context; both contexts in canonical form."""
-    return b"".join(
-        (
-            _INFO_PREFIX,
-            bytes((suite,)),
-            envelope_id,
-            _U32.pack(len(kms_context)),
-            kms_context,
-            _U32.pack(len(local_context)),
-            local_context,
-        )
-    )
+    return b"".join((_INFO_PREFIX, bytes((suite,)), envelope_id, framed(kms_context), framed(local_context)))
+
+
+def framed(context: bytes) -> bytes:
+    """Return one of the two contexts as it stands in :func:`info`."""
+    return _U32.pack(len(context)) + context
 
 
 def payload_size(plaintext_size: int) -> int:
@@ -90,6 +87,8 @@ def plaintext_size(size: int) -> int:
 
 
 _NO_KEY: Final = AESGCM(bytes(32))
+_NO_NONCE: Final = bytes(12)
+_NO_TEXT: Final = bytes(16)
 
 
 def _leave_no_registers() -> None:
@@ -98,7 +97,7 @@ def _leave_no_registers() -> None:
     OpenSSL's AES-GCM for AVX-512 leaves them, and so the key, in vector registers that little else ever uses. The next
     signal, or the next function that the dynamic linker has to find, would save them on the stack.
     """
-    _NO_KEY.encrypt(bytes(12), bytes(16), None)
+    _NO_KEY.encrypt(_NO_NONCE, _NO_TEXT, None)
 
 
 def expand(data_key: DataKey, info: bytes) -> bytearray:
@@ -108,8 +107,8 @@ def expand(data_key: DataKey, info: bytes) -> bytearray:
     for, it leaves a copy in memory that it gives back; a shorter output is the beginning of a longer one, so the block
     that is left is always the second, which holds nothing secret.
     """
-    derived = bytearray(76)
-    HKDFExpand(_SHA512, len(derived), info).derive_into(data_key.buffer, derived)
+    derived = bytearray(_DERIVED_BYTES)
+    HKDFExpand(_SHA512, _DERIVED_BYTES, info).derive_into(data_key.buffer, derived)
     return derived
 
 
@@ -359,6 +358,88 @@ def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
         raise tampered(None) from None
     finally:
         decryptor.close()
+
+
+class _Room:
+    """Where the keys of one small payload are derived to, and its parts: made once, used for one payload at a time."""
+
+    __slots__ = ("commitment", "derived", "key", "nonce")
+
+    def __init__(self) -> None:
+        self.derived = bytearray(_DERIVED_BYTES)
+        view = memoryview(self.derived)
+        self.key, self.nonce, self.commitment = view[:32], view[32:44], view[44:]
+
+
+# Those that are wiped and in nobody's use: as many as threads have worked at once.
+_rooms: Final[list[_Room]] = []
+
+
+def _room_of_keys() -> _Room:
+    try:
+        return _rooms.pop()
+    except IndexError:
+        return _Room()
+
+
+def seal_small(
+    data_key: DataKey,
+    header: tuple[bytes, ...],
+    envelope_id: bytes,
+    salt: bytes,
+    kms: bytes,
+    local: bytes,
+    plaintext: bytes,
+) -> bytes:
+    """Return a whole envelope of less than a chunk, as :func:`encrypt` makes it: derive, seal and wipe in few steps.
+
+    Args:
+        header: in parts.
+        salt: 24 bytes that no other call has had.
+        kms, local: the two contexts in canonical form, the first :func:`framed`.
+    """
+    binding = b"".join((LABEL, salt, _SUITE_1_PREFIX, envelope_id, kms, _U32.pack(len(local)), local))
+    room, aead = _room_of_keys(), None
+    try:
+        HKDFExpand(_SHA512, _DERIVED_BYTES, binding).derive_into(data_key.buffer, room.derived)
+        aead = AESGCM(room.key)
+        sealed = b"".join((*header, salt, room.commitment, aead.encrypt(room.nonce, plaintext, None)))
+    finally:
+        wipe(room.derived)
+        del aead  # an exception may be kept, and with it this frame
+        _leave_no_registers()
+    _rooms.append(room)  # and not one that such a frame would show in another's use
+    return sealed
+
+
+def open_small(data_key: DataKey, envelope_id: bytes, kms: bytes, local: bytes, sealed: bytes, start: int) -> bytes:
+    """Return the plaintext of less than a chunk, as :func:`decrypt` does: derive, open and wipe in few steps.
+
+    Args:
+        kms, local: the two contexts in canonical form, the first :func:`framed`.
+        start: where the payload begins in ``sealed``; it goes to the end.
+
+    Raises:
+        CommitmentError: the key or the context is not this payload's.
+        TamperedError: the chunk is altered, or not the last one.
+    """
+    salt = sealed[start : start + SALT_BYTES]
+    binding = b"".join((LABEL, salt, _SUITE_1_PREFIX, envelope_id, kms, _U32.pack(len(local)), local))
+    room, aead = _room_of_keys(), None
+    try:
+        HKDFExpand(_SHA512, _DERIVED_BYTES, binding).derive_into(data_key.buffer, room.derived)
+        if not constant_time.bytes_eq(bytes(room.commitment), sealed[start + SALT_BYTES : start + HEAD_BYTES]):
+            raise CommitmentError(_NOT_THIS_KEY)
+        aead = AESGCM(room.key)
+        plaintext = aead.decrypt(room.nonce, sealed[start + HEAD_BYTES :], None)
+    except InvalidTag:
+        raise tampered(None) from None
+    finally:
+        wipe(room.derived)
+        del aead
+        _leave_no_registers()
+    _rooms.append(room)
+    return plaintext
 
 
 def tampered(position: int | None) -> TamperedError:
