@@ -136,13 +136,13 @@ class AwsEncryptionSdk:
         self._keys: dict[str, Any] = {"key_provider": provider}
         if caching:
             manager = CachingCryptoMaterialsManager(
-                master_key_provider=provider, cache=LocalCryptoMaterialsCache(1000), max_age=3600.0
+                master_key_provider=provider, cache=LocalCryptoMaterialsCache(2000), max_age=3600.0
             )
             self._keys = {"materials_manager": manager}
 
-    def encrypt(self, value: bytes) -> bytes:
+    def encrypt(self, value: bytes, context: dict[str, str] = CONTEXT) -> bytes:
         sealed, _ = self._client.encrypt(
-            source=value, **self._keys, algorithm=self._algorithm, encryption_context=CONTEXT
+            source=value, **self._keys, algorithm=self._algorithm, encryption_context=context
         )
         return bytes(sealed)
 
