@@ -44,9 +44,9 @@ def _folder(command: _Command, *, make: bool = False) -> _Command:
             raise click.UsageError("no lab was named: give --lab DIR or set SEALWAX_LAB")
         new = make and no_lab(folder)
         with open_lab(folder, lab_key_file, make=make) as lab:
+            if new:
+                console.say(f"made a new lab in '{printable(os.path.abspath(folder))}'")
             command(lab, **arguments)
-        if new:
-            console.say(f"made a new lab in '{printable(os.path.abspath(folder))}'")
 
     opened.__doc__ = command.__doc__
     opened.__name__ = command.__name__
@@ -73,7 +73,8 @@ def lab() -> None:
 def create_key(lab: Lab, *, alias: str | None, region: str, description: str, as_json: bool) -> None:
     """Create a symmetric KMS key and print its ARN.
 
-    Where there is no lab yet, it makes one. No other command does, so that a mistyped --lab is an error.
+    Where there is no lab yet, it makes one, as `lab serve` does. No other command does, so that a mistyped --lab is an
+    error.
     """
     metadata = lab.create_key(alias=alias, region=region, description=description)
     console.put(json.dumps(_readable(metadata)) if as_json else metadata["Arn"])
@@ -106,7 +107,7 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="A certificate chain, to speak HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="The private key of the certificate.")
 @click.option("--upstream", metavar="URL", help="An endpoint for the CloudTrail calls that the lab does not offer.")
-@_folder
+@functools.partial(_folder, make=True)
 def serve(
     lab: Lab,
     *,
@@ -117,7 +118,7 @@ def serve(
     tls_key: Path | None,
     upstream: str | None,
 ) -> None:
-    """Serve the lab over HTTP for the AWS CLI and other SDKs, until Ctrl-C.
+    """Serve the lab over HTTP for the AWS CLI and other SDKs, until Ctrl-C. Where there is no lab yet, it makes one.
 
     One server is every Region: the Region is the one that a request was signed for.
     """
