@@ -15,6 +15,7 @@ from sealwax.cli import console, jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
 from sealwax.errors import FileError
+from sealwax.format.stream import StreamReader
 from sealwax.format.transfer import write_all
 
 
@@ -104,7 +105,10 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     jobs.Output(job, source, force=force, whole=bounds is None) as sink,
                     console.progress(job.source, size) as progress,
                 ):
-                    jobs.pump(read, lambda data: write_all(sink, data), progress)
+                    if isinstance(reader, StreamReader):
+                        reader.drain(lambda data: write_all(sink, data), lambda data: progress(len(data)))
+                    else:
+                        jobs.pump(read, lambda data: write_all(sink, data), progress)
         return "decrypted"
 
     found = jobs.collect(

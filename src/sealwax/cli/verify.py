@@ -29,7 +29,7 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
             sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
             console.progress(job.source, source.size) as progress,
         ):
-            jobs.pump(reader.readinto, lambda _: None, progress)
+            reader.drain(lambda data: progress(len(data)))
             return {"outcome": f"authentic, {reader.tell()} bytes", "plaintext_bytes": reader.tell()}
 
     return jobs.run(work, jobs.collect(work, output_name=None), do)
