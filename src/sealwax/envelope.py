@@ -28,7 +28,7 @@ AnySource = BytesLike | files.AnyPath | BinaryIO
 # The largest header there can be: a preamble of 65535 bytes and two slots of 65535.
 MAX_HEADER_BYTES: Final = 3 * 65535
 # A preamble and two slots of a sector each, and with one slot far less.
-_MOST_HEADERS: Final = 3 * hdr.SECTOR_BYTES
+MOST_HEADERS_BYTES: Final = 3 * hdr.SECTOR_BYTES
 # A re-wrap may be under way: it never leaves both slots torn, but one reading may meet each of them in that moment.
 _READS: Final = 3
 _PAUSE_SECONDS: Final = 0.02
@@ -272,16 +272,30 @@ def inspect_file(file: files.InputFile) -> Inspection:
     return _inspect_file(file) if file.seekable() else _inspect_stream(file)
 
 
-def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
-    """Describe what a regular file holds from one reading of it, as a fleet has many to look at."""
+def inspect_beginning(beginning: bytes, size: int) -> Inspection | None:
+    """Describe what a regular file holds from one reading of it, as a fleet has many to look at.
+
+    Args:
+        beginning: its first bytes: :data:`MOST_HEADERS_BYTES`, or what there is.
+        size: its bytes.
+
+    Returns:
+        None where that does not settle it, and :func:`inspect_file` has to: it is no envelope, its header is damaged or
+        larger than most, or a re-wrap is under way.
+    """
     try:
-        found = _header_of_view(file.read(_MOST_HEADERS))
-    except NotAnEnvelopeError as error:
-        raise _named_file(error, file, 0) from None
-    except DamagedHeaderError:
-        # Or it is larger than most, or a re-wrap is under way.
-        found = header_of_file(file, 0)
+        found = _header_of_view(beginning)
+    except (NotAnEnvelopeError, DamagedHeaderError):
+        return None
     return _inspection(found, size - found.preamble.payload_offset)
+
+
+def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
+    found = inspect_beginning(file.read(MOST_HEADERS_BYTES), size)
+    if found is not None:
+        return found
+    header = header_of_file(file, 0)
+    return _inspection(header, size - header.preamble.payload_offset)
 
 
 def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:

@@ -47,16 +47,28 @@ _MAX_LINKS: Final = 40
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 
 
-@contextlib.contextmanager
-def reported(doing: str, path: AnyPath) -> Iterator[None]:
-    """Turn an OSError inside into a :class:`~sealwax.FileError` that says what was being done to which file."""
-    try:
-        yield
-    except OSError as error:
+# Two classes and not two generators: a fleet comes through here for each of a hundred thousand headers.
+class _Reported:
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, doing: str, path: AnyPath) -> None:
+        self._doing = doing
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         # EPIPE has a meaning of its own to a program in a pipeline.
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise FileError(f"{doing} '{printable(os.fspath(path))}' failed: {disk.reason(error)}") from error
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise FileError(
+                f"{self._doing} '{printable(os.fspath(self._path))}' failed: {disk.reason(error)}"
+            ) from error
+
+
+def reported(doing: str, path: AnyPath) -> contextlib.AbstractContextManager[None]:
+    """Turn an OSError inside into a :class:`~sealwax.FileError` that says what was being done to which file."""
+    return _Reported(doing, path)
 
 
 def _inside(path: AnyPath, folder: int | None) -> AnyPath:
@@ -64,7 +76,7 @@ def _inside(path: AnyPath, folder: int | None) -> AnyPath:
     return path if folder is None else os.path.basename(path)
 
 
-def _open_regular(path: AnyPath, flags: int, folder: int | None) -> int:
+def _open_regular(path: AnyPath, flags: int, folder: int | None) -> tuple[int, os.stat_result]:
     """Open a regular file and nothing else: no pipe is waited for and, in an open folder, no link followed."""
     if folder is not None:
         flags |= os.O_NOFOLLOW
@@ -74,17 +86,65 @@ def _open_regular(path: AnyPath, flags: int, folder: int | None) -> int:
         if flags & os.O_NOFOLLOW and error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, _NOT_REGULAR) from None
         raise
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        if folder is None and stat.S_ISDIR(mode):
+        if folder is None and stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         raise OSError(errno.ELOOP, _NOT_REGULAR)
-    return descriptor
+    return descriptor, status
 
 
-@contextlib.contextmanager
-def folder_of(path: str, root: str, *, make: bool = False) -> Iterator[int]:
+class _Folder:
+    __slots__ = ("_folder", "_make", "_path", "_root")
+
+    def __init__(self, path: str, root: str, make: bool) -> None:
+        self._path = path
+        self._root = root
+        self._make = make
+        self._folder: int | None = None
+
+    def __enter__(self) -> int:
+        path, root = self._path, self._root
+        below = os.path.join(root, "")
+        *parts, last = path[len(below) :].split(os.sep)
+        if not path.startswith(below) or not last or ".." in (*parts, last) or "\0" in path:
+            raise FileError(f"'{printable(path)}' is not in '{printable(root)}'; left alone")
+        try:
+            with reported("making the folder", os.path.dirname(path)) if self._make else reported("looking at", path):
+                return self._enter(parts)
+        except BaseException:
+            self._close()
+            raise
+
+    def _enter(self, parts: list[str]) -> int:
+        if self._make:
+            _make_folders(self._root)
+        folder = self._folder = os.open(self._root, _FOLDER)
+        for part in filter(None, parts):
+            if self._make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            try:
+                self._folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError as error:
+                if error.errno == errno.ELOOP or _mode(part, folder, stat.S_ISLNK):
+                    raise FileError(f"'{printable(self._path)}' is reached by a link; left alone") from error
+                raise
+            os.close(folder)
+            folder = self._folder
+        return folder
+
+    def _close(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
+def folder_of(path: str, root: str, *, make: bool = False) -> contextlib.AbstractContextManager[int]:
     """Hold the folder of a file open that is somewhere below ``root``, reached by no link.
 
     What was a folder at the listing may be a link by now, or become one at any moment: so each folder on the way is
@@ -94,34 +154,28 @@ def folder_of(path: str, root: str, *, make: bool = False) -> Iterator[int]:
         path: the file: ``root``, and a path below it.
         make: whether folders that are missing are made.
 
-    Raises:
+    Raises, when it is entered:
         FileError: a folder cannot be opened or made, is reached by a link, or is not below ``root``.
     """
-    below = os.path.join(root, "")
-    *parts, last = path[len(below) :].split(os.sep)
-    if not path.startswith(below) or not last or ".." in (*parts, last) or "\0" in path:
-        raise FileError(f"'{printable(path)}' is not in '{printable(root)}'; left alone")
-    folder: int | None = None
+    return _Folder(path, root, make)
+
+
+def beginning(path: AnyPath, folder: int | None, most: int) -> tuple[bytes, int]:
+    """Return the first ``most`` bytes of a regular file, or what there is, and its size.
+
+    Args:
+        folder: as for :class:`InputFile`.
+
+    Raises:
+        FileError: it cannot be read, or is not a regular file.
+    """
+    with reported("opening", path):
+        descriptor, status = _open_regular(path, os.O_RDONLY | os.O_CLOEXEC, folder)
     try:
-        with reported("making the folder" if make else "looking at", os.path.dirname(path) if make else path):
-            if make:
-                _make_folders(root)
-            folder = os.open(root, _FOLDER)
-            for part in filter(None, parts):
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                try:
-                    before, folder = folder, os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-                except OSError as error:
-                    if error.errno == errno.ELOOP or _mode(part, folder, stat.S_ISLNK):
-                        raise FileError(f"'{printable(path)}' is reached by a link; left alone") from error
-                    raise
-                os.close(before)
-        yield folder
+        with reported("reading", path):
+            return os.read(descriptor, most), status.st_size
     finally:
-        if folder is not None:
-            os.close(folder)
+        os.close(descriptor)
 
 
 def walk(
@@ -201,7 +255,7 @@ class InputFile(io.FileIO):
         if regular or folder is not None:
 
             def opener(path: str, flags: int) -> int:
-                return _open_regular(path, flags, folder)
+                return _open_regular(path, flags, folder)[0]
 
         with reported("opening", path):
             super().__init__(path, "rb", opener=opener)
@@ -611,7 +665,7 @@ class LockedFile:
             self.path = Path(_led_to(path) if folder is None else path)
             while True:
                 flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-                self.file = io.FileIO(_open_regular(self.path, flags, folder), "r+b")
+                self.file = io.FileIO(_open_regular(self.path, flags, folder)[0], "r+b")
                 try:
                     while not self._lock():
                         if now() >= until:

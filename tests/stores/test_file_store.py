@@ -14,9 +14,12 @@ import pytest
 
 import sealwax
 from sealwax import files
+from sealwax.fleet.engines import Threads
+from sealwax.fleet.settings import Contexts, Settings
 from sealwax.format.header import Header
 from sealwax.keyring import WrappedKey
-from sealwax.stores import Entry, Store, open_store
+from sealwax.staleness import Wanted, WantedKey
+from sealwax.stores import Entry, Store, held, open_store
 from sealwax.stores.files import FileStore
 from tests.cli.shell import without_privileges
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
@@ -125,7 +128,8 @@ def test_an_unreadable_folder_is_told_and_the_rest_goes_on(folder: Path) -> None
 _LIST = """
 import sys
 from sealwax.errors import FileError
-from sealwax.stores import Entry, Store, open_store
+from sealwax.staleness import Wanted, WantedKey
+from sealwax.stores import Entry, Store, held, open_store
 found = list(open_store(sys.argv[1]).list())
 (error,) = [each for each in found if not isinstance(each, Entry)]
 assert isinstance(error, FileError) and "/b'" in str(error), error
@@ -295,3 +299,73 @@ def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
     assert (there.read_bytes(), there.stat().st_ino) == before
     assert os.listdir(outside) == ["1"]
     use()
+
+
+def test_what_is_held_says_the_same(folder: Path) -> None:
+    store = open_store(str(folder))
+    paths = [str(folder / name) for name in ("b/1", "b/2", "a", "b/1", ".hidden", "b.c")]
+    with held(store) as here:
+        assert here.location == store.location
+        assert [here.inspect(path) for path in paths] == [store.inspect(path) for path in paths]
+    with held(open_store(paths[0])) as here:
+        assert here.inspect(paths[0]) == store.inspect(paths[0])
+        with pytest.raises(sealwax.FileError, match="is not in"):
+            here.inspect(paths[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "..", ".", "", "b", "nothing", "b/../a", "b\0", "\0", "later/1", "link", "pipe"]
+)
+@pytest.mark.parametrize("before", ["a", "b/1"])
+def test_what_is_held_leads_nowhere_else(
+    folder: Path, tmp_path: Path, sealer: sealwax.Sealer, before: str, name: str
+) -> None:
+    """The same error as without, whatever came before."""
+    (tmp_path / "outside").mkdir()
+    for target in (tmp_path / "outside" / "1", tmp_path / "a"):
+        target.write_bytes(sealer.encrypt(b"x", context=CONTEXT))
+    (folder / "later").symlink_to(tmp_path / "outside")
+    (folder / "link").symlink_to(tmp_path / "a")
+    os.mkfifo(folder / "pipe")
+    store = open_store(str(folder))
+    for path in (f"{folder}/{name}", f"{folder}/b/{name}"):
+        with pytest.raises(sealwax.FileError) as alone:
+            store.inspect(path)
+        with held(store) as here:
+            here.inspect(str(folder / before))
+            with pytest.raises(sealwax.FileError) as then:
+                here.inspect(path)
+            assert str(then.value) == str(alone.value)
+            assert here.inspect(str(folder / before)) == store.inspect(str(folder / before))
+
+
+def test_a_held_folder_is_let_go_of(folder: Path, tmp_path: Path) -> None:
+    """What was moved away meanwhile is seen to be by the next that is held, and no descriptor is left."""
+    store, path = open_store(str(folder)), str(folder / "b" / "1")
+    before = set(os.listdir("/dev/fd"))
+    with held(store) as here:
+        here.inspect(path)
+        (folder / "b").rename(tmp_path / "aside")
+        (folder / "b").symlink_to(tmp_path / "aside")
+        here.inspect(path)  # the folder that was looked at, and not where the link leads
+    with held(store) as here, pytest.raises(sealwax.FileError, match="is reached by a link"):
+        here.inspect(path)
+    assert set(os.listdir("/dev/fd")) == before
+
+
+def test_a_plan_notices_a_folder_that_was_swapped(folder: Path, tmp_path: Path) -> None:
+    """A folder is held for one batch: what comes after that is looked up anew."""
+    sealed = (folder / "a").read_bytes()
+    for at in range(200):
+        (folder / "b" / f"many-{at:03}").write_bytes(sealed)
+    wanted = Settings((ALPHA,), Wanted((WantedKey(BETA),)), Contexts((), accept_stored=True))
+    states: list[str] = []
+    for entries, found in Threads(1).look(0, open_store(str(folder)), wanted, pytest.fail, frozenset()):
+        assert len(entries) == len(found) <= 64
+        if not states:
+            (folder / "b").rename(tmp_path / "aside")
+            (folder / "b").symlink_to(tmp_path / "aside")
+        states += [each.state for each in found]
+    assert len(states) == 206
+    assert states.count("unreadable") > 0
+    assert states.count("stale") + states.count("unreadable") == 206

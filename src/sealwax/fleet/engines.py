@@ -14,7 +14,7 @@ from sealwax.fleet import shard
 from sealwax.fleet.calls import Rewrapper
 from sealwax.fleet.settings import Settings
 from sealwax.fleet.shard import Found, Item, Result
-from sealwax.stores import S3_SCHEME, Entry, Store, is_nowhere
+from sealwax.stores import S3_SCHEME, Entry, Store, held, is_nowhere
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -178,7 +178,8 @@ class Threads:
         """See :meth:`Engine.look`."""
 
         def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
-            return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, store))
+            with held(store) as here:
+                return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, here))
 
         waits = store.location.startswith(S3_SCHEME)
         took = worked = 0.0

@@ -50,6 +50,11 @@ class Contexts:
     def _pairs(self) -> tuple[tuple[str, str], ...]:
         return cast("tuple[tuple[str, str], ...]", self.pairs)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether what is accepted depends on the name of an object."""
+        return any("{" in pattern for _, pattern in self._pairs)
+
     def refusal(self, stored: Mapping[str, str], relpath: str) -> str | None:
         """Return why a stored context is not accepted, or None where it is. Values are not told."""
         relpath = relpath.removesuffix(self.suffix)

@@ -90,11 +90,10 @@ class Step:
         Args:
             context: in canonical form.
         """
-        digest = hashlib.sha256()
-        sources = (part for source in self.sources for part in (source.key_arn.encode(), source.ciphertext))
-        for part in (self.how.encode(), self.target.encode(), context, *sources):
-            digest.update(len(part).to_bytes(4, "big") + part)
-        return digest.digest()
+        parts = [self.how.encode(), self.target.encode(), context]
+        for source in self.sources:
+            parts += source.key_arn.encode(), source.ciphertext
+        return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in parts])).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,7 @@ def _not_allowed(header: Header) -> str:
 
 
 def keys_of(wrapped_keys: Iterable[WrappedKey]) -> tuple[tuple[str, str], ...]:
-    return tuple((key.key_arn, key.key_material_id.hex()) for key in wrapped_keys)
+    return tuple([(key.key_arn, key.key_material_id.hex()) for key in wrapped_keys])
 
 
 def _hash(key: WrappedKey) -> bytes:
@@ -255,6 +254,23 @@ class Found:
     units: tuple[tuple[bytes, int], ...] = ()
     format: str = ""
 
+    def of(self, item: Item, envelope_id: bytes) -> Found:
+        """Return the same, said of another object."""
+        return Found(
+            item.number,
+            item.name,
+            self.state,
+            self.reason,
+            self.reasons,
+            self.missing_regions,
+            envelope_id,
+            self.keys,
+            self.hashes,
+            self.context,
+            self.units,
+            self.format,
+        )
+
 
 def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Found]:
     """Yield what each object is, from its header alone. No KMS call is made and nothing is written.
@@ -262,6 +278,9 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
     Raises:
         CredentialsError: nobody is signed in, so that no other object can be read either.
     """
+    # Neighbors often are under one data key, and then all that is said of them is the same but for their names.
+    by_name = settings.reencrypt or settings.contexts.by_name
+    last: tuple[object, ...] = ()
     for item in items:
         try:
             header = store.inspect(item.name).header
@@ -277,7 +296,12 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Fo
                 raise
             yield Found(item.number, item.name, UNREADABLE, _told(error))
         else:
-            yield found_of(item, header, settings, relative(item.name, store.location))
+            says = (header.slots, header.preamble.kms_context)
+            if by_name or says != last:
+                found, last = found_of(item, header, settings, relative(item.name, store.location)), says
+                yield found
+            else:
+                yield found.of(item, header.preamble.envelope_id)
 
 
 def found_of(item: Item, header: Header, settings: Settings, relpath: str) -> Found:
@@ -289,7 +313,7 @@ def found_of(item: Item, header: Header, settings: Settings, relpath: str) -> Fo
         unit = hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
         units = ((unit, 1 + len(settings.wanted.keys)),) * (work.state == STALE)
     else:
-        units = tuple((step.unit(context), step.calls) for step in work.steps if step.calls)
+        units = tuple([(step.unit(context), step.calls) for step in work.steps if step.calls])
     return Found(
         item.number,
         item.name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
@@ -99,6 +101,15 @@ class Store(Protocol):
             RewrapConflictError: somebody has; the object was left alone.
             FileError: it cannot be read or written, or another program has it locked.
         """
+
+
+def held(store: Store) -> AbstractContextManager[Store]:
+    """Return the same store for a few objects and one thread, with less work for each where the store knows how.
+
+    For a few only: while a folder is held open, it is not noticed that another one has come into its place.
+    """
+    hold = getattr(store, "held", None)
+    return contextlib.nullcontext(store) if hold is None else hold()
 
 
 def is_gone(error: SealwaxError) -> bool:

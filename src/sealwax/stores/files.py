@@ -96,8 +96,12 @@ class FileStore:
                 yield link, there
 
     def inspect(self, name: str) -> Inspection:
-        with self._folder_of(name) as folder, files.InputFile(name, folder, regular=True) as file:
-            return envelope.inspect_file(file)
+        with self._folder_of(name) as folder:
+            found = envelope.inspect_beginning(*files.beginning(name, folder, envelope.MOST_HEADERS_BYTES))
+            if found is not None:
+                return found
+            with files.InputFile(name, folder, regular=True) as file:
+                return envelope.inspect_file(file)
 
     def open(self, name: str) -> BinaryIO:
         """Open a file. A re-wrap in place changes its slots meanwhile, and nothing that was authenticated."""
@@ -113,15 +117,47 @@ class FileStore:
             rewrapping.replace_file(name, change, folder, patience=_LOCK_SECONDS)
 
     @contextlib.contextmanager
-    def _folder_of(self, name: str) -> Iterator[int | None]:
+    def held(self) -> Iterator[FileStore]:
+        """See :func:`sealwax.stores.held`: the folder of one file is kept open for the next."""
+        if not self._is_folder:
+            yield self
+            return
+        store = _Held(self)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def _folder_of(self, name: str) -> contextlib.AbstractContextManager[int | None]:
         """Hold the folder of a file in this place open, reached by no link; None where the place is one file."""
         if self._is_folder:
-            with files.folder_of(name, self._location) as folder:
-                yield folder
-        elif name != self._location:
+            return files.folder_of(name, self._location)
+        if name != self._location:
             raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; left alone")
-        else:
-            yield None
+        return contextlib.nullcontext()
+
+
+class _Held(FileStore):
+    """A folder of files that keeps the last one's folder open."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._location = store._location
+        self._is_folder = True
+        self._parent: str | None = None
+        self._folder: int | None = None
+        self._opened = contextlib.ExitStack()
+
+    def _folder_of(self, name: str) -> contextlib.AbstractContextManager[int | None]:
+        parent, _, last = name.rpartition(os.sep)
+        if parent != self._parent or last in ("", "..") or "\0" in last:
+            self.close()
+            self._folder = self._opened.enter_context(super()._folder_of(name))
+            self._parent = parent
+        return contextlib.nullcontext(self._folder)
+
+    def close(self) -> None:
+        self._parent = None
+        self._opened.close()
 
 
 def _may_hold_data(path: str) -> bool:
