@@ -159,8 +159,8 @@ class Wrapping:
     def open(self, name: str) -> BinaryIO:
         return self.inner.open(name)
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
-        self.inner.rewrap(name, rewrap)
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
+        self.inner.rewrap(name, rewrap, size=size)
 
     def replace(self, name: str, change: Change) -> None:
         self.inner.replace(name, change)

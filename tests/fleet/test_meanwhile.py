@@ -58,7 +58,7 @@ def test_what_a_writer_replaces_meanwhile_is_left_for_the_next_pass(keys: Keys, 
     class Racing(Wrapping):
         """Where a writer puts a new envelope in an object's place once, after its header was read."""
 
-        def rewrap(self, name: str, rewrap: Rewrap) -> None:
+        def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
             def late(header: Any, head: Any) -> Any:
                 made = rewrap(header, head)
                 if name not in raced:
@@ -68,7 +68,7 @@ def test_what_a_writer_replaces_meanwhile_is_left_for_the_next_pass(keys: Keys, 
                     )
                 return made
 
-            self.inner.rewrap(name, late)
+            self.inner.rewrap(name, late, size=size)
 
     plan(keys, folder, path, digests=None)
     done = run(keys, path, open_place=Racing.around)

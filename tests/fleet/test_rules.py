@@ -130,7 +130,7 @@ class OneEnvelope:
     def __init__(self, *keys: WrappedKey) -> None:
         self.header = header(*keys)
 
-    def rewrap(self, _: str, new_keys: Any) -> None:
+    def rewrap(self, _: str, new_keys: Any, *, size: int | None = None) -> None:  # noqa: ARG002  the protocol
         self.header = header(*new_keys(self.header, lambda: b""))
 
 

@@ -19,9 +19,9 @@ _PAUSE_SECONDS = 0.05
 class SlowStore(FileStore):
     """A folder on a slow disk."""
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
         time.sleep(_PAUSE_SECONDS)
-        super().rewrap(name, rewrap)
+        super().rewrap(name, rewrap, size=size)
 
     def replace(self, name: str, change: Change) -> None:
         time.sleep(_PAUSE_SECONDS)

@@ -89,8 +89,8 @@ class WatchedStore:
     def replace(self, name: str, change: Change) -> None:
         self._store.replace(name, change)
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
-        self._store.rewrap(name, rewrap)
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
+        self._store.rewrap(name, rewrap, size=size)
         self._done += 1
         self._note(f"wrote {name}")
         task: Any = TaskContext.get()

@@ -394,8 +394,8 @@ class Journal:
         last = 0
         marks = ",".join("?" * len(states))
         while rows := self._all(
-            "ib",
-            f"SELECT number, name FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
+            "ibi",
+            f"SELECT number, name, size FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
             " ORDER BY number LIMIT ?",
             last,
             place,
@@ -403,7 +403,7 @@ class Journal:
             _PAGE,
         ):
             last = rows[-1][0]
-            yield [Item(number, _as_name(name)) for number, name in rows]
+            yield [Item(number, _as_name(name), size) for number, name, size in rows]
 
     def sample(self, states: Sequence[str], size: int) -> list[tuple[int, Item]]:
         """Return random objects in some states, with their places."""

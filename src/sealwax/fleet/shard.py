@@ -56,10 +56,11 @@ LEFT: Final = "left"  # somebody else was at it, or KMS was not there: a later p
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object to work on: its number in a plan, and its name in its store."""
+    """An object to work on: its number in a plan, its name in its store and, where a listing has shown it, its size."""
 
     number: int
     name: str
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +411,7 @@ def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) 
         return tuple(made)
 
     def work() -> Result:
-        store.rewrap(item.name, new_keys)
+        store.rewrap(item.name, new_keys, size=item.size)
         return Result(item.number, item.name, REWRAPPED, keys=under)
 
     return outcome(item, work)

@@ -83,8 +83,11 @@ class Store(Protocol):
             FileError: it cannot be read; also later, where S3 no longer has that version.
         """
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
         """Give an envelope the wrapped keys that ``rewrap`` returns for its header, if nobody has changed it meanwhile.
+
+        Args:
+            size: its bytes as a listing showed them, which spares S3 a request where they are few; None: not known.
 
         Raises:
             RewrapConflictError: somebody has; the object was left alone.

@@ -108,7 +108,7 @@ class FileStore:
         with self._folder_of(name) as folder:
             return cast("BinaryIO", files.InputFile(name, folder, regular=True))
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:  # noqa: ARG002  see S3Store
         with self._folder_of(name) as folder:
             rewrapping.rewrap_file(name, rewrap, folder, patience=_LOCK_SECONDS)
 

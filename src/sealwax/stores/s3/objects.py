@@ -66,7 +66,7 @@ class ObjectReader(_BinaryFile):
     Args:
         name: ``s3://bucket/key``.
         session: where the S3 client comes from; an ordinary boto3 Session by default.
-        first: how many bytes to read at once on opening.
+        first: how many bytes to read at once on opening; None: all, and not by a range, if there are at most 5 MiB.
 
     Attributes:
         size: the object's bytes.
@@ -74,6 +74,7 @@ class ObjectReader(_BinaryFile):
         modified_ns: when the object was put there, in nanoseconds since 1970; S3 tells whole seconds.
         metadata: what was put beside the bytes, by names without ``x-amz-meta-``.
         at_rest: the KMS key under which S3 keeps the object, where it does (SSE-KMS); else "".
+        beside: all that S3 told with the bytes, checksums too, where no range was asked for; else None.
 
     Raises:
         StoreError: the object cannot be read; also later, where it was replaced and S3 keeps no versions.
@@ -85,7 +86,7 @@ class ObjectReader(_BinaryFile):
         session: Session | None = None,
         *,
         service: Service | None = None,
-        first: int = FIRST_BYTES,
+        first: int | None = FIRST_BYTES,
     ) -> None:
         super().__init__()
         self.object = parse(name) if isinstance(name, str) else name
@@ -107,6 +108,7 @@ class ObjectReader(_BinaryFile):
         self.etag: str = answer["ETag"]
         if self.etag.startswith("W/"):  # so marks a proxy what it has compressed or rewritten, and S3 nothing
             raise answers.not_the_part(self.name, "something on the way has changed its bytes (its ETag is a weak one)")
+        self.beside = answer if first is None else None
         self.modified_ns = int(answer["LastModified"].timestamp()) * 10**9
         self.metadata: dict[str, str] = answer.get("Metadata", {})
         # S3 always names the key, for which "?" could be any.
@@ -119,17 +121,25 @@ class ObjectReader(_BinaryFile):
     def name(self) -> str:
         return str(self.object)
 
-    def _get(self, start: int, size: int) -> tuple[bytes, dict[str, Any]]:
-        """Return ``size`` bytes, or what there is, and the answer that they came with."""
+    def _get(self, start: int, size: int | None) -> tuple[bytes, dict[str, Any]]:
+        """Return ``size`` bytes, or what there is, and the answer that they came with.
+
+        Args:
+            size: None, on opening: all, or the first of them where there are too many.
+        """
         data = bytearray()
         for attempt in range(1, _ATTEMPTS + 1):
-            answer = self._answer(start + len(data), size - len(data))
+            answer = self._answer(start + len(data), None if size is None else size - len(data))
             try:
-                with contextlib.closing(answer["Body"]) as body:
-                    self._check(answer, start + len(data), size - len(data))
+                with contextlib.closing(answer.pop("Body")) as body:
+                    sent = answer["ContentLength"]
+                    most = size if size is not None else sent if sent <= MIN_PART_BYTES else FIRST_BYTES
+                    self._check(answer, start + len(data), (sent if size is None else size) - len(data))
                     # In pieces, so that what came before the connection broke is not asked for again.
-                    while piece := body.read(min(1 << 20, size - len(data))) if len(data) < size else b"":
+                    while piece := body.read(min(1 << 20, most - len(data))) if len(data) < most else b"":
                         data += piece
+                    if size is None and most == sent:
+                        body.read(1)  # at the end, botocore holds the bytes against their checksum
                 return bytes(data), answer
             # urllib3's own are those that botocore forgets, such as of a TLS record that cannot be right.
             except (foreign.BotoCoreError, urllib3.exceptions.HTTPError) as error:
@@ -141,7 +151,9 @@ class ObjectReader(_BinaryFile):
             _pause(attempt)
         raise AssertionError("unreachable")
 
-    def _answer(self, start: int, size: int) -> dict[str, Any]:
+    def _answer(self, start: int, size: int | None) -> dict[str, Any]:
+        if size is None:
+            return self._service.call("get_object", "reading", self.object, ChecksumMode="ENABLED")
         range_ = f"bytes={start}-{start + size - 1}"
         try:
             return self._service.call("get_object", "reading", self.object, Range=range_, **self._pinned)

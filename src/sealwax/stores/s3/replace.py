@@ -22,6 +22,7 @@ from sealwax.pool import Pool
 from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change
 from sealwax.stores.s3.objects import (
+    FIRST_BYTES,
     MAX_PART_BYTES,
     MAX_PARTS,
     MIN_PART_BYTES,
@@ -58,9 +59,11 @@ _KEPT: Final = (
 _CHECKSUMS: Final = ("CRC32", "SHA1", "SHA256")
 
 
-def rewrap(service: Service, name: ObjectName, rewrap: Rewrap) -> None:
+def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None = None) -> None:
     """Give an envelope new wrapped keys; see :meth:`sealwax.stores.Store.rewrap`."""
-    with ObjectReader(name, service=service) as reader, _conflicts(name):
+    # What will be read to its end anyway is read at once, and S3 tells of it all that it keeps beside.
+    at_once = size is not None and size <= MIN_PART_BYTES
+    with ObjectReader(name, service=service, first=None if at_once else FIRST_BYTES) as reader, _conflicts(name):
         source = cast("BinaryIO", reader)
         header = envelope.header_of_stream(source)
         rewrapping.refuse_contradictory(header)
@@ -147,7 +150,9 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
 
 def _settings(service: Service, reader: ObjectReader) -> dict[str, Any]:
     """Return what S3 keeps beside an object's bytes, as parameters for the next one."""
-    answer = service.call("head_object", "reading", reader.object, IfMatch=reader.etag, ChecksumMode="ENABLED")
+    answer = reader.beside
+    if answer is None:
+        answer = service.call("head_object", "reading", reader.object, IfMatch=reader.etag, ChecksumMode="ENABLED")
     if answer.get("MissingMeta"):
         raise StoreError(
             f"'{printable(reader.name)}' has metadata that S3 does not give out, and it would be lost; left alone"

@@ -81,8 +81,8 @@ class S3Store:
     def open(self, name: str) -> BinaryIO:
         return cast("BinaryIO", self._reader(name))
 
-    def rewrap(self, name: str, rewrap: Rewrap) -> None:
-        replace.rewrap(self._service, self._object(name), rewrap)
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
+        replace.rewrap(self._service, self._object(name), rewrap, size)
 
     def replace(self, name: str, change: Change) -> None:
         replace.replace(self._service, self._object(name), change)
