@@ -17,17 +17,18 @@ What is compared:
 - *Key cached*: 1 KiB under a data key that a cache lends, with a context pair that stays local, against
   aws-encryption-sdk with its caching materials manager; ``encrypt_many`` against a loop of ``encrypt``; and 500 tenants
   with a context and a data key each, in turn.
-- *File to file*: 1 GiB on tmpfs against ``cp``, once as a loop over the library and once as the whole process of the
-  command line, start included, with the lab as KMS.
+- *File to file*: 1 GiB on tmpfs against ``cp``, once by the library and once as the whole process of the command line,
+  start included, with the lab as KMS.
 - *Re-wrap* and *range*: a file of 1 MiB against one of 4 GiB; independent of the size means a ratio near 1.
-- *Fleet*: a plan of 10,000 headers on tmpfs against as many calls of ``inspect``, which it cannot beat; a run over
-  1,000 small files against its two bounds, the lab's ReEncrypt and the writing of the file; a run over files of 16 MiB
-  against aws-encryption-sdk, which has to decrypt and encrypt them again (unsigned, without KMS); a file of 10 GiB on
-  the disk (/var/tmp) against one of 1 MiB beside it; S3 objects at moto's server, in this process, against reading and
-  writing them as they are, and the bytes of bodies counted there: moto's own copying takes most of the time.
+- *Fleet*: a plan of 10,000 headers on tmpfs, under one data key and under one each, against as many calls of
+  ``inspect``, which it cannot beat; a run over 1,000 small files against its two bounds, the lab's ReEncrypt and the
+  writing of the file; a run over files of 16 MiB against aws-encryption-sdk, which has to decrypt and encrypt them
+  again (unsigned, without KMS); a file of 10 GiB on the disk (/var/tmp) against one of 1 MiB beside it; S3 objects at
+  moto's server, in this process, against reading and writing them as they are, and the bytes of bodies counted there:
+  moto's own copying takes most of the time.
 - *Audit*: the whole process of ``sealwax audit --facts`` over an account of 2,000 keys, whose policies delegate to IAM,
   and 500 roles, to a report in JSON and to the page.
-- *Start*: whole processes, from ``exec`` to exit.
+- *Start*: whole processes, from ``exec`` to exit; ``encrypt`` by the processor's time, with the lab.
 - *KMS call*: one GenerateDataKey through :class:`~sealwax.KmsKeyring`, which wipes and redacts the plaintext key,
   against a plain boto3 client's, which does not; the lab in the process, and over HTTP on the loopback.
 """

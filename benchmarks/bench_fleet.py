@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aws_encryption_sdk.identifiers import Algorithm
+from tests.fakes import FakeKeyring
 from tests.s3 import StrictS3
 
 import sealwax
@@ -27,6 +29,9 @@ _LARGE: Final = 64
 _OBJECTS: Final = 200
 _HUGE_MIB: Final = 10 << 10
 _ROUNDS: Final = 3
+_S3_ROUNDS: Final = 5
+_PLAN_AIMS: Final = {"one data key": 0.5, "a data key each": 0.3}
+_S3_AIM: Final = 0.65
 _CONTEXTS: Final = fleet.Contexts(tuple(CONTEXT.items()))
 
 
@@ -42,23 +47,11 @@ def rows(folder: Path) -> Iterator[Row]:
                 plan, [str(place)], sources=[source], to=[target], contexts=_CONTEXTS, session=session, overwrite=True
             )
 
-        many = folder / "many"
-        sealed = sealers[0].encrypt(b"a small value", context=CONTEXT)
-        for at in range(_HEADERS):
-            path = many / f"{at // 1000}" / f"{at}.swx"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(sealed)
-        files = [path for path in many.rglob("*") if path.is_file()]
-
-        def inspect_all() -> None:
-            for path in files:
-                sealwax.inspect(path)
-
-        planned = _median(lambda: look(many, *keys))
-        inspected = _median(inspect_all)
-        a_header, alone = planned / _HEADERS, inspected / _HEADERS
-        met = a_header <= 1e-5
-        yield Row("plan, headers of 10,000", a_header, "sealwax.inspect", alone, None, "100,000/s", met, unit="/s")
+        for which, keyring in (
+            ("one data key", sealwax.CachingKeyring(FakeKeyring(keys[0]), max_age=3600)),
+            ("a data key each", FakeKeyring(keys[0])),
+        ):
+            yield _planned(folder / which, which, sealwax.Sealer(keyring), lambda place: look(place, *keys))
 
         small = folder / "small"
         small.mkdir()
@@ -119,6 +112,24 @@ def rows(folder: Path) -> Iterator[Row]:
         yield from _in_s3(keys, session, plan)
 
 
+def _planned(place: Path, which: str, sealer: sealwax.Sealer, look: Callable[[Path], object]) -> Row:
+    """Return the row for a plan of 10,000 small files."""
+    files = [place / f"{at // 1000}" / f"{at}.swx" for at in range(_HEADERS)]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sealer.encrypt(b"a small value", context=CONTEXT))
+
+    def inspect_all() -> None:
+        for path in files:
+            sealwax.inspect(path)
+
+    found = seconds({"ours": lambda: look(place), "alone": inspect_all})
+    shutil.rmtree(place)
+    ours, alone, aim = found["ours"] / _HEADERS, found["alone"] / _HEADERS, _PLAN_AIMS[which]
+    what = f"plan, headers of 10,000, {which}"
+    return Row(what, ours, "sealwax.inspect", alone, None, f">= {aim:g}", alone / ours >= aim, unit="/s")
+
+
 def _independent_of_size(keys: list[str], session: aws.Session) -> Iterator[Row]:
     """Yield a row for a file too large for memory, so on the disk, and so are its fsyncs."""
     sealer = sealwax.Sealer(sealwax.KmsKeyring(keys[0], decrypt_with=keys, session=session))
@@ -170,9 +181,18 @@ def _in_s3(keys: list[str], session: aws.Session, plan: Path) -> Iterator[Row]:
                 body = client.get_object(Bucket="bucket", Key=name)["Body"].read()
                 client.put_object(Bucket="bucket", Key=name, Body=body)
 
-        took = statistics.median(rotate("s3://bucket/small/") for _ in range(_ROUNDS)) / _OBJECTS
-        alone = _median(there_and_back) / _OBJECTS
-        yield Row(f"re-wrap, small S3 objects of {_OBJECTS}", took, "GetObject and PutObject", alone, unit="/s")
+        pairs = [(rotate("s3://bucket/small/"), _timed(there_and_back)) for _ in range(_S3_ROUNDS)]
+        took, alone = (statistics.median(times) / _OBJECTS for times in zip(*pairs, strict=True))
+        yield Row(
+            f"re-wrap, small S3 objects of {_OBJECTS}",
+            took,
+            "GetObject and PutObject",
+            alone,
+            None,
+            f">= {_S3_AIM:g}",
+            alone / took >= _S3_AIM,
+            unit="/s",
+        )
 
         with (
             ObjectWriter("s3://bucket/large/100.swx", server.session()) as target,
@@ -191,10 +211,11 @@ def _in_s3(keys: list[str], session: aws.Session, plan: Path) -> Iterator[Row]:
         yield Row("the same, moved each way", moved, "the whole object", whole, None, aim, moved < 6 * MIB, unit="B")
 
 
+def _timed(do: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    do()
+    return time.perf_counter() - start
+
+
 def _median(do: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        do()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(_timed(do) for _ in range(_ROUNDS))
