@@ -416,7 +416,7 @@ def denied(request: Request, operation: str, only: str = "") -> Answer | str | N
 
 
 @line(
-    "something in a place could not be read or listed, even if there was nothing else",
+    "something in a place could not be read, written or listed, even if there was nothing else",
     "every verb with `-r`; `fleet plan`, `run`, `verify`",
     8,
     1 + 2 + 2 + 1 + 2 + 2 + 4 + 1,
