@@ -153,6 +153,8 @@ def test_a_bar_that_fails_ends_no_run(shell: Shell, broken: str) -> None:
     )
     assert "big: encrypted" in done.succeeded().err
     assert "broken" not in shown
+    shell.write("small", b"data")
+    shell.sealwax("encrypt", *K, *PURPOSE, "small").succeeded()
     plan = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", *PURPOSE, "-o", "p", ".")
     done, shown = shell.on_terminal(*plan, streams="stderr", PYTHONPATH=library)
     done.succeeded()

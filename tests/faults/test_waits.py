@@ -51,7 +51,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("time.monotonic", lambda: clock.seconds)
+    monkeypatch.setattr("time.clock_gettime", lambda _: clock.seconds)
     monkeypatch.setattr("time.sleep", clock.sleep)
     return clock
 
