@@ -88,3 +88,22 @@ def test_two_gibibytes(shell: Shell, keys: Keys) -> None:
     assert shell.read("large.out") == bytes(65536)
     assert reads["large"] - reads["small"] < 1 << 20
     (shell.folder / "large.swx").unlink()
+
+
+def test_files_that_fail_leave_nothing_in_memory(shell: Shell, keys: Keys) -> None:
+    sealed = keys.sealer(keys.demo).encrypt(bytes(2 << 20), context={"purpose": "backup"})
+    (shell.folder / "damaged.swx").write_bytes(sealed[:-1] + b"!")
+    peaks = {}
+    for count in (1, 40):
+        folder = shell.folder / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number}.swx").hardlink_to(shell.folder / "damaged.swx")
+        with measured(
+            shell, f"{count}.json", "verify", "--quiet", *K, *PURPOSE, "-r", folder.name,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            assert process.wait() == 5
+        peaks[count] = report(shell, f"{count}.json")["peak"]
+    # What was open of each of them is 2 MiB and more.
+    assert peaks[40] - peaks[1] < 20_000_000

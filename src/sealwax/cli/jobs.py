@@ -355,6 +355,8 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
                 outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
                 fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
                 _report(job, fields | _foreign(error), as_json=True)
+            # It is kept for its class alone, and not for the frames it came through: those hold the file's buffers.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         else:
             done += 1
             _report(job, {"outcome": result} if isinstance(result, str) else result, as_json=work.as_json)
