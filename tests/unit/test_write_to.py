@@ -200,6 +200,60 @@ def test_a_closed_reader_hands_nothing_on() -> None:
         reader.write_to(io.BytesIO())
 
 
+@pytest.mark.parametrize("how", ["some bytes", "a group", "the rest"])
+def test_a_taker_may_read_on_and_its_part_stays_as_it_is(how: str) -> None:
+    found, buffers = bytearray(), list[bytearray]()
+    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+
+        def take(data: memoryview) -> None:
+            buffers.append(data.obj)  # type: ignore[arg-type]
+            more = io.BytesIO()
+            if how == "the rest":
+                reader.write_to(more)
+            else:
+                more.write(reader.read(GROUP if how == "a group" else 1000))
+            found.extend(data)
+            found.extend(more.getvalue())
+
+        reader.drain(take)
+        assert reader.tell() == len(NOISE)
+    assert found == NOISE
+    assert len(buffers) == {"some bytes": 7, "a group": 4, "the rest": 1}[how]
+    assert all(map(is_wiped, buffers))
+
+
+def test_a_taker_may_close_the_reader_and_its_part_stays_as_it_is() -> None:
+    found, buffers = list[bytes](), list[bytearray]()
+    reader = SEALER.read_once(Disk(SEALED), context=CONTEXT)
+
+    def take(data: memoryview) -> None:
+        buffers.append(data.obj)  # type: ignore[arg-type]
+        if len(buffers) == 6:
+            reader.close()
+        found.append(bytes(data))
+
+    with pytest.raises(ValueError, match="closed"):
+        reader.drain(take)
+    assert b"".join(found) == NOISE[: 6 * GROUP]
+    assert all(map(is_wiped, buffers))
+
+
+def test_what_is_kept_of_a_drain_that_fails_is_wiped_and_used_for_nothing_else() -> None:
+    kept = list[memoryview]()
+
+    def fail(_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+        with pytest.raises(OSError, match="No space"):
+            reader.drain(kept.append, fail)
+        assert kept[0] == bytes(GROUP)
+        rest = io.BytesIO()
+        reader.write_to(rest)
+    assert rest.getvalue() == NOISE[GROUP:]
+    assert kept[0] == bytes(GROUP)
+
+
 @pytest.mark.parametrize("how", ["unbuffered", "buffered", "itself"])
 def test_real_files_and_other_envelopes_are_sinks(how: str, tmp_path: Path) -> None:
     sealed, out = tmp_path / "sealed.swx", tmp_path / "out"

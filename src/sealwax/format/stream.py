@@ -242,32 +242,32 @@ class StreamReader(io.RawIOBase):
         """Call each of ``takers`` with the plaintext from here to its end, part by part, each part once authenticated.
 
         What they are given is a read-only view of where the part was decrypted. If one of them keeps it, the part stays
-        as it is; then it is not wiped when the reader is closed, as all others are.
+        as it is; then it is not wiped when the reader is closed, as all others are. A taker may read on in this reader,
+        or close it.
 
         Raises:
-            FileError, TamperedError, ValueError: as for :meth:`readinto`.
+            FileError, TamperedError, ValueError: as for :meth:`readinto`. What a taker raises is let through, and the
+                part is wiped, whoever keeps it.
         """
         drained = 0
         while not self._at_end():
-            size = self._end - self._start
-            with memoryview(self._plain) as plain:
+            size, lent = self._end - self._start, self._plain
+            with memoryview(lent) as plain:
                 part = plain[self._start : self._end].toreadonly()
             self._start = self._end
             self._position += size
-            for take in takers:
-                take(part)
+            try:
+                for take in takers:
+                    take(part)
+            except BaseException:
+                wipe(lent)  # an exception may be kept, and with it frames that hold the part
+                raise
             del part
-            self._leave_what_is_held()
+            # A taker has closed the reader or read on, which left the part to it.
+            if (self.closed or lent is not self._plain) and _is_free(lent):
+                wipe(lent)
             drained += size
         return drained
-
-    def _leave_what_is_held(self) -> None:
-        """Go on with another buffer, if there is still a view of the one that was given away."""
-        try:
-            # What there is a view of cannot change its size. One byte less and one more moves nothing.
-            self._plain.append(self._plain.pop())
-        except BufferError:
-            self._plain = bytearray(GROUP_BYTES)
 
     def _at_end(self) -> bool:
         """Whether all was handed out; otherwise there is something to hand out afterwards.
@@ -297,6 +297,9 @@ class StreamReader(io.RawIOBase):
             raise
 
     def _take(self, decryptor: Decryptor) -> None:
+        # Before it is decrypted into, here or by the second thread: a taker may have it still.
+        if not _is_free(self._plain):
+            self._plain = bytearray(GROUP_BYTES)
         ahead = self._ahead
         if ahead is not None and ahead.busy:
             size, last = ahead.wait()
@@ -321,7 +324,7 @@ class StreamReader(io.RawIOBase):
                 raise tampered(position) from None
 
     def _give_up(self, *, join: bool = True) -> None:
-        """Give the second thread, the keys and the plaintext up."""
+        """Give the second thread, the keys and the plaintext up; what a taker holds is not wiped under its hands."""
         try:
             if self._ahead is not None:
                 self._ahead.close(join=join)
@@ -329,8 +332,9 @@ class StreamReader(io.RawIOBase):
             if self._decryptor is not None:
                 self._decryptor.close()
                 self._decryptor = None
-            wipe(self._plain)
-            wipe(self._spare)
+            for buffer in (self._plain, self._spare):
+                if buffer and _is_free(buffer):
+                    wipe(buffer)
 
     def tell(self) -> int:
         """Return the bytes of plaintext handed out so far."""
@@ -351,3 +355,13 @@ class StreamReader(io.RawIOBase):
     def __del__(self) -> None:
         if "_ahead" in self.__dict__ and not self.closed:
             self._close(join=False)
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Whether there is no view of a buffer, which is not empty."""
+    try:
+        # What there is a view of cannot change its size. One byte less and one more moves nothing.
+        buffer.append(buffer.pop())
+    except BufferError:
+        return False
+    return True
