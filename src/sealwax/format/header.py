@@ -358,8 +358,8 @@ def read_preamble(read: Callable[[int], bytes]) -> tuple[Preamble, bytes]:
 def outline(data: bytes) -> tuple[bytes, bytes, int, int] | None:
     """Return the outline of the header that a value begins with, in few steps; its id, local pairs and end in bytes.
 
-    Two headers of one outline differ in their ids, numbers of local pairs and checksums, and in nothing else. So who
-    has read one of them to the end has read the other one, since both checksums are checked here.
+    Two headers of one outline differ in their ids, numbers of local pairs and checksums, and in nothing else. So
+    what one of them says is known from the other, since both checksums are checked here.
 
     Returns:
         None where there is more to look at: it is none, is damaged, has two slots, or more than :data:`OUTLINED_BYTES`.

@@ -225,7 +225,7 @@ class StreamReader(io.RawIOBase):
         return size
 
     def write_to(self, sink: Sink) -> int:
-        """Write the plaintext from here to its end to ``sink``, and return how many bytes that were.
+        """Write the plaintext from here to its end to ``sink``, and return how many bytes were written.
 
         The fastest way: what was authenticated is written from where it lies. ``sink`` may keep what it is given.
 
@@ -239,7 +239,7 @@ class StreamReader(io.RawIOBase):
         return self.drain(lambda data: write_all(sink, data))
 
     def drain(self, *takers: Callable[[memoryview], object]) -> int:
-        """Call each of ``takers`` with the plaintext from here to its end, part by part, each part once authenticated.
+        """Call each of ``takers`` with the plaintext from here to its end, part by part, each after its authentication.
 
         What they are given is a read-only view of where the part was decrypted. If one of them keeps it, the part stays
         as it is; then it is not wiped when the reader is closed, as all others are. A taker may read on in this reader,
