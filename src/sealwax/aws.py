@@ -132,7 +132,7 @@ def read_settings(read: Callable[[], T]) -> T:
     Raises:
         KmsError: the user's AWS settings cannot be used; mostly a :class:`~sealwax.ConfigurationError`.
     """
-    return refusals.asked(read, "opening an AWS session", None)
+    return refusals.made(read, "opening an AWS session")
 
 
 def pack_session(session: Any) -> travel.Packed:

@@ -114,6 +114,9 @@ class Origin:
         source: where from, as the end of "no credentials could be had from"; "" where that is not told.
         service: the AWS service that was asked, as people call it; "" for none.
         client: the client that was used; None for none.
+        setting: the AWS setting that was being read, by botocore's name; "" for none.
+        asked_with: the credentials that those of a role were asked for with; None for none.
+        of_cache: whether a file was being read in which botocore or the AWS CLI keep a token.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -121,12 +124,19 @@ class Origin:
         self.of_credentials = False
         self.source = ""
         self.client: Any = None
+        self.setting = ""
+        self.asked_with: Any = None
+        self.of_cache = False
         for frame in self._frames:
             here = frame.f_locals.get("self")
             if isinstance(here, BaseClient):
                 self.client = here
             if _is_of(frame, _MODULES):
                 self.of_credentials = True
+            if _is_of(frame, ("botocore.configprovider",)):
+                self.setting = str(frame.f_locals.get("logical_name", "")) or self.setting
+            self.asked_with = getattr(here, "_source_credentials", self.asked_with)
+            self.of_cache |= type(here).__name__ == "JSONFileCache"
             # The innermost one has failed: what asks for a role asks others first.
             self.source = _source(here) or self.source
         service = "" if self.client is None else self.client.meta.service_model.service_name

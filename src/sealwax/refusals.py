@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 import botocore.exceptions as foreign
@@ -136,7 +138,7 @@ _NETWORK: Final = _Meaning(
 _UNREADABLE: Final = _Meaning(
     errors.RequestRefusedError,
     "the answer cannot be read",
-    "The endpoint is not AWS KMS, or something on the way changes what it says: check the endpoint and proxies.",
+    "The endpoint is not AWS, or something on the way changes what it says: check the endpoint and proxies.",
 )
 _REQUEST: Final = _Meaning(
     errors.RequestRefusedError, "{service} refused the request", "Check the key and the parameters."
@@ -394,8 +396,28 @@ _FLAWED: Final = _Meaning(
 )
 _GIVER_UNREADABLE: Final = _Meaning(
     errors.CredentialsError,
-    "the answer cannot be read",
-    "Who answers is not {service}, or something on the way changes what it says: check the endpoint and proxies.",
+    _UNREADABLE.why,
+    _UNREADABLE.todo,
+)
+_GIVER_PROXY: Final = _Meaning(
+    errors.CredentialsError,
+    "the address of a proxy, or of the endpoint to ask, cannot be read",
+    "Check HTTP_PROXY, HTTPS_PROXY, AWS_ENDPOINT_URL and AWS_CONTAINER_CREDENTIALS_FULL_URI.",
+)
+_UNSENT: Final = _Meaning(
+    errors.CredentialsError,
+    "the token to ask with has a line break or another character that cannot be sent",
+    "Set the token again, or sign in again ('aws sso login' for single sign-on).",
+)
+_CACHE: Final = _Meaning(
+    errors.CredentialsError,
+    "the file with the token of the session that was signed in cannot be read",
+    _SIGN_IN.todo,
+)
+_GIVER_TLS: Final = _Meaning(
+    errors.CredentialsError,
+    "the TLS connection to {service} could not be trusted",
+    "Check proxies, AWS_CA_BUNDLE and the clock.",
 )
 _GIVER_ADDRESS: Final = _Meaning(
     errors.CredentialsError,
@@ -439,6 +461,11 @@ _GIVER_EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
 )
 
 
+# By the variables that name others.
+_SETTINGS_FILES: Final = {
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+}
 # What botocore reads an answer with, looks its error code up in, and judges by whether to repeat the request.
 _READERS: Final = ("botocore.parsers", "botocore.model", "botocore.retr", "botocore.errorfactory")
 
@@ -488,7 +515,7 @@ def asked(call: Callable[[], T], doing: str, key: str | None) -> T:
 
 
 def made(make: Callable[[], T], doing: str) -> T:
-    """Return a new session or client, of which botocore says with other errors too that it cannot be made.
+    """Return what ``make`` does, a new session or client, of which botocore says with any error that it cannot be made.
 
     A client is returned with its credentials: who has none is told so before anything is asked, and can try again.
 
@@ -513,7 +540,10 @@ def made(make: Callable[[], T], doing: str) -> T:
 
     try:
         return asked(make_it, doing, None)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        # What is in a settings file reaches botocore's code as it is, and fails there in any way.
+        if not origins.Origin(error).passed("botocore."):
+            raise
         failure = translate(error, doing, None)
     raise failure
 
@@ -542,8 +572,10 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
         # Whom these were to be for was not asked: what is known of it is nobody's answer.
         meaning = _FLAWED if flaw else _of_giver(error, code, status, origin)
         why = flaw or meaning.why.format(service=service)
-        if isinstance(error, foreign.NoCredentialsError) and os.environ.get("AWS_SECRET_ACCESS_KEY"):
-            why += " (AWS_SECRET_ACCESS_KEY is set, and of no use without AWS_ACCESS_KEY_ID)"
+        if isinstance(error, foreign.NoCredentialsError):
+            if os.environ.get("AWS_SECRET_ACCESS_KEY"):
+                why += " (AWS_SECRET_ACCESS_KEY is set, and of no use without AWS_ACCESS_KEY_ID)"
+            why += _unread_files()
         return not_had(
             why,
             code=code,
@@ -556,6 +588,8 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     why = meaning.why.format(service=service)
     if meaning.error is errors.CredentialsError and (source := _source(origin, "any")):
         why = f"{why}: those from {source}"
+    if meaning is _NO_PROFILE:
+        why += _unread_files()
     if key is not None and "alias/aws/" in key:
         meaning = _Meaning(
             meaning.error,
@@ -567,6 +601,31 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     if meaning.error is errors.ConfigurationError and not isinstance(error, foreign.ClientError):
         key = None  # botocore's settings are no key's
     return meaning.error(message, code=code, request_id=request_id, key=key, heals=meaning.heals)
+
+
+def _unread_files() -> str:
+    """Return which settings files cannot be read, as the end of a clause: botocore passes over them without a word."""
+    found = ""
+    for name, usual in _SETTINGS_FILES.items():
+        named = os.environ.get(name, "")
+        path = os.path.expanduser(named or usual)  # noqa: PTH111  Path's fails where there is no such user
+        try:
+            why = "" if path == os.devnull else _unread(Path(path))
+        except OSError as error:
+            # Nobody needs to have the usual ones.
+            why = "" if not named and isinstance(error, FileNotFoundError) else str(error.strerror)
+        if why:
+            which = f"the file that {name} names, '{origins.spoken(path)}'," if named else f"'{origins.spoken(path)}'"
+            found += f"; {which} cannot be read: {why}"
+    return found
+
+
+def _unread(path: Path) -> str:
+    if not stat.S_ISREG(path.stat().st_mode):
+        return "it is not a regular file"  # and to open a pipe would wait
+    with path.open("rb") as file:
+        file.read(1)
+    return ""
 
 
 def not_had(
@@ -598,7 +657,7 @@ def _of_answer(error: Exception, code: str, status: int, origin: origins.Origin)
         if isinstance(error.kwargs.get("error"), ValueError):
             return _ADDRESS
     if not isinstance(error, foreign.BotoCoreError) and not _is_of_a_url(error, origin):
-        return _CONFIGURATION
+        return _malformed(errors.ConfigurationError, origin)
     return next((meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)), _ENDPOINT)
 
 
@@ -607,12 +666,21 @@ def _of_giver(error: Exception, code: str, status: int, origin: origins.Origin) 
     if isinstance(error, foreign.ClientError):
         return GIVERS.get(code, _GIVER_FAILED if status >= 500 else _GIVER_REQUEST)
     if isinstance(error, foreign.HTTPClientError | foreign.ConnectionError):
-        path = origin.missing_bundle()
-        return _GIVER_SILENT if path is None else _no_bundle(errors.CredentialsError, path)
+        if (path := origin.missing_bundle()) is not None:
+            return _no_bundle(errors.CredentialsError, path)
+        if isinstance(error, foreign.SSLError):
+            return _GIVER_TLS
+        if _is_unsent(error):
+            return _UNSENT
+        return _GIVER_PROXY if isinstance(error.kwargs.get("error"), ValueError) else _GIVER_SILENT
     if is_unreadable(error):
         return _GIVER_UNREADABLE
     if _is_of_a_url(error, origin):
         return _GIVER_ADDRESS
+    if isinstance(error, KeyError) and origin.of_cache:
+        return _CACHE
+    if origin.setting and not isinstance(error, foreign.BotoCoreError):
+        return _malformed(errors.CredentialsError, origin)
     return next((meaning for kind, meaning in _GIVER_EXCEPTIONS if isinstance(error, kind)), _UNUSABLE)
 
 
@@ -621,6 +689,22 @@ def _no_bundle(kind: type[errors.KmsError], path: str) -> _Meaning:
     return _Meaning(
         kind, f"there is no CA bundle '{shown}'", "Check AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE and the profile's ca_bundle."
     )
+
+
+def _malformed(kind: type[errors.KmsError], origin: origins.Origin) -> _Meaning:
+    """Return what an error of another library's means that a setting leads to which botocore does not check."""
+    which = f"the AWS setting '{origin.setting}'" if origin.setting else "an AWS setting"
+    return _Meaning(
+        kind,
+        f"{which} cannot be used",
+        "Check the AWS_ variables of the environment, and the profile and its sections in the AWS settings file.",
+    )
+
+
+def _is_unsent(error: Exception) -> bool:
+    """Whether a request was not sent because a header of it cannot be."""
+    cause = error.kwargs.get("error") if isinstance(error, foreign.HTTPClientError) else None
+    return isinstance(cause, UnicodeEncodeError) or str(cause).startswith("Invalid header value")
 
 
 def _is_of_a_url(error: Exception, origin: origins.Origin) -> bool:
@@ -639,10 +723,10 @@ def _flaw(error: Exception, origin: origins.Origin) -> str:
 
 
 def _source(origin: origins.Origin, flaw: str) -> str:
-    if origin.of_credentials:
-        return origin.source or "the session's settings"
-    credentials = origins.credentials_of(origin.client)
-    return origins.source_of(credentials) if flaw and credentials not in (None, True) else ""
+    credentials = origin.asked_with or origins.credentials_of(origin.client)
+    if flaw and credentials not in (None, True):
+        return origins.source_of(credentials)
+    return (origin.source or "the session's settings") if origin.of_credentials else ""
 
 
 def _words(error: Exception, origin: origins.Origin) -> str:
@@ -658,10 +742,12 @@ def _words(error: Exception, origin: origins.Origin) -> str:
         status = _HTTP_STATUS.search(said)
         return said if status is None else status[0]
     if isinstance(error, foreign.BotoCoreError):
-        return str(error)
+        return "" if _is_unsent(error) else str(error)
     if isinstance(error, OSError):
         name = "" if error.filename is None else f": '{os.fsdecode(error.filename)}'"
         return f"{error.strerror}{name}" if error.strerror else ""
+    if isinstance(error, TypeError | AttributeError) or origin.of_cache:
+        return ""  # words about Python's objects
     if isinstance(error, KeyError) and origin.of_credentials:
         return f"there is no {error.args[0]}" if str(error.args[0]).isidentifier() else ""
     if origin.of_credentials and not str(error).startswith(_PLAIN):

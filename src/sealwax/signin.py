@@ -86,9 +86,11 @@ class CredentialProcess(subprocess.Popen[bytes]):
 
     def __init__(self, command: list[str], **settings: Any) -> None:
         self._name = printable(" ".join(command[:1]))
+        if not self._name:
+            raise self._failure("it names no program")
         try:
             super().__init__(command, stdin=subprocess.DEVNULL, **settings)
-        except (OSError, ValueError, IndexError) as error:
+        except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise self._failure(f"it cannot be run ({why})") from None
 
@@ -150,9 +152,11 @@ def wants_code(core: BotocoreSession) -> bool:
     Raises:
         BotoCoreError: botocore's; the user's AWS settings cannot be read.
     """
-    profiles, name = core.full_config.get("profiles", {}), _profile(core)
+    profiles: dict[str, dict[str, Any]] = core.full_config.get("profiles", {})
+    name: Any = _profile(core)
     seen: set[str] = set()
-    while name in profiles and name not in seen:
+    # What is written over several lines is no text.
+    while isinstance(name, str) and name in profiles and name not in seen:
         seen.add(name)
         if "role_arn" in profiles[name] and "mfa_serial" in profiles[name]:
             return True
