@@ -48,6 +48,14 @@ def test_opening_a_lab_twice_in_a_process_leaves_its_locks(tmp_path: Path) -> No
         assert len(again.list_keys()) == 1
 
 
+@pytest.mark.parametrize("place", ["x", "x/y/lab", "self/x"])
+def test_a_place_that_takes_no_folders_is_told_of(place: str) -> None:
+    """It says that there is no such folder, also of one in a folder that is there."""
+    for _ in range(2):
+        with pytest.raises(LabError, match=f"/proc/{place} cannot be used: No such file or directory"):
+            Lab(Path("/proc") / place)
+
+
 def test_the_folder_is_private(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     folder.mkdir(mode=0o755)

@@ -61,7 +61,8 @@ def _make(path: Path, mode: int) -> None:
             # Whatever the umask, nobody else may rename what is below.
             missing[-1].mkdir(mode if len(missing) == 1 else 0o755, exist_ok=True)
         except FileNotFoundError:
-            if missing[-1].parent == missing[-1]:
+            # It is also what a place that takes no folders says, such as /proc.
+            if missing[-1].parent.is_dir():
                 raise
             missing.append(missing[-1].parent)
         else:
