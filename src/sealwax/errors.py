@@ -220,7 +220,7 @@ class StoreError(FileError):
     """S3 did not do what was asked with a bucket or an object.
 
     Attributes:
-        code: the error code that S3 or botocore gave, or None.
+        code: the error code that S3 or botocore gave, "NoName" for a name that is none, or None.
         request_id: the AWS request id, or None.
         heals: whether the same request may succeed a little later, with nothing changed.
     """

@@ -90,7 +90,7 @@ _SETTINGS_FILE: Final = _Meaning(
 _ENDPOINT: Final = _Meaning(
     errors.ConfigurationError,
     "the endpoint is no URL",
-    "Check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS and the profile's endpoint_url.",
+    "Check AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS or AWS_ENDPOINT_URL_S3, and the profile's endpoint_url.",
 )
 _ADDRESS: Final = _Meaning(
     errors.ConfigurationError,

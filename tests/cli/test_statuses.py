@@ -215,13 +215,15 @@ def _(world: World) -> None:
 # --- 1
 
 
-@line("a named file, folder, bucket or plan does not exist", "every verb", 1, 12)
+@line("a named file, folder, bucket or plan does not exist", "every verb", 1, 14)
 def _(world: World) -> None:
     for command in (ENCRYPT, *OPENING.values()):
         world.ends(1, *command, "nowhere", says="nowhere")
     world.ends(1, *OPENING["inspect"], "-r", "nowhere", says="nowhere")
     world.ends(1, *OPENING["verify"], "-r", "s3://nowhere/", says="no such bucket")
     world.ends(1, *PLAN, "nowhere", says="nowhere")
+    for no_name in ("s3://", "s3:///prefix/"):
+        world.ends(1, *OPENING["inspect"], "-r", no_name, says="is no name of an object")
     world.ends(1, *PLAN, "s3://nowhere/", says="no such bucket")
     assert not Path("p").exists()
     for each in (RUN, VERIFY):
@@ -416,10 +418,10 @@ def denied(request: Request, operation: str, only: str = "") -> Answer | str | N
 
 
 @line(
-    "something in a place could not be read, written or listed, even if there was nothing else",
+    "something in a place could not be read, listed or written, even if there was nothing else",
     "every verb with `-r`; `fleet plan`, `run`, `verify`",
     8,
-    1 + 2 + 2 + 1 + 2 + 2 + 4 + 1,
+    1 + 2 + 2 + 1 + 2 + 2 + 4 + 1 + 1,
 )
 def _(world: World) -> None:
     world.put("p/a.swx", "p/b.swx", "q/b.swx")
@@ -435,6 +437,7 @@ def _(world: World) -> None:
         world.ends(8, *OPENING["inspect"], "-r", "s3://bucket/p/", says="1 of 2 failed")
         world.ends(8, *OPENING["reencrypt"], "-r", "s3://bucket/q/", says="AccessDenied")
         world.ends(8, *PLAN, "s3://bucket/p/", says="1 could not be read or listed")
+    world.ends(8, *OPENING["decrypt"][:-1], "/proc/none", "-r", "in", says="2 of 2 failed")
     Path("in/closed").chmod(0)
     Path("shut").chmod(0)
     with unprivileged():

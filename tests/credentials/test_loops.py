@@ -172,6 +172,39 @@ def test_every_verb_over_a_prefix_of_s3(settings: Path, capfd: pytest.CaptureFix
     assert runs(notes) == 1
 
 
+NO_SETTINGS_FOR_S3: dict[str, tuple[dict[str, str], str]] = {
+    "an endpoint that is no URL": ({"AWS_ENDPOINT_URL_S3": "nonsense"}, "AWS_ENDPOINT_URL_S3"),
+    "a CA bundle that is not there": (
+        {"AWS_CA_BUNDLE": "/none/ca.pem", "AWS_ENDPOINT_URL_S3": "https://127.0.0.1:9"},
+        "there is no CA bundle '/none/ca.pem'",
+    ),
+    "a proxy that cannot be read": ({"HTTP_PROXY": "http://bad host:99999"}, "HTTP_PROXY"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SETTINGS_FOR_S3)
+def test_settings_that_s3_cannot_be_asked_with_end_the_run(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    changed, says = NO_SETTINGS_FOR_S3[name]
+    for variable, value in (STATIC | changed).items():
+        monkeypatch.setenv(variable, value)
+    with Lab(settings / "lab") as lab:
+        key = lab.create_key()["Arn"]
+    plan = ["fleet", "plan", "--lab", str(settings / "lab"), "--from", key, "--to", key, "-c", "a=b"]
+    plan += ["-o", str(settings / "plan")]
+    for command in (["inspect"], ["inspect", "-r"], ["verify", "-r", "-k", KEY, "-c", "a=b"], plan):
+        capfd.readouterr()
+        places = (
+            ["s3://bucket/a/", "s3://bucket/b/"] if "-r" in command or command is plan else ["s3://b/a", "s3://b/b"]
+        )
+        assert cli.run([*command, *places]) == 7, command
+        err = capfd.readouterr().err
+        assert err.count("failed: ") == 1, err
+        assert says in err, err
+    assert not (settings / "plan").exists()
+
+
 @pytest.mark.usefixtures("settings")
 def test_expired_in_the_middle_the_run_ends_and_what_was_done_is_done(
     folder: Path,

@@ -307,8 +307,8 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
 def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, again: str = "") -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
-    A place that is not there, or has no envelope, has the status of its error. What could not be read, written or
-    listed in one that is there makes it partly done, even where there was nothing else. Missing AWS credentials or
+    A place that is not there, or has no envelope, has the status of its error. What could not be read, listed
+    or written of one that is there makes it partly done, even where there was nothing else. Missing AWS credentials or
     wrong settings end the run, since every other job would fail as well.
 
     Args:

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from sealwax.aws import Session
 
 S3_SCHEME: Final = "s3://"
+# The code of an error about a name that is none, for which S3 is not asked.
+NO_NAME: Final = "NoName"
 # What S3 and botocore say of a bucket that is not there, or cannot be.
 _NO_SUCH_PLACE: Final = frozenset(
     {
+        NO_NAME,
         "NoSuchBucket",
         "InvalidBucketName",
         "NoSuchAccessPoint",

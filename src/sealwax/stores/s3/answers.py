@@ -224,7 +224,7 @@ def not_the_part(name: str, why: str) -> errors.StoreError:
 
 def translate(
     error: Exception, doing: str, name: str, *, conditional: bool = False
-) -> errors.StoreError | errors.CredentialsError:
+) -> errors.StoreError | errors.CredentialsError | errors.ConfigurationError:
     """Return sealwax's error for one of botocore's about S3.
 
     Args:
@@ -236,6 +236,10 @@ def translate(
     told = refusals.translate(error, about, None)
     if isinstance(told, errors.CredentialsError) and told.request_id is None:
         return told  # S3 was not asked
+    if isinstance(told, errors.ConfigurationError) and isinstance(
+        error, foreign.HTTPClientError | foreign.ConnectionError
+    ):
+        return told  # nor can it be, with that proxy or CA bundle
     code, request_id, said = type(error).__name__, None, str(error)
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})

@@ -12,8 +12,8 @@ from botocore.config import Config
 
 from sealwax import aws, forks, refusals, travel
 from sealwax.context import printable
-from sealwax.errors import ConfigurationError, SealwaxError, StoreError
-from sealwax.stores import S3_SCHEME
+from sealwax.errors import SealwaxError, StoreError
+from sealwax.stores import NO_NAME, S3_SCHEME
 from sealwax.stores.s3 import answers
 
 if TYPE_CHECKING:
@@ -80,16 +80,19 @@ def parse(name: str, *, prefix: bool = False) -> ObjectName:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise StoreError(f"'{printable(name)}' is no name of an object: a key is UTF-8") from None
+        raise StoreError(f"'{printable(name)}' is no name of an object: a key is UTF-8", code=NO_NAME) from None
     if bucket.startswith("arn:"):
         raise StoreError(
             f"'{printable(name)}' is no name of an object: an access point is named by its alias, as in "
-            "s3://NAME-METADATA-s3alias/key"
+            "s3://NAME-METADATA-s3alias/key",
+            code=NO_NAME,
         )
     if not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
-        raise StoreError(f"'{printable(name)}' is no name of an object: one looks like s3://bucket/key")
+        raise StoreError(f"'{printable(name)}' is no name of an object: one looks like s3://bucket/key", code=NO_NAME)
     if size > MAX_KEY_BYTES:
-        raise StoreError(f"'{printable(name[:80])}...' is no name of an object: its key has more than 1024 bytes")
+        raise StoreError(
+            f"'{printable(name[:80])}...' is no name of an object: its key has more than 1024 bytes", code=NO_NAME
+        )
     # Clients take the dots for steps in a path, and the signature no longer fits.
     if any(part in (".", "..") for part in key.split("/")):
         raise StoreError(f"'{printable(name)}' cannot be asked for: a part of its key is '.' or '..'")
@@ -126,7 +129,8 @@ class Service:
         """Return the client.
 
         Raises:
-            StoreError: the session cannot make one, or gives out one that its parent uses too.
+            ConfigurationError: the session cannot make one.
+            StoreError: the session gives out one that its parent uses too.
             CredentialsError: there are no credentials; the next call looks for them again.
         """
         forks.notice()
@@ -136,7 +140,9 @@ class Service:
             if self._client is None:
                 # Another one each time: a session reads the settings once, and what is missing may come.
                 session = aws.open_session() if self._session is None else self._session
-                client = _opened(lambda: session.client("s3", config=_CONFIG))
+                client = refusals.made(
+                    lambda: session.client("s3", config=_CONFIG), f"opening a client for {S3_SCHEME}"
+                )
                 if forks.is_shared(client):
                     raise StoreError(f"opening a client for S3 failed: {forks.SHARED}")
                 forks.adopt(client)
@@ -187,15 +193,6 @@ class Service:
             more = page["IsTruncated"]
         if more:  # and no token to ask for the rest with: botocore takes that for the end
             raise answers.not_s3(doing, str(prefix))
-
-
-def _opened(make: Callable[[], T]) -> T:
-    """Return a new client, with its credentials."""
-    try:
-        return refusals.made(make, f"opening a client for {S3_SCHEME}")
-    except ConfigurationError as error:
-        failure = StoreError(str(error), code=error.code)
-    raise failure
 
 
 def _asked(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:
