@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 import sealwax
+from tests import models
 from tests.fakes import ALPHA, FakeKeyring
 
 # Started in the background, or under nohup, the suite has these ignored, and so would the programs that it interrupts.
@@ -21,6 +23,12 @@ os.umask(0o022)
 # A slow machine is no failure, so nothing here is measured in time.
 settings.register_profile("sealwax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sealwax")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models() -> Iterator[None]:
+    with models.read_once():
+        yield
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import botocore.credentials
-import botocore.loaders
-import botocore.session
 import botocore.tokens
 import pytest
 
@@ -29,15 +27,6 @@ def endpoint(_server: Endpoint) -> Endpoint:
     _server.asked.clear()
     _server.answer = lambda _: Answer(500)
     return _server
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _models() -> Iterator[None]:
-    """Read botocore's models once, and not for each of some hundred sessions."""
-    loader = botocore.loaders.create_loader()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", lambda _=None: loader)
-        yield
 
 
 @pytest.fixture(scope="session")
