@@ -13,7 +13,8 @@ import pytest
 import sealwax
 from sealwax import cli
 from sealwax.lab import Lab
-from tests.cli.shell import SEALWAX, Shell
+from tests.cli.shell import SEALWAX, USUAL, Shell
+from tests.cli.warm import Warm, warm
 
 PURPOSE = ("-c", "purpose=backup")
 K = ("-k", "alias/demo")
@@ -43,22 +44,28 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
         yield Keys(lab, *(lab.create_key(alias=alias)["Arn"] for alias in ("demo", "demo2", "foreign")))
 
 
-@pytest.fixture
-def shell(tmp_path: Path, keys: Keys) -> Shell:
-    return _shell(tmp_path, {"SEALWAX_LAB": str(keys.lab.path)})
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Warm | None]:
+    with warm(USUAL) as interpreter:
+        yield interpreter
 
 
 @pytest.fixture
-def bare_shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, keys: Keys, interpreter: Warm | None) -> Shell:
+    return _shell(tmp_path, {"SEALWAX_LAB": str(keys.lab.path)}, interpreter)
+
+
+@pytest.fixture
+def bare_shell(tmp_path: Path, interpreter: Warm | None) -> Shell:
     """A shell without a lab."""
-    return _shell(tmp_path, {})
+    return _shell(tmp_path, {}, interpreter)
 
 
-def _shell(tmp_path: Path, environment: dict[str, str]) -> Shell:
+def _shell(tmp_path: Path, environment: dict[str, str], interpreter: Warm | None) -> Shell:
     folder, home = tmp_path / "work", tmp_path / "home"
     folder.mkdir()
     home.mkdir()
-    return Shell(folder, home, environment)
+    return Shell(folder, home, environment, warm=interpreter)
 
 
 @pytest.fixture
