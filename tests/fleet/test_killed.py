@@ -1,16 +1,20 @@
-"""A run that is killed ends the same when it is run again; `make soak` kills ten times as often."""
+"""A run that is killed ends the same when it is run again; `make soak` kills more often."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.fleet.fleets import Keys
 from tests.fleet.killing import kill_and_resume
 
 
-def test_killed_twenty_times_and_resumed(keys: Keys, folder: Path, path: Path) -> None:
-    kill_and_resume(keys, folder, path, files=400, kills=20)
+@pytest.mark.parametrize(("kills", "files"), [(6, 150), pytest.param(20, 400, marks=pytest.mark.soak)])
+def test_killed_and_resumed(keys: Keys, folder: Path, path: Path, kills: int, files: int) -> None:
+    kill_and_resume(keys, folder, path, files=files, kills=kills)
 
 
-def test_re_encryption_killed_ten_times_and_resumed(keys: Keys, folder: Path, path: Path) -> None:
-    kill_and_resume(keys, folder, path, files=250, kills=10, reencrypt=True)
+@pytest.mark.parametrize(("kills", "files"), [(4, 100), pytest.param(10, 250, marks=pytest.mark.soak)])
+def test_re_encryption_killed_and_resumed(keys: Keys, folder: Path, path: Path, kills: int, files: int) -> None:
+    kill_and_resume(keys, folder, path, files=files, kills=kills, reencrypt=True)

@@ -1,4 +1,4 @@
-"""A fleet of 400 objects of mixed keys in a versioned bucket, one of 6 MiB in two slots, beside a folder of files."""
+"""A fleet of objects of mixed keys in a versioned bucket, one of 6 MiB in two slots, beside a folder of files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from sealwax.stores import open_store
 from sealwax.stores.s3 import ObjectReader, ObjectWriter
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, mixed
 from tests.s3 import Request, StrictS3, error
-
-COUNT = 400
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +112,9 @@ def test_a_fleet_in_s3_under_new_data_keys(keys: Keys, server: StrictS3, path: P
     assert (proven.done, proven.checked and proven.checked.digests) == (True, 13)
 
 
-def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path) -> None:
-    rotate(keys, server, folder, path, COUNT)
+@pytest.mark.parametrize("count", [60, pytest.param(400, marks=pytest.mark.soak)])
+def test_a_fleet_in_s3(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -> None:
+    rotate(keys, server, folder, path, count)
 
 
 def rotate(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -> None:
