@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, settings
 import sealwax
 from tests import models
 from tests.fakes import ALPHA, FakeKeyring
+
+HERE = Path(__file__).parent
 
 # Started in the background, or under nohup, the suite has these ignored, and so would the programs that it interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,6 +26,25 @@ os.umask(0o022)
 # A slow machine is no failure, so nothing here is measured in time.
 settings.register_profile("sealwax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sealwax")
+
+
+# What `make quick` leaves to `make test`, by folder: programs that are started, killed and scanned, and servers of S3.
+TIERS = {
+    "docs": "slow",
+    "faults": "slow",
+    "fleet": "slow",
+    "forks": "slow",
+    "memory": "slow",
+    "regions": "slow",
+    "spark": "java",
+    "stores": "slow",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if tier := TIERS.get(item.path.relative_to(HERE).parts[0]):
+            item.add_marker(tier)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,8 @@ from sealwax.audit.reports import render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 from tests.browser import Browser, open_browser
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

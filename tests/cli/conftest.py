@@ -38,6 +38,13 @@ class Keys:
         return sealwax.Sealer(sealwax.KmsKeyring(arn, session=self.lab.session()))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what starts programs to `make test`; `make quick` has the tests that run the program in their process."""
+    for item in items:
+        if {"shell", "bare_shell"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
     with Lab(tmp_path_factory.mktemp("kms") / "lab") as lab:
