@@ -1,75 +1,122 @@
-# make demo    the main job on a real file, with the embedded lab
-# make test    every check: ruff, mypy, pytest
-# make lowest  the same tests with the lowest allowed versions of the dependencies
+# make demo      the main job on a real file, with the embedded lab
+# make quick     what a change is tried with: no Java, no browser, nothing slow
+# make test      every check: ruff, mypy, pytest
+# make coverage  the tests again, and which lines of the package they have run
+# make wheel     builds dist/, and tests what a wheel installs, where src is not
+# make lowest    the same tests with the lowest allowed versions of the dependencies
+# make upgrade   renew requirements/, the pins of all that is installed here
 # make bench, make fuzz, make soak: measurements and long runs, apart from the tests
 
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTEST = pytest -n $(WORKERS) --dist worksteal -q
+QUICK := -m 'not (slow or java or browser or soak)'
+# Nothing is installed or built with what is not in requirements/, where each file has its hash.
+PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
+INSTALL := $(PIP) --require-hashes --requirement
+EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo test lint types pytest system lowest bench fuzz soak clean
+.PHONY: demo quick test lint types pytest coverage system wheel lowest upgrade bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
+
+quick: lint types .venv/test.stamp .venv-awscli/stamp
+	$(BIN)/$(PYTEST) $(QUICK)
 
 test: lint types pytest
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 types: .venv/test.stamp
 	$(BIN)/mypy
 
 pytest: .venv/test.stamp .venv-awscli/stamp system
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
+	$(BIN)/$(PYTEST)
+
+coverage: .venv/test.stamp .venv-awscli/stamp system
+	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered
+
+# From the source archive, as pip would. What git has is copied, so that nothing is found that nobody gets.
+wheel: .venv/test.stamp .venv-awscli/stamp
+	rm -rf dist build/wheel .venv-wheel
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python $(INSTALL) requirements/run.txt
+	.venv-wheel/bin/python $(INSTALL) requirements/test.txt
+	.venv-wheel/bin/python $(PIP) --no-deps dist/*.whl
+	mkdir -p build/wheel
+	git ls-files -z ':!src' | tar -cf - --null -T - | tar -xf - -C build/wheel
+	ln -s ../../.venv-awscli build/wheel/.venv-awscli
+	cd build/wheel && ../../.venv-wheel/bin/$(PYTEST) $(QUICK)
 
 # Java for Spark, a browser for the HTML reports: found, or installed where nobody has to be asked.
 system:
 	@$(PYTHON) tests/system.py java chromium
 
-# boto3 pins botocore, and so does the AWS CLI, to another release: it lives apart.
-.venv-awscli/stamp:
+.venv-awscli/stamp: requirements/awscli.txt
 	$(PYTHON) -m venv .venv-awscli
-	.venv-awscli/bin/pip install --quiet --upgrade pip
-	.venv-awscli/bin/pip install --quiet 'awscli>=1.45'
+	.venv-awscli/bin/python $(INSTALL) requirements/awscli.txt
 	@touch $@
 
-.venv/pip.stamp:
+.venv/venv.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sealwax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
 	@touch $@
 
-.venv/run.stamp: .venv/pip.stamp pyproject.toml
-	$(BIN)/pip install --quiet --editable .
+.venv/run.stamp: .venv/venv.stamp pyproject.toml requirements/run.txt
+	$(BIN)/python $(INSTALL) requirements/run.txt
+	$(BIN)/python $(EDITABLE)
 	@touch $@
 
-.venv/test.stamp: .venv/run.stamp
-	$(BIN)/pip install --quiet --group test
+.venv/test.stamp: .venv/run.stamp requirements/test.txt
+	$(BIN)/python $(INSTALL) requirements/test.txt
 	@touch $@
 
-# The lowest versions that pyproject.toml allows, read from it.
-.venv-lowest/stamp: pyproject.toml
+.venv-lowest/stamp: pyproject.toml requirements/run.txt requirements/lowest.txt
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet --upgrade pip
-	$(PYTHON) -c 'import tomllib; print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > .venv-lowest/lowest.txt
-	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/lowest.txt --editable . --group test
+	.venv-lowest/bin/python $(INSTALL) requirements/run.txt
+	.venv-lowest/bin/python $(INSTALL) requirements/lowest.txt
+	.venv-lowest/bin/python $(EDITABLE)
 	@touch $@
 
 lowest: .venv-lowest/stamp .venv-awscli/stamp system
 	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
-	.venv-lowest/bin/pytest -n $(WORKERS) --dist worksteal -q
+	.venv-lowest/bin/$(PYTEST)
 
-.venv/bench.stamp: .venv/test.stamp
-	$(BIN)/pip install --quiet --group bench
+# Each file is resolved for all Pythons and systems at once. What is in several files has one version in all of them, but for lowest.txt,
+# in which the package's own dependencies are the lowest that pyproject.toml allows.
+PIN = .venv-upgrade/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
+  --custom-compile-command 'make upgrade'
+
+upgrade:
+	$(PYTHON) -m venv .venv-upgrade
+	.venv-upgrade/bin/pip install --quiet --disable-pip-version-check --upgrade --group upgrade
+	$(PIN) pyproject.toml --group test --output-file requirements/test.txt
+	$(PIN) pyproject.toml --group build --constraint requirements/test.txt --output-file requirements/run.txt
+	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
+	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
+	$(PIN) --group awscli --output-file requirements/awscli.txt
+	$(PYTHON) -c 'import tomllib; print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > .venv-upgrade/lowest.txt
+	$(PIN) pyproject.toml --group test --constraint .venv-upgrade/lowest.txt --output-file requirements/lowest.txt
+
+.venv/bench.stamp: .venv/test.stamp requirements/bench.txt
+	$(BIN)/python $(INSTALL) requirements/bench.txt
 	@touch $@
 
 bench: .venv/bench.stamp
 	@$(BIN)/python -m benchmarks
 
-.venv/fuzz.stamp: .venv/run.stamp
-	$(BIN)/pip install --quiet --group fuzz
+.venv/fuzz.stamp: .venv/run.stamp requirements/fuzz.txt
+	$(BIN)/python $(INSTALL) requirements/fuzz.txt
 	@touch $@
 
 # New inputs go to .fuzz, beside the kept corpus and not into it; what breaks a rule is left there as crash-*.
@@ -84,7 +131,7 @@ fuzz: .venv/fuzz.stamp
 	done
 
 soak: .venv/test.stamp system
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q -m soak
+	$(BIN)/$(PYTEST) -m soak
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
 	$(BIN)/python -m tests.soak_forks

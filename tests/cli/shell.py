@@ -27,6 +27,8 @@ USUAL: Final[Mapping[str, str]] = {
     "PATH": f"{PROGRAMS}{os.pathsep}/usr/bin{os.pathsep}/bin",
     "LANG": "C.UTF-8",
     "AWS_EC2_METADATA_DISABLED": "true",
+    # `make coverage` counts what programs run.
+    **{name: os.environ[name] for name in ("COVERAGE_PROCESS_CONFIG",) if name in os.environ},
 }
 
 # What a shell gives a meaning to, but for quotes and spaces.

@@ -1,0 +1,86 @@
+"""What the repository promises beside the code: everything installed is pinned, and a release is what its tag says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.release import mistakes
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FILES = {"run": 15, "test": 100, "lowest": 100, "bench": 2, "fuzz": 1, "awscli": 8}
+CHANGELOG = "# Changelog\n\n## 0.2.0 (2027-01-31)\n\n- A change.\n"
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """Return the versions that a file of requirements pins, by package."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([a-z0-9-]+)(?:\[[a-z,-]+\])?==([^ ]+)", line):
+            found.setdefault(match[1], set()).add(match[2])
+    return found
+
+
+def asked(requirements: list[Any]) -> set[str]:
+    names = (re.match(r"[A-Za-z0-9_.-]+", one) for one in requirements if isinstance(one, str))
+    return {name[0].lower().replace("_", "-") for name in names if name}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_requirements_has_exact_versions_with_hashes_and_no_index(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    entries = [one for one in re.split(r"\n(?=[^ #])", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)) if one]
+    assert len(entries) >= FILES[name]
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+(\[[a-z,-]+\])?==[^ ]+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+    assert not re.search(r"^--|https?:|file:", text, re.MULTILINE)
+
+
+def test_everything_that_is_asked_for_is_pinned() -> None:
+    groups, own = PROJECT["dependency-groups"], asked(PROJECT["project"]["dependencies"])
+    assert len(own) == 4
+    assert own | asked(groups["build"]) <= set(pins("run"))
+    assert own | asked(groups["test"]) | asked(groups["build"]) <= set(pins("test"))
+    assert {name: versions for name, versions in pins("run").items() if pins("test")[name] != versions} == {}
+    for group in ("bench", "fuzz", "awscli"):
+        assert asked(groups[group]) <= set(pins(group)), group
+
+
+def test_the_lowest_versions_are_those_of_the_project() -> None:
+    lowest = dict(one.split(">=") for one in PROJECT["project"]["dependencies"])
+    assert {name: pins("lowest")[name] for name in lowest} == {name: {version} for name, version in lowest.items()}
+
+
+def test_actions_are_pinned_by_commit_and_the_same_everywhere() -> None:
+    used = set()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "uses:" in line:
+                match = re.search(r"uses: ([\w./-]+)@([0-9a-f]{40}) # v[0-9]+\.[0-9]+\.[0-9]+$", line)
+                assert match, line
+                used.add(match.groups())
+    assert len(used) == 5
+    assert len({action for action, _ in used}) == 5
+
+
+@pytest.mark.parametrize(
+    ("tag", "built", "said"),
+    [
+        ("v0.2.0", "0.2.0", []),
+        ("0.2.0", "0.2.0", ["is not 'v' and a version"]),
+        ("v0.2.0", "0.1.0", ["set __version__ to what the tag says"]),
+        ("v0.3.0", "0.3.0", ["no heading '## 0.3.0 (YYYY-MM-DD)'"]),
+    ],
+)
+def test_a_release_is_what_its_tag_says(tag: str, built: str, said: list[str], tmp_path: Path) -> None:
+    for name in (f"sealwax-{built}-py3-none-any.whl", f"sealwax-{built}.tar.gz"):
+        (tmp_path / name).touch()
+    found = mistakes(tag, tmp_path, CHANGELOG)
+    assert len(found) == len(said), found
+    assert all(part in one for one, part in zip(found, said, strict=True))
