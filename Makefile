@@ -99,7 +99,7 @@ PIN = .venv-upgrade/bin/uv pip compile --quiet --universal --python-version 3.11
 
 upgrade:
 	$(PYTHON) -m venv .venv-upgrade
-	.venv-upgrade/bin/pip install --quiet --disable-pip-version-check --upgrade --group upgrade
+	.venv-upgrade/bin/python $(PIP) --upgrade 'uv>=0.9.17'
 	$(PIN) pyproject.toml --group test --output-file requirements/test.txt
 	$(PIN) pyproject.toml --group build --constraint requirements/test.txt --output-file requirements/run.txt
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt

@@ -52,6 +52,7 @@ def test_the_package_runs_as_a_module(shell: Shell) -> None:
     assert module("inspect", "nowhere.swx").returncode == 1
 
 
+@pytest.mark.slow
 def test_the_wheel_installs(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)],
