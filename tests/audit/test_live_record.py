@@ -213,6 +213,7 @@ def test_replicas(world: World) -> None:
     assert world.broken(REGION, OTHER) == {"replica-missing"}
 
 
+@pytest.mark.slow
 def test_the_command_sees_the_same(world: World, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     shell = Shell(tmp_path, tmp_path / "home", world.environment)

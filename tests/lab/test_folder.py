@@ -92,6 +92,7 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
+@pytest.mark.slow
 @_FORKS
 def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert kill_and_check(tmp_path / "lab", rounds=50, seed=1) > 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import boto3
+import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ class Run:
         return self.number(self.kms.encrypt(KeyId=name, Plaintext=b"x")["KeyId"])
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.lists(steps, min_size=1, max_size=12))
 def test_the_lab_and_moto_agree(tmp_path_factory: Any, said: list[Any]) -> None:

@@ -8,6 +8,8 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 SUITE = """
 def test_in_process(sealwax_lab, sealwax_kms, sealwax_session):
     sealwax_lab.create_key(alias="payments")
@@ -23,6 +25,7 @@ def pytest_says(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_the_fixtures_work(tmp_path: Path) -> None:
     """In a suite that is spread over processes and kept off the network, too."""
     (tmp_path / "test_theirs.py").write_text(SUITE)

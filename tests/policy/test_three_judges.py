@@ -156,6 +156,7 @@ def _asked(arn: str, who: Person, action: str, context: Mapping[str, str]) -> As
     )
 
 
+@pytest.mark.slow
 def test_three_judges_agree(engines: Engines) -> None:
     seen: Counter[str] = Counter()
     for seed in range(WORLDS):
