@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,33 @@ def test_the_wheel_installs(tmp_path: Path) -> None:
     assert [one for one in installed.requires or () if "extra" not in one] == asked
     typed = list((tmp_path / "venv").glob("lib/python*/site-packages/sealwax/py.typed"))
     assert len(typed) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repository", [None, "somebody/sealwax"])
+def test_the_readme_on_pypi_has_no_link_into_a_checkout(repository: str | None, tmp_path: Path) -> None:
+    github = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
+    environment = {name: value for name, value in os.environ.items() if name not in github}
+    if repository is not None:
+        environment |= dict(zip(github, ("https://github.com", repository), strict=True))
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True, env=environment,
+    )  # fmt: skip
+    (wheel,) = tmp_path.iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"sealwax-{__version__}.dist-info/METADATA").decode()
+    head, _, shown = text.partition("\n\n")
+    said = email.message_from_string(head)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", readme)) > 20
+    assert said["Description-Content-Type"] == "text/markdown"
+    if repository is None:
+        assert shown.strip() == readme.strip()
+        assert said.get_all("Project-URL") is None
+        return
+    assert all(link.startswith("https://") for link in links), links
+    files = f"https://github.com/{repository}/blob/v{__version__}"
+    assert f"{files}/docs/concepts.md" in links
+    assert f"Changelog, {files}/CHANGELOG.md" in said.get_all("Project-URL", [])
