@@ -73,8 +73,9 @@ def test_there_and_back(shell: Shell, s3: StrictS3, plain: bytes) -> None:
     assert stored(s3, "a") == plain
 
 
-@pytest.mark.parametrize("key", ["a b+%20?x=1.swx", "ü/日本.swx", "//x//y.swx"])
-def test_odd_names(shell: Shell, s3: StrictS3, plain: bytes, key: str) -> None:
+def test_an_odd_name(shell: Shell, s3: StrictS3, plain: bytes) -> None:
+    """One with all that is odd; tests/stores has each by itself."""
+    key = "//a b+%20?x=1//ü/日本.swx"
     shell.sealwax("encrypt", *K, *C, "-o", f"s3://bucket/{key}", "a.bin").succeeded()
     assert objects(s3) == [key]
     assert shell.sealwax("decrypt", *K, *C, "-o", "-", f"s3://bucket/{key}").succeeded().out == plain
