@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -24,6 +26,38 @@ MOST_THREADS: Final = 1000
 _THREADS: Final = "sealwax-batch"
 
 
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.thread_time()
+
+
+class Waiting:
+    """Whether work waits more than it works, so that threads save more than they cost.
+
+    Args:
+        known: whether that is known before any of it is done.
+    """
+
+    def __init__(self, *, known: bool = False, _clocks: Callable[[], tuple[float, float]] = _clocks) -> None:
+        self._known = known
+        self._clocks = _clocks
+        self._took = self._worked = 0.0
+
+    @property
+    def dominates(self) -> bool:
+        return self._known or self._took > 2 * self._worked
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure work that is done inside, in this thread."""
+        took, worked = self._clocks()
+        try:
+            yield
+        finally:
+            took_until, worked_until = self._clocks()
+            self._took += took_until - took
+            self._worked += worked_until - worked
+
+
 def run(
     items: Iterable[Item],
     at_once: Callable[[Item], Result | None],
@@ -31,7 +65,7 @@ def run(
     *,
     threads: int | None,
     stop_on_error: bool,
-) -> Iterator[Result | SealwaxError]:
+) -> Generator[Result | SealwaxError]:
     """Yield the result of each item, or its error, in the items' order.
 
     Once one has failed for want of AWS credentials, the items that are not yet begun get the same error: where

@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import json
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -33,10 +35,23 @@ quiet = False
 verbose = False
 
 # Less than this is done before a bar could be read.
-_PROGRESS_FROM_BYTES: Final = 64 << 20
+PROGRESS_FROM_BYTES: Final = 64 << 20
 _REDRAW_SECONDS: Final = 0.1
 # For each of rich's consoles: none of what it prints is markup, an emoji's name, or a number to be colored.
 _AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
+
+
+_held: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sealwax_held", default=None)
+
+
+@contextlib.contextmanager
+def held(into: list[str] | None) -> Iterator[None]:
+    """Keep what is said inside, for :func:`explain` to print when its turn comes; None: it is said at once."""
+    token = _held.set(into)
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 def say(text: str) -> None:
@@ -46,6 +61,9 @@ def say(text: str) -> None:
 
 def explain(text: str) -> None:
     """Print to standard error what is no sentence of ours: a usage, a traceback."""
+    if (held := _held.get()) is not None:
+        held.append(text)
+        return
     try:
         click.echo(lines(text), err=True)
     except OSError:
@@ -279,13 +297,22 @@ def refuse_terminal() -> None:
         raise click.UsageError("the output is binary, and standard output is a terminal: name a file with -o")
 
 
+def leave_at_once(signal_number: int, _: object) -> NoReturn:
+    """End the process, as a signal does that nobody handles: an exception would wait for threads, and they for AWS."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
+        sys.stderr.flush()
+    os._exit(128 + signal_number)
+
+
 @contextlib.contextmanager
 def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Lend a function that is told how many more bytes are done, and shows it where it is worth it.
 
-    Where the total is not known, that is once much is done.
+    Where the total is not known, that is once much is done. A bar is the main thread's, which alone prints.
     """
-    if quiet or not sys.stderr.isatty() or (total is not None and total < _PROGRESS_FROM_BYTES):
+    beside = threading.current_thread() is not threading.main_thread()
+    if quiet or beside or not sys.stderr.isatty() or (total is not None and total < PROGRESS_FROM_BYTES):
         yield lambda _: None
         return
     done = 0
@@ -294,7 +321,7 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     def more(size: int) -> None:
         nonlocal done, bar
         done += size
-        if bar is None and (total is not None or done >= _PROGRESS_FROM_BYTES):
+        if bar is None and (total is not None or done >= PROGRESS_FROM_BYTES):
             bar = _Bar(shown(name), _byte_columns)
         if bar is not None:
             bar.show(done, total)

@@ -88,7 +88,13 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                 return "decrypted before"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
+            force = work.force or there is outcomes.State.OUTDATED
             # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
+            plaintext = None if work.detached or bounds is not None else jobs.plaintext_of(sealer, source, expected)
+            if plaintext is not None:
+                with jobs.Output(job, source, force=force) as sink:
+                    write_all(sink, plaintext)
+                return "decrypted"
             with (
                 sealer.read_once(source.binary, context=expected, header=places.opened(work.detached))
                 if bounds is None
@@ -100,7 +106,6 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     size = _size_of(bounds, reader.seek(0, os.SEEK_END), job.source)
                     reader.seek(bounds[0])
                     read = _limited(reader.readinto, size)
-                force = work.force or there is outcomes.State.OUTDATED
                 with (
                     jobs.Output(job, source, force=force, whole=bounds is None) as sink,
                     console.progress(job.source, size) as progress,

@@ -10,6 +10,7 @@ from sealwax import context as ctx
 from sealwax.cli import console, jobs, options, outcomes, places
 from sealwax.cli.work import Work, on
 from sealwax.context import NoContext
+from sealwax.format.transfer import write_all
 
 
 @click.command()
@@ -64,12 +65,15 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
                 console.tell(f"{console.shown(job.source)}: it is an envelope already, and is encrypted once more")
             force = work.force or there is outcomes.State.OUTDATED
             place = jobs.Output(job, source, force=force, armor=work.armor, detached=work.detached)
-            with (
-                place as sink,
-                sealer.open(sink, "wb", context=context, header=place.header) as writer,
-                console.progress(job.source, source.size) as progress,
-            ):
-                jobs.pump(source.readinto, writer.write, progress)
+            with place as sink:
+                if work.detached is None and (plaintext := source.whole()) is not None:
+                    write_all(sink, sealer.encrypt(plaintext, context=context))
+                else:
+                    with (
+                        sealer.open(sink, "wb", context=context, header=place.header) as writer,
+                        console.progress(job.source, source.size) as progress,
+                    ):
+                        jobs.pump(source.readinto, writer.write, progress)
         return "encrypted"
 
     found = jobs.collect(work, output_name=lambda name: name + work.suffix)

@@ -9,7 +9,6 @@ import math
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,9 +72,7 @@ def _or_all(number: int) -> int | None:
 _plan_file = click.argument("plan_file", metavar="PLAN", type=click.Path())
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _html = click.option("--html", metavar="FILE", type=click.Path(), help="Write the report as a web page too.")
-_workers = click.option(
-    "--workers", type=click.IntRange(1, 256), default=8, show_default=True, help="How many objects at a time."
-)
+_workers = options.workers("How many objects at a time.")
 _engine = click.option(
     "--engine",
     type=click.Choice(("threads", "spark")),
@@ -450,11 +447,7 @@ def _stopping() -> Iterator[Callable[[], bool]]:
     def stop(signal_number: int, _: Any) -> None:
         nonlocal came
         if came:
-            # An exception would wait for the workers, and they for KMS. What is killed can be resumed.
-            if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
-                sys.stderr.flush()
-            os._exit(128 + signal_number)
+            console.leave_at_once(signal_number, None)  # what is killed can be resumed
         came = True
         console.say("stopping when the objects under way are done; once more stops at once")
 

@@ -17,7 +17,7 @@ from sealwax.staleness import Wanted, WantedKey, judge, region_of
 
 
 @click.command()
-@on("envelope", output=None)
+@on("envelope", output=None, workers=False)
 @click.option(
     "--to",
     "targets",

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import io
 import os
+import signal
 import stat
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
-from sealwax import disk, files
+from sealwax import batch, disk, files
 from sealwax.cli import PARTLY_DONE, console, outcomes, places, status_of
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
-from sealwax.envelope import inspect
+from sealwax.context import ExpectedContext
+from sealwax.envelope import inspect, read_full
 from sealwax.errors import (
     AllKeysFailedError,
     FileError,
+    HeaderError,
     KeyNotAllowedError,
     KmsError,
     NotAnEnvelopeError,
     SealwaxError,
+    TamperedError,
     WrongKeyError,
     is_of_all,
 )
@@ -38,10 +44,16 @@ from sealwax.keyring import PROVIDER_AWS_KMS
 from sealwax.stores import is_nowhere
 
 if TYPE_CHECKING:
+    from sealwax.sealer import Sealer
     from sealwax.stores.s3 import ObjectWriter
 
 # True where what is done is passed over.
 SAME_AGAIN: Final = "run the same command again for the rest"
+# Below this a value costs less than a stream.
+_SMALL_BYTES: Final = 64 << 10
+# From this on a file is done by the main thread: it is work more than waiting, keeps two processors busy by itself, is
+# worth a bar, and can be interrupted at any moment.
+_LARGE_BYTES: Final = console.PROGRESS_FROM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class Job:
     place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
     for a stream. ``root`` is the folder that the source was found in, and ``into`` the one that the output goes below:
     from there on no link is followed. ``problem`` is why it cannot be begun. ``below`` says whether it was met in a
-    folder or below a prefix, and not named.
+    folder or below a prefix, and not named. ``size`` is that of an object, where it was listed.
     """
 
     source: str
@@ -62,6 +74,7 @@ class Job:
     into: str | None = None
     problem: FileError | None = None
     below: bool = False
+    size: int | None = None
 
 
 def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[Job]:
@@ -117,11 +130,12 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                 anything = True
                 if found is not None:
                     meant = True
-                    path, below = found
+                    path, below, size = found
                     if isinstance(below, FileError):
                         yield Job(path, None, None, problem=below, below=not is_nowhere(below))
                     else:
-                        yield replace(_job(work, path, below, source, into_folder, output_name), below=True)
+                        job = _job(work, path, below, source, into_folder, output_name)
+                        yield replace(job, below=True, size=size)
             if not meant and (work.of_envelopes or (places.is_s3(source) and not anything)):
                 yield Job(source, None, None, problem=_nothing_in(work, source, anything))
 
@@ -175,8 +189,11 @@ def _is_in(folder: str, file: str) -> bool:
     return os.path.dirname(places.real(file)) == places.real(folder)
 
 
-Found = tuple[str, str | FileError] | None
-"""A file and its path below the folder that was named, or what is wrong with it; None for what is passed over."""
+Found = tuple[str, str | FileError, int | None] | None
+"""A file, its path below the folder that was named or what is wrong with it, and the size of an object.
+
+None for what is passed over.
+"""
 
 
 def _passed_over(path: str, reason: str) -> Found:
@@ -187,7 +204,7 @@ def _passed_over(path: str, reason: str) -> Found:
 def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
     for found in places.walk(prefix):
         if isinstance(found, FileError):  # the rest, or all of it, could not be listed
-            yield prefix, found
+            yield prefix, found, None
             continue
         name, relpath, size = found
         if name.endswith("/"):
@@ -198,15 +215,16 @@ def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
                         outcomes.IN_THE_WAY,
                         "its name ends with '/', as a folder's, and it holds data: copy it to another name",
                     ),
+                    None,
                 )
             else:
                 yield _passed_over(name, "it stands for a folder")
         elif (reason := work.not_meant(relpath.rpartition("/")[2])) is not None:
             yield _skipped(work, name, reason)
         elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
-            yield name, LeftAloneError(outcomes.IN_THE_WAY, "it has no place in a folder; name it by itself")
+            yield name, LeftAloneError(outcomes.IN_THE_WAY, "it has no place in a folder; name it by itself"), None
         else:
-            yield name, relpath
+            yield name, relpath, size
 
 
 def _skipped(work: Work, path: str, reason: str) -> Found:
@@ -214,11 +232,10 @@ def _skipped(work: Work, path: str, reason: str) -> Found:
     if not work.of_envelopes:
         try:
             if not outcomes.begins_as_envelope(path):
-                return path, LeftAloneError(
-                    outcomes.IN_THE_WAY, f"{reason}, but it is no envelope, and has not been encrypted: rename it"
-                )
+                why = f"{reason}, but it is no envelope, and has not been encrypted: rename it"
+                return path, LeftAloneError(outcomes.IN_THE_WAY, why), None
         except FileError as error:
-            return path, error
+            return path, error, None
     return _passed_over(path, reason)
 
 
@@ -228,11 +245,11 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
     Args:
         roots: all folders of this run, by their real names.
     """
-    failed: list[tuple[str, FileError]] = []
+    failed: list[tuple[str, FileError, None]] = []
 
     def fail(what: str, error: OSError) -> None:
         name = str(error.filename)
-        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {disk.reason(error)}")))
+        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {disk.reason(error)}"), None))
 
     for parent, folders, names in files.walk(folder, functools.partial(fail, "reading the folder")):
         if work.lab is not None and _is_same(parent, work.lab):
@@ -261,7 +278,7 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
                 yield _link(work, path, roots)
             else:
                 relpath = os.path.relpath(path, folder)
-                yield os.path.join(folder, relpath), relpath.replace(os.sep, "/")
+                yield os.path.join(folder, relpath), relpath.replace(os.sep, "/"), None
     yield from failed
 
 
@@ -278,7 +295,7 @@ def _link(work: Work, path: str, roots: list[str]) -> Found:
     target = os.path.realpath(path)
     is_folder = os.path.isdir(target)
     if not os.path.exists(target):
-        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere: remove it")
+        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere: remove it"), None
     inside = any(target == root or target.startswith(os.path.join(root, "")) for root in roots)
     in_lab = work.lab is not None and f"{target}/".startswith(f"{places.real(work.lab)}/")
     if (
@@ -288,10 +305,10 @@ def _link(work: Work, path: str, roots: list[str]) -> Found:
     ):
         return _passed_over(path, "it is a link to what this run takes by its own name")
     if is_folder:
-        return path, LeftAloneError(
-            outcomes.LINK, "it is a link to a folder, and -r follows none: name it by itself, with -r"
-        )
-    return path, LeftAloneError(outcomes.LINK, "it is a link, and -r follows none: name it by itself")
+        why = "it is a link to a folder, and -r follows none: name it by itself, with -r"
+    else:
+        why = "it is a link, and -r follows none: name it by itself"
+    return path, LeftAloneError(outcomes.LINK, why), None
 
 
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
@@ -304,12 +321,41 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
         raise FileError(f"the output is the {what}; name another file with -o")
 
 
-def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, Any]], *, again: str = "") -> int:
+Result = str | dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One job of a run, and what became of it: a result, or an error; neither where it was not begun, or given up.
+
+    Attributes:
+        job: None for what is said between jobs, and for the error that ended the search for more.
+        said: what was said of it while others were before it; None where it is said at once.
+    """
+
+    job: Job | None
+    said: list[str] | None
+    result: Result | None = None
+    error: Exception | None = None
+
+
+class _GivenUpError(Exception):
+    """The run was interrupted while a thread did a job; it is nobody's answer."""
+
+
+# Set once what is under way is to be given up.
+_given_up: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("sealwax_given_up", default=None)
+
+
+def run(work: Work, found: Iterator[Job], do: Callable[[Job], Result], *, again: str = "") -> int:
     """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
 
     A place that is not there, or has no envelope, has the status of its error. What could not be read, listed
     or written of one that is there makes it partly done, even where there was nothing else. Missing AWS credentials or
     wrong settings end the run, since every other job would fail as well.
+
+    Jobs are done one after the other, until they have waited more than worked: from then on by as many threads as
+    ``work`` allows. What is said, the order it is said in, and the status are the same.
 
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
@@ -318,48 +364,39 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     done = 0
     in_part = False
     failures: list[Exception] = []
-    written: set[str] = set()
     ended: SealwaxError | None = None
-    while ended is None:
-        try:
-            job = next(found, None)
-        except KmsError as error:  # while the next object was looked for
-            failures.append(error)
-            ended = error
-            console.complain(error)
-            break
-        if job is None:
-            break
-        if work.as_json and job.output == STREAM:
-            raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
-        try:
-            if job.problem is not None:
-                raise job.problem
-            if job.output is not None and job.output != STREAM:
-                place = places.real(job.output)
-                if place in written:
-                    raise LeftAloneError(
-                        outcomes.IN_THE_WAY,
-                        f"'{console.shown(job.output)}' is another file's output already: name another place with -o",
-                    )
-                written.add(place)
-            result = do(job)
-        except (SealwaxError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            failures.append(error)
-            in_part = in_part or (job.below and isinstance(error, FileError) and not isinstance(error, LeftAloneError))
-            ended = error if isinstance(error, SealwaxError) and is_of_all(error) else None
-            console.complain(error, about=job.source)
-            if work.as_json:
-                outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
-                fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
-                _report(job, fields | _foreign(error), as_json=True)
-            # It is kept for its class alone, and not for the frames it came through: those hold the file's buffers.
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-        else:
-            done += 1
-            _report(job, {"outcome": result} if isinstance(result, str) else result, as_json=work.as_json)
+    ahead: dict[int, _Turn] = {}
+    try:
+        with contextlib.closing(_turns(work, found, do, ahead)) as turns:
+            for turn in turns:
+                for text in turn.said or ():
+                    console.explain(text)
+                job, error = turn.job, turn.error
+                if error is None:
+                    if turn.result is not None:
+                        done += 1
+                        _report_done(work, turn)
+                    continue
+                if ended is not None and is_of_all(error):
+                    continue  # it was under way, and says the same
+                failures.append(error)
+                console.complain(error, about=None if job is None else job.source)
+                if job is None or is_of_all(error):
+                    ended = cast("SealwaxError", error)
+                if job is not None:
+                    spoilt = isinstance(error, FileError) and not isinstance(error, LeftAloneError)
+                    in_part = in_part or (job.below and spoilt)
+                    if work.as_json:
+                        outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
+                        fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
+                        _report(job, fields | _foreign(error), as_json=True)
+                # It is kept for its class alone, and not for the frames it came through: those hold the file's buffers.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+    except (KeyboardInterrupt, SystemExit):
+        for turn in ahead.values():
+            if turn.result is not None:  # a thread has ended it meanwhile
+                _report_done(work, turn)
+        raise
     if not failures:
         if not done:
             console.tell("there is nothing to do")
@@ -371,6 +408,137 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], str | dict[str, An
     if done or (in_part and ended is None):
         return PARTLY_DONE
     return status_of(ended or failures[0])
+
+
+def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead: dict[int, _Turn]) -> Generator[_Turn]:
+    """Do jobs, one at a time or several; yield each in its turn.
+
+    Once credentials or settings have failed, none is begun. After an interruption, those under way are given up where
+    they can be.
+
+    Args:
+        ahead: holds those that have not had their turn, by number.
+    """
+    waiting = batch.Waiting()
+    over, given_up = threading.Event(), threading.Event()
+    written: set[str] = set()
+    taken = 0
+
+    def jobs() -> Iterator[_Turn]:
+        nonlocal taken
+        while not over.is_set():
+            turn = _Turn(None, [] if ahead else None)
+            with console.held(turn.said):
+                try:
+                    turn.job = next(found, None)
+                except KmsError as error:  # while the next object was looked for
+                    turn.error = error
+                    over.set()
+            if turn.job is not None and work.as_json and turn.job.output == STREAM:
+                raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
+            ahead[taken] = turn
+            taken += 1
+            yield turn
+            if turn.job is None:
+                return
+
+    def judge(turn: _Turn, act: Callable[[Job], Result | None]) -> None:
+        assert turn.job is not None
+        try:
+            turn.result = act(turn.job)
+        except (SealwaxError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            turn.error = error
+            if is_of_all(error):
+                over.set()
+
+    def attempt(turn: _Turn) -> _Turn:
+        if not over.is_set():
+            with console.held(turn.said), contextlib.suppress(_GivenUpError):
+                judge(turn, do)
+        return turn
+
+    def here(turn: _Turn) -> _Turn | None:
+        if turn.job is not None:
+            judge(turn, lambda job: _refuse(job, written))
+        if turn.job is None or turn.error is not None:
+            return turn
+        if work.workers == 1 or _keeps_main_thread(turn.job):
+            return attempt(turn)
+        if not waiting.dominates:
+            with waiting.measured():
+                return attempt(turn)
+        if places.is_s3(turn.job.source) or places.is_s3(turn.job.output or ""):
+            # Signing in may ask a person for a code, and nobody can interrupt a thread. What fails, the job says.
+            with contextlib.suppress(SealwaxError):
+                places.service()
+        return None
+
+    token = _given_up.set(given_up)
+    try:
+        with (
+            _interruptions(given_up.set),
+            contextlib.closing(batch.run(jobs(), here, attempt, threads=work.workers, stop_on_error=False)) as outcomes,
+        ):
+            for number, turn in enumerate(outcomes):
+                assert isinstance(turn, _Turn)  # whose errors are in it
+                del ahead[number]
+                yield turn
+    finally:
+        _given_up.reset(token)
+
+
+def _refuse(job: Job, written: set[str]) -> None:
+    """Refuse a job that cannot be begun, or whose output another one of this run has; note its output."""
+    if job.problem is not None:
+        raise job.problem
+    if job.output is not None and job.output != STREAM:
+        place = places.real(job.output)
+        if place in written:
+            raise LeftAloneError(
+                outcomes.IN_THE_WAY,
+                f"'{console.shown(job.output)}' is another file's output already: name another place with -o",
+            )
+        written.add(place)
+
+
+def _keeps_main_thread(job: Job) -> bool:
+    """Whether a job is done by the main thread: what is large (see there), and pipes, which wait for other programs."""
+    if job.output == STREAM or job.source == STREAM:
+        return True
+    if job.output is not None and not places.is_s3(job.output) and files.is_special(job.output):
+        return True
+    if places.is_s3(job.source):
+        return job.size is not None and job.size >= _LARGE_BYTES
+    try:
+        status = os.stat(job.source)
+    except OSError:
+        return False  # whoever opens it says so
+    return not stat.S_ISREG(status.st_mode) or status.st_size >= _LARGE_BYTES
+
+
+@contextlib.contextmanager
+def _interruptions(give_up: Callable[[], None]) -> Iterator[None]:
+    """Call ``give_up`` when a signal interrupts the run. A second one does not wait for what is under way."""
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, console.leave_at_once)
+        give_up()
+        before[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if callable(handler := signal.getsignal(number)):
+                before[int(number)] = handler
+                signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _summed_up(failures: list[Exception], done: int, again: str) -> str:
@@ -388,6 +556,13 @@ def _foreign(error: Exception) -> dict[str, Any]:
     """Return the fields for what is in another format than ours."""
     found = error.foreign if isinstance(error, NotAnEnvelopeError) else None
     return {} if found is None else {"format": found.format, "keys": list(found.keys), "keys_told": found.told}
+
+
+def _report_done(work: Work, turn: _Turn) -> None:
+    assert turn.job is not None
+    assert turn.result is not None
+    fields = {"outcome": turn.result} if isinstance(turn.result, str) else turn.result
+    _report(turn.job, fields, as_json=work.as_json)
 
 
 def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:
@@ -452,6 +627,16 @@ class Source:
 
     def readinto(self, buffer: memoryview) -> int | None:
         return self.file.readinto(buffer)
+
+    def whole(self) -> bytes | None:
+        """Return all of a small file, or None; it has not been read from then."""
+        if not self.regular or self.size is None or self.size >= _SMALL_BYTES:
+            return None
+        data = read_full(self.binary, _SMALL_BYTES)
+        if len(data) < _SMALL_BYTES:
+            return data
+        self.file.seek(0)  # it has grown
+        return None
 
     def __enter__(self) -> Source:
         return self
@@ -641,12 +826,30 @@ def is_envelope(source: Source) -> bool:
     return beginning == MAGIC
 
 
+def plaintext_of(sealer: Sealer, source: Source, expected: ExpectedContext) -> bytes | None:
+    """Return the plaintext of a small envelope, or None; it has not been read from then.
+
+    What is damaged is read as a stream all the same, which says how far it is whole.
+    """
+    sealed = source.whole()
+    if sealed is None:
+        return None
+    try:
+        return sealer.decrypt(sealed, context=expected)
+    except (HeaderError, TamperedError):
+        source.file.seek(0)
+        return None
+
+
 def pump(
     read: Callable[[memoryview], int | None], write: Callable[[memoryview], object], done: Callable[[int], None]
 ) -> None:
     """Move everything from ``read``, a readinto, to ``write``, 1 MiB at a time."""
     buffer = bytearray(GROUP_BYTES)
+    given_up = _given_up.get()
     with memoryview(buffer) as view:
         while size := read(view):
+            if given_up is not None and given_up.is_set():
+                raise _GivenUpError
             write(view[:size])
             done(size)

@@ -318,6 +318,11 @@ suffix = click.option(
 force = click.option("--force", is_flag=True, help="Replace files that are there.")
 
 
+def workers(what: str) -> Callable[[Command], Command]:
+    """Add --workers; the command gets ``workers``."""
+    return click.option("--workers", type=click.IntRange(1, 256), default=8, show_default=True, help=what)
+
+
 def targets(what: str) -> Callable[[Command], Command]:
     """Add --to; the command gets ``targets``."""
 

@@ -18,6 +18,7 @@ import io
 import os
 import shlex
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -149,6 +150,7 @@ class Under:
         from sealwax.kms.names import parse_arn
 
         self.known = frozenset(names) if all(parse_arn(name) for name in names) else None
+        self._lock = threading.Lock()
 
     def arns(self, ask: Callable[[], Iterable[str]]) -> frozenset[str]:
         """Return them.
@@ -159,9 +161,10 @@ class Under:
         Raises:
             KmsError: KMS does not say.
         """
-        if self.known is None:
-            self.known = frozenset(ask())
-        return self.known
+        with self._lock:
+            if self.known is None:
+                self.known = frozenset(ask())
+            return self.known
 
     def arns_of(self, keyring: Keyring, context: Mapping[str, str]) -> frozenset[str]:
         """Return them, from the data key that a keyring makes for a context; see :meth:`arns`."""

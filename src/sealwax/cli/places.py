@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, overload
 
@@ -30,6 +31,7 @@ _TIME: Final = re.compile("-?[0-9]{1,20}")
 profile: str | None = None
 region: str | None = None
 _services: dict[OwnSession, Service] = {}
+_lock: Final = threading.Lock()
 
 
 def service() -> Service:
@@ -37,10 +39,11 @@ def service() -> Service:
     from sealwax.stores.s3 import Service
 
     session = sessions.session(profile, region)
-    if session not in _services:
-        _services.clear()
-        _services[session] = Service(session)
-    return _services[session]
+    with _lock:
+        if session not in _services:
+            _services.clear()
+            _services[session] = Service(session)
+        return _services[session]
 
 
 def is_s3(name: str) -> bool:

@@ -24,12 +24,17 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
 
     def do(job: jobs.Job) -> dict[str, Any]:
         expected = template.to_expect(job.relpath)
-        with (
-            jobs.Source(job, armor=work.armor) as source,
-            sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
-            console.progress(job.source, source.size) as progress,
-        ):
-            reader.drain(lambda data: progress(len(data)))
-            return {"outcome": f"authentic, {reader.tell()} bytes", "plaintext_bytes": reader.tell()}
+        with jobs.Source(job, armor=work.armor) as source:
+            plaintext = None if work.detached else jobs.plaintext_of(sealer, source, expected)
+            if plaintext is not None:
+                size = len(plaintext)
+            else:
+                with (
+                    sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
+                    console.progress(job.source, source.size) as progress,
+                ):
+                    reader.drain(lambda data: progress(len(data)))
+                    size = reader.tell()
+        return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 
     return jobs.run(work, jobs.collect(work, output_name=None), do)

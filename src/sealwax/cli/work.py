@@ -13,6 +13,7 @@ import click
 from sealwax.cli import options
 
 STREAM: Final = "-"
+_WORKERS: Final = "How many files at a time, once a file waits for KMS, S3 or the disk longer than it takes to work on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Work:
         of_envelopes: whether the sources are envelopes.
         update: whether an output is replaced that its source has changed since.
         lab: the folder of the lab in use, whose files are left alone.
+        workers: how many files may be under way at a time.
     """
 
     sources: Sequence[str]
@@ -40,6 +42,7 @@ class Work:
     of_envelopes: bool
     update: bool = False
     lab: str | None = None
+    workers: int = 1
 
     @property
     def headers(self) -> Sequence[str]:
@@ -63,13 +66,16 @@ class Work:
         return self.update or self.recursive or len(self.sources) > 1
 
 
-def on(what: str, *, output: str | None, update: bool = False) -> Callable[[options.Command], options.Command]:
+def on(
+    what: str, *, output: str | None, update: bool = False, workers: bool = True
+) -> Callable[[options.Command], options.Command]:
     """Add the sources and the options that say what becomes of them; the command gets ``work``.
 
     Args:
         what: what -r takes: ``"file"`` or ``"envelope"``.
         output: what -o is, for its help; None for a verb that writes nothing.
         update: whether there is --update.
+        workers: whether there is --workers.
     """
     writing = [
         click.option("-o", "--output", metavar="PATH", help=output),
@@ -83,7 +89,7 @@ def on(what: str, *, output: str | None, update: bool = False) -> Callable[[opti
                 help="Do what is not there, and replace what its source has changed since; nothing else.",
             )
         )
-    added = [
+    added: list[Callable[[options.Command], options.Command]] = [
         click.argument(
             "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
         ),
@@ -99,6 +105,7 @@ def on(what: str, *, output: str | None, update: bool = False) -> Callable[[opti
         click.option(
             "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
         ),
+        *([options.workers(_WORKERS)] if workers else []),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file."),
     ]
 
@@ -115,6 +122,7 @@ def on(what: str, *, output: str | None, update: bool = False) -> Callable[[opti
             keys: options.Keys | None = None,
             force: bool = False,
             update: bool = False,
+            workers: int = 1,
             **kwargs: Any,
         ) -> Any:
             to = kwargs.pop("output", None)
@@ -136,10 +144,14 @@ def on(what: str, *, output: str | None, update: bool = False) -> Callable[[opti
                 of_envelopes=what == "envelope",
                 update=update,
                 lab=None if keys is None else keys.aws.lab,
+                workers=workers,
             )
             return command(*args, work=work, **({} if keys is None else {"keys": keys}), **kwargs)
 
-        return functools.reduce(lambda inner, add: add(inner), reversed(added), wrapped)
+        whole: options.Command = wrapped
+        for add in reversed(added):
+            whole = add(whole)
+        return whole
 
     return decorate
 

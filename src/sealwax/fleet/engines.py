@@ -181,21 +181,13 @@ class Threads:
             with held(store) as here:
                 return part, list(shard.scan((Item(0, entry.name) for entry in part), fleet, here))
 
-        waits = store.location.startswith(S3_SCHEME)
-        took = worked = 0.0
+        waiting = batch.Waiting(known=store.location.startswith(S3_SCHEME))
 
         def look_here(part: list[Entry]) -> tuple[list[Entry], list[Found]] | None:
-            # Threads cost more than they save, until headers are waited for: then there are as many as there may be.
-            nonlocal waits, took, worked
-            if waits:
+            if waiting.dominates:
                 return None
-            took -= time.monotonic()
-            worked -= time.thread_time()
-            found = look(part)
-            took += time.monotonic()
-            worked += time.thread_time()
-            waits = took > 2 * worked
-            return found
+            with waiting.measured():
+                return look(part)
 
         return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), look, self._workers, look_here)
 

@@ -1,0 +1,454 @@
+"""Many files at once: whatever --workers is, what is done, what is said and the status are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import sealwax
+from sealwax import batch, cli
+from sealwax.cli import jobs
+from tests.cli.conftest import PURPOSE, K, Keys, Run
+from tests.cli.shell import Done, Shell, flipped, payload_offset, unprivileged
+
+CONTEXT: Final = {"purpose": "backup"}
+REGION: Final = "us-east-1"
+WORKERS: Final = 8
+
+
+@contextlib.contextmanager
+def slow(keys: Keys, milliseconds: float = 40) -> Iterator[None]:
+    """Let the lab answer later, so that waiting dominates."""
+    keys.lab.faults.add(REGION, "latency", milliseconds, operation=None, code=None, seed=0)
+    try:
+        yield
+    finally:
+        keys.lab.faults.clear(REGION, None)
+
+
+@contextlib.contextmanager
+def threads_seen() -> Iterator[set[str]]:
+    """Note the names of the threads that work on files while the block runs."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.002):
+            seen.update(thread.name for thread in threading.enumerate() if thread.name.startswith("sealwax-batch"))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+# --- the rule
+
+
+def test_threads_start_once_waiting_dominates() -> None:
+    clock = [0.0, 0.0]
+
+    def pass_(took: float, worked: float) -> None:
+        with waiting.measured():
+            clock[0] += took
+            clock[1] += worked
+
+    waiting = batch.Waiting(_clocks=lambda: (clock[0], clock[1]))
+    assert not waiting.dominates
+    pass_(10, 5)
+    assert not waiting.dominates
+    pass_(1, 0)
+    assert waiting.dominates
+    pass_(10, 10)
+    assert not waiting.dominates
+    assert batch.Waiting(known=True).dominates
+
+
+def test_one_worker_is_no_thread_and_eight_are_eight(run: Run, keys: Keys) -> None:
+    os.mkdir("in")
+    for number in range(24):
+        Path(f"in/{number}").write_bytes(b"x")
+    with slow(keys):
+        with threads_seen() as seen:
+            assert run("encrypt", *K, *PURPOSE, "-r", "-o", "one", "--workers", "1", "in") == 0
+        assert seen == set()
+        with threads_seen() as seen:
+            assert run("encrypt", *K, *PURPOSE, "-r", "-o", "many", "in") == 0
+        assert len(seen) == WORKERS
+    assert len(contents("one")) == len(contents("many")) == 24
+
+
+# --- the same, whatever --workers is
+
+Make = Callable[[Keys, str], None]
+_Kinds = dict[str, Make]
+SEALED: Final[_Kinds] = {}
+PLAIN: Final[_Kinds] = {}
+
+
+def kind(table: _Kinds) -> Callable[[Make], Make]:
+    def add(make: Make) -> Make:
+        table[make.__name__] = make
+        return make
+
+    return add
+
+
+def seal(keys: Keys, data: bytes = b"a plaintext", context: dict[str, str] = CONTEXT, arn: str = "") -> bytes:
+    return keys.sealer(arn or keys.demo).encrypt(data, context=context)
+
+
+@kind(SEALED)
+def whole(keys: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(seal(keys))
+
+
+@kind(SEALED)
+def refused(keys: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(seal(keys, arn=keys.foreign))
+
+
+@kind(SEALED)
+def of_another_context(keys: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(seal(keys, context={"purpose": "other"}))
+
+
+@kind(SEALED)
+def damaged(keys: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(flipped(seal(keys), -1))
+
+
+@kind(SEALED)
+def of_a_damaged_header(keys: Keys, name: str) -> None:
+    sealed = seal(keys)
+    Path(f"in/{name}.swx").write_bytes(flipped(sealed, payload_offset(sealed) - 5))
+
+
+@kind(SEALED)
+def cut_off(keys: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(seal(keys)[:-30])
+
+
+@kind(SEALED)
+def no_envelope(_: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(b"Dear diary")
+
+
+@kind(SEALED)
+def passed_over(_: Keys, name: str) -> None:
+    Path(f"in/{name}.txt").write_bytes(b"Dear diary")
+
+
+@kind(SEALED)
+@kind(PLAIN)
+def unreadable(keys: Keys, name: str) -> None:
+    whole(keys, name)
+    os.chmod(f"in/{name}.swx", 0)
+
+
+@kind(SEALED)
+@kind(PLAIN)
+def a_link(_: Keys, name: str) -> None:
+    os.symlink("nowhere", f"in/{name}.swx")
+
+
+@kind(SEALED)
+def in_the_way(keys: Keys, name: str) -> None:
+    whole(keys, name)
+    Path(f"out/{name}").write_bytes(b"longer than what is to be there")
+
+
+@kind(SEALED)
+def done_before(keys: Keys, name: str) -> None:
+    whole(keys, name)
+    Path(f"out/{name}").write_bytes(b"a plaintext")
+    shutil.copystat(f"in/{name}.swx", f"out/{name}")
+
+
+@kind(PLAIN)
+def value(_: Keys, name: str) -> None:
+    Path(f"in/{name}").write_bytes(name.encode())
+
+
+@kind(PLAIN)
+def empty(_: Keys, name: str) -> None:
+    Path(f"in/{name}").write_bytes(b"")
+
+
+@kind(PLAIN)
+def of_many_chunks(_: Keys, name: str) -> None:
+    Path(f"in/{name}").write_bytes(bytes(70_000))
+
+
+@kind(PLAIN)
+def an_envelope_already(keys: Keys, name: str) -> None:
+    Path(f"in/{name}").write_bytes(seal(keys))
+
+
+@kind(PLAIN)
+def called_an_envelope(_: Keys, name: str) -> None:
+    Path(f"in/{name}.swx").write_bytes(b"Dear diary")
+
+
+@kind(PLAIN)
+def in_its_way(_: Keys, name: str) -> None:
+    value(_, name)
+    Path(f"out/{name}.swx").write_bytes(b"something else")
+
+
+@kind(PLAIN)
+def sealed_before(keys: Keys, name: str) -> None:
+    value(keys, name)
+    Path(f"out/{name}.swx").write_bytes(seal(keys, name.encode()))
+    shutil.copystat(f"in/{name}", f"out/{name}.swx")
+
+
+def test_the_tables_are_whole() -> None:
+    assert (len(SEALED), len(PLAIN)) == (12, 9)
+
+
+def _run(capfd: pytest.CaptureFixture[str], *arguments: str) -> Done:
+    capfd.readouterr()
+    with unprivileged():
+        status = cli.run(arguments)
+    out, err = capfd.readouterr()
+    out, err = (re.sub(r"request id [0-9a-f-]+", "request id", text) for text in (out, err))
+    return Done(status, out.encode(), err)
+
+
+def _same(keys: Keys, capfd: pytest.CaptureFixture[str], kinds: list[tuple[str, Make]], verb: str, json_: bool) -> None:
+    """Hold that a run with one worker and one with eight do and say the same over files of these kinds."""
+    for name in ("in", "out", "in.kept", "out.kept"):
+        shutil.rmtree(name, ignore_errors=True)
+    os.makedirs("in")
+    os.makedirs("out")
+    # A few that are done, so that the threads have begun when it gets difficult.
+    first = value if verb == "encrypt" else whole
+    for number, make in enumerate([*[first] * 8, *(make for _, make in kinds), first]):
+        make(keys, f"{number:02}")
+    for name in ("in", "out"):
+        shutil.copytree(name, f"{name}.kept", symlinks=True)
+    arguments = [verb, *K, *PURPOSE, "-r", *(["--json"] if json_ else [])]
+    arguments += ["--to", keys.demo2] if verb in ("rewrap", "reencrypt") else []
+    arguments += ["-o", "out"] if verb in ("encrypt", "decrypt") else []
+    found = []
+    with slow(keys):
+        for workers in (1, WORKERS):
+            for name in ("in", "out"):
+                shutil.rmtree(name)
+                shutil.copytree(f"{name}.kept", name, symlinks=True)
+            with threads_seen() as seen:
+                done = _run(capfd, *arguments, "--workers", str(workers), "in")
+            assert (len(seen) > 1) is (workers > 1)
+            found.append((done, set(contents("in")), set(contents("out")), contents("out") if verb == "decrypt" else 0))
+    assert found[0] == found[1]
+    lines = found[0][0].out.decode().splitlines()
+    assert len(lines) == (sum(make is not passed_over for _, make in kinds) + 9 if json_ else 0)
+    if json_:
+        paths = [json.loads(line)["path"] for line in lines]
+        assert paths == sorted(paths)
+
+
+@settings(
+    max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+@given(kinds=st.lists(st.sampled_from(sorted(SEALED.items())), min_size=8, max_size=20), json_=st.booleans())
+@example(kinds=sorted(SEALED.items()), json_=False)
+def test_decrypting_is_the_same_with_one_and_with_eight(
+    here: Path, keys: Keys, capfd: pytest.CaptureFixture[str], kinds: list[tuple[str, Make]], json_: bool
+) -> None:
+    assert here.is_dir()
+    _same(keys, capfd, kinds, "decrypt", json_)
+
+
+@settings(
+    max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+@given(kinds=st.lists(st.sampled_from(sorted(PLAIN.items())), min_size=8, max_size=20), json_=st.booleans())
+@example(kinds=sorted(PLAIN.items()), json_=False)
+def test_encrypting_is_the_same_with_one_and_with_eight(
+    here: Path, keys: Keys, capfd: pytest.CaptureFixture[str], kinds: list[tuple[str, Make]], json_: bool
+) -> None:
+    assert here.is_dir()
+    _same(keys, capfd, kinds, "encrypt", json_)
+
+
+@pytest.mark.parametrize("verb", ["verify", "rewrap", "reencrypt"])
+def test_every_verb_is_the_same_with_one_and_with_eight(
+    here: Path, keys: Keys, capfd: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert here.is_dir()
+    _same(keys, capfd, sorted(SEALED.items()), verb, json_=verb == "verify")
+
+
+# --- credentials, and interruptions
+
+
+def test_lost_credentials_are_told_once_and_what_has_not_begun_is_dropped(
+    run: Run, keys: Keys, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.mkdir("in")
+    for number in range(120):
+        Path(f"in/{number:03}").write_bytes(b"x")
+    before = keys.calls().count("GenerateDataKey")
+
+    def expire() -> None:
+        while keys.calls().count("GenerateDataKey") < before + 30:
+            time.sleep(0.01)
+        keys.lab.faults.add(REGION, "error", 1.0, operation="GenerateDataKey", code="ExpiredTokenException", seed=0)
+
+    expiring = threading.Thread(target=expire)
+    with slow(keys):
+        expiring.start()
+        status = run("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
+        expiring.join()
+    err = capfd.readouterr().err
+    assert status == 8
+    assert err.count("the AWS credentials are expired") == 1
+    assert err.count("this ends the run") == 1
+    done = len(contents("out"))
+    assert err.count(": encrypted, out/") == done
+    asked = keys.calls().count("GenerateDataKey") - before
+    assert 30 <= done <= asked <= done + WORKERS
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_whole_files_and_says_which(
+    shell: Shell, keys: Keys, number: signal.Signals, status: int
+) -> None:
+    for name in range(200):
+        shell.write(f"in/{name}", b"x")
+    with slow(keys, 100), shell.start("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in") as process:
+        while len(list(shell.folder.glob("out/*.swx"))) < 20:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == status
+    out = contents(str(shell.folder / "out"))
+    assert 20 <= len(out) < 200
+    sealer = keys.sealer(keys.demo)
+    assert {sealer.decrypt(data, context=CONTEXT) for data in out.values()} == {b"x"}  # and no part of a file
+    told = re.findall(r"in/([0-9]+): encrypted, out/", err.decode())
+    assert sorted(f"{name}.swx" for name in told) == sorted(out)
+    if number == signal.SIGINT:
+        assert err.decode().splitlines()[-1] == "sealwax: interrupted"
+
+
+# --- killed
+
+
+def kill_and_repeat(shell: Shell, keys: Keys, verb: str, *, files: int, kills: int) -> None:
+    """Kill a run at random moments and repeat it: no file is lost, and none is done twice."""
+    folder = str(shell.folder / "in")
+    out = str(shell.folder / "out") if verb == "encrypt" else folder
+    os.mkdir(folder)
+    for number in range(files):
+        data = b"value %d" % number
+        shell.write(
+            f"in/{number}" if verb == "encrypt" else f"in/{number}.swx", data if verb == "encrypt" else seal(keys, data)
+        )
+    arguments = [verb, *K, *PURPOSE, "-r", *(["-o", "out"] if verb == "encrypt" else ["--to", keys.demo2]), "in"]
+    operation = "ReEncrypt" if verb == "rewrap" else "GenerateDataKey"
+    began = keys.calls().count(operation)
+
+    def done() -> dict[str, bytes]:
+        """The envelopes that are done, with what tells that they have not been done again."""
+        return {
+            str(path): path.read_bytes()
+            for path in Path(out).glob("*.swx")
+            if verb == "encrypt" or sealwax.inspect(path).wrapped_keys[0].key_arn == keys.demo2
+        }
+
+    midway = 0
+    with slow(keys, 30):
+        for _ in range(kills):
+            before = done()
+            with shell.start(*arguments) as process:
+                wanted = len(before) + random.randrange(1, max(2, files // (kills + 1)))
+                while len(done()) < wanted and process.poll() is None:
+                    time.sleep(0.005)
+                time.sleep(random.uniform(0, 0.05))
+                process.kill()
+                process.communicate()
+            after = done()
+            assert before.items() <= after.items()  # the very bytes: none was done again
+            midway += len(before) < len(after) < files
+        assert midway == kills
+        before = done()
+        shell.sealwax(*arguments).succeeded()
+    after = done()
+    assert before.items() <= after.items()
+    assert len(after) == files
+    sealer = keys.sealer(keys.demo if verb == "encrypt" else keys.demo2)
+    found = sorted(sealer.decrypt(data, context=CONTEXT) for data in after.values())
+    assert found == sorted(b"value %d" % number for number in range(files))
+    # KMS was asked again only for what a killed run had not put in its place.
+    assert files <= keys.calls().count(operation) - began <= files + kills * WORKERS
+    assert len(list(shell.folder.rglob(".*.part"))) <= kills * WORKERS
+
+
+def test_killed_four_times_and_repeated(shell: Shell, keys: Keys) -> None:
+    kill_and_repeat(shell, keys, "encrypt", files=120, kills=4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("verb", ["encrypt", "rewrap", "reencrypt"])
+def test_killed_twenty_times_and_repeated(shell: Shell, keys: Keys, verb: str) -> None:
+    kill_and_repeat(shell, keys, verb, files=800, kills=20)
+
+
+# --- small files are sealed as values
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 65_535, 65_536, 65_537])
+def test_small_and_large_files_are_the_same_envelopes(here: Path, run: Run, keys: Keys, size: int) -> None:
+    data = os.urandom(size)
+    (here / "a").write_bytes(data)
+    assert run("encrypt", *K, *PURPOSE, "a") == 0
+    sealed = (here / "a.swx").read_bytes()
+    assert keys.sealer(keys.demo).decrypt(sealed, context=CONTEXT) == data
+    assert len(sealed) == len(seal(keys, data))
+    assert run("verify", *K, *PURPOSE, "a.swx") == 0
+    assert run("decrypt", *K, *PURPOSE, "-o", "b", "a.swx") == 0
+    assert (here / "b").read_bytes() == data
+    # What is damaged ends as ever, and asks KMS no more than once.
+    (here / "a.swx").write_bytes(flipped(sealed, -1))
+    before = keys.calls().count("Decrypt")
+    for verb in (("verify",), ("decrypt", "-o", "c")):
+        assert run(*verb, *K, *PURPOSE, "a.swx") == 5
+    assert keys.calls().count("Decrypt") == before + 2
+    assert not (here / "c").exists()
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_as_a_stream(here: Path) -> None:
+    path = here / "log"
+    path.write_bytes(b"x" * 10)
+    with jobs.Source(jobs.Job(str(path), None, None)) as source:
+        path.write_bytes(b"y" * 70_000)
+        assert source.whole() is None
+        assert source.binary.read() == b"y" * 70_000
