@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -47,6 +48,72 @@ _CONFIG: Final = Config(
     max_pool_connections=MOST_CONNECTIONS,
     user_agent_extra="sealwax",
 )
+
+
+def merged(config: Config | None, deadline: float) -> Config:
+    """Return the settings of a KMS client: the caller's before sealwax's own, but for what its rules stand on.
+
+    Requests are repeated by sealwax alone, and no request takes longer than all its attempts may.
+
+    Args:
+        deadline: so many seconds.
+
+    Raises:
+        ValueError: a proxy would read data keys.
+    """
+    if config is None:
+        return _CONFIG
+    found: Any = _CONFIG.merge(config)
+    if (found.proxies_config or {}).get("proxy_use_forwarding_for_https"):
+        raise ValueError(
+            "config lets the proxy read data keys: leave proxy_use_forwarding_for_https out of proxies_config"
+        )
+
+    def bounded(seconds: float | None) -> float:
+        return min(seconds or deadline, deadline)
+
+    agents = [_CONFIG.user_agent_extra, config.user_agent_extra]  # type: ignore[attr-defined]  # not in the stubs
+    ours = Config(
+        connect_timeout=bounded(found.connect_timeout),
+        read_timeout=bounded(found.read_timeout),
+        retries=_CONFIG.retries,  # type: ignore[attr-defined]
+        user_agent_extra=" ".join(filter(None, agents)),
+    )
+    return cast("Config", found.merge(ours))
+
+
+def pack_config(config: Any) -> travel.Packed:
+    """Return how another process gets the settings of a client.
+
+    Raises:
+        NotPicklableError: a password is in them, or they cannot be pickled.
+    """
+    if any("@" in str(url) for url in (config.proxies or {}).values()):
+        raise errors.NotPicklableError(
+            "the config cannot be pickled, since the address of a proxy has a user name or password in it: set "
+            "HTTPS_PROXY in the other process, or make the keyring there"
+        )
+    return travel.pack_picklable(config, "the config")
+
+
+def refuse_async(client: object) -> None:
+    """Refuse a client whose methods are coroutines: nobody would await them.
+
+    Raises:
+        TypeError: it is one.
+    """
+    names = ("generate_data_key", "decrypt", "encrypt", "re_encrypt", "_make_api_call")
+    methods = [getattr(client, name, None) for name in names]
+    waits = any(
+        inspect.iscoroutinefunction(each) or inspect.iscoroutinefunction(type(each).__call__) for each in methods
+    )
+    # What gives such a client out, once it is awaited.
+    if waits or (methods[0] is None and hasattr(client, "__aenter__")):
+        name = f"{type(client).__module__}.{type(client).__qualname__}"
+        raise TypeError(
+            f"the KMS client is asynchronous ({name}), and sealwax calls KMS in threads: pass a client or a session of "
+            "boto3, which serves encrypt_async and decrypt_async as well"
+        )
 
 
 _ENDPOINT_ORIGIN: Final = "; it is in AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS or the profile's endpoint_url"
@@ -272,6 +339,7 @@ class Clients:
         session: where credentials, the default Region and endpoints come from; None makes an ordinary boto3 Session.
         client: a client to use instead; its Region is the only one then. A forked child gives it new connections.
         prepare: called once with each client before it is used.
+        config: the settings of clients that are made here; their Region comes before the session's.
     """
 
     def __init__(
@@ -279,9 +347,11 @@ class Clients:
         session: Session | None = None,
         client: KMSClient | None = None,
         prepare: Callable[[KMSClient], None] = lambda _: None,
+        config: Config = _CONFIG,
     ) -> None:
         self._session = session
         self._prepare = prepare
+        self._config = config
         if client is not None:
             prepare(client)
         self._given = client
@@ -306,6 +376,8 @@ class Clients:
         """
         if self._given is not None:
             return self._given.meta.region_name
+        if (named := self._config.region_name) is not None:  # type: ignore[attr-defined]  # not in the stubs
+            return str(named)
         forks.notice()
         with self._opening.turn():
             region = self._open_session().region_name
@@ -351,7 +423,8 @@ class Clients:
                 session = self._open_session()
 
                 def make() -> KMSClient:
-                    made: KMSClient = session.client("kms", region_name=region, config=_CONFIG)
+                    made: KMSClient = session.client("kms", region_name=region, config=self._config)
+                    refuse_async(made)
                     # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
                     _check_endpoint(made.meta.endpoint_url, _ENDPOINT_ORIGIN)
                     return made

@@ -82,9 +82,20 @@ _SECRET_LOCALS: Final = frozenset(
         *("token", "auth_token", "token_dict", "initial_token_data", "identity_token", "token_code"),
     )
 )
-# ... and parameters of requests for them.
+# ... and parameters of requests for them, and of others.
 _SECRET_PARAMETERS: Final = frozenset(
-    ("WebIdentityToken", "TokenCode", "SAMLAssertion", "accessToken", "refreshToken", "clientSecret", "tokenInput")
+    (
+        *(
+            "WebIdentityToken",
+            "TokenCode",
+            "SAMLAssertion",
+            "accessToken",
+            "refreshToken",
+            "clientSecret",
+            "tokenInput",
+        ),
+        *("GrantToken", "GrantTokens"),
+    )
 )
 # Among them is what an error may well name.
 _PUBLIC: Final = re.compile("account|expir|version|type|url|region|arn", re.IGNORECASE)

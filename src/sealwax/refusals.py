@@ -158,7 +158,9 @@ CODES: Final[dict[str, _Meaning]] = {
     "InvalidCiphertextException": _BLOB,
     "IncorrectKeyException": _WRONG_KEY,
     "InvalidGrantTokenException": _Meaning(
-        errors.AccessDeniedError, "the grant token is not valid", "Leave it out, or take a new one from CreateGrant."
+        errors.AccessDeniedError,
+        "a grant token is not valid",
+        "Leave it out (grant_tokens), or take a new one from CreateGrant.",
     ),
     "InvalidGrantIdException": _REQUEST,
     "KeyUnavailableException": _UNAVAILABLE,

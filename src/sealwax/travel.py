@@ -64,6 +64,24 @@ def pack_watcher(function: Any) -> Packed:
     return _same, (function,)
 
 
+def pack_picklable(value: Any, what: str) -> Packed:
+    """Pack what can be pickled as it is.
+
+    Args:
+        what: the subject of a sentence.
+
+    Raises:
+        NotPicklableError: it cannot.
+    """
+    try:
+        pickle.dumps(value)
+    except Exception as error:
+        raise NotPicklableError(
+            f"{what} cannot be pickled ({type(error).__name__}): make the keyring in the other process"
+        ) from None
+    return _same, (value,)
+
+
 def pack_client(_: Any) -> NoReturn:
     """Refuse to pack a client.
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from botocore.config import Config
+
 from sealwax import aws, errors, events, given, travel
 from sealwax.answers import Answer
 from sealwax.context import printable
@@ -23,6 +25,8 @@ T = TypeVar("T")
 # An envelope may carry 16 wrapped keys; an attacker's must not turn one decryption into 16 calls.
 MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
+_MOST_GRANT_TOKENS: Final = 10
+_LONGEST_GRANT_TOKEN: Final = 8192
 _LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's own bound
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
@@ -44,6 +48,11 @@ class KmsKeyring:
         session: a ``boto3.Session``, for profile, role, Region and endpoint. Default: an ordinary one.
         client: a KMS client to use instead of a session; its Region is the only one then. It keeps its behaviour for
             calls that others make with it.
+        config: a ``botocore.config.Config`` for the clients that the keyring makes: proxies, FIPS endpoints, a user
+            agent, timeouts. Its Region comes before the session's, and an ARN's before both. Its ``retries`` do not
+            count, since ``retries`` below does; ``connect_timeout`` and ``read_timeout``, in seconds, count up to
+            ``retries.deadline``.
+        grant_tokens: up to 10 grant tokens that every request carries, so that a grant counts as soon as it is made.
         max_attempts: how many attempts one envelope may cost. Default: 3, or the length of the allow-list if that is
             more.
         retries: how often and how long one request is tried; see :class:`Retries`.
@@ -55,13 +64,14 @@ class KmsKeyring:
     ones.
 
     It can be pickled for another process, which gets the settings, and neither keys nor credentials: of ``session`` the
-    profile, Region and endpoint travel. :class:`~sealwax.NotPicklableError` is raised where something else was handed
-    in. A copy shares session, client and limit.
+    profile, Region and endpoint travel, and so do ``config`` and ``grant_tokens``: a token lets nobody but the grant's
+    grantee do anything. :class:`~sealwax.NotPicklableError` is raised where something else was handed in. A copy shares
+    session, client and limit.
 
     Raises:
         ConfigurationError: a key's name is none of the four forms, or is there twice.
-        TypeError: a parameter of another kind.
-        ValueError: no key, or more than 16, or a number that cannot be.
+        TypeError: a parameter of another kind, or an asynchronous client.
+        ValueError: no key, or more than 16; more than 10 grant tokens; a number or a setting that cannot be.
     """
 
     def __init__(
@@ -75,25 +85,37 @@ class KmsKeyring:
         retries: Retries = _RETRIES,
         limit: RateLimit | None = None,
         on_event: events.OnEvent | None = None,
+        config: Config | None = None,
+        grant_tokens: Sequence[str] = (),
     ) -> None:
         if session is not None and client is not None:
             raise ValueError("pass a session or a client, not both")
         if session is not None:
             given.able("session", session, ["client"], "a boto3 Session")
         if client is not None:
+            aws.refuse_async(client)
             given.able("client", client, ["generate_data_key", "decrypt"], "a KMS client")
+            if config is not None:
+                raise ValueError("pass a client or a config, not both: a client has its own settings")
+        if config is not None:
+            given.kind("config", config, Config)
+        tokens = _grant_tokens(grant_tokens)
+        # A part of every request.
+        self._tokens: dict[str, Any] = {"GrantTokens": list(tokens)} if tokens else {}
         self._keys = _parse_all("key", key)
         self._allowed: tuple[allow.Entry, ...] = self._keys
         if decrypt_with is not None:
             self._allowed = tuple(_allowed(entry) for entry in given.many("decrypt_with", decrypt_with, _ENTRIES))
-        self._caller = Caller(aws.Clients(session, client, hygiene.attach), retries, limit, on_event)
+        given.kind("retries", retries, Retries)
+        settings = aws.merged(config, retries.deadline)
+        self._caller = Caller(aws.Clients(session, client, hygiene.attach, settings), retries, limit, on_event)
         self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed))
         if max_attempts is not None:
             self._max_attempts = given.whole("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
-        self._handed_in = session, client, retries, limit, on_event
+        self._handed_in = session, client, retries, limit, on_event, config
 
     def __getstate__(self) -> dict[str, Any]:
-        session, client, retries, limit, on_event = self._handed_in
+        session, client, retries, limit, on_event, config = self._handed_in
         return {
             "key": tuple(key.text for key in self._keys),
             "decrypt_with": tuple(
@@ -105,6 +127,8 @@ class KmsKeyring:
             "retries": retries,
             "limit": limit,
             "on_event": travel.carried(on_event, travel.pack_watcher),
+            "config": travel.carried(config, aws.pack_config),
+            "grant_tokens": tuple(self._tokens.get("GrantTokens", ())),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -144,6 +168,7 @@ class KmsKeyring:
                 KeyId=first.text,
                 KeySpec="AES_256",
                 **_context("EncryptionContext", context),
+                **self._tokens,
             )
             data_key = _data_key(exchange.plaintext(answer), answer, first.text)
         with data_key:
@@ -172,6 +197,7 @@ class KmsKeyring:
                 KeyId=key.text,
                 Plaintext=exchange.stand_in(),
                 **_context("EncryptionContext", context),
+                **self._tokens,
             )
             exchange.check_sent()
         return _wrapped_key(answer, key, region, None)
@@ -222,6 +248,7 @@ class KmsKeyring:
                     KeyId=attempt.key_id,
                     CiphertextBlob=attempt.wrapped_key.ciphertext,
                     **_context("EncryptionContext", context),
+                    **self._tokens,
                 )
             except (errors.WrongKeyError, errors.KeyNotFoundError) as error:
                 raise _explained(error, attempt) from None
@@ -284,6 +311,7 @@ class KmsKeyring:
                 CiphertextBlob=attempt.wrapped_key.ciphertext,
                 **_context("SourceEncryptionContext", context),
                 **_context("DestinationEncryptionContext", context),
+                **self._tokens,
             )
         except errors.WrongKeyError as error:
             raise _explained(error, attempt) from None
@@ -315,6 +343,19 @@ class KmsKeyring:
 
 def _context(name: str, context: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {name: dict(context)} if context else {}
+
+
+def _grant_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return grant tokens, none of which any message repeats."""
+    found = given.texts("grant_tokens", tokens, "grant tokens")
+    if len(found) > _MOST_GRANT_TOKENS:
+        raise ValueError(f"grant_tokens holds up to {_MOST_GRANT_TOKENS} grant tokens, not {len(found)}")
+    for place, token in enumerate(found, 1):
+        if not 1 <= len(token) <= _LONGEST_GRANT_TOKEN:
+            raise ValueError(
+                f"grant token {place} of {len(found)} has {len(token)} characters: one has 1 to {_LONGEST_GRANT_TOKEN}"
+            )
+    return found
 
 
 def _material_id(answer: Answer, name: str) -> bytes:

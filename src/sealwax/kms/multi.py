@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from sealwax import aws, errors, events, forks, given, travel
 from sealwax.context import printable
@@ -24,6 +24,9 @@ from sealwax.kms.calls import Retries
 from sealwax.kms.keyring import KmsKeyring
 from sealwax.kms.rate import RateLimit
 from sealwax.pool import Pool
+
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 T = TypeVar("T")
 
@@ -152,7 +155,8 @@ class MultiRegionKeyring:
         hedge_after: ask the next Region as well when one has not opened a data key after so many seconds; None: never.
         retries: for the whole of an operation: ``attempts`` rounds over the Regions, within ``deadline`` seconds.
         retry_region_after: how many seconds a Region that could not be reached is left alone.
-        session, limit, on_event: as for :class:`~sealwax.KmsKeyring`.
+        session, limit, on_event, config, grant_tokens: as for :class:`~sealwax.KmsKeyring`. KMS is handed all tokens in
+            each Region.
 
     It can be pickled and copied as a :class:`~sealwax.KmsKeyring` can; that a Region is given up for now stays behind.
 
@@ -177,6 +181,8 @@ class MultiRegionKeyring:
         session: aws.Session | None = None,
         limit: RateLimit | None = None,
         on_event: events.OnEvent | None = None,
+        config: Config | None = None,
+        grant_tokens: Sequence[str] = (),
     ) -> None:
         keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
         self._replicated = isinstance(key, str)
@@ -189,13 +195,22 @@ class MultiRegionKeyring:
         given.number("retry_region_after", retry_region_after, "seconds", least=0)
         self._retries = given.kind("retries", retries, Retries)
         watch = events.guarded(on_event)
+        tokens = given.texts("grant_tokens", grant_tokens, "grant tokens")
         # One attempt each: another Region is a better second try than the same one.
         once = Retries(attempts=1, deadline=retries.deadline)
         self._members = tuple(
             _Member(
                 str(name.region),
                 name,
-                KmsKeyring(name.text, session=session, retries=once, limit=limit, on_event=on_event),
+                KmsKeyring(
+                    name.text,
+                    session=session,
+                    retries=once,
+                    limit=limit,
+                    on_event=on_event,
+                    config=config,
+                    grant_tokens=tokens,
+                ),
                 _Breaker(str(name.region), retry_region_after, watch),
             )
             for name in keys
@@ -210,6 +225,8 @@ class MultiRegionKeyring:
             "session": session,
             "limit": limit,
             "on_event": on_event,
+            "config": config,
+            "grant_tokens": tokens,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -217,6 +234,7 @@ class MultiRegionKeyring:
             **self._handed_in,
             "session": travel.carried(self._handed_in["session"], aws.pack_session),
             "on_event": travel.carried(self._handed_in["on_event"], travel.pack_watcher),
+            "config": travel.carried(self._handed_in["config"], aws.pack_config),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
