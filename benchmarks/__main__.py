@@ -17,7 +17,7 @@ import boto3
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 import sealwax
-from benchmarks import bench_audit, bench_fleet
+from benchmarks import bench_audit, bench_fleet, bench_workers
 from benchmarks.bench_cached import cached
 from benchmarks.measure import Row, against, cpu_of_programs, line_of, machine, seconds, table
 from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers, caching_peers
@@ -283,6 +283,7 @@ def main() -> None:
         for part in (
             starts(folder),
             kms_calls(folder),
+            bench_workers.rows(folder),
             bench_fleet.rows(folder),
             bench_audit.rows(folder),
             cached(caching_peers()),

@@ -464,7 +464,8 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
             judge(turn, lambda job: _refuse(job, written))
         if turn.job is None or turn.error is not None:
             return turn
-        if work.workers == 1 or _keeps_main_thread(turn.job):
+        # The first one opens clients, which says nothing of the others.
+        if work.workers == 1 or taken == 1 or _keeps_main_thread(turn.job):
             return attempt(turn)
         if not waiting.dominates:
             with waiting.measured():
