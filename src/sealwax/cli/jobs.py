@@ -12,8 +12,8 @@ import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
@@ -331,12 +331,16 @@ class _Turn:
     Attributes:
         job: None for what is said between jobs, and for the error that ended the search for more.
         said: what was said of it while others were before it; None where it is said at once.
+        touched: what it reads and writes, by their real names.
+        over: set once it is done.
     """
 
     job: Job | None
     said: list[str] | None
     result: Result | None = None
     error: Exception | None = None
+    touched: frozenset[str] = frozenset()
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class _GivenUpError(Exception):
@@ -419,6 +423,7 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
     Args:
         ahead: holds those that have not had their turn, by number.
     """
+    workers = 1 if _writes_where_it_looks(work) else work.workers
     waiting = batch.Waiting()
     over, given_up = threading.Event(), threading.Event()
     written: set[str] = set()
@@ -454,18 +459,24 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
                 over.set()
 
     def attempt(turn: _Turn) -> _Turn:
-        if not over.is_set():
-            with console.held(turn.said), contextlib.suppress(_GivenUpError):
-                judge(turn, do)
+        try:
+            if not over.is_set():
+                with console.held(turn.said), contextlib.suppress(_GivenUpError):
+                    judge(turn, do)
+        finally:
+            turn.over.set()
         return turn
 
     def here(turn: _Turn) -> _Turn | None:
         if turn.job is not None:
             judge(turn, lambda job: _refuse(job, written))
         if turn.job is None or turn.error is not None:
+            turn.over.set()
             return turn
+        if len(ahead) > 1 or waiting.dominates:
+            _wait_for_those_before(turn, ahead)
         # The first one opens clients, which says nothing of the others.
-        if work.workers == 1 or taken == 1 or _keeps_main_thread(turn.job):
+        if workers == 1 or taken == 1 or _keeps_main_thread(turn.job):
             return attempt(turn)
         if not waiting.dominates:
             with waiting.measured():
@@ -480,7 +491,7 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
     try:
         with (
             _interruptions(given_up.set),
-            contextlib.closing(batch.run(jobs(), here, attempt, threads=work.workers, stop_on_error=False)) as outcomes,
+            contextlib.closing(batch.run(jobs(), here, attempt, threads=workers, stop_on_error=False)) as outcomes,
         ):
             for number, turn in enumerate(outcomes):
                 assert isinstance(turn, _Turn)  # whose errors are in it
@@ -488,6 +499,15 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
                 yield turn
     finally:
         _given_up.reset(token)
+
+
+def _wait_for_those_before(turn: _Turn, ahead: Mapping[int, _Turn]) -> None:
+    """Wait for jobs that read or write what this one does."""
+    assert turn.job is not None
+    turn.touched = frozenset(places.real(name) for name in (turn.job.source, turn.job.output) if name is not None)
+    for other in ahead.values():
+        if other is not turn and not other.touched.isdisjoint(turn.touched):
+            other.over.wait()
 
 
 def _refuse(job: Job, written: set[str]) -> None:
@@ -502,6 +522,37 @@ def _refuse(job: Job, written: set[str]) -> None:
                 f"'{console.shown(job.output)}' is another file's output already: name another place with -o",
             )
         written.add(place)
+
+
+def _writes_where_it_looks(work: Work) -> bool:
+    """Whether a run may list a folder while it writes there: what is half-written would be taken for one of its files.
+
+    That the outputs lie beside the sources is no such case: a folder is listed before anything in it is begun.
+    """
+    local = [source for source in work.sources if source != STREAM and not places.is_s3(source)]
+    folders = [places.real(source) for source in local if os.path.isdir(source)] if work.recursive else []
+    if not folders or not work.writes or (work.output is not None and places.is_s3(work.output)):
+        return False
+
+    def inside(place: str, folder: str) -> bool:
+        return place == folder or place.startswith(os.path.join(folder, ""))
+
+    if work.output is None:
+        beside = [os.path.dirname(places.real(source)) for source in local if not os.path.isdir(source)]
+        return any(
+            inside(place, folder)
+            for number, folder in enumerate(folders)
+            for place in (*beside, *folders[:number], *folders[number + 1 :])
+        )
+    output = places.real(work.output)
+    # An output's path below -o is its source's below the folder that was named.
+    lands = [
+        os.path.join(one, os.path.relpath(other, output))
+        for one in folders
+        for other in folders
+        if inside(other, output)
+    ]
+    return any(inside(output, folder) for folder in folders) or any(map(os.path.isdir, lands))
 
 
 def _keeps_main_thread(job: Job) -> bool:
