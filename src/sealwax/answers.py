@@ -6,6 +6,7 @@ for AWS, a field may be missing, text may be a number, and botocore itself may f
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -102,8 +103,13 @@ def ask(call: Callable[[], object], doing: str, key: str | None) -> Answer:
 
     Raises:
         KmsError: AWS did not answer, refused, or its answer cannot be read.
+        TypeError: the client is asynchronous.
     """
-    return Answer(refusals.asked(call, doing, key), doing, key)
+    found = refusals.asked(call, doing, key)
+    if inspect.iscoroutine(found):
+        found.close()  # nobody awaits it
+        raise TypeError(f"{doing} needs a client of boto3; the methods of the one handed in are coroutines")
+    return Answer(found, doing, key)
 
 
 def ask_all(client: Any, operation: str, member: str, doing: str, key: str | None, **parameters: Any) -> list[Answer]:

@@ -279,6 +279,23 @@ class LikeAiobotocore:
         return {name: parameters}
 
 
+class Around:
+    """Hands calls on to an asynchronous client, and cannot be told from another one before it is asked."""
+
+    class meta:  # noqa: N801  botocore's name
+        region_name = NEAR
+
+        class events:  # noqa: N801
+            @staticmethod
+            def register_first(*_: object, **__: object) -> None:
+                pass
+
+    def generate_data_key(self, **parameters: object) -> Any:
+        return Coroutines().generate_data_key(**parameters)
+
+    decrypt = generate_data_key
+
+
 class NotEntered:
     """What ``session.client("kms")`` of aioboto3 returns, before ``async with``."""
 
@@ -309,3 +326,5 @@ def test_an_asynchronous_client_is_refused_by_name(keys: tuple[str, str, str]) -
     ):
         with pytest.raises(TypeError, match=r"asynchronous \(.*NotEntered\)"):
             sealwax.Sealer(keyring).encrypt(b"data", context=CONTEXT)
+    with pytest.raises(TypeError, match="making a data key needs a client of boto3"):
+        sealwax.Sealer(sealwax.KmsKeyring(keys[0], client=Around())).encrypt(b"data", context=CONTEXT)  # type: ignore[arg-type]
