@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import sealwax
 from sealwax import batch, cli
-from sealwax.cli import jobs
+from sealwax.cli import contents, jobs
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Done, Shell, flipped, payload_offset, unprivileged
 
@@ -59,7 +59,7 @@ def threads_seen() -> Iterator[set[str]]:
         watcher.join()
 
 
-def contents(folder: str) -> dict[str, bytes]:
+def files_in(folder: str) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(Path(folder).rglob("*"))
@@ -100,7 +100,7 @@ def test_one_worker_is_no_thread_and_eight_are_eight(run: Run, keys: Keys) -> No
         with threads_seen() as seen:
             assert run("encrypt", *K, *PURPOSE, "-r", "-o", "many", "in") == 0
         assert len(seen) == WORKERS
-    assert len(contents("one")) == len(contents("many")) == 24
+    assert len(files_in("one")) == len(files_in("many")) == 24
 
 
 # --- the same, whatever --workers is
@@ -265,7 +265,7 @@ def _same(keys: Keys, capfd: pytest.CaptureFixture[str], kinds: list[tuple[str, 
             with threads_seen() as seen:
                 done = _run(capfd, *arguments, "--workers", str(workers), "in")
             assert (len(seen) > 1) is (workers > 1)
-            found.append((done, set(contents("in")), set(contents("out")), contents("out") if verb == "decrypt" else 0))
+            found.append((done, set(files_in("in")), set(files_in("out")), files_in("out") if verb == "decrypt" else 0))
     assert found[0] == found[1]
     lines = found[0][0].out.decode().splitlines()
     assert len(lines) == (sum(make is not passed_over for _, make in kinds) + 9 if json_ else 0)
@@ -396,7 +396,7 @@ def test_lost_credentials_are_told_once_and_what_has_not_begun_is_dropped(
     assert status == 8
     assert err.count("the AWS credentials are expired") == 1
     assert err.count("this ends the run") == 1
-    done = len(contents("out"))
+    done = len(files_in("out"))
     assert err.count(": encrypted, out/") == done
     asked = keys.calls().count("GenerateDataKey") - before
     assert 30 <= done <= asked <= done + WORKERS
@@ -414,7 +414,7 @@ def test_an_interrupted_run_leaves_whole_files_and_says_which(
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == status
-    out = contents(str(shell.folder / "out"))
+    out = files_in(str(shell.folder / "out"))
     assert 20 <= len(out) < 200
     sealer = keys.sealer(keys.demo)
     assert {sealer.decrypt(data, context=CONTEXT) for data in out.values()} == {b"x"}  # and no part of a file
@@ -520,7 +520,7 @@ def test_small_and_large_files_are_the_same_envelopes(here: Path, run: Run, keys
 def test_a_file_that_grows_while_it_is_read_is_read_as_a_stream(here: Path) -> None:
     path = here / "log"
     path.write_bytes(b"x" * 10)
-    with jobs.Source(jobs.Job(str(path), None, None)) as source:
+    with contents.Source(jobs.Job(str(path), None, None)) as source:
         path.write_bytes(b"y" * 70_000)
         assert source.whole() is None
         assert source.binary.read() == b"y" * 70_000

@@ -11,7 +11,7 @@ from dataclasses import replace
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import console, jobs, options, outcomes, places
+from sealwax.cli import console, contents, jobs, options, outcomes, places, running
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
 from sealwax.errors import FileError
@@ -63,8 +63,8 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
             )
         return work.plain_name(name)
 
-    def state(job: jobs.Job, source: jobs.Source, expected: ctx.ExpectedContext) -> outcomes.State:
-        made_of = jobs.origin(source)
+    def state(job: jobs.Job, source: contents.Source, expected: ctx.ExpectedContext) -> outcomes.State:
+        made_of = contents.origin(source)
         if made_of is None or job.output is None or not work.judges(job.output):
             return outcomes.State.ABSENT
         if bounds is not None:
@@ -82,7 +82,7 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
-        with jobs.Source(job, armor=work.armor) as source:
+        with contents.Source(job, armor=work.armor) as source:
             there = state(job, source, expected)
             if there is outcomes.State.DONE:
                 return "decrypted before"
@@ -90,9 +90,9 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
             force = work.force or there is outcomes.State.OUTDATED
             # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
-            plaintext = None if work.detached or bounds is not None else jobs.plaintext_of(sealer, source, expected)
+            plaintext = None if work.detached or bounds is not None else contents.plaintext_of(sealer, source, expected)
             if plaintext is not None:
-                with jobs.Output(job, source, force=force) as sink:
+                with contents.Output(job, source, force=force) as sink:
                     write_all(sink, plaintext)
                 return "decrypted"
             with (
@@ -107,13 +107,13 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     reader.seek(bounds[0])
                     read = _limited(reader.readinto, size)
                 with (
-                    jobs.Output(job, source, force=force, whole=bounds is None) as sink,
+                    contents.Output(job, source, force=force, whole=bounds is None) as sink,
                     console.progress(job.source, size) as progress,
                 ):
                     if isinstance(reader, StreamReader):
-                        reader.drain(lambda data: write_all(sink, data), lambda data: progress(len(data)))
+                        reader.drain(lambda data: write_all(sink, data), lambda data: contents.moved(progress, data))
                     else:
-                        jobs.pump(read, lambda data: write_all(sink, data), progress)
+                        contents.pump(read, lambda data: write_all(sink, data), progress)
         return "decrypted"
 
     found = jobs.collect(
@@ -121,8 +121,8 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
         output_name=output_name if work.output is None or work.recursive else work.plain_name,
     )
     # A part is not told from another part, so what is there is never passed over.
-    again = jobs.SAME_AGAIN if bounds is None else "run it again with --force"
-    return jobs.run(work, found, do, again=again)
+    again = running.SAME_AGAIN if bounds is None else "run it again with --force"
+    return running.run(work, found, do, again=again)
 
 
 def _size_of(bounds: tuple[int, int], size: int, name: str) -> int:

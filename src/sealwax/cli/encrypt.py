@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import console, jobs, options, outcomes, places
+from sealwax.cli import console, contents, jobs, options, outcomes, places, running
 from sealwax.cli.work import Work, on
 from sealwax.context import NoContext
 from sealwax.format.transfer import write_all
@@ -32,8 +32,8 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
     sealer, keyring = keys.to_encrypt()
     under = outcomes.Under(keys.names)
 
-    def state(job: jobs.Job, source: jobs.Source, context: Mapping[str, str] | NoContext) -> outcomes.State:
-        made_of = jobs.origin(source)
+    def state(job: jobs.Job, source: contents.Source, context: Mapping[str, str] | NoContext) -> outcomes.State:
+        made_of = contents.origin(source)
         if made_of is None or job.output is None or not work.judges(job.output):
             return outcomes.State.ABSENT
         kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
@@ -57,14 +57,14 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
 
     def do(job: jobs.Job) -> str:
         context = template.to_bind(job.relpath)
-        with jobs.Source(job) as source:
+        with contents.Source(job) as source:
             there = state(job, source, context)
             if there is outcomes.State.DONE:
                 return "encrypted before"
-            if jobs.is_envelope(source):
+            if contents.is_envelope(source):
                 console.tell(f"{console.shown(job.source)}: it is an envelope already, and is encrypted once more")
             force = work.force or there is outcomes.State.OUTDATED
-            place = jobs.Output(job, source, force=force, armor=work.armor, detached=work.detached)
+            place = contents.Output(job, source, force=force, armor=work.armor, detached=work.detached)
             with place as sink:
                 if work.detached is None and (plaintext := source.whole()) is not None:
                     write_all(sink, sealer.encrypt(plaintext, context=context))
@@ -73,8 +73,8 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
                         sealer.open(sink, "wb", context=context, header=place.header) as writer,
                         console.progress(job.source, source.size) as progress,
                     ):
-                        jobs.pump(source.readinto, writer.write, progress)
+                        contents.pump(source.readinto, writer.write, progress)
         return "encrypted"
 
     found = jobs.collect(work, output_name=lambda name: name + work.suffix)
-    return jobs.run(work, found, do, again=jobs.SAME_AGAIN)
+    return running.run(work, found, do, again=running.SAME_AGAIN)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import PARTLY_DONE, console, jobs, options, places
+from sealwax.cli import PARTLY_DONE, console, contents, jobs, options, places, running
 from sealwax.cli.work import Work, on
 from sealwax.envelope import Inspection
 from sealwax.envelope import inspect as look
@@ -42,7 +42,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     """
 
     def do(job: jobs.Job) -> dict[str, Any]:
-        with jobs.Source(job, armor=work.armor) as source:
+        with contents.Source(job, armor=work.armor) as source:
             found = (
                 look(source.binary)
                 if work.detached is None
@@ -60,7 +60,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     if not targets and (older_than is not None or ask_kms):
         raise click.UsageError("--older-than and --ask-kms go with --to")
     wanted, blind = _wanted(targets, older_than, aws if ask_kms else None) if targets else (None, False)
-    status = jobs.run(work, jobs.collect(work, output_name=None), do)
+    status = running.run(work, jobs.collect(work, output_name=None), do)
     return PARTLY_DONE if blind and not status else status
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import jobs, options, outcomes, places
+from sealwax.cli import contents, jobs, options, outcomes, places, running
 from sealwax.cli.work import Work, on
 from sealwax.envelope import inspect
 from sealwax.errors import CredentialsError, KmsError
@@ -50,11 +50,11 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
                     replace_file(job.source, again, folder)
 
         def copied() -> None:
-            with jobs.rewritten(work, job) as (source, sink):
+            with contents.rewritten(work, job) as (source, sink):
                 again(source.binary, sink)
 
         def claimed() -> frozenset[str] | None:
-            with jobs.Source(job, armor=work.armor) as source:
+            with contents.Source(job, armor=work.armor) as source:
                 stored = inspect(source.binary).context
             try:
                 return under.arns_of(keyring, stored)
@@ -63,7 +63,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
             except KmsError:
                 return None
 
-        def state(source: jobs.Source, made_of: outcomes.Origin) -> outcomes.State:
+        def state(source: contents.Source, made_of: outcomes.Origin) -> outcomes.State:
             found = inspect(source.binary)
             preamble = found.header.preamble
             ctx.match(expected, found.context, keys.local_context, preamble.local_pairs)
@@ -81,11 +81,11 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
             return outcomes.of_envelope(job.output, made_of, wanted, source.binary, size, armor=work.armor)
 
         if job.output is None:
-            done_now = jobs.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
+            done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
             return "re-encrypted" if done_now else "re-encrypted before, as it says itself"
-        if jobs.done_before(work, job, state):
+        if contents.done_before(work, job, state):
             return "re-encrypted before"
         copied()
         return "re-encrypted"
 
-    return jobs.run(work, jobs.collect(work, output_name=None), do, again=jobs.SAME_AGAIN)
+    return running.run(work, jobs.collect(work, output_name=None), do, again=running.SAME_AGAIN)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from sealwax import context as ctx
-from sealwax.cli import jobs, options, outcomes, places
+from sealwax.cli import contents, jobs, options, outcomes, places, running
 from sealwax.cli.work import STREAM, Work, on
 from sealwax.envelope import inspect, read_full
 from sealwax.format.payload import HEAD_BYTES
@@ -60,12 +60,12 @@ def rewrap(
                     rewrap_file(job.source, rewrapper(), folder)
 
         def copied() -> None:
-            with jobs.rewritten(work, job) as (source, sink):
+            with contents.rewritten(work, job) as (source, sink):
                 sealer.rewrap(
                     source.binary, to=targets, context=expected, output=sink, verify=verify, body=places.opened(body)
                 )
 
-        def state(source: jobs.Source, _: outcomes.Origin) -> outcomes.State:
+        def state(source: contents.Source, _: outcomes.Origin) -> outcomes.State:
             found = inspect(source.binary)
             ctx.match(expected, found.context, keys.local_context, None)
 
@@ -81,16 +81,16 @@ def rewrap(
             return outcomes.of_rewrapped(job.output, found, lambda: under.arns(ask), targets, armor=work.armor)
 
         if job.output is None:
-            done_now = jobs.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
+            done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
             return "re-wrapped" if done_now else "re-wrapped before, as it says itself"
-        if jobs.done_before(work, job, state):
+        if contents.done_before(work, job, state):
             return "re-wrapped before, as it says itself"
         copied()
         return "re-wrapped"
 
-    again = jobs.SAME_AGAIN
+    again = running.SAME_AGAIN
     if work.output is None and verify:
         again = "name the new keys with -k too, and run it again: what is done is re-wrapped once more"
     elif work.output is None and under.known is None:
         again = "name --to by key ARNs, and run it again for the rest"
-    return jobs.run(work, jobs.collect(work, output_name=None), do, again=again)
+    return running.run(work, jobs.collect(work, output_name=None), do, again=again)

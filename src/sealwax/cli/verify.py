@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealwax.cli import console, jobs, options, places
+from sealwax.cli import console, contents, jobs, options, places, running
 from sealwax.cli.work import Work, on
 
 
@@ -24,8 +24,8 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
 
     def do(job: jobs.Job) -> dict[str, Any]:
         expected = template.to_expect(job.relpath)
-        with jobs.Source(job, armor=work.armor) as source:
-            plaintext = None if work.detached else jobs.plaintext_of(sealer, source, expected)
+        with contents.Source(job, armor=work.armor) as source:
+            plaintext = None if work.detached else contents.plaintext_of(sealer, source, expected)
             if plaintext is not None:
                 size = len(plaintext)
             else:
@@ -33,8 +33,8 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
                     sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
                     console.progress(job.source, source.size) as progress,
                 ):
-                    reader.drain(lambda data: progress(len(data)))
+                    reader.drain(lambda data: contents.moved(progress, data))
                     size = reader.tell()
         return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 
-    return jobs.run(work, jobs.collect(work, output_name=None), do)
+    return running.run(work, jobs.collect(work, output_name=None), do)
