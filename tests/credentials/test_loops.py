@@ -223,7 +223,8 @@ def test_expired_in_the_middle_the_run_ends_and_what_was_done_is_done(
 
     endpoint.answer = answer
     capfd.readouterr()
-    status = cli.run(["encrypt", "-r", "-k", KEY, "-c", "a=b", "-o", str(tmp_path / "out"), str(folder)])
+    out = str(tmp_path / "out")
+    status = cli.run(["encrypt", "-r", "--workers", "1", "-k", KEY, "-c", "a=b", "-o", out, str(folder)])
     err = capfd.readouterr().err
     assert status == 8
     assert len(endpoint.asked) == 4
