@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import Row, seconds
-from sealwax.audit import factsfile
-from sealwax.audit.facts import (
+from sealwax.audit import _factsfile
+from sealwax.audit._facts import (
     AliasFacts,
     Facts,
     GrantFacts,
@@ -33,7 +33,7 @@ _AIM_SECONDS: Final = 10.0
 
 def rows(folder: Path) -> Iterator[Row]:
     saved = folder / "facts.json"
-    saved.write_bytes(factsfile.dump(_account()))
+    saved.write_bytes(_factsfile.dump(_account()))
     command = [str(Path(sys.executable).parent / "sealwax"), "audit", "--facts", str(saved), "--fail-on", "never"]
     for form in ("json", "html"):
         report = folder / f"audit.{form}"

@@ -18,7 +18,9 @@ from tests.s3 import StrictS3
 import sealwax
 from benchmarks.measure import Row, seconds
 from benchmarks.peers import CONTEXT, MIB, AwsEncryptionSdk
-from sealwax import aws, fleet, rewrapping
+from sealwax import fleet
+from sealwax._aws.session import Session
+from sealwax._core.rewrap import rewrap_file
 from sealwax.lab import Lab
 from sealwax.stores import open_store
 from sealwax.stores.s3 import ObjectWriter
@@ -82,7 +84,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
         def write() -> None:
             for path in small.iterdir():
-                rewrapping.rewrap_file(path, lambda header, _: header.slot.wrapped_keys)
+                rewrap_file(path, lambda header, _: header.slot.wrapped_keys)
 
         what = "re-wrap, small files of 1,000"
         yield Row(what, took, "the lab's ReEncrypt alone", _median(re_encrypt) / 200, unit="/s")
@@ -130,7 +132,7 @@ def _planned(place: Path, which: str, sealer: sealwax.Sealer, look: Callable[[Pa
     return Row(what, ours, "sealwax.inspect", alone, None, f">= {aim:g}", alone / ours >= aim, unit="/s")
 
 
-def _independent_of_size(keys: list[str], session: aws.Session) -> Iterator[Row]:
+def _independent_of_size(keys: list[str], session: Session) -> Iterator[Row]:
     """Yield a row for a file too large for memory, so on the disk, and so are its fsyncs."""
     sealer = sealwax.Sealer(sealwax.KmsKeyring(keys[0], decrypt_with=keys, session=session))
     block = bytes(MIB)
@@ -152,7 +154,7 @@ def _independent_of_size(keys: list[str], session: aws.Session) -> Iterator[Row]
     yield Row("re-wrap, 10 GiB file on disk", huge, "the same with 1 MiB", small, None, "about 1", small / huge > 0.8)
 
 
-def _in_s3(keys: list[str], session: aws.Session, plan: Path) -> Iterator[Row]:
+def _in_s3(keys: list[str], session: Session, plan: Path) -> Iterator[Row]:
     """Yield rows for objects in moto's server, which runs in this process and bounds them."""
     sealer = sealwax.Sealer(sealwax.KmsKeyring(keys[0], session=session))
     turned = list(keys)

@@ -9,10 +9,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from sealwax import context
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import DataKey, WrappedKey
+from sealwax._core import context
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey, WrappedKey
 
 PAGE = Path(__file__).with_name("format.md")
 BEGIN, END = "<!-- worked example: begin -->\n", "<!-- worked example: end -->\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sealwax._core.format.armor import PREFIX, armor, dearmor
 from sealwax.errors import NotAnEnvelopeError
-from sealwax.format.armor import PREFIX, armor, dearmor
 
 
 def check(data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sealwax import context as ctx
+from sealwax._core import context as ctx
 from sealwax.errors import ContextError
 
 

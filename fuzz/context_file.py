@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from sealwax import context as ctx
+from sealwax._core import context as ctx
 from sealwax.cli import options
 from sealwax.errors import ContextError
 

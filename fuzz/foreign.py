@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sealwax import foreign
+from sealwax._core import recognize
 
 _MOST_BYTES = 5 << 20  # a header of 1 MiB, read in steps, and a text's beginning and end
 
@@ -20,14 +20,14 @@ def check(data: bytes) -> None:
         taken += len(part)
         return part
 
-    found = foreign.recognize(read, len(data), name="a.instruction")
+    found = recognize.recognize(read, len(data), name="a.instruction")
     assert taken < _MOST_BYTES
     assert found is None or (str(found).isprintable() and found.format)
-    foreign.recognize(read, None)
+    recognize.recognize(read, None)
     # The same bytes as the metadata of an object.
     try:
         metadata = json.loads(data)
     except (ValueError, RecursionError):
         metadata = None
     if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
-        foreign.recognize(read, len(data), metadata=metadata)
+        recognize.recognize(read, len(data), metadata=metadata)

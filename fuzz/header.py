@@ -7,9 +7,9 @@ import json
 import struct
 import zlib
 
-from sealwax import envelope
+from sealwax._core import envelope
+from sealwax._core.format import header as hdr
 from sealwax.errors import DamagedHeaderError, HeaderError
-from sealwax.format import header as hdr
 
 
 def check(data: bytes) -> None:

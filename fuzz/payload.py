@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import sealwax
-from sealwax import context as ctx
+from sealwax._core import context as ctx
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.errors import PayloadError
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import DataKey, WrappedKey
 
 T = TypeVar("T")
 

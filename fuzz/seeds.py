@@ -13,11 +13,11 @@ from tests.foreign import samples
 
 from fuzz import CORPUS, TARGETS
 from fuzz import payload as payloads
-from sealwax import context as ctx
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.format.armor import armor
-from sealwax.keyring import WrappedKey
+from sealwax._core import context as ctx
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.format.armor import armor
+from sealwax._core.keyring import WrappedKey
 
 _ARN: Final = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0a0a0a0a00004000800000000000000a"
 _KEYS: Final = (

@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sealwax import context as ctx
 from sealwax import errors
-from sealwax.keyring import DATA_KEY_BYTES, PROVIDER_AWS_KMS, DataKey, WrappedKey
+from sealwax._core import context as ctx
+from sealwax._core.keyring import DATA_KEY_BYTES, PROVIDER_AWS_KMS, DataKey, WrappedKey
 
 T = TypeVar("T")
 

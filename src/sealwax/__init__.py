@@ -22,9 +22,12 @@ back. The context binds the data to its place: whoever decrypts gives the same m
 
 from typing import TYPE_CHECKING
 
-from sealwax.cache import CacheStats, CacheWarning, CachingKeyring
-from sealwax.context import NO_CONTEXT, AcceptStoredContext
-from sealwax.envelope import Inspection, inspect
+from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
+from sealwax._core.context import NO_CONTEXT, AcceptStoredContext
+from sealwax._core.envelope import Inspection, inspect
+from sealwax._core.format.armor import armor, dearmor
+from sealwax._core.keyring import DataKey, Keyring, WrappedKey
+from sealwax._core.sealer import Sealer
 from sealwax.errors import (
     AccessDeniedError,
     AllKeysFailedError,
@@ -59,9 +62,6 @@ from sealwax.errors import (
     WrappedKeyRefusedError,
     WrongKeyError,
 )
-from sealwax.format.armor import armor, dearmor
-from sealwax.keyring import DataKey, Keyring, WrappedKey
-from sealwax.sealer import Sealer
 
 if TYPE_CHECKING:
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, Retries

@@ -45,7 +45,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sealwax.foreign import Foreign
+    from sealwax._core.recognize import Foreign
 
 
 class SealwaxError(Exception):
@@ -64,7 +64,7 @@ class NotAnEnvelopeError(HeaderError):
     """The bytes do not begin as an envelope does.
 
     Attributes:
-        foreign: what they are instead, a :class:`sealwax.foreign.Foreign`; None where that cannot be told.
+        foreign: what they are instead, a :class:`sealwax._core.recognize.Foreign`; None where that cannot be told.
         at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
     """
 

@@ -27,12 +27,12 @@ try:
 except ImportError as error:
     raise ImportError("sealwax.otel needs OpenTelemetry: pip install 'sealwax[otel]'") from error
 
-from sealwax import forks
+from sealwax._core import fork_locks
 from sealwax.errors import NotPicklableError
 from sealwax.events import CacheUse, Event, KmsCall, RegionHealth
 
 if TYPE_CHECKING:
-    from sealwax.cache import CacheStats, CachingKeyring
+    from sealwax._core.cache import CacheStats, CachingKeyring
 
 _NAME: Final = "sealwax"
 
@@ -77,7 +77,7 @@ class Telemetry:
         )
         self._observed: list[_Observed] = []
         self._lock = threading.Lock()
-        forks.renew_in_children(self)
+        fork_locks.renew_in_children(self)
         for what, description in (
             ("calls", "Calls of a cache to the keyring it is around."),
             ("refreshes", "Data keys of a cache that were replaced ahead of their end."),

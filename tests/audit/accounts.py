@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sealwax.audit.facts import (
+from sealwax.audit._facts import (
     AlarmFacts,
     AliasFacts,
     EventFacts,
@@ -20,7 +20,7 @@ from sealwax.audit.facts import (
     RotationFacts,
     TrailFacts,
 )
-from sealwax.policy.write import Bound, Users, key_policy
+from sealwax.policy._generate import Bound, Users, key_policy
 
 NOW: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 OWN: Final = "111122223333"

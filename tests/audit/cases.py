@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from sealwax.audit.facts import Facts, RotationFacts
-from sealwax.policy.due import due_name
+from sealwax.audit._facts import Facts, RotationFacts
+from sealwax.policy._expiry import due_name
 from tests.audit.accounts import (
     ADMIN,
     APP,

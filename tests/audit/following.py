@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore import xform_name
 
-from sealwax.audit.findings import Fix
+from sealwax.audit._findings import Fix
 
 Clients = Callable[[str, str | None], Any]
 

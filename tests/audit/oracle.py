@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sealwax.audit.account import Account
-from sealwax.audit.asking import wanted
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Finding, Severity
-from sealwax.audit.recalling import recall_key
+from sealwax.audit._access import wanted
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Finding, Severity
+from sealwax.audit._from_facts import recall_key
 from sealwax.errors import PolicyError
 from sealwax.policy import Policy, Principal, Statement, parse_identity_policy, parse_key_policy, principal
-from sealwax.policy.explain import KeyAsSeen, explain
+from sealwax.policy._explain import KeyAsSeen, explain
 
 STRANGER: Final = "198765432109"
 # Whoever may tag a user or a session tags it as a policy wants it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Final
 
-from sealwax.audit.findings import Block, Finding, Fix, Severity, Standard
-from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt
+from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
+from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt
 
 TIME: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 HUB: Final = Standard(

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from sealwax.audit.account import DECRYPT, Account
-from sealwax.audit.facts import AliasFacts, KeyFacts, PolicyFacts, PrincipalFacts
+from sealwax.audit._account import DECRYPT, Account
+from sealwax.audit._facts import AliasFacts, KeyFacts, PolicyFacts, PrincipalFacts
 from tests.audit.accounts import APP, DELEGATES, OWN, REGION, arn, clean, grant, key, role, text, use
 
 POLICY: Final = text(DELEGATES)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Severity
-from sealwax.audit.rules import judge
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Severity
+from sealwax.audit._rules import judge
 from tests.audit import accounts, documented, examples
 from tests.audit.cases import CASES
 from tests.audit.oracle import contradiction

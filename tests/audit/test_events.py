@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealwax.audit import eventsfile
-from sealwax.audit.facts import EventFacts
+from sealwax.audit._collect import cloudtrail
+from sealwax.audit._facts import EventFacts
 from sealwax.errors import FactsError
 
 ACCOUNT = "111122223333"
@@ -62,7 +62,7 @@ SHAPES = {
 def test_files_of_every_kind_are_read_in_order_and_each_event_once(shape: str, packed: bool, tmp_path: Path) -> None:
     file = tmp_path / "events"
     file.write_bytes(gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
-    assert eventsfile.read(str(file)) == (expected(1), expected(2))
+    assert cloudtrail.read(str(file)) == (expected(1), expected(2))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -73,14 +73,14 @@ def test_a_pipe_is_read(shape: str, packed: bool) -> None:
     try:
         os.write(into, gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
         os.close(into)
-        assert eventsfile.read(f"/dev/fd/{out}") == (expected(1), expected(2))
+        assert cloudtrail.read(f"/dev/fd/{out}") == (expected(1), expected(2))
     finally:
         os.close(out)
 
 
 def test_who_called_and_how() -> None:
     def one(**changes: Any) -> EventFacts:
-        (found,) = eventsfile.load(json.dumps(record(**changes)).encode(), "x")
+        (found,) = cloudtrail.load(json.dumps(record(**changes)).encode(), "x")
         return found
 
     user = f"arn:aws:iam::{ACCOUNT}:user/alice"
@@ -117,7 +117,7 @@ def test_who_called_and_how() -> None:
 )
 def test_what_holds_no_events_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(FactsError) as caught:
-        eventsfile.load(data, "x")
+        cloudtrail.load(data, "x")
     assert why in str(caught.value)
 
 
@@ -127,20 +127,20 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
     for data in (good[:-20], good[:2], good[:40] + b"\x00" * 8 + good[48:], good + b"x"):
         file.write_bytes(data)
         with pytest.raises(FactsError, match="damaged gzip"):
-            eventsfile.read(str(file))
+            cloudtrail.read(str(file))
 
 
 def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
-    assert len(eventsfile.load(SHAPES["lines"], "x", max_events=4)) == 2
+    assert len(cloudtrail.load(SHAPES["lines"], "x", max_events=4)) == 2
     with pytest.raises(FactsError, match="has more than 3 events"):
-        eventsfile.load(SHAPES["lines"], "x", max_events=3)
+        cloudtrail.load(SHAPES["lines"], "x", max_events=3)
     file = tmp_path / "events.gz"
     size = len(SHAPES["trail"])
     for data in (SHAPES["trail"], gzip.compress(SHAPES["trail"])):
         file.write_bytes(data)
-        assert len(eventsfile.read(str(file), max_bytes=size)) == 2
+        assert len(cloudtrail.read(str(file), max_bytes=size)) == 2
         with pytest.raises(FactsError, match=f"is larger than {size - 1} bytes"):
-            eventsfile.read(str(file), max_bytes=size - 1)
+            cloudtrail.read(str(file), max_bytes=size - 1)
 
 
 _JSON = st.recursive(
@@ -153,7 +153,7 @@ _JSON = st.recursive(
 def refusal(data: bytes) -> str:
     """Read events; return why they are refused, or nothing."""
     try:
-        eventsfile.load(data, "x")
+        cloudtrail.load(data, "x")
     except FactsError as error:
         return str(error)
     return ""
@@ -201,7 +201,7 @@ def test_a_small_packed_file_takes_little_memory(tmp_path: Path) -> None:
 
 def refused_file(file: Path) -> str:
     try:
-        eventsfile.read(str(file))
+        cloudtrail.read(str(file))
     except FactsError as error:
         return str(error)
     return ""
@@ -211,13 +211,13 @@ def refused_file(file: Path) -> str:
 @given(st.sampled_from(sorted(SHAPES)), st.integers(1, 70), st.sampled_from(["", "\n", " \t"]))
 def test_where_reading_stops_does_not_matter(shape: str, more: int, space: str) -> None:
     """An event, a number or a name may be cut anywhere by the end of what was read at once."""
-    padding = (space or " ") * (eventsfile._READ_CHARACTERS - more * 20)
-    assert eventsfile.load(padding.encode() + SHAPES[shape], "x") == (expected(1), expected(2))
+    padding = (space or " ") * (cloudtrail._READ_CHARACTERS - more * 20)
+    assert cloudtrail.load(padding.encode() + SHAPES[shape], "x") == (expected(1), expected(2))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-le"])
 def test_other_encodings_of_json(encoding: str) -> None:
-    assert eventsfile.load(SHAPES["pretty"].decode().encode(encoding), "x") == (expected(1), expected(2))
+    assert cloudtrail.load(SHAPES["pretty"].decode().encode(encoding), "x") == (expected(1), expected(2))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.rules import judge
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts
+from sealwax.audit._rules import judge
 from tests.audit import accounts, examples
 
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Finding
-from sealwax.audit.rules import judge
-from sealwax.audit.rules.fixing import POLICY
-from sealwax.policy import Principal, Request, evaluate, parse_identity_policy, parse_key_policy, principal, write
-from sealwax.policy.due import due_name
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Finding
+from sealwax.audit._rules import judge
+from sealwax.audit._rules.fixing import POLICY
+from sealwax.policy import Principal, Request, _generate, evaluate, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy._expiry import due_name
 from tests.audit import accounts, documented, examples
 from tests.audit.accounts import ADMIN, APP, BACKUP, FOREIGN, OWN, role, root, use
 from tests.audit.cases import CASES
@@ -129,7 +129,7 @@ def check(facts: Facts, rule: str) -> int:
         had, has = can(facts), can(after)
         recovers = [one for one in has - had if "RootUserRecovers" in (key_policy_of(found[0]) or "")]
         assert {one[0] for one in recovers} <= {root()}
-        assert {one[2] for one in recovers} <= set(write.RECOVER)
+        assert {one[2] for one in recovers} <= set(_generate.RECOVER)
         assert has - had <= set(recovers), sorted(has - had)
         assert [one for one in had - has if not LOST[rule](one, found[0])] == []
         facts = after

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Finding
-from sealwax.audit.gather import gather
-from sealwax.audit.rules import judge
+from sealwax.audit._account import Account
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Finding
+from sealwax.audit._rules import judge
 from sealwax.lab import Lab
-from sealwax.policy.due import due_name
+from sealwax.policy._expiry import due_name
 from tests.audit.following import follow
 from tests.audit.live import ACCOUNT, REGION, Session, account
 
@@ -219,7 +219,7 @@ def test_the_fixes_of_a_trail_leave_what_it_records_beside(servers: tuple[Lab, s
 
 
 def test_a_trail_with_advanced_selectors_keeps_the_others() -> None:
-    from sealwax.audit.rules.trails import _advanced
+    from sealwax.audit._rules.trails import _advanced
 
     management = {"Field": "eventCategory", "Equals": ["Management"]}
     data = {"Name": "data", "FieldSelectors": [{"Field": "eventCategory", "Equals": ["Data"]}]}

@@ -10,15 +10,16 @@ from typing import Any, Final
 import jsonschema
 import pytest
 
-from sealwax.audit import eventsfile, factsfile
-from sealwax.audit.facts import Facts
-from sealwax.audit.gather import gather
-from sealwax.audit.gather_record import MOST_EVENTS, _recorded
-from sealwax.audit.judging import audit
-from sealwax.audit.report import to_json
+from sealwax.audit import _factsfile
+from sealwax.audit._collect import cloudtrail
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._collect.trails import MOST_EVENTS, _recorded
+from sealwax.audit._facts import Facts
+from sealwax.audit._report import to_json
+from sealwax.audit._run import audit
 from sealwax.errors import KeyNotFoundError, RequestRefusedError
 from sealwax.lab import Lab
-from sealwax.policy import write
+from sealwax.policy import _generate
 from tests.audit.live import ACCOUNT, REGION, Session, account, put_filter, put_rule
 from tests.audit.samples import ORDINARY
 
@@ -63,7 +64,7 @@ def test_what_is_there_is_seen_with_the_rights_that_are_written_for_it(servers: 
     # moto has no LookupEvents; that is said and not taken for an empty record.
     assert {one.what for one in facts.not_looked_at} == {"cloudtrail:LookupEvents"}
     assert facts.events is None
-    assert set(session.asked) - {"sts:GetCallerIdentity"} == {one for some in write.AUDIT.values() for one in some}
+    assert set(session.asked) - {"sts:GetCallerIdentity"} == {one for some in _generate.AUDIT.values() for one in some}
     assert facts.account == ACCOUNT
     assert len(facts.keys) == 2
     assert all(key.policy and key.rotation and key.tags == {"team": "blue"} for key in facts.keys)
@@ -84,7 +85,7 @@ def test_saved_facts_give_the_same_audit_and_it_fits_the_schema(servers: tuple[L
     found = audit(facts)
     rules = {one.rule for one in found.findings}
     assert {"rotation-off", "trail-no-validation"} <= rules
-    assert to_json(audit(factsfile.load(factsfile.dump(facts), "saved"))) == to_json(found)
+    assert to_json(audit(_factsfile.load(_factsfile.dump(facts), "saved"))) == to_json(found)
     for one in (found, ORDINARY):
         jsonschema.validate(to_json(one), SCHEMA)
     broken = to_json(ORDINARY)
@@ -93,7 +94,7 @@ def test_saved_facts_give_the_same_audit_and_it_fits_the_schema(servers: tuple[L
         jsonschema.validate(broken, SCHEMA)
 
 
-@pytest.mark.parametrize("action", sorted({one for some in write.AUDIT.values() for one in some}))
+@pytest.mark.parametrize("action", sorted({one for some in _generate.AUDIT.values() for one in some}))
 def test_a_denied_action_is_not_looked_at_and_never_fine(servers: tuple[Lab, str], action: str) -> None:
     facts = gather(Session(*servers, denied=frozenset({action})), [REGION])
     said = [one for one in facts.not_looked_at if "on purpose" in one.why]
@@ -149,7 +150,7 @@ def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> Non
         why
         == f"only the last 500 calls were asked for, those since {oldest:%Y-%m-%d %H:%M} UTC: give more with --events"
     )
-    whole = eventsfile.put_into(facts, ())
+    whole = cloudtrail.put_into(facts, ())
     assert limits(whole) == []
     assert all(not one.refused for one in whole.not_looked_at)
 

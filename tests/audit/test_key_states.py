@@ -9,10 +9,10 @@ from typing import Any, Final
 import botocore.exceptions
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts, KeyFacts
-from sealwax.audit.gather import gather
-from sealwax.audit.judging import audit
+from sealwax.audit._account import Account
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._facts import Facts, KeyFacts
+from sealwax.audit._run import audit
 from sealwax.cli import run
 from sealwax.lab import Lab
 from tests.audit.accounts import NOW, OWN, REGION, arn, days

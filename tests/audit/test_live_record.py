@@ -16,12 +16,12 @@ from typing import Any, Final
 import boto3
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.gather import gather
-from sealwax.audit.rules import judge
-from sealwax.lab.cloudtrail import CloudTrail
-from sealwax.lab.server import Server
+from sealwax.audit._account import Account
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._facts import Facts
+from sealwax.audit._rules import judge
+from sealwax.lab._cloudtrail import CloudTrail
+from sealwax.lab._server import Server
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, account, put_filter, put_rule
 from tests.cli.shell import Shell

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.gather import gather
-from sealwax.audit.rules import judge
+from sealwax.audit._account import Account
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._rules import judge
 from sealwax.lab import Lab
 from tests.audit.accounts import FOREIGN, OWN, REGION, plus, role, root, text, use
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sealwax.audit.findings import Standard
-from sealwax.audit.rules import RULES, standards
+from sealwax.audit._findings import Standard
+from sealwax.audit._rules import RULES, standards
 
 PAGE = Path(__file__).parents[2] / "docs" / "misconfigurations.md"
 

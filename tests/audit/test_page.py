@@ -15,8 +15,8 @@ from typing import Final
 
 import pytest
 
-from sealwax.audit.report import Access, Audit
-from sealwax.audit.reports import render
+from sealwax.audit._report import Access, Audit
+from sealwax.audit._reports import render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 from tests.browser import Browser, open_browser
 

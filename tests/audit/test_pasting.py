@@ -14,14 +14,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from sealwax.audit import factsfile
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Block
-from sealwax.audit.judging import audit
-from sealwax.audit.report import to_json
-from sealwax.audit.reports import render
-from sealwax.audit.rules import judge
+from sealwax.audit import _factsfile
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Block
+from sealwax.audit._report import to_json
+from sealwax.audit._reports import render
+from sealwax.audit._rules import judge
+from sealwax.audit._run import audit
 from sealwax.cli import run
 from tests.audit import accounts
 
@@ -93,7 +93,7 @@ def test_blocks_are_whole_in_json() -> None:
 
 def test_blocks_are_whole_in_the_table(tmp_path: Path) -> None:
     facts, report = tmp_path / "facts.json", tmp_path / "report.txt"
-    facts.write_bytes(factsfile.dump(wrong()))
+    facts.write_bytes(_factsfile.dump(wrong()))
     assert run(["audit", "--facts", str(facts), "-o", str(report)]) == 3
     text = report.read_text()
     for block in expected():

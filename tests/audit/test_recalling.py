@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import pytest
 
-from sealwax.audit import factsfile, reading
-from sealwax.audit.facts import Facts
-from sealwax.audit.gather import gather
-from sealwax.audit.recalling import recall_key, recall_principal
-from sealwax.audit.report import NotLookedAt
+from sealwax.audit import _factsfile
+from sealwax.audit._collect import explanation
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._facts import Facts
+from sealwax.audit._from_facts import recall_key, recall_principal
+from sealwax.audit._report import NotLookedAt
 from sealwax.errors import FactsError
 from sealwax.policy import Decision
-from sealwax.policy.explain import KeyAsSeen, PrincipalAsSeen, explain
+from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen, explain
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, Session, account
 
@@ -105,7 +106,7 @@ def _keys(session: Session) -> None:
 
 @pytest.fixture(scope="module")
 def facts(session: Session) -> Facts:
-    return factsfile.load(factsfile.dump(gather(session, [REGION])), "facts.json")
+    return _factsfile.load(_factsfile.dump(gather(session, [REGION])), "facts.json")
 
 
 def _explained(key: KeyAsSeen, seen: PrincipalAsSeen, action: str, context: Mapping[str, str], at: Facts) -> Decision:
@@ -122,8 +123,8 @@ def _explained(key: KeyAsSeen, seen: PrincipalAsSeen, action: str, context: Mapp
 
 
 def test_saved_facts_answer_as_the_account_does(session: Session, facts: Facts) -> None:
-    people = [(reading.read_principal(session, arn), recall_principal(facts, arn)) for arn in WHO]
-    keys = [(reading.read_key(session, key), recall_key(facts, key)) for key in KEYS]
+    people = [(explanation.read_principal(session, arn), recall_principal(facts, arn)) for arn in WHO]
+    keys = [(explanation.read_key(session, key), recall_key(facts, key)) for key in KEYS]
     answers = []
     for (live, saved), (live_key, saved_key), action, context in product(people, keys, ACTIONS, CONTEXTS):
         expected = _explained(live_key, live, action, context, facts)

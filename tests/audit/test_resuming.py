@@ -16,9 +16,9 @@ from typing import Final
 
 import pytest
 
-from sealwax.audit.answers import Answers
-from sealwax.audit.facts import Facts
-from sealwax.audit.gather import gather
+from sealwax.audit._collect.checkpoint import Answers
+from sealwax.audit._collect.keys import gather
+from sealwax.audit._facts import Facts
 from sealwax.errors import FactsError, FileError
 from sealwax.lab import Lab
 from tests.audit.live import ACCOUNT, REGION, Killed, Session, account, put_filter, put_rule

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from sealwax.audit import eventsfile, factsfile
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts
-from sealwax.audit.findings import Finding
-from sealwax.audit.report import NotLookedAt, finding_to_json
-from sealwax.audit.rules import RULES, judge
+from sealwax.audit import _factsfile
+from sealwax.audit._account import Account
+from sealwax.audit._collect import cloudtrail
+from sealwax.audit._facts import Facts
+from sealwax.audit._findings import Finding
+from sealwax.audit._report import NotLookedAt, finding_to_json
+from sealwax.audit._rules import RULES, judge
 from tests.audit import accounts
 from tests.audit.cases import CASES
 
@@ -23,7 +24,7 @@ NEAR = [(rule, index) for rule, (_, near) in CASES.items() for index in range(le
 
 def judged(facts: Facts) -> tuple[Finding, ...]:
     """Judge facts, after a way through the facts file."""
-    read = factsfile.load(factsfile.dump(facts), "facts.json")
+    read = _factsfile.load(_factsfile.dump(facts), "facts.json")
     assert read == facts
     account = Account(read)
     absent = [name for name in ("principals", "aliases", "trails", "alarms", "events") if getattr(facts, name) is None]
@@ -167,10 +168,10 @@ def test_an_alias_that_is_not_there_weighs_less_than_one_that_was_moved() -> Non
 @pytest.mark.parametrize(("partition", "region"), [("aws-cn", "cn-north-1"), ("aws-us-gov", "us-gov-west-1")])
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
 def test_every_rule_speaks_of_its_own_partition(rule: str, index: int, partition: str, region: str) -> None:
-    text = factsfile.dump(CASES[rule][0][index]()).decode()
+    text = _factsfile.dump(CASES[rule][0][index]()).decode()
     text = text.replace("arn:aws:", f"arn:{partition}:").replace('"partition":"aws"', f'"partition":"{partition}"')
     text = text.replace(accounts.REGION, region)
-    found = [one for one in judge(Account(factsfile.load(text.encode(), "facts.json"))) if one.rule == rule]
+    found = [one for one in judge(Account(_factsfile.load(text.encode(), "facts.json"))) if one.rule == rule]
     assert found
     assert all("arn:aws:" not in json.dumps(finding_to_json(one)) for one in found)
 
@@ -185,7 +186,7 @@ def test_a_caller_without_an_arn_is_of_the_partition_of_the_region() -> None:
             "awsRegion": region,
             "userIdentity": {"type": "AWSAccount", "accountId": accounts.FOREIGN},
         }
-        found = eventsfile.event_of(record)
+        found = cloudtrail.event_of(record)
         assert found is not None
         return found.principal
 

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import pytest
 
-from sealwax.audit import eventsfile, factsfile
-from sealwax.audit.account import Account
-from sealwax.audit.facts import EventFacts, Facts, GrantFacts, PolicyFacts, PrincipalFacts
-from sealwax.audit.recalling import recall_key, recall_principal
-from sealwax.audit.rules import judge
-from sealwax.policy.explain import explain
+from sealwax.audit import _factsfile
+from sealwax.audit._account import Account
+from sealwax.audit._collect import cloudtrail
+from sealwax.audit._facts import EventFacts, Facts, GrantFacts, PolicyFacts, PrincipalFacts
+from sealwax.audit._from_facts import recall_key, recall_principal
+from sealwax.audit._rules import judge
+from sealwax.policy._explain import explain
 from tests.audit import accounts, documented
 from tests.audit.accounts import (
     ADMIN,
@@ -121,7 +122,7 @@ RECORDS: Final = (
 
 
 def events(*records: Mapping[str, Any]) -> tuple[EventFacts, ...]:
-    return eventsfile.load(json.dumps(list(records)).encode(), "events.json")
+    return cloudtrail.load(json.dumps(list(records)).encode(), "events.json")
 
 
 def busy() -> Facts:
@@ -149,7 +150,7 @@ def test_an_account_that_uses_ebs_rds_cloudtrail_auto_scaling_and_config_has_no_
     facts = busy()
     assert len(facts.keys[0].grants or ()) == 8
     assert len(facts.events or ()) == 14
-    account = Account(factsfile.load(factsfile.dump(facts), "facts.json"))
+    account = Account(_factsfile.load(_factsfile.dump(facts), "facts.json"))
     assert judge(account) == ()
     assert account.not_looked_at == ()
 

@@ -10,8 +10,9 @@ from typing import Final
 
 import pytest
 
-from sealwax.audit import baseline, eventsfile, factsfile
-from sealwax.audit.answers import Answers
+from sealwax.audit import _baseline, _factsfile
+from sealwax.audit._collect import cloudtrail
+from sealwax.audit._collect.checkpoint import Answers
 from sealwax.cli import run
 from sealwax.errors import FactsError, SealwaxError
 from tests.audit.accounts import clean, key
@@ -26,9 +27,9 @@ def _answers(path: str) -> None:
 
 
 READERS: Final[dict[str, tuple[Callable[[str], object], bytes]]] = {
-    "facts": (factsfile.read, factsfile.dump(clean(key()))),
-    "baseline": (baseline.read, _BASELINE),
-    "events": (eventsfile.read, b"[]"),
+    "facts": (_factsfile.read, _factsfile.dump(clean(key()))),
+    "baseline": (_baseline.read, _BASELINE),
+    "events": (cloudtrail.read, b"[]"),
     "answers": (_answers, b'{"format":"sealwax-answers-1","account":"111122223333","place":"AWS"}\n'),
 }
 
@@ -83,4 +84,4 @@ def test_facts_of_somebody_else_explain_no_policy(path: Path, capsys: pytest.Cap
         assert run([*asked, option, str(path), *(["--key-policy", "/dev/null"] if option == "--grants" else [])]) == 1
     assert capsys.readouterr().err.count("is refused") == 4
     with pytest.raises(FactsError, match="is refused"):
-        factsfile.read(str(path))
+        _factsfile.read(str(path))

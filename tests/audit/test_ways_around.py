@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sealwax.audit import factsfile
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts, KeyFacts, PrincipalFacts, TrailFacts
-from sealwax.audit.judging import audit
-from sealwax.audit.rules import judge
+from sealwax.audit import _factsfile
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts, KeyFacts, PrincipalFacts, TrailFacts
+from sealwax.audit._rules import judge
+from sealwax.audit._run import audit
 from sealwax.cli import run
 from sealwax.errors import FactsError
 from tests.audit.accounts import (
@@ -278,7 +278,7 @@ def test_envelopes_under_a_key_that_is_not_there_are_said() -> None:
 @pytest.mark.parametrize("changes", [{"expected_aliases": {"a": "arn:x"}}, {"envelopes_under": ["alias/backup"]}])
 def test_names_that_can_be_of_no_key_are_refused(changes: Mapping[str, Any]) -> None:
     with pytest.raises(FactsError, match="ARN"):
-        factsfile.load(factsfile.dump(clean(**changes)), "facts.json")
+        _factsfile.load(_factsfile.dump(clean(**changes)), "facts.json")
 
 
 @pytest.mark.parametrize("name", ["alias/backup", arn().rpartition("/")[2], "nonsense"])
@@ -286,7 +286,7 @@ def test_a_key_with_envelopes_is_named_by_its_arn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     saved = tmp_path / "facts.json"
-    saved.write_bytes(factsfile.dump(clean()))
+    saved.write_bytes(_factsfile.dump(clean()))
     assert run(["audit", "--facts", str(saved), "--envelopes-under", name]) == 2
     told = capsys.readouterr()
     assert told.out == ""

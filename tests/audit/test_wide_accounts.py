@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sealwax.audit.account import Account
-from sealwax.audit.rules import judge
+from sealwax.audit._account import Account
+from sealwax.audit._rules import judge
 from tests.audit.accounts import OWN, use, with_policy
 
 

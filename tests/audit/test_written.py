@@ -11,23 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealwax.audit import factsfile
-from sealwax.audit.account import Account
-from sealwax.audit.facts import Facts, GrantFacts, PolicyFacts, PrincipalFacts, TrailFacts
-from sealwax.audit.rules import judge
+from sealwax.audit import _factsfile
+from sealwax.audit._account import Account
+from sealwax.audit._facts import Facts, GrantFacts, PolicyFacts, PrincipalFacts, TrailFacts
+from sealwax.audit._rules import judge
 from sealwax.errors import FactsError
-from sealwax.policy import write
-from sealwax.policy.due import due_name
+from sealwax.policy import _generate
+from sealwax.policy._expiry import due_name
 from tests.audit import accounts
 
-BOUND = write.Bound({"purpose": "backup"}, ("row",))
+BOUND = _generate.Bound({"purpose": "backup"}, ("row",))
 USES = ("encrypt", "decrypt", "rotate_from", "rotate_to", "grant")
 
 
-def with_documents(*statements: list[write.Document], policy: write.Document) -> Facts:
+def with_documents(*statements: list[_generate.Document], policy: _generate.Document) -> Facts:
     """Return the clean account with a role for each identity policy that is written of statements."""
     ids = [f"arn:aws:iam::{accounts.OWN}:policy/{number}" for number in range(len(statements))]
-    documents = [json.dumps(write.identity_policy(one)) for one in statements]
+    documents = [json.dumps(_generate.identity_policy(one)) for one in statements]
     roles = [accounts.role(f"User{number}") for number in range(len(statements))]
     return accounts.clean(
         accounts.key(policy=json.dumps(policy)),
@@ -49,7 +49,7 @@ def test_written_key_policies_have_no_finding() -> None:
             if ("rotate_from" in chosen) != ("rotate_to" in chosen):
                 continue
             users = {use: [accounts.role("Rotate" if use.startswith("rotate") else use)] for use in chosen}
-            policy = write.key_policy([accounts.ADMIN], write.Users(**users), BOUND)
+            policy = _generate.key_policy([accounts.ADMIN], _generate.Users(**users), BOUND)
             roles = tuple(PrincipalFacts(one) for one in {who for each in users.values() for who in each})
             facts = accounts.clean(
                 accounts.key(policy=json.dumps(policy)), principals=(PrincipalFacts(accounts.ADMIN), *roles), events=()
@@ -67,10 +67,10 @@ def test_written_identity_policies_have_no_finding() -> None:
         "Statement": [*accounts.WRITTEN["Statement"], {"Effect": "Allow", "Resource": "*"} | accounts.DELEGATES]
     }
     facts = with_documents(
-        write.encrypt_only(both, BOUND),
-        write.decrypt_only(both, BOUND),
-        write.rotate_only(both[:1], both[1:], BOUND),
-        write.audit_only(),
+        _generate.encrypt_only(both, BOUND),
+        _generate.decrypt_only(both, BOUND),
+        _generate.rotate_only(both[:1], both[1:], BOUND),
+        _generate.audit_only(),
         policy=policy,
     )
     assert judge(Account(facts)) == ()
@@ -89,8 +89,8 @@ def test_written_identity_policies_have_no_finding() -> None:
 @pytest.mark.parametrize("operation", ["Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"])
 def test_written_grants_have_no_finding(operation: str) -> None:
     due = accounts.NOW + accounts.days(1)
-    bound = write.Bound({"purpose": "backup"})
-    given = write.grant(accounts.arn(), accounts.APP, [operation], bound, retiring=accounts.APP, name=due_name(due))
+    bound = _generate.Bound({"purpose": "backup"})
+    given = _generate.grant(accounts.arn(), accounts.APP, [operation], bound, retiring=accounts.APP, name=due_name(due))
     one = GrantFacts(
         "b" * 64,
         given["GranteePrincipal"],
@@ -108,7 +108,7 @@ def test_written_grants_have_no_finding(operation: str) -> None:
 
 
 def facts_json(**changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(factsfile.dump(accounts.clean()))
+    found: dict[str, Any] = json.loads(_factsfile.dump(accounts.clean()))
     return found | changes
 
 
@@ -122,7 +122,7 @@ def key_json(**changes: Any) -> dict[str, Any]:
     [
         ([], "no facts file of the format"),
         ({"format": "sealwax-facts-2"}, "no facts file of the format"),
-        ({"format": factsfile.FORMAT}, "facts has no account"),
+        ({"format": _factsfile.FORMAT}, "facts has no account"),
         (facts_json(account="1"), "facts.account is not twelve digits"),
         (facts_json(time="now"), "facts.time is no time of ISO 8601"),
         (facts_json(time="2026-11-24T21:00:00"), "facts.time has no time zone"),
@@ -144,14 +144,14 @@ def key_json(**changes: Any) -> dict[str, Any]:
 )
 def test_a_malformed_facts_file_is_refused(facts: Any, why: str) -> None:
     with pytest.raises(FactsError) as caught:
-        factsfile.load(json.dumps(facts).encode(), "facts.json")
+        _factsfile.load(json.dumps(facts).encode(), "facts.json")
     assert why in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000, b"\xff", b"null", b'{"format": 7}', b"9" * 5000])
 def test_what_is_no_facts_file_is_refused(data: bytes) -> None:
     with pytest.raises(FactsError, match=r"facts\.json"):
-        factsfile.load(data, "facts.json")
+        _factsfile.load(data, "facts.json")
 
 
 _TEXT = st.sampled_from(

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.audit.live import LAB
 
 _SERVICE: Final = re.compile(r"Credential=[^/]+/\d+/[^/]+/([a-z]+)/aws4_request")

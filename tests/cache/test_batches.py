@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 import sealwax
+from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.events import CacheUse, Event
-from sealwax.keyring import DataKey, WrappedKey
 from tests.cache.test_bounds import SlowKeyring, until
 from tests.fakes import FakeKeyring
 

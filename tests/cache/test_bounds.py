@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwax import CacheWarning, CachingKeyring, DataKey, UnavailableError, WrappedKey
+from sealwax._core.keyring import asked_at, now
 from sealwax.errors import (
     AccessDeniedError,
     AllKeysFailedError,
@@ -27,7 +28,6 @@ from sealwax.errors import (
     WrappedKeyRefusedError,
 )
 from sealwax.events import CacheUse, Event
-from sealwax.keyring import asked_at, now
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 T = TypeVar("T")

@@ -62,8 +62,8 @@ def test_the_program_ends_with_work_under_way() -> None:
         now[:] = [90.0, 90.0]
         cache.generate({"a": "b"}, lambda key, _: None, plaintext_bytes=1)  # starts a refresh that never ends
         # Exit handlers run last in, first out: this one is to look after the cache's own has run.
-        import atexit, sealwax.cache.ends
-        atexit.unregister(sealwax.cache.ends.at_exit)
+        import atexit, sealwax._core.cache.wiping
+        atexit.unregister(sealwax._core.cache.wiping.at_exit)
 
         def look():
             try:
@@ -72,7 +72,7 @@ def test_the_program_ends_with_work_under_way() -> None:
                 print("wiped", flush=True)
 
         atexit.register(look)
-        atexit.register(sealwax.cache.ends.at_exit)
+        atexit.register(sealwax._core.cache.wiping.at_exit)
         time.sleep(0.3)
     """
     done = subprocess.run(

@@ -21,15 +21,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax import context as ctx
-from sealwax import envelope
-from sealwax.cache.entries import Entry
+from sealwax._core import context as ctx
+from sealwax._core import envelope
+from sealwax._core.cache.entries import Entry
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey, Keyring, WrappedKey, wipe
+from sealwax._core.small import SmallValues
 from sealwax.errors import CommitmentError, TamperedError
 from sealwax.events import CacheUse
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import DataKey, Keyring, WrappedKey, wipe
-from sealwax.small import SmallValues
 from tests.cache.test_bounds import Clock, in_threads
 from tests.fakes import ALPHA, BETA, FakeKeyring
 from tests.forks.forking import in_child

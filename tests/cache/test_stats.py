@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax.cache.entries import CacheStats
+from sealwax._core.cache.entries import CacheStats
 from sealwax.events import KmsStats
 from sealwax.lab import Lab
 from tests.fakes import FakeKeyring

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sealwax.audit import factsfile
-from sealwax.audit.facts import Facts
-from sealwax.audit.report import NotLookedAt
+from sealwax.audit import _factsfile
+from sealwax.audit._facts import Facts
+from sealwax.audit._report import NotLookedAt
 from tests.audit import accounts
 from tests.audit.accounts import clean, key
 from tests.cli.shell import ROOT, Shell
@@ -30,7 +30,7 @@ def wrong() -> Facts:
 
 
 def saved(shell: Shell, facts: Facts) -> None:
-    shell.write("facts.json", factsfile.dump(facts))
+    shell.write("facts.json", _factsfile.dump(facts))
 
 
 def findings(shell: Shell, *arguments: str, status: int = 3) -> list[dict[str, Any]]:
@@ -235,7 +235,7 @@ def test_what_is_trusted_and_expected_is_saved(shell: Shell) -> None:
     key = "1234abcd-12ab-34cd-56ef-1234567890ab"
     options = ("--trust-account", "999988887777", "--expect-alias", f"demo={key}")
     shell.sealwax("audit", "--all", "--save-facts", "facts.json", *options)
-    facts = factsfile.read(str(shell.folder / "facts.json"))
+    facts = _factsfile.read(str(shell.folder / "facts.json"))
     assert facts.trusted_accounts == ("999988887777",)
     assert facts.expected_aliases == {"alias/demo": key}
     found = findings(shell)
@@ -258,7 +258,7 @@ def test_refusals(bare_shell: Shell) -> None:
     entry = b'{"rule": "a", "resource": "b", "reason": "c", "expires": "2001-01-01", "expires": "2999-01-01"}'
     bare_shell.write("base.json", b'{"format": "sealwax-baseline-1", "accepted": [' + entry + b"]}")
     bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "'expires' twice")
-    doubled = factsfile.dump(clean()).replace(b'"account":', b'"account":"999988887777","account":', 1)
+    doubled = _factsfile.dump(clean()).replace(b'"account":', b'"account":"999988887777","account":', 1)
     bare_shell.write("facts.json", doubled)
     bare_shell.sealwax("audit", "--facts", "facts.json").failed(1, "'account' twice")
     bare_shell.sealwax("audit", "--all", "--region", "us-east-1").failed(7, "no AWS credentials")

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from sealwax.audit import factsfile
-from sealwax.audit.facts import Facts
+from sealwax.audit import _factsfile
+from sealwax.audit._facts import Facts
 from tests.audit.live import ACCOUNT, REGION, account
 from tests.audit.wire import Wire, wire
 from tests.cli.shell import Shell
@@ -65,7 +65,7 @@ def stopped(shell: Shell, between: Wire, step: int, number: signal.Signals) -> s
 
 
 def facts_of(shell: Shell) -> Facts:
-    return factsfile.read(str(shell.folder / "facts.json"))
+    return _factsfile.read(str(shell.folder / "facts.json"))
 
 
 @pytest.mark.parametrize("step", [2, 30, REQUESTS - 3])

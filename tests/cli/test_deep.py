@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 from tests.cli.conftest import PURPOSE, K, Run
 
 # Linux takes paths of 4,095 bytes.

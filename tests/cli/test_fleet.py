@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sealwax.audit import factsfile
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
+from sealwax.audit import _factsfile
 from sealwax.cli import run
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
 from tests.audit.accounts import clean, key
 from tests.cli.conftest import Keys
 from tests.cli.shell import Shell, flipped
@@ -363,7 +363,7 @@ def test_an_audit_takes_the_keys_of_a_plan_for_those_of_live_envelopes(tmp_path:
         facts = clean(
             *(key(arn=arn, state="Disabled" if arn == disabled else "Enabled") for arn in (keys.demo, keys.demo2))
         )
-        Path(saved).write_bytes(factsfile.dump(replace(facts, expected_aliases={})))
+        Path(saved).write_bytes(_factsfile.dump(replace(facts, expected_aliases={})))
         assert run(["audit", "--facts", saved, *options, "--json", "-o", report, "--force", "--fail-on", "never"]) == 0
         found = json.loads(Path(report).read_bytes())["findings"]
         return [one["resource"] for one in found if one["rule"] == "unusable-key-with-envelopes"]

@@ -16,7 +16,7 @@ import pytest
 
 import sealwax
 from sealwax.cli import run
-from sealwax.fleet.usage import Usage, find_users
+from sealwax.fleet._usage import Usage, find_users
 from sealwax.lab import Lab
 from sealwax.stores.s3 import S3Store, Service
 from tests.fakes import ALPHA, BETA, FakeKeyring

@@ -14,7 +14,7 @@ import pytest
 
 from sealwax import errors
 from sealwax.cli import run
-from sealwax.kms.listing import LastUse, Rotation, list_keys
+from sealwax.kms._listing import LastUse, Rotation, list_keys
 from sealwax.lab import Lab
 
 DENIED: Final = "AccessDeniedException"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import sealwax
+from sealwax._core.format.header import Slot
 from sealwax.cli import run
-from sealwax.fleet.usage import find_users
-from sealwax.format.header import Slot
-from sealwax.kms.lifecycle import KeyLife
+from sealwax.fleet._usage import find_users
+from sealwax.kms._lifecycle import KeyLife
 from sealwax.lab import Lab
 from tests.faults.unfinished import with_slots
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 import sealwax
 from sealwax import errors
 from sealwax.cli import run
-from sealwax.kms.lifecycle import KeyLife
+from sealwax.kms._lifecycle import KeyLife
 from sealwax.lab import Lab
 from tests.cli.test_keys_list import answer
 

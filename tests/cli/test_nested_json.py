@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sealwax import policy
-from sealwax.audit.factsfile import dump
+from sealwax.audit._factsfile import dump
 from sealwax.cli import run
 from sealwax.errors import PolicyError
 from sealwax.lab import Lab

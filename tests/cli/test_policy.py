@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 
 from sealwax import cli
-from sealwax.audit import factsfile
-from sealwax.audit.facts import PrincipalFacts
+from sealwax.audit import _factsfile
+from sealwax.audit._facts import PrincipalFacts
 from sealwax.lab import Lab
-from sealwax.policy.due import due_of
+from sealwax.policy._expiry import due_of
 from tests.audit import accounts
 from tests.cli.shell import SEALWAX, Shell
 
@@ -77,7 +77,7 @@ def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
 
 
 def test_explain_asks_saved_facts_and_no_network(bare_shell: Shell) -> None:
-    bare_shell.write("facts.json", factsfile.dump(accounts.clean()))
+    bare_shell.write("facts.json", _factsfile.dump(accounts.clean()))
     program = (
         "import sys; from sealwax import cli; status = cli.run(sys.argv[1:]); "
         'sys.exit(f\'{sys.modules.keys() & {"boto3", "botocore", "socket"}}\' if status == 0 else status)'
@@ -108,7 +108,7 @@ def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) 
     assert json.loads(done.out)["key"] == key
     bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--region", "eu-west-1").failed(1, "in eu-west-1")
     boundary = PrincipalFacts(accounts.APP, boundary="arn:aws:iam::aws:policy/Edge")
-    bare_shell.write("facts.json", factsfile.dump(accounts.clean(principals=(boundary,))))
+    bare_shell.write("facts.json", _factsfile.dump(accounts.clean(principals=(boundary,))))
     done = bare_shell.sealwax(*explain[:2], accounts.APP, "Decrypt", "alias/backup", "--facts", "facts.json")
     assert "boundary 'arn:aws:iam::aws:policy/Edge' was not looked at" in done.succeeded().err
 

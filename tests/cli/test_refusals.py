@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax import envelope
-from sealwax.format import header as hdr
-from sealwax.format.header import Slot
-from sealwax.keyring import WrappedKey
+from sealwax._core import envelope
+from sealwax._core.format import header as hdr
+from sealwax._core.format.header import Slot
+from sealwax._core.keyring import WrappedKey
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Shell, flipped, payload_offset, without_privileges
 from tests.faults.unfinished import with_slots

@@ -100,7 +100,7 @@ def test_files_that_fail_leave_nothing_in_memory(shell: Shell, keys: Keys) -> No
         for number in range(count):
             (folder / f"{number}.swx").hardlink_to(shell.folder / "damaged.swx")
         with measured(
-            shell, f"{count}.json", "verify", "--quiet", *K, *PURPOSE, "-r", folder.name,
+            shell, f"{count}.json", "verify", "--quiet", "--workers", "1", *K, *PURPOSE, "-r", folder.name,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         ) as process:  # fmt: skip
             assert process.wait() == 5

@@ -288,7 +288,7 @@ def _(world: World) -> None:
 
 @line("another run works on the plan", "`fleet run`, `fleet verify`", 1, 2)
 def _(world: World) -> None:
-    from sealwax.fleet.journal import Journal
+    from sealwax.fleet._journal import Journal
 
     world.seal("in/a.swx")
     world.once(*PLAN, "in").succeeded()

@@ -14,7 +14,7 @@ import os, sys
 from datetime import timedelta
 import sealwax
 from sealwax import fleet
-from sealwax.audit.answers import Answers
+from sealwax.audit._collect.checkpoint import Answers
 from sealwax.cli import run
 from sealwax.lab import Lab
 

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax import batch, cli
+from sealwax import cli
+from sealwax._core import batch
 from sealwax.cli import contents, jobs
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Done, Shell, flipped, payload_offset, unprivileged

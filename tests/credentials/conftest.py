@@ -10,7 +10,7 @@ import botocore.credentials
 import botocore.tokens
 import pytest
 
-from sealwax.cli import places, sessions
+from sealwax.cli import locations, sessions
 from tests.credentials.endpoint import Answer, Endpoint
 
 FILES = 50
@@ -58,4 +58,4 @@ def settings(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     sessions.forget()
     yield tmp_path
     sessions.forget()
-    places.profile = places.region = None
+    locations.profile = locations.region = None

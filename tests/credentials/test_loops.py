@@ -15,10 +15,10 @@ from botocore.compat import HTTPHeaders
 
 import sealwax
 from sealwax import cli, fleet
-from sealwax.audit.looking import Looking
+from sealwax._aws.signin import CredentialProcess
+from sealwax.audit._collect.client import Looking
 from sealwax.lab import Lab
 from sealwax.prove import prove
-from sealwax.signin import CredentialProcess
 from sealwax.stores.s3 import ObjectReader, Service
 from tests.credentials.endpoint import Answer, Endpoint, json_error, xml_error
 from tests.credentials.test_sources import GIVEN, ID, KEY, OF_ROLE, ROLE, SECRET, STATIC, TOKEN

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax import aws, origins, refusals, sts
-from sealwax.stores.s3 import ObjectReader, Service, answers, parse
+from sealwax._aws import origins, refusals, sts
+from sealwax._aws.session import open_session
+from sealwax.stores.s3 import ObjectReader, Service, _responses, parse
 from tests.credentials.endpoint import Answer, Asked, Endpoint, json_error, xml_error
 from tests.credentials.test_sources import ID, KEY, SECRET, TOKEN, grams
 
@@ -67,7 +68,7 @@ def _botocores(text: str) -> list[Exception]:
 
 
 def test_how_much_is_in_the_table() -> None:
-    assert len(refusals.CODES) + len(refusals.GIVERS) + len(answers.CODES) >= 150
+    assert len(refusals.CODES) + len(refusals.GIVERS) + len(_responses.CODES) >= 150
     assert len(_botocores("x")) >= 80
 
 
@@ -83,14 +84,14 @@ def test_no_error_of_the_tables_repeats_a_secret(
     text = f"of '{key_id}' and {key!r}: {token} at https://{key_id}:{key}@example.com/x, b{token!r}"
     secrets = [part for whole_ in parts for part in (whole_, whole_[::-1])]
     cases: list[Exception] = [
-        *(_client_error(code, text) for code in {**refusals.CODES, **refusals.GIVERS, **answers.CODES, "New": None}),
+        *(_client_error(code, text) for code in {**refusals.CODES, **refusals.GIVERS, **_responses.CODES, "New": None}),
         *_botocores(text),
         ValueError(f"Invalid header value b{text!r}"),
         OSError(2, text, text),
     ]
     for case in cases:
         hides(refusals.translate(case, "asking", "alias/x"), *secrets)
-        hides(answers.translate(case, "reading", "s3://bucket/a"), *secrets)
+        hides(_responses.translate(case, "reading", "s3://bucket/a"), *secrets)
     assert len(cases) >= 230
 
 
@@ -168,7 +169,7 @@ def test_urls_with_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
         hides(caught.value, "user:pass-word")
         monkeypatch.delenv(name)
     with pytest.raises(sealwax.ConfigurationError) as of_option:
-        aws.open_session(endpoint_url=f"ftp://user:{password}@example.com")
+        open_session(endpoint_url=f"ftp://user:{password}@example.com")
     hides(of_option.value, password)
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 import pytest
 
 import sealwax
-from sealwax import fleet, rewrapping
+from sealwax import fleet
+from sealwax._core.rewrap import replace_file, rewrap_value
 from sealwax.fleet import aws_lambda
 from sealwax.lab import Lab
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
@@ -127,12 +128,12 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
         ("Sealer.rewrap(verify=True)", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT, verify=True)),
         (
             "Sealer.rewrapper",
-            lambda: rewrapping.rewrap_value(sealed, both.rewrapper(to="alias/three", context=CONTEXT)),
+            lambda: rewrap_value(sealed, both.rewrapper(to="alias/three", context=CONTEXT)),
         ),
         ("Sealer.reencrypt", lambda: both.reencrypt(sealed, context=CONTEXT)),
         (
             "Sealer.reencryptor",
-            lambda: rewrapping.replace_file(path, both.reencryptor(lambda _: CONTEXT)),
+            lambda: replace_file(path, both.reencryptor(lambda _: CONTEXT)),
         ),
         ("Sealer.witness", lambda: both.witness(io.BytesIO(sealed), lambda _: CONTEXT)),
         ("Sealer.stats", both.stats),

@@ -11,13 +11,14 @@ from typing import Final
 
 import pytest
 
-from sealwax import Sealer, cli, context, errors
-from sealwax import envelope as envelopes
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import WrappedKey
+from sealwax import Sealer, cli, errors
+from sealwax._core import context
+from sealwax._core import envelope as envelopes
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import WrappedKey
 from sealwax.kms import KmsKeyring
-from sealwax.kms import keyring as kms_keyring
+from sealwax.kms import _keyring as kms_keyring
 from tests.docs.blocks import PAGES, ROOT
 
 LIMITS: Final = (ROOT / "docs/limits.md").read_text(encoding="utf-8")

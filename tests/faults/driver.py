@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwax
-from sealwax.format import header as hdr
+from sealwax._core.format import header as hdr
 from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring, wrap
 from tests.faults import faulty
 

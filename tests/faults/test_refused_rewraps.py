@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import sealwax
-from sealwax.format.header import Slot
-from sealwax.keyring import WrappedKey
-from sealwax.stores.files import FileStore
+from sealwax._core.format.header import Slot
+from sealwax._core.keyring import WrappedKey
+from sealwax.stores._files import FileStore
 from tests.fakes import ALPHA, BETA, FOREIGN, GAMMA, FakeKeyring
 from tests.faults.unfinished import CONTEXT, PLAINTEXT, envelope, under
 

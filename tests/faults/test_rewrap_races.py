@@ -17,9 +17,9 @@ from typing import BinaryIO
 import pytest
 
 import sealwax
-from sealwax import rewrapping
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
+from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file, rewrap_stream, rewrap_value
 from tests.fakes import ALPHA, BETA, FakeKeyring, wrap
 
 REPOSITORY = Path(__file__).parents[2]
@@ -283,7 +283,7 @@ def test_two_slots_that_share_a_sector_are_not_rewritten_in_place(
     """A sector that tears would take both with it."""
     header = hdr.lay_out(
         envelope_id=bytes(16),
-        kms_context=sealwax.context.encode(CONTEXT),
+        kms_context=sealwax._core.context.encode(CONTEXT),
         local_pairs=0,
         wrapped_keys=(wrap(ALPHA, bytes(32), CONTEXT),),
         slot_count=2,
@@ -293,7 +293,7 @@ def test_two_slots_that_share_a_sector_are_not_rewritten_in_place(
     path = tmp_path / "a.swx"
     path.write_bytes(replace(header, preamble=preamble).to_bytes() + b"payload")
     before = path.stat().st_ino
-    rewrapping.rewrap_file(path, lambda *_: (wrap(BETA, bytes(32), CONTEXT),))
+    rewrap_file(path, lambda *_: (wrap(BETA, bytes(32), CONTEXT),))
     assert (path.stat().st_ino == before) == aligned
     assert sealwax.inspect(path).wrapped_keys[0].key_arn == BETA
     assert path.read_bytes().endswith(b"payload")
@@ -311,7 +311,7 @@ def test_a_file_that_is_written_to_while_it_is_replaced_is_left_alone(change: by
         os.utime(path, ns=(1, 1))
 
     with pytest.raises(sealwax.RewrapConflictError, match="left alone"):
-        rewrapping.replace_file(path, rival)
+        replace_file(path, rival)
     assert path.read_bytes() == change
     assert os.listdir(tmp_path) == ["a.swx"]
 
@@ -328,7 +328,7 @@ def test_a_file_that_is_replaced_keeps_its_owner_and_mode(how: str, tmp_path: Pa
     if how == "rewrap":
         _sealer().rewrap(path, to=BETA, context=CONTEXT)
     else:
-        rewrapping.replace_file(path, lambda source, sink: sink.write(source.read()))
+        replace_file(path, lambda source, sink: sink.write(source.read()))
     after = path.stat()
     assert after.st_ino != before.st_ino
     assert (after.st_uid, after.st_gid, after.st_mode) == (*owner, before.st_mode)
@@ -340,23 +340,23 @@ def test_wrapped_keys_that_no_longer_fit_into_the_slots_get_a_new_file(tmp_path:
     before = sealwax.inspect(path).header.preamble
     assert before.slot_size == hdr.SECTOR_BYTES
     large = tuple(WrappedKey(f"{BETA}{number}", bytes(6000)) for number in range(2))
-    rewrapping.rewrap_file(path, lambda *_: large)
+    rewrap_file(path, lambda *_: large)
     after = sealwax.inspect(path).header
     assert after.slot.wrapped_keys == large
     assert (after.preamble.slot_size, after.preamble.slot_count) == (3 * hdr.SECTOR_BYTES, 2)
 
 
-def _rewrapped(way: str, data: bytes, folder: Path, rewrap: rewrapping.Rewrap) -> bytes:
+def _rewrapped(way: str, data: bytes, folder: Path, rewrap: Rewrap) -> bytes:
     """Return what a re-wrap makes of an envelope, in each of the three ways there are."""
     if way == "value":
-        return rewrapping.rewrap_value(data, rewrap)
+        return rewrap_value(data, rewrap)
     if way == "stream":
         sink = io.BytesIO()
-        rewrapping.rewrap_stream(io.BytesIO(data), sink, rewrap)
+        rewrap_stream(io.BytesIO(data), sink, rewrap)
         return sink.getvalue()
     path = folder / "a.swx"
     path.write_bytes(data)
-    rewrapping.rewrap_file(path, rewrap)
+    rewrap_file(path, rewrap)
     return path.read_bytes()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax import files
-from sealwax.stores.files import FileStore
+from sealwax._core import files
+from sealwax.stores._files import FileStore
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 CONTEXT = {"purpose": "waits"}

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 import sealwax
-from sealwax.format import payload
+from sealwax._core.format import payload
 from tests.fakes import FakeKeyring
 
 REPOSITORY = Path(__file__).parents[2]
@@ -372,7 +372,7 @@ def test_a_detached_pair_is_on_the_disk_before_either_appears(
         if len(synced) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("sealwax.files.sync", second_fails)
+    monkeypatch.setattr("sealwax._core.files.sync", second_fails)
     with (
         pytest.raises(sealwax.FileError, match="No space"),
         sealer.open(old, "wb", context={"purpose": "backup"}, header=header) as file,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sealwax
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
 from tests.fakes import FakeKeyring, wrap
 
 CONTEXT = {"purpose": "unfinished"}

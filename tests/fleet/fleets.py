@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, Final
 
 import sealwax
 from sealwax import Retries, fleet
-from sealwax.cache import CachingKeyring
-from sealwax.envelope import Inspection
-from sealwax.fleet.journal import Journal
+from sealwax._core.cache import CachingKeyring
+from sealwax._core.envelope import Inspection
+from sealwax._core.rewrap import Rewrap
+from sealwax.fleet._journal import Journal
 from sealwax.lab import Lab
-from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry, Store, open_store
 
 CONTEXTS: Final = fleet.Contexts((("tenant", "acme"), ("set", "*")))

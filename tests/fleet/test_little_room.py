@@ -10,7 +10,7 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax.cli import run as command
-from sealwax.fleet.journal import Journal
+from sealwax.fleet._journal import Journal
 from tests import room
 from tests.fleet.fleets import Keys, full_disk, plan, run, seal_many
 

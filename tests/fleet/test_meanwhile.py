@@ -12,9 +12,9 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.fleet.journal import Journal
-from sealwax.fleet.page import as_html
-from sealwax.rewrapping import Rewrap
+from sealwax._core.rewrap import Rewrap
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._page import as_html
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, plan, run, seal, seal_many
 
 

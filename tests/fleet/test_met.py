@@ -82,7 +82,7 @@ def test_an_envelope_that_only_claims_the_wanted_key_is_not_taken_at_its_word(
     both = seal(keys, folder / "a.swx", b"value", keys.one, keys.new)
     header = sealwax.inspect(both).header
     junk = sealwax.WrappedKey(keys.new, b"junk", b"", 1)
-    from sealwax.format.header import lay_out
+    from sealwax._core.format.header import lay_out
 
     preamble = header.preamble
     forged = lay_out(
@@ -100,7 +100,7 @@ def test_an_envelope_that_only_claims_the_wanted_key_is_not_taken_at_its_word(
 
 def test_a_forged_envelope_does_not_answer_for_another(keys: Keys, folder: Path, path: Path) -> None:
     """It has the other's wrapped key, which KMS refuses just now, and behind it one for a data key of its own."""
-    from sealwax.format.header import lay_out
+    from sealwax._core.format.header import lay_out
 
     mine = seal(keys, folder / "b.swx", b"mine")
     own = seal(keys, folder / "a.swx", b"own", keys.two)

@@ -16,10 +16,10 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.envelope import Inspection
-from sealwax.fleet.journal import Journal
-from sealwax.fleet.page import as_html
-from sealwax.fleet.shard import Result
+from sealwax._core.envelope import Inspection
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._page import as_html
+from sealwax.fleet._shard import Result
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, plan, run, seal, seal_many
 from tests.foreign import samples
 

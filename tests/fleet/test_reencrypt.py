@@ -11,13 +11,13 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.cache import CachingKeyring
-from sealwax.fleet import shard
-from sealwax.fleet.journal import Journal
-from sealwax.format.header import lay_out
-from sealwax.keyring import WrappedKey
+from sealwax._core.cache import CachingKeyring
+from sealwax._core.format.header import lay_out
+from sealwax._core.keyring import WrappedKey
+from sealwax.fleet import _shard
+from sealwax.fleet._journal import Journal
 from sealwax.stores import Change
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, full_disk, marks, plan, run, seal
 
 COUNT = 120
@@ -287,7 +287,7 @@ def test_the_plan_and_the_run_refuse_what_does_not_go_together(keys: Keys, folde
     settings = fleet.status(path).settings
     made = fleet.Rewrapper(settings.sources, session=keys.lab.session())
     with pytest.raises(ValueError, match="a re-wrap keeps the data key"):
-        next(shard.rewrap([shard.Item(1, str(folder / "a.swx"))], settings, FileStore(folder), made))
+        next(_shard.rewrap([_shard.Item(1, str(folder / "a.swx"))], settings, FileStore(folder), made))
 
 
 def test_a_full_disk(keys: Keys, folder: Path, path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 import sealwax
 from sealwax import WrappedKey, fleet
-from sealwax.fleet import shard
-from sealwax.fleet.settings import Contexts, Settings
-from sealwax.format.header import Header, Preamble, Slot
-from sealwax.staleness import Wanted, WantedKey, judge
+from sealwax._core.format.header import Header, Preamble, Slot
+from sealwax._core.staleness import Wanted, WantedKey, judge
+from sealwax.fleet import _shard
+from sealwax.fleet._settings import Contexts, Settings
 from tests.fakes import ALPHA, BETA, GAMMA
 
 FAR = ALPHA.replace("us-east-1", "eu-west-1")
@@ -23,7 +23,7 @@ OLD, NEW = bytes(32), b"\1" * 32
 
 
 def header(*keys: WrappedKey, unfinished: bool = False) -> Header:
-    preamble = Preamble(1, 2, 4096, 4096, bytes(16), 0, sealwax.context.encode({"a": "b"}))
+    preamble = Preamble(1, 2, 4096, 4096, bytes(16), 0, sealwax._core.context.encode({"a": "b"}))
     slot = Slot(1, keys)
     return Header(preamble, (slot, Slot(2, keys) if unfinished else slot))
 
@@ -101,7 +101,7 @@ def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
 def test_what_is_to_be_done(
     found: list[WrappedKey], sources: list[str], to: list[str], steps: list[tuple[str, str, str]]
 ) -> None:
-    work = shard.consider(header(*found), settings(sources, to), "a")
+    work = _shard.consider(header(*found), settings(sources, to), "a")
     assert work.state == "stale"
     assert [(step.how, step.target, step.sources[0].key_arn) for step in work.steps] == steps
 
@@ -117,7 +117,7 @@ def test_what_is_to_be_done(
     ],
 )
 def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[str], why: str) -> None:
-    work = shard.consider(header(*found), settings(sources, to), "a")
+    work = _shard.consider(header(*found), settings(sources, to), "a")
     assert work.state == "refused"
     assert why in work.reason
 
@@ -154,27 +154,27 @@ def test_what_another_provider_wrapped_is_kept(found: list[WrappedKey], sources:
     theirs = [key("theirs", b"id", 7, b"their blob", provider=9), key(ALPHA, b"", 0, b"like ours", provider=200)]
     store: Any = OneEnvelope(theirs[0], *found, theirs[1])
     rewrapper: Any = Followed()
-    (result,) = shard.rewrap([shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
-    assert result.state == shard.REWRAPPED
+    (result,) = _shard.rewrap([_shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
+    assert result.state == _shard.REWRAPPED
     made = store.header.slot.wrapped_keys
     assert [each.key_arn for each in made] == [*to, "theirs", ALPHA]
     assert list(made[-2:]) == theirs
-    assert result.keys == shard.keys_of(made)
+    assert result.keys == _shard.keys_of(made)
     # And once more there is nothing to do.
-    (result,) = shard.rewrap([shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
-    assert result.state == shard.FRESH
+    (result,) = _shard.rewrap([_shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
+    assert result.state == _shard.FRESH
 
 
 def test_one_envelope_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
-    work = shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
+    work = _shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
     assert [len(step.sources) for step in work.steps] == [3]
 
 
 def test_a_region_is_added_from_each_wrapped_key_once() -> None:
     third = "ap-southeast-2"
     chosen = settings([REPLICA, MULTI], [ALPHA.replace("us-east-1", third)], add_regions=True)
-    (step,) = shard.consider(header(key(MULTI), key(REPLICA)), chosen, "a").steps
+    (step,) = _shard.consider(header(key(MULTI), key(REPLICA)), chosen, "a").steps
     assert (step.how, [source.key_arn for source in step.sources]) == ("add", [MULTI, REPLICA])
 
 
@@ -243,7 +243,7 @@ def test_settings_survive_the_plan_file() -> None:
     ],
 )
 def test_the_path_below_a_place(name: str, location: str, below: str) -> None:
-    assert shard.relative(name, location) == below
+    assert _shard.relative(name, location) == below
 
 
 def test_what_cannot_be_asked_for() -> None:
@@ -267,44 +267,44 @@ def test_what_cannot_be_asked_for() -> None:
 def test_a_region_that_is_added_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
     found = header(*(key(arn) for arn in sources))
-    work = shard.consider(found, settings(sources, [FAR], add_regions=True), "a")
+    work = _shard.consider(found, settings(sources, [FAR], add_regions=True), "a")
     assert [(step.how, len(step.sources)) for step in work.steps] == [("add", 3)]
 
 
 def test_calls_are_shared_only_where_everything_is_the_same() -> None:
     """What a call is named by has all that its answer depends on, and each part with its end."""
     one, two = key(ALPHA, blob=b"one"), key(GAMMA, blob=b"two")
-    step = shard.Step(BETA, "rewrap", (one, two))
+    step = _shard.Step(BETA, "rewrap", (one, two))
     others = [
         (step, b"d"),
-        (shard.Step(GAMMA, "rewrap", (one, two)), b"c"),
-        (shard.Step(BETA, "add", (one, two)), b"c"),
-        (shard.Step(BETA, "rewrap", (one,)), b"c"),
-        (shard.Step(BETA, "rewrap", (two, one)), b"c"),
-        (shard.Step(BETA, "rewrap", (one, key(GAMMA, blob=b"three"))), b"c"),
-        (shard.Step(BETA, "rewrap", (one, key(FAR, blob=b"two"))), b"c"),
-        (shard.Step(BETA, "rewrap", (key(FAR, blob=b"one"), two)), b"c"),
-        (shard.Step(BETA, "rewrap", (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
-        (shard.Step(BETA + "c", "rewrap", (one, two)), b""),
+        (_shard.Step(GAMMA, "rewrap", (one, two)), b"c"),
+        (_shard.Step(BETA, "add", (one, two)), b"c"),
+        (_shard.Step(BETA, "rewrap", (one,)), b"c"),
+        (_shard.Step(BETA, "rewrap", (two, one)), b"c"),
+        (_shard.Step(BETA, "rewrap", (one, key(GAMMA, blob=b"three"))), b"c"),
+        (_shard.Step(BETA, "rewrap", (one, key(FAR, blob=b"two"))), b"c"),
+        (_shard.Step(BETA, "rewrap", (key(FAR, blob=b"one"), two)), b"c"),
+        (_shard.Step(BETA, "rewrap", (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
+        (_shard.Step(BETA + "c", "rewrap", (one, two)), b""),
     ]
     units = {each.unit(context) for each, context in others}
     assert len(units) == len(others)
     assert step.unit(b"c") not in units
     # When it was wrapped, and under what material, is a claim, and changes no answer.
-    assert shard.Step(BETA, "rewrap", (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
+    assert _shard.Step(BETA, "rewrap", (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
 
 
 @pytest.mark.parametrize(
     ("preamble", "why"),
     [
-        (Preamble(2, 1, 64, 4096, bytes(16), 0, sealwax.context.encode({})), "stored elsewhere"),
-        (Preamble(1, 1, 64, 4096, bytes(16), 1, sealwax.context.encode({})), "local context"),
+        (Preamble(2, 1, 64, 4096, bytes(16), 0, sealwax._core.context.encode({})), "stored elsewhere"),
+        (Preamble(1, 1, 64, 4096, bytes(16), 1, sealwax._core.context.encode({})), "local context"),
     ],
 )
 def test_what_a_reencryption_refuses(preamble: Preamble, why: str) -> None:
     found = Header(preamble, (Slot(1, (key(ALPHA),)),))
-    work = shard.consider(found, settings([ALPHA], [BETA], reencrypt=True), "a")
-    assert work.state == shard.REFUSED
+    work = _shard.consider(found, settings([ALPHA], [BETA], reencrypt=True), "a")
+    assert work.state == _shard.REFUSED
     assert why in work.reason
 
 
@@ -314,17 +314,17 @@ SIGNED_OUT, DENIED = sealwax.CredentialsError("signed out"), sealwax.AccessDenie
 @pytest.mark.parametrize(
     ("error", "state", "no_credentials"),
     [
-        (SIGNED_OUT, shard.LEFT, True),
-        (DENIED, shard.FAILED, False),
-        (sealwax.UnavailableError("away", heals=True), shard.LEFT, False),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), shard.LEFT, True),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), shard.FAILED, False),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), shard.FAILED, False),
+        (SIGNED_OUT, _shard.LEFT, True),
+        (DENIED, _shard.FAILED, False),
+        (sealwax.UnavailableError("away", heals=True), _shard.LEFT, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), _shard.LEFT, True),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), _shard.FAILED, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), _shard.FAILED, False),
     ],
 )
 def test_what_a_failure_means_for_the_rest(error: sealwax.KmsError, state: str, no_credentials: bool) -> None:
-    def work() -> shard.Result:
+    def work() -> _shard.Result:
         raise error
 
-    result = shard.outcome(shard.Item(1, "a"), work)
+    result = _shard.outcome(_shard.Item(1, "a"), work)
     assert (result.state, result.kms_error, result.no_credentials) == (state, True, no_credentials)

@@ -12,9 +12,9 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax.cli import run as command
-from sealwax.fleet.journal import Journal
-from sealwax.fleet.place import alone
-from sealwax.fleet.usage import places_of
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._planfile import alone
+from sealwax.fleet._usage import places_of
 from tests.fleet.fleets import Keys, marks, plan, run, seal_many
 from tests.planting import PLANTED, give_away
 

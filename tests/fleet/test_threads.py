@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from sealwax.envelope import Inspection
+from sealwax._core.envelope import Inspection
 from tests.fleet.fleets import Keys, Wrapping, plan, seal
 
 

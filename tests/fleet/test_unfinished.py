@@ -9,8 +9,8 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.format.header import Slot
-from sealwax.keyring import WrappedKey
+from sealwax._core.format.header import Slot
+from sealwax._core.keyring import WrappedKey
 from tests.faults.unfinished import with_slots
 from tests.fleet.fleets import ACME, Keys, marks, plan, run
 

@@ -6,10 +6,10 @@ import sys
 import time
 
 from sealwax import fleet
+from sealwax._core.rewrap import Rewrap
 from sealwax.lab import Lab
-from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 
 WORKERS = 2
 # So slow that a kill meets a run with work left, also where the machine has other work and the kill comes late.

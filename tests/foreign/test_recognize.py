@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax import foreign
-from sealwax.foreign import Foreign
+from sealwax._core import recognize
+from sealwax._core.recognize import Foreign
 from tests.fakes import ALPHA, FakeKeyring
 from tests.foreign import samples
 from tests.foreign.samples import ARN, MULTI, OTHER
@@ -30,7 +30,7 @@ UNDER = sealwax.inspect(SEALED).wrapped_keys[0].key_arn
 
 
 def look(data: bytes, metadata: dict[str, str] | None = None, name: str = "") -> Foreign | None:
-    return foreign.recognize(lambda at, size: data[at : at + size], len(data), metadata=metadata, name=name)
+    return recognize.recognize(lambda at, size: data[at : at + size], len(data), metadata=metadata, name=name)
 
 
 def seen(data: bytes, **more: Any) -> Foreign:
@@ -90,7 +90,7 @@ def test_a_header_larger_than_the_first_read() -> None:
         reads.append((at, size))
         return message[at : at + size]
 
-    assert foreign.recognize(read, len(message)) == found
+    assert recognize.recognize(read, len(message)) == found
     assert len(reads) < 8
     # One that claims to be larger than anything sane is not read for it.
     endless = samples.esdk(*(("aws-kms", f"{ARN[:-5]}{number:05}") for number in range(9000)))
@@ -430,7 +430,7 @@ def _whole(found: Foreign | None) -> None:
 @given(st.binary(max_size=300), st.dictionaries(st.text(max_size=20), st.text(max_size=50), max_size=3))
 def test_any_bytes(data: bytes, metadata: dict[str, str]) -> None:
     _whole(look(data, metadata))
-    _whole(foreign.recognize(lambda at, size: data[at : at + size], None))
+    _whole(recognize.recognize(lambda at, size: data[at : at + size], None))
 
 
 CORPUS = [*samples.everything(BLOB).values(), *(form(ARN, MULTI) for form in SOPS.values())]

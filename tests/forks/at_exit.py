@@ -162,9 +162,9 @@ atexit.register(
     lambda: sealwax.Sealer(sealwax.KmsKeyring("alias/demo")).encrypt(b"uncached", context=CONTEXT),
 )
 # All of those above run before the cache's own handler does. This makes the cache's run before them.
-import sealwax.cache.ends  # noqa: E402
+import sealwax._core.cache.wiping  # noqa: E402
 
-for_exit = getattr(sealwax.cache.ends, "at_exit", None)
+for_exit = getattr(sealwax._core.cache.wiping, "at_exit", None)
 if for_exit is not None:
     atexit.unregister(for_exit)
     atexit.register(for_exit)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.s3 import StrictS3
 
 REPOSITORY: Final = Path(__file__).parents[2]

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 import sealwax
-from sealwax import aws, otel
+from sealwax import otel
+from sealwax._aws.session import open_session, pack_session
 from sealwax.lab import Lab
 from sealwax.stores import s3
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 from tests.fakes import ALPHA, FakeKeyring
 from tests.forks import workers
 from tests.forks.servers import FAR, NEAR, SECRET, run, serving
@@ -74,7 +75,7 @@ def used(session: boto3.Session) -> boto3.Session:
 TRAVEL: Final[dict[str, Callable[[], Any]]] = {
     "session": lambda: sealwax.KmsKeyring("alias/demo", session=used(boto3.Session())),
     "profile": lambda: sealwax.KmsKeyring("alias/demo", session=boto3.Session(profile_name="work", region_name=FAR)),
-    "endpoint": lambda: sealwax.KmsKeyring("alias/demo", session=aws.open_session(None, FAR, "http://127.0.0.1:1")),
+    "endpoint": lambda: sealwax.KmsKeyring("alias/demo", session=open_session(None, FAR, "http://127.0.0.1:1")),
     "several keys": lambda: sealwax.KmsKeyring(["alias/a", "alias/b"], decrypt_with=[sealwax.KeyScope("1" * 12, FAR)]),
     "Regions": lambda: sealwax.MultiRegionKeyring(ARN, regions=[NEAR, FAR], session=used(boto3.Session())),
     "cache": lambda: sealwax.CachingKeyring(sealwax.KmsKeyring("alias/demo"), max_age=60, on_event=workers.watch),
@@ -108,14 +109,14 @@ def test_settings_travel_and_credentials_do_not(case: str) -> None:
 
 
 def test_a_session_opens_with_profile_region_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, arguments = aws.pack_session(aws.open_session("work", FAR, "http://127.0.0.1:9"))
+    opened, arguments = pack_session(open_session("work", FAR, "http://127.0.0.1:9"))
     session = opened(*arguments)
     client = session.client("kms", region_name=None)
     assert (client.meta.endpoint_url, client.meta.region_name) == ("http://127.0.0.1:9", FAR)
     assert arguments == ("work", FAR, "http://127.0.0.1:9")
     # The profile's Region, where none was given.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert aws.pack_session(boto3.Session(profile_name="work"))[1] == ("work", "eu-west-3", None)
+    assert pack_session(boto3.Session(profile_name="work"))[1] == ("work", "eu-west-3", None)
 
 
 def with_credentials(credentials: Any) -> boto3.Session:

@@ -15,7 +15,7 @@ import boto3
 import sealwax
 from sealwax import otel
 from sealwax.stores import s3
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 from tests.forks.servers import FAR, NEAR, SECRET
 
 CONTEXT: Final = {"purpose": "workers"}

@@ -82,12 +82,12 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
         raise IndexError
 
     reader = {
-        "header": "sealwax.format.header.read_header",
-        "payload": "sealwax.format.payload.decryptor",
+        "header": "sealwax._core.format.header.read_header",
+        "payload": "sealwax._core.format.payload.decryptor",
         "armor": "fuzz.armor.dearmor",
-        "context": "sealwax.context.decode",
+        "context": "sealwax._core.context.decode",
         "context_file": "sealwax.cli.options._read_context_file",
-        "foreign": "sealwax.foreign.esdk.recognize",
+        "foreign": "sealwax._core.recognize.esdk.recognize",
     }[target]
     monkeypatch.setattr(reader, broken)
     with pytest.raises(IndexError):

@@ -23,9 +23,9 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 import sealwax
-from sealwax.kms import hygiene
+from sealwax.kms import _hygiene
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.fakes import ALPHA, BETA
 
 CONTEXT = {"purpose": "backup"}
@@ -197,7 +197,7 @@ def test_a_patch_of_make_api_call_that_lets_calls_through(lab: Lab) -> None:
 
 
 def test_a_mock_in_place_of_a_client(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hygiene, "_warned", [])  # it is once a process
+    monkeypatch.setattr(_hygiene, "_warned", [])  # it is once a process
     client = mock.MagicMock()
     client.meta.region_name = "us-east-1"
     client.generate_data_key.return_value = answers()["GenerateDataKey"]

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 
 import sealwax
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.interop import open_without_sealwax as opener
 
 PROGRAM = Path(opener.__file__)

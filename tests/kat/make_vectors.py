@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sealwax import context as ctx
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import DataKey, WrappedKey
+from sealwax._core import context as ctx
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey, WrappedKey
 from tests.fakes import ALPHA, BETA, GAMMA, WRAPPED_AT, wrap
 from tests.kat.second_reader import pattern
 

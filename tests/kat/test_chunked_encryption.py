@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from sealwax._core.format import payload, random_access, stream
+from sealwax._core.keyring import DataKey
 from sealwax.errors import CommitmentError, PayloadError, TamperedError
-from sealwax.format import payload, random_access, stream
-from sealwax.keyring import DataKey
 
 SALT, HEAD, SEALED, TAG = 24, 56, 16400, 16
 

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import pytest
 
 import sealwax
-from sealwax import context as ctx
 from sealwax import errors
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import DataKey, WrappedKey
+from sealwax._core import context as ctx
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey, WrappedKey
 from tests.kat.second_reader import pattern
 
 T = TypeVar("T")

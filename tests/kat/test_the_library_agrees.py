@@ -8,8 +8,8 @@ import os
 import pytest
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
-from sealwax.format import payload, random_access, stream
-from sealwax.keyring import DataKey
+from sealwax._core.format import payload, random_access, stream
+from sealwax._core.keyring import DataKey
 
 SIZES = (0, 1, 16383, 16384, 16385, 65536, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_000)
 INFO = b"what binds the payload"

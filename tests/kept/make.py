@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sealwax.envelope import inspect
+from sealwax._core.envelope import inspect
 
 MADE = Path(__file__).with_name("made")
 FOLDER = Path("/srv/kept")

@@ -12,9 +12,9 @@ import pytest
 from botocore.config import Config
 
 from sealwax.lab import Lab
-from sealwax.lab.gateway import Gateway
-from sealwax.lab.server import Server
-from sealwax.lab.wire import HttpRequest, HttpResponse
+from sealwax.lab._gateway import Gateway
+from sealwax.lab._server import Server
+from sealwax.lab._wire import HttpRequest, HttpResponse
 from tests.lab import validator
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sealwax.lab import Lab
-from sealwax.lab.surface import SURFACE
-from sealwax.lab.wire import HttpRequest, HttpResponse
+from sealwax.lab._api_model import SURFACE
+from sealwax.lab._wire import HttpRequest, HttpResponse
 from tests.lab import validator
 from tests.lab.conftest import client
 from tests.lab.test_lifecycle import wrapped

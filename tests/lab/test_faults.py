@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 
 from sealwax.errors import LabError
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.lab.conftest import client
 from tests.lab.refusal import refused
 

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sealwax.errors import LabError
-from sealwax.lab import Lab, foreign
-from sealwax.lab.apierror import ApiError
-from sealwax.lab.cloudtrail import CloudTrail
-from sealwax.lab.database import Database
-from sealwax.lab.model import root_of
-from sealwax.lab.schema import TRAIL
-from sealwax.lab.server import Server
-from sealwax.lab.trail import KMS_SOURCE, Entry, Trail
+from sealwax.lab import Lab, _browsers
+from sealwax.lab._apierror import ApiError
+from sealwax.lab._cloudtrail import CloudTrail
+from sealwax.lab._database import Database
+from sealwax.lab._model import root_of
+from sealwax.lab._schema import TRAIL
+from sealwax.lab._server import Server
+from sealwax.lab._trail import KMS_SOURCE, Entry, Trail
 from tests.lab.conftest import Clock, client
 
 SIGNED = (
@@ -130,9 +130,9 @@ def test_a_page_cannot_do_without_the_header_that_it_cannot_send(server: Server)
 @given(st.text("labochst017.-:[]@", min_size=1, max_size=20))
 def test_no_name_of_the_internet_is_the_lab_s(start: str) -> None:
     host = f"{start}.example"
-    own = {foreign.checked_name("lab"), foreign.checked_name("10.0.0.5")}
-    assert foreign.why_refused({"host": host}, own) is not None
-    assert foreign.why_refused({"host": "lab:1"}, own) is foreign.why_refused({"host": "10.0.0.5"}, own) is None
+    own = {_browsers.checked_name("lab"), _browsers.checked_name("10.0.0.5")}
+    assert _browsers.why_refused({"host": host}, own) is not None
+    assert _browsers.why_refused({"host": "lab:1"}, own) is _browsers.why_refused({"host": "10.0.0.5"}, own) is None
 
 
 @contextmanager

@@ -17,10 +17,10 @@ import pytest
 from botocore.config import Config
 
 from sealwax.errors import LabError
-from sealwax.lab import Lab, wire
-from sealwax.lab.secretbytes import wipe
-from sealwax.lab.server import Server, is_loopback
-from sealwax.lab.wire import HttpResponse
+from sealwax.lab import Lab, _wire
+from sealwax.lab._secretbytes import wipe
+from sealwax.lab._server import Server, is_loopback
+from sealwax.lab._wire import HttpResponse
 from tests.lab.conftest import client
 from tests.lab.refusal import refused
 
@@ -159,7 +159,7 @@ SIGNED = AUTHORIZATION.format("kms")
 def send(lab: Lab, operation: str, body: bytes, service: str = "kms") -> dict[str, Any]:
     """What the gateway answers to a body that no client would write."""
     headers = {"x-amz-target": f"TrentService.{operation}", "authorization": AUTHORIZATION.format(service)}
-    request = wire.HttpRequest("POST", "/", headers, bytearray(body), "127.0.0.1", secure=True)
+    request = _wire.HttpRequest("POST", "/", headers, bytearray(body), "127.0.0.1", secure=True)
     answer: dict[str, Any] = json.loads(lab.gateway.handle(request).body)
     return answer
 
@@ -347,14 +347,14 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
 
 def test_a_plaintext_is_wiped_once_it_is_in_the_answer() -> None:
     secret = bytearray(b"0123456789abcdef0123456789abcdef")
-    response = wire.answer({"KeyId": "k", "Plaintext": secret}, "id")
+    response = _wire.answer({"KeyId": "k", "Plaintext": secret}, "id")
     assert secret == bytes(32)
     assert json.loads(response.body)["Plaintext"] == "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def test_a_plaintext_of_a_request_never_becomes_text() -> None:
     body = b'{"KeyId": "k", "Plaintext": "aGVsbG8="}'
-    document = wire.read_document(bytearray(body))
+    document = _wire.read_document(bytearray(body))
     assert document == {"KeyId": "k", "Plaintext": bytearray(b"hello")}
     assert isinstance(document["Plaintext"], bytearray)
 

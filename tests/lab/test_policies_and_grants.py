@@ -12,8 +12,8 @@ from botocore.config import Config
 
 from sealwax.errors import LabError
 from sealwax.lab import Lab
-from sealwax.lab.cloudtrail import CloudTrail
-from sealwax.lab.server import Server
+from sealwax.lab._cloudtrail import CloudTrail
+from sealwax.lab._server import Server
 from tests.lab.conftest import Clock, client
 from tests.lab.refusal import refused
 

@@ -17,8 +17,8 @@ from botocore.credentials import Credentials
 
 from sealwax.errors import LabError, PolicyError
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
-from sealwax.lab.wire import HttpRequest
+from sealwax.lab._server import Server
+from sealwax.lab._wire import HttpRequest
 from tests.lab.conftest import Clock, client
 from tests.lab.refusal import refused
 
@@ -240,7 +240,7 @@ def test_a_request_may_be_sent_again_while_its_signature_is_young(lab: Lab, monk
     assert [event.record["eventName"] for event in lab.trail.events()] == ["ListKeys", "ListKeys"]
     now = time.time()
     for seconds, answered in ((290, True), (310, False)):
-        monkeypatch.setattr("sealwax.lab.gateway.time.time", lambda: now + seconds)  # noqa: B023
+        monkeypatch.setattr("sealwax.lab._gateway.time.time", lambda: now + seconds)  # noqa: B023
         assert ("Keys" in signed.send(lab)) is answered
     assert "Signature expired" in signed.send(lab)["message"]
 

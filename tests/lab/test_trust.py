@@ -13,7 +13,7 @@ import pytest
 from sealwax.cli import run
 from sealwax.errors import LabError
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from tests.planting import PLANTED, give_away
 
 

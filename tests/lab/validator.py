@@ -11,7 +11,7 @@ from typing import Any
 import botocore.session
 from botocore.model import ServiceModel, Shape
 
-from sealwax.lab.wire import HttpRequest, HttpResponse
+from sealwax.lab._wire import HttpRequest, HttpResponse
 
 # What any operation of an AWS service may answer, though no operation lists it.
 COMMON_ERRORS = {

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from sealwax import envelope
-from sealwax.context import encode
-from sealwax.format import payload, witness
+from sealwax._core import envelope
+from sealwax._core.context import encode
+from sealwax._core.format import payload, witness
 from tests.memory import scan
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,10 @@ import sys
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from sealwax.context import encode
+from sealwax._core.context import encode
+from sealwax._core.format import payload, witness
+from sealwax._core.keyring import DataKey, wipe
 from sealwax.errors import SealwaxError
-from sealwax.format import payload, witness
-from sealwax.keyring import DataKey, wipe
 
 SALT = b"s" * payload.SALT_BYTES
 ID = b"i" * 16

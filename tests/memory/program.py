@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import sealwax
-from sealwax import keyring
-from sealwax.format import payload
-from sealwax.kms import hygiene
-from sealwax.rewrapping import replace_file
+from sealwax._core import keyring
+from sealwax._core.format import payload
+from sealwax._core.rewrap import replace_file
+from sealwax.kms import _hygiene
 
 CONTEXT = {"purpose": "scan"}
 KEYS = ["alias/one", "alias/two", "alias/three"]
@@ -230,8 +230,8 @@ def nothing(*_: object, **__: object) -> None:
 
 
 def take_out_hygiene() -> None:
-    exchange: Any = hygiene.Exchange
-    hygiene.attach = nothing
+    exchange: Any = _hygiene.Exchange
+    _hygiene.attach = nothing
     exchange.stand_in = lambda self: bytes(self._secret)
     exchange.check_sent = nothing
     take_out_wipe()
@@ -239,7 +239,7 @@ def take_out_hygiene() -> None:
 
 def take_out_wipe() -> None:
     # Kept besides, since what takes the place of a freed buffer is chance.
-    for module in (keyring, hygiene, payload):
+    for module in (keyring, _hygiene, payload):
         module.wipe = unwiped.append  # type: ignore[attr-defined]
 
 

@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from sealwax.format import payload, witness
-from sealwax.keyring import DataKey
+from sealwax._core.format import payload, witness
+from sealwax._core.keyring import DataKey
 from tests.memory import scan
 from tests.memory.conftest import ROOT
 from tests.memory.derive import ID, INFO, SALT
@@ -54,7 +54,7 @@ def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
 
 @linux
 def test_the_library_leaves_its_last_block(tmp_path: Path) -> None:
-    """Should a release of it clean up, this fails, and :func:`sealwax.format.payload.expand` has done its work."""
+    """Should a release of it clean up, this fails, and ``payload.expand`` has done its work."""
     assert hits(tmp_path, "64") != {}
 
 

@@ -12,9 +12,9 @@ import pytest
 from botocore.history import BaseHistoryHandler, get_global_history_recorder
 
 import sealwax
-from sealwax.kms import hygiene
+from sealwax.kms import _hygiene
 from sealwax.lab import Lab
-from sealwax.prove.scan import count
+from sealwax.prove._scan import count
 from tests.memory.conftest import Kms
 from tests.memory.program import CONTEXT, KEYS
 
@@ -72,9 +72,9 @@ def test_no_key_is_logged_or_recorded(environment: Kms, history: Recorder, caplo
 def test_they_would_be_found(
     environment: Kms, history: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hygiene, "attach", lambda _: None)
-    monkeypatch.setattr(hygiene.Exchange, "stand_in", lambda self: bytes(self._secret))
-    monkeypatch.setattr(hygiene.Exchange, "check_sent", lambda _: None)
+    monkeypatch.setattr(_hygiene, "attach", lambda _: None)
+    monkeypatch.setattr(_hygiene.Exchange, "stand_in", lambda self: bytes(self._secret))
+    monkeypatch.setattr(_hygiene.Exchange, "check_sent", lambda _: None)
     caplog.set_level(logging.DEBUG)
     use_all()
     for text in (caplog.text, history.text):
@@ -84,7 +84,7 @@ def test_they_would_be_found(
 def test_without_the_connections_the_logs_still_hold_nothing(
     environment: Kms, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hygiene, "_attach_to_connections", lambda _: None)
+    monkeypatch.setattr(_hygiene, "_attach_to_connections", lambda _: None)
     caplog.set_level(logging.DEBUG)
     use_all()
     assert '"Plaintext": "redacted/by/sealwax' in caplog.text

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 import sealwax
-from sealwax import context as ctx
-from sealwax.format import payload
+from sealwax._core import context as ctx
+from sealwax._core.format import payload
 from tests import fakes
 from tests.memory import snapshot
 

@@ -41,7 +41,7 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ),
         ("NotAction is Action", "named == statement.not_action or", "not named or"),
         ("NotResource is Resource", "covered != statement.not_resource", "covered"),
-        ("resources are not looked at", "patterns.glob(tokens, request.resource) for", "True for"),
+        ("resources are not looked at", "_patterns.glob(tokens, request.resource) for", "True for"),
         (
             "no Resource means every resource",
             "statement.resources is None:\n        return False",
@@ -176,8 +176,8 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("greater is greater or equal", '"GreaterThan": (operator.gt, False)', '"GreaterThan": (operator.ge, False)'),
         (
             "ArnLike is StringLike",
-            'table["Arn" + word] = Operator(patterns.glob_arn',
-            'table["Arn" + word] = Operator(patterns.glob',
+            'table["Arn" + word] = Operator(_patterns.glob_arn',
+            'table["Arn" + word] = Operator(_patterns.glob',
         ),
         ("unknown keys are taken", "if not foreign:", "if False:"),
         ("keys of many values need no set operator", "if known.many and each is None:", "if False:"),

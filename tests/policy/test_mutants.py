@@ -42,15 +42,16 @@ def mutant(module: str, old: str, new: str) -> Iterator[ModuleType]:
     sys.modules[NAME] = package
     try:
         for name in [*MODULES, "__init__"]:
-            source = (folder / f"{name}.py").read_text()
+            file = name if name == "__init__" else f"_{name}"
+            source = (folder / f"{file}.py").read_text()
             if name == module:
                 assert source.count(old) == 1, f"the piece of source is there {source.count(old)} times: {old}"
                 source = source.replace(old, new)
-            full = NAME if name == "__init__" else f"{NAME}.{name}"
+            full = NAME if name == "__init__" else f"{NAME}.{file}"
             target = loaded.setdefault(full, ModuleType(full))
             sys.modules[full] = target
             if target is not package:
-                setattr(package, name, target)
+                setattr(package, file, target)
             exec(compile(source.replace("sealwax.policy", NAME), full, "exec"), target.__dict__)
         yield package
     finally:

@@ -12,11 +12,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from sealwax.audit.reading import read_key, read_principal
+from sealwax.audit._collect.explanation import read_key, read_principal
 from sealwax.errors import ConfigurationError, KeyNotFoundError
 from sealwax.lab import Lab
-from sealwax.policy import write
-from sealwax.policy.explain import explain
+from sealwax.policy import _generate
+from sealwax.policy._explain import explain
 
 ACCOUNT: Final = "123456789012"  # moto's
 TRUST: Final = json.dumps(
@@ -120,8 +120,10 @@ def test_a_session_has_the_policies_of_its_role_whose_path_it_does_not_show(sess
     iam = session.client("iam")
     boundary = iam.create_policy(PolicyName="boundary", PolicyDocument=_document("kms:*"))["Policy"]["Arn"]
     iam.create_role(RoleName="mover", Path="/ops/", AssumeRolePolicyDocument=TRUST, PermissionsBoundary=boundary)
-    statements = write.rotate_only([key], [key], write.Bound({"purpose": "backup"}))
-    iam.put_role_policy(RoleName="mover", PolicyName="p", PolicyDocument=json.dumps(write.identity_policy(statements)))
+    statements = _generate.rotate_only([key], [key], _generate.Bound({"purpose": "backup"}))
+    iam.put_role_policy(
+        RoleName="mover", PolicyName="p", PolicyDocument=json.dumps(_generate.identity_policy(statements))
+    )
     known = read_principal(session, f"arn:aws:sts::{ACCOUNT}:assumed-role/mover/session")
     assert known.who.role == f"arn:aws:iam::{ACCOUNT}:role/ops/mover"
     assert known.boundary == boundary

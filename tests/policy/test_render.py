@@ -12,7 +12,7 @@ import hcl2
 import pytest
 
 from sealwax.errors import PolicyError
-from sealwax.policy import render, write
+from sealwax.policy import _generate, _render
 
 ADMIN: Final = "arn:aws:iam::111122223333:role/admin"
 APP: Final = "arn:aws:iam::111122223333:role/app"
@@ -20,15 +20,19 @@ KEY: Final = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-123
 # What ends, begins or escapes something in one of the languages.
 HOSTILE: Final = {"a": 'q"\\', "b": "${aws:username}", "c": "%{ if true }", "d": "é\n\t", "e": "$${x}", "f": "EOT\n}"}
 
-KEY_POLICY: Final = write.key_policy([ADMIN], write.Users(encrypt=[APP], grant=[APP]), write.Bound(HOSTILE, ("g",)))
-IDENTITY: Final = write.identity_policy([*write.rotate_only([KEY], [KEY], write.Bound(HOSTILE)), *write.audit_only()])
+KEY_POLICY: Final = _generate.key_policy(
+    [ADMIN], _generate.Users(encrypt=[APP], grant=[APP]), _generate.Bound(HOSTILE, ("g",))
+)
+IDENTITY: Final = _generate.identity_policy(
+    [*_generate.rotate_only([KEY], [KEY], _generate.Bound(HOSTILE)), *_generate.audit_only()]
+)
 
 CASES: Final[list[tuple[Any, Callable[[Any, str], str], Callable[[Any, str], str], str, str]]] = [
-    (KEY_POLICY, render.key_in_cloudformation, render.key_in_terraform, "AWS::KMS::Key", "KeyPolicy"),
+    (KEY_POLICY, _render.key_in_cloudformation, _render.key_in_terraform, "AWS::KMS::Key", "KeyPolicy"),
     (
         IDENTITY,
-        render.identity_in_cloudformation,
-        render.identity_in_terraform,
+        _render.identity_in_cloudformation,
+        _render.identity_in_terraform,
         "AWS::IAM::ManagedPolicy",
         "PolicyDocument",
     ),
@@ -46,7 +50,7 @@ def test_cloudformation_passes_cfn_lint(case: Any) -> None:
 
 
 def test_cfn_lint_would_have_noticed() -> None:
-    text = render.key_in_cloudformation(KEY_POLICY, "x").replace('"EnableKeyRotation"', '"EnableRotation"')
+    text = _render.key_in_cloudformation(KEY_POLICY, "x").replace('"EnableKeyRotation"', '"EnableRotation"')
     assert [match.rule.id for match in cfnlint.api.lint(text, regions=["eu-west-1"])] == ["E3002"]
 
 
@@ -68,10 +72,10 @@ def _evaluated(text: str) -> str:
 
 
 def test_a_grant_in_terraform() -> None:
-    request = write.grant(
-        KEY, APP, ["Decrypt"], write.Bound({"a": "${x}"}), retiring=ADMIN, name="sealwax:due/2026-11-24T21:00:00Z/1"
+    request = _generate.grant(
+        KEY, APP, ["Decrypt"], _generate.Bound({"a": "${x}"}), retiring=ADMIN, name="sealwax:due/2026-11-24T21:00:00Z/1"
     )
-    (resource,) = hcl2.loads(render.grant_in_terraform(request))["resource"]
+    (resource,) = hcl2.loads(_render.grant_in_terraform(request))["resource"]
     (labels,) = resource.values()
     (grant,) = labels.values()
     plain = json.loads(json.dumps(grant).replace('\\"', ""))
@@ -84,7 +88,7 @@ def test_a_grant_in_terraform() -> None:
 
 
 def test_a_dynamic_reference_is_refused() -> None:
-    document = write.identity_policy(write.decrypt_only([KEY], write.Bound({"a": "{{resolve:ssm:x}}"})))
+    document = _generate.identity_policy(_generate.decrypt_only([KEY], _generate.Bound({"a": "{{resolve:ssm:x}}"})))
     with pytest.raises(PolicyError, match=r"would resolve '{{resolve:ssm:x}}'"):
-        render.identity_in_cloudformation(document, "x")
-    assert "{{resolve:ssm:x}}" in render.identity_in_terraform(document, "x")
+        _render.identity_in_cloudformation(document, "x")
+    assert "{{resolve:ssm:x}}" in _render.identity_in_terraform(document, "x")

@@ -17,17 +17,17 @@ from typing import Any, Final
 import pytest
 
 import sealwax.policy
-from sealwax.lab.apierror import ApiError
-from sealwax.lab.call import Request
-from sealwax.lab.database import Database
-from sealwax.lab.engine import Engine
-from sealwax.lab.faults import Faults
-from sealwax.lab.model import Caller, Grant, Principal, root_of
-from sealwax.lab.records import Records
-from sealwax.lab.rootkey import RootKey
-from sealwax.lab.schema import STATE, TRAIL
-from sealwax.lab.trail import Trail
-from sealwax.policy import explain  # noqa: F401 - sealwax.policy.explain
+from sealwax.lab._apierror import ApiError
+from sealwax.lab._call import Request
+from sealwax.lab._database import Database
+from sealwax.lab._engine import Engine
+from sealwax.lab._faults import Faults
+from sealwax.lab._model import Caller, Grant, Principal, root_of
+from sealwax.lab._records import Records
+from sealwax.lab._rootkey import RootKey
+from sealwax.lab._schema import STATE, TRAIL
+from sealwax.lab._trail import Trail
+from sealwax.policy import _explain  # noqa: F401 - sealwax.policy._explain
 from tests.policy.mutants import MUTANTS
 from tests.policy.test_mutants import mutant
 from tests.policy.third_judge import Asked, judge
@@ -119,9 +119,9 @@ class Explained:
 
     def __init__(self, arn: str, metadata: Json, world: World, policy: Any = sealwax.policy) -> None:
         self._policy = policy
-        grants = [policy.explain.grant_of(entry, arn) for entry in world.grants]
+        grants = [policy._explain.grant_of(entry, arn) for entry in world.grants]
         key_policy = policy.parse_key_policy(world.key_policy)
-        self._key = policy.explain.KeyAsSeen(arn, key_policy, grants, metadata, ["alias/one"], TAGS)
+        self._key = policy._explain.KeyAsSeen(arn, key_policy, grants, metadata, ["alias/one"], TAGS)
         self._identity = {
             person: [policy.parse_identity_policy(one) for one in documents]
             for person, documents in world.identity.items()
@@ -129,7 +129,7 @@ class Explained:
 
     def __call__(self, who: Person, action: str, context: Mapping[str, str]) -> sealwax.policy.Decision:
         role = who.behind if who.kind == "role" else None
-        decision: sealwax.policy.Decision = self._policy.explain.explain(
+        decision: sealwax.policy.Decision = self._policy._explain.explain(
             self._policy.principal(who.arn, role=role, tags=dict(who.tags)),
             f"kms:{action}",
             self._key,

@@ -14,14 +14,14 @@ import pytest
 
 from sealwax.errors import PolicyError
 from sealwax.lab import Lab
-from sealwax.policy import parse_identity_policy, parse_key_policy, principal, write
-from sealwax.policy.due import due_name, due_of
-from sealwax.policy.explain import KeyAsSeen, explain
-from sealwax.policy.operations import ON_KEY
+from sealwax.policy import _generate, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy._expiry import due_name, due_of
+from sealwax.policy._explain import KeyAsSeen, explain
+from sealwax.policy._operations import ON_KEY
 
 ACCOUNT: Final = "arn:aws:iam::111122223333"
 CONTEXT: Final = {"purpose": "backup", "id": "7"}
-BOUND: Final = write.Bound({"purpose": "backup"}, ("id",))
+BOUND: Final = _generate.Bound({"purpose": "backup"}, ("id",))
 OTHERS: Final[list[Mapping[str, str]]] = [
     {},
     {"purpose": "backup"},
@@ -149,15 +149,15 @@ CHANGE: Final = {
 
 
 def test_a_key_policy_allows_each_its_own_and_no_more(place: Place) -> None:
-    users = write.Users(
+    users = _generate.Users(
         encrypt=[f"{ACCOUNT}:user/encrypter"],
         decrypt=[f"{ACCOUNT}:user/decrypter"],
         rotate_from=[f"{ACCOUNT}:user/mover"],
         grant=[f"{ACCOUNT}:user/granter"],
     )
-    place.put(place.old, write.key_policy([f"{ACCOUNT}:user/admin"], users, BOUND))
-    receiving = write.Users(rotate_to=[f"{ACCOUNT}:user/mover", f"{ACCOUNT}:user/receiver"])
-    place.put(place.new, write.key_policy([f"{ACCOUNT}:user/admin"], receiving, BOUND))
+    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/admin"], users, BOUND))
+    receiving = _generate.Users(rotate_to=[f"{ACCOUNT}:user/mover", f"{ACCOUNT}:user/receiver"])
+    place.put(place.new, _generate.key_policy([f"{ACCOUNT}:user/admin"], receiving, BOUND))
     expected = {
         "encrypter": ENCRYPT,
         "decrypter": {"Decrypt"},
@@ -177,17 +177,17 @@ def test_a_key_policy_allows_each_its_own_and_no_more(place: Place) -> None:
 def test_the_root_user_alone_recovers_a_key(place: Place) -> None:
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     place.lab.add_principal("almighty", policy=everything)
-    place.put(place.old, write.key_policy([f"{ACCOUNT}:user/admin"], write.Users(), BOUND))
+    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/admin"], _generate.Users(), BOUND))
     assert _allowed(place, "almighty", CONTEXT) & {*ENCRYPT, "Decrypt", *SEE, *CHANGE} == set()
     root = place.lab.session(account="111122223333").client("kms")
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         root.decrypt(KeyId=place.old, CiphertextBlob=place.blobs[json.dumps(CONTEXT)], EncryptionContext=CONTEXT)
-    place.put(place.old, write.key_policy([f"{ACCOUNT}:user/receiver"], write.Users(), BOUND))
+    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/receiver"], _generate.Users(), BOUND))
     assert place.client("receiver").describe_key(KeyId=place.old)
 
 
 def test_an_administrator_is_allowed_the_named_actions_of_all_there_are() -> None:
-    document = write.key_policy([f"{ACCOUNT}:role/admin"], write.Users(), BOUND)
+    document = _generate.key_policy([f"{ACCOUNT}:role/admin"], _generate.Users(), BOUND)
     key = KeyAsSeen("arn:aws:kms:us-east-1:111122223333:key/1", parse_key_policy(document))
     allowed = {
         action
@@ -201,25 +201,25 @@ def test_an_administrator_is_allowed_the_named_actions_of_all_there_are() -> Non
             encryption_context=CONTEXT,
         ).allowed
     }
-    assert allowed == set(write.ADMINISTER)
+    assert allowed == set(_generate.ADMINISTER)
     assert len(ON_KEY) >= 45
     uses = {f"kms:{name}" for name in ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")}
     assert not allowed & (uses | {"kms:CreateGrant"})
 
 
-def _identity(statements: list[write.Document]) -> Mapping[str, Any]:
-    return write.identity_policy(statements)
+def _identity(statements: list[_generate.Document]) -> Mapping[str, Any]:
+    return _generate.identity_policy(statements)
 
 
 def test_an_identity_policy_allows_its_task_and_no_more(tmp_path: Path) -> None:
     place = _place(
         tmp_path,
         {
-            "encrypter": lambda old, _: _identity(write.encrypt_only([old], BOUND)),
-            "both": lambda old, new: _identity(write.encrypt_only([old, new], BOUND)),
-            "decrypter": lambda old, _: _identity(write.decrypt_only([old], BOUND)),
-            "mover": lambda old, new: _identity(write.rotate_only([old], [new], BOUND)),
-            "auditor": lambda *_: _identity(write.audit_only()),
+            "encrypter": lambda old, _: _identity(_generate.encrypt_only([old], BOUND)),
+            "both": lambda old, new: _identity(_generate.encrypt_only([old, new], BOUND)),
+            "decrypter": lambda old, _: _identity(_generate.decrypt_only([old], BOUND)),
+            "mover": lambda old, new: _identity(_generate.rotate_only([old], [new], BOUND)),
+            "auditor": lambda *_: _identity(_generate.audit_only()),
         },
     )
     made = {"GenerateDataKey"}
@@ -239,7 +239,7 @@ def test_an_identity_policy_allows_its_task_and_no_more(tmp_path: Path) -> None:
 
 
 def test_what_audit_asks_changes_nothing_and_opens_nothing() -> None:
-    named = [action for actions in write.AUDIT.values() for action in actions]
+    named = [action for actions in _generate.AUDIT.values() for action in actions]
     assert len(named) >= 15
     for action in named:
         assert action.split(":")[1].startswith(("Describe", "Get", "List", "Lookup")), action
@@ -247,8 +247,12 @@ def test_what_audit_asks_changes_nothing_and_opens_nothing() -> None:
 
 
 def test_a_grant_allows_its_operations_in_its_context(place: Place) -> None:
-    request = write.grant(
-        place.old, f"{ACCOUNT}:user/stranger", ["Decrypt", "ReEncryptFrom"], write.Bound(CONTEXT), name=due_name(NOW)
+    request = _generate.grant(
+        place.old,
+        f"{ACCOUNT}:user/stranger",
+        ["Decrypt", "ReEncryptFrom"],
+        _generate.Bound(CONTEXT),
+        name=due_name(NOW),
     )
     place.lab.session(account="111122223333").client("kms").create_grant(**request)
     assert _allowed(place, "stranger", CONTEXT) == {"Decrypt"}
@@ -260,8 +264,8 @@ def test_a_grant_allows_its_operations_in_its_context(place: Place) -> None:
     "value", ["${aws:username}", "*", "?", "${*}", "$", "${", "a${}b", "${aws:username, 'x'}", "{{x}}", "é"]
 )
 def test_a_value_means_itself_and_nothing_else(value: str) -> None:
-    statements = write.decrypt_only([KEY], write.Bound({"purpose": value}))
-    parsed = parse_identity_policy(write.identity_policy(statements))
+    statements = _generate.decrypt_only([KEY], _generate.Bound({"purpose": value}))
+    parsed = parse_identity_policy(_generate.identity_policy(statements))
     alice = principal(f"{ACCOUNT}:user/alice")
     delegating = parse_key_policy(
         {
@@ -290,33 +294,51 @@ ELSEWHERE: Final = "arn:aws:iam::444455556666:role/x"
 @pytest.mark.parametrize(
     ("writing", "sentence"),
     [
-        (lambda: write.key_policy([], write.Users(), BOUND), "a key needs an administrator"),
+        (lambda: _generate.key_policy([], _generate.Users(), BOUND), "a key needs an administrator"),
         (
-            lambda: write.key_policy([ALICE], write.Users(decrypt=[ALICE]), BOUND),
+            lambda: _generate.key_policy([ALICE], _generate.Users(decrypt=[ALICE]), BOUND),
             "would both administer the key",
         ),
-        (lambda: write.key_policy([ALICE], write.Users(grant=[ALICE]), BOUND), "would both administer the key"),
-        (lambda: write.key_policy([ALICE, ELSEWHERE], write.Users(), BOUND), "of several accounts"),
-        (lambda: write.key_policy(["*"], write.Users(), BOUND), "is not the ARN of a user or role"),
-        (lambda: write.key_policy([f"{ACCOUNT}:root"], write.Users(), BOUND), "is not the ARN of a user or role"),
-        (lambda: write.key_policy([f"{ACCOUNT}:role/*"], write.Users(), BOUND), "is not the ARN of a user or role"),
-        (lambda: write.key_policy([ALICE], write.Users(encrypt=["x\u202ey"]), BOUND), r"'x\\u202ey' is not the ARN"),
-        (lambda: write.decrypt_only(["alias/a"], BOUND), "'alias/a' is not the ARN of a key"),
-        (lambda: write.decrypt_only(["*"], BOUND), "is not the ARN of a key"),
-        (lambda: write.decrypt_only([KEY + "*"], BOUND), "is not the ARN of a key"),
-        (lambda: write.decrypt_only([], BOUND), "no key was named"),
-        (lambda: write.rotate_only([KEY], [], BOUND), "no key was named"),
-        (lambda: write.decrypt_only([KEY], write.Bound({"a": "1"}, ("A",))), "differ in nothing but case"),
-        (lambda: write.grant(KEY, ALICE, ["Decrypt"], write.Bound({"a": "1", "A": "2"})), "differ in nothing but case"),
+        (lambda: _generate.key_policy([ALICE], _generate.Users(grant=[ALICE]), BOUND), "would both administer the key"),
+        (lambda: _generate.key_policy([ALICE, ELSEWHERE], _generate.Users(), BOUND), "of several accounts"),
+        (lambda: _generate.key_policy(["*"], _generate.Users(), BOUND), "is not the ARN of a user or role"),
         (
-            lambda: write.identity_policy(write.decrypt_only([KEY], write.Bound({"a": "漢"}))),
+            lambda: _generate.key_policy([f"{ACCOUNT}:root"], _generate.Users(), BOUND),
+            "is not the ARN of a user or role",
+        ),
+        (
+            lambda: _generate.key_policy([f"{ACCOUNT}:role/*"], _generate.Users(), BOUND),
+            "is not the ARN of a user or role",
+        ),
+        (
+            lambda: _generate.key_policy([ALICE], _generate.Users(encrypt=["x\u202ey"]), BOUND),
+            r"'x\\u202ey' is not the ARN",
+        ),
+        (lambda: _generate.decrypt_only(["alias/a"], BOUND), "'alias/a' is not the ARN of a key"),
+        (lambda: _generate.decrypt_only(["*"], BOUND), "is not the ARN of a key"),
+        (lambda: _generate.decrypt_only([KEY + "*"], BOUND), "is not the ARN of a key"),
+        (lambda: _generate.decrypt_only([], BOUND), "no key was named"),
+        (lambda: _generate.rotate_only([KEY], [], BOUND), "no key was named"),
+        (lambda: _generate.decrypt_only([KEY], _generate.Bound({"a": "1"}, ("A",))), "differ in nothing but case"),
+        (
+            lambda: _generate.grant(KEY, ALICE, ["Decrypt"], _generate.Bound({"a": "1", "A": "2"})),
+            "differ in nothing but case",
+        ),
+        (
+            lambda: _generate.identity_policy(_generate.decrypt_only([KEY], _generate.Bound({"a": "漢"}))),
             "holds characters outside of Latin-1",
         ),
-        (lambda: write.grant(KEY, ALICE, ["CreateGrant"], BOUND), "'CreateGrant' is none of them"),
-        (lambda: write.grant(KEY, ALICE, [], BOUND), "none was named"),
-        (lambda: write.grant(KEY, ALICE, ["Decrypt"], BOUND), "give each name of the context its value"),
-        (lambda: write.grant(KEY, ALICE, ["Decrypt"], write.Bound(dict.fromkeys("abcdefghi", "x"))), "at most 8 pairs"),
-        (lambda: write.grant(KEY, f"{ACCOUNT}:root", ["Decrypt"], write.Bound()), "is not the ARN of a user or role"),
+        (lambda: _generate.grant(KEY, ALICE, ["CreateGrant"], BOUND), "'CreateGrant' is none of them"),
+        (lambda: _generate.grant(KEY, ALICE, [], BOUND), "none was named"),
+        (lambda: _generate.grant(KEY, ALICE, ["Decrypt"], BOUND), "give each name of the context its value"),
+        (
+            lambda: _generate.grant(KEY, ALICE, ["Decrypt"], _generate.Bound(dict.fromkeys("abcdefghi", "x"))),
+            "at most 8 pairs",
+        ),
+        (
+            lambda: _generate.grant(KEY, f"{ACCOUNT}:root", ["Decrypt"], _generate.Bound()),
+            "is not the ARN of a user or role",
+        ),
     ],
 )
 def test_what_no_policy_can_say_or_should_say_is_refused(writing: Callable[[], object], sentence: str) -> None:
@@ -325,11 +347,11 @@ def test_what_no_policy_can_say_or_should_say_is_refused(writing: Callable[[], o
 
 
 def test_no_policy_holds_a_wildcard_but_for_the_key_itself() -> None:
-    users = write.Users(*[[ALICE]] * 5)
+    users = _generate.Users(*[[ALICE]] * 5)
     for document in (
-        write.key_policy([f"{ACCOUNT}:role/admin"], users, BOUND),
-        write.identity_policy(write.encrypt_only([KEY, KEY], BOUND)),
-        write.identity_policy(write.rotate_only([KEY], [KEY], BOUND)),
+        _generate.key_policy([f"{ACCOUNT}:role/admin"], users, BOUND),
+        _generate.identity_policy(_generate.encrypt_only([KEY, KEY], BOUND)),
+        _generate.identity_policy(_generate.rotate_only([KEY], [KEY], BOUND)),
     ):
         text = json.dumps(document)
         assert text.count('"*"') == text.count('"Resource": "*"')

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
 
 # Everything UTF-8 can hold, with a good share of the characters that need care in names and on screens.
 texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("aA\0\u202e\u0301é√\U0001f512")))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sealwax._core.keyring import WrappedKey
 from sealwax.errors import ConfigurationError
-from sealwax.keyring import WrappedKey
-from sealwax.kms import allow, names
+from sealwax.kms import _allowlist, _names
 
 ACCOUNTS = ["111122223333", "999999999999"]
 REGIONS = ["eu-west-1", "us-east-1"]
@@ -35,9 +35,9 @@ alias_arns = st.builds(
     st.sampled_from(REGIONS),
     st.sampled_from(ACCOUNTS),
 )
-named = st.one_of(arns, alias_arns, st.sampled_from(KEY_IDS), st.just("alias/payments")).map(names.parse)
+named = st.one_of(arns, alias_arns, st.sampled_from(KEY_IDS), st.just("alias/payments")).map(_names.parse)
 scopes = st.builds(
-    names.KeyScope, st.sampled_from(ACCOUNTS), st.sampled_from(REGIONS), partition=st.sampled_from(PARTITIONS)
+    _names.KeyScope, st.sampled_from(ACCOUNTS), st.sampled_from(REGIONS), partition=st.sampled_from(PARTITIONS)
 )
 # What a file claims: proper ARNs, aliases and rubbish, of a known and an unknown provider.
 claims = st.lists(
@@ -54,18 +54,18 @@ claims = st.lists(
 )
 
 
-def _asked_in(entry: names.KeyName | names.KeyScope, arn: names.KeyName, region: str) -> str | None:
+def _asked_in(entry: _names.KeyName | _names.KeyScope, arn: _names.KeyName, region: str) -> str | None:
     """In which Region an entry lets a wrapped key be asked for, if in any: the rules, written down a second time."""
     if entry.account is not None and (entry.partition, entry.account) != (arn.partition, arn.account):
         return None
-    if isinstance(entry, names.KeyName) and entry.key_id is not None and entry.key_id != arn.key_id:
+    if isinstance(entry, _names.KeyName) and entry.key_id is not None and entry.key_id != arn.key_id:
         return None
     assert arn.key_id is not None
     own = entry.region or region
     return own if own == arn.region or arn.key_id.startswith("mrk-") else None
 
 
-def _elsewhere(attempt: allow.Attempt) -> bool:
+def _elsewhere(attempt: _allowlist.Attempt) -> bool:
     return f":{attempt.region}:" not in attempt.wrapped_key.key_arn
 
 
@@ -73,8 +73,8 @@ allow_lists = st.lists(st.one_of(named, scopes), max_size=4)
 
 
 @given(entries=allow_lists, wrapped=claims, region=st.sampled_from(REGIONS))
-def test_the_plan(entries: list[names.KeyName | names.KeyScope], wrapped: list[WrappedKey], region: str) -> None:
-    plan = allow.attempts(entries, wrapped, lambda: region)
+def test_the_plan(entries: list[_names.KeyName | _names.KeyScope], wrapped: list[WrappedKey], region: str) -> None:
+    plan = _allowlist.attempts(entries, wrapped, lambda: region)
     by_claim = {key.key_arn: key for key in wrapped}
 
     # No call is made twice, and where an entry means the key itself, it is the only one in its Region.
@@ -86,25 +86,25 @@ def test_the_plan(entries: list[names.KeyName | names.KeyScope], wrapped: list[W
     for attempt in plan:
         assert by_claim[attempt.wrapped_key.key_arn] is attempt.wrapped_key
         assert attempt.wrapped_key.provider == 1
-        claim = names.parse_arn(attempt.wrapped_key.key_arn)
+        claim = _names.parse_arn(attempt.wrapped_key.key_arn)
         assert claim is not None
         covering = [entry for entry in entries if _asked_in(entry, claim, region) == attempt.region]
         assert covering
-        expected = names.parse_arn(attempt.expected_arn)
+        expected = _names.parse_arn(attempt.expected_arn)
         assert expected is not None
         assert (expected.partition, expected.account, expected.key_id) == (claim.partition, claim.account, claim.key_id)
         assert expected.region == attempt.region
         assert attempt.region == claim.region or (claim.key_id or "").startswith("mrk-")
         # What the file says is sent as KeyId only under a scope, or where the caller wrote the same.
-        allowed_ids = {entry.text for entry in covering if isinstance(entry, names.KeyName)}
-        if any(isinstance(entry, names.KeyScope) for entry in covering):
+        allowed_ids = {entry.text for entry in covering if isinstance(entry, _names.KeyName)}
+        if any(isinstance(entry, _names.KeyScope) for entry in covering):
             allowed_ids.add(expected.text)
         assert attempt.key_id in allowed_ids
     # And everything that is covered is tried, in every Region in which an entry covers it.
     covered = {
         (key.key_arn, asked)
         for key in wrapped
-        if key.provider == 1 and (claim := names.parse_arn(key.key_arn)) is not None
+        if key.provider == 1 and (claim := _names.parse_arn(key.key_arn)) is not None
         for entry in entries
         if (asked := _asked_in(entry, claim, region)) is not None
     }
@@ -113,17 +113,17 @@ def test_the_plan(entries: list[names.KeyName | names.KeyScope], wrapped: list[W
 
 @given(
     entries=st.lists(
-        st.one_of(alias_arns.map(names.parse), st.just(names.parse("alias/payments")), scopes), max_size=4
+        st.one_of(alias_arns.map(_names.parse), st.just(_names.parse("alias/payments")), scopes), max_size=4
     ),
     wrapped=claims,
     region=st.sampled_from(REGIONS),
 )
 def test_a_related_key_takes_no_turn_from_a_key_at_home(
-    entries: list[names.KeyName | names.KeyScope], wrapped: list[WrappedKey], region: str
+    entries: list[_names.KeyName | _names.KeyScope], wrapped: list[WrappedKey], region: str
 ) -> None:
     unrelated = [replace(key, key_arn=key.key_arn.replace("key/mrk-", "key/one-")) for key in wrapped]
-    without = [attempt.wrapped_key for attempt in allow.attempts(entries, unrelated, lambda: region)]
-    plan = [attempt.wrapped_key for attempt in allow.attempts(entries, wrapped, lambda: region)]
+    without = [attempt.wrapped_key for attempt in _allowlist.attempts(entries, unrelated, lambda: region)]
+    plan = [attempt.wrapped_key for attempt in _allowlist.attempts(entries, wrapped, lambda: region)]
     back = dict(zip((key.key_arn for key in unrelated), wrapped, strict=True))
     assert plan[: len(without)] == [back[key.key_arn] for key in without]
 
@@ -134,8 +134,8 @@ def test_a_related_key_takes_no_turn_from_a_key_at_home(
     region=st.sampled_from(REGIONS),
 )
 def test_an_alias_is_asked_in_its_own_region_alone(entries: list[str], wrapped: list[WrappedKey], region: str) -> None:
-    parsed = [names.parse(entry) for entry in entries]
-    plan = allow.attempts(parsed, wrapped, lambda: region)
+    parsed = [_names.parse(entry) for entry in entries]
+    plan = _allowlist.attempts(parsed, wrapped, lambda: region)
     for attempt in plan:
         (entry,) = (entry for entry in parsed if entry.text == attempt.key_id)
         assert attempt.region == (entry.region or region)
@@ -144,9 +144,9 @@ def test_an_alias_is_asked_in_its_own_region_alone(entries: list[str], wrapped: 
 
 
 @given(entries=st.lists(named, min_size=1, max_size=4, unique=True), wrapped=claims)
-def test_the_order_is_the_callers(entries: list[names.KeyName], wrapped: list[WrappedKey]) -> None:
-    one_way = allow.attempts(entries, wrapped, lambda: "us-east-1")
-    other_way = allow.attempts(entries, list(reversed(wrapped)), lambda: "us-east-1")
+def test_the_order_is_the_callers(entries: list[_names.KeyName], wrapped: list[WrappedKey]) -> None:
+    one_way = _allowlist.attempts(entries, wrapped, lambda: "us-east-1")
+    other_way = _allowlist.attempts(entries, list(reversed(wrapped)), lambda: "us-east-1")
     order = [entry.text for entry in entries]
     for plan in (one_way, other_way):
         # Aliases are tried at the places where a keyring stores them, and their other pairings last; so is a second
@@ -175,15 +175,15 @@ OF_REGIONS = {
 def test_a_scope_is_in_the_partition_of_its_region(region: str) -> None:
     assert len(OF_REGIONS) == 8
     arn = f"arn:{OF_REGIONS[region]}:kms:{region}:{ACCOUNTS[0]}:key/{KEY_IDS[0]}"
-    scope = names.KeyScope(ACCOUNTS[0], region)
-    assert scope == names.KeyScope(ACCOUNTS[0], region, OF_REGIONS[region])
-    (attempt,) = allow.attempts([scope], [WrappedKey(arn, b"x")], lambda: "")
+    scope = _names.KeyScope(ACCOUNTS[0], region)
+    assert scope == _names.KeyScope(ACCOUNTS[0], region, OF_REGIONS[region])
+    (attempt,) = _allowlist.attempts([scope], [WrappedKey(arn, b"x")], lambda: "")
     assert (attempt.region, attempt.key_id) == (region, arn)
-    elsewhere = names.KeyScope(ACCOUNTS[0], region, partition="aws-other")
-    assert allow.attempts([elsewhere], [WrappedKey(arn, b"x")], lambda: "") == []
+    elsewhere = _names.KeyScope(ACCOUNTS[0], region, partition="aws-other")
+    assert _allowlist.attempts([elsewhere], [WrappedKey(arn, b"x")], lambda: "") == []
 
 
-SCOPE = names.KeyScope(ACCOUNTS[0], "us-east-1")
+SCOPE = _names.KeyScope(ACCOUNTS[0], "us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ SCOPE = names.KeyScope(ACCOUNTS[0], "us-east-1")
         ([f"arn:aws:kms:us-east-1:{ACCOUNTS[0]}:alias/a", SCOPE], HERE, HERE),
     ],
 )
-def test_a_key_that_is_named_twice_costs_one_call(entries: list[str | names.KeyScope], arn: str, key_id: str) -> None:
+def test_a_key_that_is_named_twice_costs_one_call(entries: list[str | _names.KeyScope], arn: str, key_id: str) -> None:
     """By the first name that means the key itself; by an alias only where there is none."""
-    allowed = [names.parse(entry) if isinstance(entry, str) else entry for entry in entries]
+    allowed = [_names.parse(entry) if isinstance(entry, str) else entry for entry in entries]
     for others in ([], [WrappedKey(HERE.replace(KEY_IDS[0], KEY_IDS[3]), b"y")]):
-        plan = allow.attempts(allowed, [WrappedKey(arn, b"x"), *others], lambda: "us-east-1")
+        plan = _allowlist.attempts(allowed, [WrappedKey(arn, b"x"), *others], lambda: "us-east-1")
         mine = [attempt for attempt in plan if attempt.wrapped_key.key_arn == arn]
         assert [attempt.key_id for attempt in mine] == [key_id]
 
@@ -210,7 +210,7 @@ def test_a_key_that_is_named_twice_costs_one_call(entries: list[str | names.KeyS
 @given(st.text(max_size=80))
 def test_a_key_name_is_one_of_four_forms_or_refused(text: str) -> None:
     try:
-        name = names.parse(text)
+        name = _names.parse(text)
     except ConfigurationError:
         return
     assert name.text == text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwax import context as ctx
+from sealwax._core import context as ctx
 from sealwax.errors import ContextError
 from tests.property.strategies import contexts, texts
 

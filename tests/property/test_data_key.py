@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwax.keyring import DataKey
+from sealwax._core.keyring import DataKey
 
 WAYS_OUT: dict[str, Callable[[DataKey], object]] = {
     "copy": copy.copy,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealwax import context as ctx
+from sealwax._core import context as ctx
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
 from sealwax.errors import DamagedHeaderError, HeaderError, UnsupportedEnvelopeError
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
 from tests.property.strategies import wrapped_key_sets
 
 

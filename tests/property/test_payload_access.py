@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax.envelope import header_of_value
-from sealwax.format import payload
+from sealwax._core.envelope import header_of_value
+from sealwax._core.format import payload
 from tests.fakes import FakeKeyring
 
 CHUNK = payload.CHUNK_BYTES

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax.envelope import header_of_value
-from sealwax.keyring import WrappedKey
+from sealwax._core.envelope import header_of_value
+from sealwax._core.keyring import WrappedKey
 from tests.fakes import ALPHA, BETA, GAMMA, FakeKeyring
 
 CONTEXT = {"purpose": "test", "id": "7"}

@@ -13,7 +13,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from sealwax.lab import Lab
-from sealwax.lab.server import Server
+from sealwax.lab._server import Server
 from sealwax.prove import Helper
 
 Parameters = Callable[[str, dict[str, Any]], None]

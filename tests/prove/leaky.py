@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import sealwax
-from sealwax.prove import helper
+from sealwax.prove import _helper
 
 kept: list[bytes] = []
 
@@ -60,4 +60,4 @@ LEAKS: dict[str, Callable[[sealwax.DataKey], None]] = {
 if __name__ == "__main__":
     Leaky.leak = staticmethod(LEAKS[sys.argv[1]])
     hole = hold_a_hole() if "hole" in sys.argv[1] else None
-    helper.main(Leaky)
+    _helper.main(Leaky)

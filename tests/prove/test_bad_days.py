@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Helper, Options, prove
-from sealwax.prove.requests import altered, wrong
+from sealwax.prove._requests import altered, wrong
 from tests.prove.conftest import Doctored
 from tests.prove.test_prove import CONTEXT, KEY, everything, outcomes, run
 

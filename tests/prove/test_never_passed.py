@@ -11,9 +11,9 @@ import pytest
 from sealwax import errors
 from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Check, Helper, Options, Result, prove
-from sealwax.prove.proof import NotShown, Proof
-from sealwax.prove.results import PASSED
-from sealwax.prove.run import run_one
+from sealwax.prove._proof import NotShown, Proof
+from sealwax.prove._results import PASSED
+from sealwax.prove._run import run_one
 from tests.prove.conftest import Doctored
 from tests.prove.test_prove import CONTEXT, everything
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sealwax.context import NO_CONTEXT
+from sealwax._core.context import NO_CONTEXT
 from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Helper, Options, Result, prove
 
@@ -108,7 +108,7 @@ def test_a_process_that_ends_early_shows_nothing(lab: Lab, helper: Helper) -> No
 def test_a_search_of_the_wrong_process_shows_nothing(lab: Lab, helper: Helper, tmp_path: Path) -> None:
     # A child of the searched process does the work: what is searched has no key, and not the mark either.
     program = tmp_path / "far.sh"
-    program.write_text('cat | "$1" -P -m sealwax.prove.helper\n')
+    program.write_text('cat | "$1" -P -m sealwax.prove._helper\n')
     far = Helper(helper.environment, ("sh", str(program), helper.command[0]))
     found = results(lab, helper=far)
     assert found["memory"].outcome == "not shown"

@@ -18,9 +18,9 @@ import pytest
 import sealwax
 from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Helper, Options, Parts, Report, prove
-from sealwax.prove.envelopes import Held
-from sealwax.prove.proof import SAMPLE
-from sealwax.prove.requests import altered, wrong
+from sealwax.prove._envelopes import Held
+from sealwax.prove._proof import SAMPLE
+from sealwax.prove._requests import altered, wrong
 from tests.prove.conftest import Doctored
 
 ROOT = Path(__file__).parents[2]

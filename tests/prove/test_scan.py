@@ -10,7 +10,7 @@ import pytest
 
 from sealwax.lab import Lab
 from sealwax.prove import Helper, Options, prove
-from sealwax.prove.scan import read
+from sealwax.prove._scan import read
 from tests.prove.test_prove import CONTEXT, ROOT
 
 PAGE = mmap.PAGESIZE

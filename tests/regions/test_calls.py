@@ -18,7 +18,7 @@ import pytest
 
 import sealwax
 from sealwax.events import Event, KmsCall
-from sealwax.kms.calls import pause_after
+from sealwax.kms._calls import pause_after
 from sealwax.lab import Lab
 
 CONTEXT = {"purpose": "test"}

@@ -12,11 +12,11 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.envelope import header_of_value
+from sealwax._core.envelope import header_of_value
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
 from sealwax.events import Event, KmsCall
-from sealwax.fleet.settings import Contexts
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
+from sealwax.fleet._settings import Contexts
 from sealwax.lab import Lab
 
 HERE, THERE = "eu-west-1", "us-east-1"

@@ -13,10 +13,10 @@ import boto3
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
-from sealwax.envelope import Inspection
+from sealwax._core.envelope import Inspection
+from sealwax._core.rewrap import Rewrap
 from sealwax.errors import SealwaxError
 from sealwax.lab import Lab
-from sealwax.rewrapping import Rewrap
 from sealwax.stores import Change, Entry, open_store
 from tests import system
 

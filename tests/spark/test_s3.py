@@ -12,9 +12,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sealwax import fleet
+from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.fleet import spark as engine
 from sealwax.lab import Lab
-from sealwax.staleness import Wanted, WantedKey
 from sealwax.stores import Store, open_store
 from tests.fleet.fleets import CONTEXTS, Keys, make_keys
 from tests.s3 import S3Session, StrictS3

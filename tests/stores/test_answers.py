@@ -10,7 +10,7 @@ import pytest
 
 import sealwax
 from sealwax.cli import status_of
-from sealwax.stores.s3 import answers
+from sealwax.stores.s3 import _responses
 
 
 def client_error(
@@ -90,7 +90,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("code", "status", "heals", "why", "todo"), TABLE)
 def test_a_code_and_its_sentence(code: str, status: int, heals: bool, why: str, todo: str) -> None:
-    error = answers.translate(client_error(code, status), "reading", "s3://bucket/a")
+    error = _responses.translate(client_error(code, status), "reading", "s3://bucket/a")
     of_credentials = "Sign in" in todo or "Check the access key" in todo or "clock" in why
     assert type(error) is (sealwax.CredentialsError if of_credentials else sealwax.StoreError)
     assert (error.code, error.request_id, error.heals) == (code, "r-1", heals)
@@ -110,7 +110,7 @@ def test_every_code_of_the_table_is_in_that_table() -> None:
     others = {"InvalidAccessPointAliasError", "RequestHeaderSectionTooLarge", "RequestLimitExceeded", "Throttling",
               "ThrottlingException", "TooManyRequestsException", "BandwidthLimitExceeded", "InvalidSecurity",
               "AuthorizationHeaderMalformed"}  # fmt: skip
-    assert {code for code in answers.CODES if not code.isdigit()} - named == others
+    assert {code for code in _responses.CODES if not code.isdigit()} - named == others
 
 
 # S3's answers to HEAD have no body: their code is the HTTP status.
@@ -138,7 +138,7 @@ BODILESS = [
 
 @pytest.mark.parametrize(("status", "heals", "said"), BODILESS)
 def test_an_answer_to_head(status: int, heals: bool, said: str) -> None:
-    error = answers.translate(client_error(str(status), status, operation="HeadObject"), "reading", "s3://bucket/a")
+    error = _responses.translate(client_error(str(status), status, operation="HeadObject"), "reading", "s3://bucket/a")
     assert said in str(error)
     assert error.heals is heals
 
@@ -147,7 +147,7 @@ def test_an_answer_to_head(status: int, heals: bool, said: str) -> None:
 @pytest.mark.parametrize(("status", "heals"), [(302, False), (400, False), (403, False), (404, False), (502, True)])
 def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, status: int, heals: bool) -> None:
     found = client_error(code.format(status=status), status, "", operation="ListObjectsV2")
-    error = answers.translate(found, "listing", "s3://bucket/")
+    error = _responses.translate(found, "listing", "s3://bucket/")
     assert f"the answer is HTTP status {status}, without a reason of S3's" in str(error)
     assert "AWS_ENDPOINT_URL_S3" in str(error)
     assert error.heals is heals
@@ -163,12 +163,12 @@ def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, statu
     ],
 )
 def test_one_code_with_two_meanings(code: str, message: str, said: str) -> None:
-    assert said in str(answers.translate(client_error(code, 403, message), "reading", "s3://bucket/a"))
+    assert said in str(_responses.translate(client_error(code, 403, message), "reading", "s3://bucket/a"))
 
 
 def test_a_write_under_a_condition_that_the_store_does_not_know() -> None:
     for code in ("NotImplemented", "501"):
-        error = answers.translate(client_error(code, 501), "writing", "s3://bucket/a", conditional=True)
+        error = _responses.translate(client_error(code, 501), "writing", "s3://bucket/a", conditional=True)
         assert "the store has no conditional writes (If-Match, If-None-Match)" in str(error)
         assert not error.heals
         assert "again" not in str(error)
@@ -181,7 +181,12 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
     listed = {shape.name for name in used for shape in model.operation_model(name).error_shapes}
     assert {"NoSuchKey", "NoSuchBucket", "InvalidObjectState", "NoSuchUpload"} <= listed
     # Of uploads that append, and of encryption that the request itself asks for: neither is ours.
-    assert listed - set(answers.CODES) <= {"EncryptionTypeMismatch", "InvalidWriteOffset", "TooManyParts", "NotFound"}
+    assert listed - set(_responses.CODES) <= {
+        "EncryptionTypeMismatch",
+        "InvalidWriteOffset",
+        "TooManyParts",
+        "NotFound",
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,7 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
     ],
 )
 def test_other_errors(error: Exception, said: str, heals: bool) -> None:
-    translated = answers.translate(error, "reading", "s3://bucket/a")
+    translated = _responses.translate(error, "reading", "s3://bucket/a")
     assert said in str(translated)
     assert translated.heals is heals
 
@@ -215,11 +220,11 @@ def test_every_botocore_error_becomes_one() -> None:
     assert len(kinds) >= 80
     for kind in kinds:
         if issubclass(kind, foreign.ConnectionError | foreign.HTTPClientError):
-            assert any(issubclass(kind, known) for known, _ in answers.EXCEPTIONS), kind
+            assert any(issubclass(kind, known) for known, _ in _responses.EXCEPTIONS), kind
 
 
 def test_foreign_text_cannot_paint_the_terminal() -> None:
-    error = answers.translate(
+    error = _responses.translate(
         client_error("Some", message="\x1b[31m\u202eevil\n" + "x" * 9999), "reading", "s3://b/\x1b"
     )
     assert str(error).isprintable()

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
-from sealwax.format.header import Header
-from sealwax.keyring import WrappedKey
+from sealwax._core.format.header import Header
+from sealwax._core.keyring import WrappedKey
 from sealwax.stores.s3 import ObjectReader, ObjectWriter, S3Store, Service
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 from tests.s3 import Answer, Fault, Request, StrictS3, error

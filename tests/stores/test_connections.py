@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sealwax.errors import StoreError
-from sealwax.stores.s3.store import S3Store
+from sealwax.stores.s3._store import S3Store
 from tests.s3 import S3Session
 
 WORKERS = 64  # each has a descriptor at both ends, and macOS gives a process 256

@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
-from sealwax import files
-from sealwax.fleet.engines import Threads
-from sealwax.fleet.settings import Contexts, Settings
-from sealwax.format.header import Header
-from sealwax.keyring import WrappedKey
-from sealwax.staleness import Wanted, WantedKey
+from sealwax._core import files
+from sealwax._core.format.header import Header
+from sealwax._core.keyring import WrappedKey
+from sealwax._core.staleness import Wanted, WantedKey
+from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._threads import Threads
 from sealwax.stores import Entry, Store, held, open_store
-from sealwax.stores.files import FileStore
+from sealwax.stores._files import FileStore
 from tests.cli.shell import without_privileges
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 
@@ -128,7 +128,7 @@ def test_an_unreadable_folder_is_told_and_the_rest_goes_on(folder: Path) -> None
 _LIST = """
 import sys
 from sealwax.errors import FileError
-from sealwax.staleness import Wanted, WantedKey
+from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.stores import Entry, Store, held, open_store
 found = list(open_store(sys.argv[1]).list())
 (error,) = [each for each in found if not isinstance(each, Entry)]
@@ -267,7 +267,7 @@ def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
     store, name = open_store(str(folder)), str(folder / "b" / "1")
 
     def refuse_theirs(header: Header, _: Any = None) -> tuple[WrappedKey, ...]:
-        assert sealwax.context.decode(header.preamble.kms_context) == CONTEXT
+        assert sealwax._core.context.decode(header.preamble.kms_context) == CONTEXT
         return header.slot.wrapped_keys
 
     def copy(source: BinaryIO, sink: BinaryIO) -> None:

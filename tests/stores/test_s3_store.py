@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
-from sealwax import rewrapping
-from sealwax.format.header import Header
-from sealwax.keyring import WrappedKey
+from sealwax._core.format.header import Header
+from sealwax._core.keyring import WrappedKey
+from sealwax._core.rewrap import rewrap_value
 from sealwax.stores import Entry, Store, open_store
 from sealwax.stores.s3 import ObjectReader, ObjectWriter
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
@@ -174,7 +174,7 @@ HEADER = len(ALPHAS.encrypt(b"", context=CONTEXT)) - 72
 
 def plain_size(envelope_size: int) -> int:
     """Return the plaintext whose envelope of one slot has so many bytes."""
-    from sealwax.format import payload
+    from sealwax._core.format import payload
 
     return payload.plaintext_size(envelope_size - HEADER)
 
@@ -373,7 +373,7 @@ def test_a_rivals_rewrap_is_not_taken_for_ones_own(s3: StrictS3) -> None:
 
         return rewrap_to
 
-    rivals = rewrapping.rewrap_value(sealed, wrapped_at(1))
+    rivals = rewrap_value(sealed, wrapped_at(1))
 
     raced: list[bool] = []
 

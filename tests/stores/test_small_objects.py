@@ -19,11 +19,11 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from sealwax.format.header import Header
-from sealwax.keyring import WrappedKey
+from sealwax._core.format.header import Header
+from sealwax._core.keyring import WrappedKey
 from sealwax.lab import Lab
 from sealwax.stores import Entry
-from sealwax.stores.s3 import S3Store, replace
+from sealwax.stores.s3 import S3Store, _replace
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 from tests.s3 import Answer, Fault, Request, StrictS3, error
 
@@ -119,7 +119,7 @@ def answering(s3: Bucket, *fates: Answer | str | None) -> Iterator[list[Request]
     ("size", "at_once"), [(HEADER + 72, True), (16 * 1024 + 100, True), (5 * MIB, True), (5 * MIB + 1, False)]
 )
 def test_up_to_5_mib_there_is_one_reading(s3: Bucket, size: int, at_once: bool) -> None:
-    data = bytes(sealwax.format.payload.plaintext_size(size - HEADER))
+    data = bytes(sealwax._core.format.payload.plaintext_size(size - HEADER))
     s3.put(ALPHAS.encrypt(data, context=CONTEXT))
     (entry,) = s3.store.list()
     assert isinstance(entry, Entry)
@@ -147,7 +147,7 @@ def test_get_tells_all_that_head_does() -> None:
     model = botocore.session.get_session().get_service_model("s3")
     shapes: list[Any] = [model.operation_model(name).output_shape for name in ("GetObject", "HeadObject")]
     get, head = (set(shape.members) for shape in shapes)
-    assert {*replace._KEPT, "MissingMeta", *(f"Checksum{each}" for each in replace._CHECKSUMS)} <= get & head
+    assert {*_replace._KEPT, "MissingMeta", *(f"Checksum{each}" for each in _replace._CHECKSUMS)} <= get & head
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])

@@ -18,15 +18,16 @@ import pytest
 from botocore.config import Config
 
 import sealwax
-from sealwax import answers, aws, sts
-from sealwax.kms.describe import describe
-from sealwax.kms.lending import Lender, LentGrant
-from sealwax.kms.lifecycle import KeyLife
-from sealwax.kms.listing import list_keys
+from sealwax._aws import responses, sts
+from sealwax._aws.session import Clients, Session
+from sealwax.kms._describe import describe
+from sealwax.kms._lifecycle import KeyLife
+from sealwax.kms._listing import list_keys
+from sealwax.kms._temporary_grant import Lender, LentGrant
 from sealwax.lab import Lab
-from sealwax.lab.gateway import Gateway
-from sealwax.lab.server import Server
-from sealwax.lab.wire import HttpRequest, HttpResponse
+from sealwax.lab._gateway import Gateway
+from sealwax.lab._server import Server
+from sealwax.lab._wire import HttpRequest, HttpResponse
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class OneClient:
 @dataclass
 class World:
     proxy: BrokenProxy
-    session: aws.Session
+    session: Session
     key: str
     other: str
     acts: dict[str, Callable[[], object]] = field(default_factory=dict)
@@ -165,8 +166,8 @@ def _acts(world: World, multi: str, replica: str, doomed: str) -> dict[str, Call
         "decrypting": lambda: sealer.decrypt(sealed, context=CONTEXT),
         "decrypting in Regions": lambda: regions.decrypt(everywhere, context=CONTEXT),
         "re-wrapping": lambda: sealer.rewrap(sealed, to=other, context=CONTEXT),
-        "describing": lambda: describe(key, aws.Clients(session)),
-        "describing an alias": lambda: describe("alias/one", aws.Clients(session), rotations=False),
+        "describing": lambda: describe(key, Clients(session)),
+        "describing an alias": lambda: describe("alias/one", Clients(session), rotations=False),
         "listing": lambda: list_keys(session, ["eu-west-1"]),
         "opening a key's life": lambda: KeyLife(key, session),
         "opening a primary's life": lambda: KeyLife(multi, session),
@@ -466,7 +467,7 @@ def test_nothing_of_an_answer_hangs_on_the_error(world: World) -> None:
 
 
 def test_the_kinds_of_an_answers_fields() -> None:
-    answer = answers.Answer({"text": "x", "flag": True, "when": datetime.now(UTC)}, "asking", None)
+    answer = responses.Answer({"text": "x", "flag": True, "when": datetime.now(UTC)}, "asking", None)
     assert answer.need("text", str) == "x"
     assert answer.may("none", str) is None
     assert repr(answer) == "<Answer to asking>"

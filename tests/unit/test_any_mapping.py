@@ -15,8 +15,8 @@ import pytest
 
 import sealwax
 from sealwax import fleet, policy
+from sealwax._core.keyring import DataKey
 from sealwax.errors import PolicyError
-from sealwax.keyring import DataKey
 from sealwax.lab import Lab
 
 PAIRS: Final = {"purpose": "backup", "tenant": "acme"}

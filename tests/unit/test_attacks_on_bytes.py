@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 import sealwax
-from sealwax import context as ctx
-from sealwax.envelope import header_of_value
+from sealwax._core import context as ctx
+from sealwax._core.envelope import header_of_value
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.keyring import WrappedKey
 from sealwax.errors import SealwaxError
-from sealwax.format import header as hdr
-from sealwax.format import payload
-from sealwax.keyring import WrappedKey
 from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring, wrap
 
 CONTEXT = {"purpose": "backup", "table": "users"}

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax import disk
-from sealwax.audit.answers import Answers
+from sealwax._core import disk
+from sealwax.audit._collect.checkpoint import Answers
 from sealwax.errors import FileError
-from sealwax.fleet.journal import Journal
+from sealwax.fleet._journal import Journal
 from sealwax.kms import RateLimit
 from sealwax.lab import Lab
 from tests import room

@@ -12,7 +12,8 @@ import botocore.session
 import pytest
 
 import sealwax
-from sealwax import errors, refusals
+from sealwax import errors
+from sealwax._aws import refusals
 
 CLASSES = {
     name: kind

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sealwax
-from sealwax.kms.keyring import KmsKeyring
+from sealwax.kms._keyring import KmsKeyring
 from tests.fakes import ALPHA, FakeKeyring
 
 CONTEXT = {"purpose": "backup"}

@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 from urllib3.exceptions import HTTPError
 
 import sealwax
+from sealwax._core.format import payload
+from sealwax._core.keyring import DataKey
 from sealwax.errors import RequestRefusedError, SealwaxError
-from sealwax.format import payload
-from sealwax.keyring import DataKey
-from sealwax.kms import hygiene
+from sealwax.kms import _hygiene
 
 KEY = "arn:aws:kms:us-east-1:111122223333:key/0a0a0a0a-0000-4000-8000-00000000000a"
 OTHER = "arn:aws:kms:us-east-1:111122223333:key/0b0b0b0b-0000-4000-8000-00000000000b"
@@ -93,7 +93,7 @@ def client(endpoint: str) -> Iterator[Any]:
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(hygiene, "_warned", [])
+    monkeypatch.setattr(_hygiene, "_warned", [])
     caplog.set_level(logging.WARNING, "sealwax")
     return caplog
 
@@ -103,25 +103,25 @@ def warnings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 
 def test_botocore_is_where_it_was(warnings: pytest.LogCaptureFixture) -> None:
     client = new_client()
-    hygiene.attach(client)
+    _hygiene.attach(client)
     manager = client._endpoint.http_session._manager
     for scheme in ("http", "https"):
         pool: Any = manager.connection_from_host("localhost", scheme=scheme)
-        assert isinstance(pool, hygiene._WipingPool)
-        assert issubclass(pool.ConnectionCls, hygiene._WipingConnection)
+        assert isinstance(pool, _hygiene._WipingPool)
+        assert issubclass(pool.ConnectionCls, _hygiene._WipingConnection)
     assert warnings.messages == []
 
 
 def test_a_proxy_is_covered() -> None:
     client = new_client(proxies={"http": "http://127.0.0.1:1"})
-    hygiene.attach(client)
+    _hygiene.attach(client)
     manager = client._endpoint.http_session._get_connection_manager("http://x", "http://127.0.0.1:1")
-    assert isinstance(manager.connection_from_url("http://x"), hygiene._WipingPool)
+    assert isinstance(manager.connection_from_url("http://x"), _hygiene._WipingPool)
 
 
 def test_openssl_is_told_to_cleanse_what_it_decrypts() -> None:
     client = new_client("https://127.0.0.1:9")
-    hygiene.attach(client)
+    _hygiene.attach(client)
     connection = client._endpoint.http_session._manager.connection_from_url("https://127.0.0.1:9")._new_conn()
     assert not connection.ssl_context.options & 0x2
     with pytest.raises(HTTPError):  # nobody listens there
@@ -131,16 +131,16 @@ def test_openssl_is_told_to_cleanse_what_it_decrypts() -> None:
 
 def test_attaching_twice_changes_nothing() -> None:
     client = new_client()
-    hygiene.attach(client)
+    _hygiene.attach(client)
     manager = client._endpoint.http_session._manager
-    hygiene.attach(client)
+    _hygiene.attach(client)
     assert client._endpoint.http_session._manager is manager
 
 
 def test_other_clients_keep_their_connections() -> None:
-    hygiene.attach(new_client())
+    _hygiene.attach(new_client())
     assert not issubclass(
-        new_client()._endpoint.http_session._manager.pool_classes_by_scheme["https"], hygiene._WipingPool
+        new_client()._endpoint.http_session._manager.pool_classes_by_scheme["https"], _hygiene._WipingPool
     )
 
 
@@ -163,8 +163,8 @@ def test_what_is_gone_is_told_once_and_the_rest_goes_on(
 def test_an_openssl_that_cannot_cleanse_is_told(
     warnings: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hygiene, "_CAN_CLEANSE", False)
-    hygiene.attach(new_client())
+    monkeypatch.setattr(_hygiene, "_CAN_CLEANSE", False)
+    _hygiene.attach(new_client())
     assert ssl.OPENSSL_VERSION in warnings.text
 
 
@@ -191,7 +191,7 @@ def test_two_threads_do_not_see_each_other(client: Any) -> None:
         found.append(bytes(key.buffer))
 
     thread = threading.Thread(target=keyring.generate, args=({}, use))
-    with hygiene.Exchange():
+    with _hygiene.Exchange():
         thread.start()
         assert inside.wait(5)
         leave.set()
@@ -222,7 +222,7 @@ def test_an_answer_without_a_connection(client: Any) -> None:
 
 
 def test_the_reader_keeps_nothing_of_what_it_handed_out() -> None:
-    reader = hygiene._WipingReader(io.BytesIO(b"Head: 1\r\n" + SECRET))
+    reader = _hygiene._WipingReader(io.BytesIO(b"Head: 1\r\n" + SECRET))
     assert reader.readline() == b"Head: 1\r\n"
     body = bytearray(20)
     assert reader.readinto(body) == 20
@@ -233,7 +233,7 @@ def test_the_reader_keeps_nothing_of_what_it_handed_out() -> None:
 
 
 def test_a_chunk_that_is_cut_off_leaves_nothing() -> None:
-    reader = hygiene._WipingReader(io.BytesIO(SECRET))
+    reader = _hygiene._WipingReader(io.BytesIO(SECRET))
     reader.chunked = True
     body = bytearray(40)
     with pytest.raises(ConnectionError):
@@ -246,10 +246,10 @@ def test_a_chunk_that_is_cut_off_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
 def test_encrypt_sends_the_key_each_time(client: Any, failures: int) -> None:
-    hygiene.attach(client)
+    _hygiene.attach(client)
     Endpoint.failures[:] = [500] * failures
     context = {"Plaintext": "redacted/by/sealwax/////", "a": "b"}
-    with hygiene.Exchange(bytearray(SECRET)) as exchange:
+    with _hygiene.Exchange(bytearray(SECRET)) as exchange:
         client.encrypt(KeyId=KEY, Plaintext=exchange.stand_in(), EncryptionContext=context)
         exchange.check_sent()
         body = exchange._body
@@ -270,13 +270,13 @@ def test_a_request_that_was_not_sent_wraps_nothing(client: Any) -> None:
 
 def test_an_error_in_the_middle_leaves_the_key_wiped(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     buffers: list[bytearray] = []
-    original = hygiene.Exchange.plaintext
+    original = _hygiene.Exchange.plaintext
 
-    def keep(self: hygiene.Exchange, answer: Any) -> bytearray:
+    def keep(self: _hygiene.Exchange, answer: Any) -> bytearray:
         buffers.append(original(self, answer))
         return buffers[-1]
 
-    monkeypatch.setattr(hygiene.Exchange, "plaintext", keep)
+    monkeypatch.setattr(_hygiene.Exchange, "plaintext", keep)
     keyring = sealwax.KmsKeyring([KEY, "alias/b"], client=client)  # the endpoint answers with the alias: no ARN
     with pytest.raises(SealwaxError):
         keyring.generate({}, lambda *_: None)
@@ -289,9 +289,9 @@ def test_an_error_in_the_middle_leaves_the_key_wiped(client: Any, monkeypatch: p
 @given(st.binary(max_size=70))
 def test_base64_as_everybody_has_it(data: bytes) -> None:
     text = bytearray((len(data) + 2) // 3 * 4)
-    hygiene._encode_base64(bytearray(data), text)
+    _hygiene._encode_base64(bytearray(data), text)
     assert text == base64.b64encode(data)
-    assert hygiene._decode_base64(text, 0, len(text)) == data
+    assert _hygiene._decode_base64(text, 0, len(text)) == data
 
 
 @given(st.binary(min_size=1, max_size=40), st.sampled_from(["/", "+", "="]), st.booleans())
@@ -299,7 +299,7 @@ def test_json_may_escape(data: bytes, char: str, short: bool) -> None:
     escaped = "\\/" if short and char == "/" else f"\\u{ord(char):04x}"
     text = base64.b64encode(data).decode().replace(char, escaped)
     body = bytearray(b'{"Plaintext" : "' + text.encode() + b'"}')
-    with hygiene.Exchange() as exchange:
+    with _hygiene.Exchange() as exchange:
         exchange._take_out(body, len(body))
         assert exchange.plaintext({}) == data
     assert text.encode() not in body or len(text) < 5
@@ -308,7 +308,7 @@ def test_json_may_escape(data: bytes, char: str, short: bool) -> None:
 @pytest.mark.parametrize("text", [b"!!!!", b"AA\\u00"])
 def test_what_is_no_base64_is_no_key(text: bytes) -> None:
     body = bytearray(b'{"Plaintext":"' + text + b'"}')
-    with hygiene.Exchange() as exchange:
+    with _hygiene.Exchange() as exchange:
         exchange._take_out(body, len(body))
         assert len(exchange.plaintext({"Plaintext": b"stays unused"})) == 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax.format import header as hdr
+from sealwax._core.format import header as hdr
 from tests.fakes import FakeKeyring
 
 CONTEXT = {"purpose": "backup"}

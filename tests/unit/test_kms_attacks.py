@@ -11,9 +11,9 @@ import boto3
 import pytest
 
 import sealwax
-from sealwax.envelope import header_of_value
-from sealwax.format import header as hdr
-from sealwax.keyring import WrappedKey
+from sealwax._core.envelope import header_of_value
+from sealwax._core.format import header as hdr
+from sealwax._core.keyring import WrappedKey
 from sealwax.lab import Lab
 
 CONTEXT = {"purpose": "backup"}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax.format.payload import SALT_BYTES, Chunks, Decryptor, Encryptor
-from sealwax.format.witness import Witness
-from sealwax.keyring import DataKey
+from sealwax._core.format.payload import SALT_BYTES, Chunks, Decryptor, Encryptor
+from sealwax._core.format.witness import Witness
+from sealwax._core.keyring import DataKey
 
 REFUSED = (copy.copy, copy.deepcopy, pickle.dumps)
 

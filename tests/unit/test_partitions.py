@@ -9,9 +9,9 @@ import pytest
 from botocore.loaders import create_loader
 
 import sealwax
-from sealwax.audit.eventsfile import event_of
+from sealwax._aws.partitions import partition_of
+from sealwax.audit._collect.cloudtrail import event_of
 from sealwax.lab import Lab
-from sealwax.partitions import partition_of
 
 ACCOUNT = "111122223333"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax.cache import CachingKeyring
-from sealwax.format.witness import Witness
-from sealwax.keyring import DataKey
-from sealwax.rewrapping import replace_file
+from sealwax._core.cache import CachingKeyring
+from sealwax._core.format.witness import Witness
+from sealwax._core.keyring import DataKey
+from sealwax._core.rewrap import replace_file
 from tests.cli.shell import flipped
 from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring
 

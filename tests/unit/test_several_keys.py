@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 import sealwax
-from sealwax.kms.keyring import MAX_KEYS
+from sealwax.kms._keyring import MAX_KEYS
 from sealwax.lab import Lab
 
 CONTEXT = {"purpose": "test"}

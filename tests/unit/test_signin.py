@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sealwax
-from sealwax import aws
+from sealwax._aws.session import open_session
 from sealwax.cli import sessions
 from sealwax.lab import Lab
 from tests.sts import CONFIG, ROLE, MfaSts
@@ -50,7 +50,8 @@ def test_a_library_s_own_session_takes_nothing_from_standard_input(settings: Pat
         file.write(f"[profile role]\nregion = us-east-1\nrole_arn = {ROLE}\nsource_profile = eater\n")
     code = """
 import sys
-from sealwax import aws, lab
+from sealwax import lab
+from sealwax._aws import session as aws
 assert aws.open_session("eater").client("kms")
 try:
     aws.open_session("role").client("sts", endpoint_url="http://127.0.0.1:1").get_caller_identity()
@@ -87,7 +88,7 @@ def test_a_program_that_gives_no_credentials(settings: Path, script: str | None,
     program(settings, "bad", script or "")
     if script is None:
         settings.with_name("bad.sh").unlink()
-    sealer = sealwax.Sealer(sealwax.KmsKeyring(KEY, session=aws.open_session("bad")))
+    sealer = sealwax.Sealer(sealwax.KmsKeyring(KEY, session=open_session("bad")))
     with pytest.raises(sealwax.CredentialsError, match="no AWS credentials could be had") as caught:
         sealer.encrypt(b"data", context={"a": "b"})
     assert said in str(caught.value)

@@ -13,7 +13,7 @@ import freezegun
 import pytest
 
 import sealwax
-from sealwax.files import LockedFile
+from sealwax._core.files import LockedFile
 from tests.cli.shell import without_privileges
 
 CONTEXT = {"purpose": "backup"}

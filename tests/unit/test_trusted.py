@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax import trusted
+from sealwax._core import trusted
 from sealwax.errors import FactsError
 from tests.planting import PLANTED, give_away
 

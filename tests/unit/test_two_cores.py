@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 import sealwax
-from sealwax.format import beside, payload
-from sealwax.format.stream import StreamReader
+from sealwax._core.format import payload, readahead
+from sealwax._core.format.stream import StreamReader
 from tests.fakes import FakeKeyring
 
 MIB = 1 << 20
@@ -31,7 +31,7 @@ CONTEXT = {"purpose": "test"}
 NOISE = random.Random(2).randbytes(9 * MIB + 5)
 SIZES = [
     border + shift
-    for border in (beside.AFTER_GROUPS * GROUP, (beside.AFTER_GROUPS + 1) * GROUP, 8 * GROUP)
+    for border in (readahead.AFTER_GROUPS * GROUP, (readahead.AFTER_GROUPS + 1) * GROUP, 8 * GROUP)
     for shift in (-1, 0, 1)
 ]
 
@@ -122,7 +122,7 @@ def test_the_second_thread_changes_nothing(size: int, cores: int, sealer: sealwa
     with sealer.read_once(source, context=CONTEXT) as reader:
         assert reader.readall() == plaintext
     # One group is written, or read, for every group that is asked for; then the second thread is worth its start.
-    for file, least in ((sink, beside.AFTER_GROUPS + 1), (source, beside.AFTER_GROUPS)):
+    for file, least in ((sink, readahead.AFTER_GROUPS + 1), (source, readahead.AFTER_GROUPS)):
         beside_it = set(file.threads) - {threading.get_ident()}
         assert len(beside_it) == (cores > 1 and size >= least * GROUP)
 
@@ -392,7 +392,7 @@ def reading_ahead(sealer: sealwax.Sealer, monkeypatch: pytest.MonkeyPatch) -> tu
     say_cores(monkeypatch, 2)
     slow = threading.Event()
     reader = sealer.read_once(Disk(sealer.encrypt(NOISE, context=CONTEXT), slow=slow), context=CONTEXT)
-    for _ in range(beside.AFTER_GROUPS):
+    for _ in range(readahead.AFTER_GROUPS):
         assert reader.read(GROUP)
     return reader, slow
 
@@ -410,7 +410,7 @@ def test_an_interrupted_read_leaves_no_group_out(
         slow.set()
         return work.done()
 
-    sender = interrupt(beside.Beside.wait.__code__, group_is_there)
+    sender = interrupt(readahead.Beside.wait.__code__, group_is_there)
     with pytest.raises(TimeoutError, match="alarm"):
         reader.read(GROUP)
     sender.join()
@@ -438,7 +438,7 @@ def test_an_interrupted_end_waits_for_the_write_all_the_same(
         released.start()
         return True
 
-    sender = interrupt(beside.Beside.close.__code__, not_yet)
+    sender = interrupt(readahead.Beside.close.__code__, not_yet)
     with pytest.raises(TimeoutError, match="alarm"):
         writer.abandon()
     assert len(sink.getvalue()) == before + payload.SEALED_GROUP_BYTES

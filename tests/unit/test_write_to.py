@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax.format import beside, payload
+from sealwax._core.format import payload, readahead
 from tests.fakes import FakeKeyring
 
 GROUP = payload.GROUP_BYTES
@@ -22,7 +22,17 @@ CONTEXT = {"purpose": "test"}
 NOISE = random.Random(45).randbytes(7 * GROUP + 5)
 SEALER = sealwax.Sealer(FakeKeyring())
 SEALED = SEALER.encrypt(NOISE, context=CONTEXT)
-SIZES = [0, 1, payload.CHUNK_BYTES, GROUP - 1, GROUP, GROUP + 1, beside.AFTER_GROUPS * GROUP, 5 * GROUP + 7, len(NOISE)]
+SIZES = [
+    0,
+    1,
+    payload.CHUNK_BYTES,
+    GROUP - 1,
+    GROUP,
+    GROUP + 1,
+    readahead.AFTER_GROUPS * GROUP,
+    5 * GROUP + 7,
+    len(NOISE),
+]
 
 
 class Disk(io.BytesIO):

@@ -20,7 +20,8 @@ from typing import Final, NoReturn
 
 import click
 
-from sealwax import __version__, disk, errors
+from sealwax import __version__, errors
+from sealwax._core import disk
 from sealwax.cli import console, sessions
 
 # A verb is imported when it is asked for: `sealwax inspect` must not wait for boto3.

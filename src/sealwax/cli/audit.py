@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
-from sealwax import files
+from sealwax._core import files
+from sealwax._core.context import printable
+from sealwax._core.format.io import write_all
 from sealwax.cli import PARTLY_DONE, console, options
-from sealwax.context import printable
-from sealwax.format.transfer import write_all
 
 if TYPE_CHECKING:
-    from sealwax.audit.answers import Answers
-    from sealwax.audit.facts import Facts
-    from sealwax.audit.report import Audit
+    from sealwax.audit._collect.checkpoint import Answers
+    from sealwax.audit._facts import Facts
+    from sealwax.audit._report import Audit
 
 FINDINGS: Final = 3
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
@@ -59,7 +59,7 @@ def _arns(_context: click.Context, _param: click.Parameter, given: tuple[str, ..
 
 
 def _keys_of(plan: str) -> list[str]:
-    from sealwax.fleet.journal import Journal
+    from sealwax.fleet._journal import Journal
 
     with Journal(plan) as journal:
         return journal.keys()
@@ -168,8 +168,9 @@ def audit(
     looked at is said, and never counts as well: where something was refused and there is no finding that ends with 3,
     the status is 8. The rules are in docs/misconfigurations.md.
     """
-    from sealwax.audit import baseline, eventsfile, factsfile, judging
-    from sealwax.audit.findings import Severity
+    from sealwax.audit import _baseline, _factsfile, _run
+    from sealwax.audit._collect import cloudtrail
+    from sealwax.audit._findings import Severity
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
@@ -183,13 +184,13 @@ def audit(
     for path in (facts_file, baseline_file, events_file):
         if path:
             console.claim(path)
-    accepted = baseline.read(baseline_file) if baseline_file else ()
-    events = eventsfile.read(events_file) if events_file else None
+    accepted = _baseline.read(baseline_file) if baseline_file else ()
+    events = cloudtrail.read(events_file) if events_file else None
 
     under = tuple(dict.fromkeys((*envelopes_under, *(arn for plan in plans for arn in _keys_of(plan)))))
 
     def completed(facts: Facts) -> Facts:
-        facts = facts if events is None else eventsfile.put_into(facts, events)
+        facts = facts if events is None else cloudtrail.put_into(facts, events)
         _refuse_elsewhere(expected, facts.regions)
         return replace(
             facts,
@@ -199,7 +200,7 @@ def audit(
         )
 
     if facts_file:
-        facts = completed(factsfile.read(facts_file))
+        facts = completed(_factsfile.read(facts_file))
     else:
         where = _Where(aws, names, regions, events=events is None)
         if save_facts:
@@ -208,7 +209,7 @@ def audit(
             facts = completed(where.gather())
     if facts.since is not None:
         console.tell(f"some of these facts are of {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    found = judging.audit(facts, accepted)
+    found = _run.audit(facts, accepted)
     _report(found, "json" if as_json else form, output, force)
     for one in found.expired:
         console.say(f"no longer accepted since {one.expires}: {one.finding.rule} of {printable(one.finding.resource)}")
@@ -240,8 +241,8 @@ class _Where:
     events: bool
 
     def gather(self, answers: Answers | None = None) -> Facts:
-        from sealwax.audit.gather import gather
-        from sealwax.aws import Clients
+        from sealwax._aws.session import Clients
+        from sealwax.audit._collect.keys import gather
 
         session = replace(self.aws, region=self.regions[0] if self.regions else None).session()
         arns = (name for name in self.names if name.startswith("arn:") and name.count(":") > 4)
@@ -261,12 +262,12 @@ class _Where:
 
 def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Facts], Facts], force: bool) -> Facts:
     """Gather facts and write them; go on from what a broken-off run has gathered."""
-    from sealwax.audit import factsfile
-    from sealwax.audit.answers import Answers
+    from sealwax.audit import _factsfile
+    from sealwax.audit._collect.checkpoint import Answers
 
     if files.is_special(path):
         facts = completed(where.gather())
-        _write(path, factsfile.dump(facts), force)
+        _write(path, _factsfile.dump(facts), force)
         return facts
     with Answers(path, where.place, max_age) as answers:
         if answers.oldest is not None:
@@ -281,7 +282,7 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
                 console.say(f"what was gathered is in {answers.shown}; the same command goes on from there")
             raise
         # Who began it was told, or said, that what is there is replaced.
-        _write(path, factsfile.dump(facts), force or answers.oldest is not None)
+        _write(path, _factsfile.dump(facts), force or answers.oldest is not None)
         if answers.to_be_continued:
             console.say(f"not all was answered; the same command asks again, and {answers.shown} keeps the rest")
         else:
@@ -310,7 +311,7 @@ def _write(path: str, data: bytes, force: bool) -> None:
 
 
 def _report(found: Audit, form: str, output: str | None, force: bool) -> None:
-    from sealwax.audit.report import to_json
+    from sealwax.audit._report import to_json
 
     if form == "table" and output is None:
         _print(found)
@@ -320,7 +321,7 @@ def _report(found: Audit, form: str, output: str | None, force: bool) -> None:
     elif form == "table":
         text = "".join(f"{line}\n" for line in _lines(found))
     else:
-        from sealwax.audit.reports import render
+        from sealwax.audit._reports import render
 
         text = render(found, form)
     if output is None:

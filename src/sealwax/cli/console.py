@@ -24,8 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
-from sealwax import disk, trusted
-from sealwax.context import printable
+from sealwax._core import disk, trusted
+from sealwax._core.context import printable
 from sealwax.errors import FileError
 
 if TYPE_CHECKING:

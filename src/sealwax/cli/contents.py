@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
-from sealwax import files
-from sealwax.cli import console, outcomes, places
+from sealwax._core import files
+from sealwax._core.context import ExpectedContext
+from sealwax._core.envelope import inspect, read_full
+from sealwax._core.format.armor import armor as to_text
+from sealwax._core.format.header import MAGIC
+from sealwax._core.format.io import write_all
+from sealwax._core.format.payload import GROUP_BYTES
+from sealwax._core.keyring import PROVIDER_AWS_KMS
+from sealwax.cli import console, locations, outcomes
 from sealwax.cli.jobs import Job, folder_of, refuse_output
 from sealwax.cli.running import stop_if_given_up
 from sealwax.cli.work import STREAM, Work
-from sealwax.context import ExpectedContext
-from sealwax.envelope import inspect, read_full
 from sealwax.errors import (
     AllKeysFailedError,
     FileError,
@@ -25,14 +30,9 @@ from sealwax.errors import (
     TamperedError,
     WrongKeyError,
 )
-from sealwax.format.armor import armor as to_text
-from sealwax.format.header import MAGIC
-from sealwax.format.payload import GROUP_BYTES
-from sealwax.format.transfer import write_all
-from sealwax.keyring import PROVIDER_AWS_KMS
 
 if TYPE_CHECKING:
-    from sealwax.sealer import Sealer
+    from sealwax._core.sealer import Sealer
     from sealwax.stores.s3 import ObjectWriter
 
 # Below this a value costs less than a stream.
@@ -54,7 +54,7 @@ class Source:
     def __init__(self, job: Job, *, armor: bool = False) -> None:
         path = job.source
         self.status: os.stat_result | None = None
-        place = places.opened(path)
+        place = locations.opened(path)
         if not isinstance(place, str):
             self.file: io.RawIOBase | io.BytesIO = place
             self.regular = True
@@ -133,7 +133,7 @@ class Output:
         if detached is not None:
             try:
                 refuse_output(job, detached, "header too")
-                if force and (places.is_s3(detached) or places.is_s3(cast("str", job.output))):
+                if force and (locations.is_s3(detached) or locations.is_s3(cast("str", job.output))):
                     # The one without the other is lost data, and nothing replaces both at once.
                     raise FileError("S3 replaces a payload and its header one by one; write them under new names")
                 self.header = self._open(Job(STREAM, detached, None), source, force, armor=False, in_place=False)
@@ -153,9 +153,9 @@ class Output:
             same = os.path.samestat(os.stat(path), status)
         if same and not in_place:
             raise FileError("the output is the input; name another file with -o")
-        if places.is_s3(path):
+        if locations.is_s3(path):
             made_of = source.times_ns[1] if source.regular and self._whole else None
-            self._objects.append(places.writer(path, force=force, size=source.size, source_time=made_of))
+            self._objects.append(locations.writer(path, force=force, size=source.size, source_time=made_of))
             return self._objects[-1]
         of_file = status if source.regular else None
         with contextlib.ExitStack() as stack:
@@ -203,7 +203,7 @@ def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
     """Open a job's source, and its output, which is the source itself where none is named."""
     in_place = job.output is None
     if in_place:
-        places.refuse_text_in_place(job.source)
+        locations.refuse_text_in_place(job.source)
         job = replace(job, output=job.source, into=job.root)
     with (
         Source(job, armor=work.armor) as source,

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import click
 
-from sealwax import context as ctx
-from sealwax.cli import console, contents, jobs, options, outcomes, places, running
+from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect
+from sealwax._core.format.io import write_all
+from sealwax._core.format.stream import StreamReader
+from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
 from sealwax.cli.work import Work, on
-from sealwax.envelope import inspect
 from sealwax.errors import FileError
-from sealwax.format.stream import StreamReader
-from sealwax.format.transfer import write_all
 
 
 def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -73,7 +73,7 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
             found = inspect(source.binary)
             source.file.seek(0)
         else:
-            found = replace(places.inspect(work.detached), payload_bytes=made_of.size)
+            found = replace(locations.inspect(work.detached), payload_bytes=made_of.size)
         ctx.match(expected, found.context, keys.local_context, found.header.preamble.local_pairs)
         if found.plaintext_bytes is None:
             return outcomes.State.ABSENT  # nor can there be any: opening it says why
@@ -96,9 +96,9 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     write_all(sink, plaintext)
                 return "decrypted"
             with (
-                sealer.read_once(source.binary, context=expected, header=places.opened(work.detached))
+                sealer.read_once(source.binary, context=expected, header=locations.opened(work.detached))
                 if bounds is None
-                else sealer.open(source.binary, context=expected, header=places.opened(work.detached)) as reader
+                else sealer.open(source.binary, context=expected, header=locations.opened(work.detached)) as reader
             ):
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import click
 
-from sealwax import context as ctx
-from sealwax.cli import console, contents, jobs, options, outcomes, places, running
+from sealwax._core import context as ctx
+from sealwax._core.context import NoContext
+from sealwax._core.format.io import write_all
+from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
 from sealwax.cli.work import Work, on
-from sealwax.context import NoContext
-from sealwax.format.transfer import write_all
 
 
 @click.command()
@@ -42,7 +42,7 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
             len(local),
             lambda: under.arns_of(keyring, kms),
             keys.names,
-            lambda file: sealer.open(file, context=context, header=places.opened(work.detached)),
+            lambda file: sealer.open(file, context=context, header=locations.opened(work.detached)),
         )
         return outcomes.of_envelope(
             job.output,

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sealwax import files
+from sealwax._core import files
+from sealwax._core.context import printable
+from sealwax._core.format.io import write_all
 from sealwax.cli import PARTLY_DONE, console, options, sessions
-from sealwax.context import printable
-from sealwax.format.transfer import write_all
 
 if TYPE_CHECKING:
-    from sealwax.aws import Session
+    from sealwax._aws.session import Session
     from sealwax.fleet import Report
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
@@ -391,7 +391,7 @@ def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, res
     if engine != "spark":
         return None
     from sealwax.fleet import spark
-    from sealwax.fleet.engine import absolute
+    from sealwax.fleet._rotation import absolute
 
     # Executors take the AWS credentials that are theirs; the driver's are not handed on.
     there = dataclasses.replace(aws, lab=aws.lab and os.path.abspath(aws.lab))
@@ -432,7 +432,7 @@ def _show(report: Report, as_json: bool, html: str | None) -> None:
     else:
         console.put(as_text(report))
     if html is not None:
-        from sealwax.fleet.page import as_html
+        from sealwax.fleet._page import as_html
 
         with files.WholeFile(html, overwrite=True, mode=0o644) as whole:
             write_all(whole, as_html(report).encode("utf-8", "backslashreplace"))

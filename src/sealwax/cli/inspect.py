@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from sealwax import context as ctx
-from sealwax.cli import PARTLY_DONE, console, contents, jobs, options, places, running
+from sealwax._core import context as ctx
+from sealwax._core.envelope import Inspection
+from sealwax._core.envelope import inspect as look
+from sealwax._core.staleness import Wanted, WantedKey, judge, region_of
+from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
 from sealwax.cli.work import Work, on
-from sealwax.envelope import Inspection
-from sealwax.envelope import inspect as look
-from sealwax.staleness import Wanted, WantedKey, judge, region_of
 
 
 @click.command()
@@ -46,7 +46,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
             found = (
                 look(source.binary)
                 if work.detached is None
-                else replace(places.inspect(work.detached), payload_bytes=source.size)
+                else replace(locations.inspect(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **found.as_dict()}
         verdict = judge(found.header, wanted) if wanted is not None else None
@@ -68,8 +68,8 @@ def _wanted(targets: tuple[str, ...], older_than: float | None, aws: options.Aws
     """Return what is wanted, and whether a key's material could not be seen, so that an answer is no whole one."""
     since = 0 if older_than is None else int(time.time() - older_than)
     if aws is not None:
-        from sealwax.aws import Clients
-        from sealwax.kms.describe import describe
+        from sealwax._aws.session import Clients
+        from sealwax.kms._describe import describe
 
         clients = Clients(aws.session())
         found = [describe(target, clients) for target in targets]

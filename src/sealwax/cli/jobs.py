@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import click
 
-from sealwax import disk, files
-from sealwax.cli import console, outcomes, places
+from sealwax._core import disk, files
+from sealwax.cli import console, locations, outcomes
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import FileError
@@ -59,19 +59,23 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
         sources = (STREAM,)
     if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):
         raise click.UsageError("standard input goes alone")
-    folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or places.is_s3(source))]
+    folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or locations.is_s3(source))]
     header = () if work.detached is None or not work.of_envelopes else (work.detached,)
     for name in (*sources, *header):
         if name not in folders:
             console.claim(name)
     if not work.recursive:
         for source in folders:
-            if not places.is_s3(source):
+            if not locations.is_s3(source):
                 raise click.UsageError(f"'{console.shown(source)}' is a folder; -r takes what is in it")
-            places.refuse_prefix(source)
+            locations.refuse_prefix(source)
         folders = []
     into_folder = output not in (None, STREAM) and (
-        bool(folders) or len(sources) > 1 or output.endswith("/") or places.is_prefix(output) or os.path.isdir(output)
+        bool(folders)
+        or len(sources) > 1
+        or output.endswith("/")
+        or locations.is_prefix(output)
+        or os.path.isdir(output)
     )
     if output == STREAM and (folders or len(sources) > 1):
         raise click.UsageError("several outputs do not go into one stream; name a folder with -o")
@@ -82,7 +86,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
         for source in sources
         if source != STREAM and source not in folders
     }
-    roots = [places.real(source) for source in folders if not places.is_s3(source)]
+    roots = [locations.real(source) for source in folders if not locations.is_s3(source)]
     for source in sources:
         if source == STREAM:
             yield Job(STREAM, (output or STREAM) if work.writes else None, None)
@@ -90,7 +94,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
             yield named[source]
         else:
             anything = meant = False
-            for found in _walk_s3(work, source) if places.is_s3(source) else _walk(work, source, roots):
+            for found in _walk_s3(work, source) if locations.is_s3(source) else _walk(work, source, roots):
                 anything = True
                 if found is not None:
                     meant = True
@@ -100,12 +104,12 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     else:
                         job = _job(work, path, below, source, into_folder, output_name)
                         yield replace(job, below=True, size=size)
-            if not meant and (work.of_envelopes or (places.is_s3(source) and not anything)):
+            if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
                 yield Job(source, None, None, problem=_nothing_in(work, source, anything))
 
 
 def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
-    if places.is_s3(source) and not anything:
+    if locations.is_s3(source) and not anything:
         return FileError("no object is below this prefix; see that it is the one that is meant")
     return FileError(
         f"no envelope was found: nothing in it has a name that ends with '{work.suffix}'; see that it is the place "
@@ -114,7 +118,7 @@ def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
 
 
 def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
-    if not places.is_s3(source):
+    if not locations.is_s3(source):
         try:
             os.stat(source)
         except OSError as error:  # before its name is judged
@@ -131,12 +135,12 @@ def _job(
     into_folder: bool,
     output_name: Callable[[str], str] | None,
 ) -> Job:
-    if work.lab is not None and not places.is_s3(source) and _is_in(work.lab, source):
+    if work.lab is not None and not locations.is_s3(source) and _is_in(work.lab, source):
         problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
         return Job(source, None, None, problem=problem)
     parent, slash, name = relpath.rpartition("/")
     plain = parent + slash + work.plain_name(name)
-    root = None if places.is_s3(source) else root
+    root = None if locations.is_s3(source) else root
     into = None
     if work.output is None:
         into = root
@@ -150,7 +154,7 @@ def _job(
 
 
 def _is_in(folder: str, file: str) -> bool:
-    return os.path.dirname(places.real(file)) == places.real(folder)
+    return os.path.dirname(locations.real(file)) == locations.real(folder)
 
 
 Found = tuple[str, str | FileError, int | None] | None
@@ -166,7 +170,7 @@ def _passed_over(path: str, reason: str) -> Found:
 
 
 def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
-    for found in places.walk(prefix):
+    for found in locations.walk(prefix):
         if isinstance(found, FileError):  # the rest, or all of it, could not be listed
             yield prefix, found, None
             continue
@@ -261,7 +265,7 @@ def _link(work: Work, path: str, roots: list[str]) -> Found:
     if not os.path.exists(target):
         return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere: remove it"), None
     inside = any(target == root or target.startswith(os.path.join(root, "")) for root in roots)
-    in_lab = work.lab is not None and f"{target}/".startswith(f"{places.real(work.lab)}/")
+    in_lab = work.lab is not None and f"{target}/".startswith(f"{locations.real(work.lab)}/")
     if (
         inside
         and not in_lab
@@ -281,7 +285,7 @@ def refuse_output(job: Job, taken: str | None, what: str) -> None:
     Raises:
         FileError: they are one file.
     """
-    if taken is not None and job.output is not None and places.real(job.output) == places.real(taken):
+    if taken is not None and job.output is not None and locations.real(job.output) == locations.real(taken):
         raise FileError(f"the output is the {what}; name another file with -o")
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import click
 
-from sealwax import trusted
+from sealwax._core import trusted
+from sealwax._core.context import printable
 from sealwax.cli import console
 from sealwax.cli.options import no_lab, open_lab
-from sealwax.context import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
 
@@ -122,8 +122,8 @@ def serve(
 
     One server is every Region: the Region is the one that a request was signed for.
     """
-    from sealwax.lab.cloudtrail import CloudTrail
-    from sealwax.lab.server import Server, is_loopback
+    from sealwax.lab._cloudtrail import CloudTrail
+    from sealwax.lab._server import Server, is_loopback
 
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key are given together")

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from sealwax import context as ctx
-from sealwax import trusted
-from sealwax.cli import console, places, sessions
-from sealwax.context import AcceptStoredContext, NoContext, printable
+from sealwax._core import context as ctx
+from sealwax._core import trusted
+from sealwax._core.context import AcceptStoredContext, NoContext, printable
+from sealwax.cli import console, locations, sessions
 from sealwax.errors import ContextError, FileError, LabError, SealwaxError
 
 if TYPE_CHECKING:
-    from sealwax.aws import Session
-    from sealwax.keyring import Keyring
+    from sealwax._aws.session import Session
+    from sealwax._core.keyring import Keyring
+    from sealwax._core.sealer import Sealer
     from sealwax.lab import Lab
-    from sealwax.sealer import Sealer
 
 Command = Callable[..., Any]
 
@@ -53,20 +53,20 @@ class Aws:
             KmsError: there is no such profile, or its credentials cannot be had.
         """
         if self.lab is not None:
-            from sealwax import aws
+            from sealwax._aws.session import at_endpoint, read_settings
 
             console.tell(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
             lab = open_lab(self.lab)
             if context := click.get_current_context(silent=True):  # an executor of Spark's runs no command
                 context.call_on_close(lab.close)
-            session = aws.read_settings(lambda: lab.session(region=self.region))
-            missing = aws.read_settings(lambda: _named_profile() not in (None, *session.available_profiles))
+            session = read_settings(lambda: lab.session(region=self.region))
+            missing = read_settings(lambda: _named_profile() not in (None, *session.available_profiles))
             if missing:
                 console.tell(f"there is no AWS profile '{printable(str(_named_profile()))}'; the lab goes on without")
             return session
-        from sealwax import aws
+        from sealwax._aws.session import at_endpoint, read_settings
 
-        return aws.at_endpoint(sessions.session(self.profile, self.region), self.endpoint_url)
+        return at_endpoint(sessions.session(self.profile, self.region), self.endpoint_url)
 
 
 def _named_profile() -> str | None:
@@ -137,7 +137,7 @@ class Keys:
         """
         if not self.names:
             raise click.UsageError(f"name the KMS keys that may open it with -k, or in SEALWAX_KEY{_hint(sources)}")
-        from sealwax.cache import CachingKeyring
+        from sealwax._core.cache import CachingKeyring
 
         # Values that a program has sealed under one cached data key cost one call for all of them here, too.
         return self._sealer(CachingKeyring(self._keyring(), max_age=_OPENED_KEY_SECONDS))
@@ -164,7 +164,7 @@ class Keys:
         return KmsKeyring(key, session=self.aws.session())
 
     def _sealer(self, keyring: Keyring) -> Sealer:
-        from sealwax.sealer import Sealer
+        from sealwax._core.sealer import Sealer
 
         self.sealers.append(Sealer(keyring, local_context=self.local_context))
         return self.sealers[-1]
@@ -200,7 +200,7 @@ def refuse_too_many(names: Sequence[str], option: str) -> None:
     Raises:
         click.UsageError: there are more.
     """
-    from sealwax.kms.keyring import MAX_KEYS
+    from sealwax.kms._keyring import MAX_KEYS
 
     if len(names) > MAX_KEYS:
         raise click.UsageError(f"{option} takes up to {MAX_KEYS} keys, not {len(names)}")
@@ -209,10 +209,10 @@ def refuse_too_many(names: Sequence[str], option: str) -> None:
 def _hint(sources: Sequence[str]) -> str:
     """Return what the first envelope says it is wrapped under; no key is trusted because a file says so."""
     source = sources[0] if sources else "-"
-    if source == "-" or os.path.isdir(source) or places.is_prefix(source):
+    if source == "-" or os.path.isdir(source) or locations.is_prefix(source):
         return ""
     try:
-        arns = ", ".join(f"'{ctx.printable(key.key_arn)}'" for key in places.inspect(source).wrapped_keys)
+        arns = ", ".join(f"'{ctx.printable(key.key_arn)}'" for key in locations.inspect(source).wrapped_keys)
     except SealwaxError as error:
         return f" ({console.shown(source)}: {error})"
     return f"; {console.shown(source)} says it is wrapped under {arns}"
@@ -371,7 +371,7 @@ def account(command: Command) -> Command:
                 raise click.UsageError(f"--lab and {aws_option} exclude each other")
             console.tell(f"{aws_option} was given, so SEALWAX_LAB is not used")
             lab = None
-        places.profile = profile
+        locations.profile = profile
         where = Aws(profile, None, endpoint_url, lab or None)
         return context.invoke(command, *args, aws=where, **kwargs)
 
@@ -385,7 +385,7 @@ def aws(command: Command) -> Command:
     @account
     @functools.wraps(command)
     def wrapped(*args: Any, region: str | None, aws: Aws, **kwargs: Any) -> Any:
-        places.region = region
+        locations.region = region
         return command(*args, aws=replace(aws, region=region), **kwargs)
 
     return wrapped

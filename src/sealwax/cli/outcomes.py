@@ -24,10 +24,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, cast
 
-from sealwax import files
-from sealwax.cli import console, places
-from sealwax.context import printable
-from sealwax.envelope import Inspection, inspect, read_full
+from sealwax._core import files
+from sealwax._core.context import printable
+from sealwax._core.envelope import Inspection, inspect, read_full
+from sealwax._core.format.armor import PREFIX, dearmor
+from sealwax._core.format.header import ATTACHED, DETACHED, MAGIC
+from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey
+from sealwax.cli import console, locations
 from sealwax.errors import (
     CommitmentError,
     ContextError,
@@ -39,9 +42,6 @@ from sealwax.errors import (
     PayloadError,
     is_of_credentials,
 )
-from sealwax.format.armor import PREFIX, dearmor
-from sealwax.format.header import ATTACHED, DETACHED, MAGIC
-from sealwax.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey
 
 # The text form is for environment variables and settings, and is held in memory whole.
 MAX_TEXT_BYTES: Final = 64 << 20
@@ -147,7 +147,7 @@ class Under:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        from sealwax.kms.names import parse_arn
+        from sealwax.kms._names import parse_arn
 
         self.known = frozenset(names) if all(parse_arn(name) for name in names) else None
         self._lock = threading.Lock()
@@ -183,8 +183,8 @@ def look(name: str) -> There | None:
         FileError: it cannot be looked at.
     """
     shown = console.shown(name)
-    if places.is_s3(name):
-        found = places.there(name)
+    if locations.is_s3(name):
+        found = locations.there(name)
         if found is None:
             return None
         return There(name, *found, functools.partial(_object, name))
@@ -215,7 +215,7 @@ def _file(name: str) -> Iterator[BinaryIO]:
 
 
 def _object(name: str) -> AbstractContextManager[BinaryIO]:
-    return cast("BinaryIO", places.opened(name))
+    return cast("BinaryIO", locations.opened(name))
 
 
 def of_plaintext(output: str, origin: Origin, size: int, *, update: bool) -> State:
@@ -432,7 +432,7 @@ def _check_keys(
     why = f"{name} is under {there}, and is to be under {wanted}"
     if not found.header.finished:
         why = f"a re-wrap of {name} to {there} was interrupted, and it is to be under {wanted}"
-    if can_rewrap and arns and not (armor and places.is_s3(output)):
+    if can_rewrap and arns and not (armor and locations.is_s3(output)):
         words = [*(word for arn in arns for word in ("-k", arn)), *(word for to in names for word in ("--to", to))]
         words += ["--accept-stored-context", *(["--armor"] if armor else []), "--", output]
         command = " ".join(shlex.quote(printable(word)) for word in ("sealwax", "rewrap", *words))
@@ -505,7 +505,7 @@ def begins_as_envelope(name: str) -> bool:
     Raises:
         FileError: it cannot be read.
     """
-    opened = places.opened(name)
+    opened = locations.opened(name)
     with files.InputFile(opened, regular=True) if isinstance(opened, str) else opened as file:
         beginning = read_full(file, len(MAGIC))
     return beginning == MAGIC or beginning.startswith(PREFIX.encode())

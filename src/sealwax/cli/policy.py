@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from sealwax import trusted
+from sealwax._core import trusted
+from sealwax._core.context import placeholders, printable
 from sealwax.cli import console, options
-from sealwax.context import placeholders, printable
 from sealwax.errors import FileError, PolicyError, UnavailableError
-from sealwax.policy import Policy, parse_identity_policy, parse_key_policy, principal, render, write
-from sealwax.policy.due import due_name
-from sealwax.policy.explain import KeyAsSeen, PrincipalAsSeen, check, explain, grant_of
+from sealwax.policy import Policy, _generate, _render, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy._expiry import due_name
+from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen, check, explain, grant_of
 
 if TYPE_CHECKING:
     from sealwax.policy import Decision, Grant
@@ -57,7 +57,7 @@ def policy() -> None:
 _format = click.option(
     "--format",
     "form",
-    type=click.Choice(render.FORMATS),
+    type=click.Choice(_render.FORMATS),
     default="json",
     show_default=True,
     help="The policy alone, or a template with it.",
@@ -86,12 +86,12 @@ def _bound(command: _Command) -> _Command:
                 )
         pairs = template.of_no_file()
         given = pairs or template.none or context_names
-        return command(*args, bound=write.Bound(pairs, context_names) if given else None, **kwargs)
+        return command(*args, bound=_generate.Bound(pairs, context_names) if given else None, **kwargs)
 
     return wrapped
 
 
-def _required(bound: write.Bound | None) -> write.Bound:
+def _required(bound: _generate.Bound | None) -> _generate.Bound:
     if bound is None:
         raise click.UsageError(
             "no context was given: bind the use to its purpose with -c NAME=VALUE, or say --no-context"
@@ -121,7 +121,7 @@ def key_command(
     rotate_from: tuple[str, ...],
     rotate_to: tuple[str, ...],
     grant: tuple[str, ...],
-    bound: write.Bound | None,
+    bound: _generate.Bound | None,
     form: str,
 ) -> None:
     """Write the policy of a key: who administers it cannot use it, and every use asks for the context.
@@ -129,13 +129,13 @@ def key_command(
     Each principal is named; IAM policies give nobody else anything. The account's root user keeps the right to put
     another key policy, so that the key is not lost with its administrators.
     """
-    users = write.Users(encrypt, decrypt, rotate_from, rotate_to, grant)
-    document = write.key_policy(admin, users, _required(bound))
+    users = _generate.Users(encrypt, decrypt, rotate_from, rotate_to, grant)
+    document = _generate.key_policy(admin, users, _required(bound))
     _print(
         document,
         form,
-        cloudformation=render.key_in_cloudformation,
-        terraform=render.key_in_terraform,
+        cloudformation=_render.key_in_cloudformation,
+        terraform=_render.key_in_terraform,
         description="Wraps the data keys of sealwax",
     )
 
@@ -157,7 +157,7 @@ def key_command(
 @_format
 @_bound
 def iam_command(
-    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: write.Bound | None, form: str
+    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: _generate.Bound | None, form: str
 ) -> None:
     """Write an IAM policy for one task or several, and for nothing else.
 
@@ -174,38 +174,38 @@ def iam_command(
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
             raise click.UsageError("what audit asks is about no key and has no context: leave them out")
-        bound = write.Bound()
+        bound = _generate.Bound()
     elif not keys:
         raise click.UsageError("name the ARN of a key with -k, or in SEALWAX_KEY")
     statements = []
     for task in tasks:
         if task == "encrypt":
-            statements += write.encrypt_only(keys, _required(bound))
+            statements += _generate.encrypt_only(keys, _required(bound))
         elif task == "decrypt":
-            statements += write.decrypt_only(keys, _required(bound))
+            statements += _generate.decrypt_only(keys, _required(bound))
         elif task == "rotate":
-            statements += write.rotate_only(keys, targets, _required(bound))
+            statements += _generate.rotate_only(keys, targets, _required(bound))
         else:
-            statements += write.audit_only()
+            statements += _generate.audit_only()
     _print(
-        write.identity_policy(statements),
+        _generate.identity_policy(statements),
         form,
-        cloudformation=render.identity_in_cloudformation,
-        terraform=render.identity_in_terraform,
+        cloudformation=_render.identity_in_cloudformation,
+        terraform=_render.identity_in_terraform,
         description=f"sealwax: {', '.join(tasks)}",
     )
 
 
 def _print(
-    document: write.Document,
+    document: _generate.Document,
     form: str,
     *,
-    cloudformation: Callable[[write.Document, str], str],
-    terraform: Callable[[write.Document, str], str],
+    cloudformation: Callable[[_generate.Document, str], str],
+    terraform: Callable[[_generate.Document, str], str],
     description: str,
 ) -> None:
     if form == "json":
-        console.put(render.as_json(document))
+        console.put(_render.as_json(document))
     else:
         console.put((cloudformation if form == "cloudformation" else terraform)(document, description))
 
@@ -253,7 +253,7 @@ def grant_command(
     operations: tuple[str, ...],
     retiring: str | None,
     lasting: timedelta | None,
-    bound: write.Bound | None,
+    bound: _generate.Bound | None,
     form: str,
     aws: options.Aws,
 ) -> int:
@@ -265,13 +265,13 @@ def grant_command(
     """
     if form == "cloudformation":
         raise click.UsageError("CloudFormation has no resource for grants of KMS: take json or terraform")
-    plain = write.grant(key, grantee, operations, _required(bound), retiring=retiring)
+    plain = _generate.grant(key, grantee, operations, _required(bound), retiring=retiring)
     if lasting is None:
-        console.put(render.as_json(plain) if form == "json" else render.grant_in_terraform(plain))
+        console.put(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
         return 0
     if form != "json":
         raise click.UsageError("--for creates the grant; leave --format out")
-    from sealwax.kms.lending import Lender
+    from sealwax.kms._temporary_grant import Lender
 
     lender = Lender(aws.session())
     if retiring is None:
@@ -418,23 +418,23 @@ def explain_command(
 def _recall(
     path: str, key: str, region: str | None, who: PrincipalAsSeen, *, known: bool
 ) -> tuple[KeyAsSeen, PrincipalAsSeen, datetime]:
-    from sealwax.audit import factsfile, recalling
+    from sealwax.audit import _factsfile, _from_facts
 
     console.claim(path)
-    facts = factsfile.read(path)
+    facts = _factsfile.read(path)
     console.tell(f"as the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC say")
-    seen = recalling.recall_key(facts, key, region)
-    return seen, who if known else recalling.recall_principal(facts, who.who.arn), facts.time
+    seen = _from_facts.recall_key(facts, key, region)
+    return seen, who if known else _from_facts.recall_principal(facts, who.who.arn), facts.time
 
 
 def _ask(aws: options.Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyAsSeen, PrincipalAsSeen]:
-    from sealwax.audit import reading
+    from sealwax.audit._collect import explanation
 
-    seen = reading.read_key(aws.session(), key)
+    seen = explanation.read_key(aws.session(), key)
     if known:
         return seen, who
     if aws.lab is None:
-        return seen, reading.read_principal(aws.session(), who.who.arn)
+        return seen, explanation.read_principal(aws.session(), who.who.arn)
     with options.open_lab(aws.lab) as lab:
         return seen, PrincipalAsSeen(*lab.known(who.who.arn))
 

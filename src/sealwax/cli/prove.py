@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sealwax._core.context import printable
 from sealwax.cli import PARTLY_DONE, console, options, sessions
-from sealwax.context import printable
 
 if TYPE_CHECKING:
-    from sealwax.aws import Session
+    from sealwax._aws.session import Session
     from sealwax.lab import Lab
     from sealwax.prove import Helper, Report, Result
 
@@ -77,7 +77,7 @@ def prove(
     """
     from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
-    from sealwax.prove.results import USD_PER_REQUEST
+    from sealwax.prove._results import USD_PER_REQUEST
 
     names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
     if len(names) != 1:
@@ -113,7 +113,8 @@ def _reach(
     where: options.Aws, denied_profile: str | None, denied_role: str | None
 ) -> Iterator[tuple[Session, Callable[[], Session] | None, Helper]]:
     """Lend the session, what opens the one that must be denied, and the process to search."""
-    from sealwax import aws, sts
+    from sealwax._aws import sts
+    from sealwax._aws.session import at_endpoint
     from sealwax.prove import Helper
 
     session = where.session()
@@ -124,7 +125,7 @@ def _reach(
                 denied = partial(lab.session, where.region, principal=denied_role)
             elif denied_profile:
                 own = sessions.session(denied_profile, where.region)
-                denied = _opened(aws.at_endpoint(own, environment["AWS_ENDPOINT_URL_KMS"]))
+                denied = _opened(at_endpoint(own, environment["AWS_ENDPOINT_URL_KMS"]))
             yield session, denied, Helper(environment)
         return
     given: dict[str, str | None] = {}
@@ -140,7 +141,7 @@ def _reach(
         # STS is not at KMS's endpoint.
         denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
-        denied = _opened(aws.at_endpoint(sessions.session(denied_profile, where.region), where.endpoint_url))
+        denied = _opened(at_endpoint(sessions.session(denied_profile, where.region), where.endpoint_url))
     yield session, denied, Helper(given)
 
 
@@ -152,7 +153,7 @@ def _opened(session: Session) -> Callable[[], Session]:
 @contextlib.contextmanager
 def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str, str | None]]]:
     """Lend a lab, and the settings with which another process reaches it."""
-    from sealwax.lab.server import Server
+    from sealwax.lab._server import Server
 
     lab = options.open_lab(folder)
     credentials = lab.session(region).get_credentials()

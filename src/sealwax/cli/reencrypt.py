@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from sealwax import context as ctx
-from sealwax.cli import contents, jobs, options, outcomes, places, running
+from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect
+from sealwax._core.rewrap import replace_file
+from sealwax.cli import contents, jobs, locations, options, outcomes, running
 from sealwax.cli.work import Work, on
-from sealwax.envelope import inspect
 from sealwax.errors import CredentialsError, KmsError
-from sealwax.rewrapping import replace_file
 
 
 @click.command()
@@ -40,11 +40,11 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
         jobs.refuse_output(job, work.detached, "header")
 
         def again(source: Any, sink: Any) -> None:
-            sealer.reencrypt(source, context=expected, output=sink, header=places.opened(work.detached))
+            sealer.reencrypt(source, context=expected, output=sink, header=locations.opened(work.detached))
 
         def in_place() -> None:
-            if places.is_s3(job.source):
-                places.store_of(job.source).replace(job.source, again)
+            if locations.is_s3(job.source):
+                locations.store_of(job.source).replace(job.source, again)
             else:
                 with jobs.folder_of(job) as folder:
                     replace_file(job.source, again, folder)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import click
 
-from sealwax import context as ctx
-from sealwax.cli import contents, jobs, options, outcomes, places, running
+from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect, read_full
+from sealwax._core.format.payload import HEAD_BYTES
+from sealwax._core.keyring import PROVIDER_AWS_KMS
+from sealwax._core.rewrap import Rewrap, rewrap_file
+from sealwax.cli import contents, jobs, locations, options, outcomes, running
 from sealwax.cli.work import STREAM, Work, on
-from sealwax.envelope import inspect, read_full
-from sealwax.format.payload import HEAD_BYTES
-from sealwax.keyring import PROVIDER_AWS_KMS
-from sealwax.rewrapping import Rewrap, rewrap_file
 
 
 @click.command()
@@ -50,11 +50,11 @@ def rewrap(
         jobs.refuse_output(job, body, "payload")
 
         def rewrapper() -> Rewrap:
-            return sealer.rewrapper(to=targets, context=expected, verify=verify, body=places.opened(body))
+            return sealer.rewrapper(to=targets, context=expected, verify=verify, body=locations.opened(body))
 
         def in_place() -> None:
-            if places.is_s3(job.source):
-                places.store_of(job.source).rewrap(job.source, rewrapper())
+            if locations.is_s3(job.source):
+                locations.store_of(job.source).rewrap(job.source, rewrapper())
             else:
                 with jobs.folder_of(job) as folder:
                     rewrap_file(job.source, rewrapper(), folder)
@@ -62,7 +62,7 @@ def rewrap(
         def copied() -> None:
             with contents.rewritten(work, job) as (source, sink):
                 sealer.rewrap(
-                    source.binary, to=targets, context=expected, output=sink, verify=verify, body=places.opened(body)
+                    source.binary, to=targets, context=expected, output=sink, verify=verify, body=locations.opened(body)
                 )
 
         def state(source: contents.Source, _: outcomes.Origin) -> outcomes.State:

@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 
 import click
 
-from sealwax import batch, files
-from sealwax.cli import PARTLY_DONE, console, outcomes, places, status_of
+from sealwax._core import batch, files
+from sealwax.cli import PARTLY_DONE, console, locations, outcomes, status_of
 from sealwax.cli.jobs import Job
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
@@ -195,10 +195,10 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
         if not waiting.dominates:
             with waiting.measured():
                 return attempt(turn)
-        if places.is_s3(turn.job.source) or places.is_s3(turn.job.output or ""):
+        if locations.is_s3(turn.job.source) or locations.is_s3(turn.job.output or ""):
             # Signing in may ask a person for a code, and nobody can interrupt a thread. What fails, the job says.
             with contextlib.suppress(SealwaxError):
-                places.service()
+                locations.service()
         return None
 
     token = _given_up.set(given_up)
@@ -218,7 +218,7 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
 def _wait_for_those_before(turn: _Turn, ahead: Mapping[int, _Turn]) -> None:
     """Wait for jobs that read or write what this one does."""
     assert turn.job is not None
-    turn.touched = frozenset(places.real(name) for name in (turn.job.source, turn.job.output) if name is not None)
+    turn.touched = frozenset(locations.real(name) for name in (turn.job.source, turn.job.output) if name is not None)
     for other in ahead.values():
         if other is not turn and not other.touched.isdisjoint(turn.touched):
             other.over.wait()
@@ -229,7 +229,7 @@ def _refuse(job: Job, written: set[str]) -> None:
     if job.problem is not None:
         raise job.problem
     if job.output is not None and job.output != STREAM:
-        place = places.real(job.output)
+        place = locations.real(job.output)
         if place in written:
             raise LeftAloneError(
                 outcomes.IN_THE_WAY,
@@ -243,22 +243,22 @@ def _writes_where_it_looks(work: Work) -> bool:
 
     That the outputs lie beside the sources is no such case: a folder is listed before anything in it is begun.
     """
-    local = [source for source in work.sources if source != STREAM and not places.is_s3(source)]
-    folders = [places.real(source) for source in local if os.path.isdir(source)] if work.recursive else []
-    if not folders or not work.writes or (work.output is not None and places.is_s3(work.output)):
+    local = [source for source in work.sources if source != STREAM and not locations.is_s3(source)]
+    folders = [locations.real(source) for source in local if os.path.isdir(source)] if work.recursive else []
+    if not folders or not work.writes or (work.output is not None and locations.is_s3(work.output)):
         return False
 
     def inside(place: str, folder: str) -> bool:
         return place == folder or place.startswith(os.path.join(folder, ""))
 
     if work.output is None:
-        beside = [os.path.dirname(places.real(source)) for source in local if not os.path.isdir(source)]
+        beside = [os.path.dirname(locations.real(source)) for source in local if not os.path.isdir(source)]
         return any(
             inside(place, folder)
             for number, folder in enumerate(folders)
             for place in (*beside, *folders[:number], *folders[number + 1 :])
         )
-    output = places.real(work.output)
+    output = locations.real(work.output)
     # An output's path below -o is its source's below the folder that was named.
     lands = [
         os.path.join(one, os.path.relpath(other, output))
@@ -273,9 +273,9 @@ def _keeps_main_thread(job: Job) -> bool:
     """Whether a job is done by the main thread: what is large (see there), and pipes, which wait for other programs."""
     if job.output == STREAM or job.source == STREAM:
         return True
-    if job.output is not None and not places.is_s3(job.output) and files.is_special(job.output):
+    if job.output is not None and not locations.is_s3(job.output) and files.is_special(job.output):
         return True
-    if places.is_s3(job.source):
+    if locations.is_s3(job.source):
         return job.size is not None and job.size >= _LARGE_BYTES
     try:
         status = os.stat(job.source)

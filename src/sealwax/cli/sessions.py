@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sealwax.errors import SealwaxError
 
 if TYPE_CHECKING:
-    from sealwax.aws import OwnSession
+    from sealwax._aws.session import OwnSession
 
 _lock = threading.Lock()
 _opened: dict[tuple[str | None, str | None], OwnSession] = {}
@@ -29,7 +29,7 @@ def session(profile: str | None, region: str | None) -> OwnSession:
     Raises:
         KmsError: there is no such profile, nobody to ask for a code, or AWS does not take it; again for each call.
     """
-    from sealwax import aws
+    from sealwax._aws.session import OwnSession
 
     with _lock:
         found = _opened.get((profile, region))
@@ -39,7 +39,7 @@ def session(profile: str | None, region: str | None) -> OwnSession:
         if isinstance(first, SealwaxError):
             raise first
         try:
-            found = aws.OwnSession(profile, region, first)
+            found = OwnSession(profile, region, first)
             found.sign_in()
         except SealwaxError as error:
             _first[profile] = error

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sealwax.cli import console, contents, jobs, options, places, running
+from sealwax.cli import console, contents, jobs, locations, options, running
 from sealwax.cli.work import Work, on
 
 
@@ -30,7 +30,7 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
                 size = len(plaintext)
             else:
                 with (
-                    sealer.read_once(source.binary, context=expected, header=places.opened(work.detached)) as reader,
+                    sealer.read_once(source.binary, context=expected, header=locations.opened(work.detached)) as reader,
                     console.progress(job.source, source.size) as progress,
                 ):
                     reader.drain(lambda data: contents.moved(progress, data))

@@ -12,17 +12,17 @@ scheduler that keeps one plan::
 
 An envelope's payload is never touched, and its data key never seen: KMS re-wraps it (kms:ReEncrypt).
 
-Engines share :mod:`sealwax.fleet.shard`, which works on a part of one store's objects: pure data in and out, picklable,
-harmless when repeated. An engine makes the store and one :class:`~sealwax.fleet.calls.Rewrapper` where the work is
-done, takes :class:`~sealwax.fleet.settings.Settings` from the plan, calls ``shard.scan(items, settings, store)`` or
-``shard.rewrap(items, settings, store, rewrapper)``, and keeps the results. :mod:`sealwax.fleet.engine` does so with
+Engines share one module, ``_shard``, which works on a part of one store's objects: pure data in and out, picklable,
+harmless when repeated. An engine makes the store and one :class:`~sealwax.fleet._kms_calls.Rewrapper` where the work is
+done, takes :class:`~sealwax.fleet._settings.Settings` from the plan, calls ``shard.scan(items, settings, store)`` or
+``shard.rewrap(items, settings, store, rewrapper)``, and keeps the results. :mod:`sealwax.fleet._rotation` does so with
 threads and a plan file.
 """
 
-from sealwax.fleet.calls import Rewrapper
-from sealwax.fleet.engine import plan, problems, refresh, run, status, verify
-from sealwax.fleet.report import Checked, Report, as_text
-from sealwax.fleet.settings import Contexts, Settings
+from sealwax.fleet._kms_calls import Rewrapper
+from sealwax.fleet._report import Checked, Report, as_text
+from sealwax.fleet._rotation import plan, problems, refresh, run, status, verify
+from sealwax.fleet._settings import Contexts, Settings
 
 __all__ = [
     "Checked",

@@ -27,14 +27,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sealwax.aws import Session
-from sealwax.context import printable
+from sealwax._aws.session import Session
+from sealwax._core.context import printable
 from sealwax.errors import ConfigurationError, EngineError
-from sealwax.fleet import engine, shard
-from sealwax.fleet.engine import OpenStore
-from sealwax.fleet.journal import Journal
-from sealwax.fleet.report import WRONG, Report
-from sealwax.fleet.settings import Contexts
+from sealwax.fleet import _rotation, _shard
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._report import WRONG, Report
+from sealwax.fleet._rotation import OpenStore
+from sealwax.fleet._settings import Contexts
 from sealwax.stores import open_store
 
 # A schedule is a rule of EventBridge, or one of EventBridge Scheduler.
@@ -140,7 +140,7 @@ def rotate(
     try:
         folder.mkdir(mode=0o700)
         plan = folder / "rotation.plan"
-        planned = engine.plan(
+        planned = _rotation.plan(
             plan,
             where,
             sources=sources,
@@ -152,7 +152,7 @@ def rotate(
         )
         _refuse_blindness(planned)
         _refuse_if_none_is_meant(planned, plan)
-        report = engine.run(plan, session=session, open_place=open_place, stop=over)
+        report = _rotation.run(plan, session=session, open_place=open_place, stop=over)
         report = replace(report, problems=tuple(_first(plan, WRONG, _MOST_TOLD)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -174,8 +174,8 @@ def _refuse_blindness(planned: Report) -> None:
 def _refuse_if_none_is_meant(planned: Report, plan: Path) -> None:
     """A mistyped context would else look like a fleet that is always fresh."""
     if planned.missed:
-        ((_, _, reason),) = _first(plan, (shard.SKIPPED,), 1)
-        skipped = planned.count(shard.SKIPPED)
+        ((_, _, reason),) = _first(plan, (_shard.SKIPPED,), 1)
+        skipped = planned.count(_shard.SKIPPED)
         raise ConfigurationError(f"SEALWAX_CONTEXT fits none of {skipped:,} envelopes; of one, {reason}")
 
 

@@ -7,7 +7,7 @@
     found = spark.scan(names, job)
     spark.rewrap(found.where("state = 'stale'"), job).write.parquet("s3a://reports/rotation")
 
-Each partition is worked on by the functions of :mod:`sealwax.fleet.shard`. A task that fails is repeated by Spark; what
+Each partition is worked on by the functions of ``fleet._shard``. A task that fails is repeated by Spark; what
 it had done is fresh by then and left alone, so that a repetition changes nothing and asks KMS for no more than what was
 left. A partition makes one kms:ReEncrypt for each distinct wrapped key in it, and where :func:`rewrap` gets what
 :func:`scan` returned, envelopes that share a wrapped key are brought into one partition.
@@ -15,7 +15,7 @@ left. A partition makes one kms:ReEncrypt for each distinct wrapped key in it, a
 The rate is divided by the number of tasks that can run at once, so that all of them together keep to it.
 
 Needs the extra ``spark`` (PySpark 3.5 or 4; not Spark Connect) and Java 17. The IAM actions are those of
-:class:`~sealwax.fleet.calls.Rewrapper`, and those of the place, for the executors' role.
+:class:`~sealwax.fleet._kms_calls.Rewrapper`, and those of the place, for the executors' role.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from sealwax import aws
-from sealwax.context import printable
+from sealwax._aws.session import Session
+from sealwax._core.context import printable
 from sealwax.errors import CredentialsError, EngineError
-from sealwax.fleet import shard
-from sealwax.fleet.calls import Rewrapper
-from sealwax.fleet.engines import Health, batches, entries_of
-from sealwax.fleet.settings import Settings
-from sealwax.fleet.shard import Found, Item, Result
+from sealwax.fleet import _shard
+from sealwax.fleet._kms_calls import Rewrapper
+from sealwax.fleet._settings import Settings
+from sealwax.fleet._shard import Found, Item, Result
+from sealwax.fleet._threads import Health, batches, entries_of
 from sealwax.kms import RateLimit
 from sealwax.stores import Entry, Store, open_store
 
@@ -78,14 +78,14 @@ class Job:
     settings: Settings
     rate: float = 1000.0
     open_place: Callable[[str], Store] = open_store
-    session: Callable[[], aws.Session] | None = None
+    session: Callable[[], Session] | None = None
     max_error_rate: float = 1.0
     until: float | None = None
     remembered: int = 1 << 16  # by default, a plan's partitions have fewer objects
 
 
 def scan(names: DataFrame, job: Job) -> DataFrame:
-    """Return what each object is, from its header alone: the fields of :class:`~sealwax.fleet.shard.Found`.
+    """Return what each object is, from its header alone: the fields of :class:`~sealwax.fleet._shard.Found`.
 
     Args:
         names: a column ``name``, of text, or of bytes for names of files that are no text. A column ``number`` comes
@@ -95,7 +95,7 @@ def scan(names: DataFrame, job: Job) -> DataFrame:
 
 
 def rewrap(names: DataFrame, job: Job) -> DataFrame:
-    """Re-wrap objects, and return what became of each: the fields of :class:`~sealwax.fleet.shard.Result`.
+    """Re-wrap objects, and return what became of each: the fields of :class:`~sealwax.fleet._shard.Result`.
 
     Like all of Spark's, it happens when the result is asked for, and once more when it is asked for again, which finds
     nothing left to do: write it somewhere, and read that.
@@ -131,7 +131,7 @@ def at_once(session: SparkSession, partitions: int) -> int:
 
 
 def _scan_part(job: Job, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    for found in shard.scan(_items(rows), job.settings, job.open_place(job.where)):
+    for found in _shard.scan(_items(rows), job.settings, job.open_place(job.where)):
         yield _row(found)
 
 
@@ -145,7 +145,7 @@ def _rewrap_part(job: Job, rate: float, rows: Iterable[Any]) -> Iterator[tuple[A
     )
     health = Health(job.max_error_rate, None, lambda: job.until is not None and time.time() > job.until)
     told = 0
-    for result in shard.rewrap(_items(rows), job.settings, store, made, health.over):
+    for result in _shard.rewrap(_items(rows), job.settings, store, made, health.over):
         health.saw(result)
         calls, told = made.calls - told, made.calls
         yield (*_row(result), calls)
@@ -193,7 +193,7 @@ class Spark:
         results: str | None = None,
         rate: float = 1000.0,
         open_place: Callable[[str], Store] = open_store,
-        kms_session: Callable[[], aws.Session] | None = None,
+        kms_session: Callable[[], Session] | None = None,
         partitions: int | None = None,
         rows: int = 200_000,
     ) -> None:
@@ -216,7 +216,7 @@ class Spark:
         unlisted: Callable[[str], None],
         own: Collection[str],
     ) -> Iterator[tuple[list[Entry], list[Found]]]:
-        """See :meth:`~sealwax.fleet.engines.Engine.look`. The driver lists, executors read headers.
+        """See :meth:`~sealwax.fleet._threads.Engine.look`. The driver lists, executors read headers.
 
         Raises:
             CredentialsError: an executor is not signed in.
@@ -238,7 +238,7 @@ class Spark:
         made: Rewrapper,
         health: Health,
     ) -> Iterator[list[Result]]:
-        """See :meth:`~sealwax.fleet.engines.Engine.rewrap`.
+        """See :meth:`~sealwax.fleet._threads.Engine.rewrap`.
 
         Raises:
             EngineError: Spark gave the job up; what was done is done, and another run goes on.

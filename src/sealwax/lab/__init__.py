@@ -12,6 +12,6 @@
 ``sealwax lab serve`` is the same engine behind HTTP, for the AWS CLI and other SDKs.
 """
 
-from sealwax.lab.lab import Lab
+from sealwax.lab._lab import Lab
 
 __all__ = ["Lab"]

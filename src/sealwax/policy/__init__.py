@@ -14,10 +14,10 @@ here knows the network or the clock. Permissions boundaries, session policies, t
 endpoints are not looked at: they can only take away.
 """
 
-from sealwax.policy.documents import Policy, Statement, parse_identity_policy, parse_key_policy
-from sealwax.policy.evaluate import evaluate
-from sealwax.policy.model import Decision, Grant, Principal, Request, principal
-from sealwax.policy.operations import CROSS_ACCOUNT, GRANTABLE, On, Permission, permissions
+from sealwax.policy._documents import Policy, Statement, parse_identity_policy, parse_key_policy
+from sealwax.policy._evaluate import evaluate
+from sealwax.policy._model import Decision, Grant, Principal, Request, principal
+from sealwax.policy._operations import CROSS_ACCOUNT, GRANTABLE, On, Permission, permissions
 
 __all__ = [
     "CROSS_ACCOUNT",

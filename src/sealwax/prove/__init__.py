@@ -5,9 +5,9 @@
 changed on the key unless ``allow_changes`` says so, and no plaintext but a sample of this module's own is used.
 """
 
-from sealwax.prove.proof import Check, Helper, Options, Parts
-from sealwax.prove.results import Evidence, Report, Result
-from sealwax.prove.run import CHECKS, planned_requests, prove
+from sealwax.prove._proof import Check, Helper, Options, Parts
+from sealwax.prove._results import Evidence, Report, Result
+from sealwax.prove._run import CHECKS, planned_requests, prove
 
 __all__ = [
     "CHECKS",

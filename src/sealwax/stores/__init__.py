@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
-from sealwax.envelope import Inspection
+from sealwax._core.envelope import Inspection
+from sealwax._core.rewrap import Rewrap
 from sealwax.errors import SealwaxError, StoreError
-from sealwax.rewrapping import Rewrap
 
 if TYPE_CHECKING:
-    from sealwax.aws import Session
+    from sealwax._aws.session import Session
 
 S3_SCHEME: Final = "s3://"
 # The code of an error about a name that is none, for which S3 is not asked.
@@ -148,6 +148,6 @@ def open_store(where: str, session: Session | None = None) -> Store:
         from sealwax.stores import s3
 
         return s3.open_store(where, session)
-    from sealwax.stores.files import FileStore
+    from sealwax.stores._files import FileStore
 
     return FileStore(where)

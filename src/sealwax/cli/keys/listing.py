@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sealwax._core.context import printable
 from sealwax.cli import PARTLY_DONE, console, options
-from sealwax.cli.keys import words
-from sealwax.context import printable
+from sealwax.cli.keys import formatting
 
 if TYPE_CHECKING:
-    from sealwax.kms.listing import ListedKey, Rotation, Unseen
+    from sealwax.kms._listing import ListedKey, Rotation, Unseen
 
 _MANAGERS: Final = {"AWS": "AWS managed", "CUSTOMER": "customer managed"}
 _ORIGINS: Final = {
@@ -42,13 +42,13 @@ def list_command(aws: options.Aws, regions: tuple[str, ...], as_json: bool) -> i
     kms:GetKeyRotationStatus and kms:GetKeyLastUsage each show more. What could not be seen is a ? in the table, null
     and a name in "not_seen" in JSON, and is said on standard error.
     """
-    from sealwax.kms.listing import list_keys
+    from sealwax.kms._listing import list_keys
 
     # With one Region more there is none to begin with, and the first serves as well as any.
     found = list_keys(replace(aws, region=regions[0] if regions else None).session(), regions)
     if as_json:
         for key in found.keys:
-            console.print_json(words.as_plain(key))
+            console.print_json(formatting.as_plain(key))
     else:
         several = len({key.region for key in found.keys}) > 1
         rows = [((key.region,) if several else ()) + _row(key) for key in found.keys]
@@ -59,16 +59,16 @@ def list_command(aws: options.Aws, regions: tuple[str, ...], as_json: bool) -> i
 
 
 def _row(key: ListedKey) -> tuple[str, ...]:
-    aliases = words.NOT_SEEN if key.aliases is None else ", ".join(key.aliases) or "-"
+    aliases = formatting.NOT_SEEN if key.aliases is None else ", ".join(key.aliases) or "-"
     return (
         key.key_id,
         printable(aliases),
-        words.NOT_SEEN if key.manager is None else _MANAGERS.get(key.manager, key.manager),
-        words.NOT_SEEN if key.origin is None else _ORIGINS.get(key.origin, key.origin),
-        key.state or words.NOT_SEEN,
-        key.multi_region or words.NOT_SEEN,
-        words.NOT_SEEN if key.rotation is None else _rotation(key.rotation),
-        words.NOT_SEEN if key.last_use is None else words.last_use(key.last_use),
+        formatting.NOT_SEEN if key.manager is None else _MANAGERS.get(key.manager, key.manager),
+        formatting.NOT_SEEN if key.origin is None else _ORIGINS.get(key.origin, key.origin),
+        key.state or formatting.NOT_SEEN,
+        key.multi_region or formatting.NOT_SEEN,
+        formatting.NOT_SEEN if key.rotation is None else _rotation(key.rotation),
+        formatting.NOT_SEEN if key.last_use is None else formatting.last_use(key.last_use),
     )
 
 

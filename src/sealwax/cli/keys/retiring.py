@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sealwax._core.context import printable
 from sealwax.cli import console, options
-from sealwax.cli.keys import words
-from sealwax.context import printable
+from sealwax.cli.keys import formatting
 from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
-    from sealwax.fleet.usage import Usage, User
-    from sealwax.kms.lifecycle import Standing
+    from sealwax.fleet._usage import Usage, User
+    from sealwax.kms._lifecycle import Standing
 
 _FINDINGS: Final = 3
 
@@ -51,8 +51,8 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     are for the two steps.
     """
     from sealwax.cli.fleet import opening
-    from sealwax.fleet.usage import find_users, places_of
-    from sealwax.kms.lifecycle import KeyLife
+    from sealwax.fleet._usage import find_users, places_of
+    from sealwax.kms._lifecycle import KeyLife
 
     where = places_of(where)
     life = KeyLife(key, aws.session())
@@ -84,7 +84,7 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
         standing = KeyLife(standing.arn, aws.session()).standing()
     if as_json:
         console.print_json(
-            {**words.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
+            {**formatting.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
         )
     else:
         _print(standing, where, usage)
@@ -116,7 +116,7 @@ def _step(standing: Standing, usage: Usage) -> str:
 
 
 def _scanned(where: tuple[str, ...], usage: Usage) -> dict[str, Any]:
-    return {"scanned": list(where), **words.as_plain(usage)}
+    return {"scanned": list(where), **formatting.as_plain(usage)}
 
 
 def _example(user: User) -> str:
@@ -125,12 +125,12 @@ def _example(user: User) -> str:
 
 
 def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
-    from sealwax.fleet.report import listed
+    from sealwax.fleet._report import listed
 
     lines = [("key", printable(standing.arn)), ("state", standing.state)]
     if standing.deletion is not None:
         lines.append(("deletion", f"on {standing.deletion:%Y-%m-%d}"))
-    aliases = words.NOT_SEEN if standing.aliases is None else ", ".join(map(printable, standing.aliases))
+    aliases = formatting.NOT_SEEN if standing.aliases is None else ", ".join(map(printable, standing.aliases))
     if aliases:
         lines.append(("aliases", f"{aliases}; who uses them to encrypt will fail"))
     if standing.replicas:
@@ -141,7 +141,7 @@ def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
         lines.append(("material", "imported; keep your copy of it until the key is gone"))
     elif standing.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
         lines.append(("material", "in a custom key store; what is kept there is yours to delete"))
-    use = words.NOT_SEEN if standing.last_use is None else words.last_use(standing.last_use)
+    use = formatting.NOT_SEEN if standing.last_use is None else formatting.last_use(standing.last_use)
     if standing.multi_region != "no":
         use += "; KMS counts the key's uses in each Region by themselves"
     lines.append(("last use", use))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sealwax._core.context import printable
 from sealwax.cli import console, options
-from sealwax.cli.keys import words
-from sealwax.context import printable
+from sealwax.cli.keys import formatting
 
 if TYPE_CHECKING:
-    from sealwax.kms.lifecycle import Material, Rotations
+    from sealwax.kms._lifecycle import Material, Rotations
 
 _HOW: Final = {"AUTOMATIC": "by itself", "ON_DEMAND": "on demand"}
 _COLUMNS: Final = ("SINCE", "HOW", "STATE", "MATERIAL")
@@ -33,7 +33,7 @@ def rotate(aws: options.Aws, key: str, days: int | None, now: bool, as_json: boo
     for how a key stands. --every needs kms:EnableKeyRotation, --now kms:RotateKeyOnDemand; both need kms:DescribeKey,
     kms:GetKeyRotationStatus and kms:ListKeyRotations.
     """
-    from sealwax.kms.lifecycle import KeyLife
+    from sealwax.kms._lifecycle import KeyLife
 
     if (days is None) != now:
         raise click.UsageError("say --every DAYS or --now; `sealwax keys rotations` shows how a key stands")
@@ -59,14 +59,14 @@ def rotations(aws: options.Aws, key: str, as_json: bool) -> None:
     The material ids are those that `sealwax inspect` shows of envelopes. The caller needs kms:DescribeKey,
     kms:GetKeyRotationStatus and kms:ListKeyRotations.
     """
-    from sealwax.kms.lifecycle import KeyLife
+    from sealwax.kms._lifecycle import KeyLife
 
     _print(KeyLife(key, aws.session()).rotations(), as_json)
 
 
 def _print(found: Rotations, as_json: bool) -> None:
     if as_json:
-        console.print_json(words.as_plain(found))
+        console.print_json(formatting.as_plain(found))
         return
     console.put(f"key       {printable(found.arn)}\nrotation  {_status(found)}")
     console.print_table(_COLUMNS, [_row(material) for material in found.materials])
@@ -85,12 +85,12 @@ def _status(found: Rotations) -> str:
 
 
 def _row(material: Material) -> tuple[str, ...]:
-    state = (material.state or words.NOT_SEEN).lower().replace("_", " ")
+    state = (material.state or formatting.NOT_SEEN).lower().replace("_", " ")
     if material.expires:
         state += f", expires on {material.expires:%Y-%m-%d}"
     return (
         f"{material.since:%Y-%m-%d}" if material.since else "-",
         _HOW.get(material.how, material.how) if material.how else "-",
         state,
-        material.material_id or words.NOT_SEEN,
+        material.material_id or formatting.NOT_SEEN,
     )

@@ -12,8 +12,8 @@ that S3 names after its requests: s3:GetObject to read, s3:ListBucket to list, s
 s3:AbortMultipartUpload to write, and to change an object also s3:GetObjectTagging and s3:PutObjectTagging.
 """
 
-from sealwax.stores.s3.objects import ObjectReader, ObjectWriter
-from sealwax.stores.s3.service import ObjectName, Service, parse
-from sealwax.stores.s3.store import S3Store, open_store
+from sealwax.stores.s3._objects import ObjectReader, ObjectWriter
+from sealwax.stores.s3._service import ObjectName, Service, parse
+from sealwax.stores.s3._store import S3Store, open_store
 
 __all__ = ["ObjectName", "ObjectReader", "ObjectWriter", "S3Store", "Service", "open_store", "parse"]

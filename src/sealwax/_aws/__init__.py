@@ -1,0 +1,1 @@
+"""The edge of botocore: sessions, clients, what AWS answers and what it refuses."""

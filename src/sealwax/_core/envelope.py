@@ -1,0 +1,371 @@
+"""Finding an envelope's header in a value, a file or a stream, and describing it. No KMS call is made here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from sealwax._core import context, files, validate
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload
+from sealwax._core.format.header import Header, Preamble
+from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
+
+if TYPE_CHECKING:
+    from sealwax._core.recognize import Foreign, Read
+
+BytesLike = bytes | bytearray | memoryview
+AnySource = BytesLike | files.AnyPath | BinaryIO
+
+# The largest header there can be: a preamble of 65535 bytes and two slots of 65535.
+MAX_HEADER_BYTES: Final = 3 * 65535
+# A preamble and two slots of a sector each, and with one slot far less.
+MOST_HEADERS_BYTES: Final = 3 * hdr.SECTOR_BYTES
+# A re-wrap may be under way: it never leaves both slots torn, but one reading may meet each of them in that moment.
+_READS: Final = 3
+_PAUSE_SECONDS: Final = 0.02
+
+
+def read_full(file: BinaryIO | io.RawIOBase, size: int) -> bytes:
+    """Read ``size`` bytes, or what there is until the end."""
+    parts = []
+    while size > 0:
+        part = file.read(size)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def header_of_value(value: BytesLike) -> Header:
+    """Return the header that a value begins with.
+
+    Raises:
+        HeaderError: it begins with none.
+    """
+    with memoryview(value).cast("B") as view:
+        try:
+            return _header_of_view(view)
+        except NotAnEnvelopeError as error:
+            raise _named(error, lambda at, size: bytes(view[at : at + size]), len(view)) from None
+
+
+def _header_of_view(view: memoryview | bytes) -> Header:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return bytes(view[at - size : at])
+
+    return _read_header(read)
+
+
+def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
+    """Read a header from where ``file`` stands, and not a byte more.
+
+    Raises:
+        HeaderError: there is none.
+    """
+    first = b""
+
+    def read(size: int) -> bytes:
+        nonlocal first
+        data = read_full(file, size)
+        first = first or data
+        return data
+
+    try:
+        return _read_header(read)
+    except NotAnEnvelopeError as error:
+        if is_seekable(file):
+            raise _named_file(error, file, file.tell() - len(first)) from None
+        # To read more, one might have to wait for it.
+        raise _named(error, lambda at, size: first[at : at + size], None) from None
+
+
+def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start: int) -> NotAnEnvelopeError:
+    """As :func:`_named`, of a seekable file; it is left where it stood."""
+    stood = file.tell()
+
+    def read(at: int, size: int) -> bytes:
+        file.seek(start + at)
+        return read_full(file, size)
+
+    try:
+        return _named(error, read, file.seek(0, os.SEEK_END) - start, metadata_of(file), getattr(file, "name", ""))
+    finally:
+        file.seek(stood)
+
+
+def metadata_of(file: object) -> Mapping[str, str]:
+    """Return what a store keeps beside an object that is open as a file; files of other kinds have nothing."""
+    found = getattr(file, "metadata", None)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _named(
+    error: NotAnEnvelopeError,
+    read: Read,
+    size: int | None,
+    metadata: Mapping[str, str] | None = None,
+    name: object = "",
+) -> NotAnEnvelopeError:
+    """Return the error with the name of what the bytes are, where they tell; see :mod:`sealwax._core.recognize`."""
+    from sealwax._core import recognize
+
+    found = recognize.recognize(read, size, metadata=metadata, name=name if isinstance(name, str) else "")
+    if found is None:
+        return NotAnEnvelopeError(f"{error}: it is empty") if size == 0 else error
+    which = "a binary sealwax envelope" if found.format.startswith(recognize.ENVELOPE) else "a sealwax envelope"
+    named = NotAnEnvelopeError(f"this is not {which}: {found}; {found.advice}")
+    named.foreign = found
+    return named
+
+
+def _read_header(read: Callable[[int], bytes]) -> Header:
+    preamble, crc = hdr.read_preamble(read)
+    return _read_slots(read, preamble, crc)
+
+
+def _read_slots(read: Callable[[int], bytes], preamble: Preamble, crc: bytes) -> Header:
+    size = preamble.slot_count * preamble.slot_size
+    slots = read(size)
+    header = hdr.parse_slots(preamble, crc, slots)
+    if len(slots) < size:
+        # The first slot alone would open it, but what follows the slots is lost.
+        raise DamagedHeaderError("the envelope is cut off inside its second slot: the rest of the file is missing")
+    return header
+
+
+def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
+    """Read the header at ``start`` of a seekable file, again where a re-wrap seems to be under way.
+
+    Raises:
+        HeaderError: there is none, or its slots are damaged at every reading.
+    """
+
+    def read(size: int) -> bytes:
+        return read_full(file, size)
+
+    for attempt in range(_READS):
+        file.seek(start)
+        try:
+            preamble, crc = hdr.read_preamble(read)
+        except NotAnEnvelopeError as error:
+            raise _named_file(error, file, start) from None
+        try:
+            return _read_slots(read, preamble, crc)
+        except DamagedHeaderError:
+            if attempt == _READS - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def is_seekable(file: BinaryIO | io.RawIOBase) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and bool(seekable())
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an envelope says of itself, read without KMS. None of it is authenticated.
+
+    Attributes:
+        header: the preamble and slots.
+        payload_bytes: the payload's size in bytes; None for a detached header.
+        foreign: what the metadata of an object in S3 say that it is besides: a contradiction. None: nothing.
+        at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
+    """
+
+    header: Header
+    payload_bytes: int | None
+    foreign: Foreign | None = None
+    at_rest: str = ""
+
+    @property
+    def context(self) -> dict[str, str]:
+        """The stored map: the KMS context."""
+        return context.decode(self.header.preamble.kms_context)
+
+    @property
+    def wrapped_keys(self) -> tuple[WrappedKey, ...]:
+        return self.header.slot.wrapped_keys
+
+    @property
+    def plaintext_bytes(self) -> int | None:
+        """The plaintext's size in bytes; None where the payload is elsewhere, or has a size that none can have."""
+        if self.payload_bytes is None:
+            return None
+        try:
+            return payload.plaintext_size(self.payload_bytes)
+        except TamperedError:
+            return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        preamble = self.header.preamble
+        return {
+            "version": hdr.VERSION,
+            "kind": "attached" if preamble.kind == hdr.ATTACHED else "detached",
+            "suite": "Cobblestone-256",
+            "envelope_id": preamble.envelope_id.hex(),
+            "context": self.context,
+            "local_pairs": preamble.local_pairs,
+            "payload_offset": preamble.payload_offset,
+            "payload_bytes": self.payload_bytes,
+            "plaintext_bytes": self.plaintext_bytes,
+            "slots": preamble.slot_count,
+            "sequence": self.header.slot.sequence,
+            "finished": self.header.finished,
+            "wrapped_keys": [_wrapped_key_as_dict(key) for key in self.wrapped_keys],
+        }
+
+
+def _wrapped_key_as_dict(key: WrappedKey) -> Mapping[str, Any]:
+    known_time = 0 < key.wrapped_at <= hdr.MAX_TIME
+    return {
+        "provider": "aws-kms" if key.provider == PROVIDER_AWS_KMS else key.provider,
+        "key_arn": key.key_arn,
+        "key_material_id": key.key_material_id.hex() or None,
+        "wrapped_at": datetime.fromtimestamp(key.wrapped_at, UTC).isoformat() if known_time else None,
+        "ciphertext_blob": base64.b64encode(key.ciphertext).decode("ascii"),
+    }
+
+
+def inspect(source: AnySource) -> Inspection:
+    """Describe an envelope without any KMS call. Nothing it says is authenticated.
+
+    Args:
+        source: a path (str or PathLike), a bytes-like value, or a binary file object, which is read to its end where
+            it is not seekable.
+
+    Raises:
+        HeaderError: it is no envelope, or its header is damaged.
+        FileError: the file cannot be read.
+    """
+    if isinstance(source, BytesLike):
+        found = header_of_value(source)
+        return _inspection(found, memoryview(source).nbytes - found.preamble.payload_offset)
+    if isinstance(source, str | os.PathLike):
+        with files.InputFile(source) as file:
+            return inspect_file(file)
+    validate.file(source, "read")
+    return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
+
+
+def inspect_file(file: files.InputFile) -> Inspection:
+    """Describe what a file that has just been opened holds; see :func:`inspect`."""
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return _inspect_regular(file, status.st_size)
+    return _inspect_file(file) if file.seekable() else _inspect_stream(file)
+
+
+def inspect_beginning(beginning: bytes, size: int) -> Inspection | None:
+    """Describe what a regular file holds from one reading of it, as a fleet has many to look at.
+
+    Args:
+        beginning: its first bytes: :data:`MOST_HEADERS_BYTES`, or what there is.
+        size: its bytes.
+
+    Returns:
+        None where that does not settle it, and :func:`inspect_file` has to: it is no envelope, its header is damaged or
+        larger than most, or a re-wrap is under way.
+    """
+    try:
+        found = _header_of_view(beginning)
+    except (NotAnEnvelopeError, DamagedHeaderError):
+        return None
+    return _inspection(found, size - found.preamble.payload_offset)
+
+
+def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
+    found = inspect_beginning(file.read(MOST_HEADERS_BYTES), size)
+    if found is not None:
+        return found
+    header = header_of_file(file, 0)
+    return _inspection(header, size - header.preamble.payload_offset)
+
+
+def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:
+    start = file.tell()
+    found = header_of_file(file, start)
+    inspection = _inspection(found, file.seek(0, os.SEEK_END) - start - found.preamble.payload_offset)
+    metadata = metadata_of(file)
+    if metadata:
+        from sealwax._core.recognize import beside
+
+        return replace(inspection, foreign=beside(metadata))
+    return inspection
+
+
+def _inspect_stream(file: BinaryIO | io.RawIOBase) -> Inspection:
+    found = header_of_stream(file)
+    size = 0
+    while part := file.read(files.COPY_BYTES):
+        size += len(part)
+    return _inspection(found, size)
+
+
+def _inspection(found: Header, rest: int) -> Inspection:
+    if found.preamble.kind == hdr.ATTACHED:
+        return Inspection(found, rest)
+    refuse_trailing(rest)
+    return Inspection(found, None)
+
+
+def refuse_trailing(rest: int) -> None:
+    """Refuse bytes after a detached header.
+
+    Raises:
+        DamagedHeaderError: there are some.
+    """
+    if rest:
+        raise DamagedHeaderError(f"{rest} bytes follow the detached header, which ends the file")
+
+
+def find_header(detached: AnySource | None, attached: Callable[[], Header]) -> tuple[Header, int]:
+    """Return the header, and where the payload begins after the place it was looked for."""
+    if detached is None:
+        header = attached()
+        refuse_kind(header, hdr.ATTACHED)
+        return header, header.preamble.payload_offset
+    header = inspect(detached).header
+    refuse_kind(header, hdr.DETACHED)
+    return header, 0
+
+
+def refuse_kind(header: Header, wanted: int) -> None:
+    """Refuse a header of the other kind.
+
+    Raises:
+        DamagedHeaderError: it is one.
+    """
+    if header.preamble.kind == wanted:
+        return
+    if wanted == hdr.ATTACHED:
+        raise DamagedHeaderError("this is a detached header; give the payload, and this with header= or --detached")
+    raise DamagedHeaderError("this is a whole envelope, not a detached header")
+
+
+def head_of(body: AnySource | None) -> bytes:
+    """Return the first 56 bytes of a payload that is stored apart."""
+    if body is None:
+        raise TypeError("a detached header is verified against its payload: pass body=")
+    if isinstance(body, BytesLike):
+        return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
+    if isinstance(body, str | os.PathLike):
+        with files.InputFile(body) as file:
+            return read_full(file, payload.HEAD_BYTES)
+    return read_full(validate.file(body, "read"), payload.HEAD_BYTES)

@@ -1,0 +1,173 @@
+"""A payload as a file that is open for reading at any place."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+from sealwax._core.format.io import SeekableSource, read_full, refuse_copies
+from sealwax._core.format.payload import (
+    CHUNK_BYTES,
+    GROUP_BYTES,
+    GROUP_CHUNKS,
+    HEAD_BYTES,
+    SALT_BYTES,
+    SEALED_CHUNK_BYTES,
+    SEALED_GROUP_BYTES,
+    Chunks,
+    plaintext_size,
+    refuse_forked,
+    tampered,
+)
+from sealwax._core.keyring import DataKey, wipe
+from sealwax.errors import TamperedError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class RandomAccessReader(io.RawIOBase):
+    """Reads any place of a payload in a seekable file; every chunk is authenticated before a byte of it is used.
+
+    Opening reads the head and the last chunk, so that the size is known to be true before anyone asks for it. Length,
+    salt and keys are fixed then.
+
+    Args:
+        source: the file that holds the payload.
+        offset: where in the file the payload begins, in bytes.
+        size: the payload's size in bytes.
+        data_key, info: as for :func:`sealwax._core.format.payload.decryptor`.
+        on_close: called once.
+
+    Raises:
+        CommitmentError: the key or the context is not this payload's.
+        TamperedError: the last chunk does not authenticate, or no payload has that size.
+    """
+
+    __copy__ = __reduce_ex__ = refuse_copies
+
+    def __init__(
+        self,
+        source: SeekableSource,
+        offset: int,
+        size: int,
+        data_key: DataKey,
+        info: bytes,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._on_close: Callable[[], None] | None = None  # a reader that never opened closes nothing
+        self._chunks: Chunks | None = None
+        self._plain = bytearray()
+        self._source = source
+        self._offset = offset
+        self._payload_size = size
+        self.size = plaintext_size(size)
+        self._position = 0
+        self._sealed = bytearray(min(SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
+        self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
+        self._failed = False
+        self._process = os.getpid()
+        head = self._read(0, HEAD_BYTES)
+        self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
+        head.release()
+        self._open_chunks(self.size // CHUNK_BYTES, 1)
+        self._on_close = on_close
+
+    def _read(self, at: int, size: int) -> memoryview:
+        refuse_forked(self._process)
+        self._source.seek(self._offset + at)
+        view = memoryview(self._sealed)[:size]
+        if read_full(self._source, view) < size:
+            raise tampered(None)
+        return view
+
+    def _open_chunks(self, first: int, count: int) -> int:
+        """Decrypt ``count`` chunks from ``first`` into the private buffer; return the bytes of plaintext."""
+        if self._chunks is None or self._failed:
+            raise tampered(first * CHUNK_BYTES)
+        start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
+        end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
+        try:
+            with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
+                return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
+        except (InvalidTag, TamperedError):
+            raise self._fail(first * CHUNK_BYTES) from None
+
+    def _give_up(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+
+    def _fail(self, position: int) -> TamperedError:
+        self._failed = True
+        self._give_up()
+        wipe(self._plain)
+        return tampered(position)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to a place of the plaintext, which may lie beyond its end; return it.
+
+        Raises:
+            ValueError: a place before the start, or an unknown ``whence``.
+        """
+        if self.closed:
+            raise ValueError("seek in a closed file")
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+        if base is None:
+            raise ValueError(f"whence is {whence}; 0, 1 and 2 are possible")
+        if base + offset < 0:
+            raise ValueError("seek to before the start")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` with up to 1 MiB of authenticated plaintext from the present place; 0 at the end.
+
+        Raises:
+            TamperedError: a chunk is altered or missing.
+            ValueError: the file is closed, or this is a forked child of the process that opened it.
+        """
+        if self.closed:
+            raise ValueError("read from a closed file")
+        with memoryview(buffer).cast("B") as view:
+            first, skip = divmod(self._position, CHUNK_BYTES)
+            wanted = min(len(view), self.size - self._position)
+            if wanted <= 0:
+                return 0
+            count = min(-(-(skip + wanted) // CHUNK_BYTES), GROUP_CHUNKS)
+            size = min(self._open_chunks(first, count) - skip, wanted)
+            with memoryview(self._plain) as plain:
+                view[:size] = plain[skip : skip + size]
+        self._position += size
+        return size
+
+    def readall(self) -> bytes:
+        """Return everything from the present place on, in one allocation."""
+        whole = bytearray(max(0, self.size - self._position))
+        with memoryview(whole) as view:
+            at = 0
+            while at < len(view):
+                at += self.readinto(view[at:])
+        return bytes(whole)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._give_up()
+            wipe(self._plain)
+            super().close()
+            if self._on_close is not None:
+                self._on_close()

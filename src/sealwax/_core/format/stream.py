@@ -1,0 +1,367 @@
+"""An envelope or a payload as a file that is open for one pass, front to back.
+
+Of a large file, one MiB is written while the next one is sealed, and one is read and opened ahead of what is asked for:
+the second core's share. The bytes are the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidTag
+
+from sealwax._core.context import printable
+from sealwax._core.format.io import Sink, Source, read_full, refuse_copies, write_all
+from sealwax._core.format.payload import (
+    GROUP_BYTES,
+    MAX_PLAINTEXT_BYTES,
+    SEALED_GROUP_BYTES,
+    Decryptor,
+    Encryptor,
+    refuse_forked,
+    tampered,
+)
+from sealwax._core.format.readahead import AFTER_GROUPS, Beside, worth_it
+from sealwax._core.keyring import wipe
+from sealwax.errors import TamperedError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class StreamWriter(io.RawIOBase):
+    """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
+
+    Args:
+        sink: where the envelope goes; not closed here.
+        encryptor: from :func:`sealwax._core.format.payload.encryptor`.
+        header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
+        on_close: called once, with whether the envelope is complete.
+    """
+
+    __copy__ = __reduce_ex__ = refuse_copies
+
+    def __init__(
+        self,
+        sink: Sink,
+        encryptor: Encryptor,
+        header: Callable[[bool], bytes],
+        on_close: Callable[[bool], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._process = os.getpid()
+        self._on_close = on_close
+        self._sink = sink
+        self._encryptor: Encryptor | None = encryptor
+        self._header: Callable[[bool], bytes] | None = header
+        self._pending = bytearray(GROUP_BYTES)
+        self._filled = 0
+        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._written = 0
+        self._groups = 0
+        # The write of the group before, and the buffer that it frees.
+        self._spare = bytearray()
+        self._behind: Beside[None] | None = Beside() if worth_it(sink) else None
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext taken so far."""
+        return self._written
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Take all of ``data``.
+
+        Raises:
+            ValueError: the file is closed, or more than 2**52 - 1 bytes were written.
+        """
+        if self.closed or self._encryptor is None:
+            raise ValueError("write to a closed or failed file")
+        with memoryview(data).cast("B") as view:
+            size = len(view)
+            if self._written + size > MAX_PLAINTEXT_BYTES:
+                raise ValueError("an envelope holds at most 2**52 - 1 bytes")
+            at = 0
+            try:
+                while at < size:
+                    if not self._filled and size - at >= GROUP_BYTES:
+                        self._seal(self._encryptor, view[at : at + GROUP_BYTES])
+                        at += GROUP_BYTES
+                        continue
+                    take = min(GROUP_BYTES - self._filled, size - at)
+                    self._pending[self._filled : self._filled + take] = view[at : at + take]
+                    self._filled += take
+                    at += take
+                    if self._filled == GROUP_BYTES:
+                        self._flush_pending(self._encryptor)
+            except BaseException:
+                # What reached the sink is not known, and a salt never serves two byte sequences: no second try.
+                self.abandon()
+                raise
+        self._written += size
+        return size
+
+    def _flush_pending(self, encryptor: Encryptor, *, last: bool = False) -> None:
+        with memoryview(self._pending) as pending:
+            self._seal(encryptor, pending[: self._filled], last=last)
+        self._filled = 0
+
+    def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
+        # Before the header is written: a forked child is refused here, and the file is its parent's as well.
+        sealed = memoryview(self._sealed)
+        sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
+        if self._header is not None:
+            write_all(self._sink, self._header(len(plaintext) >= GROUP_BYTES))
+            self._header = None
+            write_all(self._sink, encryptor.head)
+        behind = self._behind
+        if behind is None:
+            write_all(self._sink, sealed)
+            return
+        if behind.busy:
+            behind.wait()
+        self._groups += 1
+        if last or self._groups <= AFTER_GROUPS:
+            write_all(self._sink, sealed)
+        elif behind.start(write_all, self._sink, sealed):
+            self._sealed, self._spare = self._spare or bytearray(SEALED_GROUP_BYTES), self._sealed
+        else:
+            self._behind = None
+            write_all(self._sink, sealed)
+
+    def close(self) -> None:
+        """Write the last chunk. A second call does nothing."""
+        if self.closed:
+            return
+        encryptor = self._encryptor
+        complete = False
+        try:
+            if encryptor is not None:
+                self._flush_pending(encryptor, last=True)
+                complete = True
+        finally:
+            self._close(complete)
+
+    def abandon(self) -> None:
+        """Close without the last chunk: what was written so far does not open as an envelope."""
+        if not self.closed:
+            self._close(complete=False)
+
+    def _close(self, complete: bool, *, join: bool = True) -> None:
+        try:
+            if self._behind is not None:
+                self._behind.close(join=join)
+        finally:
+            if self._encryptor is not None:
+                self._encryptor.close()
+                self._encryptor = None
+            wipe(self._pending)
+            super().close()
+            if self._on_close is not None:
+                self._on_close(complete)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        # Going out of scope is no decision to finish. It is told as io tells it of a file that is lost.
+        if "_behind" in self.__dict__ and not self.closed:
+            self._close(complete=False, join=False)
+            if self._process == os.getpid():  # in a forked child it is the parent's to close
+                name = getattr(self._sink, "path", None) or getattr(self._sink, "name", "a file object")
+                what = f"an envelope was never closed, and is lost: {printable(str(name))}"
+                warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
+
+
+class StreamReader(io.RawIOBase):
+    """Reads a payload from where ``source`` stands to its end, once, front to back; ``on_close`` is called once.
+
+    A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
+    """
+
+    __copy__ = __reduce_ex__ = refuse_copies
+
+    def __init__(self, source: Source, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._source = source
+        self._decryptor: Decryptor | None = decryptor
+        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._plain = bytearray(GROUP_BYTES)
+        self._start = self._end = 0
+        self._position = 0
+        self._finished = self._tampered = False
+        self._process = os.getpid()
+        # The group after the one that is handed out, and the buffer it comes in.
+        self._spare = bytearray()
+        self._ahead: Beside[tuple[int, bool]] | None = Beside() if worth_it(source) else None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
+
+        Raises:
+            FileError: it cannot be read; nor is what follows.
+            TamperedError: the payload is altered, cut off or extended.
+            ValueError: the file is closed or has failed, or this is a forked child of the process that opened it.
+        """
+        if self._at_end():
+            return 0
+        with memoryview(buffer).cast("B") as view, memoryview(self._plain) as plain:
+            size = min(len(view), self._end - self._start)
+            view[:size] = plain[self._start : self._start + size]
+        self._start += size
+        self._position += size
+        return size
+
+    def write_to(self, sink: Sink) -> int:
+        """Write the plaintext from here to its end to ``sink``, and return how many bytes were written.
+
+        The fastest way: what was authenticated is written from where it lies. ``sink`` may keep what it is given.
+
+        Args:
+            sink: a binary file object; not closed here.
+
+        Raises:
+            FileError, TamperedError, ValueError: as for :meth:`readinto`; what came before was written. What ``sink``
+                raises is let through.
+        """
+        return self.drain(lambda data: write_all(sink, data))
+
+    def drain(self, *takers: Callable[[memoryview], object]) -> int:
+        """Call each of ``takers`` with the plaintext from here to its end, part by part, each after its authentication.
+
+        What they are given is a read-only view of where the part was decrypted. If one of them keeps it, the part stays
+        as it is; then it is not wiped when the reader is closed, as all others are. A taker may read on in this reader,
+        or close it.
+
+        Raises:
+            FileError, TamperedError, ValueError: as for :meth:`readinto`. What a taker raises is let through, and the
+                part is wiped, whoever keeps it.
+        """
+        drained = 0
+        while not self._at_end():
+            size, lent = self._end - self._start, self._plain
+            with memoryview(lent) as plain:
+                part = plain[self._start : self._end].toreadonly()
+            self._start = self._end
+            self._position += size
+            try:
+                for take in takers:
+                    take(part)
+            except BaseException:
+                wipe(lent)  # an exception may be kept, and with it frames that hold the part
+                raise
+            del part
+            # A taker has closed the reader or read on, which left the part to it.
+            if (self.closed or lent is not self._plain) and _is_free(lent):
+                wipe(lent)
+            drained += size
+        return drained
+
+    def _at_end(self) -> bool:
+        """Whether all was handed out; otherwise there is something to hand out afterwards.
+
+        Raises:
+            FileError, TamperedError, ValueError: as for :meth:`readinto`.
+        """
+        if self.closed:
+            raise ValueError("read from a closed file")
+        if self._start == self._end and not self._finished:
+            self._next()
+        return self._start == self._end
+
+    def _next(self) -> None:
+        refuse_forked(self._process)
+        if self._decryptor is None:
+            raise tampered(self._position) if self._tampered else ValueError("read from a file whose reading failed")
+        self._start = self._end = 0
+        try:
+            self._take(self._decryptor)
+        except BaseException as error:
+            # How far the source was read is not known; to go on might be to leave a group out.
+            self._start = self._end = 0
+            self._finished = False
+            self._tampered = isinstance(error, TamperedError)
+            self._give_up()
+            raise
+
+    def _take(self, decryptor: Decryptor) -> None:
+        # Before it is decrypted into, here or by the second thread: a taker may have it still.
+        if not _is_free(self._plain):
+            self._plain = bytearray(GROUP_BYTES)
+        ahead = self._ahead
+        if ahead is not None and ahead.busy:
+            size, last = ahead.wait()
+            self._plain, self._spare = self._spare, self._plain
+        else:
+            size, last = self._group(decryptor, self._plain, self._position)
+        after = self._position + size
+        if ahead is not None and not last and after >= AFTER_GROUPS * GROUP_BYTES:
+            self._spare = self._spare or bytearray(GROUP_BYTES)
+            if not ahead.start(self._group, decryptor, self._spare, after):
+                self._ahead = None
+        self._end, self._finished = size, last
+
+    def _group(self, decryptor: Decryptor, plain: bytearray, position: int) -> tuple[int, bool]:
+        """Read and open a group into ``plain``; return its size, and whether it is the last one."""
+        with memoryview(self._sealed) as sealed, memoryview(plain) as view:
+            size = read_full(self._source, sealed)
+            last = size < len(sealed)
+            try:
+                return decryptor.open_into(sealed[:size], view, last=last), last
+            except InvalidTag:
+                raise tampered(position) from None
+
+    def _give_up(self, *, join: bool = True) -> None:
+        """Give the second thread, the keys and the plaintext up; what a taker holds is not wiped under its hands."""
+        try:
+            if self._ahead is not None:
+                self._ahead.close(join=join)
+        finally:
+            if self._decryptor is not None:
+                self._decryptor.close()
+                self._decryptor = None
+            for buffer in (self._plain, self._spare):
+                if buffer and _is_free(buffer):
+                    wipe(buffer)
+
+    def tell(self) -> int:
+        """Return the bytes of plaintext handed out so far."""
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close()
+
+    def _close(self, *, join: bool = True) -> None:
+        try:
+            self._give_up(join=join)
+        finally:
+            super().close()
+            if self._on_close is not None:
+                self._on_close()
+
+    def __del__(self) -> None:
+        if "_ahead" in self.__dict__ and not self.closed:
+            self._close(join=False)
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Whether there is no view of a buffer, which is not empty."""
+    try:
+        # What there is a view of cannot change its size. One byte less and one more moves nothing.
+        buffer.append(buffer.pop())
+    except BufferError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""What a recognizer says of an object, and how it reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sealwax._core.context import printable
+
+Read = Callable[[int, int], bytes]
+"""Returns the bytes at an offset: as many as were asked for, and fewer only where the object ends."""
+
+ENVELOPE: Final = "sealwax"
+_SHOWN: Final = 3
+_MOST_SHOWN: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What an object is that is no sealwax envelope in its binary form. All of it is the object's own claim.
+
+    Attributes:
+        format: a short name that stays the same, as ``"esdk-v2"``.
+        title: the format's name in a sentence, with its article.
+        keys: the KMS keys that the object names in clear, as it names them: key ARNs, key ids, aliases.
+        others: what else wraps its data key: ``"pgp"``, ``"age"``, the name of a provider.
+        told: whether ``keys`` are all the KMS keys that its data key can be wrapped under.
+        sure: whether the format is told by more than the look of a few bytes.
+        advice: what to do to read it.
+    """
+
+    format: str
+    title: str
+    keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    told: bool = False
+    sure: bool = True
+    advice: str = "open it with the program that wrote it"
+
+    def __str__(self) -> str:
+        under = [f"'{_shown(key)}'" for key in self.keys]
+        others = [_shown(name) for name in self.others]
+        parts = [f"it {'is' if self.sure else 'looks like'} {self.title}"]
+        if under:
+            parts.append(f", under {_listed(under)}")
+        if others:
+            parts.append(f"{' and' if under else ','} wrapped by {_listed(others)}")
+        if not self.told:
+            which = "whether another KMS key wraps it too" if under else "which KMS key wraps it"
+            parts.append(f"; {which} cannot be told")
+        return "".join(parts)
+
+
+def _shown(text: str) -> str:
+    return printable(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return each text once, in the order in which they come first."""
+    return tuple(dict.fromkeys(texts))

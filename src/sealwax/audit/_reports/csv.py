@@ -1,0 +1,55 @@
+"""CSV (RFC 4180), for spreadsheets: a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Final
+
+from sealwax.audit._findings import Finding
+from sealwax.audit._report import Accepted, Audit
+from sealwax.audit._reports.texts import plain, statement_text
+
+COLUMNS: Final = ("kind", "severity", "rule", "resource", "title", "why", "statement", "fix", "standards", "note")
+
+# https://owasp.org/www-community/attacks/CSV_Injection , and the wide forms that some spreadsheets read alike.
+_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
+
+
+def render(audit: Audit) -> str:
+    """Return a row for each finding, each accepted one, and each thing that was not looked at."""
+    output = io.StringIO()
+    writer = csv.writer(output, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    rows = [_finding("finding", finding, "") for finding in audit.findings]
+    rows += [_finding("accepted", one.finding, _acceptance(one)) for one in audit.accepted]
+    rows += [
+        ("not looked at", "", "", one.resource, one.what, one.why, "", "", "", one.region)
+        for one in audit.not_looked_at
+    ]
+    writer.writerows([_cell(text) for text in row] for row in rows)
+    return output.getvalue()
+
+
+def _finding(kind: str, finding: Finding, note: str) -> tuple[str, ...]:
+    return (
+        kind,
+        finding.severity.name.lower(),
+        finding.rule,
+        finding.resource,
+        finding.title,
+        finding.why,
+        statement_text(finding.statement),
+        str(finding.fix),
+        "; ".join(f"{one.name} {one.control}" for one in finding.standards),
+        note,
+    )
+
+
+def _acceptance(one: Accepted) -> str:
+    return one.reason if one.expires is None else f"until {one.expires.isoformat()}: {one.reason}"
+
+
+def _cell(text: str) -> str:
+    shown = plain(text)
+    return f"'{shown}" if shown.lstrip(" ").startswith(_FORMULA) else shown

@@ -1,0 +1,183 @@
+"""One page for people: it loads nothing, runs only its own script, and reads without it too.
+
+Everything from an account is escaped, control and direction characters are shown as escapes, only https links become
+links, and a Content-Security-Policy names the one style and the one script by their digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Final
+
+from sealwax import __version__
+from sealwax.audit._findings import Finding, Fix, Severity, Standard
+from sealwax.audit._report import Acceptance, Accepted, Audit, NotLookedAt
+from sealwax.audit._reports import picture
+from sealwax.audit._reports.markup import code, table, text
+from sealwax.audit._reports.texts import statement_text
+
+_WORST_FIRST: Final = tuple(sorted(Severity, reverse=True))
+
+
+def render(audit: Audit) -> str:
+    """Return the page."""
+    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    title = f"sealwax audit of {text(audit.account)}"
+    return "".join(
+        (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+            '<meta name="referrer" content="no-referrer">\n',
+            f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n",
+            f"<header>\n<h1>{title}</h1>\n{_head(audit)}</header>\n<main>\n",
+            _not_looked_at(audit.not_looked_at),
+            _findings(audit.findings),
+            picture.draw(audit.access),
+            _acceptances("Accepted", "The baseline accepts these findings.", audit.accepted),
+            _acceptances(
+                "No longer accepted", "The acceptance of these findings has ended; they count again.", audit.expired
+            ),
+            _unmatched(audit.unmatched),
+            f'</main>\n<footer><p class="soft">sealwax {text(__version__)}</p></footer>\n',
+            f"<script>{script}</script>\n</body>\n</html>\n",
+        )
+    )
+
+
+def _digest(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+def _head(audit: Audit) -> str:
+    counts = "".join(
+        f'<li class="{severity.name.lower()}"><b>{found}</b>{severity.name.lower()}</li>'
+        for severity in _WORST_FIRST
+        if (found := sum(one.severity is severity for one in audit.findings))
+    )
+    looked = ", ".join(f"{count:,} {text(name)}" for name, count in audit.counts.items()) or "nothing"
+    return (
+        f"<p>{text(', '.join(audit.regions))}; facts of {audit.time:%Y-%m-%d %H:%M} {audit.time.tzname()}.\n"
+        f"Looked at: {looked}.</p>\n"
+        f'<ul class="counts">{counts or "<li>no finding</li>"}</ul>\n'
+    )
+
+
+def _not_looked_at(unseen: Sequence[NotLookedAt]) -> str:
+    if not unseen:
+        return ""
+    rows = ((text(one.what), code(one.resource), text(one.region), text(one.why)) for one in unseen)
+    return (
+        f'<section class="notice">\n<h2>Not looked at: {len(unseen):,}</h2>\n'
+        "<p>Nothing is said of these, and so not that they are fine.</p>\n"
+        f"{table(('What', 'Resource', 'Region', 'Why'), rows)}</section>\n"
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return '<section>\n<h2>Findings</h2>\n<p id="shown">No finding.</p>\n</section>\n'
+    return (
+        f"<section>\n<h2>Findings</h2>\n{_filters(findings)}"
+        f'<p id="shown" class="soft" role="status">{len(findings):,} findings</p>\n'
+        f'<div id="findings">\n{"".join(map(_finding, findings))}</div>\n</section>\n'
+    )
+
+
+def _filters(findings: Sequence[Finding]) -> str:
+    severities = "".join(
+        f'<option value="{int(one)}">{"any" if one is Severity.INFO else f"{one.name.lower()} or worse"}</option>'
+        for one in sorted(Severity)
+    )
+    return (
+        '<form id="filters" class="filters" hidden aria-label="Filter the findings">\n'
+        f'<label>Severity<select name="severity">{severities}</select></label>\n'
+        f'<label>Rule<select name="rule">{_options(one.rule for one in findings)}</select></label>\n'
+        f'<label>Resource<select name="resource">{_options(one.resource for one in findings)}</select></label>\n'
+        '<label>Text<input name="text" type="search" autocomplete="off"></label>\n'
+        '<button type="reset">Show all</button>\n</form>\n'
+    )
+
+
+def _options(values: Iterable[str]) -> str:
+    every = sorted(set(values))
+    return '<option value="">any</option>' + "".join(
+        f'<option value="{text(one)}">{text(one)}</option>' for one in every
+    )
+
+
+def _finding(finding: Finding) -> str:
+    severity = finding.severity.name.lower()
+    statement = ""
+    if finding.statement is not None:
+        statement = (
+            "<details><summary>The statement</summary>"
+            f"<pre>{text(statement_text(finding.statement, 2))}</pre></details>\n"
+        )
+    return (
+        f'<article class="{severity}" data-severity="{int(finding.severity)}" data-rule="{text(finding.rule)}"'
+        f' data-resource="{text(finding.resource)}">\n'
+        f'<h3><span class="badge">{severity}</span> {text(finding.title)}</h3>\n'
+        f'<p class="about">{code(finding.rule)} on {code(finding.resource)}</p>\n'
+        f"<p>{text(finding.why)}</p>\n{statement}"
+        f"<p><b>What to do</b></p>\n{_fix(finding.fix)}{_standards(finding.standards)}</article>\n"
+    )
+
+
+def _fix(fix: Fix) -> str:
+    says = "".join(f"<p>{text(line)}</p>\n" for line in fix.says.splitlines())
+    return says + "".join(
+        (f"<p>{code(block.name)}:</p>\n" if block.name else "") + f'<div class="copyable"><pre>{text(block.text)}</pre>'
+        '<button type="button" class="copy" hidden>Copy</button></div>\n'
+        for block in fix.blocks
+    )
+
+
+def _standards(standards: Sequence[Standard]) -> str:
+    if not standards:
+        return ""
+    items = "".join(f"<li>{_link(f'{one.name} {one.control}', one.source)}</li>" for one in standards)
+    return f'<details><summary>Asked for by {len(standards)}</summary><ul class="standards">{items}</ul></details>\n'
+
+
+def _link(shown: str, address: str) -> str:
+    if not address.startswith("https://"):
+        return text(shown)
+    return f'<a href="{text(address)}" rel="noreferrer">{text(shown)}</a>'
+
+
+def _unmatched(entries: Sequence[Acceptance]) -> str:
+    if not entries:
+        return ""
+    rows = ((code(one.rule), code(one.resource), text(one.reason)) for one in entries)
+    return (
+        f"<section>\n<h2>Entries of the baseline without a finding: {len(entries):,}</h2>\n"
+        "<p>What they accept is mended, mistyped, or was not looked at.</p>\n"
+        f"{table(('Rule', 'Resource', 'Reason'), rows)}</section>\n"
+    )
+
+
+def _acceptances(title: str, what: str, listed: Sequence[Accepted]) -> str:
+    if not listed:
+        return ""
+    rows = (
+        (
+            one.finding.severity.name.lower(),
+            code(one.finding.rule),
+            code(one.finding.resource),
+            text(one.reason),
+            one.expires.isoformat() if one.expires else "no end",
+        )
+        for one in listed
+    )
+    return (
+        f"<section>\n<h2>{title}: {len(listed):,}</h2>\n<p>{what}</p>\n"
+        f"{table(('Severity', 'Rule', 'Resource', 'Reason', 'Until'), rows)}</section>\n"
+    )

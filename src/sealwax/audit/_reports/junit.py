@@ -1,0 +1,49 @@
+"""JUnit XML, for build servers: a failure for each finding, skipped what is accepted or was not looked at."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+from sealwax.audit._findings import Finding
+from sealwax.audit._report import Audit
+from sealwax.audit._reports.texts import plain, statement_text
+
+
+def render(audit: Audit) -> str:
+    """Return one test suite; an audit without findings has one test, which passed."""
+    suite = ET.Element("testsuite", name="sealwax audit", timestamp=audit.time.isoformat(timespec="seconds"))
+    for finding in audit.findings:
+        case = _case(suite, finding.rule, finding.resource)
+        failure = ET.SubElement(case, "failure", type=finding.severity.name.lower(), message=plain(finding.title))
+        failure.text = _text(finding)
+    for one in audit.accepted:
+        until = "" if one.expires is None else f" until {one.expires.isoformat()}"
+        case = _case(suite, one.finding.rule, one.finding.resource)
+        ET.SubElement(case, "skipped", message=plain(f"accepted{until}: {one.reason}"))
+    for unseen in audit.not_looked_at:
+        case = _case(suite, "not-looked-at", f"{unseen.what} {unseen.resource} {unseen.region}".rstrip())
+        ET.SubElement(case, "skipped", message=plain(f"not looked at: {unseen.why}"))
+    if not audit.findings:
+        _case(suite, "audit", audit.account)
+    counts = {
+        "tests": len(suite),
+        "failures": len(audit.findings),
+        "errors": 0,
+        "skipped": len(audit.accepted) + len(audit.not_looked_at),
+    }
+    for name, count in counts.items():
+        suite.set(name, str(count))
+    root = ET.Element("testsuites", {name: str(count) for name, count in counts.items()})
+    root.append(suite)
+    ET.indent(root)
+    return f"<?xml version='1.0' encoding='utf-8'?>\n{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _case(suite: ET.Element, rule: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname=f"sealwax.audit.{plain(rule)}", name=plain(name), time="0")
+
+
+def _text(finding: Finding) -> str:
+    parts = [finding.why, statement_text(finding.statement, 2), f"Fix: {finding.fix}"]
+    parts += [f"{one.name} {one.control}: {one.source}" for one in finding.standards]
+    return plain("\n\n".join(part for part in parts if part))

@@ -1,6 +1,0 @@
-"""CachingKeyring: a keyring around a keyring that asks KMS once and lends one data key many times, within bounds."""
-
-from sealwax.cache.entries import CacheStats, CacheWarning
-from sealwax.cache.keyring import CachingKeyring
-
-__all__ = ["CacheStats", "CacheWarning", "CachingKeyring"]

@@ -1,0 +1,40 @@
+"""How facts about keys are written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from sealwax.kms._listing import LastUse
+
+NOT_SEEN: Final = "?"
+
+
+def as_plain(facts: DataclassInstance, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields as JSON can have them."""
+    return {name: _plain(value) for name, value in asdict(facts).items() if name not in without}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def last_use(use: LastUse) -> str:
+    """Return when a key was last used, and for what."""
+    if use.time is not None:
+        return f"{use.time:%Y-%m-%d} {use.operation}"
+    if use.tracked_since is None:
+        return NOT_SEEN
+    # KMS has not recorded uses for ever: of an older key it cannot say "never".
+    if use.created is not None and use.created >= use.tracked_since:
+        return "never"
+    return f"none since {use.tracked_since:%Y-%m-%d}"

@@ -1,0 +1,156 @@
+"""KMS calls for a fleet: each distinct one is made once, however many envelopes and threads ask for it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from sealwax import events
+from sealwax._aws.session import Session
+from sealwax._core.keyring import DataKey, WrappedKey
+from sealwax.errors import KmsError, SealwaxError, is_of_credentials
+from sealwax.kms import KmsKeyring, RateLimit, Retries
+
+_REMEMBERED: Final = 4096
+# Patient, since nobody waits for one object: eight attempts over about ten seconds.
+RETRIES: Final = Retries(attempts=8, deadline=120)
+
+
+class Answers(Protocol):
+    """Where answers of KMS are kept that further envelopes may need. They are wrapped keys: as public as headers."""
+
+    def get(self, unit: bytes) -> WrappedKey | None:
+        """Return what was put there."""
+
+    def put(self, unit: bytes, answer: WrappedKey) -> None:
+        """Keep an answer."""
+
+
+class Remembered:
+    """Answers in memory, ``most`` of them; the least recently used one goes first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._answers: OrderedDict[bytes, WrappedKey] = OrderedDict()
+
+    def get(self, unit: bytes) -> WrappedKey | None:
+        answer = self._answers.get(unit)
+        if answer is not None:
+            self._answers.move_to_end(unit)
+        return answer
+
+    def put(self, unit: bytes, answer: WrappedKey) -> None:
+        self._answers[unit] = answer
+        if len(self._answers) > self._most:
+            self._answers.popitem(last=False)
+
+
+class Rewrapper:
+    """Wraps data keys for wanted KMS keys. One object serves all threads of a run.
+
+    Args:
+        sources: the key ARNs that may be sent to KMS.
+        session: as for :class:`~sealwax.KmsKeyring`.
+        limit: the rate that all calls share.
+        retries: how often and how long one call is tried.
+        answers: where shared answers are kept besides the memory.
+        remembered: how many answers are kept in memory.
+        on_event: called with a :class:`~sealwax.events.KmsCall` after every request.
+
+    IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; where a Region is added, kms:Decrypt on
+    a source and kms:Encrypt on the target.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        *,
+        session: Session | None = None,
+        limit: RateLimit | None = None,
+        retries: Retries = RETRIES,
+        answers: Answers | None = None,
+        remembered: int = _REMEMBERED,
+        on_event: events.OnEvent | None = None,
+    ) -> None:
+        def keyring(key: str, allowed: Sequence[str]) -> KmsKeyring:
+            return KmsKeyring(
+                key, decrypt_with=allowed, session=session, retries=retries, limit=limit, on_event=self._count
+            )
+
+        self._keyring = keyring(sources[0], sources)
+        self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._memory = Remembered(remembered)
+        self._answers = answers
+        self._refusals: OrderedDict[bytes, SealwaxError] = OrderedDict()
+        self._under_way: dict[bytes, Future[WrappedKey]] = {}
+        self.calls = 0
+
+    def _count(self, event: events.Event) -> None:
+        with self._lock:
+            self.calls += 1
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def follow(
+        self, how: str, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str], unit: bytes
+    ) -> WrappedKey:
+        """Return the wrapped key for one step of the work on an envelope.
+
+        Args:
+            how, target, sources: as of :class:`~sealwax.fleet._shard.Step`.
+            unit: names the calls; equal ones are made once.
+
+        Raises:
+            KmsError: no source could be used.
+        """
+        if how == "keep":
+            return sources[0]
+        with self._lock:
+            known = self._memory.get(unit)
+            if known is not None:
+                return known
+            if unit in self._refusals:
+                raise self._refusals[unit]
+            future = self._under_way.get(unit)
+            mine = future is None
+            if future is None:
+                future = self._under_way[unit] = Future()
+        if not mine:
+            return future.result()
+        try:
+            answer = None if self._answers is None else self._answers.get(unit)
+            if answer is None:
+                answer = self._ask(how, target, sources, context)
+                if self._answers is not None:
+                    self._answers.put(unit, answer)
+        except BaseException as error:
+            with self._lock:
+                del self._under_way[unit]
+                # What cannot heal is not asked again for the next thousand envelopes. Credentials may come.
+                if isinstance(error, KmsError) and not error.heals and not is_of_credentials(error):
+                    self._refusals[unit] = error
+                    if len(self._refusals) > _REMEMBERED:
+                        self._refusals.popitem(last=False)
+            future.set_exception(error)
+            raise
+        with self._lock:
+            self._memory.put(unit, answer)
+            del self._under_way[unit]
+        future.set_result(answer)
+        return answer
+
+    def _ask(self, how: str, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str]) -> WrappedKey:
+        if how == "add":
+            keyring = self._keyring_of(target)
+
+            def wrap(data_key: DataKey) -> WrappedKey:
+                return keyring.wrap(data_key, context)
+
+            return self._keyring.unwrap(sources, context, wrap)
+        return self._keyring.rewrap(sources, context, (target,))[0]

@@ -1,0 +1,184 @@
+"""What a verification proves: payloads and plaintexts that are what they were, and envelopes that open."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sealwax._aws.session import Session
+from sealwax._core import context as ctx
+from sealwax._core.context import AcceptStoredContext, printable
+from sealwax._core.envelope import read_full
+from sealwax._core.format import header as hdr
+from sealwax._core.format.header import Header
+from sealwax._core.sealer import Sealer
+from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
+from sealwax.fleet import _reencrypt, _shard
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._report import Checked
+from sealwax.fleet._settings import Settings
+from sealwax.fleet._shard import Item
+from sealwax.fleet._threads import batches, parallel
+from sealwax.kms import KmsKeyring
+from sealwax.stores import Store, is_gone
+from sealwax.stores._files import FileStore
+
+_READ_BYTES: Final = 1 << 20
+_QUIET_SECONDS: Final = 3600.0
+_DIGESTS_AT_ONCE: Final = 64
+_VERIFIABLE: Final = (_shard.FRESH, _shard.REWRAPPED, _shard.REENCRYPTED)
+
+
+def _digest_of(store: Store, name: str) -> bytes:
+    """Return an envelope's id, and behind it the SHA-256 of its payload."""
+    header = store.inspect(name).header.preamble
+    digest = hashlib.sha256()
+    with store.open(name) as file:
+        begins = read_full(file, hdr.FIXED_BYTES)
+        if begins[: len(hdr.MAGIC)] != hdr.MAGIC or begins[16:32] != header.envelope_id:
+            raise RewrapConflictError(f"'{printable(name)}' was replaced while it was read")
+        file.seek(header.payload_offset)
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return header.envelope_id + digest.digest()
+
+
+def leftovers(stores: Iterable[Store]) -> tuple[str, ...]:
+    """Return the names of what killed processes were writing; what was written to within an hour may be growing."""
+    folders = (store for store in stores if isinstance(store, FileStore))
+    return tuple(left.name for store in folders for left in store.leftovers(_QUIET_SECONDS))
+
+
+def take_digests(
+    journal: Journal, stores: Sequence[Store], size: int | None, workers: int, on_progress: Callable[[int, int], None]
+) -> None:
+    if size == 0:
+        return
+    todo = (_shard.STALE,)
+
+    def take(found: tuple[int, Item]) -> tuple[int, bytes | SealwaxError]:
+        place, item = found
+        try:
+            return item.number, _digest_of(stores[place], item.name)
+        except CredentialsError:
+            raise
+        except SealwaxError as error:
+            return item.number, error
+
+    if size is None:
+        wanted: Iterable[tuple[int, Item]] = (
+            (place, item) for place in range(len(stores)) for page in journal.items(todo, place) for item in page
+        )
+    else:
+        wanted = journal.sample(todo, size)
+    total = journal.states().get(_shard.STALE, (0, 0))[0] if size is None else size
+    done = 0
+    for part in batches(parallel(wanted, take, workers), _DIGESTS_AT_ONCE):
+        journal.set_digests((number, digest) for number, digest in part if isinstance(digest, bytes))
+        for _, error in part:
+            # A re-wrap reads no payload, so that nobody else would tell. What has gone, the run misses.
+            if isinstance(error, SealwaxError) and not is_gone(error):
+                journal.record_unlisted(f"no digest of a payload: {error}")
+        done += len(part)
+        on_progress(done, total)
+
+
+class Opener:
+    """Opens envelopes under the wanted keys, and counts the calls that it takes."""
+
+    def __init__(self, fleet: Settings, session: Session | None) -> None:
+        self.calls = 0
+        self._fleet = fleet
+        self._session = session
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def sealer(self) -> Sealer:
+        arns = [key.arn for key in self._fleet.wanted.keys]
+        return Sealer(KmsKeyring(arns[0], decrypt_with=arns, session=self._session, on_event=self._count))
+
+    def _count(self, _: object) -> None:
+        with self._lock:
+            self.calls += 1
+
+
+def compare(
+    journal: Journal, fleet: Settings, stores: Sequence[Store], size: int | None, workers: int, opener: Opener
+) -> Checked:
+    same = replaced = 0
+    changed: list[str] = []
+    closed: list[tuple[str, str]] = []
+    unread: list[tuple[str, str]] = []
+
+    def one(found: tuple[int, Item, bytes]) -> tuple[str, str, str]:
+        place, item, recorded = found
+        try:
+            if fleet.reencrypt:
+                is_same = _reencrypt.compare(opener.sealer, stores[place], item.name, recorded)
+            else:
+                now = _digest_of(stores[place], item.name)
+                if now[: hdr.ENVELOPE_ID_BYTES] != recorded[: hdr.ENVELOPE_ID_BYTES]:
+                    return "replaced", item.name, ""
+                is_same = now == recorded
+        except RewrapConflictError:
+            return "replaced", item.name, ""
+        except KmsError as error:
+            if is_of_credentials(error):
+                raise
+            return "closed", item.name, str(error)
+        except FileError as error:
+            return "unread", item.name, str(error)
+        except SealwaxError:
+            is_same = False
+        return "same" if is_same else "changed", item.name, ""
+
+    for outcome, name, why in parallel(journal.digested(size), one, workers):
+        same += outcome == "same"
+        replaced += outcome == "replaced"
+        if outcome == "changed":
+            changed.append(name)
+        elif outcome == "closed":
+            closed.append((name, why))
+        elif outcome == "unread":
+            unread.append((name, why))
+    return Checked(
+        digests=same, changed=tuple(changed), replaced=replaced, undecrypted=tuple(closed), unread=tuple(unread)
+    )
+
+
+def decrypt_sample(
+    journal: Journal, fleet: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
+) -> Checked:
+    decrypted = elsewhere = 0
+    failed, unread = list(checked.undecrypted), list(checked.unread)
+
+    class _Elsewhere(Exception):  # noqa: N818  it is no error
+        pass
+
+    for place, item in journal.sample(_VERIFIABLE, size):
+        store = stores[place]
+
+        def expect(header: Header, relpath: str = _shard.relative(item.name, store.location)) -> ctx.ExpectedContext:
+            # Of the very bytes that are read on from here.
+            if header.preamble.local_pairs or header.preamble.kind == hdr.DETACHED:
+                raise _Elsewhere
+            _shard.refuse_context(header, fleet, relpath)
+            return AcceptStoredContext()
+
+        try:
+            with store.open(item.name) as file:
+                opener.sealer.witness(file, expect)
+            decrypted += 1
+        except _Elsewhere:
+            elsewhere += 1
+        except FileError as error:
+            unread.append((item.name, str(error)))
+        except SealwaxError as error:
+            if is_of_credentials(error):
+                raise
+            failed.append((item.name, str(error)))
+    return replace(checked, decrypted=decrypted, undecrypted=tuple(failed), unread=tuple(unread), elsewhere=elsewhere)

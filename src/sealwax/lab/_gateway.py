@@ -1,0 +1,105 @@
+"""The lab's one entrance behind both front doors: who signed the request, which service it is for, what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sealwax.lab import _signature, _sts, _wire
+from sealwax.lab._apierror import ApiError
+from sealwax.lab._call import Request
+from sealwax.lab._cloudtrail import CloudTrail, is_cloudtrail
+from sealwax.lab._engine import Engine
+from sealwax.lab._model import Caller
+from sealwax.lab._principals import Principals
+
+_KMS_TARGET = "TrentService."
+_STS = "sts"
+
+
+class Gateway:
+    """Answers HTTP requests.
+
+    Args:
+        cloudtrail: may be replaced by one with an upstream.
+        clock: the lab's time, by which temporary credentials end. Signatures are judged by the machine's own time,
+            which is what clients sign with.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        security: _sts.Sts,
+        cloudtrail: CloudTrail,
+        principals: Principals,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self.cloudtrail = cloudtrail
+        self._sts = security
+        self._principals = principals
+        self._clock = clock
+
+    def handle(self, request: _wire.HttpRequest) -> _wire.HttpResponse:
+        """Answer one request; an error of the API is an answer too."""
+        request_id = _wire.new_request_id()
+        target = request.headers.get("x-amz-target", "")
+        speaks_query = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        try:
+            credential = _signature.read_credential(request)
+            caller = self._identify(request, credential)
+            if request.method != "POST" or request.target != "/":
+                raise ApiError("UnknownOperationException", "")
+            if speaks_query and credential.service == _STS:
+                return self._sts.serve(request, caller, credential.region, request_id)
+            if is_cloudtrail(target):
+                _signature.need_service(credential, "cloudtrail")
+                return self._cloudtrail(request, caller, credential.region, request_id)
+            if not target.startswith(_KMS_TARGET):
+                raise ApiError("UnknownOperationException", "")
+            _signature.need_service(credential, "kms")
+            members = self._engine.serve(
+                Request(
+                    operation=target.removeprefix(_KMS_TARGET),
+                    document=_wire.read_document(request.body),
+                    region=credential.region,
+                    caller=caller,
+                    request_id=request_id,
+                    source_ip=request.peer,
+                    user_agent=request.headers.get("user-agent", ""),
+                    secure=request.secure,
+                )
+            )
+            return _wire.answer(members, request_id)
+        except ApiError as error:
+            return _sts.failure(error, request_id) if speaks_query else _wire.failure(error, request_id)
+
+    def _cloudtrail(
+        self, request: _wire.HttpRequest, caller: Caller, region: str, request_id: str
+    ) -> _wire.HttpResponse:
+        name = request.headers["x-amz-target"].rpartition(".")[2]
+        if name != "LookupEvents":
+            return self.cloudtrail.pass_on(request, name)
+        document = _wire.read_document(request.body)
+        return _wire.answer(self.cloudtrail.lookup_events(document, caller, region), request_id)
+
+    def _identify(self, request: _wire.HttpRequest, credential: _signature.Credential) -> Caller:
+        key = self._principals.key(credential.access_key_id)
+        if key is None:
+            if self._principals.any():
+                raise _unknown_client()
+            return self._principals.anybody(credential.access_key_id)
+        if key.token is not None and request.headers.get("x-amz-security-token") != key.token:
+            raise _unknown_client()
+        _signature.verify(request, credential, key.secret, datetime.fromtimestamp(time.time(), UTC))
+        if key.expires is not None and key.expires <= self._clock():
+            raise ApiError("ExpiredTokenException", "The security token included in the request is expired")
+        caller = self._principals.caller(key)
+        if caller is None:
+            raise _unknown_client()
+        return caller
+
+
+def _unknown_client() -> ApiError:
+    return ApiError("UnrecognizedClientException", "The security token included in the request is invalid.")

@@ -1,0 +1,122 @@
+"""The kinds of keys: which specs have which uses, with which algorithms and grants.
+
+Symmetric encryption keys work. The others are made, described, listed, tagged, granted, replicated and deleted, so that
+programs meet what an account holds; what they are for is refused as KMS refuses a wrong use, or is not offered.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sealwax.lab._apierror import ApiError, refused, unsupported
+from sealwax.lab._model import Key
+
+SYMMETRIC: Final = "SYMMETRIC_DEFAULT"
+ENCRYPT_DECRYPT: Final = "ENCRYPT_DECRYPT"
+
+_RSA_SIGNING: Final = tuple(f"RSASSA_{kind}_SHA_{size}" for kind in ("PSS", "PKCS1_V1_5") for size in (256, 384, 512))
+_RSA: Final = {ENCRYPT_DECRYPT: ("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"), "SIGN_VERIFY": _RSA_SIGNING}
+_KINDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    SYMMETRIC: {ENCRYPT_DECRYPT: (SYMMETRIC,)},
+    **{f"RSA_{size}": _RSA for size in (2048, 3072, 4096)},
+    **{
+        f"ECC_NIST_P{curve}": {"SIGN_VERIFY": (f"ECDSA_SHA_{size}",), "KEY_AGREEMENT": ("ECDH",)}
+        for curve, size in ((256, 256), (384, 384), (521, 512))
+    },
+    "ECC_SECG_P256K1": {"SIGN_VERIFY": ("ECDSA_SHA_256",)},
+    "ECC_NIST_EDWARDS25519": {"SIGN_VERIFY": ("ED25519_SHA_512", "ED25519_PH_SHA_512")},
+    **{f"HMAC_{size}": {"GENERATE_VERIFY_MAC": (f"HMAC_SHA_{size}",)} for size in (224, 256, 384, 512)},
+    **{f"ML_DSA_{size}": {"SIGN_VERIFY": ("ML_DSA_SHAKE_256",)} for size in (44, 65, 87)},
+}
+# The member of KeyMetadata that lists the algorithms.
+_LISTED_AS: Final = {
+    ENCRYPT_DECRYPT: "EncryptionAlgorithms",
+    "SIGN_VERIFY": "SigningAlgorithms",
+    "GENERATE_VERIFY_MAC": "MacAlgorithms",
+    "KEY_AGREEMENT": "KeyAgreementAlgorithms",
+}
+_ALWAYS: Final = frozenset({"CreateGrant", "DescribeKey", "RetireGrant"})
+_GRANTS: Final = {
+    "SIGN_VERIFY": frozenset({"Sign", "Verify", "GetPublicKey"}),
+    "GENERATE_VERIFY_MAC": frozenset({"GenerateMac", "VerifyMac"}),
+    "KEY_AGREEMENT": frozenset({"DeriveSharedSecret", "GetPublicKey"}),
+}
+_CIPHERS: Final = frozenset({"Decrypt", "Encrypt", "ReEncryptFrom", "ReEncryptTo"})
+_DATA_KEYS: Final = frozenset(
+    f"GenerateDataKey{form}" for form in ("", "WithoutPlaintext", "Pair", "PairWithoutPlaintext")
+)
+
+
+def usage_for(spec: str, usage: str | None) -> str:
+    """The KeyUsage of a new key of that spec.
+
+    Raises:
+        ApiError: none was given where one is needed, or it does not fit; or the lab does not know the spec.
+    """
+    if spec not in _KINDS:
+        raise unsupported(f"The lab has no keys of the spec {spec}")
+    if usage is None:
+        if spec != SYMMETRIC:
+            raise refused("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
+        return ENCRYPT_DECRYPT
+    if usage not in _KINDS[spec]:
+        raise refused(f"KeyUsage {usage} is not compatible with KeySpec {spec}")
+    return usage
+
+
+def is_symmetric(key: Key) -> bool:
+    """Whether it is a symmetric encryption key, the one kind that has material here and can be rotated."""
+    return key.spec == SYMMETRIC
+
+
+def algorithms(key: Key) -> dict[str, list[str]]:
+    """The member of KeyMetadata that says what the key can do."""
+    return {_LISTED_AS[key.usage]: list(_KINDS[key.spec][key.usage])}
+
+
+def grantable(key: Key) -> frozenset[str]:
+    """The operations that a grant on the key can name."""
+    if key.usage != ENCRYPT_DECRYPT:
+        return _ALWAYS | _GRANTS[key.usage]
+    return _ALWAYS | _CIPHERS | (_DATA_KEYS if is_symmetric(key) else {"GetPublicKey"})
+
+
+def need_cipher(key: Key, operation: str, algorithm: str | None) -> None:
+    """The key can encrypt and decrypt with the algorithm of the request.
+
+    Raises:
+        ApiError: InvalidKeyUsageException; for an asymmetric key that could, UnsupportedOperationException.
+    """
+    if key.usage != ENCRYPT_DECRYPT:
+        raise _wrong_use(f"{key.arn} key usage is {key.usage} which is not valid for {operation}.")
+    algorithm = algorithm or SYMMETRIC
+    if algorithm not in _KINDS[key.spec][key.usage]:
+        raise _wrong_use(f"Algorithm {algorithm} is incompatible with key spec {key.spec} of {key.arn}.")
+    if not is_symmetric(key):
+        raise unsupported(f"The lab does not offer {operation} with asymmetric keys")
+
+
+def need_symmetric(key: Key, operation: str) -> None:
+    """The key makes data keys.
+
+    Raises:
+        ApiError: InvalidKeyUsageException.
+    """
+    need = key.usage == ENCRYPT_DECRYPT
+    if not (need and is_symmetric(key)):
+        what = f"key spec is {key.spec}" if need else f"key usage is {key.usage}"
+        raise _wrong_use(f"{key.arn} {what} which is not valid for {operation}.")
+
+
+def need_rotatable(key: Key) -> None:
+    """The key is of the one kind that has rotations.
+
+    Raises:
+        ApiError: UnsupportedOperationException.
+    """
+    if not is_symmetric(key):
+        raise unsupported(f"{key.arn} key spec is {key.spec} which is not valid for this operation.")
+
+
+def _wrong_use(message: str) -> ApiError:
+    return ApiError("InvalidKeyUsageException", message)

@@ -1,0 +1,88 @@
+"""How callers name keys: key id, key ARN, alias name, alias ARN."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sealwax._aws.partitions import partition_of
+from sealwax._core.context import printable
+from sealwax.errors import LabError
+from sealwax.lab._apierror import ApiError, not_found, refused
+
+_KEY_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
+_ARN = re.compile(r"arn:(aws[a-z-]*):kms:([a-z0-9-]+):([0-9]{12}):(key/|alias/)(.+)")
+_REGION = re.compile(r"([a-z]+-){2,3}[0-9]+")
+ALIAS = "alias/"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """A key's name taken apart: ``value`` is a key id, or an alias name that begins with ``alias/``."""
+
+    account: str
+    value: str
+
+    @property
+    def is_alias(self) -> bool:
+        return self.value.startswith(ALIAS)
+
+
+def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str) -> KeyName:
+    """The key that a request of this account and Region names.
+
+    Args:
+        name: the value of a KeyId parameter.
+        account: the caller's account, which names without an ARN mean.
+        region: the request's Region.
+        aliases: whether the operation takes alias names and alias ARNs.
+        arn_error: the code for an ARN that is none: the cryptographic operations know no InvalidArnException.
+
+    Raises:
+        ApiError: the name cannot be a key's, or is one of another Region.
+    """
+    if name.startswith("arn:"):
+        match = _ARN.fullmatch(name)
+        if match is None:
+            raise ApiError(arn_error, f"Invalid arn {name}")
+        arn_partition, arn_region, account, kind, value = match.groups()
+        if arn_region != region:
+            raise not_found(f"Invalid arn {arn_region}")
+        if arn_partition != partition_of(region):
+            raise ApiError(arn_error, f"Invalid arn {name}")
+        if kind == ALIAS:
+            value = kind + value
+    else:
+        value = name
+    if value.startswith(ALIAS):
+        if not aliases:
+            raise ApiError("InvalidArnException", "Key Aliases are not supported for this operation")
+    elif _KEY_ID.fullmatch(value) is None:
+        raise not_found(f"Invalid keyId '{value}'")
+    return KeyName(account, value)
+
+
+def check_alias_name(name: str) -> None:
+    """Whether a caller may use this alias name at all.
+
+    Raises:
+        ApiError: it lacks the prefix, is reserved for AWS, or has a character that only ARNs have.
+    """
+    if not name.startswith(ALIAS):
+        raise refused('Alias must start with the prefix "alias/". Please see the AWS KMS documentation of aliases.')
+    if name == ALIAS:
+        raise ApiError("InvalidAliasNameException", "An alias name needs at least one character after alias/")
+    if name.startswith("alias/aws/") or name == "alias/aws":
+        raise ApiError("NotAuthorizedException", "")
+    if ":" in name:
+        raise refused(f"{name} contains invalid characters for an alias")
+
+
+def check_region(region: str) -> None:
+    """Refuse what cannot be the name of a Region.
+
+    Raises:
+        LabError: so it is.
+    """
+    if _REGION.fullmatch(region) is None:
+        raise LabError(f"'{printable(region)}' is no Region: one looks like eu-west-1")

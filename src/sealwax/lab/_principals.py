@@ -1,0 +1,191 @@
+"""Users, roles and access keys: who is known to the lab, and who signed a request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from sealwax import policy
+from sealwax.errors import LabError
+from sealwax.lab._database import Database
+from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, Caller, Principal, root_of
+from sealwax.lab._rootkey import RootKey
+
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_ID_LETTERS = string.ascii_uppercase + "234567"
+# What is not there is remembered too; whoever asks for ever other names must not fill the memory.
+_MOST_REMEMBERED = 4096
+_REMEMBERED_SECONDS = 86400
+_PRINCIPAL_COLUMNS = "arn, account, kind, name, unique_id, policies, tags"
+
+
+class Principals:
+    """The lab's IAM, as far as it goes."""
+
+    def __init__(self, database: Database, root: RootKey) -> None:
+        self._database = database
+        self._root = root
+        self._keys: dict[str, AccessKey | None] = {}
+        self._principals: dict[str, Principal | None] = {}
+        database.on_change(self._keys.clear)
+        database.on_change(self._principals.clear)
+
+    def add(
+        self, name: str, *, kind: str, account: str, policies: Mapping[str, str], tags: Mapping[str, str]
+    ) -> Principal:
+        """Add a user or a role.
+
+        Args:
+            kind: ``user`` or ``role``.
+            policies: the identity policies' JSON texts by name.
+
+        Raises:
+            LabError: the name or account cannot be one, or is taken.
+            PolicyError: a policy is malformed.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise LabError(f"'{name}' cannot be a principal's name: letters, digits and +=,.@_- only, at most 64")
+        if _ACCOUNT.fullmatch(account) is None:
+            raise LabError(f"'{account}' is no account: an account has twelve digits")
+        for title, text in policies.items():
+            policy.parse_identity_policy(text, name=f"identity policy {title}")
+        unique_id = _identifier("AIDA" if kind == "user" else "AROA", 17)
+        arn = f"arn:aws:iam::{account}:{kind}/{name}"
+        found = Principal(arn, account, kind, name, unique_id, dict(policies), dict(tags))
+        with self._database.writing() as connection:
+            if self.principal(arn) is not None:
+                raise LabError(f"{arn} exists already")
+            connection.execute(
+                f"INSERT INTO principals ({_PRINCIPAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (arn, account, kind, name, unique_id, json.dumps(found.policies), json.dumps(found.tags)),
+            )
+        return found
+
+    def principal(self, arn: str) -> Principal | None:
+        with self._database.reading() as connection:
+            if arn not in self._principals:
+                if len(self._principals) >= _MOST_REMEMBERED:
+                    self._principals.clear()
+                row = connection.execute(
+                    f"SELECT {_PRINCIPAL_COLUMNS} FROM principals WHERE arn=?",  # noqa: S608
+                    (arn,),
+                ).fetchone()
+                self._principals[arn] = None
+                if row is not None:
+                    values = dict(zip(_PRINCIPAL_COLUMNS.split(", "), row, strict=True))
+                    values |= {name: json.loads(values[name]) for name in ("policies", "tags")}
+                    self._principals[arn] = Principal(**values)
+            return self._principals[arn]
+
+    def named(self, name: str) -> Principal:
+        """The principal of an ARN, or of a name that only one has.
+
+        Raises:
+            LabError: there is none, or several.
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT arn FROM principals WHERE arn=? OR name=?", (name, name)).fetchall()
+        if len(rows) != 1:
+            problem = f"several principals are called {name}; give the ARN" if rows else f"there is no principal {name}"
+            raise LabError(f"the lab cannot act as {name}: {problem}")
+        found = self.principal(rows[0][0])
+        assert found is not None
+        return found
+
+    def any(self) -> bool:
+        """Whether there is one at all: until then every access key is the root's."""
+        with self._database.reading() as connection:
+            return connection.execute("SELECT 1 FROM principals LIMIT 1").fetchone() is not None
+
+    # access keys
+
+    def new_key(self, account: str, principal: Principal | None) -> AccessKey:
+        """A long-term access key for a user, or for an account's root."""
+        return self._store(
+            AccessKey(_identifier("AKIA", 16), account, principal.arn if principal is not None else None, _secret())
+        )
+
+    def new_session(self, role: Principal, session_name: str, expires: float, now: float) -> AccessKey:
+        """Temporary credentials of a role. Those that ended more than a day ago are forgotten."""
+        token = base64.b64encode(os.urandom(96)).decode()
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM access_keys WHERE expires < ?", (now - _REMEMBERED_SECONDS,))
+            return self._store(
+                AccessKey(_identifier("ASIA", 16), role.account, role.arn, _secret(), token, session_name, expires)
+            )
+
+    def key_of(self, account: str, principal: Principal | None) -> AccessKey:
+        """The long-term access key of a user, or of an account's root, made when there is none."""
+        with self._database.writing() as connection:
+            row = connection.execute(
+                "SELECT access_key_id FROM access_keys WHERE account=? AND principal IS ? AND token IS NULL",
+                (account, principal.arn if principal is not None else None),
+            ).fetchone()
+            found = self.key(row[0]) if row is not None else None
+            return found if found is not None else self.new_key(account, principal)
+
+    def key(self, access_key_id: str) -> AccessKey | None:
+        with self._database.reading() as connection:
+            if access_key_id not in self._keys:
+                if len(self._keys) >= _MOST_REMEMBERED:
+                    self._keys.clear()
+                row = connection.execute(
+                    "SELECT access_key_id, account, principal, sealed, token, session_name, expires "
+                    "FROM access_keys WHERE access_key_id=?",
+                    (access_key_id,),
+                ).fetchone()
+                self._keys[access_key_id] = self._read(row) if row is not None else None
+            return self._keys[access_key_id]
+
+    def _read(self, row: tuple[Any, ...]) -> AccessKey:
+        secret = self._root.unseal(row[3], _label(row[0])).decode()
+        return AccessKey(row[0], row[1], row[2], secret, row[4], row[5], row[6])
+
+    def _store(self, key: AccessKey) -> AccessKey:
+        sealed = self._root.seal(key.secret.encode(), _label(key.access_key_id))
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO access_keys VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (key.access_key_id, key.account, key.principal, sealed, key.token, key.session_name, key.expires),
+            )
+            self._keys.pop(key.access_key_id, None)
+        return key
+
+    # callers
+
+    def caller(self, key: AccessKey) -> Caller | None:
+        """Who a request signed with this key acts as; None when its principal is gone."""
+        if key.principal is None:
+            return root_of(key.account, key.access_key_id)
+        behind = self.principal(key.principal)
+        if behind is None:
+            return None
+        if behind.kind == "user":
+            return Caller(behind.arn, key.account, behind, behind.unique_id, key.access_key_id)
+        arn = f"arn:aws:sts::{key.account}:assumed-role/{behind.name}/{key.session_name}"
+        user_id = f"{behind.unique_id}:{key.session_name}"
+        return Caller(arn, key.account, behind, user_id, key.access_key_id, key.session_name)
+
+    @staticmethod
+    def anybody(access_key_id: str) -> Caller:
+        """Who an unknown access key acts as while the lab has no principals."""
+        return root_of(DEFAULT_ACCOUNT, access_key_id)
+
+
+def _identifier(prefix: str, length: int) -> str:
+    return prefix + "".join(secrets.choice(_ID_LETTERS) for _ in range(length))
+
+
+def _secret() -> str:
+    return base64.b64encode(os.urandom(30)).decode()
+
+
+def _label(access_key_id: str) -> bytes:
+    return f"access key {access_key_id}".encode()

@@ -1,0 +1,299 @@
+"""The trail: one CloudTrail record a call and account, in AWS's format, and the last use of each key.
+
+It has a file of its own, written without waiting for the disk: it survives the death of the process, and a loss of
+power may take its last second, never a key. Key material, plaintext and ciphertext are not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sealwax.lab._apierror import ApiError
+from sealwax.lab._database import Database
+from sealwax.lab._model import Caller, Key
+
+KMS_SOURCE, STS_SOURCE = "kms.amazonaws.com", "sts.amazonaws.com"
+_KEPT_SECONDS = 90 * 86400
+# A server may be asked anything by anybody: the oldest events make room for new ones.
+MOST_EVENTS = 100_000
+MOST_BYTES = 256 << 20
+_SWEEP_EVERY = 256
+# CloudTrail's own bounds are of this kind: texts are cut, and what is too large is left out.
+_MOST_RECORD_CHARACTERS = 64 << 10
+_MOST_TEXT = 1024
+_BATCH = 500
+_LARGEST_NUMBER = (1 << 63) - 1
+_SECRET = frozenset({"Plaintext", "CiphertextBlob", "ImportToken", "EncryptedKeyMaterial", "PublicKey"})
+_HIDDEN = frozenset({"KeyStorePassword", "RawSecretAccessKey", "XksProxyAuthenticationCredential"})
+_UNRECORDED = frozenset({"GrantToken", "GrantTokens", "TrustAnchorCertificate", "Recipient"})
+
+
+@dataclass(frozen=True, slots=True)
+class LastUsage:
+    operation: str
+    time: float
+    event_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the trail: CloudTrail's record, and the lab's own word on why it was allowed or denied.
+
+    Attributes:
+        text: the record's JSON.
+        time: in Unix seconds.
+        username: the user, the role's session, or ``root``.
+    """
+
+    text: str
+    time: float
+    username: str
+    reason: str | None
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The record, decoded: of all events at once, that would take many times the memory of their texts."""
+        found: Mapping[str, Any] = json.loads(self.text)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the trail is told of a call. ``members`` and ``answer`` may hold secrets; they are left out here."""
+
+    source: str
+    name: str
+    caller: Caller
+    region: str
+    source_ip: str
+    user_agent: str
+    request_id: str
+    time: float
+    read_only: bool
+    members: Mapping[str, Any]
+    answer: Mapping[str, Any] | None
+    error: ApiError | None
+    resources: Sequence[Key]
+    reason: str | None
+    uses_key: bool
+
+
+class Trail:
+    """Appends and finds events, and keeps the latest.
+
+    Args:
+        now: in Unix seconds; what is older than 90 days goes.
+        most_events, most_bytes: how many events, and bytes of the file, there may be; a few hundred events are
+            written before that is looked at again.
+    """
+
+    def __init__(
+        self, database: Database, now: float, *, most_events: int = MOST_EVENTS, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._database = database
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._since_swept = 0
+        with database.writing() as connection:
+            self._sweep(connection, now)
+
+    def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
+        """Remove what is too old, or too much."""
+        connection.execute("DELETE FROM events WHERE time < ?", (now - _KEPT_SECONDS,))
+        connection.execute(
+            "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (self._most_events,)
+        )
+        page_size, pages, unused = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+        )
+        if (pages - unused) * page_size > self._most_bytes:
+            connection.execute(
+                "DELETE FROM events WHERE number <= (SELECT (min(number) + max(number)) / 2 FROM events)"
+            )
+
+    def append(self, entry: Entry) -> None:
+        """Write the events of one call: one for the caller's account, one for each other account that owns a key."""
+        accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
+        shared = str(uuid.uuid4()) if len(accounts) > 1 else None
+        with self._database.writing() as connection:
+            self._since_swept += 1
+            if self._since_swept >= _SWEEP_EVERY:
+                self._since_swept = 0
+                self._sweep(connection, entry.time)
+            for account in accounts:
+                event_id = str(uuid.uuid4())
+                record = _bounded(_record(entry, account, event_id, shared))
+                connection.execute(
+                    "INSERT INTO events (event_id, account, region, time, username, record, reason) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        event_id,
+                        account,
+                        entry.region,
+                        entry.time,
+                        _username(entry.caller),
+                        record,
+                        entry.reason and entry.reason[: 4 * _MOST_TEXT],
+                    ),
+                )
+                if entry.uses_key and entry.error is None:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO last_usage VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        [
+                            (account, key.region, key.key_id, entry.name, entry.time, event_id, entry.request_id)
+                            for key in entry.resources
+                            if key.account == account
+                        ],
+                    )
+
+    def last_usage(self, key: Key) -> LastUsage | None:
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT operation, time, event_id, request_id FROM last_usage "
+                "WHERE account=? AND region=? AND key_id=?",
+                (key.account, key.region, key.key_id),
+            ).fetchone()
+            return LastUsage(*row) if row else None
+
+    def events(self, *, account: str | None = None, region: str | None = None) -> list[Event]:
+        """The events, oldest first, of one account or Region or of all."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT record, time, username, reason FROM events "
+                "WHERE (? IS NULL OR account=?) AND (? IS NULL OR region=?) ORDER BY number",
+                (account, account, region, region),
+            )
+            return [Event(*row) for row in rows]
+
+    def latest(self, *, account: str, region: str) -> Iterator[Event]:
+        """Yield the events of an account in a Region, the latest first, and not all of them at once."""
+        before = _LARGEST_NUMBER
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    "SELECT number, record, time, username, reason FROM events "
+                    "WHERE number < ? AND account=? AND region=? ORDER BY number DESC LIMIT ?",
+                    (before, account, region, _BATCH),
+                ).fetchall()
+            for _, *columns in rows:
+                yield Event(*columns)
+            if not rows:
+                return
+            before = rows[-1][0]
+
+
+def _bounded(record: dict[str, Any]) -> str:
+    """A record's JSON, with what callers may have made large cut or left out."""
+    cut = {name: value[:_MOST_TEXT] if isinstance(value, str) else value for name, value in record.items()}
+    text = json.dumps(cut, separators=(",", ":"))
+    if len(text) > _MOST_RECORD_CHARACTERS:
+        text = json.dumps(cut | {"requestParameters": None, "responseElements": None}, separators=(",", ":"))
+    return text
+
+
+def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "eventVersion": "1.11",
+        "userIdentity": _identity(entry.caller),
+        "eventTime": _iso(entry.time),
+        "eventSource": entry.source,
+        "eventName": entry.name,
+        "awsRegion": entry.region,
+        "sourceIPAddress": entry.source_ip,
+        "userAgent": entry.user_agent,
+    }
+    if entry.error is not None:
+        record["errorCode"] = (
+            entry.error.code.removesuffix("Exception") if _is_denial(entry.error) else entry.error.code
+        )
+        record["errorMessage"] = entry.error.message
+    record["requestParameters"] = _shown(entry.members) or None
+    record["responseElements"] = None if entry.read_only or entry.answer is None else _shown(entry.answer) or None
+    if entry.answer is not None:
+        materials = {
+            _camel(name): entry.answer[name]
+            for name in ("KeyMaterialId", "SourceKeyMaterialId", "DestinationKeyMaterialId")
+            if name in entry.answer
+        }
+        if materials:
+            record["additionalEventData"] = materials
+    record["requestID"] = entry.request_id
+    record["eventID"] = event_id
+    record["readOnly"] = entry.read_only
+    if entry.resources:
+        record["resources"] = [
+            {"accountId": key.account, "type": "AWS::KMS::Key", "ARN": key.arn} for key in entry.resources
+        ]
+    record["eventType"] = "AwsApiCall"
+    record["managementEvent"] = True
+    record["recipientAccountId"] = account
+    if shared is not None:
+        record["sharedEventID"] = shared
+    record["eventCategory"] = "Management"
+    return record
+
+
+def _is_denial(error: ApiError) -> bool:
+    # CloudTrail writes "AccessDenied" for KMS's AccessDeniedException, and every other code as it is.
+    return error.code == "AccessDeniedException"
+
+
+def _identity(caller: Caller) -> dict[str, Any]:
+    behind = caller.principal
+    identity: dict[str, Any] = {
+        "type": "Root" if behind is None else "IAMUser" if behind.kind == "user" else "AssumedRole",
+        "principalId": caller.user_id,
+        "arn": caller.arn,
+        "accountId": caller.account,
+        "accessKeyId": caller.access_key_id,
+    }
+    if behind is not None and behind.kind == "user":
+        identity["userName"] = behind.name
+    elif behind is not None:
+        identity["sessionContext"] = {
+            "sessionIssuer": {
+                "type": "Role",
+                "principalId": behind.unique_id,
+                "arn": behind.arn,
+                "accountId": behind.account,
+                "userName": behind.name,
+            }
+        }
+    return identity
+
+
+def _username(caller: Caller) -> str:
+    if caller.principal is None:
+        return "root"
+    return caller.session_name or caller.principal.name
+
+
+def _shown(members: Mapping[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name, value in members.items():
+        if name in _SECRET or name in _UNRECORDED:
+            continue
+        if name in _HIDDEN:
+            shown[_camel(name)] = "HIDDEN_DUE_TO_SECURITY_REASONS"
+        elif isinstance(value, dict) and "Context" not in name:
+            shown[_camel(name)] = _shown(value)
+        elif isinstance(value, list):
+            shown[_camel(name)] = [_shown(item) if isinstance(item, dict) else item for item in value]
+        else:
+            shown[_camel(name)] = value
+    return shown
+
+
+def _camel(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,226 @@
+"""The decision: explicit Deny first, then the key policy, the identity policies and the grants.
+
+Sources: "Troubleshooting key access", "Default key policy" and "Allowing users in other accounts to use a KMS key" in
+the KMS Developer Guide; "Policy evaluation logic", "Cross-account policy evaluation logic", "Principal" and
+"NotPrincipal" in the IAM User Guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from sealwax.policy import _grants as granting
+from sealwax.policy import _patterns
+from sealwax.policy._documents import Policy, Principals, Statement
+from sealwax.policy._model import Decision, Grant, Request
+from sealwax.policy._operations import CROSS_ACCOUNT
+
+
+class Reach(Enum):
+    """How a statement of a key policy is about a principal."""
+
+    NOT = auto()
+    ACCOUNT = auto()  # it is for the principal's account, whose identity policies decide
+    DIRECT = auto()
+
+
+def evaluate(
+    request: Request,
+    *,
+    key_policy: Policy | None,
+    identity_policies: Iterable[Policy],
+    grants: Iterable[Grant] = (),
+) -> Decision:
+    """Decide one request.
+
+    Args:
+        request: who asks for which action on which resource.
+        key_policy: the policy of the KMS key that is the resource; None where the resource is no KMS key.
+        identity_policies: the policies of the principal, its groups, or its role.
+        grants: the grants on the KMS key that exist.
+
+    Raises:
+        ValueError: a key policy without a KMS key, or a KMS key without its key policy.
+    """
+    if (key_policy is not None) != request.is_key:
+        raise ValueError("a key policy belongs to a request on a KMS key, and to no other")
+    statements = [statement for policy in identity_policies for statement in policy.statements]
+    on_key = key_policy.statements if key_policy else ()
+    for statement in (*on_key, *statements):
+        if statement.effect == "Deny" and _denies(statement, request):
+            return Decision(False, f"{statement} denies {request.action}", (statement,), explicit_deny=True)
+    near: list[str] = []
+    identity = _identity(request, statements, near)
+    if not request.is_key:
+        return _without_key(request, identity, near)
+    if request.action == "kms:RetireGrant":
+        return _retire(request, identity, grants)
+    return _on_key(request, on_key, identity, grants, near)
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What the principal's own account says.
+
+    Attributes:
+        allows: whether it allows the action.
+        statements: the statement that does; none for the root user, who needs none.
+    """
+
+    allows: bool
+    statements: tuple[Statement, ...] = field(default=())
+
+
+def _identity(request: Request, statements: Sequence[Statement], near: list[str]) -> _Identity:
+    if request.principal.kind == "root":
+        return _Identity(True)
+    for statement in statements:
+        if statement.effect == "Allow" and _allows(statement, request, near):
+            return _Identity(True, (statement,))
+    return _Identity(False)
+
+
+def _without_key(request: Request, identity: _Identity, near: list[str]) -> Decision:
+    if request.resource_account != request.principal.account:
+        return Decision(False, f"{request.action} cannot be used on a resource of another account")
+    if identity.allows:
+        return Decision(True, _because(request, identity.statements), identity.statements)
+    return Decision(False, _missing([f"no identity policy allows {request.action}"], near))
+
+
+def _on_key(
+    request: Request,
+    on_key: Sequence[Statement],
+    identity: _Identity,
+    grants: Iterable[Grant],
+    near: list[str],
+) -> Decision:
+    foreign = request.principal.kind != "service" and request.principal.account != request.resource_account
+    if foreign and request.action not in CROSS_ACCOUNT:
+        return Decision(False, f"{request.action} cannot be used on a KMS key of another account")
+    direct: Statement | None = None
+    delegating: Statement | None = None
+    for statement in on_key:
+        reach = _reach(statement.principals, request) if statement.effect == "Allow" else Reach.NOT
+        if reach is not Reach.NOT and _allows(statement, request, near):
+            if reach is Reach.DIRECT:
+                direct = direct or statement
+            else:
+                delegating = delegating or statement
+    if direct and not foreign:
+        return Decision(True, _because(request, (direct,)), (direct,))
+    by_key = direct or delegating
+    if by_key and identity.allows:
+        together = (by_key, *identity.statements)
+        return Decision(True, _because(request, together), together)
+    for grant in grants:
+        use = granting.use(grant, request)
+        if use is granting.Use.DIRECT or (use is granting.Use.ACCOUNT and identity.allows):
+            return Decision(True, f"grant {grant.id} allows {request.action}", grant=grant)
+        if use is granting.Use.ACCOUNT:
+            near.append(f"grant {grant.id} leaves it to the identity policies of the account")
+        elif isinstance(use, str):
+            near.append(f"grant {grant.id} would have allowed but {use}")
+    lacking = []
+    if not by_key:
+        lacking.append(
+            f"the key policy neither allows {request.action} to this principal nor delegates it to its account"
+        )
+    if not identity.allows and (foreign or by_key):
+        lacking.append(f"no identity policy allows {request.action}")
+    return Decision(False, _missing([*lacking, "no grant allows it"], near))
+
+
+def _retire(request: Request, identity: _Identity, grants: Iterable[Grant]) -> Decision:
+    grant = next((one for one in grants if one.id == request.grant_id and one.key == request.resource), None)
+    if grant is None:
+        return Decision(False, "there is no such grant on the KMS key")
+    use = granting.retire(grant, request)
+    if use is granting.Use.DIRECT or (use is granting.Use.ACCOUNT and identity.allows):
+        return Decision(True, f"grant {grant.id} lets this principal retire it", grant=grant)
+    if use is granting.Use.ACCOUNT:
+        return Decision(False, "no identity policy allows kms:RetireGrant")
+    return Decision(False, f"grant {grant.id} names neither this principal nor its account to retire it")
+
+
+def _because(request: Request, statements: Sequence[Statement]) -> str:
+    if not statements:
+        return f"the root user of the account needs no policy for {request.action}"
+    return f"{' and '.join(map(str, statements))} {'allow' if len(statements) > 1 else 'allows'} {request.action}"
+
+
+def _missing(lacking: Sequence[str], near: Sequence[str]) -> str:
+    return "; ".join((*lacking, *near))
+
+
+def _allows(statement: Statement, request: Request, near: list[str]) -> bool:
+    """Tell whether an Allow statement, whose principal fits, is about the request; note the one that nearly was."""
+    if not _is_about(statement, request):
+        return False
+    failure = _failure(statement, request)
+    if failure is None:
+        return True
+    near.append(f"{statement} would have allowed but {failure}")
+    return False
+
+
+def _denies(statement: Statement, request: Request) -> bool:
+    if statement.principals is not None and not _is_denied(statement.principals, request):
+        return False
+    return _is_about(statement, request) and _failure(statement, request) is None
+
+
+def _failure(statement: Statement, request: Request) -> str | None:
+    deny = statement.effect == "Deny"
+    for clause in statement.clauses:
+        failure = clause.failure(request.values, request.lookup, deny=deny)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _is_about(statement: Statement, request: Request) -> bool:
+    action = request.action.lower()
+    named = any(_patterns.glob(one.resolve(request.lookup) or (), action) for one in statement.actions)
+    if named == statement.not_action or statement.resources is None:
+        return False
+    resolved = [one.resolve(request.lookup) for one in statement.resources]
+    if statement.not_resource and statement.effect == "Allow" and None in resolved:
+        # AWS: a variable without a value can make the statement invalid. It must not allow all the rest.
+        return False
+    covered = any(tokens is not None and _patterns.glob(tokens, request.resource) for tokens in resolved)
+    return covered != statement.not_resource
+
+
+def _reach(principals: Principals | None, request: Request) -> Reach:
+    """Tell how an Allow statement of a key policy is about a principal."""
+    if principals is None:
+        return Reach.NOT
+    who = request.principal
+    signed_in_at = request.values.get("aws:federatedprovider", ())
+    named = (
+        principals.everyone
+        or not principals.providers.isdisjoint((*signed_in_at, *(("*",) if signed_in_at else ())))
+        or who.arn in principals.services
+        or not principals.names.isdisjoint(who.chain)
+        or (who.kind == "root" and who.account in principals.accounts)
+    )
+    if principals.negated:
+        return Reach.NOT if named or who.account in principals.accounts else Reach.DIRECT
+    if named:
+        return Reach.DIRECT
+    return Reach.ACCOUNT if who.account in principals.accounts else Reach.NOT
+
+
+def _is_denied(principals: Principals, request: Request) -> bool:
+    """Tell whether a Deny statement of a key policy is about a principal."""
+    who = request.principal
+    if not principals.negated:
+        return _reach(principals, request) is not Reach.NOT
+    if who.kind == "service":
+        return who.arn not in principals.services
+    # AWS may look at the account first, then the role, then the session: all of them must be excepted.
+    excepted = principals.names | ({who.account_arn} if who.account in principals.accounts else set())
+    return not who.chain <= excepted

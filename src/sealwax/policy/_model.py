@@ -1,0 +1,297 @@
+"""Who asks for what, and the answer."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+from sealwax.policy import _keys
+from sealwax.policy._operations import GRANTABLE
+
+if TYPE_CHECKING:
+    from sealwax.policy._documents import Statement
+
+Kind = Literal["root", "user", "role", "session", "federated", "service"]
+Value = str | bool | int | float | datetime | bytes
+
+_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):(?P<service>iam|sts)::(?P<account>[0-9]{12}):"
+    # No name of a customer has a colon: that of a role that AWS itself assumes begins with "aws:".
+    r"(?P<resource>root|(?P<kind>user|role|assumed-role|federated-user)/(?P<name>(?:aws:)?[^\s*?:]+))\Z"
+)
+_SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\.(?:amazonaws\.com(?:\.cn)?|amazon\.com|aws\.internal)\Z")
+_KEY: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):key/[^\s]+\Z"
+)
+_ALIAS: Final = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):alias/[^\s]+\Z")
+
+_KINDS: Final[dict[tuple[str, str], Kind]] = {
+    ("iam", "user"): "user",
+    ("iam", "role"): "role",
+    ("sts", "assumed-role"): "session",
+    ("sts", "federated-user"): "federated",
+}
+_PRINCIPAL_TYPES: Final = {
+    "root": "Account",
+    "user": "User",
+    "role": "AssumedRole",
+    "session": "AssumedRole",
+    "federated": "FederatedUser",
+}
+
+
+_FROM_REQUEST: Final = ("kms:encryptioncontext", "aws:principaltag/")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who makes a request. :func:`principal` makes one from an ARN.
+
+    Attributes:
+        arn: the ARN that a policy names; for a service, its service principal such as ``logs.amazonaws.com``.
+        account: the twelve digits of its account; empty for a service.
+        kind: what it is.
+        role: the ARN of the role, for a session of a role.
+        username: the friendly name of a user.
+        user_id: the unique id (``aws:userid``), where known.
+        tags: the tags of the user, role or session.
+        org_id: the organization of its account, where it has one.
+    """
+
+    arn: str
+    account: str
+    kind: Kind
+    role: str | None = None
+    username: str | None = None
+    user_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    org_id: str | None = None
+
+    @cached_property
+    def account_arn(self) -> str:
+        """The ARN that stands for the whole account."""
+        return f"arn:{self.arn.split(':')[1]}:iam::{self.account}:root"
+
+    @cached_property
+    def is_of_aws(self) -> bool:
+        """Whether it is a service, or a role that AWS assumes for one and that no account holds (``aws:...``)."""
+        return self.kind == "service" or (self.role or self.arn).partition(":role/")[2].startswith("aws:")
+
+    @cached_property
+    def chain(self) -> frozenset[str]:
+        """Every name that this principal acts under: its own, its role's and its account's."""
+        if self.kind == "service":
+            return frozenset({self.arn})
+        return frozenset({self.arn, self.account_arn} | ({self.role} if self.role else set()))
+
+
+def principal(
+    arn: str,
+    *,
+    role: str | None = None,
+    user_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    org_id: str | None = None,
+) -> Principal:
+    """Make a principal from its ARN, or from the name of a service.
+
+    Args:
+        arn: an account's root, a user, a role, a session of a role, a federated user, or ``NAME.amazonaws.com``.
+        role: the ARN of a session's role, where the role has a path, which the session's ARN does not show.
+        user_id: the unique id (``aws:userid``).
+        tags: the tags of the user, role or session.
+        org_id: the organization of the account.
+
+    Raises:
+        ValueError: the ARN is none of these.
+    """
+    if _SERVICE.match(arn):
+        return Principal(arn, "", "service")
+    match = _ARN.match(arn)
+    kind: Kind | None = None
+    if match is not None:
+        kind = "root" if arn.endswith(":root") else _KINDS.get((match["service"], match["kind"]))
+    if match is None or kind is None or (kind == "root" and match["service"] != "iam"):
+        raise ValueError(f"'{arn}' is not the ARN of a principal")
+    name = match["name"] or ""
+    if kind == "session" and name.count("/") != 1:
+        raise ValueError(f"'{arn}' does not name a role and a session")
+    if kind == "session" and role is None:
+        role = f"arn:{match['partition']}:iam::{match['account']}:role/{name.split('/')[0]}"
+    username = name.rsplit("/", 1)[-1] if kind == "user" else None
+    return Principal(arn, match["account"], kind, role, username, user_id, dict(tags or {}), org_id)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A grant that exists; retired and revoked ones are not given to the evaluator.
+
+    Attributes:
+        id: the grant id.
+        key: the ARN of its KMS key.
+        grantee: the ARN of the grantee principal, or a service principal.
+        operations: what it permits, as in the API: ``Decrypt``, ``ReEncryptFrom``, ...
+        subset: the pairs of EncryptionContextSubset, or None.
+        equals: the pairs of EncryptionContextEquals, or None.
+        source_arn: the resource of a SourceArn constraint, or None.
+        retiring: the retiring principal, or None.
+        issuing_account: the account that created it, as the ARN of its root (ListGrants shows it so).
+        tokens: its grant tokens.
+        effective: False while the grant is so new that only a request with one of its tokens can use it.
+    """
+
+    id: str
+    key: str
+    grantee: str
+    operations: frozenset[str]
+    subset: Mapping[str, str] | None = None
+    equals: Mapping[str, str] | None = None
+    source_arn: str | None = None
+    retiring: str | None = None
+    issuing_account: str = ""
+    tokens: frozenset[str] = frozenset()
+    effective: bool = True
+
+    def __post_init__(self) -> None:
+        strange = self.operations - GRANTABLE
+        if strange:
+            raise ValueError(f"a grant cannot permit {', '.join(sorted(strange))}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One action on one resource. :func:`sealwax.policy.permissions` says which of them an operation needs.
+
+    Attributes:
+        action: ``kms:`` and a name, such as ``kms:ReEncryptFrom``.
+        principal: who asks.
+        resource: the ARN of the KMS key or alias, or ``*`` for operations that have neither.
+        time: the moment of the request, with a time zone.
+        context: values of condition keys, by their names; those that follow from the other attributes are left out.
+        encryption_context: the pairs of the request, for CreateGrant those of the new grant's constraint.
+        grant_tokens: the grant tokens of the request.
+        grant_id: for RetireGrant, the grant to be retired.
+        secure_transport: whether the request came over TLS.
+    """
+
+    action: str
+    principal: Principal
+    resource: str
+    time: datetime
+    context: Mapping[str, Value | Sequence[Value]] = field(default_factory=dict)
+    encryption_context: Mapping[str, str] = field(default_factory=dict)
+    grant_tokens: Sequence[str] = ()
+    grant_id: str | None = None
+    secure_transport: bool = True
+
+    def __post_init__(self) -> None:
+        if not re.match(r"kms:[A-Za-z]+\Z", self.action):
+            raise ValueError(f"'{self.action}' is not an action of KMS")
+        if self.time.tzinfo is None:
+            raise ValueError("the time of a request needs a time zone")
+        if self.resource != "*" and not self.is_key and not _ALIAS.match(self.resource):
+            raise ValueError(f"'{self.resource}' is neither the ARN of a KMS key or alias nor *")
+        _ = self.values  # so that a wrong context shows here
+
+    @cached_property
+    def is_key(self) -> bool:
+        """Whether the resource is a KMS key."""
+        return _KEY.match(self.resource) is not None
+
+    @cached_property
+    def resource_account(self) -> str:
+        """The account that owns the resource; the caller's own where the request has no resource."""
+        return self.principal.account if self.resource == "*" else self.resource.split(":")[4]
+
+    @cached_property
+    def values(self) -> Mapping[str, tuple[str, ...]]:
+        """The values of every condition key that is present, by its name in lower case."""
+        found = self._derived()
+        for name, given in self.context.items():
+            key = _keys.find(name)
+            if key is None:
+                raise ValueError(f"'{name}' is not a condition key of KMS requests")
+            if isinstance(given, str | bool | int | float | datetime | bytes):
+                given = (given,)
+            texts = tuple(_text(one) for one in given)
+            if name.lower() in found or name.lower().startswith(_FROM_REQUEST):
+                raise ValueError(f"{name} follows from the request and cannot be given")
+            if len(texts) > 1 and not key.many:
+                raise ValueError(f"{name} has one value")
+            if texts:
+                found[name.lower()] = texts
+        return found
+
+    def _derived(self) -> dict[str, tuple[str, ...]]:
+        who = self.principal
+        found: dict[str, tuple[str, ...]] = {
+            "aws:currenttime": (_text(self.time),),
+            "aws:epochtime": (str(int(self.time.timestamp())),),
+            "aws:securetransport": (_text(self.secure_transport),),
+            "aws:principalisawsservice": (_text(who.kind == "service"),),
+        }
+        single = {
+            "aws:principalorgid": who.org_id,
+            "aws:username": who.username,
+            "aws:userid": who.user_id,
+        }
+        if who.kind == "service":
+            single["aws:principalservicename"] = who.arn
+        else:
+            single |= {
+                "aws:principalarn": who.role or who.arn,
+                "aws:principalaccount": who.account,
+                "aws:principaltype": _PRINCIPAL_TYPES[who.kind],
+                "kms:calleraccount": who.account,
+            }
+        if self.resource != "*":
+            single["aws:resourceaccount"] = self.resource_account
+            single["aws:requestedregion"] = self.resource.split(":")[3]
+        single |= {f"aws:principaltag/{name.lower()}": value for name, value in who.tags.items()}
+        found |= {name: (value,) for name, value in single.items() if value is not None}
+        for name, value in self.encryption_context.items():
+            folded = f"kms:encryptioncontext:{name.lower()}"
+            found[folded] = (*found.get(folded, ()), value)
+        if self.encryption_context:
+            found["kms:encryptioncontextkeys"] = tuple(self.encryption_context)
+        return found
+
+    def lookup(self, name: str) -> str | None:
+        """Return what a policy variable stands for, or None: only a key with one value can be a variable."""
+        values = self.values.get(name.lower(), ())
+        key = _keys.find(name)
+        return values[0] if len(values) == 1 and key is not None and not key.many else None
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer to a request.
+
+    Attributes:
+        allowed: whether the request is allowed.
+        reason: one sentence: which statement or grant allowed or denied, or what was missing.
+        statements: the statements that decided: one that denies, or those that together allow.
+        grant: the grant that allowed, where a grant did.
+        explicit_deny: whether a Deny statement decided.
+    """
+
+    allowed: bool
+    reason: str
+    statements: tuple[Statement, ...] = ()
+    grant: Grant | None = None
+    explicit_deny: bool = False

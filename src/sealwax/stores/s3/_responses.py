@@ -1,0 +1,286 @@
+"""The one table that turns S3's and botocore's errors about S3 into :class:`~sealwax.StoreError`.
+
+What is about credentials is a :class:`~sealwax.CredentialsError`, as it is with KMS.
+
+Each row says why it failed, what to do, and whether a later try may succeed with nothing changed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import botocore.exceptions as foreign
+import urllib3.exceptions
+
+from sealwax import errors
+from sealwax._aws import refusals
+from sealwax._core.context import printable
+
+_Meaning = tuple[str, str, bool]
+
+_CHANGED: Final = "the object was replaced or removed meanwhile", "Begin again with what stands there now.", False
+_CONFLICT: Final = "another write of the same object is under way", "Try again in a moment.", True
+_MISSING: Final = "there is no such object", "Check the bucket and the key, every character of it.", False
+_DENIED: Final = (
+    "the caller is not allowed to",
+    "Check the IAM and bucket policies, and the KMS key's. Without s3:ListBucket, what is not there is denied.",
+    False,
+)
+_DISABLED: Final = "the account or the bucket may not be used", "Look at the state of the account with AWS.", False
+_SLOW: Final = "S3 asks to slow down", "Try again more slowly, or with fewer workers.", True
+_FAILED: Final = "S3 failed inside", "Try again in a moment.", True
+_REGION: Final = "the bucket is in another Region", "Name its Region in AWS_DEFAULT_REGION or with --region.", False
+_MOVING: Final = "S3 has not yet made the bucket known everywhere", "Try again later.", True
+_ARCHIVED: Final = "the object is archived", "Restore it first ('aws s3api restore-object').", False
+_DELETED: Final = (
+    "S3 does not allow this on what stands there: a delete marker, or an endpoint that takes no writes",
+    "Name an object that is there, and check AWS_ENDPOINT_URL_S3.",
+    False,
+)
+_LOGIN: Final = (
+    "the AWS credentials are expired",
+    "Sign in again, for single sign-on with 'aws sso login'.",
+    False,
+)
+_CREDENTIALS: Final = (
+    "AWS does not accept the credentials",
+    "Check the access key, the profile and the clock.",
+    False,
+)
+_CLOCK: Final = "this machine's clock is wrong", "Set it: S3 takes a difference of at most 15 minutes.", False
+_REQUEST: Final = "S3 refused the request", "Check the bucket, the key and the endpoint.", False
+_CUSTOMER_KEY: Final = (
+    "S3 refused the request",
+    "An object under a customer-provided key (SSE-C) cannot be used here; otherwise check the bucket and the key.",
+    False,
+)
+_NO_REASON: Final = (
+    "S3 refused the request, and gives no reason",
+    "Are the credentials expired? Check the Region, the bucket and the key; an object under SSE-C cannot be used here.",
+    False,
+)
+_GARBLED: Final = (
+    "bytes were changed or lost on the way",
+    "Try again; where it happens again, a proxy or the network changes what is sent.",
+    True,
+)
+_STRIPPED: Final = (
+    "a header of the request was lost on the way",
+    "Check AWS_ENDPOINT_URL_S3, and proxies.",
+    False,
+)
+_PARTS: Final = "S3 has not the parts that were sent", "Begin again.", False
+_FULL: Final = "the store is full", "Make room there, or ask for a larger quota.", False
+_ACCESS_POINT: Final = "there is no such access point", "Check its alias.", False
+_TOO_MUCH_METADATA: Final = "the object's metadata is larger than S3 takes", "S3 takes 2 KB of it; shorten it.", False
+_NOT_IMPLEMENTED: Final = (
+    "the store does not implement what was asked",
+    "It is not AWS S3, or an old server: use another one.",
+    False,
+)
+_UNCONDITIONAL: Final = (
+    "the store has no conditional writes (If-Match, If-None-Match)",
+    "Without them what another program writes there would be overwritten: use AWS S3, or a newer server.",
+    False,
+)
+_BROKEN: Final = "the connection to S3 broke off", "Try again.", True
+_UNREACHABLE: Final = "S3 could not be reached", "Check the network, the Region and AWS_ENDPOINT_URL_S3.", True
+
+# The answer to HEAD has no body, and so a number for a code.
+CODES: Final[dict[str, _Meaning]] = {
+    "NoSuchKey": _MISSING,
+    "NoSuchVersion": _CHANGED,
+    "404": _MISSING,
+    "NoSuchBucket": ("there is no such bucket", "Check its name, and that the endpoint is the one meant.", False),
+    "InvalidBucketName": ("that is no bucket's name", "Check how it is written.", False),
+    "KeyTooLongError": ("the key is too long", "A key has at most 1024 bytes in UTF-8.", False),
+    "NoSuchAccessPoint": _ACCESS_POINT,
+    "InvalidAccessPoint": _ACCESS_POINT,
+    "InvalidAccessPointAliasError": _ACCESS_POINT,
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "AllAccessDisabled": _DISABLED,
+    "AccountProblem": _DISABLED,
+    "NotSignedUp": _DISABLED,
+    "MethodNotAllowed": _DELETED,
+    "405": _DELETED,
+    "PreconditionFailed": _CHANGED,
+    "412": _CHANGED,
+    "InvalidRange": _CHANGED,
+    "416": _CHANGED,
+    "ConditionalRequestConflict": _CONFLICT,
+    "OperationAborted": _CONFLICT,
+    "409": _CONFLICT,
+    "NotImplemented": _NOT_IMPLEMENTED,
+    "501": _NOT_IMPLEMENTED,
+    "NoSuchUpload": ("the upload has been aborted meanwhile", "Begin again.", False),
+    "InvalidPart": _PARTS,
+    "InvalidPartOrder": _PARTS,
+    "EntityTooLarge": ("the object is too large", "S3 takes parts of at most 5 GiB.", False),
+    "EntityTooSmall": (
+        "the store takes no parts as small as S3's smallest",
+        "It is not AWS S3: use another one.",
+        False,
+    ),
+    "MetadataTooLarge": _TOO_MUCH_METADATA,
+    "RequestHeaderSectionTooLarge": _TOO_MUCH_METADATA,
+    "BadDigest": _GARBLED,
+    "InvalidDigest": _GARBLED,
+    "XAmzContentSHA256Mismatch": _GARBLED,
+    "XAmzContentChecksumMismatch": _GARBLED,
+    "IncompleteBody": _GARBLED,
+    "MissingContentLength": _STRIPPED,
+    "MissingSecurityHeader": _STRIPPED,
+    "SlowDown": _SLOW,
+    "503": _SLOW,
+    "429": _SLOW,
+    "ServiceUnavailable": _SLOW,
+    "RequestLimitExceeded": _SLOW,
+    "TooManyRequests": _SLOW,
+    "TooManyRequestsException": _SLOW,
+    "BandwidthLimitExceeded": _SLOW,
+    "Throttling": _SLOW,
+    "ThrottlingException": _SLOW,
+    "InternalError": _FAILED,
+    "500": _FAILED,
+    "502": _FAILED,
+    "504": _FAILED,
+    "RequestTimeout": ("S3 waited too long for the rest of the request", "Try again; check the network.", True),
+    "QuotaExceeded": _FULL,
+    "InsufficientStorage": _FULL,
+    "507": _FULL,
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "301": _REGION,
+    "308": _REGION,
+    "TemporaryRedirect": _MOVING,
+    "307": _MOVING,
+    "InvalidObjectState": _ARCHIVED,
+    "ObjectNotInActiveTierError": _ARCHIVED,
+    "ExpiredToken": _LOGIN,
+    "TokenRefreshRequired": _LOGIN,
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "InvalidSecurity": _CREDENTIALS,
+    "InvalidToken": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "401": _CREDENTIALS,
+    "RequestTimeTooSkewed": _CLOCK,
+    "InvalidRequest": _CUSTOMER_KEY,
+    "400": _NO_REASON,
+}
+EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
+    (foreign.SSLError, ("the TLS connection to S3 could not be trusted", "Check proxies and AWS_CA_BUNDLE.", False)),
+    (foreign.HTTPClientError, _UNREACHABLE),
+    (foreign.ConnectionError, _UNREACHABLE),
+    (foreign.IncompleteReadError, _BROKEN),
+    (urllib3.exceptions.HTTPError, _BROKEN),
+    (foreign.FlexibleChecksumError, _GARBLED),
+    (
+        foreign.ParamValidationError,
+        ("the name of the bucket or of the key cannot be right", "Check how it is written.", False),
+    ),
+)
+_BUCKETS_KEY: Final = "Check that key and its policy: it is the bucket's (SSE-KMS), and not one that sealwax uses."
+# HTTP statuses that pass by themselves.
+_PASSING: Final = (429, 500, 502, 503, 504)
+_NOT_OURS: Final = (
+    "Check AWS_ENDPOINT_URL_S3, and what stands between here and there: a proxy, or a page that wants a login."
+)
+
+
+def not_s3(doing: str, name: str) -> errors.StoreError:
+    """Return the error for an answer that is none of S3's.
+
+    Args:
+        doing, name: as for :func:`translate`.
+    """
+    return errors.StoreError(f"{doing} '{printable(name)}' failed: the answer is none of S3's. {_NOT_OURS}")
+
+
+def changed(name: str, code: str = "PreconditionFailed") -> errors.StoreError:
+    """Return the error for an object that is another one now than when it was opened, whatever S3 says of it.
+
+    Args:
+        name: as for :func:`translate`.
+        code: what S3 says; or would, if it noticed.
+    """
+    why, todo, _ = _CHANGED
+    return errors.StoreError(f"reading '{printable(name)}' failed: {why} ({code}). {todo}", code=code)
+
+
+def not_the_part(name: str, why: str) -> errors.StoreError:
+    """Return the error for bytes that are not the part of the object which was asked for.
+
+    Args:
+        name: as for :func:`translate`.
+        why: what came instead.
+    """
+    return errors.StoreError(
+        f"reading '{printable(name)}' failed: {why}. The object itself may be in order: the store, or a proxy before "
+        "it, does not send parts of objects as S3 does. Check AWS_ENDPOINT_URL_S3 and proxies, or fetch the object by "
+        "other means and read the file."
+    )
+
+
+def translate(
+    error: Exception, doing: str, name: str, *, conditional: bool = False
+) -> errors.StoreError | errors.CredentialsError | errors.ConfigurationError:
+    """Return sealwax's error for one of botocore's about S3.
+
+    Args:
+        doing: as the subject of a sentence: ``"reading"``.
+        name: the bucket or object, as ``s3://bucket/key``.
+        conditional: whether it was a write under a condition.
+    """
+    about = f"{doing} '{printable(name)}'"
+    told = refusals.translate(error, about, None)
+    if isinstance(told, errors.CredentialsError) and told.request_id is None:
+        return told  # S3 was not asked
+    if isinstance(told, errors.ConfigurationError) and isinstance(
+        error, foreign.HTTPClientError | foreign.ConnectionError
+    ):
+        return told  # nor can it be, with that proxy or CA bundle
+    code, request_id, said = type(error).__name__, None, str(error)
+    if isinstance(error, foreign.ClientError):
+        answer = error.response.get("Error", {})
+        metadata = error.response.get("ResponseMetadata", {})
+        code, said = str(answer.get("Code") or "unknown"), str(answer.get("Message") or "")
+        request_id = metadata.get("RequestId")
+        headless = error.operation_name.startswith("Head")
+        why, todo, heals = _meaning(code, said, metadata.get("HTTPStatusCode", 0), headless, conditional)
+    else:
+        why, todo, heals = next(
+            (meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)),
+            next(
+                (
+                    (m.why.format(service="S3"), m.todo, m.heals)
+                    for kind, m in refusals.EXCEPTIONS
+                    if isinstance(error, kind)
+                ),
+                _REQUEST,
+            ),
+        )
+    trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
+    aside = refusals.said(error).rstrip(".")
+    message = f"{about} failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"
+    if (why, todo, heals) in (_LOGIN, _CREDENTIALS, _CLOCK):
+        return errors.CredentialsError(message, code=code, request_id=request_id)
+    return errors.StoreError(message, code=code, request_id=request_id, heals=heals)
+
+
+def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: bool) -> _Meaning:
+    if conditional and (code == "NotImplemented" or status == 501):
+        return _UNCONDITIONAL
+    if not bodiless and code in ("unknown", str(status)) and status not in (412, 416, 501):
+        # S3 gives its reason as XML, but for HEAD, whose answers have no body.
+        return f"the answer is HTTP status {status}, without a reason of S3's", _NOT_OURS, status in _PASSING
+    if code.startswith("KMS."):
+        known = refusals.CODES.get(code.removeprefix("KMS."))
+        why, heals = (f": {known.why.format(service='KMS')}", known.heals) if known else ("", False)
+        return f"S3 cannot use the KMS key that it encrypts the object with{why}", _BUCKETS_KEY, heals
+    if code == "AccessDenied" and "kms:" in said:
+        return "the caller may not use the KMS key that S3 encrypts the object with", _BUCKETS_KEY, False
+    if code == "AuthorizationHeaderMalformed" and "region" not in said.lower():
+        return _CREDENTIALS
+    return CODES.get(code, _SLOW if status == 429 else _FAILED if status in _PASSING else _REQUEST)
