@@ -53,7 +53,7 @@ class Ours:
                 writer.write(block)
 
     def decrypt_stream(self, sealed: bytes) -> None:
-        with self._sealer.read_once(io.BytesIO(sealed), context=CONTEXT) as reader:
+        with self._sealer.open_stream(io.BytesIO(sealed), context=CONTEXT) as reader:
             reader.write_to(Sink())
 
     def seal_stream(self, block: bytes, count: int) -> bytes:
@@ -113,7 +113,7 @@ def files(folder: Path) -> Iterator[Row]:
                 writer.write(buffer[:count])
 
     def library_decrypt() -> None:
-        with sealer.read_once(sealed, context=CONTEXT) as reader, open(out, "wb", buffering=0) as file:
+        with sealer.open_stream(sealed, context=CONTEXT) as reader, open(out, "wb", buffering=0) as file:
             reader.write_to(file)
 
     def one_core(do: Callable[[], None]) -> Callable[[], None]:

@@ -122,7 +122,7 @@ def _front_to_back(body: bytes) -> tuple[bytes, bool]:
     """Return what was released, and whether that was all."""
     released = bytearray()
     try:
-        with _SEALER.read_once(io.BytesIO(body), context=CONTEXT, header=HEADER) as reader:
+        with _SEALER.open_stream(io.BytesIO(body), context=CONTEXT, header=HEADER) as reader:
             while part := reader.read(10_000):
                 released += part
     except PayloadError:

@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _models() -> Iterator[None]:
-    with models.read_once():
+    with models.open_stream():
         yield
 
 

@@ -12,7 +12,7 @@ from botocore.loaders import Loader
 
 
 @contextlib.contextmanager
-def read_once() -> Iterator[None]:
+def open_stream() -> Iterator[None]:
     """Lend every session of botocore one loader, but where a folder of other models is named."""
     create = botocore.loaders.create_loader
     shared = create()

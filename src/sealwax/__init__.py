@@ -64,7 +64,7 @@ from sealwax.errors import (
 )
 
 if TYPE_CHECKING:
-    from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, Retries
+    from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
 
 __version__ = "0.1.0"
 
@@ -105,7 +105,7 @@ __all__ = [
     "RateLimit",
     "RegionState",
     "RequestRefusedError",
-    "Retries",
+    "RetryPolicy",
     "RewrapConflictError",
     "Sealer",
     "SealwaxError",
@@ -123,7 +123,7 @@ __all__ = [
 ]
 
 
-_FROM_KMS = frozenset({"KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "Retries"})
+_FROM_KMS = frozenset({"KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "RetryPolicy"})
 
 
 def __getattr__(name: str) -> object:

@@ -103,7 +103,7 @@ class KmsError(SealwaxError):
         code: the error code KMS or botocore gave, or None.
         request_id: the AWS request id, or None.
         key: the key that it is about, as it was named in the request, or None.
-        heals: whether the same request may succeed a little later, with nothing changed.
+        retryable: whether the same request may succeed a little later, with nothing changed.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class KmsError(SealwaxError):
         code: str | None = None,
         request_id: str | None = None,
         key: str | None = None,
-        heals: bool = False,
+        retryable: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.request_id = request_id
         self.key = key
-        self.heals = heals
+        self.retryable = retryable
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())
@@ -192,7 +192,9 @@ class AllKeysFailedError(KmsError):
     """
 
     def __init__(self, message: str, attempts: tuple[tuple[str, SealwaxError], ...]) -> None:
-        super().__init__(message, heals=any(isinstance(error, KmsError) and error.heals for _, error in attempts))
+        super().__init__(
+            message, retryable=any(isinstance(error, KmsError) and error.retryable for _, error in attempts)
+        )
         self.attempts = attempts
 
 
@@ -222,16 +224,16 @@ class StoreError(FileError):
     Attributes:
         code: the error code that S3 or botocore gave, "NoName" for a name that is none, or None.
         request_id: the AWS request id, or None.
-        heals: whether the same request may succeed a little later, with nothing changed.
+        retryable: whether the same request may succeed a little later, with nothing changed.
     """
 
     def __init__(
-        self, message: str, *, code: str | None = None, request_id: str | None = None, heals: bool = False
+        self, message: str, *, code: str | None = None, request_id: str | None = None, retryable: bool = False
     ) -> None:
         super().__init__(message)
         self.code = code
         self.request_id = request_id
-        self.heals = heals
+        self.retryable = retryable
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())

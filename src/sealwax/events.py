@@ -52,7 +52,7 @@ class RegionHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheUse:
+class CacheLookup:
     """A data key was lent by a cache.
 
     Attributes:
@@ -98,7 +98,7 @@ def kms_stats(keyring: object) -> KmsStats:
     return KmsStats() if count is None else count()
 
 
-Event = KmsCall | RegionHealth | CacheUse
+Event = KmsCall | RegionHealth | CacheLookup
 OnEvent = Callable[[Event], None]
 
 

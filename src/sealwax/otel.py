@@ -29,7 +29,7 @@ except ImportError as error:
 
 from sealwax._core import fork_locks
 from sealwax.errors import NotPicklableError
-from sealwax.events import CacheUse, Event, KmsCall, RegionHealth
+from sealwax.events import CacheLookup, Event, KmsCall, RegionHealth
 
 if TYPE_CHECKING:
     from sealwax._core.cache import CacheStats, CachingKeyring
@@ -136,7 +136,7 @@ class Telemetry:
     def __call__(self, event: Event) -> None:
         if isinstance(event, KmsCall):
             self._call(event)
-        elif isinstance(event, CacheUse):
+        elif isinstance(event, CacheLookup):
             self._loans.add(1, {"kind": event.kind, "direction": "decrypt" if event.decrypting else "encrypt"})
         elif isinstance(event, RegionHealth):
             self._changes.add(1, {"cloud.region": event.region, "healthy": event.healthy})

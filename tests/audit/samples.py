@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
-from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt
+from sealwax.audit._report import Accepted, Access, Audit, Gap
 
 TIME: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 HUB: Final = Standard(
@@ -79,7 +79,7 @@ ORDINARY: Final = Audit(
     TIME,
     {"keys": 3, "users": 4, "roles": 12},
     (_PUBLIC, _WIDE, _ROTATION, _UNUSED),
-    (NotLookedAt("cloudtrail:LookupEvents", "*", "us-east-1", "the caller is not allowed to"),),
+    (Gap("cloudtrail:LookupEvents", "*", "us-east-1", "the caller is not allowed to"),),
     (Accepted(_ROTATION, "moves to a new key in January", date(2027, 1, 31)),),
     (Accepted(_UNUSED, "was kept for the audit", date(2026, 10, 1)),),
     (
@@ -128,7 +128,7 @@ HOSTILE: Final = Audit(
     TIME,
     {"keys": len(ATTACKS)},
     tuple(_attack(text, Severity(1 + number % 5)) for number, text in enumerate(ATTACKS)),
-    tuple(NotLookedAt(text, text, text, text) for text in ATTACKS),
+    tuple(Gap(text, text, text, text) for text in ATTACKS),
     tuple(Accepted(_attack(text, Severity.LOW), text, None) for text in ATTACKS),
     tuple(Accepted(_attack(text, Severity.LOW), text, None) for text in ATTACKS),
     tuple(Access(f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/{text}", text, ("decrypt",), (text,)) for text in ATTACKS),

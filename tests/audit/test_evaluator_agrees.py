@@ -56,7 +56,7 @@ def test_a_documented_policy_is_judged_as_it_is(row: documented.Row) -> None:
     _, statements, expected = row
     facts = accounts.clean(accounts.key(policy=accounts.text(*statements)), events=())
     account = Account(facts)
-    assert account.not_looked_at == ()
+    assert account.gaps == ()
     found = judge(account)
     assert {one.rule for one in found} == expected
     assert [contradiction(account, one) for one in found] == [None] * len(found)

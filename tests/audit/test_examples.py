@@ -14,7 +14,7 @@ from tests.audit import accounts, examples
 
 def rules_broken(facts: Facts) -> set[str]:
     account = Account(facts)
-    assert account.not_looked_at == ()
+    assert account.gaps == ()
     return {one.rule for one in judge(account)}
 
 

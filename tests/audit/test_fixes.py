@@ -57,7 +57,7 @@ def can(facts: Facts) -> set[Asked]:
     account = Account(facts)
     key = facts.keys[0]
     policy = account.key_policy(key)
-    assert policy is not None, account.not_looked_at
+    assert policy is not None, account.gaps
     found = set()
     for (who, given), action, context in itertools.product(people(), ACTIONS, ({}, {"purpose": "backup"}, {"a": "b"})):
         ids = account.policies_of.get(who.arn, ())

@@ -62,7 +62,7 @@ def test_what_is_there_is_seen_with_the_rights_that_are_written_for_it(servers: 
     session = Session(*servers)
     facts = gather(session, [REGION])
     # moto has no LookupEvents; that is said and not taken for an empty record.
-    assert {one.what for one in facts.not_looked_at} == {"cloudtrail:LookupEvents"}
+    assert {one.what for one in facts.gaps} == {"cloudtrail:LookupEvents"}
     assert facts.events is None
     assert set(session.asked) - {"sts:GetCallerIdentity"} == {one for some in _generate.AUDIT.values() for one in some}
     assert facts.account == ACCOUNT
@@ -97,7 +97,7 @@ def test_saved_facts_give_the_same_audit_and_it_fits_the_schema(servers: tuple[L
 @pytest.mark.parametrize("action", sorted({one for some in _generate.AUDIT.values() for one in some}))
 def test_a_denied_action_is_not_looked_at_and_never_fine(servers: tuple[Lab, str], action: str) -> None:
     facts = gather(Session(*servers, denied=frozenset({action})), [REGION])
-    said = [one for one in facts.not_looked_at if "on purpose" in one.why]
+    said = [one for one in facts.gaps if "on purpose" in one.why]
     assert said
     service, name = action.split(":")
     # Targets and alarms are said with the rules and filters that they are of.
@@ -118,19 +118,19 @@ def test_where_keys_may_not_be_listed_those_with_aliases_are_looked_at(servers: 
         kms.create_alias(AliasName="alias/two", TargetKeyId=nameless)
     assert len(facts.keys) == 1
     assert facts.keys[0].id != nameless
-    (missed,) = facts.not_looked_at
+    (missed,) = facts.gaps
     assert (missed.what, missed.resource, missed.refused) == ("kms:ListKeys", "*", True)
     assert missed.why.endswith("on purpose; only keys that an alias points at were looked at")
     facts = gather(Session(lab, url, denied=frozenset({"kms:ListKeys", "kms:ListAliases"})), [REGION], events=False)
     assert facts.keys == ()
-    assert all(one.why.endswith("on purpose") for one in facts.not_looked_at)
+    assert all(one.why.endswith("on purpose") for one in facts.gaps)
 
 
 def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> None:
     absent = dict.fromkeys(("iam", "events", "logs", "cloudwatch", "cloudtrail:DescribeTrails"), "the lab has none")
 
     def limits(facts: Facts) -> list[tuple[bool, str]]:
-        return [(one.refused, one.why) for one in facts.not_looked_at if one.what == "cloudtrail:LookupEvents"]
+        return [(one.refused, one.why) for one in facts.gaps if one.what == "cloudtrail:LookupEvents"]
 
     with Lab(tmp_path / "lab") as lab:
         session = lab.session(REGION)
@@ -152,14 +152,14 @@ def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> Non
     )
     whole = cloudtrail.put_into(facts, ())
     assert limits(whole) == []
-    assert all(not one.refused for one in whole.not_looked_at)
+    assert all(not one.refused for one in whole.gaps)
 
 
 def test_a_service_out_of_reach_is_not_looked_at(servers: tuple[Lab, str]) -> None:
     facts = gather(Session(servers[0], "http://127.0.0.1:9"), [REGION])
     assert len(facts.keys) == 2
     assert (facts.principals, facts.trails, facts.alarms, facts.events) == (None, None, None, None)
-    assert {one.what.partition(":")[0] for one in facts.not_looked_at} == {"cloudtrail", "events", "iam", "logs"}
+    assert {one.what.partition(":")[0] for one in facts.gaps} == {"cloudtrail", "events", "iam", "logs"}
 
 
 class Misshaping(Session):
@@ -189,7 +189,7 @@ def _misshape(parsed: dict[str, Any], **_: object) -> None:
 @pytest.mark.parametrize("service", ["kms", "iam", "cloudtrail", "cloudwatch", "logs", "events"])
 def test_an_answer_that_is_none_is_not_looked_at(servers: tuple[Lab, str], service: str) -> None:
     facts = gather(Misshaping(servers, service), [REGION])
-    missed = [one for one in facts.not_looked_at if "cannot be read" in one.why]
+    missed = [one for one in facts.gaps if "cannot be read" in one.why]
     # An alarm is looked for where a filter of logs leads to it, and is missed with that.
     assert {one.what.partition(":")[0] for one in missed} == {"logs" if service == "cloudwatch" else service}
 
@@ -197,7 +197,7 @@ def test_an_answer_that_is_none_is_not_looked_at(servers: tuple[Lab, str], servi
 def test_what_kms_says_of_one_key_may_be_nothing(servers: tuple[Lab, str]) -> None:
     for operation in ("GetKeyPolicy", "ListGrants", "DescribeKey", "ListResourceTags", "GetKeyRotationStatus"):
         facts = gather(Misshaping(servers, "kms", (operation,)), [REGION])
-        missed = [one for one in facts.not_looked_at if "the answer" in one.why]
+        missed = [one for one in facts.gaps if "the answer" in one.why]
         assert {one.what for one in missed} == {f"kms:{operation}"}
 
 

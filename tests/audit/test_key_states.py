@@ -126,7 +126,7 @@ ASKED: Final = ("GetKeyPolicy", "GetKeyRotationStatus", "ListKeyRotations", "Lis
 def test_a_state_that_came_in_between_is_said_and_does_not_count(lab: Lab, operation: str, code: str) -> None:
     plain(lab.session(REGION).client("kms"))
     facts = look(Answering(lab, **{operation: code}))
-    (missed,) = [one for one in facts.not_looked_at if one.what == f"kms:{operation}"]
+    (missed,) = [one for one in facts.gaps if one.what == f"kms:{operation}"]
     assert (missed.refused, missed.why.startswith("KMS has no answer")) == (False, True)
     assert audit(facts).refused == ()
 
@@ -143,7 +143,7 @@ def test_a_key_that_is_gone_since_it_was_listed_is_said_and_does_not_count(lab: 
     plain(lab.session(REGION).client("kms"))
     facts = look(Answering(lab, DescribeKey="NotFoundException"))
     assert facts.keys == ()
-    assert [(one.what, one.refused) for one in facts.not_looked_at if one.what.startswith("kms:")] == [
+    assert [(one.what, one.refused) for one in facts.gaps if one.what.startswith("kms:")] == [
         ("kms:DescribeKey", False)
     ]
     assert len(audit(look(Answering(lab, DescribeKey="AccessDeniedException"))).refused) == 1

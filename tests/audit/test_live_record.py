@@ -53,7 +53,7 @@ class World:
 
     def broken(self, *regions: str) -> set[str]:
         facts = self.facts(*regions)
-        assert facts.not_looked_at == ()
+        assert facts.gaps == ()
         assert facts.trails is not None
         assert facts.alarms is not None
         assert facts.events
@@ -220,7 +220,7 @@ def test_the_command_sees_the_same(world: World, tmp_path: Path) -> None:
     audit = ("audit", "--all", "--region", REGION, "--json")
     done = shell.sealwax(*audit).succeeded()
     found = json.loads(done.out)
-    assert (found["findings"], found["not_looked_at"]) == ([], [])
+    assert (found["findings"], found["gaps"]) == ([], [])
     assert found["account"] == ACCOUNT
     other = world.made(accounts.plus(OWNER))
     expected = ("--expect-alias", f"backup={world.key}")
@@ -242,7 +242,7 @@ def test_a_lab_in_a_folder_has_what_variables_name_beside_it(world: World, tmp_p
     shell = Shell(tmp_path, tmp_path / "home", keys)
     audit = ("audit", "--lab", "lab", "--all", "--region", REGION, "--json")
     found = json.loads(shell.sealwax(*audit).succeeded().out)
-    unseen = {one["what"]: one["why"] for one in found["not_looked_at"]}
+    unseen = {one["what"]: one["why"] for one in found["gaps"]}
     assert unseen.pop("cloudtrail:DescribeTrails").startswith(
         "the lab has no trails; one that is served with --upstream"
     )
@@ -254,5 +254,5 @@ def test_a_lab_in_a_folder_has_what_variables_name_beside_it(world: World, tmp_p
     # What is said can be done.
     shell.environment |= variables
     found = json.loads(shell.sealwax(*audit).succeeded().out)
-    assert [one["what"] for one in found["not_looked_at"]] == ["cloudtrail:DescribeTrails"]
+    assert [one["what"] for one in found["gaps"]] == ["cloudtrail:DescribeTrails"]
     assert found["findings"] == []

@@ -15,7 +15,7 @@ from sealwax.audit._collect import explanation
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
 from sealwax.audit._from_facts import recall_key, recall_principal
-from sealwax.audit._report import NotLookedAt
+from sealwax.audit._report import Gap
 from sealwax.errors import FactsError
 from sealwax.policy import Decision
 from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen, explain
@@ -167,29 +167,29 @@ def test_a_name_that_two_regions_have_is_not_guessed() -> None:
     ],
 )
 def test_what_a_key_was_not_asked_for_is_no_answer(member: str, action: str, what: str) -> None:
-    missed = NotLookedAt(action, accounts.arn(), accounts.REGION, "denied on purpose")
+    missed = Gap(action, accounts.arn(), accounts.REGION, "denied on purpose")
     changes: dict[str, Any] = {member: None}
-    facts = accounts.clean(accounts.key(**changes), not_looked_at=(missed,))
+    facts = accounts.clean(accounts.key(**changes), gaps=(missed,))
     with pytest.raises(FactsError, match=f"do not hold the {what} of .*: denied on purpose"):
         recall_key(facts, "alias/backup")
 
 
 def test_what_an_account_was_not_asked_for_is_no_answer() -> None:
-    missed = NotLookedAt("kms:ListAliases", "*", accounts.REGION, "denied on purpose")
-    facts = accounts.clean(aliases=None, expected_aliases={}, not_looked_at=(missed,))
+    missed = Gap("kms:ListAliases", "*", accounts.REGION, "denied on purpose")
+    facts = accounts.clean(aliases=None, expected_aliases={}, gaps=(missed,))
     with pytest.raises(FactsError, match=r"do not hold the aliases of .*: denied on purpose"):
         recall_key(facts, accounts.arn())
     with pytest.raises(FactsError, match="hold no key"):
         recall_key(facts, "alias/backup")
-    missed = NotLookedAt("iam:GetAccountAuthorizationDetails", "*", "", "denied on purpose")
-    facts = replace(facts, principals=None, policies=None, not_looked_at=(missed,))
+    missed = Gap("iam:GetAccountAuthorizationDetails", "*", "", "denied on purpose")
+    facts = replace(facts, principals=None, policies=None, gaps=(missed,))
     with pytest.raises(FactsError, match=r"no users and roles, .* --identity-policy: denied on purpose"):
         recall_principal(facts, accounts.APP)
 
 
 def test_a_principal_that_is_not_known_whole_is_no_answer() -> None:
-    missed = NotLookedAt("iam:GetAccountAuthorizationDetails", accounts.APP, "", "one policy is not there")
-    facts = accounts.clean(not_looked_at=(missed,))
+    missed = Gap("iam:GetAccountAuthorizationDetails", accounts.APP, "", "one policy is not there")
+    facts = accounts.clean(gaps=(missed,))
     with pytest.raises(FactsError, match=r"not hold all policies of .*role/App.*: one policy is not there"):
         recall_principal(facts, accounts.APP)
     assert recall_principal(facts, accounts.ADMIN).policies == ()
@@ -219,7 +219,7 @@ class _Edited(Session):
 
 def test_a_policy_that_iam_leaves_out_is_missed_by_its_owner(session: Session) -> None:
     facts = gather(_Edited(session.lab, session.url), [REGION])
-    missed = [one for one in facts.not_looked_at if one.what.startswith("iam:")]
+    missed = [one for one in facts.gaps if one.what.startswith("iam:")]
     assert [(one.resource, one.why) for one in missed] == [
         (f"{IAM}:user/alice", f"the answer does not hold its policy {IAM}:policy/team")
     ]

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, date, datetime
 
 from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
-from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt, to_json
+from sealwax.audit._report import Accepted, Access, Audit, Gap, to_json
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FINDING = Finding(
@@ -28,7 +28,7 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
         datetime(2026, 11, 24, tzinfo=UTC),
         {"keys": 1},
         (FINDING,),
-        (NotLookedAt("kms:ListGrants", KEY, "eu-west-1", "denied"),),
+        (Gap("kms:ListGrants", KEY, "eu-west-1", "denied"),),
         (Accepted(FINDING, "migrating", date(2027, 1, 1)),),
         (Accepted(FINDING, "was migrating", None),),
         (Access(KEY, "*", ("decrypt",), ("statement 1 of the key policy",)),),

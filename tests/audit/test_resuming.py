@@ -78,7 +78,7 @@ def same(facts: Facts) -> Facts:
 def whole(servers: tuple[Lab, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Counter[str]]:
     session = Session(*servers)
     facts = gathered(session, tmp_path_factory.mktemp("whole"))
-    assert facts.not_looked_at == ()
+    assert facts.gaps == ()
     assert facts.since is None
     assert sum(session.asked.values()) == 25
     return same(facts), session.asked
@@ -113,7 +113,7 @@ def test_what_was_throttled_is_asked_again_and_nothing_else(
     with kept(tmp_path) as answers:
         before = gather(throttled, [REGION], events=False, answers=answers)
         assert answers.to_be_continued
-    assert {one.what for one in before.not_looked_at} == {action}
+    assert {one.what for one in before.gaps} == {action}
     second = Session(*servers)
     with kept(tmp_path) as answers:
         assert same(gather(second, [REGION], events=False, answers=answers)) == facts
@@ -124,7 +124,7 @@ def test_what_was_throttled_is_asked_again_and_nothing_else(
 def test_what_was_denied_is_not_worth_to_be_kept(servers: tuple[Lab, str], tmp_path: Path) -> None:
     with kept(tmp_path) as answers:
         session = Session(*servers, denied=frozenset({"kms:ListGrants"}))
-        assert gather(session, [REGION], events=False, answers=answers).not_looked_at
+        assert gather(session, [REGION], events=False, answers=answers).gaps
         assert not answers.to_be_continued
 
 

@@ -13,7 +13,7 @@ from sealwax.audit._account import Account
 from sealwax.audit._collect import cloudtrail
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding
-from sealwax.audit._report import NotLookedAt, finding_to_json
+from sealwax.audit._report import Gap, finding_to_json
 from sealwax.audit._rules import RULES, judge
 from tests.audit import accounts
 from tests.audit.cases import CASES
@@ -28,7 +28,7 @@ def judged(facts: Facts) -> tuple[Finding, ...]:
     assert read == facts
     account = Account(read)
     absent = [name for name in ("principals", "aliases", "trails", "alarms", "events") if getattr(facts, name) is None]
-    assert [one.what for one in account.not_looked_at] == absent
+    assert [one.what for one in account.gaps] == absent
     return judge(account)
 
 
@@ -100,11 +100,11 @@ def test_a_policy_that_cannot_be_judged_is_not_looked_at_and_not_fine() -> None:
     policies = tuple(replace(one, document='{"Statement": [{"Effect": "Maybe"}]}') for one in facts.policies or ())
     account = Account(replace(facts, keys=(accounts.key(policy="{"),), policies=policies, events=()))
     assert judge(account) == ()
-    assert [(one.what, one.resource) for one in account.not_looked_at] == [
+    assert [(one.what, one.resource) for one in account.gaps] == [
         ("the key policy", accounts.arn()),
         ("the identity policy", policies[0].id),
     ]
-    assert all(one.why.startswith("it cannot be judged: ") for one in account.not_looked_at)
+    assert all(one.why.startswith("it cannot be judged: ") for one in account.gaps)
 
 
 _OURS = {"StringEquals": {"aws:SourceAccount": accounts.OWN}}
@@ -135,14 +135,14 @@ def test_a_wildcard_among_providers_and_services_is_found_though_no_policy_may_h
     assert [one.severity.name for one in found] == ([severity] if severity else [])
     assert all(one.statement and one.statement["Principal"] == statement["Principal"] for one in found)
     # The rest of the policy was not judged, and that is said.
-    assert [one.what for one in account.not_looked_at] == ["the key policy"]
+    assert [one.what for one in account.gaps] == ["the key policy"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"Statement": 1}', '{"Statement": [1, null]}', "{"])
 def test_what_is_no_policy_has_no_wildcards(text: str) -> None:
     account = Account(accounts.clean(accounts.key(policy=text)))
     assert judge(account) == ()
-    assert [one.what for one in account.not_looked_at] == ["the key policy"]
+    assert [one.what for one in account.gaps] == ["the key policy"]
 
 
 def test_a_finding_may_weigh_less_than_its_rule() -> None:
@@ -211,10 +211,10 @@ def test_the_fix_names_the_context_that_is_in_use() -> None:
 
 @pytest.mark.parametrize(("what", "region"), [("events:ListRules", accounts.REGION), ("kms:ListKeys", "")])
 def test_what_was_denied_is_neither_blamed_nor_fine(what: str, region: str) -> None:
-    denied = NotLookedAt(what, "*", region, "AccessDenied")
-    account = Account(replace(accounts.clean(alarms=()), not_looked_at=(denied,)))
+    denied = Gap(what, "*", region, "AccessDenied")
+    account = Account(replace(accounts.clean(alarms=()), gaps=(denied,)))
     assert [one.rule for one in judge(account)] == ([] if what == "events:ListRules" else ["key-end-no-alarm"])
-    assert account.not_looked_at == (denied,)
+    assert account.gaps == (denied,)
 
 
 def test_facts_that_nobody_could_gather_give_no_finding() -> None:

@@ -152,7 +152,7 @@ def test_an_account_that_uses_ebs_rds_cloudtrail_auto_scaling_and_config_has_no_
     assert len(facts.events or ()) == 14
     account = Account(_factsfile.load(_factsfile.dump(facts), "facts.json"))
     assert judge(account) == ()
-    assert account.not_looked_at == ()
+    assert account.gaps == ()
 
 
 @pytest.mark.parametrize(("context", "allowed"), [(VOLUME, True), ({"aws:ebs:id": "vol-another"}, False)])
@@ -245,7 +245,7 @@ def test_a_session_that_the_key_policy_names_is_expected() -> None:
 def test_where_events_do_not_tell_the_session_that_is_said() -> None:
     facts = replace(lent(SESSION), events=(event(principal=ADMIN),))
     assert unexpected(facts) == []
-    (one,) = Account(facts).not_looked_at
+    (one,) = Account(facts).gaps
     assert (one.what, one.resource, one.refused) == ("what it opened", ADMIN, False)
     assert "do not tell the session" in one.why
 
@@ -254,7 +254,7 @@ def test_of_a_federated_user_nothing_is_said_but_that() -> None:
     who = f"arn:aws:sts::{OWN}:federated-user/fay"
     facts = accounts.events(event(principal=who))
     assert unexpected(facts) == []
-    assert [(one.resource, one.refused) for one in Account(facts).not_looked_at] == [(who, False)]
+    assert [(one.resource, one.refused) for one in Account(facts).gaps] == [(who, False)]
     assert unexpected(replace(accounts.with_policy(use(Principal={"AWS": who})), events=facts.events)) == []
 
 
@@ -266,7 +266,7 @@ def test_whose_policies_were_not_all_looked_at_is_not_accused() -> None:
     odd = PolicyFacts("odd", "customer", '{"Statement": [{"Effect": "Perhaps"}]}')
     unread = replace(facts, principals=people, policies=(*(facts.policies or ()), odd))
     assert unexpected(unread) == []
-    assert [one.what for one in Account(unread).not_looked_at] == ["the identity policy"]
+    assert [one.what for one in Account(unread).gaps] == ["the identity policy"]
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_an_identity_provider_is_judged(provider: Any, condition: dict[str, Any]
     facts = accounts.with_policy(use(Principal={"Federated": provider}, Condition=condition, Action="kms:Encrypt"))
     account = Account(facts)
     assert {one.rule for one in judge(account)} == found
-    assert account.not_looked_at == ()
+    assert account.gaps == ()
     reach = {one.principal for one in account.access()}
     assert any(one.startswith("federated:") for one in reach)
 
@@ -461,7 +461,7 @@ def test_a_condition_key_that_is_not_known_is_listed_and_not_judged(beside: dict
     condition = {"StringEquals": {"aws:NotYetKnown": "x"} | beside}
     account = Account(accounts.with_policy(use(Principal="*", Condition=condition)))
     assert "key-policy-public" not in {one.rule for one in judge(account)}
-    (one,) = account.not_looked_at
+    (one,) = account.gaps
     assert (one.what, one.refused) == ("the key policy", True)
     assert "aws:NotYetKnown" in one.why
 
@@ -470,4 +470,4 @@ def test_a_denial_that_is_not_understood_may_keep_everybody_out() -> None:
     strange = use(Sid="No", Effect="Deny", Principal="*", Condition={"StringEquals": {"aws:NotYetKnown": "x"}})
     account = Account(accounts.with_policy(use(Principal="*", Condition={}), strange))
     assert "key-policy-public" not in {one.rule for one in judge(account)}
-    assert len(account.not_looked_at) == 1
+    assert len(account.gaps) == 1

@@ -243,7 +243,7 @@ def test_a_metric_filter_counts_where_it_takes_the_call_for_certain(pattern: str
 def test_a_public_statement_is_found_beside_one_that_is_not_understood(everybody: Any) -> None:
     strange = use(Sid="New", Condition={"StringEquals": {"aws:NotYetKnown": "x"}})
     facts = with_policy(use(Principal=everybody, Condition={}), strange)
-    assert [one.what for one in Account(facts).not_looked_at] == ["the key policy"]
+    assert [one.what for one in Account(facts).gaps] == ["the key policy"]
     assert "key-policy-public" in rules(facts)
 
 
@@ -254,7 +254,7 @@ def test_a_wildcard_within_an_account_is_not_everybody(within: Any) -> None:
 
 
 def unseen(facts: Facts) -> list[tuple[str, str]]:
-    return [(one.what, one.resource) for one in Account(facts).not_looked_at]
+    return [(one.what, one.resource) for one in Account(facts).gaps]
 
 
 def test_facts_that_leave_out_a_part_are_not_those_of_a_clean_account() -> None:

@@ -56,7 +56,7 @@ def test_written_key_policies_have_no_finding() -> None:
             )
             account = Account(facts)
             assert judge(account) == ()
-            assert account.not_looked_at == ()
+            assert account.gaps == ()
             count += 1
     assert count == 16
 
@@ -133,7 +133,7 @@ def key_json(**changes: Any) -> dict[str, Any]:
         (facts_json(keys=facts_json()["keys"] * 2), "a key is in it twice"),
         (facts_json(aliases=[{"arn": "alias/x", "key": "y"}]), "'alias/x' is not the ARN of an alias"),
         (facts_json(principals=[{"arn": accounts.APP, "policies": ["x"]}]), "has a policy that is not in it"),
-        (facts_json(not_looked_at=None), "facts.not_looked_at is no list"),
+        (facts_json(gaps=None), "facts.gaps is no list"),
         (key_json(arn="x"), "'x' is not the ARN of a key"),
         (key_json(policy="x" * 300_000), "facts.keys[0].policy is longer than"),
         (key_json(policy="\ud800"), "facts.keys[0].policy holds half a character"),
@@ -207,5 +207,5 @@ def test_hostile_facts_are_judged_or_said_to_be_not_looked_at(
         assert finding.title
         assert finding.fix.says
     # A document with Principal is no identity policy and one without is no key policy: one of them is always unread.
-    assert {one.resource for one in account.not_looked_at} & {accounts.arn(), "p"}
+    assert {one.resource for one in account.gaps} & {accounts.arn(), "p"}
     account.access()

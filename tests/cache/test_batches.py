@@ -11,7 +11,7 @@ import pytest
 
 import sealwax
 from sealwax._core.keyring import DataKey, WrappedKey
-from sealwax.events import CacheUse, Event
+from sealwax.events import CacheLookup, Event
 from tests.cache.test_bounds import SlowKeyring, until
 from tests.fakes import FakeKeyring
 
@@ -79,7 +79,7 @@ def test_large_values_are_worked_on_in_threads_and_small_ones_at_once() -> None:
     kind = ""
 
     def watch(event: Event) -> None:
-        assert isinstance(event, CacheUse)
+        assert isinstance(event, CacheLookup)
         threads[kind].append(threading.get_ident())
 
     with sealwax.CachingKeyring(FakeKeyring(), max_age=60, on_event=watch) as cache:

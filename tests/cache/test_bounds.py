@@ -27,7 +27,7 @@ from sealwax.errors import (
     ThrottledError,
     WrappedKeyRefusedError,
 )
-from sealwax.events import CacheUse, Event
+from sealwax.events import CacheLookup, Event
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 T = TypeVar("T")
@@ -737,7 +737,7 @@ def test_each_loan_is_told() -> None:
     told: list[tuple[str, bool]] = []
 
     def watch(event: Event) -> None:
-        assert isinstance(event, CacheUse)
+        assert isinstance(event, CacheLookup)
         told.append((event.kind, event.decrypting))
 
     with CachingKeyring(FakeKeyring(), max_age=60, on_event=watch) as cache:

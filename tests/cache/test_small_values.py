@@ -29,7 +29,7 @@ from sealwax._core.format import payload
 from sealwax._core.keyring import DataKey, Keyring, WrappedKey, wipe
 from sealwax._core.small import SmallValues
 from sealwax.errors import CommitmentError, TamperedError
-from sealwax.events import CacheUse
+from sealwax.events import CacheLookup
 from tests.cache.test_bounds import Clock, in_threads
 from tests.fakes import ALPHA, BETA, FakeKeyring
 from tests.forks.forking import in_child
@@ -609,7 +609,7 @@ def test_loans_are_counted_and_told_of_as_before() -> None:
         outcome(lambda: sealer.decrypt(sealed[0], context={**CONTEXT, "tenant": "other"}))  # noqa: B023
     assert pairs["short"].cache.stats() == pairs["long"].cache.stats()
     assert told["short"] == told["long"]
-    assert told["short"].count(CacheUse("hit", decrypting=False)) == 19
+    assert told["short"].count(CacheLookup("hit", decrypting=False)) == 19
 
 
 def test_a_data_key_is_lent_no_longer_than_its_age_and_replaced_before() -> None:

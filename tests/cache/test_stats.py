@@ -54,7 +54,7 @@ def test_repetitions_and_failures_count(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab:
         lab.create_key(alias="demo")
         lab.faults.add("us-east-1", "throttle", 1.0, operation=None, code=None, seed=1)
-        keyring = sealwax.KmsKeyring("alias/demo", session=lab.session(), retries=sealwax.Retries(attempts=3))
+        keyring = sealwax.KmsKeyring("alias/demo", session=lab.session(), retries=sealwax.RetryPolicy(attempts=3))
         sealer = sealwax.Sealer(keyring)
         with pytest.raises(sealwax.ThrottledError):
             sealer.encrypt(b"x", context={"a": "b"})

@@ -13,7 +13,7 @@ import pytest
 
 import sealwax
 from sealwax.errors import AccessDeniedError
-from sealwax.events import CacheUse, Event, KmsCall
+from sealwax.events import CacheLookup, Event, KmsCall
 from sealwax.lab import Lab
 from tests.cache.test_bounds import SlowKeyring, in_threads, until
 from tests.fakes import FakeKeyring
@@ -94,7 +94,9 @@ def test_a_throttled_call_is_repeated_once_for_all(tmp_path: Path) -> None:
         lab.faults.add("us-east-1", "throttle", 1.0, operation=None, code=None, seed=1)
         session = lab.session()
         session.events.register("before-call.kms", hold)
-        inner = sealwax.KmsKeyring("alias/demo", session=session, retries=sealwax.Retries(attempts=3), on_event=watch)
+        inner = sealwax.KmsKeyring(
+            "alias/demo", session=session, retries=sealwax.RetryPolicy(attempts=3), on_event=watch
+        )
         with sealwax.CachingKeyring(inner, max_age=60) as cache:
             sealer = sealwax.Sealer(cache, local_context=("id",))
             outcomes = both(sealer, lambda: cache.stats().waits >= MANY + WORKERS - 1, gate.set)
@@ -107,7 +109,7 @@ def test_the_loop_encrypts_no_more_than_a_group_itself() -> None:
     threads: list[int] = []
 
     def watch(event: Event) -> None:
-        if isinstance(event, CacheUse):
+        if isinstance(event, CacheLookup):
             threads.append(threading.get_ident())
 
     with sealwax.CachingKeyring(FakeKeyring(), max_age=60, on_event=watch) as cache:

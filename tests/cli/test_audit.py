@@ -12,7 +12,7 @@ import pytest
 
 from sealwax.audit import _factsfile
 from sealwax.audit._facts import Facts
-from sealwax.audit._report import NotLookedAt
+from sealwax.audit._report import Gap
 from tests.audit import accounts
 from tests.audit.accounts import clean, key
 from tests.cli.shell import ROOT, Shell
@@ -143,40 +143,40 @@ def test_the_lab_is_audited_and_saved_facts_give_the_same(shell: Shell) -> None:
     assert document["counts"]["keys"] >= 3
     assert {one["rule"] for one in document["findings"]} >= {"rotation-off"}
     # What a lab does not have is not fine; it was not looked at.
-    assert {one["what"].split(":")[0] for one in document["not_looked_at"]} == {"iam", "events", "logs", "cloudtrail"}
-    assert {one["refused"] for one in document["not_looked_at"]} == {False}
+    assert {one["what"].split(":")[0] for one in document["gaps"]} == {"iam", "events", "logs", "cloudtrail"}
+    assert {one["refused"] for one in document["gaps"]} == {False}
     assert "were not looked at" in live.err
     again = shell.sealwax("audit", "--facts", "facts.json", "--json").succeeded()
     assert again.out == live.out
 
 
 def test_an_audit_that_was_refused_something_does_not_end_well(bare_shell: Shell, wrong: Facts) -> None:
-    denied = NotLookedAt("kms:ListGrants", wrong.keys[0].arn, accounts.REGION, "AccessDenied")
-    never_asked = NotLookedAt("iam:GetAccountAuthorizationDetails", "*", "", "the lab has none", refused=False)
+    denied = Gap("kms:ListGrants", wrong.keys[0].arn, accounts.REGION, "AccessDenied")
+    never_asked = Gap("iam:GetAccountAuthorizationDetails", "*", "", "the lab has none", refused=False)
     audit = ("audit", "--facts", "facts.json")
 
     def status(facts: Facts, *options: str) -> int:
         saved(bare_shell, facts)
         return bare_shell.sealwax(*audit, *options).status
 
-    assert status(clean(not_looked_at=(never_asked,))) == 0
-    incomplete = clean(not_looked_at=(denied, never_asked))
+    assert status(clean(gaps=(never_asked,))) == 0
+    incomplete = clean(gaps=(denied, never_asked))
     assert status(incomplete) == 8
     assert status(incomplete, "--fail-on", "never") == 8
     assert status(incomplete, "--json", "-q") == 8
     assert status(incomplete, "--allow-incomplete") == 0
     bare_shell.sealwax(*audit).failed(8, "2 things were not looked at", "1 of them were asked for in vain")
     # What was found weighs more.
-    assert status(replace(wrong, not_looked_at=(denied,)), "--allow-incomplete") == 3
-    assert status(replace(wrong, not_looked_at=(denied,))) == 3
-    assert status(replace(wrong, not_looked_at=(denied,)), "--fail-on", "never") == 8
+    assert status(replace(wrong, gaps=(denied,)), "--allow-incomplete") == 3
+    assert status(replace(wrong, gaps=(denied,))) == 3
+    assert status(replace(wrong, gaps=(denied,)), "--fail-on", "never") == 8
     # What cannot be judged was not looked at either.
     assert status(clean(key(policy="{"))) == 8
     # Events from a file are there instead of those that were refused.
     bare_shell.write("none.json", b'{"Records": []}')
-    no_events = NotLookedAt("cloudtrail:LookupEvents", "*", accounts.REGION, "AccessDenied")
-    assert status(clean(events=None, not_looked_at=(no_events,))) == 8
-    assert status(clean(events=None, not_looked_at=(no_events,)), "--events", "none.json") == 0
+    no_events = Gap("cloudtrail:LookupEvents", "*", accounts.REGION, "AccessDenied")
+    assert status(clean(events=None, gaps=(no_events,))) == 8
+    assert status(clean(events=None, gaps=(no_events,)), "--events", "none.json") == 0
 
 
 def test_a_mistyped_key_does_not_look_like_one_without_findings(shell: Shell) -> None:

@@ -77,7 +77,7 @@ def test_a_killed_audit_is_gone_on_with_by_the_same_command(bare_shell: Shell, b
     second = len(between.asked) - first
     facts = facts_of(bare_shell)
     assert json.loads(done.out)["counts"]["keys"] == len(facts.keys) == KEYS
-    assert facts.not_looked_at == ()
+    assert facts.gaps == ()
     assert not (bare_shell.folder / PART).exists()
     # Lost is what was asked at that moment, by eight threads and the one for who is there.
     assert REQUESTS <= first + second <= REQUESTS + 9

@@ -402,7 +402,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
         lambda: sealer.decrypt(message, context=CONTEXT),
         lambda: sealer.open(path, context=CONTEXT),
         lambda: sealer.verify(path, context=CONTEXT),
-        lambda: sealer.read_once(io.BytesIO(message), context=CONTEXT),
+        lambda: sealer.open_stream(io.BytesIO(message), context=CONTEXT),
         lambda: sealer.rewrap(path, to=BETA, context=CONTEXT),
     )
     for read in reads:

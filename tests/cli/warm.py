@@ -195,7 +195,7 @@ def _main() -> None:
     del sys.path[0]
     for module in pkgutil.walk_packages(cli.__path__, "sealwax.cli."):
         importlib.import_module(module.name)
-    with models.read_once():
+    with models.open_stream():
         for service in ("kms", "s3", "sts"):
             boto3.Session("any", "any", region_name="us-east-1").client(service)
         gc.collect()

@@ -96,7 +96,7 @@ def test_no_error_of_the_tables_repeats_a_secret(
 
 
 def _kms(session: object = None) -> sealwax.Sealer:
-    return sealwax.Sealer(sealwax.KmsKeyring(KEY, session=session, retries=sealwax.Retries(attempts=1)))  # type: ignore[arg-type]
+    return sealwax.Sealer(sealwax.KmsKeyring(KEY, session=session, retries=sealwax.RetryPolicy(attempts=1)))  # type: ignore[arg-type]
 
 
 def _ways(session: boto3.Session) -> list[Callable[[], object]]:

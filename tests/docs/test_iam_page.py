@@ -96,8 +96,8 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
         with both.open(path, context=CONTEXT) as file:
             file.read()
 
-    def read_once() -> None:
-        with both.read_once(path, context=CONTEXT) as file:
+    def open_stream() -> None:
+        with both.open_stream(path, context=CONTEXT) as file:
             file.read()
 
     async def write_async() -> None:
@@ -122,7 +122,7 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
         ("Sealer.decrypt", lambda: both.decrypt(body, context=CONTEXT, header=header)),
         ("Sealer.decrypt_async", lambda: asyncio.run(both.decrypt_async(sealed, context=CONTEXT))),
         ("Sealer.decrypt_many", lambda: list(both.decrypt_many([(sealed, CONTEXT)], stop_on_error=True))),
-        ("Sealer.read_once", read_once),
+        ("Sealer.open_stream", open_stream),
         ("Sealer.verify", lambda: both.verify(path, context=CONTEXT)),
         ("Sealer.rewrap", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT)),
         ("Sealer.rewrap(verify=True)", lambda: both.rewrap(sealed, to="alias/three", context=CONTEXT, verify=True)),

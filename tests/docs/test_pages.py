@@ -112,7 +112,7 @@ def test_the_exit_statuses_of_the_readme_are_the_programs() -> None:
 
 def test_the_limits_are_the_codes() -> None:
     defaults = inspect.signature(KmsKeyring).parameters
-    assert defaults["max_attempts"].default is None  # the constant, or the length of a longer allow-list
+    assert defaults["max_wrapped_keys_tried"].default is None  # the constant, or the length of a longer allow-list
     for words, number in {
         "(4,503,599,627,370,495)": payload.MAX_PLAINTEXT_BYTES,
         "64 each": context.MAX_PAIRS,
@@ -121,7 +121,7 @@ def test_the_limits_are_the_codes() -> None:
         "into 65,535 bytes": hdr.MAX_SLOT_BYTES,
         "| 6144 bytes |": hdr.MAX_CIPHERTEXT_BYTES,
         "one `rewrap` | 16 |": kms_keyring.MAX_KEYS,
-        "| 3, or the allow-list's length if that is more (`max_attempts`) |": kms_keyring.MAX_ATTEMPTS,
+        "| 3, or the allow-list's length if that is more (`max_wrapped_keys_tried`) |": kms_keyring.MAX_ATTEMPTS,
         "| 16,384 bytes |": payload.CHUNK_BYTES,
         "| 64 chunks": payload.GROUP_CHUNKS,
         "chunks, 1,048,576 bytes": payload.GROUP_BYTES,

@@ -54,7 +54,7 @@ REFUSALS: dict[str, tuple[Callable[[], FakeKeyring], dict[str, Any], type[BaseEx
     "keys that are not allowed, verified": (lambda: _allowed(GAMMA), {"verify": True}, sealwax.KeyNotAllowedError),
     "denied by KMS": (lambda: Answering(DENIED, *BOTH), {}, sealwax.AccessDeniedError),
     "no network": (
-        lambda: Answering(sealwax.UnavailableError("down", heals=True), *BOTH),
+        lambda: Answering(sealwax.UnavailableError("down", retryable=True), *BOTH),
         {},
         sealwax.UnavailableError,
     ),
@@ -185,11 +185,11 @@ def test_the_slot_that_kms_opened_is_the_last_to_go(
 
 def test_what_heals_is_waited_for_and_not_gone_around() -> None:
     """KMS was not to be had for the newer slot: it may be in a moment, and the older one is not asked for instead."""
-    keyring = Answering(sealwax.ThrottledError("slow down", heals=True), BETA)
+    keyring = Answering(sealwax.ThrottledError("slow down", retryable=True), BETA)
     with pytest.raises(sealwax.ThrottledError):
         sealwax.Sealer(keyring).rewrap(envelope(NEWER, OLDER), to=GAMMA, context=CONTEXT)
     assert keyring.calls == ["refused"]
     # Nor is it told that the newer one is not allowed, where the older one could not be had for a moment.
-    keyring = Answering(sealwax.ThrottledError("slow down", heals=True), ALPHA)
+    keyring = Answering(sealwax.ThrottledError("slow down", retryable=True), ALPHA)
     with pytest.raises(sealwax.ThrottledError):
         sealwax.Sealer(keyring).rewrap(envelope(Slot(2, (under(FOREIGN),)), OLDER), to=GAMMA, context=CONTEXT)

@@ -339,7 +339,7 @@ def test_input_that_cannot_be_read(what: str, tmp_path: Path, sealer: sealwax.Se
         path.symlink_to("loop")
     for act in (
         lambda: sealer.open(path, context=CONTEXT),
-        lambda: sealer.read_once(path, context=CONTEXT),
+        lambda: sealer.open_stream(path, context=CONTEXT),
         lambda: sealer.verify(path, context=CONTEXT),
         lambda: sealer.rewrap(path, to=keyring.keys[0], context=CONTEXT),
         lambda: sealwax.inspect(path),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import sealwax
-from sealwax import Retries, fleet
+from sealwax import RetryPolicy, fleet
 from sealwax._core.cache import CachingKeyring
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
@@ -128,7 +128,7 @@ def run(keys: Keys, path: Path, **more: Any) -> fleet.Report:
 
 def impatient(keys: Keys, **more: Any) -> Callable[[fleet.Settings, Journal], fleet.Rewrapper]:
     return lambda settings, journal: fleet.Rewrapper(
-        settings.sources, session=keys.lab.session(), retries=Retries(attempts=1), answers=journal, **more
+        settings.sources, session=keys.lab.session(), retries=RetryPolicy(attempts=1), answers=journal, **more
     )
 
 

@@ -235,7 +235,7 @@ def test_what_cannot_be_read_is_not_said_to_have_changed(keys: Keys, folder: Pat
     class Failing(Wrapping):
         def open(self, name: str) -> BinaryIO:
             if name.endswith("a.swx"):
-                raise sealwax.StoreError("reading failed: S3 is busy", heals=True)
+                raise sealwax.StoreError("reading failed: S3 is busy", retryable=True)
             return self.inner.open(name)
 
     proven = fleet.verify(path, open_place=Failing.around)

@@ -316,7 +316,7 @@ SIGNED_OUT, DENIED = sealwax.CredentialsError("signed out"), sealwax.AccessDenie
     [
         (SIGNED_OUT, _shard.LEFT, True),
         (DENIED, _shard.FAILED, False),
-        (sealwax.UnavailableError("away", heals=True), _shard.LEFT, False),
+        (sealwax.UnavailableError("away", retryable=True), _shard.LEFT, False),
         (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), _shard.LEFT, True),
         (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), _shard.FAILED, False),
         (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), _shard.FAILED, False),

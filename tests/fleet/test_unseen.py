@@ -26,7 +26,7 @@ class BreaksOff(Wrapping):
 
     def list(self) -> Iterator[Entry | sealwax.SealwaxError]:
         yield next(iter(super().list()))
-        raise sealwax.StoreError("listing failed: S3 asks to slow down", code="SlowDown", heals=True)
+        raise sealwax.StoreError("listing failed: S3 asks to slow down", code="SlowDown", retryable=True)
 
 
 def test_what_a_listing_has_left_out_is_kept_with_its_digest(keys: Keys, folder: Path, path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_not_said_to_be_sealed_wrongly(keys: Keys, folder
     class Busy(Wrapping):
         def open(self, name: str) -> BinaryIO:
             if name.endswith("a.swx"):
-                raise sealwax.StoreError("reading failed: S3 is busy", heals=True)
+                raise sealwax.StoreError("reading failed: S3 is busy", retryable=True)
             return self.inner.open(name)
 
     plan(keys, folder, path)

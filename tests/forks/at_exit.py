@@ -57,7 +57,7 @@ def keys_left() -> int:
 
 
 def first_use() -> bytes:
-    keyring = sealwax.KmsKeyring("alias/demo", retries=sealwax.Retries(attempts=2))
+    keyring = sealwax.KmsKeyring("alias/demo", retries=sealwax.RetryPolicy(attempts=2))
     return sealwax.Sealer(sealwax.CachingKeyring(keyring, max_age=60)).encrypt(b"first use", context=CONTEXT)
 
 

@@ -83,7 +83,7 @@ TRAVEL: Final[dict[str, Callable[[], Any]]] = {
     "sealer over a cache": lambda: sealwax.Sealer(sealwax.CachingKeyring(FakeKeyring(), max_age=60)),
     "telemetry": lambda: sealwax.KmsKeyring("alias/demo", on_event=otel.Telemetry()),
     "limit": lambda: sealwax.KmsKeyring("alias/demo", limit=sealwax.RateLimit(5, burst=2)),
-    "retries": lambda: sealwax.Retries(attempts=7, deadline=3),
+    "retries": lambda: sealwax.RetryPolicy(attempts=7, deadline=3),
     "scope": lambda: sealwax.KeyScope("1" * 12, FAR),
     "S3": lambda: s3.S3Store("s3://bucket/prefix", used(boto3.Session())),
     "S3 as it is": lambda: s3.S3Store("s3://bucket/prefix"),
@@ -285,7 +285,7 @@ NUMBERS: Final = st.floats(min_value=0.01, max_value=1e6)
 def test_numbers_arrive_as_they_are(rate: float, burst: float, attempts: int, seconds: float, messages: int) -> None:
     limit = pickle.loads(pickle.dumps(sealwax.RateLimit(rate, burst=burst)))
     assert (limit.rate, limit.__getstate__()["burst"]) == (rate, burst)
-    retries = sealwax.Retries(attempts, seconds)
+    retries = sealwax.RetryPolicy(attempts, seconds)
     assert pickle.loads(pickle.dumps(retries)) == retries
     cache = sealwax.CachingKeyring(FakeKeyring(), max_age=seconds, max_messages=messages, serve_stale_for=seconds)
     state = pickle.loads(pickle.dumps(cache)).__getstate__()

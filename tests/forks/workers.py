@@ -30,12 +30,12 @@ def sealers() -> dict[str, sealwax.Sealer]:
     """Sealers with every setting that travels."""
     session = boto3.Session(region_name=NEAR)
     limit = sealwax.RateLimit(500, burst=5)
-    retries = sealwax.Retries(attempts=2, deadline=30)
+    retries = sealwax.RetryPolicy(attempts=2, deadline=30)
     keyring = sealwax.KmsKeyring(
         "alias/demo",
         decrypt_with=["alias/demo", sealwax.KeyScope("111122223333", NEAR)],
         session=session,
-        max_attempts=2,
+        max_wrapped_keys_tried=2,
         retries=retries,
         limit=limit,
         on_event=watch,
@@ -49,7 +49,7 @@ def sealers() -> dict[str, sealwax.Sealer]:
             )
         ),
         "independent": sealwax.Sealer(
-            sealwax.MultiRegionKeyring(os.environ["INDEPENDENT_KEYS"].split(), require=1, on_event=watch)
+            sealwax.MultiRegionKeyring(os.environ["INDEPENDENT_KEYS"].split(), min_wrapped=1, on_event=watch)
         ),
         "cache": sealwax.Sealer(
             sealwax.CachingKeyring(keyring, max_age=60, max_messages=5, capacity=7, serve_stale_for=1, on_event=watch)

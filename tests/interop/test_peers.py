@@ -262,7 +262,7 @@ def test_pytest_socket_lets_the_lab_and_moto_work(lab: Lab) -> None:
         there_and_back(both(session=session))
         with mock_aws():
             there_and_back(sealwax.Sealer(sealwax.KmsKeyring(boto3.client("kms").create_key()["KeyMetadata"]["Arn"])))
-        away = sealwax.KmsKeyring(ALPHA, client=boto3.client("kms"), retries=sealwax.Retries(attempts=1))
+        away = sealwax.KmsKeyring(ALPHA, client=boto3.client("kms"), retries=sealwax.RetryPolicy(attempts=1))
         with pytest.raises(sealwax.UnavailableError, match=r"could not be reached.*socket"):
             sealwax.Sealer(away).encrypt(DATA, context=CONTEXT)
     finally:
@@ -277,7 +277,7 @@ def test_a_frozen_clock_neither_stops_nor_frees_a_rate_limit(when: str, lab: Lab
     session = lab.session()
 
     def limited(limit: sealwax.RateLimit) -> sealwax.Sealer:
-        return both(session=session, limit=limit, retries=sealwax.Retries(attempts=1, deadline=1))
+        return both(session=session, limit=limit, retries=sealwax.RetryPolicy(attempts=1, deadline=1))
 
     before = sealwax.RateLimit(20, burst=1)
     there_and_back(limited(before))

@@ -114,7 +114,7 @@ def random_access(sealer: sealwax.Sealer, data: bytes, context: Any, header: byt
 def one_pass(sealer: sealwax.Sealer, data: bytes, context: Any, header: bytes | None, folder: Path) -> bytes:
     path = folder / "vector.swx"
     path.write_bytes(data)
-    with sealer.read_once(path, context=context, header=header) as reader:
+    with sealer.open_stream(path, context=context, header=header) as reader:
         return reader.readall() or b""
 
 

@@ -79,7 +79,7 @@ def stream(files: list[Path]) -> None:
         with tool.open(file, "wb", context=CONTEXT) as writer:
             for _ in range(5):
                 writer.write(bytes(300_000))
-        with tool.read_once(file, context=CONTEXT) as reader:
+        with tool.open_stream(file, context=CONTEXT) as reader:
             while reader.read(1 << 16):
                 pass
 
@@ -92,12 +92,12 @@ def large(files: list[Path]) -> None:
         with tool.open(file, "wb", context=CONTEXT) as writer:
             for _ in range(7):
                 writer.write(bytes(1 << 20))
-        with tool.read_once(file, context=CONTEXT) as reader:
+        with tool.open_stream(file, context=CONTEXT) as reader:
             reader.read(1 << 20)
         altered = bytearray(file.read_bytes())
         altered[-1_000_000] ^= 1
         file.write_bytes(altered)
-        with tool.read_once(file, context=CONTEXT) as reader:
+        with tool.open_stream(file, context=CONTEXT) as reader:
             try:
                 while reader.read(1 << 20):
                     pass

@@ -74,7 +74,7 @@ def test_written_in_any_pieces_read_by_every_reader(size: int, piece: int) -> No
     with sealer.open(io.BytesIO(sealed), context=CONTEXT) as whole:
         assert whole.read() == plaintext
     for source in (io.BytesIO(sealed), Pipe(sealed, piece)):
-        with sealer.read_once(source, context=CONTEXT) as once:  # type: ignore[arg-type]
+        with sealer.open_stream(source, context=CONTEXT) as once:  # type: ignore[arg-type]
             assert once.readall() == plaintext
             assert once.tell() == size
 

@@ -340,7 +340,7 @@ def _replica_refuses(lab: Lab, options: Options) -> tuple[Options, Doctored]:
 @breaks("throttling")
 def _gives_up(_: Lab, options: Options) -> tuple[Options, None]:
     def keyring(*keys: Any, **settings: Any) -> sealwax.KmsKeyring:
-        return sealwax.KmsKeyring(*keys, **settings | {"retries": sealwax.Retries(attempts=1)})
+        return sealwax.KmsKeyring(*keys, **settings | {"retries": sealwax.RetryPolicy(attempts=1)})
 
     return replace(options, parts=Parts(keyring=keyring)), None
 

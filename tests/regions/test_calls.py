@@ -58,7 +58,7 @@ def test_every_call_is_told(lab: Lab) -> None:
 )
 def test_what_can_heal_is_repeated(lab: Lab, code: str) -> None:
     lab.faults.add(REGION, "error", 1.0, operation=None, code=code, seed=1)
-    sealer, calls = keyring(lab, retries=sealwax.Retries(attempts=3))
+    sealer, calls = keyring(lab, retries=sealwax.RetryPolicy(attempts=3))
     with pytest.raises(sealwax.KmsError) as caught:
         sealer.encrypt(b"x", context=CONTEXT)
     assert caught.value.code == code
@@ -98,7 +98,7 @@ def test_pauses_are_drawn_from_the_whole_of_what_grows(attempt: int, longest: fl
 
 def test_no_attempt_begins_after_the_deadline(lab: Lab) -> None:
     lab.faults.add(REGION, "throttle", 1.0, operation=None, code=None, seed=1)
-    sealer, calls = keyring(lab, retries=sealwax.Retries(attempts=1000, deadline=0.5))
+    sealer, calls = keyring(lab, retries=sealwax.RetryPolicy(attempts=1000, deadline=0.5))
     with pytest.raises(sealwax.ThrottledError):
         sealer.encrypt(b"x", context=CONTEXT)
     assert 1 < len(calls) < 1000
@@ -122,7 +122,7 @@ def test_time_outs_fit_kms_and_nobody_else_repeats(lab: Lab, monkeypatch: pytest
             return clients[-1]
 
     lab.faults.add(REGION, "error", 1.0, operation=None, code="KMSInternalException", seed=1)
-    keyring = sealwax.KmsKeyring("alias/demo", session=Watched(), retries=sealwax.Retries(attempts=2))
+    keyring = sealwax.KmsKeyring("alias/demo", session=Watched(), retries=sealwax.RetryPolicy(attempts=2))
     with pytest.raises(sealwax.KmsError):
         sealwax.Sealer(keyring).encrypt(b"x", context=CONTEXT)
     assert [(client.meta.config.connect_timeout, client.meta.config.read_timeout) for client in clients] == [(3, 5)]
@@ -141,7 +141,7 @@ def test_a_watcher_that_fails_fails_nobody_else(lab: Lab, caplog: pytest.LogCapt
 def test_the_limit_slows_down_when_kms_throttles(lab: Lab) -> None:
     limit = sealwax.RateLimit(1000)
     lab.faults.add(REGION, "throttle", 1.0, operation=None, code=None, seed=1)
-    sealer, _ = keyring(lab, limit=limit, retries=sealwax.Retries(attempts=3))
+    sealer, _ = keyring(lab, limit=limit, retries=sealwax.RetryPolicy(attempts=3))
     with pytest.raises(sealwax.ThrottledError):
         sealer.encrypt(b"x", context=CONTEXT)
     assert limit.current_rate < 600
@@ -149,7 +149,7 @@ def test_the_limit_slows_down_when_kms_throttles(lab: Lab) -> None:
 
 def test_a_limit_without_room_is_an_error_of_its_own(lab: Lab) -> None:
     limit = sealwax.RateLimit(0.01, burst=1)
-    sealer, calls = keyring(lab, limit=limit, retries=sealwax.Retries(deadline=1))
+    sealer, calls = keyring(lab, limit=limit, retries=sealwax.RetryPolicy(deadline=1))
     sealer.encrypt(b"x", context=CONTEXT)
     with pytest.raises(sealwax.ThrottledError, match="rate limit"):
         sealer.encrypt(b"x", context=CONTEXT)
@@ -289,7 +289,7 @@ def test_an_answer_that_makes_no_sense_is_an_error_of_ours(lab: Lab, status: int
         response_dict["body"] = json.dumps(json.loads(response_dict["body"]) | whole).encode() if whole else body
 
     session.events.register("before-parse.kms", answer)
-    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/demo", session=session, retries=sealwax.Retries(attempts=1)))
+    sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/demo", session=session, retries=sealwax.RetryPolicy(attempts=1)))
     asks: list[Callable[[], object]] = [
         lambda: sealer.encrypt(b"x", context=CONTEXT),
         lambda: sealer.decrypt(sealed, context=CONTEXT),

@@ -217,14 +217,16 @@ def test_a_hostile_header_costs_no_more_calls_than_before(world: World) -> None:
     decoys = [WrappedKey(f"{world.there[:-2]}{at:02x}", b"rubbish") for at in range(16)]
     decoys = [decoy for decoy in decoys if decoy.key_arn != world.there][:15]
     forged = with_keys(sealed, *decoys, key)
-    for max_attempts, most in ((None, 3), (1, 1), (5, 5)):
+    for max_wrapped_keys_tried, most in ((None, 3), (1, 1), (5, 5)):
         for entry in (ALIAS, in_region(ALIAS, HERE), sealwax.KeyScope(ACCOUNT, HERE)):
             world.calls.clear()
             with pytest.raises(sealwax.KmsError):
-                world.sealer(ALIAS, decrypt_with=[entry], max_attempts=max_attempts).decrypt(forged, context=CONTEXT)
+                world.sealer(ALIAS, decrypt_with=[entry], max_wrapped_keys_tried=max_wrapped_keys_tried).decrypt(
+                    forged, context=CONTEXT
+                )
             assert [call[:2] for call in world.calls] == [("Decrypt", HERE)] * most
     # With room enough it opens.
-    assert world.sealer(ALIAS, max_attempts=16).decrypt(forged, context=CONTEXT) == b"secret"
+    assert world.sealer(ALIAS, max_wrapped_keys_tried=16).decrypt(forged, context=CONTEXT) == b"secret"
 
 
 def test_several_aliases_cost_one_call_in_each_region(world: World) -> None:
@@ -253,7 +255,7 @@ def test_a_key_at_home_goes_before_its_relatives(world: World) -> None:
     sealed = world.sealer([world.there, single], THERE).encrypt(b"secret", context=CONTEXT)
     world.calls.clear()
     for names in (["alias/single"], [ALIAS, "alias/single"], [sealwax.KeyScope(ACCOUNT, HERE), "alias/single"]):
-        world.sealer(ALIAS, decrypt_with=names, max_attempts=2).decrypt(sealed, context=CONTEXT)
+        world.sealer(ALIAS, decrypt_with=names, max_wrapped_keys_tried=2).decrypt(sealed, context=CONTEXT)
     assert [call[1] for call in world.calls] == [HERE] * len(world.calls)
     assert world.calls[0] == ("Decrypt", HERE, "alias/single")
     assert world.calls[-1] == ("Decrypt", HERE, single)
@@ -335,7 +337,7 @@ def test_independent_names_of_related_keys_survive_a_region(world: World, away: 
 
     names = [in_region(ALIAS, HERE), in_region(ALIAS, THERE)]
     keyring = sealwax.MultiRegionKeyring(
-        names, require=1, session=world.lab.session(), retry_region_after=60, on_event=watch
+        names, min_wrapped=1, session=world.lab.session(), retry_region_after=60, on_event=watch
     )
     sealer = sealwax.Sealer(keyring)
     both = sealer.encrypt(b"secret", context=CONTEXT)
@@ -366,7 +368,7 @@ def test_a_region_that_is_away_is_asked_once_for_an_envelope(world: World) -> No
     both = world.sealer([world.here, world.there]).encrypt(b"secret", context=CONTEXT)
     world.lab.faults.add(HERE, "down", 1.0, operation=None, code=None, seed=1)
     world.calls.clear()
-    once = sealwax.Retries(attempts=1)
+    once = sealwax.RetryPolicy(attempts=1)
     acts: list[Callable[[sealwax.Sealer], object]] = [
         lambda sealer: sealer.decrypt(both, context=CONTEXT),
         lambda sealer: sealer.rewrap(both, to=world.here, context=CONTEXT),
@@ -378,7 +380,9 @@ def test_a_region_that_is_away_is_asked_once_for_an_envelope(world: World) -> No
     assert len(world.calls) == 6
     # One whose name comes later is not cut off by those that are passed over.
     names = [ALIAS, world.there]
-    assert world.sealer(ALIAS, decrypt_with=names, retries=once, max_attempts=2).decrypt(both, context=CONTEXT)
+    assert world.sealer(ALIAS, decrypt_with=names, retries=once, max_wrapped_keys_tried=2).decrypt(
+        both, context=CONTEXT
+    )
 
 
 def test_who_is_not_signed_in_is_told_so_and_no_other_wrapped_key_is_tried(

@@ -140,7 +140,7 @@ def test_what_kms_did_not_say_says_nothing_of_a_region(replicated: str, error: s
 
 def test_every_region_gone_is_one_error_that_lists_each(lab: Lab, replicated: str) -> None:
     keyring = sealwax.MultiRegionKeyring(
-        replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.Retries(attempts=2, deadline=5)
+        replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.RetryPolicy(attempts=2, deadline=5)
     )
     down(lab, NEAR)
     down(lab, FAR)
@@ -243,7 +243,7 @@ def test_as_many_keys_as_required_are_enough(lab: Lab, independent: list[str]) -
     every = sealwax.MultiRegionKeyring(independent, session=lab.session())
     with pytest.raises(sealwax.KmsError):
         sealwax.Sealer(every).encrypt(b"x", context=CONTEXT)
-    two = sealwax.MultiRegionKeyring(independent, require=2, session=lab.session())
+    two = sealwax.MultiRegionKeyring(independent, min_wrapped=2, session=lab.session())
     sealed = sealwax.Sealer(two).encrypt(b"x", context=CONTEXT)
     assert {key.key_arn for key in sealwax.inspect(sealed).wrapped_keys} == set(independent[:2])
     down(lab, NEAR)
@@ -270,7 +270,7 @@ def test_rewrap_in_each_region(lab: Lab, independent: list[str]) -> None:
         (f"arn:aws:kms:eu-west-1:111122223333:key/mrk-{'0' * 32}", {"regions": [NEAR, NEAR]}, ValueError),
         (["alias/demo"], {}, sealwax.ConfigurationError),
         ([f"arn:aws:kms:eu-west-1:111122223333:alias/{name}" for name in "ab"], {}, sealwax.ConfigurationError),
-        (["arn:aws:kms:eu-west-1:111122223333:alias/a"], {"require": 2}, ValueError),
+        (["arn:aws:kms:eu-west-1:111122223333:alias/a"], {"min_wrapped": 2}, ValueError),
         (["arn:aws:kms:eu-west-1:111122223333:alias/a"], {"regions": [NEAR]}, ValueError),
     ],
 )
@@ -371,7 +371,7 @@ def test_a_region_has_a_bad_day(lab: Lab, servers: RegionServers, replicated: st
 def test_with_every_region_down_a_warm_cache_goes_on_until_its_bound(lab: Lab, replicated: str) -> None:
     now = [0.0, 0.0]
     inner = sealwax.MultiRegionKeyring(
-        replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.Retries(attempts=1, deadline=5)
+        replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.RetryPolicy(attempts=1, deadline=5)
     )
     with sealwax.CachingKeyring(inner, max_age=100, _clocks=lambda: (now[0], now[1])) as cache:
         sealer = sealwax.Sealer(cache)

@@ -25,7 +25,7 @@ def client_error(
     )
 
 
-# Code, HTTP status, whether it heals, why it is, and what to do.
+# Code, HTTP status, whether it retryable, why it is, and what to do.
 TABLE = [
     ("NoSuchKey", 404, False, "there is no such object", "every character"),
     ("NoSuchBucket", 404, False, "there is no such bucket", "Check its name"),
@@ -88,12 +88,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("code", "status", "heals", "why", "todo"), TABLE)
-def test_a_code_and_its_sentence(code: str, status: int, heals: bool, why: str, todo: str) -> None:
+@pytest.mark.parametrize(("code", "status", "retryable", "why", "todo"), TABLE)
+def test_a_code_and_its_sentence(code: str, status: int, retryable: bool, why: str, todo: str) -> None:
     error = _responses.translate(client_error(code, status), "reading", "s3://bucket/a")
     of_credentials = "Sign in" in todo or "Check the access key" in todo or "clock" in why
     assert type(error) is (sealwax.CredentialsError if of_credentials else sealwax.StoreError)
-    assert (error.code, error.request_id, error.heals) == (code, "r-1", heals)
+    assert (error.code, error.request_id, error.retryable) == (code, "r-1", retryable)
     message = str(error)
     assert message.startswith("reading 's3://bucket/a' failed: ")
     assert f"({code}, request id r-1: so it is said). " in message
@@ -102,7 +102,7 @@ def test_a_code_and_its_sentence(code: str, status: int, heals: bool, why: str, 
     assert todo in second
     assert status_of(error) == (7 if of_credentials else 1)
     # To try again is advised where that may help, and nowhere else.
-    assert heals is ("Try again" in message) or code.startswith("KMS.")
+    assert retryable is ("Try again" in message) or code.startswith("KMS.")
 
 
 def test_every_code_of_the_table_is_in_that_table() -> None:
@@ -136,21 +136,21 @@ BODILESS = [
 ]
 
 
-@pytest.mark.parametrize(("status", "heals", "said"), BODILESS)
-def test_an_answer_to_head(status: int, heals: bool, said: str) -> None:
+@pytest.mark.parametrize(("status", "retryable", "said"), BODILESS)
+def test_an_answer_to_head(status: int, retryable: bool, said: str) -> None:
     error = _responses.translate(client_error(str(status), status, operation="HeadObject"), "reading", "s3://bucket/a")
     assert said in str(error)
-    assert error.heals is heals
+    assert error.retryable is retryable
 
 
 @pytest.mark.parametrize("code", ["", "{status}"])
-@pytest.mark.parametrize(("status", "heals"), [(302, False), (400, False), (403, False), (404, False), (502, True)])
-def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, status: int, heals: bool) -> None:
+@pytest.mark.parametrize(("status", "retryable"), [(302, False), (400, False), (403, False), (404, False), (502, True)])
+def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, status: int, retryable: bool) -> None:
     found = client_error(code.format(status=status), status, "", operation="ListObjectsV2")
     error = _responses.translate(found, "listing", "s3://bucket/")
     assert f"the answer is HTTP status {status}, without a reason of S3's" in str(error)
     assert "AWS_ENDPOINT_URL_S3" in str(error)
-    assert error.heals is heals
+    assert error.retryable is retryable
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_write_under_a_condition_that_the_store_does_not_know() -> None:
     for code in ("NotImplemented", "501"):
         error = _responses.translate(client_error(code, 501), "writing", "s3://bucket/a", conditional=True)
         assert "the store has no conditional writes (If-Match, If-None-Match)" in str(error)
-        assert not error.heals
+        assert not error.retryable
         assert "again" not in str(error)
 
 
@@ -190,7 +190,7 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "heals"),
+    ("error", "said", "retryable"),
     [
         (foreign.NoCredentialsError(), "no AWS credentials", False),
         (foreign.EndpointConnectionError(endpoint_url="https://s3"), "could not be reached", True),
@@ -207,10 +207,10 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
         (ValueError("Invalid endpoint"), "refused the request", False),
     ],
 )
-def test_other_errors(error: Exception, said: str, heals: bool) -> None:
+def test_other_errors(error: Exception, said: str, retryable: bool) -> None:
     translated = _responses.translate(error, "reading", "s3://bucket/a")
     assert said in str(translated)
-    assert translated.heals is heals
+    assert translated.retryable is retryable
 
 
 def test_every_botocore_error_becomes_one() -> None:

@@ -114,7 +114,7 @@ def test_a_conflict_that_stays(operation: str, overwrite: bool, s3: StrictS3, se
     ):
         place(service, SIZES[operation], overwrite=overwrite)
     assert len(log) == ATTEMPTS
-    assert (caught.value.heals, caught.value.code) == (True, "ConditionalRequestConflict")
+    assert (caught.value.retryable, caught.value.code) == (True, "ConditionalRequestConflict")
     assert "exists already" not in str(caught.value)
     assert "Contents" not in service.client().list_objects_v2(Bucket="bucket")
 
@@ -140,7 +140,7 @@ def test_an_upload_that_is_gone_after_a_conflict(s3: StrictS3, service: Service)
         pytest.raises(sealwax.StoreError, match="another write of the same object is under way") as caught,
     ):
         place(service, 9 << 20)
-    assert caught.value.heals
+    assert caught.value.retryable
     service.client().put_object(Bucket="bucket", Key="a", Body=SEALER.encrypt(bytes(6 << 20), context=CONTEXT))
     s3.forget()
     fault, _ = answering("CompleteMultipartUpload", CONFLICTS["ConditionalRequestConflict"], None)
@@ -177,7 +177,7 @@ def test_a_store_without_conditional_writes(s3: StrictS3, service: Service) -> N
     fault, _ = answering("PutObject", error(501, "NotImplemented", "A header you provided implies functionality"))
     with s3.fault(fault), pytest.raises(sealwax.StoreError, match="the store has no conditional writes") as caught:
         place(service, 100, overwrite=False)
-    assert not caught.value.heals
+    assert not caught.value.retryable
     data = place(service, 100)
     for act in (rewrap, copy):
         with s3.fault(fault), pytest.raises(sealwax.StoreError, match="the store has no conditional writes"):

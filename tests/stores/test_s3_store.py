@@ -422,7 +422,7 @@ def test_a_failed_rewrap_leaves_nothing_behind(s3: StrictS3, operation: str, sta
         pytest.raises(sealwax.StoreError) as caught,
     ):
         store(s3).rewrap("s3://bucket/a", to_beta)
-    assert (caught.value.code, caught.value.heals) == (code, status >= 500)
+    assert (caught.value.code, caught.value.retryable) == (code, status >= 500)
     assert uploads(s3) == []
     assert read(s3, "a", ALPHAS) == data
 

@@ -304,7 +304,7 @@ def test_bits_that_flip_on_the_way_are_noticed(s3: Bucket) -> None:
         pytest.raises(sealwax.StoreError, match="bytes were changed or lost on the way") as caught,
     ):
         s3.rewrap()
-    assert caught.value.heals
+    assert caught.value.retryable
 
 
 def test_a_connection_that_breaks_in_the_middle(s3: Bucket) -> None:

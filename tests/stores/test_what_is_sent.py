@@ -324,4 +324,4 @@ def test_a_broken_record_of_tls_is_a_broken_connection() -> None:
 
     with pytest.raises(sealwax.StoreError, match=BROKEN) as caught:
         ObjectReader("s3://bucket/a", Session())
-    assert caught.value.heals
+    assert caught.value.retryable

@@ -143,7 +143,7 @@ def _acts(world: World, multi: str, replica: str, doomed: str) -> dict[str, Call
     """Return everything that reads an answer, by what it is."""
     key, other, session = world.key, world.other, world.session
     # A throttled answer would be tried again; nothing here is to wait.
-    once = sealwax.Retries(attempts=1)
+    once = sealwax.RetryPolicy(attempts=1)
     sealer = sealwax.Sealer(sealwax.KmsKeyring(key, session=session, retries=once))
     both = sealwax.Sealer(sealwax.KmsKeyring([key, other], session=session, retries=once))
     regions = sealwax.Sealer(

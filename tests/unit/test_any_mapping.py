@@ -76,7 +76,7 @@ def test_every_call_of_a_sealer_takes_it(lab: Lab, tmp_path: Path, kind: str, ca
         writer.write(b"file")
     with sealer.open(path, context=context) as reader:
         assert reader.read() == b"file"
-    with sealer.read_once(io.BytesIO(sealed), context=context) as stream:
+    with sealer.open_stream(io.BytesIO(sealed), context=context) as stream:
         assert stream.read() == b"value"
     sealer.verify(path, context=context)
     envelopes = list(sealer.encrypt_many([(b"a", context), (b"b", context)], stop_on_error=True))

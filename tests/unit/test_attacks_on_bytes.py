@@ -239,7 +239,7 @@ def test_reading_goes_on_to_fail_after_a_failure() -> None:
         file.seek(0)
         with pytest.raises(sealwax.TamperedError):
             file.read(10)
-    with sealer.read_once(io.BytesIO(sealed), context=CONTEXT) as once:
+    with sealer.open_stream(io.BytesIO(sealed), context=CONTEXT) as once:
         for _ in range(3):
             with pytest.raises(sealwax.TamperedError):
                 once.read(10)

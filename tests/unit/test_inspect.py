@@ -72,4 +72,4 @@ def test_a_detached_header_is_neither_short_nor_long() -> None:
 def test_a_pipe_that_ends_within_the_head_says_how_much_was_there(sealed: bytes) -> None:
     offset = sealwax.inspect(sealed).header.preamble.payload_offset
     with pytest.raises(sealwax.TamperedError, match="no payload has 5 bytes"):
-        sealwax.Sealer(FakeKeyring()).read_once(Pipe(sealed[: offset + 5]), context=CONTEXT)
+        sealwax.Sealer(FakeKeyring()).open_stream(Pipe(sealed[: offset + 5]), context=CONTEXT)

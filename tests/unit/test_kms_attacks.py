@@ -231,7 +231,7 @@ def test_no_more_than_three_attempts(kms: Kms) -> None:
         slot_count=1,
     ).to_bytes() + bytes(100)
     scope = sealwax.KeyScope("111122223333", "us-east-1")
-    for most, options in ((3, {}), (1, {"max_attempts": 1}), (5, {"max_attempts": 5})):
+    for most, options in ((3, {}), (1, {"max_wrapped_keys_tried": 1}), (5, {"max_wrapped_keys_tried": 5})):
         kms.calls.clear()
         with pytest.raises(sealwax.KmsError) as caught:
             kms.sealer(kms.ours, decrypt_with=[scope], **options).decrypt(forged, context=CONTEXT)

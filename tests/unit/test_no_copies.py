@@ -27,7 +27,7 @@ def test_writers_and_readers_are_not_copied_or_pickled(sealer: sealwax.Sealer, t
                 refused(writer)
         writer.write(data)
     anywhere = sealer.open(path, context=context)
-    once = sealer.read_once(io.BytesIO(path.read_bytes()), context=context)
+    once = sealer.open_stream(io.BytesIO(path.read_bytes()), context=context)
     for reader in (anywhere.raw, once):
         for refused in REFUSED:
             with pytest.raises(TypeError):

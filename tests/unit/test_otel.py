@@ -221,7 +221,7 @@ def test_nothing_secret_goes_out(lab: Lab) -> None:
 def test_unknown_events_are_let_pass() -> None:
     collector = Collector()
     collector.telemetry(object())  # type: ignore[arg-type]  # an event of a later release
-    collector.telemetry(events.CacheUse("hit", decrypting=True))
+    collector.telemetry(events.CacheLookup("hit", decrypting=True))
     assert len(collector.points["sealwax.cache.loans"]) == 1
 
 

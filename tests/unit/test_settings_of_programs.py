@@ -191,7 +191,7 @@ class Recording:
 def test_a_config_counts_within_the_rules_of_deadline_and_retries(
     lab: Lab, keys: tuple[str, str, str], config: Config | None, deadline: float, connect: float, read: float
 ) -> None:
-    retries = sealwax.Retries(deadline=deadline)
+    retries = sealwax.RetryPolicy(deadline=deadline)
     session = Recording(lab)
     work(sealwax.KmsKeyring(keys[0], session=session, config=config, retries=retries), keys[0])
     work(sealwax.MultiRegionKeyring([keys[0], keys[2]], session=session, config=config, retries=retries), keys[0])

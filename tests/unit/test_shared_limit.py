@@ -68,7 +68,7 @@ def test_all_threads_are_told(limit: sealwax.RateLimit) -> None:
 def test_a_request_ends_by_its_deadline(tmp_path: Path, limit: sealwax.RateLimit) -> None:
     with Lab(tmp_path / "lab") as lab:
         lab.create_key(alias="demo")
-        retries = sealwax.Retries(deadline=0.1)
+        retries = sealwax.RetryPolicy(deadline=0.1)
         keyring = sealwax.KmsKeyring("alias/demo", session=lab.session(), retries=retries, limit=limit)
         with pytest.raises(sealwax.FileError, match=HELD):
             sealwax.Sealer(keyring).encrypt(b"x", context=CONTEXT)

@@ -115,11 +115,11 @@ def test_the_second_thread_changes_nothing(size: int, cores: int, sealer: sealwa
     assert sealer.decrypt(sealed, context=CONTEXT) == plaintext
 
     for source in (Disk(sealed), io.BytesIO(sealed)):
-        with sealer.read_once(source, context=CONTEXT) as reader:
+        with sealer.open_stream(source, context=CONTEXT) as reader:
             assert reader.readall() == plaintext
             assert reader.read(1) == b""
     source = Disk(sealed)
-    with sealer.read_once(source, context=CONTEXT) as reader:
+    with sealer.open_stream(source, context=CONTEXT) as reader:
         assert reader.readall() == plaintext
     # One group is written, or read, for every group that is asked for; then the second thread is worth its start.
     for file, least in ((sink, readahead.AFTER_GROUPS + 1), (source, readahead.AFTER_GROUPS)):
@@ -135,7 +135,7 @@ def test_files_of_a_path_are_worked_on_by_both_cores(
     with sealer.open(path, "wb", context=CONTEXT) as writer:
         writer.write(NOISE)
         assert len(others()) == 1
-    with sealer.read_once(path, context=CONTEXT) as reader:
+    with sealer.open_stream(path, context=CONTEXT) as reader:
         assert reader.read(6 * GROUP)
         assert reader.read(GROUP)
         while reader.tell() < 6 * GROUP:
@@ -155,7 +155,7 @@ def test_a_pipe_and_a_callers_file_stay_in_the_callers_thread(tmp_path: Path, se
     os.mkfifo(fifo)
     feeder = threading.Thread(target=lambda: fifo.write_bytes(sealed.getvalue()))
     feeder.start()
-    with sealer.read_once(fifo, context=CONTEXT) as reader:
+    with sealer.open_stream(fifo, context=CONTEXT) as reader:
         while reader.read(GROUP):
             assert others() == []
     feeder.join()
@@ -206,7 +206,7 @@ def test_what_is_tampered_with_is_told_when_it_is_reached(group: int, sealer: se
     sealed = bytearray(sealer.encrypt(NOISE, context=CONTEXT))
     start = len(sealed) - payload.payload_size(len(NOISE)) + payload.HEAD_BYTES
     sealed[start + group * payload.SEALED_GROUP_BYTES + 100_000] ^= 1
-    with sealer.read_once(Disk(bytes(sealed)), context=CONTEXT) as reader:
+    with sealer.open_stream(Disk(bytes(sealed)), context=CONTEXT) as reader:
         for number in range(group):
             assert reader.read(GROUP) == NOISE[number * GROUP : (number + 1) * GROUP]
         with pytest.raises(sealwax.TamperedError, match=f"after byte {group * GROUP} of the plaintext"):
@@ -220,7 +220,7 @@ def test_what_is_tampered_with_is_told_when_it_is_reached(group: int, sealer: se
 def test_reading_may_end_early(sealer: sealwax.Sealer) -> None:
     sealed = sealer.encrypt(NOISE, context=CONTEXT)
     for groups in range(9):
-        with sealer.read_once(Disk(sealed), context=CONTEXT) as reader:
+        with sealer.open_stream(Disk(sealed), context=CONTEXT) as reader:
             for _ in range(groups):
                 assert reader.read(GROUP)
 
@@ -247,7 +247,7 @@ def test_no_thread_is_to_be_had(sealer: sealwax.Sealer, monkeypatch: pytest.Monk
     sink = Disk()
     with sealer.open(sink, "wb", context=CONTEXT) as writer:
         writer.write(NOISE)
-    with sealer.read_once(Disk(sink.getvalue()), context=CONTEXT) as reader:
+    with sealer.open_stream(Disk(sink.getvalue()), context=CONTEXT) as reader:
         assert reader.readall() == NOISE
 
 
@@ -274,7 +274,7 @@ for begun, more in ((1 << 20, 1 << 20), (1 << 20, 0), (9 << 20, 9 << 20), (9 << 
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     writer.close()
-reader = sealer.read_once(path, context=context)
+reader = sealer.open_stream(path, context=context)
 assert reader.read(1 << 20)
 while reader.tell() < 6 << 20:
     reader.read(1 << 20)
@@ -328,7 +328,7 @@ def test_a_forked_child_writes_nothing_into_its_parents_file(size: int, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("how", ["read_once", "open"])
+@pytest.mark.parametrize("how", ["open_stream", "open"])
 def test_a_forked_child_moves_nothing_in_its_parents_file(how: str, tmp_path: Path, sealer: sealwax.Sealer) -> None:
     path, data = tmp_path / "small.swx", NOISE[: 3 * GROUP]
     path.write_bytes(sealer.encrypt(data, context=CONTEXT))
@@ -345,7 +345,7 @@ def test_a_forked_child_moves_nothing_in_its_parents_file(how: str, tmp_path: Pa
 def test_after_a_read_that_failed_nothing_is_read(fails_at: int, sealer: sealwax.Sealer) -> None:
     """How far the file was read is not known, and to go on would be to leave something out, or to cry tampering."""
     source = Disk(sealer.encrypt(NOISE, context=CONTEXT), fails_at)
-    reader = sealer.read_once(source, context=CONTEXT)
+    reader = sealer.open_stream(source, context=CONTEXT)
     for group in range(fails_at):
         assert reader.read(GROUP) == NOISE[group * GROUP : (group + 1) * GROUP]
     with pytest.raises(OSError, match="Input/output error"):
@@ -391,7 +391,7 @@ def reading_ahead(sealer: sealwax.Sealer, monkeypatch: pytest.MonkeyPatch) -> tu
     """Return a reader whose second thread reads the next group, and waits for what is returned with it."""
     say_cores(monkeypatch, 2)
     slow = threading.Event()
-    reader = sealer.read_once(Disk(sealer.encrypt(NOISE, context=CONTEXT), slow=slow), context=CONTEXT)
+    reader = sealer.open_stream(Disk(sealer.encrypt(NOISE, context=CONTEXT), slow=slow), context=CONTEXT)
     for _ in range(readahead.AFTER_GROUPS):
         assert reader.read(GROUP)
     return reader, slow
@@ -531,7 +531,7 @@ def test_while_the_interpreter_ends_one_thread_does(when: str, tmp_path: Path) -
         def backup():
             with sealer.open(sys.argv[2], "wb", context=context) as writer:
                 writer.write(bytes(9 << 20))
-            with sealer.read_once(sys.argv[2], context=context) as reader:
+            with sealer.open_stream(sys.argv[2], context=context) as reader:
                 print(len(reader.readall()))
 
         def late():

@@ -98,7 +98,7 @@ def test_everything_from_here_on_is_written(size: int, read_before: int) -> None
     sealed = SEALER.encrypt(NOISE[:size], context=CONTEXT)
     for source in (Disk(sealed), io.BytesIO(sealed)):
         sink = io.BytesIO()
-        with SEALER.read_once(source, context=CONTEXT) as reader:
+        with SEALER.open_stream(source, context=CONTEXT) as reader:
             before = bytearray()
             while len(before) < min(read_before, size):
                 before += reader.read(read_before - len(before))
@@ -111,7 +111,7 @@ def test_everything_from_here_on_is_written(size: int, read_before: int) -> None
 
 def test_every_taker_is_given_every_part() -> None:
     digest, sizes = hashlib.sha256(), list[int]()
-    with SEALER.read_once(io.BytesIO(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(io.BytesIO(SEALED), context=CONTEXT) as reader:
         assert reader.drain(digest.update, lambda data: sizes.append(len(data))) == len(NOISE)
     assert digest.digest() == hashlib.sha256(NOISE).digest()
     assert sizes == [GROUP] * 7 + [5]
@@ -120,7 +120,7 @@ def test_every_taker_is_given_every_part() -> None:
 @pytest.mark.parametrize("how", ["as it is", "a slice", "a view"])
 def test_what_a_sink_keeps_stays_as_it_is(how: str) -> None:
     sink = Keeping(how)
-    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader:
         reader.write_to(sink)
     assert len(sink.kept) == 8
     assert b"".join(sink.kept) == NOISE
@@ -137,7 +137,7 @@ def test_what_is_kept_now_and_then_stays_as_it_is(keep: list[bool]) -> None:
         if keep[number]:
             kept[number] = data
 
-    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader:
         reader.drain(take)
     assert len(kept) == sum(keep)
     for number, data in kept.items():
@@ -146,7 +146,7 @@ def test_what_is_kept_now_and_then_stays_as_it_is(keep: list[bool]) -> None:
 
 def test_what_is_not_kept_is_wiped_and_takes_two_buffers(cores: int) -> None:
     buffers: dict[int, bytearray] = {}
-    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader:
         reader.drain(lambda data: buffers.setdefault(id(data.obj), data.obj))  # type: ignore[arg-type]
         assert not all(map(is_wiped, buffers.values()))
     assert len(buffers) == cores
@@ -154,7 +154,7 @@ def test_what_is_not_kept_is_wiped_and_takes_two_buffers(cores: int) -> None:
 
 
 def test_a_sink_cannot_change_what_it_is_given() -> None:
-    with SEALER.read_once(io.BytesIO(SEALER.encrypt(b"data", context=CONTEXT)), context=CONTEXT) as reader:
+    with SEALER.open_stream(io.BytesIO(SEALER.encrypt(b"data", context=CONTEXT)), context=CONTEXT) as reader:
         read_only: list[bool] = []
         reader.drain(lambda data: read_only.append(data.readonly))
     assert read_only == [True]
@@ -163,7 +163,7 @@ def test_a_sink_cannot_change_what_it_is_given() -> None:
 @pytest.mark.parametrize("most", [1000, GROUP - 1])
 def test_a_sink_may_take_less_at_a_time(most: int) -> None:
     sink = Slow(most)
-    with SEALER.read_once(io.BytesIO(SEALER.encrypt(NOISE[: 2 * GROUP], context=CONTEXT)), context=CONTEXT) as reader:
+    with SEALER.open_stream(io.BytesIO(SEALER.encrypt(NOISE[: 2 * GROUP], context=CONTEXT)), context=CONTEXT) as reader:
         reader.write_to(sink)
     assert sink.taken == NOISE[: 2 * GROUP]
 
@@ -174,7 +174,7 @@ def test_nothing_that_was_tampered_with_is_handed_on(group: int) -> None:
     start = len(sealed) - payload.payload_size(len(NOISE)) + payload.HEAD_BYTES
     sealed[start + group * payload.SEALED_GROUP_BYTES + 3] ^= 1
     sink = io.BytesIO()
-    with SEALER.read_once(Disk(bytes(sealed)), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(bytes(sealed)), context=CONTEXT) as reader:
         with pytest.raises(sealwax.TamperedError, match=f"after byte {group * GROUP} of the plaintext"):
             reader.write_to(sink)
         with pytest.raises(sealwax.TamperedError):
@@ -185,7 +185,7 @@ def test_nothing_that_was_tampered_with_is_handed_on(group: int) -> None:
 def test_an_envelope_that_is_cut_off_is_an_error() -> None:
     for missing in (1, 21, GROUP + 500):
         with (
-            SEALER.read_once(Disk(SEALED[:-missing]), context=CONTEXT) as reader,
+            SEALER.open_stream(Disk(SEALED[:-missing]), context=CONTEXT) as reader,
             pytest.raises(sealwax.TamperedError),
         ):
             reader.write_to(io.BytesIO())
@@ -196,7 +196,7 @@ def test_a_sink_that_fails_leaves_nothing_behind(writes: int) -> None:
     sink = Failing(writes)
     with (
         pytest.raises(OSError, match="No space"),
-        SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader,
+        SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader,
     ):
         reader.write_to(sink)
     assert len(sink.buffers) == writes + 1
@@ -204,7 +204,7 @@ def test_a_sink_that_fails_leaves_nothing_behind(writes: int) -> None:
 
 
 def test_a_closed_reader_hands_nothing_on() -> None:
-    reader = SEALER.read_once(io.BytesIO(SEALER.encrypt(b"data", context=CONTEXT)), context=CONTEXT)
+    reader = SEALER.open_stream(io.BytesIO(SEALER.encrypt(b"data", context=CONTEXT)), context=CONTEXT)
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.write_to(io.BytesIO())
@@ -213,7 +213,7 @@ def test_a_closed_reader_hands_nothing_on() -> None:
 @pytest.mark.parametrize("how", ["some bytes", "a group", "the rest"])
 def test_a_taker_may_read_on_and_its_part_stays_as_it_is(how: str) -> None:
     found, buffers = bytearray(), list[bytearray]()
-    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader:
 
         def take(data: memoryview) -> None:
             buffers.append(data.obj)  # type: ignore[arg-type]
@@ -234,7 +234,7 @@ def test_a_taker_may_read_on_and_its_part_stays_as_it_is(how: str) -> None:
 
 def test_a_taker_may_close_the_reader_and_its_part_stays_as_it_is() -> None:
     found, buffers = list[bytes](), list[bytearray]()
-    reader = SEALER.read_once(Disk(SEALED), context=CONTEXT)
+    reader = SEALER.open_stream(Disk(SEALED), context=CONTEXT)
 
     def take(data: memoryview) -> None:
         buffers.append(data.obj)  # type: ignore[arg-type]
@@ -254,7 +254,7 @@ def test_what_is_kept_of_a_drain_that_fails_is_wiped_and_used_for_nothing_else()
     def fail(_: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    with SEALER.read_once(Disk(SEALED), context=CONTEXT) as reader:
+    with SEALER.open_stream(Disk(SEALED), context=CONTEXT) as reader:
         with pytest.raises(OSError, match="No space"):
             reader.drain(kept.append, fail)
         assert kept[0] == bytes(GROUP)
@@ -268,7 +268,7 @@ def test_what_is_kept_of_a_drain_that_fails_is_wiped_and_used_for_nothing_else()
 def test_real_files_and_other_envelopes_are_sinks(how: str, tmp_path: Path) -> None:
     sealed, out = tmp_path / "sealed.swx", tmp_path / "out"
     sealed.write_bytes(SEALED)
-    with SEALER.read_once(sealed, context=CONTEXT) as reader:
+    with SEALER.open_stream(sealed, context=CONTEXT) as reader:
         if how == "itself":
             with SEALER.open(out, "wb", context=CONTEXT) as again:
                 reader.write_to(again)

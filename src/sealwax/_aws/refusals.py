@@ -30,7 +30,7 @@ class _Meaning:
     error: type[errors.KmsError]
     why: str
     todo: str
-    heals: bool = False
+    retryable: bool = False
 
 
 _DISABLED: Final = _Meaning(
@@ -117,9 +117,11 @@ _THROTTLED: Final = _Meaning(
     errors.ThrottledError,
     "{service} throttles the account's requests",
     "Try again more slowly, cache data keys, or ask for a higher request quota.",
-    heals=True,
+    retryable=True,
 )
-_UNAVAILABLE: Final = _Meaning(errors.UnavailableError, "{service} failed inside", "Try again in a moment.", heals=True)
+_UNAVAILABLE: Final = _Meaning(
+    errors.UnavailableError, "{service} failed inside", "Try again in a moment.", retryable=True
+)
 _STORE: Final = _Meaning(
     errors.UnavailableError,
     "the custom key store behind the key cannot be reached or answers wrongly",
@@ -134,7 +136,7 @@ _NETWORK: Final = _Meaning(
     errors.UnavailableError,
     "{service} could not be reached",
     "Check the network, the Region's name, VPC endpoints and proxies.",
-    heals=True,
+    retryable=True,
 )
 _UNREADABLE: Final = _Meaning(
     errors.RequestRefusedError,
@@ -269,16 +271,16 @@ _GIVER_REQUEST: Final = _Meaning(
     "Check the profile: the role's ARN, its session name, duration and external ID.",
 )
 _GIVER_BUSY: Final = _Meaning(
-    errors.CredentialsError, "{service} throttles requests", "Try again more slowly.", heals=True
+    errors.CredentialsError, "{service} throttles requests", "Try again more slowly.", retryable=True
 )
 _GIVER_FAILED: Final = _Meaning(
-    errors.CredentialsError, "{service} failed inside", "Try again in a moment.", heals=True
+    errors.CredentialsError, "{service} failed inside", "Try again in a moment.", retryable=True
 )
 _GIVER_SILENT: Final = _Meaning(
     errors.CredentialsError,
     "{service} could not be reached",
     "Check the network, the Region's name, VPC endpoints and proxies.",
-    heals=True,
+    retryable=True,
 )
 GIVERS: Final[dict[str, _Meaning]] = {
     "AccessDenied": _ROLE,
@@ -299,7 +301,7 @@ GIVERS: Final[dict[str, _Meaning]] = {
         errors.CredentialsError,
         "{service} could not reach the identity provider",
         "Try again in a moment; check that the provider's keys can be fetched from the internet.",
-        heals=True,
+        retryable=True,
     ),
     "PackedPolicyTooLarge": _Meaning(
         errors.CredentialsError,
@@ -585,7 +587,7 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
             source=_source(origin, flaw),
             aside="" if flaw else aside,
             todo=meaning.todo,
-            heals=meaning.heals,
+            retryable=meaning.retryable,
         )
     meaning = _of_answer(error, code, status, origin)
     why = meaning.why.format(service=service)
@@ -603,7 +605,7 @@ def translate(error: Exception, doing: str, key: str | None) -> errors.KmsError:
     message = f"{_failed(doing, key)}: {why} ({aside}). {meaning.todo}"
     if meaning.error is errors.ConfigurationError and not isinstance(error, foreign.ClientError):
         key = None  # botocore's settings are no key's
-    return meaning.error(message, code=code, request_id=request_id, key=key, heals=meaning.heals)
+    return meaning.error(message, code=code, request_id=request_id, key=key, retryable=meaning.retryable)
 
 
 def _unread_files() -> str:
@@ -632,7 +634,7 @@ def _unread(path: Path) -> str:
 
 
 def not_had(
-    why: str, *, code: str, source: str, aside: str = "", todo: str = "", heals: bool = False
+    why: str, *, code: str, source: str, aside: str = "", todo: str = "", retryable: bool = False
 ) -> errors.CredentialsError:
     """Return the error for credentials that could not be had.
 
@@ -643,7 +645,7 @@ def not_had(
     """
     had = f"no AWS credentials could be had from {source}: " if source else ""
     message = f"signing in to AWS failed: {had}{why}{f' ({aside})' if aside else ''}. {todo}"
-    return errors.CredentialsError(message, code=code, heals=heals)
+    return errors.CredentialsError(message, code=code, retryable=retryable)
 
 
 def _of_answer(error: Exception, code: str, status: int, origin: origins.Origin) -> _Meaning:

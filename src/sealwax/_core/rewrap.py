@@ -40,12 +40,12 @@ def agreed(header: Header, rewrap: Rewrap, head: Callable[[], bytes]) -> tuple[H
     try:
         return newer, rewrap(newer, head)
     except Exception as error:
-        if not older or getattr(error, "heals", False):  # the newer one may be had a little later
+        if not older or getattr(error, "retryable", False):  # the newer one may be had a little later
             raise
         try:
             return older[0], rewrap(older[0], head)
         except Exception as second:
-            if getattr(second, "heals", False):
+            if getattr(second, "retryable", False):
                 raise
         raise
 

@@ -334,7 +334,7 @@ class Sealer:
 
         return stream.StreamReader(file, self._unwrap(found, context, use), on_close)
 
-    def read_once(
+    def open_stream(
         self, file: files.AnyPath | BinaryIO, *, context: ctx.ExpectedContext, header: AnySource | None = None
     ) -> stream.StreamReader:
         """Open an envelope for one pass front to back, the fastest way; otherwise as ``open(file, "rb")``.
@@ -353,7 +353,7 @@ class Sealer:
         """
         if isinstance(source, BytesLike):
             source = io.BytesIO(source)
-        with self.read_once(source, context=context, header=header) as reader:
+        with self.open_stream(source, context=context, header=header) as reader:
             return reader.drain()
 
     # --- asyncio, and many at a time. Both are imported when they are used: asyncio takes longer than all the rest.

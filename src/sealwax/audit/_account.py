@@ -16,7 +16,7 @@ from typing import Any, Final
 from sealwax.audit._access import Allowed, Asker, says
 from sealwax.audit._facts import Facts, KeyFacts
 from sealwax.audit._openings import Opening, openings
-from sealwax.audit._report import Access, NotLookedAt
+from sealwax.audit._report import Access, Gap
 from sealwax.audit._services import service_linked
 from sealwax.errors import PolicyError
 from sealwax.policy import (
@@ -66,7 +66,7 @@ class Account:
         self.facts = facts
         self._key_policies: dict[str, Policy | PolicyError] = {}
         self._raw: dict[str, Mapping[str, Any]] = {}
-        self._unread: dict[str, NotLookedAt] = {}
+        self._unread: dict[str, Gap] = {}
 
     @cached_property
     def own_keys(self) -> tuple[KeyFacts, ...]:
@@ -131,41 +131,41 @@ class Account:
                 yield key, document
 
     def _not_read(self, what: str, resource: str, region: str, error: PolicyError) -> None:
-        self._unread.setdefault(resource, NotLookedAt(what, resource, region, f"it cannot be judged: {error}"))
+        self._unread.setdefault(resource, Gap(what, resource, region, f"it cannot be judged: {error}"))
 
     @cached_property
-    def not_looked_at(self) -> tuple[NotLookedAt, ...]:
+    def gaps(self) -> tuple[Gap, ...]:
         """What the facts do not hold, and the policies in them that cannot be judged."""
         for key in self.own_keys:
             self.key_policy(key)
         _ = self.identity_policies, self.principals
-        return (*self.facts.not_looked_at, *self._unsaid(), *self._unread.values(), *self._unjudged())
+        return (*self.facts.gaps, *self._unsaid(), *self._unread.values(), *self._unjudged())
 
-    def _unjudged(self) -> Iterator[NotLookedAt]:
+    def _unjudged(self) -> Iterator[Gap]:
         """Return whose calls could not be judged."""
         why = {one.who: one.why for one in self.openings if one.why}
         for who, reason in why.items():
-            yield NotLookedAt("what it opened", who, "", f"whether it may cannot be judged: {reason}", refused=False)
+            yield Gap("what it opened", who, "", f"whether it may cannot be judged: {reason}", refused=False)
 
     @cached_property
     def openings(self) -> tuple[Opening, ...]:
         """What was opened under keys, by whom, and whether they may."""
         return tuple(openings(self))
 
-    def _unsaid(self) -> Iterator[NotLookedAt]:
+    def _unsaid(self) -> Iterator[Gap]:
         """Return what the facts neither hold nor say why: what was cut out of a file is not fine either."""
         why = "the facts hold nothing of it"
-        said = [one.what for one in self.facts.not_looked_at]
+        said = [one.what for one in self.facts.gaps]
         for name, actions in _SAID_BY.items():
             if getattr(self.facts, name) is None and not any(one.startswith(actions) for one in said):
-                yield NotLookedAt(name, "*", "", why, refused=False)
+                yield Gap(name, "*", "", why, refused=False)
         for key in self.own_keys:
             if key.policy is None and "kms:GetKeyPolicy" not in said:
-                yield NotLookedAt("the key policy", key.arn, key.region, why, refused=False)
+                yield Gap("the key policy", key.arn, key.region, why, refused=False)
         for arn in self.facts.envelopes_under or ():
             if arn not in self.keys_by_arn:
                 why = "envelopes are said to be under it, and no such key was seen: if it is deleted, they are lost"
-                yield NotLookedAt("the key", arn, f"{arn}:::".split(":")[3], why)
+                yield Gap("the key", arn, f"{arn}:::".split(":")[3], why)
 
     def raw(self, document: str, statement: Statement) -> Mapping[str, Any]:
         """Return a statement as it was written."""
@@ -203,13 +203,13 @@ class Account:
                     one.arn, user_id=one.user_id, tags=one.tags, org_id=self.facts.organization or None
                 )
             except ValueError:
-                self._unread[one.arn] = NotLookedAt("the principal", one.arn, "", "its ARN is not understood")
+                self._unread[one.arn] = Gap("the principal", one.arn, "", "its ARN is not understood")
         return found
 
     @cached_property
     def unread_principals(self) -> frozenset[str]:
         """The users and roles of whose policies not all were looked at and understood."""
-        missed = {one.resource for one in self.facts.not_looked_at}
+        missed = {one.resource for one in self.facts.gaps}
         return frozenset(
             one.arn
             for one in self.facts.principals or ()

@@ -1,6 +1,6 @@
 """What is known of an account: plain, versioned, written to and read from JSON. No network, no judgement.
 
-A value that could not be looked at is None, and an entry of ``not_looked_at`` says why; an empty tuple means that there
+A value that could not be looked at is None, and an entry of ``gaps`` says why; an empty tuple means that there
 is none.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sealwax.audit._report import NotLookedAt
+from sealwax.audit._report import Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +234,5 @@ class Facts:
     events: tuple[EventFacts, ...] | None = None
     envelopes_under: tuple[str, ...] | None = None
     expected_aliases: Mapping[str, str] = field(default_factory=dict)
-    not_looked_at: tuple[NotLookedAt, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     since: datetime | None = None

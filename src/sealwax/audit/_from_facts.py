@@ -65,7 +65,7 @@ def _refuse(facts: Facts, what: str, action: str, key: KeyFacts) -> Never:
 
 
 def _why(facts: Facts, action: str, region: str, resources: Container[str]) -> str:
-    about = (one for one in facts.not_looked_at if (one.what, one.region) == (action, region))
+    about = (one for one in facts.gaps if (one.what, one.region) == (action, region))
     return next((f": {printable(one.why)}" for one in about if one.resource in resources), "")
 
 
@@ -88,7 +88,7 @@ def recall_principal(facts: Facts, arn: str) -> PrincipalAsSeen:
     found = next((one for one in facts.principals if _is(one, who)), None)
     if found is None:
         raise FactsError(f"the facts, of account {facts.account}, hold no '{shown}': {_INSTEAD}")
-    for one in facts.not_looked_at:
+    for one in facts.gaps:
         if one.resource == found.arn:
             raise FactsError(f"the facts do not hold all policies of '{shown}', {_INSTEAD}: {printable(one.why)}")
     documents = {one.id: one for one in facts.policies or ()}

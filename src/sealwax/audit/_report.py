@@ -13,7 +13,7 @@ FORMAT: Final = "sealwax-audit-1"
 
 
 @dataclass(frozen=True, slots=True)
-class NotLookedAt:
+class Gap:
     """Something that was not looked at, so that nothing is said of it: not that it is fine either.
 
     Attributes:
@@ -92,7 +92,7 @@ class Audit:
     time: datetime
     counts: Mapping[str, int]
     findings: tuple[Finding, ...]
-    not_looked_at: tuple[NotLookedAt, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     expired: tuple[Accepted, ...] = ()
     access: tuple[Access, ...] = field(default=())
@@ -104,9 +104,9 @@ class Audit:
         return max((finding.severity for finding in self.findings), default=None)
 
     @property
-    def refused(self) -> tuple[NotLookedAt, ...]:
+    def refused(self) -> tuple[Gap, ...]:
         """What was asked for in vain, and what could not be judged: the audit is not whole."""
-        return tuple(one for one in self.not_looked_at if one.refused)
+        return tuple(one for one in self.gaps if one.refused)
 
 
 def to_json(audit: Audit) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "time": audit.time.isoformat(),
         "counts": dict(audit.counts),
         "findings": [finding_to_json(one) for one in audit.findings],
-        "not_looked_at": [
+        "gaps": [
             {
                 "what": one.what,
                 "resource": one.resource,
@@ -126,7 +126,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
                 "why": one.why,
                 "refused": one.refused,
             }
-            for one in audit.not_looked_at
+            for one in audit.gaps
         ],
         "accepted": [_accepted(one) for one in audit.accepted],
         "expired": [_accepted(one) for one in audit.expired],

@@ -217,8 +217,8 @@ def audit(
         console.say(
             f"{len(found.unmatched)} entries of the baseline match no finding: mended, mistyped, or not looked at"
         )
-    if found.not_looked_at:
-        console.say(f"{len(found.not_looked_at)} things were not looked at, and nothing is said of them")
+    if found.gaps:
+        console.say(f"{len(found.gaps)} things were not looked at, and nothing is said of them")
     worst = found.worst
     if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()]:
         return FINDINGS
@@ -354,7 +354,7 @@ def _lines(found: Audit) -> list[str]:
             lines += [f"               {block.name}:"] if block.name else []
             lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
         lines += [] if finding.fix.blocks else [""]
-    lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.not_looked_at]
+    lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.gaps]
     for one in found.accepted:
         until = "" if one.expires is None else f" until {one.expires}"
         lines.append(f"accepted  {one.finding.rule}, {printable(one.finding.resource)}{until}: {printable(one.reason)}")

@@ -96,7 +96,7 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     write_all(sink, plaintext)
                 return "decrypted"
             with (
-                sealer.read_once(source.binary, context=expected, header=locations.opened(work.detached))
+                sealer.open_stream(source.binary, context=expected, header=locations.opened(work.detached))
                 if bounds is None
                 else sealer.open(source.binary, context=expected, header=locations.opened(work.detached)) as reader
             ):

@@ -30,7 +30,9 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
                 size = len(plaintext)
             else:
                 with (
-                    sealer.read_once(source.binary, context=expected, header=locations.opened(work.detached)) as reader,
+                    sealer.open_stream(
+                        source.binary, context=expected, header=locations.opened(work.detached)
+                    ) as reader,
                     console.progress(job.source, source.size) as progress,
                 ):
                     reader.drain(lambda data: contents.moved(progress, data))

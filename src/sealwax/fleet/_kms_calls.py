@@ -13,11 +13,11 @@ from sealwax import events
 from sealwax._aws.session import Session
 from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.errors import KmsError, SealwaxError, is_of_credentials
-from sealwax.kms import KmsKeyring, RateLimit, Retries
+from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
 
 _REMEMBERED: Final = 4096
 # Patient, since nobody waits for one object: eight attempts over about ten seconds.
-RETRIES: Final = Retries(attempts=8, deadline=120)
+RETRIES: Final = RetryPolicy(attempts=8, deadline=120)
 
 
 class Answers(Protocol):
@@ -71,7 +71,7 @@ class Rewrapper:
         *,
         session: Session | None = None,
         limit: RateLimit | None = None,
-        retries: Retries = RETRIES,
+        retries: RetryPolicy = RETRIES,
         answers: Answers | None = None,
         remembered: int = _REMEMBERED,
         on_event: events.OnEvent | None = None,
@@ -133,7 +133,7 @@ class Rewrapper:
             with self._lock:
                 del self._under_way[unit]
                 # What cannot heal is not asked again for the next thousand envelopes. Credentials may come.
-                if isinstance(error, KmsError) and not error.heals and not is_of_credentials(error):
+                if isinstance(error, KmsError) and not error.retryable and not is_of_credentials(error):
                     self._refusals[unit] = error
                     if len(self._refusals) > _REMEMBERED:
                         self._refusals.popitem(last=False)

@@ -428,9 +428,9 @@ def outcome(item: Item, work: Callable[[], Result]) -> Result:
     except NotAnEnvelopeError as error:
         return Result(item.number, item.name, FOREIGN, _told(error), _named_keys(error), format=_format(error))
     except KmsError as error:
-        # One that heals may be had in a later pass.
+        # One that is retryable may be had in a later pass.
         no_credentials = is_of_credentials(error)
-        state = LEFT if error.heals or no_credentials else FAILED
+        state = LEFT if error.retryable or no_credentials else FAILED
         return Result(item.number, item.name, state, _told(error), kms_error=True, no_credentials=no_credentials)
     except SealwaxError as error:
         # Objects are removed and locked all the time; that is no reason to stop a run.

@@ -1,6 +1,6 @@
 """One request to KMS: limited in rate, repeated where that can help, within a deadline, watched, and its errors ours.
 
-Repeated are throttling, failures inside KMS and failures to reach it; nothing else heals by itself. The pause before
+Repeated are throttling, failures inside KMS and failures to reach it; nothing else is retryable. The pause before
 the n-th repetition is drawn evenly from 0 to 0.1 s * 2**n, at most 5 s, so that many clients do not come back at once
 ("full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 """
@@ -44,7 +44,7 @@ def pause_after(attempt: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Retries:
+class RetryPolicy:
     """How long and how often a request to KMS is tried.
 
     Args:
@@ -65,7 +65,7 @@ class Caller:
 
     Args:
         clients: where clients come from. One that the user passed in repeats by its own settings as well.
-        retries: see :class:`Retries`.
+        retries: see :class:`RetryPolicy`.
         limit: a :class:`RateLimit` for the account and Region, or None.
         on_event: called with a :class:`~sealwax.events.KmsCall` after each request.
     """
@@ -73,13 +73,13 @@ class Caller:
     def __init__(
         self,
         clients: Clients,
-        retries: Retries,
+        retries: RetryPolicy,
         limit: RateLimit | None,
         on_event: events.OnEvent | None,
     ) -> None:
         validate.watcher(on_event)
         self._clients = clients
-        self._retries = validate.kind("retries", retries, Retries)
+        self._retries = validate.kind("retries", retries, RetryPolicy)
         self._limit = None if limit is None else validate.kind("limit", limit, RateLimit)
         self._on_event = events.guarded(on_event)
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class Caller:
                 self._limit.throttled(started)
             pause = pause_after(attempt)
             # Who gives credentials has been asked again by botocore.
-            hopeless = isinstance(failure, CredentialsError) or not failure.heals
+            hopeless = isinstance(failure, CredentialsError) or not failure.retryable
             if hopeless or attempt == self._retries.attempts or now() + pause > deadline:
                 raise failure
             time.sleep(pause)

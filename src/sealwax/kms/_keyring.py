@@ -16,7 +16,7 @@ from sealwax._core import pickling, validate
 from sealwax._core.context import printable
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax.kms import _allowlist, _hygiene, _names
-from sealwax.kms._calls import Caller, Retries
+from sealwax.kms._calls import Caller, RetryPolicy
 from sealwax.kms._rate import RateLimit
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LONGEST_GRANT_TOKEN: Final = 8192
 _LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's own bound
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
-_RETRIES: Final = Retries()
+_RETRIES: Final = RetryPolicy()
 
 
 class KmsKeyring:
@@ -55,9 +55,9 @@ class KmsKeyring:
             count, since ``retries`` below does; ``connect_timeout`` and ``read_timeout``, in seconds, count up to
             ``retries.deadline``.
         grant_tokens: up to 10 grant tokens that every request carries, so that a grant counts as soon as it is made.
-        max_attempts: how many attempts one envelope may cost. Default: 3, or the length of the allow-list if that is
-            more.
-        retries: how often and how long one request is tried; see :class:`Retries`.
+        max_wrapped_keys_tried: how many wrapped keys of one envelope are tried at most. Default: 3, or the length of
+            the allow-list if that is more.
+        retries: how often and how long one request is tried; see :class:`RetryPolicy`.
         limit: a :class:`RateLimit` that every request waits for.
         on_event: called with a :class:`~sealwax.events.KmsCall` after every request; it must be quick.
 
@@ -83,8 +83,8 @@ class KmsKeyring:
         decrypt_with: Sequence[str | _names.KeyScope] | None = None,
         session: Session | None = None,
         client: KMSClient | None = None,
-        max_attempts: int | None = None,
-        retries: Retries = _RETRIES,
+        max_wrapped_keys_tried: int | None = None,
+        retries: RetryPolicy = _RETRIES,
         limit: RateLimit | None = None,
         on_event: events.OnEvent | None = None,
         config: Config | None = None,
@@ -108,12 +108,14 @@ class KmsKeyring:
         self._allowed: tuple[_allowlist.Entry, ...] = self._keys
         if decrypt_with is not None:
             self._allowed = tuple(_allowed(entry) for entry in validate.many("decrypt_with", decrypt_with, _ENTRIES))
-        validate.kind("retries", retries, Retries)
+        validate.kind("retries", retries, RetryPolicy)
         settings = merged(config, retries.deadline)
         self._caller = Caller(Clients(session, client, _hygiene.attach, settings), retries, limit, on_event)
-        self._max_attempts = max(MAX_ATTEMPTS, len(self._allowed))
-        if max_attempts is not None:
-            self._max_attempts = validate.whole("max_attempts", max_attempts, 1, _MOST_ATTEMPTS)
+        self._max_wrapped_keys_tried = max(MAX_ATTEMPTS, len(self._allowed))
+        if max_wrapped_keys_tried is not None:
+            self._max_wrapped_keys_tried = validate.whole(
+                "max_wrapped_keys_tried", max_wrapped_keys_tried, 1, _MOST_ATTEMPTS
+            )
         self._handed_in = session, client, retries, limit, on_event, config
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class KmsKeyring:
             ),
             "session": pickling.carried(session, pack_session),
             "client": pickling.carried(client, pickling.pack_client),
-            "max_attempts": self._max_attempts,
+            "max_wrapped_keys_tried": self._max_wrapped_keys_tried,
             "retries": retries,
             "limit": limit,
             "on_event": pickling.carried(on_event, pickling.pack_watcher),
@@ -224,7 +226,7 @@ class KmsKeyring:
         failures: list[tuple[str, errors.SealwaxError]] = []
         silent: set[str] = set()
         for attempt in attempts:
-            if len(failures) == self._max_attempts:
+            if len(failures) == self._max_wrapped_keys_tried:
                 break
             if attempt.region in silent:
                 continue

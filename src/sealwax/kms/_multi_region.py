@@ -23,7 +23,7 @@ from sealwax._core.context import printable
 from sealwax._core.keyring import DataKey, WrappedKey, now
 from sealwax._core.pool import Pool
 from sealwax.kms import _names
-from sealwax.kms._calls import Retries
+from sealwax.kms._calls import RetryPolicy
 from sealwax.kms._keyring import KmsKeyring
 from sealwax.kms._rate import RateLimit
 
@@ -153,7 +153,8 @@ class MultiRegionKeyring:
         key: the ARN of a multi-Region key, with ``regions``; or the key ARNs or alias ARNs of independent keys, one a
             Region.
         regions: where the multi-Region key has replicas, nearest first.
-        require: how many of the independent keys must have wrapped a data key before it is used: ``"all"`` or a number.
+        min_wrapped: how many of the independent keys must have wrapped a data key before it is used: ``"all"`` or a
+            number.
         hedge_after: ask the next Region as well when one has not opened a data key after so many seconds; None: never.
         retries: for the whole of an operation: ``attempts`` rounds over the Regions, within ``deadline`` seconds.
         retry_region_after: how many seconds a Region that could not be reached is left alone.
@@ -176,9 +177,9 @@ class MultiRegionKeyring:
         key: str | Sequence[str],
         *,
         regions: Sequence[str] | None = None,
-        require: Literal["all"] | int = "all",
+        min_wrapped: Literal["all"] | int = "all",
         hedge_after: float | None = None,
-        retries: Retries = Retries(attempts=5),  # noqa: B008  it is frozen
+        retries: RetryPolicy = RetryPolicy(attempts=5),  # noqa: B008  it is frozen
         retry_region_after: float = 10.0,
         session: Session | None = None,
         limit: RateLimit | None = None,
@@ -188,18 +189,18 @@ class MultiRegionKeyring:
     ) -> None:
         keys = _replicas(key, regions) if isinstance(key, str) else _independent(key, regions)
         self._replicated = isinstance(key, str)
-        self._require = len(keys)
-        if require != "all":
-            self._require = validate.whole("require", require, 1, len(keys))
+        self._min_wrapped = len(keys)
+        if min_wrapped != "all":
+            self._min_wrapped = validate.whole("min_wrapped", min_wrapped, 1, len(keys))
         self._hedge_after = hedge_after
         if hedge_after is not None:
             validate.number("hedge_after", hedge_after, "seconds", least=0)
         validate.number("retry_region_after", retry_region_after, "seconds", least=0)
-        self._retries = validate.kind("retries", retries, Retries)
+        self._retries = validate.kind("retries", retries, RetryPolicy)
         watch = events.guarded(on_event)
         tokens = validate.texts("grant_tokens", grant_tokens, "grant tokens")
         # One attempt each: another Region is a better second try than the same one.
-        once = Retries(attempts=1, deadline=retries.deadline)
+        once = RetryPolicy(attempts=1, deadline=retries.deadline)
         self._members = tuple(
             _Member(
                 str(name.region),
@@ -220,7 +221,7 @@ class MultiRegionKeyring:
         self._handed_in = {
             "key": key if self._replicated else tuple(name.text for name in keys),
             "regions": tuple(name.region for name in keys) if self._replicated else None,
-            "require": require,
+            "min_wrapped": min_wrapped,
             "hedge_after": hedge_after,
             "retries": retries,
             "retry_region_after": retry_region_after,
@@ -297,9 +298,9 @@ class MultiRegionKeyring:
             futures = [pool.submit(contextvars.copy_context().run, wrap, member) for member in others]
             results = [future.result() for future in futures]
         wrapped = tuple(result for result in results if isinstance(result, WrappedKey))
-        if 1 + len(wrapped) < self._require:
+        if 1 + len(wrapped) < self._min_wrapped:
             raise _failed(
-                f"{1 + len(wrapped)} of {len(self._members)} keys wrapped the data key, and {self._require} must",
+                f"{1 + len(wrapped)} of {len(self._members)} keys wrapped the data key, and {self._min_wrapped} must",
                 {
                     member.key.text: result
                     for member, result in zip(others, results, strict=True)
@@ -320,7 +321,7 @@ class MultiRegionKeyring:
                 member.breaker.failed(error)
                 pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * attempt
                 out_of_time = attempt == self._retries.attempts or now() + pause > deadline
-                if out_of_time or not error.heals or isinstance(error, errors.CredentialsError):
+                if out_of_time or not error.retryable or isinstance(error, errors.CredentialsError):
                     raise
                 time.sleep(pause)
             else:
@@ -397,8 +398,8 @@ class MultiRegionKeyring:
             if succeeded:
                 return
             pause = _PAUSE_BETWEEN_ROUNDS_SECONDS * round_
-            heals = any(getattr(error, "heals", False) for error in failures.values())
-            if not heals or round_ == self._retries.attempts or now() + pause > deadline:
+            retryable = any(getattr(error, "retryable", False) for error in failures.values())
+            if not retryable or round_ == self._retries.attempts or now() + pause > deadline:
                 raise _failed("no Region could do it", failures)
             time.sleep(pause)
 

@@ -10,7 +10,7 @@ from sealwax import errors
 from sealwax._aws import sts
 from sealwax._aws.session import Clients, Session
 from sealwax.kms import _names
-from sealwax.kms._calls import Caller, Retries
+from sealwax.kms._calls import Caller, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Lender:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._caller = Caller(Clients(session), Retries(), None, None)
+        self._caller = Caller(Clients(session), RetryPolicy(), None, None)
 
     def whoami(self) -> str:
         """Return the ARN of the caller (sts:GetCallerIdentity, which nobody can be denied).

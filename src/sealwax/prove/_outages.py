@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.model import OperationModel
 
 from sealwax import errors, events
-from sealwax.kms import Retries
+from sealwax.kms import RetryPolicy
 from sealwax.prove._envelopes import round_trip
 from sealwax.prove._proof import SAMPLE, Failed, Proof, check
 
@@ -86,7 +86,7 @@ def throttling(proof: Proof) -> str:
 )
 def cached_offline(proof: Proof) -> str:
     weather = Weather(proof)
-    keyring = proof.keyring(session=weather, on_event=weather.watch, retries=Retries(attempts=1))
+    keyring = proof.keyring(session=weather, on_event=weather.watch, retries=RetryPolicy(attempts=1))
     with proof.options.parts.cache(keyring, max_age=_SECONDS) as cache:
         sealer = proof.options.parts.sealer(cache)
         sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)

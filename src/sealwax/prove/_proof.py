@@ -15,7 +15,7 @@ from sealwax._core.context import NO_CONTEXT, NoContext
 from sealwax._core.keyring import DataKey, Keyring, WrappedKey
 from sealwax._core.sealer import Sealer
 from sealwax.errors import SealwaxError
-from sealwax.kms import KmsKeyring, Retries, _hygiene, _names
+from sealwax.kms import KmsKeyring, RetryPolicy, _hygiene, _names
 from sealwax.kms._calls import Caller
 from sealwax.prove._results import Evidence
 
@@ -165,7 +165,7 @@ class Proof:
         self.traces: object | None = None
         self.signed_out = ""
         self._clients = Clients(session, None, self._prepare)
-        self._caller = Caller(self._clients, Retries(), None, self.watch)
+        self._caller = Caller(self._clients, RetryPolicy(), None, self.watch)
         self.region = self.name.region or self._clients.region
 
     def _prepare(self, client: KMSClient) -> None:
@@ -243,7 +243,7 @@ class Proof:
         except SealwaxError as error:
             # Whatever it says, KMS was not asked: a denial here is none of the key's.
             raise NotShown(str(error), interrupted=True) from None
-        return Caller(Clients(session, None, _hygiene.attach), Retries(), None, self.watch)
+        return Caller(Clients(session, None, _hygiene.attach), RetryPolicy(), None, self.watch)
 
     # --- the library
 

@@ -111,7 +111,9 @@ def is_outage(error: SealwaxError) -> bool:
     """
     if isinstance(error, AllKeysFailedError):
         return all(is_outage(one) for _, one in error.attempts)
-    return isinstance(error, UnavailableError | ThrottledError) or (isinstance(error, CredentialsError) and error.heals)
+    return isinstance(error, UnavailableError | ThrottledError) or (
+        isinstance(error, CredentialsError) and error.retryable
+    )
 
 
 def is_of_one_payload(error: KmsError) -> bool:

@@ -88,7 +88,7 @@ class CachingKeyring:
         capacity: how many data keys are held; the least recently used goes first.
         serve_stale_for: how many seconds beyond ``max_age`` an entry is lent while KMS, or whoever gives credentials,
             cannot be reached or throttles, with a warning each time that begins. 0: never.
-        on_event: called with a :class:`~sealwax.events.CacheUse` for every data key that is lent; it must be quick.
+        on_event: called with a :class:`~sealwax.events.CacheLookup` for every data key that is lent; it must be quick.
 
     A copy, and what a pickle of it makes in another process, is an empty cache with the same bounds.
 
@@ -257,7 +257,7 @@ class CachingKeyring:
         with self._lock:
             self._bypasses += 1
         if self._on_event is not None:
-            self._on_event(events.CacheUse("bypass", decrypting=decrypting))
+            self._on_event(events.CacheLookup("bypass", decrypting=decrypting))
 
     def _find(
         self,
@@ -311,13 +311,13 @@ class CachingKeyring:
                         raise
                 if self._on_event is not None:
                     kind = "stale" if stale else "wait" if waited else "hit"
-                    self._on_event(events.CacheUse(kind, decrypting=size is None))
+                    self._on_event(events.CacheLookup(kind, decrypting=size is None))
                 return entry
             if mine is not None:
                 entry = self._fly(identity, mine, size, fetch)
                 if entry is not None:
                     if self._on_event is not None:
-                        self._on_event(events.CacheUse("miss", decrypting=size is None))
+                        self._on_event(events.CacheLookup("miss", decrypting=size is None))
                     return entry
                 continue
             assert flight is not None
@@ -326,7 +326,7 @@ class CachingKeyring:
                 raise UnavailableError(
                     f"another thread's call for the same data key has not ended within {self._longest_wait:g} s; "
                     "KMS, or what the keyring stands on, hangs",
-                    heals=True,
+                    retryable=True,
                 )
             if flight.error is not None:
                 # A copy for each, since raising an error changes it.

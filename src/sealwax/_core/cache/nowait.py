@@ -79,7 +79,7 @@ class Ready:
             cache._lend(entry, size)
             cache._hits += 1
         if cache._on_event is not None:
-            cache._on_event(events.CacheUse("hit", decrypting=size is None))
+            cache._on_event(events.CacheLookup("hit", decrypting=size is None))
         return entry
 
     def find(

@@ -13,7 +13,7 @@ from sealwax._aws import refusals
 from sealwax._aws.session import Session
 from sealwax.audit._collect.checkpoint import Answers
 from sealwax.audit._collect.explanation import open_client
-from sealwax.audit._report import NotLookedAt
+from sealwax.audit._report import Gap
 from sealwax.errors import CredentialsError, KmsError, ThrottledError, UnavailableError, is_of_one_region
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Looking:
     session: Session
     absent: Mapping[str, str]
     answers: Answers | None
-    missed: list[NotLookedAt] = field(default_factory=list)
+    missed: list[Gap] = field(default_factory=list)
     _making: threading.Lock = field(default_factory=threading.Lock)
 
     def client(self, service: str, region: str | None) -> Any:
@@ -107,7 +107,7 @@ class Looking:
 
     def miss(self, action: str, resource: str, region: str, why: str, *, refused: bool = True) -> None:
         """Note what was not looked at."""
-        self.missed.append(NotLookedAt(action, resource, region, why, refused))
+        self.missed.append(Gap(action, resource, region, why, refused))
 
 
 def _code_of(error: Exception) -> str:

@@ -240,8 +240,8 @@ def _unfold(values: _Values) -> Iterator[Any]:
 
 def put_into(facts: Facts, events: tuple[EventFacts, ...]) -> Facts:
     """Return facts with these events instead of those that CloudTrail was, or was not, asked for."""
-    missed = tuple(one for one in facts.not_looked_at if one.what != LOOKUP)
-    return replace(facts, events=events, not_looked_at=missed)
+    missed = tuple(one for one in facts.gaps if one.what != LOOKUP)
+    return replace(facts, events=events, gaps=missed)
 
 
 def event_of(record: Any) -> EventFacts | None:

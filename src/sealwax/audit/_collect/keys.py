@@ -80,7 +80,7 @@ def gather(
                 trails=trails_read.result(),
                 alarms=alarms.result(),
                 events=None if calls is None else calls.result(),
-                not_looked_at=tuple(sorted(set(look.missed), key=lambda one: (one.what, one.region, one.resource))),
+                gaps=tuple(sorted(set(look.missed), key=lambda one: (one.what, one.region, one.resource))),
                 since=None if answers is None else answers.used,
             )
         except BaseException:

@@ -23,10 +23,7 @@ def render(audit: Audit) -> str:
     writer.writerow(COLUMNS)
     rows = [_finding("finding", finding, "") for finding in audit.findings]
     rows += [_finding("accepted", one.finding, _acceptance(one)) for one in audit.accepted]
-    rows += [
-        ("not looked at", "", "", one.resource, one.what, one.why, "", "", "", one.region)
-        for one in audit.not_looked_at
-    ]
+    rows += [("not looked at", "", "", one.resource, one.what, one.why, "", "", "", one.region) for one in audit.gaps]
     writer.writerows([_cell(text) for text in row] for row in rows)
     return output.getvalue()
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from sealwax import __version__
 from sealwax.audit._findings import Finding, Fix, Severity, Standard
-from sealwax.audit._report import Acceptance, Accepted, Audit, NotLookedAt
+from sealwax.audit._report import Acceptance, Accepted, Audit, Gap
 from sealwax.audit._reports import picture
 from sealwax.audit._reports.markup import code, table, text
 from sealwax.audit._reports.texts import statement_text
@@ -38,7 +38,7 @@ def render(audit: Audit) -> str:
             '<meta name="referrer" content="no-referrer">\n',
             f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n",
             f"<header>\n<h1>{title}</h1>\n{_head(audit)}</header>\n<main>\n",
-            _not_looked_at(audit.not_looked_at),
+            _gaps(audit.gaps),
             _findings(audit.findings),
             picture.draw(audit.access),
             _acceptances("Accepted", "The baseline accepts these findings.", audit.accepted),
@@ -70,7 +70,7 @@ def _head(audit: Audit) -> str:
     )
 
 
-def _not_looked_at(unseen: Sequence[NotLookedAt]) -> str:
+def _gaps(unseen: Sequence[Gap]) -> str:
     if not unseen:
         return ""
     rows = ((text(one.what), code(one.resource), text(one.region), text(one.why)) for one in unseen)

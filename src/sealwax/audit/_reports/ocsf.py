@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sealwax import __version__
 from sealwax.audit._findings import Finding, Severity
-from sealwax.audit._report import Audit, NotLookedAt
+from sealwax.audit._report import Audit, Gap
 from sealwax.audit._reports.texts import identity, plain, region_of
 
 VERSION: Final = "1.6.0"
@@ -37,7 +37,7 @@ def render(audit: Audit) -> str:
     """Return a JSON array; what was not looked at is in it with the compliance status Unknown."""
     events = [_finding(audit, finding, _NEW, None) for finding in audit.findings]
     events += [_finding(audit, one.finding, _SUPPRESSED, one.reason) for one in audit.accepted]
-    events += [_not_looked_at(audit, one) for one in audit.not_looked_at]
+    events += [_gaps(audit, one) for one in audit.gaps]
     return json.dumps(events, indent=2) + "\n"
 
 
@@ -64,7 +64,7 @@ def _finding(audit: Audit, finding: Finding, status: tuple[int, str], comment: s
     return event | ({} if comment is None else {"comment": plain(comment)})
 
 
-def _not_looked_at(audit: Audit, one: NotLookedAt) -> dict[str, Any]:
+def _gaps(audit: Audit, one: Gap) -> dict[str, Any]:
     event = _event(audit, one.resource, one.region, _SEVERITIES[Severity.INFO], _NEW)
     event["finding_info"] |= {
         "uid": f"not-looked-at {one.what} {plain(one.resource)} {one.region}",

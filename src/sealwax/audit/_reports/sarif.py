@@ -58,7 +58,7 @@ def render(audit: Audit) -> str:
                         "message": {"text": _text(f"not looked at: {one.what} on {one.resource}: {one.why}")},
                         "locations": [_location(one.resource)],
                     }
-                    for one in audit.not_looked_at
+                    for one in audit.gaps
                 ],
             }
         ],

@@ -26,7 +26,7 @@ __all__ = ["RULES", "Found", "Rule", "judge"]
 def judge(account: Account) -> tuple[Finding, ...]:
     """Return what is wrong in an account: the worst first, then by rule and resource.
 
-    What could not be judged is no finding: see :attr:`Account.not_looked_at`.
+    What could not be judged is no finding: see :attr:`Account.gaps`.
     """
     found = [finding for rule in RULES for finding in rule.findings(account)]
     return tuple(sorted(found, key=lambda one: (-one.severity, one.rule, one.resource, one.title)))

@@ -69,8 +69,8 @@ def _policy_for(primary: KeyFacts, region: str) -> Any:
 
 
 def _missing(account: Account) -> Iterator[Found]:
-    unseen = {one.resource for one in account.facts.not_looked_at}
-    closed = {one.region for one in account.facts.not_looked_at if one.resource == "*"}
+    unseen = {one.resource for one in account.facts.gaps}
+    closed = {one.region for one in account.facts.gaps if one.resource == "*"}
     for primary, replicas in _families(account):
         if primary.state != "Enabled":
             continue

@@ -272,7 +272,7 @@ def _unalarmed(account: Account) -> Iterator[Found]:
     facts = account.facts
     if facts.alarms is None:
         return
-    closed = {one.region for one in facts.not_looked_at if one.what.startswith(("events:", "cloudwatch:", "logs:"))}
+    closed = {one.region for one in facts.gaps if one.what.startswith(("events:", "cloudwatch:", "logs:"))}
     # The log of a multi-Region trail is in one Region, and has the calls of all.
     everywhere = any(one.multi_region and _whole(one) for one in _active(account))
     for region in sorted({key.region for key in account.own_keys} - closed):

@@ -506,7 +506,7 @@ def is_there(service: Service, name: ObjectName, first: bytes, size: int, error:
     The answer to a request may get lost, and the request when it is repeated meet its own effect. An envelope tells
     itself from every other: it begins with an id of its own.
     """
-    if not first.startswith(hdr.MAGIC) or not (error.heals or error.code in CHANGED | {"NoSuchUpload"}):
+    if not first.startswith(hdr.MAGIC) or not (error.retryable or error.code in CHANGED | {"NoSuchUpload"}):
         return False
     try:
         with ObjectReader(name, service=service, first=len(first)) as there:

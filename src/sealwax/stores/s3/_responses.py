@@ -248,13 +248,13 @@ def translate(
         code, said = str(answer.get("Code") or "unknown"), str(answer.get("Message") or "")
         request_id = metadata.get("RequestId")
         headless = error.operation_name.startswith("Head")
-        why, todo, heals = _meaning(code, said, metadata.get("HTTPStatusCode", 0), headless, conditional)
+        why, todo, retryable = _meaning(code, said, metadata.get("HTTPStatusCode", 0), headless, conditional)
     else:
-        why, todo, heals = next(
+        why, todo, retryable = next(
             (meaning for kind, meaning in EXCEPTIONS if isinstance(error, kind)),
             next(
                 (
-                    (m.why.format(service="S3"), m.todo, m.heals)
+                    (m.why.format(service="S3"), m.todo, m.retryable)
                     for kind, m in refusals.EXCEPTIONS
                     if isinstance(error, kind)
                 ),
@@ -264,9 +264,9 @@ def translate(
     trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
     aside = refusals.said(error).rstrip(".")
     message = f"{about} failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"
-    if (why, todo, heals) in (_LOGIN, _CREDENTIALS, _CLOCK):
+    if (why, todo, retryable) in (_LOGIN, _CREDENTIALS, _CLOCK):
         return errors.CredentialsError(message, code=code, request_id=request_id)
-    return errors.StoreError(message, code=code, request_id=request_id, heals=heals)
+    return errors.StoreError(message, code=code, request_id=request_id, retryable=retryable)
 
 
 def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: bool) -> _Meaning:
@@ -277,8 +277,8 @@ def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: boo
         return f"the answer is HTTP status {status}, without a reason of S3's", _NOT_OURS, status in _PASSING
     if code.startswith("KMS."):
         known = refusals.CODES.get(code.removeprefix("KMS."))
-        why, heals = (f": {known.why.format(service='KMS')}", known.heals) if known else ("", False)
-        return f"S3 cannot use the KMS key that it encrypts the object with{why}", _BUCKETS_KEY, heals
+        why, retryable = (f": {known.why.format(service='KMS')}", known.retryable) if known else ("", False)
+        return f"S3 cannot use the KMS key that it encrypts the object with{why}", _BUCKETS_KEY, retryable
     if code == "AccessDenied" and "kms:" in said:
         return "the caller may not use the KMS key that S3 encrypts the object with", _BUCKETS_KEY, False
     if code == "AuthorizationHeaderMalformed" and "region" not in said.lower():
