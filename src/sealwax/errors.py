@@ -47,6 +47,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sealwax._core.recognize import Foreign
 
+__all__ = [
+    "AccessDeniedError",
+    "AllKeysFailedError",
+    "CommitmentError",
+    "ConfigurationError",
+    "ContextError",
+    "CredentialsError",
+    "DamagedHeaderError",
+    "DataKeyError",
+    "EngineError",
+    "FactsError",
+    "FileError",
+    "HeaderError",
+    "KeyNotAllowedError",
+    "KeyNotFoundError",
+    "KeyStateError",
+    "KmsError",
+    "LabError",
+    "NotAnEnvelopeError",
+    "NotPicklableError",
+    "PayloadError",
+    "PlanError",
+    "PolicyError",
+    "RequestRefusedError",
+    "RewrapConflictError",
+    "SealwaxError",
+    "StoreError",
+    "TamperedError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnsupportedEnvelopeError",
+    "WrappedKeyRefusedError",
+    "WrongKeyError",
+]
+
 
 class SealwaxError(Exception):
     """The root of every error that sealwax raises on purpose."""

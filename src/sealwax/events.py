@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+__all__ = ["CacheLookup", "Event", "KmsCall", "KmsStats", "OnEvent", "RegionHealth"]
+
 _log: Final = logging.getLogger("sealwax")
 
 # What AWS asks for symmetric requests in every commercial Region: https://aws.amazon.com/kms/pricing/

@@ -37,6 +37,8 @@ from sealwax.fleet._rotation import OpenStore
 from sealwax.fleet._settings import Contexts
 from sealwax.stores import open_store
 
+__all__ = ["handler"]
+
 # A schedule is a rule of EventBridge, or one of EventBridge Scheduler.
 _EVENTS: Final = (
     ("aws.kms", "KMS CMK Rotation"),

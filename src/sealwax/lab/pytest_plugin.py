@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from sealwax.lab import Lab
 
+__all__ = ["sealwax_kms", "sealwax_lab", "sealwax_session"]
+
 
 @pytest.fixture
 def sealwax_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:

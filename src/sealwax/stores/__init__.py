@@ -15,6 +15,8 @@ from sealwax.errors import SealwaxError, StoreError
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
 
+__all__ = ["Change", "Entry", "Store", "open_store"]
+
 S3_SCHEME: Final = "s3://"
 # The code of an error about a name that is none, for which S3 is not asked.
 NO_NAME: Final = "NoName"
