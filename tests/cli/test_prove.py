@@ -173,7 +173,7 @@ def normal(text: str) -> list[str]:
 @pytest.mark.usefixtures("own")
 def test_on_a_terminal_it_says_what_the_page_shows(shell: Shell) -> None:
     page = ROOT / "docs/verification.md"
-    (script,) = (block.text for block in blocks_of(page) if block.action == "run")
+    (script,) = (block.text for block in blocks_of(page) if block.runs)
     (shown,) = re.findall(r"^```\n(passed.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     command = script.splitlines()[-1].split()
     assert command[:2] == ["sealwax", "prove"]

@@ -28,7 +28,7 @@ def load(source: str, name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def unseal() -> ModuleType:
-    (block,) = [b for b in blocks_of(ROOT / "docs/open-without-sealwax.md") if b.action == "file=unseal.py"]
+    (block,) = [b for b in blocks_of(ROOT / "docs/open-without-sealwax.md") if b.file == "unseal.py"]
     imported = {
         name
         for node in ast.walk(ast.parse(block.text))

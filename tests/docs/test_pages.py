@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from boto3 import Session
 
 from sealwax import Sealer, cli, errors
 from sealwax._core import context
@@ -19,6 +20,7 @@ from sealwax._core.format import payload
 from sealwax._core.keyring import WrappedKey
 from sealwax.kms import KmsKeyring
 from sealwax.kms import _keyring as kms_keyring
+from sealwax.lab import Lab
 from tests.docs.blocks import PAGES, ROOT
 
 LIMITS: Final = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
@@ -59,7 +61,7 @@ def test_the_pages_are_there() -> None:
         "docs/threat-model.md",
     }
     for page in PAGES:
-        if page.parent.name != "docs" or page.name in ("cli.md", "lab.md"):
+        if page.parent != ROOT / "docs" or page.name in ("cli.md", "lab.md"):
             continue
         assert f"docs/{page.name}" in README, "the README leads to every page"
 
@@ -163,16 +165,16 @@ def test_the_sizes_are_computed_right() -> None:
     assert added(0, 2, context.encode({"a": "b" * (4057 - 7)}), 155) > 12344 + 16
 
 
-def test_the_lab_wraps_as_the_page_says(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    sealed = Sealer(KmsKeyring("alias/demo")).encrypt(b"", context={"purpose": "backup"})
+def test_the_lab_wraps_as_the_page_says(sealwax_lab: Lab, sealwax_session: Session) -> None:
+    sealwax_lab.create_key(alias="demo")
+    sealed = Sealer(KmsKeyring("alias/demo", session=sealwax_session)).encrypt(b"", context={"purpose": "backup"})
     assert len(sealed) == 416
 
 
-def test_the_make_targets_of_the_readme_exist() -> None:
+def test_the_make_targets_of_the_pages_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"make (\w+)", README))
-    assert named == {"demo", "quick", "test", "bench", "fuzz", "soak", "lowest"}
+    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE))
+    assert named == {"bench", "coverage", "demo", "fuzz", "lowest", "quick", "soak", "test", "upgrade", "wheel"}
     assert named <= targets
