@@ -1,4 +1,4 @@
-"""The main job on a real file, with the embedded lab: every command is the one that is shown."""
+"""The main features on a real file, with the embedded lab. Every command runs as it is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def note(text: str) -> None:
 
 
 def run(command: str, expected: int = 0) -> None:
-    """Show a command, run it, and stop the demo if it ends in another way than it should."""
+    """Show a command, run it, and stop the demo if it does not end with the expected status."""
     print(f"{DIM}  $ {command}{END}", flush=True)
     words = shlex.split(command)
     started = time.perf_counter()
@@ -44,7 +44,7 @@ def run(command: str, expected: int = 0) -> None:
 
 
 def run_on_terminal(command: str) -> None:
-    """The same for a command that writes otherwise to a terminal than to a pipe; its lines come as it writes them."""
+    """Like :func:`run`, on a terminal, with output as it comes."""
     print(f"{DIM}  $ {command}{END}", flush=True)
     width = min(shutil.get_terminal_size().columns, 120) - len("    ")
     settings = {**os.environ, "COLUMNS": str(width)} | ({} if sys.stdout.isatty() else {"NO_COLOR": "1"})
@@ -53,7 +53,7 @@ def run_on_terminal(command: str) -> None:
         shlex.split(command), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=settings
     )
     os.close(theirs)
-    # Linux says that the other end is closed with an error, macOS with an end.
+    # When the other end is closed, Linux reports an error and macOS the end of the file.
     with open(ours, encoding="utf-8", errors="replace") as terminal, contextlib.suppress(OSError):
         for line in terminal:
             if "using the lab" not in line:
@@ -75,7 +75,7 @@ def payload_of(path: str) -> int:
 
 
 def make_file(name: str) -> None:
-    """Pack the installed packages: a real file of some size that every machine has."""
+    """Pack the installed packages: a large file that every machine has."""
     with tarfile.open(name, "w") as archive:
         archive.add(sysconfig.get_path("purelib"), "site-packages")
 
@@ -86,20 +86,20 @@ def main() -> None:
     os.environ["SEALWAX_LAB"] = "lab"
     os.environ["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     try:
-        heading("1. Two KMS keys, in an embedded KMS: no AWS account is needed")
+        heading("1. Two KMS keys in an embedded KMS, without an AWS account")
         run("sealwax lab create-key --alias demo")
         run("sealwax lab create-key --alias demo2")
 
-        heading("2. A real file, encrypted under a data key that only KMS can unwrap")
+        heading("2. Encrypt a file under a data key that only KMS can unwrap")
         make_file("site-packages.tar")
         print(f"  site-packages.tar has {os.path.getsize('site-packages.tar'):,} bytes")
         run("sealwax encrypt -k alias/demo -c purpose=backup site-packages.tar")
         run("sealwax inspect site-packages.tar.swx")
 
-        heading("3. Decrypted and compared")
+        heading("3. Decrypt it and compare")
         run("sealwax decrypt -k alias/demo -c purpose=backup -o back.tar site-packages.tar.swx")
         run("cmp site-packages.tar back.tar")
-        note("the same bytes came back")
+        note("the same bytes")
 
         heading("4. Refused: another context, a flipped bit, another key")
         run("sealwax decrypt -k alias/demo -c purpose=other -o wrong.tar site-packages.tar.swx", expected=6)
@@ -114,9 +114,9 @@ def main() -> None:
         run("sealwax decrypt -k alias/demo2 -c purpose=backup -o wrong.tar site-packages.tar.swx", expected=7)
         if Path("wrong.tar").exists():
             sys.exit("demo: a refused command left a file")
-        note("nothing was written, not even a part of it")
+        note("nothing was written")
 
-        heading("5. Re-wrapped under the second key: KMS swaps the wrapped key, the data stays where it is")
+        heading("5. Re-wrap it under the second key: only the wrapped key changes")
         before = digest("site-packages.tar.swx", payload_of("site-packages.tar.swx"))
         run("sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup site-packages.tar.swx")
         after = digest("site-packages.tar.swx", payload_of("site-packages.tar.swx"))
@@ -124,12 +124,12 @@ def main() -> None:
         print(f"  SHA-256 of the payload after   {after}")
         if before != after:
             sys.exit("demo: the payload changed")
-        note("not one payload byte changed")
+        note("no payload byte changed")
         run("sealwax decrypt -k alias/demo -c purpose=backup -o old.tar site-packages.tar.swx", expected=7)
         run("sealwax verify -k alias/demo2 -c purpose=backup site-packages.tar.swx")
-        note("only the second key opens it now")
+        note("only the second key decrypts it now")
 
-        heading("6. Proven: every promise tried against the second key, what must work and what must be refused")
+        heading("6. Test the second key: what must work, and what must be refused")
         run_on_terminal("sealwax prove -k alias/demo2 -c purpose=backup --to alias/demo")
         note("done")
     finally:

@@ -17,15 +17,15 @@ HEAD = """# Command line
 Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output,
-`s3://bucket/key` an object of S3; with `-r`, `s3://bucket/prefix` is every object whose key begins so. What
-each exit status means, and when a command ends with it, is on a [page of its own](statuses.md).
+`s3://bucket/key` an object in S3; with `-r`, `s3://bucket/prefix` is every object whose key begins with the prefix.
+[Exit statuses](statuses.md) has a page of its own.
 
 | Environment | Meaning |
 |---|---|
-| `SEALWAX_KEY` | the KMS key where `-k` is not given |
-| `SEALWAX_LAB` | the lab's folder, as `--lab` |
-| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 reads them |
-| `AWS_ENDPOINT_URL_S3` | another S3 than AWS's, also where KMS is the lab |
+| `SEALWAX_KEY` | the KMS key, if `-k` is not given |
+| `SEALWAX_LAB` | the lab's folder, like `--lab` |
+| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and others | read by boto3 |
+| `AWS_ENDPOINT_URL_S3` | an S3 server other than AWS, with the lab too |
 """
 
 
@@ -34,11 +34,11 @@ def commands(command: click.Command, name: str, parent: click.Context | None) ->
     context = click.Context(command, info_name=name, parent=parent)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            assert found is not None
-            yield f"{name} {child}", found
-            if isinstance(found, click.Group):
-                yield from commands(found, f"{name} {child}", context)
+            subcommand = command.get_command(context, child)
+            assert subcommand is not None
+            yield f"{name} {child}", subcommand
+            if isinstance(subcommand, click.Group):
+                yield from commands(subcommand, f"{name} {child}", context)
 
 
 def cell(text: str) -> str:
