@@ -74,8 +74,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with account(tmp_path) as (lab, moto):
         for name in ("Admin", "App"):
             lab.add_principal(name, role=True, account=ACCOUNT)
-        lab.gateway.cloudtrail = CloudTrail(lab.trail, moto)
-        server = Server(lab.gateway)
+        lab._gateway.cloudtrail = CloudTrail(lab.trail, moto)
+        server = Server(lab)
         thread = threading.Thread(target=server.serve)
         thread.start()
         credentials = lab.session(REGION, account=ACCOUNT).get_credentials()

@@ -37,7 +37,7 @@ class Wire:
 def wire(lab: Lab, moto: str) -> Iterator[Wire]:
     """Lend a wire to an account whose KMS and STS are the lab, and which has moto for the rest."""
     between = Wire()
-    serving = Server(lab.gateway)
+    serving = Server(lab)
     servers = {True: urlsplit(serving.url).netloc, False: urlsplit(moto).netloc}
 
     class Handler(BaseHTTPRequestHandler):

@@ -51,7 +51,7 @@ class Aws:
 
 @pytest.fixture
 def aws(bare_shell: Shell, keys: Keys) -> Iterator[Aws]:
-    server = Server(keys.lab.gateway)
+    server = Server(keys.lab)
     serving = threading.Thread(target=server.serve)
     serving.start()
     seen = bare_shell.folder / "seen"

@@ -267,7 +267,7 @@ def deployed(keys: Keys, tmp_path: Path) -> Iterator[Deployed]:
     given = PARAMETERS | {"FromKeys": [*keys.old, keys.new], "ToKeys": [keys.new]}
     policy = role_policy(given)
     role = keys.lab.add_principal("rotation", role=True, policy=policy)["Arn"]
-    server = Server(keys.lab.gateway)
+    server = Server(keys.lab)
     thread = threading.Thread(target=server.serve)
     thread.start()
     place = tmp_path / "tmp"

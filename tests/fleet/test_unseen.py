@@ -163,7 +163,7 @@ def invoke(
     keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Any]:
     """The function's handler, with the lab behind it; it returns the line that it has written."""
-    server = Server(keys.lab.gateway)
+    server = Server(keys.lab)
     thread = threading.Thread(target=server.serve)
     thread.start()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @contextlib.contextmanager
 def serving(lab: Lab) -> Iterator[Server]:
-    server = Server(lab.gateway)
+    server = Server(lab)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -66,7 +66,7 @@ def serving(folder: Path, *, tls: bool = False, s3: bool = False, latency: float
         if latency:
             for region in (NEAR, FAR):
                 lab.faults.add(region, "latency", latency, operation=None, code=None, seed=1)
-        server = Server(lab.gateway, tls=files)
+        server = Server(lab, tls=files)
         thread = threading.Thread(target=server.serve, daemon=True)
         thread.start()
         stack.callback(thread.join)

@@ -54,7 +54,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture
 def url(lab: Lab) -> Iterator[str]:
     """The lab over HTTP: what another KMS at an endpoint is, such as LocalStack's."""
-    server = Server(lab.gateway)
+    server = Server(lab)
     thread = threading.Thread(target=server.serve)
     thread.start()
     yield server.url

@@ -56,7 +56,7 @@ def test_as_a_program_against_the_labs_server(lab: Lab, tmp_path: Path) -> None:
     sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/demo", session=lab.session()))
     path = tmp_path / "file.swx"
     path.write_bytes(sealer.encrypt(TEXTS[3], context=CONTEXT))
-    server = Server(lab.gateway, host="127.0.0.1", port=0, tls=None)
+    server = Server(lab, host="127.0.0.1", port=0, tls=None)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

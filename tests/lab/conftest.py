@@ -75,7 +75,7 @@ def client(session: boto3.Session) -> KMSClient:
 
 @pytest.fixture
 def server(lab: Lab) -> Iterator[Server]:
-    serving = Server(lab.gateway)
+    serving = Server(lab)
     thread = threading.Thread(target=serving.serve)
     thread.start()
     yield serving

@@ -90,6 +90,20 @@ def test_faults_and_trail(capsys: pytest.CaptureFixture[str]) -> None:
     lab(capsys, "fault", "--region", "us-east-1", "--clear", "--down", status=2)
 
 
+def test_clearing_no_faults_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    lab(capsys, "create-key")
+    lab(capsys, "fault", "--region", "us-east-1", "--operation", "Encrypt", "--down")
+    for arguments, where in (
+        (("--region", "eu-west-1"), "in eu-west-1"),
+        (("--region", "us-east-1", "--operation", "Decrypt"), "for Decrypt in us-east-1"),
+    ):
+        assert run(["lab", "fault", *arguments, "--clear"]) == 0
+        assert capsys.readouterr().err == f"sealwax: no faults to clear {where}\n"
+    assert "is not a Region" in lab(capsys, "fault", "--region", "nowhere", "--clear", status=1)
+    lab(capsys, "fault", "--region", "us-east-1", "--operation", "Encrypt", "--clear")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.fixture
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], str]]:
     more: list[str] = getattr(request, "param", [])
@@ -157,7 +171,7 @@ def test_the_aws_cli(capsys: pytest.CaptureFixture[str], served: tuple[subproces
 def test_a_region_that_cannot_be_is_a_sentence(capsys: pytest.CaptureFixture[str], region: str) -> None:
     assert run(["lab", "create-key", "--region", region]) == 1
     said = capsys.readouterr().err
-    assert "is no Region: one looks like eu-west-1" in said
+    assert "is not a Region; use a name such as eu-west-1" in said
     assert "\x1b" not in said
     assert lab(capsys, "keys").count("\n") == 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sealwax.lab import Lab
-from sealwax.lab._api_model import SURFACE
+from sealwax.lab._call import OPERATIONS
 from sealwax.lab._wire import HttpRequest, HttpResponse
 from tests.lab import validator
 from tests.lab.conftest import client
@@ -24,7 +24,7 @@ ROOT = "arn:aws:iam::111122223333:root"
 def answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """The operations that were answered with success, and the bytes of their last answer."""
     seen: dict[str, int] = {}
-    handle = lab.gateway.handle  # the one that holds each answer against the model
+    handle = lab._gateway.handle  # the one that holds each answer against the model
 
     def counted(request: HttpRequest) -> HttpResponse:
         response = handle(request)
@@ -32,7 +32,7 @@ def answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             seen[request.headers["x-amz-target"].removeprefix("TrentService.")] = len(response.body)
         return response
 
-    monkeypatch.setattr(lab.gateway, "handle", counted)
+    monkeypatch.setattr(lab._gateway, "handle", counted)
     return seen
 
 
@@ -102,19 +102,6 @@ def use_imports(kms: KMSClient) -> None:
     kms.delete_imported_key_material(KeyId=key)
 
 
-def use_stores(kms: KMSClient) -> None:
-    store = kms.create_custom_key_store(
-        CustomKeyStoreName="hsm",
-        CloudHsmClusterId="cluster-234567abcde",
-        TrustAnchorCertificate="certificate",
-        KeyStorePassword="secret-pass",
-    )["CustomKeyStoreId"]
-    kms.connect_custom_key_store(CustomKeyStoreId=store)
-    assert kms.describe_custom_key_stores()["CustomKeyStores"]
-    kms.disconnect_custom_key_store(CustomKeyStoreId=store)
-    kms.delete_custom_key_store(CustomKeyStoreId=store)
-
-
 def test_every_operation_succeeds_as_the_model_says(lab: Lab, kms: KMSClient, answered: dict[str, int]) -> None:
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     use_cryptography(kms, key)
@@ -123,11 +110,10 @@ def test_every_operation_succeeds_as_the_model_says(lab: Lab, kms: KMSClient, an
     use_rotation(kms, key)
     use_regions(lab, kms)
     use_imports(kms)
-    use_stores(kms)
     kms.schedule_key_deletion(KeyId=key)
     kms.cancel_key_deletion(KeyId=key)
-    assert set(answered) == set(SURFACE)
-    assert len(answered) == 45
+    assert set(answered) == set(OPERATIONS)
+    assert len(answered) == 40
     # Where the model has an output, something was in it.
     for name, size in answered.items():
         shape = validator.model("kms").operation_model(name).output_shape

@@ -132,9 +132,18 @@ def test_amounts_that_cannot_be(lab: Lab, kind: str, amount: float) -> None:
 def test_a_fault_is_for_what_there_is(lab: Lab) -> None:
     """A rehearsal whose operation is misspelled would rehearse nothing."""
     for operation, region in (("decrypt", "us-east-1"), ("Nope", "us-east-1"), ("Decrypt", "us east"), (None, "")):
-        with pytest.raises(LabError, match=r"no operation|no Region"):
+        with pytest.raises(LabError, match=r"not a KMS operation|not a Region"):
             lab.faults.add(region, "throttle", 1, operation=operation, code=None, seed=0)
     assert lab.faults.all() == []
+
+
+def test_clearing_says_how_many_faults_there_were(lab: Lab) -> None:
+    add(lab, "throttle")
+    assert lab.faults.clear("eu-west-1") == 0
+    assert lab.faults.clear("us-east-1") == 1
+    assert lab.faults.clear("us-east-1") == 0
+    with pytest.raises(LabError, match="'nowhere' is not a Region"):
+        lab.faults.clear("nowhere")
 
 
 def test_faults_are_every_process_s(lab: Lab) -> None:

@@ -137,7 +137,7 @@ def test_no_name_of_the_internet_is_the_lab_s(start: str) -> None:
 
 @contextmanager
 def serving(lab: Lab, **settings: Any) -> Iterator[Server]:
-    server = Server(lab.gateway, **settings)
+    server = Server(lab, **settings)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
@@ -154,7 +154,7 @@ def test_names_that_the_user_gave(lab: Lab) -> None:
         assert send(server, host="lab.example")[0] == 403
     for name in ("", "lab:4599", "*", "http://lab", "a b"):
         with pytest.raises(LabError, match="no name of a host"):
-            Server(lab.gateway, names=[name])
+            Server(lab, names=[name])
 
 
 def test_the_address_that_was_connected_to_is_the_lab_s(lab: Lab) -> None:
@@ -289,7 +289,7 @@ def test_ended_sessions_and_imports_are_forgotten(lab: Lab, clock: Clock) -> Non
 
 
 def test_more_connections_than_places_get_those_of_idle_ones(lab: Lab) -> None:
-    with serving(lab, most_connections=3) as server:
+    with serving(lab, max_connections=3) as server:
         crowd = [socket.create_connection((server.host, server.port)) for _ in range(3)]
         assert send(server)[0] == 200
         for connection in crowd:
@@ -301,7 +301,7 @@ def test_more_connections_than_places_get_those_of_idle_ones(lab: Lab) -> None:
 )
 def test_a_request_that_never_ends_is_ended(lab: Lab, sent: bytes) -> None:
     """However it trickles."""
-    with serving(lab, patience=0.2) as server, socket.create_connection((server.host, server.port)) as connection:
+    with serving(lab, timeout=0.2) as server, socket.create_connection((server.host, server.port)) as connection:
         connection.sendall(sent)
         connection.settimeout(0.02)
         answer = b""

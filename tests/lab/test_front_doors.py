@@ -160,7 +160,7 @@ def send(lab: Lab, operation: str, body: bytes, service: str = "kms") -> dict[st
     """What the gateway answers to a body that no client would write."""
     headers = {"x-amz-target": f"TrentService.{operation}", "authorization": AUTHORIZATION.format(service)}
     request = _wire.HttpRequest("POST", "/", headers, bytearray(body), "127.0.0.1", secure=True)
-    answer: dict[str, Any] = json.loads(lab.gateway.handle(request).body)
+    answer: dict[str, Any] = json.loads(lab._gateway.handle(request).body)
     return answer
 
 
@@ -263,7 +263,7 @@ def test_a_server_without_descriptors_waits_for_some(tmp_path: Path) -> None:
 
 def test_an_address_in_use_is_one_sentence(lab: Lab, server: Server) -> None:
     with pytest.raises(Exception, match=f"cannot listen on 127.0.0.1 port {server.port}"):
-        Server(lab.gateway, port=server.port)
+        Server(lab, port=server.port)
 
 
 def test_loopback_is_told_from_the_rest() -> None:
@@ -274,13 +274,13 @@ def test_loopback_is_told_from_the_rest() -> None:
 
 def test_the_lab_wipes_what_it_answered_with(lab: Lab, kms: KMSClient, monkeypatch: pytest.MonkeyPatch) -> None:
     responses: list[HttpResponse] = []
-    handle = lab.gateway.handle
+    handle = lab._gateway.handle
 
     def kept(*arguments: Any) -> HttpResponse:
         responses.append(handle(*arguments))
         return responses[-1]
 
-    monkeypatch.setattr(lab.gateway, "handle", kept)
+    monkeypatch.setattr(lab._gateway, "handle", kept)
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     made = kms.generate_data_key(KeyId=key, KeySpec="AES_256")
     assert kms.decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"] == made["Plaintext"]
@@ -295,7 +295,7 @@ def test_wiping() -> None:
 
 def test_tls(lab: Lab, tmp_path: Path) -> None:
     certificate, private_key = _self_signed(tmp_path)
-    server = Server(lab.gateway, host="localhost", tls=(certificate, private_key))
+    server = Server(lab, host="localhost", tls=(certificate, private_key))
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
@@ -361,7 +361,7 @@ def test_a_plaintext_of_a_request_never_becomes_text() -> None:
 
 def test_a_server_on_every_address_is_reached_by_both_kinds(lab: Lab) -> None:
     try:
-        server = Server(lab.gateway, host="::")
+        server = Server(lab, host="::")
     except LabError as error:  # this machine has no IPv6
         assert "cannot listen on :: port 0" in str(error)  # noqa: PT017
         return

@@ -310,51 +310,43 @@ def test_imports_that_do_not_fit(kms: KMSClient, key: str, bare: str, clock: Clo
 # custom key stores
 
 
-def test_a_custom_key_store_comes_and_goes(kms: KMSClient) -> None:
-    store = kms.create_custom_key_store(
-        CustomKeyStoreName="hsm",
-        CloudHsmClusterId="cluster-234567abcde",
-        TrustAnchorCertificate="certificate",
-        KeyStorePassword="secret-pass",
-    )["CustomKeyStoreId"]
-    arguments: Any = {"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": store}
-    with refused("CustomKeyStoreInvalidStateException"):
-        kms.create_key(**arguments)
-    kms.connect_custom_key_store(CustomKeyStoreId=store)
-    described = kms.describe_custom_key_stores()["CustomKeyStores"][0]
-    assert described["ConnectionState"] == "CONNECTED"
+def test_keys_in_a_custom_key_store(kms: KMSClient) -> None:
+    arguments: Any = {"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": "cks-1234567890abcdef0"}
     key = kms.create_key(**arguments)["KeyMetadata"]
-    assert (key["Origin"], key["CustomKeyStoreId"]) == ("AWS_CLOUDHSM", store)
+    assert (key["Origin"], key["CustomKeyStoreId"]) == ("AWS_CLOUDHSM", "cks-1234567890abcdef0")
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"x")["CiphertextBlob"]
-    kms.disconnect_custom_key_store(CustomKeyStoreId=store)
-    assert state(kms, key["KeyId"]) == "Unavailable"
-    with refused("KMSInvalidStateException"):
-        kms.decrypt(CiphertextBlob=blob)
-    with refused("CustomKeyStoreHasCMKsException"):
-        kms.delete_custom_key_store(CustomKeyStoreId=store)
-    kms.connect_custom_key_store(CustomKeyStoreId=store)
     assert kms.decrypt(CiphertextBlob=blob)["Plaintext"] == b"x"
+    for rotate in (kms.enable_key_rotation, kms.rotate_key_on_demand):
+        with refused("UnsupportedOperationException"):
+            rotate(KeyId=key["KeyId"])
     with refused("UnsupportedOperationException"):
-        kms.enable_key_rotation(KeyId=key["KeyId"])
-    with refused("CustomKeyStoreNotFoundException"):
-        kms.describe_custom_key_stores(CustomKeyStoreId="cks-missing")
+        kms.create_key(**arguments, MultiRegion=True)
 
 
-def test_an_external_key_store(kms: KMSClient) -> None:
-    store = kms.create_custom_key_store(
-        CustomKeyStoreName="outside",
-        CustomKeyStoreType="EXTERNAL_KEY_STORE",
-        XksProxyUriEndpoint="https://example.com",
-        XksProxyUriPath="/kms/xks/v1",
-        XksProxyAuthenticationCredential={"AccessKeyId": "A" * 20, "RawSecretAccessKey": "b" * 43},
-        XksProxyConnectivity="PUBLIC_ENDPOINT",
-    )["CustomKeyStoreId"]
-    kms.connect_custom_key_store(CustomKeyStoreId=store)
-    made = kms.create_key(Origin="EXTERNAL_KEY_STORE", CustomKeyStoreId=store, XksKeyId="theirs")["KeyMetadata"]
-    assert made["XksKeyConfiguration"] == {"Id": "theirs"}
-    assert kms.describe_custom_key_stores()["CustomKeyStores"][0]["XksProxyConfiguration"]["UriPath"] == "/kms/xks/v1"
+def test_keys_in_an_external_key_store(kms: KMSClient) -> None:
+    arguments: Any = {"Origin": "EXTERNAL_KEY_STORE", "CustomKeyStoreId": "cks-1234567890abcdef0", "XksKeyId": "theirs"}
+    assert kms.create_key(**arguments)["KeyMetadata"]["XksKeyConfiguration"] == {"Id": "theirs"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"Origin": "AWS_CLOUDHSM"},
+        {"Origin": "EXTERNAL_KEY_STORE", "CustomKeyStoreId": "cks-1"},
+        {"Origin": "EXTERNAL_KEY_STORE", "XksKeyId": "theirs"},
+        {"Origin": "AWS_CLOUDHSM", "CustomKeyStoreId": "cks-1", "XksKeyId": "theirs"},
+        {"CustomKeyStoreId": "cks-1"},
+        {"XksKeyId": "theirs"},
+    ],
+)
+def test_what_a_key_says_of_its_store_has_to_fit(kms: KMSClient, arguments: Any) -> None:
     with refused("ValidationException"):
-        kms.create_key(Origin="EXTERNAL_KEY_STORE", CustomKeyStoreId=store)
+        kms.create_key(**arguments)
+
+
+def test_the_stores_themselves_are_not_offered(kms: KMSClient) -> None:
+    with refused("UnsupportedOperationException"):
+        kms.describe_custom_key_stores()
 
 
 def test_the_description_can_be_changed(kms: KMSClient, key: str) -> None:

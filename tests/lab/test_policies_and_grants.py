@@ -439,11 +439,11 @@ def test_the_last_use_is_known(kms: KMSClient, key: str, clock: Clock) -> None:
 def test_other_cloudtrail_calls_go_upstream(lab: Lab, tmp_path: Path) -> None:
     with Lab(tmp_path / "upstream") as other:
         other.create_key()
-        server = Server(other.gateway)
+        server = Server(other)
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:
-            lab.gateway.cloudtrail = CloudTrail(lab.trail, server.url)
+            lab._gateway.cloudtrail = CloudTrail(lab.trail, server.url)
             # The upstream is a lab too: that it has no such call either is its own answer, passed on as it was.
             with refused("UnsupportedOperationException") as refusal:
                 lab.session().client("cloudtrail").describe_trails()
@@ -451,7 +451,7 @@ def test_other_cloudtrail_calls_go_upstream(lab: Lab, tmp_path: Path) -> None:
         finally:
             server.close()
             thread.join()
-    lab.gateway.cloudtrail = CloudTrail(lab.trail, server.url)
+    lab._gateway.cloudtrail = CloudTrail(lab.trail, server.url)
     with refused("ServiceUnavailableException"):
         client_once = Config(retries={"total_max_attempts": 1})
         lab.session().client("cloudtrail", config=client_once).describe_trails()

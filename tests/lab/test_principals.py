@@ -146,7 +146,7 @@ def test_a_duration_that_is_no_number_is_refused(lab: Lab, duration: str) -> Non
     }
     role = "arn:aws:iam::111122223333:role/worker"
     form = f"Action=AssumeRole&RoleArn={role}&RoleSessionName=abc&DurationSeconds={duration}".encode()
-    answer = lab.gateway.handle(HttpRequest("POST", "/", headers, form, "127.0.0.1", secure=True))
+    answer = lab._gateway.handle(HttpRequest("POST", "/", headers, form, "127.0.0.1", secure=True))
     assert b"<Code>ValidationError</Code>" in answer.body
 
 
@@ -198,7 +198,7 @@ class Signed:
 
     def send(self, lab: Lab) -> dict[str, Any]:
         request = HttpRequest(self.method, self.target, self.headers, self.body, "127.0.0.1", secure=True)
-        answer: dict[str, Any] = json.loads(lab.gateway.handle(request).body)
+        answer: dict[str, Any] = json.loads(lab._gateway.handle(request).body)
         return answer
 
 

@@ -113,4 +113,4 @@ def test_a_policy_and_files_for_tls_of_others_are_refused(folder: Path, tmp_path
         with pytest.raises(LabError, match=r"there is no|no such|two"):
             lab.known("arn:aws:iam::111122223333:user/two")
         with pytest.raises(LabError, match=r"the file for TLS '.+' is refused"):
-            Server(lab.gateway, tls=(file, file))
+            Server(lab, tls=(file, file))

@@ -18,11 +18,10 @@ import pytest
 
 import sealwax.policy
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._call import Request
 from sealwax.lab._database import Database
 from sealwax.lab._engine import Engine
 from sealwax.lab._faults import Faults
-from sealwax.lab._model import Caller, Grant, Principal, root_of
+from sealwax.lab._model import Caller, Grant, Principal, Request, root_of
 from sealwax.lab._records import Records
 from sealwax.lab._rootkey import RootKey
 from sealwax.lab._schema import STATE, TRAIL

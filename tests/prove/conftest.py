@@ -100,7 +100,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def helper(lab: Lab) -> Iterator[Helper]:
-    server = Server(lab.gateway)
+    server = Server(lab)
     serving = threading.Thread(target=server.serve)
     serving.start()
     credentials = lab.session().get_credentials()

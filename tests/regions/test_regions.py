@@ -317,7 +317,7 @@ def tell(phase: str, latencies: list[float]) -> None:
     print(f"{phase}: {len(ordered)} rounds, " + ", ".join(f"p{part:.0%} {s:.3f} s" for part, s in shown.items()))
 
 
-def drill(servers: RegionServers, key: str, harm: Callable[[], None], heal: Callable[[], None]) -> None:
+def drill(servers: RegionServers, key: str, harm: Callable[[], object], heal: Callable[[], object]) -> None:
     watch = Watch()
     keyring = sealwax.MultiRegionKeyring(
         key,

@@ -125,8 +125,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "Statement": [{"Effect": "Allow", "Action": ["kms:*", "sts:*"], "Resource": "*"}],
             },
         )
-        proxy = BrokenProxy(lab.gateway)
-        server = Server(cast(Gateway, proxy))
+        proxy = BrokenProxy(lab._gateway)
+        lab._gateway = cast(Gateway, proxy)
+        server = Server(lab)
         serving = threading.Thread(target=server.serve)
         serving.start()
         session = OneClient(

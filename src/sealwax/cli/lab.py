@@ -122,16 +122,13 @@ def serve(
 
     One server is every Region: the Region is the one that a request was signed for.
     """
-    from sealwax.lab._cloudtrail import CloudTrail
-    from sealwax.lab._server import Server, is_loopback
+    from sealwax.lab import Server
 
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key are given together")
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
-    if upstream is not None:
-        lab.gateway.cloudtrail = CloudTrail(lab.trail, upstream)
-    server = Server(lab.gateway, host=host, port=port, tls=tls, names=names)
-    if not is_loopback(host):
+    server = Server(lab, host=host, port=port, tls=tls, names=names, upstream=upstream)
+    if not server.is_loopback:
         console.say(f"warning: {host} can be reached from other machines; the lab is no place for real secrets")
     console.put(f"sealwax lab is ready at {server.url}")
     sys.stdout.flush()
@@ -195,8 +192,8 @@ def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: boo
         kinds["error"] = (error[1], error[0])
     if clear == bool(kinds):
         raise click.UsageError("give --clear, or at least one fault to set")
-    if clear:
-        lab.faults.clear(region, operation)
+    if clear and not lab.faults.clear(region, operation):
+        console.say(f"no faults to clear{f' for {printable(operation)}' if operation else ''} in {region}")
     for kind, (amount, code) in kinds.items():
         lab.faults.add(region, kind, amount, operation=operation, code=code, seed=seed)
 

@@ -153,13 +153,13 @@ def _opened(session: Session) -> Callable[[], Session]:
 @contextlib.contextmanager
 def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str, str | None]]]:
     """Lend a lab, and the settings with which another process reaches it."""
-    from sealwax.lab._server import Server
+    from sealwax.lab import Server
 
     lab = options.open_lab(folder)
     credentials = lab.session(region).get_credentials()
     assert credentials is not None
     key = credentials.get_frozen_credentials()
-    server = Server(lab.gateway)
+    server = Server(lab)
     serving = threading.Thread(target=server.serve, daemon=True)
     serving.start()
     settings: dict[str, str | None] = {

@@ -9,9 +9,12 @@
         kms = lab.session().client("kms")
         kms.generate_data_key(KeyId="alias/payments", KeySpec="AES_256")
 
-``sealwax lab serve`` is the same engine behind HTTP, for the AWS CLI and other SDKs.
+``Server`` and ``sealwax lab serve`` offer the same over HTTP, for the AWS CLI and other SDKs.
 """
 
+from sealwax.lab._faults import Fault, Faults
 from sealwax.lab._lab import Lab
+from sealwax.lab._server import Server
+from sealwax.lab._trail import Event, Trail
 
-__all__ = ["Lab"]
+__all__ = ["Event", "Fault", "Faults", "Lab", "Server", "Trail"]

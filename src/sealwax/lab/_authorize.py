@@ -1,23 +1,23 @@
-"""Whether a caller may do what a call asks for: the lab's records, put before :mod:`sealwax.policy`."""
+"""Decides whether a caller may do something: the lab's policies and grants, evaluated by ``sealwax.policy``."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
 
 from sealwax import policy
 from sealwax._aws.partitions import partition_of
 from sealwax.errors import PolicyError
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._model import ORGANIZATION, Caller, Grant, Key
+from sealwax.lab._model import ORGANIZATION, Caller, Conditions, Grant, Key, NewConditions, Question, Request
 from sealwax.lab._names import ALIAS
+from sealwax.lab._records import Records
 
-if TYPE_CHECKING:
-    from sealwax.lab._call import Call, Question
-
-_MOST_REMEMBERED = 4096
+_MAX_DECISIONS = 4096
+# The request, the documents that decide, and their text.
+_Name: TypeAlias = tuple[str | tuple[str, str], ...]
 
 _parse_key_policy = lru_cache(maxsize=256)(policy.parse_key_policy)
 
@@ -28,7 +28,7 @@ def _parse_identity_policy(text: str, name: str) -> policy.Policy:
 
 
 def default_policy(account: str, region: str) -> str:
-    """The key policy that KMS attaches when the creator gives none: the account decides by its identity policies."""
+    """KMS's default key policy, which lets the account's identity policies decide."""
     return json.dumps(
         {
             "Version": "2012-10-17",
@@ -49,7 +49,7 @@ def default_policy(account: str, region: str) -> str:
 
 
 def check_key_policy(text: str) -> None:
-    """Raises MalformedPolicyDocumentException with the evaluator's own words."""
+    """Raises MalformedPolicyDocumentException with the evaluator's message."""
     try:
         _parse_key_policy(text)
     except PolicyError as error:
@@ -57,66 +57,95 @@ def check_key_policy(text: str) -> None:
 
 
 class Authorizer:
-    """Asks the evaluator, and words a denial as KMS does."""
+    """Evaluates policies and grants, and words a denial as KMS does."""
 
-    def __init__(self) -> None:
-        self._constant: dict[tuple[Any, ...], policy.Decision] = {}
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._unconditional: dict[_Name, policy.Decision] = {}
 
-    def require(self, call: Call, question: Question) -> str:
-        """The reason why the answer is yes.
+    def require(self, request: Request, question: Question, now: float) -> str:
+        """The reason why the request is allowed.
 
         Raises:
             ApiError: AccessDeniedException; its ``reason`` is for the trail.
         """
-        decision, key_policy = self._decide(call, question)
+        decision, key_policy = self._decide(request, question, now)
         if decision.allowed:
             return decision.reason
-        raise _denial(call.request.caller, question, decision, key_policy)
+        raise _denial(request.caller, question, decision, key_policy)
 
-    def allows(self, call: Call, question: Question, key_policy: str) -> bool:
-        """Whether the answer would be yes under another key policy (the lockout safety check)."""
-        return self._decide(call, question, key_policy)[0].allowed
+    def allows(self, request: Request, question: Question, now: float, key_policy: str) -> bool:
+        """Whether another key policy would allow it (the lockout safety check)."""
+        return self._decide(request, question, now, key_policy)[0].allowed
 
     def _decide(
-        self, call: Call, question: Question, key_policy: str | None = None
+        self, request: Request, question: Question, now: float, key_policy: str | None = None
     ) -> tuple[policy.Decision, policy.Policy | None]:
-        caller = call.request.caller
-        on = question.on
+        caller = request.caller
+        key = question.on if isinstance(question.on, Key) else None
+        resource = question.on.arn if isinstance(question.on, Key) else question.on
         documents = caller.principal.policies if caller.principal is not None else {}
         identity = [_parse_identity_policy(text, f"identity policy {name}") for name, text in documents.items()]
         parsed: policy.Policy | None = None
         grants: list[policy.Grant] = []
-        constant = all(one.unconditional for one in identity)
         text = ""
-        if isinstance(on, Key):
-            text = key_policy or _policy_in_force(on, call.now)
+        if key is not None:
+            text = key_policy or _policy_in_force(key, now)
             parsed = _parse_key_policy(text)
-            constant = constant and parsed.unconditional
-            grants = [_grant(grant, on, call.now) for grant in call.records.grants(on)]
-        name = None
-        if constant and not grants:
-            # Most policies of a lab are of this kind, and the evaluator costs more than the cryptography.
-            name = (caller.arn, question.action, on.arn if isinstance(on, Key) else on, text, *documents.items())
-            known = self._constant.get(name)
+            grants = [_grant(grant, key, now) for grant in self._records.grants(key)]
+        name: _Name | None = None
+        if not grants and all(document.unconditional for document in (*identity, *([parsed] if parsed else []))):
+            # Most policies in a lab have no conditions, and evaluating them costs more than the cryptography.
+            name = (caller.arn, question.action, resource, text, *documents.items())
+            known = self._unconditional.get(name)
             if known is not None:
                 return known, parsed
-        request = policy.Request(
-            action=f"kms:{question.action}",
-            principal=_principal(caller),
-            resource=on.arn if isinstance(on, Key) else on,
-            time=datetime.fromtimestamp(call.now, UTC),
-            context=_conditions(call, question),
-            encryption_context=question.context,
-            grant_tokens=call.get("GrantTokens", ()),
-            grant_id=question.grant_id,
-            secure_transport=call.request.secure,
+        decision = policy.evaluate(
+            policy.Request(
+                action=f"kms:{question.action}",
+                principal=_principal(caller),
+                resource=resource,
+                time=datetime.fromtimestamp(now, UTC),
+                context=self._conditions(request, question),
+                encryption_context=question.context,
+                grant_tokens=question.grant_tokens,
+                grant_id=question.grant_id,
+                secure_transport=request.secure,
+            ),
+            key_policy=parsed,
+            identity_policies=identity,
+            grants=grants,
         )
-        decision = policy.evaluate(request, key_policy=parsed, identity_policies=identity, grants=grants)
         if name is not None:
-            if len(self._constant) >= _MOST_REMEMBERED:
-                self._constant.clear()
-            self._constant[name] = decision
+            if len(self._unconditional) >= _MAX_DECISIONS:
+                self._unconditional.clear()
+            self._unconditional[name] = decision
         return decision, parsed
+
+    def _conditions(self, request: Request, question: Question) -> Conditions:
+        values: NewConditions = {
+            "aws:SourceIp": request.source_ip,
+            "aws:UserAgent": request.user_agent,
+            **question.facts,
+        }
+        key = question.on
+        if isinstance(key, Key):
+            values |= {
+                "kms:KeySpec": key.spec,
+                "kms:CustomerMasterKeySpec": key.spec,
+                "kms:KeyUsage": key.usage,
+                "kms:CustomerMasterKeyUsage": key.usage,
+                "kms:KeyOrigin": key.origin,
+                "kms:MultiRegion": key.multi_region is not None,
+            }
+            if key.multi_region is not None:
+                values["kms:MultiRegionKeyType"] = key.multi_region
+            aliases = self._records.aliases(key.account, key.region, key.key_id)
+            values["kms:ResourceAliases"] = [alias.name for alias in aliases]
+            values |= {f"aws:ResourceTag/{tag}": value for tag, value in self._records.tags(key).items()}
+            if question.named is not None and ALIAS in question.named:
+                values["kms:RequestAlias"] = question.named[question.named.index(ALIAS) :]
+        return {name: value for name, value in values.items() if value != ""}
 
 
 def _policy_in_force(key: Key, now: float) -> str:
@@ -126,18 +155,18 @@ def _policy_in_force(key: Key, now: float) -> str:
 
 
 def _principal(caller: Caller) -> policy.Principal:
-    behind = caller.principal
+    principal = caller.principal
     return policy.principal(
         caller.arn,
-        role=behind.arn if behind is not None and behind.kind == "role" else None,
+        role=principal.arn if principal is not None and principal.kind == "role" else None,
         user_id=caller.user_id,
-        tags=behind.tags if behind is not None else None,
+        tags=principal.tags if principal is not None else None,
         org_id=ORGANIZATION,
     )
 
 
 def _grant(grant: Grant, key: Key, now: float) -> policy.Grant:
-    constraints: Any = grant.constraints
+    constraints = grant.constraints
     return policy.Grant(
         id=grant.grant_id,
         key=key.arn,
@@ -153,34 +182,6 @@ def _grant(grant: Grant, key: Key, now: float) -> policy.Grant:
     )
 
 
-def _conditions(call: Call, question: Question) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "aws:SourceIp": call.request.source_ip,
-        "aws:UserAgent": call.request.user_agent,
-        **question.facts,
-    }
-    key = question.on
-    if isinstance(key, Key):
-        values |= {
-            "kms:KeySpec": key.spec,
-            "kms:CustomerMasterKeySpec": key.spec,
-            "kms:KeyUsage": key.usage,
-            "kms:CustomerMasterKeyUsage": key.usage,
-            "kms:KeyOrigin": key.origin,
-            "kms:MultiRegion": key.multi_region is not None,
-        }
-        if key.multi_region is not None:
-            values["kms:MultiRegionKeyType"] = key.multi_region
-        values["kms:ResourceAliases"] = [
-            alias.name for alias in call.records.aliases(key.account, key.region, key.key_id)
-        ]
-        for tag, value in call.records.tags(key).items():
-            values[f"aws:ResourceTag/{tag}"] = value
-        if question.named is not None and ALIAS in question.named:
-            values["kms:RequestAlias"] = question.named[question.named.index(ALIAS) :]
-    return {name: value for name, value in values.items() if value != ""}
-
-
 def _denial(
     caller: Caller, question: Question, decision: policy.Decision, key_policy: policy.Policy | None
 ) -> ApiError:
@@ -188,7 +189,7 @@ def _denial(
     on = question.on.arn if isinstance(question.on, Key) else question.on
     foreign = isinstance(question.on, Key) and question.on.account != caller.account
     if decision.explicit_deny:
-        by_key = key_policy is not None and any(one in key_policy.statements for one in decision.statements)
+        by_key = key_policy is not None and any(statement in key_policy.statements for statement in decision.statements)
         because = f"with an explicit deny in {'a resource' if by_key else 'an identity'}-based policy"
     elif foreign:
         because = (

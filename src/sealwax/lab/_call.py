@@ -1,98 +1,56 @@
-"""One request on its way through the engine: who asks, for what, and the steps that every operation shares."""
+"""A request on its way through the engine, the steps that all operations share, and the table of operations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from sealwax._aws.partitions import partition_of
 from sealwax.lab import _names
 from sealwax.lab._apierror import ApiError, bad_state, not_found
+from sealwax.lab._authorize import Authorizer
+from sealwax.lab._faults import Faults
 from sealwax.lab._model import (
     DISABLED,
     ENABLED,
     PENDING_DELETION,
     PENDING_IMPORT,
     PENDING_REPLICA_DELETION,
-    Caller,
+    Answer,
+    Conditions,
     Key,
+    Members,
+    Question,
+    Request,
 )
 from sealwax.lab._records import Records
+from sealwax.lab._trail import LastUsage, Trail
 from sealwax.lab._transitions import settle
 
-if TYPE_CHECKING:
-    from sealwax.lab._authorize import Authorizer
-    from sealwax.lab._faults import Faults
-    from sealwax.lab._trail import LastUsage, Trail
-
-Handler = Callable[["Call"], "dict[str, Any]"]
-
-_SPOKEN = {
+# The states in the words of KMS's messages.
+_STATES = {
     PENDING_DELETION: "pending deletion",
     PENDING_REPLICA_DELETION: "pending replica deletion",
     PENDING_IMPORT: "pending import",
-    "Unavailable": "unavailable",
 }
 _DELETING = frozenset({PENDING_DELETION, PENDING_REPLICA_DELETION})
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a front door hands to the engine.
-
-    Attributes:
-        operation: the operation's name, for instance ``GenerateDataKey``.
-        document: the parsed JSON body.
-        region: the Region of the signature's scope.
-        secure: whether the request came over TLS (aws:SecureTransport); the in-process way counts as such.
-    """
-
-    operation: str
-    document: Any
-    region: str
-    caller: Caller
-    request_id: str
-    source_ip: str
-    user_agent: str
-    secure: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """May the caller do this?
-
-    Attributes:
-        action: the IAM action without ``kms:``.
-        on: a key, the ARN of an alias, or ``*``.
-        named: how the request named the key (kms:RequestAlias).
-        context: the encryption context that conditions and grant constraints look at.
-        facts: values of condition keys that only this operation has.
-        grant_id: the grant that RetireGrant is about.
-    """
-
-    action: str
-    on: Key | str
-    named: str | None
-    context: Mapping[str, str]
-    facts: Mapping[str, Any]
-    grant_id: str | None
-
-
 @dataclass(slots=True, repr=False)
 class Call:
-    """A request whose members were checked, with what the handlers need to answer it.
+    """A request with valid members, and what its handler needs to answer it.
 
     Attributes:
         members: the request's members, decoded.
-        blob_key: the key of the seals on the lab's ciphertext blobs.
+        blob_key: authenticates the lab's ciphertext blobs.
         now: the time of the call in Unix seconds.
-        resources: the keys that the call touched, for the trail.
+        resources: the keys that the call used, for the trail.
         reasons: why it was allowed or denied, for the trail.
     """
 
     request: Request
-    members: Mapping[str, Any]
+    members: Members
     records: Records
     authorizer: Authorizer
     trail: Trail
@@ -116,10 +74,10 @@ class Call:
     # keys
 
     def find(self, name: str, action: str, *, aliases: bool = False, arn_error: str = "InvalidArnException") -> Key:
-        """The key that a name means, as it is now.
+        """The key with that name, in its present state.
 
         Raises:
-            ApiError: there is none; in a foreign account that is said as a denial, as KMS does.
+            ApiError: it does not exist; in another account that is a denial, as in KMS.
         """
         parsed = _names.parse(name, account=self.account, region=self.region, aliases=aliases, arn_error=arn_error)
         key_id: str | None = parsed.value
@@ -137,18 +95,18 @@ class Call:
         return key
 
     def key_or_none(self, account: str, key_id: str | None) -> Key | None:
-        """A key of the request's Region by its id, brought up to date with the clock."""
+        """A key of the request's Region, in its present state."""
         if key_id is None:
             return None
         key = self.records.key(account, self.region, key_id)
         return None if key is None else settle(self.records, key, self.now)
 
     def last_usage(self, key: Key) -> LastUsage | None:
-        """The last successful use of a key for cryptography, or None."""
+        """The last successful cryptographic use of a key, or None."""
         return self.trail.last_usage(key)
 
     def denied_unknown(self, action: str, what: str) -> ApiError:
-        """The denial that does not tell a caller whether the key exists."""
+        """A denial that does not reveal whether the key exists."""
         return ApiError(
             "AccessDeniedException",
             f"User: {self.request.caller.arn} is not authorized to perform: kms:{action} {what} because the resource "
@@ -165,14 +123,14 @@ class Call:
         aliases: bool = False,
         arn_error: str = "InvalidArnException",
         context: Mapping[str, str] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        facts: Conditions | None = None,
     ) -> Key:
-        """The key that a member names, once the caller is known to be allowed the action on it.
+        """The key that a member names, if the caller may do the action on it.
 
         Args:
             action: the IAM action without ``kms:``.
-            context: the encryption context of the request, where it has one.
-            facts: values of condition keys that only this operation has.
+            context: the request's encryption context.
+            facts: the values of condition keys that only this operation has.
         """
         name: str = self.members[member]
         key = self.find(name, action, aliases=aliases, arn_error=arn_error)
@@ -186,38 +144,42 @@ class Call:
         *,
         named: str | None = None,
         context: Mapping[str, str] | None = None,
-        facts: Mapping[str, Any] | None = None,
+        facts: Conditions | None = None,
         grant_id: str | None = None,
     ) -> None:
         """Raises AccessDeniedException unless policies or grants allow the action on a key, an alias ARN or ``*``."""
         if isinstance(on, Key) and all(on.arn != key.arn for key in self.resources):
             self.resources.append(on)
-        question = Question(action, on, named, context or {}, facts or {}, grant_id)
-        self.reasons.append(self.authorizer.require(self, question))
+        tokens = self.get("GrantTokens", ())
+        question = Question(action, on, named, context or {}, facts or {}, grant_id, tokens)
+        self.reasons.append(self.authorizer.require(self.request, question, self.now))
 
     # states
 
     def need_enabled(self, key: Key) -> None:
-        """The key can be used for cryptography now."""
+        """Raises ApiError unless the key can be used for cryptography now."""
         if key.state == DISABLED:
             raise ApiError("DisabledException", f"{key.arn} is disabled.")
         if key.state != ENABLED:
-            raise bad_state(key.arn, _SPOKEN[key.state])
+            raise bad_state(key.arn, _STATES[key.state])
 
     def need_alive(self, key: Key, *, imported: bool = False) -> None:
-        """The key is not on its way out; with ``imported``, it has its material too."""
+        """Raises ApiError for a key pending deletion; with ``imported``, also for one that waits for its material."""
         if key.state in _DELETING or (imported and key.state == PENDING_IMPORT):
-            raise bad_state(key.arn, _SPOKEN[key.state])
+            raise bad_state(key.arn, _STATES[key.state])
+
+
+Handler: TypeAlias = Callable[[Call], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """How an operation is run.
+    """How to run an operation.
 
     Attributes:
-        writes: it changes the folder, so all of it is one transaction.
-        read_only: CloudTrail's word for it.
-        uses_key: a success counts as the key's last use.
+        writes: whether it changes the folder, and so runs in a transaction.
+        read_only: as CloudTrail records it.
+        uses_key: whether a success counts as the key's last use.
     """
 
     handler: Handler
@@ -232,7 +194,7 @@ OPERATIONS: dict[str, Operation] = {}
 def operation(
     name: str, *, writes: bool = False, read_only: bool | None = None, uses_key: bool = False
 ) -> Callable[[Handler], Handler]:
-    """Register the function that answers an operation."""
+    """Register a function as the handler of an operation."""
 
     def register(handler: Handler) -> Handler:
         answers_only = not writes if read_only is None else read_only

@@ -1,19 +1,16 @@
-"""A key as DescribeKey, CreateKey and ReplicateKey show it."""
+"""KeyMetadata, as DescribeKey, CreateKey and ReplicateKey return it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from sealwax._aws.partitions import partition_of
-from sealwax.lab._api_model import OLD_SPECS
 from sealwax.lab._call import Call
-from sealwax.lab._key_specs import algorithms
-from sealwax.lab._model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Key
+from sealwax.lab._key_specs import algorithms, has_old_name
+from sealwax.lab._model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Answer, Key
 
 
-def metadata(call: Call, key: Key) -> dict[str, Any]:
+def metadata(call: Call, key: Key) -> Answer:
     """The KeyMetadata structure."""
-    shown: dict[str, Any] = {
+    shown: Answer = {
         "AWSAccountId": key.account,
         "KeyId": key.key_id,
         "Arn": key.arn,
@@ -28,7 +25,7 @@ def metadata(call: Call, key: Key) -> dict[str, Any]:
         **algorithms(key),
         "MultiRegion": key.multi_region is not None,
     }
-    if key.spec in OLD_SPECS:
+    if has_old_name(key):
         shown["CustomerMasterKeySpec"] = key.spec
     if key.state == PENDING_DELETION:
         shown["DeletionDate"] = key.deletion_date
@@ -51,7 +48,7 @@ def metadata(call: Call, key: Key) -> dict[str, Any]:
     return shown
 
 
-def _family(call: Call, key: Key) -> dict[str, Any]:
+def _family(call: Call, key: Key) -> Answer:
     def member(region: str) -> dict[str, str]:
         return {"Arn": f"arn:{partition_of(region)}:kms:{region}:{key.account}:key/{key.key_id}", "Region": region}
 

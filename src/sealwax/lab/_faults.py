@@ -1,7 +1,7 @@
-"""Faults on purpose: what a network, a quota or a bad day at AWS does to a program, asked for by name.
+"""Deliberate faults: a slow network, a used-up quota, an outage at AWS.
 
-They are kept in the folder, so that every process that uses it meets them. Chances are drawn from a seeded generator,
-so that one process with one seed meets them at the same requests again.
+They are stored in the folder, so they apply to every process that uses it. Chances come from a seeded generator: a
+process that repeats its requests with the same seed meets the same faults.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sealwax._core.context import printable
 from sealwax.errors import LabError
-from sealwax.lab._api_model import SURFACE
+from sealwax.lab import _api_model
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._database import Database
 from sealwax.lab._names import check_region
@@ -25,8 +25,8 @@ _CHANCES = frozenset({THROTTLE, ERROR, RESET})
 _THROTTLED = "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
 
 
-class Dropped(Exception):  # noqa: N818 - it is an event, and answers no one
-    """The request gets no answer: ``refused`` when no connection would have been made, else it was cut."""
+class Dropped(Exception):  # noqa: N818 - the server handles it as an event
+    """The request gets no answer: its connection is ``refused``, or else reset."""
 
     def __init__(self, *, refused: bool) -> None:
         super().__init__("refused" if refused else "reset")
@@ -38,9 +38,14 @@ class Fault:
     """One fault of a Region.
 
     Attributes:
-        operation: the operation it is for; None for all.
-        amount: a chance from 0 to 1, milliseconds of latency, requests a second of a quota, or seconds until grants
-            and policies take effect.
+        number: increases with each fault.
+        region: the Region.
+        operation: the operation that it applies to; None for all.
+        kind: ``"throttle"``, ``"error"``, ``"latency"``, ``"down"``, ``"reset"``, ``"quota"`` or ``"consistency"``.
+        code: the error code of an ``"error"``.
+        amount: a chance from 0 to 1, milliseconds of latency, a quota in requests per second, or seconds until new
+            grants and key policies take effect.
+        seed: what the chances are drawn from.
     """
 
     number: int
@@ -53,7 +58,11 @@ class Fault:
 
 
 class Faults:
-    """The faults of a lab: set, cleared, and done to requests."""
+    """The faults of a lab.
+
+    Example:
+        ``lab.faults.add("us-east-1", "throttle", 0.2, operation="Decrypt")`` throttles every fifth Decrypt.
+    """
 
     def __init__(self, database: Database, sleep: Callable[[float], None] = time.sleep) -> None:
         self._database = database
@@ -67,7 +76,7 @@ class Faults:
         self._known = None
 
     def all(self) -> list[Fault]:
-        """Every fault, oldest first."""
+        """Return every fault, oldest first."""
         with self._database.reading() as connection:
             if self._known is None:
                 rows = connection.execute(
@@ -76,17 +85,36 @@ class Faults:
                 self._known = [Fault(*row) for row in rows]
             return self._known
 
-    def add(self, region: str, kind: str, amount: float, *, operation: str | None, code: str | None, seed: int) -> None:
-        """Set a fault; one of the same kind for the same Region and operation is replaced.
+    def add(
+        self,
+        region: str,
+        kind: str,
+        amount: float,
+        *,
+        operation: str | None = None,
+        code: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Add a fault, or replace one of the same kind for the same Region and operation.
+
+        Args:
+            region: the Region that it applies to.
+            kind: see ``Fault``.
+            amount: see ``Fault``.
+            operation: the operation that it applies to; None for all.
+            code: the error code of an ``"error"``; None for KMSInternalException.
+            seed: what the chances are drawn from.
 
         Raises:
-            LabError: the amount cannot be one, or there is no such operation or Region.
+            LabError: the Region, operation or amount is invalid.
         """
         check_region(region)
-        if operation is not None and operation not in SURFACE:
-            raise LabError(f"'{printable(operation)}' is no operation of the lab; one is GenerateDataKey")
-        if not (0 <= amount <= 1 if kind in _CHANCES else 0 <= amount < math.inf):
-            raise LabError(f"{amount} is no {'chance from 0 to 1' if kind in _CHANCES else 'amount'}")
+        if operation is not None and operation not in _api_model.operations():
+            raise LabError(f"'{printable(operation)}' is not a KMS operation; use a name such as GenerateDataKey")
+        if kind in _CHANCES and not 0 <= amount <= 1:
+            raise LabError(f"{amount} is not a chance; use a number from 0 to 1")
+        if not 0 <= amount < math.inf:
+            raise LabError(f"{amount} is not an amount; use a number of 0 or more")
         with self._database.writing() as connection:
             connection.execute(
                 "DELETE FROM faults WHERE region=? AND operation IS ? AND kind=? AND code IS ?",
@@ -97,19 +125,27 @@ class Faults:
                 (region, operation, kind, code, amount, seed),
             )
 
-    def clear(self, region: str, operation: str | None) -> None:
-        """Remove the faults of a Region, or of one operation there."""
-        with self._database.writing() as connection:
-            connection.execute(
-                "DELETE FROM faults WHERE region=? AND (? IS NULL OR operation=?)", (region, operation, operation)
-            )
+    def clear(self, region: str, operation: str | None = None) -> int:
+        """Remove the faults of a Region, or those of one operation there.
 
-    def meet(self, region: str, operation: str, account: str) -> None:
-        """Let a request meet the faults that are set for it.
+        Returns:
+            The number of faults removed.
 
         Raises:
-            ApiError: an error was asked for, or a quota is used up.
-            Dropped: the request is to get no answer.
+            LabError: the Region is invalid.
+        """
+        check_region(region)
+        with self._database.writing() as connection:
+            return connection.execute(
+                "DELETE FROM faults WHERE region=? AND (? IS NULL OR operation=?)", (region, operation, operation)
+            ).rowcount
+
+    def apply(self, region: str, operation: str, account: str) -> None:
+        """Apply the faults that are set for a request.
+
+        Raises:
+            ApiError: the request fails.
+            Dropped: the request gets no answer.
         """
         for fault in self.all():
             if fault.region != region or fault.operation not in (None, operation):
@@ -125,24 +161,25 @@ class Faults:
                     raise Dropped(refused=False)
                 if fault.kind == THROTTLE:
                     raise ApiError("ThrottlingException", _THROTTLED)
-                raise ApiError(fault.code or "KMSInternalException", "This error was asked for as a fault of the lab.")
+                raise ApiError(fault.code or "KMSInternalException", "A fault of the lab caused this error.")
 
     def delay(self, region: str) -> float:
         """The seconds until a new grant or key policy takes effect in a Region."""
-        return max((one.amount for one in self.all() if one.kind == CONSISTENCY and one.region == region), default=0.0)
+        delays = (fault.amount for fault in self.all() if fault.kind == CONSISTENCY and fault.region == region)
+        return max(delays, default=0.0)
 
     def _drawn(self, fault: Fault) -> bool:
         name = (fault.number, fault.seed)
         if name not in self._chances:
-            self._chances[name] = random.Random(fault.seed)  # noqa: S311 - a repeatable draw is what is wanted
+            self._chances[name] = random.Random(fault.seed)  # noqa: S311 - draws must be repeatable
         return self._chances[name].random() < fault.amount
 
     def _take(self, fault: Fault, account: str) -> None:
-        """A bucket that holds one second's worth, for each account."""
+        """Take a token from the account's bucket, which holds one second's worth."""
         name = (fault.number, account)
         now = time.monotonic()
-        left, seen = self._buckets.get(name, (fault.amount, now))
-        left = min(fault.amount, left + max(0.0, now - seen) * fault.amount)  # a test may set the clock back
+        left, since = self._buckets.get(name, (fault.amount, now))
+        left = min(fault.amount, left + max(0.0, now - since) * fault.amount)  # a test may set the clock back
         if left < 1:
             self._buckets[name] = (left, now)
             raise ApiError("ThrottlingException", _THROTTLED)

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 
 from sealwax.lab import _signature, _sts, _wire
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._call import Request
 from sealwax.lab._cloudtrail import CloudTrail, is_cloudtrail
 from sealwax.lab._engine import Engine
-from sealwax.lab._model import Caller
+from sealwax.lab._model import Caller, Request
 from sealwax.lab._principals import Principals
 
 _KMS_TARGET = "TrentService."

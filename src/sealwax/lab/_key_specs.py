@@ -1,7 +1,7 @@
-"""The kinds of keys: which specs have which uses, with which algorithms and grants.
+"""Key specs: which uses, algorithms and grants each one allows.
 
-Symmetric encryption keys work. The others are made, described, listed, tagged, granted, replicated and deleted, so that
-programs meet what an account holds; what they are for is refused as KMS refuses a wrong use, or is not offered.
+Symmetric encryption keys work. Keys of other specs can be created, described, listed, tagged, granted, replicated and
+deleted, so programs see the variety of a real account; their cryptography is not offered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     **{f"HMAC_{size}": {"GENERATE_VERIFY_MAC": (f"HMAC_SHA_{size}",)} for size in (224, 256, 384, 512)},
     **{f"ML_DSA_{size}": {"SIGN_VERIFY": ("ML_DSA_SHAKE_256",)} for size in (44, 65, 87)},
 }
-# The member of KeyMetadata that lists the algorithms.
+# The member of KeyMetadata that lists the algorithms of a use.
 _LISTED_AS: Final = {
     ENCRYPT_DECRYPT: "EncryptionAlgorithms",
     "SIGN_VERIFY": "SigningAlgorithms",
@@ -51,10 +51,10 @@ def usage_for(spec: str, usage: str | None) -> str:
     """The KeyUsage of a new key of that spec.
 
     Raises:
-        ApiError: none was given where one is needed, or it does not fit; or the lab does not know the spec.
+        ApiError: the use is missing or does not fit the spec, or the lab does not have the spec.
     """
     if spec not in _KINDS:
-        raise unsupported(f"The lab has no keys of the spec {spec}")
+        raise unsupported(f"The lab does not offer keys of the spec {spec}.")
     if usage is None:
         if spec != SYMMETRIC:
             raise refused("You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.")
@@ -65,27 +65,32 @@ def usage_for(spec: str, usage: str | None) -> str:
 
 
 def is_symmetric(key: Key) -> bool:
-    """Whether it is a symmetric encryption key, the one kind that has material here and can be rotated."""
+    """Whether it is a symmetric encryption key: only those have material in the lab and can be rotated."""
     return key.spec == SYMMETRIC
 
 
+def has_old_name(key: Key) -> bool:
+    """Whether KMS also reports the spec under its deprecated name, CustomerMasterKeySpec; not for later specs."""
+    return not key.spec.startswith(("ML_DSA", "ECC_NIST_EDWARDS"))
+
+
 def algorithms(key: Key) -> dict[str, list[str]]:
-    """The member of KeyMetadata that says what the key can do."""
+    """The member of KeyMetadata that lists the key's algorithms."""
     return {_LISTED_AS[key.usage]: list(_KINDS[key.spec][key.usage])}
 
 
 def grantable(key: Key) -> frozenset[str]:
-    """The operations that a grant on the key can name."""
+    """The operations that a grant on the key may list."""
     if key.usage != ENCRYPT_DECRYPT:
         return _ALWAYS | _GRANTS[key.usage]
     return _ALWAYS | _CIPHERS | (_DATA_KEYS if is_symmetric(key) else {"GetPublicKey"})
 
 
 def need_cipher(key: Key, operation: str, algorithm: str | None) -> None:
-    """The key can encrypt and decrypt with the algorithm of the request.
+    """Check that the key can encrypt and decrypt with the request's algorithm.
 
     Raises:
-        ApiError: InvalidKeyUsageException; for an asymmetric key that could, UnsupportedOperationException.
+        ApiError: InvalidKeyUsageException; UnsupportedOperationException for an asymmetric key.
     """
     if key.usage != ENCRYPT_DECRYPT:
         raise _wrong_use(f"{key.arn} key usage is {key.usage} which is not valid for {operation}.")
@@ -93,23 +98,23 @@ def need_cipher(key: Key, operation: str, algorithm: str | None) -> None:
     if algorithm not in _KINDS[key.spec][key.usage]:
         raise _wrong_use(f"Algorithm {algorithm} is incompatible with key spec {key.spec} of {key.arn}.")
     if not is_symmetric(key):
-        raise unsupported(f"The lab does not offer {operation} with asymmetric keys")
+        raise unsupported(f"The lab does not offer {operation} with asymmetric keys.")
 
 
 def need_symmetric(key: Key, operation: str) -> None:
-    """The key makes data keys.
+    """Check that the key can generate data keys.
 
     Raises:
         ApiError: InvalidKeyUsageException.
     """
-    need = key.usage == ENCRYPT_DECRYPT
-    if not (need and is_symmetric(key)):
-        what = f"key spec is {key.spec}" if need else f"key usage is {key.usage}"
+    encrypts = key.usage == ENCRYPT_DECRYPT
+    if not (encrypts and is_symmetric(key)):
+        what = f"key spec is {key.spec}" if encrypts else f"key usage is {key.usage}"
         raise _wrong_use(f"{key.arn} {what} which is not valid for {operation}.")
 
 
 def need_rotatable(key: Key) -> None:
-    """The key is of the one kind that has rotations.
+    """Check that the key is of the only kind that can be rotated.
 
     Raises:
         ApiError: UnsupportedOperationException.

@@ -14,13 +14,12 @@ from sealwax import policy
 from sealwax.errors import LabError
 from sealwax.lab import _rootkey
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._call import Request
 from sealwax.lab._cloudtrail import CloudTrail
 from sealwax.lab._database import STATE_FILE, Database, private_folder
 from sealwax.lab._engine import Engine
 from sealwax.lab._faults import Faults
 from sealwax.lab._gateway import Gateway
-from sealwax.lab._model import DEFAULT_ACCOUNT, DEFAULT_REGION, ORGANIZATION, AccessKey, Principal, root_of
+from sealwax.lab._model import DEFAULT_ACCOUNT, DEFAULT_REGION, ORGANIZATION, AccessKey, Principal, Request, root_of
 from sealwax.lab._names import ALIAS, check_region
 from sealwax.lab._principals import Principals
 from sealwax.lab._records import Records
@@ -75,7 +74,7 @@ class Lab:
             self._principals = Principals(self._state, root)
             self._clock = clock
             security, cloudtrail = Sts(self._principals, self.trail, clock), CloudTrail(self.trail, None)
-            self.gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
+            self._gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
             self._files = files.pop_all()
 
     def session(
@@ -102,7 +101,7 @@ class Lab:
             key = self._key_of(self._principals.named(principal))
         elif account is not None:
             key = self._principals.key_of(account, None)
-        return new_session(self.gateway, region, key, lambda: self._principals.key_of(DEFAULT_ACCOUNT, None))
+        return new_session(self._gateway, region, key, lambda: self._principals.key_of(DEFAULT_ACCOUNT, None))
 
     def _key_of(self, principal: Principal) -> AccessKey:
         if principal.kind == "user":

@@ -1,11 +1,22 @@
-"""What the lab knows, as values: keys, their materials, aliases, grants, principals. Nothing here does I/O."""
+"""The lab's values: requests, callers, keys and their materials, aliases, grants, principals. Nothing here does I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
 
 from sealwax._aws.partitions import partition_of
+
+# The members of a request, decoded: the service model says what each of them is.
+Members: TypeAlias = Mapping[str, Any]
+# The members of an answer: blobs as bytes, a plaintext as a bytearray, times as Unix seconds.
+Answer: TypeAlias = dict[str, object]
+# The values of condition keys.
+ConditionValue: TypeAlias = str | bool | int | float | datetime
+Conditions: TypeAlias = Mapping[str, ConditionValue | Sequence[ConditionValue]]
+NewConditions: TypeAlias = dict[str, ConditionValue | Sequence[ConditionValue]]
 
 DEFAULT_ACCOUNT = "111122223333"
 DEFAULT_REGION = "us-east-1"
@@ -13,7 +24,7 @@ ORGANIZATION = "o-sealwaxlab"
 
 ENABLED, DISABLED = "Enabled", "Disabled"
 PENDING_IMPORT, PENDING_DELETION = "PendingImport", "PendingDeletion"
-PENDING_REPLICA_DELETION, UNAVAILABLE = "PendingReplicaDeletion", "Unavailable"
+PENDING_REPLICA_DELETION = "PendingReplicaDeletion"
 
 CURRENT, NON_CURRENT, PENDING_ROTATION = "CURRENT", "NON_CURRENT", "PENDING_ROTATION"
 PENDING_REPLICAS = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
@@ -21,7 +32,7 @@ PENDING_REPLICAS = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """One key material of a key. ``secret`` is None when it was deleted, has expired or was never imported here."""
+    """One key material of a key. ``secret`` is None if it was deleted, expired, or never imported in this Region."""
 
     material_id: str
     number: int
@@ -47,7 +58,7 @@ class Key:
     state: str
     created: float
     policy: str = field(repr=False)
-    # Until then the policy before it still decides (eventual consistency, where the lab is told to show it).
+    # With the eventual-consistency fault, ``policy_before`` applies until ``policy_effective``.
     policy_before: str | None = field(default=None, repr=False)
     policy_effective: float | None = None
     deletion_date: float | None = None
@@ -100,15 +111,15 @@ class Grant:
     retiring_service: str | None
     issuer: str
     operations: tuple[str, ...]
-    constraints: Mapping[str, object]
+    constraints: Members
     created: float
-    # Until then only a grant token makes the grant count (eventual consistency, where the lab is told to show it).
+    # With the eventual-consistency fault, the grant needs its token until then.
     effective: float
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user or role of the lab. ``policies`` are its identity policies' documents by name."""
+    """A user or role. ``policies`` maps the names of its identity policies to their JSON text."""
 
     arn: str
     account: str
@@ -121,7 +132,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A pair that signs requests. ``principal`` is an ARN, None for an account's root; times are Unix seconds."""
+    """Credentials that sign requests. ``principal`` is an ARN, None for the account's root; times are Unix seconds."""
 
     access_key_id: str
     account: str
@@ -134,13 +145,13 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request acts as.
+    """The identity that a request acts as.
 
     Attributes:
-        arn: what GetCallerIdentity answers: the user, the root, or the assumed role's session.
+        arn: as GetCallerIdentity returns it: a user, the root, or the session of an assumed role.
         account: the twelve digits.
-        principal: the user or role behind it, None for an account's root.
-        user_id: AWS's unique id of the caller.
+        principal: the user or role; None for the account's root.
+        user_id: AWS's unique ID of the caller.
     """
 
     arn: str
@@ -150,12 +161,50 @@ class Caller:
     access_key_id: str
     session_name: str | None = None
 
-    @property
-    def principal_arn(self) -> str:
-        """The ARN that policies name: the role's, not its session's."""
-        return self.principal.arn if self.principal is not None else self.arn
-
 
 def root_of(account: str, access_key_id: str = "") -> Caller:
     """The account's root user."""
     return Caller(f"arn:aws:iam::{account}:root", account, None, account, access_key_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to KMS, with its caller identified and its JSON parsed.
+
+    Attributes:
+        operation: for instance ``GenerateDataKey``.
+        document: the parsed JSON body.
+        region: the Region that the request was signed for.
+        secure: whether it came over TLS (aws:SecureTransport); in process counts as TLS.
+    """
+
+    operation: str
+    document: object
+    region: str
+    caller: Caller
+    request_id: str
+    source_ip: str
+    user_agent: str
+    secure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether the caller may do something.
+
+    Attributes:
+        action: the IAM action without ``kms:``.
+        on: a key, the ARN of an alias, or ``*``.
+        named: the key as the request named it (kms:RequestAlias).
+        context: the encryption context that conditions and grant constraints apply to.
+        facts: the values of condition keys that only this operation has.
+        grant_id: the grant that RetireGrant is about.
+    """
+
+    action: str
+    on: Key | str
+    named: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    facts: Conditions = field(default_factory=dict)
+    grant_id: str | None = None
+    grant_tokens: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""How callers name keys: key id, key ARN, alias name, alias ARN."""
+"""Key names as callers give them: key ID, key ARN, alias name, alias ARN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALIAS = "alias/"
 
 @dataclass(frozen=True, slots=True)
 class KeyName:
-    """A key's name taken apart: ``value`` is a key id, or an alias name that begins with ``alias/``."""
+    """A parsed key name; ``value`` is a key ID, or an alias name that begins with ``alias/``."""
 
     account: str
     value: str
@@ -29,17 +29,17 @@ class KeyName:
 
 
 def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str) -> KeyName:
-    """The key that a request of this account and Region names.
+    """Parse the key name of a request.
 
     Args:
         name: the value of a KeyId parameter.
-        account: the caller's account, which names without an ARN mean.
+        account: the caller's account, for names that are not ARNs.
         region: the request's Region.
         aliases: whether the operation takes alias names and alias ARNs.
-        arn_error: the code for an ARN that is none: the cryptographic operations know no InvalidArnException.
+        arn_error: the code for an invalid ARN; the cryptographic operations do not use InvalidArnException.
 
     Raises:
-        ApiError: the name cannot be a key's, or is one of another Region.
+        ApiError: the name is invalid, or the ARN is of another Region.
     """
     if name.startswith("arn:"):
         match = _ARN.fullmatch(name)
@@ -63,15 +63,15 @@ def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str
 
 
 def check_alias_name(name: str) -> None:
-    """Whether a caller may use this alias name at all.
+    """Check an alias name.
 
     Raises:
-        ApiError: it lacks the prefix, is reserved for AWS, or has a character that only ARNs have.
+        ApiError: it lacks the prefix, is reserved for AWS, or has a character that only ARNs may have.
     """
     if not name.startswith(ALIAS):
         raise refused('Alias must start with the prefix "alias/". Please see the AWS KMS documentation of aliases.')
     if name == ALIAS:
-        raise ApiError("InvalidAliasNameException", "An alias name needs at least one character after alias/")
+        raise ApiError("InvalidAliasNameException", "An alias name needs at least one character after alias/.")
     if name.startswith("alias/aws/") or name == "alias/aws":
         raise ApiError("NotAuthorizedException", "")
     if ":" in name:
@@ -79,10 +79,10 @@ def check_alias_name(name: str) -> None:
 
 
 def check_region(region: str) -> None:
-    """Refuse what cannot be the name of a Region.
+    """Check the name of a Region.
 
     Raises:
-        LabError: so it is.
+        LabError: it is invalid.
     """
     if _REGION.fullmatch(region) is None:
-        raise LabError(f"'{printable(region)}' is no Region: one looks like eu-west-1")
+        raise LabError(f"'{printable(region)}' is not a Region; use a name such as eu-west-1")

@@ -1,4 +1,4 @@
-"""Keys, aliases, grants and tags as the folder holds them, decoded once and kept until somebody commits."""
+"""Typed access to keys, aliases, grants and tags in the folder, cached until a process commits a change."""
 
 from __future__ import annotations
 
@@ -7,31 +7,13 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeAlias
 
 from sealwax.lab._database import Database
 from sealwax.lab._model import Alias, Grant, Key, Material
 from sealwax.lab._rootkey import RootKey
 
-CONNECTED, DISCONNECTED = "CONNECTED", "DISCONNECTED"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyStore:
-    """A custom key store. ``settings`` is the JSON text of what its creator told of it, without secrets."""
-
-    store_id: str
-    account: str
-    region: str
-    name: str
-    kind: str
-    state: str
-    created: float
-    settings: str
-
-
-_STORE_COLUMNS = tuple(field.name for field in fields(KeyStore))
 _KEY_COLUMNS = tuple(field.name for field in fields(Key) if field.name != "materials")
 _ALIAS_COLUMNS = tuple(field.name for field in fields(Alias))
 _GRANT_COLUMNS = tuple(field.name for field in fields(Grant))
@@ -39,32 +21,32 @@ _MATERIAL_COLUMNS = "material_id, number, sealed, state, created, rotation_type,
 _THIS_KEY = "account=? AND region=? AND key_id=?"
 
 
-# What is not there is remembered too; whoever asks for ever other names must not fill the memory.
-_MOST_REMEMBERED = 4096
-# Of one key, under way.
-_MOST_IMPORTS = 64
+# Names that do not exist are cached too, so requests for ever new names must not fill the memory.
+_MAX_CACHED = 4096
+_MAX_IMPORTS_OF_A_KEY = 64
+_Name: TypeAlias = tuple[str | None, ...]
 
 
-class _Remembered(dict[tuple[Any, ...], Any]):
-    """What was read, up to a bound; then it begins empty once more."""
+class _Cache(dict[_Name, Any]):
+    """What was read; emptied when it is full."""
 
-    def __setitem__(self, name: tuple[Any, ...], value: Any) -> None:
-        if len(self) >= _MOST_REMEMBERED:
+    def __setitem__(self, name: _Name, value: object) -> None:
+        if len(self) >= _MAX_CACHED:
             self.clear()
         super().__setitem__(name, value)
 
 
 class Records:
-    """Typed access to the state file. Writers call inside :meth:`change`."""
+    """Reads and writes the state file. Writers call inside ``change``."""
 
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
         self._root = root
-        self._cache = _Remembered()
+        self._cache = _Cache()
         database.on_change(self._cache.clear)
 
     def change(self) -> AbstractContextManager[sqlite3.Connection]:
-        """One transaction: all of it is on the disk when the block is left, or none of it."""
+        """A transaction: after the block, all of it is on disk or none of it."""
         return self._database.writing()
 
     # keys
@@ -80,8 +62,8 @@ class Records:
                 materials = self._materials(connection, account, region, key_id) if row else ()
                 values = dict(zip(_KEY_COLUMNS, row, strict=True)) if row else {}
                 self._cache[name] = Key(**values, materials=materials) if row else None
-            found: Key | None = self._cache[name]
-            return found
+            key: Key | None = self._cache[name]
+            return key
 
     def _materials(
         self, connection: sqlite3.Connection, account: str, region: str, key_id: str
@@ -101,7 +83,7 @@ class Records:
         )
 
     def put_key(self, key: Key) -> None:
-        """Add a key, or change one; its materials are kept apart (:meth:`put_material`)."""
+        """Add or change a key, without its materials (see ``put_material``)."""
         columns = ", ".join(_KEY_COLUMNS)
         updates = ", ".join(f"{name}=excluded.{name}" for name in _KEY_COLUMNS[3:])
         with self._database.writing() as connection:
@@ -142,7 +124,7 @@ class Records:
             self._forget("key", *_of(key))
 
     def key_ids(self, account: str, region: str) -> list[str]:
-        """The ids of every key of an account in a Region, sorted."""
+        """The IDs of all keys of an account in a Region, sorted."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT key_id FROM keys WHERE account=? AND region=? ORDER BY key_id", (account, region)
@@ -150,7 +132,7 @@ class Records:
             return [row[0] for row in rows]
 
     def regions_of(self, account: str, key_id: str) -> list[str]:
-        """The Regions that hold a key of this id, sorted; more than one only for a multi-Region key."""
+        """The Regions that have a key with this ID, sorted; more than one only for a multi-Region key."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT region FROM keys WHERE account=? AND key_id=? ORDER BY region", (account, key_id)
@@ -158,7 +140,7 @@ class Records:
             return [row[0] for row in rows]
 
     def every_key(self) -> list[Key]:
-        """All keys of the lab, by account, Region and id."""
+        """All keys of the lab, by account, Region and ID."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT account, region, key_id FROM keys ORDER BY account, region, key_id")
             names = rows.fetchall()
@@ -176,8 +158,8 @@ class Records:
                     cached[1:],
                 ).fetchone()
                 self._cache[cached] = Alias(*row) if row else None
-            found: Alias | None = self._cache[cached]
-            return found
+            alias: Alias | None = self._cache[cached]
+            return alias
 
     def aliases(self, account: str, region: str, key_id: str | None = None) -> tuple[Alias, ...]:
         """The aliases of an account in a Region, or of one key there, by name."""
@@ -190,8 +172,8 @@ class Records:
                     (account, region, key_id, key_id),
                 )
                 self._cache[cached] = tuple(Alias(*row) for row in rows)
-            found: tuple[Alias, ...] = self._cache[cached]
-            return found
+            aliases: tuple[Alias, ...] = self._cache[cached]
+            return aliases
 
     def put_alias(self, alias: Alias) -> None:
         with self._database.writing() as connection:
@@ -220,8 +202,8 @@ class Records:
                     cached[1:],
                 )
                 self._cache[cached] = dict(rows.fetchall())
-            found: dict[str, str] = self._cache[cached]
-            return found
+            tags: dict[str, str] = self._cache[cached]
+            return tags
 
     def put_tags(self, key: Key, tags: Iterable[tuple[str, str]]) -> None:
         with self._database.writing() as connection:
@@ -248,11 +230,11 @@ class Records:
                     cached[1:],
                 )
                 self._cache[cached] = tuple(_grant(row) for row in rows)
-            found: tuple[Grant, ...] = self._cache[cached]
-            return found
+            grants: tuple[Grant, ...] = self._cache[cached]
+            return grants
 
     def find_grants(self, condition: str, *values: str) -> list[Grant]:
-        """The grants that an SQL condition of this package picks, oldest first."""
+        """The grants that match an SQL condition, oldest first. The condition is never a caller's."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT {', '.join(_GRANT_COLUMNS)} FROM grants WHERE {condition} "  # noqa: S608
@@ -277,17 +259,17 @@ class Records:
             connection.execute("DELETE FROM grants WHERE grant_id=?", (grant.grant_id,))
             self._forget("grants", grant.account, grant.region, grant.key_id)
 
-    # imports under way
+    # imports in progress
 
     def put_import(self, token: bytes, key: Key, algorithm: str, private: bytes, valid_to: float, now: float) -> None:
-        """Remember a wrapping key under its import token, and forget those that are out of date or too many."""
+        """Store a wrapping key under its import token, and remove expired ones and those beyond the maximum."""
         sealed = self._root.seal(private, b"import " + hashlib.sha256(token).digest())
         with self._database.writing() as connection:
             connection.execute("DELETE FROM imports WHERE valid_to < ?", (now,))
             connection.execute(
                 f"DELETE FROM imports WHERE {_THIS_KEY} AND token_id NOT IN "  # noqa: S608
                 f"(SELECT token_id FROM imports WHERE {_THIS_KEY} ORDER BY valid_to DESC LIMIT ?)",
-                (*_of(key), *_of(key), _MOST_IMPORTS - 1),
+                (*_of(key), *_of(key), _MAX_IMPORTS_OF_A_KEY - 1),
             )
             connection.execute(
                 "INSERT INTO imports VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -295,7 +277,7 @@ class Records:
             )
 
     def pending_import(self, token: bytes, key: Key) -> tuple[str, bytes, float] | None:
-        """The algorithm, the private key (PKCS 8, DER) and the last second of an import token of this key."""
+        """The algorithm, private key (PKCS #8, DER) and expiry of an import token of this key."""
         name = hashlib.sha256(token).digest()
         with self._database.reading() as connection:
             row = connection.execute(
@@ -304,38 +286,12 @@ class Records:
             ).fetchone()
         return None if row is None else (row[0], self._root.unseal(row[1], b"import " + name), row[2])
 
-    # custom key stores
-
-    def key_stores(self, account: str, region: str) -> list[KeyStore]:
-        """The custom key stores of an account in a Region, oldest first."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT * FROM key_stores WHERE account=? AND region=? ORDER BY created, store_id", (account, region)
-            )
-            return [KeyStore(*row) for row in rows]
-
-    def key_store_connected(self, store_id: str) -> bool:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT state FROM key_stores WHERE store_id=?", (store_id,)).fetchone()
-            return row is not None and row[0] == CONNECTED
-
-    def put_key_store(self, store: KeyStore) -> None:
-        with self._database.writing() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO key_stores VALUES ({_marks(_STORE_COLUMNS)})",  # noqa: S608
-                [getattr(store, name) for name in _STORE_COLUMNS],
-            )
-
-    def delete_key_store(self, store: KeyStore) -> None:
-        with self._database.writing() as connection:
-            connection.execute("DELETE FROM key_stores WHERE store_id=?", (store.store_id,))
-
     def _forget(self, *name: str) -> None:
         self._cache.pop(name, None)
 
 
 def _label(account: str, key_id: str, material_id: str) -> bytes:
-    # Without the Region: the replicas of a multi-Region key hold the same material.
+    # Without the Region: the replicas of a multi-Region key share their material.
     return f"material {account} {key_id} {material_id}".encode()
 
 

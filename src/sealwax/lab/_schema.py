@@ -1,4 +1,4 @@
-"""What the lab keeps: one table a kind of thing, so that a record is changed where it lives."""
+"""The tables of the lab's SQLite files."""
 
 STATE = (
     """
@@ -64,12 +64,6 @@ STATE = (
         token_id BLOB PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, key_id TEXT NOT NULL,
         algorithm TEXT NOT NULL, sealed BLOB NOT NULL, valid_to REAL NOT NULL,
         FOREIGN KEY (account, region, key_id) REFERENCES keys ON DELETE CASCADE
-    ) WITHOUT ROWID;
-
-    CREATE TABLE key_stores (
-        store_id TEXT PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
-        kind TEXT NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, settings TEXT NOT NULL,
-        UNIQUE (account, region, name)
     ) WITHOUT ROWID;
 
     CREATE TABLE faults (

@@ -1,7 +1,7 @@
-"""What a request's members may be, and AWS's sentences for those that are not.
+"""Checks a request's members against the service model and words the problems as AWS does.
 
-The service model is a table (``sealwax.lab._api_model``); this file is the walker. Values that break the JSON type are
-a SerializationException at once, as AWS reports them; values out of bounds are collected and reported together.
+A wrong JSON type raises SerializationException at once, as AWS does; values out of bounds are collected and reported
+together.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sealwax.lab._apierror import ApiError, validation
+from sealwax.lab._model import Members
 
-_MOST_PROBLEMS = 10
+_MAX_PROBLEMS = 10
 _YEAR_10000 = 253_402_300_800
 
 
 class Shape:
-    """One member of a request."""
+    """The type of one member of a request."""
 
-    kind = ""
-
-    def read(self, value: Any, path: str, problems: list[str]) -> Any:
+    def read(self, value: object, path: str, problems: list[str]) -> object:
+        """The value, decoded; constraints that it breaks are added to ``problems``."""
         raise NotImplementedError
 
 
@@ -33,15 +32,17 @@ def _problem(path: str, constraint: str, shown: str | None) -> str:
     return f"{value} at '{path}' failed to satisfy constraint: Member must {constraint}"
 
 
-def _size(size: int, least: int, most: int | None, path: str, shown: str | None, problems: list[str]) -> None:
+def _check_range(
+    size: int, least: int, most: int | None, path: str, shown: str | None, problems: list[str], what: str = "length"
+) -> None:
     if size < least:
-        problems.append(_problem(path, f"have length greater than or equal to {least}", shown))
+        problems.append(_problem(path, f"have {what} greater than or equal to {least}", shown))
     elif most is not None and size > most:
-        problems.append(_problem(path, f"have length less than or equal to {most}", shown))
+        problems.append(_problem(path, f"have {what} less than or equal to {most}", shown))
 
 
-def _whole_characters(text: str, path: str) -> None:
-    """JSON escapes can spell half a character, which no encoding takes: not the files', not the encryption's."""
+def _check_unicode(text: str, path: str) -> None:
+    """JSON escapes can spell half a surrogate pair, which cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -54,43 +55,34 @@ class Text(Shape):
     most: int | None = None
     pattern: str | None = None
     enum: tuple[str, ...] = ()
-    secret: bool = False
-    kind = "string"
 
-    def read(self, value: Any, path: str, problems: list[str]) -> str:
+    def read(self, value: object, path: str, problems: list[str]) -> str:
         if not isinstance(value, str):
             raise _cannot_convert(value, "a String")
-        _whole_characters(value, path)
-        shown = None if self.secret else value
-        _size(len(value), self.least, self.most, path, shown, problems)
+        _check_unicode(value, path)
+        _check_range(len(value), self.least, self.most, path, value, problems)
         if self.enum and value not in self.enum:
             problems.append(_problem(path, f"satisfy enum value set: [{', '.join(self.enum)}]", value))
         if self.pattern is not None and re.fullmatch(self.pattern, value) is None:
-            problems.append(_problem(path, f"satisfy regular expression pattern: {self.pattern}", shown))
+            problems.append(_problem(path, f"satisfy regular expression pattern: {self.pattern}", value))
         return value
 
 
 @dataclass(frozen=True)
 class Number(Shape):
     least: int
-    most: int
-    kind = "integer"
+    most: int | None
 
-    def read(self, value: Any, path: str, problems: list[str]) -> int:
+    def read(self, value: object, path: str, problems: list[str]) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise _cannot_convert(value, "an Integer")
-        if value < self.least:
-            problems.append(_problem(path, f"have value greater than or equal to {self.least}", str(value)))
-        elif value > self.most:
-            problems.append(_problem(path, f"have value less than or equal to {self.most}", str(value)))
+        _check_range(value, self.least, self.most, path, str(value), problems, "value")
         return value
 
 
 @dataclass(frozen=True)
 class Flag(Shape):
-    kind = "boolean"
-
-    def read(self, value: Any, path: str, problems: list[str]) -> bool:  # noqa: ARG002 - the walker's signature
+    def read(self, value: object, path: str, problems: list[str]) -> bool:  # noqa: ARG002 - as Shape has it
         if not isinstance(value, bool):
             raise _cannot_convert(value, "a Boolean")
         return value
@@ -98,9 +90,7 @@ class Flag(Shape):
 
 @dataclass(frozen=True)
 class Moment(Shape):
-    kind = "timestamp"
-
-    def read(self, value: Any, path: str, problems: list[str]) -> float:  # noqa: ARG002 - the walker's signature
+    def read(self, value: object, path: str, problems: list[str]) -> float:  # noqa: ARG002 - as Shape has it
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _YEAR_10000:
             raise _cannot_convert(value, "a Timestamp")
         return float(value)
@@ -109,11 +99,10 @@ class Moment(Shape):
 @dataclass(frozen=True)
 class Blob(Shape):
     least: int
-    most: int
-    kind = "blob"
+    most: int | None
 
-    def read(self, value: Any, path: str, problems: list[str]) -> bytes | bytearray:
-        # A plaintext arrives decoded already, in a buffer that can be wiped.
+    def read(self, value: object, path: str, problems: list[str]) -> bytes | bytearray:
+        # A plaintext arrives already decoded, in a buffer that can be wiped.
         if isinstance(value, bytearray):
             content: bytes | bytearray = value
         else:
@@ -123,7 +112,7 @@ class Blob(Shape):
                 content = base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise ApiError("SerializationException", f"'{path}' is not valid base64") from error
-        _size(len(content), self.least, self.most, path, None, problems)
+        _check_range(len(content), self.least, self.most, path, None, problems)
         return content
 
 
@@ -132,12 +121,11 @@ class Items(Shape):
     member: Shape
     least: int = 0
     most: int | None = None
-    kind = "list"
 
-    def read(self, value: Any, path: str, problems: list[str]) -> list[Any]:
+    def read(self, value: object, path: str, problems: list[str]) -> list[object]:
         if not isinstance(value, list):
             raise _cannot_convert(value, "a List")
-        _size(len(value), self.least, self.most, path, f"[{', '.join(map(str, value))}]", problems)
+        _check_range(len(value), self.least, self.most, path, f"[{', '.join(map(str, value))}]", problems)
         return [self.member.read(item, f"{path}.{at}.member", problems) for at, item in enumerate(value, 1)]
 
 
@@ -145,16 +133,14 @@ class Items(Shape):
 class Pairs(Shape):
     """A map of strings to strings."""
 
-    kind = "map"
-
-    def read(self, value: Any, path: str, problems: list[str]) -> dict[str, str]:  # noqa: ARG002
+    def read(self, value: object, path: str, problems: list[str]) -> dict[str, str]:  # noqa: ARG002 - as Shape has it
         if not isinstance(value, dict):
             raise _cannot_convert(value, "a Map")
         for text in value.values():
             if not isinstance(text, str):
                 raise _cannot_convert(text, "a String")
         for text in (*value, *value.values()):
-            _whole_characters(text, path)
+            _check_unicode(text, path)
         return value
 
 
@@ -162,24 +148,23 @@ class Pairs(Shape):
 class Structure(Shape):
     members: Mapping[str, Shape]
     required: frozenset[str] = field(default_factory=frozenset)
-    kind = "structure"
 
-    def read(self, value: Any, path: str, problems: list[str]) -> dict[str, Any]:
+    def read(self, value: object, path: str, problems: list[str]) -> dict[str, object]:
         if not isinstance(value, dict):
             raise _cannot_convert(value, "a Structure")
-        taken: dict[str, Any] = {}
+        members: dict[str, object] = {}
         for name, shape in self.members.items():
             here = f"{path}.{_camel(name)}" if path else _camel(name)
             given = value.get(name)
             if given is not None:
-                taken[name] = shape.read(given, here, problems)
+                members[name] = shape.read(given, here, problems)
             elif name in self.required:
                 problems.append(f"Value null at '{here}' failed to satisfy constraint: Member must not be null")
-        # Members that the model does not know are ignored: AWS does so too, for clients newer than the service.
-        return taken
+        # Members that the model does not have are ignored, as by AWS: a client may be newer than the service.
+        return members
 
 
-def check(shape: Structure, document: Any) -> dict[str, Any]:
+def check(shape: Structure, document: object) -> Members:
     """The request's members, decoded.
 
     Raises:
@@ -188,7 +173,7 @@ def check(shape: Structure, document: Any) -> dict[str, Any]:
     problems: list[str] = []
     members = shape.read(document, "", problems)
     if problems:
-        raise validation(*problems[:_MOST_PROBLEMS])
+        raise validation(*problems[:_MAX_PROBLEMS])
     return members
 
 
@@ -196,8 +181,8 @@ def _camel(name: str) -> str:
     return name[:1].lower() + name[1:]
 
 
-def _cannot_convert(value: Any, wanted: str) -> ApiError:
-    held = {
+def _cannot_convert(value: object, wanted: str) -> ApiError:
+    kind = {
         bool: "TRUE_VALUE" if value is True else "FALSE_VALUE",
         str: "STRING_VALUE",
         int: "NUMBER_VALUE",
@@ -205,4 +190,4 @@ def _cannot_convert(value: Any, wanted: str) -> ApiError:
         list: "LIST_VALUE",
         dict: "STRUCTURE_VALUE",
     }.get(type(value), "NULL_VALUE")
-    return ApiError("SerializationException", f"{held} can not be converted to {wanted}")
+    return ApiError("SerializationException", f"{kind} can not be converted to {wanted}")

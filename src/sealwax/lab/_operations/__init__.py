@@ -1,5 +1,5 @@
-"""The operations of KMS, a family a file. Importing this package fills :data:`sealwax.lab._call.OPERATIONS`."""
+"""The handlers of KMS's operations. Importing this package registers them in ``sealwax.lab._call.OPERATIONS``."""
 
-from sealwax.lab._operations import aliases, crypto, grants, imports, keys, policies, regions, rotation, stores, tags
+from sealwax.lab._operations import aliases, crypto, grants, imports, keys, policies, regions, rotation, tags
 
-__all__ = ["aliases", "crypto", "grants", "imports", "keys", "policies", "regions", "rotation", "stores", "tags"]
+__all__ = ["aliases", "crypto", "grants", "imports", "keys", "policies", "regions", "rotation", "tags"]

@@ -1,21 +1,20 @@
-"""Aliases: friendly names that point at keys, each in its own account and Region."""
+"""Aliases: names for keys, each in one account and Region."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from sealwax.lab._apierror import ApiError, not_found, refused
 from sealwax.lab._call import Call, operation
-from sealwax.lab._model import Alias, Key
+from sealwax.lab._model import Alias, Answer, Key
 from sealwax.lab._names import ALIAS, check_alias_name
 from sealwax.lab._paging import page
 
-_MOST_ALIASES_OF_A_KEY = 50
+_MAX_ALIASES_OF_A_KEY = 50
 
 
 @operation("CreateAlias", writes=True)
-def create_alias(call: Call) -> dict[str, Any]:
+def create_alias(call: Call) -> Answer:
     name: str = call.members["AliasName"]
     check_alias_name(name)
     key = _target(call, "CreateAlias")
@@ -25,13 +24,13 @@ def create_alias(call: Call) -> dict[str, Any]:
     existing = call.records.alias(call.account, call.region, name)
     if existing is not None:
         raise ApiError("AlreadyExistsException", f"An alias with the name {alias.arn} already exists")
-    _room(call, key)
+    _check_count(call, key)
     call.records.put_alias(alias)
     return {}
 
 
 @operation("UpdateAlias", writes=True)
-def update_alias(call: Call) -> dict[str, Any]:
+def update_alias(call: Call) -> Answer:
     name: str = call.members["AliasName"]
     check_alias_name(name)
     alias = _existing(call, name)
@@ -42,13 +41,13 @@ def update_alias(call: Call) -> dict[str, Any]:
         call.authorize("UpdateAlias", current)
     call.authorize("UpdateAlias", key)
     if alias.key_id != key.key_id:
-        _room(call, key)
+        _check_count(call, key)
     call.records.put_alias(replace(alias, key_id=key.key_id, updated=call.now))
     return {}
 
 
 @operation("DeleteAlias", writes=True)
-def delete_alias(call: Call) -> dict[str, Any]:
+def delete_alias(call: Call) -> Answer:
     name: str = call.members["AliasName"]
     check_alias_name(name)
     alias = _existing(call, name)
@@ -61,7 +60,7 @@ def delete_alias(call: Call) -> dict[str, Any]:
 
 
 @operation("ListAliases")
-def list_aliases(call: Call) -> dict[str, Any]:
+def list_aliases(call: Call) -> Answer:
     call.authorize("ListAliases")
     key_id = None
     if "KeyId" in call.members:
@@ -70,7 +69,7 @@ def list_aliases(call: Call) -> dict[str, Any]:
             raise call.denied_unknown("ListAliases", "on this resource")
         key_id = key.key_id
     aliases, answer = page(
-        call.records.aliases(call.account, call.region, key_id), lambda one: one.name, call.members, default=50
+        call.records.aliases(call.account, call.region, key_id), lambda alias: alias.name, call.members, default=50
     )
     answer["Aliases"] = [
         {
@@ -104,6 +103,6 @@ def _existing(call: Call, name: str) -> Alias:
     return alias
 
 
-def _room(call: Call, key: Key) -> None:
-    if len(call.records.aliases(key.account, key.region, key.key_id)) >= _MOST_ALIASES_OF_A_KEY:
-        raise ApiError("LimitExceededException", f"The key {key.arn} has {_MOST_ALIASES_OF_A_KEY} aliases already")
+def _check_count(call: Call, key: Key) -> None:
+    if len(call.records.aliases(key.account, key.region, key.key_id)) >= _MAX_ALIASES_OF_A_KEY:
+        raise ApiError("LimitExceededException", f"The key {key.arn} has {_MAX_ALIASES_OF_A_KEY} aliases, the maximum.")

@@ -1,15 +1,14 @@
-"""The cryptographic operations: what they check, in KMS's order, and what they answer."""
+"""The cryptographic operations. They check their requests in KMS's order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sealwax.lab import _blobs
 from sealwax.lab._apierror import ApiError, bad_state, refused, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import SYMMETRIC, need_cipher, need_symmetric
-from sealwax.lab._model import Key, Material
+from sealwax.lab._model import Answer, Key, Material, NewConditions
 from sealwax.lab._secretbytes import random_secret, wipe
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
@@ -17,16 +16,16 @@ _IGNORE_CIPHERTEXT = "IGNORE_CIPHERTEXT"
 
 
 @operation("GenerateDataKey", uses_key=True)
-def generate_data_key(call: Call) -> dict[str, Any]:
+def generate_data_key(call: Call) -> Answer:
     return _generate(call, "GenerateDataKey", reveal=True)
 
 
 @operation("GenerateDataKeyWithoutPlaintext", uses_key=True)
-def generate_data_key_without_plaintext(call: Call) -> dict[str, Any]:
+def generate_data_key_without_plaintext(call: Call) -> Answer:
     return _generate(call, "GenerateDataKeyWithoutPlaintext", reveal=False)
 
 
-def _generate(call: Call, action: str, *, reveal: bool) -> dict[str, Any]:
+def _generate(call: Call, action: str, *, reveal: bool) -> Answer:
     _no_recipient(call)
     spec, size = call.get("KeySpec"), call.get("NumberOfBytes")
     if (spec is None) == (size is None):
@@ -37,7 +36,7 @@ def _generate(call: Call, action: str, *, reveal: bool) -> dict[str, Any]:
     material = _current(call, key)
     dry_run(call)
     secret = random_secret(size if spec is None else _SIZES[spec])
-    answer: dict[str, Any] = {
+    answer: Answer = {
         "CiphertextBlob": _seal(call, key, material, secret, context),
         "KeyId": key.arn,
         "KeyMaterialId": material.material_id,
@@ -50,18 +49,18 @@ def _generate(call: Call, action: str, *, reveal: bool) -> dict[str, Any]:
 
 
 @operation("GenerateRandom")
-def generate_random(call: Call) -> dict[str, Any]:
+def generate_random(call: Call) -> Answer:
     _no_recipient(call)
     call.authorize("GenerateRandom")
     if "CustomKeyStoreId" in call.members:
-        raise unsupported("The lab generates random bytes itself; it has no hardware behind its custom key stores")
+        raise unsupported("The lab does not offer GenerateRandom in a custom key store.")
     if "NumberOfBytes" not in call.members:
         raise refused("NumberOfBytes is required.")
     return {"Plaintext": random_secret(call.members["NumberOfBytes"])}
 
 
 @operation("Encrypt", uses_key=True)
-def encrypt(call: Call) -> dict[str, Any]:
+def encrypt(call: Call) -> Answer:
     context = call.get("EncryptionContext", {})
     facts = {"kms:EncryptionAlgorithm": call.get("EncryptionAlgorithm", SYMMETRIC)}
     key = call.key("Encrypt", aliases=True, arn_error="NotFoundException", context=context, facts=facts)
@@ -77,7 +76,7 @@ def encrypt(call: Call) -> dict[str, Any]:
 
 
 @operation("Decrypt", uses_key=True)
-def decrypt(call: Call) -> dict[str, Any]:
+def decrypt(call: Call) -> Answer:
     _no_recipient(call)
     context = call.get("EncryptionContext", {})
     algorithm = call.get("EncryptionAlgorithm")
@@ -98,11 +97,11 @@ def decrypt(call: Call) -> dict[str, Any]:
 
 
 @operation("ReEncrypt", uses_key=True)
-def re_encrypt(call: Call) -> dict[str, Any]:
+def re_encrypt(call: Call) -> Answer:
     context = call.get("SourceEncryptionContext", {})
     target_context = call.get("DestinationEncryptionContext", {})
     algorithm, target_algorithm = call.get("SourceEncryptionAlgorithm"), call.get("DestinationEncryptionAlgorithm")
-    # Whether both are one key is a condition of either permission, so the destination is found first.
+    # Both permissions have the condition kms:ReEncryptOnSameKey, so the destination is needed first.
     target = call.find(call.members["DestinationKeyId"], "ReEncryptTo", aliases=True, arn_error="NotFoundException")
     source, blob = _source(call, "ReEncryptFrom", "SourceKeyId", context, algorithm, target=target)
     call.authorize(
@@ -145,7 +144,7 @@ def _source(
     *,
     target: Key | None = None,
 ) -> tuple[Key, _blobs.Blob | None]:
-    """The key that opens the request's blob, and the blob; None for a dry run that ignores the ciphertext."""
+    """The key that decrypts the request's blob, and the blob; None for a dry run that ignores the ciphertext."""
     named = call.get(member)
     modifiers = call.get("DryRunModifiers", ())
     if modifiers and not call.get("DryRun"):
@@ -160,8 +159,8 @@ def _source(
         blob = _blobs.parse(call.members["CiphertextBlob"], call.blob_key)
         if blob is None:
             raise ApiError("InvalidCiphertextException")
-    key = _named_or_inside(call, action, named, blob)
-    facts: dict[str, Any] = {"kms:EncryptionAlgorithm": algorithm or SYMMETRIC}
+    key = _key_of(call, action, named, blob)
+    facts: NewConditions = {"kms:EncryptionAlgorithm": algorithm or SYMMETRIC}
     if target is not None:
         facts["kms:ReEncryptOnSameKey"] = target.arn == key.arn
     call.authorize(action, key, named=named, context=context, facts=facts)
@@ -174,7 +173,7 @@ def _source(
     return key, blob
 
 
-def _named_or_inside(call: Call, action: str, named: str | None, blob: _blobs.Blob | None) -> Key:
+def _key_of(call: Call, action: str, named: str | None, blob: _blobs.Blob | None) -> Key:
     if named is not None:
         return call.find(named, action, aliases=True, arn_error="NotFoundException")
     key = call.key_or_none(blob.account, blob.key_id) if blob is not None else None
@@ -219,10 +218,10 @@ def _current(call: Call, key: Key) -> Material:
 
 def _no_recipient(call: Call) -> None:
     if "Recipient" in call.members:
-        raise unsupported("The lab verifies no attestation documents, so it cannot answer for a Recipient")
+        raise unsupported("The lab does not verify attestation documents, so it does not offer Recipient.")
 
 
 def dry_run(call: Call) -> None:
-    """Raises DryRunOperationException, which is how KMS says that a dry run would have succeeded."""
+    """Raises DryRunOperationException for a dry run: it would have succeeded."""
     if call.get("DryRun"):
         raise ApiError("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")

@@ -1,34 +1,35 @@
-"""Grants: permissions that are given to one principal for one key, and taken back or given up one by one."""
+"""Grants: permissions of one principal on one key, which can be revoked or retired one by one."""
 
 from __future__ import annotations
 
 import base64
 import os
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 from sealwax.lab._apierror import ApiError, not_found, refused
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import grantable
-from sealwax.lab._model import Grant, Key
+from sealwax.lab._model import Answer, Grant, Key, Members, NewConditions
 from sealwax.lab._operations.crypto import dry_run
 from sealwax.lab._paging import page
 
-_MOST_GRANTS = 50000
-_MOST_PAIRS = 8
+_MAX_GRANTS = 50000
+_MAX_PAIRS = 8
+# A principal and a service principal; one of them or both are None.
+_Grantee: TypeAlias = tuple[str | None, str | None]
 
 
 @operation("CreateGrant", writes=True)
-def create_grant(call: Call) -> dict[str, Any]:
+def create_grant(call: Call) -> Answer:
     operations: list[str] = call.members["Operations"]
-    constraints: Mapping[str, Any] = call.get("Constraints", {})
+    constraints: Members = call.get("Constraints", {})
     name: str | None = call.get("Name")
-    grantee, retiring = _who(call, "Grantee"), _who(call, "Retiring")
+    grantee, retiring = _principal(call, "Grantee"), _principal(call, "Retiring")
     if grantee == (None, None):
         raise refused("Either GranteePrincipal or GranteeServicePrincipal is required.")
     context = _checked_constraints(constraints)
-    facts: dict[str, Any] = {"kms:GrantOperations": operations, "kms:GrantIsForAWSResource": False}
+    facts: NewConditions = {"kms:GrantOperations": operations, "kms:GrantIsForAWSResource": False}
     facts |= {
         condition: value
         for condition, value in {
@@ -49,13 +50,13 @@ def create_grant(call: Call) -> dict[str, Any]:
         raise refused(f"Grant operations {operations} are not valid for a key of spec {key.spec}.")
     existing = call.records.grants(key)
     if name is not None:
-        # The same request with the same name gives the same grant and a new token; one token does for both here.
+        # KMS returns the same grant with a new token; the lab, with the same token.
         for grant in existing:
             if _same(grant, name, grantee, retiring, operations, constraints):
                 dry_run(call)
                 return {"GrantToken": grant.token, "GrantId": grant.grant_id}
-    if len(existing) >= _MOST_GRANTS:
-        raise ApiError("LimitExceededException", f"A key has at most {_MOST_GRANTS} grants")
+    if len(existing) >= _MAX_GRANTS:
+        raise ApiError("LimitExceededException", f"A key can have at most {_MAX_GRANTS} grants.")
     dry_run(call)
     grant = Grant(
         grant_id=secrets.token_hex(32),
@@ -79,35 +80,35 @@ def create_grant(call: Call) -> dict[str, Any]:
 
 
 @operation("ListGrants")
-def list_grants(call: Call) -> dict[str, Any]:
+def list_grants(call: Call) -> Answer:
     key = call.key("ListGrants")
     grant_id, grantee, service = call.get("GrantId"), call.get("GranteePrincipal"), call.get("GranteeServicePrincipal")
-    found = [
+    grants = [
         grant
         for grant in call.records.grants(key)
         if grant_id in (None, grant.grant_id)
         and grantee in (None, grant.grantee)
         and service in (None, grant.grantee_service)
     ]
-    if grant_id is not None and not found:
+    if grant_id is not None and not grants:
         raise not_found(f"Grant {grant_id} does not exist")
-    return _listed(call, found)
+    return _list(call, grants)
 
 
 @operation("ListRetirableGrants")
-def list_retirable_grants(call: Call) -> dict[str, Any]:
+def list_retirable_grants(call: Call) -> Answer:
     call.authorize("ListRetirableGrants")
     retiring, service = call.get("RetiringPrincipal"), call.get("RetiringServicePrincipal")
     if (retiring is None) == (service is None):
         raise refused("Either RetiringPrincipal or RetiringServicePrincipal is required, and not both.")
     column = "retiring" if service is None else "retiring_service"
-    found = call.records.find_grants(f"region=? AND {column}=?", call.region, retiring or service)
+    grants = call.records.find_grants(f"region=? AND {column}=?", call.region, retiring or service)
     account_root = f":iam::{call.account}:root"
-    return _listed(call, [grant for grant in found if grant.issuer.endswith(account_root)])
+    return _list(call, [grant for grant in grants if grant.issuer.endswith(account_root)])
 
 
 @operation("RevokeGrant", writes=True)
-def revoke_grant(call: Call) -> dict[str, Any]:
+def revoke_grant(call: Call) -> Answer:
     key = call.key("RevokeGrant")
     grant = _by_id(call, key, call.members["GrantId"])
     dry_run(call)
@@ -116,15 +117,15 @@ def revoke_grant(call: Call) -> dict[str, Any]:
 
 
 @operation("RetireGrant", writes=True)
-def retire_grant(call: Call) -> dict[str, Any]:
+def retire_grant(call: Call) -> Answer:
     token, key_id, grant_id = call.get("GrantToken"), call.get("KeyId"), call.get("GrantId")
     if (token is None) == (key_id is None or grant_id is None):
         raise refused("Either a grant token or both a key ID and a grant ID are required.")
     if token is not None:
-        found = call.records.find_grants("token=?", token)
-        if not found or found[0].region != call.region:
+        grants = call.records.find_grants("token=?", token)
+        if not grants or grants[0].region != call.region:
             raise ApiError("InvalidGrantTokenException", "The grant token is not valid.")
-        grant = found[0]
+        grant = grants[0]
         key = call.key_or_none(grant.account, grant.key_id)
         if key is None:
             raise not_found(f"Grant {grant.grant_id} does not exist")
@@ -137,35 +138,35 @@ def retire_grant(call: Call) -> dict[str, Any]:
     return {}
 
 
-def _who(call: Call, role: str) -> tuple[str | None, str | None]:
-    """The principal and the service principal of a role in the grant; at most one of them is given."""
+def _principal(call: Call, role: str) -> _Grantee:
+    """The grantee or retiring principal that a request names."""
     principal, service = call.get(f"{role}Principal"), call.get(f"{role}ServicePrincipal")
     if principal is not None and service is not None:
         raise refused(f"{role}Principal and {role}ServicePrincipal cannot be used together.")
     if principal is not None and not principal.startswith("arn:"):
-        # KMS takes old forms too (an account id, a unique id); in its words for one that it does not know:
+        # KMS also takes an account ID or a unique ID.
         raise ApiError("InvalidArnException", f"{principal} is not a valid principal ARN")
     return principal, service
 
 
-def _checked_constraints(constraints: Mapping[str, Any]) -> dict[str, str]:
-    """The pairs of the constraint, which conditions on the encryption context look at."""
+def _checked_constraints(constraints: Members) -> dict[str, str]:
+    """The pairs of the encryption context constraint, which policy conditions can test."""
     kinds = [kind for kind in ("EncryptionContextEquals", "EncryptionContextSubset") if kind in constraints]
     if len(kinds) > 1:
-        raise refused("A grant has one encryption context constraint at most.")
+        raise refused("A grant can have at most one encryption context constraint.")
     pairs: dict[str, str] = constraints[kinds[0]] if kinds else {}
-    if len(pairs) > _MOST_PAIRS:
-        raise refused(f"An encryption context constraint has at most {_MOST_PAIRS} pairs.")
+    if len(pairs) > _MAX_PAIRS:
+        raise refused(f"An encryption context constraint can have at most {_MAX_PAIRS} pairs.")
     return pairs
 
 
 def _same(
     grant: Grant,
     name: str,
-    grantee: tuple[str | None, str | None],
-    retiring: tuple[str | None, str | None],
+    grantee: _Grantee,
+    retiring: _Grantee,
     operations: list[str],
-    constraints: Mapping[str, Any],
+    constraints: Members,
 ) -> bool:
     return (
         grant.name == name
@@ -183,15 +184,15 @@ def _by_id(call: Call, key: Key, grant_id: str) -> Grant:
     raise not_found(f"Grant {grant_id} does not exist")
 
 
-def _listed(call: Call, found: list[Grant]) -> dict[str, Any]:
-    grants, answer = page(found, lambda grant: grant.grant_id, call.members, default=50)
-    answer["Grants"] = [_entry(call, grant) for grant in grants]
+def _list(call: Call, grants: list[Grant]) -> Answer:
+    shown, answer = page(grants, lambda grant: grant.grant_id, call.members, default=50)
+    answer["Grants"] = [_entry(call, grant) for grant in shown]
     return answer
 
 
-def _entry(call: Call, grant: Grant) -> dict[str, Any]:
+def _entry(call: Call, grant: Grant) -> Answer:
     key = call.records.key(grant.account, grant.region, grant.key_id)
-    entry: dict[str, Any] = {
+    entry: Answer = {
         "KeyId": key.arn if key is not None else grant.key_id,
         "GrantId": grant.grant_id,
         "CreationDate": grant.created,

@@ -1,10 +1,10 @@
-"""Imported key material: a wrapping key and a token are fetched, the customer's 32 bytes come back under them."""
+"""Imported key material: the customer's 32 bytes, encrypted under a wrapping key that KMS gave out with a token."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -20,8 +20,11 @@ from sealwax.lab._model import (
     PENDING_IMPORT,
     PENDING_REPLICAS,
     PENDING_ROTATION,
+    Answer,
+    Conditions,
     Key,
     Material,
+    NewConditions,
 )
 from sealwax.lab._rotate import family
 
@@ -32,14 +35,14 @@ _SIZES = {"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096}
 
 
 @operation("GetParametersForImport", writes=True, read_only=True)
-def get_parameters_for_import(call: Call) -> dict[str, Any]:
+def get_parameters_for_import(call: Call) -> Answer:
     algorithm, spec = call.members["WrappingAlgorithm"], call.members["WrappingKeySpec"]
     facts = {"kms:WrappingAlgorithm": algorithm, "kms:WrappingKeySpec": spec}
     key = _external(call, "GetParametersForImport", facts)
     if spec not in _SIZES or algorithm == "SM2PKE":
-        raise unsupported("The lab has no SM2 wrapping keys")
+        raise unsupported("The lab does not offer SM2 wrapping keys.")
     if algorithm == "RSAES_PKCS1_V1_5":
-        raise unsupported("AWS KMS no longer takes key material that is wrapped with RSAES_PKCS1_V1_5")
+        raise unsupported("AWS KMS no longer accepts key material wrapped with RSAES_PKCS1_V1_5.")
     wrapping = rsa.generate_private_key(public_exponent=65537, key_size=_SIZES[spec])
     private = wrapping.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -58,12 +61,12 @@ def get_parameters_for_import(call: Call) -> dict[str, Any]:
 
 
 @operation("ImportKeyMaterial", writes=True)
-def import_key_material(call: Call) -> dict[str, Any]:
+def import_key_material(call: Call) -> Answer:
     model = call.get("ExpirationModel", _EXPIRES)
     expires: float | None = call.get("ValidTo")
-    facts: dict[str, Any] = {"kms:ExpirationModel": model}
+    facts: NewConditions = {"kms:ExpirationModel": model}
     if expires is not None:
-        facts["kms:ValidTo"] = _moment(expires)
+        facts["kms:ValidTo"] = datetime.fromtimestamp(expires, UTC)
     key = _external(call, "ImportKeyMaterial", facts)
     if (model == _EXPIRES) != (expires is not None):
         raise refused("ValidTo is required when the key material expires, and not allowed when it does not.")
@@ -82,12 +85,12 @@ def import_key_material(call: Call) -> dict[str, Any]:
     if "KeyMaterialDescription" in call.members:
         material = replace(material, description=call.members["KeyMaterialDescription"])
     call.records.put_material(key, material)
-    _settle_family(call, key, material)
+    _update_family(call, key, material)
     return {"KeyId": key.arn, "KeyMaterialId": identifier}
 
 
 def _new_material(call: Call, key: Key, identifier: str, secret: bytes, expires: float | None) -> Material:
-    """Material that this key has not had: its first, or the next one, which waits for a rotation on demand."""
+    """Material that is new to this key: its first, or the next one, which waits for a rotation on demand."""
     state = CURRENT
     if key.materials:
         if call.get("ImportType") != "NEW_KEY_MATERIAL":
@@ -96,37 +99,37 @@ def _new_material(call: Call, key: Key, identifier: str, secret: bytes, expires:
             )
         if key.multi_region == "REPLICA":
             raise unsupported("New key material is imported into the primary key first.")
-        if any(one.state in (PENDING_ROTATION, PENDING_REPLICAS) for one in key.materials):
-            raise ApiError("KMSInvalidStateException", f"{key.arn} has key material pending rotation already.")
+        if any(material.state in (PENDING_ROTATION, PENDING_REPLICAS) for material in key.materials):
+            raise ApiError("KMSInvalidStateException", f"{key.arn} already has key material pending rotation.")
         state = PENDING_ROTATION
-    number = 1 + max((one.number for one in key.materials), default=0)
+    number = 1 + max((material.number for material in key.materials), default=0)
     return Material(identifier, number, secret, state, call.now, None, call.get("KeyMaterialDescription"), expires)
 
 
-def _settle_family(call: Call, key: Key, material: Material) -> None:
-    """Let states and current material follow from what was imported where."""
+def _update_family(call: Call, key: Key, material: Material) -> None:
+    """Update the states and current materials of a key and its replicas after an import into one of them."""
     members = [member for member in family(call.records, key) if member.region != key.region]
     for member in members:
         if member.material(material.material_id) is None:
             call.records.put_material(member, replace(material, secret=None, expires=None))
     everywhere = all(
-        (held := member.material(material.material_id)) is not None and held.secret is not None
+        (copy := member.material(material.material_id)) is not None and copy.secret is not None
         for member in family(call.records, key)
     )
     for member in family(call.records, key):
-        held = member.material(material.material_id)
-        if held is not None and held.state in (PENDING_ROTATION, PENDING_REPLICAS):
+        copy = member.material(material.material_id)
+        if copy is not None and copy.state in (PENDING_ROTATION, PENDING_REPLICAS):
             state = PENDING_ROTATION if everywhere else PENDING_REPLICAS
-            call.records.put_material(member, replace(held, state=state))
+            call.records.put_material(member, replace(copy, state=state))
             member = call.records.key(member.account, member.region, member.key_id) or member
-        current = next((one.material_id for one in member.materials if one.state == CURRENT), None)
-        whole = all(one.secret is not None for one in member.materials if one.state in (CURRENT, NON_CURRENT))
-        state = ENABLED if member.state == PENDING_IMPORT and current is not None and whole else member.state
+        current = next((known.material_id for known in member.materials if known.state == CURRENT), None)
+        complete = all(known.secret is not None for known in member.materials if known.state in (CURRENT, NON_CURRENT))
+        state = ENABLED if member.state == PENDING_IMPORT and current is not None and complete else member.state
         call.records.put_key(replace(member, current_material=current, state=state))
 
 
 @operation("DeleteImportedKeyMaterial", writes=True)
-def delete_imported_key_material(call: Call) -> dict[str, Any]:
+def delete_imported_key_material(call: Call) -> Answer:
     key = _external(call, "DeleteImportedKeyMaterial")
     identifier = call.get("KeyMaterialId", key.current_material)
     material = key.material(identifier)
@@ -140,7 +143,7 @@ def delete_imported_key_material(call: Call) -> dict[str, Any]:
     return {"KeyId": key.arn, "KeyMaterialId": material.material_id}
 
 
-def _external(call: Call, action: str, facts: dict[str, Any] | None = None) -> Key:
+def _external(call: Call, action: str, facts: Conditions | None = None) -> Key:
     key = call.key(action, facts=facts)
     if key.origin != "EXTERNAL":
         raise unsupported(f"{key.arn} origin is {key.origin} which is not valid for this operation.")
@@ -150,22 +153,22 @@ def _external(call: Call, action: str, facts: dict[str, Any] | None = None) -> K
 
 
 def _unwrap(call: Call, key: Key) -> bytes:
-    """The material of a request, taken out of its wrapping.
+    """The key material of a request, decrypted.
 
     Raises:
-        ApiError: the token is unknown, of another key or too old, or the wrapping is not right.
+        ApiError: the token is unknown, expired or for another key, or the material does not decrypt.
     """
-    found = call.records.pending_import(call.members["ImportToken"], key)
-    if found is None:
-        raise ApiError("InvalidImportTokenException", "The import token is not one of this key's.")
-    algorithm, private, valid_to = found
+    pending = call.records.pending_import(call.members["ImportToken"], key)
+    if pending is None:
+        raise ApiError("InvalidImportTokenException", "The import token is not for this key.")
+    algorithm, private, valid_to = pending
     if valid_to <= call.now:
         raise ApiError("ExpiredImportTokenException", "The import token is expired.")
     wrapping = serialization.load_der_private_key(private, None)
     assert isinstance(wrapping, rsa.RSAPrivateKey)
     wrapped: bytes = call.members["EncryptedKeyMaterial"]
-    chosen: hashes.HashAlgorithm = hashes.SHA1() if algorithm.endswith("SHA_1") else hashes.SHA256()  # noqa: S303
-    oaep = padding.OAEP(padding.MGF1(chosen), chosen, None)
+    digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm.endswith("SHA_1") else hashes.SHA256()  # noqa: S303
+    oaep = padding.OAEP(padding.MGF1(digest), digest, None)
     try:
         if algorithm.startswith("RSA_AES"):
             size = wrapping.key_size // 8
@@ -174,13 +177,7 @@ def _unwrap(call: Call, key: Key) -> bytes:
         else:
             secret = wrapping.decrypt(wrapped, oaep)
     except (ValueError, keywrap.InvalidUnwrap) as error:
-        raise ApiError("InvalidCiphertextException", "The key material does not unwrap.") from error
+        raise ApiError("InvalidCiphertextException", "The key material does not decrypt.") from error
     if len(secret) != MATERIAL_BYTES:
         raise ApiError("IncorrectKeyMaterialException", f"The key material is not {MATERIAL_BYTES} bytes long.")
     return secret
-
-
-def _moment(seconds: float) -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC)

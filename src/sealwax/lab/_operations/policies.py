@@ -1,33 +1,31 @@
-"""Key policies, and the check that nobody locks himself out of a key."""
+"""Key policies, and the check that keeps callers from locking themselves out of a key."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from sealwax.lab._apierror import ApiError, not_found
 from sealwax.lab._authorize import check_key_policy
-from sealwax.lab._call import Call, Question, operation
-from sealwax.lab._model import Key
+from sealwax.lab._call import Call, operation
+from sealwax.lab._model import Answer, Key, Question
 from sealwax.lab._paging import page
 
 _ONLY_POLICY = "default"
-_MOST_BYTES = 32768
+_MAX_BYTES = 32768
 
 
-def checked_policy(call: Call, key: Key, text: str) -> None:
-    """Whether a policy may be put on a key.
+def _check_policy(call: Call, key: Key, text: str) -> None:
+    """Check a policy that a caller sets on a key.
 
     Raises:
-        ApiError: it is malformed or too large, or the caller could not change it back and did not ask for that.
+        ApiError: it is malformed or too large, or it locks the caller out and the request does not bypass that check.
     """
-    if len(text.encode()) > _MOST_BYTES:
-        raise ApiError("LimitExceededException", f"A key policy has at most {_MOST_BYTES} bytes")
+    if len(text.encode()) > _MAX_BYTES:
+        raise ApiError("LimitExceededException", f"A key policy can have at most {_MAX_BYTES} bytes.")
     check_key_policy(text)
     if call.get("BypassPolicyLockoutSafetyCheck"):
         return
-    question = Question("PutKeyPolicy", key, None, {}, {}, None)
-    if not call.authorizer.allows(call, question, text):
+    if not call.authorizer.allows(call.request, Question("PutKeyPolicy", key), call.now, text):
         raise ApiError(
             "MalformedPolicyDocumentException",
             "The new key policy will not allow you to update the key policy in the future.",
@@ -35,29 +33,29 @@ def checked_policy(call: Call, key: Key, text: str) -> None:
 
 
 def check_given_policy(call: Call, key: Key) -> None:
-    """Check the policy that a new key is given; the default one, which KMS writes itself, it does not check.
+    """Check the policy of a new key, unless it is KMS's default policy.
 
     Raises:
-        ApiError: as for :func:`checked_policy`.
+        ApiError: as for ``_check_policy``.
     """
     if "Policy" in call.members:
-        checked_policy(call, key, key.policy)
+        _check_policy(call, key, key.policy)
 
 
 @operation("GetKeyPolicy")
-def get_key_policy(call: Call) -> dict[str, Any]:
+def get_key_policy(call: Call) -> Answer:
     key = call.key("GetKeyPolicy")
     _named_default(call)
     return {"Policy": key.policy, "PolicyName": _ONLY_POLICY}
 
 
 @operation("PutKeyPolicy", writes=True)
-def put_key_policy(call: Call) -> dict[str, Any]:
+def put_key_policy(call: Call) -> Answer:
     facts = {"kms:BypassPolicyLockoutSafetyCheck": call.get("BypassPolicyLockoutSafetyCheck", False)}
     key = call.key("PutKeyPolicy", facts=facts)
     _named_default(call)
     text: str = call.members["Policy"]
-    checked_policy(call, key, text)
+    _check_policy(call, key, text)
     delay = call.faults.delay(call.region)
     before, effective = (key.policy, call.now + delay) if delay else (None, None)
     call.records.put_key(replace(key, policy=text, policy_before=before, policy_effective=effective))
@@ -65,7 +63,7 @@ def put_key_policy(call: Call) -> dict[str, Any]:
 
 
 @operation("ListKeyPolicies")
-def list_key_policies(call: Call) -> dict[str, Any]:
+def list_key_policies(call: Call) -> Answer:
     call.key("ListKeyPolicies")
     names, answer = page([_ONLY_POLICY], lambda name: name, call.members)
     answer["PolicyNames"] = names

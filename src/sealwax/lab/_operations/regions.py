@@ -1,27 +1,26 @@
-"""Multi-Region keys: one key id and one material in several Regions, with a policy, aliases and tags in each."""
+"""Multi-Region keys: one key ID and material in several Regions, each with its own policy, aliases and tags."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from sealwax._aws.partitions import partition_of
 from sealwax.lab._apierror import ApiError, not_found, refused, unsupported
 from sealwax.lab._authorize import default_policy
 from sealwax.lab._call import Call, operation
 from sealwax.lab._describe import metadata
-from sealwax.lab._model import ENABLED, PENDING_IMPORT
+from sealwax.lab._model import ENABLED, PENDING_IMPORT, Answer, NewConditions
 from sealwax.lab._operations.policies import check_given_policy
 from sealwax.lab._operations.tags import checked_tags
 from sealwax.lab._rotate import family
 
 
 @operation("ReplicateKey", writes=True)
-def replicate_key(call: Call) -> dict[str, Any]:
+def replicate_key(call: Call) -> Answer:
     region: str = call.members["ReplicaRegion"]
     tags = checked_tags(call.get("Tags", []))
     primary = call.key("ReplicateKey", facts={"kms:ReplicaRegion": region})
-    facts: dict[str, Any] = {"kms:MultiRegion": True, "kms:MultiRegionKeyType": "REPLICA"}
+    facts: NewConditions = {"kms:MultiRegion": True, "kms:MultiRegionKeyType": "REPLICA"}
     if tags:
         facts["aws:TagKeys"] = list(tags)
         facts |= {f"aws:RequestTag/{tag}": value for tag, value in tags.items()}
@@ -34,7 +33,7 @@ def replicate_key(call: Call) -> dict[str, Any]:
     if partition_of(region) != partition_of(primary.region) or region == primary.region:
         raise refused(f"{region} is not a Region that {primary.arn} can be replicated to.")
     if region in call.records.regions_of(primary.account, primary.key_id):
-        raise ApiError("AlreadyExistsException", f"{primary.key_id} exists in {region} already")
+        raise ApiError("AlreadyExistsException", f"{primary.key_id} already exists in {region}.")
     replica = replace(
         primary,
         region=region,
@@ -47,21 +46,21 @@ def replicate_key(call: Call) -> dict[str, Any]:
     check_given_policy(call, replica)
     call.records.put_key(replica)
     for material in primary.materials:
-        # Imported material is the customer's to bring: each Region gets it by an import of its own.
+        # The customer imports material into each Region.
         secret = None if primary.origin == "EXTERNAL" else material.secret
         call.records.put_material(replica, replace(material, secret=secret))
     call.records.put_tags(replica, tags.items())
-    made = call.records.key(replica.account, region, replica.key_id) or replica
-    call.resources.append(made)
+    stored = call.records.key(replica.account, region, replica.key_id) or replica
+    call.resources.append(stored)
     return {
-        "ReplicaKeyMetadata": metadata(call, made),
-        "ReplicaPolicy": made.policy,
+        "ReplicaKeyMetadata": metadata(call, stored),
+        "ReplicaPolicy": stored.policy,
         "ReplicaTags": [{"TagKey": tag, "TagValue": value} for tag, value in tags.items()],
     }
 
 
 @operation("UpdatePrimaryRegion", writes=True)
-def update_primary_region(call: Call) -> dict[str, Any]:
+def update_primary_region(call: Call) -> Answer:
     region: str = call.members["PrimaryRegion"]
     key = call.find(call.members["KeyId"], "UpdatePrimaryRegion")
     facts = {"kms:PrimaryRegion": region}
@@ -71,7 +70,7 @@ def update_primary_region(call: Call) -> dict[str, Any]:
     call.need_enabled(key)
     successor = call.records.key(key.account, region, key.key_id)
     if successor is None:
-        raise not_found(f"{key.key_id} has no replica in {region}")
+        raise not_found(f"{key.key_id} has no replica in {region}.")
     call.authorize("UpdatePrimaryRegion", successor, facts=facts)
     call.need_enabled(successor)
     for member in family(call.records, key):

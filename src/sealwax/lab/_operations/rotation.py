@@ -1,25 +1,24 @@
-"""Rotation: automatic by the calendar, or on demand. Old material stays, so everything ever wrapped still opens."""
+"""Rotation, automatic or on demand. Old material is kept, so everything that was encrypted still decrypts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from sealwax.lab._apierror import ApiError, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import need_rotatable
-from sealwax.lab._model import PENDING_ROTATION, Key, Material
+from sealwax.lab._model import PENDING_ROTATION, Answer, Conditions, Key, Material
 from sealwax.lab._paging import page
 from sealwax.lab._rotate import DAY, family, make_current, rotate
 
-_USUAL_PERIOD = 365
-_MOST_ON_DEMAND = 25
+_DEFAULT_PERIOD = 365
+_MAX_ON_DEMAND = 25
 _ON_DEMAND = "ON_DEMAND"
 
 
 @operation("EnableKeyRotation", writes=True)
-def enable_key_rotation(call: Call) -> dict[str, Any]:
-    period = call.get("RotationPeriodInDays", _USUAL_PERIOD)
+def enable_key_rotation(call: Call) -> Answer:
+    period = call.get("RotationPeriodInDays", _DEFAULT_PERIOD)
     key = _rotatable(call, "EnableKeyRotation", {"kms:RotationPeriodInDays": period})
     for member in family(call.records, key):
         call.records.put_key(replace(member, rotation_period=period, rotation_next=call.now + period * DAY))
@@ -27,49 +26,49 @@ def enable_key_rotation(call: Call) -> dict[str, Any]:
 
 
 @operation("DisableKeyRotation", writes=True)
-def disable_key_rotation(call: Call) -> dict[str, Any]:
+def disable_key_rotation(call: Call) -> Answer:
     key = _rotatable(call, "DisableKeyRotation")
     for member in family(call.records, key):
         call.records.put_key(replace(member, rotation_period=None, rotation_next=None))
     return {}
 
 
-def _rotatable(call: Call, action: str, facts: dict[str, Any] | None = None) -> Key:
+def _rotatable(call: Call, action: str, facts: Conditions | None = None) -> Key:
     key = call.key(action, facts=facts)
     need_rotatable(key)
     if key.origin != "AWS_KMS":
         raise unsupported(f"{key.arn} origin is {key.origin} which is not valid for this operation.")
     if key.multi_region == "REPLICA":
-        raise unsupported(f"{key.arn} is a replica key; its rotation is that of the primary key.")
+        raise unsupported(f"{key.arn} is a replica key; change the rotation of its primary key.")
     call.need_enabled(key)
     return key
 
 
 @operation("GetKeyRotationStatus")
-def get_key_rotation_status(call: Call) -> dict[str, Any]:
+def get_key_rotation_status(call: Call) -> Answer:
     key = call.key("GetKeyRotationStatus")
     need_rotatable(key)
     call.need_alive(key)
     enabled = key.rotation_period is not None
-    answer: dict[str, Any] = {"KeyRotationEnabled": enabled, "KeyId": key.arn}
+    answer: Answer = {"KeyRotationEnabled": enabled, "KeyId": key.arn}
     if enabled:
         answer |= {"RotationPeriodInDays": key.rotation_period, "NextRotationDate": key.rotation_next}
     return answer
 
 
 @operation("RotateKeyOnDemand", writes=True)
-def rotate_key_on_demand(call: Call) -> dict[str, Any]:
+def rotate_key_on_demand(call: Call) -> Answer:
     key = call.key("RotateKeyOnDemand")
     need_rotatable(key)
     if key.key_store is not None:
         raise unsupported(f"{key.arn} is in a custom key store, which is not valid for this operation.")
     if key.multi_region == "REPLICA":
-        raise unsupported(f"{key.arn} is a replica key; rotate the primary key.")
+        raise unsupported(f"{key.arn} is a replica key; rotate its primary key.")
     call.need_enabled(key)
-    done = sum(material.rotation_type == _ON_DEMAND for material in key.materials)
-    if done >= _MOST_ON_DEMAND:
+    rotations = sum(material.rotation_type == _ON_DEMAND for material in key.materials)
+    if rotations >= _MAX_ON_DEMAND:
         raise ApiError(
-            "LimitExceededException", f"{key.arn} was rotated on demand {_MOST_ON_DEMAND} times, which is the most"
+            "LimitExceededException", f"{key.arn} was rotated on demand {_MAX_ON_DEMAND} times, the maximum."
         )
     if key.origin == "EXTERNAL":
         make_current(call.records, key, replace(_waiting(key), rotation_type=_ON_DEMAND, created=call.now))
@@ -79,7 +78,7 @@ def rotate_key_on_demand(call: Call) -> dict[str, Any]:
 
 
 def _waiting(key: Key) -> Material:
-    """The imported material that a rotation on demand makes current."""
+    """The imported material that becomes current by a rotation on demand."""
     for material in key.materials:
         if material.state == PENDING_ROTATION and material.secret is not None:
             return material
@@ -90,19 +89,19 @@ def _waiting(key: Key) -> Material:
 
 
 @operation("ListKeyRotations")
-def list_key_rotations(call: Call) -> dict[str, Any]:
+def list_key_rotations(call: Call) -> Answer:
     key = call.key("ListKeyRotations")
     need_rotatable(key)
     call.need_alive(key)
     everything = call.get("IncludeKeyMaterial") == "ALL_KEY_MATERIAL"
     shown = [material for material in key.materials if everything or material.rotation_type is not None]
-    taken, answer = page(shown, lambda material: material.material_id, call.members)
-    answer["Rotations"] = [_entry(key, material) for material in taken]
+    entries, answer = page(shown, lambda material: material.material_id, call.members)
+    answer["Rotations"] = [_entry(key, material) for material in entries]
     return answer
 
 
-def _entry(key: Key, material: Material) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+def _entry(key: Key, material: Material) -> Answer:
+    entry: Answer = {
         "KeyId": key.key_id,
         "KeyMaterialId": material.material_id,
         "KeyMaterialState": material.state,
@@ -114,8 +113,8 @@ def _entry(key: Key, material: Material) -> dict[str, Any]:
         if material.description is not None:
             entry["KeyMaterialDescription"] = material.description
         if material.secret is not None:
-            lasts = material.expires is None
-            entry["ExpirationModel"] = "KEY_MATERIAL_DOES_NOT_EXPIRE" if lasts else "KEY_MATERIAL_EXPIRES"
-            if not lasts:
+            permanent = material.expires is None
+            entry["ExpirationModel"] = "KEY_MATERIAL_DOES_NOT_EXPIRE" if permanent else "KEY_MATERIAL_EXPIRES"
+            if not permanent:
                 entry["ValidTo"] = material.expires
     return entry
