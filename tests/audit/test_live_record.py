@@ -20,8 +20,7 @@ from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
 from sealwax.audit._rules import judge
-from sealwax.lab._cloudtrail import CloudTrail
-from sealwax.lab._server import Server
+from sealwax.lab import Server
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, account, put_filter, put_rule
 from tests.cli.shell import Shell
@@ -74,8 +73,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with account(tmp_path) as (lab, moto):
         for name in ("Admin", "App"):
             lab.add_principal(name, role=True, account=ACCOUNT)
-        lab._gateway.cloudtrail = CloudTrail(lab.trail, moto)
-        server = Server(lab)
+        server = Server(lab, upstream=moto)
         thread = threading.Thread(target=server.serve)
         thread.start()
         credentials = lab.session(REGION, account=ACCOUNT).get_credentials()

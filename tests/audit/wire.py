@@ -11,8 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 from urllib.parse import urlsplit
 
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.audit.live import LAB
 
 _SERVICE: Final = re.compile(r"Credential=[^/]+/\d+/[^/]+/([a-z]+)/aws4_request")

@@ -72,7 +72,7 @@ def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
     assert b"statement 'Decrypt' of the identity policy policy allow kms:Decrypt" in allowed.out
     assert bare_shell.sealwax(*explain, "-c", "purpose=other").succeeded().out.startswith(b"not allowed: ")
     bare_shell.sealwax("policy", "explain", "--lab", "./lab", f"{IAM}:user/nobody", "Decrypt", "alias/demo").failed(
-        1, "there is no principal"
+        1, "the lab has no principal"
     )
 
 

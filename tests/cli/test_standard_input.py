@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sealwax.lab._server import Server
+from sealwax.lab import Server
 from tests.cli.conftest import PURPOSE, Keys
 from tests.cli.shell import SEALWAX, Shell
 from tests.sts import CODE, CONFIG, ROLE, SERIAL, MfaSts

@@ -20,7 +20,7 @@ from cfnlint.decode import cfn_yaml
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from sealwax.fleet import aws_lambda
-from sealwax.lab._server import Server
+from sealwax.lab import Server
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, permissions, principal
 from tests.docs.blocks import ROOT
 from tests.fleet.fleets import Keys

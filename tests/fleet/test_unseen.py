@@ -14,7 +14,7 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax.fleet import aws_lambda
-from sealwax.lab._server import Server
+from sealwax.lab import Server
 from sealwax.stores import Entry
 from tests.cli.shell import unprivileged
 from tests.fleet.fleets import ACME, Keys, Wrapping, plan, run, seal

@@ -16,8 +16,7 @@ from aws_encryption_sdk.key_providers.kms import StrictAwsKmsMasterKeyProvider
 
 import sealwax
 from sealwax.fleet._usage import find_users
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 
 # From Python 3.13 on, the errors of a file that nobody closed are told: the SDK leaves such files behind.
 pytestmark = pytest.mark.filterwarnings(

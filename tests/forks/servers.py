@@ -18,8 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.s3 import StrictS3
 
 REPOSITORY: Final = Path(__file__).parents[2]

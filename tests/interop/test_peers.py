@@ -24,8 +24,7 @@ from moto import mock_aws
 
 import sealwax
 from sealwax.kms import _hygiene
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.fakes import ALPHA, BETA
 
 CONTEXT = {"purpose": "backup"}

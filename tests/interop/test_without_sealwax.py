@@ -14,8 +14,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 import sealwax
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.interop import open_without_sealwax as opener
 
 PROGRAM = Path(opener.__file__)

@@ -11,9 +11,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from sealwax.lab import Lab
+from sealwax.lab import Lab, Server
 from sealwax.lab._gateway import Gateway
-from sealwax.lab._server import Server
 from sealwax.lab._wire import HttpRequest, HttpResponse
 from tests.lab import validator
 

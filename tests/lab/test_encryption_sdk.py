@@ -28,8 +28,7 @@ from aws_encryption_sdk.key_providers.kms import (
     StrictAwsKmsMasterKeyProvider,
 )
 
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.lab.conftest import client
 
 # From Python 3.13 on, the errors of a file that nobody closed are told: the SDK leaves such files behind.

@@ -12,8 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
 from sealwax.errors import LabError
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.lab.conftest import client
 from tests.lab.refusal import refused
 

@@ -199,7 +199,7 @@ def test_material_at_rest_is_encrypted(tmp_path: Path, means: str) -> None:
         assert secret not in files
         assert root not in files
         assert root.hex().encode() not in files
-    with pytest.raises(LabError, match="does not open this lab"):
+    with pytest.raises(LabError, match="is not the one that this lab was made with"):
         Lab(tmp_path / "lab", passphrase=wrong.get("passphrase"), key_file=wrong.get("key_file"))
     with pytest.raises(LabError, match=f"made with a {means}"):
         Lab(tmp_path / "lab")
@@ -209,7 +209,7 @@ def test_material_at_rest_is_encrypted(tmp_path: Path, means: str) -> None:
 
 def test_a_lab_without_a_passphrase_does_not_take_one_later(tmp_path: Path) -> None:
     Lab(tmp_path / "lab").close()
-    with pytest.raises(LabError, match="neither a passphrase nor a key file"):
+    with pytest.raises(LabError, match="made without a passphrase or key file"):
         Lab(tmp_path / "lab", passphrase="x")
     (tmp_path / "short").write_bytes(b"x" * 31)
     with pytest.raises(LabError, match="shorter than 32 bytes"):
@@ -224,7 +224,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
     for name in ("file", "loop", "dangling", "pipe"):
-        with pytest.raises(LabError, match="it is no folder"):
+        with pytest.raises(LabError, match="it is not a folder"):
             Lab(tmp_path / name)
     with pytest.raises(LabError, match="Not a directory"):
         Lab(tmp_path / "file" / "lab")
@@ -269,5 +269,5 @@ def test_a_folder_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "lab" / "state.db")
     connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(LabError, match="newer release"):
+    with pytest.raises(LabError, match="a newer version of sealwax"):
         Lab(tmp_path / "lab")

@@ -17,13 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sealwax.errors import LabError
-from sealwax.lab import Lab, _browsers
+from sealwax.lab import Lab, Server, _browsers
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._cloudtrail import CloudTrail
 from sealwax.lab._database import Database
 from sealwax.lab._model import root_of
 from sealwax.lab._schema import TRAIL
-from sealwax.lab._server import Server
 from sealwax.lab._trail import KMS_SOURCE, Entry, Trail
 from tests.lab.conftest import Clock, client
 
@@ -153,7 +152,7 @@ def test_names_that_the_user_gave(lab: Lab) -> None:
             assert send(server, host=host, Origin=f"http://{host}")[0] == 200
         assert send(server, host="lab.example")[0] == 403
     for name in ("", "lab:4599", "*", "http://lab", "a b"):
-        with pytest.raises(LabError, match="no name of a host"):
+        with pytest.raises(LabError, match="is not a host name"):
             Server(lab, names=[name])
 
 
@@ -199,7 +198,7 @@ def log(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_the_trail_keeps_the_latest(log: Database) -> None:
-    trail = Trail(log, NOW, most_events=100)
+    trail = Trail(log, NOW, max_events=100)
     with log.writing():
         for number in range(600):
             trail.append(entry(number))
@@ -211,7 +210,7 @@ def test_the_trail_keeps_the_latest(log: Database) -> None:
     asked: dict[str, str] = {}
     found: list[int] = []
     for pages in range(1, 100):  # noqa: B007  told below
-        answer = cloudtrail.lookup_events(asked, root_of("111122223333"), "us-east-1")
+        answer: Any = cloudtrail.lookup_events(asked, root_of("111122223333"), "us-east-1")
         found += [json.loads(event["CloudTrailEvent"])["requestParameters"]["number"] for event in answer["Events"]]
         if "NextToken" not in answer:
             break
@@ -223,7 +222,7 @@ def test_the_trail_keeps_the_latest(log: Database) -> None:
 
 
 def test_the_trail_s_file_has_a_bound(log: Database) -> None:
-    trail = Trail(log, NOW, most_bytes=2 << 20)
+    trail = Trail(log, NOW, max_bytes=2 << 20)
     with log.writing():
         for number in range(520):
             trail.append(entry(number, size=20_000))
@@ -240,7 +239,7 @@ def test_a_trail_that_is_there_already_is_cut_when_it_is_opened(log: Database) -
                 "INSERT INTO events (event_id, account, region, time, username, record, reason) "
                 "SELECT event_id, account, region, time, username, record, reason FROM events"
             )
-    assert len(Trail(log, NOW, most_events=100).events()) == 100
+    assert len(Trail(log, NOW, max_events=100).events()) == 100
     assert Trail(log, NOW + 91 * 86400).events() == []
 
 

@@ -11,9 +11,7 @@ import pytest
 from botocore.config import Config
 
 from sealwax.errors import LabError
-from sealwax.lab import Lab
-from sealwax.lab._cloudtrail import CloudTrail
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.lab.conftest import Clock, client
 from tests.lab.refusal import refused
 
@@ -443,17 +441,16 @@ def test_other_cloudtrail_calls_go_upstream(lab: Lab, tmp_path: Path) -> None:
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:
-            lab._gateway.cloudtrail = CloudTrail(lab.trail, server.url)
-            # The upstream is a lab too: that it has no such call either is its own answer, passed on as it was.
+            Server(lab, upstream=server.url).close()
+            # The upstream is a lab too: that it has no such call either is its own answer, forwarded as it was.
             with refused("UnsupportedOperationException") as refusal:
                 lab.session().client("cloudtrail").describe_trails()
-            assert "has no upstream to ask" in refusal.message
+            assert "has no upstream" in refusal.message
         finally:
             server.close()
             thread.join()
-    lab._gateway.cloudtrail = CloudTrail(lab.trail, server.url)
     with refused("ServiceUnavailableException"):
         client_once = Config(retries={"total_max_attempts": 1})
         lab.session().client("cloudtrail", config=client_once).describe_trails()
-    with pytest.raises(LabError, match="no http or https URL"):
-        CloudTrail(lab.trail, "ftp://example.com")
+    with pytest.raises(LabError, match="is not an http or https URL"):
+        Server(lab, upstream="ftp://example.com")

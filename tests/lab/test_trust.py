@@ -12,8 +12,7 @@ import pytest
 
 from sealwax.cli import run
 from sealwax.errors import LabError
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from tests.planting import PLANTED, give_away
 
 
@@ -112,5 +111,5 @@ def test_a_policy_and_files_for_tls_of_others_are_refused(folder: Path, tmp_path
     with Lab(folder) as lab:
         with pytest.raises(LabError, match=r"there is no|no such|two"):
             lab.known("arn:aws:iam::111122223333:user/two")
-        with pytest.raises(LabError, match=r"the file for TLS '.+' is refused"):
+        with pytest.raises(LabError, match=r"the TLS file '.+' is refused"):
             Server(lab, tls=(file, file))

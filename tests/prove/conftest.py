@@ -12,8 +12,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from sealwax.lab import Lab
-from sealwax.lab._server import Server
+from sealwax.lab import Lab, Server
 from sealwax.prove import Helper
 
 Parameters = Callable[[str, dict[str, Any]], None]

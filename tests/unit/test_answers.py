@@ -24,9 +24,8 @@ from sealwax.kms._describe import describe
 from sealwax.kms._lifecycle import KeyLife
 from sealwax.kms._listing import list_keys
 from sealwax.kms._temporary_grant import Lender, LentGrant
-from sealwax.lab import Lab
+from sealwax.lab import Lab, Server
 from sealwax.lab._gateway import Gateway
-from sealwax.lab._server import Server
 from sealwax.lab._wire import HttpRequest, HttpResponse
 
 T = TypeVar("T")

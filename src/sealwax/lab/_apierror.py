@@ -1,4 +1,4 @@
-"""The errors that the lab answers with: KMS's own codes, sentences and HTTP statuses."""
+"""The errors that the lab returns: KMS's codes, messages and HTTP statuses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _STATUS = {
 
 
 class ApiError(Exception):
-    """An answer of the API that is an error.
+    """An error response of the API.
 
     Attributes:
-        code: the error code as AWS spells it, for instance ``NotFoundException``.
-        message: AWS's sentence; empty where KMS gives none.
+        code: AWS's error code, for instance ``NotFoundException``.
+        message: AWS's message; empty if KMS has none.
         status: the HTTP status.
-        reason: why access was denied, for the lab's own trail; never sent to the caller.
+        reason: why access was denied, for the lab's trail only; the caller does not get it.
     """
 
     def __init__(self, code: str, message: str = "", *, status: int | None = None, reason: str | None = None) -> None:
@@ -30,26 +30,26 @@ class ApiError(Exception):
 
 
 def not_found(message: str) -> ApiError:
-    """A key, alias or grant that does not exist in the caller's account and Region."""
+    """NotFoundException, for a key, alias or grant."""
     return ApiError("NotFoundException", message)
 
 
 def validation(*problems: str) -> ApiError:
-    """A request whose parameters break the service model's bounds; AWS counts the problems and lists them all."""
+    """ValidationException for parameters out of the service model's bounds: AWS counts and lists the problems."""
     noun = "error" if len(problems) == 1 else "errors"
     return ApiError("ValidationException", f"{len(problems)} validation {noun} detected: {'; '.join(problems)}")
 
 
 def refused(message: str) -> ApiError:
-    """A request that is well formed and still makes no sense (AWS uses ValidationException without a count)."""
+    """ValidationException for parameters that do not fit together: without a count."""
     return ApiError("ValidationException", message)
 
 
 def unsupported(message: str) -> ApiError:
-    """An operation that does not apply to this kind of key, or that the lab does not offer."""
+    """UnsupportedOperationException, for an operation that the key or the lab does not support."""
     return ApiError("UnsupportedOperationException", message)
 
 
 def bad_state(arn: str, state: str) -> ApiError:
-    """The key's state does not allow the operation."""
+    """KMSInvalidStateException, for a key whose state does not allow the operation."""
     return ApiError("KMSInvalidStateException", f"{arn} is {state}.")

@@ -100,27 +100,26 @@ class Authorizer:
             known = self._unconditional.get(name)
             if known is not None:
                 return known, parsed
-        decision = policy.evaluate(
-            policy.Request(
-                action=f"kms:{question.action}",
-                principal=_principal(caller),
-                resource=resource,
-                time=datetime.fromtimestamp(now, UTC),
-                context=self._conditions(request, question),
-                encryption_context=question.context,
-                grant_tokens=question.grant_tokens,
-                grant_id=question.grant_id,
-                secure_transport=request.secure,
-            ),
-            key_policy=parsed,
-            identity_policies=identity,
-            grants=grants,
-        )
+        evaluated = self._request(request, question, resource, now)
+        decision = policy.evaluate(evaluated, key_policy=parsed, identity_policies=identity, grants=grants)
         if name is not None:
             if len(self._unconditional) >= _MAX_DECISIONS:
                 self._unconditional.clear()
             self._unconditional[name] = decision
         return decision, parsed
+
+    def _request(self, request: Request, question: Question, resource: str, now: float) -> policy.Request:
+        return policy.Request(
+            action=f"kms:{question.action}",
+            principal=_principal(request.caller),
+            resource=resource,
+            time=datetime.fromtimestamp(now, UTC),
+            context=self._conditions(request, question),
+            encryption_context=question.context,
+            grant_tokens=question.grant_tokens,
+            grant_id=question.grant_id,
+            secure_transport=request.secure,
+        )
 
     def _conditions(self, request: Request, question: Question) -> Conditions:
         values: NewConditions = {

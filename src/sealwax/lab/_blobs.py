@@ -1,9 +1,9 @@
-"""Ciphertext blobs: opaque to callers, self-describing to the lab, and bound to what KMS binds them to.
+"""Ciphertext blobs: opaque to callers, self-describing to the lab, and bound to what KMS's blobs are bound to.
 
 A blob is ``magic 8 | account 6 | key id 16 | flags 1 | material id 32 | salt 16 | nonce 12 | ciphertext + tag 16 | seal
-16``. The plaintext is under AES-256-GCM with a key derived from the key material and the salt; the additional data are
-the header and the encryption context. The seal is the lab's own MAC over everything before it, so that a damaged blob
-is known as damaged before its header is believed. The Region is not in it: a multi-Region key opens it in every Region.
+16``. The plaintext is encrypted with AES-256-GCM under a key derived from the key material and the salt; the header and
+the encryption context are the additional data. The seal is the lab's MAC over everything before it, so damage is
+detected before the header is used. It does not name the Region: a multi-Region key decrypts it in every Region.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MULTI_REGION_PREFIX = "mrk-"
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob whose seal was right: who made it, and what is inside."""
+    """A blob with a valid seal."""
 
     account: str
     key_id: str
@@ -47,7 +47,7 @@ def encrypt(
     material: bytes,
     seal_key: bytes,
 ) -> bytes:
-    """A new blob for a secret of at most 4096 bytes."""
+    """Encrypt a secret of at most 4096 bytes."""
     multi_region = key_id.startswith(MULTI_REGION_PREFIX)
     header = b"".join(
         (
@@ -66,7 +66,7 @@ def encrypt(
 
 
 def parse(blob: bytes, seal_key: bytes) -> Blob | None:
-    """What the blob says of itself, or None for bytes that this lab did not make or that were damaged since."""
+    """Parse a blob; None if this lab did not make it or it is damaged."""
     if len(blob) < _SMALLEST or not blob.startswith(_MAGIC):
         return None
     sealed, seal = blob[:-_SEAL], blob[-_SEAL:]
@@ -86,7 +86,7 @@ def parse(blob: bytes, seal_key: bytes) -> Blob | None:
 
 
 def decrypt(blob: Blob, context: Mapping[str, str], material: bytes) -> bytearray | None:
-    """The secret in a buffer that the caller wipes, or None when the context is not the one it was made with."""
+    """The secret, in a buffer that the caller wipes; None if the context is wrong."""
     salt, nonce, body = blob.body[:_SALT], blob.body[_SALT : _SALT + _NONCE], blob.body[_SALT + _NONCE :]
     secret = bytearray(len(body) - _TAG)
     try:

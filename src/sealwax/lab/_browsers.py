@@ -1,8 +1,8 @@
-"""What a browser sends to a lab on behalf of a page that is none of its business.
+"""Refuses requests that a browser sends to the lab for a web page.
 
-A page of any site can have a browser speak to a server on this machine, and by a name of its own that it lets mean
-127.0.0.1 ("DNS rebinding") it may even read the answers. AWS's clients are no browsers: they name the lab as they were
-told to, and say nothing of an origin.
+A page of any site can make a browser send requests to a server on this machine, and if it makes a name of its own mean
+127.0.0.1 ("DNS rebinding"), it can even read the answers. AWS's clients are not browsers: they use the lab's configured
+name, and send no origin.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from sealwax.errors import LabError
 _NAME = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+"
 _HOST = re.compile(rf"({_NAME})(?::[0-9]{{1,5}})?")
 _ORIGIN = re.compile(rf"https?://({_NAME})(?::[0-9]{{1,5}})?(?:/.*)?", re.DOTALL)
-# What a page can send without asking first, but for AWS's own protocol of queries, which STS speaks.
-_OF_FORMS = ("text/plain", "multipart/form-data")
+# A page can send these without a preflight request. So can it _QUERY, the protocol of STS.
+_FORM_TYPES = ("text/plain", "multipart/form-data")
 _QUERY = "application/x-www-form-urlencoded"
 _FRIENDLY_SITES = frozenset({"same-origin", "same-site", "none"})
 
 
 def checked_name(name: str) -> str:
-    """Return a host's name or address as requests are compared with it.
+    """Normalize a host name or address.
 
     Raises:
-        LabError: it cannot be one.
+        LabError: it is invalid.
     """
-    found = name.partition("%")[0]  # the interface of a link-local address is not sent
-    if ":" in found and not found.startswith("["):
-        found = f"[{found}]"
-    if _HOST.fullmatch(found) is None or re.fullmatch(_NAME, found) is None:
+    host = name.partition("%")[0]  # clients do not send the interface of a link-local address
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    if _HOST.fullmatch(host) is None or re.fullmatch(_NAME, host) is None:
         raise LabError(
-            f"'{printable(name)[:200]}' is no name of a host: one looks like lab or 192.0.2.7, without a port"
+            f"'{printable(name)[:200]}' is not a host name; use one such as lab or 192.0.2.7, without a port"
         )
-    return _canonical(found)
+    return _canonical(host)
 
 
 def why_refused(headers: Mapping[str, str], own: Collection[str]) -> str | None:
-    """Return why a request does not count, as a sentence; None where it does.
+    """Return why a request is refused, or None.
 
     Args:
-        headers: the request's, with names in lower case.
-        own: what the lab is called besides localhost and the loopback addresses, of :func:`checked_name`.
+        headers: the request's headers, with names in lower case.
+        own: the lab's names besides localhost and the loopback addresses, from ``checked_name``.
     """
     host = headers.get("host", "")
-    found = _HOST.fullmatch(host)
-    if found is None or not _is_own(found[1], own):
+    match = _HOST.fullmatch(host)
+    if match is None or not _is_own(match[1], own):
         return (
             f"The request is for the host '{printable(host)[:200]}', which is not this lab. Use the address that the "
             "lab listens on, or start it with --allow-host NAME."
         )
     for header in ("origin", "referer"):
         if header in headers:
-            found = _ORIGIN.fullmatch(headers[header])
-            if found is None or not _is_own(found[1], own):
-                return f"The lab answers no page of another site: the request's {header} is foreign."
+            match = _ORIGIN.fullmatch(headers[header])
+            if match is None or not _is_own(match[1], own):
+                return f"The request's {header} header names another site. The lab does not serve web pages."
     if headers.get("sec-fetch-site", "none").lower() not in _FRIENDLY_SITES:
-        return "The lab answers no page of another site, and a browser says that this request is one's."
+        return "A browser sent this request for a page of another site. The lab does not serve web pages."
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in _OF_FORMS or (kind == _QUERY and "x-amz-target" in headers):
-        return f"No client of AWS sends the content type {kind} here."
+    if kind in _FORM_TYPES or (kind == _QUERY and "x-amz-target" in headers):
+        return f"The content type {kind} is not one that AWS clients send."
     return None
 
 
@@ -77,7 +77,7 @@ def _is_own(name: str, own: Collection[str]) -> bool:
 
 
 def _canonical(name: str) -> str:
-    """Return one spelling for a name: of an address, that of the address itself."""
+    """Return the canonical spelling of a name or address."""
     name = name.lower().strip("[]")
     try:
         address = ipaddress.ip_address(name)

@@ -1,19 +1,19 @@
-"""CloudTrail, as far as the lab needs it: LookupEvents. Other calls go to an upstream, where there is one.
+"""CloudTrail's LookupEvents. Other calls are forwarded to an upstream, if there is one.
 
-An upstream is an endpoint of the user's (an emulator, say). Requests are passed on as they came, signature and all, but
-for their host; so it has to be one that does not verify the lab's signatures.
+The upstream is an endpoint of the user's, such as an emulator. Requests are forwarded with their signature and another
+host, so the upstream must not verify signatures.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from sealwax._core.context import printable
 from sealwax.errors import LabError
 from sealwax.lab._apierror import ApiError, refused, unsupported
-from sealwax.lab._model import Caller
+from sealwax.lab._model import Answer, Caller, Members
 from sealwax.lab._shapes import Items, Moment, Number, Structure, Text, check
 from sealwax.lab._trail import Event, Trail
 from sealwax.lab._wire import HttpRequest, HttpResponse
@@ -22,8 +22,8 @@ TARGET = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101."
 _SHORT_TARGET = "CloudTrail_20131101."
 _UPSTREAM_SECONDS = 30
 _ATTRIBUTES = ("EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource")
-_MOST_ANSWER = 16 << 20
-# And the host, which is the upstream's own.
+_MAX_ANSWER = 16 << 20
+# Headers that are not forwarded.
 _HOP = frozenset({"host", "connection", "keep-alive", "transfer-encoding", "content-length"})
 
 LOOKUP_EVENTS = Structure(
@@ -52,50 +52,48 @@ class CloudTrail:
     """Answers CloudTrail requests.
 
     Args:
-        upstream: the URL of an endpoint for what the lab does not do itself, or None.
+        upstream: the URL of an endpoint for the calls that the lab does not offer, or None.
 
     Raises:
-        LabError: the upstream is no HTTP URL.
+        LabError: the upstream is not an HTTP URL.
     """
 
     def __init__(self, trail: Trail, upstream: str | None) -> None:
         self._trail = trail
         self._upstream = urlsplit(upstream) if upstream is not None else None
-        if self._upstream is not None and (
-            self._upstream.scheme not in ("http", "https") or self._upstream.hostname is None
-        ):
-            raise LabError(f"the upstream {upstream} is no http or https URL")
+        if self._upstream and (self._upstream.scheme not in ("http", "https") or self._upstream.hostname is None):
+            raise LabError(f"the upstream {printable(str(upstream))} is not an http or https URL")
 
-    def lookup_events(self, document: Any, caller: Caller, region: str) -> dict[str, Any]:
-        """The events of the caller's account in the Region, the latest first.
+    def lookup_events(self, document: object, caller: Caller, region: str) -> Answer:
+        """The events of the caller's account in the Region, latest first.
 
         Raises:
-            ApiError: what CloudTrail answers instead.
+            ApiError: CloudTrail's error.
         """
         members = check(LOOKUP_EVENTS, document)
-        wanted = _filter(members, region)
+        matches = _filter(members, region)
         token: str | None = members.get("NextToken")
         limit: int = members.get("MaxResults", 50)
-        found = filter(wanted, self._trail.latest(account=caller.account, region=region))
-        # The token is the event that the page before ended with.
-        if token is not None and all(event.record["eventID"] != token for event in found):
-            raise ApiError("InvalidNextTokenException", "The token is not one of this listing")
-        taken = list(itertools.islice(found, limit + 1))
-        shown: dict[str, Any] = {"Events": [_entry(event) for event in taken[:limit]]}
-        if len(taken) > limit:
-            shown["NextToken"] = taken[limit - 1].record["eventID"]
-        return shown
+        events = filter(matches, self._trail.latest(account=caller.account, region=region))
+        # The token is the last event of the previous page; this reads past it.
+        if token is not None and all(event.record["eventID"] != token for event in events):
+            raise ApiError("InvalidNextTokenException", "The token is not valid for this lookup.")
+        page = list(itertools.islice(events, limit + 1))
+        answer: Answer = {"Events": [_entry(event) for event in page[:limit]]}
+        if len(page) > limit:
+            answer["NextToken"] = page[limit - 1].record["eventID"]
+        return answer
 
-    def pass_on(self, request: HttpRequest, name: str) -> HttpResponse:
-        """The upstream's answer to a request.
+    def forward(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Forward a request to the upstream.
 
         Raises:
             ApiError: there is no upstream, or it does not answer.
         """
         upstream = self._upstream
         if upstream is None or upstream.hostname is None:
-            raise unsupported(f"The lab's CloudTrail does not offer {name}, and has no upstream to ask")
-        # Only an upstream needs them, and they take long to import.
+            raise unsupported(f"The lab's CloudTrail does not offer {name} and has no upstream.")
+        # They are slow to import, and only an upstream needs them.
         import http.client
         import ssl
 
@@ -108,33 +106,36 @@ class CloudTrail:
         try:
             connection.request(request.method, upstream.path or "/", bytes(request.body), headers)
             answer = connection.getresponse()
-            body = bytearray(answer.read(_MOST_ANSWER + 1))
+            body = bytearray(answer.read(_MAX_ANSWER + 1))
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError("ServiceUnavailableException", f"The upstream {upstream.netloc} does not answer") from error
+            raise ApiError("ServiceUnavailableException", f"The upstream {upstream.netloc} does not answer.") from error
         finally:
             connection.close()
-        if len(body) > _MOST_ANSWER:
-            raise ApiError("ServiceUnavailableException", f"The upstream {upstream.netloc} answers too much")
+        if len(body) > _MAX_ANSWER:
+            raise ApiError(
+                "ServiceUnavailableException",
+                f"The upstream {upstream.netloc} answers more than {_MAX_ANSWER:,} bytes.",
+            )
         kept = {header: value for header, value in answer.getheaders() if header.lower() not in _HOP}
         return HttpResponse(answer.status, kept | {"Content-Length": str(len(body))}, body)
 
 
-def _filter(members: Mapping[str, Any], region: str) -> Callable[[Event], bool]:
+def _filter(members: Members, region: str) -> Callable[[Event], bool]:
     attributes = members.get("LookupAttributes", [])
     if len(attributes) > 1:
-        raise ApiError("InvalidLookupAttributesException", "At most one lookup attribute can be given")
+        raise ApiError("InvalidLookupAttributesException", "You can specify only one lookup attribute.")
     start, end = members.get("StartTime", float("-inf")), members.get("EndTime", float("inf"))
     if start > end:
-        raise ApiError("InvalidTimeRangeException", "The start time is after the end time")
+        raise ApiError("InvalidTimeRangeException", "The start time is after the end time.")
     if "EventCategory" in members:
-        raise refused(f"The lab's trail in {region} has management events only")
+        raise refused(f"The lab's trail in {region} has management events only.")
 
-    def wanted(event: Event) -> bool:
-        if not start <= event.time <= end:
-            return False
-        return all(one["AttributeValue"] in _values(event, one["AttributeKey"]) for one in attributes)
+    def matches(event: Event) -> bool:
+        return start <= event.time <= end and all(
+            attribute["AttributeValue"] in _values(event, attribute["AttributeKey"]) for attribute in attributes
+        )
 
-    return wanted
+    return matches
 
 
 def _values(event: Event, attribute: str) -> list[str]:
@@ -153,7 +154,7 @@ def _values(event: Event, attribute: str) -> list[str]:
     return values[attribute]
 
 
-def _entry(event: Event) -> dict[str, Any]:
+def _entry(event: Event) -> Answer:
     record = event.record
     return {
         "EventId": record["eventID"],

@@ -1,7 +1,7 @@
 """The lab's folder and its SQLite files: private, durable, shared by several processes.
 
-A transaction that was acknowledged is on the disk (WAL with synchronous=FULL); one that was not leaves nothing. Readers
-keep what they decoded in memory and ask SQLite's ``data_version`` whether another process has committed since.
+A committed transaction is on disk (WAL with synchronous=FULL); an uncommitted one leaves nothing. Readers cache what
+they decoded; SQLite's ``data_version`` tells whether another process has committed since.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sealwax._core import disk, fork_locks, trusted
 from sealwax._core.context import printable
@@ -28,20 +27,19 @@ KIND = trusted.Kind("the lab's file", LabError)
 
 
 def private_folder(path: Path) -> None:
-    """Make the folder if it is missing, and take every right from group and others.
+    """Create the folder if it does not exist, and make it private to this user.
 
-    A folder that is there is taken only when it is a lab or empty: "." or the home folder, named by mistake, would be
-    closed to everybody else.
+    An existing folder must be a lab or empty: otherwise a "." or home folder named by mistake would become private.
 
     Raises:
-        LabError: it cannot be made, is no folder, is one for other things, or somebody else can have put files there.
+        LabError: it cannot be created, is not a folder, holds other files, or others can have put files there.
     """
     try:
         _make(path, 0o700)
         if path.is_symlink() and path.lstat().st_uid not in (os.geteuid(), 0):
             raise LabError(
-                f"the lab's folder '{printable(str(path))}' is refused: it is a link of somebody else, who may let it "
-                "point anywhere; name the folder itself"
+                f"the lab's folder '{printable(str(path))}' is refused: it is a link of another user, who can "
+                "make it point elsewhere; name the folder itself"
             )
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -49,7 +47,7 @@ def private_folder(path: Path) -> None:
         finally:
             os.close(descriptor)
     except FileExistsError as error:
-        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: it is no folder") from error
+        raise LabError(f"the lab's folder {printable(str(path))} cannot be used: it is not a folder") from error
     except OSError as error:
         raise LabError(f"the lab's folder {printable(str(path))} cannot be used: {disk.reason(error)}") from error
 
@@ -58,10 +56,10 @@ def _make(path: Path, mode: int) -> None:
     missing = [path]
     while missing:
         try:
-            # Whatever the umask, nobody else may rename what is below.
+            # Whatever the umask, nobody else may rename what is inside.
             missing[-1].mkdir(mode if len(missing) == 1 else 0o755, exist_ok=True)
         except FileNotFoundError:
-            # It is also what a place that takes no folders says, such as /proc.
+            # A file system without folders, such as /proc, raises this too.
             if missing[-1].parent.is_dir():
                 raise
             missing.append(missing[-1].parent)
@@ -70,30 +68,30 @@ def _make(path: Path, mode: int) -> None:
 
 
 def _take(folder: int, shown: str) -> None:
-    held = os.listdir(folder)
-    if held and STATE_FILE not in held:
-        raise LabError(f"the folder {shown} holds other files and is no lab: name a new one")
-    who = trusted.who_else(folder)
-    if not who or (not held and os.fstat(folder).st_uid == os.geteuid()):
+    files = os.listdir(folder)
+    if files and STATE_FILE not in files:
+        raise LabError(f"the folder {shown} holds other files and is not a lab; name a new folder")
+    others = trusted.who_else(folder)
+    if not others or (not files and os.fstat(folder).st_uid == os.geteuid()):
         os.fchmod(folder, 0o700)
-        # Once more, since somebody may have been faster.
-        held = os.listdir(folder) if who else []
-        who = who if held else ""
-    if who:
+        # Check again: somebody may have put a file there in between.
+        files = os.listdir(folder) if others else []
+        others = others if files else ""
+    if others:
         raise LabError(
-            f"the lab's folder '{shown}' is refused: {who}, so that somebody else can have put files there; name "
-            f"another one or, if nobody has, run: chmod go-w '{shown}'"
+            f"the lab's folder '{shown}' is refused: {others}, so others can have put files there; use another "
+            f"folder or, if all its files are yours, run: chmod go-w '{shown}'"
         )
 
 
 class Database:
-    """One SQLite file, one connection a process, usable from every thread and after a fork.
+    """A SQLite file with one connection per process, usable from every thread and after a fork.
 
     Args:
-        path: the file; made with mode 0600 when missing.
-        schema: the statements of each version in turn; ``user_version`` tells how many have run.
-        durable: True waits for the disk at each commit; False leaves it to the kernel, which survives the death of
-            the process but not of the machine.
+        path: the file; created with mode 0600 if it does not exist.
+        schema: the statements of each version; ``user_version`` counts the versions that have run.
+        durable: whether each commit waits for the disk. If not, a commit survives a crash of the process but not of
+            the machine.
     """
 
     def __init__(self, path: Path, schema: Sequence[str], *, durable: bool) -> None:
@@ -103,15 +101,15 @@ class Database:
         self._lock = threading.RLock()
         fork_locks.renew_in_children(self)
         self._depth = 0
-        self._seen = -1
-        self._forgetters: list[Callable[[], None]] = []
+        self._version = -1
+        self._callbacks: list[Callable[[], None]] = []
         self._connection = self._connect()
         self._pid = os.getpid()
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            # Only a file that is not there is opened: to close one that this process has open through SQLite already
-            # would take its locks away, and another process could write at the same time.
+            # Never open an existing file here: closing it would drop the locks that this process holds through SQLite,
+            # and another process could write at the same time.
             with contextlib.suppress(FileExistsError):
                 trusted.make_database(self._path, KIND)
             connection = trusted.connect(
@@ -137,12 +135,12 @@ class Database:
         return LabError(f"the lab's file '{printable(str(self._path))}' cannot be {doing}: {why}")
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        self._keep_a_log(connection)
+        self._use_wal(connection)
         connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
 
-    def _keep_a_log(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not always wait for the lock here, whatever its timeout, when several processes open a new file.
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        # When several processes open a new file, SQLite ignores its timeout here.
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
@@ -156,12 +154,12 @@ class Database:
     def _upgrade(self, connection: sqlite3.Connection) -> None:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(self._schema):
-            raise LabError(f"the lab's file {self._path} was made by a newer release (version {version})")
+            raise LabError(f"a newer version of sealwax made the lab's file {self._path}; upgrade sealwax to use it")
         if version == len(self._schema):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have upgraded it while this one waited for the lock.
+            # Another process may have upgraded it in between.
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             for statements in self._schema[version:]:
                 for statement in statements.split(";"):
@@ -173,31 +171,31 @@ class Database:
             connection.execute("ROLLBACK")
             raise
 
-    def on_change(self, forget: Callable[[], None]) -> None:
-        """Register what empties a cache; it is called whenever the file's content may have moved."""
-        self._forgetters.append(forget)
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call a function, which empties a cache, whenever the file's content may have changed."""
+        self._callbacks.append(callback)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection; caches are emptied first when another process has committed."""
+        """Lend the connection. If another process has committed, caches are emptied first."""
         with self._lock:
             if self._pid != os.getpid():
                 self._reopen_after_fork()
             try:
                 if not self._depth:
                     version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-                    if version != self._seen:
-                        self._seen = version
+                    if version != self._version:
+                        self._version = version
                         self._forget()
                 yield self._connection
-            except sqlite3.ProgrammingError:  # the lab's own mistake, and not the disk's
+            except sqlite3.ProgrammingError:  # a bug in the lab, not a problem of the disk
                 raise
             except sqlite3.Error as error:
                 raise self._failed("used", error) from error
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One IMMEDIATE transaction: committed at the end, rolled back on any exception; nested calls join it."""
+        """Run an IMMEDIATE transaction: commit at the end, roll back on any exception. Nested calls join it."""
         with self.reading() as connection:
             if self._depth:
                 yield connection
@@ -206,7 +204,7 @@ class Database:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 raise self._failed("written", error) from error
-            # What was cached before the lock was ours may be out of date.
+            # The caches may be older than the lock.
             self._forget()
             self._depth = 1
             try:
@@ -221,27 +219,27 @@ class Database:
                 self._forget()
 
     def _forget(self) -> None:
-        for forget in self._forgetters:
-            forget()
+        for callback in self._callbacks:
+            callback()
 
     def _after_fork(self) -> tuple[()]:
-        # Another thread of the parent may have held it, and been inside a transaction.
+        # Another thread of the parent may have held the lock, inside a transaction.
         self._lock = threading.RLock()
         return ()
 
     def _reopen_after_fork(self) -> None:
-        # SQLite forbids carrying a connection over a fork; even closing it here would drop the parent's locks.
+        # SQLite connections do not survive a fork; closing it here would drop the parent's locks.
         _ABANDONED.append(self._connection)
         self._connection = self._connect()
         self._pid = os.getpid()
-        self._seen = -1
+        self._version = -1
         self._depth = 0
 
     def close(self) -> None:
-        """Close the connection. Everything acknowledged is already on the disk."""
+        """Close the connection. Committed transactions are already on disk."""
         with self._lock:
             if self._pid == os.getpid():
                 self._connection.close()
 
 
-_ABANDONED: list[Any] = []
+_ABANDONED: list[sqlite3.Connection] = []

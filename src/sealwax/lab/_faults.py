@@ -61,7 +61,7 @@ class Faults:
     """The faults of a lab.
 
     Example:
-        ``lab.faults.add("us-east-1", "throttle", 0.2, operation="Decrypt")`` throttles every fifth Decrypt.
+        ``lab.faults.add("us-east-1", "throttle", 0.2, operation="Decrypt")`` throttles a fifth of all Decrypt calls.
     """
 
     def __init__(self, database: Database, sleep: Callable[[float], None] = time.sleep) -> None:

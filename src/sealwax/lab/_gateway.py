@@ -1,4 +1,4 @@
-"""The lab's one entrance behind both front doors: who signed the request, which service it is for, what comes back."""
+"""The entrance for requests over HTTP and in process: identifies the caller and routes to the service."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Gateway:
     """Answers HTTP requests.
 
     Args:
-        cloudtrail: may be replaced by one with an upstream.
-        clock: the lab's time, by which temporary credentials end. Signatures are judged by the machine's own time,
-            which is what clients sign with.
+        cloudtrail: can be replaced by one with an upstream.
+        clock: the lab's time, at which temporary credentials expire. Signatures are checked against the machine's
+            time, with which clients sign.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Gateway:
         self._clock = clock
 
     def handle(self, request: _wire.HttpRequest) -> _wire.HttpResponse:
-        """Answer one request; an error of the API is an answer too."""
+        """Answer one request; errors of the API are answers too."""
         request_id = _wire.new_request_id()
         target = request.headers.get("x-amz-target", "")
-        speaks_query = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        is_query = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
         try:
             credential = _signature.read_credential(request)
             caller = self._identify(request, credential)
             if request.method != "POST" or request.target != "/":
                 raise ApiError("UnknownOperationException", "")
-            if speaks_query and credential.service == _STS:
+            if is_query and credential.service == _STS:
                 return self._sts.serve(request, caller, credential.region, request_id)
             if is_cloudtrail(target):
                 _signature.need_service(credential, "cloudtrail")
@@ -72,14 +72,14 @@ class Gateway:
             )
             return _wire.answer(members, request_id)
         except ApiError as error:
-            return _sts.failure(error, request_id) if speaks_query else _wire.failure(error, request_id)
+            return _sts.failure(error, request_id) if is_query else _wire.failure(error, request_id)
 
     def _cloudtrail(
         self, request: _wire.HttpRequest, caller: Caller, region: str, request_id: str
     ) -> _wire.HttpResponse:
         name = request.headers["x-amz-target"].rpartition(".")[2]
         if name != "LookupEvents":
-            return self.cloudtrail.pass_on(request, name)
+            return self.cloudtrail.forward(request, name)
         document = _wire.read_document(request.body)
         return _wire.answer(self.cloudtrail.lookup_events(document, caller, region), request_id)
 

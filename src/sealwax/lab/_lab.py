@@ -1,4 +1,4 @@
-"""The lab as a program uses it: a folder, opened."""
+"""The lab as a program uses it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,25 @@ class Lab:
     """An embedded KMS in a folder, which several processes may use at once.
 
     Args:
-        path: the folder; made (mode 0700) when missing.
-        passphrase: encrypts the key material at rest; the same one opens the lab again.
-        key_file: the same with a file of at least 32 random bytes instead.
-        clock: the lab's time in Unix seconds, for tests of rotation and deletion.
+        path: the folder; created with mode 0700 if it does not exist.
+        passphrase: encrypts the key material at rest. The lab opens with the same passphrase only.
+        key_file: a file of at least 32 random bytes, instead of a passphrase.
+        clock: returns the lab's time in Unix seconds, for tests of rotation and deletion.
+
+    Attributes:
+        path: the folder.
+        trail: the CloudTrail events of all calls.
+        faults: deliberate faults: throttling, errors, outages.
 
     Raises:
-        LabError: the folder cannot be used, or the passphrase or key file does not open it.
+        LabError: the folder cannot be used, or the passphrase or key file is wrong.
+
+    Example:
+        ::
+
+            with Lab("lab") as lab:
+                lab.create_key(alias="payments")
+                kms = lab.session().client("kms")
     """
 
     def __init__(
@@ -80,19 +92,25 @@ class Lab:
     def session(
         self, region: str | None = None, *, principal: str | None = None, account: str | None = None
     ) -> boto3.Session:
-        """A boto3 session whose KMS, STS and CloudTrail clients talk to this lab in process.
+        """Return a boto3 session whose KMS, STS and CloudTrail clients use this lab in process.
 
-        Without ``principal`` and ``account`` it signs with the credentials that the user has set in the environment
-        or in files, else as the root of the account 111122223333. Single sign-on is not asked, and a profile that the
-        environment names and no file has counts as none.
+        Without ``principal`` and ``account`` it signs with the AWS credentials in the environment or in files; without
+        those it acts as the root of the account 111122223333. Single sign-on is not used. If AWS_PROFILE names a
+        profile that does not exist, the profile is ignored.
 
         Args:
-            region: the Region; None takes what the user has set for AWS, else us-east-1.
-            principal: the name or ARN of the user or role to act as.
+            region: the Region; None for the user's AWS Region, or else us-east-1.
+            principal: the name or ARN of a user or role to act as.
             account: the account whose root to act as.
+
+        Returns:
+            The session.
 
         Raises:
             LabError: there is no such principal.
+
+        Example:
+            ``lab.session("eu-west-1", principal="alice").client("kms")``
         """
         from sealwax.lab._transport import new_session
 
@@ -115,22 +133,27 @@ class Lab:
         *,
         role: bool = False,
         account: str = DEFAULT_ACCOUNT,
-        policy: str | Mapping[str, Any] | None = None,
+        policy: str | Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
-        """Add a user or a role. From the first one on, the lab serves known access keys only.
+        """Add a user or a role. Once there is one, the lab accepts known access keys only.
 
         Args:
-            role: a role, which the callers of its account may assume; it has no access key of its own.
-            policy: its identity policy, as JSON text or decoded.
-            tags: its tags, for aws:PrincipalTag.
+            name: the name.
+            role: whether to add a role, which callers of its account may assume; it has no access key.
+            account: the account, twelve digits.
+            policy: the identity policy, as JSON text or decoded.
+            tags: the tags, for aws:PrincipalTag.
 
         Returns:
-            Arn, and for a user AccessKeyId and SecretAccessKey.
+            ``Arn``; for a user also ``AccessKeyId`` and ``SecretAccessKey``.
 
         Raises:
-            LabError: the name or account cannot be one, or is taken.
+            LabError: the name or account is invalid, or the name is taken.
             PolicyError: the policy is malformed.
+
+        Example:
+            ``lab.add_principal("alice", policy=Path("alice.json").read_text())``
         """
         policies = {}
         if policy is not None:
@@ -145,43 +168,55 @@ class Lab:
         return {"Arn": added.arn, "AccessKeyId": key.access_key_id, "SecretAccessKey": key.secret}
 
     def known(self, arn: str) -> tuple[policy.Principal, tuple[policy.Policy, ...]]:
-        """Who an ARN names to the evaluator of policies, and the identity policies that it has.
+        """Return the principal of an ARN and its identity policies, for ``sealwax.policy.evaluate``.
+
+        Args:
+            arn: a user, role, session of a role, root or service.
+
+        Returns:
+            The principal and its parsed policies.
 
         Raises:
             LabError: there is no such principal.
         """
         try:
-            who = policy.principal(arn)
+            principal = policy.principal(arn)
         except ValueError as error:
             raise LabError(str(error)) from None
-        if who.kind in ("root", "service"):
-            return replace(who, org_id=ORGANIZATION if who.account else None), ()
-        behind = self._principals.named(who.role or arn)
-        tagged = policy.principal(
+        if principal.kind in ("root", "service"):
+            return replace(principal, org_id=ORGANIZATION if principal.account else None), ()
+        record = self._principals.named(principal.role or arn)
+        principal = policy.principal(
             arn,
-            role=who.role,
-            user_id=behind.unique_id if who.kind == "user" else None,
-            tags=behind.tags,
+            role=principal.role,
+            user_id=record.unique_id if principal.kind == "user" else None,
+            tags=record.tags,
             org_id=ORGANIZATION,
         )
-        parsed = (
-            policy.parse_identity_policy(text, name=f"identity policy {name}") for name, text in behind.policies.items()
+        policies = record.policies.items()
+        return principal, tuple(
+            policy.parse_identity_policy(text, name=f"identity policy {name}") for name, text in policies
         )
-        return tagged, tuple(parsed)
 
     def call(
         self, operation: str, *, region: str = DEFAULT_REGION, account: str = DEFAULT_ACCOUNT, **members: Any
     ) -> dict[str, Any]:
-        """Run an operation as an account's root, without a wire and a signature.
+        """Run an operation of KMS as an account's root, without a client.
 
         Args:
-            members: the request's members as JSON has them.
+            operation: the operation, as in ``"DisableKey"``.
+            region: the Region.
+            account: the account, twelve digits.
+            members: the request's parameters, as in its JSON.
 
         Returns:
-            The answer's members; times are Unix seconds.
+            The members of the response; times are Unix seconds.
 
         Raises:
-            LabError: KMS's error code and sentence, or the Region cannot be one.
+            LabError: KMS's error code and message, or the Region is invalid.
+
+        Example:
+            ``lab.call("ScheduleKeyDeletion", KeyId=key_id, PendingWindowInDays=7)``
         """
         check_region(region)
         request = Request(
@@ -202,13 +237,21 @@ class Lab:
     def create_key(
         self, *, alias: str | None = None, region: str = DEFAULT_REGION, description: str = ""
     ) -> dict[str, Any]:
-        """Make a key, and an alias for it: both or neither.
+        """Create a symmetric encryption key and an alias for it.
 
         Args:
-            alias: with or without the ``alias/`` in front.
+            alias: the alias name, with or without ``alias/``. If it cannot be created, neither is the key.
+            region: the Region.
+            description: the description of the key.
 
         Returns:
-            The KeyMetadata of the new key; times are Unix seconds.
+            The KeyMetadata of the key; times are Unix seconds.
+
+        Raises:
+            LabError: the alias is invalid or exists, or the Region is invalid.
+
+        Example:
+            ``arn = lab.create_key(alias="payments")["Arn"]``
         """
         with self._records.change():
             metadata: dict[str, Any] = self.call("CreateKey", region=region, Description=description)["KeyMetadata"]
@@ -218,16 +261,16 @@ class Lab:
         return metadata
 
     def list_keys(self) -> list[dict[str, Any]]:
-        """Every key of the lab: its KeyMetadata, with its alias names as ``Aliases``."""
-        found = []
+        """Return the KeyMetadata of every key in the lab, with the names of its aliases as ``Aliases``."""
+        keys = []
         for key in self._records.every_key():
             shown = self.call("DescribeKey", region=key.region, account=key.account, KeyId=key.key_id)["KeyMetadata"]
             aliases = self._records.aliases(key.account, key.region, key.key_id)
-            found.append(shown | {"Aliases": [alias.name for alias in aliases]})
-        return found
+            keys.append(shown | {"Aliases": [alias.name for alias in aliases]})
+        return keys
 
     def close(self) -> None:
-        """Close the lab's files. Sessions that were made from it can no longer be used."""
+        """Close the lab's files. Its sessions cannot be used afterwards."""
         self._files.close()
 
     def __enter__(self) -> Lab:

@@ -1,4 +1,4 @@
-"""Key material: made, named, and found again."""
+"""Key material and its ID."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MATERIAL_BYTES = 32
 
 
 def material_id(account: str, key_id: str, secret: bytes) -> str:
-    """The 64 hexadecimal digits that tell materials apart: the same material of the same key has the same id.
+    """The ID of key material, 64 hexadecimal digits; the same material of the same key has the same ID.
 
-    The material is 256 random bits, so a digest of it gives nothing away.
+    The material is 256 random bits, so its digest reveals nothing.
     """
     digest = hashlib.sha256(b"sealwax lab key material\x00")
     digest.update(f"{account} {key_id}\x00".encode())
@@ -22,7 +22,7 @@ def material_id(account: str, key_id: str, secret: bytes) -> str:
 
 
 def new_material(key: Key, *, number: int, now: float, rotation_type: str | None = None) -> Material:
-    """Fresh random material for a key that KMS makes the material of."""
+    """New random material, which is current."""
     secret = os.urandom(MATERIAL_BYTES)
     return Material(
         material_id=material_id(key.account, key.key_id, secret),

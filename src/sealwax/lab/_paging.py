@@ -1,30 +1,31 @@
-"""Pages of a listing: Limit, Marker, NextMarker, Truncated."""
+"""Pages of a list: Limit, Marker, NextMarker, Truncated."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sealwax.lab._apierror import ApiError
+from sealwax.lab._model import Answer, Members
 
 _Item = TypeVar("_Item")
 
 
 def page(
-    items: Sequence[_Item], name: Callable[[_Item], str], members: Mapping[str, Any], *, default: int = 100
-) -> tuple[list[_Item], dict[str, Any]]:
-    """One page of items, and the members of the answer that lead to the next one.
+    items: Sequence[_Item], name: Callable[[_Item], str], members: Members, *, default: int = 100
+) -> tuple[list[_Item], Answer]:
+    """Return one page of items, and an answer with the members that lead to the next page.
 
     Args:
-        items: all of them, in a lasting order.
-        name: what tells an item from the others; the marker carries the last one of the page before.
+        items: all items, in a stable order.
+        name: returns the unique name of an item; the marker is the name of the last item of the previous page.
         members: the request's members.
-        default: the length of a page when the caller sets no Limit.
+        default: the length of a page without a Limit.
 
     Raises:
-        ApiError: InvalidMarkerException, also for a marker whose item is gone.
+        ApiError: InvalidMarkerException, also if the marker's item no longer exists.
     """
     start = 0
     if (marker := members.get("Marker")) is not None:
@@ -34,12 +35,12 @@ def page(
             raise ApiError("InvalidMarkerException", "Could not parse marker")
         start = names.index(last) + 1
     limit: int = members.get("Limit", default)
-    taken = list(items[start : start + limit])
+    shown = list(items[start : start + limit])
     truncated = start + limit < len(items)
-    answer: dict[str, Any] = {"Truncated": truncated}
+    answer: Answer = {"Truncated": truncated}
     if truncated:
-        answer["NextMarker"] = base64.urlsafe_b64encode(name(taken[-1]).encode()).decode()
-    return taken, answer
+        answer["NextMarker"] = base64.urlsafe_b64encode(name(shown[-1]).encode()).decode()
+    return shown, answer
 
 
 def _decode(marker: str) -> str:

@@ -1,4 +1,4 @@
-"""Users, roles and access keys: who is known to the lab, and who signed a request."""
+"""Users, roles and access keys, and the caller that an access key stands for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 import os
 import re
 import secrets
+import sqlite3
 import string
 from collections.abc import Mapping
-from typing import Any
 
 from sealwax import policy
+from sealwax._core.context import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
 from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, Caller, Principal, root_of
@@ -20,14 +21,14 @@ from sealwax.lab._rootkey import RootKey
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 _ID_LETTERS = string.ascii_uppercase + "234567"
-# What is not there is remembered too; whoever asks for ever other names must not fill the memory.
-_MOST_REMEMBERED = 4096
-_REMEMBERED_SECONDS = 86400
+# Names that do not exist are cached too, so requests for ever new names must not fill the memory.
+_MAX_CACHED = 4096
+_EXPIRED_KEPT_SECONDS = 86400
 _PRINCIPAL_COLUMNS = "arn, account, kind, name, unique_id, policies, tags"
 
 
 class Principals:
-    """The lab's IAM, as far as it goes."""
+    """The lab's users, roles and access keys."""
 
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
@@ -44,34 +45,34 @@ class Principals:
 
         Args:
             kind: ``user`` or ``role``.
-            policies: the identity policies' JSON texts by name.
+            policies: the identity policies as JSON text, by name.
 
         Raises:
-            LabError: the name or account cannot be one, or is taken.
+            LabError: the name or account is invalid, or the name is taken.
             PolicyError: a policy is malformed.
         """
         if _NAME.fullmatch(name) is None:
-            raise LabError(f"'{name}' cannot be a principal's name: letters, digits and +=,.@_- only, at most 64")
+            raise LabError(f"'{printable(name)}' is not a valid name; use at most 64 letters, digits and +=,.@_-")
         if _ACCOUNT.fullmatch(account) is None:
-            raise LabError(f"'{account}' is no account: an account has twelve digits")
+            raise LabError(f"'{printable(account)}' is not an account; use twelve digits")
         for title, text in policies.items():
             policy.parse_identity_policy(text, name=f"identity policy {title}")
         unique_id = _identifier("AIDA" if kind == "user" else "AROA", 17)
         arn = f"arn:aws:iam::{account}:{kind}/{name}"
-        found = Principal(arn, account, kind, name, unique_id, dict(policies), dict(tags))
+        added = Principal(arn, account, kind, name, unique_id, dict(policies), dict(tags))
         with self._database.writing() as connection:
             if self.principal(arn) is not None:
-                raise LabError(f"{arn} exists already")
+                raise LabError(f"{arn} already exists; use another name")
             connection.execute(
                 f"INSERT INTO principals ({_PRINCIPAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (arn, account, kind, name, unique_id, json.dumps(found.policies), json.dumps(found.tags)),
+                (arn, account, kind, name, unique_id, json.dumps(added.policies), json.dumps(added.tags)),
             )
-        return found
+        return added
 
     def principal(self, arn: str) -> Principal | None:
         with self._database.reading() as connection:
             if arn not in self._principals:
-                if len(self._principals) >= _MOST_REMEMBERED:
+                if len(self._principals) >= _MAX_CACHED:
                     self._principals.clear()
                 row = connection.execute(
                     f"SELECT {_PRINCIPAL_COLUMNS} FROM principals WHERE arn=?",  # noqa: S608
@@ -85,56 +86,57 @@ class Principals:
             return self._principals[arn]
 
     def named(self, name: str) -> Principal:
-        """The principal of an ARN, or of a name that only one has.
+        """The principal with an ARN, or with a name that is unique.
 
         Raises:
-            LabError: there is none, or several.
+            LabError: no principal has it, or several.
         """
         with self._database.reading() as connection:
             rows = connection.execute("SELECT arn FROM principals WHERE arn=? OR name=?", (name, name)).fetchall()
         if len(rows) != 1:
-            problem = f"several principals are called {name}; give the ARN" if rows else f"there is no principal {name}"
-            raise LabError(f"the lab cannot act as {name}: {problem}")
-        found = self.principal(rows[0][0])
-        assert found is not None
-        return found
+            if rows:
+                raise LabError(f"the lab has several principals named '{printable(name)}'; use the ARN")
+            raise LabError(f"the lab has no principal '{printable(name)}'")
+        principal = self.principal(rows[0][0])
+        assert principal is not None
+        return principal
 
     def any(self) -> bool:
-        """Whether there is one at all: until then every access key is the root's."""
+        """Whether the lab has principals. Without any, every access key acts as the root."""
         with self._database.reading() as connection:
             return connection.execute("SELECT 1 FROM principals LIMIT 1").fetchone() is not None
 
     # access keys
 
     def new_key(self, account: str, principal: Principal | None) -> AccessKey:
-        """A long-term access key for a user, or for an account's root."""
+        """Create a long-term access key for a user or an account's root."""
         return self._store(
             AccessKey(_identifier("AKIA", 16), account, principal.arn if principal is not None else None, _secret())
         )
 
     def new_session(self, role: Principal, session_name: str, expires: float, now: float) -> AccessKey:
-        """Temporary credentials of a role. Those that ended more than a day ago are forgotten."""
+        """Create temporary credentials of a role, and remove those that expired more than a day ago."""
         token = base64.b64encode(os.urandom(96)).decode()
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM access_keys WHERE expires < ?", (now - _REMEMBERED_SECONDS,))
+            connection.execute("DELETE FROM access_keys WHERE expires < ?", (now - _EXPIRED_KEPT_SECONDS,))
             return self._store(
                 AccessKey(_identifier("ASIA", 16), role.account, role.arn, _secret(), token, session_name, expires)
             )
 
     def key_of(self, account: str, principal: Principal | None) -> AccessKey:
-        """The long-term access key of a user, or of an account's root, made when there is none."""
+        """The long-term access key of a user or an account's root; created if there is none."""
         with self._database.writing() as connection:
             row = connection.execute(
                 "SELECT access_key_id FROM access_keys WHERE account=? AND principal IS ? AND token IS NULL",
                 (account, principal.arn if principal is not None else None),
             ).fetchone()
-            found = self.key(row[0]) if row is not None else None
-            return found if found is not None else self.new_key(account, principal)
+            key = self.key(row[0]) if row is not None else None
+            return key or self.new_key(account, principal)
 
     def key(self, access_key_id: str) -> AccessKey | None:
         with self._database.reading() as connection:
             if access_key_id not in self._keys:
-                if len(self._keys) >= _MOST_REMEMBERED:
+                if len(self._keys) >= _MAX_CACHED:
                     self._keys.clear()
                 row = connection.execute(
                     "SELECT access_key_id, account, principal, sealed, token, session_name, expires "
@@ -144,7 +146,7 @@ class Principals:
                 self._keys[access_key_id] = self._read(row) if row is not None else None
             return self._keys[access_key_id]
 
-    def _read(self, row: tuple[Any, ...]) -> AccessKey:
+    def _read(self, row: sqlite3.Row) -> AccessKey:
         secret = self._root.unseal(row[3], _label(row[0])).decode()
         return AccessKey(row[0], row[1], row[2], secret, row[4], row[5], row[6])
 
@@ -161,21 +163,21 @@ class Principals:
     # callers
 
     def caller(self, key: AccessKey) -> Caller | None:
-        """Who a request signed with this key acts as; None when its principal is gone."""
+        """The caller of a request that is signed with this key; None if the principal no longer exists."""
         if key.principal is None:
             return root_of(key.account, key.access_key_id)
-        behind = self.principal(key.principal)
-        if behind is None:
+        principal = self.principal(key.principal)
+        if principal is None:
             return None
-        if behind.kind == "user":
-            return Caller(behind.arn, key.account, behind, behind.unique_id, key.access_key_id)
-        arn = f"arn:aws:sts::{key.account}:assumed-role/{behind.name}/{key.session_name}"
-        user_id = f"{behind.unique_id}:{key.session_name}"
-        return Caller(arn, key.account, behind, user_id, key.access_key_id, key.session_name)
+        if principal.kind == "user":
+            return Caller(principal.arn, key.account, principal, principal.unique_id, key.access_key_id)
+        arn = f"arn:aws:sts::{key.account}:assumed-role/{principal.name}/{key.session_name}"
+        user_id = f"{principal.unique_id}:{key.session_name}"
+        return Caller(arn, key.account, principal, user_id, key.access_key_id, key.session_name)
 
     @staticmethod
     def anybody(access_key_id: str) -> Caller:
-        """Who an unknown access key acts as while the lab has no principals."""
+        """The caller for an unknown access key while the lab has no principals."""
         return root_of(DEFAULT_ACCOUNT, access_key_id)
 
 

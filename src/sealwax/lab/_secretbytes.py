@@ -1,7 +1,7 @@
-"""Plaintext in buffers that can be overwritten: random bytes, base64 and JSON without a copy left behind.
+"""Plaintext in buffers that can be wiped: random bytes and base64 without leaving copies.
 
-``bytes`` and ``str`` cannot be wiped, and a freed one keeps its content until the memory is used again. A process that
-runs the lab inside itself would so undo the care that the library takes with data keys.
+``bytes`` and ``str`` cannot be wiped, and their memory keeps its content after they are freed. In a process that runs
+the lab inside itself, such copies would defeat the library's wiping of data keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PAD = ord("=")
 
 
 class _Kernel:
-    """The kernel's random device, kept open; os.urandom would hand out ``bytes``."""
+    """The kernel's random device, kept open; os.urandom returns ``bytes``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ _KERNEL = _Kernel()
 
 
 def random_secret(size: int) -> bytearray:
-    """``size`` bytes from the kernel's generator in a buffer of the caller's own."""
+    """A new buffer with random bytes from the kernel."""
     buffer = bytearray(size)
     _KERNEL.fill(buffer)
     return buffer
@@ -55,7 +55,7 @@ def base64_size(secret: bytearray) -> int:
 
 
 def put_base64(target: bytearray, at: int, secret: bytearray) -> None:
-    """Write the base64 text of a secret into ``target`` from offset ``at``; growing the buffer could leave a copy."""
+    """Write a secret as base64 into ``target`` at offset ``at``. The buffer must not grow, which could leave a copy."""
     whole = len(secret) - len(secret) % 3
     for start in range(0, whole, 3):
         group = secret[start] << 16 | secret[start + 1] << 8 | secret[start + 2]
@@ -74,7 +74,7 @@ def put_base64(target: bytearray, at: int, secret: bytearray) -> None:
 
 
 def decode_base64(text: memoryview) -> bytearray | None:
-    """The bytes behind padded base64 text, or None when the text is not that."""
+    """Decode padded base64; None if the text is not base64."""
     size = len(text)
     if size % 4:
         return None

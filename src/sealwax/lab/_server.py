@@ -73,7 +73,7 @@ class Server:
         port: 0 lets the kernel choose one, see ``port``.
         tls: the files of a certificate chain and its private key, to serve HTTPS.
         names: other host names and addresses that clients may use.
-        upstream: the URL of an endpoint for CloudTrail calls that the lab does not offer.
+        upstream: the URL of an endpoint for CloudTrail calls that the lab does not offer, also those of its sessions.
         max_connections: more have to wait until others end; idle ones are closed to make room.
         timeout: the seconds that a request, a response and a TLS handshake may take each.
 

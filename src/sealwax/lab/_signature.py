@@ -1,4 +1,4 @@
-"""AWS Signature Version 4, the verifier's side."""
+"""Verifies AWS Signature Version 4."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What the Authorization header says of the signer, before anything was verified."""
+    """The Authorization header, parsed but not verified."""
 
     access_key_id: str
     date: str
@@ -35,7 +35,7 @@ def read_credential(request: HttpRequest) -> Credential:
     """Read the Authorization header.
 
     Raises:
-        ApiError: there is none, or it is not of this scheme.
+        ApiError: it is missing or not a Signature Version 4.
     """
     header = request.headers.get("authorization")
     if header is None:
@@ -47,20 +47,20 @@ def read_credential(request: HttpRequest) -> Credential:
         parts[name] = value
     match = _CREDENTIAL.fullmatch(parts.get("Credential", ""))
     if algorithm != _ALGORITHM or match is None or not parts.get("SignedHeaders") or not parts.get("Signature"):
-        raise ApiError("IncompleteSignatureException", "The Authorization header is not a Signature Version 4")
+        raise ApiError("IncompleteSignatureException", "The Authorization header is not a Signature Version 4.")
     access_key_id, date, region, service = match.groups()
     signed_headers = tuple(parts["SignedHeaders"].split(";"))
     return Credential(access_key_id, date, region, service, signed_headers, parts["Signature"])
 
 
 def need_service(credential: Credential, service: str) -> None:
-    """Raises InvalidSignatureException unless the signature's scope is the service that is asked."""
+    """Raises InvalidSignatureException unless the signature is for this service."""
     if credential.service != service:
         raise ApiError("InvalidSignatureException", f"Credential should be scoped to correct service: '{service}'.")
 
 
 def verify(request: HttpRequest, credential: Credential, secret: str, now: datetime) -> None:
-    """Check that the request was signed with a secret, not long ago, and is as it was signed.
+    """Check that a request was signed with a secret, recently, and was not altered since.
 
     Raises:
         ApiError: InvalidSignatureException or IncompleteSignatureException.
@@ -99,12 +99,12 @@ def verify(request: HttpRequest, credential: Credential, secret: str, now: datet
 def _check_time(stamp: str, credential: Credential, now: datetime) -> None:
     match = _STAMP.fullmatch(stamp)
     try:
-        # Not strptime(), which takes as long as checking the signature does.
+        # strptime() would take as long as checking the signature.
         signed_at = datetime.fromisoformat(match[0]) if match is not None else None
     except ValueError:
         signed_at = None
     if signed_at is None:
-        raise ApiError("IncompleteSignatureException", "The request has no X-Amz-Date of the right form")
+        raise ApiError("IncompleteSignatureException", "The request has no valid X-Amz-Date header.")
     if not stamp.startswith(credential.date):
         raise ApiError("InvalidSignatureException", "Date in Credential scope does not match YYYYMMDD from X-Amz-Date")
     if signed_at < now - _SKEW:

@@ -1,4 +1,4 @@
-"""The Security Token Service, as far as the lab needs it: GetCallerIdentity and AssumeRole."""
+"""The Security Token Service: GetCallerIdentity and AssumeRole."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import html
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qsl
 
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._model import Caller
+from sealwax.lab._model import Answer, Caller
 from sealwax.lab._principals import Principals
 from sealwax.lab._trail import STS_SOURCE, Entry, Trail
 from sealwax.lab._wire import HttpRequest, HttpResponse
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_SHORTEST, _LONGEST, _USUAL = 900, 43200, 3600
-# STS has names of its own for what other services call otherwise.
+_SHORTEST, _LONGEST, _DEFAULT = 900, 43200, 3600
+# STS has its own names for some errors.
 _CODES = {
     "UnrecognizedClientException": "InvalidClientTokenId",
     "InvalidSignatureException": "SignatureDoesNotMatch",
@@ -43,12 +42,12 @@ class Sts:
         """Answer a request.
 
         Raises:
-            ApiError: what STS answers instead.
+            ApiError: STS's error.
         """
         form = dict(parse_qsl(bytes(request.body).decode("utf-8", "replace"), keep_blank_values=True))
         name = form.pop("Action", "")
         form.pop("Version", None)
-        answer: dict[str, Any] | None = None
+        answer: Answer | None = None
         failure: ApiError | None = None
         now = self._clock()
         try:
@@ -57,7 +56,7 @@ class Sts:
             elif name == "AssumeRole":
                 answer = self._assume_role(form, caller, now)
             else:
-                raise ApiError("UnknownOperationException", f"The lab's STS does not offer {name}")
+                raise ApiError("UnknownOperationException", f"The lab's STS does not offer {name}.")
             return _respond(200, _result(name, answer, request_id), request_id)
         except ApiError as error:
             failure = error
@@ -83,12 +82,12 @@ class Sts:
                 )
             )
 
-    def _assume_role(self, form: Mapping[str, str], caller: Caller, now: float) -> dict[str, Any]:
+    def _assume_role(self, form: Mapping[str, str], caller: Caller, now: float) -> Answer:
         unknown = form.keys() - {"RoleArn", "RoleSessionName", "DurationSeconds"}
         if unknown:
-            raise ApiError("ValidationError", f"The lab's AssumeRole does not take {', '.join(sorted(unknown))}")
+            raise ApiError("ValidationError", f"The lab's AssumeRole does not offer {', '.join(sorted(unknown))}.")
         session_name = form.get("RoleSessionName", "")
-        duration = form.get("DurationSeconds", str(_USUAL))
+        duration = form.get("DurationSeconds", str(_DEFAULT))
         if _SESSION_NAME.fullmatch(session_name) is None:
             raise ApiError("ValidationError", "1 validation error detected: roleSessionName has 2 to 64 of [\\w+=,.@-]")
         if re.fullmatch(r"[0-9]{1,5}", duration) is None or not _SHORTEST <= int(duration) <= _LONGEST:
@@ -96,7 +95,7 @@ class Sts:
                 "ValidationError", f"1 validation error detected: durationSeconds is {_SHORTEST} to {_LONGEST}"
             )
         role = self._principals.principal(form.get("RoleArn", ""))
-        # A lab's role trusts its own account. A role that is not there is denied in the same words.
+        # A role trusts its own account. A role that does not exist is denied with the same message.
         if role is None or role.kind != "role" or role.account != caller.account:
             raise ApiError(
                 "AccessDeniedException",
@@ -120,7 +119,7 @@ class Sts:
 
 
 def failure(error: ApiError, request_id: str) -> HttpResponse:
-    """The response for an error, in STS's own names."""
+    """The response for an error, with STS's names."""
     code = _CODES.get(error.code, error.code)
     status = 403 if code in _FORBIDDEN else error.status
     text = (
@@ -131,14 +130,14 @@ def failure(error: ApiError, request_id: str) -> HttpResponse:
     return _respond(status, text, request_id)
 
 
-def _result(name: str, members: Mapping[str, Any], request_id: str) -> str:
+def _result(name: str, members: Mapping[str, object], request_id: str) -> str:
     return (
         f'<{name}Response xmlns="{_NAMESPACE}"><{name}Result>{_xml(members)}</{name}Result>'
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{name}Response>"
     )
 
 
-def _xml(members: Mapping[str, Any]) -> str:
+def _xml(members: Mapping[str, object]) -> str:
     return "".join(
         f"<{name}>{_xml(value) if isinstance(value, dict) else html.escape(str(value), quote=False)}</{name}>"
         for name, value in members.items()

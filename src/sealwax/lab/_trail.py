@@ -1,7 +1,7 @@
-"""The trail: one CloudTrail record a call and account, in AWS's format, and the last use of each key.
+"""The trail: a CloudTrail record for each call and account, in AWS's format, and the last use of each key.
 
-It has a file of its own, written without waiting for the disk: it survives the death of the process, and a loss of
-power may take its last second, never a key. Key material, plaintext and ciphertext are not in it.
+It is a file of its own, written without waiting for the disk: it survives a crash of the process, and a power failure
+may lose its last second, but never a key. Key material, plaintext and ciphertext are not in it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ from typing import Any
 
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._database import Database
-from sealwax.lab._model import Caller, Key
+from sealwax.lab._model import Answer, Caller, Key, Members
 
 KMS_SOURCE, STS_SOURCE = "kms.amazonaws.com", "sts.amazonaws.com"
 _KEPT_SECONDS = 90 * 86400
-# A server may be asked anything by anybody: the oldest events make room for new ones.
-MOST_EVENTS = 100_000
-MOST_BYTES = 256 << 20
+# Anyone can send requests to a server, so the oldest events make room for new ones.
+MAX_EVENTS = 100_000
+MAX_BYTES = 256 << 20
 _SWEEP_EVERY = 256
-# CloudTrail's own bounds are of this kind: texts are cut, and what is too large is left out.
-_MOST_RECORD_CHARACTERS = 64 << 10
-_MOST_TEXT = 1024
+# As in CloudTrail, long texts are cut, and parameters that are too large are left out.
+_MAX_RECORD_CHARACTERS = 64 << 10
+_MAX_TEXT = 1024
 _BATCH = 500
 _LARGEST_NUMBER = (1 << 63) - 1
 _SECRET = frozenset({"Plaintext", "CiphertextBlob", "ImportToken", "EncryptedKeyMaterial", "PublicKey"})
-_HIDDEN = frozenset({"KeyStorePassword", "RawSecretAccessKey", "XksProxyAuthenticationCredential"})
-_UNRECORDED = frozenset({"GrantToken", "GrantTokens", "TrustAnchorCertificate", "Recipient"})
+_UNRECORDED = frozenset({"GrantToken", "GrantTokens", "Recipient"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,13 @@ class LastUsage:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the trail: CloudTrail's record, and the lab's own word on why it was allowed or denied.
+    """One event of the trail.
 
     Attributes:
-        text: the record's JSON.
-        time: in Unix seconds.
-        username: the user, the role's session, or ``root``.
+        text: CloudTrail's record as JSON text.
+        time: the time in Unix seconds.
+        username: the user, the session of a role, or ``root``.
+        reason: why the call was allowed or denied; None if that was not decided.
     """
 
     text: str
@@ -59,14 +59,14 @@ class Event:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """The record, decoded: of all events at once, that would take many times the memory of their texts."""
-        found: Mapping[str, Any] = json.loads(self.text)
-        return found
+        """CloudTrail's record, decoded at each access to save memory."""
+        record: Mapping[str, Any] = json.loads(self.text)
+        return record
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the trail is told of a call. ``members`` and ``answer`` may hold secrets; they are left out here."""
+    """A call to record. Secrets in ``members`` and ``answer`` are left out of the record."""
 
     source: str
     name: str
@@ -77,8 +77,8 @@ class Entry:
     request_id: str
     time: float
     read_only: bool
-    members: Mapping[str, Any]
-    answer: Mapping[str, Any] | None
+    members: Members
+    answer: Answer | None
     error: ApiError | None
     resources: Sequence[Key]
     reason: str | None
@@ -86,40 +86,38 @@ class Entry:
 
 
 class Trail:
-    """Appends and finds events, and keeps the latest.
+    """The events of a lab: the latest 100,000 of the last 90 days.
 
-    Args:
-        now: in Unix seconds; what is older than 90 days goes.
-        most_events, most_bytes: how many events, and bytes of the file, there may be; a few hundred events are
-            written before that is looked at again.
+    Example:
+        ``[event.record["eventName"] for event in lab.trail.events()]``
     """
 
     def __init__(
-        self, database: Database, now: float, *, most_events: int = MOST_EVENTS, most_bytes: int = MOST_BYTES
+        self, database: Database, now: float, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES
     ) -> None:
         self._database = database
-        self._most_events = most_events
-        self._most_bytes = most_bytes
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._since_swept = 0
         with database.writing() as connection:
             self._sweep(connection, now)
 
     def _sweep(self, connection: sqlite3.Connection, now: float) -> None:
-        """Remove what is too old, or too much."""
+        """Remove events that are too old or too many."""
         connection.execute("DELETE FROM events WHERE time < ?", (now - _KEPT_SECONDS,))
         connection.execute(
-            "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (self._most_events,)
+            "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (self._max_events,)
         )
         page_size, pages, unused = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
-        if (pages - unused) * page_size > self._most_bytes:
+        if (pages - unused) * page_size > self._max_bytes:
             connection.execute(
                 "DELETE FROM events WHERE number <= (SELECT (min(number) + max(number)) / 2 FROM events)"
             )
 
     def append(self, entry: Entry) -> None:
-        """Write the events of one call: one for the caller's account, one for each other account that owns a key."""
+        """Record a call: for the caller's account, and for each other account that owns a key in it."""
         accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
         shared = str(uuid.uuid4()) if len(accounts) > 1 else None
         with self._database.writing() as connection:
@@ -140,7 +138,7 @@ class Trail:
                         entry.time,
                         _username(entry.caller),
                         record,
-                        entry.reason and entry.reason[: 4 * _MOST_TEXT],
+                        entry.reason and entry.reason[: 4 * _MAX_TEXT],
                     ),
                 )
                 if entry.uses_key and entry.error is None:
@@ -163,7 +161,15 @@ class Trail:
             return LastUsage(*row) if row else None
 
     def events(self, *, account: str | None = None, region: str | None = None) -> list[Event]:
-        """The events, oldest first, of one account or Region or of all."""
+        """Return the events, oldest first.
+
+        Args:
+            account: only the events of this account.
+            region: only the events of this Region.
+
+        Returns:
+            The events.
+        """
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT record, time, username, reason FROM events "
@@ -173,7 +179,12 @@ class Trail:
             return [Event(*row) for row in rows]
 
     def latest(self, *, account: str, region: str) -> Iterator[Event]:
-        """Yield the events of an account in a Region, the latest first, and not all of them at once."""
+        """Yield the events of an account in a Region, latest first, reading them in batches.
+
+        Args:
+            account: the account.
+            region: the Region.
+        """
         before = _LARGEST_NUMBER
         while True:
             with self._database.reading() as connection:
@@ -189,17 +200,17 @@ class Trail:
             before = rows[-1][0]
 
 
-def _bounded(record: dict[str, Any]) -> str:
+def _bounded(record: Answer) -> str:
     """A record's JSON, with what callers may have made large cut or left out."""
-    cut = {name: value[:_MOST_TEXT] if isinstance(value, str) else value for name, value in record.items()}
+    cut = {name: value[:_MAX_TEXT] if isinstance(value, str) else value for name, value in record.items()}
     text = json.dumps(cut, separators=(",", ":"))
-    if len(text) > _MOST_RECORD_CHARACTERS:
+    if len(text) > _MAX_RECORD_CHARACTERS:
         text = json.dumps(cut | {"requestParameters": None, "responseElements": None}, separators=(",", ":"))
     return text
 
 
-def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> dict[str, Any]:
-    record: dict[str, Any] = {
+def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> Answer:
+    record: Answer = {
         "eventVersion": "1.11",
         "userIdentity": _identity(entry.caller),
         "eventTime": _iso(entry.time),
@@ -210,9 +221,9 @@ def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> di
         "userAgent": entry.user_agent,
     }
     if entry.error is not None:
-        record["errorCode"] = (
-            entry.error.code.removesuffix("Exception") if _is_denial(entry.error) else entry.error.code
-        )
+        # CloudTrail shortens this code only.
+        code = entry.error.code
+        record["errorCode"] = "AccessDenied" if code == "AccessDeniedException" else code
         record["errorMessage"] = entry.error.message
     record["requestParameters"] = _shown(entry.members) or None
     record["responseElements"] = None if entry.read_only or entry.answer is None else _shown(entry.answer) or None
@@ -240,30 +251,25 @@ def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> di
     return record
 
 
-def _is_denial(error: ApiError) -> bool:
-    # CloudTrail writes "AccessDenied" for KMS's AccessDeniedException, and every other code as it is.
-    return error.code == "AccessDeniedException"
-
-
-def _identity(caller: Caller) -> dict[str, Any]:
-    behind = caller.principal
-    identity: dict[str, Any] = {
-        "type": "Root" if behind is None else "IAMUser" if behind.kind == "user" else "AssumedRole",
+def _identity(caller: Caller) -> Answer:
+    principal = caller.principal
+    identity: Answer = {
+        "type": "Root" if principal is None else "IAMUser" if principal.kind == "user" else "AssumedRole",
         "principalId": caller.user_id,
         "arn": caller.arn,
         "accountId": caller.account,
         "accessKeyId": caller.access_key_id,
     }
-    if behind is not None and behind.kind == "user":
-        identity["userName"] = behind.name
-    elif behind is not None:
+    if principal is not None and principal.kind == "user":
+        identity["userName"] = principal.name
+    elif principal is not None:
         identity["sessionContext"] = {
             "sessionIssuer": {
                 "type": "Role",
-                "principalId": behind.unique_id,
-                "arn": behind.arn,
-                "accountId": behind.account,
-                "userName": behind.name,
+                "principalId": principal.unique_id,
+                "arn": principal.arn,
+                "accountId": principal.account,
+                "userName": principal.name,
             }
         }
     return identity
@@ -275,14 +281,12 @@ def _username(caller: Caller) -> str:
     return caller.session_name or caller.principal.name
 
 
-def _shown(members: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
+def _shown(members: Members) -> Answer:
+    shown: Answer = {}
     for name, value in members.items():
         if name in _SECRET or name in _UNRECORDED:
             continue
-        if name in _HIDDEN:
-            shown[_camel(name)] = "HIDDEN_DUE_TO_SECURITY_REASONS"
-        elif isinstance(value, dict) and "Context" not in name:
+        if isinstance(value, dict) and "Context" not in name:
             shown[_camel(name)] = _shown(value)
         elif isinstance(value, list):
             shown[_camel(name)] = [_shown(item) if isinstance(item, dict) else item for item in value]

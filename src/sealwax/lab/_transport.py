@@ -1,6 +1,6 @@
-"""The in-process front door: botocore signs and serialises, the lab answers, botocore parses.
+"""In-process sessions: botocore signs and serializes, the lab answers, botocore parses.
 
-This is the only file of the lab that knows botocore.
+This is the only file of the lab that imports botocore.
 """
 
 from __future__ import annotations
@@ -27,20 +27,19 @@ if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
 
 _SERVICES = ("kms", "sts", "cloudtrail")
-# A lab asks nobody: neither a metadata service that is not there, nor a sign-on that may have expired, nor a person for
-# a code.
+# A lab needs none of these: a metadata service may not exist, single sign-on may have expired.
 _NETWORK_PROVIDERS = ("container-role", "iam-role", "sso", "login")
 
 
 def new_session(
     gateway: Gateway, region: str | None, key: AccessKey | None, default_key: Callable[[], AccessKey]
 ) -> boto3.Session:
-    """A boto3 session whose KMS, STS and CloudTrail clients are answered by the lab.
+    """A boto3 session whose KMS, STS and CloudTrail clients use the lab.
 
     Args:
-        region: None takes the one that the user has set for AWS, else us-east-1.
-        key: the lab's access key to act as; None takes what the user has set in the environment or in files.
-        default_key: the lab's own key for a user who has set none.
+        region: the Region; None for the user's AWS Region, or else us-east-1.
+        key: the access key to sign with; None for the user's AWS credentials.
+        default_key: returns the access key for a user who has no AWS credentials.
     """
     core = botocore.session.get_session()
     if _lacks_its_profile(core):
@@ -64,7 +63,7 @@ def new_session(
 
 
 def _lacks_its_profile(core: BotocoreSession) -> bool:
-    """Whether the environment names a profile that is not there; a lab, which needs none, goes on without."""
+    """Whether the environment names a profile that does not exist. A lab does not need one."""
     try:
         core.get_scoped_config()
     except ProfileNotFound:
@@ -74,12 +73,11 @@ def _lacks_its_profile(core: BotocoreSession) -> bool:
 
 @lru_cache(maxsize=4)
 def _loader(data_path: str | None) -> Loader:
-    # Reading botocore's service models is most of what making a client costs; they are the same for every session.
+    # Most of the time to create a client goes into reading service models, which all sessions can share.
     return create_loader(data_path)
 
 
 def _attach(core: BotocoreSession, gateway: Gateway) -> None:
-
     def answer(**event: Any) -> Any:
         return _answer(gateway, event["request"])
 
@@ -88,7 +86,7 @@ def _attach(core: BotocoreSession, gateway: Gateway) -> None:
 
 
 def _answer(gateway: Gateway, prepared: AWSPreparedRequest) -> AWSResponse:
-    body: Any = prepared.body
+    body: object = prepared.body
     request = HttpRequest(
         method=prepared.method,
         target=_target(prepared.url),
@@ -105,16 +103,16 @@ def _answer(gateway: Gateway, prepared: AWSPreparedRequest) -> AWSResponse:
         raise ConnectionClosedError(endpoint_url=prepared.url) from event
     raw = _Raw(bytes(response.body))
     wipe(response.body)
-    # The stubs want urllib3's header class; botocore itself takes any mapping.
+    # The stubs ask for urllib3's headers; botocore takes any mapping.
     headers: Any = dict(response.headers)
     return AWSResponse(prepared.url, response.status, headers, raw)
 
 
 def _headers(prepared: AWSPreparedRequest) -> dict[str, str]:
-    # The stubs say text; signers write some of them as bytes.
+    # The stubs say str; signers write some as bytes.
     items: Any = prepared.headers.items()
     headers = {name.lower(): value.decode("latin-1") if isinstance(value, bytes) else value for name, value in items}
-    # On a wire the HTTP client adds it; it is part of what was signed.
+    # The HTTP client would add it, and it was signed.
     headers.setdefault("host", prepared.url.partition("://")[2].partition("/")[0])
     return headers
 
@@ -133,7 +131,7 @@ def _read(body: Any) -> bytes:
 
 
 class _Raw:
-    """A response's body in one piece, given away once: the lab keeps no reference to what may hold a plaintext."""
+    """A response's body, which can be read once: the lab keeps no reference to a plaintext."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -142,7 +140,7 @@ class _Raw:
         yield self.read()
 
     def read(self, amt: int | None = None, decode_content: bool | None = None) -> bytes:  # noqa: ARG002 - urllib3's
-        """The next ``amt`` bytes, or all that is left."""
+        """The next ``amt`` bytes, or all remaining ones."""
         size = len(self._body) if amt is None else amt
-        taken, self._body = (self._body, b"") if size >= len(self._body) else (self._body[:size], self._body[size:])
-        return taken
+        part, self._body = (self._body, b"") if size >= len(self._body) else (self._body[:size], self._body[size:])
+        return part

@@ -1,7 +1,7 @@
-"""The AWS JSON 1.1 protocol: an HTTP request in, an HTTP response out. Both front doors go through here.
+"""The AWS JSON 1.1 protocol, for requests over HTTP and in process.
 
-A plaintext is taken out of the request's body before the JSON parser sees it, and written into the answer's body byte
-by byte, so that no ``str`` or ``bytes`` of it is made on the way.
+A plaintext is removed from the request's body before the JSON parser reads it, and written into the answer's body byte
+by byte, so no ``str`` or ``bytes`` of it is created.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sealwax.lab._apierror import ApiError
+from sealwax.lab._model import Answer
 from sealwax.lab._secretbytes import base64_size, decode_base64, put_base64, wipe
 
 JSON_TYPE = "application/x-amz-json-1.1"
 _PLAINTEXT_IN = re.compile(rb'"Plaintext"\s*:\s*"([A-Za-z0-9+/=]*)"')
-# What no request can hold by itself, since nobody outside knows it.
-_STAND_IN = f"plaintext {os.urandom(16).hex()} taken out: "
+# Random, so no request can contain it.
+_PLACEHOLDER = f"plaintext {os.urandom(16).hex()} removed: "
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HttpRequest:
-    """A request as it came, with header names in lower case.
+    """A request as it was received, with header names in lower case.
 
     Attributes:
-        body: a buffer of the front door's own, or the caller's bytes, which are not changed.
+        body: a buffer that can be wiped, or the caller's bytes.
         peer: the address of the caller.
     """
 
@@ -43,37 +43,37 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HttpResponse:
-    """An answer. ``body`` may hold a plaintext: whoever sends it wipes it."""
+    """An answer. ``body`` may hold a plaintext; its sender wipes it."""
 
     status: int
     headers: Mapping[str, str]
     body: bytearray
 
 
-def read_document(body: bytes | bytearray) -> Any:
-    """The JSON document of a body; a member Plaintext at the top becomes a bytearray.
+def read_document(body: bytes | bytearray) -> object:
+    """Parse the JSON document of a body. A top-level member Plaintext becomes a bytearray.
 
     Raises:
         ApiError: SerializationException.
     """
-    taken: dict[str, bytearray] = {}
+    plaintexts: dict[str, bytearray] = {}
     if b'"Plaintext"' in body:
-        body = _take_out(bytearray(body), taken)
+        body = _remove_plaintexts(bytearray(body), plaintexts)
     try:
-        document = json.loads(body) if body else {}
-        if taken and isinstance(document, dict):
-            held = document.get("Plaintext")
-            # Taken first: what is put back below becomes text.
-            if isinstance(held, str) and held in taken:
-                document["Plaintext"] = taken.pop(held)
-            document = {name: _put_back(value, taken) for name, value in document.items()}
+        document: object = json.loads(body) if body else {}
+        if plaintexts and isinstance(document, dict):
+            placeholder = document.get("Plaintext")
+            # First, since _put_back() turns plaintexts into text.
+            if isinstance(placeholder, str) and placeholder in plaintexts:
+                document["Plaintext"] = plaintexts.pop(placeholder)
+            document = {name: _put_back(value, plaintexts) for name, value in document.items()}
     except (ValueError, RecursionError) as error:
-        raise ApiError("SerializationException", "The request's body is not a JSON document") from error
+        raise ApiError("SerializationException", "The request's body is not a JSON document.") from error
     return document
 
 
-def _take_out(body: bytearray, taken: dict[str, bytearray]) -> bytearray:
-    """Copy a body with every base64 text of a member Plaintext replaced, and wipe what the copy was made from."""
+def _remove_plaintexts(body: bytearray, plaintexts: dict[str, bytearray]) -> bytearray:
+    """Copy a body with a placeholder for each member Plaintext, and wipe the original."""
     rest = bytearray()
     end = 0
     with memoryview(body) as view:
@@ -82,29 +82,29 @@ def _take_out(body: bytearray, taken: dict[str, bytearray]) -> bytearray:
             if secret is None:
                 continue
             rest += view[end : match.start(1)]
-            stand_in = f"{_STAND_IN}{len(taken)}"
-            rest += stand_in.encode()
+            placeholder = f"{_PLACEHOLDER}{len(plaintexts)}"
+            rest += placeholder.encode()
             end = match.end(1)
-            taken[stand_in] = secret
+            plaintexts[placeholder] = secret
         rest += view[end:]
     wipe(body)
     return rest
 
 
-def _put_back(value: Any, taken: Mapping[str, bytearray]) -> Any:
-    """The value with the texts that are no plaintext: a pair of an encryption context can have that name too."""
+def _put_back(value: object, plaintexts: Mapping[str, bytearray]) -> object:
+    """Restore the other members called Plaintext, which are not secrets: an encryption context can have that name."""
     if isinstance(value, dict):
-        return {name: _put_back(held, taken) for name, held in value.items()}
+        return {name: _put_back(member, plaintexts) for name, member in value.items()}
     if isinstance(value, list):
-        return [_put_back(held, taken) for held in value]
-    secret = taken.get(value) if isinstance(value, str) else None
+        return [_put_back(item, plaintexts) for item in value]
+    secret = plaintexts.get(value) if isinstance(value, str) else None
     return value if secret is None else base64.b64encode(secret).decode()
 
 
-def answer(members: Mapping[str, Any], request_id: str) -> HttpResponse:
-    """The response for an operation's members; their plaintext, if any, is wiped."""
+def answer(members: Answer, request_id: str) -> HttpResponse:
+    """The response with these members. Their plaintext is wiped."""
     plaintext = members.get("Plaintext")
-    if plaintext is None:
+    if not isinstance(plaintext, bytearray):
         return _respond(200, bytearray(json.dumps(members, default=_blob, separators=(",", ":")), "ascii"), request_id)
     rest = {name: value for name, value in members.items() if name != "Plaintext"}
     head = json.dumps(rest, default=_blob, separators=(",", ":"))[:-1].encode()
@@ -142,4 +142,4 @@ def _respond(status: int, body: bytearray, request_id: str) -> HttpResponse:
 def _blob(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is no member of an answer")
+    raise TypeError(f"{type(value).__name__} cannot be a member of an answer")

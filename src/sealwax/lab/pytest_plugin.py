@@ -1,18 +1,19 @@
-"""Fixtures for the test suites of programs that use KMS: a lab in process, with no server and no AWS account.
+"""pytest fixtures for programs that use KMS: a lab in process, without a server and an AWS account.
 
-They are found by ``pytest --fixtures`` once sealwax is installed. boto3 is imported when a test asks for a session.
+``pytest --fixtures`` lists them once sealwax is installed. Nothing heavy is imported until a test uses one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import boto3
+    from mypy_boto3_kms import KMSClient
 
     from sealwax.lab import Lab
 
@@ -21,7 +22,7 @@ __all__ = ["sealwax_kms", "sealwax_lab", "sealwax_session"]
 
 @pytest.fixture
 def sealwax_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An embedded KMS of the test's own; see docs/lab.md. ``sealwax_lab.create_key(alias="payments")`` makes a key."""
+    """A new lab, an embedded KMS. ``sealwax_lab.create_key(alias="payments")`` creates a key. See docs/lab.md."""
     from sealwax.lab import Lab
 
     with Lab(Path(tmp_path_factory.mktemp("sealwax-lab"))) as lab:
@@ -30,11 +31,11 @@ def sealwax_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def sealwax_session(sealwax_lab: Lab) -> boto3.Session:
-    """A boto3 session whose KMS, STS and CloudTrail clients are answered by the test's lab, as its account's root."""
+    """A boto3 session whose KMS, STS and CloudTrail clients use the test's lab, as the account's root."""
     return sealwax_lab.session(account="111122223333")
 
 
 @pytest.fixture
-def sealwax_kms(sealwax_session: boto3.Session) -> Any:
-    """A boto3 KMS client of the test's lab, as its account's root."""
+def sealwax_kms(sealwax_session: boto3.Session) -> KMSClient:
+    """A boto3 KMS client that uses the test's lab, as the account's root."""
     return sealwax_session.client("kms")

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sealwax.lab._apierror import ApiError, not_found, refused
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import grantable
-from sealwax.lab._model import Answer, Grant, Key, Members, NewConditions
+from sealwax.lab._model import Answer, Conditions, Grant, Key, Members, NewConditions
 from sealwax.lab._operations.crypto import dry_run
 from sealwax.lab._paging import page
 
@@ -29,21 +29,7 @@ def create_grant(call: Call) -> Answer:
     if grantee == (None, None):
         raise refused("Either GranteePrincipal or GranteeServicePrincipal is required.")
     context = _checked_constraints(constraints)
-    facts: NewConditions = {"kms:GrantOperations": operations, "kms:GrantIsForAWSResource": False}
-    facts |= {
-        condition: value
-        for condition, value in {
-            "kms:GranteePrincipal": grantee[0],
-            "kms:GranteeServicePrincipal": grantee[1],
-            "kms:RetiringPrincipal": retiring[0],
-            "kms:RetiringServicePrincipal": retiring[1],
-            "kms:GrantConstraintSourceArn": constraints.get("SourceArn"),
-        }.items()
-        if value is not None
-    }
-    for kind in ("EncryptionContextEquals", "EncryptionContextSubset"):
-        if kind in constraints:
-            facts["kms:GrantConstraintType"] = kind
+    facts = _facts(operations, constraints, grantee, retiring)
     key = call.key("CreateGrant", context=context, facts=facts)
     call.need_enabled(key)
     if not operations or not grantable(key).issuperset(operations):
@@ -77,6 +63,26 @@ def create_grant(call: Call) -> Answer:
     )
     call.records.put_grant(grant)
     return {"GrantToken": grant.token, "GrantId": grant.grant_id}
+
+
+def _facts(operations: list[str], constraints: Members, grantee: _Grantee, retiring: _Grantee) -> Conditions:
+    """The values of CreateGrant's condition keys."""
+    facts: NewConditions = {"kms:GrantOperations": operations, "kms:GrantIsForAWSResource": False}
+    facts |= {
+        condition: value
+        for condition, value in {
+            "kms:GranteePrincipal": grantee[0],
+            "kms:GranteeServicePrincipal": grantee[1],
+            "kms:RetiringPrincipal": retiring[0],
+            "kms:RetiringServicePrincipal": retiring[1],
+            "kms:GrantConstraintSourceArn": constraints.get("SourceArn"),
+        }.items()
+        if value is not None
+    }
+    for kind in ("EncryptionContextEquals", "EncryptionContextSubset"):
+        if kind in constraints:
+            facts["kms:GrantConstraintType"] = kind
+    return facts
 
 
 @operation("ListGrants")

@@ -22,7 +22,7 @@ from sealwax.lab._model import (
     NewConditions,
 )
 from sealwax.lab._operations.policies import check_given_policy
-from sealwax.lab._operations.tags import checked_tags
+from sealwax.lab._operations.tags import authorize_creation, checked_tags
 from sealwax.lab._paging import page
 
 _DAY = 86400
@@ -51,12 +51,7 @@ def create_key(call: Call) -> Answer:
     }
     if multi_region:
         facts["kms:MultiRegionKeyType"] = "PRIMARY"
-    if tags:
-        facts["aws:TagKeys"] = list(tags)
-        facts |= {f"aws:RequestTag/{tag}": value for tag, value in tags.items()}
-    call.authorize("CreateKey", facts=facts)
-    if tags:
-        call.authorize("TagResource", facts={name: value for name, value in facts.items() if name.startswith("aws:")})
+    authorize_creation(call, facts, tags)
     _check_store(call, origin, multi_region=multi_region)
     identifier = uuid.uuid4()
     key = Key(
@@ -76,16 +71,20 @@ def create_key(call: Call) -> Answer:
         xks_key=call.get("XksKeyId"),
     )
     check_given_policy(call, key)
-    material = None
-    if origin != "EXTERNAL" and spec == SYMMETRIC:
-        material = new_material(key, number=1, now=call.now)
-        key = replace(key, current_material=material.material_id)
-    call.records.put_key(key)
-    if material is not None:
-        call.records.put_material(key, material)
+    _store(call, key)
     call.records.put_tags(key, tags.items())
     call.resources.append(key)
     return {"KeyMetadata": metadata(call, call.records.key(key.account, key.region, key.key_id) or key)}
+
+
+def _store(call: Call, key: Key) -> None:
+    """Store a new key, with material unless that is imported or not offered."""
+    if key.origin == "EXTERNAL" or key.spec != SYMMETRIC:
+        call.records.put_key(key)
+        return
+    material = new_material(key, number=1, now=call.now)
+    call.records.put_key(replace(key, current_material=material.material_id))
+    call.records.put_material(key, material)
 
 
 def _check_store(call: Call, origin: str, *, multi_region: bool) -> None:

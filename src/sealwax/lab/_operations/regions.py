@@ -9,9 +9,9 @@ from sealwax.lab._apierror import ApiError, not_found, refused, unsupported
 from sealwax.lab._authorize import default_policy
 from sealwax.lab._call import Call, operation
 from sealwax.lab._describe import metadata
-from sealwax.lab._model import ENABLED, PENDING_IMPORT, Answer, NewConditions
+from sealwax.lab._model import ENABLED, PENDING_IMPORT, Answer
 from sealwax.lab._operations.policies import check_given_policy
-from sealwax.lab._operations.tags import checked_tags
+from sealwax.lab._operations.tags import authorize_creation, checked_tags
 from sealwax.lab._rotate import family
 
 
@@ -20,13 +20,7 @@ def replicate_key(call: Call) -> Answer:
     region: str = call.members["ReplicaRegion"]
     tags = checked_tags(call.get("Tags", []))
     primary = call.key("ReplicateKey", facts={"kms:ReplicaRegion": region})
-    facts: NewConditions = {"kms:MultiRegion": True, "kms:MultiRegionKeyType": "REPLICA"}
-    if tags:
-        facts["aws:TagKeys"] = list(tags)
-        facts |= {f"aws:RequestTag/{tag}": value for tag, value in tags.items()}
-    call.authorize("CreateKey", facts=facts)
-    if tags:
-        call.authorize("TagResource", facts={name: value for name, value in facts.items() if name.startswith("aws:")})
+    authorize_creation(call, {"kms:MultiRegion": True, "kms:MultiRegionKeyType": "REPLICA"}, tags)
     if primary.multi_region != "PRIMARY":
         raise unsupported(f"{primary.arn} is not a multi-Region primary key.")
     call.need_enabled(primary)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._call import Call, operation
-from sealwax.lab._model import Answer, NewConditions
+from sealwax.lab._model import Answer, Conditions, NewConditions
 from sealwax.lab._paging import page
 
 _MAX_TAGS = 50
@@ -31,12 +31,25 @@ def checked_tags(tags: Sequence[dict[str, str]]) -> dict[str, str]:
     return values
 
 
+def tag_conditions(tags: Mapping[str, str]) -> NewConditions:
+    """The values of the condition keys about a request's tags."""
+    if not tags:
+        return {}
+    return {"aws:TagKeys": list(tags), **{f"aws:RequestTag/{name}": value for name, value in tags.items()}}
+
+
+def authorize_creation(call: Call, facts: Conditions, tags: Mapping[str, str]) -> None:
+    """Raises AccessDeniedException unless the caller may create a key with these tags."""
+    about_tags = tag_conditions(tags)
+    call.authorize("CreateKey", facts={**facts, **about_tags})
+    if tags:
+        call.authorize("TagResource", facts=about_tags)
+
+
 @operation("TagResource", writes=True)
 def tag_resource(call: Call) -> Answer:
     tags = checked_tags(call.members["Tags"])
-    facts: NewConditions = {"aws:TagKeys": list(tags)}
-    facts |= {f"aws:RequestTag/{name}": value for name, value in tags.items()}
-    key = call.key("TagResource", facts=facts)
+    key = call.key("TagResource", facts=tag_conditions(tags))
     call.need_alive(key)
     if len(call.records.tags(key).keys() | tags.keys()) > _MAX_TAGS:
         raise ApiError("LimitExceededException", f"A key can have at most {_MAX_TAGS} tags.")
