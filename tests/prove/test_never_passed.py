@@ -13,7 +13,7 @@ from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Check, Helper, Options, Result, prove
 from sealwax.prove._proof import NotShown, Proof
 from sealwax.prove._results import PASSED
-from sealwax.prove._run import run_one
+from sealwax.prove._run import run_check
 from tests.prove.conftest import Doctored
 from tests.prove.test_prove import CONTEXT, everything
 
@@ -53,7 +53,7 @@ class Barred:
 def outcomes_where(check: Check, code: str, lab: Lab, options: Options) -> dict[str, str]:
     barred = Barred(lab, check, code)
     # Rotations are counted for each key, and cost time: they are asked for where it is about them.
-    options = replace(options, allow_changes=check.name == "rotation", patience=0.0)
+    options = replace(options, allow_changes=check.name == "rotation", rotation_timeout=0.0)
     report = prove("alias/many", CONTEXT, barred.session, options, barred.go_on)
     return {result.name: result.outcome for result in report.checks}
 
@@ -114,7 +114,7 @@ def test_a_check_one_of_whose_needs_did_not_pass(check: Check, outcome: Any, lab
         before: Mapping[Check, Result] = {
             need: result(need, outcome if need is missing else PASSED) for need in check.needs
         }
-        found = run_one(replace(check, run=never), _planning(lab), before)
+        found = run_check(replace(check, run=never), _planning(lab), before)
         assert (found.outcome, found.detail) == ("not shown", f"{missing.name} did not pass")
 
 
@@ -124,7 +124,7 @@ def test_a_check_that_says_it_was_not_shown(check: Check, lab: Lab) -> None:
         raise NotShown("for a reason")
 
     before = {need: Result(need.name, need.shows, PASSED, "", (), ()) for need in check.needs}
-    assert run_one(replace(check, run=not_shown), _planning(lab), before).outcome == "not shown"
+    assert run_check(replace(check, run=not_shown), _planning(lab), before).outcome == "not shown"
 
 
 def test_a_policy_that_shuts_the_caller_out_meanwhile_refuses_no_context(lab: Lab) -> None:

@@ -18,7 +18,7 @@ import pytest
 import sealwax
 from sealwax.lab import Lab
 from sealwax.prove import CHECKS, Helper, Options, Parts, Report, prove
-from sealwax.prove._envelopes import Held
+from sealwax.prove._envelopes import FixedKeyring
 from sealwax.prove._proof import SAMPLE
 from sealwax.prove._requests import altered, wrong
 from tests.prove.conftest import Doctored
@@ -113,6 +113,16 @@ def test_what_could_not_be_run_is_not_passed(lab: Lab) -> None:
     }
 
 
+def test_a_check_names_the_option_that_it_needs(lab: Lab) -> None:
+    assert {result.name: result.missing for result in run(lab, Options()).checks if result.missing is not None} == {
+        "denied-principal": "denied",
+        "memory": "helper",
+        "debug-logs": "helper",
+        "reencrypt-other-key": "to",
+        "rotation": "allow_changes",
+    }
+
+
 def test_a_key_that_cannot_be_used_at_all_is_an_error(lab: Lab) -> None:
     key = lab.create_key()["Arn"]
     lab.call("DisableKey", KeyId=key)
@@ -129,7 +139,7 @@ def test_the_json_is_what_its_schema_says(lab: Lab) -> None:
 
     # One that passed, one that failed, one that is not shown, and one that was interrupted.
     options = Options(to="alias/other", denied=lambda: lab.session(principal="somebody"))
-    found = run(lab, options, Doctored(lab.session(), refused=throttled)).as_dict()
+    found: Any = run(lab, options, Doctored(lab.session(), refused=throttled)).as_dict()
     assert {check["outcome"] for check in found["checks"]} == {"passed", "failed", "not shown"}
     assert [check["name"] for check in found["checks"] if check["interrupted"]] == ["replicas"]
     validator = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -250,7 +260,7 @@ class Lax(sealwax.Sealer):
 
     def __init__(self, keyring: sealwax.Keyring, **settings: Any) -> None:
         super().__init__(keyring, **settings)
-        self.held = isinstance(keyring, Held)
+        self.held = isinstance(keyring, FixedKeyring)
 
 
 def lax(error: type[sealwax.SealwaxError], when: Callable[[Any, Any], bool] = lambda *_: True) -> Break:
@@ -356,18 +366,18 @@ def _keeps_nothing(_: Lab, options: Options) -> tuple[Options, None]:
 #: What each says when it is broken so: it fails for that, and not for something that the doctoring broke beside it.
 TELLS = {
     "generate-data-key": "the data key has 31 bytes",
-    "generate-no-plaintext": "the answer holds a plaintext key",
+    "generate-no-plaintext": "the response has a plaintext key",
     "decrypt": "another data key than GenerateDataKey",
-    "own-rights": "was done in earnest",
+    "own-rights": "was executed despite DryRun",
     "denied-principal": "its Decrypt was accepted",
     "context-wrong": "another context was accepted",
     "context-missing": "no context was accepted",
     "context-altered": "one pair more was accepted",
     "tampered-wrapped-key": "a bit of byte 0 flipped was accepted",
-    "local-encryption": "the sample did not come back",
+    "local-encryption": "the envelope decrypts to other data",
     "context-in-payload": "a payload under another context was accepted",
     "tampered-ciphertext": "was accepted",
-    "round-trip": "the sample did not come back",
+    "round-trip": "the envelope decrypts to other data",
     "context-at-envelope": "a wrong context was accepted",
     "swapped-wrapped-key": "a swapped wrapped key was accepted",
     "memory": "halves of keys are in the memory",
@@ -376,8 +386,8 @@ TELLS = {
     "reencrypt-other-key": "does not belong to this payload",
     "rotation": "is under key material",
     "replicas": "InvalidCiphertextException",
-    "throttling": "given up before it was served",
-    "cached-offline": "KMS was asked though the data key was cached",
+    "throttling": "gave up before the request succeeded",
+    "cached-offline": "KMS was called although the data key was cached",
 }
 
 

@@ -75,9 +75,8 @@ def prove(
     The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
     such as throttling or expired credentials, kept a check from being run, or one was that an option asks for.
     """
-    from sealwax.prove import Options, planned_requests
+    from sealwax.prove import USD_PER_REQUEST, Options, planned_requests
     from sealwax.prove import prove as run
-    from sealwax.prove._results import USD_PER_REQUEST
 
     names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
     if len(names) != 1:
@@ -188,14 +187,20 @@ def _print(result: Result) -> None:
     width = _width()
     if width is None:
         evidence = _evidence(result)
-        line = f"{result.outcome:<9}  {result.name:<21}  {printable(result.detail)}"
+        line = f"{result.outcome:<9}  {result.name:<21}  {_detail(result)}"
         console.put(line + (f"  [{evidence}]" if evidence else ""))
         return
     # One line of a screen has room for the last thing that was asked; why something failed is told at the end.
-    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or printable(result.detail)}"
+    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or _detail(result)}"
     if len(line) > width:
         line = line[: width - 1] + "…"
     console.put(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
+
+
+def _detail(result: Result) -> str:
+    options = {"denied": "--denied-profile or --denied-role", "to": "--to", "allow_changes": "--allow-changes"}
+    detail = printable(result.detail)
+    return f"{detail}: add {options[result.missing]}" if result.missing in options else detail
 
 
 def _last(result: Result) -> str:
@@ -235,7 +240,7 @@ def _sum_up(report: Report) -> None:
             # What only waited for another check has said so in its line.
             ready = all(outcomes[need] == "passed" for need in result.needs)
             if result.outcome != "passed" and ready:
-                text = f"{result.outcome}: {result.name}: {printable(result.detail)}"
+                text = f"{result.outcome}: {result.name}: {_detail(result)}"
                 console.put(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in ("passed", "failed", "not shown"))
     console.put(

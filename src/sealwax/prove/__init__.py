@@ -1,20 +1,27 @@
-"""Live checks of a KMS key, with evidence: what the library promises, shown against the user's own key.
+"""Live checks of a KMS key, with evidence: the library's promises, tried against your own key.
 
-:func:`prove` runs every check of :data:`CHECKS` once and returns a :class:`Report`. A check *passed*, *failed*, or was
-*not shown*, with the reason; one whose prerequisite did not pass is not shown, and never counts as passed. Nothing is
-changed on the key unless ``allow_changes`` says so, and no plaintext but a sample of this module's own is used.
+``prove`` runs every check in ``CHECKS`` once and returns a ``Report``. A check *passed*, *failed*, or was *not shown*,
+with the reason. A check that depends on one that did not pass is not shown; it never counts as passed. The key is not
+changed without ``allow_changes``, and the only plaintext is a sample of this module.
+
+::
+
+    report = prove("alias/payments", {"purpose": "backup"}, boto3.Session())
+    assert report.count("failed") == 0
 """
 
 from sealwax.prove._proof import Check, Helper, Options, Parts
-from sealwax.prove._results import Evidence, Report, Result
+from sealwax.prove._results import USD_PER_REQUEST, Evidence, Outcome, Report, Result
 from sealwax.prove._run import CHECKS, planned_requests, prove
 
 __all__ = [
     "CHECKS",
+    "USD_PER_REQUEST",
     "Check",
     "Evidence",
     "Helper",
     "Options",
+    "Outcome",
     "Parts",
     "Report",
     "Result",

@@ -1,4 +1,4 @@
-"""Checks of envelopes: what the library makes of a data key, and what it refuses."""
+"""Checks of envelopes: what the library encrypts with a data key, and what it refuses to decrypt."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sealwax.prove._requests import altered, decrypt, flipped, generate_data_key
 
 T = TypeVar("T")
 
-_REFUSED: Final = "Sealer.decrypt"
+_DECRYPT: Final = "Sealer.decrypt"
 
 
-class Held:
-    """A keyring of one data key, which somebody else made; KMS is not asked."""
+class FixedKeyring:
+    """A keyring with one given data key. It does not call KMS."""
 
     def __init__(self, data_key: DataKey, wrapped_key: WrappedKey) -> None:
         self._data_key = data_key
@@ -57,16 +57,16 @@ class Held:
         raise NotImplementedError
 
 
-def _held(proof: Proof) -> Held:
+def _fixed_keyring(proof: Proof) -> FixedKeyring:
     assert proof.data_key is not None
     assert proof.wrapped_key is not None
-    return Held(proof.data_key, proof.wrapped_key)
+    return FixedKeyring(proof.data_key, proof.wrapped_key)
 
 
 def derive(data_key: DataKey, header: hdr.Header, head: bytes) -> tuple[bytearray, bytes, bytes]:
-    """Return an envelope's payload key, for the caller to wipe, its base nonce and its commitment.
+    """Derive an envelope's payload key, which the caller wipes, its base nonce and its commitment.
 
-    Written after the format's page, and apart from the code that reads payloads.
+    This follows the specification of the format, and shares no code with the library's reader.
 
     Args:
         head: the first 56 bytes of the payload.
@@ -83,38 +83,38 @@ def derive(data_key: DataKey, header: hdr.Header, head: bytes) -> tuple[bytearra
         wipe(derived)
 
 
-@check("local-encryption", "the data key encrypts here with AES-256-GCM, and decrypts again", needs=[generate_data_key])
+@check("local-encryption", "the data key encrypts and decrypts locally with AES-256-GCM", needs=[generate_data_key])
 def local_encryption(proof: Proof) -> str:
-    sealer = proof.options.parts.sealer(_held(proof))
+    sealer = proof.options.parts.sealer(_fixed_keyring(proof))
     sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)
-    proof.seen("Sealer.encrypt", None)
+    proof.record("Sealer.encrypt")
     if SAMPLE[:32] in sealed:
-        raise Failed("the envelope holds the sample as it is")
+        raise Failed("the envelope contains the sample in plaintext")
     if sealer.decrypt(sealed, context=proof.to_bind) != SAMPLE:
-        raise Failed("the sample did not come back")
-    proof.seen(_REFUSED, None)
-    if _opened_by_hand(proof, sealed) != SAMPLE:
-        raise Failed("AES-256-GCM by itself gives something else")
-    proof.seen("AESGCM.decrypt", None)
-    return f"{len(SAMPLE)} bytes, opened by sealwax and by AES-256-GCM alone"
+        raise Failed("the envelope decrypts to other data")
+    proof.record(_DECRYPT)
+    if _decrypt_independently(proof, sealed) != SAMPLE:
+        raise Failed("plain AES-256-GCM decrypts it to other data")
+    proof.record("AESGCM.decrypt")
+    return f"{len(SAMPLE)} bytes, decrypted by sealwax and by plain AES-256-GCM"
 
 
-def _opened_by_hand(proof: Proof, sealed: bytes) -> bytes:
+def _decrypt_independently(proof: Proof, sealed: bytes) -> bytes:
     assert proof.data_key is not None
-    found = envelope.inspect(sealed).header
-    body = sealed[found.preamble.payload_offset :]
+    header = envelope.inspect(sealed).header
+    body = sealed[header.preamble.payload_offset :]
     head, chunks = body[: payload.HEAD_BYTES], body[payload.HEAD_BYTES :]
-    key, nonce, commitment = derive(proof.data_key, found, head)
+    key, nonce, commitment = derive(proof.data_key, header, head)
     try:
         if head[payload.SALT_BYTES :] != commitment:
-            raise Failed("the commitment is not the data key's")
+            raise Failed("the commitment is not that of the data key")
         aead = AESGCM(key)
         plaintext = b""
         for number, at in enumerate(range(0, len(chunks), payload.SEALED_CHUNK_BYTES)):
-            this = (int.from_bytes(nonce, "big") ^ number).to_bytes(12, "big")
-            plaintext += aead.decrypt(this, chunks[at : at + payload.SEALED_CHUNK_BYTES], None)
+            chunk_nonce = (int.from_bytes(nonce, "big") ^ number).to_bytes(12, "big")
+            plaintext += aead.decrypt(chunk_nonce, chunks[at : at + payload.SEALED_CHUNK_BYTES], None)
     except InvalidTag:
-        raise Failed("a chunk is no AES-256-GCM under the data key") from None
+        raise Failed("a chunk is not encrypted with AES-256-GCM under the data key") from None
     finally:
         wipe(key)
     return plaintext
@@ -122,11 +122,11 @@ def _opened_by_hand(proof: Proof, sealed: bytes) -> bytes:
 
 @check(
     "context-in-payload",
-    "with the right data key and another context, the payload does not open",
+    "with the right data key and another context, the payload does not decrypt",
     needs=[local_encryption],
 )
 def context_in_payload(proof: Proof) -> str:
-    sealer = proof.options.parts.sealer(_held(proof))
+    sealer = proof.options.parts.sealer(_fixed_keyring(proof))
     sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)
     other = wrong(proof.context)
     forged = _with(sealed, kms_context=ctx.encode(other))
@@ -135,28 +135,32 @@ def context_in_payload(proof: Proof) -> str:
         lambda: sealer.decrypt(forged, context=other),
         errors.CommitmentError,
     )
-    proof.seen(_REFUSED, error)
+    proof.record(_DECRYPT, error)
     return "a header with another context: CommitmentError"
 
 
 def _with(
     sealed: bytes, *, kms_context: bytes | None = None, wrapped_keys: Sequence[WrappedKey] | None = None
 ) -> bytes:
-    """Return an envelope with another header before the same payload."""
-    found = envelope.inspect(sealed).header
+    """Return an envelope with the same payload and another header."""
+    header = envelope.inspect(sealed).header
     forged = hdr.lay_out(
-        envelope_id=found.preamble.envelope_id,
-        kms_context=found.preamble.kms_context if kms_context is None else kms_context,
-        local_pairs=found.preamble.local_pairs,
-        wrapped_keys=found.slot.wrapped_keys if wrapped_keys is None else wrapped_keys,
+        envelope_id=header.preamble.envelope_id,
+        kms_context=header.preamble.kms_context if kms_context is None else kms_context,
+        local_pairs=header.preamble.local_pairs,
+        wrapped_keys=header.slot.wrapped_keys if wrapped_keys is None else wrapped_keys,
         slot_count=1,
     )
-    return forged.to_bytes() + sealed[found.preamble.payload_offset :]
+    return forged.to_bytes() + sealed[header.preamble.payload_offset :]
 
 
-@check("tampered-ciphertext", "a payload that was altered, cut off or added to does not open", needs=[local_encryption])
+@check(
+    "tampered-ciphertext",
+    "an altered, truncated or extended payload does not decrypt",
+    needs=[local_encryption],
+)
 def tampered_ciphertext(proof: Proof) -> str:
-    sealer = proof.options.parts.sealer(_held(proof))
+    sealer = proof.options.parts.sealer(_fixed_keyring(proof))
     sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)
     start = envelope.inspect(sealed).header.preamble.payload_offset
     first = start + payload.HEAD_BYTES
@@ -165,32 +169,32 @@ def tampered_ciphertext(proof: Proof) -> str:
     tampered = {
         "another salt": flipped(sealed, start),
         "another commitment": flipped(sealed, start + payload.SALT_BYTES),
-        "a flipped bit of a chunk": flipped(sealed, first + 100),
-        "a flipped bit of a tag": flipped(sealed, len(sealed) - 1),
-        "two chunks that changed places": sealed[:first] + sealed[second:third] + sealed[first:second] + sealed[third:],
+        "a flipped bit in a chunk": flipped(sealed, first + 100),
+        "a flipped bit in a tag": flipped(sealed, len(sealed) - 1),
+        "two swapped chunks": sealed[:first] + sealed[second:third] + sealed[first:second] + sealed[third:],
         "a payload without its last chunk": sealed[:third],
         "a payload without its last byte": sealed[:-1],
-        "a payload with a byte more": sealed + b"\0",
+        "a payload with an extra byte": sealed + b"\0",
     }
     for what, data in tampered.items():
         error = proof.refused(what, partial(sealer.decrypt, data, context=proof.to_bind), errors.PayloadError)
-        proof.seen(_REFUSED, error)
+        proof.record(_DECRYPT, error)
     return f"{len(tampered)} ways of tampering"
 
 
-@check("round-trip", "an envelope made with KMS opens with KMS", needs=[local_encryption, decrypt], requests=2)
+@check("round-trip", "an envelope encrypted with KMS decrypts with KMS", needs=[local_encryption, decrypt], requests=2)
 def round_trip(proof: Proof) -> str:
     sealer = proof.sealer()
     sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)
     if sealer.decrypt(sealed, context=proof.to_bind) != SAMPLE:
-        raise Failed("the sample did not come back")
+        raise Failed("the envelope decrypts to other data")
     proof.sealed = sealed
     return f"{len(SAMPLE)} bytes in an envelope of {len(sealed)}"
 
 
 @check(
     "context-at-envelope",
-    "an envelope refuses a wrong, missing or altered context before KMS is asked",
+    "a wrong, missing or altered context is refused before KMS is called",
     needs=[round_trip],
 )
 def context_at_envelope(proof: Proof) -> str:
@@ -200,15 +204,15 @@ def context_at_envelope(proof: Proof) -> str:
         contexts |= {"a missing context": ctx.NO_CONTEXT, **altered(proof.context)}
     for what, context in contexts.items():
         error = proof.refused(what, partial(sealer.decrypt, proof.sealed, context=context), errors.ContextError)
-        proof.seen(_REFUSED, error)
-    if any(one.is_request for one in proof.evidence):
-        raise Failed("KMS was asked, though the context could not be right")
-    return f"{len(contexts)} contexts; KMS was not asked"
+        proof.record(_DECRYPT, error)
+    if any(item.is_request for item in proof.evidence):
+        raise Failed("KMS was called although the context could not be right")
+    return f"{len(contexts)} contexts; KMS was not called"
 
 
 @check(
     "swapped-wrapped-key",
-    "another envelope's wrapped key, which KMS opens, does not open the payload",
+    "another envelope's wrapped key, which KMS decrypts, does not decrypt the payload",
     needs=[round_trip],
     requests=1,
 )
@@ -220,7 +224,7 @@ def swapped_wrapped_key(proof: Proof) -> str:
     error = proof.refused(
         "a swapped wrapped key", lambda: sealer.decrypt(swapped, context=proof.to_bind), errors.CommitmentError
     )
-    proof.seen(_REFUSED, error)
-    if not any(one.is_request and one.error is None for one in proof.evidence):
-        raise NotShown("KMS did not open the other wrapped key")
-    return "KMS opened it, and the payload's commitment refused it"
+    proof.record(_DECRYPT, error)
+    if not any(item.is_request and item.error is None for item in proof.evidence):
+        raise NotShown("KMS did not decrypt the other wrapped key")
+    return "KMS decrypted it, and the payload's commitment refused it"

@@ -1,7 +1,7 @@
-"""The process whose memory and logs are searched: ``python -m sealwax.prove._helper``.
+"""A process whose memory and logs are searched for keys: ``python -m sealwax.prove._helper``.
 
-It reads one line of JSON, encrypts and decrypts a sample as any program does, with every log at DEBUG on standard
-error, writes one line of JSON, and waits until standard input ends.
+It reads a line of JSON, encrypts and decrypts a sample as any program does, with all logs at DEBUG on standard error,
+writes a line of JSON, and waits until standard input ends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from sealwax import events
 from sealwax._core.context import NO_CONTEXT
@@ -21,16 +20,12 @@ from sealwax.kms import KmsKeyring
 
 
 def main(keyring: Callable[..., Keyring] = KmsKeyring) -> None:
-    """Run it.
-
-    Args:
-        keyring: called as :class:`~sealwax.kms.KmsKeyring` is.
-    """
+    """Run it with a keyring that ``keyring`` creates, like ``KmsKeyring``."""
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     task = json.loads(sys.stdin.readline())
-    # What the search must find, or it proves nothing.
+    # The search must find this mark, or it shows nothing.
     mark = bytearray.fromhex(task["mark"])
-    calls: list[dict[str, Any]] = []
+    calls: list[dict[str, str | None]] = []
 
     def watch(event: events.Event) -> None:
         if isinstance(event, events.KmsCall):
@@ -44,7 +39,7 @@ def main(keyring: Callable[..., Keyring] = KmsKeyring) -> None:
             )
 
     context = task["context"] or NO_CONTEXT
-    answer: dict[str, Any] = {"calls": calls}
+    answer: dict[str, object] = {"calls": calls}
     try:
         sealer = Sealer(keyring(task["key"], on_event=watch))
         sealed = sealer.encrypt(task["sample"].encode(), context=context)

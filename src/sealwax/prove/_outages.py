@@ -1,4 +1,4 @@
-"""Checks of bad days: KMS throttles, or cannot be reached. Both are put on here, before a request leaves."""
+"""Checks of outages: KMS throttles or cannot be reached. Both are simulated before a request is sent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _INJECTED: Final = "injected-by-sealwax-prove"
 _SECONDS: Final = 300.0
 
 
-class Weather:
-    """A session whose KMS clients have a bad day when told so.
+class Outage:
+    """A session whose KMS clients can simulate an outage.
 
     Attributes:
-        throttle: how many of the next requests are answered with ThrottlingException.
-        down: whether nothing can be reached.
+        throttle: how many of the next requests to answer with ThrottlingException.
+        down: whether KMS cannot be reached.
     """
 
     def __init__(self, proof: Proof) -> None:
@@ -43,7 +43,7 @@ class Weather:
 
     def _answer(self, model: OperationModel, **_: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
         if self.down:
-            raise EndpointConnectionError(endpoint_url=f"of {model.name}, made unreachable here")
+            raise EndpointConnectionError(endpoint_url=f"of {model.name}, simulated as unreachable")
         if not self.throttle:
             return None
         self.throttle -= 1
@@ -59,42 +59,42 @@ class Weather:
         self._proof.watch(event, simulated=self.down or injected)
 
 
-@check("throttling", "a throttled request is repeated until it is served", needs=[round_trip], requests=1)
+@check("throttling", "a throttled request is retried until it succeeds", needs=[round_trip], requests=1)
 def throttling(proof: Proof) -> str:
-    weather = Weather(proof)
-    sealer = proof.sealer(session=weather, on_event=weather.watch)
-    weather.throttle = _TIMES
+    outage = Outage(proof)
+    sealer = proof.sealer(session=outage, on_event=outage.watch)
+    outage.throttle = _TIMES
     try:
         opened = sealer.decrypt(proof.sealed, context=proof.to_bind)
     except errors.ThrottledError:
-        if any(one.error is not None and not one.simulated for one in proof.evidence):
-            raise  # KMS throttles as well, and more than that is not to be outlasted
-        raise Failed("the request was given up before it was served") from None
+        if any(item.error is not None and not item.simulated for item in proof.evidence):
+            raise  # KMS itself throttles too
+        raise Failed("the library gave up before the request succeeded") from None
     if opened != SAMPLE:
-        raise Failed("the sample did not come back")
-    seen = sum(one.simulated for one in proof.evidence)
-    if seen != _TIMES:
-        raise Failed(f"of {_TIMES} injected throttles {seen} were met")
-    return f"{_TIMES} injected ThrottlingExceptions, then served"
+        raise Failed("the envelope decrypts to other data")
+    injected = sum(item.simulated for item in proof.evidence)
+    if injected != _TIMES:
+        raise Failed(f"the library made {injected} of the {_TIMES} requests that were to be throttled")
+    return f"{_TIMES} injected ThrottlingExceptions, then a success"
 
 
 @check(
     "cached-offline",
-    "with a cached data key, work goes on while KMS is out of reach",
+    "with a cached data key, encryption and decryption work while KMS cannot be reached",
     needs=[round_trip],
     requests=2,
 )
 def cached_offline(proof: Proof) -> str:
-    weather = Weather(proof)
-    keyring = proof.keyring(session=weather, on_event=weather.watch, retries=RetryPolicy(attempts=1))
+    outage = Outage(proof)
+    keyring = proof.keyring(session=outage, on_event=outage.watch, retries=RetryPolicy(attempts=1))
     with proof.options.parts.cache(keyring, max_age=_SECONDS) as cache:
         sealer = proof.options.parts.sealer(cache)
         sealed = sealer.encrypt(SAMPLE, context=proof.to_bind)
         sealer.decrypt(sealed, context=proof.to_bind)
-        weather.down = True
-        # It is out of reach, or the rest shows nothing.
+        outage.down = True
+        # Otherwise the rest shows nothing.
         proof.refused(
-            "a call to an endpoint that was made unreachable",
+            "a call to an unreachable endpoint",
             lambda: proof.options.parts.sealer(keyring).decrypt(sealed, context=proof.to_bind),
             errors.UnavailableError,
         )
@@ -102,7 +102,7 @@ def cached_offline(proof: Proof) -> str:
             again = sealer.decrypt(sealed, context=proof.to_bind)
             another = sealer.encrypt(SAMPLE, context=proof.to_bind)
         except errors.UnavailableError:
-            raise Failed("KMS was asked though the data key was cached") from None
+            raise Failed("KMS was called although the data key was cached") from None
         if again != SAMPLE or sealer.decrypt(another, context=proof.to_bind) != SAMPLE:
-            raise Failed("the sample did not come back")
-    return "encrypted and decrypted with KMS made unreachable, and an uncached call failed"
+            raise Failed("the envelope decrypts to other data")
+    return "encrypted and decrypted while KMS was unreachable; a call without the cache failed"

@@ -1,4 +1,4 @@
-"""What checks have in common: how they are declared, what they share, and how they ask KMS and keep the evidence."""
+"""What checks share: their declaration, their state, and calls to KMS with the evidence of each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sealwax import errors, events
+from sealwax._aws.responses import Answer
 from sealwax._aws.session import Clients, Session
 from sealwax._core.cache import CachingKeyring
 from sealwax._core.context import NO_CONTEXT, NoContext
@@ -22,12 +23,11 @@ from sealwax.prove._results import Evidence
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
-# No secret, and long enough for three chunks.
-SAMPLE: Final = b"This sample of sealwax prove is no secret. " * 1000
+# Not a secret, and long enough for three chunks.
+SAMPLE: Final = b"This sample of sealwax prove is not a secret. " * 1000
 
-
-# They say that the question could not be put, and nothing of the answer.
-NOT_ASKED: Final = (
+# With these errors, KMS did not answer the question of the check.
+UNANSWERED: Final = (
     errors.AccessDeniedError,
     errors.CredentialsError,
     errors.ConfigurationError,
@@ -39,27 +39,31 @@ NOT_ASKED: Final = (
 
 
 class Failed(Exception):  # noqa: N818  an outcome
-    """The check ran, and what it promises is not so."""
+    """The check ran, and its promise does not hold."""
 
 
 class NotShown(Exception):  # noqa: N818  an outcome
-    """The check could not be run.
+    """The check could not run.
 
     Args:
-        interrupted: whether the same run may show it, once something is mended that has nothing to do with the key.
+        interrupted: whether a problem that has nothing to do with the key prevented it; once fixed, it can run.
+        option: the field of ``Options`` that it needs and that was not given.
     """
 
-    def __init__(self, why: str, *, interrupted: bool = False) -> None:
+    def __init__(self, why: str, *, interrupted: bool = False, option: str | None = None) -> None:
         super().__init__(why)
         self.interrupted = interrupted
+        self.option = option
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What of the library is put to the proof; a test puts a broken one in its place.
+    """The parts of the library to check. Tests of the checks replace one by a broken one.
 
     Args:
-        keyring, sealer, cache: called as the classes are that they stand for.
+        keyring: creates a keyring, like ``KmsKeyring``.
+        sealer: creates a sealer, like ``Sealer``.
+        cache: creates a cache, like ``CachingKeyring``.
     """
 
     keyring: Callable[..., Keyring] = KmsKeyring
@@ -69,12 +73,11 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Helper:
-    """The process whose memory and logs are searched.
+    """A process whose memory and logs are searched for keys.
 
     Args:
-        environment: what is added to this process's environment so that boto3 finds the same KMS there; None takes
-            away.
-        command: the program.
+        environment: environment variables to set in it, so boto3 finds the same KMS there; None removes one.
+        command: the program and its arguments.
     """
 
     environment: Mapping[str, str | None]
@@ -83,23 +86,23 @@ class Helper:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Options:
-    """What some checks need, and are not shown without.
+    """What some checks need. Without it, they are not shown.
 
     Args:
-        to: another KMS key of the same Region, to re-encrypt to.
-        denied: opens a session of a principal that must not be able to decrypt; where it raises a SealwaxError, that
+        to: another KMS key in the same Region, to re-encrypt to.
+        denied: opens a session of a principal that must not be able to decrypt. If it raises a ``SealwaxError``, that
             check is not shown.
-        helper: see :class:`Helper`.
+        helper: the process whose memory and logs are searched.
         allow_changes: whether the key may be rotated, which cannot be undone.
-        patience: how many seconds a rotation may take.
-        parts: see :class:`Parts`.
+        rotation_timeout: how many seconds a rotation may take.
+        parts: the parts of the library to check.
     """
 
     to: str | None = None
     denied: Callable[[], Session] | None = None
     helper: Helper | None = None
     allow_changes: bool = False
-    patience: float = 300.0
+    rotation_timeout: float = 300.0
     parts: Parts = field(default_factory=Parts)
 
 
@@ -108,11 +111,11 @@ class Check:
     """One check.
 
     Attributes:
-        name: as the report has it.
-        shows: what it shows when it passes.
-        needs: the checks that must have passed before.
-        run: does it, and returns what was seen; raises :class:`Failed` or :class:`NotShown` otherwise.
-        requests: how many requests to KMS it makes, replicas and retries aside.
+        name: the name in the report.
+        shows: what it shows if it passes.
+        needs: the checks that must pass first.
+        run: runs the check and returns what happened.
+        requests: returns how many requests it makes to KMS, without retries and replicas.
     """
 
     name: str
@@ -122,14 +125,14 @@ class Check:
     requests: Callable[[Proof], int]
 
     def depends_on(self, other: Check) -> bool:
-        """Whether it is not shown where ``other`` did not pass."""
+        """Whether it needs ``other`` to pass, directly or not."""
         return any(need is other or need.depends_on(other) for need in self.needs)
 
 
 def check(
     name: str, shows: str, *, needs: Sequence[Check] = (), requests: int | Callable[[Proof], int] = 0
 ) -> Callable[[Callable[[Proof], str]], Check]:
-    """Declare a function to be a check."""
+    """Declare a function as a check."""
 
     def declare(run: Callable[[Proof], str]) -> Check:
         count = requests if callable(requests) else lambda _: requests
@@ -139,15 +142,17 @@ def check(
 
 
 class Proof:
-    """One run over the checks, and what they hand on to each other.
+    """One run of the checks, and what they pass on to each other.
 
     Attributes:
-        context: the KMS context, empty for none.
-        arn: the key's ARN, once KMS has told it.
-        data_key, wrapped_key: a data key that KMS made, once it has.
-        sealed: an envelope of :data:`SAMPLE`, once there is one.
-        traces: what :mod:`sealwax.prove._traces` keeps between its checks.
-        signed_out: the check after which there were no credentials that AWS accepts; "" while there are.
+        context: the KMS context; empty for none.
+        arn: the key's ARN, once KMS has returned it.
+        data_key: a data key from KMS, once there is one.
+        wrapped_key: the same data key, wrapped.
+        sealed: an envelope of ``SAMPLE``, once there is one.
+        revealed: whether GenerateDataKeyWithoutPlaintext returned a plaintext.
+        traces: what ``sealwax.prove._traces`` keeps between its checks.
+        signed_out: the check that found no valid credentials; empty while they are valid.
     """
 
     def __init__(self, key: str, context: Mapping[str, str], session: Session, options: Options) -> None:
@@ -171,10 +176,10 @@ class Proof:
     def _prepare(self, client: KMSClient) -> None:
         _hygiene.attach(client)
 
-        def look(response_dict: dict[str, Any], **_: object) -> None:
+        def look(response_dict: dict[str, bytes], **_: object) -> None:
             self.revealed = self.revealed or b'"Plaintext"' in response_dict["body"]
 
-        # The parser drops what the service model does not know, and so would hide it.
+        # The parser drops members that the service model does not have, so look at the bytes.
         client.meta.events.register("before-parse.kms.GenerateDataKeyWithoutPlaintext", look)
 
     def close(self) -> None:
@@ -190,20 +195,20 @@ class Proof:
                 Evidence(event.operation, event.error, event.request_id, _now(), event.region, simulated)
             )
 
-    def keep(self, operation: str, error: str | None, request_id: str | None, region: str) -> None:
-        """Keep a request that another process made."""
+    def record_request(self, operation: str, error: str | None, request_id: str | None, region: str) -> None:
+        """Record a request of another process."""
         self.evidence.append(Evidence(operation, error, request_id, _now(), region))
 
-    def seen(self, operation: str, error: Exception | None) -> None:
-        """Keep what the library answered."""
+    def record(self, operation: str, error: Exception | None = None) -> None:
+        """Record a call of the library."""
         self.evidence.append(Evidence(operation, type(error).__name__ if error else None, None, _now()))
 
     def refused(self, what: str, call: Callable[[], object], *expected: type[SealwaxError]) -> SealwaxError:
         """Make a call that must fail, and return its error.
 
         Raises:
-            Failed: it succeeded.
-            SealwaxError: it failed in another way.
+            Failed: the call succeeded.
+            SealwaxError: the call failed with another error.
         """
         try:
             call()
@@ -211,37 +216,37 @@ class Proof:
             return error
         raise Failed(f"{what} was accepted")
 
-    # --- asking KMS itself
+    # --- KMS itself
 
     @property
     def client(self) -> KMSClient:
         return self._clients.kms(self.region)
 
-    def ask(self, operation: str, doing: str, key: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Return KMS's answer about ``key``, by default the key in question."""
+    def ask(self, operation: str, doing: str, key: str | None = None, **parameters: Any) -> Answer:
+        """Return KMS's response for ``key``, by default the key under test."""
         key = self.key if key is None else key
         if operation != "re_encrypt":
             parameters["KeyId"] = key
         return self._caller.call(self.region, operation, doing, key, **parameters)
 
-    def ask_for_key(self, operation: str, doing: str, **parameters: Any) -> tuple[dict[str, Any], bytearray]:
-        """Return KMS's answer and the plaintext in it, apart; the caller wipes that."""
+    def ask_for_key(self, operation: str, doing: str, **parameters: Any) -> tuple[Answer, bytearray]:
+        """Return KMS's response, and its plaintext separately, which the caller wipes."""
         with _hygiene.Exchange() as exchange:
             answer = self.ask(operation, doing, **parameters)
             return answer, exchange.plaintext(answer)
 
     def as_denied(self) -> Caller:
-        """Return what asks KMS as the principal that must not be able to decrypt.
+        """Return a caller of KMS as the principal that must not be able to decrypt.
 
         Raises:
-            NotShown: none was named, or who it is cannot be had.
+            NotShown: no such principal was given, or it cannot sign in.
         """
         if self.options.denied is None:
-            raise NotShown("no such principal was named: give --denied-profile or --denied-role")
+            raise NotShown("this needs a principal that must be denied", option="denied")
         try:
             session = self.options.denied()
         except SealwaxError as error:
-            # Whatever it says, KMS was not asked: a denial here is none of the key's.
+            # KMS was not called: a denial here does not come from the key.
             raise NotShown(str(error), interrupted=True) from None
         return Caller(Clients(session, None, _hygiene.attach), RetryPolicy(), None, self.watch)
 
@@ -252,7 +257,7 @@ class Proof:
         return self.context or NO_CONTEXT
 
     def sealer(self, key: str | None = None, *, session: Session | None = None, **settings: Any) -> Sealer:
-        """Return a sealer under ``key``, by default the key in question."""
+        """Return a sealer with ``key``, by default the key under test."""
         return self.options.parts.sealer(self.keyring(key, session=session, **settings))
 
     def keyring(self, key: str | None = None, *, session: Session | None = None, **settings: Any) -> Keyring:
@@ -262,7 +267,7 @@ class Proof:
 
 
 def pairs(name: str, context: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    """Return a context as a request's member; KMS takes no empty one."""
+    """Return a context as a member of a request, without an empty one, which KMS refuses."""
     return {name: context} if context else {}
 
 

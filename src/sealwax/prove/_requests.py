@@ -1,4 +1,4 @@
-"""Checks that ask KMS itself, without the library's keyring in between."""
+"""Checks that call KMS directly, without the library's keyring."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from sealwax.kms._names import parse_arn
 from sealwax.prove._proof import Failed, NotShown, Proof, check, pairs
 
 _ALLOWED: Final = "DryRunOperationException"
-# What KMS says of a wrapped key that it cannot open; where a policy asks for the context, the policy says no first.
+# KMS's errors for a wrapped key that it cannot decrypt. If a policy requires the context, access is denied first.
 _REFUSALS: Final = (errors.WrappedKeyRefusedError, errors.WrongKeyError)
 
 
-def _check_blob(answer: Mapping[str, Any]) -> bytes:
-    blob: bytes = answer.get("CiphertextBlob") or b""
+def _check_blob(answer: Mapping[str, object]) -> bytes:
+    blob = answer.get("CiphertextBlob")
+    if not isinstance(blob, bytes):
+        raise Failed("the response has no wrapped key")
     if not 1 <= len(blob) <= MAX_CIPHERTEXT_BYTES:
         raise Failed(f"the wrapped key has {len(blob)} bytes")
     return blob
 
 
-@check("generate-data-key", "GenerateDataKey gives a new 32-byte key and its wrapped form", requests=2)
+@check("generate-data-key", "GenerateDataKey returns a new 32-byte key and its wrapped form", requests=2)
 def generate_data_key(proof: Proof) -> str:
     with _new_key(proof)[0] as other:
         proof.data_key, proof.wrapped_key = _new_key(proof)
         if other.buffer == proof.data_key.buffer:
-            raise Failed("two calls gave one data key")
-    return f"{DATA_KEY_BYTES} bytes, wrapped in {len(proof.wrapped_key.ciphertext)}; two calls gave two keys"
+            raise Failed("two calls returned the same data key")
+    return f"{DATA_KEY_BYTES} bytes, wrapped in {len(proof.wrapped_key.ciphertext)}; two calls returned two keys"
 
 
 def _new_key(proof: Proof) -> tuple[DataKey, WrappedKey]:
@@ -45,15 +47,15 @@ def _new_key(proof: Proof) -> tuple[DataKey, WrappedKey]:
     data_key = DataKey(plaintext)
     blob = _check_blob(answer)
     if data_key.buffer in blob:
-        raise Failed("the wrapped key holds the data key as it is")
+        raise Failed("the wrapped key contains the data key in plaintext")
     arn = answer.get("KeyId")
     if not isinstance(arn, str) or parse_arn(arn) is None:
-        raise Failed("the answer names no key ARN")
+        raise Failed("the response has no key ARN")
     proof.arn = arn
     return data_key, WrappedKey(arn, blob)
 
 
-@check("generate-no-plaintext", "GenerateDataKeyWithoutPlaintext gives a wrapped key and no plaintext", requests=1)
+@check("generate-no-plaintext", "GenerateDataKeyWithoutPlaintext returns a wrapped key and no plaintext", requests=1)
 def generate_no_plaintext(proof: Proof) -> str:
     answer, plaintext = proof.ask_for_key(
         "generate_data_key_without_plaintext",
@@ -64,25 +66,25 @@ def generate_no_plaintext(proof: Proof) -> str:
     revealed = bool(plaintext) or proof.revealed
     wipe(plaintext)
     if revealed:
-        raise Failed("the answer holds a plaintext key")
+        raise Failed("the response has a plaintext key")
     return f"{len(_check_blob(answer))} bytes, and no plaintext"
 
 
 def _decrypt(proof: Proof, blob: bytes, context: Mapping[str, str]) -> bytearray:
     _, plaintext = proof.ask_for_key(
-        "decrypt", "opening the data key", CiphertextBlob=blob, **pairs("EncryptionContext", context)
+        "decrypt", "decrypting the data key", CiphertextBlob=blob, **pairs("EncryptionContext", context)
     )
     return plaintext
 
 
-@check("decrypt", "Decrypt recovers the same data key", needs=[generate_data_key], requests=1)
+@check("decrypt", "Decrypt returns the same data key", needs=[generate_data_key], requests=1)
 def decrypt(proof: Proof) -> str:
     assert proof.data_key is not None
     assert proof.wrapped_key is not None
     plaintext = _decrypt(proof, proof.wrapped_key.ciphertext, proof.context)
     try:
         if plaintext != proof.data_key.buffer:
-            raise Failed("it gave another data key than GenerateDataKey did")
+            raise Failed("it returned another data key than GenerateDataKey")
     finally:
         wipe(plaintext)
     return "the same 32 bytes"
@@ -90,7 +92,7 @@ def decrypt(proof: Proof) -> str:
 
 @check(
     "own-rights",
-    "dry runs say what the caller may do, and agree with what it did",
+    "dry runs tell what the caller may do, and agree with what it did",
     needs=[generate_data_key, decrypt],
     requests=5,
 )
@@ -99,12 +101,12 @@ def own_rights(proof: Proof) -> str:
     context = pairs("EncryptionContext", proof.context)
     shape = proof.client.meta.service_model.operation_model("Decrypt").input_shape
     ignoring = shape is not None and "DryRunModifiers" in shape.members
-    # A right is asked for without a ciphertext where botocore can; else with the one there is.
-    blob: dict[str, Any] = (
+    # Without a ciphertext, if botocore has that option.
+    blob: dict[str, object] = (
         {"DryRunModifiers": ["IGNORE_CIPHERTEXT"]} if ignoring else {"CiphertextBlob": proof.wrapped_key.ciphertext}
     )
     target = proof.options.to or proof.key
-    asked: dict[str, dict[str, Any]] = {
+    dry_runs: dict[str, dict[str, object]] = {
         "generate_data_key": {"KeySpec": "AES_256", **context},
         "generate_data_key_without_plaintext": {"KeySpec": "AES_256", **context},
         "encrypt": {"Plaintext": b"sealwax prove", **context},
@@ -112,7 +114,7 @@ def own_rights(proof: Proof) -> str:
         "re_encrypt": {"SourceKeyId": proof.key, "DestinationKeyId": target, **_both(proof.context), **blob},
     }
     may: dict[str, bool] = {}
-    for operation, parameters in asked.items():
+    for operation, parameters in dry_runs.items():
         try:
             _dry_run(proof, operation, parameters)
         except errors.AccessDeniedError:
@@ -122,29 +124,29 @@ def own_rights(proof: Proof) -> str:
                 raise
             may[operation] = True
         else:
-            raise Failed(f"{_spoken(operation)} was done in earnest, though DryRun was asked for")
+            raise Failed(f"{_camel(operation)} was executed despite DryRun")
     for operation in ("generate_data_key", "decrypt"):
         if not may[operation]:
-            raise Failed(f"the dry run of {_spoken(operation)} is denied, and {_spoken(operation)} was not")
-    denied = [_spoken(operation) for operation, allowed in may.items() if not allowed]
-    return f"may {', '.join(_spoken(name) for name, allowed in may.items() if allowed)}" + (
+            raise Failed(f"the dry run of {_camel(operation)} was denied, but {_camel(operation)} was not")
+    denied = [_camel(operation) for operation, allowed in may.items() if not allowed]
+    return f"may {', '.join(_camel(name) for name, allowed in may.items() if allowed)}" + (
         f"; may not {', '.join(denied)}" if denied else ""
     )
 
 
 def _dry_run(proof: Proof, operation: str, parameters: Mapping[str, Any]) -> None:
-    if operation == "encrypt":  # what it holds is no secret
+    if operation == "encrypt":  # its plaintext is not a secret
         proof.ask(operation, "a dry run", DryRun=True, **parameters)
     else:
         wipe(proof.ask_for_key(operation, "a dry run", DryRun=True, **parameters)[1])
 
 
-def _spoken(operation: str) -> str:
+def _camel(operation: str) -> str:
     return operation.title().replace("_", "")
 
 
-def _both(context: Mapping[str, str]) -> dict[str, Any]:
-    return pairs("SourceEncryptionContext", context) | pairs("DestinationEncryptionContext", context)
+def _both(context: Mapping[str, str]) -> dict[str, object]:
+    return {**pairs("SourceEncryptionContext", context), **pairs("DestinationEncryptionContext", context)}
 
 
 @check(
@@ -162,7 +164,7 @@ def denied_principal(proof: Proof) -> str:
     def decrypt_as_denied() -> None:
         with _hygiene.Exchange():
             context = pairs("EncryptionContext", proof.context)
-            caller.call(proof.region, "decrypt", "opening it", str(proof.arn), KeyId=proof.arn, **blob, **context)
+            caller.call(proof.region, "decrypt", "decrypting it", str(proof.arn), KeyId=proof.arn, **blob, **context)
 
     def re_encrypt_as_denied() -> None:
         both = {"SourceKeyId": proof.arn, "DestinationKeyId": proof.arn, **_both(proof.context)}
@@ -181,7 +183,7 @@ def denied_principal(proof: Proof) -> str:
 
 
 def _refused(proof: Proof, what: str, blob: bytes, context: Mapping[str, str], *by: type[errors.SealwaxError]) -> str:
-    """Return who refused: KMS or, before KMS looked, a policy."""
+    """Return what refused: ``KMS`` or a ``policy``."""
     error = proof.refused(what, lambda: wipe(_decrypt(proof, blob, context)), *_REFUSALS, *by)
     return "policy" if isinstance(error, errors.AccessDeniedError) else "KMS"
 
@@ -191,9 +193,9 @@ def _contexts_refused(proof: Proof, contexts: Mapping[str, Mapping[str, str]]) -
     blob = proof.wrapped_key.ciphertext
     by = {what: _refused(proof, what, blob, pairs_, errors.AccessDeniedError) for what, pairs_ in contexts.items()}
     if "policy" in by.values():
-        # Who may still Decrypt with the right context is denied for the wrong one, and not altogether.
+        # With the right context it must still be allowed, or the policy denies everything.
         wipe(_decrypt(proof, blob, proof.context))
-    return "; ".join(f"{what}: refused by {who}" for what, who in by.items())
+    return "; ".join(f"{what}: refused by {refuser}" for what, refuser in by.items())
 
 
 @check("context-wrong", "KMS refuses another context", needs=[decrypt], requests=1)
@@ -202,11 +204,12 @@ def context_wrong(proof: Proof) -> str:
 
 
 def wrong(context: Mapping[str, str]) -> dict[str, str]:
-    near = [dict.fromkeys(context, value) for value in ("sealwax-prove-other", "?")] if context else []
-    return next(one for one in (*near, {"sealwax-prove": "other"}) if one != context and _possible(one))
+    """Return another context, with the same names if possible."""
+    similar = [dict.fromkeys(context, value) for value in ("sealwax-prove-other", "?")] if context else []
+    return next(other for other in (*similar, {"sealwax-prove": "other"}) if other != context and _is_valid(other))
 
 
-def _possible(context: Mapping[str, str]) -> bool:
+def _is_valid(context: Mapping[str, str]) -> bool:
     try:
         ctx.encode(context)
     except errors.ContextError:  # too large
@@ -222,7 +225,7 @@ def _possible(context: Mapping[str, str]) -> bool:
 )
 def context_missing(proof: Proof) -> str:
     if not proof.context:
-        raise NotShown("the samples are bound to no context")
+        raise NotShown("the samples have no context")
     return _contexts_refused(proof, {"no context": {}})
 
 
@@ -234,24 +237,24 @@ def context_missing(proof: Proof) -> str:
 )
 def context_altered(proof: Proof) -> str:
     if not proof.context:
-        raise NotShown("the samples are bound to no context")
-    near = altered(proof.context)
-    if not near:
-        raise NotShown("the context is too large to be altered a little")
-    return _contexts_refused(proof, near)
+        raise NotShown("the samples have no context")
+    contexts = altered(proof.context)
+    if not contexts:
+        raise NotShown("the context is too large to change")
+    return _contexts_refused(proof, contexts)
 
 
 def altered(context: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what is near to a context and is not it."""
+    """Return contexts that differ a little from this one, by how they differ."""
     name, value = next(iter(context.items()))
     changed = value[:-1] + ("x" if value[-1:] != "x" else "y")
     more = "sealwax-prove" if "sealwax-prove" not in context else "sealwax-prove-more"
-    found = {"one character": {**context, name: changed}}
+    contexts = {"one character": {**context, name: changed}}
     if more not in context:
-        found["one pair more"] = {**context, more: ""}
+        contexts["one pair more"] = {**context, more: ""}
     if len(context) > 1:
-        found["one pair less"] = {key: value for key, value in context.items() if key != name}
-    return {what: one for what, one in found.items() if _possible(one)}
+        contexts["one pair less"] = {key: value for key, value in context.items() if key != name}
+    return {what: other for what, other in contexts.items() if _is_valid(other)}
 
 
 @check("tampered-wrapped-key", "KMS refuses a wrapped key with a flipped bit", needs=[decrypt], requests=3)

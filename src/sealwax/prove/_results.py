@@ -1,31 +1,31 @@
-"""What a proof found: plain data, and none of it secret."""
+"""The results of a proof: plain data, none of it secret."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 Outcome = Literal["passed", "failed", "not shown"]
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
 NOT_SHOWN: Final = "not shown"
-# https://aws.amazon.com/kms/pricing/ : a request of a symmetric key, in USD.
+# For a symmetric key: https://aws.amazon.com/kms/pricing/
 USD_PER_REQUEST: Final = 0.03 / 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One thing that was asked, of KMS or of the library, and how it ended.
+    """A call of KMS or of the library, and how it ended.
 
     Attributes:
-        operation: ``"Decrypt"``, or what of the library: ``"Sealer.decrypt"``.
-        error: KMS's error code or the library's error class; None where it succeeded.
-        request_id: AWS's, or None.
+        operation: an operation of KMS such as ``"Decrypt"``, or a call of the library such as ``"Sealer.decrypt"``.
+        error: KMS's error code or the library's error class; None for a success.
+        request_id: AWS's request ID, or None.
         time: when it ended.
-        region: where KMS was asked; None where it was not.
-        simulated: whether something else answered in KMS's place: an injected answer, or a port where nobody listens.
+        region: the Region of a KMS request; None for a call of the library.
+        simulated: whether the answer was injected, and did not come from KMS.
     """
 
     operation: str
@@ -37,23 +37,27 @@ class Evidence:
 
     @property
     def is_request(self) -> bool:
-        """Whether KMS got it."""
+        """Whether it is a request that KMS received."""
         return self.region is not None and not self.simulated
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data for JSON."""
         return asdict(self) | {"time": self.time.isoformat(timespec="milliseconds")}
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one check.
+    """The result of one check.
 
     Attributes:
-        name: the check's.
-        shows: what it shows when it passes.
-        detail: what was seen, or why it failed or is not shown.
-        needs: the checks without which it is not run.
-        interrupted: whether it was about to run and something came in between that may pass, such as throttling.
+        name: the name of the check.
+        shows: what the check shows if it passes.
+        outcome: ``"passed"``, ``"failed"`` or ``"not shown"``.
+        detail: what happened, or why it failed or is not shown.
+        needs: the names of the checks that must pass first.
+        evidence: the calls that it made.
+        interrupted: whether a temporary problem, such as throttling, kept it from running.
+        missing: the field of ``Options`` that it needs and that was not given; None if that is not the reason.
     """
 
     name: str
@@ -63,8 +67,10 @@ class Result:
     needs: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     interrupted: bool = False
+    missing: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data for JSON."""
         return {
             "name": self.name,
             "shows": self.shows,
@@ -72,18 +78,19 @@ class Result:
             "detail": self.detail,
             "interrupted": self.interrupted,
             "needs": list(self.needs),
-            "evidence": [one.as_dict() for one in self.evidence],
+            "evidence": [item.as_dict() for item in self.evidence],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All results, in the order of the checks.
+    """The results of all checks.
 
     Attributes:
-        key: the KMS key as it was named.
-        key_arn: what KMS called it.
-        planned: how many requests to KMS were foreseen; retries and replicas add to them.
+        key: the KMS key as the caller named it.
+        key_arn: the key's ARN from KMS; None if KMS did not return it.
+        checks: the results, in the order of ``CHECKS``.
+        planned: the planned number of requests to KMS, without retries and replicas.
     """
 
     key: str
@@ -92,15 +99,16 @@ class Report:
     planned: int
 
     def count(self, outcome: Outcome) -> int:
+        """Return how many checks have an outcome."""
         return sum(result.outcome == outcome for result in self.checks)
 
     @property
     def requests(self) -> int:
-        """How many requests were made to KMS."""
-        return sum(one.is_request for result in self.checks for one in result.evidence)
+        """How many requests KMS received."""
+        return sum(item.is_request for result in self.checks for item in result.evidence)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; docs/prove.schema.json is its schema."""
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data for JSON, as docs/prove.schema.json describes it."""
         return {
             "format": "sealwax-prove-1",
             "key": self.key,

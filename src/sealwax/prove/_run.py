@@ -1,4 +1,4 @@
-"""Running the checks, one after another."""
+"""Runs the checks, one after another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sealwax import errors
 from sealwax._aws.session import Session
 from sealwax._core.context import NoContext, as_pairs, check_kms_keys, printable
 from sealwax.prove import _envelopes, _moving, _outages, _requests, _traces
-from sealwax.prove._proof import NOT_ASKED, Check, Failed, NotShown, Options, Proof
+from sealwax.prove._proof import UNANSWERED, Check, Failed, NotShown, Options, Proof
 from sealwax.prove._results import FAILED, NOT_SHOWN, PASSED, Outcome, Report, Result
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -37,23 +37,35 @@ CHECKS: Final[tuple[Check, ...]] = (
     _outages.throttling,
     _outages.cached_offline,
 )
-# These pass, and the same run a little later may tell.
-_PASSING: Final = (errors.CredentialsError, errors.KeyStateError, errors.ThrottledError, errors.UnavailableError)
+# These pass: the same run may succeed later.
+_TEMPORARY: Final = (errors.CredentialsError, errors.KeyStateError, errors.ThrottledError, errors.UnavailableError)
 
 
 def planned_requests(
     key: str, context: Mapping[str, str] | NoContext, session: Session, options: Options | None = None
 ) -> int:
-    """Return how many requests :func:`prove` is going to make to KMS; retries and replicas come on top.
+    """Return how many requests ``prove`` will make to KMS, without retries and replicas.
+
+    Args:
+        key: as for ``prove``.
+        context: as for ``prove``.
+        session: as for ``prove``.
+        options: as for ``prove``.
+
+    Returns:
+        The number of requests.
 
     Raises:
-        ConfigurationError: the key's name is none, or no Region is set.
+        ConfigurationError: the key's name is invalid, or no Region is set.
+
+    Example:
+        ``planned_requests("alias/payments", {"purpose": "backup"}, session) * USD_PER_REQUEST``
     """
     return _planned(Proof(key, as_pairs(context), session, options or Options()))
 
 
 def _planned(proof: Proof) -> int:
-    return sum(one.requests(proof) for one in CHECKS)
+    return sum(check.requests(proof) for check in CHECKS)
 
 
 def prove(
@@ -67,56 +79,68 @@ def prove(
 
     Args:
         key: a key ID, key ARN, alias or alias ARN of a symmetric encryption key.
-        context: what the samples are bound to; policies that ask for a context must find it here.
-        session: a boto3 Session, or what has its ``region_name`` and ``client``.
-        options: what some checks need beyond that.
+        context: the context of the samples; policies that require a context must find it here.
+        session: a boto3 session, or an object with its ``region_name`` and ``client``.
+        options: what some of the checks need.
         on_result: called after each check.
 
-    IAM actions: docs/iam.md lists them for each check. kms:GenerateDataKey is indispensable; what else is missing
-    leaves checks not shown.
+    Returns:
+        The results of all checks.
 
     Raises:
-        ContextError: the context cannot be one.
-        KmsError: the key cannot be used at all: its first request, GenerateDataKey, was not served.
+        ContextError: the context is invalid.
+        KmsError: the key cannot be used at all: its first request, GenerateDataKey, failed.
+
+    Only kms:GenerateDataKey is required. A check whose permissions are missing is not shown; docs/verification.md lists
+    the permissions of each.
+
+    Example:
+        ::
+
+            report = prove("alias/payments", {"purpose": "backup"}, boto3.Session())
+            for result in report.checks:
+                print(result.outcome, result.name, result.detail)
     """
     bound = as_pairs(context)
     check_kms_keys(bound)
     proof = Proof(key, bound, session, options or Options())
     results: dict[Check, Result] = {}
     try:
-        for one in CHECKS:
-            results[one] = run_one(one, proof, results)
-            on_result(results[one])
+        for check in CHECKS:
+            results[check] = run_check(check, proof, results)
+            on_result(results[check])
     finally:
         proof.close()
     return Report(key, proof.arn, tuple(results.values()), _planned(proof))
 
 
-def run_one(one: Check, proof: Proof, before: Mapping[Check, Result]) -> Result:
-    """Run one check, given the results of those before it."""
-    interrupted = False
+def run_check(check: Check, proof: Proof, results: Mapping[Check, Result]) -> Result:
+    """Run one check, given the results of the previous ones."""
+    interrupted, option = False, None
     proof.evidence = []
     outcome: Outcome
-    missing = [need.name for need in one.needs if before[need].outcome != PASSED]
+    not_passed = [need.name for need in check.needs if results[need].outcome != PASSED]
     try:
-        if missing:
-            raise NotShown(f"{', '.join(missing)} did not pass")
-        if proof.signed_out and one.requests(proof):
-            raise NotShown(f"KMS was not asked: {proof.signed_out} ended for want of credentials", interrupted=True)
-        outcome, detail = PASSED, one.run(proof)
+        if not_passed:
+            raise NotShown(f"{', '.join(not_passed)} did not pass")
+        if proof.signed_out and check.requests(proof):
+            raise NotShown(f"{proof.signed_out} found no valid credentials, so KMS was not called", interrupted=True)
+        outcome, detail = PASSED, check.run(proof)
     except Failed as error:
         outcome, detail = FAILED, str(error)
     except NotShown as error:
-        outcome, detail, interrupted = NOT_SHOWN, str(error), error.interrupted
+        outcome, detail, interrupted, option = NOT_SHOWN, str(error), error.interrupted, error.option
     except errors.SealwaxError as error:
         cause = error.attempts[-1][1] if isinstance(error, errors.AllKeysFailedError) else error
-        if one is CHECKS[0] and isinstance(error, errors.KmsError):
+        if check is CHECKS[0] and isinstance(error, errors.KmsError):
             raise
-        interrupted = isinstance(cause, _PASSING)
-        # The principal that must be denied has credentials of its own, and a replica may be in a Region apart.
-        others = one is _requests.denied_principal or one is _moving.replicas
-        if errors.is_of_credentials(error) and not others:
-            proof.signed_out = one.name
-        outcome, detail = (NOT_SHOWN if isinstance(cause, NOT_ASKED) else FAILED), str(error)
-    needs = tuple(need.name for need in one.needs)
-    return Result(one.name, one.shows, outcome, printable(detail), needs, tuple(proof.evidence), interrupted)
+        interrupted = isinstance(cause, _TEMPORARY)
+        # These use other credentials or another Region, so the rest may still work.
+        separate = check in (_requests.denied_principal, _moving.replicas)
+        if errors.is_of_credentials(error) and not separate:
+            proof.signed_out = check.name
+        outcome, detail = (NOT_SHOWN if isinstance(cause, UNANSWERED) else FAILED), str(error)
+    needs = tuple(need.name for need in check.needs)
+    return Result(
+        check.name, check.shows, outcome, printable(detail), needs, tuple(proof.evidence), interrupted, option
+    )

@@ -1,4 +1,4 @@
-"""Look for secrets in another process's memory and in text: raw, and as a log or a wire would encode them."""
+"""Searches another process's memory, and text, for secrets: raw, hexadecimal and base64."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterator, Sequence
 from io import RawIOBase
 from pathlib import Path
 
-# Read-only mappings of files hold what the files hold; a secret is where somebody wrote.
+# A secret can only be where the process can write.
 _WRITABLE = "w"
 
 
 def forms(secret: bytes | bytearray) -> dict[bytes, str]:
-    """Return what to look for: a whole secret cannot be there without its halves."""
-    found = {}
+    """Return the byte strings to look for: the encoded halves of a secret. A copy of it contains both."""
+    forms = {}
     middle = len(secret) // 2
     for half in (bytes(secret[:middle]), bytes(secret[middle:])):
-        found[half] = "raw"
-        found[half.hex().encode()] = "hex"
-        found[half.hex().upper().encode()] = "hex"
+        forms[half] = "raw"
+        forms[half.hex().encode()] = "hex"
+        forms[half.hex().upper().encode()] = "hex"
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             for shift in range(3):
-                # Digits that share bits with what comes before or after are not known.
+                # The first and last digits share bits with unknown neighbors.
                 text = encode(bytes(shift) + half).rstrip(b"=")
                 first = -(-shift * 8 // 6)
                 last = (shift + len(half)) * 8 // 6
-                found[text[first:last]] = "base64"
-    return found
+                forms[text[first:last]] = "base64"
+    return forms
 
 
 def count(data: bytes, secrets: Sequence[bytes | bytearray]) -> Counter[str]:
-    """Return how often halves of secrets are in ``data``, by their form."""
+    """Return how often halves of secrets are in ``data``, by encoding."""
     hits: Counter[str] = Counter()
     for secret in secrets:
         for form, kind in forms(secret).items():
@@ -42,12 +42,12 @@ def count(data: bytes, secrets: Sequence[bytes | bytearray]) -> Counter[str]:
 
 
 def memory(pid: int) -> Iterator[tuple[bytes, int]]:
-    """Yield what each mapping holds that the process has written to or may have, and how much of it stays unread.
+    """Yield the content of each writable mapping of a process, and how many of its bytes cannot be read.
 
-    Linux only. What is unread is in bytes: pages that nobody can read, such as those of a file that was cut off since.
+    Linux only. Some pages cannot be read, such as those of a file that was truncated.
 
     Raises:
-        OSError: this process may not look into that one.
+        OSError: this process may not read that one's memory.
     """
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -58,7 +58,7 @@ def memory(pid: int) -> Iterator[tuple[bytes, int]]:
 
 
 def read(file: RawIOBase, start: int, end: int) -> tuple[bytes, int]:
-    """Return what can be read of a memory's bytes, and how many of them cannot."""
+    """Return the readable bytes of a range of memory, and how many cannot be read."""
     parts = []
     unread = 0
     while start < end:
@@ -71,7 +71,7 @@ def read(file: RawIOBase, start: int, end: int) -> tuple[bytes, int]:
             parts.append(part)
             start += len(part)
         else:
-            # A read that meets such a page ends before it, or fails where it begins with it.
+            # A read ends before such a page, or fails if it starts with one.
             after = min(end, (start // mmap.PAGESIZE + 1) * mmap.PAGESIZE)
             unread += after - start
             start = after

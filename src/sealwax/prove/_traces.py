@@ -1,7 +1,7 @@
-"""Checks of what a data key leaves behind: another process uses one, and is searched from outside.
+"""Checks for traces of a data key: another process uses one, and its memory and logs are searched from outside.
 
-The searched process has had its key and should have forgotten it; this one asks KMS for the same key afterwards, to
-know what to look for. The key is a sample's, and protects nothing.
+That process should have wiped its key. This one then decrypts the same key with KMS, to know what to search for. The
+key encrypts only a sample.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Final, TypedDict
 
 from sealwax import errors
 from sealwax._core import envelope
@@ -25,27 +25,40 @@ from sealwax.prove._envelopes import derive
 from sealwax.prove._proof import Failed, NotShown, Proof, check, pairs
 from sealwax.prove._requests import decrypt
 
-_SAMPLE: Final = "This sample of sealwax prove is no secret."
+_SAMPLE: Final = "This sample of sealwax prove is not a secret."
 _SECONDS: Final = 120.0
-# Each is in botocore's DEBUG log of a call, where the key would stand.
+# These are in botocore's DEBUG log of a call, next to the place where a key would be.
 _LOGGED: Final = (b"Response body", b"CiphertextBlob")
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What the search found.
+    """The results of the search.
 
     Attributes:
-        in_memory: hits by kind; a sentence where memory could not be searched, or not all of it and nothing was found.
-        in_logs: hits by kind.
-        log_bytes: how much was logged.
-        logged: whether the log shows the places where a key would stand.
+        in_memory: hits by encoding; a sentence if there are none and not all memory could be searched.
+        in_logs: hits by encoding.
+        log_bytes: the size of the logs.
+        logged: whether the logs contain the places where a key would be.
     """
 
     in_memory: Counter[str] | str
     in_logs: Counter[str]
     log_bytes: int
     logged: bool
+
+
+class _Request(TypedDict):
+    operation: str
+    region: str
+    error: str | None
+    request_id: str | None
+
+
+class _Answer(TypedDict, total=False):
+    calls: list[_Request]
+    sealed: str
+    error: str
 
 
 def _traces(proof: Proof) -> Traces:
@@ -55,7 +68,7 @@ def _traces(proof: Proof) -> Traces:
         except (Failed, NotShown, errors.SealwaxError) as error:
             proof.traces = error
         except OSError as error:
-            proof.traces = NotShown(f"the process to search could not be run: {error.strerror or error}")
+            proof.traces = NotShown(f"the process to search could not be started: {error.strerror or error}")
     if isinstance(proof.traces, Exception):
         raise proof.traces
     assert isinstance(proof.traces, Traces)
@@ -65,7 +78,7 @@ def _traces(proof: Proof) -> Traces:
 def _search(proof: Proof) -> Traces:
     helper = proof.options.helper
     if helper is None:
-        raise NotShown("no process to search was given")
+        raise NotShown("this needs a process to search", option="helper")
     mark = os.urandom(32)
     task = {"key": proof.key, "context": proof.context, "sample": _SAMPLE, "mark": mark.hex()}
     with tempfile.TemporaryFile() as log:
@@ -78,9 +91,9 @@ def _search(proof: Proof) -> Traces:
             try:
                 answer = _ask(process, json.dumps(task).encode())
                 for call in answer.get("calls", ()):
-                    proof.keep(call["operation"], call["error"], call["request_id"], call["region"])
+                    proof.record_request(call["operation"], call["error"], call["request_id"], call["region"])
                 if "sealed" not in answer:
-                    raise NotShown(f"the searched process could not use the key: {answer.get('error', 'it ended')}")
+                    raise NotShown(f"the process to search could not use the key: {answer.get('error', 'it ended')}")
                 secrets = _secrets(proof, bytes.fromhex(answer["sealed"]))
                 try:
                     in_memory = _in_memory(process.pid, secrets, mark)
@@ -92,21 +105,21 @@ def _search(proof: Proof) -> Traces:
                         wipe(secret)
             finally:
                 process.kill()
-                # What it has not read is still to be written, and it reads no more.
+                # Closing flushes what the process has not read.
                 with contextlib.suppress(OSError):
                     process.stdin.close()
     return Traces(in_memory, in_logs, len(text), all(word in text for word in _LOGGED))
 
 
-def _ask(process: subprocess.Popen[bytes], task: bytes) -> dict[str, Any]:
+def _ask(process: subprocess.Popen[bytes], task: bytes) -> _Answer:
     import threading
 
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None
-    # One that hangs is ended, and its line then is empty.
+    # A process that hangs is killed; then its line is empty.
     overdue = threading.Timer(_SECONDS, process.kill)
-    # Whoever is told to stop meanwhile does not wait for it.
+    # Ctrl-C must not wait for it.
     overdue.daemon = True
     try:
         overdue.start()
@@ -115,11 +128,11 @@ def _ask(process: subprocess.Popen[bytes], task: bytes) -> dict[str, Any]:
         overdue.cancel()
 
 
-def _converse(stdin: IO[bytes], stdout: IO[bytes], task: bytes) -> dict[str, Any]:
+def _converse(stdin: IO[bytes], stdout: IO[bytes], task: bytes) -> _Answer:
     try:
-        # Past the buffer, which would be flushed once more into the pipe of a process that has ended.
+        # Without the buffer, which would be flushed again into the pipe of a process that has ended.
         os.write(stdin.fileno(), task + b"\n")
-        answer = json.loads(stdout.readline() or b"{}")
+        answer: _Answer | None = json.loads(stdout.readline() or b"{}")
     except (OSError, ValueError):
         return {}
     return answer if isinstance(answer, dict) else {}
@@ -130,7 +143,7 @@ def _secrets(proof: Proof, sealed: bytes) -> list[bytearray]:
     header = envelope.header_of_value(sealed)
     _, plaintext = proof.ask_for_key(
         "decrypt",
-        "opening the data key",
+        "decrypting the data key",
         CiphertextBlob=header.slot.wrapped_keys[0].ciphertext,
         **pairs("EncryptionContext", proof.context),
     )
@@ -139,36 +152,36 @@ def _secrets(proof: Proof, sealed: bytes) -> list[bytearray]:
         key, nonce, commitment = derive(data_key, header, head)
         if commitment != head[payload.SALT_BYTES :]:
             wipe(key)
-            raise Failed("the searched process used another data key than KMS gives for its envelope")
+            raise Failed("the searched process used another data key than KMS returns for its envelope")
         return [bytearray(data_key.buffer), key, bytearray(nonce)]
 
 
 def _in_memory(pid: int, secrets: list[bytearray], mark: bytes) -> Counter[str] | str:
     if sys.platform != "linux":
-        return "another process's memory can be read on Linux only"
+        return "reading another process's memory works on Linux only"
     hits: Counter[str] = Counter()
-    found = unread = 0
+    marks = unread = 0
     try:
         for data, missing in _scan.memory(pid):
             hits += _scan.count(data, secrets)
-            found += data.count(mark)
+            marks += data.count(mark)
             unread += missing
     except OSError as error:
-        return f"this process may not read another one's memory: {error.strerror}"
+        return f"this process may not read another process's memory: {error.strerror}"
     if hits:
         return hits
-    if not found:
-        return "the search did not find what was put there to be found"
+    if not marks:
+        return "the search did not find the mark that was put there"
     return f"{unread} bytes of the process's memory could not be read" if unread else hits
 
 
-def _told(hits: Counter[str]) -> str:
+def _summary(hits: Counter[str]) -> str:
     return ", ".join(f"{times} in {kind}" for kind, times in sorted(hits.items()))
 
 
 @check(
     "memory",
-    "after use, the data key and the keys made from it are gone from memory",
+    "after use, the data key and the keys derived from it are gone from memory",
     needs=[decrypt],
     requests=lambda proof: 0 if proof.options.helper is None else 3,
 )
@@ -177,15 +190,15 @@ def memory(proof: Proof) -> str:
     if isinstance(traces.in_memory, str):
         raise NotShown(traces.in_memory)
     if traces.in_memory:
-        raise Failed(f"halves of keys are in the memory of a process that has used them: {_told(traces.in_memory)}")
-    return "no copy in a process that had used them, raw, hex or base64; a mark put there was found"
+        raise Failed(f"halves of keys are in the memory of a process that used them: {_summary(traces.in_memory)}")
+    return "no copy in a process that used them, raw, hex or base64; the search found a mark that was put there"
 
 
-@check("debug-logs", "no key is in the logs, with every logger at DEBUG", needs=[decrypt])
+@check("debug-logs", "no key is in the logs, with all loggers at DEBUG", needs=[decrypt])
 def debug_logs(proof: Proof) -> str:
     traces = _traces(proof)
     if not traces.logged:
-        raise NotShown("the searched process did not log the places where a key would stand")
+        raise NotShown("the logs do not contain the places where a key would be")
     if traces.in_logs:
-        raise Failed(f"halves of keys are in the DEBUG logs: {_told(traces.in_logs)}")
+        raise Failed(f"halves of keys are in the DEBUG logs: {_summary(traces.in_logs)}")
     return f"no copy in {traces.log_bytes} bytes of DEBUG logs"
