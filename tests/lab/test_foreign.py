@@ -23,7 +23,7 @@ from sealwax.lab._cloudtrail import CloudTrail
 from sealwax.lab._database import Database
 from sealwax.lab._model import root_of
 from sealwax.lab._schema import TRAIL
-from sealwax.lab._trail import KMS_SOURCE, Entry, Trail
+from sealwax.lab._trail import KMS_SOURCE, Trail, TrailEntry
 from tests.lab.conftest import Clock, client
 
 SIGNED = (
@@ -99,7 +99,7 @@ def test_a_foreign_host_is_refused(lab: Lab, server: Server) -> None:
     for host in FOREIGN:
         status, answer = send(server, "ScheduleKeyDeletion", json.dumps({"KeyId": key}).encode(), host=host)
         assert (status, answer["__type"]) == (403, "ForeignRequestException"), host
-        assert "--allow-host" in answer["message"]
+        assert "add this name to those that the lab allows" in answer["message"]
     assert lab.call("DescribeKey", KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
 
 
@@ -181,10 +181,12 @@ def test_unknown_names_are_not_remembered_for_ever(lab: Lab) -> None:
         assert len(remembered) < 4200
 
 
-def entry(number: int, size: int = 0) -> Entry:
+def entry(number: int, size: int = 0) -> TrailEntry:
     caller, members = root_of("111122223333"), {"number": number, "text": "x" * size}
-    return Entry(KMS_SOURCE, "ListKeys", caller, "us-east-1", "127.0.0.1", "", "id", NOW, True, members, None, None, (),
-                 None, False)  # fmt: skip
+    return TrailEntry(
+        *(KMS_SOURCE, "ListKeys", caller, "us-east-1", "127.0.0.1", "", "id", NOW, True),
+        *(members, None, None, (), None, False),
+    )
 
 
 NOW = 1_800_000_000.0

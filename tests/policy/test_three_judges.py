@@ -19,9 +19,9 @@ import pytest
 import sealwax.policy
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._database import Database
-from sealwax.lab._engine import Engine
+from sealwax.lab._engine import KmsEngine
 from sealwax.lab._faults import Faults
-from sealwax.lab._model import Caller, Grant, Principal, Request, root_of
+from sealwax.lab._model import CallerIdentity, GrantRecord, KmsRequest, PrincipalRecord, root_of
 from sealwax.lab._records import Records
 from sealwax.lab._rootkey import RootKey
 from sealwax.lab._schema import STATE, TRAIL
@@ -54,14 +54,14 @@ class Engines:
         root = RootKey(bytes(32))
         self.records = Records(self.state, root)
         trail, faults = Trail(self.log, NOW), Faults(self.state)
-        self.engine = Engine(self.records, trail, faults, blob_key=root.derive(b"blobs"), clock=lambda: NOW)
+        self.engine = KmsEngine(self.records, trail, faults, blob_key=root.derive(b"blobs"), clock=lambda: NOW)
         tags = [{"TagKey": name, "TagValue": value} for name, value in TAGS.items()]
         self.metadata = self.serve(root_of(HOME), "CreateKey", {"Tags": tags})["KeyMetadata"]
         self.arn: str = self.metadata["Arn"]
         self.serve(root_of(HOME), "CreateAlias", {"AliasName": "alias/one", "TargetKeyId": self.arn})
 
-    def serve(self, caller: Caller, operation: str, members: Json) -> dict[str, Any]:
-        request = Request(operation, members, REGION, caller, "0" * 8, "127.0.0.1", "test", secure=True)
+    def serve(self, caller: CallerIdentity, operation: str, members: Json) -> dict[str, Any]:
+        request = KmsRequest(operation, members, REGION, caller, "0" * 8, "127.0.0.1", "test", secure=True)
         return self.engine.serve(request)
 
     def put(self, world: World) -> None:
@@ -73,7 +73,7 @@ class Engines:
                 self.records.delete_grant(old)
             for entry in world.grants:
                 self.records.put_grant(
-                    Grant(
+                    GrantRecord(
                         *(entry["GrantId"], entry["GrantId"], HOME, REGION, key.key_id, None),
                         *(entry["GranteePrincipal"], None, None, None, entry["IssuingAccount"]),
                         *(tuple(entry["Operations"]), entry.get("Constraints", {}), NOW, NOW),
@@ -98,12 +98,12 @@ class Engines:
         self.log.close()
 
 
-def _caller(world: World, who: Person) -> Caller:
+def _caller(world: World, who: Person) -> CallerIdentity:
     if who.behind is None:
         return root_of(who.account)
     documents = {f"p{number}": json.dumps(one) for number, one in enumerate(world.identity[who])}
-    behind = Principal(who.behind, who.account, who.kind, who.name, "AIDA", documents, dict(who.tags))
-    return Caller(who.arn, who.account, behind, "AIDA", "AKIA")
+    behind = PrincipalRecord(who.behind, who.account, who.kind, who.name, "AIDA", documents, dict(who.tags))
+    return CallerIdentity(who.arn, who.account, behind, "AIDA", "AKIA")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from sealwax import errors
 from sealwax.lab import Lab
-from sealwax.prove import CHECKS, Check, Helper, Options, Result, prove
+from sealwax.prove import CHECKS, Check, CheckResult, Helper, Options, prove
 from sealwax.prove._proof import NotShown, Proof
 from sealwax.prove._results import PASSED
 from sealwax.prove._run import run_check
@@ -46,7 +46,7 @@ class Barred:
         self.turn = 0
         self.session = Doctored(lab.session(), refused=lambda *_: code if names[self.turn] == check.name else None)
 
-    def go_on(self, _: Result) -> None:
+    def go_on(self, _: CheckResult) -> None:
         self.turn += 1
 
 
@@ -104,14 +104,14 @@ def test_a_denied_principal_who_cannot_be_had(error: type[errors.SealwaxError], 
 @pytest.mark.parametrize("outcome", ["failed", "not shown"])
 @pytest.mark.parametrize("check", CHECKS, ids=[check.name for check in CHECKS])
 def test_a_check_one_of_whose_needs_did_not_pass(check: Check, outcome: Any, lab: Lab) -> None:
-    def result(one: Check, became: Any) -> Result:
-        return Result(one.name, one.shows, became, "", (), ())
+    def result(one: Check, became: Any) -> CheckResult:
+        return CheckResult(one.name, one.shows, became, "", (), ())
 
     def never(_: object) -> str:
         raise AssertionError("it was run")
 
     for missing in check.needs:
-        before: Mapping[Check, Result] = {
+        before: Mapping[Check, CheckResult] = {
             need: result(need, outcome if need is missing else PASSED) for need in check.needs
         }
         found = run_check(replace(check, run=never), _planning(lab), before)
@@ -123,7 +123,7 @@ def test_a_check_that_says_it_was_not_shown(check: Check, lab: Lab) -> None:
     def not_shown(_: object) -> str:
         raise NotShown("for a reason")
 
-    before = {need: Result(need.name, need.shows, PASSED, "", (), ()) for need in check.needs}
+    before = {need: CheckResult(need.name, need.shows, PASSED, "", (), ()) for need in check.needs}
     assert run_check(replace(check, run=not_shown), _planning(lab), before).outcome == "not shown"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sealwax._core.context import NO_CONTEXT
 from sealwax.lab import Lab
-from sealwax.prove import CHECKS, Helper, Options, Result, prove
+from sealwax.prove import CHECKS, CheckResult, Helper, Options, prove
 
 CONTEXT = {"purpose": "backup"}
 
@@ -27,14 +27,14 @@ def refused(lab: Lab, code: str, operation: str, region: str = "us-east-1") -> I
         lab.faults.clear(region, operation)
 
 
-def results(lab: Lab, **options: Any) -> dict[str, Result]:
+def results(lab: Lab, **options: Any) -> dict[str, CheckResult]:
     chosen = Options(to="alias/other", denied=lambda: lab.session(principal="nobody"), **options)
     report = prove("alias/many", CONTEXT, lab.session(), chosen)
     assert [(result.name, result.detail) for result in report.checks if result.outcome == "failed"] == []
     return {result.name: result for result in report.checks}
 
 
-def not_shown(found: dict[str, Result]) -> set[str]:
+def not_shown(found: dict[str, CheckResult]) -> set[str]:
     return {name for name, result in found.items() if result.outcome == "not shown"} - {"memory", "debug-logs"}
 
 

@@ -17,7 +17,7 @@ import pytest
 
 import sealwax
 from sealwax.lab import Lab
-from sealwax.prove import CHECKS, Helper, Options, Parts, Report, prove
+from sealwax.prove import CHECKS, Helper, Options, Parts, ProofReport, prove
 from sealwax.prove._envelopes import FixedKeyring
 from sealwax.prove._proof import SAMPLE
 from sealwax.prove._requests import altered, wrong
@@ -28,11 +28,11 @@ CONTEXT = {"purpose": "backup"}
 KEY = "alias/well-set"
 
 
-def run(lab: Lab, options: Options, session: Doctored | None = None, key: str = KEY) -> Report:
+def run(lab: Lab, options: Options, session: Doctored | None = None, key: str = KEY) -> ProofReport:
     return prove(key, CONTEXT, session or lab.session(), options)
 
 
-def outcomes(report: Report) -> dict[str, str]:
+def outcomes(report: ProofReport) -> dict[str, str]:
     return {result.name: result.outcome for result in report.checks}
 
 

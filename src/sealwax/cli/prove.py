@@ -21,7 +21,7 @@ from sealwax.cli import PARTLY_DONE, console, options, sessions
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
     from sealwax.lab import Lab
-    from sealwax.prove import Helper, Report, Result
+    from sealwax.prove import CheckResult, Helper, ProofReport
 
 FINDINGS: Final = 3
 # What says who somebody is, to boto3.
@@ -183,7 +183,7 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
-def _print(result: Result) -> None:
+def _print(result: CheckResult) -> None:
     width = _width()
     if width is None:
         evidence = _evidence(result)
@@ -197,13 +197,13 @@ def _print(result: Result) -> None:
     console.put(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
 
 
-def _detail(result: Result) -> str:
+def _detail(result: CheckResult) -> str:
     options = {"denied": "--denied-profile or --denied-role", "to": "--to", "allow_changes": "--allow-changes"}
     detail = printable(result.detail)
     return f"{detail}: add {options[result.missing]}" if result.missing in options else detail
 
 
-def _last(result: Result) -> str:
+def _last(result: CheckResult) -> str:
     if not result.evidence:
         return ""
     last = result.evidence[-1]
@@ -219,7 +219,7 @@ def _last(result: Result) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _evidence(result: Result) -> str:
+def _evidence(result: CheckResult) -> str:
     """Return what was asked and how it ended, alike ones together, and where to find the last one in CloudTrail."""
     counts = Counter(
         f"{'injected ' if one.simulated else ''}{one.operation}{f': {one.error}' if one.error else ''}"
@@ -232,7 +232,7 @@ def _evidence(result: Result) -> str:
     return "; ".join(parts)
 
 
-def _sum_up(report: Report) -> None:
+def _sum_up(report: ProofReport) -> None:
     width = _width()
     if width is not None:
         outcomes = {result.name: result.outcome for result in report.checks}

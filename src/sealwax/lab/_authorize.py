@@ -11,7 +11,16 @@ from sealwax import policy
 from sealwax._aws.partitions import partition_of
 from sealwax.errors import PolicyError
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._model import ORGANIZATION, Caller, Conditions, Grant, Key, NewConditions, Question, Request
+from sealwax.lab._model import (
+    ORGANIZATION,
+    CallerIdentity,
+    Conditions,
+    GrantRecord,
+    KeyRecord,
+    KmsRequest,
+    NewConditions,
+    Question,
+)
 from sealwax.lab._names import ALIAS
 from sealwax.lab._records import Records
 
@@ -63,7 +72,7 @@ class Authorizer:
         self._records = records
         self._unconditional: dict[_Name, policy.Decision] = {}
 
-    def require(self, request: Request, question: Question, now: float) -> str:
+    def require(self, request: KmsRequest, question: Question, now: float) -> str:
         """The reason why the request is allowed.
 
         Raises:
@@ -74,16 +83,16 @@ class Authorizer:
             return decision.reason
         raise _denial(request.caller, question, decision, key_policy)
 
-    def allows(self, request: Request, question: Question, now: float, key_policy: str) -> bool:
+    def allows(self, request: KmsRequest, question: Question, now: float, key_policy: str) -> bool:
         """Whether another key policy would allow it (the lockout safety check)."""
         return self._decide(request, question, now, key_policy)[0].allowed
 
     def _decide(
-        self, request: Request, question: Question, now: float, key_policy: str | None = None
+        self, request: KmsRequest, question: Question, now: float, key_policy: str | None = None
     ) -> tuple[policy.Decision, policy.Policy | None]:
         caller = request.caller
-        key = question.on if isinstance(question.on, Key) else None
-        resource = question.on.arn if isinstance(question.on, Key) else question.on
+        key = question.on if isinstance(question.on, KeyRecord) else None
+        resource = question.on.arn if isinstance(question.on, KeyRecord) else question.on
         documents = caller.principal.policies if caller.principal is not None else {}
         identity = [_parse_identity_policy(text, f"identity policy {name}") for name, text in documents.items()]
         parsed: policy.Policy | None = None
@@ -108,7 +117,7 @@ class Authorizer:
             self._unconditional[name] = decision
         return decision, parsed
 
-    def _request(self, request: Request, question: Question, resource: str, now: float) -> policy.Request:
+    def _request(self, request: KmsRequest, question: Question, resource: str, now: float) -> policy.Request:
         return policy.Request(
             action=f"kms:{question.action}",
             principal=_principal(request.caller),
@@ -121,14 +130,14 @@ class Authorizer:
             secure_transport=request.secure,
         )
 
-    def _conditions(self, request: Request, question: Question) -> Conditions:
+    def _conditions(self, request: KmsRequest, question: Question) -> Conditions:
         values: NewConditions = {
             "aws:SourceIp": request.source_ip,
             "aws:UserAgent": request.user_agent,
             **question.facts,
         }
         key = question.on
-        if isinstance(key, Key):
+        if isinstance(key, KeyRecord):
             values |= {
                 "kms:KeySpec": key.spec,
                 "kms:CustomerMasterKeySpec": key.spec,
@@ -147,13 +156,13 @@ class Authorizer:
         return {name: value for name, value in values.items() if value != ""}
 
 
-def _policy_in_force(key: Key, now: float) -> str:
+def _policy_in_force(key: KeyRecord, now: float) -> str:
     if key.policy_before is not None and key.policy_effective is not None and now < key.policy_effective:
         return key.policy_before
     return key.policy
 
 
-def _principal(caller: Caller) -> policy.Principal:
+def _principal(caller: CallerIdentity) -> policy.Principal:
     principal = caller.principal
     return policy.principal(
         caller.arn,
@@ -164,7 +173,7 @@ def _principal(caller: Caller) -> policy.Principal:
     )
 
 
-def _grant(grant: Grant, key: Key, now: float) -> policy.Grant:
+def _grant(grant: GrantRecord, key: KeyRecord, now: float) -> policy.Grant:
     constraints = grant.constraints
     return policy.Grant(
         id=grant.grant_id,
@@ -182,11 +191,11 @@ def _grant(grant: Grant, key: Key, now: float) -> policy.Grant:
 
 
 def _denial(
-    caller: Caller, question: Question, decision: policy.Decision, key_policy: policy.Policy | None
+    caller: CallerIdentity, question: Question, decision: policy.Decision, key_policy: policy.Policy | None
 ) -> ApiError:
     action = f"kms:{question.action}"
-    on = question.on.arn if isinstance(question.on, Key) else question.on
-    foreign = isinstance(question.on, Key) and question.on.account != caller.account
+    on = question.on.arn if isinstance(question.on, KeyRecord) else question.on
+    foreign = isinstance(question.on, KeyRecord) and question.on.account != caller.account
     if decision.explicit_deny:
         by_key = key_policy is not None and any(statement in key_policy.statements for statement in decision.statements)
         because = f"with an explicit deny in {'a resource' if by_key else 'an identity'}-based policy"

@@ -27,7 +27,7 @@ MULTI_REGION_PREFIX = "mrk-"
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
+class CiphertextBlob:
     """A blob with a valid seal."""
 
     account: str
@@ -65,7 +65,7 @@ def encrypt(
     return sealed + hmac.digest(seal_key, sealed, "sha256")[:_SEAL]
 
 
-def parse(blob: bytes, seal_key: bytes) -> Blob | None:
+def parse(blob: bytes, seal_key: bytes) -> CiphertextBlob | None:
     """Parse a blob; None if this lab did not make it or it is damaged."""
     if len(blob) < _SMALLEST or not blob.startswith(_MAGIC):
         return None
@@ -76,7 +76,7 @@ def parse(blob: bytes, seal_key: bytes) -> Blob | None:
     account = f"{int.from_bytes(sealed[at : at + 6], 'big'):012d}"
     identifier = uuid.UUID(bytes=sealed[at + 6 : at + 22])
     multi_region = sealed[at + 22] == _MULTI_REGION
-    return Blob(
+    return CiphertextBlob(
         account=account,
         key_id=f"{MULTI_REGION_PREFIX}{identifier.hex}" if multi_region else str(identifier),
         material_id=sealed[at + 23 : _HEADER].hex(),
@@ -85,7 +85,7 @@ def parse(blob: bytes, seal_key: bytes) -> Blob | None:
     )
 
 
-def decrypt(blob: Blob, context: Mapping[str, str], material: bytes) -> bytearray | None:
+def decrypt(blob: CiphertextBlob, context: Mapping[str, str], material: bytes) -> bytearray | None:
     """The secret, in a buffer that the caller wipes; None if the context is wrong."""
     salt, nonce, body = blob.body[:_SALT], blob.body[_SALT : _SALT + _NONCE], blob.body[_SALT + _NONCE :]
     secret = bytearray(len(body) - _TAG)

@@ -51,7 +51,7 @@ def why_refused(headers: Mapping[str, str], own: Collection[str]) -> str | None:
     if match is None or not _is_own(match[1], own):
         return (
             f"The request is for the host '{printable(host)[:200]}', which is not this lab. Use the address that the "
-            "lab listens on, or start it with --allow-host NAME."
+            "lab listens on, or add this name to those that the lab allows."
         )
     for header in ("origin", "referer"):
         if header in headers:

@@ -19,10 +19,10 @@ from sealwax.lab._model import (
     PENDING_REPLICA_DELETION,
     Answer,
     Conditions,
-    Key,
+    KeyRecord,
+    KmsRequest,
     Members,
     Question,
-    Request,
 )
 from sealwax.lab._records import Records
 from sealwax.lab._trail import LastUsage, Trail
@@ -49,7 +49,7 @@ class Call:
         reasons: why it was allowed or denied, for the trail.
     """
 
-    request: Request
+    request: KmsRequest
     members: Members
     records: Records
     authorizer: Authorizer
@@ -57,7 +57,7 @@ class Call:
     faults: Faults
     blob_key: bytes
     now: float
-    resources: list[Key] = field(default_factory=list)
+    resources: list[KeyRecord] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +73,9 @@ class Call:
 
     # keys
 
-    def find(self, name: str, action: str, *, aliases: bool = False, arn_error: str = "InvalidArnException") -> Key:
+    def find(
+        self, name: str, action: str, *, aliases: bool = False, arn_error: str = "InvalidArnException"
+    ) -> KeyRecord:
         """The key with that name, in its present state.
 
         Raises:
@@ -94,14 +96,14 @@ class Call:
             raise not_found(f"Key '{arn}key/{parsed.value}' does not exist")
         return key
 
-    def key_or_none(self, account: str, key_id: str | None) -> Key | None:
+    def key_or_none(self, account: str, key_id: str | None) -> KeyRecord | None:
         """A key of the request's Region, in its present state."""
         if key_id is None:
             return None
         key = self.records.key(account, self.region, key_id)
         return None if key is None else settle(self.records, key, self.now)
 
-    def last_usage(self, key: Key) -> LastUsage | None:
+    def last_usage(self, key: KeyRecord) -> LastUsage | None:
         """The last successful cryptographic use of a key, or None."""
         return self.trail.last_usage(key)
 
@@ -124,7 +126,7 @@ class Call:
         arn_error: str = "InvalidArnException",
         context: Mapping[str, str] | None = None,
         facts: Conditions | None = None,
-    ) -> Key:
+    ) -> KeyRecord:
         """The key that a member names, if the caller may do the action on it.
 
         Args:
@@ -140,7 +142,7 @@ class Call:
     def authorize(
         self,
         action: str,
-        on: Key | str = "*",
+        on: KeyRecord | str = "*",
         *,
         named: str | None = None,
         context: Mapping[str, str] | None = None,
@@ -148,7 +150,7 @@ class Call:
         grant_id: str | None = None,
     ) -> None:
         """Raises AccessDeniedException unless policies or grants allow the action on a key, an alias ARN or ``*``."""
-        if isinstance(on, Key) and all(on.arn != key.arn for key in self.resources):
+        if isinstance(on, KeyRecord) and all(on.arn != key.arn for key in self.resources):
             self.resources.append(on)
         tokens = self.get("GrantTokens", ())
         question = Question(action, on, named, context or {}, facts or {}, grant_id, tokens)
@@ -156,14 +158,14 @@ class Call:
 
     # states
 
-    def need_enabled(self, key: Key) -> None:
+    def need_enabled(self, key: KeyRecord) -> None:
         """Raises ApiError unless the key can be used for cryptography now."""
         if key.state == DISABLED:
             raise ApiError("DisabledException", f"{key.arn} is disabled.")
         if key.state != ENABLED:
             raise bad_state(key.arn, _STATES[key.state])
 
-    def need_alive(self, key: Key, *, imported: bool = False) -> None:
+    def need_alive(self, key: KeyRecord, *, imported: bool = False) -> None:
         """Raises ApiError for a key pending deletion; with ``imported``, also for one that waits for its material."""
         if key.state in _DELETING or (imported and key.state == PENDING_IMPORT):
             raise bad_state(key.arn, _STATES[key.state])

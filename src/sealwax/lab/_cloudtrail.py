@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sealwax._core.context import printable
 from sealwax.errors import LabError
 from sealwax.lab._apierror import ApiError, refused, unsupported
-from sealwax.lab._model import Answer, Caller, Members
+from sealwax.lab._model import Answer, CallerIdentity, Members
 from sealwax.lab._shapes import Items, Moment, Number, Structure, Text, check
 from sealwax.lab._trail import Event, Trail
 from sealwax.lab._wire import HttpRequest, HttpResponse
@@ -64,7 +64,7 @@ class CloudTrail:
         if self._upstream and (self._upstream.scheme not in ("http", "https") or self._upstream.hostname is None):
             raise LabError(f"the upstream {printable(str(upstream))} is not an http or https URL")
 
-    def lookup_events(self, document: object, caller: Caller, region: str) -> Answer:
+    def lookup_events(self, document: object, caller: CallerIdentity, region: str) -> Answer:
         """The events of the caller's account in the Region, latest first.
 
         Raises:

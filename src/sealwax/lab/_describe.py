@@ -5,10 +5,10 @@ from __future__ import annotations
 from sealwax._aws.partitions import partition_of
 from sealwax.lab._call import Call
 from sealwax.lab._key_specs import algorithms, has_old_name
-from sealwax.lab._model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Answer, Key
+from sealwax.lab._model import ENABLED, PENDING_DELETION, PENDING_REPLICA_DELETION, Answer, KeyRecord
 
 
-def metadata(call: Call, key: Key) -> Answer:
+def metadata(call: Call, key: KeyRecord) -> Answer:
     """The KeyMetadata structure."""
     shown: Answer = {
         "AWSAccountId": key.account,
@@ -48,7 +48,7 @@ def metadata(call: Call, key: Key) -> Answer:
     return shown
 
 
-def _family(call: Call, key: Key) -> Answer:
+def _family(call: Call, key: KeyRecord) -> Answer:
     def member(region: str) -> dict[str, str]:
         return {"Arn": f"arn:{partition_of(region)}:kms:{region}:{key.account}:key/{key.key_id}", "Region": region}
 

@@ -11,13 +11,13 @@ from sealwax.lab._apierror import ApiError, unsupported
 from sealwax.lab._authorize import Authorizer
 from sealwax.lab._call import OPERATIONS, Call
 from sealwax.lab._faults import Faults
-from sealwax.lab._model import Answer, Request
+from sealwax.lab._model import Answer, KmsRequest
 from sealwax.lab._records import Records
 from sealwax.lab._shapes import check
-from sealwax.lab._trail import KMS_SOURCE, Entry, Trail
+from sealwax.lab._trail import KMS_SOURCE, Trail, TrailEntry
 
 
-class Engine:
+class KmsEngine:
     """Runs operations.
 
     Args:
@@ -35,7 +35,7 @@ class Engine:
         self._blob_key = blob_key
         self._clock = clock
 
-    def serve(self, request: Request) -> Answer:
+    def serve(self, request: KmsRequest) -> Answer:
         """Answer a request.
 
         Returns:
@@ -63,7 +63,7 @@ class Engine:
             if answer is not None or failure is not None:
                 self._trail.append(self._entry(request, call, answer, failure, now))
 
-    def _check(self, request: Request, now: float) -> Call:
+    def _check(self, request: KmsRequest, now: float) -> Call:
         if request.operation not in OPERATIONS:
             if request.operation in _api_model.operations():
                 raise unsupported(f"The lab does not offer {request.operation}.")
@@ -76,14 +76,14 @@ class Engine:
 
     @staticmethod
     def _entry(
-        request: Request, call: Call | None, answer: Answer | None, failure: ApiError | None, now: float
-    ) -> Entry:
+        request: KmsRequest, call: Call | None, answer: Answer | None, failure: ApiError | None, now: float
+    ) -> TrailEntry:
         operation = OPERATIONS.get(request.operation)
         reasons = [
             *(call.reasons if call is not None else ()),
             *([failure.reason] if failure and failure.reason else ()),
         ]
-        return Entry(
+        return TrailEntry(
             source=KMS_SOURCE,
             name=request.operation,
             caller=request.caller,

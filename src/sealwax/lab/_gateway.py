@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from sealwax.lab import _signature, _sts, _wire
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._cloudtrail import CloudTrail, is_cloudtrail
-from sealwax.lab._engine import Engine
-from sealwax.lab._model import Caller, Request
-from sealwax.lab._principals import Principals
+from sealwax.lab._engine import KmsEngine
+from sealwax.lab._model import CallerIdentity, KmsRequest
+from sealwax.lab._principals import PrincipalStore
 
 _KMS_TARGET = "TrentService."
 _STS = "sts"
@@ -28,10 +28,10 @@ class Gateway:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: KmsEngine,
         security: _sts.Sts,
         cloudtrail: CloudTrail,
-        principals: Principals,
+        principals: PrincipalStore,
         clock: Callable[[], float],
     ) -> None:
         self._engine = engine
@@ -59,7 +59,7 @@ class Gateway:
                 raise ApiError("UnknownOperationException", "")
             _signature.need_service(credential, "kms")
             members = self._engine.serve(
-                Request(
+                KmsRequest(
                     operation=target.removeprefix(_KMS_TARGET),
                     document=_wire.read_document(request.body),
                     region=credential.region,
@@ -75,7 +75,7 @@ class Gateway:
             return _sts.failure(error, request_id) if is_query else _wire.failure(error, request_id)
 
     def _cloudtrail(
-        self, request: _wire.HttpRequest, caller: Caller, region: str, request_id: str
+        self, request: _wire.HttpRequest, caller: CallerIdentity, region: str, request_id: str
     ) -> _wire.HttpResponse:
         name = request.headers["x-amz-target"].rpartition(".")[2]
         if name != "LookupEvents":
@@ -83,7 +83,7 @@ class Gateway:
         document = _wire.read_document(request.body)
         return _wire.answer(self.cloudtrail.lookup_events(document, caller, region), request_id)
 
-    def _identify(self, request: _wire.HttpRequest, credential: _signature.Credential) -> Caller:
+    def _identify(self, request: _wire.HttpRequest, credential: _signature.Credential) -> CallerIdentity:
         key = self._principals.key(credential.access_key_id)
         if key is None:
             if self._principals.any():

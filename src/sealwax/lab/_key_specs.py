@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sealwax.lab._apierror import ApiError, refused, unsupported
-from sealwax.lab._model import Key
+from sealwax.lab._model import KeyRecord
 
 SYMMETRIC: Final = "SYMMETRIC_DEFAULT"
 ENCRYPT_DECRYPT: Final = "ENCRYPT_DECRYPT"
@@ -64,29 +64,29 @@ def usage_for(spec: str, usage: str | None) -> str:
     return usage
 
 
-def is_symmetric(key: Key) -> bool:
+def is_symmetric(key: KeyRecord) -> bool:
     """Whether it is a symmetric encryption key: only those have material in the lab and can be rotated."""
     return key.spec == SYMMETRIC
 
 
-def has_old_name(key: Key) -> bool:
+def has_old_name(key: KeyRecord) -> bool:
     """Whether KMS also reports the spec under its deprecated name, CustomerMasterKeySpec; not for later specs."""
     return not key.spec.startswith(("ML_DSA", "ECC_NIST_EDWARDS"))
 
 
-def algorithms(key: Key) -> dict[str, list[str]]:
+def algorithms(key: KeyRecord) -> dict[str, list[str]]:
     """The member of KeyMetadata that lists the key's algorithms."""
     return {_LISTED_AS[key.usage]: list(_KINDS[key.spec][key.usage])}
 
 
-def grantable(key: Key) -> frozenset[str]:
+def grantable(key: KeyRecord) -> frozenset[str]:
     """The operations that a grant on the key may list."""
     if key.usage != ENCRYPT_DECRYPT:
         return _ALWAYS | _GRANTS[key.usage]
     return _ALWAYS | _CIPHERS | (_DATA_KEYS if is_symmetric(key) else {"GetPublicKey"})
 
 
-def need_cipher(key: Key, operation: str, algorithm: str | None) -> None:
+def need_cipher(key: KeyRecord, operation: str, algorithm: str | None) -> None:
     """Check that the key can encrypt and decrypt with the request's algorithm.
 
     Raises:
@@ -101,7 +101,7 @@ def need_cipher(key: Key, operation: str, algorithm: str | None) -> None:
         raise unsupported(f"The lab does not offer {operation} with asymmetric keys.")
 
 
-def need_symmetric(key: Key, operation: str) -> None:
+def need_symmetric(key: KeyRecord, operation: str) -> None:
     """Check that the key can generate data keys.
 
     Raises:
@@ -113,7 +113,7 @@ def need_symmetric(key: Key, operation: str) -> None:
         raise _wrong_use(f"{key.arn} {what} which is not valid for {operation}.")
 
 
-def need_rotatable(key: Key) -> None:
+def need_rotatable(key: KeyRecord) -> None:
     """Check that the key is of the only kind that can be rotated.
 
     Raises:

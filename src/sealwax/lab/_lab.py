@@ -16,12 +16,20 @@ from sealwax.lab import _rootkey
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._cloudtrail import CloudTrail
 from sealwax.lab._database import STATE_FILE, Database, private_folder
-from sealwax.lab._engine import Engine
+from sealwax.lab._engine import KmsEngine
 from sealwax.lab._faults import Faults
 from sealwax.lab._gateway import Gateway
-from sealwax.lab._model import DEFAULT_ACCOUNT, DEFAULT_REGION, ORGANIZATION, AccessKey, Principal, Request, root_of
+from sealwax.lab._model import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_REGION,
+    ORGANIZATION,
+    AccessKey,
+    KmsRequest,
+    PrincipalRecord,
+    root_of,
+)
 from sealwax.lab._names import ALIAS, check_region
-from sealwax.lab._principals import Principals
+from sealwax.lab._principals import PrincipalStore
 from sealwax.lab._records import Records
 from sealwax.lab._schema import STATE, TRAIL
 from sealwax.lab._sts import Sts
@@ -80,10 +88,10 @@ class Lab:
             self._records = Records(self._state, root)
             self.trail = Trail(self._log, clock())
             self.faults = Faults(self._state)
-            self._engine = Engine(
+            self._engine = KmsEngine(
                 self._records, self.trail, self.faults, blob_key=root.derive(b"seals of blobs"), clock=clock
             )
-            self._principals = Principals(self._state, root)
+            self._principals = PrincipalStore(self._state, root)
             self._clock = clock
             security, cloudtrail = Sts(self._principals, self.trail, clock), CloudTrail(self.trail, None)
             self._gateway = Gateway(self._engine, security, cloudtrail, self._principals, clock)
@@ -121,7 +129,7 @@ class Lab:
             key = self._principals.key_of(account, None)
         return new_session(self._gateway, region, key, lambda: self._principals.key_of(DEFAULT_ACCOUNT, None))
 
-    def _key_of(self, principal: Principal) -> AccessKey:
+    def _key_of(self, principal: PrincipalRecord) -> AccessKey:
         if principal.kind == "user":
             return self._principals.key_of(principal.account, principal)
         now = self._clock()
@@ -219,7 +227,7 @@ class Lab:
             ``lab.call("ScheduleKeyDeletion", KeyId=key_id, PendingWindowInDays=7)``
         """
         check_region(region)
-        request = Request(
+        request = KmsRequest(
             operation=operation,
             document=members,
             region=region,

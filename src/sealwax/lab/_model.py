@@ -31,7 +31,7 @@ PENDING_REPLICAS = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class KeyMaterial:
     """One key material of a key. ``secret`` is None if it was deleted, expired, or never imported in this Region."""
 
     material_id: str
@@ -45,7 +45,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class KeyRecord:
     """One KMS key in one Region. Times are Unix seconds."""
 
     account: str
@@ -70,13 +70,13 @@ class Key:
     rotation_next: float | None = None
     key_store: str | None = None
     xks_key: str | None = None
-    materials: tuple[Material, ...] = field(default=(), repr=False)
+    materials: tuple[KeyMaterial, ...] = field(default=(), repr=False)
 
     @property
     def arn(self) -> str:
         return f"arn:{partition_of(self.region)}:kms:{self.region}:{self.account}:key/{self.key_id}"
 
-    def material(self, material_id: str | None) -> Material | None:
+    def material(self, material_id: str | None) -> KeyMaterial | None:
         for material in self.materials:
             if material.material_id == material_id:
                 return material
@@ -84,7 +84,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
+class AliasRecord:
     account: str
     region: str
     name: str
@@ -98,7 +98,7 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class GrantRecord:
     grant_id: str
     token: str = field(repr=False)
     account: str
@@ -118,7 +118,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
+class PrincipalRecord:
     """A user or role. ``policies`` maps the names of its identity policies to their JSON text."""
 
     arn: str
@@ -144,7 +144,7 @@ class AccessKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallerIdentity:
     """The identity that a request acts as.
 
     Attributes:
@@ -156,19 +156,19 @@ class Caller:
 
     arn: str
     account: str
-    principal: Principal | None
+    principal: PrincipalRecord | None
     user_id: str
     access_key_id: str
     session_name: str | None = None
 
 
-def root_of(account: str, access_key_id: str = "") -> Caller:
+def root_of(account: str, access_key_id: str = "") -> CallerIdentity:
     """The account's root user."""
-    return Caller(f"arn:aws:iam::{account}:root", account, None, account, access_key_id)
+    return CallerIdentity(f"arn:aws:iam::{account}:root", account, None, account, access_key_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class KmsRequest:
     """A request to KMS, with its caller identified and its JSON parsed.
 
     Attributes:
@@ -181,7 +181,7 @@ class Request:
     operation: str
     document: object
     region: str
-    caller: Caller
+    caller: CallerIdentity
     request_id: str
     source_ip: str
     user_agent: str
@@ -202,7 +202,7 @@ class Question:
     """
 
     action: str
-    on: Key | str
+    on: KeyRecord | str
     named: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     facts: Conditions = field(default_factory=dict)

@@ -17,7 +17,7 @@ ALIAS = "alias/"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyName:
+class ParsedKeyName:
     """A parsed key name; ``value`` is a key ID, or an alias name that begins with ``alias/``."""
 
     account: str
@@ -28,7 +28,7 @@ class KeyName:
         return self.value.startswith(ALIAS)
 
 
-def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str) -> KeyName:
+def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str) -> ParsedKeyName:
     """Parse the key name of a request.
 
     Args:
@@ -59,7 +59,7 @@ def parse(name: str, *, account: str, region: str, aliases: bool, arn_error: str
             raise ApiError("InvalidArnException", "Key Aliases are not supported for this operation")
     elif _KEY_ID.fullmatch(value) is None:
         raise not_found(f"Invalid keyId '{value}'")
-    return KeyName(account, value)
+    return ParsedKeyName(account, value)
 
 
 def check_alias_name(name: str) -> None:

@@ -15,7 +15,7 @@ from sealwax import policy
 from sealwax._core.context import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
-from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, Caller, Principal, root_of
+from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, CallerIdentity, PrincipalRecord, root_of
 from sealwax.lab._rootkey import RootKey
 
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
@@ -27,20 +27,20 @@ _EXPIRED_KEPT_SECONDS = 86400
 _PRINCIPAL_COLUMNS = "arn, account, kind, name, unique_id, policies, tags"
 
 
-class Principals:
+class PrincipalStore:
     """The lab's users, roles and access keys."""
 
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
         self._root = root
         self._keys: dict[str, AccessKey | None] = {}
-        self._principals: dict[str, Principal | None] = {}
+        self._principals: dict[str, PrincipalRecord | None] = {}
         database.on_change(self._keys.clear)
         database.on_change(self._principals.clear)
 
     def add(
         self, name: str, *, kind: str, account: str, policies: Mapping[str, str], tags: Mapping[str, str]
-    ) -> Principal:
+    ) -> PrincipalRecord:
         """Add a user or a role.
 
         Args:
@@ -59,7 +59,7 @@ class Principals:
             policy.parse_identity_policy(text, name=f"identity policy {title}")
         unique_id = _identifier("AIDA" if kind == "user" else "AROA", 17)
         arn = f"arn:aws:iam::{account}:{kind}/{name}"
-        added = Principal(arn, account, kind, name, unique_id, dict(policies), dict(tags))
+        added = PrincipalRecord(arn, account, kind, name, unique_id, dict(policies), dict(tags))
         with self._database.writing() as connection:
             if self.principal(arn) is not None:
                 raise LabError(f"{arn} already exists; use another name")
@@ -69,7 +69,7 @@ class Principals:
             )
         return added
 
-    def principal(self, arn: str) -> Principal | None:
+    def principal(self, arn: str) -> PrincipalRecord | None:
         with self._database.reading() as connection:
             if arn not in self._principals:
                 if len(self._principals) >= _MAX_CACHED:
@@ -82,10 +82,10 @@ class Principals:
                 if row is not None:
                     values = dict(zip(_PRINCIPAL_COLUMNS.split(", "), row, strict=True))
                     values |= {name: json.loads(values[name]) for name in ("policies", "tags")}
-                    self._principals[arn] = Principal(**values)
+                    self._principals[arn] = PrincipalRecord(**values)
             return self._principals[arn]
 
-    def named(self, name: str) -> Principal:
+    def named(self, name: str) -> PrincipalRecord:
         """The principal with an ARN, or with a name that is unique.
 
         Raises:
@@ -108,13 +108,13 @@ class Principals:
 
     # access keys
 
-    def new_key(self, account: str, principal: Principal | None) -> AccessKey:
+    def new_key(self, account: str, principal: PrincipalRecord | None) -> AccessKey:
         """Create a long-term access key for a user or an account's root."""
         return self._store(
             AccessKey(_identifier("AKIA", 16), account, principal.arn if principal is not None else None, _secret())
         )
 
-    def new_session(self, role: Principal, session_name: str, expires: float, now: float) -> AccessKey:
+    def new_session(self, role: PrincipalRecord, session_name: str, expires: float, now: float) -> AccessKey:
         """Create temporary credentials of a role, and remove those that expired more than a day ago."""
         token = base64.b64encode(os.urandom(96)).decode()
         with self._database.writing() as connection:
@@ -123,7 +123,7 @@ class Principals:
                 AccessKey(_identifier("ASIA", 16), role.account, role.arn, _secret(), token, session_name, expires)
             )
 
-    def key_of(self, account: str, principal: Principal | None) -> AccessKey:
+    def key_of(self, account: str, principal: PrincipalRecord | None) -> AccessKey:
         """The long-term access key of a user or an account's root; created if there is none."""
         with self._database.writing() as connection:
             row = connection.execute(
@@ -162,7 +162,7 @@ class Principals:
 
     # callers
 
-    def caller(self, key: AccessKey) -> Caller | None:
+    def caller(self, key: AccessKey) -> CallerIdentity | None:
         """The caller of a request that is signed with this key; None if the principal no longer exists."""
         if key.principal is None:
             return root_of(key.account, key.access_key_id)
@@ -170,13 +170,13 @@ class Principals:
         if principal is None:
             return None
         if principal.kind == "user":
-            return Caller(principal.arn, key.account, principal, principal.unique_id, key.access_key_id)
+            return CallerIdentity(principal.arn, key.account, principal, principal.unique_id, key.access_key_id)
         arn = f"arn:aws:sts::{key.account}:assumed-role/{principal.name}/{key.session_name}"
         user_id = f"{principal.unique_id}:{key.session_name}"
-        return Caller(arn, key.account, principal, user_id, key.access_key_id, key.session_name)
+        return CallerIdentity(arn, key.account, principal, user_id, key.access_key_id, key.session_name)
 
     @staticmethod
-    def anybody(access_key_id: str) -> Caller:
+    def anybody(access_key_id: str) -> CallerIdentity:
         """The caller for an unknown access key while the lab has no principals."""
         return root_of(DEFAULT_ACCOUNT, access_key_id)
 

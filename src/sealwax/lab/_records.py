@@ -11,12 +11,12 @@ from dataclasses import fields
 from typing import Any, TypeAlias
 
 from sealwax.lab._database import Database
-from sealwax.lab._model import Alias, Grant, Key, Material
+from sealwax.lab._model import AliasRecord, GrantRecord, KeyMaterial, KeyRecord
 from sealwax.lab._rootkey import RootKey
 
-_KEY_COLUMNS = tuple(field.name for field in fields(Key) if field.name != "materials")
-_ALIAS_COLUMNS = tuple(field.name for field in fields(Alias))
-_GRANT_COLUMNS = tuple(field.name for field in fields(Grant))
+_KEY_COLUMNS = tuple(field.name for field in fields(KeyRecord) if field.name != "materials")
+_ALIAS_COLUMNS = tuple(field.name for field in fields(AliasRecord))
+_GRANT_COLUMNS = tuple(field.name for field in fields(GrantRecord))
 _MATERIAL_COLUMNS = "material_id, number, sealed, state, created, rotation_type, description, expires"
 _THIS_KEY = "account=? AND region=? AND key_id=?"
 
@@ -51,7 +51,7 @@ class Records:
 
     # keys
 
-    def key(self, account: str, region: str, key_id: str) -> Key | None:
+    def key(self, account: str, region: str, key_id: str) -> KeyRecord | None:
         name = ("key", account, region, key_id)
         with self._database.reading() as connection:
             if name not in self._cache:
@@ -61,19 +61,19 @@ class Records:
                 ).fetchone()
                 materials = self._materials(connection, account, region, key_id) if row else ()
                 values = dict(zip(_KEY_COLUMNS, row, strict=True)) if row else {}
-                self._cache[name] = Key(**values, materials=materials) if row else None
-            key: Key | None = self._cache[name]
+                self._cache[name] = KeyRecord(**values, materials=materials) if row else None
+            key: KeyRecord | None = self._cache[name]
             return key
 
     def _materials(
         self, connection: sqlite3.Connection, account: str, region: str, key_id: str
-    ) -> tuple[Material, ...]:
+    ) -> tuple[KeyMaterial, ...]:
         rows = connection.execute(
             f"SELECT {_MATERIAL_COLUMNS} FROM materials WHERE {_THIS_KEY} ORDER BY number",  # noqa: S608
             (account, region, key_id),
         )
         return tuple(
-            Material(
+            KeyMaterial(
                 row[0],
                 row[1],
                 None if row[2] is None else self._root.unseal(row[2], _label(account, key_id, row[0])),
@@ -82,7 +82,7 @@ class Records:
             for row in rows.fetchall()
         )
 
-    def put_key(self, key: Key) -> None:
+    def put_key(self, key: KeyRecord) -> None:
         """Add or change a key, without its materials (see ``put_material``)."""
         columns = ", ".join(_KEY_COLUMNS)
         updates = ", ".join(f"{name}=excluded.{name}" for name in _KEY_COLUMNS[3:])
@@ -94,13 +94,13 @@ class Records:
             )
             self._forget("key", key.account, key.region, key.key_id)
 
-    def delete_key(self, key: Key) -> None:
+    def delete_key(self, key: KeyRecord) -> None:
         """Remove a key with its materials, aliases, tags and grants."""
         with self._database.writing() as connection:
             connection.execute(f"DELETE FROM keys WHERE {_THIS_KEY}", _of(key))  # noqa: S608
             self._cache.clear()
 
-    def put_material(self, key: Key, material: Material) -> None:
+    def put_material(self, key: KeyRecord, material: KeyMaterial) -> None:
         secret = material.secret
         sealed = (
             None if secret is None else self._root.seal(secret, _label(key.account, key.key_id, material.material_id))
@@ -139,7 +139,7 @@ class Records:
             )
             return [row[0] for row in rows]
 
-    def every_key(self) -> list[Key]:
+    def every_key(self) -> list[KeyRecord]:
         """All keys of the lab, by account, Region and ID."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT account, region, key_id FROM keys ORDER BY account, region, key_id")
@@ -148,7 +148,7 @@ class Records:
 
     # aliases
 
-    def alias(self, account: str, region: str, name: str) -> Alias | None:
+    def alias(self, account: str, region: str, name: str) -> AliasRecord | None:
         cached = ("alias", account, region, name)
         with self._database.reading() as connection:
             if cached not in self._cache:
@@ -157,11 +157,11 @@ class Records:
                     "WHERE account=? AND region=? AND name=?",
                     cached[1:],
                 ).fetchone()
-                self._cache[cached] = Alias(*row) if row else None
-            alias: Alias | None = self._cache[cached]
+                self._cache[cached] = AliasRecord(*row) if row else None
+            alias: AliasRecord | None = self._cache[cached]
             return alias
 
-    def aliases(self, account: str, region: str, key_id: str | None = None) -> tuple[Alias, ...]:
+    def aliases(self, account: str, region: str, key_id: str | None = None) -> tuple[AliasRecord, ...]:
         """The aliases of an account in a Region, or of one key there, by name."""
         cached = ("aliases", account, region, key_id)
         with self._database.reading() as connection:
@@ -171,11 +171,11 @@ class Records:
                     "WHERE account=? AND region=? AND (? IS NULL OR key_id=?) ORDER BY name",
                     (account, region, key_id, key_id),
                 )
-                self._cache[cached] = tuple(Alias(*row) for row in rows)
-            aliases: tuple[Alias, ...] = self._cache[cached]
+                self._cache[cached] = tuple(AliasRecord(*row) for row in rows)
+            aliases: tuple[AliasRecord, ...] = self._cache[cached]
             return aliases
 
-    def put_alias(self, alias: Alias) -> None:
+    def put_alias(self, alias: AliasRecord) -> None:
         with self._database.writing() as connection:
             connection.execute(
                 f"INSERT OR REPLACE INTO aliases VALUES ({_marks(_ALIAS_COLUMNS)})",  # noqa: S608
@@ -183,7 +183,7 @@ class Records:
             )
             self._cache.clear()
 
-    def delete_alias(self, alias: Alias) -> None:
+    def delete_alias(self, alias: AliasRecord) -> None:
         with self._database.writing() as connection:
             connection.execute(
                 "DELETE FROM aliases WHERE account=? AND region=? AND name=?", (alias.account, alias.region, alias.name)
@@ -192,7 +192,7 @@ class Records:
 
     # tags
 
-    def tags(self, key: Key) -> dict[str, str]:
+    def tags(self, key: KeyRecord) -> dict[str, str]:
         """A key's tags by name, sorted."""
         cached = ("tags", *_of(key))
         with self._database.reading() as connection:
@@ -205,13 +205,13 @@ class Records:
             tags: dict[str, str] = self._cache[cached]
             return tags
 
-    def put_tags(self, key: Key, tags: Iterable[tuple[str, str]]) -> None:
+    def put_tags(self, key: KeyRecord, tags: Iterable[tuple[str, str]]) -> None:
         with self._database.writing() as connection:
             for tag, value in tags:
                 connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?, ?)", (*_of(key), tag, value))
             self._forget("tags", *_of(key))
 
-    def delete_tags(self, key: Key, tags: Iterable[str]) -> None:
+    def delete_tags(self, key: KeyRecord, tags: Iterable[str]) -> None:
         with self._database.writing() as connection:
             for tag in tags:
                 connection.execute(f"DELETE FROM tags WHERE {_THIS_KEY} AND tag=?", (*_of(key), tag))  # noqa: S608
@@ -219,7 +219,7 @@ class Records:
 
     # grants
 
-    def grants(self, key: Key) -> tuple[Grant, ...]:
+    def grants(self, key: KeyRecord) -> tuple[GrantRecord, ...]:
         """A key's grants, oldest first."""
         cached = ("grants", *_of(key))
         with self._database.reading() as connection:
@@ -230,10 +230,10 @@ class Records:
                     cached[1:],
                 )
                 self._cache[cached] = tuple(_grant(row) for row in rows)
-            grants: tuple[Grant, ...] = self._cache[cached]
+            grants: tuple[GrantRecord, ...] = self._cache[cached]
             return grants
 
-    def find_grants(self, condition: str, *values: str) -> list[Grant]:
+    def find_grants(self, condition: str, *values: str) -> list[GrantRecord]:
         """The grants that match an SQL condition, oldest first. The condition is never a caller's."""
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -243,7 +243,7 @@ class Records:
             )
             return [_grant(row) for row in rows.fetchall()]
 
-    def put_grant(self, grant: Grant) -> None:
+    def put_grant(self, grant: GrantRecord) -> None:
         values = [getattr(grant, name) for name in _GRANT_COLUMNS]
         values[_GRANT_COLUMNS.index("operations")] = json.dumps(grant.operations)
         values[_GRANT_COLUMNS.index("constraints")] = json.dumps(grant.constraints)
@@ -254,14 +254,16 @@ class Records:
             )
             self._forget("grants", grant.account, grant.region, grant.key_id)
 
-    def delete_grant(self, grant: Grant) -> None:
+    def delete_grant(self, grant: GrantRecord) -> None:
         with self._database.writing() as connection:
             connection.execute("DELETE FROM grants WHERE grant_id=?", (grant.grant_id,))
             self._forget("grants", grant.account, grant.region, grant.key_id)
 
     # imports in progress
 
-    def put_import(self, token: bytes, key: Key, algorithm: str, private: bytes, valid_to: float, now: float) -> None:
+    def put_import(
+        self, token: bytes, key: KeyRecord, algorithm: str, private: bytes, valid_to: float, now: float
+    ) -> None:
         """Store a wrapping key under its import token, and remove expired ones and those beyond the maximum."""
         sealed = self._root.seal(private, b"import " + hashlib.sha256(token).digest())
         with self._database.writing() as connection:
@@ -276,7 +278,7 @@ class Records:
                 (hashlib.sha256(token).digest(), *_of(key), algorithm, sealed, valid_to),
             )
 
-    def pending_import(self, token: bytes, key: Key) -> tuple[str, bytes, float] | None:
+    def pending_import(self, token: bytes, key: KeyRecord) -> tuple[str, bytes, float] | None:
         """The algorithm, private key (PKCS #8, DER) and expiry of an import token of this key."""
         name = hashlib.sha256(token).digest()
         with self._database.reading() as connection:
@@ -295,7 +297,7 @@ def _label(account: str, key_id: str, material_id: str) -> bytes:
     return f"material {account} {key_id} {material_id}".encode()
 
 
-def _of(key: Key) -> tuple[str, str, str]:
+def _of(key: KeyRecord) -> tuple[str, str, str]:
     return key.account, key.region, key.key_id
 
 
@@ -303,8 +305,8 @@ def _marks(columns: Iterable[object]) -> str:
     return ", ".join("?" for _ in columns)
 
 
-def _grant(row: tuple[Any, ...]) -> Grant:
+def _grant(row: tuple[Any, ...]) -> GrantRecord:
     values = dict(zip(_GRANT_COLUMNS, row, strict=True))
     values["operations"] = tuple(json.loads(values["operations"]))
     values["constraints"] = json.loads(values["constraints"])
-    return Grant(**values)
+    return GrantRecord(**values)

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 from sealwax.lab._apierror import ApiError
-from sealwax.lab._model import Answer, Caller
-from sealwax.lab._principals import Principals
-from sealwax.lab._trail import STS_SOURCE, Entry, Trail
+from sealwax.lab._model import Answer, CallerIdentity
+from sealwax.lab._principals import PrincipalStore
+from sealwax.lab._trail import STS_SOURCE, Trail, TrailEntry
 from sealwax.lab._wire import HttpRequest, HttpResponse
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
@@ -33,12 +33,12 @@ _FORBIDDEN = frozenset({"InvalidClientTokenId", "SignatureDoesNotMatch", "Expire
 class Sts:
     """Answers STS requests."""
 
-    def __init__(self, principals: Principals, trail: Trail, clock: Callable[[], float]) -> None:
+    def __init__(self, principals: PrincipalStore, trail: Trail, clock: Callable[[], float]) -> None:
         self._principals = principals
         self._trail = trail
         self._clock = clock
 
-    def serve(self, request: HttpRequest, caller: Caller, region: str, request_id: str) -> HttpResponse:
+    def serve(self, request: HttpRequest, caller: CallerIdentity, region: str, request_id: str) -> HttpResponse:
         """Answer a request.
 
         Raises:
@@ -63,7 +63,7 @@ class Sts:
             raise
         finally:
             self._trail.append(
-                Entry(
+                TrailEntry(
                     source=STS_SOURCE,
                     name=name,
                     caller=caller,
@@ -82,7 +82,7 @@ class Sts:
                 )
             )
 
-    def _assume_role(self, form: Mapping[str, str], caller: Caller, now: float) -> Answer:
+    def _assume_role(self, form: Mapping[str, str], caller: CallerIdentity, now: float) -> Answer:
         unknown = form.keys() - {"RoleArn", "RoleSessionName", "DurationSeconds"}
         if unknown:
             raise ApiError("ValidationError", f"The lab's AssumeRole does not offer {', '.join(sorted(unknown))}.")

@@ -16,7 +16,7 @@ from typing import Any
 
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._database import Database
-from sealwax.lab._model import Answer, Caller, Key, Members
+from sealwax.lab._model import Answer, CallerIdentity, KeyRecord, Members
 
 KMS_SOURCE, STS_SOURCE = "kms.amazonaws.com", "sts.amazonaws.com"
 _KEPT_SECONDS = 90 * 86400
@@ -65,12 +65,12 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TrailEntry:
     """A call to record. Secrets in ``members`` and ``answer`` are left out of the record."""
 
     source: str
     name: str
-    caller: Caller
+    caller: CallerIdentity
     region: str
     source_ip: str
     user_agent: str
@@ -80,7 +80,7 @@ class Entry:
     members: Members
     answer: Answer | None
     error: ApiError | None
-    resources: Sequence[Key]
+    resources: Sequence[KeyRecord]
     reason: str | None
     uses_key: bool
 
@@ -116,7 +116,7 @@ class Trail:
                 "DELETE FROM events WHERE number <= (SELECT (min(number) + max(number)) / 2 FROM events)"
             )
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: TrailEntry) -> None:
         """Record a call: for the caller's account, and for each other account that owns a key in it."""
         accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
         shared = str(uuid.uuid4()) if len(accounts) > 1 else None
@@ -151,7 +151,7 @@ class Trail:
                         ],
                     )
 
-    def last_usage(self, key: Key) -> LastUsage | None:
+    def last_usage(self, key: KeyRecord) -> LastUsage | None:
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT operation, time, event_id, request_id FROM last_usage "
@@ -209,7 +209,7 @@ def _bounded(record: Answer) -> str:
     return text
 
 
-def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> Answer:
+def _record(entry: TrailEntry, account: str, event_id: str, shared: str | None) -> Answer:
     record: Answer = {
         "eventVersion": "1.11",
         "userIdentity": _identity(entry.caller),
@@ -251,7 +251,7 @@ def _record(entry: Entry, account: str, event_id: str, shared: str | None) -> An
     return record
 
 
-def _identity(caller: Caller) -> Answer:
+def _identity(caller: CallerIdentity) -> Answer:
     principal = caller.principal
     identity: Answer = {
         "type": "Root" if principal is None else "IAMUser" if principal.kind == "user" else "AssumedRole",
@@ -275,7 +275,7 @@ def _identity(caller: Caller) -> Answer:
     return identity
 
 
-def _username(caller: Caller) -> str:
+def _username(caller: CallerIdentity) -> str:
     if caller.principal is None:
         return "root"
     return caller.session_name or caller.principal.name

@@ -1,8 +1,8 @@
 """Live checks of a KMS key, with evidence: the library's promises, tried against your own key.
 
-``prove`` runs every check in ``CHECKS`` once and returns a ``Report``. A check *passed*, *failed*, or was *not shown*,
-with the reason. A check that depends on one that did not pass is not shown; it never counts as passed. The key is not
-changed without ``allow_changes``, and the only plaintext is a sample of this module.
+``prove`` runs every check in ``CHECKS`` once and returns a ``ProofReport``. A check *passed*, *failed*, or was *not
+shown*, with the reason. A check that depends on one that did not pass is not shown; it never counts as passed. The key
+is not changed without ``allow_changes``, and the only plaintext is a sample of this module.
 
 ::
 
@@ -11,20 +11,20 @@ changed without ``allow_changes``, and the only plaintext is a sample of this mo
 """
 
 from sealwax.prove._proof import Check, Helper, Options, Parts
-from sealwax.prove._results import USD_PER_REQUEST, Evidence, Outcome, Report, Result
+from sealwax.prove._results import USD_PER_REQUEST, CheckResult, Evidence, Outcome, ProofReport
 from sealwax.prove._run import CHECKS, planned_requests, prove
 
 __all__ = [
     "CHECKS",
     "USD_PER_REQUEST",
     "Check",
+    "CheckResult",
     "Evidence",
     "Helper",
     "Options",
     "Outcome",
     "Parts",
-    "Report",
-    "Result",
+    "ProofReport",
     "planned_requests",
     "prove",
 ]

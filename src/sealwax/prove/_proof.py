@@ -121,8 +121,8 @@ class Check:
     name: str
     shows: str
     needs: tuple[Check, ...]
-    run: Callable[[Proof], str]
-    requests: Callable[[Proof], int]
+    run: Callable[..., str]
+    requests: Callable[..., int]
 
     def depends_on(self, other: Check) -> bool:
         """Whether it needs ``other`` to pass, directly or not."""

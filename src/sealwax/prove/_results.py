@@ -46,7 +46,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """The result of one check.
 
     Attributes:
@@ -83,7 +83,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ProofReport:
     """The results of all checks.
 
     Attributes:
@@ -95,7 +95,7 @@ class Report:
 
     key: str
     key_arn: str | None
-    checks: tuple[Result, ...]
+    checks: tuple[CheckResult, ...]
     planned: int
 
     def count(self, outcome: Outcome) -> int:

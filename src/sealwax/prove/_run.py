@@ -10,7 +10,7 @@ from sealwax._aws.session import Session
 from sealwax._core.context import NoContext, as_pairs, check_kms_keys, printable
 from sealwax.prove import _envelopes, _moving, _outages, _requests, _traces
 from sealwax.prove._proof import UNANSWERED, Check, Failed, NotShown, Options, Proof
-from sealwax.prove._results import FAILED, NOT_SHOWN, PASSED, Outcome, Report, Result
+from sealwax.prove._results import FAILED, NOT_SHOWN, PASSED, CheckResult, Outcome, ProofReport
 
 CHECKS: Final[tuple[Check, ...]] = (
     _requests.generate_data_key,
@@ -73,8 +73,8 @@ def prove(
     context: Mapping[str, str] | NoContext,
     session: Session,
     options: Options | None = None,
-    on_result: Callable[[Result], None] = lambda _: None,
-) -> Report:
+    on_result: Callable[[CheckResult], None] = lambda _: None,
+) -> ProofReport:
     """Run every check against a KMS key.
 
     Args:
@@ -104,17 +104,17 @@ def prove(
     bound = as_pairs(context)
     check_kms_keys(bound)
     proof = Proof(key, bound, session, options or Options())
-    results: dict[Check, Result] = {}
+    results: dict[Check, CheckResult] = {}
     try:
         for check in CHECKS:
             results[check] = run_check(check, proof, results)
             on_result(results[check])
     finally:
         proof.close()
-    return Report(key, proof.arn, tuple(results.values()), _planned(proof))
+    return ProofReport(key, proof.arn, tuple(results.values()), _planned(proof))
 
 
-def run_check(check: Check, proof: Proof, results: Mapping[Check, Result]) -> Result:
+def run_check(check: Check, proof: Proof, results: Mapping[Check, CheckResult]) -> CheckResult:
     """Run one check, given the results of the previous ones."""
     interrupted, option = False, None
     proof.evidence = []
@@ -141,6 +141,6 @@ def run_check(check: Check, proof: Proof, results: Mapping[Check, Result]) -> Re
             proof.signed_out = check.name
         outcome, detail = (NOT_SHOWN if isinstance(cause, UNANSWERED) else FAILED), str(error)
     needs = tuple(need.name for need in check.needs)
-    return Result(
+    return CheckResult(
         check.name, check.shows, outcome, printable(detail), needs, tuple(proof.evidence), interrupted, option
     )

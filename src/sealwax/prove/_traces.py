@@ -55,7 +55,7 @@ class _Request(TypedDict):
     request_id: str | None
 
 
-class _Answer(TypedDict, total=False):
+class _HelperAnswer(TypedDict, total=False):
     calls: list[_Request]
     sealed: str
     error: str
@@ -111,7 +111,7 @@ def _search(proof: Proof) -> Traces:
     return Traces(in_memory, in_logs, len(text), all(word in text for word in _LOGGED))
 
 
-def _ask(process: subprocess.Popen[bytes], task: bytes) -> _Answer:
+def _ask(process: subprocess.Popen[bytes], task: bytes) -> _HelperAnswer:
     import threading
 
     stdin, stdout = process.stdin, process.stdout
@@ -128,11 +128,11 @@ def _ask(process: subprocess.Popen[bytes], task: bytes) -> _Answer:
         overdue.cancel()
 
 
-def _converse(stdin: IO[bytes], stdout: IO[bytes], task: bytes) -> _Answer:
+def _converse(stdin: IO[bytes], stdout: IO[bytes], task: bytes) -> _HelperAnswer:
     try:
         # Without the buffer, which would be flushed again into the pipe of a process that has ended.
         os.write(stdin.fileno(), task + b"\n")
-        answer: _Answer | None = json.loads(stdout.readline() or b"{}")
+        answer: _HelperAnswer | None = json.loads(stdout.readline() or b"{}")
     except (OSError, ValueError):
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sealwax.lab._apierror import ApiError, not_found, refused
 from sealwax.lab._call import Call, operation
-from sealwax.lab._model import Alias, Answer, Key
+from sealwax.lab._model import AliasRecord, Answer, KeyRecord
 from sealwax.lab._names import ALIAS, check_alias_name
 from sealwax.lab._paging import page
 
@@ -18,7 +18,7 @@ def create_alias(call: Call) -> Answer:
     name: str = call.members["AliasName"]
     check_alias_name(name)
     key = _target(call, "CreateAlias")
-    alias = Alias(call.account, call.region, name, key.key_id, call.now, call.now)
+    alias = AliasRecord(call.account, call.region, name, key.key_id, call.now, call.now)
     call.authorize("CreateAlias", alias.arn)
     call.authorize("CreateAlias", key)
     existing = call.records.alias(call.account, call.region, name)
@@ -84,7 +84,7 @@ def list_aliases(call: Call) -> Answer:
     return answer
 
 
-def _target(call: Call, action: str) -> Key:
+def _target(call: Call, action: str) -> KeyRecord:
     target: str = call.members["TargetKeyId"]
     if target.startswith(ALIAS):
         raise refused("Aliases must refer to keys. Not aliases")
@@ -95,14 +95,14 @@ def _target(call: Call, action: str) -> Key:
     return key
 
 
-def _existing(call: Call, name: str) -> Alias:
+def _existing(call: Call, name: str) -> AliasRecord:
     alias = call.records.alias(call.account, call.region, name)
     if alias is None:
-        arn = Alias(call.account, call.region, name, "", 0, 0).arn
+        arn = AliasRecord(call.account, call.region, name, "", 0, 0).arn
         raise not_found(f"Alias {arn} is not found.")
     return alias
 
 
-def _check_count(call: Call, key: Key) -> None:
+def _check_count(call: Call, key: KeyRecord) -> None:
     if len(call.records.aliases(key.account, key.region, key.key_id)) >= _MAX_ALIASES_OF_A_KEY:
         raise ApiError("LimitExceededException", f"The key {key.arn} has {_MAX_ALIASES_OF_A_KEY} aliases, the maximum.")

@@ -8,7 +8,7 @@ from sealwax.lab import _blobs
 from sealwax.lab._apierror import ApiError, bad_state, refused, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import SYMMETRIC, need_cipher, need_symmetric
-from sealwax.lab._model import Answer, Key, Material, NewConditions
+from sealwax.lab._model import Answer, KeyMaterial, KeyRecord, NewConditions
 from sealwax.lab._secretbytes import random_secret, wipe
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
@@ -142,8 +142,8 @@ def _source(
     context: Mapping[str, str],
     algorithm: str | None,
     *,
-    target: Key | None = None,
-) -> tuple[Key, _blobs.Blob | None]:
+    target: KeyRecord | None = None,
+) -> tuple[KeyRecord, _blobs.CiphertextBlob | None]:
     """The key that decrypts the request's blob, and the blob; None for a dry run that ignores the ciphertext."""
     named = call.get(member)
     modifiers = call.get("DryRunModifiers", ())
@@ -173,7 +173,7 @@ def _source(
     return key, blob
 
 
-def _key_of(call: Call, action: str, named: str | None, blob: _blobs.Blob | None) -> Key:
+def _key_of(call: Call, action: str, named: str | None, blob: _blobs.CiphertextBlob | None) -> KeyRecord:
     if named is not None:
         return call.find(named, action, aliases=True, arn_error="NotFoundException")
     key = call.key_or_none(blob.account, blob.key_id) if blob is not None else None
@@ -182,7 +182,9 @@ def _key_of(call: Call, action: str, named: str | None, blob: _blobs.Blob | None
     return key
 
 
-def _open(key: Key, blob: _blobs.Blob | None, context: Mapping[str, str]) -> tuple[bytearray, Material]:
+def _open(
+    key: KeyRecord, blob: _blobs.CiphertextBlob | None, context: Mapping[str, str]
+) -> tuple[bytearray, KeyMaterial]:
     material = key.material(blob.material_id) if blob is not None else None
     if blob is None or material is None:
         raise ApiError("InvalidCiphertextException")
@@ -194,7 +196,7 @@ def _open(key: Key, blob: _blobs.Blob | None, context: Mapping[str, str]) -> tup
     return secret, material
 
 
-def _seal(call: Call, key: Key, material: Material, secret: bytearray, context: Mapping[str, str]) -> bytes:
+def _seal(call: Call, key: KeyRecord, material: KeyMaterial, secret: bytearray, context: Mapping[str, str]) -> bytes:
     if material.secret is None:
         raise bad_state(key.arn, "pending import")
     return _blobs.encrypt(
@@ -208,7 +210,7 @@ def _seal(call: Call, key: Key, material: Material, secret: bytearray, context: 
     )
 
 
-def _current(call: Call, key: Key) -> Material:
+def _current(call: Call, key: KeyRecord) -> KeyMaterial:
     call.need_enabled(key)
     material = key.material(key.current_material)
     if material is None:

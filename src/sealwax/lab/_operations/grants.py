@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sealwax.lab._apierror import ApiError, not_found, refused
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import grantable
-from sealwax.lab._model import Answer, Conditions, Grant, Key, Members, NewConditions
+from sealwax.lab._model import Answer, Conditions, GrantRecord, KeyRecord, Members, NewConditions
 from sealwax.lab._operations.crypto import dry_run
 from sealwax.lab._paging import page
 
@@ -44,7 +44,7 @@ def create_grant(call: Call) -> Answer:
     if len(existing) >= _MAX_GRANTS:
         raise ApiError("LimitExceededException", f"A key can have at most {_MAX_GRANTS} grants.")
     dry_run(call)
-    grant = Grant(
+    grant = GrantRecord(
         grant_id=secrets.token_hex(32),
         token=base64.b64encode(os.urandom(96)).decode(),
         account=key.account,
@@ -167,7 +167,7 @@ def _checked_constraints(constraints: Members) -> dict[str, str]:
 
 
 def _same(
-    grant: Grant,
+    grant: GrantRecord,
     name: str,
     grantee: _Grantee,
     retiring: _Grantee,
@@ -183,20 +183,20 @@ def _same(
     )
 
 
-def _by_id(call: Call, key: Key, grant_id: str) -> Grant:
+def _by_id(call: Call, key: KeyRecord, grant_id: str) -> GrantRecord:
     for grant in call.records.grants(key):
         if grant.grant_id == grant_id:
             return grant
     raise not_found(f"Grant {grant_id} does not exist")
 
 
-def _list(call: Call, grants: list[Grant]) -> Answer:
+def _list(call: Call, grants: list[GrantRecord]) -> Answer:
     shown, answer = page(grants, lambda grant: grant.grant_id, call.members, default=50)
     answer["Grants"] = [_entry(call, grant) for grant in shown]
     return answer
 
 
-def _entry(call: Call, grant: Grant) -> Answer:
+def _entry(call: Call, grant: GrantRecord) -> Answer:
     key = call.records.key(grant.account, grant.region, grant.key_id)
     entry: Answer = {
         "KeyId": key.arn if key is not None else grant.key_id,

@@ -22,8 +22,8 @@ from sealwax.lab._model import (
     PENDING_ROTATION,
     Answer,
     Conditions,
-    Key,
-    Material,
+    KeyMaterial,
+    KeyRecord,
     NewConditions,
 )
 from sealwax.lab._rotate import family
@@ -89,7 +89,7 @@ def import_key_material(call: Call) -> Answer:
     return {"KeyId": key.arn, "KeyMaterialId": identifier}
 
 
-def _new_material(call: Call, key: Key, identifier: str, secret: bytes, expires: float | None) -> Material:
+def _new_material(call: Call, key: KeyRecord, identifier: str, secret: bytes, expires: float | None) -> KeyMaterial:
     """Material that is new to this key: its first, or the next one, which waits for a rotation on demand."""
     state = CURRENT
     if key.materials:
@@ -103,10 +103,10 @@ def _new_material(call: Call, key: Key, identifier: str, secret: bytes, expires:
             raise ApiError("KMSInvalidStateException", f"{key.arn} already has key material pending rotation.")
         state = PENDING_ROTATION
     number = 1 + max((material.number for material in key.materials), default=0)
-    return Material(identifier, number, secret, state, call.now, None, call.get("KeyMaterialDescription"), expires)
+    return KeyMaterial(identifier, number, secret, state, call.now, None, call.get("KeyMaterialDescription"), expires)
 
 
-def _update_family(call: Call, key: Key, material: Material) -> None:
+def _update_family(call: Call, key: KeyRecord, material: KeyMaterial) -> None:
     """Update the states and current materials of a key and its replicas after an import into one of them."""
     members = [member for member in family(call.records, key) if member.region != key.region]
     for member in members:
@@ -143,7 +143,7 @@ def delete_imported_key_material(call: Call) -> Answer:
     return {"KeyId": key.arn, "KeyMaterialId": material.material_id}
 
 
-def _external(call: Call, action: str, facts: Conditions | None = None) -> Key:
+def _external(call: Call, action: str, facts: Conditions | None = None) -> KeyRecord:
     key = call.key(action, facts=facts)
     if key.origin != "EXTERNAL":
         raise unsupported(f"{key.arn} origin is {key.origin} which is not valid for this operation.")
@@ -152,7 +152,7 @@ def _external(call: Call, action: str, facts: Conditions | None = None) -> Key:
     return key
 
 
-def _unwrap(call: Call, key: Key) -> bytes:
+def _unwrap(call: Call, key: KeyRecord) -> bytes:
     """The key material of a request, decrypted.
 
     Raises:

@@ -18,7 +18,7 @@ from sealwax.lab._model import (
     PENDING_IMPORT,
     PENDING_REPLICA_DELETION,
     Answer,
-    Key,
+    KeyRecord,
     NewConditions,
 )
 from sealwax.lab._operations.policies import check_given_policy
@@ -54,7 +54,7 @@ def create_key(call: Call) -> Answer:
     authorize_creation(call, facts, tags)
     _check_store(call, origin, multi_region=multi_region)
     identifier = uuid.uuid4()
-    key = Key(
+    key = KeyRecord(
         account=call.account,
         region=call.region,
         key_id=f"mrk-{identifier.hex}" if multi_region else str(identifier),
@@ -77,7 +77,7 @@ def create_key(call: Call) -> Answer:
     return {"KeyMetadata": metadata(call, call.records.key(key.account, key.region, key.key_id) or key)}
 
 
-def _store(call: Call, key: Key) -> None:
+def _store(call: Call, key: KeyRecord) -> None:
     """Store a new key, with material unless that is imported or not offered."""
     if key.origin == "EXTERNAL" or key.spec != SYMMETRIC:
         call.records.put_key(key)

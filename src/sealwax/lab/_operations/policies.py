@@ -7,14 +7,14 @@ from dataclasses import replace
 from sealwax.lab._apierror import ApiError, not_found
 from sealwax.lab._authorize import check_key_policy
 from sealwax.lab._call import Call, operation
-from sealwax.lab._model import Answer, Key, Question
+from sealwax.lab._model import Answer, KeyRecord, Question
 from sealwax.lab._paging import page
 
 _ONLY_POLICY = "default"
 _MAX_BYTES = 32768
 
 
-def _check_policy(call: Call, key: Key, text: str) -> None:
+def _check_policy(call: Call, key: KeyRecord, text: str) -> None:
     """Check a policy that a caller sets on a key.
 
     Raises:
@@ -32,7 +32,7 @@ def _check_policy(call: Call, key: Key, text: str) -> None:
         )
 
 
-def check_given_policy(call: Call, key: Key) -> None:
+def check_given_policy(call: Call, key: KeyRecord) -> None:
     """Check the policy of a new key, unless it is KMS's default policy.
 
     Raises:

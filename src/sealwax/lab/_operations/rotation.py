@@ -7,7 +7,7 @@ from dataclasses import replace
 from sealwax.lab._apierror import ApiError, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import need_rotatable
-from sealwax.lab._model import PENDING_ROTATION, Answer, Conditions, Key, Material
+from sealwax.lab._model import PENDING_ROTATION, Answer, Conditions, KeyMaterial, KeyRecord
 from sealwax.lab._paging import page
 from sealwax.lab._rotate import DAY, family, make_current, rotate
 
@@ -33,7 +33,7 @@ def disable_key_rotation(call: Call) -> Answer:
     return {}
 
 
-def _rotatable(call: Call, action: str, facts: Conditions | None = None) -> Key:
+def _rotatable(call: Call, action: str, facts: Conditions | None = None) -> KeyRecord:
     key = call.key(action, facts=facts)
     need_rotatable(key)
     if key.origin != "AWS_KMS":
@@ -77,7 +77,7 @@ def rotate_key_on_demand(call: Call) -> Answer:
     return {"KeyId": key.arn}
 
 
-def _waiting(key: Key) -> Material:
+def _waiting(key: KeyRecord) -> KeyMaterial:
     """The imported material that becomes current by a rotation on demand."""
     for material in key.materials:
         if material.state == PENDING_ROTATION and material.secret is not None:
@@ -100,7 +100,7 @@ def list_key_rotations(call: Call) -> Answer:
     return answer
 
 
-def _entry(key: Key, material: Material) -> Answer:
+def _entry(key: KeyRecord, material: KeyMaterial) -> Answer:
     entry: Answer = {
         "KeyId": key.key_id,
         "KeyMaterialId": material.material_id,
