@@ -162,7 +162,7 @@ def test_a_key_does_not_lead_out_of_a_folder(shell: Shell, s3: StrictS3, sealed:
 def test_nothing_is_replaced_unasked(shell: Shell, s3: StrictS3, plain: bytes) -> None:
     s3.client().put_object(Bucket="bucket", Key="a.swx", Body=b"theirs")
     there = ("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin")
-    shell.sealwax(*there).failed(1, "s3://bucket/a.swx", "exists already")
+    shell.sealwax(*there).failed(1, "s3://bucket/a.swx", "already exists")
     assert stored(s3, "a.swx") == b"theirs"
     shell.sealwax(*there, "--force").succeeded()
     shell.sealwax("decrypt", *K, *C, "-o", "s3://bucket/a.swx", "--force", "s3://bucket/a.swx").failed(
@@ -177,7 +177,7 @@ def test_an_object_that_appears_meanwhile_is_not_replaced(shell: Shell, s3: Stri
             s3.client().put_object(Bucket="bucket", Key="a.swx", Body=b"theirs")
 
     with s3.fault(appear):
-        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin").failed(1, "exists already")
+        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin").failed(1, "already exists")
     assert stored(s3, "a.swx") == b"theirs"
     assert plain
 
@@ -287,7 +287,7 @@ def test_a_conflict_is_neither_an_object_that_exists_nor_a_lost_cause(shell: She
     with s3.fault(
         lambda request: error(409, "ConditionalRequestConflict") if request.operation == "PutObject" else None
     ):
-        done = shell.sealwax(*there).failed(1, "another write of the same object is under way", "Try again")
+        done = shell.sealwax(*there).failed(1, "another write of the same object is in progress", "Try again")
     assert "--force" not in done.err
     assert objects(s3) == []
     assert plain
@@ -304,7 +304,7 @@ def test_a_store_that_ignores_ranges_does_not_make_an_object_tampered_with(
         ("x-amz-request-id", "R1"),
     ]
     with s3.fault(lambda request: (200, headers, sealed) if request.operation == "GetObject" else None):
-        shell.sealwax("verify", *K, *C, "s3://bucket/a").failed(1, "The object itself may be in order")
+        shell.sealwax("verify", *K, *C, "s3://bucket/a").failed(1, "The object may be intact")
 
 
 def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
@@ -312,7 +312,7 @@ def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax("inspect", "s3://nowhere/none").failed(1, "there is no such bucket")
     shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "-r takes what is below it")
     shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "-r takes what is below it")
-    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be asked for")
+    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be requested")
     for verb in (("verify", *K, *C), ("encrypt", *K, *C, "-o", "out")):
         shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: no object is below this prefix")
     s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")

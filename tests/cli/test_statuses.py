@@ -223,7 +223,7 @@ def _(world: World) -> None:
     world.ends(1, *OPENING["verify"], "-r", "s3://nowhere/", says="no such bucket")
     world.ends(1, *PLAN, "nowhere", says="nowhere")
     for no_name in ("s3://", "s3:///prefix/"):
-        world.ends(1, *OPENING["inspect"], "-r", no_name, says="is no name of an object")
+        world.ends(1, *OPENING["inspect"], "-r", no_name, says="is not an S3 object name")
     world.ends(1, *PLAN, "s3://nowhere/", says="no such bucket")
     assert not Path("p").exists()
     for each in (RUN, VERIFY):

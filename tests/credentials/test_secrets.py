@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import sealwax
 from sealwax._aws import origins, refusals, sts
 from sealwax._aws.session import open_session
-from sealwax.stores.s3 import ObjectReader, Service, _responses, parse
+from sealwax.stores.s3 import ObjectReader, Service, _responses
+from sealwax.stores.s3._service import parse
 from tests.credentials.endpoint import Answer, Asked, Endpoint, json_error, xml_error
 from tests.credentials.test_sources import ID, KEY, SECRET, TOKEN, grams
 

@@ -29,27 +29,33 @@ def client_error(
 TABLE = [
     ("NoSuchKey", 404, False, "there is no such object", "every character"),
     ("NoSuchBucket", 404, False, "there is no such bucket", "Check its name"),
-    ("NoSuchVersion", 404, False, "replaced or removed", "Begin again"),
-    ("NoSuchUpload", 404, False, "the upload has been aborted", "Begin again"),
+    ("NoSuchVersion", 404, False, "replaced or removed", "Start again"),
+    ("NoSuchUpload", 404, False, "the upload was aborted", "Start again"),
     ("NoSuchAccessPoint", 404, False, "no such access point", "Check its alias"),
     ("InvalidAccessPoint", 400, False, "no such access point", "Check its alias"),
-    ("InvalidBucketName", 400, False, "no bucket's name", "Check how it is written"),
+    ("InvalidBucketName", 400, False, "bucket name is not valid", "Check its spelling"),
     ("KeyTooLongError", 400, False, "the key is too long", "1024 bytes"),
     ("AccessDenied", 403, False, "not allowed to", "Check the IAM and bucket policies"),
-    ("AllAccessDisabled", 403, False, "may not be used", "state of the account"),
-    ("AccountProblem", 403, False, "may not be used", "state of the account"),
-    ("NotSignedUp", 403, False, "may not be used", "state of the account"),
-    ("MethodNotAllowed", 405, False, "a delete marker", "Name an object that is there"),
-    ("PreconditionFailed", 412, False, "replaced or removed", "Begin again"),
-    ("InvalidRange", 416, False, "replaced or removed", "Begin again"),
-    ("ConditionalRequestConflict", 409, True, "another write of the same object is under way", "Try again in a moment"),
-    ("OperationAborted", 409, True, "another write of the same object is under way", "Try again in a moment"),
+    ("AllAccessDisabled", 403, False, "account or bucket is disabled", "the account's status"),
+    ("AccountProblem", 403, False, "account or bucket is disabled", "the account's status"),
+    ("NotSignedUp", 403, False, "account or bucket is disabled", "the account's status"),
+    ("MethodNotAllowed", 405, False, "a delete marker", "Name an existing object"),
+    ("PreconditionFailed", 412, False, "replaced or removed", "Start again"),
+    ("InvalidRange", 416, False, "replaced or removed", "Start again"),
+    (
+        "ConditionalRequestConflict",
+        409,
+        True,
+        "another write of the same object is in progress",
+        "Try again in a moment",
+    ),
+    ("OperationAborted", 409, True, "another write of the same object", "Try again in a moment"),
     ("NotImplemented", 501, False, "does not implement", "use another one"),
-    ("InvalidPart", 400, False, "has not the parts", "Begin again"),
-    ("InvalidPartOrder", 400, False, "has not the parts", "Begin again"),
-    ("EntityTooLarge", 400, False, "too large", "at most 5 GiB"),
-    ("EntityTooSmall", 400, False, "as small as S3's smallest", "It is not AWS S3"),
-    ("MetadataTooLarge", 400, False, "metadata is larger", "shorten it"),
+    ("InvalidPart", 400, False, "does not have the uploaded parts", "Start again"),
+    ("InvalidPartOrder", 400, False, "does not have the uploaded parts", "Start again"),
+    ("EntityTooLarge", 400, False, "too large", "up to 5 GiB"),
+    ("EntityTooSmall", 400, False, "as small as S3 does", "It is not AWS S3"),
+    ("MetadataTooLarge", 400, False, "metadata is too large", "up to 2 KB"),
     ("BadDigest", 400, True, "changed or lost on the way", "Try again"),
     ("InvalidDigest", 400, True, "changed or lost on the way", "Try again"),
     ("XAmzContentSHA256Mismatch", 400, True, "changed or lost on the way", "Try again"),
@@ -57,32 +63,32 @@ TABLE = [
     ("IncompleteBody", 400, True, "changed or lost on the way", "Try again"),
     ("MissingContentLength", 411, False, "a header of the request was lost", "proxies"),
     ("MissingSecurityHeader", 400, False, "a header of the request was lost", "proxies"),
-    ("SlowDown", 503, True, "slow down", "more slowly"),
-    ("ServiceUnavailable", 503, True, "slow down", "more slowly"),
-    ("TooManyRequests", 429, True, "slow down", "more slowly"),
-    ("BrandNewLimit", 429, True, "slow down", "more slowly"),
-    ("InternalError", 500, True, "failed inside", "Try again"),
-    ("BrandNewFailure", 503, True, "failed inside", "Try again"),
+    ("SlowDown", 503, True, "slow down", "fewer workers"),
+    ("ServiceUnavailable", 503, True, "slow down", "fewer workers"),
+    ("TooManyRequests", 429, True, "slow down", "fewer workers"),
+    ("BrandNewLimit", 429, True, "slow down", "fewer workers"),
+    ("InternalError", 500, True, "internal error", "Try again"),
+    ("BrandNewFailure", 503, True, "internal error", "Try again"),
     ("BrandNewFailure", 505, False, "refused the request", "Check the bucket"),
     ("RequestTimeout", 400, True, "waited too long", "check the network"),
-    ("QuotaExceeded", 403, False, "the store is full", "Make room"),
-    ("InsufficientStorage", 507, False, "the store is full", "Make room"),
-    ("PermanentRedirect", 301, False, "in another Region", "AWS_DEFAULT_REGION or with --region"),
-    ("IllegalLocationConstraintException", 400, False, "in another Region", "AWS_DEFAULT_REGION or with --region"),
-    ("TemporaryRedirect", 307, True, "not yet made the bucket known", "Try again later"),
+    ("QuotaExceeded", 403, False, "the store is full", "Free some space"),
+    ("InsufficientStorage", 507, False, "the store is full", "Free some space"),
+    ("PermanentRedirect", 301, False, "in another Region", "(AWS_DEFAULT_REGION)"),
+    ("IllegalLocationConstraintException", 400, False, "in another Region", "(AWS_DEFAULT_REGION)"),
+    ("TemporaryRedirect", 307, True, "not all of S3 knows it yet", "Try again later"),
     ("InvalidObjectState", 403, False, "the object is archived", "restore-object"),
     ("ObjectNotInActiveTierError", 403, False, "the object is archived", "restore-object"),
-    ("ExpiredToken", 400, False, "credentials are expired", "Sign in again"),
-    ("TokenRefreshRequired", 400, False, "credentials are expired", "Sign in again"),
+    ("ExpiredToken", 400, False, "credentials have expired", "Sign in again"),
+    ("TokenRefreshRequired", 400, False, "credentials have expired", "Sign in again"),
     ("InvalidAccessKeyId", 403, False, "does not accept the credentials", "Check the access key"),
     ("InvalidToken", 400, False, "does not accept the credentials", "Check the access key"),
     ("SignatureDoesNotMatch", 403, False, "does not accept the credentials", "Check the access key"),
-    ("RequestTimeTooSkewed", 403, False, "clock is wrong", "at most 15 minutes"),
+    ("RequestTimeTooSkewed", 403, False, "clock is wrong", "up to 15 minutes"),
     ("InvalidRequest", 400, False, "refused the request", "SSE-C"),
-    ("KMS.DisabledException", 400, False, "encrypts the object with: the key is disabled", "the bucket's (SSE-KMS)"),
-    ("KMS.NotFoundException", 400, False, "encrypts the object with: there is no such key", "the bucket's (SSE-KMS)"),
+    ("KMS.DisabledException", 400, False, "encrypts the object: the key is disabled", "the bucket's (SSE-KMS)"),
+    ("KMS.NotFoundException", 400, False, "encrypts the object: there is no such key", "the bucket's (SSE-KMS)"),
     ("KMS.KMSInvalidStateException", 400, False, "the key's state does not permit it", "the bucket's (SSE-KMS)"),
-    ("KMS.ThrottlingException", 400, True, "encrypts the object with: KMS throttles", "the bucket's (SSE-KMS)"),
+    ("KMS.ThrottlingException", 400, True, "encrypts the object: KMS throttles", "the bucket's (SSE-KMS)"),
     ("KMS.BrandNewException", 400, False, "S3 cannot use the KMS key", "the bucket's (SSE-KMS)"),
     ("BrandNew", 400, False, "S3 refused the request", "Check the bucket"),
 ]
@@ -116,8 +122,8 @@ def test_every_code_of_the_table_is_in_that_table() -> None:
 # S3's answers to HEAD have no body: their code is the HTTP status.
 BODILESS = [
     (301, False, "in another Region"),
-    (307, True, "not yet made the bucket known"),
-    (400, False, "Are the credentials expired?"),
+    (307, True, "not all of S3 knows it yet"),
+    (400, False, "Check that the credentials have not expired"),
     (401, False, "does not accept the credentials"),
     (403, False, "not allowed to"),
     (404, False, "there is no such object"),
@@ -127,11 +133,11 @@ BODILESS = [
     (416, False, "replaced or removed"),
     (418, False, "refused the request"),
     (429, True, "slow down"),
-    (500, True, "failed inside"),
+    (500, True, "internal error"),
     (501, False, "does not implement"),
-    (502, True, "failed inside"),
+    (502, True, "internal error"),
     (503, True, "slow down"),
-    (504, True, "failed inside"),
+    (504, True, "internal error"),
     (507, False, "is full"),
 ]
 
@@ -148,7 +154,7 @@ def test_an_answer_to_head(status: int, retryable: bool, said: str) -> None:
 def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, status: int, retryable: bool) -> None:
     found = client_error(code.format(status=status), status, "", operation="ListObjectsV2")
     error = _responses.translate(found, "listing", "s3://bucket/")
-    assert f"the answer is HTTP status {status}, without a reason of S3's" in str(error)
+    assert f"the response is HTTP status {status} without a reason from S3" in str(error)
     assert "AWS_ENDPOINT_URL_S3" in str(error)
     assert error.retryable is retryable
 
@@ -158,7 +164,7 @@ def test_an_answer_to_anything_else_without_a_reason_is_not_s3s(code: str, statu
     [
         ("AccessDenied", "User: x is not authorized to perform: kms:Decrypt on resource: y", "the bucket's (SSE-KMS)"),
         ("AccessDenied", "User: x is not authorized to perform: s3:GetObject", "Check the IAM and bucket policies"),
-        ("AuthorizationHeaderMalformed", "the region 'x' is wrong; expecting 'y'", "with --region"),
+        ("AuthorizationHeaderMalformed", "the region 'x' is wrong; expecting 'y'", "(AWS_DEFAULT_REGION)"),
         ("AuthorizationHeaderMalformed", "a non-empty Access Key (AKID) must be provided", "Check the access key"),
     ],
 )
@@ -169,7 +175,7 @@ def test_one_code_with_two_meanings(code: str, message: str, said: str) -> None:
 def test_a_write_under_a_condition_that_the_store_does_not_know() -> None:
     for code in ("NotImplemented", "501"):
         error = _responses.translate(client_error(code, 501), "writing", "s3://bucket/a", conditional=True)
-        assert "the store has no conditional writes (If-Match, If-None-Match)" in str(error)
+        assert "the store does not support conditional writes (If-Match, If-None-Match)" in str(error)
         assert not error.retryable
         assert "again" not in str(error)
 
@@ -199,10 +205,10 @@ def test_what_the_service_model_lists_for_our_requests_has_its_row() -> None:
         (foreign.SSLError(endpoint_url="https://s3", error=OSError("bad")), "could not be trusted", False),
         (foreign.IncompleteReadError(actual_bytes=1, expected_bytes=2), "broke off", True),
         (foreign.UnauthorizedSSOTokenError(), "expired", False),
-        (foreign.ParamValidationError(report="bad"), "cannot be right", False),
+        (foreign.ParamValidationError(report="bad"), "is not valid", False),
         (foreign.FlexibleChecksumError(error_msg="bad"), "changed or lost on the way", True),
         (foreign.ResponseStreamingError(error="bad"), "could not be reached", True),
-        (client_error("BrandNew", 503), "failed inside", True),
+        (client_error("BrandNew", 503), "internal error", True),
         (client_error("BrandNew", 400), "refused the request", False),
         (ValueError("Invalid endpoint"), "refused the request", False),
     ],

@@ -19,8 +19,9 @@ from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._threads import Threads
-from sealwax.stores import Entry, Store, held, open_store
+from sealwax.stores import Entry, Store, open_store
 from sealwax.stores._files import FileStore
+from sealwax.stores._store import keeping_folder_open
 from tests.cli.shell import without_privileges
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap, wrap
 
@@ -129,7 +130,8 @@ _LIST = """
 import sys
 from sealwax.errors import FileError
 from sealwax._core.staleness import Wanted, WantedKey
-from sealwax.stores import Entry, Store, held, open_store
+from sealwax.stores import Entry, Store, open_store
+from sealwax.stores._store import keeping_folder_open
 found = list(open_store(sys.argv[1]).list())
 (error,) = [each for each in found if not isinstance(each, Entry)]
 assert isinstance(error, FileError) and "/b'" in str(error), error
@@ -304,10 +306,10 @@ def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
 def test_what_is_held_says_the_same(folder: Path) -> None:
     store = open_store(str(folder))
     paths = [str(folder / name) for name in ("b/1", "b/2", "a", "b/1", ".hidden", "b.c")]
-    with held(store) as here:
+    with keeping_folder_open(store) as here:
         assert here.location == store.location
         assert [here.inspect(path) for path in paths] == [store.inspect(path) for path in paths]
-    with held(open_store(paths[0])) as here:
+    with keeping_folder_open(open_store(paths[0])) as here:
         assert here.inspect(paths[0]) == store.inspect(paths[0])
         with pytest.raises(sealwax.FileError, match="is not in"):
             here.inspect(paths[1])
@@ -331,7 +333,7 @@ def test_what_is_held_leads_nowhere_else(
     for path in (f"{folder}/{name}", f"{folder}/b/{name}"):
         with pytest.raises(sealwax.FileError) as alone:
             store.inspect(path)
-        with held(store) as here:
+        with keeping_folder_open(store) as here:
             here.inspect(str(folder / before))
             with pytest.raises(sealwax.FileError) as then:
                 here.inspect(path)
@@ -343,12 +345,12 @@ def test_a_held_folder_is_let_go_of(folder: Path, tmp_path: Path) -> None:
     """What was moved away meanwhile is seen to be by the next that is held, and no descriptor is left."""
     store, path = open_store(str(folder)), str(folder / "b" / "1")
     before = set(os.listdir("/dev/fd"))
-    with held(store) as here:
+    with keeping_folder_open(store) as here:
         here.inspect(path)
         (folder / "b").rename(tmp_path / "aside")
         (folder / "b").symlink_to(tmp_path / "aside")
         here.inspect(path)  # the folder that was looked at, and not where the link leads
-    with held(store) as here, pytest.raises(sealwax.FileError, match="is reached by a link"):
+    with keeping_folder_open(store) as here, pytest.raises(sealwax.FileError, match="is reached by a link"):
         here.inspect(path)
     assert set(os.listdir("/dev/fd")) == before
 

@@ -140,8 +140,8 @@ def test_a_damaged_list_is_an_error(s3: StrictS3, kind: str, damage: str) -> Non
     [
         ({"fileFormat": "ORC"}, "CSV and Parquet"),
         ({"fileSchema": "Bucket, Key"}, "lacks the field Size"),
-        ({"files": None}, "no manifest"),
-        ({"sourceBucket": ""}, "no name of an object"),
+        ({"files": None}, "not an S3 Inventory manifest"),
+        ({"sourceBucket": ""}, "not an S3 object name"),
     ],
 )
 def test_a_manifest_that_does_not_serve(s3: StrictS3, changes: dict[str, Any], said: str) -> None:
@@ -153,12 +153,12 @@ def test_a_manifest_that_does_not_serve(s3: StrictS3, changes: dict[str, Any], s
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 100_000, b"{}"])
 def test_what_is_no_manifest(s3: StrictS3, body: bytes) -> None:
     s3.client().put_object(Bucket="bucket", Key="x/manifest.json", Body=body)
-    with pytest.raises(sealwax.StoreError, match="no manifest of an S3 Inventory"):
+    with pytest.raises(sealwax.StoreError, match="not an S3 Inventory manifest"):
         open_store("s3://bucket/x/manifest.json", s3.session())
 
 
 @pytest.mark.parametrize("size", [10**30, -5])
 def test_a_size_that_no_object_has(s3: StrictS3, size: int) -> None:
     publish(s3, "CSV", as_csv([rows()[0] | {"Size": size}]))
-    with pytest.raises(sealwax.StoreError, match=f"an object of {size} bytes"):
+    with pytest.raises(sealwax.StoreError, match=f"an object has {size} bytes"):
         list(open_store(WHERE, s3.session()).list())

@@ -84,8 +84,8 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "in every row": ("Parquet", lambda: in_every_row(pyarrow.string()), "a value has 1,048,576 bytes"),
     "in every large row": ("Parquet", lambda: in_every_row(pyarrow.large_string()), "a value has 1,048,576 bytes"),
     "one value": ("Parquet", lambda: one_value("snappy"), "a column of 1 rows has 33,554,4"),
-    "packed tightly": ("Parquet", lambda: one_value("zstd"), "packed as no S3 Inventory is"),
-    "prefixes": ("Parquet", prefixes, "packed as no S3 Inventory is"),
+    "packed tightly": ("Parquet", lambda: one_value("zstd"), "compressed in a way that S3 Inventory does not use"),
+    "prefixes": ("Parquet", prefixes, "compressed in a way that S3 Inventory does not use"),
     "nested": ("Parquet", nested, "is of another type"),
 }
 
@@ -155,7 +155,7 @@ def test_lists_of_every_size(s3: StrictS3) -> None:
 def test_a_manifest_larger_than_any(s3: StrictS3) -> None:
     listed = [{"key": "x" * 100}] * 50_000
     where = publish(s3.client(), "large", "CSV", b"", files=listed)
-    with pytest.raises(sealwax.StoreError, match=r"more than 4,194,304 bytes, so it is no manifest"):
+    with pytest.raises(sealwax.StoreError, match=r"is not an S3 Inventory manifest: it has more than 4,194,304 bytes"):
         open_store(where, s3.session())
 
 
@@ -167,5 +167,5 @@ def test_a_key_longer_than_any(s3: StrictS3) -> None:
         assert len(list(open_store(where, session).list())) == 1
         longer = encode([longest, {**longest, "Key": "ü" * 513}])
         where = publish(client, "longer", kind, longer, fileSchema=schema)
-        with pytest.raises(sealwax.StoreError, match="a key that is no text of at most 1024 bytes"):
+        with pytest.raises(sealwax.StoreError, match="a key is not text of at most 1024 bytes"):
             list(open_store(where, session).list())

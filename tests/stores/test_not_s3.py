@@ -81,7 +81,7 @@ def test_one_sentence_and_nothing_done(operation: str, s3: StrictS3) -> None:
     s3.forget()
     with (
         s3.fault(answering(operation, HTML)),
-        pytest.raises(sealwax.StoreError, match=r"the answer is none of S3's\. Check AWS_ENDPOINT_URL_S3"),
+        pytest.raises(sealwax.StoreError, match=r"the response is not from S3\. Check AWS_ENDPOINT_URL_S3"),
     ):
         ACTS[operation](s3)
     assert operation in s3.operations
@@ -94,7 +94,7 @@ def test_a_listing_that_is_none_is_not_an_empty_one(body: str, s3: StrictS3) -> 
     with (
         s3.fault(answering("ListObjectsV2", BODIES[body])),
         pytest.raises(
-            sealwax.StoreError, match=r"^listing 's3://bucket/' failed: the answer is (none of S3|HTTP status 500)"
+            sealwax.StoreError, match=r"^listing 's3://bucket/' failed: the response is (not from S3|HTTP status 500)"
         ),
     ):
         listing(s3)
@@ -109,7 +109,7 @@ def test_a_listing_that_ends_in_the_middle_is_not_a_whole_one(token: str, s3: St
     )
     with (
         s3.fault(answering("ListObjectsV2", body.encode())),
-        pytest.raises(sealwax.StoreError, match="the answer is none of S3's"),
+        pytest.raises(sealwax.StoreError, match="the response is not from S3"),
     ):
         listing(s3)
 
@@ -121,6 +121,6 @@ def test_a_listing_that_goes_in_a_circle(s3: StrictS3) -> None:
     )
     with (
         s3.fault(answering("ListObjectsV2", body)),
-        pytest.raises(sealwax.StoreError, match="the answer is none of S3's"),
+        pytest.raises(sealwax.StoreError, match="the response is not from S3"),
     ):
         listing(s3)

@@ -35,9 +35,9 @@ ANOTHER = {size: SEALER.encrypt(bytes(len(data)), context=CONTEXT) for size, dat
 LONGER = {size: SEALER.encrypt(bytes(2 * len(data)), context=CONTEXT) for size, data in DATA.items()}
 HTML = b"<html><body>Please log in</body></html>"
 
-NOT_THE_PART = r"The object itself may be in order: the store, or a proxy before it, does not send parts of objects"
-NOT_S3 = r"(none of S3's|without a reason of S3's)\b.* Check AWS_ENDPOINT_URL_S3"
-CHANGED = r"replaced or removed meanwhile.*Begin again"
+NOT_THE_PART = r"The object may be intact: the store, or a proxy in front of it, does not send parts of objects"
+NOT_S3 = r"(not from S3|without a reason from S3)\b.* Check AWS_ENDPOINT_URL_S3"
+CHANGED = r"replaced or removed meanwhile.*Start again"
 BROKEN = r"broke off.*Try again"
 
 

@@ -17,7 +17,7 @@ from sealwax.cli import console, locations, outcomes
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import FileError
-from sealwax.stores import is_nowhere
+from sealwax.stores._store import is_missing_location
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     meant = True
                     path, below, size = found
                     if isinstance(below, FileError):
-                        yield Job(path, None, None, problem=below, below=not is_nowhere(below))
+                        yield Job(path, None, None, problem=below, below=not is_missing_location(below))
                     else:
                         job = _job(work, path, below, source, into_folder, output_name)
                         yield replace(job, below=True, size=size)

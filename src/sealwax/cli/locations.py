@@ -17,7 +17,7 @@ from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
 from sealwax.cli import console, sessions
 from sealwax.errors import FileError
-from sealwax.stores import S3_SCHEME, Entry, Store
+from sealwax.stores._store import S3_SCHEME, Entry, Store
 
 if TYPE_CHECKING:
     from sealwax._aws.session import OwnSession
@@ -96,7 +96,7 @@ def there(name: str) -> tuple[int, int | None, int] | None:
         StoreError: S3 does not say.
     """
     from sealwax.errors import StoreError
-    from sealwax.stores.s3 import parse
+    from sealwax.stores.s3._service import parse
 
     try:
         answer = service().call("head_object", "reading", parse(name))

@@ -24,8 +24,8 @@ from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Item
 from sealwax.fleet._threads import batches, parallel
 from sealwax.kms import KmsKeyring
-from sealwax.stores import Store, is_gone
 from sealwax.stores._files import FileStore
+from sealwax.stores._store import Store, is_gone
 
 _READ_BYTES: Final = 1 << 20
 _QUIET_SECONDS: Final = 3600.0

@@ -32,7 +32,7 @@ from sealwax.errors import (
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.kms import _names
-from sealwax.stores import S3_SCHEME, Store, is_gone, is_locked
+from sealwax.stores._store import S3_SCHEME, Store, is_gone, is_locked
 
 # One envelope's wrapped keys must not become many calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3

@@ -14,7 +14,7 @@ from sealwax.fleet import _shard
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Found, Item, Result
-from sealwax.stores import S3_SCHEME, Entry, Store, held, is_nowhere
+from sealwax.stores._store import S3_SCHEME, Entry, Store, is_missing_location, keeping_folder_open
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,7 +79,7 @@ def _listed(store: Store) -> Iterator[Entry | SealwaxError]:
     try:
         yield from store.list()
     except FileError as error:
-        if is_nowhere(error):
+        if is_missing_location(error):
             raise
         yield error
 
@@ -178,7 +178,7 @@ class Threads:
         """See :meth:`Engine.look`."""
 
         def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
-            with held(store) as here:
+            with keeping_folder_open(store) as here:
                 return part, list(_shard.scan((Item(0, entry.name) for entry in part), fleet, here))
 
         waiting = batch.Waiting(known=store.location.startswith(S3_SCHEME))

@@ -19,8 +19,9 @@ from sealwax.fleet._planfile import is_plan
 from sealwax.fleet._threads import WORKERS, batches, entries_of, parallel
 from sealwax.kms import _names
 from sealwax.kms._names import KeyName
-from sealwax.stores import S3_SCHEME, Entry, Store, open_store
+from sealwax.stores import Entry, Store, open_store
 from sealwax.stores._files import FileStore
+from sealwax.stores._store import S3_SCHEME
 
 ENVELOPE: Final = "sealwax"
 AT_REST: Final = "sse-kms"

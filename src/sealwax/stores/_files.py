@@ -1,4 +1,4 @@
-"""A folder of files, or one file. Links are not followed; what sealwax is writing just now is not listed."""
+"""A folder of files, or one file. Links are not followed; files that sealwax is still writing are not listed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sealwax._core.context import printable
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file
 from sealwax.errors import FileError, SealwaxError
-from sealwax.stores import Change, Entry
+from sealwax.stores._store import Change, Entry
 
-# Shorter than a caller with one file waits: a fleet has others to go on with, and comes back to this one.
+# Shorter than the wait for a single file: a fleet continues with other files, and returns to this one later.
 _LOCK_SECONDS: Final = 1.0
-# A plan that is being made is a database, with two files of SQLite's beside it.
+# SQLite keeps two files beside a plan that is being written.
 _BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part(-wal|-shm)?")
 
 
 class FileStore:
-    """The regular files below a folder, or one file. A detached header is a file of its own.
+    """The regular files below a folder, or one file. A detached header is a separate file.
 
     Args:
-        where: the folder or file; if it is itself a link, what it leads to.
+        location: the folder or file. If it is itself a link, the link is followed.
 
     Raises:
-        FileError: there is none.
+        FileError: it does not exist.
     """
 
-    def __init__(self, where: files.AnyPath) -> None:
-        self._location = os.fspath(where)
-        with files.reported("opening", where):
-            self._is_folder = stat.S_ISDIR(os.stat(where).st_mode)
+    def __init__(self, location: files.AnyPath) -> None:
+        self._location = os.fspath(location)
+        with files.reported("opening", location):
+            self._is_folder = stat.S_ISDIR(os.stat(location).st_mode)
 
     def __repr__(self) -> str:
         return f"FileStore({self._location!r})"
@@ -47,33 +47,33 @@ class FileStore:
         return self._location
 
     def list(self) -> Iterator[Entry | SealwaxError]:
-        """Yield every regular file, in the order of their paths' bytes, and what cannot be looked at."""
+        """Yield every regular file, sorted by the bytes of its path, and an error for each that cannot be examined."""
         if self._is_folder:
             yield from _walk(self._location)
         else:
-            with files.reported("looking at", self._location):
+            with files.reported("examining", self._location):
                 yield _entry(self._location, os.stat(self._location))
 
     def leftovers(self, quiet: float) -> Iterator[Entry]:
-        """Yield what killed processes were writing in this folder: files that no listing shows.
+        """Yield the temporary files of killed processes in this folder, which are not listed.
 
-        They may hold plaintext, and after a crash between the two files of a detached pair they are what is left of it,
-        so that a person has to look at each.
+        They may hold plaintext. After a crash between the two files of a detached pair, one may be all that is left of
+        it, so a person has to examine each.
 
         Args:
-            quiet: only those that nobody has written to for so many seconds; the others may be growing.
+            quiet: leave out those written to within this many seconds, which may still be growing.
         """
         for parent, _, names in files.walk(self._location):
             for name in names:
                 if _BEING_WRITTEN.fullmatch(name):
                     path = os.path.join(parent, name)
-                    with contextlib.suppress(OSError):  # put in its place meanwhile
+                    with contextlib.suppress(OSError):  # it was renamed to its final name meanwhile
                         status = os.lstat(path)
                         if stat.S_ISREG(status.st_mode) and status.st_mtime <= time.time() - quiet:
                             yield _entry(path, status)
 
     def links(self) -> Iterator[str]:
-        """Yield the links below this folder, which no listing shows and nothing here follows."""
+        """Yield the links below this folder, which are neither listed nor followed."""
         for parent, folders, names in files.walk(self._location):
             for name in (*folders, *names):
                 path = os.path.join(parent, name)
@@ -81,30 +81,30 @@ class FileStore:
                     yield path
 
     def links_out(self, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Yield the links below this folder whose data no listing of some places shows, and where each leads.
+        """Yield the links below this folder to data outside some locations, each with its target.
 
-        A link to what is in one of the places is left out, since that is listed by its own name, and so is one to a
-        pipe or a device. One that leads to nothing may lead to a disk that is not mounted.
+        A link into one of the locations is left out, since its target is listed there, and so is one to a pipe or a
+        device. A link to nothing is included: it may point to a disk that is not mounted.
 
         Args:
-            roots: the real names of all the places.
+            roots: the real paths of all locations.
         """
         for link in self.links():
-            there = os.path.realpath(link)
-            listed = os.path.exists(there) and any(os.path.commonpath((root, there)) == root for root in roots)
-            if not listed and _may_hold_data(there):
-                yield link, there
+            target = os.path.realpath(link)
+            listed = os.path.exists(target) and any(os.path.commonpath((root, target)) == root for root in roots)
+            if not listed and _may_hold_data(target):
+                yield link, target
 
     def inspect(self, name: str) -> Inspection:
         with self._folder_of(name) as folder:
-            found = envelope.inspect_beginning(*files.beginning(name, folder, envelope.MOST_HEADERS_BYTES))
-            if found is not None:
-                return found
+            inspection = envelope.inspect_beginning(*files.beginning(name, folder, envelope.MOST_HEADERS_BYTES))
+            if inspection is not None:
+                return inspection
             with files.InputFile(name, folder, regular=True) as file:
                 return envelope.inspect_file(file)
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file. A re-wrap in place changes its slots meanwhile, and nothing that was authenticated."""
+        """Open a file. A re-wrap in place may change its slots meanwhile, but nothing that was authenticated."""
         with self._folder_of(name) as folder:
             return cast("BinaryIO", files.InputFile(name, folder, regular=True))
 
@@ -117,19 +117,19 @@ class FileStore:
             replace_file(name, change, folder, patience=_LOCK_SECONDS)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[FileStore]:
-        """See :func:`sealwax.stores.held`: the folder of one file is kept open for the next."""
+    def keeping_folder_open(self) -> Iterator[FileStore]:
+        """Lend this store with the folder of each file kept open for the next file."""
         if not self._is_folder:
             yield self
             return
-        store = _Held(self)
+        store = _OpenFolderStore(self)
         try:
             yield store
         finally:
             store.close()
 
     def _folder_of(self, name: str) -> contextlib.AbstractContextManager[int | None]:
-        """Hold the folder of a file in this place open, reached by no link; None where the place is one file."""
+        """Hold the folder of a file open, reached through no link; None if the location is one file."""
         if self._is_folder:
             return files.folder_of(name, self._location)
         if name != self._location:
@@ -137,8 +137,8 @@ class FileStore:
         return contextlib.nullcontext()
 
 
-class _Held(FileStore):
-    """A folder of files that keeps the last one's folder open."""
+class _OpenFolderStore(FileStore):
+    """A folder of files that keeps the folder of the last file open."""
 
     def __init__(self, store: FileStore) -> None:
         self._location = store._location
@@ -169,12 +169,12 @@ def _may_hold_data(path: str) -> bool:
 
 
 def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
-    # From the last to the first; a folder is sorted as its files' paths are, with the separator behind its name.
+    # A stack, the first on top. A folder sorts as its files' paths do, with the separator after its name.
     waiting: list[tuple[bytes, str, bool]] = [(b"", folder, True)]
     while waiting:
         _, path, is_folder = waiting.pop()
         try:
-            with files.reported("reading the folder" if is_folder else "looking at", path):
+            with files.reported("reading the folder" if is_folder else "examining", path):
                 if is_folder:
                     waiting += sorted(_inside(path), reverse=True)
                     continue
@@ -182,20 +182,20 @@ def _walk(folder: str) -> Iterator[Entry | SealwaxError]:
         except FileError as error:
             if not isinstance(error.__cause__, FileNotFoundError) or path == folder:
                 yield error
-            continue  # one that has gone meanwhile is not there
+            continue  # it was removed meanwhile
         if stat.S_ISREG(status.st_mode):
             yield _entry(path, status)
 
 
 def _inside(folder: str) -> Iterator[tuple[bytes, str, bool]]:
-    with os.scandir(folder) as found:
-        for each in found:
-            is_folder = each.is_dir(follow_symlinks=False)
-            if is_folder or (each.is_file(follow_symlinks=False) and not _BEING_WRITTEN.fullmatch(each.name)):
-                yield os.fsencode(each.path) + b"/" * is_folder, each.path, is_folder
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder or (entry.is_file(follow_symlinks=False) and not _BEING_WRITTEN.fullmatch(entry.name)):
+                yield os.fsencode(entry.path) + b"/" * is_folder, entry.path, is_folder
 
 
 def _entry(path: str, status: os.stat_result) -> Entry:
-    # The inode tells a file that was renamed into this place from the one that stood there.
+    # The inode distinguishes a file that was renamed to this path from the one before it.
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
     return Entry(path, status.st_size, version, status.st_mtime)

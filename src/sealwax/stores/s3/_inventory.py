@@ -1,7 +1,7 @@
 """S3 Inventory: the list of a bucket's objects that S3 writes itself, daily or weekly, as CSV or Parquet files.
 
-Its manifest is ``.../manifest.json``. The list may be a day old or more: what it says of an object is no more than
-where to look. Only current versions count, and delete markers do not.
+Its manifest is ``.../manifest.json``. The list may be a day old or more, so it only says where to look. It yields
+current versions, without delete markers.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from urllib.parse import unquote_plus
 from sealwax._core.context import printable
 from sealwax._core.envelope import read_full
 from sealwax.errors import StoreError
-from sealwax.stores import Entry
-from sealwax.stores.s3._objects import ObjectReader
+from sealwax.stores._store import Entry
+from sealwax.stores.s3._reader import ObjectReader
 from sealwax.stores.s3._service import MAX_KEY_BYTES, ObjectName, Service, parse
 
 MANIFEST: Final = "manifest.json"
 # Each file's entry takes some 150 bytes, and a file lists a million objects or so.
 _MAX_MANIFEST_BYTES: Final = 4 << 20
-# Of a CSV file, unpacked: a key takes at most 3072 bytes of it, and the other fields less.
+# Of a decompressed CSV file: a key takes at most 3072 bytes of it, and the other fields less.
 _MAX_ROW_BYTES: Final = 128 << 10
-# Of a Parquet file. What S3 writes is far below, and so is what is packed in other ways, which packs more tightly.
+# Of a Parquet file. What S3 writes is far below. Other compressions, which reach higher ratios, are refused.
 _MAX_VALUE_BYTES: Final = 4096
 _MAX_COLUMN_BYTES: Final = 1 << 30
 _TYPES: Final = frozenset({"BYTE_ARRAY", "BOOLEAN", "INT32", "INT64", "INT96"})
-_PACKINGS: Final = frozenset({"SNAPPY", "UNCOMPRESSED"})
+_COMPRESSIONS: Final = frozenset({"SNAPPY", "UNCOMPRESSED"})
 _ENCODINGS: Final = frozenset({"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY"})
 _BATCH_ROWS: Final = 1000
 _READ_BYTES: Final = 1 << 20
 _DAMAGES: Final = (ArithmeticError, ValueError, KeyError, TypeError, EOFError, OSError, csv.Error, zlib.error)
-_MAX_OBJECT_BYTES: Final = 1 << 50  # far more than S3 takes, and far less than a plan can sum up
-# In CSV, in Parquet.
+_MAX_OBJECT_BYTES: Final = 1 << 50  # far more than S3 accepts, and far less than would overflow a plan's totals
+# Names in CSV, and in Parquet.
 _COLUMNS: Final = {
     "Bucket": "bucket",
     "Key": "key",
@@ -51,9 +51,12 @@ _COLUMNS: Final = {
 }
 
 
+_Row = Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an S3 Inventory's manifest says: the bucket it is about, and its data files, which lie beside it."""
+    """An S3 Inventory's manifest: the bucket that it lists, and its data files, which are in the manifest's bucket."""
 
     name: ObjectName
     source_bucket: str
@@ -62,44 +65,37 @@ class Manifest:
     files: tuple[str, ...]
 
 
-def read_manifest(service: Service, where: str) -> Manifest:
+def read_manifest(service: Service, location: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        StoreError: it cannot be read, or is none or a larger one than S3 writes, or lists its objects in a way that is
-            not known here.
+        StoreError: it cannot be read, is not a manifest, is larger than S3 writes them, or has an unsupported format.
     """
-    name = parse(where)
+    name = parse(location)
+    shown = printable(location)
     with ObjectReader(name, service=service) as reader:
         data = read_full(cast("BinaryIO", reader), _MAX_MANIFEST_BYTES + 1)
     if len(data) > _MAX_MANIFEST_BYTES:
-        raise StoreError(
-            f"'{printable(where)}' has more than {_MAX_MANIFEST_BYTES:,} bytes, so it is no manifest of an S3 Inventory"
-        )
+        raise StoreError(f"'{shown}' is not an S3 Inventory manifest: it has more than {_MAX_MANIFEST_BYTES:,} bytes")
     try:
-        found: dict[str, Any] = json.loads(data)
-        columns = tuple(column.strip() for column in found.get("fileSchema", "").split(","))
-        manifest = Manifest(
-            name,
-            str(found["sourceBucket"]),
-            found["fileFormat"],
-            columns,
-            tuple(str(each["key"]) for each in found["files"]),
-        )
+        fields = json.loads(data)
+        columns = tuple(column.strip() for column in fields.get("fileSchema", "").split(","))
+        files = tuple(str(file["key"]) for file in fields["files"])
+        manifest = Manifest(name, str(fields["sourceBucket"]), fields["fileFormat"], columns, files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StoreError(f"'{printable(where)}' is no manifest of an S3 Inventory") from None
+        raise StoreError(f"'{shown}' is not an S3 Inventory manifest") from None
     if manifest.file_format not in ("CSV", "Parquet"):
         raise StoreError(
-            f"'{printable(where)}' is an S3 Inventory in the format '{printable(str(manifest.file_format))[:20]}'; "
+            f"'{shown}' is an S3 Inventory in the format '{printable(str(manifest.file_format))[:20]}'; "
             "sealwax reads CSV and Parquet"
         )
     if manifest.file_format == "CSV" and not {"Bucket", "Key", "Size"} <= set(columns):
-        raise StoreError(f"the S3 Inventory '{printable(where)}' lacks the field Size; add it to its configuration")
+        raise StoreError(f"the S3 Inventory '{shown}' lacks the field Size; add it to its configuration")
     return manifest
 
 
 def entries(service: Service, manifest: Manifest) -> Iterator[Entry]:
-    """Yield the objects of an inventory, in the inventory's order.
+    """Yield the objects of an inventory, in its own order.
 
     Raises:
         StoreError: a data file cannot be read, or is damaged.
@@ -120,8 +116,11 @@ def entries(service: Service, manifest: Manifest) -> Iterator[Entry]:
                 ) from None
 
 
-def _from_csv(reader: ObjectReader, manifest: Manifest) -> Iterator[Mapping[str, Any]]:
-    with gzip.open(cast("BinaryIO", reader)) as packed, io.BufferedReader(cast("Any", packed), 1 << 16) as plain:
+def _from_csv(reader: ObjectReader, manifest: Manifest) -> Iterator[_Row]:
+    with (
+        gzip.open(cast("BinaryIO", reader)) as packed,
+        io.BufferedReader(cast("Any", packed), 1 << 16) as plain,
+    ):
         lines = _Lines(plain)
         for row in csv.reader(lines, strict=True):
             lines.begin_row()
@@ -131,7 +130,7 @@ def _from_csv(reader: ObjectReader, manifest: Manifest) -> Iterator[Mapping[str,
 
 
 class _Lines:
-    """The lines of a CSV file for :mod:`csv`, which would put any number of them, of any length, into one row."""
+    """The lines of a CSV file for ``csv``, which alone would join any number of lines of any length into one row."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         self._file = file
@@ -153,18 +152,18 @@ class _Lines:
         return line.decode()
 
 
-def _from_parquet(reader: ObjectReader) -> Iterator[Mapping[str, Any]]:
+def _from_parquet(reader: ObjectReader) -> Iterator[_Row]:
     try:
         import pyarrow
         from pyarrow import compute, parquet
     except ImportError:
         raise StoreError(
-            "reading an S3 Inventory in Parquet needs pyarrow: install it with 'pip install sealwax[inventory]'"
+            "reading an S3 Inventory in Parquet needs pyarrow: install it with \"pip install 'sealwax[inventory]'\""
         ) from None
     try:
-        # pyarrow takes less than it asked for as the end of the file.
+        # pyarrow takes a short read for the end of the file.
         source = pyarrow.PythonFile(io.BufferedReader(reader), mode="r")
-        # With a buffer a column is read piece by piece, and not whole.
+        # With a buffer, a column is read in pieces, not whole.
         file = parquet.ParquetFile(source, buffer_size=_READ_BYTES, pre_buffer=False)
         names = {own: name for name, own in _COLUMNS.items() if own in file.schema_arrow.names}
         stored = [file.schema.column(number) for number in range(len(file.schema))]
@@ -174,7 +173,7 @@ def _from_parquet(reader: ObjectReader) -> Iterator[Mapping[str, Any]]:
         )
         for group in range(file.num_row_groups):
             _check_group(file.metadata.row_group(group), names)
-            # A text of a column's dictionary may stand in every row.
+            # One text of a column's dictionary may be in every row.
             first = next(words.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
             for column in first.columns if first is not None else ():
                 longest = compute.max(compute.binary_length(column.dictionary)).as_py()
@@ -188,10 +187,10 @@ def _from_parquet(reader: ObjectReader) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_group(group: Any, names: Mapping[str, str]) -> None:
-    """Refuse rows that unpack into far more memory than an inventory's do.
+    """Refuse rows that decompress into far more memory than an inventory's.
 
     Raises:
-        ValueError: they do.
+        ValueError: these do.
     """
     for number in range(group.num_columns):
         column = group.column(number)
@@ -199,29 +198,29 @@ def _check_group(group: Any, names: Mapping[str, str]) -> None:
             continue
         if column.path_in_schema not in names or column.physical_type not in _TYPES:
             raise ValueError(f"its column '{column.path_in_schema}' is of another type")
-        if column.compression not in _PACKINGS or not _ENCODINGS.issuperset(column.encodings):
-            raise ValueError("it is packed as no S3 Inventory is")
+        if column.compression not in _COMPRESSIONS or not _ENCODINGS.issuperset(column.encodings):
+            raise ValueError("it is compressed in a way that S3 Inventory does not use")
         size = column.total_uncompressed_size
         if not 0 <= size <= min(_MAX_COLUMN_BYTES, _READ_BYTES + group.num_rows * _MAX_VALUE_BYTES):
             raise ValueError(f"a column of {group.num_rows:,} rows has {size:,} bytes")
 
 
-def _entry(row: Mapping[str, Any], bucket: str) -> Entry | None:
-    """Return an object that is there now; a row leads into the manifest's source bucket only."""
+def _entry(row: _Row, bucket: str) -> Entry | None:
+    """Return the current object of a row, if any. A row may name objects of the manifest's source bucket only."""
     if row["Bucket"] != bucket:
-        raise ValueError(f"it lists an object of the bucket '{row['Bucket']}', and the manifest is about '{bucket}'")
+        raise ValueError(f"it lists an object of the bucket '{row['Bucket']}', but the manifest lists '{bucket}'")
     if _is(row.get("IsDeleteMarker"), default=False) or not _is(row.get("IsLatest"), default=True):
         return None
     size = int(row["Size"] or 0)
     if not 0 <= size <= _MAX_OBJECT_BYTES:
-        raise ValueError(f"an object of {size} bytes")
+        raise ValueError(f"an object has {size} bytes")
     modified = row.get("LastModifiedDate")
     if isinstance(modified, str) and modified:
         modified = datetime.fromisoformat(modified)
     if modified and modified.tzinfo is None:
-        modified = modified.replace(tzinfo=UTC)  # S3's times are; in a local one, not every date is a number of seconds
+        modified = modified.replace(tzinfo=UTC)  # as S3 writes them; not every local time is a number of seconds
     if not isinstance(row["Key"], str) or len(row["Key"].encode()) > MAX_KEY_BYTES:
-        raise ValueError(f"a key that is no text of at most {MAX_KEY_BYTES} bytes")
+        raise ValueError(f"a key is not text of at most {MAX_KEY_BYTES} bytes")
     etag = row.get("ETag")
     return Entry(
         str(ObjectName(bucket, row["Key"])),
@@ -231,7 +230,7 @@ def _entry(row: Mapping[str, Any], bucket: str) -> Entry | None:
     )
 
 
-def _is(value: Any, *, default: bool) -> bool:
+def _is(value: object, *, default: bool) -> bool:
     if value in (None, ""):
         return default
     return value if isinstance(value, bool) else str(value).lower() == "true"

@@ -1,7 +1,7 @@
-"""Objects replaced by others, if nobody has changed them meanwhile, with everything that S3 keeps beside their bytes.
+"""Replacing objects, with all that S3 stores beside their bytes, unless another program has changed them meanwhile.
 
-A re-wrap changes the first bytes of an object, and S3 replaces objects whole. So a small one is put anew, and a large
-one is made of a new first part and of what S3 copies from the old one itself (UploadPartCopy): no byte beyond the first
+A re-wrap changes the first bytes of an object, but S3 replaces whole objects. So a small one is uploaded again, and a
+large one is made from a new first part and from parts that S3 copies itself (UploadPartCopy): no byte beyond the first
 5 MiB crosses the network, whatever the size. Both happen only if the object is still the one that was read.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 from urllib.parse import urlencode
 
 from sealwax._core import envelope
@@ -20,21 +20,19 @@ from sealwax._core.format import payload
 from sealwax._core.pool import Pool
 from sealwax._core.rewrap import Rewrap, agreed, anew, refuse_contradictory
 from sealwax.errors import RewrapConflictError, StoreError
-from sealwax.stores import Change
-from sealwax.stores.s3._objects import (
-    FIRST_BYTES,
+from sealwax.stores._store import Change
+from sealwax.stores.s3._reader import FIRST_BYTES, ObjectReader
+from sealwax.stores.s3._service import (
+    CHANGED,
+    CONFLICT,
     MAX_PART_BYTES,
     MAX_PARTS,
     MIN_PART_BYTES,
-    ObjectReader,
-    ObjectWriter,
-    abort,
-    complete,
-    despite_conflicts,
-    is_there,
-    part_of,
+    ObjectName,
+    Response,
+    Service,
 )
-from sealwax.stores.s3._service import CHANGED, CONFLICT, ObjectName, Service
+from sealwax.stores.s3._writer import ObjectWriter, abort, complete, despite_conflicts, is_there, part_of
 
 _COPY_BYTES: Final = 512 << 20
 _COPIES_AT_ONCE: Final = 8
@@ -55,13 +53,13 @@ _KEPT: Final = (
     "ObjectLockRetainUntilDate",
     "ObjectLockLegalHoldStatus",
 )
-# What botocore computes without further packages; for the others S3 gets CRC32 from it.
+# What botocore computes without further packages; instead of the others it sends CRC32.
 _CHECKSUMS: Final = ("CRC32", "SHA1", "SHA256")
 
 
 def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None = None) -> None:
-    """Give an envelope new wrapped keys; see :meth:`sealwax.stores.Store.rewrap`."""
-    # What will be read to its end anyway is read at once, and S3 tells of it all that it keeps beside.
+    """Replace the wrapped keys of an envelope, as ``Store.rewrap``."""
+    # Read a small object completely at once: S3 then sends with it all that it stores beside the bytes.
     at_once = size is not None and size <= MIN_PART_BYTES
     with ObjectReader(name, service=service, first=None if at_once else FIRST_BYTES) as reader, _conflicts(name):
         source = cast("BinaryIO", reader)
@@ -88,7 +86,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None 
             first = new + envelope.read_full(source, MIN_PART_BYTES - len(new))
             rest = reader.tell()
             try:
-                # All of it again after a conflict, as S3 wants it of an upload in parts.
+                # After a conflict, S3 requires the whole upload again.
                 despite_conflicts(lambda: _assemble(service, reader, first, rest, settings))
             except StoreError as error:
                 if not is_there(service, name, new, size, error):
@@ -96,22 +94,22 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None 
 
 
 def replace(service: Service, name: ObjectName, change: Change) -> None:
-    """Write an object anew from its bytes; see :meth:`sealwax.stores.Store.replace`."""
+    """Rewrite an object, as ``Store.replace``."""
     with ObjectReader(name, service=service) as reader, _conflicts(name):
         settings = _settings(service, reader)
         with ObjectWriter(name, service=service, replaces=reader.etag, size=reader.size, settings=settings) as writer:
             change(cast("BinaryIO", reader), cast("BinaryIO", writer))
 
 
-def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, settings: dict[str, Any]) -> None:
-    """Replace an object by ``first`` and its own bytes from ``start`` on, which S3 copies."""
+def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, settings: Response) -> None:
+    """Replace an object with ``first`` and its own bytes from ``start`` on, which S3 copies."""
     name, end = reader.object, reader.size
     step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - 1)))
     if step > MAX_PART_BYTES:
-        raise StoreError(f"'{printable(str(name))}' is too large to be copied in 9,999 parts of 5 GiB; left alone")
+        raise StoreError(f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; left alone")
     upload_id = service.call("create_multipart_upload", "writing", name, **settings)["UploadId"]
 
-    def copy(number: int, at: int) -> dict[str, Any]:
+    def copy(number: int, at: int) -> Response:
         answer = service.call(
             "upload_part_copy",
             "copying",
@@ -137,7 +135,7 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
                     Body=first,
                     ChecksumAlgorithm=settings["ChecksumAlgorithm"],
                 )
-                parts = [part_of(1, answer), *[each.result() for each in copies]]
+                parts = [part_of(1, answer), *[copied.result() for copied in copies]]
             except BaseException:
                 pool.shutdown(cancel=True)
                 raise
@@ -148,22 +146,22 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
         raise
 
 
-def _settings(service: Service, reader: ObjectReader) -> dict[str, Any]:
-    """Return what S3 keeps beside an object's bytes, as parameters for the next one."""
-    answer = reader.beside
+def _settings(service: Service, reader: ObjectReader) -> Response:
+    """Return what S3 stores beside an object's bytes, as parameters for its successor."""
+    answer = reader.response
     if answer is None:
         answer = service.call("head_object", "reading", reader.object, IfMatch=reader.etag, ChecksumMode="ENABLED")
     if answer.get("MissingMeta"):
         raise StoreError(
-            f"'{printable(reader.name)}' has metadata that S3 does not give out, and it would be lost; left alone"
+            f"'{printable(reader.name)}' has metadata that S3 does not return, and it would be lost; left alone"
         )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
     until = settings.get("ObjectLockRetainUntilDate")
-    if until is not None and until <= datetime.now(UTC):  # what has run out cannot be set anew
+    if until is not None and until <= datetime.now(UTC):  # an expired retention cannot be set again
         del settings["ObjectLockMode"], settings["ObjectLockRetainUntilDate"]
-    algorithms = [each for each in _CHECKSUMS if answer.get(f"Checksum{each}")]
+    algorithms = [name for name in _CHECKSUMS if answer.get(f"Checksum{name}")]
     settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
-    # Asked for each time: who may not read tags is told of none, and would remove them.
+    # Requested each time: S3 tells a caller that may not read tags about none, and they would be removed.
     tags = service.call("get_object_tagging", "reading the tags of", reader.object)["TagSet"]
     if tags:
         settings["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
@@ -172,14 +170,14 @@ def _settings(service: Service, reader: ObjectReader) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _conflicts(name: ObjectName) -> Iterator[None]:
-    """Turn a condition on the object that does not hold into :class:`~sealwax.RewrapConflictError`."""
+    """Raise a ``RewrapConflictError`` for a condition on the object that does not hold."""
     try:
         yield
     except StoreError as error:
         if error.code in CHANGED:
-            why = "was replaced or removed by another program meanwhile; it was left alone"
+            why = "was replaced or removed by another program meanwhile; left alone"
         elif error.code in CONFLICT:
-            why = "is being written by another program, says S3 at each of several tries; it was left alone, try again"
+            why = "is being written by another program, S3 says after several attempts; left alone, try again"
         else:
             raise
         raise RewrapConflictError(f"'{printable(str(name))}' {why}") from None

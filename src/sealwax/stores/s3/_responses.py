@@ -1,8 +1,7 @@
-"""The one table that turns S3's and botocore's errors about S3 into :class:`~sealwax.StoreError`.
+"""The one table that turns S3's errors, and botocore's about S3, into a ``StoreError``.
 
-What is about credentials is a :class:`~sealwax.CredentialsError`, as it is with KMS.
-
-Each row says why it failed, what to do, and whether a later try may succeed with nothing changed.
+Errors about credentials become a ``CredentialsError``, as with KMS. Each row says why the request failed, what to do,
+and whether a retry may succeed with nothing changed.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from sealwax._core.context import printable
 
 _Meaning = tuple[str, str, bool]
 
-_CHANGED: Final = "the object was replaced or removed meanwhile", "Begin again with what stands there now.", False
-_CONFLICT: Final = "another write of the same object is under way", "Try again in a moment.", True
-_MISSING: Final = "there is no such object", "Check the bucket and the key, every character of it.", False
+_CHANGED: Final = "the object was replaced or removed meanwhile", "Start again with the current object.", False
+_CONFLICT: Final = "another write of the same object is in progress", "Try again in a moment.", True
+_MISSING: Final = "there is no such object", "Check every character of the bucket and key.", False
 _DENIED: Final = (
     "the caller is not allowed to",
-    "Check the IAM and bucket policies, and the KMS key's. Without s3:ListBucket, what is not there is denied.",
+    "Check the IAM and bucket policies, and the KMS key's. Without s3:ListBucket, S3 also denies missing objects.",
     False,
 )
-_DISABLED: Final = "the account or the bucket may not be used", "Look at the state of the account with AWS.", False
-_SLOW: Final = "S3 asks to slow down", "Try again more slowly, or with fewer workers.", True
-_FAILED: Final = "S3 failed inside", "Try again in a moment.", True
-_REGION: Final = "the bucket is in another Region", "Name its Region in AWS_DEFAULT_REGION or with --region.", False
-_MOVING: Final = "S3 has not yet made the bucket known everywhere", "Try again later.", True
+_DISABLED: Final = "the account or bucket is disabled", "Check the account's status with AWS.", False
+_SLOW: Final = "S3 asks to slow down", "Try again later, or with fewer workers.", True
+_FAILED: Final = "S3 had an internal error", "Try again in a moment.", True
+_REGION: Final = "the bucket is in another Region", "Use the bucket's Region (AWS_DEFAULT_REGION).", False
+_MOVING: Final = "the bucket is so new that not all of S3 knows it yet", "Try again later.", True
 _ARCHIVED: Final = "the object is archived", "Restore it first ('aws s3api restore-object').", False
 _DELETED: Final = (
-    "S3 does not allow this on what stands there: a delete marker, or an endpoint that takes no writes",
-    "Name an object that is there, and check AWS_ENDPOINT_URL_S3.",
+    "S3 does not allow this here: it is a delete marker, or the endpoint does not accept writes",
+    "Name an existing object, and check AWS_ENDPOINT_URL_S3.",
     False,
 )
 _LOGIN: Final = (
-    "the AWS credentials are expired",
-    "Sign in again, for single sign-on with 'aws sso login'.",
+    "the AWS credentials have expired",
+    "Sign in again; for single sign-on use 'aws sso login'.",
     False,
 )
 _CREDENTIALS: Final = (
@@ -47,53 +46,53 @@ _CREDENTIALS: Final = (
     "Check the access key, the profile and the clock.",
     False,
 )
-_CLOCK: Final = "this machine's clock is wrong", "Set it: S3 takes a difference of at most 15 minutes.", False
+_CLOCK: Final = "this machine's clock is wrong", "Set it: S3 accepts a difference of up to 15 minutes.", False
 _REQUEST: Final = "S3 refused the request", "Check the bucket, the key and the endpoint.", False
 _CUSTOMER_KEY: Final = (
     "S3 refused the request",
-    "An object under a customer-provided key (SSE-C) cannot be used here; otherwise check the bucket and the key.",
+    "Objects under a customer-provided key (SSE-C) cannot be used. Otherwise check the bucket and key.",
     False,
 )
 _NO_REASON: Final = (
-    "S3 refused the request, and gives no reason",
-    "Are the credentials expired? Check the Region, the bucket and the key; an object under SSE-C cannot be used here.",
+    "S3 refused the request and gives no reason",
+    "Check that the credentials have not expired, and the Region, bucket and key. Objects under SSE-C cannot be used.",
     False,
 )
 _GARBLED: Final = (
     "bytes were changed or lost on the way",
-    "Try again; where it happens again, a proxy or the network changes what is sent.",
+    "Try again; if it happens again, a proxy or the network changes the data.",
     True,
 )
 _STRIPPED: Final = (
     "a header of the request was lost on the way",
-    "Check AWS_ENDPOINT_URL_S3, and proxies.",
+    "Check AWS_ENDPOINT_URL_S3 and any proxies.",
     False,
 )
-_PARTS: Final = "S3 has not the parts that were sent", "Begin again.", False
-_FULL: Final = "the store is full", "Make room there, or ask for a larger quota.", False
+_PARTS: Final = "S3 does not have the uploaded parts", "Start again.", False
+_FULL: Final = "the store is full", "Free some space, or request a larger quota.", False
 _ACCESS_POINT: Final = "there is no such access point", "Check its alias.", False
-_TOO_MUCH_METADATA: Final = "the object's metadata is larger than S3 takes", "S3 takes 2 KB of it; shorten it.", False
+_TOO_MUCH_METADATA: Final = "the object's metadata is too large", "S3 accepts up to 2 KB.", False
 _NOT_IMPLEMENTED: Final = (
-    "the store does not implement what was asked",
-    "It is not AWS S3, or an old server: use another one.",
+    "the store does not implement this request",
+    "It is not AWS S3, or an old server; use another one.",
     False,
 )
 _UNCONDITIONAL: Final = (
-    "the store has no conditional writes (If-Match, If-None-Match)",
-    "Without them what another program writes there would be overwritten: use AWS S3, or a newer server.",
+    "the store does not support conditional writes (If-Match, If-None-Match)",
+    "Without them, another program's object could be overwritten. Use AWS S3, or a newer server.",
     False,
 )
 _BROKEN: Final = "the connection to S3 broke off", "Try again.", True
 _UNREACHABLE: Final = "S3 could not be reached", "Check the network, the Region and AWS_ENDPOINT_URL_S3.", True
 
-# The answer to HEAD has no body, and so a number for a code.
+# The response to HEAD has no body, so its code is a number.
 CODES: Final[dict[str, _Meaning]] = {
     "NoSuchKey": _MISSING,
     "NoSuchVersion": _CHANGED,
     "404": _MISSING,
-    "NoSuchBucket": ("there is no such bucket", "Check its name, and that the endpoint is the one meant.", False),
-    "InvalidBucketName": ("that is no bucket's name", "Check how it is written.", False),
-    "KeyTooLongError": ("the key is too long", "A key has at most 1024 bytes in UTF-8.", False),
+    "NoSuchBucket": ("there is no such bucket", "Check its name, and the endpoint.", False),
+    "InvalidBucketName": ("the bucket name is not valid", "Check its spelling.", False),
+    "KeyTooLongError": ("the key is too long", "S3 accepts up to 1024 bytes of UTF-8.", False),
     "NoSuchAccessPoint": _ACCESS_POINT,
     "InvalidAccessPoint": _ACCESS_POINT,
     "InvalidAccessPointAliasError": _ACCESS_POINT,
@@ -113,13 +112,13 @@ CODES: Final[dict[str, _Meaning]] = {
     "409": _CONFLICT,
     "NotImplemented": _NOT_IMPLEMENTED,
     "501": _NOT_IMPLEMENTED,
-    "NoSuchUpload": ("the upload has been aborted meanwhile", "Begin again.", False),
+    "NoSuchUpload": ("the upload was aborted meanwhile", "Start again.", False),
     "InvalidPart": _PARTS,
     "InvalidPartOrder": _PARTS,
-    "EntityTooLarge": ("the object is too large", "S3 takes parts of at most 5 GiB.", False),
+    "EntityTooLarge": ("the object is too large", "S3 accepts parts of up to 5 GiB.", False),
     "EntityTooSmall": (
-        "the store takes no parts as small as S3's smallest",
-        "It is not AWS S3: use another one.",
+        "the store does not accept parts as small as S3 does",
+        "It is not AWS S3; use another one.",
         False,
     ),
     "MetadataTooLarge": _TOO_MUCH_METADATA,
@@ -178,48 +177,46 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (foreign.FlexibleChecksumError, _GARBLED),
     (
         foreign.ParamValidationError,
-        ("the name of the bucket or of the key cannot be right", "Check how it is written.", False),
+        ("the bucket or key name is not valid", "Check its spelling.", False),
     ),
 )
-_BUCKETS_KEY: Final = "Check that key and its policy: it is the bucket's (SSE-KMS), and not one that sealwax uses."
-# HTTP statuses that pass by themselves.
-_PASSING: Final = (429, 500, 502, 503, 504)
-_NOT_OURS: Final = (
-    "Check AWS_ENDPOINT_URL_S3, and what stands between here and there: a proxy, or a page that wants a login."
-)
+_BUCKETS_KEY: Final = "Check that key and its policy. It is the bucket's (SSE-KMS), not a key that sealwax uses."
+# HTTP statuses that are temporary.
+_TEMPORARY: Final = (429, 500, 502, 503, 504)
+_NOT_S3: Final = "Check AWS_ENDPOINT_URL_S3, and whether a proxy or a login page answers instead."
 
 
 def not_s3(doing: str, name: str) -> errors.StoreError:
-    """Return the error for an answer that is none of S3's.
+    """Return the error for a response that is not from S3.
 
     Args:
         doing, name: as for :func:`translate`.
     """
-    return errors.StoreError(f"{doing} '{printable(name)}' failed: the answer is none of S3's. {_NOT_OURS}")
+    return errors.StoreError(f"{doing} '{printable(name)}' failed: the response is not from S3. {_NOT_S3}")
 
 
 def changed(name: str, code: str = "PreconditionFailed") -> errors.StoreError:
-    """Return the error for an object that is another one now than when it was opened, whatever S3 says of it.
+    """Return the error for an object that has changed since it was opened.
 
     Args:
         name: as for :func:`translate`.
-        code: what S3 says; or would, if it noticed.
+        code: S3's error code, or the one it should have sent.
     """
     why, todo, _ = _CHANGED
     return errors.StoreError(f"reading '{printable(name)}' failed: {why} ({code}). {todo}", code=code)
 
 
 def not_the_part(name: str, why: str) -> errors.StoreError:
-    """Return the error for bytes that are not the part of the object which was asked for.
+    """Return the error for bytes that are not the requested part of the object.
 
     Args:
         name: as for :func:`translate`.
-        why: what came instead.
+        why: what arrived instead.
     """
     return errors.StoreError(
-        f"reading '{printable(name)}' failed: {why}. The object itself may be in order: the store, or a proxy before "
-        "it, does not send parts of objects as S3 does. Check AWS_ENDPOINT_URL_S3 and proxies, or fetch the object by "
-        "other means and read the file."
+        f"reading '{printable(name)}' failed: {why}. The object may be intact: the store, or a proxy in front of it, "
+        "does not send parts of objects as S3 does. Check AWS_ENDPOINT_URL_S3 and any proxies, or download the "
+        "object another way and read the file."
     )
 
 
@@ -229,18 +226,18 @@ def translate(
     """Return sealwax's error for one of botocore's about S3.
 
     Args:
-        doing: as the subject of a sentence: ``"reading"``.
+        doing: what was being done, as the subject of a sentence: ``"reading"``.
         name: the bucket or object, as ``s3://bucket/key``.
-        conditional: whether it was a write under a condition.
+        conditional: whether it was a conditional write.
     """
     about = f"{doing} '{printable(name)}'"
-    told = refusals.translate(error, about, None)
-    if isinstance(told, errors.CredentialsError) and told.request_id is None:
-        return told  # S3 was not asked
-    if isinstance(told, errors.ConfigurationError) and isinstance(
+    common = refusals.translate(error, about, None)
+    if isinstance(common, errors.CredentialsError) and common.request_id is None:
+        return common  # no request was sent
+    if isinstance(common, errors.ConfigurationError) and isinstance(
         error, foreign.HTTPClientError | foreign.ConnectionError
     ):
-        return told  # nor can it be, with that proxy or CA bundle
+        return common  # none can be sent, with that proxy or CA bundle
     code, request_id, said = type(error).__name__, None, str(error)
     if isinstance(error, foreign.ClientError):
         answer = error.response.get("Error", {})
@@ -273,14 +270,14 @@ def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: boo
     if conditional and (code == "NotImplemented" or status == 501):
         return _UNCONDITIONAL
     if not bodiless and code in ("unknown", str(status)) and status not in (412, 416, 501):
-        # S3 gives its reason as XML, but for HEAD, whose answers have no body.
-        return f"the answer is HTTP status {status}, without a reason of S3's", _NOT_OURS, status in _PASSING
+        # S3 gives its reason as XML, except for HEAD, whose responses have no body.
+        return f"the response is HTTP status {status} without a reason from S3", _NOT_S3, status in _TEMPORARY
     if code.startswith("KMS."):
         known = refusals.CODES.get(code.removeprefix("KMS."))
         why, retryable = (f": {known.why.format(service='KMS')}", known.retryable) if known else ("", False)
-        return f"S3 cannot use the KMS key that it encrypts the object with{why}", _BUCKETS_KEY, retryable
+        return f"S3 cannot use the KMS key that encrypts the object{why}", _BUCKETS_KEY, retryable
     if code == "AccessDenied" and "kms:" in said:
-        return "the caller may not use the KMS key that S3 encrypts the object with", _BUCKETS_KEY, False
+        return "access denied to the KMS key with which S3 encrypts the object", _BUCKETS_KEY, False
     if code == "AuthorizationHeaderMalformed" and "region" not in said.lower():
         return _CREDENTIALS
-    return CODES.get(code, _SLOW if status == 429 else _FAILED if status in _PASSING else _REQUEST)
+    return CODES.get(code, _SLOW if status == 429 else _FAILED if status in _TEMPORARY else _REQUEST)

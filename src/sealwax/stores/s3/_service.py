@@ -1,7 +1,9 @@
-"""Names of objects, and the one place from which S3 is asked."""
+"""Names of S3 objects, and the one place that sends requests to S3."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,23 +17,31 @@ from sealwax._aws.session import MOST_CONNECTIONS, Opening, open_session, pack_s
 from sealwax._core import fork_locks, pickling
 from sealwax._core.context import printable
 from sealwax.errors import SealwaxError, StoreError
-from sealwax.stores import NO_NAME, S3_SCHEME
+from sealwax.stores._store import INVALID_NAME, S3_SCHEME
 from sealwax.stores.s3 import _responses
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
 
 T = TypeVar("T")
+Response = dict[str, Any]
+"""What botocore returns; _REQUIRED says which of its fields have been checked."""
 
-# What S3 says when a condition on the object that stands there does not hold.
+# What S3 answers if a condition on the existing object does not hold.
 UNMET: Final = frozenset({"PreconditionFailed", "412"})
-# ... and when it is another one, or gone, or shorter than it was.
+# ... and if it is another object, or gone, or shorter.
 CHANGED: Final = UNMET | {"NoSuchKey", "NoSuchVersion", "404", "InvalidRange", "416"}
-# ... and when another write of the object is under way, so that it cannot tell yet.
+# ... and if another write of the object is in progress, so that S3 cannot tell yet.
 CONFLICT: Final = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
+# S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_KEY_BYTES: Final = 1024
-# What S3's answers always have. A proxy's page that wants a login is a 200 too, and what was put there went nowhere.
-_ALWAYS: Final[dict[str, dict[str, type]]] = {
+MIN_PART_BYTES: Final = 5 << 20
+MAX_PART_BYTES: Final = 5 << 30
+MAX_PARTS: Final = 10_000
+# How often what S3 asks to repeat is tried, beyond botocore's own retries.
+ATTEMPTS: Final = 4
+# What S3's responses always have. A proxy's login page is a 200 too, and what was sent to it is lost.
+_REQUIRED: Final[dict[str, dict[str, type]]] = {
     "get_object": {"ETag": str, "LastModified": datetime, "ContentLength": int},
     "head_object": {"ETag": str, "LastModified": datetime, "ContentLength": int},
     "put_object": {"ETag": str},
@@ -42,13 +52,13 @@ _ALWAYS: Final[dict[str, dict[str, type]]] = {
     "abort_multipart_upload": {},
     "get_object_tagging": {"TagSet": list},
 }
-# Those that take a condition.
+# Operations that accept a condition.
 _WRITES: Final = ("put_object", "complete_multipart_upload")
 _PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
 _LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
 _PART: Final[dict[str, type]] = {"ETag": str}
 _TAG: Final[dict[str, type]] = {"Key": str, "Value": str}
-# How often is AWS_MAX_ATTEMPTS to say; botocore repeats what S3 asks to repeat.
+# botocore retries; AWS_MAX_ATTEMPTS says how often.
 _CONFIG: Final = Config(
     connect_timeout=5,
     read_timeout=60,
@@ -60,7 +70,12 @@ _CONFIG: Final = Config(
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """A bucket, and a key in it: any characters at all, as they are. In a URL's sense nothing is quoted."""
+    """The name of an S3 object.
+
+    Attributes:
+        bucket: the bucket, or an access point's alias.
+        key: the key, with any characters, none of them quoted.
+    """
 
     bucket: str
     key: str
@@ -73,40 +88,46 @@ def parse(name: str, *, prefix: bool = False) -> ObjectName:
     """Return the bucket and key of ``s3://bucket/key``.
 
     Args:
+        name: the name.
         prefix: whether the key may be empty.
 
     Raises:
-        StoreError: it is no such name.
+        StoreError: it is not a valid name.
     """
     bucket, _, key = name.removeprefix(S3_SCHEME).partition("/")
+    shown, why = printable(name), ""
     try:
-        size = len(key.encode())
+        if len(key.encode()) > MAX_KEY_BYTES:
+            shown, why = f"{printable(name[:80])}...", ": its key has more than 1024 bytes"
     except UnicodeEncodeError:
-        raise StoreError(f"'{printable(name)}' is no name of an object: a key is UTF-8", code=NO_NAME) from None
+        why = ": its key is not UTF-8"
     if bucket.startswith("arn:"):
-        raise StoreError(
-            f"'{printable(name)}' is no name of an object: an access point is named by its alias, as in "
-            "s3://NAME-METADATA-s3alias/key",
-            code=NO_NAME,
-        )
-    if not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
-        raise StoreError(f"'{printable(name)}' is no name of an object: one looks like s3://bucket/key", code=NO_NAME)
-    if size > MAX_KEY_BYTES:
-        raise StoreError(
-            f"'{printable(name[:80])}...' is no name of an object: its key has more than 1024 bytes", code=NO_NAME
-        )
-    # Clients take the dots for steps in a path, and the signature no longer fits.
+        why = ": name an access point by its alias, as in s3://NAME-METADATA-s3alias/key"
+    elif not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
+        why = ", such as s3://bucket/key"
+    if why:
+        raise StoreError(f"'{shown}' is not an S3 object name{why}", code=INVALID_NAME)
+    # HTTP clients resolve the dots as in a path, and the signature no longer matches.
     if any(part in (".", "..") for part in key.split("/")):
-        raise StoreError(f"'{printable(name)}' cannot be asked for: a part of its key is '.' or '..'")
+        raise StoreError(f"'{printable(name)}' cannot be requested: a part of its key is '.' or '..'")
     return ObjectName(bucket, key)
 
 
+def pause(attempt: int) -> None:
+    """Wait a little before the next attempt."""
+    time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311
+
+
 class Service:
-    """S3 as one session sees it. Safe to use from many threads; a forked child makes its own connections.
+    """S3 through one session, for any number of objects and stores. Safe to use from many threads.
+
+    A forked child opens connections of its own. A pickle holds the session's profile, Region and endpoint.
 
     Args:
-        session: where the client comes from; None makes an ordinary boto3 Session. Of one, profile, Region and endpoint
-            go into a pickle; :class:`~sealwax.NotPicklableError` where it has more.
+        session: a boto3 Session; an ordinary one by default.
+
+    Raises:
+        NotPicklableError: when pickled, if the session holds more than a profile, Region and endpoint.
     """
 
     def __init__(self, session: Session | None = None) -> None:
@@ -121,26 +142,26 @@ class Service:
         self._client = None
         return ()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"session": pickling.carried(self._session, pack_session)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Service.__init__(self, **pickling.arrived(state))
 
     def client(self) -> Any:
-        """Return the client.
+        """Return the boto3 client.
 
         Raises:
-            ConfigurationError: the session cannot make one.
-            StoreError: the session gives out one that its parent uses too.
-            CredentialsError: there are no credentials; the next call looks for them again.
+            ConfigurationError: the session cannot make a client.
+            StoreError: the session returns a client that the parent process uses too.
+            CredentialsError: there are no credentials. The next call looks for them again.
         """
         fork_locks.notice()
         if self._client is not None:
             return self._client
         with self._opening.turn():
             if self._client is None:
-                # Another one each time: a session reads the settings once, and what is missing may come.
+                # A new session each time: a session reads settings once, and missing ones may be set later.
                 session = open_session() if self._session is None else self._session
                 client = refusals.made(
                     lambda: session.client("s3", config=_CONFIG), f"opening a client for {S3_SCHEME}"
@@ -151,12 +172,17 @@ class Service:
                 self._client = client
             return self._client
 
-    def call(self, operation: str, doing: str, name: ObjectName, **parameters: Any) -> dict[str, Any]:
-        """Return S3's answer about an object.
+    def call(self, operation: str, doing: str, name: ObjectName, **parameters: object) -> Response:
+        """Send a request about an object.
 
         Args:
-            operation: boto3's name of it.
-            doing: as the subject of a sentence.
+            operation: boto3's name of the operation.
+            doing: what is being done, as the subject of a sentence: ``"reading"``.
+            name: the object.
+            parameters: the operation's further parameters.
+
+        Returns:
+            S3's response, with the fields that it always has checked.
 
         Raises:
             StoreError: S3 refused, or could not be reached.
@@ -164,54 +190,60 @@ class Service:
         """
         client = self.client()
         conditional = operation in _WRITES and ("IfMatch" in parameters or "IfNoneMatch" in parameters)
-        answer: dict[str, Any] = _asked(
+        answer: Response = _ask(
             lambda: getattr(client, operation)(Bucket=name.bucket, Key=name.key, **parameters),
             doing,
             str(name),
             conditional=conditional,
         )
-        _check(answer, _ALWAYS[operation], doing, str(name))
+        _check(answer, _REQUIRED[operation], doing, str(name))
         if operation == "upload_part_copy":
             _check(answer["CopyPartResult"], _PART, doing, str(name))
         for tag in answer["TagSet"] if operation == "get_object_tagging" else ():
             _check(tag, _TAG, doing, str(name))
         return answer
 
-    def list(self, prefix: ObjectName) -> Iterator[dict[str, Any]]:
-        """Yield what S3 lists of the objects whose keys begin with a prefix, in the order of their keys' bytes.
+    def list(self, prefix: ObjectName) -> Iterator[Response]:
+        """List the objects whose keys begin with a prefix, sorted by the bytes of their keys.
+
+        Args:
+            prefix: the bucket and the prefix, which may be empty.
+
+        Returns:
+            An iterator over S3's records, one for each object.
 
         Raises:
-            StoreError: as for :meth:`call`.
+            StoreError, CredentialsError: as for ``call``.
         """
         doing = "listing"
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key)
-        turning = iter(pages)
+        remaining = iter(pages)
         more = False
-        while (page := _asked(lambda: next(turning, None), doing, str(prefix))) is not None:
+        while (page := _ask(lambda: next(remaining, None), doing, str(prefix))) is not None:
             _check(page, _PAGE, doing, str(prefix))
-            for each in page.get("Contents", ()):
-                _check(each, _LISTED, doing, str(prefix))
-                yield each
+            for record in page.get("Contents", ()):
+                _check(record, _LISTED, doing, str(prefix))
+                yield record
             more = page["IsTruncated"]
-        if more:  # and no token to ask for the rest with: botocore takes that for the end
+        if more:  # but no token for the rest, which botocore takes for the end
             raise _responses.not_s3(doing, str(prefix))
 
 
-def _asked(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:
-    """Return what S3 answers, or raise our error for one of botocore's; any other as it is."""
+def _ask(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:
+    """Return what S3 answers; raise our error for one of botocore's, and any other unchanged."""
     try:
         return ask()
     except Exception as error:
         if not refusals.is_foreign(error):
             raise
         failure: SealwaxError = _responses.translate(error, doing, name, conditional=conditional)
-        botocores = isinstance(error, foreign.ClientError | foreign.BotoCoreError)
-        if isinstance(failure, StoreError) and (not botocores or isinstance(error, foreign.PaginationError)):
+        is_botocores = isinstance(error, foreign.ClientError | foreign.BotoCoreError)
+        if isinstance(failure, StoreError) and (not is_botocores or isinstance(error, foreign.PaginationError)):
             failure = _responses.not_s3(doing, name)
-    # Raised out here, so that it is not chained to what may hold secrets.
+    # Raised outside, so that it is not chained to an error that may hold secrets.
     raise failure
 
 
-def _check(answer: object, always: dict[str, type], doing: str, name: str) -> None:
-    if not isinstance(answer, dict) or not all(isinstance(answer.get(field), kind) for field, kind in always.items()):
+def _check(answer: object, required: dict[str, type], doing: str, name: str) -> None:
+    if not isinstance(answer, dict) or not all(isinstance(answer.get(field), kind) for field, kind in required.items()):
         raise _responses.not_s3(doing, name)

@@ -1,9 +1,9 @@
-"""A prefix of a bucket, or what an S3 Inventory lists of one, as a store."""
+"""A prefix of a bucket as a store, listed by S3 or by an S3 Inventory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace as changed
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sealwax._core import envelope
@@ -11,45 +11,48 @@ from sealwax._core.context import printable
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
 from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
-from sealwax.stores import Change, Entry, Store
+from sealwax.stores._store import Change, Entry, Store
 from sealwax.stores.s3 import _inventory, _replace
-from sealwax.stores.s3._objects import ObjectReader
+from sealwax.stores.s3._reader import ObjectReader
 from sealwax.stores.s3._service import ObjectName, Service, parse
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
 
 
-def open_store(where: str, session: Session | None = None) -> Store:
-    """Return the store at ``s3://bucket/prefix``, or the one that an S3 Inventory's manifest is about.
+def open_location(location: str, session: Session | None = None) -> Store:
+    """Return the store at ``s3://bucket/prefix``, or of the objects that an S3 Inventory's manifest lists.
 
     Raises:
-        StoreError: that is no such name, or the manifest cannot be read.
+        StoreError: it is not a valid name, or the manifest cannot be read.
     """
-    service = Service(session)
-    if where.endswith(f"/{_inventory.MANIFEST}"):
-        return InventoryStore(where, service=service)
-    return S3Store(where, service=service)
+    if location.endswith(f"/{_inventory.MANIFEST}"):
+        return InventoryStore(location, session)
+    return S3Store(location, session)
 
 
 class S3Store:
     """The objects of a bucket whose keys begin with a prefix; end it with ``/`` to mean a folder.
 
-    Listing needs s3:ListBucket, reading s3:GetObject; :meth:`rewrap` and :meth:`replace` need s3:PutObject,
-    s3:AbortMultipartUpload, s3:GetObjectTagging and, where there are tags, s3:PutObjectTagging as well.
+    Listing needs s3:ListBucket and reading s3:GetObject. ``rewrap`` and ``replace`` also need s3:PutObject,
+    s3:AbortMultipartUpload, s3:GetObjectTagging and, for objects with tags, s3:PutObjectTagging.
 
-    Kept are metadata, content type and the other headers, tags, storage class, encryption settings, object lock and
-    the checksum algorithms CRC32, SHA-1 and SHA-256. An object gets the bucket's default ACL, the encryption
-    context of SSE-KMS is not given out by S3 and so not kept, and of a bucket that keeps versions only the current
+    They keep an object's metadata, content type and other headers, tags, storage class, encryption settings, object
+    lock and checksum algorithm (CRC32, SHA-1 or SHA-256). Not kept: an ACL of the object, which gets the bucket's
+    default, and the encryption context of SSE-KMS, which S3 does not return. If the bucket keeps versions, only current
     ones are changed.
 
     Args:
-        where: ``s3://bucket/prefix``.
-        session: where the S3 client comes from; an ordinary boto3 Session by default.
+        location: ``s3://bucket/prefix``.
+        session: a boto3 Session for S3; an ordinary one by default.
+        service: the ``Service`` to send requests with, instead of ``session``.
+
+    Raises:
+        StoreError: the location is not a valid S3 name.
     """
 
-    def __init__(self, where: str, session: Session | None = None, *, service: Service | None = None) -> None:
-        self._prefix = parse(where, prefix=True)
+    def __init__(self, location: str, session: Session | None = None, *, service: Service | None = None) -> None:
+        self._prefix = parse(location, prefix=True)
         self._service = Service(session) if service is None else service
 
     def __repr__(self) -> str:
@@ -57,56 +60,110 @@ class S3Store:
 
     @property
     def location(self) -> str:
+        """The location, ``s3://bucket/prefix``."""
         return str(self._prefix)
 
     def list(self) -> Iterator[Entry | SealwaxError]:
-        """Yield every object, in the order of their keys' bytes."""
-        for each in self._service.list(self._prefix):
-            name = str(ObjectName(self._prefix.bucket, each["Key"]))
-            yield Entry(name, each["Size"], each["ETag"], each["LastModified"].timestamp())
+        """List every object, sorted by the bytes of its key.
+
+        Returns:
+            An iterator over the objects.
+
+        Raises:
+            StoreError, CredentialsError: the listing cannot continue.
+        """
+        for record in self._service.list(self._prefix):
+            name = str(ObjectName(self._prefix.bucket, record["Key"]))
+            yield Entry(name, record["Size"], record["ETag"], record["LastModified"].timestamp())
 
     def inspect(self, name: str) -> Inspection:
-        """Read an object's header: one request, and a second where it is larger than 16 KiB.
+        """Read an object's header, in one request, or two for a header larger than 16 KiB.
 
-        What is no envelope and has more than 16 KiB costs one more where its beginning is that of text, two where that
-        text has more than 128 KiB, and a few more for a message of the AWS Encryption SDK with so large a header.
+        An object that is not an envelope and has more than 16 KiB takes one more request if it begins like text, two if
+        that text has more than 128 KiB, and a few for an AWS Encryption SDK message with so large a header.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+
+        Returns:
+            What ``sealwax.inspect`` returns, with ``at_rest`` set.
+
+        Raises:
+            HeaderError: it is not an envelope, or its header is damaged.
+            StoreError, CredentialsError: it cannot be read.
         """
         with self._reader(name) as reader:
             try:
-                return changed(envelope.inspect(cast("BinaryIO", reader)), at_rest=reader.at_rest)
+                return replace(envelope.inspect(cast("BinaryIO", reader)), at_rest=reader.at_rest)
             except NotAnEnvelopeError as error:
                 error.at_rest = reader.at_rest
                 raise
 
     def open(self, name: str) -> BinaryIO:
+        """Open an object for reading and seeking; see ``ObjectReader``.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+
+        Returns:
+            A binary file; close it.
+
+        Raises:
+            StoreError, CredentialsError: it cannot be read.
+        """
         return cast("BinaryIO", self._reader(name))
 
     def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
+        """Replace the wrapped keys of an envelope, unless another program has changed it meanwhile.
+
+        At most 5 MiB of an object are transferred; S3 copies the rest itself.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            rewrap: returns the new wrapped keys for a header: ``Sealer.rewrapper(...)``.
+            size: the object's size as listed, if known. It saves a request for an object of up to 5 MiB.
+
+        Raises:
+            RewrapConflictError: another program changed the object; it was left alone.
+            HeaderError: it is not an envelope, or its header is damaged.
+            StoreError, CredentialsError: it cannot be read or written.
+        """
         _replace.rewrap(self._service, self._object(name), rewrap, size)
 
     def replace(self, name: str, change: Change) -> None:
+        """Rewrite an object, completely or not at all, unless another program has changed it meanwhile.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            change: copies the object with its changes. If it raises, the object is left alone.
+
+        Raises:
+            RewrapConflictError: another program changed the object; it was left alone.
+            StoreError, CredentialsError: it cannot be read or written.
+        """
         _replace.replace(self._service, self._object(name), change)
 
     def _reader(self, name: str) -> ObjectReader:
         return ObjectReader(self._object(name), service=self._service)
 
     def _object(self, name: str) -> ObjectName:
-        found = parse(name)
-        if found.bucket != self._prefix.bucket or not found.key.startswith(self._prefix.key):
+        parsed = parse(name)
+        if parsed.bucket != self._prefix.bucket or not parsed.key.startswith(self._prefix.key):
             raise StoreError(f"'{printable(name)}' is not in '{printable(self.location)}'; left alone")
-        return found
+        return parsed
 
 
 class InventoryStore(S3Store):
-    """The objects of a bucket as its S3 Inventory lists them; otherwise as :class:`S3Store`.
+    """The objects that an S3 Inventory lists of a bucket; otherwise an ``S3Store``.
 
     Args:
-        where: ``s3://bucket/.../manifest.json``.
+        location: ``s3://bucket/.../manifest.json``.
+        session: as for ``S3Store``.
     """
 
-    def __init__(self, where: str, session: Session | None = None, *, service: Service | None = None) -> None:
-        service = Service(session) if service is None else service
-        self._manifest = _inventory.read_manifest(service, where)
+    def __init__(self, location: str, session: Session | None = None) -> None:
+        service = Service(session)
+        self._manifest = _inventory.read_manifest(service, location)
         super().__init__(str(ObjectName(self._manifest.source_bucket, "")), service=service)
 
     @property

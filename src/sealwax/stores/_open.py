@@ -1,0 +1,35 @@
+"""Opening a store by the name of its location."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sealwax.stores._files import FileStore
+from sealwax.stores._store import S3_SCHEME, Store
+
+if TYPE_CHECKING:
+    from sealwax._aws.session import Session
+
+
+def open_store(location: str, session: Session | None = None) -> Store:
+    """Open the store at a location.
+
+    Args:
+        location: a folder, one file, ``s3://bucket/prefix``, or an S3 Inventory's ``s3://bucket/.../manifest.json``.
+        session: a boto3 Session for S3; an ordinary one by default.
+
+    Returns:
+        The store. Opening one in S3 sends no request, except to read an inventory's manifest.
+
+    Raises:
+        FileError: the folder or file does not exist, or the location is not a valid S3 name.
+
+    Example:
+        >>> store = open_store("s3://vault/backups/")
+        >>> store.rewrap("s3://vault/backups/a.swx", sealer.rewrapper(to="alias/new", context=context))
+    """
+    if location.startswith(S3_SCHEME):
+        from sealwax.stores.s3._store import open_location
+
+        return open_location(location, session)
+    return FileStore(location)

@@ -1,0 +1,157 @@
+"""The protocol of stores, and what their errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Protocol, runtime_checkable
+
+from sealwax._core.envelope import Inspection
+from sealwax._core.rewrap import Rewrap
+from sealwax.errors import SealwaxError, StoreError
+
+S3_SCHEME: Final = "s3://"
+# The error code for an invalid name, about which S3 is not asked.
+INVALID_NAME: Final = "NoName"
+# What S3 and botocore answer about a bucket that does not exist, or cannot exist.
+_NO_SUCH_LOCATION: Final = frozenset(
+    {
+        INVALID_NAME,
+        "NoSuchBucket",
+        "InvalidBucketName",
+        "NoSuchAccessPoint",
+        "InvalidAccessPoint",
+        "InvalidAccessPointAliasError",
+        "ParamValidationError",
+    }
+)
+
+Change = Callable[[BinaryIO, BinaryIO], object]
+"""Reads an object's bytes from the first file, once and front to back, and writes the new bytes to the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a store, as listed.
+
+    Attributes:
+        name: its full name: a path, or ``s3://bucket/key``.
+        size: its size in bytes.
+        version: an opaque string that changes whenever the bytes do.
+        modified: when it was last modified, in Unix seconds.
+    """
+
+    name: str
+    size: int
+    version: str
+    modified: float
+
+
+class Store(Protocol):
+    """A location that holds envelopes. Safe to use from many threads; every failure is a ``SealwaxError``.
+
+    A name outside ``location`` is refused with a ``FileError``: a list of names gives no access to other locations.
+    """
+
+    @property
+    def location(self) -> str:
+        """The location: a folder or file, or ``s3://bucket/prefix``."""
+
+    def list(self) -> Iterator[Entry | SealwaxError]:
+        """List every object, sorted by name; an S3 Inventory keeps its own order.
+
+        Returns:
+            An iterator over the objects. What could not be read yields its error instead, and the listing goes on.
+
+        Raises:
+            FileError: the listing cannot continue.
+        """
+
+    def inspect(self, name: str) -> Inspection:
+        """Read an object's header and nothing else.
+
+        Args:
+            name: the object, as listed.
+
+        Returns:
+            What ``sealwax.inspect`` returns.
+
+        Raises:
+            HeaderError: it is not an envelope, or its header is damaged.
+            FileError: it cannot be read.
+        """
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object for reading and seeking. The file stays at the version it was opened at.
+
+        Args:
+            name: the object, as listed.
+
+        Returns:
+            A binary file; close it.
+
+        Raises:
+            FileError: it cannot be read; a later read raises it too, if S3 no longer has that version.
+        """
+
+    def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
+        """Replace the wrapped keys of an envelope, unless another program has changed it meanwhile.
+
+        Args:
+            name: the object, as listed.
+            rewrap: returns the new wrapped keys for a header: ``Sealer.rewrapper(...)``.
+            size: the object's size as listed, if known. It saves a request for small S3 objects.
+
+        Raises:
+            RewrapConflictError: another program changed the object; it was left alone.
+            HeaderError: it is not an envelope, or its header is damaged.
+            FileError: it cannot be read or written, or another program has it locked. The object opens with its old or
+                with its new wrapped keys.
+        """
+
+    def replace(self, name: str, change: Change) -> None:
+        """Rewrite an object, completely or not at all, unless another program has changed it meanwhile.
+
+        Args:
+            name: the object, as listed.
+            change: copies the object with its changes. If it raises, the object is left alone.
+
+        Raises:
+            RewrapConflictError: another program changed the object; it was left alone.
+            FileError: it cannot be read or written, or another program has it locked.
+        """
+
+
+@runtime_checkable
+class KeepsFolderOpen(Protocol):
+    """A store that does less work per object while it keeps a folder open."""
+
+    def keeping_folder_open(self) -> AbstractContextManager[Store]:
+        """Return this store for a few objects and one thread."""
+
+
+def keeping_folder_open(store: Store) -> AbstractContextManager[Store]:
+    """Return the same store for a few objects and one thread, with less work per object if the store supports it.
+
+    For a few only: a folder that is kept open is read even after another one has taken its name.
+    """
+    return store.keeping_folder_open() if isinstance(store, KeepsFolderOpen) else contextlib.nullcontext(store)
+
+
+def is_gone(error: SealwaxError) -> bool:
+    """Whether a store's method failed because the object does not exist (any more)."""
+    return isinstance(error.__cause__, FileNotFoundError) or (
+        isinstance(error, StoreError) and error.code in ("NoSuchKey", "404")
+    )
+
+
+def is_missing_location(error: SealwaxError) -> bool:
+    """Whether a location could not be listed because it does not exist: its name is wrong."""
+    return isinstance(error, StoreError) and error.code in _NO_SUCH_LOCATION
+
+
+def is_locked(error: SealwaxError) -> bool:
+    """Whether a store's method failed because another program has the object locked."""
+    return isinstance(error.__cause__, BlockingIOError)
