@@ -44,7 +44,7 @@ def rows(folder: Path) -> Iterator[Row]:
         sealers = [sealwax.Sealer(sealwax.KmsKeyring(key, session=session)) for key in keys]
         plan = folder / "plan"
 
-        def look(place: Path, source: str, target: str) -> fleet.Report:
+        def look(place: Path, source: str, target: str) -> fleet.FleetReport:
             return fleet.plan(
                 plan, [str(place)], sources=[source], to=[target], contexts=_CONTEXTS, session=session, overwrite=True
             )
@@ -163,7 +163,7 @@ def _in_s3(keys: list[str], session: Session, plan: Path) -> Iterator[Row]:
 
         def rotate(where: str) -> float:
             here: dict[str, Any] = {
-                "open_place": lambda place: open_store(place, server.session()),
+                "open_location": lambda place: open_store(place, server.session()),
                 "session": session,
             }
             fleet.plan(plan, [where], sources=turned[:1], to=turned[1:], contexts=_CONTEXTS, overwrite=True, **here)

@@ -51,7 +51,7 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     assert [done[name] for name in ("stale", "rewrapped", "failed", "skipped", "kms_calls")] == [0, 5, 0, 0, 5]
     text = shell.sealwax("fleet", "verify", "p", "--decrypt", "2").succeeded().out.decode()
     assert "5 unchanged, 0 changed, 0 replaced" in text
-    assert "decrypted    2, 0 could not be" in text
+    assert "decrypted    2; failed: 0" in text
     listed = shell.sealwax("fleet", "status", "p", "--list").succeeded().out.decode()
     assert re.fullmatch(r"foreign: .*/data/foreign: this is not a sealwax envelope.*\n", listed)
     damaged = shell.folder / "data/002.swx"
@@ -129,7 +129,7 @@ def test_a_plan_is_not_replaced_unasked_and_runs_from_any_folder(shell: Shell, k
     fill(shell, keys)
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
     with shell.unchanged():
-        shell.sealwax(*PLAN, "-o", "p", "data").failed(1, "it is there already (--force replaces it)")
+        shell.sealwax(*PLAN, "-o", "p", "data").failed(1, "it already exists; use --force to overwrite")
     shell.sealwax(*PLAN, "-o", "p", "--force", "data").succeeded()
     (shell.folder / "elsewhere").mkdir()
     shell.bash("cd elsewhere && sealwax fleet run ../p --apply").succeeded()
@@ -153,7 +153,7 @@ def test_a_scheduler_is_not_kept_longer_than_it_said(shell: Shell, keys: Keys) -
     command = ("fleet", "run", "p", "--stale", "--apply", "--workers", "1", "--json", "--max-duration")
     cut = shell.sealwax(*command, "1s")
     cut.failed(8)
-    assert json.loads(cut.out)["ended"] == "its time was up"
+    assert json.loads(cut.out)["ended"] == "its time is up"
     assert 0 < json.loads(cut.out)["stale"] <= 5
     keys.lab.faults.clear("us-east-1", None)
     assert json.loads(shell.sealwax(*command, "50m").succeeded().out)["stale"] == 0

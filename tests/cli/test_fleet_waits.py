@@ -81,7 +81,7 @@ def test_a_run_that_waits_for_locks_ends_when_it_is_to(how: str, shell: Shell, f
             process.send_signal(signal.SIGTERM)
         status, err = ended(process)
     assert status == 8, err
-    assert ("its time was up" if how == "--max-duration" else "it was stopped") in err
+    assert ("its time is up" if how == "--max-duration" else "it was stopped") in err
 
 
 def test_a_second_signal_does_not_wait_for_kms(shell: Shell, keys: Keys, files: list[Path]) -> None:

@@ -222,7 +222,7 @@ def test_a_damaged_header_of_another_format_tells_nothing(lab: Lab, capfd: pytes
 
 
 def test_a_name_that_is_no_arn_of_a_key_is_refused() -> None:
-    with pytest.raises(sealwax.ConfigurationError, match="is no key ARN"):
+    with pytest.raises(sealwax.ConfigurationError, match="is not a key ARN"):
         find_users(["."], "alias/old")
 
 
@@ -238,7 +238,7 @@ def test_names_in_a_message_are_no_terminal_codes(lab: Lab, capfd: pytest.Captur
 
 def used_in(s3: StrictS3, arn: str) -> Usage:
     """What needs a key in the bucket, by one client for all tests."""
-    return find_users(["s3://bucket/"], arn, open_place=lambda where: S3Store(where, service=_service(s3.url)))
+    return find_users(["s3://bucket/"], arn, open_location=lambda where: S3Store(where, service=_service(s3.url)))
 
 
 @functools.cache
@@ -312,7 +312,7 @@ def test_what_s3_itself_keeps_under_the_key(lab: Lab, s3: StrictS3, capfd: pytes
             assert used_in(s3, arn).under == under
     status, out = retire(capfd, where="s3://bucket/")
     assert status == 3
-    assert f"s3://bucket/a: S3 itself keeps it under the key (SSE-KMS) '{arn}'" in out
+    assert f"s3://bucket/a: S3 itself encrypts it with the key (SSE-KMS) '{arn}'" in out
 
 
 def test_what_is_read_of_an_object(lab: Lab, s3: StrictS3) -> None:

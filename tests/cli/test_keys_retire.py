@@ -129,7 +129,7 @@ def test_a_place_where_nothing_is_clears_no_key(lab: Lab, capfd: pytest.CaptureF
     Path("mnt", "vault").mkdir(parents=True)
     for options in ((), ("--scan", "data")):
         assert run(["keys", "retire", "alias/old", "--scan", "mnt", *options, "--apply"]) == 3
-        assert "mnt: nothing is there; is it the right place, and mounted?" in capfd.readouterr().out
+        assert "mnt: nothing is there; check its name, and that it is mounted" in capfd.readouterr().out
     assert state(lab) == "Enabled"
     Path("mnt", "vault", "notes.txt").write_text("no envelope")
     assert run(["keys", "retire", "alias/old", "--scan", "mnt", "--apply"]) == 0
@@ -278,7 +278,7 @@ def test_a_link_out_of_the_places_clears_no_key(lab: Lab, capfd: pytest.CaptureF
         assert retire("--apply") == 3
         out = capfd.readouterr().out
         assert "1 could not be looked at, and may be under it" in out
-        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; name that place too" in out
+        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; add that location" in out
         assert state(lab) == "Enabled"
         if name != "nothing":
             assert retire("--scan", there, "--json") == 3

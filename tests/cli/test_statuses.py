@@ -294,7 +294,7 @@ def _(world: World) -> None:
     world.once(*PLAN, "in").succeeded()
     with Journal("p") as journal, journal.alone():
         for command in (RUN, VERIFY):
-            world.ends(1, *command, says="another run works on the plan")
+            world.ends(1, *command, says="another run is using the plan")
 
 
 @line("standard output is closed or full, or its reader has left", "every verb", 1, 2)
@@ -520,8 +520,8 @@ def _(world: World) -> None:
         return error(403, "AccessDenied") if request.operation == "GetObject" and not first else None
 
     with world.s3.fault(behind_the_header):
-        world.ends(8, *PLAN, "--digest", "all", "s3://bucket/p/", says="no digest of a payload")
-    world.ends(8, *RUN, says="no digest of a payload")
+        world.ends(8, *PLAN, "--digest", "all", "s3://bucket/p/", says="the digest of a payload is missing")
+    world.ends(8, *RUN, says="the digest of a payload is missing")
 
 
 @line(

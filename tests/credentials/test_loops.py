@@ -143,7 +143,7 @@ def test_a_fleet_in_s3_is_planned_and_verified_with_credentials_or_not_at_all(se
                 sources=[arn],
                 to=[to],
                 contexts=fleet.Contexts(accept_stored=True),
-                open_place=Store,  # type: ignore[arg-type]
+                open_location=Store,  # type: ignore[arg-type]
                 session=session,
             )
         assert not (tmp_path / "plan").exists()

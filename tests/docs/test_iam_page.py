@@ -180,7 +180,7 @@ def test_each_call_of_a_fleet_asks_for_what_the_page_says(session: Recording, tm
 
     def rotate() -> None:
         environment = {
-            "SEALWAX_WHERE": str(place),
+            "SEALWAX_LOCATIONS": str(place),
             "SEALWAX_FROM": "alias/two",
             "SEALWAX_TO": "alias/one",
             "SEALWAX_CONTEXT": json.dumps(CONTEXT),

@@ -7,7 +7,7 @@ import hashlib
 import os
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -17,7 +17,6 @@ from sealwax import RetryPolicy, fleet
 from sealwax._core.cache import CachingKeyring
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
-from sealwax.fleet._journal import Journal
 from sealwax.lab import Lab
 from sealwax.stores import Change, Entry, Store, open_store
 
@@ -106,7 +105,7 @@ def marks(folder: Path) -> dict[str, tuple[int, int]]:
     return {os.fspath(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in envelopes(folder)}
 
 
-def plan(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.Report:
+def plan(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.FleetReport:
     options: dict[str, Any] = {"sources": keys.old, "to": [keys.new], "contexts": CONTEXTS}
     return fleet.plan(path, [str(folder)], session=keys.lab.session(), **options | more)
 
@@ -122,14 +121,11 @@ def seal_many(keys: Keys, folder: Path, count: int) -> None:
         (folder / f"{at:03}.swx").write_bytes(sealer.encrypt(b"value %d" % at, context=ACME))
 
 
-def run(keys: Keys, path: Path, **more: Any) -> fleet.Report:
+def run(keys: Keys, path: Path, **more: Any) -> fleet.FleetReport:
     return fleet.run(path, **{"session": keys.lab.session(), **more})
 
 
-def impatient(keys: Keys, **more: Any) -> Callable[[fleet.Settings, Journal], fleet.Rewrapper]:
-    return lambda settings, journal: fleet.Rewrapper(
-        settings.sources, session=keys.lab.session(), retries=RetryPolicy(attempts=1), answers=journal, **more
-    )
+IMPATIENT: Final = RetryPolicy(attempts=1)
 
 
 def arns(path: Path) -> list[str]:

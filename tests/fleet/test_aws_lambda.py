@@ -38,7 +38,7 @@ OF_TODAY: Final = ROTATED | {
 }
 SCHEDULED: Final = ROTATED | {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
 BY_SCHEDULER: Final = SCHEDULED | {"source": "aws.scheduler", "detail": "{}"}
-PLACE: Final = {"SEALWAX_WHERE": "s3://bucket/p/", "SEALWAX_CONTEXT": '{"tenant": "acme"}'}
+PLACE: Final = {"SEALWAX_LOCATIONS": "s3://bucket/p/", "SEALWAX_CONTEXT": '{"tenant": "acme"}'}
 KEYS: Final = {"SEALWAX_FROM": "alias/one", "SEALWAX_TO": "alias/new"}
 
 
@@ -71,7 +71,7 @@ def test_an_event_rewraps_what_is_stale_and_again_nothing(keys: Keys, path: Path
                 PLACE | KEYS,
                 folder=path,
                 session=keys.lab.session(),
-                open_place=lambda where: open_store(where, server.session()),
+                open_location=lambda where: open_store(where, server.session()),
             )
 
         before = keys.calls()
@@ -91,7 +91,7 @@ def fleet_of(keys: Keys, folder: Path, count: int) -> dict[str, str]:
     for at in range(count):
         sealed = keys.sealer(keys.one).encrypt(b"value", context={"tenant": "acme"})
         (folder / f"{at}.swx").write_bytes(sealed)
-    return PLACE | KEYS | {"SEALWAX_WHERE": str(folder)}
+    return PLACE | KEYS | {"SEALWAX_LOCATIONS": str(folder)}
 
 
 def test_it_ends_before_its_time_and_goes_on_the_next_time(keys: Keys, folder: Path, path: Path) -> None:
@@ -104,7 +104,7 @@ def test_it_ends_before_its_time_and_goes_on_the_next_time(keys: Keys, folder: P
     first = aws_lambda.rotate(ROTATED, Invocation(left), environment, folder=path, session=keys.lab.session())
     assert 5 <= first["rewrapped"] <= 13
     assert first["stale"] == 30 - first["rewrapped"]
-    assert (first["more"], first["ended"]) == (True, "the time was up")
+    assert (first["more"], first["ended"]) == (True, "the time is up")
     then = aws_lambda.rotate(SCHEDULED, Invocation(), environment, folder=path, session=keys.lab.session())
     assert (then["rewrapped"], then["stale"], then["more"]) == (first["stale"], 0, False)
     assert then["ended"] is None
@@ -114,7 +114,7 @@ def test_it_ends_before_its_time_and_goes_on_the_next_time(keys: Keys, folder: P
 def test_headers_that_take_the_whole_time_are_an_error(keys: Keys, folder: Path, path: Path) -> None:
     environment = fleet_of(keys, folder, 3)
     times = iter([900, 59])
-    with pytest.raises(sealwax.ConfigurationError, match=r"after 3 headers.*nothing was re-wrapped"):
+    with pytest.raises(sealwax.ConfigurationError, match=r"only 3 headers.*nothing was re-wrapped"):
         aws_lambda.rotate(
             ROTATED, Invocation(lambda: next(times)), environment, folder=path, session=keys.lab.session()
         )
@@ -132,7 +132,7 @@ def test_what_a_killed_invocation_left_is_removed(keys: Keys, folder: Path, path
 
 def test_a_context_that_fits_nothing_is_an_error(keys: Keys, folder: Path, path: Path) -> None:
     environment = fleet_of(keys, folder, 2) | {"SEALWAX_CONTEXT": '{"tennant": "acme"}'}
-    with pytest.raises(sealwax.ConfigurationError, match=r"fits none of 2 envelopes; .* which was not given"):
+    with pytest.raises(sealwax.ConfigurationError, match=r"matches none of 2 envelopes; .* extra name"):
         aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=keys.lab.session())
     for file in folder.iterdir():
         file.unlink()
@@ -153,7 +153,7 @@ def test_a_role_that_may_not_look_at_the_wanted_key_is_an_error(keys: Keys, fold
         session = keys.lab.session(principal=name)
         return aws_lambda.rotate(ROTATED, Invocation(), environment, folder=path, session=session)
 
-    with pytest.raises(sealwax.ConfigurationError, match=r"material of arn:.* is hidden.*kms:DescribeKey"):
+    with pytest.raises(sealwax.ConfigurationError, match=r"does not show the key material of arn:.*kms:DescribeKey"):
         as_role("blind", "kms:DescribeKey")
     assert keys.calls()["ReEncrypt"] == 0
     # What KMS shows of a key of another account: its material, and not when it came.
@@ -186,11 +186,11 @@ def test_what_fails_is_told_before_what_is_no_envelope(keys: Keys, folder: Path,
         (ROTATED | {"source": "somebody"}, PLACE | KEYS, 900, "neither"),
         (None, PLACE | KEYS, 900, "neither"),
         (ROTATED | {"detail-type": []}, PLACE | KEYS, 900, "neither"),
-        (ROTATED, PLACE, 900, "lacks SEALWAX_FROM"),
-        (ROTATED, KEYS, 900, "lacks SEALWAX_WHERE"),
-        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": ""}, 900, "which envelopes are meant"),
-        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": '{"a": 1}'}, 900, "no JSON object of texts"),
-        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": "[" * 100_000}, 900, "no JSON object of texts"),
+        (ROTATED, PLACE, 900, "variable SEALWAX_FROM is missing"),
+        (ROTATED, KEYS, 900, "variable SEALWAX_LOCATIONS is missing"),
+        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": ""}, 900, "which envelopes to re-wrap"),
+        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": '{"a": 1}'}, 900, "not a JSON object of strings"),
+        (ROTATED, PLACE | KEYS | {"SEALWAX_CONTEXT": "[" * 100_000}, 900, "not a JSON object of strings"),
         (ROTATED, PLACE | KEYS, 59, "longer timeout"),
     ],
 )

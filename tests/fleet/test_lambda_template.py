@@ -135,10 +135,10 @@ def test_the_function_is_told_what_the_handler_reads_and_nothing_else(keys: Keys
 
     given = PARAMETERS | {"FromKeys": list(keys.old), "ToKeys": [keys.new]}
     told = environment(given)
-    variables = Noting(told | {"SEALWAX_WHERE": str(folder)})
+    variables = Noting(told | {"SEALWAX_LOCATIONS": str(folder)})
     aws_lambda.rotate(SCHEDULED, Always(), variables, folder=path, session=keys.lab.session())
     assert read == told.keys()
-    assert told["SEALWAX_WHERE"] == "s3://bucket/p/"
+    assert told["SEALWAX_LOCATIONS"] == "s3://bucket/p/"
     assert told["SEALWAX_FROM"] == " ".join(keys.old)
 
 
@@ -293,7 +293,7 @@ def test_a_run_that_time_cut_is_resumed_and_what_is_no_event_of_ours_fails(deplo
     (first,), (line,) = deployed.invoke(OF_TODAY)
     found = first["answer"]
     assert 1 <= found["rewrapped"] <= 9
-    assert (found["more"], found["ended"]) == (True, "the time was up")
+    assert (found["more"], found["ended"]) == (True, "the time is up")
     assert (line["Rewrapped"], line["Failing"], line["Unfinished"]) == (found["rewrapped"], 0, found["stale"])
     deployed.s3.after.clear()
     deployed.cut.unlink()
@@ -340,7 +340,7 @@ def test_a_run_that_stopped_since_too_much_failed_fails_the_invocation(deployed:
     with deployed.s3.fault(refuse):
         (answer,), (line,) = deployed.invoke(ROTATED)
     assert answer["errorType"] == "EngineError"
-    assert re.search(r"the run was stopped: \d+ of the last \d+ objects failed", answer["errorMessage"])
+    assert re.search(r"the run stopped: \d+ of the last \d+ objects failed", answer["errorMessage"])
     assert line["Failing"] >= 20
     assert "AccessDenied" in line["problems"][0]["reason"]
 
@@ -370,7 +370,7 @@ def test_a_context_that_fits_nothing_fails_the_invocation(deployed: Deployed) ->
         deployed.seal(f"p/{at}.swx", b"x", deployed.keys.one)
     (answer,), lines = deployed.invoke(ROTATED, SEALWAX_CONTEXT='{"tenant": "acmee"}')
     assert answer["errorType"] == "ConfigurationError"
-    assert "SEALWAX_CONTEXT fits none of 2 envelopes" in answer["errorMessage"]
+    assert "SEALWAX_CONTEXT matches none of 2 envelopes" in answer["errorMessage"]
     # What it would have written would be the sign of a run that came to its end.
     assert lines == []
     assert deployed.keys.calls()["ReEncrypt"] == 0

@@ -23,11 +23,11 @@ def test_two_runs_of_one_plan_are_refused(keys: Keys, folder: Path, path: Path) 
     plan(keys, folder, path)
     with Journal(path) as journal, journal.alone():
         for attempt in (fleet.run, fleet.verify, fleet.refresh):
-            with pytest.raises(sealwax.PlanError, match="another run works on the plan"):
+            with pytest.raises(sealwax.PlanError, match="another run is using the plan"):
                 attempt(path, session=keys.lab.session())
     link = path.with_name("link")
     link.symlink_to(path)
-    with Journal(link) as journal, journal.alone(), pytest.raises(sealwax.PlanError, match="another run works on"):
+    with Journal(link) as journal, journal.alone(), pytest.raises(sealwax.PlanError, match="another run is using"):
         run(keys, path)
     assert run(keys, path).rewrapped == 1
     assert not path.with_name("rotation.plan.lock").exists()
@@ -38,7 +38,7 @@ def test_two_plans_of_one_fleet_run_at_once(keys: Keys, folder: Path, path: Path
     paths = [path, path.with_name("other.plan")]
     for one in paths:
         plan(keys, folder, one)
-    reports: dict[Path, fleet.Report] = {}
+    reports: dict[Path, fleet.FleetReport] = {}
     threads = [threading.Thread(target=lambda one=one: reports.update({one: run(keys, one)})) for one in paths]
     for thread in threads:
         thread.start()
@@ -71,7 +71,7 @@ def test_what_a_writer_replaces_meanwhile_is_left_for_the_next_pass(keys: Keys, 
             self.inner.rewrap(name, late, size=size)
 
     plan(keys, folder, path, digests=None)
-    done = run(keys, path, open_place=Racing.around)
+    done = run(keys, path, open_location=Racing.around)
     assert len(raced) == 10
     assert (done.rewrapped, done.stale) == (10, 0)
     for at in range(10):
@@ -135,7 +135,7 @@ def test_what_killed_processes_left_is_told_and_left_alone(keys: Keys, folder: P
     assert proven.checked is not None
     assert (proven.objects, proven.done, proven.checked.leftovers) == (2, True, (str(left),))
     assert proven.as_dict()["leftovers"] == [str(left)]
-    assert str(left) in fleet.as_text(proven)
+    assert str(left) in str(proven)
     assert str(left) in as_html(proven)
     assert left.read_bytes() == before
 
@@ -148,13 +148,13 @@ def test_the_page_names_what_the_text_names(keys: Keys, folder: Path, path: Path
         changed=(names[0],), unread=((names[1], "why 1"),), undecrypted=((names[2], "why 2"),), leftovers=(names[3],)
     )
     found = replace(
-        fleet.verify(path), checked=checked, ended="its time was up", notes=("a note",), empty=("/an/empty/place",)
+        fleet.verify(path), checked=checked, ended="its time is up", notes=("a note",), empty=("/an/empty/place",)
     )
-    text, page = fleet.as_text(found), as_html(found)
+    text, page = str(found), as_html(found)
     for each in (*names, "why 1", "why 2", "a note"):
         assert each in text
         assert each in page
-    assert "its time was up" in page
+    assert "its time is up" in page
     assert "/an/empty/place" in page
 
 
@@ -219,9 +219,9 @@ def test_what_is_decrypted_is_what_was_looked_at(keys: Keys, folder: Path, path:
             return self.inner.open(name)
 
     plan(keys, folder, path)
-    proven = fleet.verify(path, session=keys.lab.session(), open_place=Racing.around, decrypt=1)
+    proven = fleet.verify(path, session=keys.lab.session(), open_location=Racing.around, decrypt=1)
     assert proven.checked is not None
-    assert proven.checked.undecrypted == ((str(folder / "a.swx"), "its stored context has another 'tenant'"),)
+    assert proven.checked.undecrypted == ((str(folder / "a.swx"), "its stored context has another value of 'tenant'"),)
     assert (proven.checked.decrypted, proven.done) == (0, False)
 
 
@@ -238,12 +238,12 @@ def test_what_cannot_be_read_is_not_said_to_have_changed(keys: Keys, folder: Pat
                 raise sealwax.StoreError("reading failed: S3 is busy", retryable=True)
             return self.inner.open(name)
 
-    proven = fleet.verify(path, open_place=Failing.around)
+    proven = fleet.verify(path, open_location=Failing.around)
     assert proven.checked is not None
     assert (proven.checked.digests, proven.checked.changed, proven.checked.undecrypted) == (1, (), ())
     assert proven.checked.unread == ((str(folder / "a.swx"), "reading failed: S3 is busy"),)
     assert (proven.done, proven.hidden) == (False, 1)
-    assert "a.swx: reading failed: S3 is busy" in fleet.as_text(proven)
+    assert "a.swx: reading failed: S3 is busy" in str(proven)
     assert [one["reason"] for one in proven.as_dict()["not_read"]] == ["reading failed: S3 is busy"]
     assert fleet.verify(path).done
 

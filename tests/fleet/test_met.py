@@ -47,7 +47,7 @@ def test_a_folder_that_cannot_be_read_is_not_called_done(keys: Keys, folder: Pat
             yield from super().list()
             yield sealwax.FileError("reading the folder 'secret' failed: Permission denied")
 
-    planned = plan(keys, folder, path, open_place=Hiding.around)
+    planned = plan(keys, folder, path, open_location=Hiding.around)
     assert (planned.stale, planned.hidden, planned.done) == (0, 1, False)
     assert ("", "unlisted", "reading the folder 'secret' failed: Permission denied") in planned.problems
 
@@ -69,9 +69,9 @@ def test_forged_and_foreign_envelopes_never_reach_kms(keys: Keys, folder: Path, 
     assert (done.rewrapped, done.failed, done.stale, done.count("skipped")) == (1, 1, 1, 3)
     assert {one: one.read_bytes() for one in written} == written
     reasons = {Path(name).name: reason for name, _, reason in done.problems}
-    assert "none of the keys named with --from" in reasons["forged.swx"]
-    assert reasons["other.swx"] == "its stored context has another 'tenant'"
-    assert reasons["more.swx"] == "its stored context has 'x', which was not given"
+    assert "not under a source key of the plan" in reasons["forged.swx"]
+    assert reasons["other.swx"] == "its stored context has another value of 'tenant'"
+    assert reasons["more.swx"] == "its stored context has an extra name 'x'"
     assert reasons["less.swx"] == "its stored context lacks 'set'"
 
 
@@ -144,7 +144,7 @@ def test_a_wanted_region_that_is_missing(keys: Keys, folder: Path, path: Path) -
     one = seal(keys, folder / "a.swx")
     planned = plan(keys, folder, path, to=[keys.new, far])
     assert (dict(planned.missing_regions), planned.failed, planned.kms_calls) == ({"eu-west-1": 1}, 1, 0)
-    assert "--add-region" in planned.problems[0][2]
+    assert "the plan does not add Regions" in planned.problems[0][2]
     assert run(keys, path).stale == 1
     planned = plan(keys, folder, path, to=[keys.new, far], add_regions=True, overwrite=True)
     assert (planned.stale, planned.kms_calls) == (1, 3)

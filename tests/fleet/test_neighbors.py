@@ -20,6 +20,7 @@ from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.fleet import _shard
 from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._shard import Item
+from sealwax.fleet._state import State
 from sealwax.stores import Store
 from tests.fakes import ALPHA, BETA, GAMMA
 
@@ -73,7 +74,7 @@ HEADERS = st.builds(
 )
 
 
-def told(headers: list[Header], settings: Settings, names: list[str]) -> list[_shard.Found]:
+def told(headers: list[Header], settings: Settings, names: list[str]) -> list[_shard.ScanResult]:
     items = [Item(number, name) for number, name in enumerate(names)]
     store: Any = Holding(dict(zip(names, headers, strict=True)))
     return list(_shard.scan(items, settings, cast("Store", store)))
@@ -91,7 +92,7 @@ def test_each_is_told_as_if_it_were_alone(found: list[tuple[Header, int]], setti
     ]
     names = [f"/place/{at}/{'ab'[at % 2]}.swx" for at in range(len(headers))]
     alone = [
-        _shard.found_of(Item(number, name), each, settings, _shard.relative(name, "/place"))
+        _shard.scan_result_of(Item(number, name), each, settings, _shard.relative(name, "/place"))
         for number, (name, each) in enumerate(zip(names, headers, strict=True))
     ]
     assert told(headers, settings, names) == alone
@@ -112,11 +113,11 @@ def test_each_is_told_as_if_it_were_alone(found: list[tuple[Header, int]], setti
 def test_what_differs_in_one_thing_is_told_apart(other: Header, settings: Settings) -> None:
     names = ["/place/a.swx", "/place/x/b.swx"]
     _, second = told([header(), other], settings, names)
-    assert second == _shard.found_of(Item(1, names[1]), other, settings, "x/b.swx")
+    assert second == _shard.scan_result_of(Item(1, names[1]), other, settings, "x/b.swx")
 
 
 def test_what_is_broken_in_between_changes_nothing() -> None:
     names = ["/place/1", "/place/broken", "/place/2"]
     first, broken, second = told([header()] * 3, SETTINGS[0], names)
-    assert (first.state, broken.state, second.state) == (_shard.STALE, _shard.DAMAGED, _shard.STALE)
+    assert (first.state, broken.state, second.state) == (State.STALE, State.DAMAGED, State.STALE)
     assert (second.number, second.name) == (2, "/place/2")

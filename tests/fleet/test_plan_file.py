@@ -19,7 +19,8 @@ from sealwax import fleet
 from sealwax._core.envelope import Inspection
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._page import as_html
-from sealwax.fleet._shard import Result
+from sealwax.fleet._shard import RunResult
+from sealwax.fleet._state import State
 from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, plan, run, seal, seal_many
 from tests.foreign import samples
 
@@ -37,7 +38,7 @@ def test_a_plan_takes_nothing_of_a_killed_run_of_the_one_before(keys: Keys, fold
     for suffix, content in beside.items():
         Path(f"{path}{suffix}").write_bytes(content)
     plan(keys, folder, path, overwrite=True)
-    assert fleet.status(path).where == (str(folder),)
+    assert fleet.status(path).locations == (str(folder),)
     assert run(keys, path).rewrapped == 3
 
 
@@ -64,7 +65,7 @@ def test_no_room_for_the_plan(keys: Keys, folder: Path, path: Path) -> None:
 def test_what_is_no_plan(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     for attempt in (fleet.status, fleet.run, fleet.verify, fleet.refresh, fleet.problems):
-        with pytest.raises(sealwax.PlanError, match="is no plan"):
+        with pytest.raises(sealwax.PlanError, match="is not a plan"):
             attempt(path)
 
 
@@ -112,7 +113,7 @@ def test_a_plan_from_elsewhere_says_anything(keys: Keys, folder: Path, path: Pat
     plan(keys, folder, path)
     with Journal(path) as journal:
         journal.set_fact(fact, value)
-    said = f"damaged: it lacks its {fact}"
+    said = f"its {fact} is missing or not valid"
     if fact in ("rate", "kms_calls"):
         with pytest.raises(sealwax.PlanError, match=said):
             run(keys, path)
@@ -153,7 +154,7 @@ def test_results_and_settings_can_be_sent_to_other_processes(keys: Keys, folder:
     seal(keys, folder / "a.swx")
     settings = plan(keys, folder, path).settings
     assert pickle.loads(pickle.dumps(settings)) == settings
-    result = Result(1, "a", "rewrapped", keys=((keys.new, ""),))
+    result = RunResult(1, "a", State.REWRAPPED, keys=((keys.new, ""),))
     assert pickle.loads(pickle.dumps(result)) == result
 
 
@@ -196,7 +197,7 @@ def test_a_plan_from_elsewhere_has_anything_in_its_columns(
 
     def look() -> None:
         found = fleet.status(path)
-        assert fleet.as_text(found)
+        assert str(found)
         assert as_html(found)
         json.dumps([found.as_dict(), fleet.problems(path)])
 
@@ -235,11 +236,11 @@ def test_a_plan_among_its_objects_is_none_of_them(keys: Keys, folder: Path) -> N
             return self.inner.inspect(name)
 
     for overwrite in (False, True):
-        planned = plan(keys, link, path, overwrite=overwrite, open_place=Telling.around)
+        planned = plan(keys, link, path, overwrite=overwrite, open_location=Telling.around)
         assert (planned.objects, planned.stale) == (1, 1)
     run(keys, path)
-    fleet.refresh(path, session=keys.lab.session(), open_place=Telling.around)
-    proven = fleet.verify(path, open_place=Telling.around)
+    fleet.refresh(path, session=keys.lab.session(), open_location=Telling.around)
+    proven = fleet.verify(path, open_location=Telling.around)
     assert proven.checked is not None
     assert (proven.objects, proven.checked.gone, proven.done) == (1, 0, True)
     assert opened == {"a.swx"}
@@ -263,7 +264,7 @@ def test_a_plan_that_is_replaced_before_it_is_held_is_not_run(keys: Keys, folder
     plan(keys, folder, path)
     with Journal(path) as journal:
         plan(keys, folder, path, overwrite=True)
-        with pytest.raises(sealwax.PlanError, match="was replaced just now; run it again"), journal.alone():
+        with pytest.raises(sealwax.PlanError, match="was replaced just now; run this again"), journal.alone():
             raise AssertionError
     assert not path.with_name("rotation.plan.lock").exists()
     assert run(keys, path).rewrapped == 1
@@ -309,8 +310,39 @@ def test_a_plan_of_another_build_of_this_version(keys: Keys, folder: Path, path:
     ):
         with pytest.raises(sealwax.PlanError) as caught:
             attempt()
-        assert f"the plan '{path}' was made by another build of sealwax" in str(caught.value)
+        assert f"the plan '{path}' is from another build of sealwax" in str(caught.value)
         assert said in str(caught.value)
-        assert "sealwax fleet plan --force" in str(caught.value)
+        assert "plan again with this build" in str(caught.value)
         assert "damaged" not in str(caught.value)
     assert plan(keys, folder, path, overwrite=True).objects == 0
+
+
+def test_a_plan_with_a_state_that_does_not_exist_is_damaged(keys: Keys, folder: Path, path: Path) -> None:
+    seal(keys, folder / "a.swx")
+    plan(keys, folder, path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE items SET state = 'mended'")
+        connection.commit()
+    with pytest.raises(sealwax.PlanError, match=r"is damaged \(unknown state 'mended'\); plan again"):
+        fleet.status(path)
+
+
+def test_the_suffix_does_not_select_objects(keys: Keys, folder: Path, path: Path) -> None:
+    """It is what {relpath} and {name} leave off: an envelope of any other name would stay stale unnoticed."""
+    seal(keys, folder / "a.swx", context={"name": "a"})
+    seal(keys, folder / "b", context={"name": "b"})
+    contexts = fleet.Contexts({"name": "{name}"}, suffix=".swx")
+    assert plan(keys, folder, path, contexts=contexts).stale == 2
+    contexts = fleet.Contexts({"name": "{name}"}, suffix=".sealed")
+    planned = plan(keys, folder, path, contexts=contexts, overwrite=True)
+    assert (planned.stale, planned.count("skipped")) == (1, 1)
+
+
+def test_a_plan_that_exists_is_not_replaced_by_itself(keys: Keys, folder: Path, path: Path) -> None:
+    seal(keys, folder / "a.swx")
+    plan(keys, folder, path)
+    before = path.read_bytes()
+    with pytest.raises(sealwax.FileError, match="already exists; pass overwrite=True") as caught:
+        plan(keys, folder, path)
+    assert isinstance(caught.value.__cause__, FileExistsError)
+    assert path.read_bytes() == before

@@ -16,6 +16,7 @@ from sealwax._core.format.header import lay_out
 from sealwax._core.keyring import WrappedKey
 from sealwax.fleet import _shard
 from sealwax.fleet._journal import Journal
+from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.stores import Change
 from sealwax.stores._files import FileStore
 from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, full_disk, marks, plan, run, seal
@@ -23,11 +24,11 @@ from tests.fleet.fleets import ACME, Keys, envelope_ids, envelopes, fill, full_d
 COUNT = 120
 
 
-def plan_anew(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.Report:
+def plan_anew(keys: Keys, folder: Path, path: Path, **more: Any) -> fleet.FleetReport:
     return plan(keys, folder, path, reencrypt=True, **more)
 
 
-def verify(keys: Keys, path: Path, **more: Any) -> fleet.Report:
+def verify(keys: Keys, path: Path, **more: Any) -> fleet.FleetReport:
     return fleet.verify(path, session=keys.lab.session(), **more)
 
 
@@ -65,9 +66,9 @@ def test_from_the_plan_to_the_proof(keys: Keys, folder: Path, path: Path) -> Non
     assert marks(folder) == written
     assert (planned.objects, planned.stale, planned.kms_calls, planned.to_move) == (COUNT, COUNT, 2 * COUNT, size)
     assert dict(planned.reasons) == {"data-key": COUNT, "keys": COUNT}
-    text = fleet.as_text(planned)
-    assert "kms:Decrypt on the keys --from, kms:GenerateDataKey on those --to, for each envelope" in text
-    assert f"{size:,} bytes to read, and as many to write" in text
+    text = str(planned)
+    assert "for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey on the new ones" in text
+    assert f"{size:,} bytes to read and to write" in text
 
     made = keys.calls()
     done = run(keys, path)
@@ -88,12 +89,12 @@ def test_from_the_plan_to_the_proof(keys: Keys, folder: Path, path: Path) -> Non
     assert proven.checked is not None
     assert (proven.done, proven.stale, proven.reencrypted) == (True, 0, COUNT)
     assert (proven.checked.digests, proven.checked.changed, proven.checked.replaced) == (COUNT, (), 0)
-    assert f"{COUNT} unchanged, 0 changed, 0 replaced, of {COUNT} that the plan knows" in fleet.as_text(proven)
+    assert f"{COUNT} unchanged, 0 changed, 0 replaced, of {COUNT} digests in the plan" in str(proven)
     made = keys.calls()
     sample = verify(keys, path, digests=7)
     assert keys.calls() - made == {"Decrypt": 7}
     assert (sample.done, sample.checked and sample.checked.digests) == (True, 7)
-    assert f"7 unchanged, 0 changed, 0 replaced, of {COUNT} that" in fleet.as_text(sample)
+    assert f"7 unchanged, 0 changed, 0 replaced, of {COUNT} digests" in str(sample)
     assert fleet.verify(path, digests=0).done
 
 
@@ -180,7 +181,7 @@ def test_what_is_not_meant_not_allowed_or_not_readable_here(keys: Keys, folder: 
     assert (done.reencrypted, done.stale, done.failed) == (1, 3, 3)
     assert {name for name, mark in marks(folder).items() if mark != before[name]} == {str(folder / "mine.swx")}
     reasons = {Path(name).name: reason for name, _, reason in done.problems}
-    assert "none of the keys named with --from" in reasons["theirs.swx"]
+    assert "not under a source key of the plan" in reasons["theirs.swx"]
     assert "local context" in reasons["local.swx"]
     assert "stored elsewhere" in reasons["detached.swx"]
     assert not verify(keys, path).done
@@ -216,7 +217,7 @@ def test_what_somebody_replaces_meanwhile_is_judged_as_it_is_then(keys: Keys, fo
 
             super().replace(name, late)
 
-    done = run(keys, path, open_place=Racing)
+    done = run(keys, path, open_location=Racing)
     assert len(raced) == 4
     assert (done.reencrypted, done.stale) == (4, 0)
     assert [value_of(keys, name) for name in names] == [b"newer"] * 4
@@ -269,7 +270,7 @@ def test_the_plan_tells_nothing_of_a_plaintext(keys: Keys, folder: Path, path: P
 def test_the_plan_and_the_run_refuse_what_does_not_go_together(keys: Keys, folder: Path, path: Path) -> None:
     impossible: tuple[dict[str, Any], ...] = ({"digests": None}, {"older_than": 5}, {"add_regions": True})
     for more in impossible:
-        with pytest.raises(ValueError, match="do not go with reencrypt"):
+        with pytest.raises(ValueError, match="cannot be combined with"):
             plan_anew(keys, folder, path, **more)
     seal(keys, folder / "a.swx")
     plan_anew(keys, folder, path)
@@ -277,15 +278,15 @@ def test_the_plan_and_the_run_refuse_what_does_not_go_together(keys: Keys, folde
     class Elsewhere:
         """An engine that only re-wraps."""
 
-        def look(self, *_: Any) -> Any: ...
+        def _scan(self, *_: Any) -> Any: ...
 
-        def rewrap(self, *_: Any) -> Any: ...
+        def _rewrap(self, *_: Any) -> Any: ...
 
-    with pytest.raises(sealwax.EngineError, match="re-encrypted by threads"):
+    with pytest.raises(sealwax.EngineError, match="Spark does not re-encrypt"):
         run(keys, path, engine=Elsewhere())
     # To re-wrap by a step of nothing would leave an envelope without a wrapped key.
     settings = fleet.status(path).settings
-    made = fleet.Rewrapper(settings.sources, session=keys.lab.session())
+    made = Rewrapper(settings.sources, session=keys.lab.session())
     with pytest.raises(ValueError, match="a re-wrap keeps the data key"):
         next(_shard.rewrap([_shard.Item(1, str(folder / "a.swx"))], settings, FileStore(folder), made))
 

@@ -13,6 +13,7 @@ from sealwax._core.format.header import Header, Preamble, Slot
 from sealwax._core.staleness import Wanted, WantedKey, judge
 from sealwax.fleet import _shard
 from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._state import State, StepKind
 from tests.fakes import ALPHA, BETA, GAMMA
 
 FAR = ALPHA.replace("us-east-1", "eu-west-1")
@@ -101,23 +102,23 @@ def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
 def test_what_is_to_be_done(
     found: list[WrappedKey], sources: list[str], to: list[str], steps: list[tuple[str, str, str]]
 ) -> None:
-    work = _shard.consider(header(*found), settings(sources, to), "a")
+    work = _shard.decide(header(*found), settings(sources, to), "a")
     assert work.state == "stale"
-    assert [(step.how, step.target, step.sources[0].key_arn) for step in work.steps] == steps
+    assert [(step.kind, step.target, step.sources[0].key_arn) for step in work.steps] == steps
 
 
 @pytest.mark.parametrize(
     ("found", "sources", "to", "why"),
     [
-        ([key(ALPHA)], [BETA], [GAMMA], "none of the keys named with --from"),
-        ([key(ALPHA), key(BETA)], [GAMMA], [BETA], "none of the keys named with --from"),
-        ([key(ALPHA)], [ALPHA], [BETA, FAR], "no allowed key has wrapped it in eu-west-1"),
-        ([key(MULTI)], [MULTI.replace("0123", "3210")], [ALPHA], "none of the keys named with --from"),
-        ([key(MULTI)], [MULTI.replace("111122223333", "999999999999")], [ALPHA], "none of the keys named with --from"),
+        ([key(ALPHA)], [BETA], [GAMMA], "not under a source key of the plan"),
+        ([key(ALPHA), key(BETA)], [GAMMA], [BETA], "not under a source key of the plan"),
+        ([key(ALPHA)], [ALPHA], [BETA, FAR], "no source key has wrapped it in eu-west-1"),
+        ([key(MULTI)], [MULTI.replace("0123", "3210")], [ALPHA], "not under a source key of the plan"),
+        ([key(MULTI)], [MULTI.replace("111122223333", "999999999999")], [ALPHA], "not under a source key of the plan"),
     ],
 )
 def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[str], why: str) -> None:
-    work = _shard.consider(header(*found), settings(sources, to), "a")
+    work = _shard.decide(header(*found), settings(sources, to), "a")
     assert work.state == "refused"
     assert why in work.reason
 
@@ -137,8 +138,8 @@ class OneEnvelope:
 class Followed:
     """Wraps for each wanted key, whatever it is asked."""
 
-    def follow(self, how: str, target: str, sources: Any, *_: Any) -> WrappedKey:
-        return sources[0] if how == "keep" else key(target, blob=b"new")
+    def wrapped_key_for(self, kind: StepKind, target: str, sources: Any, *_: Any) -> WrappedKey:
+        return sources[0] if kind == StepKind.KEEP else key(target, blob=b"new")
 
 
 @pytest.mark.parametrize(
@@ -155,35 +156,35 @@ def test_what_another_provider_wrapped_is_kept(found: list[WrappedKey], sources:
     store: Any = OneEnvelope(theirs[0], *found, theirs[1])
     rewrapper: Any = Followed()
     (result,) = _shard.rewrap([_shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
-    assert result.state == _shard.REWRAPPED
+    assert result.state == State.REWRAPPED
     made = store.header.slot.wrapped_keys
     assert [each.key_arn for each in made] == [*to, "theirs", ALPHA]
     assert list(made[-2:]) == theirs
     assert result.keys == _shard.keys_of(made)
     # And once more there is nothing to do.
     (result,) = _shard.rewrap([_shard.Item(1, "a")], settings(sources, to, add_regions=True), store, rewrapper)
-    assert result.state == _shard.FRESH
+    assert result.state == State.FRESH
 
 
 def test_one_envelope_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
-    work = _shard.consider(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
+    work = _shard.decide(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
     assert [len(step.sources) for step in work.steps] == [3]
 
 
 def test_a_region_is_added_from_each_wrapped_key_once() -> None:
     third = "ap-southeast-2"
     chosen = settings([REPLICA, MULTI], [ALPHA.replace("us-east-1", third)], add_regions=True)
-    (step,) = _shard.consider(header(key(MULTI), key(REPLICA)), chosen, "a").steps
-    assert (step.how, [source.key_arn for source in step.sources]) == ("add", [MULTI, REPLICA])
+    (step,) = _shard.decide(header(key(MULTI), key(REPLICA)), chosen, "a").steps
+    assert (step.kind, [source.key_arn for source in step.sources]) == ("add", [MULTI, REPLICA])
 
 
 @pytest.mark.parametrize(
     ("pairs", "accept", "stored", "refusal"),
     [
         ({"a": "b"}, False, {"a": "b"}, None),
-        ({"a": "b"}, False, {"a": "c"}, "another 'a'"),
-        ({"a": "b"}, False, {"a": "b", "x": "y"}, "has 'x'"),
+        ({"a": "b"}, False, {"a": "c"}, "another value of 'a'"),
+        ({"a": "b"}, False, {"a": "b", "x": "y"}, "extra name 'x'"),
         ({"a": "b"}, True, {"a": "b", "x": "y"}, None),
         ({"a": "b", "x": "*"}, False, {"a": "b"}, "lacks 'x'"),
         ({"a": "*"}, False, {"a": "line\nline"}, None),
@@ -199,7 +200,7 @@ def test_a_region_is_added_from_each_wrapped_key_once() -> None:
         ({"a": r"b\*"}, False, {"a": "bc"}, "another"),
         ({"a": "b.d"}, False, {"a": "bcd"}, "another"),
         ({}, False, {}, None),
-        ({}, False, {"a": "b"}, "has 'a'"),
+        ({}, False, {"a": "b"}, "extra name 'a'"),
         ({}, True, {"a": "b"}, None),
         ({"file": "{relpath}"}, False, {"file": "x/y*.txt"}, None),
         ({"file": "{name}"}, False, {"file": "y*.txt"}, None),
@@ -267,31 +268,31 @@ def test_what_cannot_be_asked_for() -> None:
 def test_a_region_that_is_added_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
     found = header(*(key(arn) for arn in sources))
-    work = _shard.consider(found, settings(sources, [FAR], add_regions=True), "a")
-    assert [(step.how, len(step.sources)) for step in work.steps] == [("add", 3)]
+    work = _shard.decide(found, settings(sources, [FAR], add_regions=True), "a")
+    assert [(step.kind, len(step.sources)) for step in work.steps] == [("add", 3)]
 
 
 def test_calls_are_shared_only_where_everything_is_the_same() -> None:
     """What a call is named by has all that its answer depends on, and each part with its end."""
     one, two = key(ALPHA, blob=b"one"), key(GAMMA, blob=b"two")
-    step = _shard.Step(BETA, "rewrap", (one, two))
+    step = _shard.Step(BETA, StepKind.REWRAP, (one, two))
     others = [
         (step, b"d"),
-        (_shard.Step(GAMMA, "rewrap", (one, two)), b"c"),
-        (_shard.Step(BETA, "add", (one, two)), b"c"),
-        (_shard.Step(BETA, "rewrap", (one,)), b"c"),
-        (_shard.Step(BETA, "rewrap", (two, one)), b"c"),
-        (_shard.Step(BETA, "rewrap", (one, key(GAMMA, blob=b"three"))), b"c"),
-        (_shard.Step(BETA, "rewrap", (one, key(FAR, blob=b"two"))), b"c"),
-        (_shard.Step(BETA, "rewrap", (key(FAR, blob=b"one"), two)), b"c"),
-        (_shard.Step(BETA, "rewrap", (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
-        (_shard.Step(BETA + "c", "rewrap", (one, two)), b""),
+        (_shard.Step(GAMMA, StepKind.REWRAP, (one, two)), b"c"),
+        (_shard.Step(BETA, StepKind.ADD, (one, two)), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (one,)), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (two, one)), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (one, key(GAMMA, blob=b"three"))), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (one, key(FAR, blob=b"two"))), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (key(FAR, blob=b"one"), two)), b"c"),
+        (_shard.Step(BETA, StepKind.REWRAP, (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
+        (_shard.Step(BETA + "c", StepKind.REWRAP, (one, two)), b""),
     ]
     units = {each.unit(context) for each, context in others}
     assert len(units) == len(others)
     assert step.unit(b"c") not in units
     # When it was wrapped, and under what material, is a claim, and changes no answer.
-    assert _shard.Step(BETA, "rewrap", (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
+    assert _shard.Step(BETA, StepKind.REWRAP, (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
 
 
 @pytest.mark.parametrize(
@@ -303,8 +304,8 @@ def test_calls_are_shared_only_where_everything_is_the_same() -> None:
 )
 def test_what_a_reencryption_refuses(preamble: Preamble, why: str) -> None:
     found = Header(preamble, (Slot(1, (key(ALPHA),)),))
-    work = _shard.consider(found, settings([ALPHA], [BETA], reencrypt=True), "a")
-    assert work.state == _shard.REFUSED
+    work = _shard.decide(found, settings([ALPHA], [BETA], reencrypt=True), "a")
+    assert work.state == State.REFUSED
     assert why in work.reason
 
 
@@ -314,16 +315,16 @@ SIGNED_OUT, DENIED = sealwax.CredentialsError("signed out"), sealwax.AccessDenie
 @pytest.mark.parametrize(
     ("error", "state", "no_credentials"),
     [
-        (SIGNED_OUT, _shard.LEFT, True),
-        (DENIED, _shard.FAILED, False),
-        (sealwax.UnavailableError("away", retryable=True), _shard.LEFT, False),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), _shard.LEFT, True),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), _shard.FAILED, False),
-        (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), _shard.FAILED, False),
+        (SIGNED_OUT, State.LEFT, True),
+        (DENIED, State.FAILED, False),
+        (sealwax.UnavailableError("away", retryable=True), State.LEFT, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, SIGNED_OUT))), State.LEFT, True),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, SIGNED_OUT), (BETA, DENIED))), State.FAILED, False),
+        (sealwax.AllKeysFailedError("all", ((ALPHA, DENIED), (BETA, DENIED))), State.FAILED, False),
     ],
 )
 def test_what_a_failure_means_for_the_rest(error: sealwax.KmsError, state: str, no_credentials: bool) -> None:
-    def work() -> _shard.Result:
+    def work() -> _shard.RunResult:
         raise error
 
     result = _shard.outcome(_shard.Item(1, "a"), work)

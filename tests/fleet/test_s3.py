@@ -67,7 +67,7 @@ def test_a_fleet_in_s3_under_new_data_keys(keys: Keys, server: StrictS3, path: P
     before = {entry["Key"]: entry["ETag"] for entry in client.list_objects_v2(Bucket="bucket")["Contents"]}
     large = client.get_object(Bucket="bucket", Key="p/larger.swx")["Body"].read()
     client.put_object_tagging(Bucket="bucket", Key="p/larger.swx", Tagging={"TagSet": [{"Key": "team", "Value": "a"}]})
-    options: dict[str, Any] = {"open_place": lambda where: open_store(where, server.session())}
+    options: dict[str, Any] = {"open_location": lambda where: open_store(where, server.session())}
     session = keys.lab.session()
     planned = fleet.plan(
         path,
@@ -123,7 +123,7 @@ def rotate(keys: Keys, server: StrictS3, folder: Path, path: Path, count: int) -
     distinct = fill(keys, server, client, count)
     (folder / "a.swx").write_bytes(keys.sealer(keys.one).encrypt(b"file", context=ACME))
     before = payloads(client)
-    options: dict[str, Any] = {"open_place": lambda where: open_store(where, server.session())}
+    options: dict[str, Any] = {"open_location": lambda where: open_store(where, server.session())}
     session = keys.lab.session()
     server.forget()
     planned = fleet.plan(

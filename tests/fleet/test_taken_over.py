@@ -14,7 +14,7 @@ from sealwax import fleet
 from sealwax.cli import run as command
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._planfile import alone
-from sealwax.fleet._usage import places_of
+from sealwax.fleet._usage import locations_of
 from tests.fleet.fleets import Keys, marks, plan, run, seal_many
 from tests.planting import PLANTED, give_away
 
@@ -27,7 +27,7 @@ def _verbs(keys: Keys, path: Path) -> list[Callable[[], object]]:
         lambda: fleet.verify(path, session=session),
         lambda: fleet.refresh(path, session=session),
         lambda: fleet.problems(path),
-        lambda: places_of([str(path)]),
+        lambda: locations_of([str(path)]),
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_plan_that_others_can_have_written_is_not_carried_out(
     before = marks(folder)
     refused = 0
     for verb in _verbs(keys, path)[:5]:
-        with pytest.raises(sealwax.PlanError, match=r"is refused|is no plan"):
+        with pytest.raises(sealwax.PlanError, match=r"is refused|is not a plan"):
             verb()
         refused += 1
     assert refused == 5

@@ -27,7 +27,7 @@ def test_headers_that_are_waited_for_are_looked_at_by_threads_and_the_others_whe
                     time.sleep(wait)
                 return super().inspect(name)
 
-        assert plan(keys, folder, path, open_place=Watched.around, overwrite=True).stale == 200
+        assert plan(keys, folder, path, open_location=Watched.around, overwrite=True).stale == 200
         return seen
 
     here = {threading.current_thread().name}

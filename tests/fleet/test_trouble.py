@@ -10,7 +10,12 @@ import pytest
 
 import sealwax
 from sealwax import fleet
-from tests.fleet.fleets import ACME, REGION, Keys, full_disk, impatient, marks, plan, run, seal, seal_many
+from sealwax.fleet._kms_calls import Rewrapper
+from sealwax.fleet._shard import Item
+from sealwax.fleet._state import State
+from sealwax.fleet._threads import Health, Threads
+from sealwax.stores import open_store
+from tests.fleet.fleets import ACME, IMPATIENT, REGION, Keys, full_disk, marks, plan, run, seal, seal_many
 
 
 def test_permissions_lost_half_way(keys: Keys, folder: Path, path: Path) -> None:
@@ -59,7 +64,7 @@ def test_a_region_that_is_down_stops_the_run_and_costs_nothing(keys: Keys, folde
     plan(keys, folder, path)
     written = marks(folder)
     keys.lab.faults.add(REGION, "down", 1, operation=None, code=None, seed=0)
-    done = run(keys, path, rewrapper=impatient(keys), workers=2)
+    done = run(keys, path, retries=IMPATIENT, workers=2)
     assert "of the last" in done.ended
     assert (done.rewrapped, done.stale) == (0, 60)
     assert done.count("left") >= 20
@@ -82,7 +87,7 @@ def test_no_wrapped_key_of_several_can_be_used_for_now(
             run(keys, path, workers=1)
         assert fleet.status(path).count("left") == 1
     else:
-        assert run(keys, path, rewrapper=impatient(keys), workers=1).count("left") == 6
+        assert run(keys, path, retries=IMPATIENT, workers=1).count("left") == 6
     assert fleet.status(path).failed == 0
     keys.lab.faults.clear(REGION, None)
     assert run(keys, path).rewrapped == 6
@@ -139,18 +144,22 @@ def test_a_run_is_stopped_and_goes_on(keys: Keys, folder: Path, path: Path) -> N
     assert stopped.ended == "it was stopped"
     assert 16 <= stopped.rewrapped < 60
     late = run(keys, path, max_duration=1e-9)
-    assert (late.ended, late.rewrapped) == ("its time was up", 0)
+    assert (late.ended, late.rewrapped) == ("its time is up", 0)
     rest = run(keys, path)
     assert stopped.rewrapped + rest.rewrapped == 60
     assert keys.calls()["ReEncrypt"] == 60
 
 
 def test_threads_share_a_call_without_a_plan_too(keys: Keys, folder: Path, path: Path) -> None:
-    """As an engine does that has no journal: what is made once is remembered, and who comes meanwhile waits for it."""
+    """As executors of Spark do, which have no plan: each distinct call is made once, and other threads wait for it."""
     sealed = keys.sealer(keys.one).encrypt(b"shared", context=ACME)
-    for at in range(40):
-        (folder / f"{at:02}.swx").write_bytes(sealed)
-    plan(keys, folder, path)
+    items = [Item(at, str(folder / f"{at:02}.swx")) for at in range(40)]
+    for item in items:
+        Path(item.name).write_bytes(sealed)
+    settings = plan(keys, folder, path).settings
     keys.lab.faults.add(REGION, "latency", 100, operation="ReEncrypt", code=None, seed=0)
-    done = run(keys, path, rewrapper=lambda settings, _: fleet.Rewrapper(settings.sources, session=keys.lab.session()))
-    assert (done.rewrapped, done.kms_calls, keys.calls()["ReEncrypt"]) == (40, 1, 1)
+    rewrapper = Rewrapper(settings.sources, session=keys.lab.session())
+    health = Health(0, None, lambda: False)
+    results = Threads()._rewrap([(0, items)], [open_store(str(folder))], settings, rewrapper, health)
+    assert [result.state for part in results for result in part] == [State.REWRAPPED] * 40
+    assert (rewrapper.calls, keys.calls()["ReEncrypt"]) == (1, 1)

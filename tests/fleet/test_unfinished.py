@@ -74,7 +74,7 @@ def test_what_a_run_refuses_it_does_not_finish(keys: Keys, folder: Path, path: P
     assert marks(folder) == before
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == bytes_before
     reasons = {Path(name).name: reason for name, state, reason in fleet.problems(path) if state == "refused"}
-    assert "name that key too, and the re-wrap that was interrupted is finished" in reasons["later.swx"]
+    assert "to finish its interrupted re-wrap, add that key to the sources" in reasons["later.swx"]
     plan(keys, folder, path, sources=[*keys.old, keys.new], overwrite=True)
     assert run(keys, path).rewrapped == 1
     assert sealwax.inspect(folder / "later.swx").header.finished

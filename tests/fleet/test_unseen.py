@@ -37,7 +37,7 @@ def test_what_a_listing_has_left_out_is_kept_with_its_digest(keys: Keys, folder:
     planned = plan(keys, folder, path, sources=[keys.one, keys.new], to=[keys.new], digests=None)
     assert planned.digests == 1
     assert run(keys, path).done
-    proven = fleet.verify(path, open_place=BreaksOff.around)
+    proven = fleet.verify(path, open_location=BreaksOff.around)
     assert proven.checked is not None
     assert (proven.done, proven.hidden, proven.checked.gone, proven.count("unlisted")) == (False, 3, 0, 1)
     assert ("", "unlisted", "listing failed: S3 asks to slow down") in proven.problems
@@ -46,7 +46,7 @@ def test_what_a_listing_has_left_out_is_kept_with_its_digest(keys: Keys, folder:
     data = bytearray((folder / "c.swx").read_bytes())
     data[-1] ^= 1
     (folder / "c.swx").write_bytes(data)
-    fleet.verify(path, open_place=BreaksOff.around)
+    fleet.verify(path, open_location=BreaksOff.around)
     changed = fleet.verify(path)
     assert changed.checked is not None
     assert changed.checked.changed == (str(folder / "c.swx"),)
@@ -67,11 +67,11 @@ def test_one_place_that_cannot_be_listed_does_not_hold_up_another(keys: Keys, fo
         "to": [keys.new],
         "contexts": fleet.Contexts(tuple(ACME.items())),
         "session": keys.lab.session(),
-        "open_place": opened,
+        "open_location": opened,
     }
     planned = fleet.plan(path, [str(folder), str(other)], **settings)
     assert (planned.stale, planned.hidden, planned.done, planned.empty) == (3, 1, False, ())
-    done = run(keys, path, open_place=opened)
+    done = run(keys, path, open_location=opened)
     assert (done.rewrapped, done.stale, done.done) == (3, 0, False)
 
 
@@ -83,7 +83,7 @@ def test_a_bucket_that_is_not_there_makes_no_plan(keys: Keys, folder: Path, path
                 raise sealwax.StoreError("listing failed: there is no such bucket", code=code)
 
         with pytest.raises(sealwax.StoreError, match="no such bucket"):
-            plan(keys, folder, path, open_place=Nowhere.around)
+            plan(keys, folder, path, open_location=Nowhere.around)
         assert not path.exists()
 
 
@@ -135,7 +135,7 @@ def test_what_is_wrong_is_named_before_what_is_no_envelope(keys: Keys, folder: P
     (folder / "link").symlink_to(folder.with_name("nothing"))
     planned = plan(keys, folder, path)
     assert planned.problems[0][:2] == (str(folder / "link"), "link")
-    assert "where nothing is: remove it" in planned.problems[0][2]
+    assert "which does not exist; remove the link" in planned.problems[0][2]
     assert len(planned.problems) == 20
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_not_said_to_be_sealed_wrongly(keys: Keys, folder
             return self.inner.open(name)
 
     plan(keys, folder, path)
-    proven = fleet.verify(path, session=keys.lab.session(), open_place=Busy.around, decrypt=2)
+    proven = fleet.verify(path, session=keys.lab.session(), open_location=Busy.around, decrypt=2)
     assert proven.checked is not None
     assert (proven.checked.undecrypted, proven.checked.decrypted) == ((), 1)
     assert proven.checked.unread == ((str(folder / "a.swx"), "reading failed: S3 is busy"),)
@@ -196,11 +196,11 @@ def test_the_function_fails_where_nothing_is_found_or_not_all_is_listed(keys: Ke
     empty.mkdir()
     for where in (str(empty), f"{folder} {empty}"):
         with pytest.raises(sealwax.EngineError, match=r"no envelope was found in '.*/empty'"):
-            invoke(environment | {"SEALWAX_WHERE": where})
+            invoke(environment | {"SEALWAX_LOCATIONS": where})
         assert invoke.line["empty"] == [str(empty)]
     (empty / "note").write_bytes(b"no envelope")
     with pytest.raises(sealwax.EngineError, match="no envelope was found"):
-        invoke(environment | {"SEALWAX_WHERE": str(empty)})
+        invoke(environment | {"SEALWAX_LOCATIONS": str(empty)})
     closed = folder / "closed"
     closed.mkdir(mode=0)
     with unprivileged(), pytest.raises(sealwax.EngineError, match=r"could be listed: reading the folder .*Permission"):

@@ -32,7 +32,7 @@ def main(path: str, lab: str) -> None:
     with Lab(lab) as opened:
         report = fleet.run(
             path,
-            open_place=SlowStore,
+            open_location=SlowStore,
             session=opened.session(),
             workers=WORKERS,
             on_progress=lambda done, total: print(done, total, flush=True),

@@ -71,12 +71,12 @@ def test_a_prefix_and_an_inventory(spark: SparkSession, keys: Keys, server: Stri
         spark,
         where,
         rate=1e5,
-        open_place=place,
+        open_location=place,
         kms_session=LabSession(str(keys.lab.path)),
         partitions=3,
         results=str(tmp_path / "results"),
     )
-    here: dict[str, Any] = {"open_place": place, "session": keys.lab.session()}
+    here: dict[str, Any] = {"open_location": place, "session": keys.lab.session()}
     server.forget()
     chosen: dict[str, Any] = {"sources": [keys.one], "to": [keys.new], "contexts": CONTEXTS}
     by_threads = fleet.plan(tmp_path / "threads.plan", where, **chosen, **here)

@@ -66,7 +66,7 @@ def rotate_with_failures(spark: SparkSession, keys: Keys, folder: Path, tmp_path
         spark,
         keys,
         folder,
-        open_place=Watched(str(log), failing=(3, 7), after=20),
+        open_location=Watched(str(log), failing=(3, 7), after=20),
         partitions=PARTITIONS,
         results=str(tmp_path / "results"),
     )
@@ -182,8 +182,8 @@ def test_a_task_that_always_fails_is_an_error_and_leaves_a_plan_that_goes_on(
     fill(folder, keys, 60)
     path = tmp_path / "plan"
     plan(keys, folder, path)
-    with pytest.raises(errors.EngineError, match=r"Spark gave the job up: .*on purpose.*run it again"):
-        fleet.run(path, engine=spark_engine(spark, keys, folder, open_place=NoStore(), partitions=2))
+    with pytest.raises(errors.EngineError, match=r"Spark gave up on the job: .*on purpose.*run it again"):
+        fleet.run(path, engine=spark_engine(spark, keys, folder, open_location=NoStore(), partitions=2))
     done = fleet.run(path, engine=spark_engine(spark, keys, folder, partitions=2))
     assert (done.stale, done.rewrapped) == (0, 60)
 
@@ -211,9 +211,9 @@ def test_a_task_stops_at_its_time_and_at_the_error_rate(
 
 
 def test_the_rate_is_divided_by_what_can_run_at_once(spark: SparkSession) -> None:
-    assert engine.at_once(spark, 16) == 2
-    assert engine.at_once(spark, 1) == 1
-    assert engine.at_once(spark, 0) == 1
+    assert engine._tasks_at_once(spark, 16) == 2
+    assert engine._tasks_at_once(spark, 1) == 1
+    assert engine._tasks_at_once(spark, 0) == 1
 
 
 def test_all_tasks_together_keep_to_the_rate(spark: SparkSession, keys: Keys, folder: Path) -> None:
@@ -269,4 +269,4 @@ def test_the_rate_is_divided_by_what_a_cluster_may_become(
         "most": "spark.dynamicAllocation.maxExecutors",
     }
     cluster: Any = Cluster(parallelism, {names[short]: value for short, value in settings.items()})
-    assert engine.at_once(cluster, 64) == slots
+    assert engine._tasks_at_once(cluster, 64) == slots

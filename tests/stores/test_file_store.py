@@ -362,7 +362,7 @@ def test_a_plan_notices_a_folder_that_was_swapped(folder: Path, tmp_path: Path) 
         (folder / "b" / f"many-{at:03}").write_bytes(sealed)
     wanted = Settings((ALPHA,), Wanted((WantedKey(BETA),)), Contexts((), accept_stored=True))
     states: list[str] = []
-    for entries, found in Threads(1).look(0, open_store(str(folder)), wanted, pytest.fail, frozenset()):
+    for entries, found in Threads(1)._scan(0, open_store(str(folder)), wanted, pytest.fail, frozenset()):
         assert len(entries) == len(found) <= 64
         if not states:
             (folder / "b").rename(tmp_path / "aside")

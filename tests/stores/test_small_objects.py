@@ -343,7 +343,7 @@ def test_a_fleets_small_objects_are_read_once(s3: Bucket, tmp_path: Path) -> Non
         sealer = sealwax.Sealer(sealwax.KmsKeyring(old, session=session))
         for at in range(3):
             s3.client.put_object(Bucket="bucket", Key=f"{at}", Body=sealer.encrypt(b"data", context=CONTEXT))
-        here: dict[str, Any] = {"open_place": lambda _: s3.store, "session": session}
+        here: dict[str, Any] = {"open_location": lambda _: s3.store, "session": session}
         contexts = fleet.Contexts(tuple(CONTEXT.items()))
         fleet.plan(tmp_path / "plan", ["s3://bucket/"], sources=[old], to=[new], contexts=contexts, **here)
         s3.server.forget()

@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "_core.disk": set(),
     "_core.fork_locks": set(),
     "_core.keyring": set(),
+    "_core.locking": {"_core.keyring"},
     "_core.pool": set(),
     "_core.validate": set(),
     "_core.pickling": {"errors"},
@@ -85,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": {"errors"},
     "kms": {"errors", "events", "_core", "_aws"},
     "stores": {"errors", "_core", "_aws"},
-    "fleet": {"errors", "events", "_core", "_aws", "kms", "stores"},
+    "fleet": {"errors", "_core", "_aws", "kms", "stores"},
     "audit": {
         "errors",
         "_core.context",

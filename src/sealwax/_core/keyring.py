@@ -7,7 +7,7 @@ returned. A key is wiped when its owner is done with it, so that no caller can f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
@@ -110,6 +110,14 @@ class WrappedKey:
     key_material_id: bytes = b""
     wrapped_at: int = 0
     provider: int = PROVIDER_AWS_KMS
+
+
+def kept_by_rewrap(wrapped_keys: Iterable[WrappedKey]) -> tuple[WrappedKey, ...]:
+    """Return the wrapped keys that every re-wrap keeps: those of other providers than AWS KMS.
+
+    They cannot be judged here, and dropping one might lose the data.
+    """
+    return tuple(key for key in wrapped_keys if key.provider != PROVIDER_AWS_KMS)
 
 
 # That of time.monotonic, past what a test puts in its place: to wait takes real time, whatever a frozen clock says; and

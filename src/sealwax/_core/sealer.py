@@ -17,7 +17,7 @@ from sealwax._core.format import payload, random_access, stream
 from sealwax._core.format.header import Header
 from sealwax._core.format.io import write_all
 from sealwax._core.format.witness import Witness
-from sealwax._core.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey
+from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, NotReadyError, WrappedKey, kept_by_rewrap
 from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file, rewrap_stream, rewrap_value
 from sealwax._core.small import SmallValues
 from sealwax.errors import SealwaxError
@@ -537,9 +537,7 @@ class Sealer:
             stored = ctx.decode(header.preamble.kms_context)
             ctx.match(context, stored, self._local_names, None)
             rewrapped = self._keyring.rewrap(header.slot.wrapped_keys, stored, targets)
-            # What another provider wrapped cannot be judged here; dropping it might be the loss of the data.
-            kept = tuple(key for key in header.slot.wrapped_keys if key.provider != PROVIDER_AWS_KMS)
-            return rewrapped + kept
+            return rewrapped + kept_by_rewrap(header.slot.wrapped_keys)
 
         return rewrap
 

@@ -18,10 +18,11 @@ from sealwax._core import files
 from sealwax._core.context import printable
 from sealwax._core.format.io import write_all
 from sealwax.cli import PARTLY_DONE, console, options, sessions
+from sealwax.errors import FileError
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
-    from sealwax.fleet import Report
+    from sealwax.fleet import FleetReport
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
 
@@ -102,7 +103,12 @@ def fleet() -> None:
 )
 @click.option("-o", "--output", "plan_file", required=True, metavar="PLAN", type=click.Path(), help="The plan file.")
 @options.context(stored=True)
-@options.suffix
+@click.option(
+    "--suffix",
+    default=".swx",
+    show_default=True,
+    help="What {relpath} and {name} leave off; it does not select objects.",
+)
 @click.option(
     "--older-than", type=options.Duration(), metavar="TIME", help="Re-wrap what was wrapped longer ago, as 365d."
 )
@@ -161,6 +167,9 @@ def plan_command(
             "--reencrypt takes everything, in every Region, and its run takes the digests: "
             "leave --older-than, --add-region and --digest away"
         )
+    if os.path.exists(plan_file) and not force:
+        shown = printable(plan_file)
+        raise FileError(f"writing the plan '{shown}' failed: it already exists; use --force to overwrite")
     with console.counting("looking") as on_progress:
         report = library.plan(
             plan_file,
@@ -172,7 +181,7 @@ def plan_command(
             add_regions=add_region,
             reencrypt=reencrypt,
             session=aws.session(),
-            open_place=opening(aws),
+            open_location=opening(aws),
             digests=_or_all(digest),
             rate=rate,
             workers=workers,
@@ -181,6 +190,8 @@ def plan_command(
             on_progress=on_progress,
         )
     _show(report, as_json, html)
+    if report.missing_regions and not add_region:
+        console.tell("--add-region adds wrapped keys of the missing Regions (kms:Decrypt and kms:Encrypt)")
     return _ends(report)
 
 
@@ -238,7 +249,7 @@ def run_command(
         raise click.UsageError("--results goes with --engine spark")
     session = aws.session()
     planned = library.status(plan_file)
-    made = _spark(engine, planned.where, aws, rate or planned.rate, results)
+    made = _spark(engine, planned.locations, aws, rate or planned.rate, results)
     notes: tuple[str, ...] = ()
     if stale:
         # A signal ends it at once: a scan that is interrupted has not been.
@@ -246,7 +257,7 @@ def run_command(
             notes = library.refresh(
                 plan_file,
                 session=session,
-                open_place=opening(aws),
+                open_location=opening(aws),
                 workers=workers,
                 engine=made,
                 on_progress=on_progress,
@@ -255,7 +266,7 @@ def run_command(
         report = library.run(
             plan_file,
             session=session,
-            open_place=opening(aws),
+            open_location=opening(aws),
             rate=rate,
             workers=workers,
             engine=made,
@@ -326,7 +337,7 @@ def verify_command(
         report = library.verify(
             plan_file,
             session=aws.session() if opens else None,
-            open_place=opening(aws),
+            open_location=opening(aws),
             digests=_or_all(digest),
             decrypt=decrypt,
             workers=workers,
@@ -352,7 +363,7 @@ def verify_command(
     return status
 
 
-def _ends(report: Report) -> int:
+def _ends(report: FleetReport) -> int:
     """Say what was not looked at or found, and return the exit status, but for what is stale."""
     if report.missed:
         reasons = [reason for _, state, reason in report.problems if state == "skipped"]
@@ -378,7 +389,7 @@ def _ends(report: Report) -> int:
     return PARTLY_DONE if report.links or report.empty else 0
 
 
-def _named(report: Report, states: Sequence[str]) -> str:
+def _named(report: FleetReport, states: Sequence[str]) -> str:
     """Return the first of the objects in these states, and why; -q and --json leave no other sentence of them."""
     for name, state, reason in report.problems:
         if state in states:
@@ -404,7 +415,7 @@ def _spark(engine: str, where: Sequence[str], aws: options.Aws, rate: float, res
         absolute(where),
         results=results,
         rate=rate,
-        open_place=functools.partial(_open_on_executor, aws),
+        open_location=functools.partial(_open_on_executor, aws),
         kms_session=session,
     )
 
@@ -418,19 +429,17 @@ def _session_of_executor(aws: options.Aws) -> Session:
     return aws.session()
 
 
-def _words(report: Report) -> tuple[str, str]:
+def _words(report: FleetReport) -> tuple[str, str]:
     return ("re-encrypting", "re-encrypted") if report.settings.reencrypt else ("re-wrapping", "re-wrapped")
 
 
-def _show(report: Report, as_json: bool, html: str | None) -> None:
-    from sealwax.fleet import as_text
-
+def _show(report: FleetReport, as_json: bool, html: str | None) -> None:
     for place in report.empty:
         console.say(f"no envelope was found in '{printable(place)}'; see that it is the place that is meant")
     if as_json:
         console.print_json(report.as_dict())
     else:
-        console.put(as_text(report))
+        console.put(str(report))
     if html is not None:
         from sealwax.fleet._page import as_html
 

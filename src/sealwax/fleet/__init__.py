@@ -1,36 +1,38 @@
 """Rotation of a whole fleet of envelopes: planned, resumable, proven.
 
-``plan`` looks at every header and writes a plan file; ``run`` re-wraps what is stale in it, and can be stopped or
-killed at any moment and run again; ``status`` reads the plan file; ``verify`` looks at every header again, compares
-payloads with the digests that the plan has taken, and decrypts a sample. ``refresh`` scans a plan's places again, for a
-scheduler that keeps one plan::
+``plan`` reads every header and writes a plan file. ``run`` re-wraps what is stale, and can be stopped or killed at any
+moment and run again. ``status`` reads the plan file. ``verify`` reads every header again, compares payloads with the
+digests in the plan, and decrypts a sample. ``refresh`` scans a plan's locations again, for a scheduler that keeps one
+plan.
 
-    fleet.plan("rotation.plan", ["backups"], sources=["alias/old"], to=["alias/new"],
-               contexts=fleet.Contexts((("purpose", "backup"),)))
-    fleet.run("rotation.plan")
-    assert fleet.verify("rotation.plan").done
+A re-wrap never reads an envelope's payload or sees its data key: KMS re-wraps the key (kms:ReEncrypt).
 
-An envelope's payload is never touched, and its data key never seen: KMS re-wraps it (kms:ReEncrypt).
-
-Engines share one module, ``_shard``, which works on a part of one store's objects: pure data in and out, picklable,
-harmless when repeated. An engine makes the store and one :class:`~sealwax.fleet._kms_calls.Rewrapper` where the work is
-done, takes :class:`~sealwax.fleet._settings.Settings` from the plan, calls ``shard.scan(items, settings, store)`` or
-``shard.rewrap(items, settings, store, rewrapper)``, and keeps the results. :mod:`sealwax.fleet._rotation` does so with
-threads and a plan file.
+Example:
+    >>> fleet.plan("rotation.plan", ["backups"], sources=["alias/old"], to=["alias/new"],
+    ...            contexts=fleet.Contexts({"purpose": "backup"}))
+    >>> fleet.run("rotation.plan")
+    >>> assert fleet.verify("rotation.plan", decrypt=10).done
 """
 
-from sealwax.fleet._kms_calls import Rewrapper
-from sealwax.fleet._report import Checked, Report, as_text
-from sealwax.fleet._rotation import plan, problems, refresh, run, status, verify
+from sealwax._core.staleness import Wanted, WantedKey
+from sealwax.fleet._report import Checked, FleetReport
+from sealwax.fleet._rotation import OpenStore, plan, problems, refresh, run, status, verify
+from sealwax.fleet._scan import OnProgress
 from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._state import State
+from sealwax.fleet._threads import Engine
 
 __all__ = [
     "Checked",
     "Contexts",
-    "Report",
-    "Rewrapper",
+    "Engine",
+    "FleetReport",
+    "OnProgress",
+    "OpenStore",
     "Settings",
-    "as_text",
+    "State",
+    "Wanted",
+    "WantedKey",
     "plan",
     "problems",
     "refresh",

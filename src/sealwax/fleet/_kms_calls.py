@@ -1,4 +1,4 @@
-"""KMS calls for a fleet: each distinct one is made once, however many envelopes and threads ask for it."""
+"""KMS calls for a fleet: each distinct one is made once, however many envelopes and threads need it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, Protocol
 
-from sealwax import events
 from sealwax._aws.session import Session
 from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.errors import KmsError, SealwaxError, is_of_credentials
+from sealwax.fleet._state import StepKind
 from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
 
 _REMEMBERED: Final = 4096
-# Patient, since nobody waits for one object: eight attempts over about ten seconds.
+# Patient, since nobody waits for a single object: eight attempts over about ten seconds.
 RETRIES: Final = RetryPolicy(attempts=8, deadline=120)
 
 
-class Answers(Protocol):
-    """Where answers of KMS are kept that further envelopes may need. They are wrapped keys: as public as headers."""
+class AnswerStore(Protocol):
+    """Stores wrapped keys that KMS has returned and further envelopes may need. They are as public as headers."""
 
     def get(self, unit: bytes) -> WrappedKey | None:
-        """Return what was put there."""
+        """Return the wrapped key that was stored for a unit, if any."""
 
     def put(self, unit: bytes, answer: WrappedKey) -> None:
-        """Keep an answer."""
+        """Store a wrapped key."""
 
 
-class Remembered:
-    """Answers in memory, ``most`` of them; the least recently used one goes first."""
+class AnswerMemory:
+    """Up to ``most`` wrapped keys in memory; the least recently used one is dropped first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -54,15 +54,14 @@ class Rewrapper:
 
     Args:
         sources: the key ARNs that may be sent to KMS.
-        session: as for :class:`~sealwax.KmsKeyring`.
-        limit: the rate that all calls share.
-        retries: how often and how long one call is tried.
-        answers: where shared answers are kept besides the memory.
-        remembered: how many answers are kept in memory.
-        on_event: called with a :class:`~sealwax.events.KmsCall` after every request.
+        session: as for ``KmsKeyring``.
+        limit: the rate limit that all calls share.
+        retries: how often and how long a call is retried.
+        answers: where shared wrapped keys are stored, besides the memory.
+        remembered: how many wrapped keys to keep in memory.
 
-    IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; where a Region is added, kms:Decrypt on
-    a source and kms:Encrypt on the target.
+    IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; to add a Region, kms:Decrypt on a source
+    and kms:Encrypt on the target.
     """
 
     def __init__(
@@ -72,9 +71,8 @@ class Rewrapper:
         session: Session | None = None,
         limit: RateLimit | None = None,
         retries: RetryPolicy = RETRIES,
-        answers: Answers | None = None,
+        answers: AnswerStore | None = None,
         remembered: int = _REMEMBERED,
-        on_event: events.OnEvent | None = None,
     ) -> None:
         def keyring(key: str, allowed: Sequence[str]) -> KmsKeyring:
             return KmsKeyring(
@@ -83,33 +81,31 @@ class Rewrapper:
 
         self._keyring = keyring(sources[0], sources)
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
-        self._on_event = on_event
         self._lock = threading.Lock()
-        self._memory = Remembered(remembered)
+        self._memory = AnswerMemory(remembered)
         self._answers = answers
         self._refusals: OrderedDict[bytes, SealwaxError] = OrderedDict()
         self._under_way: dict[bytes, Future[WrappedKey]] = {}
         self.calls = 0
 
-    def _count(self, event: events.Event) -> None:
+    def _count(self, _: object) -> None:
         with self._lock:
             self.calls += 1
-        if self._on_event is not None:
-            self._on_event(event)
 
-    def follow(
-        self, how: str, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str], unit: bytes
+    def wrapped_key_for(
+        self, kind: StepKind, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str], unit: bytes
     ) -> WrappedKey:
         """Return the wrapped key for one step of the work on an envelope.
 
         Args:
-            how, target, sources: as of :class:`~sealwax.fleet._shard.Step`.
-            unit: names the calls; equal ones are made once.
+            kind, target, sources: as in ``Step``.
+            context: the stored context.
+            unit: the id of the calls, which are made once for each id.
 
         Raises:
             KmsError: no source could be used.
         """
-        if how == "keep":
+        if kind == StepKind.KEEP:
             return sources[0]
         with self._lock:
             known = self._memory.get(unit)
@@ -126,13 +122,13 @@ class Rewrapper:
         try:
             answer = None if self._answers is None else self._answers.get(unit)
             if answer is None:
-                answer = self._ask(how, target, sources, context)
+                answer = self._ask(kind, target, sources, context)
                 if self._answers is not None:
                     self._answers.put(unit, answer)
         except BaseException as error:
             with self._lock:
                 del self._under_way[unit]
-                # What cannot heal is not asked again for the next thousand envelopes. Credentials may come.
+                # A final refusal is not requested again for the next thousand envelopes. Credentials may be renewed.
                 if isinstance(error, KmsError) and not error.retryable and not is_of_credentials(error):
                     self._refusals[unit] = error
                     if len(self._refusals) > _REMEMBERED:
@@ -145,8 +141,10 @@ class Rewrapper:
         future.set_result(answer)
         return answer
 
-    def _ask(self, how: str, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str]) -> WrappedKey:
-        if how == "add":
+    def _ask(
+        self, kind: StepKind, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str]
+    ) -> WrappedKey:
+        if kind == StepKind.ADD:
             keyring = self._keyring_of(target)
 
             def wrap(data_key: DataKey) -> WrappedKey:

@@ -1,4 +1,4 @@
-"""A report as one self-contained page: no script, no font, no picture from elsewhere."""
+"""A report as one self-contained HTML page, without scripts, fonts or pictures from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from html import escape
 from typing import Final
 
 from sealwax._core.context import printable
-from sealwax.fleet import _shard
-from sealwax.fleet._report import LISTED, UNKNOWN, Report, Usage
+from sealwax.fleet._report import LISTED, UNKNOWN, FleetReport, Usage
+from sealwax.fleet._state import State
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2430; --paper: #fff; --soft: #667; --line: #d5d9e0;
@@ -36,12 +36,12 @@ figure { margin: .75rem 0; }
 _MOST_BARS: Final = 40
 
 
-def as_html(report: Report) -> str:
-    """Return the report as a page."""
+def as_html(report: FleetReport) -> str:
+    """Return a report as an HTML page."""
     title = f"sealwax fleet {report.verb}"
-    places = ", ".join(f"<code>{_shown(place)}</code>" for place in report.where)
+    places = ", ".join(f"<code>{_shown(place)}</code>" for place in report.locations)
     then = "after a run" if report.verb == "plan" else "now"
-    first = "now" if report.verb == "plan" else "at the plan"
+    first = "now" if report.verb == "plan" else "when planned"
     most = max([1, *(objects for _, _, objects in (*report.before, *report.after))])
     wanted = {key.arn: key.material_id.hex() for key in report.settings.wanted.keys}
     return "".join(
@@ -63,7 +63,7 @@ def _shown(text: str) -> str:
     return escape(printable(text))
 
 
-def _figures(report: Report) -> str:
+def _figures(report: FleetReport) -> str:
     rows: list[tuple[str, str]] = [
         ("objects", f"{report.objects:,}"),
         ("stale", f"{report.stale:,}"),
@@ -72,18 +72,21 @@ def _figures(report: Report) -> str:
         if report.settings.reencrypt
         else ("re-wrapped", f"{report.rewrapped:,}"),
         ("failed", f"{report.failed:,}"),
-        ("left for the next pass", f"{report.count(_shard.LEFT):,}"),
-        ("skipped", f"{report.count(_shard.SKIPPED):,}"),
-        ("foreign", f"{report.count(_shard.FOREIGN):,}"),
+        ("left for the next pass", f"{report.count(State.LEFT):,}"),
+        ("skipped", f"{report.count(State.SKIPPED):,}"),
+        ("foreign", f"{report.count(State.FOREIGN):,}"),
         *((f"foreign: {_shown(name) or UNKNOWN}", f"{count:,}") for name, count in report.formats.items()),
-        ("damaged", f"{report.count(_shard.DAMAGED):,}"),
-        ("not readable", f"{report.hidden - report.count(_shard.DAMAGED):,}"),
+        ("damaged", f"{report.count(State.DAMAGED):,}"),
+        ("unreadable", f"{report.hidden - report.count(State.DAMAGED):,}"),
         ("links", f"{report.links:,}"),
         ("distinct wrapped keys", f"{report.wrapped:,}"),
         ("KMS calls", f"{report.kms_calls:,}"),
     ]
     if report.verb == "plan":
-        rows += [("cost", f"{report.cost:.4f} USD"), (f"at {report.rate:g} a second", f"{report.seconds:,.0f} s")]
+        rows += [
+            ("cost", f"{report.cost:.4f} USD"),
+            (f"at {report.rate:g} calls per second", f"{report.seconds:,.0f} s"),
+        ]
         rows += [("bytes to move", f"{report.to_move:,}")] * report.settings.reencrypt
     if report.checked is not None:
         compared = "plaintexts" if report.settings.reencrypt else "payloads"
@@ -93,8 +96,8 @@ def _figures(report: Report) -> str:
             ("decrypted", f"{report.checked.decrypted:,}"),
             ("not decrypted", f"{len(report.checked.undecrypted):,}"),
             ("replaced since the plan", f"{report.checked.replaced:,}"),
-            ("no longer there", f"{report.checked.gone:,}"),
-            ("leftovers", f"{len(report.checked.leftovers):,}"),
+            ("gone", f"{report.checked.gone:,}"),
+            ("temporary files of killed processes", f"{len(report.checked.leftovers):,}"),
         ]
     return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in rows)}</dl>"
 
@@ -118,7 +121,7 @@ def _bars(usage: Usage, most: int, wanted: dict[str, str]) -> str:
     return "".join(parts) or '<p class="soft">none</p>'
 
 
-def _contexts(report: Report) -> str:
+def _contexts(report: FleetReport) -> str:
     rows = "".join(
         f"<tr><td>{objects:,}</td><td>"
         + (", ".join(f"{_shown(name)}={_shown(value)}" for name, value in context.items()) or "none")
@@ -128,19 +131,19 @@ def _contexts(report: Report) -> str:
     return f"<section><h2>Contexts: {report.contexts:,} distinct</h2><table>{rows}</table></section>"
 
 
-def _problems(report: Report) -> str:
+def _problems(report: FleetReport) -> str:
     rows = [
         *((state, name, reason) for name, state, reason in report.problems),
-        *(("empty place", place, "no envelope was found in it") for place in report.empty),
+        *(("empty location", place, "no envelope found") for place in report.empty),
         *((("ended", "", report.ended),) if report.ended else ()),
-        *(("", "", note) for note in report.notes),
+        *(("note", "", note) for note in report.notes),
     ]
     if report.checked is not None:
         checked = report.checked
         rows += [("payload changed", name, "") for name in checked.changed[:LISTED]]
         rows += [("not read", name, why) for name, why in checked.unread[:LISTED]]
         rows += [("not decrypted", name, why) for name, why in checked.undecrypted[:LISTED]]
-        left = "a killed process was writing it: look, then remove it"
-        rows += [("leftover", name, left) for name in checked.leftovers[:LISTED]]
+        advice = "left by a killed process; examine, then remove it"
+        rows += [("temporary file", name, advice) for name in checked.leftovers[:LISTED]]
     shown = "".join(f"<tr>{''.join(f'<td>{_shown(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<section><h2>To look at</h2><table>{shown}</table></section>" if rows else ""
+    return f"<section><h2>Problems</h2><table>{shown}</table></section>" if rows else ""

@@ -1,83 +1,81 @@
-"""The place of a plan file: held by one run at a time, filled whole, and told from other files."""
+"""The plan file's name: one run at a time holds it, it appears complete, and no other file is taken for a plan."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from sealwax._core import disk, trusted
+from sealwax._core import disk, locking, trusted
 from sealwax._core.context import printable
 from sealwax.errors import FileError, PlanError
 
 APPLICATION: Final = 0x53575846  # "SWXF"
 KIND: Final = trusted.Kind("the plan", PlanError)
+# SQLite's files beside a plan.
+BESIDE: Final = ("-wal", "-shm", "-journal")
 _LOCK: Final = trusted.Kind("the lock of a plan", PlanError)
 
 
 @contextlib.contextmanager
 def alone(plan: Path, shown: str) -> Iterator[None]:
-    """Hold the place of a plan file.
+    """Hold the lock of a plan file.
 
     Raises:
-        PlanError: a run holds it, or somebody else can have made its lock.
+        PlanError: another run holds it, or another user may have created it.
+        FileError: it cannot be created.
     """
-    plan = Path(os.path.realpath(plan))  # by whichever link it is named
+    plan = Path(os.path.realpath(plan))  # the same lock for every link to it
     path = plan.with_name(f"{plan.name}.lock")
-    with contextlib.ExitStack() as stack:
-        try:
-            while True:
-                descriptor = trusted.open_own(path, _LOCK)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Who held the lock before may have removed the file that was opened here.
-                if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
-                    break
-        except BlockingIOError:
-            raise PlanError(f"another run works on the plan '{shown}' now; wait for it, or stop it first") from None
-        except OSError as error:
-            raise FileError(f"locking the plan '{shown}' failed: {disk.reason(error)}") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        descriptor = locking.lock(lambda: trusted.open_own(path, _LOCK), functools.partial(locking.is_at, path))
+    except BlockingIOError:
+        raise PlanError(f"another run is using the plan '{shown}'; wait for it, or stop it first") from None
+    except OSError as error:
+        raise FileError(f"locking the plan '{shown}' failed: {disk.reason(error)}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def put_in_place(temporary: Path, plan: Path) -> None:
-    """Put a plan file that is closed in its place.
+    """Rename a closed plan file to its name.
 
     Raises:
-        OSError, FileError, PlanError: it could not be, or a run works on the plan that stands there.
+        OSError, FileError: it cannot be renamed.
+        PlanError: a run is using the plan of that name.
     """
     with alone(plan, printable(str(plan))):
-        # What a killed run has left beside the former plan, SQLite would put into this one.
-        for suffix in ("-wal", "-shm", "-journal"):
+        # SQLite would read what a killed run has left of the former plan into this one.
+        for suffix in BESIDE:
             Path(f"{plan}{suffix}").unlink(missing_ok=True)
         temporary.replace(plan)
 
 
 def names_in(location: str, plans: Iterable[Path]) -> frozenset[str]:
-    """Return what SQLite and :func:`alone` keep of plan files below a folder, by the names that its store gives them.
+    """Return the names of plan files below a folder, and of the files beside them, as a store lists them.
 
-    They are no objects, and a scan must not open them: with the file, SQLite's locks of this process would go.
+    A scan must not open them: closing one would drop SQLite's locks of this process.
     """
     root = os.path.realpath(location)
-    found: set[str] = set()
+    names: set[str] = set()
     for plan in plans:
         path = Path(os.path.realpath(plan.parent), plan.name)
         if path.is_relative_to(root):
-            here = Path(location) / path.relative_to(root)
-            found |= {f"{here}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}
-    return frozenset(found)
+            listed = Path(location) / path.relative_to(root)
+            names |= {f"{listed}{suffix}" for suffix in ("", *BESIDE, ".lock")}
+    return frozenset(names)
 
 
 def is_plan(path: str) -> bool:
-    """Whether a plan stands there, by how it begins. Not while this process has it open: it would lose its locks."""
+    """Whether a file begins like a plan. Not for a plan that this process has open, which would lose its locks."""
     try:
-        if not Path(path).is_file():  # a pipe would be waited for
+        if not Path(path).is_file():  # opening a pipe would wait
             return False
         with Path(path).open("rb") as file:
             head = file.read(100)

@@ -1,4 +1,4 @@
-"""What a verification proves: payloads and plaintexts that are what they were, and envelopes that open."""
+"""What a verification proves: payloads and plaintexts are unchanged, and envelopes open."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sealwax.fleet._journal import Journal
 from sealwax.fleet._report import Checked
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Item
+from sealwax.fleet._state import State
 from sealwax.fleet._threads import batches, parallel
 from sealwax.kms import KmsKeyring
 from sealwax.stores._files import FileStore
@@ -30,17 +31,17 @@ from sealwax.stores._store import Store, is_gone
 _READ_BYTES: Final = 1 << 20
 _QUIET_SECONDS: Final = 3600.0
 _DIGESTS_AT_ONCE: Final = 64
-_VERIFIABLE: Final = (_shard.FRESH, _shard.REWRAPPED, _shard.REENCRYPTED)
+_VERIFIABLE: Final = (State.FRESH, State.REWRAPPED, State.REENCRYPTED)
 
 
 def _digest_of(store: Store, name: str) -> bytes:
-    """Return an envelope's id, and behind it the SHA-256 of its payload."""
+    """Return an envelope's id followed by the SHA-256 of its payload."""
     header = store.inspect(name).header.preamble
     digest = hashlib.sha256()
     with store.open(name) as file:
         begins = read_full(file, hdr.FIXED_BYTES)
         if begins[: len(hdr.MAGIC)] != hdr.MAGIC or begins[16:32] != header.envelope_id:
-            raise RewrapConflictError(f"'{printable(name)}' was replaced while it was read")
+            raise RewrapConflictError(f"'{printable(name)}' was replaced while it was being read")
         file.seek(header.payload_offset)
         while data := file.read(_READ_BYTES):
             digest.update(data)
@@ -48,20 +49,21 @@ def _digest_of(store: Store, name: str) -> bytes:
 
 
 def leftovers(stores: Iterable[Store]) -> tuple[str, ...]:
-    """Return the names of what killed processes were writing; what was written to within an hour may be growing."""
+    """Return the temporary files of killed processes, without those written to within an hour: they may be growing."""
     folders = (store for store in stores if isinstance(store, FileStore))
-    return tuple(left.name for store in folders for left in store.leftovers(_QUIET_SECONDS))
+    return tuple(entry.name for store in folders for entry in store.leftovers(_QUIET_SECONDS))
 
 
 def take_digests(
     journal: Journal, stores: Sequence[Store], size: int | None, workers: int, on_progress: Callable[[int, int], None]
 ) -> None:
+    """Record digests of the payloads of this many stale envelopes; None: of all."""
     if size == 0:
         return
-    todo = (_shard.STALE,)
+    todo = (State.STALE,)
 
-    def take(found: tuple[int, Item]) -> tuple[int, bytes | SealwaxError]:
-        place, item = found
+    def take(located: tuple[int, Item]) -> tuple[int, bytes | SealwaxError]:
+        place, item = located
         try:
             return item.number, _digest_of(stores[place], item.name)
         except CredentialsError:
@@ -75,30 +77,30 @@ def take_digests(
         )
     else:
         wanted = journal.sample(todo, size)
-    total = journal.states().get(_shard.STALE, (0, 0))[0] if size is None else size
+    total = journal.states().get(State.STALE, (0, 0))[0] if size is None else size
     done = 0
     for part in batches(parallel(wanted, take, workers), _DIGESTS_AT_ONCE):
         journal.set_digests((number, digest) for number, digest in part if isinstance(digest, bytes))
         for _, error in part:
-            # A re-wrap reads no payload, so that nobody else would tell. What has gone, the run misses.
+            # A re-wrap reads no payload, so nothing else would report this. A run reports objects that are gone.
             if isinstance(error, SealwaxError) and not is_gone(error):
-                journal.record_unlisted(f"no digest of a payload: {error}")
+                journal.record_unlisted(f"the digest of a payload is missing: {error}")
         done += len(part)
         on_progress(done, total)
 
 
 class Opener:
-    """Opens envelopes under the wanted keys, and counts the calls that it takes."""
+    """Opens envelopes under the wanted keys, and counts the KMS calls for it."""
 
-    def __init__(self, fleet: Settings, session: Session | None) -> None:
+    def __init__(self, settings: Settings, session: Session | None) -> None:
         self.calls = 0
-        self._fleet = fleet
+        self._settings = settings
         self._session = session
         self._lock = threading.Lock()
 
     @functools.cached_property
     def sealer(self) -> Sealer:
-        arns = [key.arn for key in self._fleet.wanted.keys]
+        arns = [key.arn for key in self._settings.wanted.keys]
         return Sealer(KmsKeyring(arns[0], decrypt_with=arns, session=self._session, on_event=self._count))
 
     def _count(self, _: object) -> None:
@@ -107,17 +109,18 @@ class Opener:
 
 
 def compare(
-    journal: Journal, fleet: Settings, stores: Sequence[Store], size: int | None, workers: int, opener: Opener
+    journal: Journal, settings: Settings, stores: Sequence[Store], size: int | None, workers: int, opener: Opener
 ) -> Checked:
+    """Compare payloads or plaintexts with this many recorded digests; None: with all."""
     same = replaced = 0
     changed: list[str] = []
     closed: list[tuple[str, str]] = []
     unread: list[tuple[str, str]] = []
 
-    def one(found: tuple[int, Item, bytes]) -> tuple[str, str, str]:
-        place, item, recorded = found
+    def compare_one(recorded_item: tuple[int, Item, bytes]) -> tuple[str, str, str]:
+        place, item, recorded = recorded_item
         try:
-            if fleet.reencrypt:
+            if settings.reencrypt:
                 is_same = _reencrypt.compare(opener.sealer, stores[place], item.name, recorded)
             else:
                 now = _digest_of(stores[place], item.name)
@@ -136,7 +139,7 @@ def compare(
             is_same = False
         return "same" if is_same else "changed", item.name, ""
 
-    for outcome, name, why in parallel(journal.digested(size), one, workers):
+    for outcome, name, why in parallel(journal.digested(size), compare_one, workers):
         same += outcome == "same"
         replaced += outcome == "replaced"
         if outcome == "changed":
@@ -151,22 +154,23 @@ def compare(
 
 
 def decrypt_sample(
-    journal: Journal, fleet: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
+    journal: Journal, settings: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
 ) -> Checked:
+    """Decrypt this many random envelopes."""
     decrypted = elsewhere = 0
     failed, unread = list(checked.undecrypted), list(checked.unread)
 
-    class _Elsewhere(Exception):  # noqa: N818  it is no error
+    class _Elsewhere(Exception):  # noqa: N818  not an error
         pass
 
     for place, item in journal.sample(_VERIFIABLE, size):
         store = stores[place]
 
         def expect(header: Header, relpath: str = _shard.relative(item.name, store.location)) -> ctx.ExpectedContext:
-            # Of the very bytes that are read on from here.
+            # Checked on the very bytes that are then read on.
             if header.preamble.local_pairs or header.preamble.kind == hdr.DETACHED:
                 raise _Elsewhere
-            _shard.refuse_context(header, fleet, relpath)
+            _shard.refuse_context(header, settings, relpath)
             return AcceptStoredContext()
 
         try:

@@ -1,12 +1,11 @@
-"""Re-encryption of a fleet: new data keys, for data keys that somebody may know.
+"""Re-encryption of a fleet: new data keys, in case somebody knows the old ones.
 
-A re-wrap keeps the data key, and can tell from a header alone whether it is done. Here what is old is what the plan has
-met: every envelope that is meant, by its id and by its wrapped keys, and whatever says that it was wrapped before the
-plan was made. An envelope is done when a run of this plan has made it, or when none of that holds of it.
+A re-wrap keeps the data key, and a header alone shows whether it is done. Here, "old" is what the plan has seen: every
+envelope with a given context, by its id and its wrapped keys, and every one that says it was wrapped before the plan
+was made. An envelope is done when a run of this plan has written it, or when it is not old.
 
-A run keeps a witness of each plaintext that it has read (:mod:`sealwax._core.format.witness`), under the key of the new
-envelope, and writes it down before that envelope is in its place: a run that is killed at any moment knows its own
-envelopes again, and a verification compares what can be read now with what could be read then.
+A run records a witness of each plaintext that it reads (``_core.format.witness``), under the key of the new envelope,
+before that envelope is in place. So a killed run recognizes its envelopes, and a verification can compare plaintexts.
 """
 
 from __future__ import annotations
@@ -27,53 +26,55 @@ from sealwax.errors import RewrapConflictError
 from sealwax.fleet import _shard
 from sealwax.fleet._kms_calls import RETRIES
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._shard import Found, Item, Result
-from sealwax.kms import KmsKeyring, RateLimit
+from sealwax.fleet._shard import Item, RunResult, ScanResult
+from sealwax.fleet._state import State
+from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
 from sealwax.stores import Store
 
 DATA_KEY = "data-key"
-"""The reason to be stale of what has an old data key."""
+"""The reason for which an envelope with an old data key is stale."""
 
 
 class Memory(Protocol):
-    """What a plan knows of old envelopes, and of those that its runs have made. Safe to use from many threads."""
+    """What a plan knows about old envelopes and those that its runs have written. Safe to use from many threads."""
 
     def is_old(self, marks: Iterable[bytes]) -> bool:
-        """Whether the plan has met any of these: ids of envelopes and hashes of wrapped keys."""
+        """Whether the plan has seen any of these ids of envelopes and hashes of wrapped keys."""
 
     def witness(self, number: int) -> bytes:
-        """Return the witness of an object that a run has made, or was about to; b"" where there is none."""
+        """Return the witness of an object that a run has written or was about to write; else b""."""
 
     def set_witness(self, number: int, witness: bytes) -> None:
-        """Keep it, at once."""
+        """Store it, at once."""
 
 
-def marks_of(found: Found) -> tuple[bytes, ...]:
-    """Return what an envelope is known by."""
-    return found.envelope_id, *found.hashes
+def marks_of(result: ScanResult) -> tuple[bytes, ...]:
+    """Return the id and hashes that identify an envelope."""
+    return result.envelope_id, *result.hashes
 
 
-def judged(found: Found, memory: Memory, number: int) -> Found:
-    """Return what is to be said of an envelope, once it is known whether its data key is old."""
-    if found.state not in (_shard.STALE, _shard.REFUSED):
-        return found
-    ours = memory.witness(number)[: hdr.ENVELOPE_ID_BYTES] == found.envelope_id
-    reasons = tuple(reason for reason in found.reasons if reason != "age")
-    if memory.is_old(marks_of(found)) or ("age" in found.reasons and not ours):
+def reencryption_state(result: ScanResult, memory: Memory, number: int) -> ScanResult:
+    """Return the result of a scan, corrected by whether the plan knows the data key as old."""
+    if result.state not in (State.STALE, State.REFUSED):
+        return result
+    ours = memory.witness(number)[: hdr.ENVELOPE_ID_BYTES] == result.envelope_id
+    reasons = tuple(reason for reason in result.reasons if reason != "age")
+    if memory.is_old(marks_of(result)) or ("age" in result.reasons and not ours):
         reasons = (DATA_KEY, *reasons)
     if reasons:
-        return replace(found, reasons=reasons)
-    return replace(found, state=_shard.REENCRYPTED if ours else _shard.FRESH, reason="", reasons=(), units=())
+        return replace(result, reasons=reasons)
+    return replace(result, state=State.REENCRYPTED if ours else State.FRESH, reason="", reasons=(), units=())
 
 
 class Reencrypter:
-    """Encrypts objects anew. One object serves all threads of a run.
+    """Re-encrypts objects. One object serves all threads of a run.
 
     Args:
-        settings: what is to be done; the allow-list of ``settings.sources`` opens, ``settings.wanted`` is for new keys.
-        memory: the plan's.
-        session: as for :class:`~sealwax.KmsKeyring`.
-        limit: the rate that all calls share.
+        settings: the plan's: ``sources`` may open envelopes, ``wanted`` are the keys of new ones.
+        memory: what the plan knows.
+        session: as for ``KmsKeyring``.
+        limit: the rate limit that all calls share.
+        retries: how often and how long a call is retried.
 
     IAM actions: kms:Decrypt on a source, kms:GenerateDataKey on the first wanted key and kms:Encrypt on each other.
     """
@@ -85,6 +86,7 @@ class Reencrypter:
         *,
         session: Session | None = None,
         limit: RateLimit | None = None,
+        retries: RetryPolicy = RETRIES,
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -92,7 +94,7 @@ class Reencrypter:
             [key.arn for key in settings.wanted.keys],
             decrypt_with=settings.sources,
             session=session,
-            retries=RETRIES,
+            retries=retries,
             limit=limit,
             on_event=self._count,
         )
@@ -104,22 +106,24 @@ class Reencrypter:
         with self._lock:
             self.calls += 1
 
-    def work(self, items: Iterable[Item], store: Store, stop: Callable[[], bool]) -> Iterator[Result]:
-        """Yield what becomes of each object, as :func:`sealwax.fleet._shard.rewrap` does."""
+    def work(self, items: Iterable[Item], store: Store, stop: Callable[[], bool]) -> Iterator[RunResult]:
+        """Yield what was done with each object, as ``_shard.rewrap``."""
         for item in items:
             if stop():
                 return
             yield _shard.outcome(item, functools.partial(self._reencrypt, item, store))
 
-    def _reencrypt(self, item: Item, store: Store) -> Result:
-        under: tuple[tuple[str, str], ...] = ()
+    def _reencrypt(self, item: Item, store: Store) -> RunResult:
+        under: _shard.Keys = ()
 
         def expect(header: Header) -> ExpectedContext:
-            # Of the very bytes that are read on from here.
+            # Checked on the very bytes that are then read on.
             relpath = _shard.relative(item.name, store.location)
-            found = judged(_shard.found_of(item, header, self._settings, relpath), self._memory, item.number)
-            if found.state != _shard.STALE:
-                raise _shard.Settled(found.state, found.reason, found.keys)
+            result = reencryption_state(
+                _shard.scan_result_of(item, header, self._settings, relpath), self._memory, item.number
+            )
+            if result.state != State.STALE:
+                raise _shard.NothingToDo(result.state, result.reason, result.keys)
             return AcceptStoredContext()
 
         def on_written(witness: bytes, wrapped_keys: tuple[WrappedKey, ...]) -> None:
@@ -128,21 +132,21 @@ class Reencrypter:
             under = _shard.keys_of(wrapped_keys)
 
         store.replace(item.name, self._sealer.reencryptor(expect, on_written=on_written))
-        return Result(item.number, item.name, _shard.REENCRYPTED, keys=under)
+        return RunResult(item.number, item.name, State.REENCRYPTED, keys=under)
 
 
 def compare(sealer: Sealer, store: Store, name: str, witness: bytes) -> bool:
-    """Return whether the envelope that a run has made still holds the plaintext that it had read.
+    """Return whether the envelope that a run has written still holds the same plaintext.
 
     Raises:
-        RewrapConflictError: another envelope stands there now.
+        RewrapConflictError: another envelope has replaced it.
         SealwaxError: it cannot be opened.
     """
 
     def expect(header: Header) -> ExpectedContext:
         if header.preamble.envelope_id != witness[: hdr.ENVELOPE_ID_BYTES]:
-            raise RewrapConflictError("another envelope stands there now")
-        # Its id binds the context that the run has looked at.
+            raise RewrapConflictError("another envelope has replaced it")
+        # The id is bound to the context, which the run has checked.
         return AcceptStoredContext()
 
     file: BinaryIO

@@ -1,49 +1,50 @@
-"""What plan, run, status and verify say: figures, as plain data and as text."""
+"""The report of plan, run, status and verify: figures, as plain data and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sealwax._core import context as ctx
 from sealwax._core.context import printable
 from sealwax.errors import ContextError
-from sealwax.fleet import _shard
-from sealwax.fleet._journal import TO_DO, Journal
+from sealwax.fleet._journal import TO_DO, Journal, Problem
 from sealwax.fleet._settings import Settings
+from sealwax.fleet._state import State
 
-# https://aws.amazon.com/kms/pricing/: beyond the free tier, in USD.
+# In USD, beyond the free tier: https://aws.amazon.com/kms/pricing/
 _PRICE_OF_10_000: Final = 0.03
 LISTED: Final = 20
 UNKNOWN: Final = "unknown"
 _NAMES: Final = 13
-# What is said of single objects: neither done nor to do. Files that are no envelopes, or not meant, come last: they
+# The states of single objects that are listed: neither done nor to do. Skipped and foreign objects come last: they
 # would leave no room for what is wrong.
-_UNDONE: Final = (_shard.FAILED, _shard.REFUSED, _shard.LEFT)
-_UNSEEN: Final = (_shard.DAMAGED, _shard.UNREADABLE, "unlisted", _shard.LINK)
-_PASSED_OVER: Final = (_shard.SKIPPED, _shard.FOREIGN)
+_UNDONE: Final = (State.FAILED, State.REFUSED, State.LEFT)
+_UNSEEN: Final = (State.DAMAGED, State.UNREADABLE, State.UNLISTED, State.LINK)
+_PASSED_OVER: Final = (State.SKIPPED, State.FOREIGN)
 WRONG: Final = (*_UNDONE, *_UNSEEN)
 PROBLEMS: Final = (*WRONG, *_PASSED_OVER)
 
 Usage = tuple[tuple[str, str, int], ...]
+"""Key ARNs, key material ids in hex, and how many objects are under them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What verify has looked at, besides every header.
+    """What verify has checked, besides every header.
 
     Attributes:
-        digests: payloads whose digest is what the plan has recorded.
-        changed: names of those whose digest is another one.
-        replaced: envelopes that somebody has replaced by others since the plan, so that there is nothing to compare.
-        decrypted: envelopes that were decrypted, whole.
-        undecrypted: pairs of a name and why it could not be decrypted.
-        unread: pairs of a name and why nothing could be read there, after its header was.
-        elsewhere: envelopes of the sample that have a local context or a payload that is stored elsewhere, which only
-            their readers know; not decrypted.
-        gone: objects of the plan that are no longer there, and were not looked at.
-        leftovers: names of files that killed processes were writing in the folders.
+        digests: how many payloads match the digest in the plan.
+        changed: the names of those that do not.
+        replaced: how many envelopes were replaced by others since the plan, and so not compared.
+        decrypted: how many envelopes were decrypted completely.
+        undecrypted: names of those that could not be decrypted, each with the reason.
+        unread: names of objects that could not be read after their headers, each with the reason.
+        elsewhere: how many envelopes of the sample were not decrypted since they have a local context, or a payload
+            stored elsewhere, which only their readers know.
+        gone: how many objects of the plan no longer exist.
+        leftovers: names of temporary files of killed processes in the folders.
     """
 
     digests: int = 0
@@ -58,39 +59,40 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Figures of a fleet at one time.
+class FleetReport:
+    """The figures of a fleet at one time. ``str()`` returns them as text.
 
     Attributes:
         verb: ``"plan"``, ``"run"``, ``"status"`` or ``"verify"``.
-        where: the places.
+        settings: the plan's settings.
+        locations: the plan's locations.
         states: how many objects are in each state, and their bytes.
-        reasons: for how many envelopes each reason to be stale was found, at the last scan.
-        formats: how many of the foreign objects have each format, as ``_core.recognize`` names it; "" stands for those
-            of no format that is known.
-        missing_regions: for how many envelopes a wanted Region was missing then.
-        wrapped: how many distinct wrapped keys there were then.
-        planned_calls: how many KMS calls were needed then.
-        kms_calls: those of a plan are needed, those of a run and a verification were made; of a status, made so far.
-        rate: the requests a second that times are told for.
-        contexts: how many distinct stored contexts there were.
-        frequent: the most frequent ones, and how many envelopes have each.
-        before, after: key ARNs, material ids in hex, and how many envelopes are under them: at the plan, and now; for a
-            plan, now and when it has been run.
-        problems: the first objects that are neither done nor to do: name, state, reason; first what is wrong.
-        ended: why a run ended before its time; "" where it did not.
-        rewrapped, reencrypted: by this run; of the others, by all so far.
-        notes: what else there is to know.
-        checked: of a verification.
+        reasons: how many envelopes were stale for each reason at the last scan.
+        missing_regions: how many envelopes lacked a wrapped key of each wanted Region at the last scan.
+        wrapped: how many distinct wrapped keys there were at the last scan.
+        planned_calls: how many KMS calls were necessary at the last scan.
+        kms_calls: KMS calls: necessary for a plan, made by a run or verification, or, for a status, made so far.
+        rate: the requests per second that ``seconds`` is for.
+        contexts: how many distinct stored contexts there are.
+        frequent: the most frequent contexts, each with the number of envelopes.
+        before: how many envelopes were under each key when planned.
+        after: how many are now; for a plan, how many will be after a run.
+        problems: the first objects that are neither done nor to do: name, state and reason; first what is wrong.
+        rewrapped: how many this run re-wrapped; for others, how many were so far.
+        reencrypted: likewise, re-encrypted.
+        ended: why a run ended early; "" if it did not.
+        notes: further remarks, such as what KMS did not show.
+        checked: what a verification checked.
         digests: of how many payloads the plan has a digest.
-        empty: the places in which the last scan found no envelope, though it could look everywhere: they are mistyped,
-            or not mounted, more likely than not.
+        empty: the locations without an envelope, although all of them could be read. They are probably mistyped or not
+            mounted.
+        formats: how many foreign objects have each format; "" stands for no known format.
     """
 
     verb: str
     settings: Settings
-    where: tuple[str, ...]
-    states: Mapping[str, tuple[int, int]]
+    locations: tuple[str, ...]
+    states: Mapping[State, tuple[int, int]]
     reasons: Mapping[str, int]
     missing_regions: Mapping[str, int]
     wrapped: int
@@ -101,7 +103,7 @@ class Report:
     frequent: tuple[tuple[Mapping[str, str], int], ...]
     before: Usage
     after: Usage
-    problems: tuple[tuple[str, str, str], ...]
+    problems: tuple[Problem, ...]
     rewrapped: int
     reencrypted: int = 0
     ended: str = ""
@@ -112,55 +114,65 @@ class Report:
     formats: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, *states: str) -> int:
-        """Return how many objects are in any of these states."""
-        return sum(self.states.get(state, (0, 0))[0] for state in states)
+        """Count the objects in some states.
+
+        Args:
+            states: members of ``State``, or their names in lower case.
+
+        Returns:
+            How many objects are in any of them.
+        """
+        return sum(self.states.get(State(state), (0, 0))[0] for state in states)
 
     @property
     def objects(self) -> int:
-        return self.count(*(state for state in self.states if state not in ("unlisted", _shard.LINK)))
+        """All objects that were listed."""
+        return self.count(*(state for state in self.states if state not in (State.UNLISTED, State.LINK)))
 
     @property
     def stale(self) -> int:
-        """Envelopes that are still to be re-wrapped, those that failed included."""
+        """Envelopes that still have to be re-wrapped, including those that failed."""
         return self.count(*TO_DO)
 
     @property
     def fresh(self) -> int:
-        return self.count(_shard.FRESH, _shard.REWRAPPED, _shard.REENCRYPTED)
+        """Envelopes that are wrapped as wanted."""
+        return self.count(State.FRESH, State.REWRAPPED, State.REENCRYPTED)
 
     @property
     def failed(self) -> int:
-        return self.count(_shard.FAILED, _shard.REFUSED)
+        """Stale envelopes that could not be re-wrapped, or must not be."""
+        return self.count(State.FAILED, State.REFUSED)
 
     @property
     def hidden(self) -> int:
-        """What could not be looked at, or whose header is damaged: it may be stale or changed."""
+        """What could not be read or has a damaged header: it may be stale or changed."""
         unread = 0 if self.checked is None else len(self.checked.unread)
-        return self.count(_shard.UNREADABLE, _shard.DAMAGED, "unlisted") + unread
+        return self.count(State.UNREADABLE, State.DAMAGED, State.UNLISTED) + unread
 
     @property
     def links(self) -> int:
-        """Links that lead out of the places; what is behind them was not looked at."""
-        return self.count(_shard.LINK)
+        """Links out of the locations, which are not followed."""
+        return self.count(State.LINK)
 
     @property
     def nothing(self) -> bool:
-        """Whether no place has an envelope in it."""
-        return len(self.empty) == len(self.where)
+        """Whether no location has an envelope."""
+        return len(self.empty) == len(self.locations)
 
     @property
     def blind(self) -> bool:
-        """Whether the material of a wanted key could not be seen, so that nothing tells what is under an old one."""
+        """Whether KMS did not show the material of a wanted key, so that old material cannot be noticed."""
         return bool(self.notes) and not all(key.material_id for key in self.settings.wanted.keys)
 
     @property
     def missed(self) -> bool:
-        """Whether there are envelopes, and each was skipped for its context: it was mistyped, more likely than not."""
-        return bool(self.count(_shard.SKIPPED)) and not (self.fresh or self.stale)
+        """Whether all envelopes were skipped because of their context, which was probably mistyped."""
+        return bool(self.count(State.SKIPPED)) and not (self.fresh or self.stale)
 
     @property
     def done(self) -> bool:
-        """Whether every place has envelopes, nothing is stale, all was looked at, and what was checked is right."""
+        """Whether every location has envelopes, all were read, none is stale, and all checks passed."""
         checked = self.checked or Checked()
         failed = checked.changed or checked.undecrypted
         unseen = self.hidden or self.links or self.blind
@@ -168,12 +180,12 @@ class Report:
 
     @property
     def to_move(self) -> int:
-        """The bytes that re-encryption has still to read, and to write again; a re-wrap moves no payload."""
+        """The bytes that re-encryption still has to read and to write; a re-wrap moves no payload."""
         return sum(self.states.get(state, (0, 0))[1] for state in TO_DO) if self.settings.reencrypt else 0
 
     @property
     def seconds(self) -> float:
-        """How long the planned calls take at the rate."""
+        """How many seconds the planned calls take at the rate."""
         return self.planned_calls / self.rate
 
     @property
@@ -181,13 +193,20 @@ class Report:
         """What the planned calls cost, in USD."""
         return self.planned_calls * _PRICE_OF_10_000 / 10_000
 
+    def __str__(self) -> str:
+        return as_text(self)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return plain data for JSON.
+
+        Returns:
+            What ``sealwax fleet ... --json`` prints.
+        """
         checked = self.checked
         return {
             "verb": self.verb,
             "mode": "reencrypt" if self.settings.reencrypt else "rewrap",
-            "where": list(self.where),
+            "locations": list(self.locations),
             "empty": list(self.empty),
             "from": list(self.settings.sources),
             "to": [key.arn for key in self.settings.wanted.keys],
@@ -199,13 +218,13 @@ class Report:
             "rewrapped": self.rewrapped,
             "reencrypted": self.reencrypted,
             "failed": self.failed,
-            "left": self.count(_shard.LEFT),
-            "skipped": self.count(_shard.SKIPPED),
-            "foreign": self.count(_shard.FOREIGN),
+            "left": self.count(State.LEFT),
+            "skipped": self.count(State.SKIPPED),
+            "foreign": self.count(State.FOREIGN),
             "formats": {name or UNKNOWN: count for name, count in self.formats.items()},
-            "damaged": self.count(_shard.DAMAGED),
-            "unreadable": self.count(_shard.UNREADABLE, "unlisted"),
-            "unlisted": self.count("unlisted"),
+            "damaged": self.count(State.DAMAGED),
+            "unreadable": self.count(State.UNREADABLE, State.UNLISTED),
+            "unlisted": self.count(State.UNLISTED),
             "links": self.links,
             "missing_regions": dict(self.missing_regions),
             "wrapped_keys": self.wrapped,
@@ -239,16 +258,16 @@ class Report:
         )
 
 
-def _usage(row: tuple[str, str, int]) -> dict[str, Any]:
+def _usage(row: tuple[str, str, int]) -> dict[str, object]:
     arn, material, objects = row
     return {"key_arn": arn, "key_material_id": material or None, "objects": objects}
 
 
-def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
-    """Return the figures that stand in a plan file.
+def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
+    """Return the figures in a plan file.
 
     Args:
-        more: attributes of :class:`Report` that are not read from it.
+        more: attributes of the report that replace those in the plan.
 
     Raises:
         PlanError: the plan is damaged.
@@ -260,18 +279,18 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
         before: Usage = tuple((arn, material, objects) for arn, material, objects in journal.fact("before"))
         facts: dict[str, Any] = {
             "kms_calls": journal.fact("kms_calls"),
-            "rewrapped": states.get(_shard.REWRAPPED, (0, 0))[0],
-            "reencrypted": states.get(_shard.REENCRYPTED, (0, 0))[0],
+            "rewrapped": states.get(State.REWRAPPED, (0, 0))[0],
+            "reencrypted": states.get(State.REENCRYPTED, (0, 0))[0],
             "before": before,
             "after": usage,
         }
         empty = journal.fact("empty")
-        where: tuple[str, ...] = tuple(journal.fact("where"))
-        return Report(
+        locations = journal.locations()
+        return FleetReport(
             verb=verb,
             settings=journal.settings(),
-            where=where,
-            empty=tuple(place for number, place in enumerate(where) if number in empty),
+            locations=locations,
+            empty=tuple(location for number, location in enumerate(locations) if number in empty),
             states=states,
             reasons=journal.reasons(),
             formats=journal.formats(),
@@ -289,59 +308,59 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> Report:
         raise journal.damaged(error) from None
 
 
-def _first_problems(journal: Journal) -> tuple[tuple[str, str, str], ...]:
+def _first_problems(journal: Journal) -> tuple[Problem, ...]:
     wrong = journal.listed(_UNDONE, LISTED) + journal.listed(_UNSEEN, LISTED)
     return (*wrong, *journal.listed(_PASSED_OVER, max(0, LISTED - len(wrong))))
 
 
-def as_text(report: Report) -> str:
-    """Return the report for a person to read."""
+def as_text(report: FleetReport) -> str:
+    """Return a report as text."""
     doing = f"{report.verb} of re-encryption" if report.settings.reencrypt else report.verb
-    lines = [f"{doing} of {', '.join(printable(place) for place in report.where)}"]
+    lines = [f"{doing} of {', '.join(map(printable, report.locations))}"]
 
-    def say(name: str, text: str) -> None:
+    def add(name: str, text: str) -> None:
         lines.append(f"  {name:<{_NAMES}}{text}")
 
     size = sum(size for _, size in report.states.values())
-    say("objects", f"{report.objects:,} ({size:,} bytes)")
+    add("objects", f"{report.objects:,} ({size:,} bytes)")
     because = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
-    say("stale", f"{report.stale:,}" + (f" (at the last scan: {because})" if because else ""))
-    say("fresh", f"{report.fresh:,}")
+    add("stale", f"{report.stale:,}" + (f" (at the last scan: {because})" if because else ""))
+    add("fresh", f"{report.fresh:,}")
     if report.verb != "plan" and report.settings.reencrypt:
-        say("re-encrypted", f"{report.reencrypted:,}")
+        add("re-encrypted", f"{report.reencrypted:,}")
     elif report.verb != "plan":
-        say("re-wrapped", f"{report.rewrapped:,}")
+        add("re-wrapped", f"{report.rewrapped:,}")
     for name, states in (
-        ("failed", (_shard.FAILED, _shard.REFUSED)),
-        ("left", (_shard.LEFT,)),
-        ("skipped", (_shard.SKIPPED,)),
-        ("foreign", (_shard.FOREIGN,)),
-        ("damaged", (_shard.DAMAGED,)),
-        ("unreadable", (_shard.UNREADABLE, "unlisted")),
-        ("links", (_shard.LINK,)),
+        ("failed", (State.FAILED, State.REFUSED)),
+        ("left", (State.LEFT,)),
+        ("skipped", (State.SKIPPED,)),
+        ("foreign", (State.FOREIGN,)),
+        ("damaged", (State.DAMAGED,)),
+        ("unreadable", (State.UNREADABLE, State.UNLISTED)),
+        ("links", (State.LINK,)),
     ):
         if report.count(*states):
             formats = f": {listed(report.formats)}" if name == "foreign" else ""
-            say(name, f"{report.count(*states):,}{formats}")
+            add(name, f"{report.count(*states):,}{formats}")
     for region, count in report.missing_regions.items():
-        say("Region", f"no key of {region} has wrapped {count:,} of them")
-    say("contexts", f"{report.contexts:,} distinct")
+        add("Region", f"{count:,} have no wrapped key of {region}")
+    add("contexts", f"{report.contexts:,} distinct")
     for context, count in report.frequent[:5]:
         shown = ", ".join(f"{printable(name)}={printable(value)}" for name, value in context.items())
-        say("", f"{count:>9,}  {shown or 'none'}")
+        add("", f"{count:>9,}  {shown or 'none'}")
     for arn, material, count in report.before if report.verb == "plan" else report.after:
-        say("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
+        add("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
     if report.verb == "plan":
-        say("KMS calls", f"{report.planned_calls:,}; there are {report.wrapped:,} distinct wrapped keys in all")
+        add("KMS calls", f"{report.planned_calls:,} needed; {report.wrapped:,} distinct wrapped keys in total")
         if report.settings.reencrypt:
             more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
-            say("", f"kms:Decrypt on the keys --from, kms:GenerateDataKey{more} on those --to, for each envelope")
-            say("to move", f"{report.to_move:,} bytes to read, and as many to write")
-        say("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
+            add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
+            add("to move", f"{report.to_move:,} bytes to read and to write")
+        add("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
     else:
-        say("KMS calls", f"{report.kms_calls:,}")
+        add("KMS calls", f"{report.kms_calls:,}")
     if report.checked is not None:
-        _say_checked(report, report.checked, say)
+        _add_checked(report, report.checked, add)
     for name, state, reason in report.problems:
         lines.append(f"  {state}: {printable(name)}{': ' if name and reason else ''}{reason}")
     lines += [f"  {note}" for note in report.notes]
@@ -349,39 +368,37 @@ def as_text(report: Report) -> str:
 
 
 def listed(formats: Mapping[str, int]) -> str:
-    """Return how many objects there are of each format, for a person to read."""
+    """Return the numbers of objects of each format as text."""
     return ", ".join(f"{count:,} {printable(name) or UNKNOWN}" for name, count in formats.items())
 
 
-def _say_checked(report: Report, checked: Checked, say: Any) -> None:
+def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str], None]) -> None:
     if report.digests:
-        say(
+        add(
             "plaintexts" if report.settings.reencrypt else "payloads",
             f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced, "
-            f"of {report.digests:,} that the plan knows",
+            f"of {report.digests:,} digests in the plan",
         )
     elif report.settings.reencrypt:
-        say("plaintexts", "not compared: no run of this plan has re-encrypted what is there")
+        add("plaintexts", "not compared: no run of this plan has re-encrypted these objects")
     else:
-        say("payloads", "not compared: the plan has no digests (--digest) of what is there")
+        add("payloads", "not compared: the plan has no digests of these objects")
     if checked.gone:
-        say("gone", f"{checked.gone:,} objects of the plan are no longer there; they were not looked at")
+        add("gone", f"{checked.gone:,} objects of the plan no longer exist")
     if checked.leftovers:
-        say(
-            "leftovers", f"{len(checked.leftovers):,} files that killed processes were writing; look, then remove them:"
-        )
+        add("leftovers", f"{len(checked.leftovers):,} temporary files of killed processes; examine, then remove them:")
     for name in checked.leftovers[:LISTED]:
-        say("", printable(name))
+        add("", printable(name))
     for name in checked.changed[:LISTED]:
-        say("changed", printable(name))
+        add("changed", printable(name))
     for name, why in checked.unread[:LISTED]:
-        say("not read", f"{printable(name)}: {why}")
+        add("not read", f"{printable(name)}: {why}")
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
-        say("decrypted", f"{checked.decrypted:,}, {len(checked.undecrypted):,} could not be")
+        add("decrypted", f"{checked.decrypted:,}; failed: {len(checked.undecrypted):,}")
         if checked.elsewhere:
-            say("", f"{checked.elsewhere:,} have a local context, or a payload elsewhere")
+            add("", f"{checked.elsewhere:,} not tried: a local context, or a payload stored elsewhere")
     for name, why in checked.undecrypted[:LISTED]:
-        say("", f"{printable(name)}: {why}")
+        add("", f"{printable(name)}: {why}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What a fleet is to be brought to, and which envelopes are meant. Plain data: it is pickled, and kept in plans."""
+"""Which envelopes of a fleet to work on, and how they are to be wrapped. Plain data, pickled and stored in plans."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.kms import _allowlist, _names
 
-# In the value of a pattern: any text, a star itself, and an object's own name.
+# In a pattern: a star, an escaped star, and an object's own name.
 _TOKENS: Final = re.compile(rf"(\\\*|\*|{BRACED.pattern})")
 
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """Which stored contexts are accepted.
+    """Which stored contexts to accept.
 
     Args:
-        pairs: names and patterns of values, as a Mapping or as pairs; each must be stored, with a value that fits.
-            ``*`` stands for any text, ``\\*`` for a star, ``{relpath}`` and ``{name}`` for the object's own path below
-            its place and its last part, without ``suffix``, and ``{{name}}`` for the text ``{name}``.
-        accept_stored: whether further pairs may be stored. Without it, a pair that is not named here is refused; an
-            envelope without a context is accepted where ``pairs`` is empty, and no other.
-        suffix: what an envelope's name ends with.
+        pairs: names and patterns of values, as a Mapping or as pairs. An envelope must store each name, with a value
+            that matches. ``*`` matches any text and ``\\*`` a star; ``{relpath}`` and ``{name}`` are the object's path
+            below its location and the last part of it, without ``suffix``; ``{{name}}`` is the text ``{name}``.
+        accept_stored: whether an envelope may store other pairs too. If not, and ``pairs`` is empty, only envelopes
+            without a context are accepted.
+        suffix: what ``{relpath}`` and ``{name}`` leave off the end of an object's name. It does not select objects.
 
     Raises:
-        ContextError: another word stands in braces.
-        TypeError: ``pairs`` is something else, or a name or a pattern is no str.
-        ValueError: a name is given twice, with two patterns.
+        ContextError: a pattern has another word in braces.
+        TypeError: ``pairs``, a name or a pattern has the wrong type.
+        ValueError: a name has two patterns.
+
+    Example:
+        >>> Contexts({"purpose": "backup", "path": "{relpath}"})
     """
 
-    # A tuple of pairs, once it is made.
+    # Always a tuple of pairs in an instance.
     pairs: Iterable[tuple[str, str]] | Mapping[str, str] = ()
     accept_stored: bool = False
     suffix: str = ".swx"
@@ -52,38 +55,45 @@ class Contexts:
 
     @property
     def by_name(self) -> bool:
-        """Whether what is accepted depends on the name of an object."""
+        """Whether acceptance depends on the name of an object."""
         return any("{" in pattern for _, pattern in self._pairs)
 
     def refusal(self, stored: Mapping[str, str], relpath: str) -> str | None:
-        """Return why a stored context is not accepted, or None where it is. Values are not told."""
+        """Check a stored context.
+
+        Args:
+            stored: the context.
+            relpath: the object's path below its location.
+
+        Returns:
+            Why it is not accepted, without values; None if it is accepted.
+        """
         relpath = relpath.removesuffix(self.suffix)
         wanted = dict(self._pairs)
         if not self.accept_stored:
             extra = sorted(name for name in stored if name not in wanted)
             if extra:
-                return f"its stored context has '{printable(extra[0])}', which was not given"
+                return f"its stored context has an extra name '{printable(extra[0])}'"
         for name, pattern in self._pairs:
             if name not in stored:
                 return f"its stored context lacks '{printable(name)}'"
             own = relpath if "{" in pattern else ""
             if not _compiled(pattern, own).fullmatch(stored[name]):
-                return f"its stored context has another '{printable(name)}'"
+                return f"its stored context has another value of '{printable(name)}'"
         return None
 
 
 def _as_pairs(pairs: Iterable[tuple[str, str]] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     what = "names and patterns"
-    listed: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else validate.many("pairs", pairs, what)
-    found: dict[str, str] = {}
-    for pair in listed:
-        parts: list[object] = list(pair) if isinstance(pair, list | tuple) else []
-        if list(map(type, parts)) != [str, str]:
-            raise TypeError("pairs is a Mapping of names and patterns, or a sequence of such pairs, all of them str")
+    items: Iterable[object] = pairs.items() if isinstance(pairs, Mapping) else validate.many("pairs", pairs, what)
+    patterns: dict[str, str] = {}
+    for pair in items:
+        if not isinstance(pair, list | tuple) or list(map(type, pair)) != [str, str]:
+            raise TypeError("pairs must be a Mapping of str to str, or a sequence of pairs of str")
         name, pattern = pair
-        if found.setdefault(name, pattern) != pattern:
-            raise ValueError(f"pairs has the name '{printable(name)}' twice, with two patterns")
-    return tuple(found.items())
+        if patterns.setdefault(name, pattern) != pattern:
+            raise ValueError(f"pairs has two patterns for '{printable(name)}'")
+    return tuple(patterns.items())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -98,22 +108,22 @@ def _compiled(pattern: str, relpath: str) -> re.Pattern[str]:
     if len(texts) == 1:
         return re.compile(texts[0], re.DOTALL)
     first, *between, last = texts
-    # Each text is taken where it comes first, for good: a hostile value would else be tried in every possible way.
+    # Atomic groups: otherwise a hostile value would be tried in every possible way.
     return re.compile(f"{first}{''.join(f'(?>.*?{text})' for text in between)}.*{last}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is to become of a fleet.
+    """How the envelopes of a fleet are to be wrapped. ``fleet.status(plan).settings`` returns a plan's.
 
     Args:
-        sources: the key ARNs that envelopes may be under now: the allow-list, which no file adds to.
-        wanted: what they are to be under.
-        contexts: which envelopes are meant.
-        add_regions: whether a wanted key in a Region where no allowed key has wrapped an envelope is added by opening
-            the data key here (kms:Decrypt) and wrapping it there (kms:Encrypt).
-        reencrypt: whether data is to be encrypted anew, under new data keys (:mod:`sealwax.fleet._reencrypt`). What was
-            wrapped before ``wanted.wrapped_since`` has an old data key then.
+        sources: the key ARNs that envelopes may be wrapped under now: an allow-list, to which no file adds.
+        wanted: the keys to wrap them under.
+        contexts: which envelopes to work on.
+        add_regions: whether to add a wanted key in a Region in which no source key has wrapped an envelope, by opening
+            its data key (kms:Decrypt) and wrapping it there (kms:Encrypt).
+        reencrypt: whether to encrypt the data again, under new data keys. A data key that was wrapped before
+            ``wanted.wrapped_since`` is old then.
     """
 
     sources: tuple[str, ...]
@@ -122,12 +132,16 @@ class Settings:
     add_regions: bool = False
     reencrypt: bool = False
 
-    def attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[_allowlist.Attempt]:
+    def _attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[_allowlist.Attempt]:
         """Return the wrapped keys that may be sent to KMS, in the order of the allow-list."""
         return _allowlist.attempts(_entries(self.sources), wrapped_keys, lambda: "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data for JSON.
+
+        Returns:
+            What ``from_dict`` accepts.
+        """
         return {
             "sources": list(self.sources),
             "wanted": [
@@ -144,10 +158,16 @@ class Settings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Settings:
-        """Return what :meth:`as_dict` gave.
+        """Read what ``as_dict`` returned.
+
+        Args:
+            data: the plain data.
+
+        Returns:
+            The settings.
 
         Raises:
-            ValueError, TypeError, KeyError: it is nothing that it gives.
+            ValueError, TypeError, KeyError: the data is not valid.
         """
         keys = tuple(
             WantedKey(str(key["arn"]), bytes.fromhex(key["material_id"]), int(key["rotated_at"]))

@@ -1,4 +1,4 @@
-"""Where the work of a fleet is done: the protocol of engines, and the one of threads on this machine."""
+"""Engines do the work on a plan's objects: the protocol, and the engine that uses threads on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sealwax.errors import FileError, SealwaxError
 from sealwax.fleet import _shard
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._shard import Found, Item, Result
+from sealwax.fleet._shard import Item, RunResult, ScanResult
+from sealwax.fleet._state import State
 from sealwax.stores._store import S3_SCHEME, Entry, Store, is_missing_location, keeping_folder_open
 
 T = TypeVar("T")
@@ -22,12 +23,12 @@ R = TypeVar("R")
 WORKERS: Final = 8
 _SCAN_BATCH: Final = 64
 _RUN_BATCH: Final = 8
-# The error rate is that of so many last objects, once there are so few.
+# The error rate counts this many last objects, once there are at least so many.
 _WINDOW: Final = 100
 _AT_LEAST: Final = 20
 
 
-def _nothing_at_once(_: object) -> None:
+def _nothing_inline(_: object) -> None:
     return None
 
 
@@ -35,20 +36,20 @@ def parallel(
     items: Iterable[T],
     work: Callable[[T], R],
     workers: int,
-    at_once: Callable[[T], R | None] = _nothing_at_once,
+    inline: Callable[[T], R | None] = _nothing_inline,
 ) -> Iterator[R]:
-    """Yield what ``work`` returns for each item, in their order; what it raises ends it.
+    """Yield what ``work`` returns for each item, in order. An exception ends it.
 
     Args:
-        at_once: does an item without a thread; None where a thread is to do it.
+        inline: does an item in this thread, or returns None to leave it to another.
     """
-    for outcome in batch.run(items, at_once, work, threads=workers, stop_on_error=True):
+    for outcome in batch.run(items, inline, work, threads=workers, stop_on_error=True):
         assert not isinstance(outcome, SealwaxError)  # it would have been raised
         yield outcome
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items, so many at a time."""
+    """Yield the items, ``size`` at a time."""
     part: list[T] = []
     for item in items:
         part.append(item)
@@ -62,10 +63,10 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def entries_of(
     store: Store, unlisted: Callable[[str], None], without: Collection[str] = frozenset()
 ) -> Iterator[Entry]:
-    """Yield a store's objects but for some names; tell ``unlisted`` what could not be looked at.
+    """Yield a store's objects except ``without``; tell ``unlisted`` what could not be listed.
 
     Raises:
-        FileError: there is no such place.
+        FileError: the location does not exist.
     """
     for entry in _listed(store):
         if isinstance(entry, SealwaxError):
@@ -75,7 +76,7 @@ def entries_of(
 
 
 def _listed(store: Store) -> Iterator[Entry | SealwaxError]:
-    """Yield what a store lists, and last why its listing could not go on: other places are no worse for that."""
+    """Yield what a store lists, then why its listing could not continue, if so: other locations are still listed."""
     try:
         yield from store.list()
     except FileError as error:
@@ -85,15 +86,15 @@ def _listed(store: Store) -> Iterator[Entry | SealwaxError]:
 
 
 class Health:
-    """Decides when a run must not go on.
+    """Decides when a run must end.
 
     Args:
-        max_error_rate: when more than this part of the last hundred objects has failed.
-        until: after this time, in seconds of ``time.monotonic``; None: never.
-        stop: whether to stop for another reason.
+        max_error_rate: end when more than this fraction of the last hundred objects failed.
+        until: end after this time, in seconds of ``time.monotonic``; None: never.
+        stop: returns whether to end for another reason.
 
     Attributes:
-        ended: why it must not; "" while it may.
+        ended: why the run must end; "" while it may continue.
     """
 
     def __init__(self, max_error_rate: float, until: float | None, stop: Callable[[], bool]) -> None:
@@ -104,9 +105,10 @@ class Health:
         self._stop = stop
         self.ended = ""
 
-    def saw(self, result: Result) -> None:
+    def saw(self, result: RunResult) -> None:
+        """Count a result."""
         with self._lock:
-            self._last.append(result.kms_error or result.state == _shard.FAILED)
+            self._last.append(result.kms_error or result.state == State.FAILED)
             bad, last = sum(self._last), len(self._last)
         if result.no_credentials:
             self.ended = result.reason
@@ -114,46 +116,47 @@ class Health:
             self.ended = self.ended or f"{bad} of the last {last} objects failed"
 
     def over(self) -> bool:
+        """Whether the run must end."""
         if not self.ended:
             if self._stop():
                 self.ended = "it was stopped"
             elif self.until is not None and time.monotonic() > self.until:
-                self.ended = "its time was up"
+                self.ended = "its time is up"
         return bool(self.ended)
 
 
 class Engine(Protocol):
-    """Where the work on a plan's objects is done. The plan file, and what is to be done, are not its concern."""
+    """What works on a plan's objects: a ``fleet.spark.Spark``, or threads if none is given. Not to be implemented."""
 
-    def look(
+    def _scan(
         self,
         place: int,
         store: Store,
-        fleet: Settings,
+        settings: Settings,
         unlisted: Callable[[str], None],
         own: Collection[str],
-    ) -> Iterator[tuple[list[Entry], list[Found]]]:
-        """Yield the objects of a place and what :func:`sealwax.fleet._shard.scan` says of each, some at a time.
+    ) -> Iterator[tuple[list[Entry], list[ScanResult]]]:
+        """Yield the objects of a location and what ``_shard.scan`` says about each, some at a time.
 
         Args:
-            place: the place's number in the plan.
+            place: the location's number in the plan.
             unlisted: told what could not be listed.
-            own: names of the plan's own files, which are not to be opened.
+            own: names of the plan's own files, which must not be opened.
         """
 
-    def rewrap(
+    def _rewrap(
         self,
         parts: Iterable[tuple[int, list[Item]]],
         stores: Sequence[Store],
-        fleet: Settings,
-        made: Rewrapper,
+        settings: Settings,
+        rewrapper: Rewrapper,
         health: Health,
-    ) -> Iterator[list[Result]]:
-        """Yield what becomes of objects, some at a time, until ``health`` is over.
+    ) -> Iterator[list[RunResult]]:
+        """Yield what was done with objects, some at a time, until ``health`` is over.
 
         Args:
-            parts: numbers of places, and objects there.
-            made: calls KMS, or counts the calls that are made elsewhere.
+            parts: numbers of locations, and objects there.
+            rewrapper: calls KMS, or counts the calls that executors make.
         """
 
 
@@ -161,61 +164,58 @@ class Threads:
     """The engine for one machine.
 
     Args:
-        workers: how many objects at a time; headers that are there at once are looked at one after the other.
+        workers: how many objects at a time; headers that can be read without waiting are read one by one.
     """
 
     def __init__(self, workers: int = WORKERS) -> None:
         self._workers = workers
 
-    def look(
+    def _scan(
         self,
-        place: int,  # noqa: ARG002  another engine opens the place elsewhere
+        place: int,  # noqa: ARG002  Spark opens the location elsewhere
         store: Store,
-        fleet: Settings,
+        settings: Settings,
         unlisted: Callable[[str], None],
         own: Collection[str],
-    ) -> Iterator[tuple[list[Entry], list[Found]]]:
-        """See :meth:`Engine.look`."""
-
-        def look(part: list[Entry]) -> tuple[list[Entry], list[Found]]:
+    ) -> Iterator[tuple[list[Entry], list[ScanResult]]]:
+        def scan(part: list[Entry]) -> tuple[list[Entry], list[ScanResult]]:
             with keeping_folder_open(store) as here:
-                return part, list(_shard.scan((Item(0, entry.name) for entry in part), fleet, here))
+                return part, list(_shard.scan((Item(0, entry.name) for entry in part), settings, here))
 
         waiting = batch.Waiting(known=store.location.startswith(S3_SCHEME))
 
-        def look_here(part: list[Entry]) -> tuple[list[Entry], list[Found]] | None:
+        def scan_inline(part: list[Entry]) -> tuple[list[Entry], list[ScanResult]] | None:
             if waiting.dominates:
                 return None
             with waiting.measured():
-                return look(part)
+                return scan(part)
 
-        return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), look, self._workers, look_here)
+        return parallel(batches(entries_of(store, unlisted, own), _SCAN_BATCH), scan, self._workers, scan_inline)
 
-    def rewrap(
+    def _rewrap(
         self,
         parts: Iterable[tuple[int, list[Item]]],
         stores: Sequence[Store],
-        fleet: Settings,
-        made: Rewrapper,
+        settings: Settings,
+        rewrapper: Rewrapper,
         health: Health,
-    ) -> Iterator[list[Result]]:
-        """See :meth:`Engine.rewrap`."""
+    ) -> Iterator[list[RunResult]]:
         return self.each(
-            parts, lambda place, items: _shard.rewrap(items, fleet, stores[place], made, health.over), health
+            parts, lambda place, items: _shard.rewrap(items, settings, stores[place], rewrapper, health.over), health
         )
 
     def each(
         self,
         parts: Iterable[tuple[int, list[Item]]],
-        do: Callable[[int, list[Item]], Iterable[Result]],
+        do: Callable[[int, list[Item]], Iterable[RunResult]],
         health: Health,
-    ) -> Iterator[list[Result]]:
-        """Yield what becomes of objects by ``do``, some at a time, until ``health`` is over."""
+    ) -> Iterator[list[RunResult]]:
+        """Yield what ``do`` returns for objects, some at a time, until ``health`` is over."""
 
-        def work(part: tuple[int, list[Item]]) -> list[Result]:
+        def work(part: tuple[int, list[Item]]) -> list[RunResult]:
             results = []
             for result in do(*part):
-                health.saw(result)  # at once: it may be why the next one is not begun
+                health.saw(result)  # before the next object, which it may keep from being started
                 results.append(result)
             return results
 

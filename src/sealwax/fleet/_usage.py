@@ -1,4 +1,4 @@
-"""What still needs a KMS key: asked before the key is taken away."""
+"""What still needs a KMS key, for use before the key is disabled."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class User:
     """An object that needs the key.
 
     Attributes:
-        name: the object's.
-        format: ``"sealwax"``, as ``_core.recognize`` names it, or ``"sse-kms"``: S3 itself keeps it under the key.
+        name: the object's name.
+        format: ``"sealwax"``; ``"sse-kms"`` if S3 itself encrypts it with the key; or as ``_core.recognize`` names it.
         what: what it is, in a sentence; "" for an envelope.
-        keys: what it names of the key: its ARN, another Region's, its id.
+        keys: the names by which it refers to the key: its ARN, that of another Region, its id.
     """
 
     name: str
@@ -49,19 +49,19 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
-        objects: how many were looked at.
-        under: how many of them need the key: envelopes, and what other programs have sealed under it.
+        objects: how many were examined.
+        under: how many of them need the key: envelopes, and what other programs have encrypted under it.
         examples: the first few of them.
-        unknown: how many may need it: they could not be looked at, have a damaged header, or do not tell their key. A
-            place that is empty counts as one.
-        untold: how many of these were looked at, and do not tell their key.
+        unknown: how many may need it: they could not be read, have a damaged header, or do not name their key. An empty
+            location counts as one.
+        untold: how many of these were read, but do not name their key.
         reasons: why, for the first few.
-        formats: how many objects have each format that is not sealwax's own binary one.
+        formats: how many objects have each format other than sealwax's own binary one.
         elsewhere: how many of those name other keys only.
-        unrecognized: how many objects have no format that is known; nobody can tell whether they need the key.
+        unrecognized: how many objects have no known format; whether they need the key cannot be known.
     """
 
     objects: int
@@ -76,16 +76,16 @@ class Usage:
 
     @property
     def clear(self) -> bool:
-        """Whether nothing is known to be under the key, and everything that has a format tells its keys."""
+        """Whether nothing is known to need the key, and everything with a known format names its keys."""
         return not (self.under or self.unknown)
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What an object says of the keys that it needs.
+    """What an object says about the keys that it needs.
 
     Attributes:
-        what: what it is, in a sentence; "" for an envelope.
+        format, what, keys: as in ``User``.
         told: whether ``keys`` are all of them.
         everywhere: whether the same key in another Region counts.
     """
@@ -98,15 +98,15 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """What was seen of one object.
+class _Examined:
+    """What one object says.
 
     Attributes:
-        format: of what is no binary envelope and was recognized; else "".
-        is_known: whether that, or an envelope, or nothing at all.
-        user: set where it needs the key.
-        doubt: why it may need it.
-        was_read: whether the doubt is not that it could not be looked at.
+        format: the recognized format, if it is not a binary envelope; else "".
+        is_known: whether it has a known format or is empty.
+        user: set if it needs the key.
+        doubt: why it may need the key.
+        was_read: whether it could be read.
     """
 
     name: str
@@ -117,140 +117,155 @@ class _Looked:
     was_read: bool = True
 
 
-def places_of(where: Sequence[str]) -> tuple[str, ...]:
-    """Return places, each plan's places in the place of its file.
+def locations_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return locations, with the locations of a plan in place of its file.
 
     Raises:
         PlanError: a plan cannot be read.
     """
-    return tuple(place for one in where for place in (_rotation.status(one).where if is_plan(one) else (one,)))
-
-
-def find_users(
-    where: Sequence[str],
-    arn: str,
-    *,
-    everywhere: bool = False,
-    open_place: Callable[[str], Store] = open_store,
-    workers: int = WORKERS,
-) -> Usage:
-    """Look for what needs a key, by headers and by what else tells. No KMS call is made, and nothing is changed.
-
-    Args:
-        where: the places. Every object in them is looked at, whatever its name; in folders also what killed processes
-            were writing.
-        arn: the key's ARN.
-        everywhere: whether the same key in other Regions counts for envelopes, as for the primary of a multi-Region
-            key. For other formats it always does: which of them their readers use is not told.
-
-    Raises:
-        ConfigurationError: that is no key ARN.
-        FileError: a place cannot be listed.
-        CredentialsError: nobody is signed in, so that nothing can be looked at.
-    """
-    key = _names.parse_arn(arn)
-    if key is None:
-        raise ConfigurationError(f"'{printable(arn[:200])}' is no key ARN", key=arn[:200])
-    objects = under = unknown = untold = elsewhere = unrecognized = 0
-    examples: list[User] = []
-    reasons: list[str] = []
-    formats: Counter[str] = Counter()
-    seen: set[str] = set()
-    roots = tuple(os.path.realpath(place) for place in where if not place.startswith(S3_SCHEME))
-
-    def doubt(reason: str) -> None:
-        nonlocal unknown
-        unknown += 1
-        reasons.append(reason)
-
-    for place in where:
-        store = open_place(place)
-        empty, told = True, unknown
-        parts = batches(_all_of(store, roots, doubt), _BATCH)
-        for looked in itertools.chain.from_iterable(
-            parallel(parts, functools.partial(_look, store, key, everywhere), workers)
-        ):
-            empty = False
-            if len(where) > 1:
-                if looked.name in seen:
-                    continue
-                seen.add(looked.name)  # places may overlap
-            objects += 1
-            unrecognized += not looked.is_known
-            if looked.format:
-                formats[looked.format] += 1
-            if looked.user is not None:
-                under += 1
-                examples += [looked.user] if under <= _SHOWN else []
-            elif looked.doubt:
-                doubt(f"{looked.name}: {looked.doubt}")
-                untold += looked.was_read
-            elif looked.format:
-                elsewhere += 1
-        if empty and told == unknown:
-            # Mistyped, or not mounted, more likely than not; it must not clear a key.
-            doubt(f"{place}: nothing is there; is it the right place, and mounted?")
-    counts = dict(formats.most_common())
-    return Usage(
-        objects,
-        under,
-        tuple(examples),
-        unknown,
-        untold,
-        tuple(reasons[:_SHOWN]),
-        counts,
-        elsewhere,
-        unrecognized,
+    return tuple(
+        location for name in names for location in (_rotation.status(name).locations if is_plan(name) else (name,))
     )
 
 
-def _all_of(store: Store, roots: Sequence[str], unlisted: Callable[[str], None]) -> Iterator[Entry]:
-    """Yield a store's objects, and what killed processes were writing: it may be all that is left of an envelope.
+class _Tally:
+    """The counts of one search. Locations may overlap: an object counts once."""
 
-    Links are not followed, so one that leads out of all places that are scanned counts as not looked at.
+    def __init__(self, *, overlapping: bool) -> None:
+        self.objects = self.under = self.unknown = self.untold = self.elsewhere = self.unrecognized = 0
+        self.examples: list[User] = []
+        self.reasons: list[str] = []
+        self.formats: Counter[str] = Counter()
+        self._seen: set[str] | None = set() if overlapping else None
+
+    def doubt(self, reason: str) -> None:
+        """Count something that may need the key."""
+        self.unknown += 1
+        if len(self.reasons) < _SHOWN:
+            self.reasons.append(reason)
+
+    def add(self, examined: _Examined) -> None:
+        """Count an object."""
+        if self._seen is not None:
+            if examined.name in self._seen:
+                return
+            self._seen.add(examined.name)
+        self.objects += 1
+        self.unrecognized += not examined.is_known
+        if examined.format:
+            self.formats[examined.format] += 1
+        if examined.user is not None:
+            self.under += 1
+            self.examples += [examined.user] if self.under <= _SHOWN else []
+        elif examined.doubt:
+            self.doubt(f"{examined.name}: {examined.doubt}")
+            self.untold += examined.was_read
+        elif examined.format:
+            self.elsewhere += 1
+
+    def usage(self) -> Usage:
+        """Return the result."""
+        return Usage(
+            self.objects,
+            self.under,
+            tuple(self.examples),
+            self.unknown,
+            self.untold,
+            tuple(self.reasons),
+            dict(self.formats.most_common()),
+            self.elsewhere,
+            self.unrecognized,
+        )
+
+
+def find_users(
+    locations: Sequence[str],
+    arn: str,
+    *,
+    everywhere: bool = False,
+    open_location: Callable[[str], Store] = open_store,
+    workers: int = WORKERS,
+) -> Usage:
+    """Find what needs a key, by headers and other formats. KMS is not called, and nothing is changed.
+
+    Args:
+        locations: where to look. Every object counts, whatever its name; in folders also temporary files of killed
+            processes.
+        arn: the key's ARN.
+        everywhere: whether the same key in other Regions counts for envelopes, as for the primary of a multi-Region
+            key. For other formats it always does, since they do not say which Region their readers use.
+
+    Raises:
+        ConfigurationError: it is not a key ARN.
+        FileError: a location cannot be listed.
+        CredentialsError: there are no credentials, so nothing can be read.
+    """
+    key = _names.parse_arn(arn)
+    if key is None:
+        raise ConfigurationError(f"'{printable(arn[:200])}' is not a key ARN", key=arn[:200])
+    tally = _Tally(overlapping=len(locations) > 1)
+    roots = tuple(os.path.realpath(location) for location in locations if not location.startswith(S3_SCHEME))
+    for location in locations:
+        store = open_location(location)
+        empty, unknown = True, tally.unknown
+        parts = batches(_all_of(store, roots, tally.doubt), _BATCH)
+        examine = functools.partial(_examine, store, key, everywhere)
+        for examined in itertools.chain.from_iterable(parallel(parts, examine, workers)):
+            empty = False
+            tally.add(examined)
+        if empty and unknown == tally.unknown:
+            # Probably mistyped or not mounted, so it must not clear a key.
+            tally.doubt(f"{location}: nothing is there; check its name, and that it is mounted")
+    return tally.usage()
+
+
+def _all_of(store: Store, roots: Sequence[str], unlisted: Callable[[str], None]) -> Iterator[Entry]:
+    """Yield a store's objects, and temporary files of killed processes: one may be all that is left of an envelope.
+
+    A link out of all locations is not followed, and counts as not examined.
     """
     yield from entries_of(store, unlisted)
     if isinstance(store, FileStore):
         yield from store.leftovers(0)
-        for link, there in store.links_out(roots):
-            unlisted(f"{link}: it is a link to '{there}', which is not scanned; name that place too")
+        for link, target in store.links_out(roots):
+            unlisted(f"{link}: it is a link to '{target}', which is not scanned; add that location")
 
 
-def _look(store: Store, key: KeyName, everywhere: bool, entries: list[Entry]) -> list[_Looked]:
-    return [_look_at(store, key, everywhere, entry) for entry in entries]
+def _examine(store: Store, key: KeyName, everywhere: bool, entries: list[Entry]) -> list[_Examined]:
+    return [_examine_one(store, key, everywhere, entry) for entry in entries]
 
 
-def _look_at(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Looked:
+def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Examined:
     claims: list[_Claim] = []
     foreign: Foreign | None
     try:
-        found = store.inspect(entry.name)
-        # Of an interrupted re-wrap, both: the earlier keys may be the only ones that still open it.
-        keys = found.header.all_wrapped_keys
-        arns = tuple(dict.fromkeys(each.key_arn for each in keys if each.provider == PROVIDER_AWS_KMS))
+        inspection = store.inspect(entry.name)
+        # After an interrupted re-wrap, of both slots: only the earlier keys may still open it.
+        keys = inspection.header.all_wrapped_keys
+        arns = tuple(dict.fromkeys(key.key_arn for key in keys if key.provider == PROVIDER_AWS_KMS))
         claims.append(_Claim(ENVELOPE, "", arns, told=True, everywhere=everywhere))
-        foreign, at_rest, name, is_known = found.foreign, found.at_rest, "", True
+        foreign, at_rest, name, is_known = inspection.foreign, inspection.at_rest, "", True
     except NotAnEnvelopeError as error:
         foreign, at_rest = error.foreign, error.at_rest
         name, is_known = ("", not entry.size) if foreign is None else (foreign.format, True)
     except CredentialsError:
         raise
     except SealwaxError as error:
-        return _Looked(entry.name, doubt=str(error), was_read=False)
+        return _Examined(entry.name, doubt=str(error), was_read=False)
     if foreign is not None:
-        # Which of a multi-Region key's Regions its readers ask is not told.
+        # It does not say which Region of a multi-Region key its readers use.
         claims.append(_Claim(foreign.format, str(foreign), foreign.keys, foreign.told, everywhere=True))
     if at_rest:
-        said = "S3 itself keeps it under the key (SSE-KMS)"
-        claims.append(_Claim(AT_REST, said, (at_rest,), told=True, everywhere=everywhere))
+        what = "S3 itself encrypts it with the key (SSE-KMS)"
+        claims.append(_Claim(AT_REST, what, (at_rest,), told=True, everywhere=everywhere))
     doubt = ""
     for claim in claims:
         means = {named: _means(named, key, claim.everywhere) for named in claim.keys}
         if its := tuple(named for named, is_it in means.items() if is_it):
-            return _Looked(entry.name, name, is_known, User(entry.name, claim.format, claim.what, its))
+            return _Examined(entry.name, name, is_known, User(entry.name, claim.format, claim.what, its))
         if not claim.told or None in means.values():
             doubt = doubt or _doubt(claim, [named for named, is_it in means.items() if is_it is None])
-    return _Looked(entry.name, name, is_known, doubt=doubt)
+    return _Examined(entry.name, name, is_known, doubt=doubt)
 
 
 def _doubt(claim: _Claim, unclear: Sequence[str]) -> str:
@@ -258,21 +273,21 @@ def _doubt(claim: _Claim, unclear: Sequence[str]) -> str:
     what = claim.what or "it is an envelope"
     if not unclear:
         return what
-    return f"{what}; which key '{printable(unclear[0][:200])}' means cannot be told" if claim.told else what
+    return f"{what}; '{printable(unclear[0][:200])}' may be this key" if claim.told else what
 
 
 def _means(claim: str, key: KeyName, everywhere: bool) -> bool | None:
-    """Return whether a name of a key means this one; None where that cannot be told: an alias may have been moved."""
+    """Return whether a key name means this key; None if it may: an alias may have been moved."""
     try:
-        named = _names.parse(claim.strip().partition("+")[0])  # sops once wrote a role behind it
+        named = _names.parse(claim.strip().partition("+")[0])  # old versions of sops append a role
     except ConfigurationError:
         return None
     if named.account is not None and (named.partition, named.account) != (key.partition, key.account):
         return False
-    there = named.region not in (None, key.region)
+    in_other_region = named.region not in (None, key.region)
     if named.key_id is not None:
         same = named.key_id.lower() == str(key.key_id).lower()
-        return same and (everywhere or not there)
-    if (there and not (everywhere and key.multi_region)) or str(named.alias).startswith(_AWS_MANAGED):
+        return same and (everywhere or not in_other_region)
+    if (in_other_region and not (everywhere and key.multi_region)) or str(named.alias).startswith(_AWS_MANAGED):
         return False
     return None

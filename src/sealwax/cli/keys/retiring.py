@@ -51,13 +51,13 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     are for the two steps.
     """
     from sealwax.cli.fleet import opening
-    from sealwax.fleet._usage import find_users, places_of
+    from sealwax.fleet._usage import find_users, locations_of
     from sealwax.kms._lifecycle import KeyLife
 
-    where = places_of(where)
+    where = locations_of(where)
     life = KeyLife(key, aws.session())
     standing = life.standing()
-    usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_place=opening(aws))
+    usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_location=opening(aws))
     step = _step(standing, usage)
     if days is not None and not apply:
         raise click.UsageError("--delete-after goes with --apply")
