@@ -1,6 +1,6 @@
-"""sealwax: envelope encryption with AWS KMS.
+"""Envelope encryption with AWS KMS.
 
-A :class:`Sealer` encrypts values, files and streams under data keys that a :class:`KmsKeyring` takes from AWS KMS::
+A ``Sealer`` encrypts values, files and streams under data keys that a ``KmsKeyring`` takes from AWS KMS::
 
     sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/payments"))
     sealed = sealer.encrypt(b"4111 1111 1111 1111", context={"table": "users", "id": "123"})
@@ -15,55 +15,66 @@ A :class:`Sealer` encrypts values, files and streams under data keys that a :cla
     sealwax.inspect("backup.tar.swx")  # no KMS call
     sealer.rewrap("backup.tar.swx", to="alias/payments-2027", context={"purpose": "backup"})
 
-``str`` and ``PathLike`` are paths, bytes-like objects are values; ``armor`` and ``dearmor`` turn a value into text and
-back. The context binds the data to its place: whoever decrypts gives the same map again. Every error is a
-:class:`SealwaxError`; the tree of them is drawn in :mod:`sealwax.errors`.
+A ``str`` or ``PathLike`` is a path, and a bytes-like object is a value; ``armor`` and ``dearmor`` convert a value to
+text and back. The context binds the data to its place: to decrypt, give the same map again. Every error is a
+``SealwaxError``; see ``sealwax.errors`` for the tree.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
-from sealwax._core.context import NO_CONTEXT, AcceptStoredContext
-from sealwax._core.envelope import Inspection, inspect
-from sealwax._core.format.armor import armor, dearmor
-from sealwax._core.keyring import DataKey, Keyring, WrappedKey
-from sealwax._core.sealer import Sealer
-from sealwax.errors import (
-    AccessDeniedError,
-    AllKeysFailedError,
-    CommitmentError,
-    ConfigurationError,
-    ContextError,
-    CredentialsError,
-    DamagedHeaderError,
-    DataKeyError,
-    EngineError,
-    FactsError,
-    FileError,
-    HeaderError,
-    KeyNotAllowedError,
-    KeyNotFoundError,
-    KeyStateError,
-    KmsError,
-    LabError,
-    NotAnEnvelopeError,
-    NotPicklableError,
-    PayloadError,
-    PlanError,
-    PolicyError,
-    RequestRefusedError,
-    RewrapConflictError,
-    SealwaxError,
-    StoreError,
-    TamperedError,
-    ThrottledError,
-    UnavailableError,
-    UnsupportedEnvelopeError,
-    WrappedKeyRefusedError,
-    WrongKeyError,
-)
-
 if TYPE_CHECKING:
+    from sealwax import errors as errors
+    from sealwax import events as events
+    from sealwax import kms as kms
+    from sealwax import lab as lab
+    from sealwax._core.aio import AsyncFile
+    from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
+    from sealwax._core.context import NO_CONTEXT, AcceptStoredContext, ExpectedContext, NoContext
+    from sealwax._core.envelope import Inspection, inspect
+    from sealwax._core.foreign import ForeignFormat
+    from sealwax._core.format.armor import armor, dearmor
+    from sealwax._core.format.header import Header, Preamble, Slot
+    from sealwax._core.format.io import BinarySink
+    from sealwax._core.format.stream import StreamReader, StreamWriter
+    from sealwax._core.keyring import DataKey, Keyring, WrappedKey
+    from sealwax._core.rewrap import Rewrap
+    from sealwax._core.sealer import Sealer
+    from sealwax._core.sources import AnyPath, AnySource, BytesLike
+    from sealwax.errors import (
+        AccessDeniedError,
+        AllKeysFailedError,
+        CommitmentError,
+        ConfigurationError,
+        ContextError,
+        CredentialsError,
+        DamagedHeaderError,
+        DataKeyError,
+        EngineError,
+        FactsError,
+        FileError,
+        HeaderError,
+        KeyNotAllowedError,
+        KeyNotFoundError,
+        KeyStateError,
+        KmsError,
+        LabError,
+        NotAnEnvelopeError,
+        NotPicklableError,
+        PayloadError,
+        PlanError,
+        PolicyError,
+        RequestRefusedError,
+        RewrapConflictError,
+        SealwaxError,
+        StoreError,
+        TamperedError,
+        ThrottledError,
+        UnavailableError,
+        UnsupportedEnvelopeError,
+        WrappedKeyRefusedError,
+        WrongKeyError,
+    )
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
 
 __version__ = "0.1.0"
@@ -73,6 +84,11 @@ __all__ = [
     "AcceptStoredContext",
     "AccessDeniedError",
     "AllKeysFailedError",
+    "AnyPath",
+    "AnySource",
+    "AsyncFile",
+    "BinarySink",
+    "BytesLike",
     "CacheStats",
     "CacheWarning",
     "CachingKeyring",
@@ -84,8 +100,11 @@ __all__ = [
     "DataKey",
     "DataKeyError",
     "EngineError",
+    "ExpectedContext",
     "FactsError",
     "FileError",
+    "ForeignFormat",
+    "Header",
     "HeaderError",
     "Inspection",
     "KeyNotAllowedError",
@@ -97,19 +116,25 @@ __all__ = [
     "KmsKeyring",
     "LabError",
     "MultiRegionKeyring",
+    "NoContext",
     "NotAnEnvelopeError",
     "NotPicklableError",
     "PayloadError",
     "PlanError",
     "PolicyError",
+    "Preamble",
     "RateLimit",
     "RegionState",
     "RequestRefusedError",
     "RetryPolicy",
+    "Rewrap",
     "RewrapConflictError",
     "Sealer",
     "SealwaxError",
+    "Slot",
     "StoreError",
+    "StreamReader",
+    "StreamWriter",
     "TamperedError",
     "ThrottledError",
     "UnavailableError",
@@ -122,18 +147,69 @@ __all__ = [
     "inspect",
 ]
 
-
-_FROM_KMS = frozenset({"KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "RetryPolicy"})
+# Where each name is imported from when it is first used: boto3 and cryptography take far longer to import than this.
+# Programs that only inspect never import boto3, and a pytest run that never uses sealwax imports neither.
+_NAMES = {
+    "sealwax._core.aio": ("AsyncFile",),
+    "sealwax._core.cache": ("CacheStats", "CacheWarning", "CachingKeyring"),
+    "sealwax._core.context": ("NO_CONTEXT", "AcceptStoredContext", "ExpectedContext", "NoContext"),
+    "sealwax._core.envelope": ("Inspection", "inspect"),
+    "sealwax._core.format.armor": ("armor", "dearmor"),
+    "sealwax._core.format.header": ("Header", "Preamble", "Slot"),
+    "sealwax._core.format.io": ("BinarySink",),
+    "sealwax._core.format.stream": ("StreamReader", "StreamWriter"),
+    "sealwax._core.keyring": ("DataKey", "Keyring", "WrappedKey"),
+    "sealwax._core.foreign": ("ForeignFormat",),
+    "sealwax._core.rewrap": ("Rewrap",),
+    "sealwax._core.sealer": ("Sealer",),
+    "sealwax._core.sources": ("AnyPath", "AnySource", "BytesLike"),
+    "sealwax.errors": (
+        "AccessDeniedError",
+        "AllKeysFailedError",
+        "CommitmentError",
+        "ConfigurationError",
+        "ContextError",
+        "CredentialsError",
+        "DamagedHeaderError",
+        "DataKeyError",
+        "EngineError",
+        "FactsError",
+        "FileError",
+        "HeaderError",
+        "KeyNotAllowedError",
+        "KeyNotFoundError",
+        "KeyStateError",
+        "KmsError",
+        "LabError",
+        "NotAnEnvelopeError",
+        "NotPicklableError",
+        "PayloadError",
+        "PlanError",
+        "PolicyError",
+        "RequestRefusedError",
+        "RewrapConflictError",
+        "SealwaxError",
+        "StoreError",
+        "TamperedError",
+        "ThrottledError",
+        "UnavailableError",
+        "UnsupportedEnvelopeError",
+        "WrappedKeyRefusedError",
+        "WrongKeyError",
+    ),
+    "sealwax.kms": ("KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "RetryPolicy"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES |= dict.fromkeys(("errors", "events", "kms", "lab"), "sealwax")
 
 
 def __getattr__(name: str) -> object:
-    # boto3 takes longer to import than everything else together; who only inspects or decrypts with a keyring of
-    # another kind never pays for it.
-    if name in _FROM_KMS:
-        from sealwax import kms
-
-        return getattr(kms, name)
-    raise AttributeError(f"module 'sealwax' has no attribute {name!r}")
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'sealwax' has no attribute {name!r}")
+    value = import_module(f"sealwax.{name}") if module == "sealwax" else getattr(import_module(module), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m sealwax``: the program, where its script is not on the path."""
+"""``python -m sealwax``, for when the ``sealwax`` script is not on the path."""
 
 from __future__ import annotations
 

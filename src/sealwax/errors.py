@@ -1,51 +1,86 @@
-"""Every error that leaves sealwax, in one tree.
+"""Every error that sealwax raises, in one tree.
 
 ::
 
     SealwaxError
-    ├── ContextError              the caller's context is missing, different or not usable
-    ├── HeaderError               the bytes are no envelope, or its preamble or slots are damaged
-    │   ├── NotAnEnvelopeError      nothing of ours was recognised
+    ├── ContextError              the context is missing, different or unusable
+    ├── HeaderError               not an envelope, or its preamble or slots are damaged
+    │   ├── NotAnEnvelopeError      the bytes do not begin like an envelope
     │   ├── UnsupportedEnvelopeError  an envelope of a newer version or another suite
-    │   └── DamagedHeaderError      an envelope whose preamble or slots cannot be used
-    ├── PayloadError              something is wrong from the payload on
+    │   └── DamagedHeaderError      an envelope whose preamble or slots are unusable
+    ├── PayloadError              the payload does not authenticate
     │   ├── CommitmentError         the data key or the context does not belong to this payload
-    │   ├── DataKeyError            what a wrapped key holds is no data key: it has not 32 bytes
+    │   ├── DataKeyError            a wrapped key does not hold a data key of 32 bytes
     │   └── TamperedError           a chunk is altered, missing, cut off or followed by other bytes
     ├── KmsError                  a KMS key could not be used
-    │   ├── KeyNotAllowedError      the caller's allow-list has no key that this envelope is wrapped under
+    │   ├── KeyNotAllowedError      the envelope is wrapped under no key of the caller's allow-list
     │   ├── AccessDeniedError       the caller lacks a permission
-    │   ├── CredentialsError        no AWS credentials, or credentials that are expired or refused
-    │   ├── ConfigurationError      no Region, an unknown profile, a key name that cannot be one
-    │   │   └── NotPicklableError     a client, credentials or a local function cannot go to another process
-    │   ├── KeyStateError           disabled, pending deletion, pending import or otherwise not usable
+    │   ├── CredentialsError        no AWS credentials, or they are expired or refused
+    │   ├── ConfigurationError      no Region, an unknown profile, an impossible key name
+    │   │   └── NotPicklableError     a client, credentials or a local function cannot be sent to another process
+    │   ├── KeyStateError           disabled, pending deletion, pending import or otherwise unusable
     │   ├── KeyNotFoundError        no such key or alias in that account and Region
-    │   ├── WrongKeyError           the wrapped key was not made by that KMS key, or KMS answered for another
+    │   ├── WrongKeyError           another KMS key wrapped the data key, or KMS answered for another key
     │   ├── WrappedKeyRefusedError  KMS refused the wrapped key or its context
-    │   ├── ThrottledError          KMS asked to slow down, and went on doing so
-    │   ├── UnavailableError        KMS could not be reached or failed inside
+    │   ├── ThrottledError          KMS throttled the request and every retry
+    │   ├── UnavailableError        KMS could not be reached or failed internally
     │   ├── RequestRefusedError     KMS refused the request for another reason
-    │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds each one's error
-    ├── FileError                 a file could not be read, written or replaced; nothing was half-written
-    │   └── StoreError              S3 did not do what was asked with a bucket or an object
-    ├── RewrapConflictError       the envelope changed, or contradicts itself, while it was being re-wrapped
-    ├── EngineError               Spark does not start, or gave a job up; what was done is done
-    ├── PlanError                 a fleet's plan file is none, damaged, or in use by another run
+    │   └── AllKeysFailedError      several wrapped keys were tried; ``attempts`` holds their errors
+    ├── FileError                 a file could not be read, written or replaced; no file was half written
+    │   └── StoreError              S3 refused or failed an operation on a bucket or an object
+    ├── RewrapConflictError       the envelope changed, or contradicts itself, during a re-wrap
+    ├── EngineError               Spark did not start, or gave up a job; finished work is kept
+    ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
-    ├── FactsError                a file of facts, events or accepted findings is not what an audit can read
-    └── LabError                  the embedded KMS lab cannot do what was asked of it
+    ├── FactsError                an audit cannot read a file of facts, events or accepted findings
+    └── LabError                  the embedded KMS lab cannot do what was asked
 
-Nothing else escapes the library but :class:`TypeError` and :class:`ValueError` for a caller's bug, and what a file
-object passed in by the caller raises itself. Messages never hold key bytes, plaintext, or context values that the
-caller did not show.
+The library raises nothing else, except ``TypeError`` and ``ValueError`` for wrong arguments, and whatever a caller's
+own file object raises. Messages never contain key bytes, plaintext, or context values that the caller did not pass.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sealwax._core.recognize import Foreign
+    from sealwax._core.foreign import ForeignFormat
+
+__all__ = [
+    "AccessDeniedError",
+    "AllKeysFailedError",
+    "CommitmentError",
+    "ConfigurationError",
+    "ContextError",
+    "CredentialsError",
+    "DamagedHeaderError",
+    "DataKeyError",
+    "EngineError",
+    "FactsError",
+    "FileError",
+    "HeaderError",
+    "KeyNotAllowedError",
+    "KeyNotFoundError",
+    "KeyStateError",
+    "KmsError",
+    "LabError",
+    "NotAnEnvelopeError",
+    "NotPicklableError",
+    "PayloadError",
+    "PlanError",
+    "PolicyError",
+    "RequestRefusedError",
+    "RewrapConflictError",
+    "SealwaxError",
+    "StoreError",
+    "TamperedError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnsupportedEnvelopeError",
+    "WrappedKeyRefusedError",
+    "WrongKeyError",
+]
 
 __all__ = [
     "AccessDeniedError",
@@ -88,27 +123,27 @@ class SealwaxError(Exception):
 
 
 class ContextError(SealwaxError):
-    """The encryption context given by the caller is missing, different or not usable."""
+    """The caller's encryption context is missing, different or unusable."""
 
 
 class HeaderError(SealwaxError):
-    """The preamble or the slots are not an envelope's, or are damaged."""
+    """The bytes are not an envelope, or its preamble or slots are damaged."""
 
 
 class NotAnEnvelopeError(HeaderError):
-    """The bytes do not begin as an envelope does.
+    """The bytes do not begin like an envelope.
 
     Attributes:
-        foreign: what they are instead, a :class:`sealwax._core.recognize.Foreign`; None where that cannot be told.
-        at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
+        foreign: the format they are in instead; None if it was not recognized.
+        at_rest: the KMS key that S3 encrypts the object with at rest (SSE-KMS); "" if there is none.
     """
 
-    foreign: Foreign | None = None
+    foreign: ForeignFormat | None = None
     at_rest: str = ""
 
 
 class UnsupportedEnvelopeError(HeaderError):
-    """An envelope of a version, kind or suite that this release does not know."""
+    """An envelope of a version or suite that this release does not support."""
 
 
 class DamagedHeaderError(HeaderError):
@@ -124,7 +159,7 @@ class CommitmentError(PayloadError):
 
 
 class DataKeyError(PayloadError):
-    """What a wrapped key holds is no data key: it has not 32 bytes."""
+    """A wrapped key does not hold a data key: KMS returned other than 32 bytes."""
 
 
 class TamperedError(PayloadError):
@@ -135,10 +170,10 @@ class KmsError(SealwaxError):
     """A KMS key could not be used.
 
     Attributes:
-        code: the error code KMS or botocore gave, or None.
+        code: the error code of KMS or botocore, or None.
         request_id: the AWS request id, or None.
-        key: the key that it is about, as it was named in the request, or None.
-        retryable: whether the same request may succeed a little later, with nothing changed.
+        key: the key that was used, as named in the request, or None.
+        retryable: whether the same request may succeed a little later without any change.
     """
 
     def __init__(
@@ -156,11 +191,11 @@ class KmsError(SealwaxError):
         self.key = key
         self.retryable = retryable
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., SealwaxError], tuple[object, ...]]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())
 
 
-def _rebuild(cls: type[SealwaxError], message: str, state: dict[str, Any]) -> SealwaxError:
+def _rebuild(cls: type[SealwaxError], message: str, state: dict[str, object]) -> SealwaxError:
     error = cls.__new__(cls, message)
     error.args = (message,)
     error.__dict__.update(state)
@@ -168,7 +203,7 @@ def _rebuild(cls: type[SealwaxError], message: str, state: dict[str, Any]) -> Se
 
 
 class KeyNotAllowedError(KmsError):
-    """No wrapped key is under a key of the caller's allow-list; KMS was not asked."""
+    """No wrapped key is under a key of the caller's allow-list; no request was sent to KMS."""
 
 
 class AccessDeniedError(KmsError):
@@ -178,21 +213,20 @@ class AccessDeniedError(KmsError):
 class CredentialsError(KmsError):
     """There are no AWS credentials, or they are expired or refused.
 
-    Where they could not be had, nothing else was asked: ``request_id`` is None then, and the message names where they
-    were to come from.
+    If there are none, no request was sent: ``request_id`` is None, and the message names their source.
     """
 
 
 class ConfigurationError(KmsError):
-    """The Region, the profile, the endpoint or the key's name is missing or cannot be right."""
+    """The Region, the profile, the endpoint or the key's name is missing or invalid."""
 
 
 class NotPicklableError(ConfigurationError, TypeError):
-    """What was handed to a keyring or a store, such as a client or credentials, cannot go to another process."""
+    """A keyring or store holds something, such as a client or credentials, that cannot be sent to another process."""
 
 
 class KeyStateError(KmsError):
-    """The KMS key is disabled, pending deletion, pending import or otherwise not usable now."""
+    """The KMS key is disabled, pending deletion, pending import or otherwise unusable now."""
 
 
 class KeyNotFoundError(KmsError):
@@ -200,30 +234,30 @@ class KeyNotFoundError(KmsError):
 
 
 class WrongKeyError(KmsError):
-    """The wrapped key was made by another KMS key, or KMS answered for another key than it was asked for."""
+    """Another KMS key wrapped the data key, or KMS answered for a key other than the one requested."""
 
 
 class WrappedKeyRefusedError(KmsError):
-    """KMS refused the wrapped key: it is damaged, or the context is not the one it was made with."""
+    """KMS refused the wrapped key: it is damaged, or was made with a different context."""
 
 
 class ThrottledError(KmsError):
-    """KMS throttled the request, and every retry of it."""
+    """KMS throttled the request and every retry."""
 
 
 class UnavailableError(KmsError):
-    """KMS, or the key store behind it, could not be reached or failed inside; a later try may succeed."""
+    """KMS, or the key store behind it, could not be reached or failed internally; a later attempt may succeed."""
 
 
 class RequestRefusedError(KmsError):
-    """KMS refused the request for a reason that no other class names."""
+    """KMS refused the request for a reason that no other class covers."""
 
 
 class AllKeysFailedError(KmsError):
     """Every wrapped key that was tried failed.
 
     Attributes:
-        attempts: pairs of a key ARN and the error that its attempt ended with, in the order tried.
+        attempts: pairs of a key ARN and its error, in the order tried.
     """
 
     def __init__(self, message: str, attempts: tuple[tuple[str, SealwaxError], ...]) -> None:
@@ -234,18 +268,18 @@ class AllKeysFailedError(KmsError):
 
 
 def is_of_credentials(error: Exception) -> bool:
-    """Whether an error is about the AWS credentials alone: whatever else is asked with them ends in the same way."""
+    """Whether an error is only about the AWS credentials, so that every other request with them would fail too."""
     causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
     return all(isinstance(cause, CredentialsError) for cause in causes)
 
 
 def is_of_one_region(error: CredentialsError) -> bool:
-    """Whether another Region may well take the same credentials: one that is not enabled knows nobody's."""
+    """Whether another Region may accept the same credentials: a Region that is not enabled accepts none."""
     return error.code in ("UnrecognizedClientException", "InvalidClientTokenId") and error.request_id is not None
 
 
 def is_of_all(error: Exception) -> bool:
-    """Whether an error is about AWS credentials or settings, and no key: it is the same for whatever is asked next."""
+    """Whether an error is about AWS credentials or settings and not about one key: all further requests would fail."""
     return is_of_credentials(error) or (isinstance(error, ConfigurationError) and error.key is None)
 
 
@@ -254,12 +288,12 @@ class FileError(SealwaxError):
 
 
 class StoreError(FileError):
-    """S3 did not do what was asked with a bucket or an object.
+    """S3 refused or failed an operation on a bucket or an object.
 
     Attributes:
-        code: the error code that S3 or botocore gave, "NoName" for a name that is none, or None.
+        code: the error code of S3 or botocore, "NoName" for an invalid name, or None.
         request_id: the AWS request id, or None.
-        retryable: whether the same request may succeed a little later, with nothing changed.
+        retryable: whether the same request may succeed a little later without any change.
     """
 
     def __init__(
@@ -270,29 +304,29 @@ class StoreError(FileError):
         self.request_id = request_id
         self.retryable = retryable
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., SealwaxError], tuple[object, ...]]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())
 
 
 class RewrapConflictError(SealwaxError):
-    """The envelope changed, or contradicts itself, while it was being re-wrapped; nothing was written."""
+    """The envelope changed, or contradicts itself, during a re-wrap; nothing was written."""
 
 
 class EngineError(SealwaxError):
-    """The engine that a fleet is to be worked on with does not start, or gave up; what was done is done."""
+    """The engine of a fleet did not start, or gave up a job; finished work is kept."""
 
 
 class PlanError(SealwaxError):
-    """The file is no plan of a fleet, is damaged, or another run works on it."""
+    """The file is not a fleet's plan, is damaged, or is in use by another run."""
 
 
 class PolicyError(SealwaxError):
-    """A policy document breaks a rule of the policy language, so nobody can say what it allows."""
+    """A policy document breaks a rule of the policy language, so what it allows is undefined."""
 
 
 class FactsError(SealwaxError):
-    """A file given to an audit (facts, CloudTrail events, a baseline, a fleet plan) cannot be read as one."""
+    """An audit cannot read a file of facts, CloudTrail events or accepted findings, or a fleet plan."""
 
 
 class LabError(SealwaxError):
-    """The embedded KMS lab cannot do what was asked of it."""
+    """The embedded KMS lab cannot do what was asked."""

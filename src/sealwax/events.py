@@ -1,18 +1,35 @@
-"""What happens inside, for who wants to watch: one function is called with small records. None holds a secret."""
+"""Records of what happens inside, for the ``on_event`` function of keyrings and caches. None holds a secret.
+
+Example::
+
+    def on_event(event: sealwax.events.Event) -> None:
+        if isinstance(event, sealwax.events.KmsCall) and event.error:
+            print(f"{event.operation} in {event.region}: {event.error}")
+
+    keyring = sealwax.KmsKeyring("alias/payments", on_event=on_event)
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["CacheLookup", "Event", "KmsCall", "KmsStats", "OnEvent", "RegionHealth"]
+__all__ = [
+    "USD_PER_10_000_CALLS",
+    "USD_PER_CALL",
+    "CacheLookup",
+    "CountsKmsCalls",
+    "Event",
+    "KmsCall",
+    "KmsStats",
+    "OnEvent",
+    "RegionHealth",
+]
 
-_log: Final = logging.getLogger("sealwax")
-
-# What AWS asks for symmetric requests in every commercial Region: https://aws.amazon.com/kms/pricing/
-_USD_PER_CALL: Final = 0.03 / 10_000
+# What AWS charges for symmetric requests in every commercial Region: https://aws.amazon.com/kms/pricing/
+USD_PER_10_000_CALLS: Final = 0.03
+USD_PER_CALL: Final = USD_PER_10_000_CALLS / 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +37,13 @@ class KmsCall:
     """One request to KMS has ended.
 
     Attributes:
-        operation: such as ``"GenerateDataKey"``.
-        region: where it went.
-        key: the KMS key as it was named.
+        operation: for example ``"GenerateDataKey"``.
+        region: the Region it was sent to.
+        key: the KMS key, as named in the request.
         seconds: how long it took.
-        attempt: 1 for the first, and so on.
-        error: the error code, or None where it succeeded.
-        request_id: AWS's, or None.
+        attempt: 1 for the first attempt, 2 for its first retry, and so on.
+        error: the error code, or None if it succeeded.
+        request_id: the AWS request id, or None.
     """
 
     operation: str
@@ -40,12 +57,12 @@ class KmsCall:
 
 @dataclass(frozen=True, slots=True)
 class RegionHealth:
-    """A Region was given up for a while, or taken back.
+    """A Region is avoided for a while, or used again.
 
     Attributes:
-        region: which one.
+        region: the Region.
         healthy: whether it is used again.
-        error: why not.
+        error: why it is avoided; None if it is used again.
     """
 
     region: str
@@ -55,11 +72,11 @@ class RegionHealth:
 
 @dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """A data key was lent by a cache.
+    """A cache was asked for a data key.
 
     Attributes:
-        kind: ``"hit"``, ``"miss"``, ``"wait"`` (for another one's call), ``"bypass"`` or ``"stale"``.
-        decrypting: whether for decrypting.
+        kind: ``"hit"``, ``"miss"``, ``"wait"`` (for another thread's call), ``"bypass"`` or ``"stale"``.
+        decrypting: whether the data key was needed for decrypting.
     """
 
     kind: str
@@ -68,12 +85,12 @@ class CacheLookup:
 
 @dataclass(frozen=True, slots=True)
 class KmsStats:
-    """What keyrings have asked of KMS, and what a cache has spared them.
+    """How many KMS requests keyrings have sent, and how many a cache has saved.
 
     Attributes:
-        calls: requests sent, repetitions included.
-        failures: those of them that were refused, throttled or not answered.
-        saved: calls that a cache made needless; a keyring that wraps under several keys would have made more.
+        calls: requests sent, including retries.
+        failures: requests that were refused, throttled or not answered.
+        saved: requests that a cache made unnecessary. A keyring with several KMS keys saves more than this.
     """
 
     calls: int = 0
@@ -82,41 +99,30 @@ class KmsStats:
 
     @property
     def cost_usd(self) -> float:
-        """What the calls cost at 0.03 USD for 10,000, before any free tier."""
-        return self.calls * _USD_PER_CALL
+        """What the calls cost at 0.03 USD per 10,000, before any free tier."""
+        return self.calls * USD_PER_CALL
 
     @property
     def saved_usd(self) -> float:
         """What the saved calls would have cost."""
-        return self.saved * _USD_PER_CALL
+        return self.saved * USD_PER_CALL
 
     def __add__(self, other: KmsStats) -> KmsStats:
         return KmsStats(self.calls + other.calls, self.failures + other.failures, self.saved + other.saved)
 
 
-def kms_stats(keyring: object) -> KmsStats:
-    """Return the stats of a keyring; of one that does not count, nothing is known and zeros are returned."""
-    count: Callable[[], KmsStats] | None = getattr(keyring, "kms_stats", None)
-    return KmsStats() if count is None else count()
+@runtime_checkable
+class CountsKmsCalls(Protocol):
+    """A keyring that counts its KMS requests; a keyring of your own may implement it for ``Sealer.stats()``."""
+
+    def kms_stats(self) -> KmsStats:
+        """Return the counts so far.
+
+        Returns:
+            The counts since the keyring was made.
+        """
+        ...
 
 
 Event = KmsCall | RegionHealth | CacheLookup
 OnEvent = Callable[[Event], None]
-
-
-def ignore(_: Event) -> None:
-    """Watch nothing."""
-
-
-def guarded(on_event: OnEvent | None) -> OnEvent:
-    """Return a watcher whose own errors do not become the data's."""
-    if on_event is None:
-        return ignore
-
-    def watch(event: Event) -> None:
-        try:
-            on_event(event)
-        except Exception:
-            _log.exception("the on_event function failed")
-
-    return watch

@@ -1,15 +1,15 @@
 """OpenTelemetry: a span for each request to KMS, and metrics of requests, Regions and caches.
 
-An instance is an ``on_event`` function::
+Pass an instance as ``on_event``::
 
     telemetry = sealwax.otel.Telemetry()
     keyring = sealwax.KmsKeyring("alias/payments", on_event=telemetry)
     keyring = sealwax.CachingKeyring(keyring, max_age=300, on_event=telemetry)
-    telemetry.observe(keyring)  # what happens to data keys while nobody waits
+    telemetry.observe(keyring)  # also count what a cache does in the background
 
-It needs ``pip install 'sealwax[otel]'``, which brings the API alone; the program brings the SDK and its exporters. What
-goes out: operation, Region, the name of the KMS key, error code, request id, times and counts. Neither a key's bytes
-nor data nor any part of a context is among them.
+``pip install 'sealwax[otel]'`` installs only the API; the program brings the SDK and its exporters. Exported are:
+operation, Region, the name of the KMS key, error code, request id, times and counts. Key bytes, data and contexts are
+never exported.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from sealwax.events import CacheLookup, Event, KmsCall, RegionHealth
 if TYPE_CHECKING:
     from sealwax._core.cache import CacheStats, CachingKeyring
 
+__all__ = ["Telemetry"]
+
 _NAME: Final = "sealwax"
 
 
@@ -49,16 +51,19 @@ class _Observed:
 class Telemetry:
     """Turns events into spans and metrics.
 
-    A span is the child of the span that was current where the sealer was called. These are the metrics:
+    Each span is a child of the span that was current when the sealer was called. The metrics are:
 
-    - ``sealwax.kms.duration``, a histogram in seconds, by operation, Region and error; its count is that of the calls.
-    - ``sealwax.cache.loans``, a counter by kind (hit, miss, wait, stale, bypass) and direction.
-    - ``sealwax.region.changes``, a counter of Regions given up and taken back.
-    - ``sealwax.cache.calls``, ``.refreshes`` and ``.evictions``, counters, and ``sealwax.cache.entries``, how many data
-      keys are held now; of the caches that :meth:`observe` was told of, by name.
+    - ``sealwax.kms.duration``: a histogram in seconds, by operation, Region and error; it counts calls too.
+    - ``sealwax.cache.loans``: a counter by kind (hit, miss, wait, stale, bypass) and direction.
+    - ``sealwax.region.changes``: a counter of Regions that are avoided, or used again.
+    - ``sealwax.cache.calls``, ``.refreshes`` and ``.evictions``: counters, by the name of an observed cache.
+    - ``sealwax.cache.entries``: how many data keys an observed cache holds now.
 
     Args:
-        tracer_provider, meter_provider: default: the ones that the program has set.
+        tracer_provider, meter_provider: by default those that the program has set.
+
+    Raises:
+        NotPicklableError: when it is pickled with a provider of its own.
     """
 
     def __init__(
@@ -75,15 +80,15 @@ class Telemetry:
         )
         self._loans = meter.create_counter("sealwax.cache.loans", description="Data keys that a cache has lent.")
         self._changes = meter.create_counter(
-            "sealwax.region.changes", description="Regions that were given up or taken back."
+            "sealwax.region.changes", description="Regions that are avoided, or used again."
         )
         self._observed: list[_Observed] = []
         self._lock = threading.Lock()
         fork_locks.renew_in_children(self)
         for what, description in (
-            ("calls", "Calls of a cache to the keyring it is around."),
-            ("refreshes", "Data keys of a cache that were replaced ahead of their end."),
-            ("evictions", "Data keys that a cache gave up for room."),
+            ("calls", "Calls of a cache to its keyring."),
+            ("refreshes", "Data keys that a cache replaced before they expired."),
+            ("evictions", "Data keys that a cache dropped for lack of room."),
         ):
             meter.create_observable_counter(
                 f"sealwax.cache.{what}",
@@ -99,22 +104,22 @@ class Telemetry:
     def __reduce__(self) -> tuple[type[Telemetry], tuple[()]]:
         if self._has_providers:
             raise NotPicklableError(
-                "telemetry with a tracer_provider or meter_provider of its own cannot be pickled: make it in the other "
+                "telemetry with its own tracer_provider or meter_provider cannot be pickled: make it in the other "
                 "process, or set the providers for the whole program in each"
             )
         return Telemetry, ()
 
     def _after_fork(self) -> tuple[object, ...]:
         self._lock = threading.Lock()
-        # The SDK frees only some of its locks.
+        # The SDK frees only some of its locks after a fork.
         return self._tracer, self._meter
 
     def observe(self, cache: CachingKeyring, name: str = "cache") -> None:
-        """Count what a cache does besides lending, whenever metrics are read.
+        """Also export what a cache does in the background, whenever metrics are read.
 
         Args:
-            cache: is not kept alive by this.
-            name: goes out with the metrics, as ``sealwax.cache.name``; the counts of caches with one name are added up.
+            cache: the cache; it is not kept alive.
+            name: exported as ``sealwax.cache.name``; the counts of caches with the same name are added up.
         """
         observed = _Observed(weakref.ref(cache), name, cache.stats())
         with self._lock:
@@ -126,11 +131,11 @@ class Telemetry:
         def read(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             totals: dict[str, int] = {}
             with self._lock:
-                for one in self._observed:
-                    cache = one.cache()
-                    # What a cache has done stays done when it is gone; what it held does not.
-                    one.last = replace(one.last, entries=()) if cache is None else cache.stats()
-                    totals[one.name] = totals.get(one.name, 0) + count(one.last)
+                for observed in self._observed:
+                    cache = observed.cache()
+                    # The counts of a deleted cache stay, but it holds no entries.
+                    observed.last = replace(observed.last, entries=()) if cache is None else cache.stats()
+                    totals[observed.name] = totals.get(observed.name, 0) + count(observed.last)
             return [metrics.Observation(total, {"sealwax.cache.name": name}) for name, total in totals.items()]
 
         return read
@@ -148,7 +153,7 @@ class Telemetry:
         if call.error is not None:
             common["error.type"] = call.error
         self._durations.record(call.seconds, common)
-        # The event comes when all is over, and knows how long it took.
+        # The event comes after the request, and says how long it took.
         end = time.time_ns()
         span = self._tracer.start_span(
             f"KMS.{call.operation}",

@@ -76,7 +76,7 @@ class Pair:
         self.local = local
         self.short = sealwax.Sealer(self.cache, local_context=local)
         self.long = sealwax.Sealer(Passing(self.cache), local_context=local)
-        self.few_steps = SmallValues(self.cache.ready(), frozenset(local))
+        self.few_steps = SmallValues(self.cache._ready(), frozenset(local))
 
     def warm(self, context: Mapping[str, str]) -> bytes:
         """Have both data keys held: return an envelope."""
@@ -228,8 +228,8 @@ def test_the_rest_of_the_library_takes_them_too() -> None:
 
     before = pair.cache.stats().hits
     assert asyncio.run(main()) == [value for value, _ in pairs]
-    sealed = list(pair.short.encrypt_many(pairs, stop_on_error=True))
-    opened = list(pair.short.decrypt_many([(one, context) for one, context in zip(sealed, each, strict=True)]))  # type: ignore[misc]
+    sealed = list(pair.short.encrypt_many(pairs))
+    opened = list(pair.short.decrypt_many(list(zip(sealed, each, strict=True))))
     assert opened == [value for value, _ in pairs]
     stats = pair.cache.stats()
     assert (stats.calls, stats.hits - before) == (2, 4 * len(pairs))
@@ -326,7 +326,7 @@ def test_contexts_whose_names_differ_in_case_alone_still_open() -> None:
     info = payload.info(1, drawn, encoded, ctx.EMPTY)
 
     def seal(key: DataKey, keys: tuple[WrappedKey, ...]) -> bytes:
-        return payload.encrypt(payload.encryptor(key, info), hdr.new_header(drawn, encoded, 0, keys, 1, 1), b"x")
+        return payload.encrypt(payload.Encryptor(key, info), hdr.new_header(drawn, encoded, 0, keys, 1, 1), b"x")
 
     sealed = FakeKeyring().generate(context, seal)
     for _ in range(3):
@@ -691,7 +691,7 @@ def test_a_closed_cache_refuses_and_a_forked_child_asks_again(fork: Callable[[],
 def test_a_data_key_that_was_given_up_meanwhile_is_not_marked() -> None:
     pair = Pair()
     pair.warm(CONTEXT)
-    ready, pairs = pair.cache.ready(), frozenset(KMS_PART.items())
+    ready, pairs = pair.cache._ready(), frozenset(KMS_PART.items())
     entry = ready.find("mark", pairs)
     assert entry is not None
     pair.cache.clear()

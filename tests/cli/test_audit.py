@@ -131,7 +131,7 @@ def test_every_format_is_written_whole_and_never_over_a_file(bare_shell: Shell, 
     assert bare_shell.sealwax(*arguments).status == 3
     report = (bare_shell.folder / "report").read_bytes()
     assert b"key-policy-public" in report
-    bare_shell.sealwax(*arguments).failed(1, "it exists already")
+    bare_shell.sealwax(*arguments).failed(1, "it already exists")
     assert bare_shell.sealwax(*arguments, "--force").status == 3
     assert (form == "csv") == (b"\r\n" in report)
 

@@ -104,7 +104,7 @@ def test_a_stopped_audit_says_how_it_goes_on(
 
 def test_facts_that_are_there_are_not_gathered_again(bare_shell: Shell, between: Wire) -> None:
     bare_shell.write("facts.json", b"mine")
-    bare_shell.sealwax(*AUDIT).failed(1, "it exists already")
+    bare_shell.sealwax(*AUDIT).failed(1, "it already exists")
     assert between.asked == []
     assert sorted(path.name for path in bare_shell.folder.iterdir()) == ["facts.json", "none.json"]
     assert stopped(bare_shell, between, 10, signal.SIGKILL).returncode == 1

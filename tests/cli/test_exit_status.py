@@ -25,7 +25,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin a.swx
         [0] a.swx: decrypted, b.bin
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin a.swx
-        [1] exists already
+        [1] already exists
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin missing.swx
         [1] No such file
         $ sealwax decrypt --wrong

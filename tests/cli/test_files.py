@@ -279,7 +279,7 @@ def test_suffix_force_quiet_and_places(shell: Shell) -> None:
     shell.transcript("""
         $ test -z "$(sealwax encrypt -q --suffix .sealed -k alias/demo -c purpose=backup a 2>&1)" && test -e a.sealed
         $ sealwax encrypt --suffix .sealed -k alias/demo -c purpose=backup a
-        [1] 'a.sealed' failed: it exists already
+        [1] 'a.sealed' failed: it already exists
         $ sealwax encrypt --force --suffix .sealed -k alias/demo -c purpose=backup a
         $ sealwax decrypt -k alias/demo -c purpose=backup a.sealed
         [2] does not end with '.swx'

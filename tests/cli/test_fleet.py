@@ -302,9 +302,9 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     fill(shell, keys, 1)
     one = "data/000.swx"
     made = len(keys.calls())
-    assert "stale      not stale" in shell.sealwax("inspect", "--to", keys.demo, one).succeeded().out.decode()
+    assert "stale      no" in shell.sealwax("inspect", "--to", keys.demo, one).succeeded().out.decode()
     said = shell.sealwax("inspect", "--to", keys.demo2, one).succeeded().out.decode()
-    assert "stale      stale: it is not wrapped under exactly the wanted keys" in said
+    assert "stale      yes: it is not wrapped under exactly the wanted keys" in said
     facts = json.loads(shell.sealwax("inspect", "--json", "--to", keys.demo2, one).succeeded().out)
     assert (facts["stale"], facts["stale_because"]) == (True, ["keys"])
     assert "stale" not in json.loads(shell.sealwax("inspect", "--json", one).succeeded().out)
@@ -312,7 +312,7 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     shell.sealwax("inspect", "--to", "alias/demo", one).failed(2, "is no key ARN; --ask-kms looks up other names")
     shell.sealwax("inspect", "--ask-kms", one).failed(2, "go with --to")
     said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
-    assert "stale      not stale" in said
+    assert "stale      no" in said
     assert keys.calls()[made:] == ["DescribeKey", "ListKeyRotations"]
 
 

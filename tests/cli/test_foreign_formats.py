@@ -410,7 +410,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
             read()
         found = pickle.loads(pickle.dumps(caught.value)).foreign
         assert (found.format, found.keys, found.told) == ("esdk-v2", (samples.ARN,), True)
-    with pytest.raises(sealwax.NotAnEnvelopeError, match="it does not begin as one: it is empty"):
+    with pytest.raises(sealwax.NotAnEnvelopeError, match="it does not begin like one: it is empty"):
         sealwax.inspect(b"")
 
 

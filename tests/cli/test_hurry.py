@@ -25,9 +25,9 @@ def test_what_is_no_envelope_is_told_apart(shell: Shell, verb: str, sealed: byte
     shell.write("text", sealwax.armor(sealed).encode())
     with shell.unchanged():
         for name, words in (
-            ("empty", "it does not begin as one: it is empty"),
-            ("plain", "it does not begin as one"),
-            ("text", "; read it with dearmor, or give --armor"),
+            ("empty", "it does not begin like one: it is empty"),
+            ("plain", "it does not begin like one"),
+            ("text", "; convert it to binary first (--armor does)"),
         ):
             done = shell.sealwax(verb, *_arguments(verb), name).failed(4)
             assert done.last_line.startswith(f"sealwax: {name}: ")
@@ -51,8 +51,8 @@ def test_a_context_that_was_forgotten(shell: Shell) -> None:
 def test_what_is_there_already(shell: Shell) -> None:
     shell.write("a.bin.swx", b"something else")
     with shell.unchanged():
-        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "it exists already", "--force")
-        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "it exists already", "--force")
+        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "it already exists", "--force")
+        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "it already exists", "--force")
 
 
 @pytest.mark.usefixtures("sealed")

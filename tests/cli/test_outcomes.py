@@ -456,7 +456,7 @@ def test_one_file_with_update(sealwax_: Commands) -> None:
     one = ("encrypt", *K, *PURPOSE, "--detached", "a.head", "-o", "a.body", "in/a")
     sealwax_(*one, "--update").succeeded()
     assert "encrypted before" in sealwax_(*one, "--update").succeeded().err
-    sealwax_(*one).failed(1, "exists already")
+    sealwax_(*one).failed(1, "already exists")
     later("in/a", b"something else")
     assert ": encrypted, a.body" in sealwax_(*one, "--update").succeeded().err
     back = ("decrypt", *K, *PURPOSE, "--detached", "a.head", "-o", "again", "a.body", "--update")

@@ -221,8 +221,8 @@ def test_the_output_is_not_the_input(shell: Shell) -> None:
         refused(shell, 1, "the output is the input", "encrypt", *K, *PURPOSE, "--force", "-o", output, "a.bin")
     for output in ("a.swx", "hard.swx"):
         refused(shell, 1, "the output is the input", "decrypt", *K, *PURPOSE, "--force", "-o", output, "a.swx")
-    refused(shell, 1, "exists already", "encrypt", *K, *PURPOSE, "-o", "a.swx", "a.bin")
-    refused(shell, 1, "exists already", "decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx")
+    refused(shell, 1, "already exists", "encrypt", *K, *PURPOSE, "-o", "a.swx", "a.bin")
+    refused(shell, 1, "already exists", "decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx")
 
 
 @pytest.mark.usefixtures("sealed")

@@ -316,7 +316,7 @@ def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     for verb in (("verify", *K, *C), ("encrypt", *K, *C, "-o", "out")):
         shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: no object is below this prefix")
     s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")
-    shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin as one")
+    shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin like one")
     shell.sealwax("verify", *C, "s3://bucket/empty").failed(2, "name the KMS keys")
 
 

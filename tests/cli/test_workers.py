@@ -72,20 +72,13 @@ def files_in(folder: str) -> dict[str, bytes]:
 
 
 def test_threads_start_once_waiting_dominates() -> None:
-    clock = [0.0, 0.0]
-
-    def pass_(took: float, worked: float) -> None:
-        with waiting.measured():
-            clock[0] += took
-            clock[1] += worked
-
-    waiting = batch.Waiting(_clocks=lambda: (clock[0], clock[1]))
+    waiting = batch.Waiting()
     assert not waiting.dominates
-    pass_(10, 5)
+    waiting.add(10, 5)
     assert not waiting.dominates
-    pass_(1, 0)
+    waiting.add(1, 0)
     assert waiting.dominates
-    pass_(10, 10)
+    waiting.add(10, 10)
     assert not waiting.dominates
     assert batch.Waiting(known=True).dominates
 

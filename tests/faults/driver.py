@@ -48,12 +48,12 @@ def _slots(path: Path, change: Callable[[hdr.Header], tuple[hdr.Slot, hdr.Slot]]
 
 def _unfinished(header: hdr.Header) -> tuple[hdr.Slot, hdr.Slot]:
     # The later slot is the first one, as when a re-wrap that began with it was stopped.
-    secret = sealer._keyring.unwrap(header.slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
+    secret = sealer._binding.keyring.unwrap(header.slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
     return hdr.Slot(2, (wrap(ALPHA, secret, CONTEXT),)), header.slot
 
 
 def _newer_is_not_allowed(header: hdr.Header) -> tuple[hdr.Slot, hdr.Slot]:
-    secret = sealer._keyring.unwrap(header.slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
+    secret = sealer._binding.keyring.unwrap(header.slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
     return hdr.Slot(2, (wrap(FOREIGN, secret, CONTEXT),)), header.slot
 
 

@@ -10,7 +10,7 @@ import pytest
 import sealwax
 from sealwax import WrappedKey, fleet
 from sealwax._core.format.header import Header, Preamble, Slot
-from sealwax._core.staleness import Wanted, WantedKey, judge
+from sealwax._core.staleness import Wanted, WantedKey, staleness_of
 from sealwax.fleet import _shard
 from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._state import State, StepKind
@@ -58,9 +58,9 @@ def key(arn: str, material: bytes = NEW, at: int = 100, blob: bytes = b"blob", p
     ],
 )
 def test_what_is_stale(found: Header, wanted: Wanted, reasons: tuple[str, ...], missing: tuple[str, ...]) -> None:
-    verdict = judge(found, wanted)
+    verdict = staleness_of(found, wanted)
     assert (verdict.reasons, verdict.missing_regions, verdict.stale) == (reasons, missing, bool(reasons))
-    assert str(verdict).startswith("stale: " if reasons else "not stale")
+    assert str(verdict).startswith("yes: " if reasons else "no")
 
 
 def settings(sources: list[str], to: list[str], **more: Any) -> Settings:

@@ -126,7 +126,7 @@ def test_no_plan_is_made_where_others_create_files(keys: Keys, folder: Path, tmp
     shared.mkdir()
     shared.chmod(mode)
     seal_many(keys, folder, 1)
-    said = rf"the plan '{shared / 'rotation.plan'}' is refused: .+; put it into a folder that only you can write"
+    said = rf"the plan '{shared / 'rotation.plan'}' is refused: .+; move it to a folder that only you can write to"
     with pytest.raises(sealwax.PlanError, match=said):
         plan(keys, folder, shared / "rotation.plan")
     assert list(shared.iterdir()) == []
@@ -142,7 +142,7 @@ def test_it_is_said_on_the_command_line(
     before = marks(folder)
     assert command(["fleet", "run", str(path), "--apply"]) == 1
     said = capsys.readouterr().err
-    assert f"the plan '{path}' is refused: everybody may write it (mode 0666), so that somebody else can" in said
+    assert f"the plan '{path}' is refused: everybody may write to it (mode 0666), so somebody else could" in said
     assert said.endswith(f"decide what it says; if nobody has changed it, run: chmod go-w '{path}'\n")
     assert marks(folder) == before
     path.chmod(0o600)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import sealwax
 from sealwax._core import recognize
-from sealwax._core.recognize import Foreign
+from sealwax._core.foreign import ForeignFormat
 from tests.fakes import ALPHA, FakeKeyring
 from tests.foreign import samples
 from tests.foreign.samples import ARN, MULTI, OTHER
@@ -29,11 +29,11 @@ SEALED = sealwax.Sealer(FakeKeyring(ALPHA)).encrypt(b"value", context=CONTEXT)
 UNDER = sealwax.inspect(SEALED).wrapped_keys[0].key_arn
 
 
-def look(data: bytes, metadata: dict[str, str] | None = None, name: str = "") -> Foreign | None:
+def look(data: bytes, metadata: dict[str, str] | None = None, name: str = "") -> ForeignFormat | None:
     return recognize.recognize(lambda at, size: data[at : at + size], len(data), metadata=metadata, name=name)
 
 
-def seen(data: bytes, **more: Any) -> Foreign:
+def seen(data: bytes, **more: Any) -> ForeignFormat:
     found = look(data, **more)
     assert found is not None
     return found
@@ -419,7 +419,7 @@ def test_a_gzip_bomb_is_not_inflated() -> None:
 # --- total
 
 
-def _whole(found: Foreign | None) -> None:
+def _whole(found: ForeignFormat | None) -> None:
     if found is not None:
         assert str(found).isprintable()
         assert len(str(found)) < 2000

@@ -118,13 +118,13 @@ async def file_in_task() -> bytes:
 
 
 def many() -> bytes:
-    _, second = sealer.encrypt_many([(b"one", CONTEXT), (b"many", CONTEXT)], stop_on_error=True)
+    _, second = sealer.encrypt_many([(b"one", CONTEXT), (b"many", CONTEXT)])
     assert isinstance(second, bytes)
     return second
 
 
 def many_back() -> bytes:
-    (opened,) = sealer.decrypt_many([(sealed_before, CONTEXT)], stop_on_error=True)
+    (opened,) = sealer.decrypt_many([(sealed_before, CONTEXT)])
     assert opened == b"before"
     return sealed_before
 

@@ -26,7 +26,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "refreshing client": WELL | {"shared": [], "parent": "a value"},
     "refreshing session": WELL | {"shared": [], "parent": "a value"},
     "flight": WELL | {"parent": "a value"},
-    "batch": WELL | {"parent": 200, "raised": "ValueError: a batch that was under way when the process was forked"},
+    "batch": WELL | {"parent": 200, "raised": "ValueError: a batch that was running when the process was forked"},
     "upload": WELL | {"refused": 2, "parent": True},
     "lab": WELL | {"parent": "a value"},
     "shared limit": WELL | {"open": 0, "parent": "a value"},

@@ -83,7 +83,7 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
 
     reader = {
         "header": "sealwax._core.format.header.read_header",
-        "payload": "sealwax._core.format.payload.decryptor",
+        "payload": "sealwax._core.format.payload.Decryptor",
         "armor": "fuzz.armor.dearmor",
         "context": "sealwax._core.context.decode",
         "context_file": "sealwax.cli.options._read_context_file",

@@ -135,7 +135,7 @@ def by_decrypt(vector: dict[str, Any]) -> bytes:
     data_key, info, data = _inputs(vector)
     payload.plaintext_size(len(data))
     with data_key:
-        decryptor = payload.decryptor(data_key, info, data[: payload.HEAD_BYTES])
+        decryptor = payload.Decryptor(data_key, info, data[: payload.HEAD_BYTES])
     return payload.decrypt(decryptor, memoryview(data)[payload.HEAD_BYTES :])
 
 
@@ -144,7 +144,7 @@ def by_stream(vector: dict[str, Any]) -> bytes:
     payload.plaintext_size(len(data))
     source = io.BytesIO(data)
     with data_key:
-        decryptor = payload.decryptor(data_key, info, source.read(payload.HEAD_BYTES))
+        decryptor = payload.Decryptor(data_key, info, source.read(payload.HEAD_BYTES))
     with stream.StreamReader(source, decryptor) as reader:
         return reader.readall() or b""
 

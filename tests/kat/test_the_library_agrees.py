@@ -22,9 +22,9 @@ def key_of(secret: bytes) -> DataKey:
 def ours(secret: bytes, plaintext: bytes) -> list[bytes]:
     """Return the payload as a value and as a stream."""
     sink = io.BytesIO()
-    with stream.StreamWriter(sink, payload.encryptor(key_of(secret), INFO), lambda _: b"") as writer:
+    with stream.StreamWriter(sink, payload.Encryptor(key_of(secret), INFO), lambda _: b"") as writer:
         writer.write(plaintext)
-    return [payload.encrypt(payload.encryptor(key_of(secret), INFO), b"", plaintext), sink.getvalue()]
+    return [payload.encrypt(payload.Encryptor(key_of(secret), INFO), b"", plaintext), sink.getvalue()]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -41,8 +41,8 @@ def test_every_reader_here_opens_what_the_library_writes(size: int) -> None:
     made = Cobblestone256Encryptor(secret, INFO)
     sealed = made.update(plaintext) + made.finalize()
     head, body = sealed[: payload.HEAD_BYTES], sealed[payload.HEAD_BYTES :]
-    assert payload.decrypt(payload.decryptor(key_of(secret), INFO, head), memoryview(body)) == plaintext
-    front = stream.StreamReader(io.BytesIO(body), payload.decryptor(key_of(secret), INFO, head))
+    assert payload.decrypt(payload.Decryptor(key_of(secret), INFO, head), memoryview(body)) == plaintext
+    front = stream.StreamReader(io.BytesIO(body), payload.Decryptor(key_of(secret), INFO, head))
     assert front.readall() == plaintext
     anywhere = random_access.RandomAccessReader(io.BytesIO(sealed), 0, len(sealed), key_of(secret), INFO)
     assert anywhere.readall() == plaintext

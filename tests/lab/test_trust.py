@@ -60,7 +60,7 @@ def test_a_log_that_somebody_put_into_a_lab_is_not_recovered(folder: Path, tmp_p
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
 def test_a_lab_in_a_folder_that_was_open_to_all_is_refused(folder: Path, mode: int) -> None:
     folder.chmod(mode)
-    with pytest.raises(LabError, match=f"the lab's folder '{folder}' is refused: everybody may write it"):
+    with pytest.raises(LabError, match=f"the lab's folder '{folder}' is refused: everybody may write to it"):
         Lab(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == mode
     folder.chmod(0o755)

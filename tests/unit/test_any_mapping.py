@@ -79,8 +79,8 @@ def test_every_call_of_a_sealer_takes_it(lab: Lab, tmp_path: Path, kind: str, ca
     with sealer.open_stream(io.BytesIO(sealed), context=context) as stream:
         assert stream.read() == b"value"
     sealer.verify(path, context=context)
-    envelopes = list(sealer.encrypt_many([(b"a", context), (b"b", context)], stop_on_error=True))
-    again = [(one, context) for one in envelopes if isinstance(one, bytes)]
+    envelopes = list(sealer.encrypt_many([(b"a", context), (b"b", context)]))
+    again = [(one, context) for one in envelopes]
     assert list(sealer.decrypt_many(again)) == [b"a", b"b"]
 
     async def both() -> bytes:

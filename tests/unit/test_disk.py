@@ -27,9 +27,9 @@ HINTS = {
     errno.EDQUOT: "quota",
     errno.EROFS: "read-write",
     errno.EMFILE: "ulimit -n",
-    errno.ENFILE: "whole system",
+    errno.ENFILE: "the system has",
     errno.EFBIG: "ulimit -f",
-    errno.EIO: "system's log",
+    errno.EIO: "system log",
 }
 
 

@@ -319,29 +319,29 @@ def test_what_is_no_base64_is_no_key(text: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 1, 16383, 16384, 16385, 3 * 16384, 100_000])
 def test_the_payload_is_cryptographys_cobblestone(size: int) -> None:
     key, text = os.urandom(32), os.urandom(size)
-    sealed = payload.encrypt(payload.encryptor(DataKey(bytearray(key)), b"info"), b"", text)
+    sealed = payload.encrypt(payload.Encryptor(DataKey(bytearray(key)), b"info"), b"", text)
     theirs = Cobblestone256Decryptor(key, b"info")
     assert theirs.update(sealed) + theirs.finalize() == text
     encryptor = Cobblestone256Encryptor(key, b"info")
     sealed = encryptor.update(text) + encryptor.finalize()
-    decryptor = payload.decryptor(DataKey(bytearray(key)), b"info", sealed[: payload.HEAD_BYTES])
+    decryptor = payload.Decryptor(DataKey(bytearray(key)), b"info", sealed[: payload.HEAD_BYTES])
     assert payload.decrypt(decryptor, memoryview(sealed)[payload.HEAD_BYTES :]) == text
 
 
 @pytest.mark.parametrize("text", [b"text", bytes(20_000)], ids=["one chunk", "more"])
 def test_keys_that_were_given_up_seal_nothing(text: bytes) -> None:
-    encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
+    encryptor = payload.Encryptor(DataKey(bytearray(32)), b"info")
     encryptor.close()
-    with pytest.raises(ValueError, match="given up"):
+    with pytest.raises(ValueError, match="were dropped"):
         payload.encrypt(encryptor, b"", text)
-    encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
+    encryptor = payload.Encryptor(DataKey(bytearray(32)), b"info")
     payload.encrypt(encryptor, b"", text)
-    with pytest.raises(ValueError, match=r"given up|not the first chunk"):
+    with pytest.raises(ValueError, match=r"were dropped|not the first chunk"):
         payload.encrypt(encryptor, b"", text)
 
 
 def test_what_failed_half_way_is_not_sealed_again_under_the_same_nonce() -> None:
-    encryptor = payload.encryptor(DataKey(bytearray(32)), b"info")
+    encryptor = payload.Encryptor(DataKey(bytearray(32)), b"info")
     text = memoryview(bytes(2 * payload.CHUNK_BYTES))
     first, second = bytearray(payload.SEALED_CHUNK_BYTES), bytearray(2 * payload.SEALED_CHUNK_BYTES)
     with pytest.raises(ValueError, match="buffer"):
@@ -353,9 +353,9 @@ def test_what_failed_half_way_is_not_sealed_again_under_the_same_nonce() -> None
 
 @pytest.mark.parametrize(("size", "step"), [(4, "open_only"), (20_000, "_each")])
 def test_an_error_that_is_kept_keeps_no_payload_key(size: int, step: str) -> None:
-    sealed = bytearray(payload.encrypt(payload.encryptor(DataKey(bytearray(32)), b"info"), b"", bytes(size)))
+    sealed = bytearray(payload.encrypt(payload.Encryptor(DataKey(bytearray(32)), b"info"), b"", bytes(size)))
     sealed[-1] ^= 1
-    decryptor = payload.decryptor(DataKey(bytearray(32)), b"info", sealed[: payload.HEAD_BYTES])
+    decryptor = payload.Decryptor(DataKey(bytearray(32)), b"info", sealed[: payload.HEAD_BYTES])
     with pytest.raises(SealwaxError) as caught:
         payload.decrypt(decryptor, memoryview(sealed)[payload.HEAD_BYTES :])
     todo: list[BaseException | None] = [caught.value, caught.value.__context__]

@@ -14,24 +14,27 @@ import sealwax
 
 ROOT = Path(sealwax.__file__).parent
 
-# What each room may import of the others. ``_core`` and ``_aws`` stand for every room in them.
+# Small rooms below all others, which import at most each other.
+LEAVES = {"errors", "_core.foreign", "_core.sources", "_core.text"}
+# What each room may import besides the leaves. ``_core`` and ``_aws`` stand for every room in them.
 ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "events": {"errors"},
+    **{leaf: set() for leaf in LEAVES},
+    "events": set(),
     "_core.disk": set(),
     "_core.fork_locks": set(),
     "_core.keyring": set(),
     "_core.locking": {"_core.keyring"},
     "_core.pool": set(),
     "_core.validate": set(),
-    "_core.pickling": {"errors"},
-    "_core.context": {"errors"},
-    "_core.format": {"errors", "_core.context", "_core.keyring"},
-    "_core.trusted": {"errors", "_core.context", "_core.fork_locks"},
-    "_core.files": {"errors", "_core.context", "_core.disk", "_core.validate", "_core.keyring"},
-    "_core.recognize": {"errors", "_core.context", "_core.keyring", "_core.format"},
+    "_core.pickling": set(),
+    "_core.context": set(),
+    "_core.watch": {"events"},
+    "_core.locking": {"_core.keyring"},
+    "_core.format": {"_core.context", "_core.keyring"},
+    "_core.trusted": {"_core.fork_locks"},
+    "_core.files": {"_core.disk", "_core.validate", "_core.keyring", "_core.locking"},
+    "_core.recognize": {"_core.keyring", "_core.format"},
     "_core.envelope": {
-        "errors",
         "_core.context",
         "_core.validate",
         "_core.keyring",
@@ -39,14 +42,12 @@ ROOMS: dict[str, set[str]] = {
         "_core.files",
         "_core.recognize",
     },
-    "_core.rewrap": {"errors", "_core.context", "_core.keyring", "_core.format", "_core.files", "_core.envelope"},
-    "_core.small": {"errors", "_core.context", "_core.keyring", "_core.format", "_core.envelope"},
+    "_core.rewrap": {"_core.keyring", "_core.format", "_core.files", "_core.envelope"},
+    "_core.small": {"_core.context", "_core.keyring", "_core.format", "_core.envelope"},
     "_core.staleness": {"_core.format", "_core.keyring"},
     "_core.aio": {"_core.fork_locks", "_core.keyring", "_core.format"},
-    "_core.batch": {"errors", "_core.keyring", "_core.pool"},
-    "_core.sealer": {
-        "errors",
-        "events",
+    "_core.batch": {"_core.keyring", "_core.pool"},
+    "_core.operations": {
         "_core.context",
         "_core.validate",
         "_core.keyring",
@@ -54,25 +55,36 @@ ROOMS: dict[str, set[str]] = {
         "_core.files",
         "_core.envelope",
         "_core.rewrap",
-        "_core.small",
+    },
+    "_core.sealer": {
+        "events",
         "_core.aio",
         "_core.batch",
+        "_core.context",
+        "_core.envelope",
+        "_core.files",
+        "_core.format",
+        "_core.keyring",
+        "_core.operations",
+        "_core.rewrap",
+        "_core.small",
+        "_core.validate",
+        "_core.watch",
     },
     "_core.cache": {
-        "errors",
         "events",
         "_core.context",
         "_core.validate",
         "_core.keyring",
         "_core.fork_locks",
         "_core.pickling",
+        "_core.watch",
     },
     "_aws.partitions": set(),
     "_aws.origins": {"_core.context"},
-    "_aws.signin": {"errors", "_core.context", "_aws.origins"},
-    "_aws.refusals": {"errors", "_core.context", "_aws.origins"},
+    "_aws.signin": {"_core.context", "_aws.origins"},
+    "_aws.refusals": {"_core.context", "_aws.origins"},
     "_aws.session": {
-        "errors",
         "_core.context",
         "_core.fork_locks",
         "_core.pickling",
@@ -80,25 +92,23 @@ ROOMS: dict[str, set[str]] = {
         "_aws.refusals",
         "_aws.signin",
     },
-    "_aws.responses": {"errors", "_aws.refusals"},
+    "_aws.responses": {"_aws.refusals"},
     "_aws.sts": {"_core.context", "_aws.session", "_aws.responses", "_aws.refusals"},
-    "otel": {"errors", "events", "_core.fork_locks"},
-    "policy": {"errors"},
-    "kms": {"errors", "events", "_core", "_aws"},
-    "stores": {"errors", "_core", "_aws"},
-    "fleet": {"errors", "_core", "_aws", "kms", "stores"},
+    "otel": {"events", "_core.fork_locks"},
+    "policy": set(),
+    "kms": {"events", "_core", "_aws"},
+    "stores": {"_core", "_aws"},
+    "fleet": {"events", "_core", "_aws", "kms", "stores"},
     "audit": {
-        "errors",
         "_core.context",
         "_core.disk",
         "_core.trusted",
         "_aws",
         "policy",
     },
-    "prove": {"errors", "events", "_core", "_aws", "kms", "policy"},
+    "prove": {"events", "_core", "_aws", "kms", "policy"},
     # Nothing of the library's keyrings, formats and sessions: the two meet over the API of KMS.
     "lab": {
-        "errors",
         "_core.context",
         "_core.disk",
         "_core.fork_locks",
@@ -155,7 +165,7 @@ def test_imports_run_downhill(room: str) -> None:
             parts = name.split(".")
             if parts[0] == "sealwax" and parts[1] != "__version__":
                 other = _room(parts[1:])
-                allowed = ROOMS[room] | {room}
+                allowed = ROOMS[room] | LEAVES | {room}
                 assert other in allowed or parts[1] in allowed, f"{path} imports {name}"
 
 
@@ -170,6 +180,18 @@ def test_only_the_command_line_imports_what_paints() -> None:
     for room, path in _modules():
         if room != "cli":
             assert not {name for name in _imports(path) if name.split(".")[0] in ("click", "rich")}, path
+
+
+def test_the_pytest_plugin_imports_next_to_nothing() -> None:
+    """It is loaded in every pytest run of every project that has sealwax installed."""
+    program = """
+import pytest, sys
+before = set(sys.modules)
+import sealwax.lab.pytest_plugin
+print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['sealwax', 'sealwax.lab', 'sealwax.lab.pytest_plugin']"
 
 
 @pytest.mark.parametrize("more", ["", "sealwax.inspect(b'x')"])

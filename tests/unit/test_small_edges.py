@@ -24,9 +24,9 @@ def test_a_file_that_is_never_closed_is_told(tmp_path: Path, sealer: sealwax.Sea
     for header in (None, tmp_path / "a.header"):
         file = sealer.open(target, "wb", context=CONTEXT, header=header)
         file.write(b"data")
-        with pytest.warns(ResourceWarning, match=f"never closed, and is lost: {target}"):
+        with pytest.warns(ResourceWarning, match=f"never closed and is lost: {target}"):
             del file
-    with pytest.warns(ResourceWarning, match="never closed, and is lost: a file object"):
+    with pytest.warns(ResourceWarning, match="never closed and is lost: a file object"):
         sealer.open(io.BytesIO(), "wb", context=CONTEXT)
     assert not list(tmp_path.iterdir())
 

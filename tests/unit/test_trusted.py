@@ -63,9 +63,9 @@ def test_a_group_of_ones_own_is_nobody_else() -> None:
     uid, gid = alone[0]
     assert trusted.others(status(0o664, uid, gid), uid) == ""
     assert trusted.others(status(0o664, 0, gid), uid) == ""
-    assert "may write it (mode 0666)" in trusted.others(status(0o666, uid, gid), uid)
+    assert "may write to it (mode 0666)" in trusted.others(status(0o666, uid, gid), uid)
     # Behind the group's right an ACL may stand; and a group of somebody else's, or of nobody's, is another.
-    assert "or whom its ACL names, may write it" in trusted.others(status(0o664, uid, gid), uid, acl=True)
+    assert "or users in its ACL, may write to it" in trusted.others(status(0o664, uid, gid), uid, acl=True)
     assert "its group" in trusted.others(status(0o664, uid, 0), uid)
     assert "its group 4000000000 may" in trusted.others(status(0o664, uid, 4_000_000_000), uid)
     assert "its group" in trusted.others(status(0o664, 4_000_000_000, gid), 4_000_000_000)
@@ -112,7 +112,7 @@ def test_devices_are_refused(path: Path) -> None:
     path.unlink()
     path.symlink_to("/dev/zero")
     for name in (path, "/dev/zero", "/dev/null"):
-        with pytest.raises(FactsError, match="it is not a regular file; name one that is"):
+        with pytest.raises(FactsError, match="it is not a regular file; name a regular file"):
             trusted.open_file(name, KIND).close()
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_was_handed_in_is_looked_at(path: Path) -> None:
         with trusted.open_file(name, KIND) as file:
             assert file.read() == b"content"
         give_away(path)
-        with pytest.raises(FactsError, match="somebody else can decide what it says"):
+        with pytest.raises(FactsError, match="somebody else could have written it"):
             trusted.open_file(name, KIND).close()
 
 
@@ -215,7 +215,7 @@ def test_a_database_is_kept_where_nobody_else_creates_files(path: Path) -> None:
         path.parent.chmod(mode)
         with pytest.raises(FactsError, match=f"its folder '{path.parent}' is open to others, who could"):
             trusted.make_database(path.with_name("new"), KIND)
-        with pytest.raises(FactsError, match="put it into a folder that only you can write"):
+        with pytest.raises(FactsError, match="move it to a folder that only you can write to"):
             trusted.connect(path, KIND, never)
     assert os.listdir(path.parent) == ["file"]
 
@@ -229,7 +229,7 @@ def test_a_folder_that_is_swapped_while_it_is_opened_is_noticed(database: Path) 
         mine.rename(away)
         theirs.rename(mine)  # the file is open since before, and its log is looked for after
 
-    with pytest.raises(FactsError, match="it was replaced while it was opened; run the same command again"):
+    with pytest.raises(FactsError, match="it was replaced while it was being opened; try again"):
         trusted.connect(database, KIND, swap)
 
 
@@ -251,7 +251,7 @@ def test_a_log_that_is_swapped_in_does_not_get_into_the_file(database: Path) -> 
         mine.rename(theirs)
         away.rename(mine)
 
-    with pytest.raises(FactsError, match="it was replaced while it was opened"):
+    with pytest.raises(FactsError, match="it was replaced while it was being opened"):
         trusted.connect(database, KIND, swap_and_swap_back, isolation_level=None)
     with contextlib.closing(trusted.connect(database, KIND, lambda _: None)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (6,)

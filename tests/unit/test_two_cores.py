@@ -37,7 +37,7 @@ SIZES = [
 
 
 def others() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sealwax-beside")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sealwax-background")]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -293,7 +293,7 @@ print(reader.tell() + len(reader.readall()))
         check=True,
         timeout=120,
     )
-    refused = "an envelope that was open when the process was forked goes on in the parent only"
+    refused = "an envelope that was open when the process was forked continues only in the parent"
     assert done.stdout.splitlines() == [
         *[refused] * 4,
         "closed",
@@ -306,7 +306,7 @@ def refused_in_child(use: Callable[[], object]) -> None:
     if child == 0:
         status = 1
         try:
-            with pytest.raises(ValueError, match="in the parent only"):
+            with pytest.raises(ValueError, match="only in the parent"):
                 use()
             status = 0
         finally:
@@ -410,7 +410,7 @@ def test_an_interrupted_read_leaves_no_group_out(
         slow.set()
         return work.done()
 
-    sender = interrupt(readahead.Beside.wait.__code__, group_is_there)
+    sender = interrupt(readahead.BackgroundTask.wait.__code__, group_is_there)
     with pytest.raises(TimeoutError, match="alarm"):
         reader.read(GROUP)
     sender.join()
@@ -438,7 +438,7 @@ def test_an_interrupted_end_waits_for_the_write_all_the_same(
         released.start()
         return True
 
-    sender = interrupt(readahead.Beside.close.__code__, not_yet)
+    sender = interrupt(readahead.BackgroundTask.close.__code__, not_yet)
     with pytest.raises(TimeoutError, match="alarm"):
         writer.abandon()
     assert len(sink.getvalue()) == before + payload.SEALED_GROUP_BYTES

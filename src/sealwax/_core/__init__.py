@@ -1,1 +1,1 @@
-"""The library's engine: envelopes, their format, and what one object takes. Nothing here knows AWS."""
+"""The engine of the library: the format, sealers, caches and files. Nothing here imports the AWS SDK."""

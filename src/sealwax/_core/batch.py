@@ -1,4 +1,4 @@
-"""Many values at a time: order kept, memory bounded, one value's error its own."""
+"""Many values at a time, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar, overload
 
 from sealwax._core.keyring import asked_at, now
 from sealwax._core.pool import Pool
@@ -20,26 +20,21 @@ from sealwax.errors import SealwaxError, is_of_credentials
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# So many results may wait for the one before them.
+# How many results may wait for an earlier one.
 _AHEAD: Final = 64
 MOST_THREADS: Final = 1000
 _THREADS: Final = "sealwax-batch"
 
 
-def _clocks() -> tuple[float, float]:
-    return time.monotonic(), time.thread_time()
-
-
 class Waiting:
-    """Whether work waits more than it works, so that threads save more than they cost.
+    """Whether work waits more than it computes, so that threads save more than they cost.
 
     Args:
-        known: whether that is known before any of it is done.
+        known: whether that is known in advance.
     """
 
-    def __init__(self, *, known: bool = False, _clocks: Callable[[], tuple[float, float]] = _clocks) -> None:
+    def __init__(self, *, known: bool = False) -> None:
         self._known = known
-        self._clocks = _clocks
         self._took = self._worked = 0.0
 
     @property
@@ -49,13 +44,38 @@ class Waiting:
     @contextlib.contextmanager
     def measured(self) -> Iterator[None]:
         """Measure work that is done inside, in this thread."""
-        took, worked = self._clocks()
+        began, began_working = time.monotonic(), time.thread_time()
         try:
             yield
         finally:
-            took_until, worked_until = self._clocks()
-            self._took += took_until - took
-            self._worked += worked_until - worked
+            self.add(time.monotonic() - began, time.thread_time() - began_working)
+
+    def add(self, took: float, worked: float) -> None:
+        """Add work that took so many seconds, and so many of processor time."""
+        self._took += took
+        self._worked += worked
+
+
+@overload
+def run(
+    items: Iterable[Item],
+    at_once: Callable[[Item], Result | None],
+    work: Callable[[Item], Result],
+    *,
+    threads: int | None,
+    return_exceptions: Literal[False] = False,
+) -> Generator[Result]: ...
+
+
+@overload
+def run(
+    items: Iterable[Item],
+    at_once: Callable[[Item], Result | None],
+    work: Callable[[Item], Result],
+    *,
+    threads: int | None,
+    return_exceptions: bool,
+) -> Generator[Result | SealwaxError]: ...
 
 
 def run(
@@ -64,22 +84,23 @@ def run(
     work: Callable[[Item], Result],
     *,
     threads: int | None,
-    stop_on_error: bool,
+    return_exceptions: bool = False,
 ) -> Generator[Result | SealwaxError]:
-    """Yield the result of each item, or its error, in the items' order.
+    """Yield the result of each item, in the items' order.
 
-    Once one has failed for want of AWS credentials, the items that are not yet begun get the same error: where
-    credentials come from is not asked again for each.
+    Once an item has failed because of the AWS credentials, all items that have not begun get the same error, so that
+    the source of the credentials is not asked again for each.
 
     Args:
-        at_once: does an item without any wait; None where it would have to wait, or where a thread is worth while.
-        work: does an item in a thread.
-        threads: how many; None: enough to use every processor and to wait for a few KMS calls besides.
-        stop_on_error: raise the first error instead of yielding it.
+        at_once: handles an item without waiting; returns None if it would have to wait or a thread is worth its cost.
+        work: handles an item in a thread.
+        threads: how many; None for every processor and a few more that wait for KMS.
+        return_exceptions: yield an item's error in its place instead of raising the first one.
 
     Raises:
         ValueError: this is a forked child of the process that began.
     """
+
     waiting: deque[Future[Result] | Result | SealwaxError] = deque()
     over: list[SealwaxError] = []
 
@@ -103,7 +124,7 @@ def run(
             settled = outcome.result() if isinstance(outcome, Future) else outcome
         except SealwaxError as error:
             settled = error
-        if stop_on_error and isinstance(settled, SealwaxError):
+        if isinstance(settled, SealwaxError) and not return_exceptions:
             raise settled
         return settled
 
@@ -122,6 +143,6 @@ def run(
             yield settle(waiting.popleft())
             pool.refuse_forked("a batch")
     finally:
-        # What nobody iterates any more may be collected as garbage in one of the threads, which cannot see its own end.
+        # An abandoned generator may be collected as garbage in one of the threads, which cannot wait for itself.
         elsewhere = not threading.current_thread().name.startswith(_THREADS)
         pool.shutdown(wait=elsewhere, cancel=True)

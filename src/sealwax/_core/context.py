@@ -1,6 +1,6 @@
 """The encryption context: a map of text to text, bound to the data.
 
-A map has exactly one byte form, :func:`encode`; :func:`decode` rejects every other::
+A map has exactly one byte form, which ``encode`` returns; ``decode`` rejects every other::
 
     u16 pair count || (u16 length || key || u16 length || value)*     big-endian, UTF-8, sorted by the keys' bytes
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sealwax._core.text import printable as printable
 from sealwax.errors import ContextError
 
 MAX_PAIRS: Final = 64
@@ -32,7 +33,7 @@ _U16: Final = struct.Struct(">H")
 
 
 class NoContext:
-    """The type of :data:`NO_CONTEXT`, which says by name that nothing is bound."""
+    """The type of ``NO_CONTEXT``, which binds data to nothing, explicitly."""
 
     def __repr__(self) -> str:
         return "sealwax.NO_CONTEXT"
@@ -43,11 +44,14 @@ NO_CONTEXT: Final = NoContext()
 
 @dataclass(frozen=True, slots=True)
 class AcceptStoredContext:
-    """Trust the context that the envelope stores, by name.
+    """Accept the context that the envelope stores, instead of giving it.
 
     Args:
-        given: further pairs: those that must be stored with this very value, and the local ones.
-        where: called with the stored map; an envelope for which it is false is refused.
+        given: pairs that must be stored with exactly these values, and the local pairs.
+        where: called with the stored map; an envelope for which it returns False is refused.
+
+    Example:
+        >>> sealer.decrypt(sealed, context=AcceptStoredContext({"table": "users"}))
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +60,7 @@ class AcceptStoredContext:
 
 _NOT_UNICODE: Final = "the context holds text that is not valid Unicode (a lone surrogate)"
 _TOO_LARGE: Final = f"the context is larger than {MAX_BYTES} bytes"
-_TYPE_ERROR: Final = "a context is a mapping of str to str, or sealwax.NO_CONTEXT"
+_TYPE_ERROR: Final = "a context must be a mapping of str to str, or sealwax.NO_CONTEXT"
 
 ExpectedContext = Mapping[str, str] | NoContext | AcceptStoredContext
 
@@ -66,12 +70,12 @@ def encode(pairs: Mapping[str, str]) -> bytes:
 
     Raises:
         ContextError: too many pairs or bytes, an empty key, or text that UTF-8 cannot hold.
-        TypeError: a key or a value that is no str.
+        TypeError: a key or a value is not a str.
     """
     if not pairs:
         return EMPTY
     if len(pairs) > MAX_PAIRS:
-        raise ContextError(f"the context has {len(pairs)} pairs; at most {MAX_PAIRS} are possible")
+        raise ContextError(f"the context has {len(pairs)} pairs; at most {MAX_PAIRS} are allowed")
     try:
         items = sorted([(key.encode(), value.encode()) for key, value in pairs.items()])
     except AttributeError:
@@ -91,19 +95,19 @@ def encode(pairs: Mapping[str, str]) -> bytes:
 
 
 def start_of_pair(name: str) -> bytes:
-    """Return what :func:`encode` makes of one pair, up to the length of its value.
+    """Return the canonical bytes of one pair, up to the length of its value.
 
     Raises:
-        ContextError: as for :func:`encode`.
+        ContextError: as for ``encode``.
     """
     return encode({name: ""})[:-2]
 
 
 def encode_pair(start: bytes, value: str) -> bytes:
-    """Return what :func:`encode` makes of one pair, quickly: ``start`` is its name's :func:`start_of_pair`.
+    """Return the canonical bytes of one pair, quickly: ``start`` is the ``start_of_pair`` of its name.
 
     Raises:
-        ContextError: as for :func:`encode`.
+        ContextError: as for ``encode``.
     """
     try:
         encoded = value.encode()
@@ -116,15 +120,15 @@ def encode_pair(start: bytes, value: str) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, str]:
-    """Return the map that ``data`` is the canonical form of.
+    """Return the map whose canonical form ``data`` is.
 
     Raises:
-        ContextError: the bytes are not the one canonical form of a map.
+        ContextError: the bytes are not the canonical form of any map.
     """
     return dict(_decoded(data))
 
 
-# Each reading of a header decodes twice, and many envelopes share one context.
+# Reading a header decodes its context twice, and many envelopes share one context.
 @functools.lru_cache(maxsize=64)
 def _decoded(data: bytes) -> dict[str, str]:
     if not 2 <= len(data) <= MAX_BYTES:
@@ -160,7 +164,7 @@ def _decoded(data: bytes) -> dict[str, str]:
 
 
 def check_kms_keys(keys: Collection[str]) -> None:
-    """Refuse keys that differ only in case: grant constraints compare keys without case.
+    """Refuse keys that differ only in case: grant constraints ignore case.
 
     Raises:
         ContextError: two keys differ only in case.
@@ -170,7 +174,7 @@ def check_kms_keys(keys: Collection[str]) -> None:
 
 
 def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:
-    """Return the caller's map as a dict; an empty one must be said by name.
+    """Return the caller's map as a dict; to bind nothing, the caller must pass NO_CONTEXT.
 
     Raises:
         ContextError: an empty map that is not NO_CONTEXT.
@@ -178,12 +182,12 @@ def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:
     """
     if isinstance(context, NoContext):
         return {}
-    # Asking whether a dict is a mapping takes longer than all the rest here.
+    # isinstance(..., Mapping) takes longer than everything else here.
     if type(context) is not dict and not isinstance(context, Mapping):
         raise TypeError(_TYPE_ERROR)
     if not context:
         raise ContextError("the context is empty; bind the data to its place, or pass NO_CONTEXT to bind it to nothing")
-    # The AWS SDK takes a dict and nothing else.
+    # The AWS SDK takes only a dict.
     return context if type(context) is dict else dict(context)
 
 
@@ -191,27 +195,27 @@ def placeholders(value: str) -> list[str]:
     """Return the placeholders in the value of a pair that is given for many objects.
 
     Raises:
-        ContextError: one of them is not known.
+        ContextError: one of them is unknown.
     """
-    found = [match[0] for match in BRACED.finditer(value) if not match[0].startswith("{{")]
-    unknown = next((mark for mark in found if mark not in PLACEHOLDERS), None)
+    marks = [match[0] for match in BRACED.finditer(value) if not match[0].startswith("{{")]
+    unknown = next((mark for mark in marks if mark not in PLACEHOLDERS), None)
     if unknown is not None:
         raise ContextError(
-            f"the placeholder '{printable(unknown)}' is not known: {' and '.join(PLACEHOLDERS)} are; "
-            f"write '{{{printable(unknown)}}}' for that text itself"
+            f"the placeholder '{printable(unknown)}' is unknown: use {' or '.join(PLACEHOLDERS)}, "
+            f"or write '{{{printable(unknown)}}}' for the literal text"
         )
-    return found
+    return marks
 
 
 def placed(mark: str, relpath: str) -> str:
-    """Return the text that a match of :data:`BRACED` stands for, of the object at ``relpath`` below its place."""
+    """Return the text for one match of ``BRACED``, for the object at ``relpath`` below its root."""
     if mark.startswith("{{"):
         return mark[1:-1]
     return {"{relpath}": relpath, "{name}": relpath.rpartition("/")[2]}.get(mark, mark)
 
 
 def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Return the KMS context and the local context of a caller's map."""
+    """Split a caller's map into the KMS context and the local context."""
     if not local_names:
         return pairs, {}
     kms = {key: value for key, value in pairs.items() if key not in local_names}
@@ -222,13 +226,13 @@ def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mappi
 def match(
     expected: ExpectedContext, stored: Mapping[str, str], local_names: Collection[str], local_pairs: int | None
 ) -> Mapping[str, str]:
-    """Hold the stored map against what the caller expects; return the local context.
+    """Compare the stored map with what the caller expects; return the local context.
 
     Args:
-        expected: what the caller says the context is, or that the stored one is trusted.
+        expected: the context the caller gives, or that the stored one is accepted.
         stored: the map read from the envelope.
         local_names: the names that the reader keeps local. The file never chooses the split.
-        local_pairs: how many local pairs the envelope says it has; None where the payload is not opened.
+        local_pairs: how many local pairs the envelope claims to have; None if the payload is not opened.
 
     Raises:
         ContextError: a pair is missing, different or unexpected.
@@ -236,14 +240,14 @@ def match(
     if isinstance(expected, AcceptStoredContext):
         given: Mapping[str, str] = expected.given
         if expected.where is not None and not expected.where(stored):
-            raise ContextError("the stored context is not one that the caller accepts")
+            raise ContextError("the stored context was refused by the caller's AcceptStoredContext(where=...)")
     else:
         given = as_pairs(expected)
         missing = [key for key in stored if key not in given]
         if missing:
             raise ContextError(
                 f"the envelope is bound to {_names(missing)}, which the given context lacks; "
-                "give every pair the data was encrypted with"
+                "pass every pair the data was encrypted with"
             )
     different = [key for key in given if key in stored and stored[key] != given[key]]
     if different:
@@ -253,11 +257,11 @@ def match(
     if extra:
         raise ContextError(
             f"the envelope does not store {_names(extra)}; it was encrypted without it, "
-            "or with it as a local context name that this reader does not list"
+            "or with it as a local name that this reader does not list"
         )
     on_wrong_side = [key for key in stored if key in local_names]
     if on_wrong_side:
-        raise ContextError(f"the envelope stores {_names(on_wrong_side)}, which this reader keeps local")
+        raise ContextError(f"the envelope stores {_names(on_wrong_side)}, which this reader lists as local")
     if local_pairs is not None and len(unstored) != local_pairs:
         raise ContextError(
             f"the envelope was encrypted with {local_pairs} local context pair{'' if local_pairs == 1 else 's'}, "
@@ -269,8 +273,3 @@ def match(
 def _names(keys: Collection[str]) -> str:
     shown = ", ".join(f"'{printable(key)}'" for key in sorted(keys)[:5])
     return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more"
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with control, bidirectional and other unprintable characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,8 +1,7 @@
 """Why a file could not be written: the disk is full, a quota or a limit is reached, it is read-only, or it fails.
 
-SQLite says which of its steps failed and keeps the system's reason to itself: a full disk, a used-up quota, a file that
-has reached the size limit of the process and a disk that is dying are all "disk I/O error". So the reason is looked for
-where the file is, by writing another one there.
+SQLite reports the step that failed, but not why: a full disk, a quota, the process's limit on file sizes and a failing
+disk are all "disk I/O error". So another file is written in the same folder to find the reason.
 """
 
 from __future__ import annotations
@@ -14,49 +13,49 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sealwax._core.sources import AnyPath
+
 if TYPE_CHECKING:
     import sqlite3
-
-AnyPath = str | os.PathLike[str]
 
 _HINTS: Final = {
     errno.ENOSPC: "make room on that disk, then run this again",
     errno.EDQUOT: "make room below your quota, then run this again",
-    errno.EROFS: "name a place that can be written, or mount that one read-write",
-    errno.EMFILE: "this process has as many files open as it may: raise its limit ('ulimit -n'), then run this again",
-    errno.ENFILE: "the whole system has as many files open as it may: end other programs, then run this again",
-    errno.EFBIG: "the limit on the size of a file is reached ('ulimit -f'): raise it, then run this again",
-    errno.EIO: "the disk may be failing: look into the system's log",
+    errno.EROFS: "choose a writable place, or mount that one read-write",
+    errno.EMFILE: "this process has too many files open: raise its limit ('ulimit -n'), then run this again",
+    errno.ENFILE: "the system has too many files open: end other programs, then run this again",
+    errno.EFBIG: "the file reached the size limit of this process ('ulimit -f'): raise it, then run this again",
+    errno.EIO: "the disk may be failing: check the system log",
 }
-# More than SQLite writes in one step: a piece of the index of its log has 32 KiB, and a page up to 64.
+# More than SQLite writes in one step: 32 KiB of the index of its log, or a page of up to 64 KiB.
 _PROBE: Final = 1 << 17
 
 _LONGEST_PATH: Final = 512  # of SQLite
 
 
 def reason(error: OSError) -> str:
-    """Return what the system says, and what helps where that is known."""
-    said = error.strerror or str(error)
+    """Return the system's message, and a hint if there is one."""
+    message = error.strerror or str(error)
     hint = _HINTS.get(error.errno or 0)
-    return f"{said}; {hint}" if hint else said
+    return f"{message}; {hint}" if hint else message
 
 
 def reason_of_sqlite(error: sqlite3.Error, path: AnyPath) -> str:
-    """Return why SQLite failed to use its file ``path``, as :func:`reason` does."""
+    """Return why SQLite failed to use its file ``path``, as ``reason`` does."""
     import sqlite3
 
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    kind = code & 0xFF  # what is above is the step
+    kind = code & 0xFF  # the higher bits are the step
     if kind == sqlite3.SQLITE_FULL:
         return reason(_system(errno.ENOSPC))
     if kind not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return str(error)
     if kind == sqlite3.SQLITE_CANTOPEN and len(os.fsencode(path)) + len("-journal") >= _LONGEST_PATH:
         return f"its path is longer than the {_LONGEST_PATH} bytes that SQLite takes"
-    found = _probe(os.fspath(path))
-    if found is not None:
-        return reason(found)
-    # Which step it was may help who looks for what is wrong with the disk.
+    failure = _probe(os.fspath(path))
+    if failure is not None:
+        return reason(failure)
+    # The step may help to diagnose the disk.
     step = getattr(error, "sqlite_errorname", "")
     return f"{error} ({step}); {_HINTS[errno.EIO]}" if kind == sqlite3.SQLITE_IOERR else f"{error} ({step})"
 
@@ -66,9 +65,9 @@ def _system(number: int) -> OSError:
 
 
 def _probe(path: str) -> OSError | None:
-    """Return what the system has against writing to ``path``; None where it has nothing.
+    """Return the error that writing to ``path`` would meet, or None.
 
-    The file itself is not opened: to close it would take away the locks that SQLite has on it.
+    The file itself is not opened: closing it would release SQLite's locks on it.
     """
     name = f".sealwax-{os.urandom(8).hex()}.part"
     try:

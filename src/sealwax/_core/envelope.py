@@ -17,25 +17,23 @@ from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.header import Header, Preamble
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax._core.sources import AnySource, BytesLike
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
 
 if TYPE_CHECKING:
-    from sealwax._core.recognize import Foreign, Read
+    from sealwax._core.foreign import ForeignFormat, Read
 
-BytesLike = bytes | bytearray | memoryview
-AnySource = BytesLike | files.AnyPath | BinaryIO
-
-# The largest header there can be: a preamble of 65535 bytes and two slots of 65535.
+# The largest possible header: a preamble of 65535 bytes and two slots of 65535.
 MAX_HEADER_BYTES: Final = 3 * 65535
 # A preamble and two slots of a sector each, and with one slot far less.
 MOST_HEADERS_BYTES: Final = 3 * hdr.SECTOR_BYTES
-# A re-wrap may be under way: it never leaves both slots torn, but one reading may meet each of them in that moment.
+# A re-wrap may be under way. It never leaves both slots torn, but one read may hit each of them at the wrong moment.
 _READS: Final = 3
 _PAUSE_SECONDS: Final = 0.02
 
 
 def read_full(file: BinaryIO | io.RawIOBase, size: int) -> bytes:
-    """Read ``size`` bytes, or what there is until the end."""
+    """Read ``size`` bytes, or fewer at the end."""
     parts = []
     while size > 0:
         part = file.read(size)
@@ -47,19 +45,24 @@ def read_full(file: BinaryIO | io.RawIOBase, size: int) -> bytes:
 
 
 def header_of_value(value: BytesLike) -> Header:
-    """Return the header that a value begins with.
+    """Return the header at the start of a value.
 
     Raises:
-        HeaderError: it begins with none.
+        HeaderError: it does not begin with a header.
     """
     with memoryview(value).cast("B") as view:
         try:
-            return _header_of_view(view)
+            return header_of_view(view)
         except NotAnEnvelopeError as error:
             raise _named(error, lambda at, size: bytes(view[at : at + size]), len(view)) from None
 
 
-def _header_of_view(view: memoryview | bytes) -> Header:
+def header_of_view(view: memoryview | bytes) -> Header:
+    """Return the header at the start of a value; foreign formats are not recognized.
+
+    Raises:
+        HeaderError: it does not begin with a header.
+    """
     at = 0
 
     def read(size: int) -> bytes:
@@ -71,10 +74,10 @@ def _header_of_view(view: memoryview | bytes) -> Header:
 
 
 def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
-    """Read a header from where ``file`` stands, and not a byte more.
+    """Read a header from the current position of ``file``, and not a byte more.
 
     Raises:
-        HeaderError: there is none.
+        HeaderError: there is no header.
     """
     first = b""
 
@@ -89,13 +92,13 @@ def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
     except NotAnEnvelopeError as error:
         if is_seekable(file):
             raise _named_file(error, file, file.tell() - len(first)) from None
-        # To read more, one might have to wait for it.
+        # Reading more might have to wait for another program.
         raise _named(error, lambda at, size: first[at : at + size], None) from None
 
 
 def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start: int) -> NotAnEnvelopeError:
-    """As :func:`_named`, of a seekable file; it is left where it stood."""
-    stood = file.tell()
+    """Like ``_named``, for a seekable file; its position is restored."""
+    position = file.tell()
 
     def read(at: int, size: int) -> bytes:
         file.seek(start + at)
@@ -104,13 +107,13 @@ def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start:
     try:
         return _named(error, read, file.seek(0, os.SEEK_END) - start, metadata_of(file), getattr(file, "name", ""))
     finally:
-        file.seek(stood)
+        file.seek(position)
 
 
 def metadata_of(file: object) -> Mapping[str, str]:
-    """Return what a store keeps beside an object that is open as a file; files of other kinds have nothing."""
-    found = getattr(file, "metadata", None)
-    return found if isinstance(found, Mapping) else {}
+    """Return the metadata of a store's object that is open as a file; other files have none."""
+    metadata = getattr(file, "metadata", None)
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _named(
@@ -120,15 +123,15 @@ def _named(
     metadata: Mapping[str, str] | None = None,
     name: object = "",
 ) -> NotAnEnvelopeError:
-    """Return the error with the name of what the bytes are, where they tell; see :mod:`sealwax._core.recognize`."""
+    """Return the error with the name of the format that the bytes are in, if it is recognized."""
     from sealwax._core import recognize
 
-    found = recognize.recognize(read, size, metadata=metadata, name=name if isinstance(name, str) else "")
-    if found is None:
+    foreign = recognize.recognize(read, size, metadata=metadata, name=name if isinstance(name, str) else "")
+    if foreign is None:
         return NotAnEnvelopeError(f"{error}: it is empty") if size == 0 else error
-    which = "a binary sealwax envelope" if found.format.startswith(recognize.ENVELOPE) else "a sealwax envelope"
-    named = NotAnEnvelopeError(f"this is not {which}: {found}; {found.advice}")
-    named.foreign = found
+    which = "a binary sealwax envelope" if foreign.format.startswith(recognize.ENVELOPE) else "a sealwax envelope"
+    named = NotAnEnvelopeError(f"this is not {which}: {foreign}; {foreign.advice}")
+    named.foreign = foreign
     return named
 
 
@@ -142,16 +145,16 @@ def _read_slots(read: Callable[[int], bytes], preamble: Preamble, crc: bytes) ->
     slots = read(size)
     header = hdr.parse_slots(preamble, crc, slots)
     if len(slots) < size:
-        # The first slot alone would open it, but what follows the slots is lost.
+        # The first slot alone would unwrap the data key, but the payload is lost.
         raise DamagedHeaderError("the envelope is cut off inside its second slot: the rest of the file is missing")
     return header
 
 
 def header_of_file(file: BinaryIO | io.RawIOBase, start: int) -> Header:
-    """Read the header at ``start`` of a seekable file, again where a re-wrap seems to be under way.
+    """Read the header at ``start`` of a seekable file, again if a re-wrap seems to be under way.
 
     Raises:
-        HeaderError: there is none, or its slots are damaged at every reading.
+        HeaderError: there is no header, or its slots are damaged at each attempt.
     """
 
     def read(size: int) -> bytes:
@@ -177,20 +180,20 @@ def is_seekable(file: BinaryIO | io.RawIOBase) -> bool:
     return seekable is not None and bool(seekable())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Inspection:
-    """What an envelope says of itself, read without KMS. None of it is authenticated.
+    """What an envelope says about itself, read without KMS. None of it is authenticated.
 
     Attributes:
         header: the preamble and slots.
         payload_bytes: the payload's size in bytes; None for a detached header.
-        foreign: what the metadata of an object in S3 say that it is besides: a contradiction. None: nothing.
-        at_rest: the KMS key under which the store itself keeps the object (S3's SSE-KMS); "" for none.
+        foreign: the other format that the metadata of an S3 object claim, which contradicts its bytes; usually None.
+        at_rest: the KMS key that S3 encrypts the object with at rest (SSE-KMS); "" if there is none.
     """
 
     header: Header
     payload_bytes: int | None
-    foreign: Foreign | None = None
+    foreign: ForeignFormat | None = None
     at_rest: str = ""
 
     @property
@@ -200,11 +203,12 @@ class Inspection:
 
     @property
     def wrapped_keys(self) -> tuple[WrappedKey, ...]:
+        """The wrapped data keys of the current slot."""
         return self.header.slot.wrapped_keys
 
     @property
     def plaintext_bytes(self) -> int | None:
-        """The plaintext's size in bytes; None where the payload is elsewhere, or has a size that none can have."""
+        """The plaintext's size in bytes; None if the payload is elsewhere or its size is impossible."""
         if self.payload_bytes is None:
             return None
         try:
@@ -212,8 +216,23 @@ class Inspection:
         except TamperedError:
             return None
 
+    def __repr__(self) -> str:
+        # Without the bytes of the header, which are long and say nothing to a reader.
+        parts = [
+            "attached" if self.header.preamble.kind == hdr.ATTACHED else "detached",
+            f"context={self.context!r}",
+            f"keys={[key.key_arn for key in self.wrapped_keys]!r}",
+        ]
+        if self.payload_bytes is not None:
+            parts.append(f"plaintext_bytes={self.plaintext_bytes}, payload_bytes={self.payload_bytes}")
+        return f"<Inspection: {', '.join(parts)}>"
+
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Describe the envelope as plain data.
+
+        Returns:
+            A dict that ``json.dumps`` takes.
+        """
         preamble = self.header.preamble
         return {
             "version": hdr.VERSION,
@@ -232,7 +251,7 @@ class Inspection:
         }
 
 
-def _wrapped_key_as_dict(key: WrappedKey) -> Mapping[str, Any]:
+def _wrapped_key_as_dict(key: WrappedKey) -> dict[str, object]:
     known_time = 0 < key.wrapped_at <= hdr.MAX_TIME
     return {
         "provider": "aws-kms" if key.provider == PROVIDER_AWS_KMS else key.provider,
@@ -247,16 +266,23 @@ def inspect(source: AnySource) -> Inspection:
     """Describe an envelope without any KMS call. Nothing it says is authenticated.
 
     Args:
-        source: a path (str or PathLike), a bytes-like value, or a binary file object, which is read to its end where
-            it is not seekable.
+        source: a path (str or PathLike), a bytes-like value, or a binary file object. A file object that is not
+            seekable is read to its end.
+
+    Returns:
+        Its context, wrapped keys and sizes.
 
     Raises:
-        HeaderError: it is no envelope, or its header is damaged.
+        HeaderError: it is not an envelope, or its header is damaged.
         FileError: the file cannot be read.
+
+    Example:
+        >>> sealwax.inspect("backup.tar.swx").context
+        {'purpose': 'backup'}
     """
     if isinstance(source, BytesLike):
-        found = header_of_value(source)
-        return _inspection(found, memoryview(source).nbytes - found.preamble.payload_offset)
+        header = header_of_value(source)
+        return _inspection(header, memoryview(source).nbytes - header.preamble.payload_offset)
     if isinstance(source, str | os.PathLike):
         with files.InputFile(source) as file:
             return inspect_file(file)
@@ -265,7 +291,7 @@ def inspect(source: AnySource) -> Inspection:
 
 
 def inspect_file(file: files.InputFile) -> Inspection:
-    """Describe what a file that has just been opened holds; see :func:`inspect`."""
+    """Describe the envelope in a file that has just been opened."""
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode):
         return _inspect_regular(file, status.st_size)
@@ -273,96 +299,105 @@ def inspect_file(file: files.InputFile) -> Inspection:
 
 
 def inspect_beginning(beginning: bytes, size: int) -> Inspection | None:
-    """Describe what a regular file holds from one reading of it, as a fleet has many to look at.
+    """Describe the envelope in a regular file with a single read, since a fleet has many.
 
     Args:
-        beginning: its first bytes: :data:`MOST_HEADERS_BYTES`, or what there is.
-        size: its bytes.
+        beginning: the file's first ``MOST_HEADERS_BYTES`` bytes, or all of them.
+        size: the file's size in bytes.
 
     Returns:
-        None where that does not settle it, and :func:`inspect_file` has to: it is no envelope, its header is damaged or
-        larger than most, or a re-wrap is under way.
+        None if that is not enough and ``inspect_file`` has to be called: it is not an envelope, its header is damaged
+        or larger than most, or a re-wrap is under way.
     """
     try:
-        found = _header_of_view(beginning)
+        header = header_of_view(beginning)
     except (NotAnEnvelopeError, DamagedHeaderError):
         return None
-    return _inspection(found, size - found.preamble.payload_offset)
+    return _inspection(header, size - header.preamble.payload_offset)
 
 
 def _inspect_regular(file: files.InputFile, size: int) -> Inspection:
-    found = inspect_beginning(file.read(MOST_HEADERS_BYTES), size)
-    if found is not None:
-        return found
+    inspection = inspect_beginning(file.read(MOST_HEADERS_BYTES), size)
+    if inspection is not None:
+        return inspection
     header = header_of_file(file, 0)
     return _inspection(header, size - header.preamble.payload_offset)
 
 
 def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:
     start = file.tell()
-    found = header_of_file(file, start)
-    inspection = _inspection(found, file.seek(0, os.SEEK_END) - start - found.preamble.payload_offset)
+    header = header_of_file(file, start)
+    inspection = _inspection(header, file.seek(0, os.SEEK_END) - start - header.preamble.payload_offset)
     metadata = metadata_of(file)
     if metadata:
-        from sealwax._core.recognize import beside
+        from sealwax._core.recognize import s3ec
 
-        return replace(inspection, foreign=beside(metadata))
+        return replace(inspection, foreign=s3ec.by_metadata(metadata))
     return inspection
 
 
 def _inspect_stream(file: BinaryIO | io.RawIOBase) -> Inspection:
-    found = header_of_stream(file)
+    header = header_of_stream(file)
     size = 0
     while part := file.read(files.COPY_BYTES):
         size += len(part)
-    return _inspection(found, size)
+    return _inspection(header, size)
 
 
-def _inspection(found: Header, rest: int) -> Inspection:
-    if found.preamble.kind == hdr.ATTACHED:
-        return Inspection(found, rest)
+def _inspection(header: Header, rest: int) -> Inspection:
+    if header.preamble.kind == hdr.ATTACHED:
+        return Inspection(header, rest)
     refuse_trailing(rest)
-    return Inspection(found, None)
+    return Inspection(header, None)
 
 
 def refuse_trailing(rest: int) -> None:
     """Refuse bytes after a detached header.
 
     Raises:
-        DamagedHeaderError: there are some.
+        DamagedHeaderError: there are such bytes.
     """
     if rest:
-        raise DamagedHeaderError(f"{rest} bytes follow the detached header, which ends the file")
+        raise DamagedHeaderError(f"{rest} bytes follow the detached header, where the file should end")
 
 
 def find_header(detached: AnySource | None, attached: Callable[[], Header]) -> tuple[Header, int]:
-    """Return the header, and where the payload begins after the place it was looked for."""
+    """Return the header, and the offset of the payload from where ``attached`` looked for the header."""
     if detached is None:
         header = attached()
         refuse_kind(header, hdr.ATTACHED)
         return header, header.preamble.payload_offset
-    header = inspect(detached).header
+    return detached_header(detached), 0
+
+
+def detached_header(source: AnySource) -> Header:
+    """Return the detached header that is all of ``source``.
+
+    Raises:
+        HeaderError: it is not a detached header.
+    """
+    header = inspect(source).header
     refuse_kind(header, hdr.DETACHED)
-    return header, 0
+    return header
 
 
 def refuse_kind(header: Header, wanted: int) -> None:
     """Refuse a header of the other kind.
 
     Raises:
-        DamagedHeaderError: it is one.
+        DamagedHeaderError: the header is of the other kind.
     """
     if header.preamble.kind == wanted:
         return
     if wanted == hdr.ATTACHED:
-        raise DamagedHeaderError("this is a detached header; give the payload, and this with header= or --detached")
+        raise DamagedHeaderError("this is a detached header: open the payload, and give this file as its header")
     raise DamagedHeaderError("this is a whole envelope, not a detached header")
 
 
 def head_of(body: AnySource | None) -> bytes:
-    """Return the first 56 bytes of a payload that is stored apart."""
+    """Return the first 56 bytes of a payload that is stored separately."""
     if body is None:
-        raise TypeError("a detached header is verified against its payload: pass body=")
+        raise TypeError("a detached header cannot be verified without its payload: pass body=")
     if isinstance(body, BytesLike):
         return bytes(memoryview(body).cast("B")[: payload.HEAD_BYTES])
     if isinstance(body, str | os.PathLike):

@@ -1,12 +1,12 @@
-"""What a forked child must not share with its parent: locks that nobody will release there, and connections.
+"""What a forked child must not share with its parent: locks that nobody would release, and connections.
 
-Another thread of the parent may hold any lock at the moment of the fork, and that thread does not live on in the child.
-A connection that both use gives one process the answers that the other has asked for, data keys among them. So the
-objects here that live over a fork are registered, and in each child, before it runs anything else, they get new locks,
-and what they hold of botocore, urllib3 and OpenTelemetry gets free locks and connections of its own.
+At the moment of a fork, another thread of the parent may hold any lock, and that thread does not exist in the child. On
+a shared connection, one process may receive the other's responses, including data keys. So objects that survive a fork
+are registered here. In each child, before it runs anything else, they get new locks, and the objects of botocore,
+urllib3 and OpenTelemetry below them get free locks and new connections.
 
-A fork that Python is not told about (a server written in C may make one) is noticed by the process id, when something
-is used that could have been shared.
+A fork that Python does not know of (a server written in C may make one) is noticed by the process id, when something
+that could be shared is used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-# Objects of these are gone through: their locks are freed, and their HTTP connections replaced.
+# In objects of these packages, locks are freed and HTTP connections replaced.
 _PACKAGES: Final = frozenset({"boto3", "botocore", "opentelemetry", "queue", "urllib3"})
-# Descriptions of services: tens of thousands of objects, and not one lock.
+# Descriptions of services: tens of thousands of objects without a single lock.
 _DESCRIPTIONS: Final = (
     "botocore.docs",
     "botocore.endpoint_provider",
@@ -38,11 +38,11 @@ _ATOMS: Final = (str, bytes, bytearray, int, float, complex, type(None), type, t
 _FUNCTIONS: Final = (types.FunctionType, types.MethodType, functools.partial)
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
 SHARED: Final = (
-    "the client was made before this process was forked, and may share connections with the parent, since it is not an "
-    "ordinary client of boto3. Make the client in the child, or hand in a boto3 session instead"
+    "the client was made before this process was forked and is not an ordinary boto3 client, so it may share "
+    "connections with the parent. Make the client in the child, or pass a boto3 session instead"
 )
-# A function that renews credentials, or a handler of events, is the user's, and may hold a client: in its closure, or
-# in the object that it is a method of. No further into the user's objects, and into no large container of theirs.
+# A user's function that renews credentials or handles events may hold a client: in its closure, or in the object whose
+# method it is. The search goes no further into the user's objects, and into no large container of theirs.
 _FOREIGN_STEPS: Final = 3
 _FOREIGN_ITEMS: Final = 1000
 
@@ -52,41 +52,40 @@ class _Locked(Protocol):
 
 
 class Inherited(Protocol):
-    """Something that lives over a fork."""
+    """An object that survives a fork."""
 
     def _after_fork(self) -> Iterable[object]:
-        """Make it fit for use in the child; return what of OpenTelemetry's it holds."""
+        """Prepare it for use in the child; return the OpenTelemetry objects that it holds."""
 
 
 _with_locks: Final[weakref.WeakSet[_Locked]] = weakref.WeakSet()
 _inherited: Final[weakref.WeakSet[Inherited]] = weakref.WeakSet()
-# Sessions and clients that were handed in or made, by id: what they think of equality is not asked.
-_adopted: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
-_kept: Final[dict[int, Any]] = {}  # those that no weak reference can be made to
-# Of these, the ones that are older than this process; and the HTTP sessions below them that have got connections of
-# this process's own.
-_older: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
-_own_sessions: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+# Sessions and clients that were passed in or made, by id, since a proxy may define its own equality.
+_adopted: Final[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
+_kept: Final[dict[int, object]] = {}  # those without weak references
+# The ones that are older than this process, and the HTTP sessions below them that have this process's own connections.
+_older: Final[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
+_own_sessions: Final[weakref.WeakSet[object]] = weakref.WeakSet()
 _pid = os.getpid()
 _is_child = False
 _turns: Final[dict[int, threading.Lock]] = {}
 
 
 def renew_lock_in_children(owner: _Locked) -> None:
-    """Give ``owner`` a free ``_lock`` in every child that is forked from now on. It is not kept alive by this."""
+    """Give ``owner`` a free ``_lock`` in every child that is forked from now on, without keeping it alive."""
     _with_locks.add(owner)
 
 
 def renew_in_children(owner: Inherited) -> None:
-    """Call ``owner._after_fork()`` in every child that is forked from now on. It is not kept alive by this."""
+    """Call ``owner._after_fork()`` in every child that is forked from now on, without keeping it alive."""
     _inherited.add(owner)
 
 
 def adopt(thing: object) -> None:
     """Free the locks of a session or client, and renew its connections, in every child that is forked from now on.
 
-    In a forked child, what is met for the first time may be older than it: its connections are renewed now, and its
-    locks are freed where no other thread is there that may hold one. It is not kept alive by this.
+    In a forked child, an object that is new here may be older than the process: its connections are renewed now, and
+    its locks are freed if no other thread may hold one. The object is not kept alive.
     """
     notice()
     if thing is None or _noted(_adopted, thing):
@@ -100,36 +99,36 @@ def adopt(thing: object) -> None:
 
 
 def notice() -> None:
-    """Renew everything now where this is a child of whose fork Python was not told."""
+    """Renew everything now if Python does not know that this process was forked."""
     if _pid != os.getpid():
-        # The child may have threads by now; the first of them does it, and the others wait.
+        # The child may have threads by now: the first one renews, and the others wait.
         with _turns.setdefault(os.getpid(), threading.Lock()):
             if _pid != os.getpid():
                 _renew()
 
 
 def is_shared(client: Any) -> bool:
-    """Whether a client is older than this process, and may use its parent's connections."""
+    """Whether a client is older than this process and may use its parent's connections."""
     if not (_is_child and _noted(_older, client)):
         return False
     try:
         return client._endpoint.http_session not in _own_sessions
-    except Exception:  # of a proxy, which may raise anything
+    except Exception:  # a proxy may raise anything
         return True
 
 
-def _noted(among: Mapping[int, Any], thing: object) -> bool:
+def _noted(among: Mapping[int, object], thing: object) -> bool:
     return among.get(id(thing)) is thing or _kept.get(id(thing)) is thing
 
 
-def _held_by(thing: Any) -> list[object]:
-    """Return a session or client, and what a client holds, since a proxy may stand in its place."""
-    found = [thing]
+def _held_by(thing: object) -> list[object]:
+    """Return a session or client, and the parts of a client, which a proxy may hide."""
+    parts = [thing]
     for name in ("_endpoint", "_request_signer", "meta"):
-        # Whatever a proxy raises: is_shared() meets it again, and the client is not used.
+        # A proxy may raise anything. Then is_shared() says so again, and the client is not used.
         with contextlib.suppress(Exception):
-            found.append(getattr(thing, name))
-    return found
+            parts.append(getattr(thing, name))
+    return parts
 
 
 def _renew() -> None:
@@ -140,7 +139,7 @@ def _renew() -> None:
         _older.update(_adopted)
         for locked in list(_with_locks):
             locked._lock = threading.Lock()
-        # Held on to until their locks are free: an owner drops clients, and a pool that goes takes its locks.
+        # Keep them until their locks are free: an owner drops clients, and a pool takes its locks when it is deleted.
         roots = [root for thing in (*_adopted.values(), *_kept.values()) for root in _held_by(thing)]
         for owner in list(_inherited):
             roots += owner._after_fork()
@@ -150,21 +149,21 @@ def _renew() -> None:
 
 
 def _renew_below(roots: Iterable[object], *, free: bool) -> None:
-    # All locks first: to drop a pool of connections takes some.
+    # All locks first: deleting a pool of connections takes some.
     for session in list(_http_sessions(roots, free=free)):
-        # One that cannot be renewed is not among a process's own, and is not used.
+        # A session that cannot be renewed is not added, and so not used.
         with contextlib.suppress(AttributeError, TypeError, LookupError):
             _renew_connections(session)
             _own_sessions.add(session)
 
 
 def _renew_connections(session: Any) -> None:
-    """Give an HTTP session of botocore's connections of this process's own; the parent's are closed without a word."""
+    """Give an HTTP session of botocore new connections, and close the parent's without a message to the server."""
     managers = [session._manager, *session._proxy_managers.values()]
-    session.close()  # the descriptors alone: neither side of the parent's connections hears of it
+    session.close()  # closes only descriptors: neither side of the parent's connections notices
     for manager in managers:
         before, now = manager.connection_pool_kw["ssl_context"], session._get_ssl_context()
-        # OpenSSL has locks of its own in each context. One of another class, put in its place by somebody, stays.
+        # Each context of OpenSSL has its own locks. A context of another class, which somebody has set, stays.
         if type(now) is type(before):
             now.minimum_version, now.maximum_version = before.minimum_version, before.maximum_version
             now.options, now.verify_flags = before.options, before.verify_flags
@@ -181,7 +180,7 @@ def _http_sessions(roots: Iterable[object], *, free: bool) -> Iterator[Any]:
     todo: list[tuple[object, int]] = [(root, _FOREIGN_STEPS) for root in roots]
     while todo:
         thing, steps = todo.pop()
-        # By its type and not with isinstance, which a proxy answers by making what it stands for.
+        # By its type and not with isinstance, which would make a lazy proxy load its object.
         kind = type(thing)
         if issubclass(kind, _ATOMS) or seen.get(id(thing), (None, -1))[1] >= steps:
             continue
@@ -202,7 +201,7 @@ def _http_sessions(roots: Iterable[object], *, free: bool) -> Iterator[Any]:
             yield thing
         for item in _held_by_function(thing) if function else _attributes(thing):
             if known and hasattr(type(item), "_at_fork_reinit"):
-                # As the standard library does with its own: in place, since several objects may share one lock.
+                # As the standard library does with its own locks: in place, since several objects may share one.
                 if free:
                     item._at_fork_reinit()
             else:
@@ -228,7 +227,7 @@ def _held_by_function(function: Any) -> Iterator[Any]:
 
 
 def _attributes(thing: object) -> list[Any]:
-    # Of the object itself: what a proxy does when it is asked for anything, nobody knows.
+    # Of the object itself: nobody knows what a proxy does if asked for an attribute.
     try:
         return list(object.__getattribute__(thing, "__dict__").values())
     except AttributeError:

@@ -1,7 +1,7 @@
-"""Data keys, wrapped keys, and the one protocol through which they are had.
+"""Data keys, wrapped keys, and the protocol of keyrings.
 
-A keyring owns its data keys and *lends* them: the caller hands in what to do with the key, and gets back what that
-returned. A key is wiped when its owner is done with it, so that no caller can forget to.
+A keyring owns its data keys and *lends* them: the caller passes a function that uses the key, and gets what it returns.
+The owner wipes the key afterwards, so no caller can forget to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol, Self, TypeVar
+from typing import Any, Final, NoReturn, Protocol, Self, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -18,12 +18,12 @@ DATA_KEY_BYTES: Final = 32
 _ZEROS: Final = {size: bytes(size) for size in (12, 32, 76, 1 << 16)}
 _MANY_ZEROS: Final = _ZEROS[1 << 16]
 PROVIDER_AWS_KMS: Final = 1
-# What a data key is used with; an envelope names it, and a cache keeps the keys of one apart from another's.
+# The cipher suite: an envelope names it, and a cache keeps the data keys of each suite apart.
 SUITE_COBBLESTONE_256: Final = 1
 
 
 def wipe(buffer: bytearray | memoryview) -> None:
-    """Overwrite a buffer with zeros, in place: assigning as many bytes as there are moves nothing."""
+    """Overwrite a buffer with zeros in place; assigning the same number of bytes never moves it."""
     size = len(buffer)
     zeros = _ZEROS.get(size)
     if zeros is not None:
@@ -38,14 +38,18 @@ def wipe(buffer: bytearray | memoryview) -> None:
 class DataKey:
     """A plaintext data key (DEK) in a buffer of its own.
 
-    It is wiped on :meth:`close`, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
-    pickled. The buffer that is passed in is taken over, not copied.
+    It is wiped by ``close()``, at the end of ``with`` and on deletion. It cannot be printed, compared, copied or
+    pickled.
 
     Args:
-        buffer: exactly 32 bytes; wiped before the error is raised if it is not.
+        buffer: exactly 32 bytes. The data key takes it over without copying it, and wipes it if it raises.
 
     Raises:
-        ValueError: another length.
+        ValueError: the buffer has another length.
+
+    Example:
+        >>> with DataKey(bytearray(os.urandom(32))) as data_key:
+        ...     use(data_key, wrapped_keys)
     """
 
     __slots__ = ("_buffer",)
@@ -60,7 +64,7 @@ class DataKey:
 
     @property
     def buffer(self) -> bytearray:
-        """The key itself, for the duration of the loan: never copy it into ``bytes``, which cannot be wiped."""
+        """The key itself, valid only during the loan. Never copy it into ``bytes``, which cannot be wiped."""
         if not self._buffer:
             raise ValueError("the data key has been wiped")
         return self._buffer
@@ -71,7 +75,14 @@ class DataKey:
         self._buffer = bytearray()
 
     def duplicate(self) -> DataKey:
-        """Return the same key in a buffer of its own, for a keyring that keeps it."""
+        """Copy the key, for a keyring that keeps it.
+
+        Returns:
+            The same key in a buffer of its own.
+
+        Raises:
+            ValueError: the key has been wiped.
+        """
         return DataKey(bytearray(self.buffer))
 
     def __enter__(self) -> Self:
@@ -86,7 +97,7 @@ class DataKey:
     def __repr__(self) -> str:
         return "<DataKey>"
 
-    def _refuse(self, *_: Any) -> NoReturn:
+    def _refuse(self, *_: object) -> NoReturn:
         raise TypeError("a data key cannot be copied, pickled or compared")
 
     __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
@@ -95,14 +106,14 @@ class DataKey:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A data key as an envelope stores it: wrapped by one KMS key. All of it is public, and all of it is a claim.
+    """A data key as an envelope stores it: wrapped by one KMS key. None of it is secret, and none is authenticated.
 
     Args:
         key_arn: the ARN of the KMS key that wrapped it.
-        ciphertext: KMS's CiphertextBlob, 1 to 6144 bytes.
-        key_material_id: 32 bytes that name the KMS key's material, or none where KMS gave none.
-        wrapped_at: Unix seconds, 0 where unknown.
-        provider: 1 is AWS KMS; what another one means is not known to this release.
+        ciphertext: the CiphertextBlob of KMS, 1 to 6144 bytes.
+        key_material_id: the 32-byte id of the KMS key's material; empty if KMS gave none.
+        wrapped_at: when it was wrapped, in Unix seconds; 0 if unknown.
+        provider: 1 for AWS KMS; this release knows no other.
     """
 
     key_arn: str
@@ -112,16 +123,7 @@ class WrappedKey:
     provider: int = PROVIDER_AWS_KMS
 
 
-def kept_by_rewrap(wrapped_keys: Iterable[WrappedKey]) -> tuple[WrappedKey, ...]:
-    """Return the wrapped keys that every re-wrap keeps: those of other providers than AWS KMS.
-
-    They cannot be judged here, and dropping one might lose the data.
-    """
-    return tuple(key for key in wrapped_keys if key.provider != PROVIDER_AWS_KMS)
-
-
-# That of time.monotonic, past what a test puts in its place: to wait takes real time, whatever a frozen clock says; and
-# what that says is not the same in every thread.
+# The clock of time.monotonic, even if a test has frozen that one: waiting takes real time.
 CLOCK: Final[int] = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
 
 
@@ -130,25 +132,100 @@ def now() -> float:
     return time.clock_gettime(CLOCK)
 
 
-# When what is being done was asked for, in seconds of :func:`now`; unset where it began at once. A task may have
-# queued for a thread since, and counts as having waited for a call that failed meanwhile.
+# When the current operation was requested, in seconds of now(); unset if it began at once. A task may have queued for a
+# thread since then, and counts as having waited for a call that failed meanwhile.
 asked_at: Final[ContextVar[float | None]] = ContextVar("asked_at", default=None)
 
 
 class NotReadyError(Exception):
-    """A keyring that must not wait would have to; it never leaves the library."""
+    """A keyring that must not wait would have to. It never leaves the library."""
+
+
+class Keyring(Protocol):
+    """Makes, unwraps and re-wraps data keys, from any number of threads at once.
+
+    Implement this protocol to take data keys from elsewhere than AWS KMS. Optional: ``sealwax.events.CountsKmsCalls``.
+    """
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None,
+    ) -> T:
+        """Lend a new data key and its wrapped forms to ``use``.
+
+        Args:
+            context: the KMS context, bound to every wrapped form.
+            use: called once with the data key and its wrapped keys; it must not keep the data key.
+            plaintext_bytes: how many bytes the key will encrypt; None if not known yet.
+
+        Returns:
+            What ``use`` returns.
+
+        Raises:
+            KmsError: there is no data key.
+        """
+        ...
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        """Lend the data key of an envelope to ``use``.
+
+        The keyring chooses the order of attempts. If ``use`` raises ``CommitmentError``, the key does not fit the
+        payload: that attempt has failed, and the next one follows.
+
+        Args:
+            wrapped_keys: the wrapped forms that the envelope stores.
+            context: the KMS context of the envelope.
+            use: called with the data key; it must not keep it.
+
+        Returns:
+            What ``use`` returns.
+
+        Raises:
+            KmsError: no attempt was possible, or all failed.
+            CommitmentError: only one attempt was possible, and its key does not fit.
+        """
+        ...
+
+    def rewrap(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
+    ) -> tuple[WrappedKey, ...]:
+        """Wrap the same data key under other KMS keys. The data key never enters this process.
+
+        Args:
+            wrapped_keys: the wrapped forms that the envelope stores.
+            context: the KMS context of the envelope.
+            to: the new KMS keys.
+
+        Returns:
+            The new wrapped keys, one for each key of ``to``.
+
+        Raises:
+            KmsError: no wrapped key could be re-wrapped.
+        """
+        ...
+
+
+def kept_by_rewrap(wrapped_keys: Sequence[WrappedKey]) -> tuple[WrappedKey, ...]:
+    """Return the wrapped keys of other providers: a re-wrap keeps them, since dropping one could lose the data."""
+    return tuple(key for key in wrapped_keys if key.provider != PROVIDER_AWS_KMS)
+
+
+# --- optional protocols inside the library
 
 
 class Loan(Protocol):
-    """A data key that a keyring holds, and may lend."""
+    """A data key that a keyring holds and may lend, with a note of what was computed for it."""
 
     key: DataKey
     wrapped_keys: tuple[WrappedKey, ...]
     note: Any
 
 
-class Holder(Protocol):
-    """A keyring that keeps data keys, and lends them in few steps: see :class:`sealwax._core.cache.nowait.Ready`."""
+class Holder(Keyring, Protocol):
+    """A keyring that holds data keys and lends them in few steps; see ``cache.nowait.Ready``."""
 
     def take(self, mark: Hashable, size: int | None) -> Loan | None: ...
 
@@ -158,45 +235,13 @@ class Holder(Protocol):
         self, mark: Hashable, pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None
     ) -> Loan | None: ...
 
-    def mark(self, loan: Any, mark: Hashable, note: Any) -> None: ...
+    def mark(self, loan: Any, mark: Hashable, note: object) -> None: ...
 
 
-class Keyring(Protocol):
-    """Makes, opens and re-wraps data keys. Safe to use from many threads."""
+@runtime_checkable
+class SupportsReady(Protocol):
+    """A keyring with a part that never waits, as a cache has."""
 
-    def generate(
-        self,
-        context: Mapping[str, str],
-        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
-        *,
-        plaintext_bytes: int | None,
-    ) -> T:
-        """Lend a new data key, with its wrapped forms, to ``use``; return what that returns.
-
-        Args:
-            context: the KMS context, bound to every wrapped form.
-            plaintext_bytes: how many bytes the key is going to encrypt; None where that is not known yet.
-
-        Raises:
-            KmsError: no data key could be had.
-        """
-
-    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
-        """Lend the data key of an envelope to ``use``; return what that returns.
-
-        The order of attempts is the keyring's. ``use`` raises :class:`~sealwax.CommitmentError` where the key does
-        not fit the payload; that attempt has failed then, and the next is made.
-
-        Raises:
-            KmsError: no attempt was possible, or each failed.
-            CommitmentError: the one attempt that was possible gave a key that does not fit.
-        """
-
-    def rewrap(
-        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
-    ) -> tuple[WrappedKey, ...]:
-        """Return the same data key wrapped by the KMS keys ``to``; it never enters this process.
-
-        Raises:
-            KmsError: no wrapped key could be re-wrapped.
-        """
+    def _ready(self) -> Holder:
+        """Return the part that lends what is held now, and raises ``NotReadyError`` instead of waiting."""
+        ...

@@ -1,4 +1,4 @@
-"""Exclusive locks (flock) on files that may be replaced or removed by whoever holds the lock."""
+"""Exclusive file locks (flock). Any program that may read a file can lock it, so every wait is bounded."""
 
 from __future__ import annotations
 
@@ -9,47 +9,65 @@ from collections.abc import Callable
 from typing import Final
 
 from sealwax._core.keyring import now
+from sealwax._core.sources import AnyPath
 
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.01
+# How long to reopen a file that other programs keep replacing.
+_REPLACED_SECONDS: Final = 1.0
 
 
-def is_at(path: str | os.PathLike[str], descriptor: int) -> bool:
-    """Whether an open file is the one at ``path``."""
+def is_at(path: AnyPath, descriptor: int, folder: int | None = None) -> bool:
+    """Whether an open file is the one at ``path``, relative to the open ``folder`` if one is given."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))  # noqa: PTH116
+        there = os.stat(path, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    return os.path.samestat(there, os.fstat(descriptor))
 
 
 def lock(open_file: Callable[[], int], is_current: Callable[[int], bool], *, patience: float = 0) -> int:
-    """Open and lock a file, and return its descriptor. To close it is to unlock it.
+    """Open and lock a file, and return its descriptor. Closing it releases the lock.
 
-    If the file was replaced or removed while its lock was waited for, the new one is opened and locked instead.
+    If the previous holder of the lock has replaced or removed the file, the new one is opened and locked instead.
 
     Args:
         open_file: opens the file by its name.
         is_current: whether an open file is still the one with that name.
-        patience: for how many seconds to wait for a lock that another process holds.
+        patience: how many seconds to wait for a lock that another program holds.
 
     Raises:
-        BlockingIOError: another process holds the lock.
-        OSError: the file cannot be opened, or its file system does not support locks.
+        BlockingIOError: another program holds the lock.
+        OSError: the file cannot be opened, or its file system has no locks.
     """
     until = now() + patience
     while True:
         descriptor = open_file()
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if now() >= until:
-                        raise
-                    time.sleep(_PAUSE_SECONDS)
+            wait_for(descriptor, until)
             if is_current(descriptor):
                 return descriptor
+            if now() >= until + _REPLACED_SECONDS:
+                raise BlockingIOError
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def wait_for(descriptor: int, until: float) -> None:
+    """Lock an open file.
+
+    Args:
+        until: when to stop waiting for another program, in seconds of ``now()``.
+
+    Raises:
+        BlockingIOError: another program still holds the lock.
+        OSError: the file system has no locks.
+    """
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if now() >= until:
+                raise
+            time.sleep(_PAUSE_SECONDS)

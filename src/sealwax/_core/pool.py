@@ -1,8 +1,7 @@
-"""A pool of threads that outlives nothing: neither the end of the program nor a fork.
+"""A pool of threads that survives neither the end of the program nor a fork.
 
-While the interpreter ends, no work starts in another thread any more, and a value that is sealed by an exit handler
-must still be sealed: the caller's thread does the work then. In a forked child the threads do not exist, and whoever
-waited for their results would wait for ever.
+While the interpreter ends, no other thread takes work, but an exit handler may still encrypt a value: then the caller's
+thread does the work. In a forked child the threads do not exist, and waiting for their results would never end.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Up to ``threads`` threads; use it with ``with``, or :meth:`shutdown` it.
+    """Up to ``threads`` threads, until the end of ``with`` or ``shutdown``.
 
     Args:
-        name: what the names of the threads begin with.
+        name: the prefix of the threads' names.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         self._process = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
         try:
-            # Where the interpreter is ending, and nobody has imported it before, the import fails.
+            # The first import fails while the interpreter ends.
             from concurrent.futures import ThreadPoolExecutor
 
             self._pool = ThreadPoolExecutor(threads, name)
@@ -38,7 +37,7 @@ class Pool:
             pass
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Begin ``work`` in a thread, or do it here and now where no thread is to be had."""
+        """Begin ``work`` in a thread, or run it in this one if there is none."""
         try:
             if self._pool is not None:
                 return self._pool.submit(work, *args, **kwargs)
@@ -52,23 +51,23 @@ class Pool:
         return done
 
     def refuse_forked(self, what: str) -> None:
-        """Refuse a forked child what its parent's threads work on.
+        """Refuse to wait in a forked child for the parent's threads.
 
         Args:
             what: the subject of the sentence.
 
         Raises:
-            ValueError: this is another process than the one that made the pool.
+            ValueError: another process made the pool.
         """
         if self._process != os.getpid():
-            raise ValueError(f"{what} that was under way when the process was forked goes on in the parent only")
+            raise ValueError(f"{what} that was running when the process was forked continues only in the parent")
 
     def shutdown(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more work; in a forked child, do nothing.
 
         Args:
-            wait: whether to wait for the work under way.
-            cancel: whether to drop what has not begun.
+            wait: whether to wait for running work.
+            cancel: whether to drop work that has not begun.
         """
         if self._pool is not None and self._process == os.getpid():
             self._pool.shutdown(wait=wait, cancel_futures=cancel)

@@ -1,9 +1,9 @@
-"""Re-wrapping: other wrapped keys for the same data key. No payload byte changes, and the data key is never seen.
+"""Re-wrapping: new wrapped keys for the same data key. No payload byte changes, and the data key is never seen.
 
-What the new wrapped keys are is the caller's to find (:data:`Rewrap`); here they are put in the old ones' place.
+The caller finds the new wrapped keys (``Rewrap``); this module puts them in place of the old ones.
 
-A file with two slots is changed in place, so that at every instant one whole slot is valid: lock, write the slot not in
-use, sync, read back, then the other. Everything else is written anew beside it and renamed.
+A file with two slots is changed in place so that at every instant one slot is whole and valid: lock, write the slot not
+in use, sync, read back, then the other slot. Every other file is written beside the old one and renamed.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, cast
 
 from sealwax._core import envelope, files
-from sealwax._core.context import printable
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.header import Header, Slot
 from sealwax._core.format.io import write_all
 from sealwax._core.keyring import WrappedKey
+from sealwax._core.sources import BytesLike
+from sealwax._core.text import printable
 from sealwax.errors import RewrapConflictError
 
 Rewrap = Callable[[Header, Callable[[], bytes]], tuple[WrappedKey, ...]]
-"""Returns the new wrapped keys of a header. The second argument reads the first 56 bytes of its payload."""
+"""Returns the new wrapped keys for a header. The second argument reads the first 56 bytes of its payload."""
 
 _HEAD: Final = payload.HEAD_BYTES
 
 
 def agreed(header: Header, rewrap: Rewrap, head: Callable[[], bytes]) -> tuple[Header, tuple[WrappedKey, ...]]:
-    """Return new wrapped keys, and the header with the one slot that they were made from.
+    """Return the header with the one slot that was re-wrapped, and the new wrapped keys.
 
-    Of an unfinished envelope that is the newer slot, or the older one where the newer cannot be used: its key may be
-    one that was never allowed, or is disabled, while the older one still opens.
+    In an unfinished envelope that is the newer slot, or the older one if the newer fails: its key may have never been
+    allowed, or be disabled, while the older one still works.
 
     Raises:
-        Exception: what ``rewrap`` raised: for the newer slot, unless the older one may be had a little later.
+        Exception: what ``rewrap`` raised for the newer slot, or for the older one if that is retryable.
     """
     newer, *older = header.readings
     try:
         return newer, rewrap(newer, head)
     except Exception as error:
-        if not older or getattr(error, "retryable", False):  # the newer one may be had a little later
+        if not older or getattr(error, "retryable", False):
             raise
         try:
             return older[0], rewrap(older[0], head)
@@ -50,7 +51,7 @@ def agreed(header: Header, rewrap: Rewrap, head: Callable[[], bytes]) -> tuple[H
         raise
 
 
-def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
+def rewrap_value(value: BytesLike, rewrap: Rewrap) -> bytes:
     """Return a copy of an envelope with new wrapped keys, in one slot."""
     header = envelope.header_of_value(value)
     refuse_contradictory(header)
@@ -59,7 +60,7 @@ def rewrap_value(value: envelope.BytesLike, rewrap: Rewrap) -> bytes:
         if header.preamble.kind == hdr.DETACHED:
             envelope.refuse_trailing(len(rest))
         _, wrapped_keys = agreed(header, rewrap, lambda: bytes(rest[:_HEAD]))
-        return b"".join((anew(header, wrapped_keys, slot_count=1), rest))
+        return b"".join((with_wrapped_keys(header, wrapped_keys, slot_count=1), rest))
 
 
 def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Rewrap) -> None:
@@ -70,7 +71,7 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
     if header.preamble.kind == hdr.DETACHED:
         envelope.refuse_trailing(len(head))
     _, wrapped_keys = agreed(header, rewrap, lambda: head)
-    write_all(sink, anew(header, wrapped_keys, header.preamble.slot_count) + head)
+    write_all(sink, with_wrapped_keys(header, wrapped_keys, header.preamble.slot_count) + head)
     while data := source.read(files.COPY_BYTES):
         write_all(sink, data)
 
@@ -78,17 +79,17 @@ def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Re
 def rewrap_file(
     path: files.AnyPath, rewrap: Rewrap, folder: int | None = None, *, patience: float = files.LOCK_SECONDS
 ) -> None:
-    """Give the envelope at ``path`` new wrapped keys. Another re-wrap of it is waited for, up to ``patience`` seconds.
+    """Give the envelope at ``path`` new wrapped keys.
 
-    No byte is written before ``rewrap`` has returned: what it refuses is as it was.
+    No byte is written before ``rewrap`` has returned: if it raises, the file is unchanged.
 
     Args:
-        folder, patience: as for :class:`sealwax._core.files.LockedFile`.
+        folder, patience: as for ``LockedFile``.
 
     Raises:
-        FileError: a step failed; the file opens with the old or with the new key.
-        RewrapConflictError: the file was replaced by somebody else meanwhile, or its slots contradict each other.
-        HeaderError: it is no envelope, or its header is damaged.
+        FileError: a step failed; the file opens with the old or the new key.
+        RewrapConflictError: another program replaced the file during the re-wrap, or its slots contradict each other.
+        HeaderError: it is not an envelope, or its header is damaged.
     """
     with files.reported("re-wrapping", path), files.LockedFile(path, folder, patience=patience) as file:
         header = envelope.header_of_file(file.file, 0)
@@ -103,7 +104,7 @@ def rewrap_file(
         slot = Slot(header.slot.sequence + 1, wrapped_keys)
         if in_place and hdr.slot_fits(slot, preamble.slot_size):
             _refuse_replaced(file)
-            # The slot that KMS has just opened is the last to go.
+            # The slot that KMS has just unwrapped is overwritten last.
             _write_slot(file, preamble, slot, 1 - source.current)
             _write_slot(file, preamble, slot, source.current)
         else:
@@ -117,14 +118,14 @@ def replace_file(
     *,
     patience: float = files.LOCK_SECONDS,
 ) -> None:
-    """Write a file anew, whole or not at all, from its own bytes: ``change(source, sink)``. Re-wraps of it wait.
+    """Replace a file, whole or not at all, with what ``change(source, sink)`` writes; re-wraps of it wait.
 
     Args:
-        folder, patience: as for :class:`sealwax._core.files.LockedFile`.
+        folder, patience: as for ``LockedFile``.
 
     Raises:
-        FileError: a step failed; the file is as it was.
-        RewrapConflictError: the file was changed or replaced by somebody else meanwhile; it was left alone.
+        FileError: a step failed; the file is unchanged.
+        RewrapConflictError: another program changed or replaced the file meanwhile; it was left alone.
     """
     with files.reported("replacing", path), files.LockedFile(path, folder, patience=patience) as file:
         status = file.status
@@ -151,17 +152,17 @@ def _replace(file: files.LockedFile, header: Header, wrapped_keys: tuple[Wrapped
     large = status.st_size - preamble.payload_offset >= payload.payload_size(hdr.TWO_SLOTS_FROM)
     slot_count = 2 if large and preamble.kind == hdr.ATTACHED else 1
     with _beside(file, status) as whole:
-        write_all(whole, anew(header, wrapped_keys, slot_count))
+        write_all(whole, with_wrapped_keys(header, wrapped_keys, slot_count))
         files.copy_rest(file.file, whole.file, preamble.payload_offset)
         _refuse_replaced(file)
 
 
 def refuse_contradictory(header: Header) -> None:
-    """Which of the two is the newer cannot be known, and to guess wrong would lose the data."""
+    """Refuse an envelope whose newer slot cannot be told from the older one: a wrong guess would lose the data."""
     if header.contradictory:
         raise RewrapConflictError(
             f"the envelope has two slots with sequence number {header.slot.sequence} and different wrapped keys; "
-            "decrypt it, and encrypt it anew"
+            "decrypt it, and encrypt it again"
         )
 
 
@@ -172,12 +173,12 @@ def _refuse_replaced(file: files.LockedFile) -> None:
 
 def _changed(file: files.LockedFile) -> RewrapConflictError:
     return RewrapConflictError(
-        f"'{printable(os.fspath(file.path))}' was replaced by another program meanwhile; it was left alone"
+        f"another program changed '{printable(os.fspath(file.path))}' meanwhile; it was left alone"
     )
 
 
-def anew(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
-    """Return a header's bytes with other wrapped keys; its sequence begins again."""
+def with_wrapped_keys(header: Header, wrapped_keys: tuple[WrappedKey, ...], slot_count: int) -> bytes:
+    """Return a header's bytes with other wrapped keys and the first sequence number."""
     preamble = header.preamble
     return hdr.lay_out(
         envelope_id=preamble.envelope_id,

@@ -1,10 +1,10 @@
-"""Small values under a data key that is held already: the same bytes and the same checks, in far fewer steps.
+"""Small values under a data key that is already held: the same bytes and checks, in far fewer steps.
 
-Most of the time of such a value goes into looking at what was looked at before: a context of the same pairs, a header
-of the same wrapped keys. What came of that stands in the note of the held data key, and goes when that goes.
+Most of the time for such a value is spent on what was done before: encoding the same context, parsing a header with the
+same wrapped keys. The results are kept in the note of the held data key, and go when it goes.
 
-Everything out of the ordinary is left to the caller, who goes the long way: a data key that is not there, too old or
-used up, and a context or header that is refused, so that one place words those errors.
+Everything unusual takes the ordinary path in the caller: a data key that is missing, too old or used up, and a context
+or header that is refused. So those errors are raised in one place only.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _DRAWN_BYTES: Final = hdr.ENVELOPE_ID_BYTES + payload.SALT_BYTES
 
 
 class SmallValues:
-    """Seals and opens values of less than a chunk. It holds nothing itself, and any number of threads may use it.
+    """Encrypts and decrypts values of less than a chunk, from any number of threads at once.
 
     Args:
-        local_names: see :class:`sealwax.Sealer`.
+        local_names: see ``Sealer``.
     """
 
     def __init__(self, holder: Holder, local_names: Collection[str]) -> None:
         self._holder = holder
         self._local_names = local_names
-        # One local pair is what most sealers have; a name that no pair can have is left to be refused when it is used.
+        # Most sealers have one local pair. An impossible name is refused when it is used.
         self._starts: dict[str, bytes] = {}
         for name in local_names:
             if type(name) is str:
@@ -45,7 +45,7 @@ class SmallValues:
                     self._starts[name] = ctx.start_of_pair(name)
 
     def encrypt(self, plaintext: object, context: object) -> bytes | None:
-        """Return an envelope, or None where it takes the long way."""
+        """Return an envelope, or None if it needs the ordinary path."""
         if type(plaintext) is not bytes or len(plaintext) >= payload.CHUNK_BYTES or type(context) is not dict:
             return None
         pairs, local, local_pairs = self._split(context)
@@ -59,7 +59,7 @@ class SmallValues:
                 return None
         try:
             template, kms = loan.note
-            # From the kernel each time: see Sealer._begin_with. In one call, which is most of its cost.
+            # From the kernel each time (see operations.begin), and in one call, since that is most of the cost.
             drawn = os.urandom(_DRAWN_BYTES)
             envelope_id, salt = drawn[: hdr.ENVELOPE_ID_BYTES], drawn[hdr.ENVELOPE_ID_BYTES :]
             header = template.parts(envelope_id, local_pairs)
@@ -68,14 +68,14 @@ class SmallValues:
             self._holder.give_back(loan)
 
     def decrypt(self, sealed: object, context: object) -> bytes | None:
-        """Return the plaintext, or None where it takes the long way.
+        """Return the plaintext, or None if it needs the ordinary path.
 
         Raises:
-            CommitmentError, TamperedError: as for :meth:`sealwax.Sealer.decrypt`.
+            CommitmentError, TamperedError: as for ``Sealer.decrypt``.
         """
-        if type(sealed) is not bytes or type(context) is not dict or (found := hdr.outline(sealed)) is None:
+        if type(sealed) is not bytes or type(context) is not dict or (parts := hdr.outline(sealed)) is None:
             return None
-        outline, envelope_id, stored_local_pairs, start = found
+        outline, envelope_id, stored_local_pairs, start = parts
         if not _LEAST_PAYLOAD_BYTES <= len(sealed) - start < payload.HEAD_BYTES + payload.SEALED_CHUNK_BYTES:
             return None
         pairs, local, local_pairs = self._split(context)
@@ -94,10 +94,10 @@ class SmallValues:
             self._holder.give_back(loan)
 
     def _split(self, context: dict[str, str]) -> tuple[_Pairs | None, bytes, int]:
-        """Return the pairs of the KMS context, and the local context's canonical form and its number of pairs.
+        """Return the pairs of the KMS context, the canonical form of the local context, and its number of pairs.
 
-        The pairs are None where the long way has to look at them: where the map is empty, holds something else than
-        plain str, which alone are what they are compared as, or a local context that is refused.
+        The pairs are None if they need the ordinary path: an empty map, anything but plain str, or a local context that
+        is refused.
         """
         names = self._local_names
         kms: list[tuple[str, str]] = []
@@ -117,7 +117,7 @@ class SmallValues:
         return frozenset(kms), encoded, len(local)
 
     def _mark_for_encrypting(self, pairs: _Pairs) -> None:
-        """Mark the data key that is held for a KMS context, if one is, by its pairs."""
+        """Mark the data key that is held for a KMS context, if there is one, with its pairs."""
         loan = self._holder.find(pairs, pairs)
         if loan is None:
             return
@@ -129,7 +129,7 @@ class SmallValues:
             self._holder.mark(loan, pairs, (template, payload.framed(kms)))
 
     def _mark_for_decrypting(self, mark: tuple[bytes, _Pairs], sealed: bytes) -> None:
-        """Mark the data key that is held for a header, if one is, by the header's outline and the pairs it stores."""
+        """Mark the data key that is held for a header, if there is one, with the header's outline and stored pairs."""
         with contextlib.suppress(HeaderError):
             header = envelope.header_of_value(sealed)
             envelope.refuse_kind(header, hdr.ATTACHED)

@@ -2,15 +2,15 @@
 
 An envelope is stale for any of these reasons:
 
-==============  ================================================================================================
+==============  ======================================================================
 ``keys``        it is not wrapped under exactly the wanted keys
-``material``    it is under one of them, but under older key material than that key has now
-``age``         it was wrapped before the time that the wanted keys must be younger than, or nobody knows when
-``unfinished``  a re-wrap of it was interrupted, so that its earlier wrapped keys may be left in it
-==============  ================================================================================================
+``material``    it is wrapped under old key material of a wanted key
+``age``         it was wrapped too long ago, or at an unknown time
+``unfinished``  a re-wrap was interrupted, so earlier wrapped keys may still be in it
+==============  ======================================================================
 
-All that an envelope says of its wrapped keys is a claim: good for planning, no proof. Wrapped keys of other providers
-than AWS KMS are not judged, since a re-wrap keeps them.
+What an envelope says about its wrapped keys is only a claim: good for planning, not as proof. Wrapped keys of other
+providers than AWS KMS never make it stale, since a re-wrap keeps them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class WantedKey:
 
     Args:
         arn: its key ARN.
-        material_id: the 32 bytes that name its current key material; none where that is not known, and not judged.
-        rotated_at: when it got that material, in Unix seconds: a wrapped key that names no material is old where it
-            was wrapped earlier. 0: it never had another, or it is not known.
+        material_id: the 32-byte id of its current key material; empty if unknown, and then not compared.
+        rotated_at: when it got that material, in Unix seconds; 0 if it never had another or it is unknown. A wrapped
+            key without a material id counts as old if it was wrapped earlier.
     """
 
     arn: str
@@ -56,8 +56,8 @@ class Wanted:
     """How envelopes are to be wrapped.
 
     Args:
-        keys: under exactly these.
-        wrapped_since: and not earlier than this, in Unix seconds; 0: whenever.
+        keys: exactly the KMS keys they are wrapped under.
+        wrapped_since: the earliest time at which they may have been wrapped, in Unix seconds; 0 for any time.
     """
 
     keys: tuple[WantedKey, ...]
@@ -65,11 +65,11 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be said of one envelope.
+class Staleness:
+    """Whether and why one envelope is stale.
 
     Attributes:
-        reasons: why it is stale, of :data:`REASONS`; none where it is not.
+        reasons: why it is stale, from ``REASONS``; empty if it is not.
         missing_regions: the Regions of wanted keys in which no KMS key has wrapped it.
     """
 
@@ -82,43 +82,43 @@ class Verdict:
 
     def __str__(self) -> str:
         if not self.stale:
-            return "not stale"
-        missing = f"; no key of {', '.join(self.missing_regions)} has wrapped it" if self.missing_regions else ""
-        return f"stale: {', '.join(_SENTENCES[reason] for reason in self.reasons)}{missing}"
+            return "no"
+        missing = f"; not wrapped by any key in {', '.join(self.missing_regions)}" if self.missing_regions else ""
+        return f"yes: {', '.join(_SENTENCES[reason] for reason in self.reasons)}{missing}"
 
 
 @functools.lru_cache(maxsize=256)
 def region_of(arn: str) -> str:
-    """Return the Region that a key ARN names, or "" for what is no ARN."""
+    """Return the Region of a key ARN, or "" if it is not an ARN."""
     parts = arn.split(":", 4)
     return parts[3] if len(parts) == 5 else ""
 
 
 def faults(key: WrappedKey, wanted: WantedKey, wrapped_since: int) -> list[str]:
-    """Return why a wrapped key that is under a wanted KMS key is stale all the same."""
-    found = []
-    known = key.key_material_id
-    if known:
-        if wanted.material_id and known != wanted.material_id:
-            found.append("material")
+    """Return why a wrapped key under a wanted KMS key is stale; empty if it is not."""
+    reasons = []
+    material_id = key.key_material_id
+    if material_id:
+        if wanted.material_id and material_id != wanted.material_id:
+            reasons.append("material")
     elif key.wrapped_at < wanted.rotated_at:
-        found.append("material")
+        reasons.append("material")
     if key.wrapped_at < wrapped_since:
-        found.append("age")
-    return found
+        reasons.append("age")
+    return reasons
 
 
-def judge(header: Header, wanted: Wanted) -> Verdict:
-    """Return whether the envelope with this header is stale, and why."""
+def staleness_of(header: Header, wanted: Wanted) -> Staleness:
+    """Return whether and why the envelope with this header is stale."""
     have = {key.key_arn: key for key in header.slot.wrapped_keys if key.provider == PROVIDER_AWS_KMS}
-    found = set()
+    reasons = set()
     if have.keys() != {key.arn for key in wanted.keys}:
-        found.add("keys")
+        reasons.add("keys")
     for key in wanted.keys:
         if key.arn in have:
-            found.update(faults(have[key.arn], key, wanted.wrapped_since))
+            reasons.update(faults(have[key.arn], key, wanted.wrapped_since))
     if not header.finished:
-        found.add("unfinished")
+        reasons.add("unfinished")
     present = {region_of(arn) for arn in have}
     missing = dict.fromkeys(key.region for key in wanted.keys if key.region not in present)
-    return Verdict(tuple(reason for reason in REASONS if reason in found), tuple(missing))
+    return Staleness(tuple(reason for reason in REASONS if reason in reasons), tuple(missing))

@@ -1,19 +1,19 @@
-"""Files that decide something: a plan, facts, a baseline, a context, a lab, a lock.
+"""Files that sealwax acts on, and so must trust: a plan, facts, a baseline, a context, a lab, a lock.
 
-Such a file is used only where nobody but the caller and root can have written it:
+Such a file is used only if nobody but the caller and root can have written it:
 
-- it is a regular file that belongs to the caller or to root, and neither its group nor others may write it;
-- the same holds for its folder, where files could be renamed otherwise. A folder like /tmp, where the sticky bit keeps
-  everybody from renaming what is another's, is good enough for a file with one name; for SQLite it is not, because
-  SQLite opens further files by their names, and anybody could create those.
+- It is a regular file of the caller or root, and neither its group nor others may write to it.
+- The same holds for its folder, in which others could otherwise replace it. A folder like /tmp, whose sticky bit keeps
+  users from renaming each other's files, is good enough for a file with one name. It is not for SQLite, which opens
+  further files by name that anybody could create.
 
-A group counts as others unless it is the caller's own: not root's, with the caller's name, and without another member
-(as pam_umask tells such a group; their users often have the umask 002). Where an ACL lets somebody write, Linux shows
-that as a right of the group, and the group counts as others then whatever it is.
+A group counts as others unless it is the caller's own: not root's, with the caller's name, and without other members
+(as pam_umask recognizes it; such users often have the umask 002). Linux shows an ACL that lets somebody write as a
+permission of the group; then the group counts as others in any case.
 
-Files are looked at through descriptors, of the folder first and of the file in it, and no link is followed that
-somebody else has made. A pipe or a terminal that was handed in as /dev/stdin or /dev/fd/N was opened by whoever started
-this program, and is taken as it is.
+Everything is checked through descriptors, first of the folder and then of the file in it, and no link of another user
+is followed. A pipe or a terminal passed in as /dev/stdin or /dev/fd/N was opened by whoever started this program, and
+is trusted.
 """
 
 from __future__ import annotations
@@ -35,21 +35,20 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sealwax._core import fork_locks
-from sealwax._core.context import printable
+from sealwax._core.sources import AnyPath
+from sealwax._core.text import printable
 from sealwax.errors import SealwaxError
 
 if TYPE_CHECKING:
     import sqlite3
 
-AnyPath = str | os.PathLike[str]
-
 _ROOT: Final = 0
 _HANDED_IN: Final = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/([0-9]{1,9})")
-# Such a descriptor needs no right to list a folder; and to close one of a file that SQLite has open leaves SQLite its
-# locks, as closing another would not. macOS has none of these.
+# Such a descriptor needs no permission to list a folder. Closing one of a file that SQLite has open keeps SQLite's
+# locks, which closing an ordinary one would release. macOS does not have it.
 _PLACE: Final[int | None] = getattr(os, "O_PATH", None)
 _FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | (_PLACE or os.O_RDONLY)
-# A pipe that somebody has put there would be waited for.
+# Without O_NONBLOCK, opening a pipe that somebody has put there would wait.
 _FILE: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _BESIDE: Final = ("-wal", "-shm", "-journal")
 _MAX_LINKS: Final = 40
@@ -57,11 +56,11 @@ _MAX_LINKS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of files that decide something.
+    """A kind of trusted file.
 
     Args:
-        name: what one is called in errors, with its article.
-        error: raised where one is refused.
+        name: what errors call it, with its article.
+        error: raised if it is refused.
     """
 
     name: str
@@ -69,7 +68,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Look:
     status: os.stat_result
     acl: bool
 
@@ -80,7 +79,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a file is, or is to be: its folder, open, and its name there."""
+    """Where a file is or will be: its open folder, and its name there."""
 
     folder: int
     path: str
@@ -89,68 +88,68 @@ class _Spot:
 
 
 def others(status: os.stat_result, caller: int, *, acl: bool = False) -> str:
-    """Say who else may have written a file, or may write in a folder; return nothing where nobody may.
+    """Return who else can have written a file, or can write in a folder; "" if nobody can.
 
     Args:
-        caller: the user id that the file is to belong to; root's does as well.
-        acl: whether an ACL stands behind the group's right.
+        caller: the user id that may own the file, besides root.
+        acl: whether the group's permission stands for an ACL.
     """
     if status.st_uid not in (caller, _ROOT):
         return f"it belongs to {_user(status.st_uid)}"
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IWOTH:
-        return f"everybody may write it (mode {mode:04o})"
+        return f"everybody may write to it (mode {mode:04o})"
     if mode & stat.S_IWGRP and (acl or not _is_own(status.st_gid, caller)):
-        listed = ", or whom its ACL names," if acl else ""
-        return f"its group {_group(status.st_gid)}{listed} may write it (mode {mode:04o})"
+        listed = ", or users in its ACL," if acl else ""
+        return f"its group {_group(status.st_gid)}{listed} may write to it (mode {mode:04o})"
     return ""
 
 
 def who_else(descriptor: int) -> str:
-    """Say of an open file or folder what :func:`others` says."""
-    seen = _looked_at(descriptor)
-    return others(seen.status, os.geteuid(), acl=seen.acl)
+    """Return ``others`` of an open file or folder."""
+    look = _look_at(descriptor)
+    return others(look.status, os.geteuid(), acl=look.acl)
 
 
 def handed_in(path: AnyPath) -> int | None:
-    """Return which descriptor a name such as /dev/stdin means; None for any other name."""
-    found = _HANDED_IN.fullmatch(os.fspath(path))
-    return int(found[1] or 0) if found else None
+    """Return the descriptor that a name such as /dev/stdin means; None for any other name."""
+    match = _HANDED_IN.fullmatch(os.fspath(path))
+    return int(match[1] or 0) if match else None
 
 
 def open_file(path: AnyPath, kind: Kind) -> io.BufferedReader:
     """Open a file for reading. The caller closes it.
 
     Raises:
-        SealwaxError: of the kind's class: somebody else can have written it.
+        SealwaxError: the kind's error: somebody else can have written it.
         OSError: it cannot be opened.
     """
     given = handed_in(path)
     if given is not None:
         descriptor = os.dup(given)
         with _closed_unless_good(descriptor):
-            seen = _looked_at(descriptor)
-            if stat.S_ISREG(seen.status.st_mode):
-                _judge(kind, path, seen)
+            look = _look_at(descriptor)
+            if stat.S_ISREG(look.status.st_mode):
+                _refuse_untrusted(kind, path, look)
         return open(descriptor, "rb")
     with _spot(path, kind) as spot:
         return open(_opened(path, kind, spot, os.O_RDONLY), "rb")
 
 
 def check(path: AnyPath, kind: Kind) -> None:
-    """Look at a file that somebody else's code opens by its name afterwards.
+    """Check a file that other code opens by name afterwards.
 
     Raises:
-        SealwaxError, OSError: as :func:`open_file`.
+        SealwaxError, OSError: as for ``open_file``.
     """
     open_file(path, kind).close()
 
 
 def open_own(path: AnyPath, kind: Kind) -> int:
-    """Open a file for reading and writing, and make it (mode 0600) where there is none; return its descriptor.
+    """Open a file for reading and writing, creating it (mode 0600) if it is missing; return its descriptor.
 
     Raises:
-        SealwaxError: of the kind's class: somebody else can have written it.
+        SealwaxError: the kind's error: somebody else can have written it.
         OSError: it cannot be opened, or is a link.
     """
     with _spot(path, kind, follow=False) as spot:
@@ -158,10 +157,10 @@ def open_own(path: AnyPath, kind: Kind) -> int:
 
 
 def check_folder(path: AnyPath, kind: Kind) -> None:
-    """Look at the folder in which a SQLite file is to be.
+    """Check the folder for a SQLite file.
 
     Raises:
-        SealwaxError: of the kind's class: others may write in it.
+        SealwaxError: the kind's error: others may write in it.
         OSError: it cannot be opened.
     """
     with _spot(path, kind, private=True, follow=False):
@@ -169,11 +168,11 @@ def check_folder(path: AnyPath, kind: Kind) -> None:
 
 
 def make_database(path: AnyPath, kind: Kind) -> None:
-    """Make an empty file (mode 0600) for SQLite.
+    """Create an empty file (mode 0600) for SQLite.
 
     Raises:
-        SealwaxError: of the kind's class: others may write in its folder.
-        OSError: it is there, or cannot be made.
+        SealwaxError: the kind's error: others may write in its folder.
+        OSError: it exists, or cannot be created.
     """
     with _spot(path, kind, private=True, follow=False) as spot, _named(path):
         os.close(os.open(spot.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=spot.folder))
@@ -182,31 +181,31 @@ def make_database(path: AnyPath, kind: Kind) -> None:
 def connect(
     path: AnyPath, kind: Kind, begin: Callable[[sqlite3.Connection], object], **options: Any
 ) -> sqlite3.Connection:
-    """Open a SQLite file that is there.
+    """Open an existing SQLite file.
 
-    SQLite reads what lies beside it under certain names, so all of that is looked at before; and then whether these are
-    the files that SQLite has open, because somebody could have swapped a folder further up meanwhile. That is done with
-    a connection that cannot write first: what is refused must not get into the file either, as a log does when its last
+    SQLite also reads files beside it with certain names, so all of them are checked first. Then it is checked that
+    these are the files that SQLite has open: somebody could have swapped a parent folder meanwhile. The first
+    connection cannot write, since a refused file must not get into the database, as a log would when its last
     connection is closed, and a journal when it is found. While that connection holds its lock, a second one cannot.
 
     Args:
         begin: called with the connection, to set it up.
-        options: for :func:`sqlite3.connect`.
+        options: for ``sqlite3.connect``.
 
     Raises:
-        SealwaxError: of the kind's class: somebody else can have written one of them.
+        SealwaxError: the kind's error: somebody else can have written one of the files.
         OSError: it cannot be opened.
-        sqlite3.Error: it is not one of SQLite, or damaged.
+        sqlite3.Error: it is not a SQLite file, or is damaged.
     """
     with _counting.lock, _spot(path, kind, private=True) as spot, contextlib.ExitStack() as stack:
-        found = {suffix: _look(f"{spot.name}{suffix}", spot.folder) for suffix in ("", *_BESIDE)}
-        if found[""] is None:
+        looks = {suffix: _look(f"{spot.name}{suffix}", spot.folder) for suffix in ("", *_BESIDE)}
+        if looks[""] is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
-        for suffix, seen in found.items():
-            if seen is not None:
-                _judge(kind, path, seen, beside=suffix and f"{spot.path}{suffix}")
+        for suffix, look in looks.items():
+            if look is not None:
+                _refuse_untrusted(kind, path, look, beside=suffix and f"{spot.path}{suffix}")
         has_log = False
-        if found["-journal"] is None:  # else it is ours, and to be rolled back
+        if looks["-journal"] is None:  # otherwise it is ours, and is rolled back
             uri = f"file:{quote(os.fsencode(spot.path))}?mode=ro"
             first, has_log = _confirmed(path, kind, spot, uri, lambda _: None, uri=True)
             if has_log:
@@ -228,7 +227,7 @@ def _confirmed(
     begin: Callable[[sqlite3.Connection], object],
     **options: Any,
 ) -> tuple[sqlite3.Connection, bool]:
-    """Connect to the file at a spot; return also whether it keeps a log."""
+    """Connect to the file at a spot; return the connection, and whether the database keeps a log."""
     import sqlite3
 
     before = Counter(_held())
@@ -238,11 +237,11 @@ def _confirmed(
         connection.execute("PRAGMA user_version").fetchone()  # so that SQLite opens what it reads
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         held = Counter(_held())
-        # A descriptor of the file itself, and of the log's index, may be one that SQLite has had already; and it closes
-        # those that it no longer needs at any time.
+        # SQLite may reuse an older descriptor of the file itself and of the log's index, and may close unused ones at
+        # any time.
         for suffix in ("", "-wal", "-shm") if mode == "wal" else ("",):
-            seen = _look(f"{spot.name}{suffix}", spot.folder)
-            if seen is None or held[seen.identity] < (before[seen.identity] + 1 if suffix == "-wal" else 1):
+            look = _look(f"{spot.name}{suffix}", spot.folder)
+            if look is None or held[look.identity] < (before[look.identity] + 1 if suffix == "-wal" else 1):
                 raise _swapped(path, kind)
     except BaseException:
         connection.close()
@@ -251,9 +250,9 @@ def _confirmed(
 
 
 class _Counting:
-    """While files are counted, no other thread may open or close a database: that would be miscounted.
+    """While open files are counted, no other thread may open or close a database.
 
-    The lock is one that a thread may take twice, since a finalizer may close a database at any moment.
+    A thread may take the lock twice, since a finalizer may close a database at any moment.
     """
 
     def __init__(self) -> None:
@@ -281,7 +280,7 @@ def _connection_class() -> type[sqlite3.Connection]:
 
 
 def _swapped(path: AnyPath, kind: Kind) -> SealwaxError:
-    return _refusal(kind, path, "it was replaced while it was opened", "run the same command again")
+    return _refusal(kind, path, "it was replaced while it was being opened", "try again")
 
 
 # --- looking
@@ -289,11 +288,11 @@ def _swapped(path: AnyPath, kind: Kind) -> SealwaxError:
 
 @contextlib.contextmanager
 def _spot(path: AnyPath, kind: Kind, *, private: bool = False, follow: bool = True) -> Iterator[_Spot]:
-    """Lend the place where a file really is, or would be.
+    """Hold open the folder where a file really is, or will be.
 
     Args:
-        private: whether nobody else may create files in its folder either.
-        follow: whether it may be a link.
+        private: whether to refuse a folder in which others may create files.
+        follow: whether the file may be a link.
     """
     named = os.fspath(path)
     for _ in range(_MAX_LINKS):
@@ -302,16 +301,16 @@ def _spot(path: AnyPath, kind: Kind, *, private: bool = False, follow: bool = Tr
         with _named(path):
             descriptor = os.open(folder, _FOLDER)
         try:
-            sticky = _judge_folder(kind, path, folder, _looked_at(descriptor), private)
-            seen = _look(name, descriptor)
-            if not follow or seen is None or not stat.S_ISLNK(seen.status.st_mode):
+            sticky = _refuse_open_folder(kind, path, folder, _look_at(descriptor), private)
+            look = _look(name, descriptor)
+            if not follow or look is None or not stat.S_ISLNK(look.status.st_mode):
                 yield _Spot(descriptor, os.path.join(folder, name), name, sticky)
                 return
-            if seen.status.st_uid not in (os.geteuid(), _ROOT):
+            if look.status.st_uid not in (os.geteuid(), _ROOT):
                 raise _refusal(
                     kind,
                     path,
-                    f"it is a link of {_user(seen.status.st_uid)}, who may let it point anywhere",
+                    f"it is a symbolic link of {_user(look.status.st_uid)}, who could point it anywhere",
                     "name the file itself",
                 )
             named = os.path.join(folder, os.readlink(name, dir_fd=descriptor))
@@ -320,30 +319,30 @@ def _spot(path: AnyPath, kind: Kind, *, private: bool = False, follow: bool = Tr
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
 
 
-def _look(name: str, folder: int) -> _Seen | None:
-    """Look at a file of a folder, or a link; return None where there is none. SQLite's locks on it stay."""
+def _look(name: str, folder: int) -> _Look | None:
+    """Look at a file or link in a folder; return None if it is missing. SQLite's locks on it stay."""
     try:
         if _PLACE is None:
-            return _Seen(os.stat(name, dir_fd=folder, follow_symlinks=False), acl=False)
+            return _Look(os.stat(name, dir_fd=folder, follow_symlinks=False), acl=False)
         descriptor = os.open(name, _PLACE | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return None
     try:
-        return _looked_at(descriptor)
+        return _look_at(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _looked_at(descriptor: int) -> _Seen:
+def _look_at(descriptor: int) -> _Look:
     status = os.fstat(descriptor)
-    return _Seen(status, acl=bool(status.st_mode & stat.S_IWGRP) and _has_acl(descriptor))
+    return _Look(status, acl=bool(status.st_mode & stat.S_IWGRP) and _has_acl(descriptor))
 
 
 def _has_acl(descriptor: int) -> bool:
     if not hasattr(os, "listxattr"):  # macOS, whose ACLs are not in the mode at all
         return False
     try:
-        # By this name, since a descriptor that is a mere place has no attributes to be listed.
+        # By this name, since O_PATH descriptors do not list attributes.
         return any("acl" in name for name in os.listxattr(f"/proc/self/fd/{descriptor}"))
     except OSError as error:
         return error.errno != errno.ENOTSUP
@@ -354,22 +353,22 @@ def _held() -> Iterator[tuple[int, int]]:
     try:
         names = os.listdir("/dev/fd")
     except OSError:
-        raise OSError(errno.ENOSYS, "nothing tells which files SQLite opened, since /proc is not mounted") from None
+        raise OSError(errno.ENOSYS, "cannot check which files SQLite opened, since /proc is not mounted") from None
     for name in names:
-        with contextlib.suppress(OSError):  # that of the listing itself, and what another thread closes meanwhile
+        with contextlib.suppress(OSError):  # the listing's own descriptor, and those that other threads close meanwhile
             status = os.fstat(int(name))
             yield status.st_dev, status.st_ino
 
 
 def _opened(path: AnyPath, kind: Kind, spot: _Spot, flags: int) -> int:
-    seen = _look(spot.name, spot.folder)
-    # Before it is opened too: to open a device may do something, and what is another's may not be opened at all.
-    if seen is not None and not stat.S_ISLNK(seen.status.st_mode):
-        _judge(kind, path, seen, alone=spot.sticky)
+    look = _look(spot.name, spot.folder)
+    # Checked before it is opened too: opening a device may do something, and others' files may not be opened at all.
+    if look is not None and not stat.S_ISLNK(look.status.st_mode):
+        _refuse_untrusted(kind, path, look, alone=spot.sticky)
     with _named(path):
         descriptor = os.open(spot.name, flags | _FILE, 0o600, dir_fd=spot.folder)
     with _closed_unless_good(descriptor):
-        _judge(kind, path, _looked_at(descriptor), alone=spot.sticky)
+        _refuse_untrusted(kind, path, _look_at(descriptor), alone=spot.sticky)
     return descriptor
 
 
@@ -384,32 +383,32 @@ def _closed_unless_good(descriptor: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named(path: AnyPath) -> Iterator[None]:
-    """Have an OSError name the path as the caller did."""
+    """Make an OSError name the path as the caller did."""
     try:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-# --- judging
+# --- refusing
 
 
-def _judge(kind: Kind, path: AnyPath, seen: _Seen, *, alone: bool = False, beside: str = "") -> None:
+def _refuse_untrusted(kind: Kind, path: AnyPath, look: _Look, *, alone: bool = False, beside: str = "") -> None:
     """Refuse a file that others can have written.
 
     Args:
-        alone: whether it may have no other name.
-        beside: the path of the file, where it is one that SQLite reads besides.
+        alone: whether to refuse a file with other names (hard links).
+        beside: the path of the file, if it is one that SQLite reads besides the database.
     """
-    if not stat.S_ISREG(seen.status.st_mode):
+    if not stat.S_ISREG(look.status.st_mode):
         if beside:
             raise _refusal(
-                kind, path, f"'{printable(beside)}' is not SQLite's: it is not a regular file", "remove that"
+                kind, path, f"'{printable(beside)}' is not SQLite's: it is not a regular file", "remove that file"
             )
-        raise _refusal(kind, path, "it is not a regular file", "name one that is")
-    who = others(seen.status, os.geteuid(), acl=seen.acl)
+        raise _refusal(kind, path, "it is not a regular file", "name a regular file")
+    who = others(look.status, os.geteuid(), acl=look.acl)
     if who:
-        if seen.status.st_uid in (os.geteuid(), _ROOT):
+        if look.status.st_uid in (os.geteuid(), _ROOT):
             advice = f"if nobody has changed it, run: chmod go-w '{printable(beside or os.fspath(path))}'"
         elif beside:
             advice = "remove that file"
@@ -417,28 +416,30 @@ def _judge(kind: Kind, path: AnyPath, seen: _Seen, *, alone: bool = False, besid
             advice = "copy it to a file of your own if you know what it holds, or run this as its owner"
         if beside:
             who = f"SQLite would read '{printable(beside)}' with it, and {who}"
-        raise _refusal(kind, path, f"{who}, so that somebody else can decide what it says", advice)
-    if alone and seen.status.st_nlink > 1:
+        raise _refusal(kind, path, f"{who}, so somebody else could have written it", advice)
+    if alone and look.status.st_nlink > 1:
         raise _refusal(
             kind,
             path,
-            "it has other names (hard links), and anybody can have made this one in a folder that all may write",
+            "it has other names (hard links), and anybody could have created this one in a folder open to all",
             "copy it into a folder of your own",
         )
 
 
-def _judge_folder(kind: Kind, path: AnyPath, folder: str, seen: _Seen, private: bool) -> bool:
-    """Refuse a file in whose folder others could exchange it; return whether only the sticky bit keeps them from it."""
-    who = others(seen.status, os.geteuid(), acl=seen.acl)
-    sticky = bool(who and seen.status.st_mode & stat.S_ISVTX and seen.status.st_uid in (os.geteuid(), _ROOT))
+def _refuse_open_folder(kind: Kind, path: AnyPath, folder: str, look: _Look, private: bool) -> bool:
+    """Refuse a file that others could replace in its folder; return whether only the sticky bit prevents that."""
+    who = others(look.status, os.geteuid(), acl=look.acl)
+    sticky = bool(who and look.status.st_mode & stat.S_ISVTX and look.status.st_uid in (os.geteuid(), _ROOT))
     if who and not (sticky and not private):
         what = "create files there that SQLite reads" if sticky else "put another file in its place"
         raise _refusal(
             kind,
             path,
             f"its folder '{printable(folder)}' is open to others, who could {what}: {who}",
-            "put it into a folder that only you can write"
-            + ("" if sticky or seen.status.st_uid not in (os.geteuid(), _ROOT) else ", or 'chmod go-w' that one"),
+            "move it to a folder that only you can write to"
+            + (
+                "" if sticky or look.status.st_uid not in (os.geteuid(), _ROOT) else ", or run 'chmod go-w' on that one"
+            ),
         )
     return sticky
 
@@ -448,7 +449,7 @@ def _refusal(kind: Kind, path: AnyPath, why: str, advice: str) -> SealwaxError:
 
 
 def _is_own(gid: int, caller: int) -> bool:
-    """Whether nobody else is in a group, as far as users and groups are told apart by their names."""
+    """Whether nobody else is in a group, as far as the names of users and groups show."""
     try:
         user, group = pwd.getpwuid(caller), grp.getgrgid(gid)
     except KeyError:

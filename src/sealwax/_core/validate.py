@@ -1,6 +1,6 @@
-"""What callers give, held against what it can be: a mistake is told where it is made, and not by a thread much later.
+"""Checks of arguments, so that a mistake is reported where it is made and not by a thread much later.
 
-A bound that is no number would be no bound: NaN and infinity are refused, and so is True, which Python takes for 1.
+Numbers exclude NaN and infinity, which would bound nothing, and True, which Python takes for 1.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Final, Literal, TypeVar
 
 T = TypeVar("T")
 
-# As seconds about 31 years: nothing can be told to wait for longer than the machine can count.
+# In seconds about 31 years: no wait may be longer than the machine can count.
 MOST: Final = 1e9
 
 
 def whole(name: str, value: object, least: int, most: int) -> int:
-    """Return a whole number from ``least`` to ``most``.
+    """Return an int from ``least`` to ``most``.
 
     Raises:
-        TypeError: it is no int.
+        TypeError: it is not an int.
         ValueError: it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -30,13 +30,13 @@ def whole(name: str, value: object, least: int, most: int) -> int:
 
 
 def number(name: str, value: object, what: str, *, least: float | None = None) -> float:
-    """Return a number, at least ``least`` or else more than 0, and at most :data:`MOST`.
+    """Return a number of at least ``least``, or else of more than 0, and at most ``MOST``.
 
     Args:
-        what: of what, for the message: ``"requests a second"``.
+        what: its unit, for the message: ``"requests per second"``.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: it is too small, too large, infinite or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -49,10 +49,10 @@ def number(name: str, value: object, what: str, *, least: float | None = None) -
 
 
 def many(name: str, value: Iterable[T], what: str) -> Iterable[T]:
-    """Return what can be gone through: a sequence, a set, a generator; text and bytes are none.
+    """Return an iterable that is not text or bytes.
 
     Args:
-        what: what it holds, in plural: ``"key names"``.
+        what: its items, in the plural: ``"key names"``.
 
     Raises:
         TypeError: it is something else.
@@ -63,23 +63,23 @@ def many(name: str, value: Iterable[T], what: str) -> Iterable[T]:
 
 
 def texts(name: str, value: Iterable[str], what: str) -> tuple[str, ...]:
-    """Return what :func:`many` holds, each a str.
+    """Return an iterable of str as a tuple.
 
     Raises:
-        TypeError: it is something else, or something else is in it.
+        TypeError: it is something else, or contains something else.
     """
-    found = tuple(many(name, value, what))
-    for one in found:
-        if not isinstance(one, str):
-            raise TypeError(f"{name} is a sequence of {what}, each a str, not {_kind(one)}")
-    return found
+    texts = tuple(many(name, value, what))
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} is a sequence of {what}, each a str, not {_kind(text)}")
+    return texts
 
 
 def path(name: str, value: T) -> T:
     """Return a path.
 
     Raises:
-        TypeError: it is neither str nor PathLike.
+        TypeError: it is neither a str nor a PathLike.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} is a path (str or PathLike), not {_kind(value)}")
@@ -87,30 +87,30 @@ def path(name: str, value: T) -> T:
 
 
 def file(value: T, method: Literal["read", "write"]) -> T:
-    """Return a file object that can be read, or written to.
+    """Return a file object to read from or write to.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is something else.
     """
     if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError(f"a path or a binary file object belongs here, not {_kind(value)}; decrypt takes values")
-    return able("what is given", value, [method], f"a path, or a binary file object that one can {method}")
+        raise TypeError(f"pass a path or a binary file object, not {_kind(value)}; encrypt and decrypt take values")
+    return able("the file", value, [method], f"a path, or a binary file object with {method}()")
 
 
 def keyring(value: T) -> T:
     """Return a keyring.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is something else.
     """
     return able("keyring", value, ["generate", "unwrap"], "a keyring, such as KmsKeyring(...)")
 
 
 def kind(name: str, value: object, wanted: type[T]) -> T:
-    """Return an object of a class.
+    """Return an instance of a class.
 
     Raises:
-        TypeError: it is of another.
+        TypeError: it is an instance of another class.
     """
     if not isinstance(value, wanted):
         raise TypeError(f"{name} is a {wanted.__name__}, not {_kind(value)}")
@@ -124,7 +124,7 @@ def able(name: str, value: T, methods: Sequence[str], what: str) -> T:
         what: such an object, with its article: ``"a keyring"``.
 
     Raises:
-        TypeError: it has not, or is a class itself.
+        TypeError: a method is missing, or it is a class.
     """
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         raise TypeError(f"{name} is {what}, not {_kind(value)}")
@@ -135,7 +135,7 @@ def watcher(value: object) -> None:
     """Refuse what cannot be called with an event.
 
     Raises:
-        TypeError: it is neither None nor a function.
+        TypeError: it is neither None nor callable.
     """
     if value is not None and not callable(value):
         raise TypeError(f"on_event is a function of one event, not {_kind(value)}")
@@ -146,5 +146,5 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: float) -> str:
-    # Python refuses to write an int of thousands of digits.
+    # Python refuses to format an int of thousands of digits.
     return "something far larger" if isinstance(value, int) and value.bit_length() > 128 else str(value)

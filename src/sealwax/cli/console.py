@@ -26,7 +26,7 @@ import click
 
 from sealwax._core import disk, trusted
 from sealwax._core.context import printable
-from sealwax.errors import FileError
+from sealwax.errors import FileError, NotAnEnvelopeError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -83,8 +83,17 @@ def lines(text: str) -> str:
 
 
 def complain(error: Exception, about: str | None = None) -> None:
-    """Say what failed, and on which file."""
-    say(f"{shown(about)}: {error}" if about else str(error))
+    """Print what failed, on which file, and the option that helps if there is one."""
+    message = f"{error}{_option_for(error)}"
+    say(f"{shown(about)}: {message}" if about else message)
+
+
+def _option_for(error: Exception) -> str:
+    """Return what to add to the library's message, which never speaks of options."""
+    if isinstance(error.__cause__, FileExistsError):
+        return "; use --force to overwrite"
+    foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
+    return " (--armor does)" if foreign is not None and foreign.format == "sealwax-text" else ""
 
 
 def shown(name: str) -> str:

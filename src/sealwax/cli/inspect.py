@@ -11,7 +11,7 @@ import click
 from sealwax._core import context as ctx
 from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
-from sealwax._core.staleness import Wanted, WantedKey, judge, region_of
+from sealwax._core.staleness import Wanted, WantedKey, region_of, staleness_of
 from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
 from sealwax.cli.work import Work, on
 
@@ -49,7 +49,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
                 else replace(locations.inspect(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **found.as_dict()}
-        verdict = judge(found.header, wanted) if wanted is not None else None
+        verdict = staleness_of(found.header, wanted) if wanted is not None else None
         if verdict is not None:
             facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
             facts |= {"missing_regions": list(verdict.missing_regions)}

@@ -205,10 +205,9 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
     try:
         with (
             _interruptions(given_up.set),
-            contextlib.closing(batch.run(jobs(), here, attempt, threads=workers, stop_on_error=False)) as outcomes,
+            contextlib.closing(batch.run(jobs(), here, attempt, threads=workers)) as outcomes,
         ):
             for number, turn in enumerate(outcomes):
-                assert isinstance(turn, _Turn)  # whose errors are in it
                 del ahead[number]
                 yield turn
     finally:

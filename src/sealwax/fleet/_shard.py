@@ -100,7 +100,7 @@ class Decision:
 
     state: State
     reason: str
-    verdict: Verdict
+    verdict: Staleness
     steps: tuple[Step, ...] = ()
 
 
@@ -110,7 +110,7 @@ def decide(header: Header, settings: Settings, relpath: str) -> Decision:
     A wrapped key is dropped only once KMS has made another from an allowed one: an envelope merely claims to be under a
     wanted key, and dropping what opens it for a false claim would lose it.
     """
-    verdict = judge(header, settings.wanted)
+    verdict = staleness_of(header, settings.wanted)
     refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
     if refusal is not None:
         return Decision(State.SKIPPED, refusal, verdict)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax._core.context import printable
+from sealwax._core.foreign import ForeignFormat
 from sealwax._core.keyring import PROVIDER_AWS_KMS
-from sealwax._core.recognize import Foreign
 from sealwax.errors import ConfigurationError, CredentialsError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet import _rotation
 from sealwax.fleet._planfile import is_plan
@@ -237,7 +237,7 @@ def _examine(store: Store, key: KeyName, everywhere: bool, entries: list[Entry])
 
 def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Examined:
     claims: list[_Claim] = []
-    foreign: Foreign | None
+    foreign: ForeignFormat | None
     try:
         inspection = store.inspect(entry.name)
         # After an interrupted re-wrap, of both slots: only the earlier keys may still open it.

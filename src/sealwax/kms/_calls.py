@@ -16,7 +16,7 @@ from typing import Any, Final
 from sealwax import events
 from sealwax._aws import responses
 from sealwax._aws.session import Clients
-from sealwax._core import fork_locks, validate
+from sealwax._core import fork_locks, validate, watch
 from sealwax._core.keyring import now
 from sealwax.errors import CredentialsError, KmsError, ThrottledError
 from sealwax.kms._rate import RateLimit
@@ -81,7 +81,7 @@ class Caller:
         self._clients = clients
         self._retries = validate.kind("retries", retries, RetryPolicy)
         self._limit = None if limit is None else validate.kind("limit", limit, RateLimit)
-        self._on_event = events.guarded(on_event)
+        self._on_event = watch.guarded(on_event)
         self._lock = threading.Lock()
         fork_locks.renew_lock_in_children(self)
         self._stats = events.KmsStats()

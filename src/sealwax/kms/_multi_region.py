@@ -22,6 +22,7 @@ from sealwax._core import fork_locks, pickling, validate
 from sealwax._core.context import printable
 from sealwax._core.keyring import DataKey, WrappedKey, now
 from sealwax._core.pool import Pool
+from sealwax._core.watch import guarded
 from sealwax.kms import _names
 from sealwax.kms._calls import RetryPolicy
 from sealwax.kms._keyring import KmsKeyring
@@ -197,7 +198,7 @@ class MultiRegionKeyring:
             validate.number("hedge_after", hedge_after, "seconds", least=0)
         validate.number("retry_region_after", retry_region_after, "seconds", least=0)
         self._retries = validate.kind("retries", retries, RetryPolicy)
-        watch = events.guarded(on_event)
+        watch = guarded(on_event)
         tokens = validate.texts("grant_tokens", grant_tokens, "grant tokens")
         # One attempt each: another Region is a better second try than the same one.
         once = RetryPolicy(attempts=1, deadline=retries.deadline)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from sealwax import events
-from sealwax._core import fork_locks, pickling, validate
+from sealwax._core import fork_locks, pickling, validate, watch
 from sealwax._core.cache import wiping
 from sealwax._core.cache.entries import (
     CLOCK_SKEW_SECONDS,
@@ -123,7 +123,7 @@ class CachingKeyring:
         self._clocks = _clocks
         self._longest_wait = _longest_wait
         self._watcher = on_event
-        self._on_event = None if on_event is None else events.guarded(on_event)
+        self._on_event = None if on_event is None else watch.guarded(on_event)
         self._warned_of_contexts = False
         self._made_in_a_row = 0
         self._generation = 0
@@ -167,7 +167,7 @@ class CachingKeyring:
     def __repr__(self) -> str:
         return f"CachingKeyring({self._keyring!r}, max_age={self._max_age})"
 
-    def ready(self) -> Ready:
+    def _ready(self) -> Ready:
         """Return a keyring that lends what is in this cache now, and raises NotReadyError instead of waiting."""
         own = type(self)
         # What a subclass does with each loan, it does with all of them.
@@ -611,7 +611,7 @@ class CachingKeyring:
         """Return what the inner keyring has asked of KMS, and how many calls this cache has saved."""
         with self._lock:
             saved = self._hits + self._misses - self._calls
-        return events.kms_stats(self._keyring) + events.KmsStats(saved=max(0, saved))
+        return watch.kms_stats(self._keyring) + events.KmsStats(saved=max(0, saved))
 
     def stats(self) -> CacheStats:
         """Return what the cache has done so far."""

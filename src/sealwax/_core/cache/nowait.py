@@ -32,7 +32,7 @@ class Ready:
         self._marks = marks
         self.give_back = cache._give_back
 
-    def ready(self) -> Ready:
+    def _ready(self) -> Ready:
         return self
 
     def generate(

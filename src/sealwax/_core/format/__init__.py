@@ -2,10 +2,10 @@
 
 ::
 
-    preamble   never changes; names the envelope, its context and where the rest lies      header.py
-    slots      one or two; the wrapped data keys, the only bytes a re-wrap touches          header.py
-    payload    a Cobblestone-256 ciphertext under the data key                              payload.py
+    preamble   never changes; holds the envelope's id, its context and the layout            header.py
+    slots      one or two; the wrapped data keys, the only bytes that a re-wrap changes      header.py
+    payload    a Cobblestone-256 ciphertext under the data key                               payload.py
 
-Open as files they are stream.py (one pass) and random_access.py (any place), over transfer.py. The whole envelope as
-one line of text is armor.py. The reference is docs/format.md.
+As open files: stream.py (one pass) and random_access.py (any position), over io.py. As one line of text: armor.py. The
+specification is docs/format.md.
 """

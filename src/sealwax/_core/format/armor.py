@@ -1,4 +1,4 @@
-"""The text form of an envelope: ``swx1:`` and unpadded base64url, on one line, one text per envelope."""
+"""The text form of an envelope: ``swx1:`` and unpadded base64url on one line. Each envelope has exactly one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ PREFIX: Final = "swx1:"
 
 
 def armor(envelope: Buffer) -> str:
-    """Return the text form of an envelope's bytes.
+    """Convert an envelope to its text form, for JSON, databases and environment variables.
+
+    Args:
+        envelope: the envelope's bytes.
+
+    Returns:
+        One line: ``swx1:`` and unpadded base64url.
 
     Raises:
-        TypeError: ``envelope`` is no bytes-like object.
+        TypeError: ``envelope`` is not bytes-like.
+
+    Example:
+        >>> armor(sealer.encrypt(b"secret", context={"id": "123"}))
+        'swx1:ilNXWA0KGgoBAQEBAE...'
     """
     if not isinstance(envelope, bytes | bytearray | memoryview):
         raise TypeError(f"armor takes bytes, bytearray or memoryview, not {type(envelope).__name__}")
@@ -25,11 +35,21 @@ def armor(envelope: Buffer) -> str:
 
 
 def dearmor(text: str) -> bytes:
-    """Return the envelope's bytes. Only what :func:`armor` writes is taken: no white space, no padding, no variants.
+    """Convert the text form of an envelope back to its bytes.
+
+    Args:
+        text: exactly what ``armor`` returned: without white space, padding or other variants.
+
+    Returns:
+        The envelope's bytes.
 
     Raises:
-        NotAnEnvelopeError: the text is not the text form of any bytes.
-        TypeError: ``text`` is no str.
+        NotAnEnvelopeError: it is not the text form of any bytes.
+        TypeError: ``text`` is not a str.
+
+    Example:
+        >>> sealer.decrypt(dearmor(text), context={"id": "123"})
+        b'secret'
     """
     if not isinstance(text, str):
         raise TypeError(f"dearmor takes a str, not {type(text).__name__}")
@@ -40,7 +60,9 @@ def dearmor(text: str) -> bytes:
         envelope = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
     except (binascii.Error, ValueError):
         raise NotAnEnvelopeError("this is not an envelope in its text form: it is not base64url") from None
-    # The decoder passes over foreign characters and loose last bits; comparing does not.
+    # The decoder skips foreign characters and loose last bits; the comparison does not.
     if armor(envelope) != text:
-        raise NotAnEnvelopeError("this is not an envelope in its text form: some characters do not belong there")
+        raise NotAnEnvelopeError(
+            "this is not an envelope in its text form: it contains characters that do not belong there"
+        )
     return envelope

@@ -1,7 +1,6 @@
-"""Preamble and slots: bytes <-> :class:`Header`. Strict, bounded, one pass.
+"""Preamble and slots, from and to bytes: strict, bounded, in one pass.
 
-Whatever the bytes are, parsing ends in a header or in a :class:`~sealwax.HeaderError`; every length is held against its
-bound before anything is read for it.
+For any bytes, parsing ends in a header or a ``HeaderError``. Every length is checked before anything is read for it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sealwax._core import context
 from sealwax._core.keyring import PROVIDER_AWS_KMS, SUITE_COBBLESTONE_256, WrappedKey
 from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
 
-# "SWX" framed as PNG frames its name: a cleared high bit, a changed line end or a stop at Ctrl-Z shows at once.
+# "SWX" in the frame of PNG's signature, which shows a cleared high bit, converted line ends and a stop at Ctrl-Z.
 MAGIC: Final = b"\x8aSWX\r\n\x1a\n"
 VERSION: Final = 1
 ATTACHED: Final = 1
@@ -38,15 +37,15 @@ MAX_SEQUENCE: Final = 2**32 - 1
 
 # Two slots are aligned so that neither shares a disk sector or a page with anything else.
 SECTOR_BYTES: Final = 4096
-# Below this much plaintext, rewriting the whole file costs less than the space of two slots.
+# Below this plaintext size, rewriting the whole file costs less than the space of two slots.
 TWO_SLOTS_FROM: Final = 1 << 20
 
-# An outline is as long as its header, which may be an attacker's.
+# An outline is as long as its header, which an attacker may have written.
 OUTLINED_BYTES: Final = 2048
 
 FIXED_BYTES: Final = 36
 _FIXED: Final = struct.Struct(">8sBBBBHH16sBBH")
-# Of these, what tells headers apart that were read before.
+# The fields of these that may differ between headers with one outline.
 _SLOTS_ID_SIZE: Final = struct.Struct(">11xBHH16sBxH")
 _CRC: Final = struct.Struct(">I")
 _SEQUENCE: Final = struct.Struct(">IB")
@@ -61,7 +60,15 @@ _ARN: Final = re.compile(rb"[!-~]{1,2048}")
 class Preamble:
     """The part of an envelope that never changes.
 
-    ``slot_offset``, ``slot_size`` are in bytes from the envelope's start; ``kms_context`` is in canonical form.
+    Attributes:
+        kind: 1 for an envelope, 2 for a detached header.
+        slot_count: 1 or 2.
+        slot_offset: where the slots begin, in bytes from the start of the envelope.
+        slot_size: the size of each slot in bytes.
+        envelope_id: 16 random bytes.
+        local_pairs: how many local context pairs bind the payload.
+        kms_context: the stored context in canonical form.
+        suite: 1 for Cobblestone-256.
     """
 
     kind: int
@@ -75,14 +82,20 @@ class Preamble:
 
     @property
     def payload_offset(self) -> int:
+        """Where the payload begins, in bytes from the start of the envelope."""
         return self.slot_offset + self.slot_count * self.slot_size
 
     @property
     def aligned(self) -> bool:
-        """Whether each slot has its sectors to itself, so that one can be rewritten without risk to the other."""
+        """Whether the slots share no disk sector, so that one can be rewritten without risk to the other."""
         return self.slot_count == 2 and self.slot_offset % SECTOR_BYTES == 0 and self.slot_size % SECTOR_BYTES == 0
 
     def to_bytes(self) -> bytes:
+        """Encode the preamble.
+
+        Returns:
+            Its bytes, with the padding before the slots.
+        """
         body = (
             _FIXED.pack(
                 MAGIC,
@@ -103,14 +116,19 @@ class Preamble:
 
     @property
     def crc(self) -> bytes:
-        """The CRC field, which every slot's own CRC starts from."""
+        """The checksum, from which each slot's own checksum starts."""
         end = FIXED_BYTES + len(self.kms_context)
         return self.to_bytes()[end : end + 4]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One copy of the wrapped keys. The valid slot with the highest sequence number counts."""
+    """One copy of the wrapped keys. The valid slot with the highest sequence number is the current one.
+
+    Attributes:
+        sequence: 1 when the envelope is new, and one more after each re-wrap in place.
+        wrapped_keys: the data key, wrapped by each KMS key.
+    """
 
     sequence: int
     wrapped_keys: tuple[WrappedKey, ...]
@@ -118,14 +136,19 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Preamble and slots as read. ``slots`` holds None where a slot is damaged; at least one is not."""
+    """The header of an envelope. None of it is authenticated until the payload is decrypted.
+
+    Attributes:
+        preamble: the part that never changes.
+        slots: one or two; None for a damaged slot. At least one is valid.
+    """
 
     preamble: Preamble
     slots: tuple[Slot | None, ...]
 
     @property
     def current(self) -> int:
-        """The index of the slot that counts: of the valid ones the highest sequence, the first where two are equal."""
+        """The index of the current slot: the valid one with the highest sequence number, or the first of two equals."""
         best = 0
         for index, slot in enumerate(self.slots):
             if slot is not None:
@@ -136,32 +159,30 @@ class Header:
 
     @property
     def slot(self) -> Slot:
+        """The current slot."""
         slot = self.slots[self.current]
         assert slot is not None  # parse_slots lets no header through without a valid slot
         return slot
 
     @property
     def finished(self) -> bool:
-        """Whether all slots are the same, so that no earlier wrapped key is left."""
+        """Whether all slots are equal, so that no earlier wrapped key is left."""
         return self.slots.count(self.slots[0]) == len(self.slots)
 
     @property
     def contradictory(self) -> bool:
-        """Whether two valid slots carry one sequence number and different wrapped keys."""
+        """Whether two valid slots have the same sequence number and different wrapped keys."""
         first, last = self.slots[0], self.slots[-1]
         return first is not None and last is not None and first.sequence == last.sequence and first != last
 
     @property
     def all_wrapped_keys(self) -> tuple[WrappedKey, ...]:
-        """Those of every valid slot. Of an unfinished envelope, the earlier ones may be all that still opens it."""
+        """The wrapped keys of every valid slot. After an interrupted re-wrap, only the earlier ones may work."""
         return tuple(key for slot in dict.fromkeys(self.slots) if slot is not None for key in slot.wrapped_keys)
 
     @property
     def readings(self) -> tuple[Header, ...]:
-        """One header for each way to read it: this one or, where two valid slots differ, one for each, the newer first.
-
-        In each of these the other slot is missing.
-        """
+        """This header or, if two valid slots differ, one header for each slot, the newer first."""
         if self.finished or None in self.slots:
             return (self,)
         newer = self.current
@@ -171,6 +192,14 @@ class Header:
         )
 
     def to_bytes(self) -> bytes:
+        """Encode the header.
+
+        Returns:
+            Its bytes, up to the payload.
+
+        Raises:
+            DamagedHeaderError: the wrapped keys do not fit into the slots.
+        """
         preamble = self.preamble.to_bytes()
         end = FIXED_BYTES + len(self.preamble.kms_context)
         crc, size = preamble[end : end + 4], self.preamble.slot_size
@@ -187,10 +216,10 @@ def lay_out(
     kind: int = ATTACHED,
     sequence: int = 1,
 ) -> Header:
-    """Return a header with its sizes chosen: tight for one slot, aligned to sectors for two.
+    """Return a new header: tight for one slot, aligned to sectors for two.
 
     Raises:
-        DamagedHeaderError: the wrapped keys cannot be stored: too many, too large, or two of one KMS key.
+        DamagedHeaderError: the wrapped keys cannot be stored: too many, too large, or two under one KMS key.
     """
     slot = Slot(sequence, tuple(wrapped_keys))
     slot_offset = FIXED_BYTES + len(kms_context) + 4
@@ -212,19 +241,19 @@ def new_header(
     slots: int,
     kind: int,
 ) -> bytes:
-    """Return the header of a new envelope as :func:`lay_out` makes it; quick where it differs by its id alone.
+    """Return the header of a new envelope as ``lay_out`` does, but fast if only the id differs from earlier ones.
 
     Raises:
-        DamagedHeaderError: as for :func:`lay_out`.
+        DamagedHeaderError: as for ``lay_out``.
     """
     return b"".join(_template(kms_context, wrapped_keys, slots, kind).parts(envelope_id, local_pairs))
 
 
 class Template:
-    """What the headers of many new envelopes share: all but the id, the number of local pairs and the checksums.
+    """What many new envelopes share in their headers: everything but id, number of local pairs and checksums.
 
     Raises:
-        DamagedHeaderError: as for :func:`lay_out`.
+        DamagedHeaderError: as for ``lay_out``.
     """
 
     __slots__ = ("_after", "_before", "_body", "_padding", "_slots")
@@ -246,7 +275,7 @@ class Template:
         self._slots = slots
 
     def parts(self, envelope_id: bytes, local_pairs: int) -> tuple[bytes, ...]:
-        """Return a whole header in parts, for who joins them with what follows."""
+        """Return a whole header in parts, for the caller to join with the payload."""
         preamble = b"".join((self._before, envelope_id, _BYTES[local_pairs], self._after))
         crc = _CRC.pack(zlib.crc32(preamble))
         slot = self._body, _CRC.pack(zlib.crc32(self._body, zlib.crc32(crc)))
@@ -260,10 +289,10 @@ def _round_up(size: int) -> int:
     return -(-size // SECTOR_BYTES) * SECTOR_BYTES
 
 
-# A data key that serves many envelopes brings the same wrapped keys each time.
+# A data key that serves many envelopes has the same wrapped keys each time.
 @functools.lru_cache(maxsize=256)
 def _slot_body(slot: Slot) -> bytes:
-    """Return a slot's bytes before padding and CRC; what could not be read back is refused here."""
+    """Return a slot's bytes before padding and checksum; refuse what could not be read back."""
     keys = slot.wrapped_keys
     if not 1 <= len(keys) <= MAX_WRAPPED_KEYS:
         raise DamagedHeaderError(f"an envelope holds 1 to {MAX_WRAPPED_KEYS} wrapped keys, not {len(keys)}")
@@ -285,7 +314,7 @@ def _slot_body(slot: Slot) -> bytes:
 
 
 def slot_fits(slot: Slot, slot_size: int) -> bool:
-    """Whether :func:`slot_to_bytes` has room."""
+    """Whether the wrapped keys of a slot fit into ``slot_size`` bytes."""
     return len(_slot_body(slot)) <= slot_size - 4
 
 
@@ -303,26 +332,26 @@ def slot_to_bytes(slot: Slot, slot_size: int, preamble_crc: bytes) -> bytes:
 
 
 def read_header(read: Callable[[int], bytes]) -> Header:
-    """Read a header, and not one byte more, from ``read(size)``, which returns less only at the end.
+    """Read a header, and not one byte more, from ``read(size)``, which returns fewer bytes only at the end.
 
     Raises:
-        HeaderError: the bytes are no envelope's, or damaged.
+        HeaderError: it is not an envelope, or is damaged.
     """
     preamble, crc = read_preamble(read)
     return parse_slots(preamble, crc, read(preamble.slot_count * preamble.slot_size))
 
 
 def read_preamble(read: Callable[[int], bytes]) -> tuple[Preamble, bytes]:
-    """Read a preamble with its padding; return it and its CRC field.
+    """Read a preamble with its padding; return it and its checksum field.
 
     Raises:
-        HeaderError: the bytes are no preamble, or damaged.
+        HeaderError: it is not a preamble, or is damaged.
     """
     fixed = read(FIXED_BYTES)
     if fixed[: len(MAGIC)] != MAGIC[: len(fixed)] or not fixed:
         if fixed[:5] == b"swx1:":
-            raise NotAnEnvelopeError("this is an envelope in its text form; read it with dearmor, or with --armor")
-        raise NotAnEnvelopeError("this is not a sealwax envelope: it does not begin as one")
+            raise NotAnEnvelopeError("this is an envelope in its text form: convert it to binary first")
+        raise NotAnEnvelopeError("this is not a sealwax envelope: it does not begin like one")
     if len(fixed) > len(MAGIC) and fixed[8] != VERSION:
         raise UnsupportedEnvelopeError(f"this envelope has version {fixed[8]}; this release reads version {VERSION}")
     if len(fixed) < FIXED_BYTES:
@@ -356,13 +385,14 @@ def read_preamble(read: Callable[[int], bytes]) -> tuple[Preamble, bytes]:
 
 
 def outline(data: bytes) -> tuple[bytes, bytes, int, int] | None:
-    """Return the outline of the header that a value begins with, in few steps; its id, local pairs and end in bytes.
+    """Return the outline of the header of a value, its id, its number of local pairs, and its size, in few steps.
 
-    Two headers of one outline differ in their ids, numbers of local pairs and checksums, and in nothing else. So
-    what one of them says is known from the other, since both checksums are checked here.
+    Headers with one outline differ only in ids, numbers of local pairs and checksums. Both checksums are checked here,
+    so what one header says is known from another one.
 
     Returns:
-        None where there is more to look at: it is none, is damaged, has two slots, or more than :data:`OUTLINED_BYTES`.
+        None if a full parse is needed: it is not a header, is damaged, has two slots, or is longer than
+        ``OUTLINED_BYTES``.
     """
     if len(data) < FIXED_BYTES:
         return None
@@ -394,13 +424,13 @@ def parse_slots(preamble: Preamble, preamble_crc: bytes, data: bytes) -> Header:
 
 
 def parse_slot(data: bytes, slot_size: int, preamble_crc: bytes) -> Slot | None:
-    """Return the slot, or None where it fails its checksum or breaks any rule."""
+    """Return the slot, or None if its checksum is wrong or it breaks any rule."""
     if len(data) != slot_size or data[-4:] != _CRC.pack(zlib.crc32(data[:-4], zlib.crc32(preamble_crc))):
         return None
     return _parse_slot_body(data[:-4])
 
 
-# As when it was written: many envelopes under one data key have one slot, but for its checksum.
+# Many envelopes under one data key have the same slot, except for its checksum.
 @functools.lru_cache(maxsize=64)
 def _parse_slot_body(data: bytes) -> Slot | None:
     sequence, count = _SEQUENCE.unpack_from(data)
@@ -440,29 +470,29 @@ def _parse_wrapped_keys(data: bytes, count: int, end: int) -> tuple[tuple[Wrappe
 
 
 def check_wrapped_key(key: WrappedKey) -> None:
-    """Refuse what no envelope may hold.
+    """Refuse a wrapped key that no envelope may hold.
 
     Raises:
-        DamagedHeaderError: it has no proper key ARN, ciphertext, material id or time.
+        DamagedHeaderError: its key ARN, ciphertext, material id or time is invalid.
     """
     arn = key.key_arn.encode("utf-8", "surrogatepass")
     _check_wrapped_key(key.provider, arn, key.ciphertext, key.key_material_id, key.wrapped_at)
 
 
 def _check_wrapped_key(provider: int, arn: bytes, ciphertext: bytes, material_id: bytes, wrapped_at: int) -> None:
-    """Hold a wrapped key against the bounds of its provider; an unknown provider is only framed."""
+    """Check a wrapped key against the rules of its provider; those of an unknown provider are not checked."""
     if provider == 0:
         raise DamagedHeaderError("a wrapped key has no provider")
     if provider != PROVIDER_AWS_KMS:
         return
     if not _ARN.fullmatch(arn):
-        raise DamagedHeaderError("a wrapped key has no proper key ARN")
+        raise DamagedHeaderError("a wrapped key has an invalid key ARN")
     if not 1 <= len(ciphertext) <= MAX_CIPHERTEXT_BYTES:
-        raise DamagedHeaderError(f"a wrapped key has {len(ciphertext)} bytes; 1 to {MAX_CIPHERTEXT_BYTES} are possible")
+        raise DamagedHeaderError(f"a wrapped key has 1 to {MAX_CIPHERTEXT_BYTES} bytes, not {len(ciphertext)}")
     if len(material_id) not in (0, MATERIAL_ID_BYTES) or not 0 <= wrapped_at <= MAX_TIME:
-        raise DamagedHeaderError("a wrapped key has no proper key material id or time")
+        raise DamagedHeaderError("a wrapped key has an invalid key material id or time")
 
 
 def _check_distinct(keys: Sequence[WrappedKey]) -> None:
     if len({(key.provider, key.key_arn) for key in keys}) != len(keys):
-        raise DamagedHeaderError("two wrapped keys are under one KMS key")
+        raise DamagedHeaderError("two wrapped keys are under the same KMS key")

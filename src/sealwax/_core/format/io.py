@@ -1,14 +1,14 @@
-"""What open envelopes stand on: whole buffers read from and written to files that may give or take less at a time."""
+"""Whole buffers, read from and written to files that may give or take less at a time."""
 
 from __future__ import annotations
 
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from cryptography.utils import Buffer
 
 
 class Source(Protocol):
-    """What a payload is read from: a binary file object."""
+    """A binary file object that a payload is read from."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
@@ -17,14 +17,46 @@ class SeekableSource(Source, Protocol):
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
-class Sink(Protocol):
-    """What an envelope is written to: a binary file object."""
+class BinarySink(Protocol):
+    """A binary file object that an envelope is written to."""
 
-    def write(self, data: memoryview, /) -> int | None: ...
+    def write(self, data: memoryview, /) -> int | None:
+        """Write data.
+
+        Args:
+            data: what to write.
+
+        Returns:
+            How many bytes were written; an unbuffered file may write fewer than given.
+        """
+        ...
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A file that may say that its reads and writes never wait for another program, so that a thread may do them."""
+
+    @property
+    def on_disk(self) -> bool: ...
+
+
+@runtime_checkable
+class OneSlot(Protocol):
+    """A sink that may say that what it holds is only ever replaced whole, so that a second slot would be no use."""
+
+    one_slot: bool
+
+
+def is_on_disk(file: object) -> bool:
+    return isinstance(file, OnDisk) and file.on_disk
+
+
+def one_slot_only(sink: object) -> bool:
+    return isinstance(sink, OneSlot) and sink.one_slot
 
 
 def read_full(source: Source, view: memoryview) -> int:
-    """Fill ``view`` from ``source``; return how many bytes came before its end."""
+    """Fill ``view`` from ``source``; return the number of bytes read, fewer only at its end."""
     at = 0
     while at < len(view):
         size = source.readinto(view[at:])
@@ -36,7 +68,7 @@ def read_full(source: Source, view: memoryview) -> int:
     return at
 
 
-def write_all(sink: Sink, data: Buffer) -> None:
+def write_all(sink: BinarySink, data: Buffer) -> None:
     """Write all of ``data``; an unbuffered file may take less at a time."""
     with memoryview(data).cast("B") as view:
         at = 0
@@ -48,5 +80,5 @@ def write_all(sink: Sink, data: Buffer) -> None:
 
 
 def refuse_copies(*_: object) -> NoReturn:
-    """A copy would share the file and the keys, and close them for the original."""
+    """Refuse to copy: a copy would share the file and the keys, and close them for the original."""
     raise TypeError("an open envelope cannot be copied or pickled")

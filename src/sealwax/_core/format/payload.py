@@ -1,4 +1,4 @@
-"""The payload: Cobblestone-256, its keys, its chunks and its sizes; a whole one sealed and opened in memory.
+"""The payload: Cobblestone-256, its keys, chunks and sizes, and whole payloads in memory.
 
 The construction is C2SP chunked-encryption with AES-256-GCM and SHA-512 (https://c2sp.org/chunked-encryption)::
 
@@ -7,13 +7,12 @@ The construction is C2SP chunked-encryption with AES-256-GCM and SHA-512 (https:
     key 32 || base nonce 12 || commitment 32 = HKDF-Expand-SHA512(DEK, LABEL || 00 || salt || info)
     nonce of chunk k = base nonce XOR k
 
-The keys are derived with cryptography's HKDFExpand and the chunks sealed with its AESGCM (:class:`Chunks`). Its own
-``cryptography.cobblestone`` does the same 10 to 20 percent faster, but leaves copies of the derived key, and when it
-reads of the data key too, in memory that it gives back; and it has no random access. The known answers and the
-published vectors hold both to the same bytes.
+The keys are derived with cryptography's HKDFExpand, and the chunks encrypted with its AESGCM (``Chunks``). Its own
+``cryptography.cobblestone`` is 10 to 20 percent faster, but leaves copies of the derived key, and when reading also of
+the data key, in memory that it frees; and it has no random access. The known answers and the published vectors test
+that both produce the same bytes.
 
-Plaintext is decrypted into private buffers, handed out only after its tag was checked, and wiped on failure and close.
-As open files: :mod:`sealwax._core.format.stream` in one pass, :mod:`sealwax._core.format.random_access` at any place.
+Plaintext is decrypted into private buffers, returned only after its tag was checked, and wiped on failure and close.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ TAG_BYTES: Final = 16
 SEALED_CHUNK_BYTES: Final = CHUNK_BYTES + TAG_BYTES
 MAX_PLAINTEXT_BYTES: Final = 2**52 - 1
 
-# One system call and one call into the library for so many chunks: 1 MiB of plaintext.
+# How many chunks one system call reads or writes: 1 MiB of plaintext.
 GROUP_CHUNKS: Final = 64
 GROUP_BYTES: Final = GROUP_CHUNKS * CHUNK_BYTES
 SEALED_GROUP_BYTES: Final = GROUP_CHUNKS * SEALED_CHUNK_BYTES
@@ -60,22 +59,22 @@ _NOT_THIS_KEY: Final = (
 
 
 def info(suite: int, envelope_id: bytes, kms_context: bytes, local_context: bytes) -> bytes:
-    """Return what binds the payload to its envelope and to the whole context; both contexts in canonical form."""
+    """Return the bytes that bind the payload to its envelope and the whole context; both contexts in canonical form."""
     return b"".join((_INFO_PREFIX, bytes((suite,)), envelope_id, framed(kms_context), framed(local_context)))
 
 
 def framed(context: bytes) -> bytes:
-    """Return one of the two contexts as it stands in :func:`info`."""
+    """Return one of the two contexts as ``info`` contains it."""
     return _U32.pack(len(context)) + context
 
 
 def payload_size(plaintext_size: int) -> int:
-    """Return the bytes that a payload of ``plaintext_size`` bytes takes."""
+    """Return the size of the payload for this many bytes of plaintext."""
     return HEAD_BYTES + plaintext_size + (plaintext_size // CHUNK_BYTES + 1) * TAG_BYTES
 
 
 def plaintext_size(size: int) -> int:
-    """Return the bytes of plaintext in a payload of ``size`` bytes. The size alone proves nothing.
+    """Return the size of the plaintext in a payload of ``size`` bytes. The size alone proves nothing.
 
     Raises:
         TamperedError: no payload has that size.
@@ -92,10 +91,10 @@ _NO_TEXT: Final = bytes(16)
 
 
 def _leave_no_registers() -> None:
-    """Put the round keys of a key of zeros where those of the last key are.
+    """Overwrite the round keys of the last key with those of a key of zeros.
 
-    OpenSSL's AES-GCM for AVX-512 leaves them, and so the key, in vector registers that little else ever uses. The next
-    signal, or the next function that the dynamic linker has to find, would save them on the stack.
+    OpenSSL's AES-GCM for AVX-512 leaves them, and so the key, in vector registers that little else uses. The next
+    signal, or the next function that the dynamic linker resolves, would save them on the stack.
     """
     _NO_KEY.encrypt(_NO_NONCE, _NO_TEXT, None)
 
@@ -103,9 +102,8 @@ def _leave_no_registers() -> None:
 def expand(data_key: DataKey, info: bytes) -> bytearray:
     """Return the first 76 bytes of HKDF-Expand-SHA512(DEK, info), for the caller to wipe.
 
-    Keys may be in the first 64 only. Of the last block that the library makes, also where only a part of it is asked
-    for, it leaves a copy in memory that it gives back; a shorter output is the beginning of a longer one, so the block
-    that is left is always the second, which holds nothing secret.
+    Only the first 64 bytes may contain keys: cryptography leaves a copy of its last block in memory that it frees. Here
+    that is always the second block, which contains nothing secret.
     """
     derived = bytearray(_DERIVED_BYTES)
     HKDFExpand(_SHA512, _DERIVED_BYTES, info).derive_into(data_key.buffer, derived)
@@ -113,10 +111,10 @@ def expand(data_key: DataKey, info: bytes) -> bytearray:
 
 
 class Chunks:
-    """The derived keys of one payload: single chunks, sealed and opened at their places.
+    """The derived keys of one payload, to encrypt and decrypt chunks at their positions.
 
     Raises:
-        CommitmentError: ``commitment`` is given and is not this key's.
+        CommitmentError: ``commitment`` is given and belongs to another key.
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
@@ -128,7 +126,7 @@ class Chunks:
                 self.commitment = bytes(parts[44:])
                 if commitment is not None and not constant_time.bytes_eq(self.commitment, bytes(commitment)):
                     raise CommitmentError(_NOT_THIS_KEY)
-                # The base nonce is no key, but it goes when the key goes.
+                # The base nonce is not a key, but it is wiped with it.
                 self._base_nonce = bytearray(parts[32:44])
                 (self._counter,) = _U64.unpack_from(parts, 36)
                 self._aead: AESGCM | None = AESGCM(parts[:32])
@@ -136,7 +134,7 @@ class Chunks:
             wipe(derived)
 
     def close(self) -> None:
-        """Give the keys up. Going out of scope is not enough: the frames of an exception may keep the object."""
+        """Drop the keys. Going out of scope is not enough: the frames of an exception may keep the object."""
         self._aead = None
         wipe(self._base_nonce)
         self._counter = 0
@@ -146,44 +144,44 @@ class Chunks:
             self.close()
 
     def seal(self, first: int, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
-        """Seal whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written."""
+        """Encrypt whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the new size."""
         return self._each(first, plaintext, CHUNK_BYTES, into, SEALED_CHUNK_BYTES, last)
 
     def seal_only(self, plaintext: memoryview) -> bytes:
-        """Return chunk 0, sealed, which is the last one too: what :meth:`seal` does, in fewer steps."""
+        """Return chunk 0, which is also the last one, encrypted in fewer steps than ``seal``."""
         if self._aead is None:
-            raise ValueError("the payload's keys were given up")
+            raise ValueError("the payload's keys were dropped")
         try:
             return self._aead.encrypt(self._base_nonce, plaintext, None)
         finally:
             _leave_no_registers()
 
     def open_only(self, sealed: memoryview) -> bytes:
-        """Return what chunk 0 holds, which is the last one too: what :meth:`open` does, in fewer steps.
+        """Return chunk 0, which is also the last one, decrypted in fewer steps than ``open``.
 
         Raises:
-            InvalidTag: cryptography's; as for :meth:`open`.
+            InvalidTag: as for ``open``.
         """
         if self._aead is None:
-            raise ValueError("the payload's keys were given up")
+            raise ValueError("the payload's keys were dropped")
         try:
             return self._aead.decrypt(self._base_nonce, sealed, None)
         finally:
             _leave_no_registers()
 
     def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool) -> int:
-        """Open whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
+        """Decrypt whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
 
         Raises:
-            InvalidTag: cryptography's; a chunk is not the one that was sealed at its place, or the last one is missing.
+            InvalidTag: a chunk was altered or moved, or the last one is missing.
         """
         return self._each(first, sealed, SEALED_CHUNK_BYTES, into, CHUNK_BYTES, last)
 
     def _each(self, first: int, source: memoryview, step: int, into: memoryview, step_into: int, last: bool) -> int:
         if self._aead is None:
-            raise ValueError("the payload's keys were given up")
+            raise ValueError("the payload's keys were dropped")
         work = self._aead.encrypt_into if step == CHUNK_BYTES else self._aead.decrypt_into
-        # The nonces are made in one place, which is wiped, and in few steps: this is the innermost loop of all.
+        # All nonces use one buffer, which is wiped. This is the innermost loop of all.
         nonce, pack_into, index = bytearray(self._base_nonce), _U64.pack_into, self._counter
         count = len(source) // step
         at = at_into = 0
@@ -203,18 +201,18 @@ class Chunks:
             return at_into
         finally:
             wipe(nonce)
-            del work  # it holds the key, and an exception that is kept holds this frame
+            del work  # it holds the key, and a kept exception holds this frame
             _leave_no_registers()
 
 
 class Encryptor:
-    """Seals one payload front to back, under a new salt; it keeps nothing of ``data_key``, only keys derived from it.
+    """Encrypts one payload front to back, under a new salt; it keeps only keys that are derived from ``data_key``.
 
     Attributes:
         head: the payload's first 56 bytes.
     """
 
-    # A copy would go on from the same place: two texts under one nonce.
+    # A copy would continue at the same position: two plaintexts under one nonce.
     __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(self, data_key: DataKey, info: bytes, salt: bytes | None = None) -> None:
@@ -222,7 +220,7 @@ class Encryptor:
         self._chunks = Chunks(data_key, info, salt)
         self.head = salt + self._chunks.commitment
         self._index = 0
-        # Two threads at one index would be two texts under one nonce, and so would be a process and its forked child.
+        # Two threads, or a process and its forked child, must never encrypt two plaintexts under one nonce.
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -230,19 +228,19 @@ class Encryptor:
         self._chunks.close()
 
     def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
-        """Seal whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
+        """Encrypt whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
 
         Raises:
             ValueError: this is a forked child of the process that began.
         """
         refuse_forked(self._process)
         with self._lock:
-            # Counted before, so that what fails half-way is not sealed a second time under the same nonces.
+            # Counted first, so that after a failure nothing is encrypted under the same nonces again.
             first, self._index = self._index, self._index + len(plaintext) // CHUNK_BYTES + last
             return self._chunks.seal(first, plaintext, into, last=last)
 
     def seal_only(self, plaintext: memoryview) -> bytes:
-        """Return the one chunk of a payload that has no more, of fewer than 16384 bytes of plaintext."""
+        """Return the only chunk of a payload of fewer than 16384 bytes of plaintext."""
         with self._lock:
             if self._index:
                 raise ValueError("this is not the first chunk")
@@ -251,13 +249,14 @@ class Encryptor:
 
 
 class Decryptor:
-    """Opens one payload front to back.
+    """Decrypts one payload front to back.
 
     Args:
+        data_key, info: the data key, and what binds the payload (``info``).
         head: the payload's first 56 bytes.
 
     Raises:
-        CommitmentError: the key or the context is not this payload's.
+        CommitmentError: the key or the context does not belong to this payload.
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
@@ -273,44 +272,36 @@ class Decryptor:
         self._chunks.close()
 
     def open_into(self, sealed: memoryview, into: memoryview, *, last: bool) -> int:
-        """Open whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
+        """Decrypt whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
 
         Raises:
-            InvalidTag: cryptography's; a chunk is not the one that was sealed at its place, or the last one is missing.
+            InvalidTag: a chunk was altered or moved, or the last one is missing.
         """
         size = self._chunks.open(self._index, sealed, into, last=last)
         self._index += len(sealed) // SEALED_CHUNK_BYTES + last
         return size
 
     def open_only(self, sealed: memoryview) -> bytes:
-        """Return the plaintext of a payload of one chunk, ``sealed``, which is shorter than a whole one.
+        """Return the plaintext of ``sealed``, the only chunk of a payload, which is shorter than a whole one.
 
         Raises:
-            InvalidTag: cryptography's; the chunk is not the one that was sealed, or not the last one.
+            InvalidTag: the chunk was altered, or is not the last one.
         """
         return self._chunks.open_only(sealed)
 
 
 def refuse_forked(process: int) -> None:
-    """Refuse a forked child what ``process`` began: it would use nonces again, and move the place in a file for both.
+    """Refuse to continue in a forked child what ``process`` began: it would reuse nonces, and move a shared file.
 
     Raises:
         ValueError: this is another process.
     """
     if process != os.getpid():
-        raise ValueError("an envelope that was open when the process was forked goes on in the parent only")
-
-
-def encryptor(data_key: DataKey, info: bytes) -> Encryptor:
-    return Encryptor(data_key, info)
-
-
-def decryptor(data_key: DataKey, info: bytes, head: Buffer) -> Decryptor:
-    return Decryptor(data_key, info, head)
+        raise ValueError("an envelope that was open when the process was forked continues only in the parent")
 
 
 def _room(size: int) -> io.BytesIO:
-    """Return ``size`` bytes to write into, which BytesIO gives out as ``bytes`` without copying them once more."""
+    """Return a buffer of ``size`` bytes that BytesIO later returns as ``bytes`` without another copy."""
     room = io.BytesIO()
     if size:
         room.seek(size - 1)
@@ -319,7 +310,7 @@ def _room(size: int) -> io.BytesIO:
 
 
 def encrypt(encryptor: Encryptor, header: bytes, plaintext: Buffer) -> bytes:
-    """Return a whole envelope of a value: ``header`` and its payload."""
+    """Return a whole envelope: ``header`` and the payload of a value."""
     with memoryview(plaintext).cast("B") as view:
         if len(view) < CHUNK_BYTES:
             try:
@@ -338,7 +329,7 @@ def encrypt(encryptor: Encryptor, header: bytes, plaintext: Buffer) -> bytes:
 
 
 def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
-    """Return the whole plaintext of a payload; ``body`` is what follows its head.
+    """Return the whole plaintext of a payload; ``body`` follows its head.
 
     Raises:
         TamperedError: a chunk is altered or missing, or bytes follow the end.
@@ -361,7 +352,7 @@ def decrypt(decryptor: Decryptor, body: memoryview) -> bytes:
 
 
 class _Room:
-    """Where the keys of one small payload are derived to, and its parts: made once, used for one payload at a time."""
+    """A reusable buffer for the derived keys of one small payload at a time."""
 
     __slots__ = ("commitment", "derived", "key", "nonce")
 
@@ -371,7 +362,7 @@ class _Room:
         self.key, self.nonce, self.commitment = view[:32], view[32:44], view[44:]
 
 
-# Those that are wiped and in nobody's use: as many as threads have worked at once.
+# Wiped and unused rooms: at most as many as threads have worked at once.
 _rooms: Final[list[_Room]] = []
 
 
@@ -391,12 +382,12 @@ def seal_small(
     local: bytes,
     plaintext: bytes,
 ) -> bytes:
-    """Return a whole envelope of less than a chunk, as :func:`encrypt` makes it: derive, seal and wipe in few steps.
+    """Return a whole envelope of less than a chunk, as ``encrypt`` does, in fewer steps.
 
     Args:
-        header: in parts.
-        salt: 24 bytes that no other call has had.
-        kms, local: the two contexts in canonical form, the first :func:`framed`.
+        header: the header's bytes, in parts.
+        salt: 24 bytes that no other call has used.
+        kms, local: the two contexts in canonical form, the first one ``framed``.
     """
     binding = b"".join((LABEL, salt, _SUITE_1_PREFIX, envelope_id, kms, _U32.pack(len(local)), local))
     room, aead = _room_of_keys(), None
@@ -406,21 +397,21 @@ def seal_small(
         sealed = b"".join((*header, salt, room.commitment, aead.encrypt(room.nonce, plaintext, None)))
     finally:
         wipe(room.derived)
-        del aead  # an exception may be kept, and with it this frame
+        del aead  # a kept exception holds this frame
         _leave_no_registers()
-    _rooms.append(room)  # and not one that such a frame would show in another's use
+    _rooms.append(room)  # only without an exception, whose frame would show the next use of the room
     return sealed
 
 
 def open_small(data_key: DataKey, envelope_id: bytes, kms: bytes, local: bytes, sealed: bytes, start: int) -> bytes:
-    """Return the plaintext of less than a chunk, as :func:`decrypt` does: derive, open and wipe in few steps.
+    """Return the plaintext of less than a chunk, as ``decrypt`` does, in fewer steps.
 
     Args:
-        kms, local: the two contexts in canonical form, the first :func:`framed`.
-        start: where the payload begins in ``sealed``; it goes to the end.
+        kms, local: the two contexts in canonical form, the first one ``framed``.
+        start: where the payload begins in ``sealed``, which it ends.
 
     Raises:
-        CommitmentError: the key or the context is not this payload's.
+        CommitmentError: the key or the context does not belong to this payload.
         TamperedError: the chunk is altered, or not the last one.
     """
     salt = sealed[start : start + SALT_BYTES]
@@ -452,5 +443,5 @@ def tampered(position: int | None) -> TamperedError:
 
 
 def _encrypt_with_salt(data_key: DataKey, info: bytes, salt: bytes, plaintext: bytes) -> bytes:
-    """Return a payload under a salt that is given: for known answers only, since no salt may serve twice."""
+    """Return a payload under a given salt: only for known answers, since no salt may be used twice."""
     return encrypt(Encryptor(data_key, info, salt), b"", plaintext)

@@ -1,4 +1,4 @@
-"""A payload as a file that is open for reading at any place."""
+"""A payload as a file that is open for reading at any position."""
 
 from __future__ import annotations
 
@@ -31,20 +31,19 @@ if TYPE_CHECKING:
 
 
 class RandomAccessReader(io.RawIOBase):
-    """Reads any place of a payload in a seekable file; every chunk is authenticated before a byte of it is used.
+    """Reads any position of a payload in a seekable file; each chunk is authenticated before a byte of it is used.
 
-    Opening reads the head and the last chunk, so that the size is known to be true before anyone asks for it. Length,
-    salt and keys are fixed then.
+    Opening reads the head and the last chunk, so that the size is authenticated. Size, salt and keys are fixed then.
 
     Args:
         source: the file that holds the payload.
         offset: where in the file the payload begins, in bytes.
         size: the payload's size in bytes.
-        data_key, info: as for :func:`sealwax._core.format.payload.decryptor`.
+        data_key, info: as for ``Decryptor``.
         on_close: called once.
 
     Raises:
-        CommitmentError: the key or the context is not this payload's.
+        CommitmentError: the key or the context does not belong to this payload.
         TamperedError: the last chunk does not authenticate, or no payload has that size.
     """
 
@@ -60,7 +59,7 @@ class RandomAccessReader(io.RawIOBase):
         on_close: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
-        self._on_close: Callable[[], None] | None = None  # a reader that never opened closes nothing
+        self._on_close: Callable[[], None] | None = None  # closes nothing if opening fails
         self._chunks: Chunks | None = None
         self._plain = bytearray()
         self._source = source
@@ -70,7 +69,6 @@ class RandomAccessReader(io.RawIOBase):
         self._position = 0
         self._sealed = bytearray(min(SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
         self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
-        self._failed = False
         self._process = os.getpid()
         head = self._read(0, HEAD_BYTES)
         self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
@@ -88,7 +86,7 @@ class RandomAccessReader(io.RawIOBase):
 
     def _open_chunks(self, first: int, count: int) -> int:
         """Decrypt ``count`` chunks from ``first`` into the private buffer; return the bytes of plaintext."""
-        if self._chunks is None or self._failed:
+        if self._chunks is None:
             raise tampered(first * CHUNK_BYTES)
         start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
         end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
@@ -96,18 +94,14 @@ class RandomAccessReader(io.RawIOBase):
             with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
                 return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
         except (InvalidTag, TamperedError):
-            raise self._fail(first * CHUNK_BYTES) from None
+            self._give_up()
+            raise tampered(first * CHUNK_BYTES) from None
 
     def _give_up(self) -> None:
         if self._chunks is not None:
             self._chunks.close()
             self._chunks = None
-
-    def _fail(self, position: int) -> TamperedError:
-        self._failed = True
-        self._give_up()
         wipe(self._plain)
-        return tampered(position)
 
     def readable(self) -> bool:
         return True
@@ -119,23 +113,23 @@ class RandomAccessReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to a place of the plaintext, which may lie beyond its end; return it.
+        """Move to a position in the plaintext, which may lie beyond its end; return the position.
 
         Raises:
-            ValueError: a place before the start, or an unknown ``whence``.
+            ValueError: the position is before the start, or ``whence`` is unknown.
         """
         if self.closed:
             raise ValueError("seek in a closed file")
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if base is None:
-            raise ValueError(f"whence is {whence}; 0, 1 and 2 are possible")
+            raise ValueError(f"whence is 0, 1 or 2, not {whence}")
         if base + offset < 0:
             raise ValueError("seek to before the start")
         self._position = base + offset
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer`` with up to 1 MiB of authenticated plaintext from the present place; 0 at the end.
+        """Fill ``buffer`` with up to 1 MiB of authenticated plaintext from the current position; return 0 at the end.
 
         Raises:
             TamperedError: a chunk is altered or missing.
@@ -156,7 +150,7 @@ class RandomAccessReader(io.RawIOBase):
         return size
 
     def readall(self) -> bytes:
-        """Return everything from the present place on, in one allocation."""
+        """Return everything from the current position on, in one allocation."""
         whole = bytearray(max(0, self.size - self._position))
         with memoryview(whole) as view:
             at = 0
@@ -167,7 +161,6 @@ class RandomAccessReader(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             self._give_up()
-            wipe(self._plain)
             super().close()
             if self._on_close is not None:
                 self._on_close()

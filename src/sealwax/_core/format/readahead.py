@@ -1,4 +1,4 @@
-"""One piece of work at a time in a thread beside the caller's: a large file's next read, or its last write."""
+"""One background task at a time: the next read of a large file, or its last write."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
 
+from sealwax._core.format.io import is_on_disk
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A thread takes about 0.1 ms to start and to end, which so many MiB before it make small: they take 1 ms.
+# Starting and ending a thread takes about 0.1 ms, little beside the 1 ms that this many MiB take first.
 AFTER_GROUPS: Final = 4
 
 
 def worth_it(file: object) -> bool:
-    """Whether ``file`` is one of our own on a disk, whose reads and writes end by themselves, and a core is free.
+    """Whether ``file`` says that its reads and writes never wait for another program, and a second core is there.
 
-    A pipe may wait for its other end for ever, and a file object of the caller's may belong to the caller's thread.
+    A pipe may wait forever for its other end, and the caller's own file object may belong to the caller's thread.
     """
-    return getattr(file, "on_disk", False) and _cores() > 1
+    return is_on_disk(file) and _cores() > 1
 
 
 def _cores() -> int:
@@ -31,8 +33,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-class Beside(Generic[T]):
-    """The second thread, started when it is first needed. A forked child has none, and is not to ask for it."""
+class BackgroundTask(Generic[T]):
+    """A second thread, started when it is first needed. A forked child has none, and must not use it."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -42,18 +44,18 @@ class Beside(Generic[T]):
 
     @property
     def busy(self) -> bool:
-        """Whether there is work whose result was not taken yet."""
+        """Whether there is work whose result has not been taken yet."""
         return self._work is not None
 
     def start(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Begin ``work``, after the one before was waited for; False where no thread is to be had, and none will be."""
+        """Begin ``work``, once the previous result was taken; return False if there is no thread and never will be."""
         try:
             if self._pool is None:
-                # Imported late, since most values are small; too late while the interpreter ends.
+                # Imported late, since most values are small. While the interpreter ends, the import fails.
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._process = os.getpid()
-                self._pool = ThreadPoolExecutor(1, "sealwax-beside", _tell, (self._thread,))
+                self._pool = ThreadPoolExecutor(1, "sealwax-background", _tell, (self._thread,))
             self._work = self._pool.submit(work, *args, **kwargs)
         except RuntimeError:  # a limit on threads, or the interpreter is ending
             if self._pool is not None:
@@ -62,33 +64,33 @@ class Beside(Generic[T]):
         return True
 
     def wait(self) -> T:
-        """Return what the work under way returns, or raise what it raises.
+        """Return what the work returns, or raise what it raises.
 
-        A signal's handler may raise something else: then the work goes on, and its outcome may be lost.
+        If a signal handler raises something else, the work continues and its outcome may be lost.
         """
         work = self._work
         if work is None:
-            raise ValueError("there is no work under way")
+            raise ValueError("no work has begun")
         try:
             return work.result()
         finally:
             if work.done():
                 self._work = None
-            # An exception that is kept holds this frame, and so would hold itself.
+            # Without this, the exception would hold this frame, and the frame the exception.
             del work
 
     def close(self, *, join: bool = True) -> None:
-        """End the thread, after the work under way, whose outcome nobody wants any more.
+        """End the thread after the current work, and drop its outcome.
 
         Args:
-            join: whether to see the thread end. Where garbage is collected, a frame further up may hold a lock that a
-                thread takes to end.
+            join: whether to wait for the end of the thread. The garbage collector must not: a frame further up may hold
+                a lock that a thread needs to end.
         """
         work, pool = self._work, self._pool
         self._work = self._pool = None
         if pool is None or self._process != os.getpid():
             return
-        # The second thread itself can be the one that collects the garbage, and would wait for itself.
+        # The garbage may be collected in the second thread, which would wait for itself.
         elsewhere = threading.get_ident() not in self._thread
         try:
             if work is not None and elsewhere:
@@ -102,7 +104,7 @@ def _tell(thread: list[int]) -> None:
 
 
 def _outlast(work: Future[T]) -> None:
-    """Wait for the end of ``work``, whatever comes between: until then it uses what is closed and wiped next."""
+    """Wait for the end of ``work``, whatever interrupts: until then it uses what is closed and wiped next."""
     interruption: BaseException | None = None
     while not work.done():
         try:

@@ -1,7 +1,7 @@
 """An envelope or a payload as a file that is open for one pass, front to back.
 
-Of a large file, one MiB is written while the next one is sealed, and one is read and opened ahead of what is asked for:
-the second core's share. The bytes are the same.
+In a large file, a second thread writes one MiB while the next one is encrypted, and reads and decrypts one MiB ahead.
+The bytes are the same.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
-from sealwax._core.context import printable
-from sealwax._core.format.io import Sink, Source, read_full, refuse_copies, write_all
+from sealwax._core.format.io import BinarySink, Source, read_full, refuse_copies, write_all
 from sealwax._core.format.payload import (
     GROUP_BYTES,
     MAX_PLAINTEXT_BYTES,
@@ -25,8 +24,9 @@ from sealwax._core.format.payload import (
     refuse_forked,
     tampered,
 )
-from sealwax._core.format.readahead import AFTER_GROUPS, Beside, worth_it
+from sealwax._core.format.readahead import AFTER_GROUPS, BackgroundTask, worth_it
 from sealwax._core.keyring import wipe
+from sealwax._core.text import printable
 from sealwax.errors import TamperedError
 
 if TYPE_CHECKING:
@@ -34,20 +34,26 @@ if TYPE_CHECKING:
 
 
 class StreamWriter(io.RawIOBase):
-    """Writes an envelope to ``sink`` as plaintext comes in. Only :meth:`close` writes its last chunk.
+    """A file of plaintext, open for writing; ``Sealer.open(..., "wb")`` returns it.
+
+    Only ``close()``, or the normal end of ``with``, completes the envelope; an exception in the block abandons it.
 
     Args:
-        sink: where the envelope goes; not closed here.
-        encryptor: from :func:`sealwax._core.format.payload.encryptor`.
+        sink: the file that the envelope is written to; not closed here.
+        encryptor: for the payload.
         header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
-        on_close: called once, with whether the envelope is complete.
+        on_close: called once with whether the envelope is complete.
+
+    Example:
+        >>> with sealer.open("backup.tar.swx", "wb", context={"purpose": "backup"}) as file:
+        ...     shutil.copyfileobj(tar, file)
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
 
     def __init__(
         self,
-        sink: Sink,
+        sink: BinarySink,
         encryptor: Encryptor,
         header: Callable[[bool], bytes],
         on_close: Callable[[bool], None] | None = None,
@@ -65,19 +71,35 @@ class StreamWriter(io.RawIOBase):
         self._groups = 0
         # The write of the group before, and the buffer that it frees.
         self._spare = bytearray()
-        self._behind: Beside[None] | None = Beside() if worth_it(sink) else None
+        self._behind: BackgroundTask[None] | None = BackgroundTask() if worth_it(sink) else None
 
     def writable(self) -> bool:
+        """Whether it is open for writing.
+
+        Returns:
+            True.
+        """
         return True
 
     def tell(self) -> int:
-        """Return the bytes of plaintext taken so far."""
+        """Get the current position.
+
+        Returns:
+            How many bytes of plaintext were written so far.
+        """
         return self._written
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Take all of ``data``.
+        """Write plaintext.
+
+        Args:
+            data: all of it is written.
+
+        Returns:
+            How many bytes were written.
 
         Raises:
+            FileError: the file at a path cannot be written to.
             ValueError: the file is closed, or more than 2**52 - 1 bytes were written.
         """
         if self.closed or self._encryptor is None:
@@ -100,7 +122,7 @@ class StreamWriter(io.RawIOBase):
                     if self._filled == GROUP_BYTES:
                         self._flush_pending(self._encryptor)
             except BaseException:
-                # What reached the sink is not known, and a salt never serves two byte sequences: no second try.
+                # What reached the sink is unknown, and a salt must never serve two byte sequences: no second try.
                 self.abandon()
                 raise
         self._written += size
@@ -112,7 +134,7 @@ class StreamWriter(io.RawIOBase):
         self._filled = 0
 
     def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
-        # Before the header is written: a forked child is refused here, and the file is its parent's as well.
+        # Before the header is written: this refuses a forked child, which shares the file with its parent.
         sealed = memoryview(self._sealed)
         sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
         if self._header is not None:
@@ -135,7 +157,11 @@ class StreamWriter(io.RawIOBase):
             write_all(self._sink, sealed)
 
     def close(self) -> None:
-        """Write the last chunk. A second call does nothing."""
+        """Write the last chunk, which completes the envelope. A second call does nothing.
+
+        Raises:
+            FileError: it could not be written, and the file at a path did not appear.
+        """
         if self.closed:
             return
         encryptor = self._encryptor
@@ -148,7 +174,7 @@ class StreamWriter(io.RawIOBase):
             self._close(complete)
 
     def abandon(self) -> None:
-        """Close without the last chunk: what was written so far does not open as an envelope."""
+        """Close without the last chunk: what was written so far never opens as an envelope."""
         if not self.closed:
             self._close(complete=False)
 
@@ -172,19 +198,28 @@ class StreamWriter(io.RawIOBase):
             self.abandon()
 
     def __del__(self) -> None:
-        # Going out of scope is no decision to finish. It is told as io tells it of a file that is lost.
+        # Going out of scope is no decision to finish. The warning is that of io for a file that was never closed.
         if "_behind" in self.__dict__ and not self.closed:
             self._close(complete=False, join=False)
             if self._process == os.getpid():  # in a forked child it is the parent's to close
                 name = getattr(self._sink, "path", None) or getattr(self._sink, "name", "a file object")
-                what = f"an envelope was never closed, and is lost: {printable(str(name))}"
+                what = f"an envelope was never closed and is lost: {printable(str(name))}"
                 warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
 
 
 class StreamReader(io.RawIOBase):
-    """Reads a payload from where ``source`` stands to its end, once, front to back; ``on_close`` is called once.
+    """A file of plaintext, open for one pass front to back; ``Sealer.open_stream`` returns it.
 
-    A ``with`` block may be left early: what was read until then was authenticated, the rest was not looked at.
+    It returns only authenticated plaintext. If a ``with`` block ends early, the rest was not checked.
+
+    Args:
+        source: a file whose current position is the start of the payload's chunks; read to its end.
+        decryptor: for the payload.
+        on_close: called once.
+
+    Example:
+        >>> with sealer.open_stream("backup.tar.swx", context={"purpose": "backup"}) as reader:
+        ...     reader.write_to(sys.stdout.buffer)
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
@@ -200,18 +235,29 @@ class StreamReader(io.RawIOBase):
         self._position = 0
         self._finished = self._tampered = False
         self._process = os.getpid()
-        # The group after the one that is handed out, and the buffer it comes in.
+        # The group that is read ahead, and its buffer.
         self._spare = bytearray()
-        self._ahead: Beside[tuple[int, bool]] | None = Beside() if worth_it(source) else None
+        self._ahead: BackgroundTask[tuple[int, bool]] | None = BackgroundTask() if worth_it(source) else None
 
     def readable(self) -> bool:
+        """Whether it is open for reading.
+
+        Returns:
+            True.
+        """
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer`` with authenticated plaintext; 0 only after the whole payload was authenticated.
+        """Read authenticated plaintext into a buffer.
+
+        Args:
+            buffer: what to fill.
+
+        Returns:
+            How many bytes were read; 0 only after the whole payload was authenticated.
 
         Raises:
-            FileError: it cannot be read; nor is what follows.
+            FileError: the file at a path cannot be read.
             TamperedError: the payload is altered, cut off or extended.
             ValueError: the file is closed or has failed, or this is a forked child of the process that opened it.
         """
@@ -224,30 +270,35 @@ class StreamReader(io.RawIOBase):
         self._position += size
         return size
 
-    def write_to(self, sink: Sink) -> int:
-        """Write the plaintext from here to its end to ``sink``, and return how many bytes were written.
-
-        The fastest way: what was authenticated is written from where it lies. ``sink`` may keep what it is given.
+    def write_to(self, sink: BinarySink) -> int:
+        """Write all remaining plaintext to a file, without copying it.
 
         Args:
-            sink: a binary file object; not closed here.
+            sink: a binary file object; not closed. It may keep what it is given.
+
+        Returns:
+            How many bytes were written.
 
         Raises:
-            FileError, TamperedError, ValueError: as for :meth:`readinto`; what came before was written. What ``sink``
-                raises is let through.
+            FileError, TamperedError, ValueError: as for ``readinto``; what came before was written. Errors of ``sink``
+                are not caught.
         """
         return self.drain(lambda data: write_all(sink, data))
 
     def drain(self, *takers: Callable[[memoryview], object]) -> int:
-        """Call each of ``takers`` with the plaintext from here to its end, part by part, each after its authentication.
+        """Pass all remaining plaintext, part by part, to functions.
 
-        What they are given is a read-only view of where the part was decrypted. If one of them keeps it, the part stays
-        as it is; then it is not wiped when the reader is closed, as all others are. A taker may read on in this reader,
-        or close it.
+        Args:
+            takers: each is called with each part, after it was authenticated: a read-only view of the buffer that it
+                was decrypted into. A part that a taker keeps does not change, and is not wiped when the reader is
+                closed, as all others are. A taker may read on in this reader, or close it.
+
+        Returns:
+            How many bytes were passed on.
 
         Raises:
-            FileError, TamperedError, ValueError: as for :meth:`readinto`. What a taker raises is let through, and the
-                part is wiped, whoever keeps it.
+            FileError, TamperedError, ValueError: as for ``readinto``. Errors of a taker are not caught; then the part
+                is wiped, even if it was kept.
         """
         drained = 0
         while not self._at_end():
@@ -260,20 +311,20 @@ class StreamReader(io.RawIOBase):
                 for take in takers:
                     take(part)
             except BaseException:
-                wipe(lent)  # an exception may be kept, and with it frames that hold the part
+                wipe(lent)  # a kept exception holds the frames that hold the part
                 raise
             del part
-            # A taker has closed the reader or read on, which left the part to it.
+            # A taker closed the reader or read on, which did not wipe the part.
             if (self.closed or lent is not self._plain) and _is_free(lent):
                 wipe(lent)
             drained += size
         return drained
 
     def _at_end(self) -> bool:
-        """Whether all was handed out; otherwise there is something to hand out afterwards.
+        """Whether all plaintext was returned; if not, read some.
 
         Raises:
-            FileError, TamperedError, ValueError: as for :meth:`readinto`.
+            FileError, TamperedError, ValueError: as for ``readinto``.
         """
         if self.closed:
             raise ValueError("read from a closed file")
@@ -289,7 +340,7 @@ class StreamReader(io.RawIOBase):
         try:
             self._take(self._decryptor)
         except BaseException as error:
-            # How far the source was read is not known; to go on might be to leave a group out.
+            # How far the source was read is unknown; going on might skip a group.
             self._start = self._end = 0
             self._finished = False
             self._tampered = isinstance(error, TamperedError)
@@ -297,7 +348,7 @@ class StreamReader(io.RawIOBase):
             raise
 
     def _take(self, decryptor: Decryptor) -> None:
-        # Before it is decrypted into, here or by the second thread: a taker may have it still.
+        # A taker may still hold the buffer, which is about to be overwritten here or by the second thread.
         if not _is_free(self._plain):
             self._plain = bytearray(GROUP_BYTES)
         ahead = self._ahead
@@ -314,7 +365,7 @@ class StreamReader(io.RawIOBase):
         self._end, self._finished = size, last
 
     def _group(self, decryptor: Decryptor, plain: bytearray, position: int) -> tuple[int, bool]:
-        """Read and open a group into ``plain``; return its size, and whether it is the last one."""
+        """Read and decrypt a group into ``plain``; return its size, and whether it is the last one."""
         with memoryview(self._sealed) as sealed, memoryview(plain) as view:
             size = read_full(self._source, sealed)
             last = size < len(sealed)
@@ -324,7 +375,7 @@ class StreamReader(io.RawIOBase):
                 raise tampered(position) from None
 
     def _give_up(self, *, join: bool = True) -> None:
-        """Give the second thread, the keys and the plaintext up; what a taker holds is not wiped under its hands."""
+        """Drop the second thread, the keys and the plaintext, except for a buffer that a taker still holds."""
         try:
             if self._ahead is not None:
                 self._ahead.close(join=join)
@@ -337,10 +388,15 @@ class StreamReader(io.RawIOBase):
                     wipe(buffer)
 
     def tell(self) -> int:
-        """Return the bytes of plaintext handed out so far."""
+        """Get the current position.
+
+        Returns:
+            How many bytes of plaintext were returned so far.
+        """
         return self._position
 
     def close(self) -> None:
+        """Close the reader and wipe its keys and buffers."""
         if not self.closed:
             self._close()
 
@@ -358,9 +414,9 @@ class StreamReader(io.RawIOBase):
 
 
 def _is_free(buffer: bytearray) -> bool:
-    """Whether there is no view of a buffer, which is not empty."""
+    """Whether no view of a non-empty buffer exists."""
     try:
-        # What there is a view of cannot change its size. One byte less and one more moves nothing.
+        # A buffer with a view cannot change its size. Removing and adding one byte moves nothing.
         buffer.append(buffer.pop())
     except BufferError:
         return False

@@ -1,11 +1,11 @@
-"""A witness: what tells one plaintext from another, for those alone who can open its envelope.
+"""A witness: a keyed digest that recognizes a plaintext, only for those who can unwrap the data key.
 
 It is the envelope's id, and HMAC-SHA-256 over the plaintext under a key of its own::
 
     HKDF-Expand-SHA512(DEK, "sealwax/witness/v1" || 00 || info), 32 bytes
 
-A plain digest of what can be guessed tells who guesses right. This one tells nobody anything who has not the data key,
-and two envelopes of one plaintext have nothing in common. No part of an envelope depends on it.
+A plain digest would confirm a correct guess of the plaintext. A witness says nothing without the data key, and the
+witnesses of two envelopes of one plaintext have nothing in common. No part of an envelope depends on it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Witness:
     """Takes in a plaintext, front to back.
 
     Args:
-        data_key: the envelope's; nothing of it is kept.
-        envelope_id, info: the envelope's id, and what binds its payload (:func:`sealwax._core.format.payload.info`).
+        data_key: the envelope's data key; nothing of it is kept.
+        envelope_id, info: the envelope's id, and what binds its payload (``payload.info``).
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
@@ -46,5 +46,5 @@ class Witness:
         self._hmac.update(plaintext)
 
     def finish(self) -> bytes:
-        """Return the witness: 48 bytes. Nothing can be taken in after it."""
+        """Return the witness: 48 bytes. No ``update`` may follow."""
         return self._envelope_id + self._hmac.finalize()

@@ -1,7 +1,7 @@
-"""KMS ciphertexts, and formats that put one before what they hold: they are told by their structure.
+"""KMS ciphertexts, and formats that begin with one, recognized by their structure.
 
-A CiphertextBlob of AWS KMS begins with a version, and holds a PKCS #7 structure whose length stands before it. Neither
-is documented; both are what every blob looks like that was ever seen. A blob of the lab begins with a name.
+A CiphertextBlob of AWS KMS begins with a version and contains a PKCS #7 structure after its length. Neither is
+documented, but every blob seen so far has both. A blob of the lab begins with a name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sealwax._core.recognize.model import Foreign
+from sealwax._core.foreign import ForeignFormat
 
 ENVKMS: Final = b"ENVKMS01"
 LAB: Final = b"\x01swxlab\x01"
@@ -25,12 +25,12 @@ _NONCE_AND_TAG: Final = 28
 
 
 def begins_as_blob(data: bytes, at: int = 0) -> bool:
-    """Whether what stands there looks like a KMS ciphertext, by its first bytes."""
+    """Whether the bytes at ``at`` begin like a KMS ciphertext."""
     return _BEGINS.match(data, at) is not None
 
 
 def holds_blob(data: bytes) -> bool:
-    """Whether a KMS ciphertext stands anywhere in these bytes, by more than its first ones."""
+    """Whether these bytes contain a KMS ciphertext anywhere, by more than its first bytes."""
     if LAB in data:
         return True
     at = data.find(_ENCRYPTED_DATA)
@@ -42,9 +42,9 @@ def holds_blob(data: bytes) -> bool:
 
 
 def _is_sized(data: bytes, at: int) -> bool:
-    """Whether the length before a PKCS #7 structure is that of the structure, and a blob begins a little earlier.
+    """Whether a PKCS #7 structure follows its own length, and a blob begins shortly before it.
 
-    PKCS #12 files hold such structures too, and no length before them.
+    PKCS #12 files contain such structures too, but without a length before them.
     """
     for header in (2, 3, 4):  # the SEQUENCE's tag and length
         start = at - header
@@ -58,29 +58,29 @@ def _is_sized(data: bytes, at: int) -> bool:
     return False
 
 
-def recognize(data: bytes, size: int | None) -> Foreign | None:
-    """Return what the bytes are, by how they begin.
+def recognize(data: bytes, size: int | None) -> ForeignFormat | None:
+    """Return the format of bytes by their beginning.
 
     Args:
         data: the first bytes.
-        size: how many there are in all; None where that is not known.
+        size: the object's size; None if unknown.
     """
     stated = int.from_bytes(data[:_U32], "big")
     if data.startswith(ENVKMS) and _could_be(int.from_bytes(data[8:12], "big")) and len(data) >= 12:
-        return Foreign("envkms01", "an ENVKMS01 file")
+        return ForeignFormat("envkms01", "an ENVKMS01 file")
     if _could_be(stated) or _could_be(int.from_bytes(data[:_U32], "little")):
         for order in (stated, int.from_bytes(data[:_U32], "little")):
             if _could_be(order) and _FERNET.fullmatch(data, _U32 + order):
                 title = "a file of the boto3 guide, a wrapped data key and a Fernet token"
-                return Foreign("boto3-fernet", title, sure=False)
+                return ForeignFormat("boto3-fernet", title, sure=False)
     if _could_be(stated) and begins_as_blob(data, _U32):
         if size is None or size >= _U32 + stated + _NONCE_AND_TAG:
-            return Foreign("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)
-        return Foreign("kms-ciphertext", "a KMS ciphertext behind its length", sure=False)
+            return ForeignFormat("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)
+        return ForeignFormat("kms-ciphertext", "a KMS ciphertext behind its length", sure=False)
     if begins_as_blob(data) and len(data) >= _SMALLEST:
-        return Foreign("kms-ciphertext", "a KMS ciphertext", sure=False)
+        return ForeignFormat("kms-ciphertext", "a KMS ciphertext", sure=False)
     if holds_blob(data):
-        return Foreign("kms-ciphertext", "something that holds a KMS ciphertext", sure=False)
+        return ForeignFormat("kms-ciphertext", "something that holds a KMS ciphertext", sure=False)
     return None
 
 

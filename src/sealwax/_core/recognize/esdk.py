@@ -1,12 +1,12 @@
-"""Messages of the AWS Encryption SDK: their header names the key of each encrypted data key in clear."""
+"""Messages of the AWS Encryption SDK: their header names the key of each encrypted data key in plain text."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sealwax._core.recognize.model import Foreign, Read, distinct
+from sealwax._core.foreign import ForeignFormat, Read, distinct
 
-# Every algorithm suite that was ever published, by the version of the messages that have it.
+# Every published algorithm suite, by message version.
 SUITES: Final = {
     1: frozenset(
         (0x0014, 0x0046, 0x0078, 0x0114, 0x0146, 0x0178, 0x0214, 0x0346, 0x0378),
@@ -14,25 +14,25 @@ SUITES: Final = {
     2: frozenset((0x0478, 0x0578)),
 }
 MAX_HEADER_BYTES: Final = 1 << 20
-# Version 1 has a type before its suite.
+# Version 1 has a message type before the suite.
 _CUSTOMER_AUTHENTICATED: Final = 0x80
 _BEFORE_CONTEXT: Final = {1: 20, 2: 35}
 _FIRST_READ: Final = 1 << 14
-# Their key provider information is a key's ARN; that of other providers of KMS is something else.
+# The key provider information of these providers is a key ARN; other providers of KMS differ.
 _NAMING: Final = ("aws-kms", "aws-kms-rsa")
 _MOST_NAME_BYTES: Final = 2048
 
 
-class _Cut(Exception):  # noqa: N818  it is no error
-    """The header goes on behind what can be read."""
+class _CutError(Exception):
+    """The header continues beyond what can be read."""
 
 
-class _Damaged(Exception):  # noqa: N818  likewise
-    """It is no header."""
+class _DamagedError(Exception):
+    """It is not a valid header."""
 
 
 class _Bytes:
-    """The header's bytes, read as far as they are asked for."""
+    """The header's bytes, read only as far as needed."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -44,13 +44,13 @@ class _Bytes:
         end = self.at + size
         while len(self._data) < end and not self._ended:
             if end > MAX_HEADER_BYTES:
-                raise _Cut
+                raise _CutError
             wanted = min(max(end, 2 * len(self._data), _FIRST_READ), MAX_HEADER_BYTES) - len(self._data)
             more = self._read(len(self._data), wanted)
             self._ended = len(more) < wanted
             self._data += more
         if len(self._data) < end:
-            raise _Cut
+            raise _CutError
         self.at = end
         return self._data[end - size : end]
 
@@ -59,7 +59,7 @@ class _Bytes:
 
 
 def version_of(data: bytes) -> int | None:
-    """Return the version of the message that these bytes begin as, or None."""
+    """Return the version of the message that begins with these bytes, or None."""
     for version, suites in SUITES.items():
         start = bytes((1, _CUSTOMER_AUTHENTICATED)) if version == 1 else b"\x02"
         if data.startswith(start) and int.from_bytes(data[len(start) : len(start) + 2], "big") in suites:
@@ -67,8 +67,8 @@ def version_of(data: bytes) -> int | None:
     return None
 
 
-def recognize(read: Read, beginning: bytes) -> Foreign | None:
-    """Return what is told of a message by its header, or None for anything else.
+def recognize(read: Read, beginning: bytes) -> ForeignFormat | None:
+    """Return what the header of a message says, or None for anything else.
 
     Args:
         beginning: the first bytes, which have been read already.
@@ -87,7 +87,7 @@ def recognize(read: Read, beginning: bytes) -> Foreign | None:
         _pass_context(header)
         count = header.number()
         if not count:
-            raise _Damaged
+            raise _DamagedError
         for _ in range(count):
             provider = _text(header.take(header.number()))
             info = header.take(header.number())
@@ -98,13 +98,13 @@ def recognize(read: Read, beginning: bytes) -> Foreign | None:
                 others.append(provider)
                 told = told and not provider.startswith("aws-kms")
         if header.take(1) not in (b"\x01", b"\x02"):
-            raise _Damaged
-    except _Cut:
+            raise _DamagedError
+    except _CutError:
         told = False
         title += ", with a header that is cut off or larger than 1 MiB"
-    except _Damaged:
-        return Foreign(name, f"{title}, that is damaged", distinct(keys), distinct(others), sure=False)
-    return Foreign(name, title, distinct(keys), distinct(others), told)
+    except _DamagedError:
+        return ForeignFormat(name, f"{title}, that is damaged", distinct(keys), distinct(others), sure=False)
+    return ForeignFormat(name, title, distinct(keys), distinct(others), told)
 
 
 def _pass_context(header: _Bytes) -> None:
@@ -116,9 +116,9 @@ def _pass_context(header: _Bytes) -> None:
         for _ in range(2):
             header.take(header.number())
             if header.at > end:
-                raise _Damaged
+                raise _DamagedError
     if header.at != end:
-        raise _Damaged
+        raise _DamagedError
 
 
 def _text(data: bytes) -> str:

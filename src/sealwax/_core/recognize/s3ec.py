@@ -1,28 +1,27 @@
-"""Objects of the Amazon S3 Encryption Client: told by the metadata of an object, or by its instruction file.
+"""Objects of the Amazon S3 Encryption Client, recognized by their metadata or instruction files.
 
-The bytes of such an object look like noise. None of its fields names the KMS key but ``kms_cmk_id``, where the wrapping
-is the old ``kms``.
+The bytes of such an object look random. The KMS key is named only in ``kms_cmk_id``, with the old wrapping ``kms``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from sealwax._core.recognize.model import Foreign
+from sealwax._core.foreign import ForeignFormat
 
 INSTRUCTIONS: Final = "s3ec-instruction-file"
 SUFFIX: Final = ".instruction"
 _MARK: Final = "x-amz-crypto-instr-file"
-# What only an object of each version has, and no object of another.
+# Fields that only objects of each version have.
 _OWN: Final = {
     1: ("x-amz-key",),
     2: ("x-amz-key-v2", "x-amz-wrap-alg", "x-amz-cek-alg", "x-amz-tag-len"),
     3: ("x-amz-c", "x-amz-3", "x-amz-w", "x-amz-d"),
 }
 _WRAPPED: Final = ("x-amz-key", "x-amz-key-v2", "x-amz-3")
-# Versions 1 and 2 leave these beside an object whose wrapped key is elsewhere.
+# Versions 1 and 2 leave these in the metadata if the wrapped key is elsewhere.
 _SHARED: Final = ("x-amz-iv", "x-amz-matdesc", "x-amz-unencrypted-content-length")
 _NO_KMS: Final = frozenset(
     ("aes", "aes/gcm", "aesgcm", "aeswrap", "rsa", "rsa-oaep-sha1", "rsa/ecb/oaepwithsha-256andmgf1padding", "02", "22")
@@ -31,44 +30,46 @@ _KEY: Final = "kms_cmk_id"
 _MOST_TEXT: Final = 1 << 16
 
 
-def by_metadata(metadata: Mapping[str, str]) -> Foreign | None:
-    """Return what an object's metadata say that it is, or None where they say nothing."""
+def by_metadata(metadata: Mapping[str, str]) -> ForeignFormat | None:
+    """Return the format that an object's metadata claim, or None."""
     fields = _fields(metadata)
     if _MARK in fields:
-        return Foreign(INSTRUCTIONS, "an instruction file of the S3 Encryption Client")
+        return ForeignFormat(INSTRUCTIONS, "an instruction file of the S3 Encryption Client")
     versions = _versions(fields)
     if len(versions) > 1:
         names = " and ".join(f"V{version}" for version in versions)
-        return Foreign(
+        return ForeignFormat(
             "contradiction", f"an object with the metadata of {names} of the S3 Encryption Client, a contradiction"
         )
     if versions:
         return _described(fields, versions[0])
     if any(name in fields for name in _SHARED):
-        return Foreign("s3ec", "an object of the S3 Encryption Client, with its wrapped key in an instruction file")
+        return ForeignFormat(
+            "s3ec", "an object of the S3 Encryption Client, with its wrapped key in an instruction file"
+        )
     return None
 
 
-def instructions(content: Mapping[str, Any], name: str) -> Foreign | None:
-    """Return what a JSON object is, where it is an instruction file.
+def instructions(content: Mapping[str, object], name: str) -> ForeignFormat | None:
+    """Return the format of a JSON object if it is an instruction file.
 
     Args:
-        name: the object's name; "" where it is not known.
+        name: the object's name; "" if unknown.
     """
     fields = _fields(content)
     versions = _versions(fields)
     if not any(field in fields for field in _WRAPPED):
         return None
-    found = _described(fields, versions[0])
+    described = _described(fields, versions[0])
     own = f" with a name that does not end with {SUFFIX}" if name and not name.endswith(SUFFIX) else ""
     which = " and ".join(f"V{version}" for version in versions)
     title = f"an instruction file of the S3 Encryption Client, {which}{own}"
     if len(versions) > 1:
-        return Foreign(INSTRUCTIONS, title)
-    return Foreign(INSTRUCTIONS, title, found.keys, found.others, found.told)
+        return ForeignFormat(INSTRUCTIONS, title)
+    return ForeignFormat(INSTRUCTIONS, title, described.keys, described.others, described.told)
 
 
-def _fields(content: Mapping[str, Any]) -> dict[str, str]:
+def _fields(content: Mapping[str, object]) -> dict[str, str]:
     return {name.lower(): value for name, value in content.items() if isinstance(value, str)}
 
 
@@ -76,16 +77,16 @@ def _versions(fields: Mapping[str, str]) -> list[int]:
     return [version for version, names in _OWN.items() if any(name in fields for name in names)]
 
 
-def _described(fields: Mapping[str, str], version: int) -> Foreign:
+def _described(fields: Mapping[str, str], version: int) -> ForeignFormat:
     title = f"an object of the S3 Encryption Client, V{version}"
     if not any(name in fields for name in _WRAPPED):
-        return Foreign(f"s3ec-v{version}", f"{title}, with its wrapped key in an instruction file")
+        return ForeignFormat(f"s3ec-v{version}", f"{title}, with its wrapped key in an instruction file")
     how = fields.get("x-amz-w" if version == 3 else "x-amz-wrap-alg", "")
     named = _named_key(fields.get("x-amz-matdesc", ""))
     if how.lower() in _NO_KMS:
-        return Foreign(f"s3ec-v{version}", title, named, (how,), told=True)
-    # The client of that wrapping makes the data key under the key that it names.
-    return Foreign(f"s3ec-v{version}", title, named, told=how == "kms" and bool(named))
+        return ForeignFormat(f"s3ec-v{version}", title, named, (how,), told=True)
+    # With that wrapping, the named key is the one that wraps the data key.
+    return ForeignFormat(f"s3ec-v{version}", title, named, told=how == "kms" and bool(named))
 
 
 def _named_key(text: str) -> tuple[str, ...]:

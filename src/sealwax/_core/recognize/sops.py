@@ -1,7 +1,7 @@
-"""Files of sops: YAML, JSON, dotenv, INI, and anything else as JSON. Their section ``sops`` names the keys in clear.
+"""Files of sops: YAML, JSON, dotenv, INI, and anything else as JSON. Their section ``sops`` names the keys.
 
-There is no YAML reader among the dependencies, and none is needed: sops writes its section line by line, with one field
-on each. What is written in another way is recognized, and its keys count as not told.
+No YAML parser is needed, since sops writes its section line by line with one field on each. A section in another layout
+is recognized, but its list of keys counts as incomplete.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
-from sealwax._core.recognize.model import Foreign, distinct
+from sealwax._core.foreign import ForeignFormat, distinct
 
 _KMS: Final = "kms"
 _PROVIDERS: Final = (_KMS, "gcp_kms", "azure_kv", "hc_vault", "hckms", "age", "pgp")
 _GROUPS: Final = "key_groups"
-# What stands beside the providers, and so ends the list of the one before.
+# Fields beside the providers, which end the list of the previous provider.
 _BESIDE: Final = re.compile(r"last_?modified|mac|version|mac_only_encrypted|shamir_\w+|\w*crypted_\w*(suffix|regex)")
 _SEALED: Final = "ENC[AES256_GCM,"
 _JSON_START: Final = re.compile(rb'"sops"\s*:\s*(?=\{)')
@@ -31,34 +31,34 @@ _NOTHING: Final = frozenset(("", "[]", "{}", "null", "~", '""', "''"))
 
 
 class _Section:
-    """What was found of a file's section."""
+    """What a file's section says."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
         self.others: list[str] = []
         self.entries = 0  # of KMS
-        self.wrapped = False  # whether one of them has a wrapped key
+        self.wrapped = False  # whether an entry has a wrapped key
         self.sealed = False  # whether there is a MAC
         self.whole = True
 
     def add(self, name: str, value: str) -> None:
-        """Take a field of an entry of KMS."""
+        """Add a field of a KMS entry."""
         if name == "arn" and value:
             self.keys.append(value)
         elif name == "enc" and value:
             self.wrapped = True
 
-    def as_foreign(self) -> Foreign:
+    def as_foreign(self) -> ForeignFormat:
         told = self.whole and self.sealed and self.entries == len(self.keys)
-        return Foreign("sops", "a sops file", distinct(self.keys), distinct(self.others), told)
+        return ForeignFormat("sops", "a sops file", distinct(self.keys), distinct(self.others), told)
 
 
-def recognize(head: bytes, tail: bytes, *, whole: bool) -> Foreign | None:
-    """Return what a text file is, where it is one of sops.
+def recognize(head: bytes, tail: bytes, *, whole: bool) -> ForeignFormat | None:
+    """Return the format of a text file if it is one of sops.
 
     Args:
         head: its beginning, or all of it.
-        tail: its end, where that is apart; b"" where there is none, or where it cannot be read.
+        tail: its end, if that is separate; b"" if not, or if it cannot be read.
         whole: whether ``head`` is all of it.
     """
     last = tail or head
@@ -68,24 +68,24 @@ def recognize(head: bytes, tail: bytes, *, whole: bool) -> Foreign | None:
             return section.as_foreign()
     sealed = _SEALED.encode()
     if (not whole or b"sops" in head) and head.count(sealed) + tail.count(sealed) > 1:
-        return Foreign("sops", "a sops file whose keys cannot be read", sure=False)
+        return ForeignFormat("sops", "a sops file whose keys cannot be read", sure=False)
     return None
 
 
-# --- JSON, also of what is in none of the other forms
+# --- JSON, which sops also uses for files in no other format
 
 
 def _json(head: bytes, tail: bytes) -> _Section | None:
     if not head.lstrip().startswith(b"{"):
         return None
-    content: Any = None
+    content: object = None
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     try:
         if not tail:
             whole = decoder.decode(head.decode("utf-8", "replace"))
             content = whole.get("sops") if isinstance(whole, dict) else None
         elif starts := list(_JSON_START.finditer(tail)):
-            # It is the last of all.
+            # The section of the file is the last one.
             content, _ = decoder.raw_decode(tail[starts[-1].end() :].decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
@@ -102,14 +102,14 @@ def _json(head: bytes, tail: bytes) -> _Section | None:
     return section
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name twice")  # which of them counts, no two readers agree on
-    return found
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise ValueError("a name twice")  # parsers disagree on which one counts
+    return unique
 
 
-def _add_group(section: _Section, group: dict[str, Any]) -> None:
+def _add_group(section: _Section, group: dict[str, object]) -> None:
     for provider in _PROVIDERS:
         entries = group.get(provider)
         if entries and provider != _KMS:
@@ -131,7 +131,7 @@ def _yaml(head: bytes, tail: bytes) -> _Section | None:
     if not starts:
         return None
     section = _Section()
-    # Each of several documents has a section; between the beginning and the end, one may stand that is not read.
+    # Each of several documents has a section; one may be in the part between beginning and end, which is not read.
     section.whole = not (tail and _YAML_START.search(head))
     for start in starts:
         if _plain(start[2]) not in _NOTHING:
@@ -155,7 +155,7 @@ def _add_yaml(section: _Section, lines: list[str]) -> None:
             continue
         before, dashes, name, value = field.groups(default="")
         value, at = _plain(value), len(before) + len(dashes)
-        # Deeper, it is a field of an entry, or a name of its context.
+        # Any deeper, it is a field of an entry, or a name in its context.
         if (name in _PROVIDERS or name == _GROUPS or _BESIDE.fullmatch(name)) and (at <= column or column < 0):
             provider, column = name, -1 if name == _GROUPS else at
             section.sealed = section.sealed or (name == "mac" and value.startswith(_SEALED))
@@ -173,22 +173,22 @@ def _plain(value: str | bytes) -> str:
     return text.partition(" #")[0].strip().strip("\"'")
 
 
-# --- dotenv and INI, which have no lists: a field's name says where in the section it is
+# --- dotenv and INI have no lists: a field's name says where in the section it is
 
 
 def _dotenv(text: bytes, *, cut: bool) -> _Section | None:
     first = _DOTENV_FIELD.search(text)
     if first is None:
         return None
-    section = _flat(found.groups() for found in _DOTENV_FIELD.finditer(text))
-    # The first of its lines is there only if one that is another's stands before it.
+    section = _flat(match.groups() for match in _DOTENV_FIELD.finditer(text))
+    # The section's first line is included only if a line before it belongs to something else.
     section.whole = not cut or text.count(b"\n", 0, first.start()) > 1
     return section
 
 
 def _ini(text: bytes) -> _Section | None:
     starts = list(_INI_START.finditer(text))
-    return _flat(found.groups() for found in _INI_FIELD.finditer(text, starts[-1].end())) if starts else None
+    return _flat(match.groups() for match in _INI_FIELD.finditer(text, starts[-1].end())) if starts else None
 
 
 def _flat(fields: Iterable[tuple[bytes, ...]]) -> _Section:

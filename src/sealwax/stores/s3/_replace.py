@@ -18,7 +18,7 @@ from sealwax._core.context import printable
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.pool import Pool
-from sealwax._core.rewrap import Rewrap, agreed, anew, refuse_contradictory
+from sealwax._core.rewrap import Rewrap, agreed, refuse_contradictory, with_wrapped_keys
 from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.stores._store import Change
 from sealwax.stores.s3._reader import FIRST_BYTES, ObjectReader
@@ -74,7 +74,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None 
             return envelope.read_full(source, payload.HEAD_BYTES)
 
         _, wrapped_keys = agreed(header, rewrap, head)
-        new = anew(header, wrapped_keys, header.preamble.slot_count)
+        new = with_wrapped_keys(header, wrapped_keys, header.preamble.slot_count)
         size = len(new) + reader.size - offset
         settings = _settings(service, reader)
         reader.seek(offset)

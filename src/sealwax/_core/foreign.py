@@ -1,4 +1,4 @@
-"""What a recognizer says of an object, and how it reads one."""
+"""The result of recognizing another format."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sealwax._core.context import printable
+from sealwax._core.text import printable
 
 Read = Callable[[int, int], bytes]
-"""Returns the bytes at an offset: as many as were asked for, and fewer only where the object ends."""
+"""Returns this many bytes from this offset, fewer only at the end of the object."""
 
 ENVELOPE: Final = "sealwax"
 _SHOWN: Final = 3
@@ -17,17 +17,17 @@ _MOST_SHOWN: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """What an object is that is no sealwax envelope in its binary form. All of it is the object's own claim.
+class ForeignFormat:
+    """The format of an object that is not a binary sealwax envelope. All of it is the object's own claim.
 
     Attributes:
-        format: a short name that stays the same, as ``"esdk-v2"``.
+        format: a short, stable name, such as ``"esdk-v2"``.
         title: the format's name in a sentence, with its article.
-        keys: the KMS keys that the object names in clear, as it names them: key ARNs, key ids, aliases.
+        keys: the KMS keys that the object names in plain text, as it names them: key ARNs, key ids, aliases.
         others: what else wraps its data key: ``"pgp"``, ``"age"``, the name of a provider.
-        told: whether ``keys`` are all the KMS keys that its data key can be wrapped under.
-        sure: whether the format is told by more than the look of a few bytes.
-        advice: what to do to read it.
+        told: whether ``keys`` are all the KMS keys that may wrap its data key.
+        sure: whether the format is recognized by more than a few bytes.
+        advice: how to read it.
     """
 
     format: str
@@ -62,5 +62,5 @@ def _listed(names: list[str]) -> str:
 
 
 def distinct(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return each text once, in the order in which they come first."""
+    """Return each text once, in the order of first appearance."""
     return tuple(dict.fromkeys(texts))

@@ -1,0 +1,305 @@
+"""What a sealer does with one envelope, as functions over a keyring and the names of local context pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final, NamedTuple, TypeVar, cast
+
+from sealwax._core import context as ctx
+from sealwax._core import envelope, files, validate
+from sealwax._core.format import header as hdr
+from sealwax._core.format import payload, random_access, stream
+from sealwax._core.format.header import Header
+from sealwax._core.format.io import SeekableSource, Source, one_slot_only, write_all
+from sealwax._core.format.witness import Witness
+from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey, kept_by_rewrap
+from sealwax._core.rewrap import Rewrap
+from sealwax._core.sources import AnyPath, AnySource, BytesLike
+
+T = TypeVar("T")
+
+ToBind = Mapping[str, str] | ctx.NoContext
+Sink = BinaryIO | files.WholeFile
+
+_READ_AHEAD_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A keyring, and the names of the context pairs that it never sees."""
+
+    keyring: Keyring
+    local_names: frozenset[str]
+
+    def split(self, context: ToBind) -> Split:
+        """Split the context of a new envelope."""
+        if isinstance(context, ctx.AcceptStoredContext):
+            raise TypeError("there is no stored context to accept when encrypting")
+        return Split(*ctx.split(ctx.as_pairs(context), self.local_names))
+
+    def match(self, header: Header, expected: ctx.ExpectedContext) -> Split:
+        """Return the context of an existing envelope, once the expected one fits."""
+        stored = ctx.decode(header.preamble.kms_context)
+        return Split(stored, ctx.match(expected, stored, self.local_names, header.preamble.local_pairs))
+
+
+class Split(NamedTuple):
+    """A context, split into what KMS sees and what stays local."""
+
+    kms: Mapping[str, str]
+    local: Mapping[str, str]
+
+
+class Begun(NamedTuple):
+    """A new envelope whose payload is still to come.
+
+    Attributes:
+        encryptor: for the payload.
+        header: returns the header's bytes for a kind and a number of slots.
+        wrapped_keys: what the header stores.
+        witness: takes in the plaintext, if it was asked for.
+    """
+
+    encryptor: payload.Encryptor
+    header: Callable[[int, int], bytes]
+    wrapped_keys: tuple[WrappedKey, ...]
+    witness: Witness | None
+
+
+def begin(keyring: Keyring, context: Split, plaintext_bytes: int | None, *, witness: bool = False) -> Begun:
+    """Take a data key for one new envelope."""
+    kms, local = context
+    ctx.check_kms_keys(kms)
+    kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
+    # From the kernel each time, as is the salt: a generator in memory repeats itself in a restored snapshot of the
+    # process, and a cached data key would then see the same key and nonce twice.
+    envelope_id = os.urandom(hdr.ENVELOPE_ID_BYTES)
+    info = payload.info(SUITE_COBBLESTONE_256, envelope_id, kms_bytes, local_bytes)
+
+    def use(data_key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> Begun:
+        def header(kind: int, slot_count: int) -> bytes:
+            return hdr.new_header(envelope_id, kms_bytes, len(local), tuple(wrapped_keys), slot_count, kind)
+
+        own = Witness(data_key, envelope_id, info) if witness else None
+        return Begun(payload.Encryptor(data_key, info), header, wrapped_keys, own)
+
+    return keyring.generate(kms, use, plaintext_bytes=plaintext_bytes)
+
+
+def unwrap(keyring: Keyring, header: Header, context: Split, use: Callable[[DataKey, bytes], T]) -> T:
+    """Lend the data key of ``header`` and the payload's info to ``use``."""
+    preamble = header.preamble
+    info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(context.local))
+    return keyring.unwrap(header.slot.wrapped_keys, context.kms, lambda data_key: use(data_key, info))
+
+
+def refuse_impossible_size(size: int) -> None:
+    """Refuse a payload size that cannot be right, before KMS is asked.
+
+    Raises:
+        TamperedError: no payload has that size.
+    """
+    payload.plaintext_size(size)
+
+
+# --- values
+
+
+def decrypt(binding: Binding, sealed: BytesLike, expected: ctx.ExpectedContext, detached: AnySource | None) -> bytes:
+    header, offset = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
+    with memoryview(sealed).cast("B") as view:
+        body = view[offset:]
+        refuse_impossible_size(len(body))
+        decryptor = unwrap(
+            binding.keyring,
+            header,
+            binding.match(header, expected),
+            lambda key, info: payload.Decryptor(key, info, body[: payload.HEAD_BYTES]),
+        )
+        return payload.decrypt(decryptor, body[payload.HEAD_BYTES :])
+
+
+# --- files and streams
+
+
+def open_for_writing(
+    binding: Binding,
+    file: AnyPath | BinaryIO,
+    context: ToBind,
+    detached: AnyPath | BinaryIO | None,
+    *,
+    overwrite: bool,
+) -> stream.StreamWriter:
+    with contextlib.ExitStack() as undo:
+        # The files first: a folder that cannot be written to is found before KMS is asked.
+        wholes: list[files.WholeFile] = []
+
+        def sink(place: AnyPath | BinaryIO) -> Sink:
+            if not isinstance(place, str | os.PathLike):
+                return validate.file(place, "write")
+            whole = files.WholeFile(place, overwrite=overwrite)
+            undo.callback(whole.discard)
+            wholes.append(whole)
+            return whole
+
+        body = sink(file)
+        head = None if detached is None else sink(detached)
+        if len({whole.path for whole in wholes}) < len(wholes):
+            raise ValueError("the payload and its detached header must go to two files, not to the same one")
+        begun = begin(binding.keyring, binding.split(context), None)
+
+        def start(large: bool) -> bytes:
+            if head is None:
+                return _attached(begun, body, large)
+            write_all(head, begun.header(hdr.DETACHED, 1))
+            return b""
+
+        def finish(complete: bool) -> None:
+            with contextlib.ExitStack() as rest:
+                for whole in wholes:
+                    rest.callback(whole.discard)
+                if complete:
+                    files.commit_all(wholes)
+
+        writer = stream.StreamWriter(body, begun.encryptor, start, finish)
+        undo.pop_all()
+        return writer
+
+
+def _attached(begun: Begun, sink: object, large: bool) -> bytes:
+    return begun.header(hdr.ATTACHED, 2 if large and not one_slot_only(sink) else 1)
+
+
+def open_for_reading(
+    binding: Binding, file: AnyPath | BinaryIO, expected: ctx.ExpectedContext, detached: AnySource | None
+) -> io.BufferedReader:
+    def open_raw(opened: BinaryIO, on_close: Callable[[], None] | None) -> io.RawIOBase:
+        if not envelope.is_seekable(opened):
+            return stream_reader(binding, opened, expected, detached, on_close)
+        start = opened.tell()
+        header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
+        size = opened.seek(0, os.SEEK_END) - start - offset
+        refuse_impossible_size(size)
+        source = cast("SeekableSource", opened)
+        return unwrap(
+            binding.keyring,
+            header,
+            binding.match(header, expected),
+            lambda key, info: random_access.RandomAccessReader(source, start + offset, size, key, info, on_close),
+        )
+
+    return io.BufferedReader(files.use_input(file, open_raw), _READ_AHEAD_BYTES)
+
+
+def stream_reader(
+    binding: Binding,
+    file: BinaryIO,
+    expected: ctx.ExpectedContext,
+    detached: AnySource | None,
+    on_close: Callable[[], None] | None,
+) -> stream.StreamReader:
+    """Return a reader of the payload that begins where ``file`` is, or after the header there."""
+    header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file))
+    return _reader_after(binding, header, file, expected, on_close)[0]
+
+
+def _reader_after(
+    binding: Binding,
+    header: Header,
+    file: BinaryIO,
+    expected: ctx.ExpectedContext,
+    on_close: Callable[[], None] | None = None,
+    *,
+    witness: bool = False,
+) -> tuple[stream.StreamReader, Witness | None]:
+    """Return a reader of the payload after a header and, if asked for, a witness under the same data key."""
+    head = envelope.read_full(file, payload.HEAD_BYTES)
+    if len(head) < payload.HEAD_BYTES:
+        refuse_impossible_size(len(head))
+
+    def use(data_key: DataKey, info: bytes) -> tuple[payload.Decryptor, Witness | None]:
+        decryptor = payload.Decryptor(data_key, info, head)
+        return decryptor, Witness(data_key, header.preamble.envelope_id, info) if witness else None
+
+    decryptor, own = unwrap(binding.keyring, header, binding.match(header, expected), use)
+    return stream.StreamReader(cast("Source", file), decryptor, on_close), own
+
+
+# --- re-wrapping and re-encrypting
+
+
+def rewrapper(
+    binding: Binding,
+    targets: Sequence[str],
+    expected: ctx.ExpectedContext,
+    *,
+    verify: bool,
+    body: AnySource | None,
+) -> Rewrap:
+    """Return the function that re-wraps one header under ``targets``; see ``Sealer.rewrapper``."""
+
+    def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
+        if verify:
+            begins = head() if header.preamble.kind == hdr.ATTACHED else envelope.head_of(body)
+            unwrap(
+                binding.keyring,
+                header,
+                binding.match(header, expected),
+                lambda key, info: payload.Decryptor(key, info, begins),
+            )
+        stored = ctx.decode(header.preamble.kms_context)
+        ctx.match(expected, stored, binding.local_names, None)
+        rewrapped = binding.keyring.rewrap(header.slot.wrapped_keys, stored, targets)
+        return rewrapped + kept_by_rewrap(header.slot.wrapped_keys)
+
+    return rewrap
+
+
+def reencrypt_value(
+    binding: Binding, sealed: BytesLike, plaintext: bytes, expected: ctx.ExpectedContext, detached: AnySource | None
+) -> bytes:
+    """Return a new envelope for the plaintext of an old one, bound to the same context."""
+    header, _ = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
+    begun = begin(binding.keyring, binding.match(header, expected), len(plaintext))
+    return payload.encrypt(begun.encryptor, begun.header(hdr.ATTACHED, 1), plaintext)
+
+
+def reencryptor(
+    binding: Binding,
+    expect: Callable[[Header], ctx.ExpectedContext],
+    detached: AnySource | None,
+    on_written: Callable[[bytes, tuple[WrappedKey, ...]], None] | None,
+) -> Callable[[BinaryIO, Sink], None]:
+    """Return the function that re-encrypts one envelope; see ``Sealer.reencryptor``."""
+
+    def reencrypt(source: BinaryIO, sink: Sink) -> None:
+        header = envelope.header_of_stream(source) if detached is None else envelope.inspect(detached).header
+        expected = expect(header)
+        envelope.refuse_kind(header, hdr.ATTACHED if detached is None else hdr.DETACHED)
+        reader, _ = _reader_after(binding, header, source, expected)
+        with reader:
+            context = binding.match(header, expected)
+            begun = begin(binding.keyring, context, None, witness=on_written is not None)
+            takers = () if begun.witness is None else (begun.witness.update,)
+            with stream.StreamWriter(sink, begun.encryptor, lambda large: _attached(begun, sink, large)) as writer:
+                reader.drain(writer.write, *takers)
+        if on_written is not None and begun.witness is not None:
+            on_written(begun.witness.finish(), begun.wrapped_keys)
+
+    return reencrypt
+
+
+def witness_of(binding: Binding, source: BinaryIO, expect: Callable[[Header], ctx.ExpectedContext]) -> bytes:
+    """Return the witness of an envelope's plaintext; see ``Sealer.witness``."""
+    header = envelope.header_of_stream(source)
+    expected = expect(header)
+    envelope.refuse_kind(header, hdr.ATTACHED)
+    reader, witness = _reader_after(binding, header, source, expected, witness=True)
+    assert witness is not None
+    with reader:
+        reader.drain(witness.update)
+    return witness.finish()
