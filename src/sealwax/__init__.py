@@ -23,8 +23,43 @@ text and back. The context binds the data to its place: to decrypt, give the sam
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sealwax import errors as errors
+from sealwax.errors import (
+    AccessDeniedError,
+    AllKeysFailedError,
+    CommitmentError,
+    ConfigurationError,
+    ContextError,
+    CredentialsError,
+    DamagedHeaderError,
+    DataKeyError,
+    EngineError,
+    FactsError,
+    FileError,
+    HeaderError,
+    KeyNotAllowedError,
+    KeyNotFoundError,
+    KeyStateError,
+    KmsError,
+    LabError,
+    NotAnEnvelopeError,
+    NotPicklableError,
+    PayloadError,
+    PlanError,
+    PolicyError,
+    RequestRefusedError,
+    RewrapConflictError,
+    SealwaxError,
+    StoreError,
+    TamperedError,
+    ThrottledError,
+    UnavailableError,
+    UnsupportedEnvelopeError,
+    WrappedKeyRefusedError,
+    WrongKeyError,
+)
+
 if TYPE_CHECKING:
-    from sealwax import errors as errors
     from sealwax import events as events
     from sealwax import kms as kms
     from sealwax import lab as lab
@@ -41,40 +76,6 @@ if TYPE_CHECKING:
     from sealwax._core.rewrap import Rewrap
     from sealwax._core.sealer import Sealer
     from sealwax._core.sources import AnyPath, AnySource, BytesLike
-    from sealwax.errors import (
-        AccessDeniedError,
-        AllKeysFailedError,
-        CommitmentError,
-        ConfigurationError,
-        ContextError,
-        CredentialsError,
-        DamagedHeaderError,
-        DataKeyError,
-        EngineError,
-        FactsError,
-        FileError,
-        HeaderError,
-        KeyNotAllowedError,
-        KeyNotFoundError,
-        KeyStateError,
-        KmsError,
-        LabError,
-        NotAnEnvelopeError,
-        NotPicklableError,
-        PayloadError,
-        PlanError,
-        PolicyError,
-        RequestRefusedError,
-        RewrapConflictError,
-        SealwaxError,
-        StoreError,
-        TamperedError,
-        ThrottledError,
-        UnavailableError,
-        UnsupportedEnvelopeError,
-        WrappedKeyRefusedError,
-        WrongKeyError,
-    )
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
 
 __version__ = "0.1.0"
@@ -163,44 +164,10 @@ _NAMES = {
     "sealwax._core.rewrap": ("Rewrap",),
     "sealwax._core.sealer": ("Sealer",),
     "sealwax._core.sources": ("AnyPath", "AnySource", "BytesLike"),
-    "sealwax.errors": (
-        "AccessDeniedError",
-        "AllKeysFailedError",
-        "CommitmentError",
-        "ConfigurationError",
-        "ContextError",
-        "CredentialsError",
-        "DamagedHeaderError",
-        "DataKeyError",
-        "EngineError",
-        "FactsError",
-        "FileError",
-        "HeaderError",
-        "KeyNotAllowedError",
-        "KeyNotFoundError",
-        "KeyStateError",
-        "KmsError",
-        "LabError",
-        "NotAnEnvelopeError",
-        "NotPicklableError",
-        "PayloadError",
-        "PlanError",
-        "PolicyError",
-        "RequestRefusedError",
-        "RewrapConflictError",
-        "SealwaxError",
-        "StoreError",
-        "TamperedError",
-        "ThrottledError",
-        "UnavailableError",
-        "UnsupportedEnvelopeError",
-        "WrappedKeyRefusedError",
-        "WrongKeyError",
-    ),
     "sealwax.kms": ("KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "RetryPolicy"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES |= dict.fromkeys(("errors", "events", "kms", "lab"), "sealwax")
+_MODULES |= dict.fromkeys(("events", "kms", "lab"), "sealwax")
 
 
 def __getattr__(name: str) -> object:
