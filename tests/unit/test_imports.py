@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 import sealwax
 
+T = TypeVar("T")
 ROOT = Path(sealwax.__file__).parent
 
 # Small rooms below all others, which import at most each other.
@@ -136,11 +138,15 @@ def _modules() -> Iterator[tuple[str, Path]]:
             yield _room(parts), path
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Yield the full names that a module imports when it runs; what only type checkers see does not count."""
+def _imports(path: Path, *, for_typing: bool = False) -> Iterator[str]:
+    """Yield the full names that a module imports.
+
+    Args:
+        for_typing: whether those count that only type checkers see.
+    """
     skipped: set[ast.AST] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not for_typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             skipped.update(inner for child in node.body for inner in ast.walk(child))
         if node in skipped:
             continue
@@ -169,6 +175,70 @@ def test_imports_run_downhill(room: str) -> None:
                 assert other in allowed or parts[1] in allowed, f"{path} imports {name}"
 
 
+def _file_of(name: str) -> Path | None:
+    """Return the file that an imported name is, or comes from."""
+    if name.split(".")[0] != "sealwax":
+        return None
+    for dotted in (name, name.rpartition(".")[0]):
+        place = ROOT.joinpath(*dotted.split(".")[1:])
+        for path in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    raise AssertionError(f"nothing is at {name}")
+
+
+def _circles(graph: Mapping[T, set[T]]) -> list[set[T]]:
+    """Return the sets of nodes that reach each other."""
+    reached: dict[T, set[T]] = {}
+    for node in graph:
+        reached[node] = set()
+        waiting = list(graph[node])
+        while waiting:
+            other = waiting.pop()
+            if other not in reached[node]:
+                reached[node].add(other)
+                waiting += graph[other]
+    circles: list[set[T]] = []
+    for node in graph:
+        circle = {other for other in reached[node] if node in reached[other]}
+        if circle and circle not in circles:
+            circles.append(circle)
+    return circles
+
+
+def _graph() -> dict[Path, set[Path]]:
+    graph: dict[Path, set[Path]] = {}
+    for path in ROOT.rglob("*.py"):
+        files = {_file_of(name) for name in _imports(path, for_typing=True)} - {None, path}
+        graph[path] = {file for file in files if file is not None}
+    return graph
+
+
+def test_circles_are_found() -> None:
+    assert _circles({1: {2}, 2: {3}, 3: {1}, 4: {1}, 5: {6}, 6: {5}, 7: set()}) == [{1, 2, 3}, {5, 6}]
+
+
+def test_no_files_import_each_other() -> None:
+    """Nor do they for type checkers alone: what needs each other's names belongs together, or apart."""
+    graph = _graph()
+    assert len(graph) > 150
+    circles = [sorted(str(path.relative_to(ROOT)) for path in circle) for circle in _circles(graph)]
+    assert circles == []
+
+
+def test_no_rooms_import_each_other() -> None:
+    rooms: dict[str, set[str]] = {}
+    for path, files in _graph().items():
+        room = _room_of(path)
+        rooms.setdefault(room, set()).update(_room_of(file) for file in files)
+        rooms[room].discard(room)
+    assert _circles(rooms) == []
+
+
+def _room_of(path: Path) -> str:
+    return _room(path.relative_to(ROOT).with_suffix("").parts)
+
+
 def test_the_sdk_stays_where_it_is_needed() -> None:
     for room, path in _modules():
         if room.partition(".")[0] not in SDK_ROOMS:
@@ -191,7 +261,7 @@ import sealwax.lab.pytest_plugin
 print(sorted(name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['sealwax', 'sealwax.lab', 'sealwax.lab.pytest_plugin']"
+    assert done.stdout.strip() == "['sealwax', 'sealwax.errors', 'sealwax.lab', 'sealwax.lab.pytest_plugin']"
 
 
 @pytest.mark.parametrize("more", ["", "sealwax.inspect(b'x')"])
