@@ -67,7 +67,7 @@ def test_it_is_said_on_the_command_line(path: Path, capsys: pytest.CaptureFixtur
     assert run(audit) == 1
     said = capsys.readouterr().err
     assert f"the baseline '{accepted}' is refused: everybody may write to it (mode 0666), so somebody else" in said
-    assert said.endswith(f"can decide what it says; if nobody has changed it, run: chmod go-w '{accepted}'\n")
+    assert said.endswith(f"could have written it; if nobody has changed it, run: chmod go-w '{accepted}'\n")
     accepted.chmod(0o644)
     give_away(facts)
     assert run(audit) == 1

@@ -105,7 +105,7 @@ def test_what_does_not_tell_its_key_may_be_under_it(lab: Lab, capfd: pytest.Capt
         assert f"formats   1 {name}\n" in out
         assert "untold    1 do not tell their key, and may be under it" in out
         assert "data/x: it " in out
-        assert "which KMS key wraps it cannot be told" in out
+        assert "which KMS key wraps it is unknown" in out
         assert is_enabled(lab)
 
 
@@ -387,7 +387,7 @@ def test_a_pipe_is_not_waited_for() -> None:
     ) as caught:
         sealwax.inspect(Pipe(samples.esdk(("aws-kms", samples.ARN))[:36]))  # type: ignore[arg-type]
     assert caught.value.foreign is not None
-    assert not caught.value.foreign.told
+    assert not caught.value.foreign.complete
 
 
 def test_the_library_names_it_too(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
         with pytest.raises(sealwax.NotAnEnvelopeError, match="AWS Encryption SDK message") as caught:
             read()
         found = pickle.loads(pickle.dumps(caught.value)).foreign
-        assert (found.format, found.keys, found.told) == ("esdk-v2", (samples.ARN,), True)
+        assert (found.format, found.keys, found.complete) == ("esdk-v2", (samples.ARN,), True)
     with pytest.raises(sealwax.NotAnEnvelopeError, match="it does not begin like one: it is empty"):
         sealwax.inspect(b"")
 

@@ -157,7 +157,7 @@ def test_with_force_no_link_of_another_user_is_followed(
         (here / "out").symlink_to("further")
     before = _state(here.parent)
     assert run(*WRITING[verb], "--force") == 1
-    assert "it is a link of another user" in capsys.readouterr().err
+    assert "it is a symbolic link of another user" in capsys.readouterr().err
     assert _state(here.parent) == before
 
 
@@ -170,11 +170,11 @@ def test_in_place_and_in_the_library_no_link_of_another_user_is_followed(
     before = _state(here.parent)
     for verb in ("rewrap", "reencrypt"):
         assert run(verb, *K, *TO, *PURPOSE, "link.swx") == 1
-    with pytest.raises(sealwax.FileError, match="a link of another user"):
+    with pytest.raises(sealwax.FileError, match="a symbolic link of another user"):
         sealer.open("link.swx", "wb", context=CONTEXT)
-    with pytest.raises(sealwax.FileError, match="a link of another user"):
+    with pytest.raises(sealwax.FileError, match="a symbolic link of another user"):
         sealer.rewrap("link.swx", to=keys.demo2, context=CONTEXT)
-    with pytest.raises(sealwax.FileError, match="a link of another user"):
+    with pytest.raises(sealwax.FileError, match="a symbolic link of another user"):
         sealer.rewrap("a.swx", to=keys.demo2, context=CONTEXT, output="link.swx")
     assert _state(here.parent) == before
 
@@ -246,7 +246,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_without_end(
     now = [0.0]
     monkeypatch.setattr("time.clock_gettime", lambda _: now[0])
     monkeypatch.setattr("time.sleep", lambda _: now.__setitem__(0, now[0] + 1))
-    with pytest.raises(sealwax.FileError, match="no program has read from this pipe for 60 s"):
+    with pytest.raises(sealwax.FileError, match="no program opened this pipe for reading in 60 s"):
         sealer.open(here / "pipe", "wb", context=CONTEXT)
 
 

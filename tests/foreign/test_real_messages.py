@@ -64,7 +64,7 @@ def test_every_suite_framed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 found = caught.value.foreign
                 assert found is not None
                 version = 2 if is_committing else 1
-                assert (found.format, set(found.keys), found.told) == (f"esdk-v{version}", set(keys[:2]), True)
+                assert (found.format, set(found.keys), found.complete) == (f"esdk-v{version}", set(keys[:2]), True)
                 made += 1
         assert made == 22
         (tmp_path / "data" / "last").write_bytes(message)

@@ -41,7 +41,7 @@ def seen(data: bytes, **more: Any) -> ForeignFormat:
 
 def facts(data: bytes) -> tuple[str, tuple[str, ...], bool]:
     found = seen(data)
-    return found.format, found.keys, found.told
+    return found.format, found.keys, found.complete
 
 
 # --- messages of the AWS Encryption SDK
@@ -52,9 +52,9 @@ def test_the_published_messages() -> None:
     for each in samples.vectors():
         message = base64.b64decode(each["ciphertext"])
         found = seen(message)
-        formats[found.format, bool(found.keys), found.told] += 1
+        formats[found.format, bool(found.keys), found.complete] += 1
         assert all(key.startswith("arn:aws:kms:us-west-2:") for key in found.keys)
-        assert facts(each["ciphertext"].encode()) == (found.format, found.keys, found.told)
+        assert facts(each["ciphertext"].encode()) == (found.format, found.keys, found.complete)
     assert formats == {("esdk-v2", True, True): 44, ("esdk-v2", False, True): 2}
 
 
@@ -70,12 +70,12 @@ def test_every_suite(suite: int, context: dict[str, str]) -> None:
 
 def test_other_providers_are_named() -> None:
     found = seen(samples.esdk(("vault", "k"), ("aws-kms", ARN)))
-    assert (found.keys, found.others, found.told) == ((ARN,), ("vault",), True)
+    assert (found.keys, found.others, found.complete) == ((ARN,), ("vault",), True)
     # A hierarchy's branch key looks like a key's id, and is none.
     branch = ARN.rpartition("/")[2]
     found = seen(samples.esdk(("aws-kms-hierarchy", branch)))
-    assert (found.keys, found.others, found.told) == ((), ("aws-kms-hierarchy",), False)
-    assert "which KMS key wraps it cannot be told" in str(found)
+    assert (found.keys, found.others, found.complete) == ((), ("aws-kms-hierarchy",), False)
+    assert "which KMS key wraps it is unknown" in str(found)
     assert len(str(seen(samples.esdk(("x" * 60_000, "k"))))) < 400
 
 
@@ -83,7 +83,7 @@ def test_a_header_larger_than_the_first_read() -> None:
     message = samples.esdk(*(("aws-kms", f"{ARN[:-3]}{number:03}") for number in range(400)))
     assert len(message) > 100_000
     found = seen(message)
-    assert (len(found.keys), found.told) == (400, True)
+    assert (len(found.keys), found.complete) == (400, True)
     reads: list[tuple[int, int]] = []
 
     def read(at: int, size: int) -> bytes:
@@ -95,7 +95,7 @@ def test_a_header_larger_than_the_first_read() -> None:
     # One that claims to be larger than anything sane is not read for it.
     endless = samples.esdk(*(("aws-kms", f"{ARN[:-5]}{number:05}") for number in range(9000)))
     found = seen(endless)
-    assert (len(endless) > 1 << 21, found.told, "larger than 1 MiB" in found.title) == (True, False, True)
+    assert (len(endless) > 1 << 21, found.complete, "larger than 1 MiB" in found.title) == (True, False, True)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -105,10 +105,10 @@ def test_a_header_that_is_cut_off_tells_no_keys(version: int) -> None:
     looked = 0
     for end in range(4, header):
         found = seen(message[:end])
-        assert (found.format, found.told) == (f"esdk-v{version}", False), end
+        assert (found.format, found.complete) == (f"esdk-v{version}", False), end
         looked += 1
     assert looked > 500
-    assert seen(message[: header + 4]).told
+    assert seen(message[: header + 4]).complete
 
 
 # --- the S3 Encryption Client
@@ -141,7 +141,7 @@ def test_a_header_that_is_cut_off_tells_no_keys(version: int) -> None:
 )
 def test_metadata(metadata: dict[str, str], format_: str, keys: tuple[str, ...], told: bool) -> None:
     found = seen(os.urandom(100), metadata=metadata)
-    assert (found.format, found.keys, found.told) == (format_, keys, told)
+    assert (found.format, found.keys, found.complete) == (format_, keys, told)
 
 
 def test_other_metadata_say_nothing() -> None:
@@ -164,7 +164,7 @@ def test_instruction_files() -> None:
 
 def test_what_contradicts_itself_is_both() -> None:
     found = seen(samples.esdk(("aws-kms", ARN)), metadata=samples.s3ec(3, BLOB))
-    assert (found.format, found.keys, found.told) == ("contradiction", (ARN,), False)
+    assert (found.format, found.keys, found.complete) == ("contradiction", (ARN,), False)
     assert "S3 Encryption Client, V3 by its metadata and an AWS Encryption SDK message" in found.title
 
 
@@ -203,7 +203,7 @@ def test_the_section_of_a_large_sops_file_is_at_its_end(form: str) -> None:
     assert len(data) > 300_000
     assert facts(data) == ("sops", (ARN, OTHER), True)
     found = seen(data[:-5_000])
-    assert (found.format, found.told) == ("sops", False)
+    assert (found.format, found.complete) == ("sops", False)
 
 
 @pytest.mark.parametrize("form", SOPS)
@@ -223,10 +223,10 @@ def test_a_section_may_stand_anywhere_at_the_end(form: str) -> None:
 def test_keys_of_sops_in_groups_and_beside_other_providers() -> None:
     age = {"age": [{"recipient": "age1", "enc": "-----BEGIN AGE ENCRYPTED FILE-----\nx\n"}]}
     found = seen(samples.sops_json(ARN, more=age))
-    assert (found.keys, found.others, found.told) == ((ARN,), ("age",), True)
+    assert (found.keys, found.others, found.complete) == ((ARN,), ("age",), True)
     groups = {"kms": None, "key_groups": [{"kms": [{"arn": ARN, "enc": "x"}]}, {"pgp": [{"fp": "F"}], "hc_vault": []}]}
     found = seen(samples.sops_json(more=groups))
-    assert (found.keys, found.others, found.told) == ((ARN,), ("pgp",), True)
+    assert (found.keys, found.others, found.complete) == ((ARN,), ("pgp",), True)
     yaml = (
         "    key_groups:\n        - kms:\n            - arn: " + OTHER + "\n              enc: AQICAHhx\n"
         "          azure_kv:\n            - vaultUrl: https://v\n              enc: |\n                abc\n"
@@ -234,7 +234,7 @@ def test_keys_of_sops_in_groups_and_beside_other_providers() -> None:
         "                -----BEGIN AGE ENCRYPTED FILE-----\n                YWdl: kms\n"
     )
     found = seen(samples.sops_yaml(ARN, extra=yaml))
-    assert (found.keys, found.others, found.told) == ((ARN, OTHER), ("azure_kv", "age"), True)
+    assert (found.keys, found.others, found.complete) == ((ARN, OTHER), ("azure_kv", "age"), True)
 
 
 @pytest.mark.parametrize("name", ["version", "mac", "pgp", "lastmodified", "arn", "kms", "key_groups"])
@@ -262,7 +262,7 @@ def test_the_context_of_a_key_hides_no_other_key(name: str) -> None:
 )
 def test_a_section_that_is_not_as_sops_writes_it_tells_no_keys(data: bytes) -> None:
     found = seen(data)
-    assert (found.format, found.told) == ("sops", False)
+    assert (found.format, found.complete) == ("sops", False)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_every_format(blob: bytes) -> None:
     for format_, data in everything.items():
         found = seen(data)
         assert found.format == format_
-        assert found.told == (found.keys == (ARN,)) == (format_ in ("esdk-v1", "esdk-v2", "sops"))
+        assert found.complete == (found.keys == (ARN,)) == (format_ in ("esdk-v1", "esdk-v2", "sops"))
         for wrapped in (base64.b64encode(data), base64.urlsafe_b64encode(data), base64.encodebytes(data)):
             assert seen(wrapped).format == format_
         assert seen(samples.zipped(data)).format == format_
@@ -326,7 +326,7 @@ def test_values_in_text_tell_the_keys_of_all() -> None:
     one, two = (base64.b64encode(samples.esdk(("aws-kms", arn))).decode() for arn in (ARN, OTHER))
     assert facts(json.dumps({"name": one, "more": [two, one]}).encode()) == ("esdk-v2", (ARN, OTHER), True)
     mixed = seen(f"A={one}\nB={sealwax.armor(SEALED)}\n".encode())
-    assert (mixed.format, set(mixed.keys), mixed.told) == ("mixed", {ARN, UNDER}, True)
+    assert (mixed.format, set(mixed.keys), mixed.complete) == ("mixed", {ARN, UNDER}, True)
     # In a part that is not looked at, there may be others.
     far = f"A={one}\n" + "x = 1\n" * 40_000 + f"B={two}\n"
     assert facts(far.encode()) == ("esdk-v2", (ARN, OTHER), False)
@@ -503,13 +503,13 @@ def test_keys_that_are_told_are_all_that_a_yaml_reader_finds(
     found = look(text.encode())
     assert found is None or found.format == "sops"
     assert found is not None or flow
-    if found is not None and found.told:
+    if found is not None and found.complete:
         assert set(found.keys) == arns
     if flow is False and all(groups) and not any("context" in key for group in groups for key in group.get("kms", [])):
         assert found is not None
-        assert found.told
+        assert found.complete
     as_json = seen(json.dumps(content).encode())
-    assert (set(as_json.keys), as_json.told) == (arns, True)
+    assert (set(as_json.keys), as_json.complete) == (arns, True)
 
 
 def test_the_vectors_say_where_they_are_from() -> None:

@@ -102,16 +102,16 @@ def run(
     """
 
     waiting: deque[Future[Result] | Result | SealwaxError] = deque()
-    over: list[SealwaxError] = []
+    no_credentials: list[SealwaxError] = []
 
     def begin(item: Item) -> Result:
-        if over:
-            raise copy.copy(over[0])
+        if no_credentials:
+            raise copy.copy(no_credentials[0])
         try:
             return work(item)
         except SealwaxError as error:
             if is_of_credentials(error):
-                over.append(copy.copy(error))
+                no_credentials.append(copy.copy(error))
             raise
 
     def later(item: Item) -> Future[Result]:

@@ -25,7 +25,7 @@ class ForeignFormat:
         title: the format's name in a sentence, with its article.
         keys: the KMS keys that the object names in plain text, as it names them: key ARNs, key ids, aliases.
         others: what else wraps its data key: ``"pgp"``, ``"age"``, the name of a provider.
-        told: whether ``keys`` are all the KMS keys that may wrap its data key.
+        complete: whether ``keys`` are all the KMS keys that may wrap its data key.
         sure: whether the format is recognized by more than a few bytes.
         advice: how to read it.
     """
@@ -34,7 +34,7 @@ class ForeignFormat:
     title: str
     keys: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    told: bool = False
+    complete: bool = False
     sure: bool = True
     advice: str = "open it with the program that wrote it"
 
@@ -46,9 +46,9 @@ class ForeignFormat:
             parts.append(f", under {_listed(under)}")
         if others:
             parts.append(f"{' and' if under else ','} wrapped by {_listed(others)}")
-        if not self.told:
+        if not self.complete:
             which = "whether another KMS key wraps it too" if under else "which KMS key wraps it"
-            parts.append(f"; {which} cannot be told")
+            parts.append(f"; {which} is unknown")
         return "".join(parts)
 
 

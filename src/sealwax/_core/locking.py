@@ -39,14 +39,14 @@ def lock(open_file: Callable[[], int], is_current: Callable[[int], bool], *, pat
         BlockingIOError: another program holds the lock.
         OSError: the file cannot be opened, or its file system has no locks.
     """
-    until = now() + patience
+    began = now()
     while True:
         descriptor = open_file()
         try:
-            wait_for(descriptor, until)
+            wait_for(descriptor, began + patience)
             if is_current(descriptor):
                 return descriptor
-            if now() >= until + _REPLACED_SECONDS:
+            if now() >= began + max(patience, _REPLACED_SECONDS):
                 raise BlockingIOError
         except BaseException:
             os.close(descriptor)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 ToBind = Mapping[str, str] | ctx.NoContext
 Sink = BinaryIO | files.WholeFile
+# What KMS sees of a context, and what stays local.
+Split = tuple[Mapping[str, str], Mapping[str, str]]
 
 _READ_AHEAD_BYTES: Final = 1 << 16
 
@@ -39,19 +41,12 @@ class Binding:
         """Split the context of a new envelope."""
         if isinstance(context, ctx.AcceptStoredContext):
             raise TypeError("there is no stored context to accept when encrypting")
-        return Split(*ctx.split(ctx.as_pairs(context), self.local_names))
+        return ctx.split(ctx.as_pairs(context), self.local_names)
 
     def match(self, header: Header, expected: ctx.ExpectedContext) -> Split:
         """Return the context of an existing envelope, once the expected one fits."""
         stored = ctx.decode(header.preamble.kms_context)
-        return Split(stored, ctx.match(expected, stored, self.local_names, header.preamble.local_pairs))
-
-
-class Split(NamedTuple):
-    """A context, split into what KMS sees and what stays local."""
-
-    kms: Mapping[str, str]
-    local: Mapping[str, str]
+        return stored, ctx.match(expected, stored, self.local_names, header.preamble.local_pairs)
 
 
 class Begun(NamedTuple):
@@ -70,9 +65,9 @@ class Begun(NamedTuple):
     witness: Witness | None
 
 
-def begin(keyring: Keyring, context: Split, plaintext_bytes: int | None, *, witness: bool = False) -> Begun:
+def begin(keyring: Keyring, split: Split, plaintext_bytes: int | None, *, witness: bool = False) -> Begun:
     """Take a data key for one new envelope."""
-    kms, local = context
+    kms, local = split
     ctx.check_kms_keys(kms)
     kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
     # From the kernel each time, as is the salt: a generator in memory repeats itself in a restored snapshot of the
@@ -90,20 +85,12 @@ def begin(keyring: Keyring, context: Split, plaintext_bytes: int | None, *, witn
     return keyring.generate(kms, use, plaintext_bytes=plaintext_bytes)
 
 
-def unwrap(keyring: Keyring, header: Header, context: Split, use: Callable[[DataKey, bytes], T]) -> T:
-    """Lend the data key of ``header`` and the payload's info to ``use``."""
+def unwrap(binding: Binding, header: Header, expected: ctx.ExpectedContext, use: Callable[[DataKey, bytes], T]) -> T:
+    """Lend the data key of ``header`` and the payload's info to ``use``, once the expected context fits."""
     preamble = header.preamble
-    info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(context.local))
-    return keyring.unwrap(header.slot.wrapped_keys, context.kms, lambda data_key: use(data_key, info))
-
-
-def refuse_impossible_size(size: int) -> None:
-    """Refuse a payload size that cannot be right, before KMS is asked.
-
-    Raises:
-        TamperedError: no payload has that size.
-    """
-    payload.plaintext_size(size)
+    kms, local = binding.match(header, expected)
+    info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(local))
+    return binding.keyring.unwrap(header.slot.wrapped_keys, kms, lambda data_key: use(data_key, info))
 
 
 # --- values
@@ -113,13 +100,9 @@ def decrypt(binding: Binding, sealed: BytesLike, expected: ctx.ExpectedContext, 
     header, offset = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
     with memoryview(sealed).cast("B") as view:
         body = view[offset:]
-        refuse_impossible_size(len(body))
-        decryptor = unwrap(
-            binding.keyring,
-            header,
-            binding.match(header, expected),
-            lambda key, info: payload.Decryptor(key, info, body[: payload.HEAD_BYTES]),
-        )
+        payload.plaintext_size(len(body))  # an impossible size needs no KMS call
+        head = body[: payload.HEAD_BYTES]
+        decryptor = unwrap(binding, header, expected, lambda key, info: payload.Decryptor(key, info, head))
         return payload.decrypt(decryptor, body[payload.HEAD_BYTES :])
 
 
@@ -183,14 +166,13 @@ def open_for_reading(
         start = opened.tell()
         header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
         size = opened.seek(0, os.SEEK_END) - start - offset
-        refuse_impossible_size(size)
+        payload.plaintext_size(size)  # an impossible size needs no KMS call
         source = cast("SeekableSource", opened)
-        return unwrap(
-            binding.keyring,
-            header,
-            binding.match(header, expected),
-            lambda key, info: random_access.RandomAccessReader(source, start + offset, size, key, info, on_close),
-        )
+
+        def use(data_key: DataKey, info: bytes) -> io.RawIOBase:
+            return random_access.RandomAccessReader(source, start + offset, size, data_key, info, on_close)
+
+        return unwrap(binding, header, expected, use)
 
     return io.BufferedReader(files.use_input(file, open_raw), _READ_AHEAD_BYTES)
 
@@ -219,13 +201,13 @@ def _reader_after(
     """Return a reader of the payload after a header and, if asked for, a witness under the same data key."""
     head = envelope.read_full(file, payload.HEAD_BYTES)
     if len(head) < payload.HEAD_BYTES:
-        refuse_impossible_size(len(head))
+        payload.plaintext_size(len(head))  # no payload is that short
 
     def use(data_key: DataKey, info: bytes) -> tuple[payload.Decryptor, Witness | None]:
         decryptor = payload.Decryptor(data_key, info, head)
         return decryptor, Witness(data_key, header.preamble.envelope_id, info) if witness else None
 
-    decryptor, own = unwrap(binding.keyring, header, binding.match(header, expected), use)
+    decryptor, own = unwrap(binding, header, expected, use)
     return stream.StreamReader(cast("Source", file), decryptor, on_close), own
 
 
@@ -245,12 +227,7 @@ def rewrapper(
     def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
         if verify:
             begins = head() if header.preamble.kind == hdr.ATTACHED else envelope.head_of(body)
-            unwrap(
-                binding.keyring,
-                header,
-                binding.match(header, expected),
-                lambda key, info: payload.Decryptor(key, info, begins),
-            )
+            unwrap(binding, header, expected, lambda key, info: payload.Decryptor(key, info, begins))
         stored = ctx.decode(header.preamble.kms_context)
         ctx.match(expected, stored, binding.local_names, None)
         rewrapped = binding.keyring.rewrap(header.slot.wrapped_keys, stored, targets)
@@ -282,8 +259,7 @@ def reencryptor(
         envelope.refuse_kind(header, hdr.ATTACHED if detached is None else hdr.DETACHED)
         reader, _ = _reader_after(binding, header, source, expected)
         with reader:
-            context = binding.match(header, expected)
-            begun = begin(binding.keyring, context, None, witness=on_written is not None)
+            begun = begin(binding.keyring, binding.match(header, expected), None, witness=on_written is not None)
             takers = () if begun.witness is None else (begun.witness.update,)
             with stream.StreamWriter(sink, begun.encryptor, lambda large: _attached(begun, sink, large)) as writer:
                 reader.drain(writer.write, *takers)

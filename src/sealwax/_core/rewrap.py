@@ -173,7 +173,7 @@ def _refuse_replaced(file: files.LockedFile) -> None:
 
 def _changed(file: files.LockedFile) -> RewrapConflictError:
     return RewrapConflictError(
-        f"another program changed '{printable(os.fspath(file.path))}' meanwhile; it was left alone"
+        f"another program replaced or changed '{printable(os.fspath(file.path))}' meanwhile; it was left alone"
     )
 
 

@@ -320,7 +320,7 @@ def _summed_up(failures: list[Exception], done: int, again: str) -> str:
 def _foreign(error: Exception) -> dict[str, Any]:
     """Return the fields for what is in another format than ours."""
     found = error.foreign if isinstance(error, NotAnEnvelopeError) else None
-    return {} if found is None else {"format": found.format, "keys": list(found.keys), "keys_told": found.told}
+    return {} if found is None else {"format": found.format, "keys": list(found.keys), "keys_told": found.complete}
 
 
 def _report_done(work: Work, turn: _Turn) -> None:

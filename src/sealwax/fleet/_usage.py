@@ -254,7 +254,7 @@ def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> 
         return _Examined(entry.name, doubt=str(error), was_read=False)
     if foreign is not None:
         # It does not say which Region of a multi-Region key its readers use.
-        claims.append(_Claim(foreign.format, str(foreign), foreign.keys, foreign.told, everywhere=True))
+        claims.append(_Claim(foreign.format, str(foreign), foreign.keys, foreign.complete, everywhere=True))
     if at_rest:
         what = "S3 itself encrypts it with the key (SSE-KMS)"
         claims.append(_Claim(AT_REST, what, (at_rest,), told=True, everywhere=everywhere))

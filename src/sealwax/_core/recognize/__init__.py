@@ -56,7 +56,7 @@ def recognize(
         f"{claimed.title} by its metadata and {seen.title} by its bytes, a contradiction",
         distinct((*claimed.keys, *seen.keys)),
         distinct((*claimed.others, *seen.others)),
-        told=False,
+        complete=False,
     )
 
 
@@ -111,7 +111,7 @@ def _envelope(data: bytes) -> ForeignFormat:
         return ForeignFormat(ENVELOPE, "a sealwax envelope with a header that is damaged or cut off")
     keys = (key.key_arn for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS)
     others = (f"provider {key.provider}" for key in wrapped_keys if key.provider != PROVIDER_AWS_KMS)
-    return ForeignFormat(ENVELOPE, "a sealwax envelope", distinct(keys), distinct(others), told=True)
+    return ForeignFormat(ENVELOPE, "a sealwax envelope", distinct(keys), distinct(others), complete=True)
 
 
 def _compressed(data: bytes, complete: bool, name: str, depth: int) -> ForeignFormat | None:

@@ -80,7 +80,7 @@ def recognize(read: Read, beginning: bytes) -> ForeignFormat | None:
     title = f"an AWS Encryption SDK message, version {version}"
     keys: list[str] = []
     others: list[str] = []
-    told = True
+    complete = True
     header = _Bytes(read)
     try:
         header.take(_BEFORE_CONTEXT[version])
@@ -96,15 +96,15 @@ def recognize(read: Read, beginning: bytes) -> ForeignFormat | None:
                 keys.append(_text(info))
             else:
                 others.append(provider)
-                told = told and not provider.startswith("aws-kms")
+                complete = complete and not provider.startswith("aws-kms")
         if header.take(1) not in (b"\x01", b"\x02"):
             raise _DamagedError
     except _CutError:
-        told = False
+        complete = False
         title += ", with a header that is cut off or larger than 1 MiB"
     except _DamagedError:
         return ForeignFormat(name, f"{title}, that is damaged", distinct(keys), distinct(others), sure=False)
-    return ForeignFormat(name, title, distinct(keys), distinct(others), told)
+    return ForeignFormat(name, title, distinct(keys), distinct(others), complete)
 
 
 def _pass_context(header: _Bytes) -> None:

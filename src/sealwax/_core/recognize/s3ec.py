@@ -66,7 +66,7 @@ def instructions(content: Mapping[str, object], name: str) -> ForeignFormat | No
     title = f"an instruction file of the S3 Encryption Client, {which}{own}"
     if len(versions) > 1:
         return ForeignFormat(INSTRUCTIONS, title)
-    return ForeignFormat(INSTRUCTIONS, title, described.keys, described.others, described.told)
+    return ForeignFormat(INSTRUCTIONS, title, described.keys, described.others, described.complete)
 
 
 def _fields(content: Mapping[str, object]) -> dict[str, str]:
@@ -84,9 +84,9 @@ def _described(fields: Mapping[str, str], version: int) -> ForeignFormat:
     how = fields.get("x-amz-w" if version == 3 else "x-amz-wrap-alg", "")
     named = _named_key(fields.get("x-amz-matdesc", ""))
     if how.lower() in _NO_KMS:
-        return ForeignFormat(f"s3ec-v{version}", title, named, (how,), told=True)
+        return ForeignFormat(f"s3ec-v{version}", title, named, (how,), complete=True)
     # With that wrapping, the named key is the one that wraps the data key.
-    return ForeignFormat(f"s3ec-v{version}", title, named, told=how == "kms" and bool(named))
+    return ForeignFormat(f"s3ec-v{version}", title, named, complete=how == "kms" and bool(named))
 
 
 def _named_key(text: str) -> tuple[str, ...]:

@@ -49,8 +49,8 @@ class _Section:
             self.wrapped = True
 
     def as_foreign(self) -> ForeignFormat:
-        told = self.whole and self.sealed and self.entries == len(self.keys)
-        return ForeignFormat("sops", "a sops file", distinct(self.keys), distinct(self.others), told)
+        complete = self.whole and self.sealed and self.entries == len(self.keys)
+        return ForeignFormat("sops", "a sops file", distinct(self.keys), distinct(self.others), complete)
 
 
 def recognize(head: bytes, tail: bytes, *, whole: bool) -> ForeignFormat | None:

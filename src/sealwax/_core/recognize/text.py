@@ -89,14 +89,14 @@ def _values(head: bytes, tail: bytes, inside: Inside, whole: bool) -> ForeignFor
     if len(values) == 1 and lone:
         # The middle of a very long value is not read.
         goes_on = match_end == len(head) and _BASE64.fullmatch(tail)
-        return replace(values[0], told=values[0].told and (whole or bool(goes_on)))
+        return replace(values[0], complete=values[0].complete and (whole or bool(goes_on)))
     titles = distinct(value.title for value in values)
     return ForeignFormat(
         values[0].format if len({value.format for value in values}) == 1 else "mixed",
         f"text that holds {' and '.join(titles[:_TITLES])}{' and more' * (len(titles) > _TITLES)}",
         distinct(key for value in values for key in value.keys),
         distinct(other for value in values for other in value.others),
-        told=whole and len(values) < _MOST_VALUES and all(value.told for value in values),
+        complete=whole and len(values) < _MOST_VALUES and all(value.complete for value in values),
         sure=all(value.sure for value in values),
         advice="extract each value, and open that",
     )
