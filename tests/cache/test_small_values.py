@@ -186,7 +186,7 @@ def test_a_template_fills_in_what_lay_out_does(kind: int, slots: int, local: int
     whole = hdr.lay_out(
         envelope_id=b"i" * 16, kms_context=encoded, local_pairs=local, wrapped_keys=keys, slot_count=slots, kind=kind
     ).to_bytes()
-    assert b"".join(hdr.Template(encoded, keys, slots, kind).parts(b"i" * 16, local)) == whole
+    assert b"".join(hdr.HeaderTemplate(encoded, keys, slots, kind).parts(b"i" * 16, local)) == whole
     assert hdr.new_header(b"i" * 16, encoded, local, keys, slots, kind) == whole
 
 
@@ -569,8 +569,8 @@ def test_a_local_context_is_not_remembered_at_all() -> None:
     def holds(thing: object) -> bool:
         if isinstance(thing, str | bytes):
             return secret in thing if isinstance(thing, str) else secret.encode() in thing
-        if isinstance(thing, hdr.Template):
-            return any(holds(getattr(thing, name)) for name in hdr.Template.__slots__)
+        if isinstance(thing, hdr.HeaderTemplate):
+            return any(holds(getattr(thing, name)) for name in hdr.HeaderTemplate.__slots__)
         return isinstance(thing, tuple | frozenset) and any(map(holds, thing))
 
     entries = list(pair.cache._marked.values())

@@ -14,7 +14,7 @@ from sealwax._core import envelope, files, validate
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload, random_access, stream
 from sealwax._core.format.header import Header
-from sealwax._core.format.io import SeekableSource, Source, one_slot_only, write_all
+from sealwax._core.format.io import BinarySource, SeekableSource, one_slot_only, write_all
 from sealwax._core.format.witness import Witness
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey, kept_by_rewrap
 from sealwax._core.rewrap import Rewrap
@@ -208,7 +208,7 @@ def _reader_after(
         return decryptor, Witness(data_key, header.preamble.envelope_id, info) if witness else None
 
     decryptor, own = unwrap(binding, header, expected, use)
-    return stream.StreamReader(cast("Source", file), decryptor, on_close), own
+    return stream.StreamReader(cast("BinarySource", file), decryptor, on_close), own
 
 
 # --- re-wrapping and re-encrypting

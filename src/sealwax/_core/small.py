@@ -125,7 +125,7 @@ class SmallValues:
         with contextlib.suppress(ContextError, HeaderError):
             ctx.check_kms_keys(stored)
             kms = ctx.encode(stored)
-            template = hdr.Template(kms, loan.wrapped_keys, 1, hdr.ATTACHED)
+            template = hdr.HeaderTemplate(kms, loan.wrapped_keys, 1, hdr.ATTACHED)
             self._holder.mark(loan, pairs, (template, payload.framed(kms)))
 
     def _mark_for_decrypting(self, mark: tuple[bytes, _Pairs], sealed: bytes) -> None:

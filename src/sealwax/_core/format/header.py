@@ -249,7 +249,7 @@ def new_header(
     return b"".join(_template(kms_context, wrapped_keys, slots, kind).parts(envelope_id, local_pairs))
 
 
-class Template:
+class HeaderTemplate:
     """What many new envelopes share in their headers: everything but id, number of local pairs and checksums.
 
     Raises:
@@ -282,7 +282,7 @@ class Template:
         return preamble, crc, self._padding, *slot * self._slots
 
 
-_template: Final = functools.lru_cache(maxsize=64)(Template)
+_template: Final = functools.lru_cache(maxsize=64)(HeaderTemplate)
 
 
 def _round_up(size: int) -> int:

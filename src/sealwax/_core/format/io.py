@@ -7,13 +7,13 @@ from typing import NoReturn, Protocol, runtime_checkable
 from cryptography.utils import Buffer
 
 
-class Source(Protocol):
+class BinarySource(Protocol):
     """A binary file object that a payload is read from."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
-class SeekableSource(Source, Protocol):
+class SeekableSource(BinarySource, Protocol):
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
@@ -55,7 +55,7 @@ def one_slot_only(sink: object) -> bool:
     return isinstance(sink, OneSlot) and sink.one_slot
 
 
-def read_full(source: Source, view: memoryview) -> int:
+def read_full(source: BinarySource, view: memoryview) -> int:
     """Fill ``view`` from ``source``; return the number of bytes read, fewer only at its end."""
     at = 0
     while at < len(view):

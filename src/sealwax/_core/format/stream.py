@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
-from sealwax._core.format.io import BinarySink, Source, read_full, refuse_copies, write_all
+from sealwax._core.format.io import BinarySink, BinarySource, read_full, refuse_copies, write_all
 from sealwax._core.format.payload import (
     GROUP_BYTES,
     MAX_PLAINTEXT_BYTES,
@@ -224,7 +224,7 @@ class StreamReader(io.RawIOBase):
 
     __copy__ = __reduce_ex__ = refuse_copies
 
-    def __init__(self, source: Source, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(self, source: BinarySource, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
         super().__init__()
         self._on_close = on_close
         self._source = source
