@@ -171,14 +171,14 @@ class Keys:
 
     def tell_metrics(self) -> None:
         """Say what was asked of KMS, and what that costs."""
-        from sealwax.events import KmsStats
+        from sealwax.events import USD_PER_10_000_CALLS, KmsStats
 
         stats = sum((sealer.stats() for sealer in self.sealers), KmsStats())
         free = " (the lab is free)" if self.aws.lab else ""
         failed = f", {stats.failures} of them failed" if stats.failures else ""
         console.say(
             f"KMS calls made: {stats.calls}{failed}; saved by caching: {stats.saved}; "
-            f"cost: {stats.cost_usd:.6f} USD at 0.03 USD per 10,000{free}"
+            f"cost: {stats.cost_usd:.6f} USD at {USD_PER_10_000_CALLS} USD per 10,000{free}"
         )
 
 

@@ -75,7 +75,8 @@ def prove(
     The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
     such as throttling or expired credentials, kept a check from being run, or one was that an option asks for.
     """
-    from sealwax.prove import USD_PER_REQUEST, Options, planned_requests
+    from sealwax.events import USD_PER_CALL
+    from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
 
     names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
@@ -92,7 +93,7 @@ def prove(
         chosen = Options(to=to, denied=denied, helper=helper, allow_changes=allow_changes)
         planned = planned_requests(key, context, session, chosen)
         console.tell(
-            f"{planned} requests to KMS are planned, {planned * USD_PER_REQUEST:.5f} USD; "
+            f"{planned} requests to KMS are planned, {planned * USD_PER_CALL:.5f} USD; "
             f"{_ROTATED if allow_changes else 'the key will not be changed'}"
         )
         report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)

@@ -9,12 +9,11 @@ from typing import Any, Final
 from sealwax._core import context as ctx
 from sealwax._core.context import printable
 from sealwax.errors import ContextError
+from sealwax.events import USD_PER_CALL
 from sealwax.fleet._journal import TO_DO, Journal, Problem
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
 
-# In USD, beyond the free tier: https://aws.amazon.com/kms/pricing/
-_PRICE_OF_10_000: Final = 0.03
 LISTED: Final = 20
 UNKNOWN: Final = "unknown"
 _NAMES: Final = 13
@@ -191,7 +190,7 @@ class FleetReport:
     @property
     def cost(self) -> float:
         """What the planned calls cost, in USD."""
-        return self.planned_calls * _PRICE_OF_10_000 / 10_000
+        return self.planned_calls * USD_PER_CALL
 
     def __str__(self) -> str:
         return as_text(self)

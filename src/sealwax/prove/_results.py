@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from sealwax.events import USD_PER_CALL
+
 Outcome = Literal["passed", "failed", "not shown"]
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
 NOT_SHOWN: Final = "not shown"
-# For a symmetric key: https://aws.amazon.com/kms/pricing/
-USD_PER_REQUEST: Final = 0.03 / 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +119,5 @@ class ProofReport:
             "not_shown": self.count("not shown"),
             "requests_planned": self.planned,
             "requests_made": self.requests,
-            "usd": round(self.requests * USD_PER_REQUEST, 6),
+            "usd": round(self.requests * USD_PER_CALL, 6),
         }
