@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sealwax import errors
+from sealwax import CachingKeyring, errors
 from sealwax._core import context as ctx
 from sealwax._core.keyring import DATA_KEY_BYTES, PROVIDER_AWS_KMS, DataKey, WrappedKey
 
@@ -119,3 +119,15 @@ class FakeKeyring:
         if not found:
             raise errors.KeyNotAllowedError("none of the wrapped keys is allowed")
         return found
+
+
+def timed_cache(
+    keyring: Any, *, clocks: Callable[[], tuple[float, float]] | None = None, longest_wait: float = 120.0, **bounds: Any
+) -> CachingKeyring:
+    """Return a cache that reads the monotonic time and the time of day from ``clocks``."""
+
+    class Timed(CachingKeyring):
+        _clocks = staticmethod(clocks or CachingKeyring._clocks)
+        _longest_wait = longest_wait
+
+    return Timed(keyring, **bounds)

@@ -28,7 +28,7 @@ from sealwax.errors import (
     WrappedKeyRefusedError,
 )
 from sealwax.events import CacheLookup, Event
-from tests.fakes import ALPHA, BETA, FakeKeyring
+from tests.fakes import ALPHA, BETA, FakeKeyring, timed_cache
 
 T = TypeVar("T")
 CONTEXT = {"table": "users"}
@@ -157,7 +157,7 @@ def test_no_key_is_lent_at_its_age_or_later(max_age: float, steps: list[tuple[fl
     clock = Clock()
     inner = FakeKeyring()
     born: dict[bytes, float] = {}
-    with CachingKeyring(inner, max_age=max_age, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=max_age, clocks=clock) as cache:
         for seconds, decrypting in steps:
             clock.advance(seconds)
             if decrypting:
@@ -246,7 +246,7 @@ def test_age_bound_holds_exactly_under_sixteen_threads(max_age: int, steps: list
         # The last look at the clock, in this thread, is the one that decided on the loan.
         loans.append((bytes(key.buffer), clock.mine.read))
 
-    with CachingKeyring(inner, max_age=max_age, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=max_age, clocks=clock) as cache:
 
         def work(index: int) -> None:
             for seconds, decrypting in steps[index::16]:
@@ -258,7 +258,7 @@ def test_age_bound_holds_exactly_under_sixteen_threads(max_age: int, steps: list
                     cache.generate(CONTEXT, note, plaintext_bytes=1)
 
         in_threads(16, work)
-        until(lambda: not cache._flights)
+        until(lambda: not cache._held.flights)
     assert len(loans) == len(steps)
     assert all(lent_at - clock.born[key] < max_age for key, lent_at in loans)
     # Nor is a key given up before it is due to be replaced.
@@ -412,7 +412,7 @@ def test_one_wrapped_key_of_several_in_common_is_no_entry_in_common() -> None:
 def test_the_clock_that_says_more_counts(slow: str) -> None:
     """Two clocks that run a little apart are no reason to lend a key for longer."""
     clock, inner = Clock(), FakeKeyring()
-    with CachingKeyring(inner, max_age=60, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=60, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(60)
         setattr(clock, slow, getattr(clock, slow) - 3)
@@ -423,7 +423,7 @@ def test_the_clock_that_says_more_counts(slow: str) -> None:
 
 def test_at_its_very_age_a_key_is_not_lent_without_an_outage() -> None:
     clock, inner = Clock(), FakeKeyring()
-    with CachingKeyring(inner, max_age=60, serve_stale_for=600, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=60, serve_stale_for=600, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(60)
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
@@ -498,7 +498,7 @@ def test_old_entries_are_wiped_though_nobody_asks() -> None:
 def test_an_entry_is_replaced_ahead_of_its_end() -> None:
     clock = Clock()
     inner = FakeKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         first, wrapped = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         cache.unwrap(wrapped, CONTEXT, peek)
         clock.advance(79)
@@ -519,11 +519,11 @@ def test_an_entry_is_replaced_ahead_of_its_end() -> None:
 def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outage() -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, serve_stale_for=50, clocks=clock) as cache:
         first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(101)
         inner.error = UnavailableError("out of reach")
-        with pytest.warns(CacheWarning, match="beyond its age"):
+        with pytest.warns(CacheWarning, match="beyond max_age"):
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -535,7 +535,7 @@ def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outa
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
             inner.error = AccessDeniedError("no")
             inner.gate.set()
-            until(lambda: not cache._flights)
+            until(lambda: not cache._held.flights)
         assert cache.stats().stale_serves == 3
         with pytest.raises(AccessDeniedError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
@@ -548,11 +548,11 @@ def test_beyond_its_age_a_key_is_served_only_where_permitted_and_only_in_an_outa
 def test_at_the_very_end_of_its_permission_a_key_is_served_no_more() -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, serve_stale_for=50, clocks=clock) as cache:
         first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         inner.error = UnavailableError("out of reach")
         clock.advance(149.5)
-        with pytest.warns(CacheWarning, match="beyond its age"):
+        with pytest.warns(CacheWarning, match="beyond max_age"):
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
         clock.advance(0.5)  # KMS would be left alone for another half second
         with pytest.raises(UnavailableError):
@@ -562,14 +562,14 @@ def test_at_the_very_end_of_its_permission_a_key_is_served_no_more() -> None:
 def test_an_outage_in_every_region_is_an_outage() -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, serve_stale_for=50, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, serve_stale_for=50, clocks=clock) as cache:
         first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(101)
         inner.error = AllKeysFailedError("all", (("a", UnavailableError("away")), ("b", AccessDeniedError("no"))))
         with pytest.raises(AllKeysFailedError):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
         inner.error = AllKeysFailedError("all", (("a", UnavailableError("away")), ("b", ThrottledError("much"))))
-        with pytest.warns(CacheWarning, match="beyond its age"):
+        with pytest.warns(CacheWarning, match="beyond max_age"):
             assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
 
 
@@ -587,12 +587,12 @@ def test_without_threads_there_is_no_refresh_and_nothing_stands_still(monkeypatc
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with CachingKeyring(FakeKeyring(), max_age=100, _clocks=clock) as cache:
+    with timed_cache(FakeKeyring(), max_age=100, clocks=clock) as cache:
         monkeypatch.setattr(threading.Thread, "start", refuse)
         first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(90)
         assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] == first
-        assert cache._flights == {}
+        assert cache._held.flights == {}
         monkeypatch.undo()
         clock.advance(20)
         assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
@@ -602,20 +602,20 @@ def test_without_threads_there_is_no_refresh_and_nothing_stands_still(monkeypatc
 def test_a_refresh_that_fails_is_not_tried_again_at_once(error: Exception) -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(90)
         inner.error = error
         for _ in range(5):
             cache.generate(CONTEXT, peek, plaintext_bytes=1)
-            until(lambda: not cache._flights)
+            until(lambda: not cache._held.flights)
         assert inner.calls.count("failed") == 1
 
 
 def test_only_so_many_refreshes_run_at_once() -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         contexts = [{"table": str(number)} for number in range(40)]
         for context in contexts:
             cache.generate(context, peek, plaintext_bytes=1)
@@ -625,7 +625,7 @@ def test_only_so_many_refreshes_run_at_once() -> None:
             cache.generate(context, peek, plaintext_bytes=1)
         assert sum(thread.name == "sealwax-refresh" for thread in threading.enumerate()) <= 8
         inner.gate.set()
-        until(lambda: not cache._flights)
+        until(lambda: not cache._held.flights)
 
 
 def test_what_was_asked_for_before_everything_was_wiped_is_not_kept() -> None:
@@ -648,7 +648,7 @@ def test_what_was_asked_for_before_everything_was_wiped_is_not_kept() -> None:
 
 def test_what_a_refresh_asked_for_before_everything_was_wiped_is_not_kept() -> None:
     clock, inner = Clock(), SlowKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(90)
         inner.gate.clear()
@@ -656,7 +656,7 @@ def test_what_a_refresh_asked_for_before_everything_was_wiped_is_not_kept() -> N
         until(lambda: cache.stats().calls == 2)
         cache.clear()
         inner.gate.set()
-        until(lambda: cache._refreshing == 0)
+        until(lambda: cache._held.refreshing == 0)
         assert (cache.stats().entries, cache.stats().refreshes) == ((), 0)
 
 
@@ -664,7 +664,7 @@ def test_what_a_refresh_asked_for_before_everything_was_wiped_is_not_kept() -> N
 def test_a_refresh_binds_to_the_context_as_it_was_given(decrypting: bool) -> None:
     """Callers use one dict again for the next value: a refresh behind the call must not see that."""
     clock, inner = Clock(), SlowKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         context = dict(CONTEXT)
         first, wrapped = cache.generate(context, peek, plaintext_bytes=1)
         if decrypting:
@@ -677,7 +677,7 @@ def test_a_refresh_binds_to_the_context_as_it_was_given(decrypting: bool) -> Non
             cache.generate(context, peek, plaintext_bytes=1)  # lent, and replaced behind it
         context["table"] = "orders"
         inner.gate.set()
-        until(lambda: not cache._flights)
+        until(lambda: not cache._held.flights)
         assert cache.stats().refreshes == 1
         if not decrypting:
             second, wrapped = cache.generate(CONTEXT, peek, plaintext_bytes=1)
@@ -687,7 +687,7 @@ def test_a_refresh_binds_to_the_context_as_it_was_given(decrypting: bool) -> Non
 
 def test_a_key_that_is_used_up_is_not_served_in_an_outage_and_kms_is_asked_once() -> None:
     clock, inner = Clock(), SlowKeyring()
-    with CachingKeyring(inner, max_age=100, max_messages=1, serve_stale_for=50, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, max_messages=1, serve_stale_for=50, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.advance(101)
         inner.error = UnavailableError("out of reach")
@@ -722,7 +722,7 @@ def test_a_cache_that_nobody_closed_leaves_neither_key_nor_thread() -> None:
     lent: list[DataKey] = []
     cache = CachingKeyring(FakeKeyring(), max_age=600)
     cache.generate(CONTEXT, lambda key, _: lent.append(key), plaintext_bytes=1)
-    reaper = cache._reaper
+    reaper = cache._held.reaper
     assert reaper is not None
     buffer = lent.pop().buffer
     time.sleep(0.1)  # it waits by now
@@ -761,7 +761,7 @@ def test_opening_many_different_envelopes_is_no_reason_to_warn() -> None:
 def test_without_permission_nothing_is_served_beyond_its_age() -> None:
     clock = Clock()
     inner = SlowKeyring()
-    with CachingKeyring(inner, max_age=100, _clocks=clock) as cache:
+    with timed_cache(inner, max_age=100, clocks=clock) as cache:
         cache.generate(CONTEXT, peek, plaintext_bytes=1)
         inner.error = UnavailableError("out of reach")
         clock.advance(100)
@@ -771,7 +771,7 @@ def test_without_permission_nothing_is_served_beyond_its_age() -> None:
 
 def test_clocks_that_ran_apart_end_every_entry() -> None:
     clock = Clock()
-    with CachingKeyring(FakeKeyring(), max_age=1000, _clocks=clock) as cache:
+    with timed_cache(FakeKeyring(), max_age=1000, clocks=clock) as cache:
         first, _ = cache.generate(CONTEXT, peek, plaintext_bytes=1)
         clock.wall += 60  # as after a restored snapshot, whose monotonic clock stood still
         assert cache.generate(CONTEXT, peek, plaintext_bytes=1)[0] != first
@@ -812,7 +812,7 @@ def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, float]) -> None
 def test_nobody_waits_for_ever_for_anothers_call() -> None:
     inner = SlowKeyring()
     inner.gate.clear()
-    with CachingKeyring(inner, max_age=60, _longest_wait=0.1) as cache:
+    with timed_cache(inner, max_age=60, longest_wait=0.1) as cache:
         first = threading.Thread(target=lambda: cache.generate(CONTEXT, peek, plaintext_bytes=1))
         first.start()
         until(lambda: cache.stats().calls == 1)

@@ -43,7 +43,7 @@ def test_the_program_ends_with_work_under_way() -> None:
     program = """
         import time
         import sealwax
-        from tests.fakes import FakeKeyring
+        from tests.fakes import FakeKeyring, timed_cache
 
         class Stuck(FakeKeyring):
             stuck = False
@@ -55,7 +55,7 @@ def test_the_program_ends_with_work_under_way() -> None:
 
         now = [0.0, 0.0]
         inner = Stuck()
-        cache = sealwax.CachingKeyring(inner, max_age=100, _clocks=lambda: (now[0], now[1]))
+        cache = timed_cache(inner, max_age=100, clocks=lambda: (now[0], now[1]))
         lent = []
         cache.generate({"a": "b"}, lambda key, _: lent.append(key), plaintext_bytes=1)
         inner.stuck = True

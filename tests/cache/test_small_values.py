@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import sealwax
 from sealwax._core import context as ctx
 from sealwax._core import envelope
-from sealwax._core.cache.entries import Entry
+from sealwax._core.cache.entries import CacheEntry
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.keyring import DataKey, Keyring, WrappedKey, wipe
@@ -31,7 +31,7 @@ from sealwax._core.small import SmallValues
 from sealwax.errors import CommitmentError, TamperedError
 from sealwax.events import CacheLookup
 from tests.cache.test_bounds import Clock, in_threads
-from tests.fakes import ALPHA, BETA, FakeKeyring
+from tests.fakes import ALPHA, BETA, FakeKeyring, timed_cache
 from tests.forks.forking import in_child
 from tests.property.strategies import contexts, texts
 
@@ -72,7 +72,7 @@ class Pair:
     """One cache, and two sealers over it: one takes few steps where it may, the other never does."""
 
     def __init__(self, local: Sequence[str] = LOCAL, **bounds: Any) -> None:
-        self.cache = sealwax.CachingKeyring(FakeKeyring(), **{"max_age": 3600} | bounds)
+        self.cache = timed_cache(FakeKeyring(), **{"max_age": 3600} | bounds)
         self.local = local
         self.short = sealwax.Sealer(self.cache, local_context=local)
         self.long = sealwax.Sealer(Passing(self.cache), local_context=local)
@@ -488,7 +488,7 @@ def forged_headers(sealed: bytes, count: int) -> list[bytes]:
 def test_an_attackers_headers_fill_no_memory() -> None:
     def entries() -> int:
         gc.collect()
-        return sum(isinstance(one, Entry) for one in gc.get_objects())
+        return sum(isinstance(one, CacheEntry) for one in gc.get_objects())
 
     capacity = 20
     before = entries()
@@ -508,7 +508,7 @@ def test_an_attackers_headers_fill_no_memory() -> None:
             pair.short.decrypt(forged + sealed[-80:], context=CONTEXT)
     assert opened == 400
     assert len(pair.cache.stats().entries) == capacity
-    marked = pair.cache._marked
+    marked = pair.cache._held.marked
     assert 0 < len(marked) <= capacity
     # Each of them has the mark that it is found by, and no other: nothing else is kept.
     assert all(entry.mark is mark for mark, entry in marked.items())
@@ -521,21 +521,21 @@ def test_a_large_header_is_never_remembered() -> None:
     context = {"table": "x" * 2000}
     sealed = pair.warm(context)
     assert envelope.header_of_value(sealed).preamble.payload_offset > hdr.OUTLINED_BYTES
-    marked = len(pair.cache._marked)
+    marked = len(pair.cache._held.marked)
     for _ in range(3):
         assert pair.short.decrypt(sealed, context=context) == b"warm"
     assert pair.few_steps.decrypt(sealed, context) is None
-    assert len(pair.cache._marked) == marked
+    assert len(pair.cache._held.marked) == marked
 
 
 def remembered(cache: sealwax.CachingKeyring) -> int:
-    return len(cache._marked)
+    return len(cache._held.marked)
 
 
 @pytest.mark.parametrize("end", ["close", "clear", "evict", "expire"])
 def test_what_is_remembered_goes_with_its_data_key(end: str) -> None:
     clock = Clock()
-    pair = Pair(max_age=60, capacity=2, _clocks=clock)
+    pair = Pair(max_age=60, capacity=2, clocks=clock)
     context = {"table": f"goes-with-{end}", "id": "a-local-value"}
     sealed = pair.warm(context)
     pair.short.encrypt(b"x", context=context)
@@ -550,12 +550,12 @@ def test_what_is_remembered_goes_with_its_data_key(end: str) -> None:
             pair.long.encrypt(b"x", context={"table": other, "id": "7"})
     else:
         clock.advance(61)
-        pair.cache._wipe_old()
+        pair.cache._held.wipe_old()
     assert remembered(pair.cache) == 0
     del sealed
     gc.collect()
     pairs = frozenset({("table", context["table"])})
-    assert not [one for one in gc.get_objects() if isinstance(one, Entry) and one.identity[1] == pairs]  # type: ignore[index]
+    assert not [one for one in gc.get_objects() if isinstance(one, CacheEntry) and one.identity[1] == pairs]  # type: ignore[index]
 
 
 def test_a_local_context_is_not_remembered_at_all() -> None:
@@ -573,7 +573,7 @@ def test_a_local_context_is_not_remembered_at_all() -> None:
             return any(holds(getattr(thing, name)) for name in hdr.HeaderTemplate.__slots__)
         return isinstance(thing, tuple | frozenset) and any(map(holds, thing))
 
-    entries = list(pair.cache._marked.values())
+    entries = list(pair.cache._held.marked.values())
     assert len(entries) == 2
     assert not any(holds(part) for one in entries for part in (one.mark, one.note, one.identity))
 
@@ -614,13 +614,13 @@ def test_loans_are_counted_and_told_of_as_before() -> None:
 
 def test_a_data_key_is_lent_no_longer_than_its_age_and_replaced_before() -> None:
     clock = Clock()
-    pair = Pair(max_age=100, _clocks=clock)
+    pair = Pair(max_age=100, clocks=clock)
     keys = set()
     for _ in range(400):
         clock.advance(1)
         sealed = pair.short.encrypt(b"x", context=CONTEXT)
         key = envelope.inspect(sealed).wrapped_keys
-        born = pair.cache._entries[next(iter(pair.cache._entries))].monotonic
+        born = pair.cache._held.entries[next(iter(pair.cache._held.entries))].monotonic
         assert clock.monotonic - born < 100
         keys.add(key)
         for thread in threading.enumerate():
@@ -631,7 +631,7 @@ def test_a_data_key_is_lent_no_longer_than_its_age_and_replaced_before() -> None
 
 def test_a_machine_that_slept_asks_again() -> None:
     clock = Clock()
-    pair = Pair(max_age=3600, _clocks=clock)
+    pair = Pair(max_age=3600, clocks=clock)
     sealed = pair.warm(CONTEXT)
     for _ in range(2):
         pair.short.encrypt(b"x", context=CONTEXT)
@@ -655,10 +655,10 @@ def test_a_cache_that_is_cleared_under_a_loan_wipes_the_key_after_it() -> None:
     sealed = pair.warm(CONTEXT)
     pair.short.encrypt(b"x", context=CONTEXT)
     pair.short.decrypt(sealed, context=CONTEXT)
-    held = [entry.key for entry in pair.cache._marked.values()]
+    held = [entry.key for entry in pair.cache._held.marked.values()]
     clearing = True
     again = pair.short.encrypt(b"x", context=CONTEXT)
-    assert not pair.cache._marked
+    assert not pair.cache._held.marked
     clearing = False
     assert pair.long.decrypt(again, context=CONTEXT) == b"x"
     for key in held:

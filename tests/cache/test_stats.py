@@ -10,7 +10,7 @@ import sealwax
 from sealwax._core.cache.entries import CacheStats
 from sealwax.events import KmsStats
 from sealwax.lab import Lab
-from tests.fakes import FakeKeyring
+from tests.fakes import FakeKeyring, timed_cache
 
 
 def test_calls_savings_and_cost(tmp_path: Path) -> None:
@@ -32,9 +32,7 @@ def test_calls_savings_and_cost(tmp_path: Path) -> None:
 
 def test_a_cache_counts_what_each_key_has_served() -> None:
     now = [0.0, 0.0]
-    with sealwax.CachingKeyring(
-        FakeKeyring(), max_age=100, max_bytes=1000, capacity=2, _clocks=lambda: (now[0], now[1])
-    ) as cache:
+    with timed_cache(FakeKeyring(), max_age=100, max_bytes=1000, capacity=2, clocks=lambda: (now[0], now[1])) as cache:
         sealer = sealwax.Sealer(cache, local_context=("id",))
         sealed = [
             sealer.encrypt(bytes(size), context={"table": table, "id": str(size)})
@@ -63,7 +61,7 @@ def test_repetitions_and_failures_count(tmp_path: Path) -> None:
 
 def test_a_refresh_ahead_saves_nothing() -> None:
     now = [0.0, 0.0]
-    with sealwax.CachingKeyring(FakeKeyring(), max_age=100, _clocks=lambda: (now[0], now[1])) as cache:
+    with timed_cache(FakeKeyring(), max_age=100, clocks=lambda: (now[0], now[1])) as cache:
         for seconds in (0.0, 90.0):
             now[:] = [seconds, seconds]
             cache.generate({"a": "b"}, lambda *_: None, plaintext_bytes=1)

@@ -22,6 +22,7 @@ from sealwax.prove import prove
 from sealwax.stores.s3 import ObjectReader, Service
 from tests.credentials.endpoint import Answer, Endpoint, json_error, xml_error
 from tests.credentials.test_sources import GIVEN, ID, KEY, OF_ROLE, ROLE, SECRET, STATIC, TOKEN
+from tests.fakes import timed_cache
 
 CONTEXT = {"a": "b"}
 MADE = Answer(200, json.dumps({"KeyId": KEY, "Plaintext": "A" * 43 + "=", "CiphertextBlob": "QUJD"}).encode())
@@ -103,7 +104,7 @@ def test_an_old_data_key_is_served_while_sts_is_away_and_not_once_it_refuses(
         unwrap = rewrap = generate
 
     clock = _Clock()
-    with sealwax.CachingKeyring(Switched(), max_age=60, serve_stale_for=600, _clocks=clock) as keyring:
+    with timed_cache(Switched(), max_age=60, serve_stale_for=600, clocks=clock) as keyring:
         sealer = sealwax.Sealer(keyring)
         sealer.encrypt(b"x", context=CONTEXT)
         inner[0] = without

@@ -344,7 +344,7 @@ def test_a_cache_ages_in_real_time_under_freezegun(lab: Lab) -> None:
         with freezegun.freeze_time(NOW) as frozen:
             there_and_back(sealer)
             frozen.move_to(LATER)
-            assert keyring._wipe_old() is not None  # as the thread does that waits for the end of what is too old
+            assert keyring._held.wipe_old() is not None  # as the thread does that waits for the end of what is too old
             there_and_back(sealer)
         there_and_back(sealer)
         assert keyring.stats().calls == 2

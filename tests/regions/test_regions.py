@@ -16,6 +16,7 @@ from botocore.config import Config
 import sealwax
 from sealwax.events import Event, KmsCall, RegionHealth
 from sealwax.lab import Lab
+from tests.fakes import timed_cache
 from tests.regions.servers import FAR, NEAR, RegionServers
 
 CONTEXT = {"purpose": "test"}
@@ -373,7 +374,7 @@ def test_with_every_region_down_a_warm_cache_goes_on_until_its_bound(lab: Lab, r
     inner = sealwax.MultiRegionKeyring(
         replicated, regions=[NEAR, FAR], session=lab.session(), retries=sealwax.RetryPolicy(attempts=1, deadline=5)
     )
-    with sealwax.CachingKeyring(inner, max_age=100, _clocks=lambda: (now[0], now[1])) as cache:
+    with timed_cache(inner, max_age=100, clocks=lambda: (now[0], now[1])) as cache:
         sealer = sealwax.Sealer(cache)
         sealed = sealer.encrypt(b"x", context=CONTEXT)
         sealer.decrypt(sealed, context=CONTEXT)

@@ -23,7 +23,7 @@ import sealwax
 from sealwax import events
 from sealwax.lab import Lab
 from sealwax.otel import Telemetry
-from tests.fakes import FakeKeyring
+from tests.fakes import FakeKeyring, timed_cache
 
 CONTEXT = {"table": "context-value-of-the-caller", "id": "local-value-of-the-caller"}
 
@@ -116,10 +116,10 @@ def _of_caches(collector: Collector) -> dict[tuple[str, str], int]:
 def test_what_a_cache_does_while_nobody_waits() -> None:
     collector = Collector()
     now = [0.0]
-    settings: dict[str, Any] = {"max_age": 100, "on_event": collector.telemetry, "_clocks": lambda: (now[0], now[0])}
+    settings: dict[str, Any] = {"max_age": 100, "on_event": collector.telemetry, "clocks": lambda: (now[0], now[0])}
     with (
-        sealwax.CachingKeyring(FakeKeyring(), capacity=2, **settings) as small,
-        sealwax.CachingKeyring(FakeKeyring(), **settings) as other,
+        timed_cache(FakeKeyring(), capacity=2, **settings) as small,
+        timed_cache(FakeKeyring(), **settings) as other,
     ):
         assert _of_caches(collector) == {}
         collector.telemetry.observe(small, "small")

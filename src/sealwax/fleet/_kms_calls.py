@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Final, Protocol
 
 from sealwax._aws.session import Session
 from sealwax._core.keyring import DataKey, WrappedKey
+from sealwax._core.lru import LruMap
+from sealwax._core.single_flight import Flights, wait_for
 from sealwax.errors import KmsError, SealwaxError, is_of_credentials
 from sealwax.fleet._state import StepKind
 from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
@@ -28,25 +29,6 @@ class AnswerStore(Protocol):
 
     def put(self, unit: bytes, answer: WrappedKey) -> None:
         """Store a wrapped key."""
-
-
-class AnswerMemory:
-    """Up to ``most`` wrapped keys in memory; the least recently used one is dropped first."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._answers: OrderedDict[bytes, WrappedKey] = OrderedDict()
-
-    def get(self, unit: bytes) -> WrappedKey | None:
-        answer = self._answers.get(unit)
-        if answer is not None:
-            self._answers.move_to_end(unit)
-        return answer
-
-    def put(self, unit: bytes, answer: WrappedKey) -> None:
-        self._answers[unit] = answer
-        if len(self._answers) > self._most:
-            self._answers.popitem(last=False)
 
 
 class Rewrapper:
@@ -82,10 +64,10 @@ class Rewrapper:
         self._keyring = keyring(sources[0], sources)
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
         self._lock = threading.Lock()
-        self._memory = AnswerMemory(remembered)
+        self._memory: LruMap[bytes, WrappedKey] = LruMap(remembered)
         self._answers = answers
-        self._refusals: OrderedDict[bytes, SealwaxError] = OrderedDict()
-        self._under_way: dict[bytes, Future[WrappedKey]] = {}
+        self._refusals: LruMap[bytes, SealwaxError] = LruMap(_REMEMBERED)
+        self._flights: Flights[WrappedKey] = Flights()
         self.calls = 0
 
     def _count(self, _: object) -> None:
@@ -111,14 +93,11 @@ class Rewrapper:
             known = self._memory.get(unit)
             if known is not None:
                 return known
-            if unit in self._refusals:
-                raise self._refusals[unit]
-            future = self._under_way.get(unit)
-            mine = future is None
-            if future is None:
-                future = self._under_way[unit] = Future()
+            if (refusal := self._refusals.get(unit)) is not None:
+                raise copy.copy(refusal)
+            flight, mine = self._flights.join(unit)
         if not mine:
-            return future.result()
+            return wait_for(flight)
         try:
             answer = None if self._answers is None else self._answers.get(unit)
             if answer is None:
@@ -127,18 +106,16 @@ class Rewrapper:
                     self._answers.put(unit, answer)
         except BaseException as error:
             with self._lock:
-                del self._under_way[unit]
-                # A final refusal is not requested again for the next thousand envelopes. Credentials may be renewed.
+                self._flights.land(unit, flight)
+                # A permanent error is not repeated for the next thousand envelopes. Credentials may still come.
                 if isinstance(error, KmsError) and not error.retryable and not is_of_credentials(error):
-                    self._refusals[unit] = error
-                    if len(self._refusals) > _REMEMBERED:
-                        self._refusals.popitem(last=False)
-            future.set_exception(error)
+                    self._refusals.put(unit, error)
+            flight.set_exception(error)
             raise
         with self._lock:
             self._memory.put(unit, answer)
-            del self._under_way[unit]
-        future.set_result(answer)
+            self._flights.land(unit, flight)
+        flight.set_result(answer)
         return answer
 
     def _ask(

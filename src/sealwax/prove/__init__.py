@@ -11,12 +11,11 @@ is not changed without ``allow_changes``, and the only plaintext is a sample of 
 """
 
 from sealwax.prove._proof import Check, Helper, Options, Parts
-from sealwax.prove._results import USD_PER_REQUEST, CheckResult, Evidence, Outcome, ProofReport
+from sealwax.prove._results import CheckResult, Evidence, Outcome, ProofReport
 from sealwax.prove._run import CHECKS, planned_requests, prove
 
 __all__ = [
     "CHECKS",
-    "USD_PER_REQUEST",
     "Check",
     "CheckResult",
     "Evidence",

@@ -59,7 +59,7 @@ def planned_requests(
         ConfigurationError: the key's name is invalid, or no Region is set.
 
     Example:
-        ``planned_requests("alias/payments", {"purpose": "backup"}, session) * USD_PER_REQUEST``
+        ``planned_requests("alias/payments", {"purpose": "backup"}, session) * sealwax.events.USD_PER_CALL``
     """
     return _planned(Proof(key, as_pairs(context), session, options or Options()))
 

@@ -1,4 +1,4 @@
-"""CachingKeyring: a keyring around a keyring that asks KMS once and lends one data key many times, within bounds."""
+"""CachingKeyring: reuses data keys within bounds, so that KMS is called less often."""
 
 from sealwax._core.cache.entries import CacheStats, CacheWarning
 from sealwax._core.cache.keyring import CachingKeyring

@@ -1,11 +1,9 @@
-"""What a cache holds: entries, calls under way, and what is told of them."""
+"""Cache entries, their identity, and which errors they outlive."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Final
 
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, WrappedKey
 from sealwax.errors import (
@@ -17,29 +15,22 @@ from sealwax.errors import (
     UnavailableError,
 )
 
-# Two clocks that run apart by more than this have not been running together: the machine slept or was restored.
-CLOCK_SKEW_SECONDS: Final = 5.0
-
 
 class CacheWarning(UserWarning):
-    """The cache is used in a way that cannot help, or serves a data key beyond its age."""
+    """The cache is used in a way that cannot help, or it serves a data key beyond ``max_age``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache has done since it was made.
+    """What a cache has done since it was created.
 
     Attributes:
-        hits: loans from an entry that was there.
-        misses: loans that found none.
-        calls: calls of the inner keyring, not counting bypasses.
-        waits: loans that waited for another one's call.
-        refreshes: entries replaced ahead of their end.
-        stale_serves: loans beyond ``max_age``, during an outage.
-        evictions: entries given up for room.
-        bypasses: data keys not cached, for plaintext of unknown size or more than ``max_bytes``, or while the program
-            ends.
-        entries: for each entry there is: messages and bytes of plaintext it has served.
+        hits: loans served from an entry. misses: loans that found no entry. calls: calls of the inner keyring, without
+        bypasses. waits: loans that waited for another thread's call. refreshes: entries replaced before their end.
+        stale_serves: loans beyond ``max_age``, during an outage. evictions: entries removed to make room. bypasses:
+        data keys that were not cached: the plaintext's size was unknown or above ``max_bytes``, or the program
+            was ending.
+        entries: for each entry, the number of messages and the bytes of plaintext it has served.
     """
 
     hits: int
@@ -53,7 +44,9 @@ class CacheStats:
     entries: tuple[tuple[int, int], ...]
 
 
-class Entry:
+class CacheEntry:
+    """A data key that is held."""
+
     __slots__ = (
         "bytes",
         "identity",
@@ -64,7 +57,7 @@ class Entry:
         "monotonic",
         "note",
         "outage",
-        "patience",
+        "retry_age",
         "stale",
         "wall",
         "wrapped_keys",
@@ -80,41 +73,31 @@ class Entry:
         self.messages = 0
         self.bytes = 0
         self.lends = 0
-        self.patience = 0.0  # KMS is not asked again before this age
-        self.outage: KmsError | None = None  # why the last refresh failed, where KMS was out of reach
-        self.stale = False  # whether it is served beyond its age, which has been said
-        self.mark: Hashable = None  # what it is also found by, as long as it is held
-        self.note: Any = None  # what came of looking at the context and wrapped keys, and is no key
-
-
-class Flight:
-    """One call of the inner keyring, and everyone who waits for it."""
-
-    __slots__ = ("done", "error", "generation")
-
-    def __init__(self, generation: int) -> None:
-        self.done = threading.Event()
-        self.error: KmsError | None = None
-        self.generation = generation  # what is fetched for entries that were wiped meanwhile is not kept
+        self.retry_age = 0.0  # KMS is not called again before this age
+        self.outage: KmsError | None = None  # the last refresh's error if KMS was out of reach
+        self.stale = False  # served beyond max_age, and the warning is out
+        self.mark: Hashable = None  # another key under which it is found while it is held
+        self.note: object = None  # what was derived from the context and the wrapped keys; not secret
 
 
 def identity_of(pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None) -> Hashable:
-    """Return what an entry is held under: a KMS context and, for decrypting, the wrapped keys that were opened."""
+    """Return the identity of an entry: its KMS context and, for decrypting, the wrapped keys."""
     return (SUITE_COBBLESTONE_256, pairs) if wrapped_keys is None else (SUITE_COBBLESTONE_256, pairs, wrapped_keys)
 
 
 def is_outage(error: SealwaxError) -> bool:
-    """Whether KMS is out of reach, or throttles: in every Region and for every key that was tried.
+    """Whether KMS is out of reach or throttling, in every Region and for every key that was tried.
 
-    It is out of reach, too, while whoever gives credentials is. That there are none, or none that are accepted, is no
-    outage: then nobody is to be served.
+    The service that issues credentials may be out of reach, too. Missing or rejected credentials are not an outage:
+    then nobody may be served.
     """
     if isinstance(error, AllKeysFailedError):
-        return all(is_outage(one) for _, one in error.attempts)
+        return all(is_outage(cause) for _, cause in error.attempts)
     return isinstance(error, UnavailableError | ThrottledError) or (
         isinstance(error, CredentialsError) and error.retryable
     )
 
 
 def is_of_one_payload(error: KmsError) -> bool:
-    return isinstance(error, AllKeysFailedError) and not all(isinstance(one, KmsError) for _, one in error.attempts)
+    """Whether an error concerns one payload only, and no other thread."""
+    return isinstance(error, AllKeysFailedError) and not all(isinstance(cause, KmsError) for _, cause in error.attempts)

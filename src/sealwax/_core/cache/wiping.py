@@ -1,4 +1,4 @@
-"""When keys are wiped though nobody asks: at an age, at exit, and around a snapshot."""
+"""Wipes held keys that are too old, at exit, and around a snapshot."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ import contextlib
 import queue
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from sealwax._core.cache.keyring import CachingKeyring
 
-# Whether the program is ending, so that nothing may be kept.
+class Wipeable(Protocol):
+    """Holds keys that have to be wiped at some time."""
+
+    def clear(self) -> None:
+        """Wipe every key."""
+
+    def wipe_old(self) -> float | None:
+        """Wipe old keys; return the seconds until the next time, or None if there will not be one."""
+
+    def end_reaper(self) -> None:
+        """Wait until the thread that runs ``reap`` has ended."""
+
+
+# Whether the program is ending: no key may be kept.
 over = False
 
-_caches: Final[weakref.WeakSet[CachingKeyring]] = weakref.WeakSet()
+_all: Final[weakref.WeakSet[Wipeable]] = weakref.WeakSet()
 
 
-def watch(cache: CachingKeyring) -> None:
-    """Wipe the cache's keys when the process ends, forks or is restored. The cache is not kept alive by this."""
-    _caches.add(cache)
+def watch(held: Wipeable) -> None:
+    """Wipe keys when the process ends or is restored from a snapshot. This does not keep ``held`` alive."""
+    _all.add(held)
 
 
-def reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) -> None:
-    """Wipe what is too old, as long as there is a cache that may hold more; woken by ``wake``."""
+def reap(reference: weakref.ref[Wipeable], wake: queue.SimpleQueue[None]) -> None:
+    """Wipe old keys while there may be more of them; ``wake`` ends a pause."""
     while True:
-        cache = reference()
-        seconds = None if cache is None else cache._wipe_old()
-        # Not held on to while waiting.
-        del cache
+        held = reference()
+        seconds = None if held is None else held.wipe_old()
+        # Not kept alive during the pause.
+        del held
         if seconds is None:
             return
         with contextlib.suppress(queue.Empty):
@@ -37,24 +48,23 @@ def reap(reference: weakref.ref[CachingKeyring], wake: queue.SimpleQueue[None]) 
 
 
 def at_exit() -> None:
-    """Wipe every key, and let no cache keep one from now on: exit handlers that come later may still seal."""
+    """Wipe every key and keep none from now on: exit handlers that run later may still encrypt."""
     global over
     over = True
-    each(lambda cache: cache.clear())
-    # A daemon's thread stops where it is when the modules are taken apart, and would keep the lock that it holds.
-    each(lambda cache: cache._end_reaper())
+    each(lambda held: held.clear())
+    # A daemon thread stops where it is when the interpreter shuts down, and would keep the lock that it holds.
+    each(lambda held: held.end_reaper())
 
 
-def each(do: Callable[[CachingKeyring], None]) -> None:
-    """Do something with each cache there is."""
-    for cache in list(_caches):
-        do(cache)
+def each(act: Callable[[Wipeable], None]) -> None:
+    for held in list(_all):
+        act(held)
 
 
 atexit.register(at_exit)
-# AWS Lambda keeps a snapshot of the process and restores it, many times over; its runtime says so to who asks.
+# AWS Lambda restores a snapshot of the process many times, and its runtime calls these hooks.
 with contextlib.suppress(ImportError):
     from snapshot_restore_py import register_after_restore, register_before_snapshot
 
-    register_before_snapshot(each, lambda cache: cache.clear())
-    register_after_restore(each, lambda cache: cache.clear())
+    register_before_snapshot(each, lambda held: held.clear())
+    register_after_restore(each, lambda held: held.clear())
