@@ -44,40 +44,34 @@ class CacheStats:
     entries: tuple[tuple[int, int], ...]
 
 
+@dataclass(slots=True, eq=False)
 class CacheEntry:
-    """A data key that is held."""
+    """A data key that is held.
 
-    __slots__ = (
-        "bytes",
-        "identity",
-        "key",
-        "lends",
-        "mark",
-        "messages",
-        "monotonic",
-        "note",
-        "outage",
-        "retry_age",
-        "stale",
-        "wall",
-        "wrapped_keys",
-    )
+    Attributes:
+        monotonic, wall: when it was added, by the monotonic clock and by the time of day.
+        messages, bytes: what it has served.
+        lends: how often it is on loan now.
+        retry_age: KMS is not called again before this age.
+        outage: the last refresh's error if KMS was out of reach.
+        stale: whether it is served beyond ``max_age``, and the warning is out.
+        mark: another key under which it is found while it is held.
+        note: what was derived from the context and the wrapped keys; not secret.
+    """
 
-    def __init__(
-        self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...], now: tuple[float, float]
-    ) -> None:
-        self.identity = identity
-        self.key = key
-        self.wrapped_keys = wrapped_keys
-        self.monotonic, self.wall = now
-        self.messages = 0
-        self.bytes = 0
-        self.lends = 0
-        self.retry_age = 0.0  # KMS is not called again before this age
-        self.outage: KmsError | None = None  # the last refresh's error if KMS was out of reach
-        self.stale = False  # served beyond max_age, and the warning is out
-        self.mark: Hashable = None  # another key under which it is found while it is held
-        self.note: object = None  # what was derived from the context and the wrapped keys; not secret
+    identity: Hashable
+    key: DataKey
+    wrapped_keys: tuple[WrappedKey, ...]
+    monotonic: float
+    wall: float
+    messages: int = 0
+    bytes: int = 0
+    lends: int = 0
+    retry_age: float = 0.0
+    outage: KmsError | None = None
+    stale: bool = False
+    mark: Hashable = None
+    note: object = None
 
 
 def identity_of(pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None) -> Hashable:

@@ -234,7 +234,7 @@ class HeldKeys:
                 raise ValueError("the caching keyring is closed")
             if self.is_void(identity, flight):
                 # Everything was wiped during the call to KMS; this key is wiped when it is given back.
-                entry = CacheEntry(identity, key, wrapped_keys, self._clocks())
+                entry = CacheEntry(identity, key, wrapped_keys, *self._clocks())
                 entry.lends = 1
                 self._doomed.add(entry)
                 return entry
@@ -248,7 +248,7 @@ class HeldKeys:
         """Add an entry in place of the old one. The lock is held."""
         self.drop(identity)
         self.failures.discard(identity)
-        entry = self.entries[identity] = CacheEntry(identity, key, wrapped_keys, self._clocks())
+        entry = self.entries[identity] = CacheEntry(identity, key, wrapped_keys, *self._clocks())
         while len(self.entries) > self.capacity:
             self.evictions += 1
             self.drop(next(iter(self.entries)))
