@@ -711,14 +711,23 @@ def test_what_stands_before_a_cache_or_is_made_of_one_sees_each_loan() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self.inner, name)
 
+    patched = sealwax.CachingKeyring(FakeKeyring(), max_age=60)
+    patches = sealwax.Sealer(patched)
+    original = patched.unwrap
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        seen.append("patch")
+        return original(*args, **kwargs)
+
+    patched.unwrap = note  # type: ignore[method-assign]
     watching = sealwax.Sealer(Watching(FakeKeyring(), max_age=60))
     proxy = Proxy(sealwax.CachingKeyring(FakeKeyring(), max_age=60))
     behind = sealwax.Sealer(proxy)
-    for sealer in (watching, behind):
+    for sealer in (watching, behind, patches):
         sealed = [sealer.encrypt(b"x", context=CONTEXT) for _ in range(5)]
         assert [sealer.decrypt(one, context=CONTEXT) for one in sealed] == [b"x"] * 5
         assert list(sealer.decrypt_many([(one, CONTEXT) for one in sealed])) == [b"x"] * 5
-    assert seen == ["unwrap"] * 10
+    assert seen == ["unwrap"] * 10 + ["patch"] * 10
     assert Counter(proxy.asked) == {"generate": 5, "unwrap": 10}
 
 
