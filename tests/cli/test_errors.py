@@ -38,8 +38,8 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
             shell.sealwax("encrypt", *K, *PURPOSE, *arguments, "a").failed(7, *fragments)
         shell.environment = usual
 
-    refused(("no AWS Region is set", "--region"))
-    refused(("there are no AWS credentials", "use --lab"), "--region", "us-east-1")
+    refused(("no AWS Region is set", "AWS_DEFAULT_REGION"))
+    refused(("there are no AWS credentials", "use the lab"), "--region", "us-east-1")
     refused(("no AWS Region is set",), **CREDENTIALS)
     refused(("aws sso login",), "--profile", "sso", AWS_CONFIG_FILE="config")
     expired = {"startUrl": "https://example.invalid/start", "region": "us-east-1", "accessToken": "t"}
@@ -51,11 +51,11 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
     refused(("there is no such AWS profile", "missing", "list-profiles"), "--profile", "missing")
     refused(("there is no such AWS profile", "missing", "list-profiles"), AWS_PROFILE="missing")
     refused(("an AWS settings file cannot be read", "broken"), AWS_CONFIG_FILE="broken")
-    refused(("that is no Region", "not a region"), "--region", "not a region", **CREDENTIALS)
-    refused(("AWS_REGION is set, which boto3 does not read",), AWS_REGION="us-east-1", **CREDENTIALS)
+    refused(("this is not a Region", "not a region"), "--region", "not a region", **CREDENTIALS)
+    refused(("AWS_REGION is set, but boto3 does not read it",), AWS_REGION="us-east-1", **CREDENTIALS)
     region = ("--region", "us-east-1")
     for url in ("nonsense", "", "localhost:4599", "ftp://kms", "http://", "http://[::1", "http://127.0.0.1:99999"):
-        refused((f"'{url}' is no endpoint URL",), *region, "--endpoint-url", url, **CREDENTIALS)
+        refused((f"'{url}' is not an endpoint URL",), *region, "--endpoint-url", url, **CREDENTIALS)
         if url in ("nonsense", "http://127.0.0.1:99999"):
             refused(("AWS_ENDPOINT_URL", "URL"), *region, AWS_ENDPOINT_URL=url, **CREDENTIALS)
             refused(("AWS_ENDPOINT_URL", "URL"), *region, AWS_ENDPOINT_URL_KMS=url, **CREDENTIALS)
@@ -149,14 +149,14 @@ def test_keys_that_cannot_be_used(shell: Shell, keys: Keys) -> None:
         made = keys.lab.call("CreateKey", KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"]
         keys.lab.call("CreateAlias", AliasName=f"alias/{alias}", TargetKeyId=made)
     for name, fragments in {
-        "alias/mac": ("the key is not for this use", "GENERATE_VERIFY_MAC", "needs a symmetric encryption key"),
-        "alias/signing": ("the key is not for this use", "SIGN_VERIFY", "needs a symmetric encryption key"),
+        "alias/mac": ("the key cannot be used for this", "GENERATE_VERIFY_MAC", "needs a symmetric encryption key"),
+        "alias/signing": ("the key cannot be used for this", "SIGN_VERIFY", "needs a symmetric encryption key"),
         "alias/aws/s3": ("AWS managed", "Create a customer managed key"),
         "alias/none": ("no such key or alias",),
         "alias/switched-off": ("the key is disabled", "enable-key"),
         "demo": ("did you mean 'alias/demo'?",),
-        "": ("is no KMS key ID",),
-        "arn:aws:s3:::bucket": ("is no KMS key ID",),
+        "": ("is not a KMS key ID",),
+        "arn:aws:s3:::bucket": ("is not a KMS key ID",),
     }.items():
         with shell.unchanged():
             done = shell.sealwax("encrypt", "-k", name, *PURPOSE, "a").failed(7, *fragments)

@@ -105,7 +105,7 @@ def test_a_rotation_that_is_under_way(lab: Lab, clock: Clock) -> None:
     found = KeyLife(arn, session).rotations()
     assert found.on_demand_since == _moment(clock.now)
     answer(session, "RotateKeyOnDemand", lambda _: {"Error": {"Code": "ConflictException", "Message": "no"}})
-    with pytest.raises(errors.RequestRefusedError, match="another change of the key is under way"):
+    with pytest.raises(errors.RequestRefusedError, match="another change of the key is in progress"):
         KeyLife(arn, session).rotate_now()
 
 
@@ -134,7 +134,7 @@ def described(session: boto3.Session, arn: str, **facts: Any) -> boto3.Session:
     ("facts", "said"),
     [
         ({"KeyManager": "AWS"}, "AWS managed key: AWS rotates it every year"),
-        ({"KeySpec": "RSA_2048"}, "no symmetric encryption key"),
+        ({"KeySpec": "RSA_2048"}, "not a symmetric encryption key"),
         ({"Origin": "AWS_CLOUDHSM"}, "custom key store"),
         ({"Origin": "EXTERNAL_KEY_STORE"}, "custom key store"),
         (
@@ -145,7 +145,7 @@ def described(session: boto3.Session, arn: str, **facts: Any) -> boto3.Session:
                     "PrimaryKey": {"Arn": "arn:aws:kms:eu-west-1:111122223333:key/mrk-1", "Region": "eu-west-1"},
                 },
             },
-            "name 'arn:aws:kms:eu-west-1:111122223333:key/mrk-1'",
+            "rotate 'arn:aws:kms:eu-west-1:111122223333:key/mrk-1'",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def _rotate(life: KeyLife, now: bool) -> None:
 def test_a_disabled_key_is_not_rotated(lab: Lab, kms: Any, now: bool) -> None:
     arn = lab.create_key()["Arn"]
     kms.disable_key(KeyId=arn)
-    with pytest.raises(errors.KeyStateError, match="which is Disabled"):
+    with pytest.raises(errors.KeyStateError, match="in state Disabled"):
         _rotate(KeyLife(arn, lab.session()), now)
 
 
@@ -203,7 +203,7 @@ def test_the_26th_rotation_on_demand(lab: Lab) -> None:
     life = KeyLife(lab.create_key()["Arn"], lab.session())
     for _ in range(25):
         life.rotate_now()
-    with pytest.raises(errors.RequestRefusedError, match="25 times, which is the most"):
+    with pytest.raises(errors.RequestRefusedError, match="25 times, the most"):
         life.rotate_now()
 
 

@@ -126,7 +126,7 @@ def test_a_role_that_cannot_be_assumed_leaves_its_check_not_shown(
     assert len(lines) == 24
     (line,) = (line for line in lines if "denied-principal" in line)
     assert line.startswith("not shown")
-    assert "STS does not give the credentials of the role" in line
+    assert "STS denied access to the role" in line
     assert [line for line in lines if line.startswith("failed")] == []
 
 

@@ -323,7 +323,7 @@ def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
 def test_no_credentials(shell: Shell, s3: StrictS3, plain: bytes) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del shell.environment[name]
-    shell.sealwax("inspect", "s3://bucket/a").failed(7, "there are no AWS credentials", "--lab, which is not for S3")
+    shell.sealwax("inspect", "s3://bucket/a").failed(7, "there are no AWS credentials", "the lab, which has no S3")
     shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a", "a.bin").failed(7, "there are no AWS credentials")
     assert plain
     assert s3.operations == []

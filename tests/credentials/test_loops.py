@@ -177,7 +177,7 @@ NO_SETTINGS_FOR_S3: dict[str, tuple[dict[str, str], str]] = {
     "an endpoint that is no URL": ({"AWS_ENDPOINT_URL_S3": "nonsense"}, "AWS_ENDPOINT_URL_S3"),
     "a CA bundle that is not there": (
         {"AWS_CA_BUNDLE": "/none/ca.pem", "AWS_ENDPOINT_URL_S3": "https://127.0.0.1:9"},
-        "there is no CA bundle '/none/ca.pem'",
+        "the CA bundle '/none/ca.pem' does not exist",
     ),
     "a proxy that cannot be read": ({"HTTP_PROXY": "http://bad host:99999"}, "HTTP_PROXY"),
 }
@@ -230,7 +230,7 @@ def test_expired_in_the_middle_the_run_ends_and_what_was_done_is_done(
     assert status == 8
     assert len(endpoint.asked) == 4
     assert len(list((tmp_path / "out").iterdir())) == 3
-    assert err.count("the AWS credentials are expired") == 1
+    assert err.count("the AWS credentials have expired") == 1
     assert "this ends the run" in err
 
 
@@ -302,7 +302,7 @@ def test_a_token_file_that_comes_later_is_taken(
             sealer.encrypt(b"x", context=CONTEXT)
     (settings / "token").write_text("a token")
     endpoint.answer = lambda _: xml_error("AccessDenied", "no")
-    with pytest.raises(sealwax.CredentialsError, match="STS does not give"):
+    with pytest.raises(sealwax.CredentialsError, match="STS denied access"):
         sealer.encrypt(b"x", context=CONTEXT)
     assert endpoint.operations() == ["sts:AssumeRoleWithWebIdentity"]
 
@@ -310,7 +310,7 @@ def test_a_token_file_that_comes_later_is_taken(
 def test_a_program_that_does_not_end_is_killed(settings: Path) -> None:
     program(settings, "exec sleep 600")
     process = CredentialProcess([str(settings / "program")], stdout=-1, stderr=-1)
-    with pytest.raises(Exception, match=r"has not ended within 0\.2 s"):
+    with pytest.raises(Exception, match=r"did not finish within 0\.2 s"):
         process.communicate(timeout=0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
@@ -374,7 +374,7 @@ def test_a_proof_asks_nothing_more_once_it_is_signed_out(tmp_path: Path) -> None
         report = prove("alias/one", CONTEXT, Session())
     asked = -left[0]
     assert asked == 1
-    ended = [one for one in report.checks if "credentials are expired" in one.detail]
+    ended = [one for one in report.checks if "credentials have expired" in one.detail]
     unasked = [one for one in report.checks if "found no valid credentials" in one.detail]
     assert len(ended) == 1
     assert unasked
@@ -386,7 +386,7 @@ def test_an_executor_of_spark_that_is_not_signed_in() -> None:
 
     from sealwax.fleet import spark
 
-    said = "signing in to AWS failed: no AWS credentials could be had from a credential_process: it gives none."
+    said = "signing in to AWS failed: could not get AWS credentials from a credential_process: it gives none."
     worker = f"Traceback (most recent call last):\n  File x\nsealwax.errors.CredentialsError: {said}\n at org.apache\n"
     with pytest.raises(sealwax.CredentialsError) as caught, spark._reported():
         raise PythonException(worker)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sealwax
-from sealwax._aws import origins, refusals, sts
+from sealwax._aws import meanings, origins, refusals, sts
 from sealwax._aws.session import open_session
 from sealwax.stores.s3 import ObjectReader, Service, _responses
 from sealwax.stores.s3._service import parse
@@ -69,7 +69,7 @@ def _botocores(text: str) -> list[Exception]:
 
 
 def test_how_much_is_in_the_table() -> None:
-    assert len(refusals.CODES) + len(refusals.GIVERS) + len(_responses.CODES) >= 150
+    assert len(meanings.CODES) + len(meanings.ISSUER_CODES) + len(_responses.CODES) >= 150
     assert len(_botocores("x")) >= 80
 
 
@@ -85,7 +85,10 @@ def test_no_error_of_the_tables_repeats_a_secret(
     text = f"of '{key_id}' and {key!r}: {token} at https://{key_id}:{key}@example.com/x, b{token!r}"
     secrets = [part for whole_ in parts for part in (whole_, whole_[::-1])]
     cases: list[Exception] = [
-        *(_client_error(code, text) for code in {**refusals.CODES, **refusals.GIVERS, **_responses.CODES, "New": None}),
+        *(
+            _client_error(code, text)
+            for code in {**meanings.CODES, **meanings.ISSUER_CODES, **_responses.CODES, "New": None}
+        ),
         *_botocores(text),
         ValueError(f"Invalid header value b{text!r}"),
         OSError(2, text, text),
@@ -195,5 +198,5 @@ def test_nothing_is_logged(
 @settings(max_examples=60, deadline=None)
 @given(st.text(min_size=8, max_size=60), st.text(max_size=30), st.text(max_size=30), st.integers(0, 20))
 def test_what_is_spoken_has_no_part_of_a_secret(secret: str, before: str, after: str, cut: int) -> None:
-    text = origins.spoken(f"{before}{secret[cut:]}{after}", (secret,))
+    text = origins.redacted(f"{before}{secret[cut:]}{after}", (secret,))
     assert not [gram for gram in grams(secret) if gram in text and gram not in before + after]

@@ -75,7 +75,7 @@ SOURCES = {
     "nothing": Source(("there are no AWS credentials", "aws sso login")),
     "a key ID alone": Source((ENV, "AWS_SECRET_ACCESS_KEY"), env={"AWS_ACCESS_KEY_ID": ID}),
     "a secret alone": Source(
-        ("there are no AWS credentials", "without AWS_ACCESS_KEY_ID"), env={"AWS_SECRET_ACCESS_KEY": SECRET}
+        ("there are no AWS credentials", "but AWS_ACCESS_KEY_ID is not"), env={"AWS_SECRET_ACCESS_KEY": SECRET}
     ),
     "a line break in a token": Source(
         (ENV, "the session token has a line break"), env=STATIC | {"AWS_SESSION_TOKEN": f"{TOKEN}\n{TOKEN[::-1]}"}
@@ -90,10 +90,10 @@ SOURCES = {
         (ENV, "the session token has"), env=STATIC | {"AWS_SESSION_TOKEN": f"{TOKEN}\udcff"}
     ),
     "an expiration that is no time": Source(
-        (ENV, "what it gives cannot be used"), env=STATIC | {"AWS_CREDENTIAL_EXPIRATION": "soon"}
+        (ENV, "its answer cannot be used"), env=STATIC | {"AWS_CREDENTIAL_EXPIRATION": "soon"}
     ),
     "an expiration that is past": Source(
-        (ENV, "has expired already"),
+        (ENV, "have already expired"),
         env=STATIC | {"AWS_SESSION_TOKEN": TOKEN, "AWS_CREDENTIAL_EXPIRATION": "2001-01-01T00:00:00Z"},
     ),
     "a program that is missing": Source(
@@ -108,16 +108,16 @@ SOURCES = {
     "a command with an open quote": Source(
         (PROCESS, "cannot be used"), config="[default]\ncredential_process = /bin/echo 'x\n"
     ),
-    "a program without JSON": Source((PROCESS, "printed no JSON object"), script=f"echo {TOKEN}"),
-    "a program with a list": Source((PROCESS, "printed no JSON object"), script=f"echo '[\"{TOKEN}\"]'"),
+    "a program without JSON": Source((PROCESS, "did not print a JSON object"), script=f"echo {TOKEN}"),
+    "a program with a list": Source((PROCESS, "did not print a JSON object"), script=f"echo '[\"{TOKEN}\"]'"),
     "a program of another version": Source(
-        (PROCESS, "no Version 1"), script=f"echo '{json.dumps(GIVEN | {'Version': 2})}'"
+        (PROCESS, "does not have Version 1"), script=f"echo '{json.dumps(GIVEN | {'Version': 2})}'"
     ),
     "a program without a secret": Source(
         (PROCESS, "no text for SecretAccessKey"), script=f"echo '{json.dumps(GIVEN | {'SecretAccessKey': ''})}'"
     ),
     "a program with what has expired": Source(
-        (PROCESS, "has expired already"),
+        (PROCESS, "have already expired"),
         script=f"echo '{json.dumps(GIVEN | {'Expiration': '2001-01-01T00:00:00Z'})}'",
     ),
     "a program with a time that is none": Source(
@@ -131,7 +131,7 @@ SOURCES = {
         script=f"cat <<'END'\n{json.dumps(GIVEN | {'SessionToken': f'{TOKEN}' + chr(10)})}\nEND",
     ),
     "a program that fails": Source(
-        (PROCESS, "ended with status 3: please sign in with ***"),
+        (PROCESS, "exited with status 3: please sign in with ***"),
         script=f"echo '{json.dumps(GIVEN)}'; echo please sign in with {TOKEN} >&2; exit 3",
     ),
     "a program that fails without text": Source((PROCESS, "status 1"), script="printf '\\377\\376' >&2; exit 1"),
@@ -142,7 +142,7 @@ SOURCES = {
     "a token file that is a folder": Source(
         ("the web identity token file '", "/token'", "Is a directory"), env=WEB, files={"token": None}
     ),
-    "an empty token file": Source(("a web identity token for the role", "STS refused"), env=WEB, files={"token": ""}),
+    "an empty token file": Source(("a web identity token for the role", "STS rejected"), env=WEB, files={"token": ""}),
     "a token file that is no text": Source(
         ("the web identity token file '", "cannot be used"), env=WEB, files={"token": TOKEN.encode() + b"\xff\xfe"}
     ),
@@ -199,7 +199,7 @@ SOURCES = {
         config=f"[default]\nrole_arn = {ROLE}\ncredential_source = Environment\n",
     ),
     "a role that is no ARN": Source(
-        ("the role 'backup'", "STS refused", "RoleArn"),
+        ("the role 'backup'", "STS rejected", "RoleArn"),
         config=f"[default]\nrole_arn = backup\nsource_profile = base\n{BASE}",
     ),
     "STS out of reach": Source(
@@ -208,7 +208,7 @@ SOURCES = {
         env={"AWS_ENDPOINT_URL_STS": f"http://user:{TOKEN.replace('/', '-')}@127.0.0.1:9"},
     ),
     "STS at what is no URL": Source(
-        (f"the role '{ROLE}'", "the endpoint to ask at is no URL"),
+        (f"the role '{ROLE}'", "its endpoint is not a valid URL"),
         config=OF_ROLE,
         env={"AWS_ENDPOINT_URL_STS": "nonsense"},
     ),
@@ -230,12 +230,12 @@ SOURCES = {
         env={"AWS_DEFAULT_REGION": "", "AWS_ENDPOINT_URL_STS": ""},
     ),
     "a CA bundle that is not there": Source(
-        (f"the role '{ROLE}'", "there is no CA bundle '/none/ca.pem'"),
+        (f"the role '{ROLE}'", "the CA bundle '/none/ca.pem' does not exist"),
         config=OF_ROLE,
         env={"AWS_CA_BUNDLE": "/none/ca.pem", "AWS_ENDPOINT_URL_STS": "https://{place}"},
     ),
     "a CA bundle that is not there, for KMS": Source(
-        ("there is no CA bundle '/none/ca.pem'",),
+        ("the CA bundle '/none/ca.pem' does not exist",),
         env=STATIC | {"AWS_CA_BUNDLE": "/none/ca.pem", "AWS_ENDPOINT_URL_KMS": "https://{place}"},
         kind="ConfigurationError",
     ),
@@ -329,16 +329,16 @@ SOURCES = {
         env=CONTAINER | {"AWS_CONTAINER_AUTHORIZATION_TOKEN": f"{TOKEN}\u20ac{TOKEN}"},
     ),
     "a container's endpoint without a port": Source(
-        (AT_CONTAINER, "cannot be read", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (AT_CONTAINER, "is not valid", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         env={"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:port/role"},
     ),
     "a proxy that cannot be read": Source(
-        (f"the role '{ROLE}'", "cannot be read", "HTTP_PROXY"),
+        (f"the role '{ROLE}'", "is not valid", "HTTP_PROXY"),
         config=OF_ROLE,
         env={"HTTP_PROXY": f"http://user:{TOKEN}@bad host:99999"},
     ),
     "a CA bundle that is a folder": Source(
-        (f"the role '{ROLE}'", "the TLS connection to STS could not be trusted", "AWS_CA_BUNDLE"),
+        (f"the role '{ROLE}'", "the TLS certificate of STS is not trusted", "AWS_CA_BUNDLE"),
         config=OF_ROLE,
         files={"ca": None},
         env={"AWS_CA_BUNDLE": "{settings}/ca", "AWS_ENDPOINT_URL_STS": "https://{place}"},
@@ -346,43 +346,43 @@ SOURCES = {
     "a shared file that is not there": Source(
         (
             "there are no AWS credentials",
-            "AWS_SHARED_CREDENTIALS_FILE names, '/none/file'",
+            "'/none/file' (from AWS_SHARED_CREDENTIALS_FILE)",
             "No such file or directory",
         ),
         env={"AWS_SHARED_CREDENTIALS_FILE": "/none/file"},
     ),
     "a shared file that cannot be read": Source(
-        ("there are no AWS credentials", "AWS_SHARED_CREDENTIALS_FILE names, '/proc/self/mem'", "Input/output error"),
+        ("there are no AWS credentials", "'/proc/self/mem' (from AWS_SHARED_CREDENTIALS_FILE)", "Input/output error"),
         env={"AWS_SHARED_CREDENTIALS_FILE": "/proc/self/mem"},
     ),
     "a settings file that is a folder": Source(
-        ("there are no AWS credentials", "AWS_CONFIG_FILE names, '{settings}'", "it is not a regular file"),
+        ("there are no AWS credentials", "'{settings}' (from AWS_CONFIG_FILE)", "it is not a regular file"),
         env={"AWS_CONFIG_FILE": "{settings}"},
     ),
     "a profile in a settings file that is not there": Source(
-        ("there is no such AWS profile", "corp", "AWS_CONFIG_FILE names, '/none/file'", "No such file or directory"),
+        ("there is no such AWS profile", "corp", "'/none/file' (from AWS_CONFIG_FILE)", "No such file or directory"),
         env={"AWS_CONFIG_FILE": "/none/file", "AWS_PROFILE": "corp"},
         at_once=True,
     ),
     "a time for the metadata service that is none": Source(
-        ("signing in to AWS failed", "the AWS setting 'metadata_service_timeout' cannot be used"),
+        ("signing in to AWS failed", "the AWS setting 'metadata_service_timeout' is not valid"),
         env={"AWS_METADATA_SERVICE_TIMEOUT": "soon"},
         at_once=True,
     ),
     "services that are none": Source(
-        ("opening a KMS client", "the AWS setting 'endpoint_url' cannot be used"),
+        ("opening a KMS client", "the AWS setting 'endpoint_url' is not valid"),
         config="[default]\nservices = s\n[services s]\nkms = x\n",
         env={**STATIC, "AWS_ENDPOINT_URL_KMS": ""},
         kind="ConfigurationError",
     ),
     "an endpoint of several lines": Source(
-        ("opening a KMS client", "an AWS setting cannot be used"),
+        ("opening a KMS client", "an AWS setting is not valid"),
         config="[default]\nendpoint_url =\n  a = b\n",
         env={**STATIC, "AWS_ENDPOINT_URL_KMS": ""},
         kind="ConfigurationError",
     ),
     "a defaults mode of several lines": Source(
-        ("opening a KMS client", "an AWS setting cannot be used"),
+        ("opening a KMS client", "an AWS setting is not valid"),
         config="[default]\ndefaults_mode =\n  a = b\n",
         env=STATIC,
         kind="ConfigurationError",
@@ -397,7 +397,9 @@ SOURCES = {
         answer=lambda _: xml_error("SignatureDoesNotMatch", "no", 403),
         asked=("sts:AssumeRole",),
     ),
-    "a command without a program": Source((PROCESS, "it names no program"), config="[default]\ncredential_process =\n"),
+    "a command without a program": Source(
+        (PROCESS, "the setting names no program"), config="[default]\ncredential_process =\n"
+    ),
     "an old credential file that is missing": Source(
         ("the file that AWS_CREDENTIAL_FILE names", "/none/file"), env={"AWS_CREDENTIAL_FILE": "/none/file"}
     ),
@@ -500,7 +502,7 @@ def told_once(source: Source, told: list[dict[str, str]], err: str) -> None:
         "KMS throttles",
         "KMS failed",
         "KMS could not",
-        "the endpoint is no URL",
+        "the endpoint is not a valid URL",
         "mistake in sealwax",
         "{service}",
     ):
@@ -539,7 +541,7 @@ def _sso(code: str, status: int, *said: str) -> Source:
 
 
 REFUSALS = {
-    "AccessDenied": _sts("AccessDenied", 403, "does not give the credentials of the role", "trust policy"),
+    "AccessDenied": _sts("AccessDenied", 403, "denied access to the role", "trust policy"),
     "ExpiredToken": _sts("ExpiredToken", 403, "has expired"),
     "ExpiredTokenException": _sts("ExpiredTokenException", 400, "has expired", web=True),
     "InvalidIdentityToken": _sts("InvalidIdentityToken", 400, "does not accept the web identity token", web=True),
@@ -550,19 +552,19 @@ REFUSALS = {
     "InvalidClientTokenId": _sts("InvalidClientTokenId", 403, "does not accept the credentials"),
     "SignatureDoesNotMatch": _sts("SignatureDoesNotMatch", 403, "does not accept the credentials"),
     "IncompleteSignature": _sts("IncompleteSignature", 400, "does not accept the credentials"),
-    "ValidationError": _sts("ValidationError", 400, "STS refused the request"),
-    "Throttling": _sts("Throttling", 400, "STS throttles"),
-    "InternalFailure": _sts("InternalFailure", 500, "STS failed inside"),
-    "ServiceUnavailable": _sts("ServiceUnavailable", 503, "STS failed inside"),
-    "a new one of STS": _sts("BrandNew", 400, "STS refused the request"),
-    "a new one of STS that passes": _sts("BrandNew", 502, "STS failed inside"),
-    "ForbiddenException": _sso("ForbiddenException", 403, "does not give this role", "sso_role_name"),
-    "ResourceNotFoundException": _sso("ResourceNotFoundException", 404, "does not give this role"),
-    "TooManyRequestsException": _sso("TooManyRequestsException", 429, "throttles requests"),
-    "InvalidRequestException": _sso("InvalidRequestException", 400, "refused the request"),
-    "a new one of single sign-on": _sso("BrandNewException", 500, "failed inside"),
+    "ValidationError": _sts("ValidationError", 400, "STS rejected the request"),
+    "Throttling": _sts("Throttling", 400, "STS is throttling"),
+    "InternalFailure": _sts("InternalFailure", 500, "STS had an internal error"),
+    "ServiceUnavailable": _sts("ServiceUnavailable", 503, "STS had an internal error"),
+    "a new one of STS": _sts("BrandNew", 400, "STS rejected the request"),
+    "a new one of STS that passes": _sts("BrandNew", 502, "STS had an internal error"),
+    "ForbiddenException": _sso("ForbiddenException", 403, "does not assign this role", "sso_role_name"),
+    "ResourceNotFoundException": _sso("ResourceNotFoundException", 404, "does not assign this role"),
+    "TooManyRequestsException": _sso("TooManyRequestsException", 429, "is throttling requests"),
+    "InvalidRequestException": _sso("InvalidRequestException", 400, "rejected the request"),
+    "a new one of single sign-on": _sso("BrandNewException", 500, "had an internal error"),
     "UnauthorizedException": Source(
-        ("https://corp.awsapps.com/start", "session that was signed in has expired", "aws sso login"),
+        ("https://corp.awsapps.com/start", "sign-in session has expired", "aws sso login"),
         config=SSO + SSO_SESSION,
         files={**SIGNED_IN},
         answer=lambda _: json_error("UnauthorizedException", f"of {TOKEN}", 401),

@@ -83,7 +83,7 @@ def test_no_wrapped_key_of_several_can_be_used_for_now(
     plan(keys, folder, path)
     keys.lab.faults.add(REGION, fault, 1, operation="ReEncrypt", code=code, seed=0)
     if code:
-        with pytest.raises(sealwax.CredentialsError, match=r"none of 2 wrapped keys .*\n.*expired"):
+        with pytest.raises(sealwax.CredentialsError, match=r"all 2 wrapped keys .*\n.*expired"):
             run(keys, path, workers=1)
         assert fleet.status(path).count("left") == 1
     else:

@@ -172,16 +172,19 @@ def keyring(**settings: Any) -> sealwax.KmsKeyring:
 
 REFUSED: Final[dict[str, tuple[Callable[[], Any], str]]] = {
     "client": (lambda: keyring(client=boto3.client("kms")), "a KMS client of its own"),
-    "explicit credentials": (lambda: keyring(session=boto3.Session("AKID", SECRET)), "credentials that it was given"),
+    "explicit credentials": (
+        lambda: keyring(session=boto3.Session("AKID", SECRET)),
+        "credentials that were passed to it",
+    ),
     "renewed by a function": (
         lambda: keyring(session=with_credentials(RefreshableCredentials.create_from_metadata(renewed(), renewed, "x"))),
-        "credentials that it was given",
+        "credentials that were passed to it",
     ),
-    "an assumed role": (lambda: keyring(session=assumed()), "credentials that it was given"),
+    "an assumed role": (lambda: keyring(session=assumed()), "credentials that were passed to it"),
     "event handlers": (lambda: keyring(session=with_handler()), "event handlers of its own"),
     "client configuration": (lambda: keyring(session=with_client_config()), "a default client configuration"),
-    "a setting": (lambda: keyring(session=with_setting()), "settings that it was given"),
-    "chain": (lambda: keyring(session=with_provider()), "a chain of credentials of its own"),
+    "a setting": (lambda: keyring(session=with_setting()), "settings that were passed to it"),
+    "chain": (lambda: keyring(session=with_provider()), "credential providers of its own"),
     "class": (lambda: keyring(session=OwnSession()), "a class of its own"),
     "lambda": (lambda: keyring(on_event=lambda _: None), "the on_event function cannot be pickled"),
     "telemetry": (
@@ -199,9 +202,9 @@ REFUSED: Final[dict[str, tuple[Callable[[], Any], str]]] = {
     "in a sealer": (lambda: sealwax.Sealer(keyring(session=with_handler())), "event handlers of its own"),
     "Regions": (
         lambda: sealwax.MultiRegionKeyring(ARN, regions=[NEAR], session=boto3.Session("AKID", SECRET)),
-        "credentials that it was given",
+        "credentials that were passed to it",
     ),
-    "S3": (lambda: s3.S3Store("s3://bucket/", boto3.Session("AKID", SECRET)), "credentials that it was given"),
+    "S3": (lambda: s3.S3Store("s3://bucket/", boto3.Session("AKID", SECRET)), "credentials that were passed to it"),
 }
 
 

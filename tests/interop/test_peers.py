@@ -203,7 +203,7 @@ def test_a_mock_in_place_of_a_client(caplog: pytest.LogCaptureFixture, monkeypat
     client.decrypt.return_value = answers()["Decrypt"]
     there_and_back(sealwax.Sealer(sealwax.KmsKeyring(ALPHA, client=client)))
     client.generate_data_key.assert_called_once_with(KeyId=ALPHA, KeySpec="AES_256", EncryptionContext=CONTEXT)
-    assert "copies of them may stay in this process's memory" in caplog.text
+    assert "copies may remain in this process's memory" in caplog.text
 
 
 # --- recorded connections
@@ -319,12 +319,12 @@ def test_a_frozen_clock_neither_gives_a_region_up_for_good_nor_tries_it_too_earl
 
     before = given_up(60)
     with freezegun.freeze_time(when):
-        assert not before.may_ask()
+        assert not before.may_call()
         inside = given_up(0.1)
         late = given_up(60)
     time.sleep(0.2)
-    assert inside.may_ask()
-    assert not late.may_ask()
+    assert inside.may_call()
+    assert not late.may_call()
 
 
 def aging(lab: Lab) -> tuple[sealwax.CachingKeyring, sealwax.Sealer]:

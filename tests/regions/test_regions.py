@@ -116,7 +116,7 @@ def test_a_probe_is_not_used_up_by_who_asks_another_region(lab: Lab, replicated:
     for _ in range(3):
         far.failed(sealwax.UnavailableError("away"))
     assert not far.healthy
-    far._closed_until = time.monotonic()  # its time is over
+    far._open_until = time.monotonic()  # its time is over
     sealer.encrypt(b"x", context=CONTEXT)  # the near one answers, and the far one is not asked
     down(lab, NEAR)
     watch.calls.clear()
@@ -131,12 +131,12 @@ def test_what_kms_did_not_say_says_nothing_of_a_region(replicated: str, error: s
     breaker = keyring._members[0].breaker
     for _ in range(3):
         breaker.failed(sealwax.UnavailableError("away"))
-    breaker._closed_until = time.monotonic()
-    assert breaker.may_ask()
-    assert not breaker.may_ask()
+    breaker._open_until = time.monotonic()
+    assert breaker.may_call()
+    assert not breaker.may_call()
     breaker.failed(error)
     assert not breaker.healthy
-    assert breaker.may_ask()  # the probe was given back
+    assert breaker.may_call()  # the probe was given back
 
 
 def test_every_region_gone_is_one_error_that_lists_each(lab: Lab, replicated: str) -> None:

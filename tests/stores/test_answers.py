@@ -87,8 +87,8 @@ TABLE = [
     ("InvalidRequest", 400, False, "refused the request", "SSE-C"),
     ("KMS.DisabledException", 400, False, "encrypts the object: the key is disabled", "the bucket's (SSE-KMS)"),
     ("KMS.NotFoundException", 400, False, "encrypts the object: there is no such key", "the bucket's (SSE-KMS)"),
-    ("KMS.KMSInvalidStateException", 400, False, "the key's state does not permit it", "the bucket's (SSE-KMS)"),
-    ("KMS.ThrottlingException", 400, True, "encrypts the object: KMS throttles", "the bucket's (SSE-KMS)"),
+    ("KMS.KMSInvalidStateException", 400, False, "the key's state does not allow it", "the bucket's (SSE-KMS)"),
+    ("KMS.ThrottlingException", 400, True, "encrypts the object: KMS is throttling", "the bucket's (SSE-KMS)"),
     ("KMS.BrandNewException", 400, False, "S3 cannot use the KMS key", "the bucket's (SSE-KMS)"),
     ("BrandNew", 400, False, "S3 refused the request", "Check the bucket"),
 ]

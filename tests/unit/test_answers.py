@@ -23,7 +23,7 @@ from sealwax._aws.session import Clients, Session
 from sealwax.kms._describe import describe
 from sealwax.kms._lifecycle import KeyLife
 from sealwax.kms._listing import list_keys
-from sealwax.kms._temporary_grant import Lender, LentGrant
+from sealwax.kms._temporary_grant import TemporaryGrant, TemporaryGrants
 from sealwax.lab import Lab, Server
 from sealwax.lab._gateway import Gateway
 from sealwax.lab._wire import HttpRequest, HttpResponse
@@ -150,7 +150,7 @@ def _acts(world: World, multi: str, replica: str, doomed: str) -> dict[str, Call
         sealwax.MultiRegionKeyring(multi, regions=["us-east-1", "eu-west-1"], session=session, retries=once)
     )
     sealed, everywhere = sealer.encrypt(b"value", context=CONTEXT), regions.encrypt(b"value", context=CONTEXT)
-    lender = Lender(session)
+    lender = TemporaryGrants(session)
     life, primary, copied = KeyLife(key, session), KeyLife(multi, session), KeyLife(replica, session)
     grant = {"KeyId": key, "GranteePrincipal": ROLE, "Operations": ["Decrypt"]}
 
@@ -174,14 +174,14 @@ def _acts(world: World, multi: str, replica: str, doomed: str) -> dict[str, Call
         "opening a replica's life": lambda: KeyLife(replica, session),
         "rotations": life.rotations,
         "rotating a replica": rotate_replica,
-        "standing": primary.standing,
+        "standing": primary.status,
         "rotating every": lambda: life.rotate_every(365),
         "rotating now": lambda: KeyLife(key, session).rotate_now(),
         "disabling": KeyLife(doomed, session).disable,
         "scheduling": lambda: KeyLife(doomed, session).schedule_deletion(7),
         "who am I": lambda: lender.whoami(),
         "granting": lambda: lender.create(grant),
-        "ending a grant": lambda: lender.end(LentGrant(key, "0" * 64, "AQpA")),
+        "ending a grant": lambda: lender.end(TemporaryGrant(key, "0" * 64, "AQpA")),
         "assuming a role": lambda: sts.assume_role(ROLE, session, None),
     }
 
@@ -381,7 +381,7 @@ def test_sts_must_say_what_it_was_asked_for(world: World) -> None:
             assert count == 1
             error = _try(world, world.acts[name], operation, lacking.encode())
             assert isinstance(error, sealwax.RequestRefusedError), one
-            assert f"the answer lacks {one}" in str(error)
+            assert f"the answer has no {one}" in str(error)
 
 
 def test_a_list_that_misses_something_is_not_passed_over(world: World) -> None:
@@ -469,8 +469,8 @@ def test_nothing_of_an_answer_hangs_on_the_error(world: World) -> None:
 def test_the_kinds_of_an_answers_fields() -> None:
     answer = responses.Answer({"text": "x", "flag": True, "when": datetime.now(UTC)}, "asking", None)
     assert answer.need("text", str) == "x"
-    assert answer.may("none", str) is None
+    assert answer.optional("none", str) is None
     assert repr(answer) == "<Answer to asking>"
     for name, kind in (("text", int), ("flag", int), ("flag", str), ("when", str)):
         with pytest.raises(sealwax.RequestRefusedError, match="asking failed"):
-            answer.may(name, kind)
+            answer.optional(name, kind)

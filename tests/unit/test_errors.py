@@ -13,7 +13,7 @@ import pytest
 
 import sealwax
 from sealwax import errors
-from sealwax._aws import refusals
+from sealwax._aws import meanings, refusals
 
 CLASSES = {
     name: kind
@@ -87,7 +87,7 @@ def test_every_error_of_the_service_model_has_its_place() -> None:
     modelled = _modelled()
     assert len(modelled) >= 48
     for code, shape in modelled.items():
-        assert code in refusals.CODES or shape in refusals.CODES, f"{shape} ({code}) is not in the table"
+        assert code in meanings.CODES or shape in meanings.CODES, f"{shape} ({code}) is not in the table"
 
 
 def test_the_codes_that_the_wire_carries() -> None:
@@ -108,13 +108,13 @@ def _client_error(code: str, status: int = 400, message: str = "so it is said") 
     )
 
 
-@pytest.mark.parametrize("code", sorted(refusals.CODES))
+@pytest.mark.parametrize("code", sorted(meanings.CODES))
 def test_every_entry_of_the_table(code: str) -> None:
     error = refusals.translate(_client_error(code), "opening the data key", "alias/x")
-    assert type(error) is refusals.CODES[code].error
+    assert type(error) is meanings.CODES[code].error
     assert (error.code, error.request_id, error.key) == (code, "r-1", "alias/x")
     assert str(error).startswith("opening the data key with KMS key 'alias/x' failed: ")
-    for part in (code, "request id r-1", "so it is said", refusals.CODES[code].todo):
+    for part in (code, "request id r-1", "so it is said", meanings.CODES[code].todo):
         assert part in str(error)
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_code() -> None:
 
 
 BOTOCORE: list[tuple[Exception, type[errors.KmsError], str]] = [
-    (foreign.NoCredentialsError(), errors.CredentialsError, "--lab"),
+    (foreign.NoCredentialsError(), errors.CredentialsError, "use the lab"),
     (foreign.PartialCredentialsError(provider="env", cred_var="x"), errors.CredentialsError, "access key"),
     (foreign.UnauthorizedSSOTokenError(), errors.CredentialsError, "aws sso login"),
     (foreign.SSOTokenLoadError(profile_name="p", error_msg="m"), errors.CredentialsError, "aws sso login"),
@@ -185,11 +185,11 @@ def test_every_botocore_error_has_a_place() -> None:
     ]
     assert len(kinds) >= 80
     for kind in kinds:
-        assert any(issubclass(kind, known) for known, _ in refusals.EXCEPTIONS), kind
+        assert any(issubclass(kind, known) for known, _ in meanings.EXCEPTIONS), kind
     # Whatever is about the network is told as such.
     for kind in kinds:
         if issubclass(kind, foreign.ConnectionError | foreign.HTTPClientError):
-            meaning = next(meaning for known, meaning in refusals.EXCEPTIONS if issubclass(kind, known))
+            meaning = next(meaning for known, meaning in meanings.EXCEPTIONS if issubclass(kind, known))
             assert meaning.error is errors.UnavailableError, kind
 
 

@@ -81,7 +81,6 @@ ROOMS: dict[str, set[str]] = {
         "_core.keyring",
         "_core.fork_locks",
         "_core.lru",
-        "_core.lru",
         "_core.pickling",
         "_core.single_flight",
         "_core.watch",
@@ -89,7 +88,8 @@ ROOMS: dict[str, set[str]] = {
     "_aws.partitions": set(),
     "_aws.origins": {"_core.context"},
     "_aws.signin": {"_core.context", "_aws.origins"},
-    "_aws.refusals": {"_core.context", "_aws.origins"},
+    "_aws.meanings": set(),
+    "_aws.refusals": {"_core.context", "_aws.meanings", "_aws.origins"},
     "_aws.session": {
         "_core.context",
         "_core.fork_locks",

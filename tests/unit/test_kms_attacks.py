@@ -121,7 +121,7 @@ def test_a_whole_forged_envelope_under_a_foreign_key(kms: Kms, how: str) -> None
     """An alias allows what it points to; KMS refuses the rest, and re-wrapping launders nothing."""
     foreign = kms.sealer(kms.theirs).encrypt(b"forged", context=CONTEXT)
     sealer = kms.sealer("alias/ours")
-    with pytest.raises(sealwax.WrongKeyError, match="alias has been moved, or the envelope is foreign"):  # noqa: PT012
+    with pytest.raises(sealwax.WrongKeyError, match="alias has been moved, or the envelope is someone else's"):  # noqa: PT012
         if how == "decrypt":
             sealer.decrypt(foreign, context=CONTEXT)
         else:
@@ -131,7 +131,7 @@ def test_a_whole_forged_envelope_under_a_foreign_key(kms: Kms, how: str) -> None
 def test_an_alias_that_was_moved(kms: Kms) -> None:
     sealed = kms.sealer("alias/ours").encrypt(b"secret", context=CONTEXT)
     kms.lab.call("UpdateAlias", AliasName="alias/ours", TargetKeyId=kms.theirs)
-    with pytest.raises(sealwax.WrongKeyError, match="decrypt_with") as caught:
+    with pytest.raises(sealwax.WrongKeyError, match="allow it") as caught:
         kms.sealer("alias/ours").decrypt(sealed, context=CONTEXT)
     assert kms.ours in str(caught.value)
     # What the error advises helps, in whatever order it is done.

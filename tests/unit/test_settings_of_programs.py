@@ -96,7 +96,7 @@ def test_a_grant_counts_at_once_on_every_call_of_every_keyring(
         made = sealwax.KmsKeyring([one, other], session=session, grant_tokens=grant_tokens)
         return sealwax.CachingKeyring(made, max_age=60) if handed == "cached" else made
 
-    with pytest.raises(KmsError, match="the caller is not allowed to"):
+    with pytest.raises(KmsError, match="access denied"):
         sealwax.Sealer(keyring([])).encrypt(b"data", context=CONTEXT)
     asked = len(used(lab))
     mine = keyring(tokens)
@@ -117,7 +117,7 @@ def test_at_most_ten_tokens_and_each_a_token(keys: tuple[str, str, str]) -> None
     cases: list[tuple[Any, type[Exception], str]] = [
         ([TOKEN] * 11, ValueError, "grant_tokens holds up to 10 grant tokens, not 11"),
         ([TOKEN, ""], ValueError, "grant token 2 of 2 has 0 characters"),
-        ([TOKEN * 400], ValueError, "characters: one has 1 to 8192"),
+        ([TOKEN * 400], ValueError, "characters, not 1 to 8192"),
         (TOKEN, TypeError, "grant_tokens is a sequence of grant tokens, not str"),
         ([TOKEN.encode()], TypeError, "each a str, not bytes"),
         (None, TypeError, "not NoneType"),
@@ -248,7 +248,7 @@ def test_a_config_travels_but_no_password_in_it(keys: tuple[str, str, str]) -> N
         assert state["config"].value.read_timeout == 2
         assert list(state["grant_tokens"]) == [TOKEN]
         secret = make(Config(proxies={"https": "http://me:secret@proxy:3128"}))
-        with pytest.raises(NotPicklableError, match="the address of a proxy") as caught:
+        with pytest.raises(NotPicklableError, match="a proxy's URL") as caught:
             pickle.dumps(secret)
         assert "secret" not in str(caught.value)
         copy.deepcopy(secret)
@@ -316,7 +316,7 @@ class AsyncSession:
 def test_an_asynchronous_client_is_refused_by_name(keys: tuple[str, str, str]) -> None:
     clients = [Coroutines(), LikeAiobotocore(), NotEntered(), AsyncMock()]
     for client in clients:
-        name = f"asynchronous \\(.*{type(client).__name__}\\).*boto3, which serves encrypt_async"
+        name = f"asynchronous \\(.*{type(client).__name__}\\).*boto3, which works for encrypt_async"
         with pytest.raises(TypeError, match=name):
             sealwax.KmsKeyring(keys[0], client=client)  # type: ignore[arg-type]
     assert len(clients) == 4
@@ -326,5 +326,5 @@ def test_an_asynchronous_client_is_refused_by_name(keys: tuple[str, str, str]) -
     ):
         with pytest.raises(TypeError, match=r"asynchronous \(.*NotEntered\)"):
             sealwax.Sealer(keyring).encrypt(b"data", context=CONTEXT)
-    with pytest.raises(TypeError, match="making a data key needs a client of boto3"):
+    with pytest.raises(TypeError, match="making a data key needs a boto3 client"):
         sealwax.Sealer(sealwax.KmsKeyring(keys[0], client=Around())).encrypt(b"data", context=CONTEXT)  # type: ignore[arg-type]

@@ -135,13 +135,13 @@ def test_a_missing_right_is_named(setting: Setting, keys: list[str], number: int
 
 
 def test_two_names_of_one_key(setting: Setting) -> None:
-    with pytest.raises(sealwax.ConfigurationError, match=r"'alias/k0' and '.*' are one key"):
+    with pytest.raises(sealwax.ConfigurationError, match=r"'alias/k0' and '.*' are the same key"):
         setting.sealer(["alias/k0", setting.arns[0]]).encrypt(b"text", context=CONTEXT)
-    with pytest.raises(sealwax.ConfigurationError, match="named twice"):
+    with pytest.raises(sealwax.ConfigurationError, match="listed twice"):
         setting.sealer(["alias/k0", "alias/k1", "alias/k0"])
     sealer = setting.sealer(setting.arns)
     sealed = sealer.encrypt(b"text", context=CONTEXT)
-    with pytest.raises(sealwax.ConfigurationError, match="are one key"):
+    with pytest.raises(sealwax.ConfigurationError, match="are the same key"):
         sealer.rewrap(sealed, to=["alias/k0", setting.arns[0]], context=CONTEXT)
 
 
@@ -169,6 +169,6 @@ def test_rewrap_into_a_region_without_a_wrapped_key_calls_nobody(setting: Settin
     sealer = setting.sealer([setting.arns[0], setting.arns[2]])
     sealed = sealer.encrypt(b"text", context=CONTEXT)
     setting.calls.clear()
-    with pytest.raises(sealwax.ConfigurationError, match="inside one Region"):
+    with pytest.raises(sealwax.ConfigurationError, match="within one Region"):
         sealer.rewrap(sealed, to=[setting.arns[2], setting.arns[1]], context=CONTEXT)
     assert setting.calls == []

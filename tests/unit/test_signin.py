@@ -21,7 +21,7 @@ GIVES = '{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file of AWS settings, with a profile that takes an MFA code."""
+    """The file of AWS settings, with a profile that needs an MFA code."""
     config = tmp_path / "config"
     config.write_text(CONFIG)
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
@@ -77,9 +77,9 @@ print(sys.stdin.read())
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("exit 0", "printed no JSON object"),
-        ("read line || exit 3; echo $line", "no AWS credentials could be had"),
-        ("echo '[1]'", "printed no JSON object"),
+        ("exit 0", "did not print a JSON object"),
+        ("read line || exit 3; echo $line", "could not get AWS credentials"),
+        ("echo '[1]'", "did not print a JSON object"),
         ("echo please sign in >&2; exit 1", "please sign in"),
         (None, "cannot be run (No such file or directory)"),
     ],
@@ -89,7 +89,7 @@ def test_a_program_that_gives_no_credentials(settings: Path, script: str | None,
     if script is None:
         settings.with_name("bad.sh").unlink()
     sealer = sealwax.Sealer(sealwax.KmsKeyring(KEY, session=open_session("bad")))
-    with pytest.raises(sealwax.CredentialsError, match="no AWS credentials could be had") as caught:
+    with pytest.raises(sealwax.CredentialsError, match="could not get AWS credentials") as caught:
         sealer.encrypt(b"data", context={"a": "b"})
     assert said in str(caught.value)
 

@@ -1,8 +1,8 @@
-"""Where an error of botocore's came from, and what of its words may be repeated.
+"""Where an error of botocore came from, and which part of its message may be repeated.
 
-botocore looks for credentials wherever it makes a client or signs a request: it reads files, starts programs and asks
-services, whatever session was handed in, and what fails there fails in any way. Which source that was stands in the
-frames that the error came through, and in no error. In the same frames are the secrets: some errors repeat them.
+botocore looks up credentials when it makes a client or signs a request: it reads files, runs programs and calls
+services, and any of these can fail in any way. Only the traceback's frames tell which source it was, not the error. The
+same frames hold the secrets that some errors repeat.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final, Literal
 
-import botocore.credentials as ways
+import botocore.credentials as foreign
 from botocore import UNSIGNED
 from botocore.client import BaseClient
 
 from sealwax._core.context import printable
 
 _MODULES: Final = ("botocore.credentials", "botocore.tokens")
-# As people call them; any other one by its own name.
+# Names that people know; other services go by botocore's name.
 _SERVICES: Final = {
     "kms": "KMS",
     "sts": "STS",
@@ -35,8 +35,8 @@ _SERVICES: Final = {
     "cloudwatch": "CloudWatch",
     "events": "EventBridge",
 }
-# What a source is by the class of botocore's that stands for it, with the attributes that tell it from others. By name:
-# not every release has all of them.
+# Credential sources by botocore's class, with the attributes that identify them. Classes are named, not imported: not
+# every release has all of them.
 _SOURCES: Final = {
     "EnvProvider": "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
     "ProcessProvider": "the credential_process of AWS profile '{_profile_name}'",
@@ -59,8 +59,8 @@ _SOURCES: Final = {
     "BotoProvider": "the settings file of boto 2",
 }
 _ATTRIBUTE: Final = re.compile(r"\{(\w+)\}")
-# ... and by botocore's name of the way to credentials, where no object says more.
-_WAYS: Final = {
+# ... and by botocore's name for the method, if no object says more.
+_METHODS: Final = {
     "env": "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
     "shared-credentials-file": "the shared credentials file",
     "config-file": "the AWS settings file",
@@ -73,16 +73,16 @@ _WAYS: Final = {
     "iam-role": "the instance metadata service",
     "ec2-credentials-file": "the file that AWS_CREDENTIAL_FILE names",
     "boto-config": "the settings file of boto 2",
-    "explicit": "the session that was handed in",
+    "explicit": "the session that was passed in",
 }
-# Names under which botocore holds secrets while it makes credentials of them...
+# Local variables of botocore that hold secrets while it makes credentials...
 _SECRET_LOCALS: Final = frozenset(
     (
         *("stdout", "parsed", "creds", "creds_dict", "credentials", "metadata", "response_text", "headers", "output"),
         *("token", "auth_token", "token_dict", "initial_token_data", "identity_token", "token_code"),
     )
 )
-# ... and parameters of requests for them, and of others.
+# ... and request parameters that hold them.
 _SECRET_PARAMETERS: Final = frozenset(
     (
         *(
@@ -97,7 +97,7 @@ _SECRET_PARAMETERS: Final = frozenset(
         *("GrantToken", "GrantTokens"),
     )
 )
-# Among them is what an error may well name.
+# Keys of these whose values an error may show.
 _PUBLIC: Final = re.compile("account|expir|version|type|url|region|arn", re.IGNORECASE)
 _FIELDS: Final = {"access_key": "access key ID", "secret_key": "secret access key", "token": "session token"}
 _ENVIRONMENT: Final = (
@@ -109,34 +109,31 @@ _ENVIRONMENT: Final = (
 )
 _URLS: Final = re.compile(r"AWS_ENDPOINT_URL.*|.*_PROXY|AWS_CONTAINER_CREDENTIALS_FULL_URI", re.IGNORECASE)
 _USER_AND_PASSWORD: Final = re.compile(r"//[^\"']*@")
-# A shorter run of characters that a text shares with a secret says nothing of it.
+# A text and a secret that share fewer characters in a row give nothing away.
 _GRAM: Final = 8
 _DEPTH: Final = 4
 
 
-class Origin:
-    """What the frames of an error tell.
-
-    Args:
-        error: as it was caught.
+class ErrorOrigin:
+    """What the frames of an error's traceback tell about it.
 
     Attributes:
-        of_credentials: whether credentials were being looked for.
-        source: where from, as the end of "no credentials could be had from"; "" where that is not told.
-        service: the AWS service that was asked, as people call it; "" for none.
-        client: the client that was used; None for none.
-        setting: the AWS setting that was being read, by botocore's name; "" for none.
-        asked_with: the credentials that those of a role were asked for with; None for none.
-        of_cache: whether a file was being read in which botocore or the AWS CLI keep a token.
+        of_credentials: whether credentials were being looked up.
+        source: where, as the end of "could not get credentials from"; "" if unknown.
+        service: the AWS service that was called, under the name people know; "" for none.
+        client: the client in use; None for none.
+        setting: botocore's name for the AWS setting that was being read; "" for none.
+        caller_credentials: the credentials with which a role was requested; None for none.
+        of_cache: whether a token cache of botocore or the AWS CLI was being read.
     """
 
     def __init__(self, error: BaseException) -> None:
         self._frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         self.of_credentials = False
         self.source = ""
-        self.client: Any = None
+        self.client: object = None
         self.setting = ""
-        self.asked_with: Any = None
+        self.caller_credentials: object = None
         self.of_cache = False
         for frame in self._frames:
             here = frame.f_locals.get("self")
@@ -146,41 +143,38 @@ class Origin:
                 self.of_credentials = True
             if _is_of(frame, ("botocore.configprovider",)):
                 self.setting = str(frame.f_locals.get("logical_name", "")) or self.setting
-            self.asked_with = getattr(here, "_source_credentials", self.asked_with)
+            self.caller_credentials = getattr(here, "_source_credentials", self.caller_credentials)
             self.of_cache |= type(here).__name__ == "JSONFileCache"
-            # The innermost one has failed: what asks for a role asks others first.
+            # The innermost source failed: requesting a role takes other credentials first.
             self.source = _source(here) or self.source
-        service = "" if self.client is None else self.client.meta.service_model.service_name
+        service = self.client.meta.service_model.service_name if isinstance(self.client, BaseClient) else ""
         self.service = _SERVICES.get(service, service)
 
     def passed(self, *modules: str) -> bool:
-        """Whether the error came through modules whose names begin so."""
+        """Whether the error came through a module with one of these prefixes."""
         return any(_is_of(frame, modules) for frame in self._frames)
 
     def missing_bundle(self) -> str | None:
-        """Return the CA bundle that connections are to be checked by, where there is no such file."""
+        """Return the configured CA bundle if it does not exist."""
         for frame in self._frames:
-            path = (
-                getattr(frame.f_locals.get("self"), "_verify", None)
-                if _is_of(frame, ("botocore.httpsession",))
-                else None
-            )
-            if isinstance(path, str) and not Path(path).exists():
-                return path
+            if _is_of(frame, ("botocore.httpsession",)):
+                path = getattr(frame.f_locals.get("self"), "_verify", None)
+                if isinstance(path, str) and not Path(path).exists():
+                    return path
         return None
 
-    def spoken(self, text: str) -> str:
-        """Return a foreign text as it may be shown: without secrets, on one line and of a bounded length."""
-        return spoken(text, self._secrets())
+    def redacted(self, text: str) -> str:
+        """Return a foreign text without secrets, on one line and of bounded length."""
+        return redacted(text, self._secrets())
 
     def _secrets(self) -> Iterator[str]:
         for frame in self._frames:
             here = frame.f_locals
             for value in list(here.values()):
-                if isinstance(value, ways.Credentials | ways.ReadOnlyCredentials):
-                    yield from secrets_of(value)
+                if isinstance(value, foreign.Credentials | foreign.ReadOnlyCredentials):
+                    yield from _secrets_of(value)
                 elif isinstance(value, BaseClient):
-                    yield from secrets_of(credentials_of(value))
+                    yield from _secrets_of(credentials_of(value))
                 elif isinstance(value, Mapping):
                     yield from _strings({key: value[key] for key in _SECRET_PARAMETERS & value.keys()})
             if _is_of(frame, ("botocore.credentials", "botocore.tokens", "botocore.utils")):
@@ -191,75 +185,76 @@ def _is_of(frame: FrameType, modules: tuple[str, ...]) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(modules)
 
 
-def _source(one: Any) -> str:
-    """Return what an object of botocore's takes credentials from; "" where it takes none."""
-    for kind in type(one).__mro__ if type(one).__module__.startswith("botocore.") else ():
+def _source(provider: object) -> str:
+    """Return where an object of botocore gets credentials; "" if it gets none."""
+    for kind in type(provider).__mro__ if type(provider).__module__.startswith("botocore.") else ():
         if kind.__name__ in _SOURCES:
-            return _ATTRIBUTE.sub(lambda found: spoken(str(getattr(one, found[1], "?"))), _SOURCES[kind.__name__])
-    return source_of(one) if isinstance(one, ways.Credentials) else ""
+            return _ATTRIBUTE.sub(lambda name: redacted(str(getattr(provider, name[1], "?"))), _SOURCES[kind.__name__])
+    return source_of(provider) if isinstance(provider, foreign.Credentials) else ""
 
 
-def source_of(credentials: Any) -> str:
+def source_of(credentials: object) -> str:
     """Return where credentials are from, as the end of "the secret key from"."""
     renewer = _source(getattr(getattr(credentials, "_refresh_using", None), "__self__", None))
-    way = str(getattr(credentials, "method", ""))
-    return renewer or _WAYS.get(way, printable(way))
+    method = str(getattr(credentials, "method", ""))
+    return renewer or _METHODS.get(method, printable(method))
 
 
-def credentials_of(client: Any) -> Any:
-    """Return what a client of boto3 signs with: credentials, or None where it has none to sign with.
+def credentials_of(client: object) -> foreign.Credentials | Literal[True] | None:
+    """Return the credentials that a boto3 client signs with, or None if it has none.
 
-    A client of another make, and one that does not sign, gets True.
+    For a client that does not sign, or is not boto3's, return True.
     """
-    signer: Any = getattr(client, "_request_signer", None)
-    if not hasattr(signer, "_credentials") or signer.signature_version is UNSIGNED:
+    signer = getattr(client, "_request_signer", None)
+    if signer is None or not hasattr(signer, "_credentials") or signer.signature_version is UNSIGNED:
         return True
-    return signer._credentials
+    credentials: foreign.Credentials | None = signer._credentials
+    return credentials
 
 
-def flaw(credentials: Any) -> str:
-    """Return what is wrong with credentials that AWS cannot have given, as a clause; "" for nothing.
+def flaw(credentials: object) -> str:
+    """Return why credentials cannot be AWS's, as a clause; "" if they can.
 
-    What cannot be sent as it is, such as a line break at the end of a token, becomes an error of another library that
-    repeats it, or a signature that does not fit.
+    A token with a line break at its end, for example, would fail elsewhere: in a library whose error repeats it, or as
+    a wrong signature.
     """
-    held = _held(credentials)
-    for name, called in _FIELDS.items():
-        value = held.get(name)
-        if name not in held or (value is None and name == "token"):
+    parts = _parts(credentials)
+    for name, label in _FIELDS.items():
+        value = parts.get(name)
+        if name not in parts or (value is None and name == "token"):
             continue
         if not isinstance(value, str) or not value:
-            return f"the {called} is missing or no text"
+            return f"the {label} is missing or not text"
         if not value.isascii() or not value.isprintable() or " " in value:
-            return f"the {called} has a line break, a space or another character that none has"
+            return f"the {label} has a line break, a space or another character that AWS never uses"
     return ""
 
 
-def secrets_of(credentials: Any) -> Iterator[str]:
-    """Yield what is secret in credentials as they are now."""
-    return _strings(_held(credentials))
+def _secrets_of(credentials: object) -> Iterator[str]:
+    return _strings(_parts(credentials))
 
 
-def _held(credentials: Any) -> dict[str, Any]:
-    """Return the parts of credentials, without renewing them."""
-    if isinstance(credentials, ways.ReadOnlyCredentials):
+def _parts(credentials: object) -> dict[str, object]:
+    """Return the parts of credentials without refreshing them."""
+    held: dict[str, object]
+    if isinstance(credentials, foreign.ReadOnlyCredentials):
         held = credentials._asdict()
     else:
         held = {name.lstrip("_"): value for name, value in getattr(credentials, "__dict__", {}).items()}
     return {name: held[name] for name in _FIELDS if name in held}
 
 
-def _strings(value: Any, depth: int = 0) -> Iterator[str]:
+def _strings(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, bytes | bytearray):
         yield bytes(value).decode("utf-8", "surrogateescape")
     elif isinstance(value, str):
         yield value
     elif depth < _DEPTH:
         if isinstance(value, Mapping):
-            value = [one for name, one in value.items() if not _PUBLIC.search(str(name))]
+            value = [item for name, item in value.items() if not _PUBLIC.search(str(name))]
         if isinstance(value, list):
-            for one in value:
-                yield from _strings(one, depth + 1)
+            for item in value:
+                yield from _strings(item, depth + 1)
 
 
 def _of_the_environment() -> Iterator[str]:
@@ -270,10 +265,10 @@ def _of_the_environment() -> Iterator[str]:
             yield value.rpartition("@")[0].partition("//")[2]
 
 
-def spoken(text: str, secrets: Iterator[str] | tuple[str, ...] = ()) -> str:
-    """Return a foreign text as it may be shown: without these secrets, those of the environment, and those in URLs.
+def redacted(text: str, secrets: Iterator[str] | tuple[str, ...] = ()) -> str:
+    """Return a foreign text without these secrets, without those of the environment, and without passwords in URLs.
 
-    Whatever of a secret stands there goes, also a part of it: what repeats a secret may cut it off or quote it.
+    Parts of a secret go too: whatever repeats a secret may truncate or quote it.
     """
     text = _USER_AND_PASSWORD.sub("//***@", text[:10_000])
     grams = {

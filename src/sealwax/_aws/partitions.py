@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-# By how the names of their Regions begin, so that a Region that AWS opens tomorrow is known too. Every other one is in
-# "aws". A test holds this against what botocore knows.
-_BEGINNINGS: Final = {
+# By prefix, to cover Regions that AWS opens later; all others are in "aws". A test compares this with botocore's data.
+_PREFIXES: Final = {
     "cn-": "aws-cn",
     "us-gov-": "aws-us-gov",
     "us-iso-": "aws-iso",
@@ -18,5 +17,5 @@ _BEGINNINGS: Final = {
 
 
 def partition_of(region: str) -> str:
-    """Return the partition of a Region, such as ``"aws"`` of ``"eu-west-1"``."""
-    return next((name for beginning, name in _BEGINNINGS.items() if region.startswith(beginning)), "aws")
+    """Return the partition of a Region: ``"aws"`` for ``"eu-west-1"``."""
+    return next((name for prefix, name in _PREFIXES.items() if region.startswith(prefix)), "aws")

@@ -1,21 +1,24 @@
-"""What AWS answers: asked for, with its errors ours, and read field by field.
+"""Calls to AWS with sealwax's errors, and answers whose fields are checked as they are read.
 
-botocore checks next to nothing of an answer. Where something on the way changes it, or where the endpoint is a stand-in
-for AWS, a field may be missing, text may be a number, and botocore itself may fail in any way while it reads.
+botocore hardly checks an answer. If something in between changes it, or the endpoint only imitates AWS, fields can be
+missing, text can be a number, and botocore itself can raise anything while parsing.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sealwax import errors
 from sealwax._aws import refusals
 
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
 T = TypeVar("T")
 
-# Of the texts that are read, tokens are the longest; KMS's have up to 8192 characters.
+# Tokens are the longest texts read here; KMS's have up to 8192 characters.
 _LONGEST_TEXT: Final = 16_384
 
 
@@ -23,9 +26,9 @@ class Answer(dict[str, Any]):
     """An answer, or a part of one.
 
     Args:
-        fields: what botocore made of it.
-        doing: what was being done, as the subject of a sentence: ``"looking at the key"``.
-        key: the KMS key as it was named in the request, or None.
+        fields: as parsed by botocore.
+        doing: the operation, as the subject of a sentence: ``"describing the key"``.
+        key: the KMS key as named in the request, or None.
     """
 
     def __init__(self, fields: object, doing: str, key: str | None) -> None:
@@ -34,25 +37,25 @@ class Answer(dict[str, Any]):
         self._key = key
 
     def __repr__(self) -> str:
-        # A role's secret key may be among the fields.
+        # The fields may include a role's secret key.
         return f"<Answer to {self._doing}>"
 
     def need(self, name: str, kind: type[T]) -> T:
-        """Return a field of an answer that always has it.
+        """Return a required field.
 
         Raises:
-            RequestRefusedError: it is missing, empty, or of another kind.
+            RequestRefusedError: it is missing, empty, or of another type.
         """
-        value = self.may(name, kind)
+        value = self.optional(name, kind)
         if value is None or value in ("", b""):
-            raise self.unreadable(f"the answer lacks {name}")
+            raise self.unreadable(f"the answer has no {name}")
         return value
 
-    def may(self, name: str, kind: type[T]) -> T | None:
-        """Return a field, or None where there is none.
+    def optional(self, name: str, kind: type[T]) -> T | None:
+        """Return a field, or None if it is missing.
 
         Raises:
-            RequestRefusedError: it is of another kind.
+            RequestRefusedError: it is of another type.
         """
         value = self.get(name)
         if value is None:
@@ -60,68 +63,71 @@ class Answer(dict[str, Any]):
         if (
             not isinstance(value, kind)
             or (isinstance(value, bool) and kind is not bool)
-            # Names, words and tokens are all the text that is read: none of them may paint a terminal.
+            # Only names, words and tokens are read: none may hold control characters for a terminal.
             or (isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST_TEXT))
         ):
-            raise self.unreadable(f"the answer's {name} is not what it should be")
+            raise self.unreadable(f"the answer's {name} is not valid")
         return value
 
     def part(self, name: str) -> Answer:
-        """Return a part that the answer always has.
+        """Return a required part.
 
         Raises:
-            RequestRefusedError: it is missing, or of another kind.
+            RequestRefusedError: it is missing, or of another type.
         """
         return Answer(self.need(name, dict), self._doing, self._key)
 
-    def may_part(self, name: str) -> Answer:
-        """Return a part, which has no fields where the answer has no such part.
+    def optional_part(self, name: str) -> Answer:
+        """Return a part; without fields if it is missing.
 
         Raises:
-            RequestRefusedError: it is of another kind.
+            RequestRefusedError: it is of another type.
         """
-        return Answer(self.may(name, dict) or {}, self._doing, self._key)
+        return Answer(self.optional(name, dict) or {}, self._doing, self._key)
 
     def parts(self, name: str) -> list[Answer]:
-        """Return the parts that the answer lists under a name.
+        """Return the parts of a required list.
 
         Raises:
-            RequestRefusedError: there is no such list.
+            RequestRefusedError: it is missing, or of another type.
         """
-        return [Answer(one, self._doing, self._key) for one in self.need(name, list)]
+        return [Answer(part, self._doing, self._key) for part in self.need(name, list)]
 
     def unreadable(self, why: str) -> errors.RequestRefusedError:
-        """Return the error for an answer that is not KMS's."""
+        """Return the error for an answer that AWS would not give."""
         return refusals.unreadable(self._doing, self._key, why)
 
 
 def ask(call: Callable[[], object], doing: str, key: str | None) -> Answer:
-    """Make a call through botocore and return its answer.
+    """Return the answer of a call through botocore.
 
     Args:
-        call: makes it.
-        doing, key: as for :class:`Answer`.
+        call: makes the call.
+        doing, key: as for ``Answer``.
 
     Raises:
-        KmsError: AWS did not answer, refused, or its answer cannot be read.
+        KmsError: AWS did not answer or refused, or its answer cannot be read.
         TypeError: the client is asynchronous.
     """
-    found = refusals.asked(call, doing, key)
-    if inspect.iscoroutine(found):
-        found.close()  # nobody awaits it
-        raise TypeError(f"{doing} needs a client of boto3; the methods of the one handed in are coroutines")
-    return Answer(found, doing, key)
+    answer = refusals.call_aws(call, doing, key)
+    if inspect.iscoroutine(answer):
+        answer.close()  # it will never be awaited
+        raise TypeError(f"{doing} needs a boto3 client, and this client's methods are coroutines")
+    return Answer(answer, doing, key)
 
 
-def ask_all(client: Any, operation: str, member: str, doing: str, key: str | None, **parameters: Any) -> list[Answer]:
-    """Return what all pages of an answer list under ``member``.
+def ask_all(
+    client: BaseClient, operation: str, member: str, doing: str, key: str | None, **parameters: object
+) -> list[Answer]:
+    """Return the items listed under ``member`` on all pages of an answer.
 
     Args:
-        client, operation: a botocore client, and boto3's name of what it is asked.
-        doing, key: as for :class:`Answer`.
+        client: a botocore client.
+        operation: boto3's name for it.
+        doing, key: as for ``Answer``.
 
     Raises:
-        KmsError: as for :func:`ask`.
+        KmsError: as for ``ask``.
     """
-    pages = refusals.asked(lambda: list(client.get_paginator(operation).paginate(**parameters)), doing, key)
-    return [one for page in pages for one in Answer(page, doing, key).parts(member)]
+    pages = refusals.call_aws(lambda: list(client.get_paginator(operation).paginate(**parameters)), doing, key)
+    return [item for page in pages for item in Answer(page, doing, key).parts(member)]

@@ -1,6 +1,6 @@
-"""botocore's edge: sessions and clients.
+"""Sessions and clients of boto3.
 
-Credentials, profiles, single sign-on, roles, proxies and endpoints are boto3's; nothing of them is read here.
+boto3 handles credentials, profiles, single sign-on, roles, proxies and endpoints; none of them is read here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from sealwax._aws import origins, refusals, signin
 from sealwax._core import fork_locks, pickling
 
 if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
     from mypy_boto3_kms import KMSClient
 
 T = TypeVar("T")
 
 
 class Session(Protocol):
-    """The part of ``boto3.Session`` that is used."""
+    """The part of ``boto3.Session`` that sealwax uses."""
 
     @property
     def region_name(self) -> str | None: ...
@@ -38,11 +39,11 @@ class Session(Protocol):
     def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any: ...
 
 
-# As many as a fleet may have workers. Each is made when it is needed, and what the pool has no room for is closed again
-# after one request.
+# The most workers that a fleet may have. Connections are opened on demand; a connection beyond this is closed after one
+# request.
 MOST_CONNECTIONS: Final = 256
-# KMS answers in milliseconds; who waits longer than this for a connection or an answer is better off with a retry,
-# which is not botocore's: it repeats what cannot heal, and knows no deadline.
+# KMS answers in milliseconds: after this long, a retry is the better choice. sealwax retries, not botocore, which also
+# retries hopeless requests and has no deadline.
 _CONFIG: Final = Config(
     connect_timeout=3,
     read_timeout=5,
@@ -53,22 +54,19 @@ _CONFIG: Final = Config(
 
 
 def merged(config: Config | None, deadline: float) -> Config:
-    """Return the settings of a KMS client: the caller's before sealwax's own, but for what its rules stand on.
+    """Return the caller's settings for a KMS client, completed by sealwax's own.
 
-    Requests are repeated by sealwax alone, and no request takes longer than all its attempts may.
-
-    Args:
-        deadline: so many seconds.
+    Two settings stay sealwax's: botocore never retries, and one request may not take longer than ``deadline`` seconds.
 
     Raises:
-        ValueError: a proxy would read data keys.
+        ValueError: a proxy could read data keys.
     """
     if config is None:
         return _CONFIG
-    found: Any = _CONFIG.merge(config)
-    if (found.proxies_config or {}).get("proxy_use_forwarding_for_https"):
+    settings: Any = _CONFIG.merge(config)
+    if (settings.proxies_config or {}).get("proxy_use_forwarding_for_https"):
         raise ValueError(
-            "config lets the proxy read data keys: leave proxy_use_forwarding_for_https out of proxies_config"
+            "config lets the proxy read data keys: remove proxy_use_forwarding_for_https from proxies_config"
         )
 
     def bounded(seconds: float | None) -> float:
@@ -76,65 +74,64 @@ def merged(config: Config | None, deadline: float) -> Config:
 
     agents = [_CONFIG.user_agent_extra, config.user_agent_extra]  # type: ignore[attr-defined]  # not in the stubs
     ours = Config(
-        connect_timeout=bounded(found.connect_timeout),
-        read_timeout=bounded(found.read_timeout),
+        connect_timeout=bounded(settings.connect_timeout),
+        read_timeout=bounded(settings.read_timeout),
         retries=_CONFIG.retries,  # type: ignore[attr-defined]
         user_agent_extra=" ".join(filter(None, agents)),
     )
-    return cast("Config", found.merge(ours))
+    return cast("Config", settings.merge(ours))
 
 
 def pack_config(config: Any) -> pickling.Packed:
-    """Return how another process gets the settings of a client.
+    """Return how to rebuild a client's settings in another process.
 
     Raises:
-        NotPicklableError: a password is in them, or they cannot be pickled.
+        NotPicklableError: they hold a password, or cannot be pickled.
     """
     if any("@" in str(url) for url in (config.proxies or {}).values()):
         raise errors.NotPicklableError(
-            "the config cannot be pickled, since the address of a proxy has a user name or password in it: set "
-            "HTTPS_PROXY in the other process, or make the keyring there"
+            "the config cannot be pickled because a proxy's URL has a user name or password in it: set HTTPS_PROXY in "
+            "the other process, or create the keyring there"
         )
     return pickling.pack_picklable(config, "the config")
 
 
 def refuse_async(client: object) -> None:
-    """Refuse a client whose methods are coroutines: nobody would await them.
-
-    Raises:
-        TypeError: it is one.
-    """
+    """Raise TypeError for a client whose methods are coroutines, which would never be awaited."""
     names = ("generate_data_key", "decrypt", "encrypt", "re_encrypt", "_make_api_call")
     methods = [getattr(client, name, None) for name in names]
-    waits = any(
-        inspect.iscoroutinefunction(each) or inspect.iscoroutinefunction(type(each).__call__) for each in methods
+    is_async = any(
+        inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(type(method).__call__) for method in methods
     )
-    # What gives such a client out, once it is awaited.
-    if waits or (methods[0] is None and hasattr(client, "__aenter__")):
+    # A context manager that returns such a client when awaited.
+    if is_async or (methods[0] is None and hasattr(client, "__aenter__")):
         name = f"{type(client).__module__}.{type(client).__qualname__}"
         raise TypeError(
-            f"the KMS client is asynchronous ({name}), and sealwax calls KMS in threads: pass a client or a session of "
-            "boto3, which serves encrypt_async and decrypt_async as well"
+            f"the KMS client is asynchronous ({name}), but sealwax calls KMS in threads: pass a client or session of "
+            "boto3, which works for encrypt_async and decrypt_async too"
         )
 
 
-_ENDPOINT_ORIGIN: Final = "; it is in AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS or the profile's endpoint_url"
+_ENDPOINT_ORIGIN: Final = "; it comes from AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS or the profile's endpoint_url"
 
 
 def open_session(profile: str | None = None, region: str | None = None, endpoint_url: str | None = None) -> Session:
-    """Return a boto3 Session, whose KMS clients go to ``endpoint_url`` where one is given.
+    """Return a boto3 Session.
+
+    Args:
+        endpoint_url: where its KMS clients connect; None for AWS.
 
     Raises:
-        ConfigurationError: there is no such profile, or the endpoint is no URL.
+        ConfigurationError: there is no such profile, or the endpoint is not a URL.
     """
     return at_endpoint(OwnSession(profile, region), endpoint_url)
 
 
 class OwnSession(boto3.Session):
-    """A boto3 session that sealwax opens itself: finding its credentials takes nothing from standard input.
+    """A boto3 session that sealwax opens itself; looking up its credentials never reads standard input.
 
     Args:
-        like: a session whose credentials this one takes over, so that nobody is asked for them twice.
+        like: a session whose credentials this one shares, so that nobody is prompted twice.
 
     Raises:
         ConfigurationError: there is no such profile.
@@ -148,83 +145,83 @@ class OwnSession(boto3.Session):
             if like is None:
                 signin.guard(self._core)
             else:
-                self._core.register_component("credential_provider", signin.Shared(like._core))
+                self._core.register_component("credential_provider", signin.SharedCredentials(like._core))
 
         read_settings(open_it)
 
     def sign_in(self) -> dict[str, str] | None:
-        """Ask now for the MFA code that the credentials take, if they take one.
+        """Prompt now for the MFA code, if the credentials need one.
 
         Returns:
-            The credentials, as variables of an environment; None where no code is needed.
+            The credentials as environment variables; None if no code is needed.
 
         Raises:
-            CredentialsError: there is nobody to ask, or AWS does not take the code.
-            KmsError: the AWS settings cannot be used.
+            CredentialsError: there is no terminal to prompt on, or AWS rejects the code.
+            KmsError: the AWS settings are invalid.
         """
 
-        def ask() -> Any:
+        def frozen() -> ReadOnlyCredentials | None:
             credentials = self.get_credentials() if signin.wants_code(self._core) else None
-            # Keys in the environment come before a profile that the environment names.
+            # Keys in the environment win over a profile named by the environment.
             if credentials is None or credentials.method != signin.ASSUME_ROLE:
                 return None
             return credentials.get_frozen_credentials()
 
-        found = refusals.asked(ask, "signing in", None)
-        if found is None:
+        credentials = refusals.call_aws(frozen, "signing in", None)
+        if credentials is None:
             return None
-        given = {
-            "AWS_ACCESS_KEY_ID": found.access_key,
-            "AWS_SECRET_ACCESS_KEY": found.secret_key,
-            "AWS_SESSION_TOKEN": found.token,
+        variables = {
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_SESSION_TOKEN": credentials.token,
         }
-        return {name: value for name, value in given.items() if value}
+        return {name: value for name, value in variables.items() if value}
 
 
 def _check_endpoint(url: str, origin: str = "") -> None:
-    # botocore finds some of these only when it sends, and says it with errors of other libraries.
+    # botocore notices some mistakes only when it sends, with other libraries' errors.
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fits = False
-    if not fits:
+        valid = False
+    if not valid:
         raise errors.ConfigurationError(
-            f"'{origins.spoken(url[:200])}' is no endpoint URL: one looks like http://127.0.0.1:4599 or https://kms.example.com"
-            f"{origin}"
+            f"'{origins.redacted(url[:200])}' is not an endpoint URL, such as http://127.0.0.1:4599 or "
+            f"https://kms.example.com{origin}"
         )
 
 
 def read_settings(read: Callable[[], T]) -> T:
-    """Return what ``read`` returns, which opens a session.
+    """Return what ``read``, which opens a session, returns.
 
     Raises:
-        KmsError: the user's AWS settings cannot be used; mostly a :class:`~sealwax.ConfigurationError`.
+        KmsError: the AWS settings are invalid; mostly a ConfigurationError.
     """
-    return refusals.made(read, "opening an AWS session")
+    return refusals.open_client(read, "opening an AWS session")
 
 
 def pack_session(session: Any) -> pickling.Packed:
-    """Return how another process opens the same session: by profile, Region and endpoint.
+    """Return how to open the same session in another process: by profile, Region and endpoint.
 
     Raises:
-        NotPicklableError: the session has more than these, such as credentials that it was given.
+        NotPicklableError: the session has more than these, such as credentials passed to it.
     """
     endpoint = None
     if isinstance(session, _AtEndpoint):
         session, endpoint = session._session, session._endpoint_url
-    own = _own_settings(session)
-    if own is not None:
+    custom = _customization(session)
+    if custom is not None:
         raise errors.NotPicklableError(
-            f"the session cannot be pickled, since it has {own}, which another process would not have. Make the "
-            "keyring or the store in the other process, or hand in a session that was given a profile and a Region only"
+            f"the session cannot be pickled because it has {custom}, which another process would not have. Create the "
+            "keyring or the store in the other process, or pass a session made with a profile and a Region only"
         )
     core = session._session
     return open_session, (core.get_config_variable("profile"), core.get_config_variable("region"), endpoint)
 
 
-def _own_settings(session: Any) -> str | None:
-    """Return what a session has beyond profile, Region and what AWS's settings say; None where it has nothing."""
+def _customization(session: object) -> str | None:
+    """Return what a session has beyond its profile, Region and the AWS settings; None if nothing."""
     if type(session) is OwnSession:
         return None
     if type(session) is not boto3.Session or type(session._session) is not botocore.session.Session:
@@ -235,55 +232,55 @@ def _own_settings(session: Any) -> str | None:
         profile = core.get_config_variable("profile")
         read_settings(lambda: boto3.Session(botocore_session=plain, profile_name=profile))
         if not _from_settings(core):
-            return "credentials that it was given"
+            return "credentials that were passed to it"
         if read_settings(lambda: _providers(core) != _providers(plain)):
-            return "a chain of credentials of its own"
+            return "credential providers of its own"
         if not core._session_instance_vars.keys() <= {"profile", "region"}:
-            return "settings that it was given"
+            return "settings that were passed to it"
         if core.get_default_client_config() is not None:
             return "a default client configuration"
         if _handlers(core) != _handlers(plain):
             return "event handlers of its own"
     except (AttributeError, LookupError, TypeError):
-        return "an inside that this release does not know"
+        return "an internal structure that this release does not know"
     return None
 
 
 def _from_settings(core: Any) -> bool:
-    """Whether a session's credentials are those that its profile and the environment lead to."""
-    found = core._credentials
-    if found is None:
+    """Whether a session's credentials follow from its profile and the environment."""
+    credentials = core._credentials
+    if credentials is None:
         return True
-    if type(found) is botocore.credentials.Credentials:
-        return found.method != "explicit"
-    renew = getattr(found, "_refresh_using", None)
-    if not str(getattr(renew, "__module__", "")).startswith("botocore."):
-        return False  # a function of the user's
-    # Libraries that assume a role for a session use botocore's means too; then no profile says so.
-    return found.method != "assume-role" or "role_arn" in core.get_scoped_config()
+    if type(credentials) is botocore.credentials.Credentials:
+        return credentials.method != "explicit"
+    refresh = getattr(credentials, "_refresh_using", None)
+    if not str(getattr(refresh, "__module__", "")).startswith("botocore."):
+        return False  # the user's own function
+    # Libraries that assume a role for a session use botocore for it too, but no profile names that role.
+    return credentials.method != "assume-role" or "role_arn" in core.get_scoped_config()
 
 
 def _providers(core: Any) -> list[type]:
-    return [type(one) for one in core.get_component("credential_provider").providers]
+    return [type(provider) for provider in core.get_component("credential_provider").providers]
 
 
 def _handlers(core: Any) -> list[tuple[str, list[str]]]:
-    """Return the names of the handlers for each event."""
-    found: list[tuple[str, list[str]]] = []
-    todo = [("", core._events._emitter._handlers._root)]
-    while todo:
-        path, node = todo.pop()
+    """Return the names of the handlers of each event."""
+    named: list[tuple[str, list[str]]] = []
+    nodes = [("", core._events._emitter._handlers._root)]
+    while nodes:
+        path, node = nodes.pop()
         handlers = [handler for part in node["values"] or () for handler in part]
-        found.append((path, [getattr(handler, "__qualname__", type(handler).__qualname__) for handler in handlers]))
-        todo += [(f"{path}.{name}", below) for name, below in node["children"].items()]
-    return sorted(found)
+        named.append((path, [getattr(handler, "__qualname__", type(handler).__qualname__) for handler in handlers]))
+        nodes += [(f"{path}.{name}", below) for name, below in node["children"].items()]
+    return sorted(named)
 
 
 def at_endpoint(session: boto3.Session, endpoint_url: str | None) -> Session:
-    """Return the session, whose KMS clients go to ``endpoint_url`` where one is given.
+    """Return the session with its KMS clients connecting to ``endpoint_url``; unchanged for None.
 
     Raises:
-        ConfigurationError: the endpoint is no URL.
+        ConfigurationError: the endpoint is not a URL.
     """
     if endpoint_url is None:
         return session
@@ -292,7 +289,7 @@ def at_endpoint(session: boto3.Session, endpoint_url: str | None) -> Session:
 
 
 class _AtEndpoint:
-    """A session whose KMS clients go to another endpoint."""
+    """A session whose KMS clients connect to another endpoint."""
 
     def __init__(self, session: boto3.Session, endpoint_url: str) -> None:
         self._session = session
@@ -308,8 +305,8 @@ class _AtEndpoint:
         )
 
 
-class Opening:
-    """Opens clients, one at a time. Whoever waited while there were no credentials is told so, and asks nobody."""
+class OpeningTurns:
+    """Lets threads open clients one at a time. A thread whose predecessor got no credentials fails the same way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -318,10 +315,10 @@ class Opening:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for one's turn.
+        """Wait for a turn.
 
         Raises:
-            CredentialsError: meanwhile there were none.
+            CredentialsError: another thread got no credentials during the wait.
         """
         before = self._failures
         with self._lock:
@@ -335,13 +332,13 @@ class Opening:
 
 
 class Clients:
-    """One KMS client a Region, made when first needed. A forked child makes its own, and leaves its parent's alone.
+    """One KMS client per Region, made when first needed. A forked child makes its own.
 
     Args:
-        session: where credentials, the default Region and endpoints come from; None makes an ordinary boto3 Session.
-        client: a client to use instead; its Region is the only one then. A forked child gives it new connections.
+        session: supplies credentials, the default Region and endpoints; None for an ordinary boto3 Session.
+        client: used instead, for its Region only. A forked child gives it new connections.
         prepare: called once with each client before it is used.
-        config: the settings of clients that are made here; their Region comes before the session's.
+        config: settings of the clients made here; their Region wins over the session's.
     """
 
     def __init__(
@@ -356,38 +353,39 @@ class Clients:
         self._config = config
         if client is not None:
             prepare(client)
-        self._given = client
+        self._client = client
         self._clients: dict[str, KMSClient] = {}
         self._own: Session | None = None
-        self._opening = Opening()
+        self._turns = OpeningTurns()
         fork_locks.adopt(session)
         fork_locks.adopt(client)
         fork_locks.renew_in_children(self)
 
     def _after_fork(self) -> tuple[()]:
-        self._opening = Opening()
+        self._turns = OpeningTurns()
         self._clients = {}
         return ()
 
     @property
     def region(self) -> str:
-        """The Region for keys that name none.
+        """The default Region.
 
         Raises:
-            ConfigurationError: neither the session nor the environment names a Region.
+            ConfigurationError: none is set.
         """
-        if self._given is not None:
-            return self._given.meta.region_name
-        if (named := self._config.region_name) is not None:  # type: ignore[attr-defined]  # not in the stubs
-            return str(named)
+        if self._client is not None:
+            return self._client.meta.region_name
+        if (configured := self._config.region_name) is not None:  # type: ignore[attr-defined]  # not in the stubs
+            return str(configured)
         fork_locks.notice()
-        with self._opening.turn():
+        with self._turns.turn():
             region = self._open_session().region_name
         if not region:
-            # Other SDKs read this one, so people set it and wonder.
-            unread = " (AWS_REGION is set, which boto3 does not read)" if os.environ.get("AWS_REGION") else ""
+            # Other SDKs read AWS_REGION, so people expect it to work.
+            unread = " (AWS_REGION is set, but boto3 does not read it)" if os.environ.get("AWS_REGION") else ""
             raise errors.ConfigurationError(
-                f"no AWS Region is set: name one with --region or AWS_DEFAULT_REGION, or give the key's ARN{unread}"
+                "no AWS Region is set: set AWS_DEFAULT_REGION or the profile's region, or name the key by its ARN"
+                f"{unread}"
             )
         return region
 
@@ -403,45 +401,50 @@ class Clients:
         """Return the client for ``region``.
 
         Raises:
-            ConfigurationError: the client that was passed in is for another Region, or may share its connections with
-                the parent of this forked child.
-            CredentialsError: there are no credentials; the next call looks for them again.
-            KmsError: the session cannot make one.
+            ConfigurationError: the client that was passed in is for another Region, or this is a forked child that may
+                share the client's connections with its parent.
+            CredentialsError: there are no credentials; the next call looks them up again.
+            KmsError: the session cannot make a client.
         """
         fork_locks.notice()
-        if self._given is not None:
-            if region != self._given.meta.region_name:
+        if self._client is not None:
+            if region != self._client.meta.region_name:
                 raise errors.ConfigurationError(
-                    f"the KMS client that was passed in is for {self._given.meta.region_name}; the key is in {region}"
+                    f"the KMS client that was passed in is for {self._client.meta.region_name}, but the key is in "
+                    f"{region}: pass a session instead, which serves every Region"
                 )
-            self._refuse_shared(self._given)
-            return self._given
-        # Of those that are there, nobody waits for one that is being opened.
-        if (known := self._clients.get(region)) is not None:
-            return known
-        with self._opening.turn():
+            _refuse_shared(self._client)
+            return self._client
+        # A client that is there is returned without waiting for one that is being opened.
+        if (open_client := self._clients.get(region)) is not None:
+            return open_client
+        with self._turns.turn():
             client = self._clients.get(region)
             if client is None:
-                session = self._open_session()
-
-                def make() -> KMSClient:
-                    made: KMSClient = session.client("kms", region_name=region, config=self._config)
-                    refuse_async(made)
-                    # It may come from AWS_ENDPOINT_URL or a profile, of which botocore checks next to nothing.
-                    _check_endpoint(made.meta.endpoint_url, _ENDPOINT_ORIGIN)
-                    return made
-
-                try:
-                    client = refusals.made(make, f"opening a KMS client for {region}")
-                except errors.CredentialsError:
-                    self._own = None  # a session reads the settings once, and what is missing may come
-                    raise
-                self._refuse_shared(client)
-                fork_locks.adopt(client)
-                self._prepare(client)
-                self._clients[region] = client
+                client = self._clients[region] = self._open(region)
             return client
 
-    def _refuse_shared(self, client: KMSClient) -> None:
-        if fork_locks.is_shared(client):
-            raise errors.ConfigurationError(f"KMS was not asked: {fork_locks.SHARED}")
+    def _open(self, region: str) -> KMSClient:
+        session = self._open_session()
+
+        def make() -> KMSClient:
+            client: KMSClient = session.client("kms", region_name=region, config=self._config)
+            refuse_async(client)
+            # It may come from AWS_ENDPOINT_URL or a profile, which botocore hardly checks.
+            _check_endpoint(client.meta.endpoint_url, _ENDPOINT_ORIGIN)
+            return client
+
+        try:
+            client = refusals.open_client(make, f"opening a KMS client for {region}")
+        except errors.CredentialsError:
+            self._own = None  # a session reads the settings once, and the user may add what is missing
+            raise
+        _refuse_shared(client)
+        fork_locks.adopt(client)
+        self._prepare(client)
+        return client
+
+
+def _refuse_shared(client: KMSClient) -> None:
+    if fork_locks.is_shared(client):
+        raise errors.ConfigurationError(f"KMS was not called: {fork_locks.SHARED}")

@@ -1,9 +1,8 @@
-"""How botocore comes by credentials: never through standard input, which is data.
+"""Keeps botocore's search for credentials away from standard input, which may be the data to encrypt.
 
-By itself botocore asks for the code of an MFA device with getpass, which reads standard input where there is no
-terminal, and it starts a ``credential_process`` that inherits standard input. Either may take the beginning of the data
-away, and what is then sealed is not what was given. Here a code is asked for at the controlling terminal or not at all,
-and such a program has nothing to read.
+botocore asks for MFA codes with getpass, which reads standard input if there is no terminal, and it starts a
+``credential_process`` that inherits standard input. Either could swallow the beginning of the data, and something else
+would be encrypted. Here, MFA codes are read from the controlling terminal only, and the process gets no input.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 import botocore.exceptions as foreign
 from botocore.credentials import AssumeRoleProvider, Credentials, ProcessProvider
 
-from sealwax._aws.origins import spoken
+from sealwax._aws.origins import redacted
 from sealwax._core.context import printable
 from sealwax.errors import CredentialsError
 
 if TYPE_CHECKING:
     from botocore.session import Session as BotocoreSession
 
-# botocore's names of two ways to credentials.
+# botocore's names of two credential methods.
 ASSUME_ROLE: Final = "assume-role"
 _PROCESS: Final = "custom-process"
 LONGEST_WAIT_SECONDS: Final = 300.0
@@ -35,10 +34,10 @@ _CODE: Final = re.compile(r"[0-9]{6}")
 
 
 def guard(core: BotocoreSession) -> None:
-    """Keep all that finds a session's credentials away from standard input.
+    """Keep a session's credential providers away from standard input.
 
     Raises:
-        BotoCoreError: botocore's; the user's AWS settings cannot be read.
+        BotoCoreError: the AWS settings cannot be read.
     """
     for provider in core.get_component("credential_provider").providers:
         _guard(provider, core)
@@ -50,26 +49,26 @@ def _guard(provider: Any, core: BotocoreSession) -> None:
         provider._popen = CredentialProcess
     elif issubclass(kind, AssumeRoleProvider):
         provider._prompter = _Prompter(core)
-        # It makes the providers of a source profile, which may have a program too.
-        provider._profile_provider_builder = _Builder(provider._profile_provider_builder, core)
+        # It builds the providers of a source profile, which may run a program too.
+        provider._profile_provider_builder = _GuardedBuilder(provider._profile_provider_builder, core)
 
 
-class _Builder:
-    """botocore's maker of the providers of one profile, each of them guarded."""
+class _GuardedBuilder:
+    """botocore's builder of a profile's credential providers; guards each of them."""
 
     def __init__(self, inner: Any, core: BotocoreSession) -> None:
         self._inner = inner
         self._core = core
 
-    def providers(self, profile_name: str, disable_env_vars: bool = False) -> Any:
-        found = self._inner.providers(profile_name=profile_name, disable_env_vars=disable_env_vars)
-        for provider in found:
+    def providers(self, profile_name: str, disable_env_vars: bool = False) -> list[object]:
+        providers: list[object] = self._inner.providers(profile_name=profile_name, disable_env_vars=disable_env_vars)
+        for provider in providers:
             _guard(provider, self._core)
-        return found
+        return providers
 
 
-class Shared:
-    """Stands where a session looks for credentials, and gives it those of another one: nobody is asked twice."""
+class SharedCredentials:
+    """Takes the place of a session's credential lookup and returns another session's, so nobody is prompted twice."""
 
     def __init__(self, other: BotocoreSession) -> None:
         self._other = other
@@ -79,15 +78,15 @@ class Shared:
 
 
 class CredentialProcess(subprocess.Popen[bytes]):
-    """A ``credential_process``, with nothing to read. What it does wrong is an error about credentials.
+    """A ``credential_process`` without standard input, whose failures are errors about credentials.
 
-    It has :data:`LONGEST_WAIT_SECONDS` to end, in which a person may sign in at a browser.
+    It may take ``LONGEST_WAIT_SECONDS``, enough to sign in with a browser.
     """
 
     def __init__(self, command: list[str], **settings: Any) -> None:
         self._name = printable(" ".join(command[:1]))
         if not self._name:
-            raise self._failure("it names no program")
+            raise self._failure("the setting names no program")
         try:
             super().__init__(command, stdin=subprocess.DEVNULL, **settings)
         except (OSError, ValueError) as error:
@@ -103,59 +102,59 @@ class CredentialProcess(subprocess.Popen[bytes]):
             self.wait()
             for pipe in (self.stdout, self.stderr):
                 if pipe is not None:
-                    pipe.close()  # what it has started may still hold the other end
-            failure = self._failure(f"it has not ended within {wait:g} s, and was killed")
+                    pipe.close()  # a child of it may still hold the other end
+            failure = self._failure(f"it did not finish within {wait:g} s and was killed")
         else:
-            why = self._what_is_wrong(out, err)
+            why = self._defect(out, err)
             if not why:
                 return out, err
             failure = self._failure(why)
         raise failure
 
-    def _what_is_wrong(self, out: bytes, err: bytes) -> str:
+    def _defect(self, out: bytes, err: bytes) -> str:
         if self.returncode != 0:
-            ended = f"it ended with status {self.returncode}" if self.returncode > 0 else "it was killed"
-            # It may say what it would have printed.
-            said = spoken(err.decode("utf-8", "replace").strip(), (out.decode("utf-8", "replace"),))
-            return f"{ended}{': ' if said else ''}{said}"
+            ended = f"it exited with status {self.returncode}" if self.returncode > 0 else "it was killed"
+            # Its error output may repeat its output.
+            words = redacted(err.decode("utf-8", "replace").strip(), (out.decode("utf-8", "replace"),))
+            return f"{ended}{': ' if words else ''}{words}"
         try:
             answer = json.loads(out)
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            return "it printed no JSON object, and it has no standard input to ask at"
+            return "it did not print a JSON object (it cannot prompt: it has no standard input)"
         if answer.get("Version") != 1:
-            return "it printed no Version 1, the only one there is"
+            return "its output does not have Version 1, the only valid one"
         for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
             if not isinstance(answer.get(name, ""), str) or (name != "SessionToken" and not answer.get(name)):
-                return f"it printed no text for {name}"
-        return self._when_it_ends(answer.get("Expiration"))
+                return f"its output has no text for {name}"
+        return self._expiry_defect(answer.get("Expiration"))
 
     @staticmethod
-    def _when_it_ends(expiration: object) -> str:
+    def _expiry_defect(expiration: object) -> str:
         if expiration is None:
             return ""
         try:
             until = datetime.fromisoformat(str(expiration))
         except ValueError:
-            return ""  # botocore knows more ways to write it
+            return ""  # botocore reads more formats
         expired = until.tzinfo is not None and until <= datetime.now(UTC)
-        return "what it printed has expired already" if expired else ""
+        return "the credentials it printed have already expired" if expired else ""
 
     def _failure(self, why: str) -> foreign.CredentialRetrievalError:
         return foreign.CredentialRetrievalError(provider=_PROCESS, error_msg=f"'{self._name}': {why}")
 
 
 def wants_code(core: BotocoreSession) -> bool:
-    """Whether a session's profile is of a role that an MFA code is needed for.
+    """Whether a session's profile uses a role that needs an MFA code.
 
     Raises:
-        BotoCoreError: botocore's; the user's AWS settings cannot be read.
+        BotoCoreError: the AWS settings cannot be read.
     """
-    profiles: dict[str, dict[str, Any]] = core.full_config.get("profiles", {})
-    name: Any = _profile(core)
+    profiles: dict[str, dict[str, object]] = core.full_config.get("profiles", {})
+    name: object = _profile(core)
     seen: set[str] = set()
-    # What is written over several lines is no text.
+    # A value written over several lines is not a str.
     while isinstance(name, str) and name in profiles and name not in seen:
         seen.add(name)
         if "role_arn" in profiles[name] and "mfa_serial" in profiles[name]:
@@ -169,7 +168,7 @@ def _profile(core: BotocoreSession) -> str:
 
 
 class _Prompter:
-    """Asks for an MFA code at the controlling terminal; botocore calls it with its own words."""
+    """Asks for an MFA code at the controlling terminal; botocore passes the prompt."""
 
     def __init__(self, core: BotocoreSession) -> None:
         self._core = core
@@ -177,43 +176,43 @@ class _Prompter:
     def __call__(self, prompt: str) -> str:
         role = self._core.get_scoped_config().get("role_arn", "")
         profile = printable(_profile(self._core))
-        who = f"AWS profile '{profile}', {printable(str(role))}"
-        typed = _ask(f"sealwax: {who}. {printable(prompt)}")
-        if typed is None:
+        identity = f"AWS profile '{profile}', {printable(str(role))}"
+        code = _read_from_terminal(f"sealwax: {identity}. {printable(prompt)}")
+        if code is None:
             serial = printable(prompt).removeprefix("Enter MFA code for ").rstrip(": ")
             raise CredentialsError(
-                f"signing in as {who} failed: it takes an MFA code of {serial}, and there is no terminal to ask for it "
-                "at. Run it in the foreground of a terminal, or put temporary credentials into the environment first: "
-                f"'aws configure export-credentials --profile {profile} --format env' prints them."
+                f"signing in as {identity} failed: it needs an MFA code from {serial}, and there is no terminal to "
+                "prompt on. Run the command in the foreground of a terminal, or set temporary credentials in the "
+                f"environment first: 'aws configure export-credentials --profile {profile} --format env' prints them."
             )
-        if _CODE.fullmatch(typed) is None:
+        if _CODE.fullmatch(code) is None:
             raise CredentialsError(
-                f"signing in as {who} failed: what was typed is no MFA code, which has six digits. Run it again."
+                f"signing in as {identity} failed: an MFA code has six digits. Run the command again."
             )
-        return typed
+        return code
 
 
-def _ask(prompt: str) -> str | None:
-    """Return a line that was typed, unseen, at the controlling terminal; None where there is none to ask at."""
+def _read_from_terminal(prompt: str) -> str | None:
+    """Return a line typed at the controlling terminal, without echo; None if there is no terminal."""
     try:
         terminal = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        # The terminal stops whoever reads in the background, for as long as nobody notices.
+        # A background process that reads the terminal is stopped, and would hang unnoticed.
         if os.tcgetpgrp(terminal) != os.getpgrp():
             return None
-        usual = termios.tcgetattr(terminal)
-        unseen = [*usual]
-        unseen[3] &= ~termios.ECHO
+        before = termios.tcgetattr(terminal)
+        silent = [*before]
+        silent[3] &= ~termios.ECHO
         try:
-            termios.tcsetattr(terminal, termios.TCSAFLUSH, unseen)
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
             os.write(terminal, prompt.encode())
             line = bytearray()
             while not line.endswith(b"\n") and (more := os.read(terminal, 1024)):
                 line += more
         finally:
-            termios.tcsetattr(terminal, termios.TCSADRAIN, usual)
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
         os.write(terminal, b"\n")
     except (OSError, termios.error):
         return None

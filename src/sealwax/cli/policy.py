@@ -271,9 +271,9 @@ def grant_command(
         return 0
     if form != "json":
         raise click.UsageError("--for creates the grant; leave --format out")
-    from sealwax.kms._temporary_grant import Lender
+    from sealwax.kms._temporary_grant import TemporaryGrants
 
-    lender = Lender(aws.session())
+    lender = TemporaryGrants(aws.session())
     if retiring is None:
         retiring = lender.whoami()
     due = datetime.now(UTC) + lasting

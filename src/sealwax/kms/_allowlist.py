@@ -1,4 +1,4 @@
-"""Which wrapped keys may be sent to KMS, under which KeyId, in which order: the caller's allow-list decides.
+"""Decides by the caller's allow-list which wrapped keys are sent to KMS, under which KeyId, and in which order.
 
 =================  =============================================================  =============  ================
 entry              wrapped keys that are tried                                    KeyId sent     asked in
@@ -7,11 +7,11 @@ key ARN            under that ARN                                               
 key ID             under that id in the session's Region                          the entry      the session's
 alias ARN          of its account and Region                                      the entry      the ARN's Region
 alias              of the session's Region                                        the entry      the session's
-:class:`KeyScope`  of its account and Region                                      the key's ARN  the scope's
+KeyScope           of its account and Region                                      the key's ARN  the scope's
 =================  =============================================================  =============  ================
 
-Each entry also covers what a related multi-Region key of another Region wrapped: one with the same partition, account
-and id. The Region that is asked is the entry's own all the same, and KMS must answer with the ARN of the key there.
+Each entry also covers data keys wrapped by a related multi-Region key: one of another Region with the same partition,
+account and ID. The call still goes to the entry's own Region, and KMS must answer with the ARN of the key there.
 
 A wrapped key that no entry covers is never sent anywhere. The file's own claim is used as KeyId under a scope only,
 which is the caller's word for "any key there".
@@ -28,12 +28,12 @@ from sealwax.kms._names import KeyName, KeyScope, parse_arn
 
 Entry = KeyName | KeyScope
 
-_ELSEWHERE: Final = 2  # after an alias with the wrapped key at its own place, and with the others
+_LAST: Final = 2  # after an alias with the wrapped key at its own position, and with the others
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call to make: ``wrapped_key`` goes to ``region`` under ``key_id``; KMS must answer for ``expected_arn``."""
+    """A possible call: send ``wrapped_key`` to ``region`` under ``key_id``; KMS must answer for ``expected_arn``."""
 
     wrapped_key: WrappedKey
     key_id: str
@@ -43,22 +43,22 @@ class Attempt:
 
     @property
     def related(self) -> bool:
-        """Whether it is made with a related multi-Region key, in another Region than the wrapped key's own."""
+        """Whether it uses a related multi-Region key, in another Region than the wrapped key's own."""
         return self.expected_arn != self.wrapped_key.key_arn
 
 
 def attempts(
     entries: Sequence[Entry], wrapped_keys: Sequence[WrappedKey], default_region: Callable[[], str]
 ) -> list[Attempt]:
-    """Return the attempts: the likely ones first, and otherwise in the order of the allow-list.
+    """Return the attempts, likely ones first, otherwise in the order of the allow-list.
 
-    An entry that means a key itself makes the one attempt for a wrapped key in its Region. Which wrapped key an alias
-    means, KMS alone knows: each alias is tried first with the wrapped key at its own place, since a keyring of several
-    aliases stores them in its order, and with the others after that. Attempts with a related key, and a second Region's
-    with the same wrapped key, come last: they must not use up what another attempt needs.
+    An entry that names a key makes one attempt per wrapped key of that key. Only KMS knows which wrapped key an alias
+    means: each alias is tried with the wrapped key at its own position first, because a keyring of several aliases
+    stores them in its order, and then with the others. Attempts with a related key, or in a second Region with the same
+    wrapped key, come last, so that they do not use up the attempts that others need.
 
     Args:
-        default_region: called only where an entry names no Region; may raise ConfigurationError.
+        default_region: called only if an entry names no Region; may raise ConfigurationError.
     """
     claims = [
         (wrapped_key, name)
@@ -66,29 +66,29 @@ def attempts(
         if wrapped_key.provider == PROVIDER_AWS_KMS and (name := parse_arn(wrapped_key.key_arn)) is not None
     ]
     possible = [
-        (place, at, isinstance(entry, KeyScope), attempt)
-        for place, entry in enumerate(entries)
+        (position, at, isinstance(entry, KeyScope), attempt)
+        for position, entry in enumerate(entries)
         for at, (wrapped_key, name) in enumerate(claims)
         if (attempt := _attempt(entry, wrapped_key, name, default_region)) is not None
     ]
     named: set[tuple[str, str]] = set()
-    has_turn: set[str] = set()
+    tried: set[str] = set()
     ranked: list[tuple[int, int, int, Attempt]] = []
-    for place, at, by_scope, attempt in sorted(possible, key=lambda one: one[3].by_alias):
+    for position, at, by_scope, attempt in sorted(possible, key=lambda candidate: candidate[3].by_alias):
         arn, region = attempt.wrapped_key.key_arn, attempt.region
         if not attempt.by_alias:
-            rank = _ELSEWHERE if arn in has_turn or (by_scope and attempt.related) else 0
+            rank = _LAST if arn in tried or (by_scope and attempt.related) else 0
             if rank == 0:
-                has_turn.add(arn)
+                tried.add(arn)
             named.add((arn, region))
         elif (arn, region) in named:
-            continue  # An alias may have been moved, so where an entry means the key itself, no alias is tried.
+            continue  # an alias may have been moved: if an entry names the key itself, no alias is tried
         else:
-            rank = (_ELSEWHERE if arn in has_turn or attempt.related else 0) + (at != place)
-        ranked.append((rank, place, at, attempt))
+            rank = (_LAST if arn in tried or attempt.related else 0) + (at != position)
+        ranked.append((rank, position, at, attempt))
     # No call is made twice.
     plan: dict[tuple[str, ...], Attempt] = {}
-    for *_, attempt in sorted(ranked, key=lambda one: one[:3]):
+    for *_, attempt in sorted(ranked, key=lambda candidate: candidate[:3]):
         call = (attempt.wrapped_key.key_arn, attempt.region, attempt.key_id if attempt.by_alias else "")
         plan.setdefault(call, attempt)
     return list(plan.values())

@@ -1,8 +1,8 @@
-"""One request to KMS: limited in rate, repeated where that can help, within a deadline, watched, and its errors ours.
+"""Requests to KMS: rate limited, retried within a deadline, reported as events, with sealwax's errors.
 
-Repeated are throttling, failures inside KMS and failures to reach it; nothing else is retryable. The pause before
-the n-th repetition is drawn evenly from 0 to 0.1 s * 2**n, at most 5 s, so that many clients do not come back at once
-("full jitter": https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+Throttling, internal errors of KMS and network failures are retried; other errors are not. The pause before the n-th
+retry is random between 0 and 0.1 s * 2**n, at most 5 s, so that clients do not retry at the same moment ("full jitter":
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sealwax import events
 from sealwax._aws import responses
@@ -24,32 +24,27 @@ from sealwax.kms._rate import RateLimit
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _MOST_ATTEMPTS: Final = 1000
-_OPERATIONS: Final = {
-    "generate_data_key": "GenerateDataKey",
-    "generate_data_key_without_plaintext": "GenerateDataKeyWithoutPlaintext",
-    "encrypt": "Encrypt",
-    "decrypt": "Decrypt",
-    "re_encrypt": "ReEncrypt",
-    "create_grant": "CreateGrant",
-    "retire_grant": "RetireGrant",
-    "revoke_grant": "RevokeGrant",
-    "describe_key": "DescribeKey",
-    "rotate_key_on_demand": "RotateKeyOnDemand",
-}
 
 
 def pause_after(attempt: int) -> float:
-    """Return the seconds to wait after a failed attempt, the first of which is 1: any from none to the longest."""
+    """Return a random pause in seconds after a failed attempt; the first attempt is 1."""
     return random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often a request to KMS is tried.
+    """How often and how long a request to KMS is tried.
 
     Args:
-        attempts: at most so many, the first included; 1 to 1000.
-        deadline: at most so many seconds for all of them and the pauses between them; no attempt begins later.
+        attempts: the most attempts, including the first; 1 to 1000.
+        deadline: the most seconds for all attempts and the pauses between them; no attempt begins later.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> KmsKeyring("alias/payments", retries=RetryPolicy(attempts=2, deadline=5))
     """
 
     attempts: int = 4
@@ -60,14 +55,13 @@ class RetryPolicy:
         validate.number("deadline", self.deadline, "seconds")
 
 
-class Caller:
-    """Makes requests to KMS.
+class KmsCaller:
+    """Sends requests to KMS.
 
     Args:
-        clients: where clients come from. One that the user passed in repeats by its own settings as well.
-        retries: see :class:`RetryPolicy`.
-        limit: a :class:`RateLimit` for the account and Region, or None.
-        on_event: called with a :class:`~sealwax.events.KmsCall` after each request.
+        clients: supplies the clients. A client that the user passed in also retries by its own settings.
+        limit: for the account and Region, or None.
+        on_event: called with a ``KmsCall`` after each request.
     """
 
     def __init__(
@@ -87,66 +81,57 @@ class Caller:
         self._stats = events.KmsStats()
 
     def kms_stats(self) -> events.KmsStats:
-        """Return what was asked so far."""
+        """Return counts of the requests so far."""
         with self._lock:
             return self._stats
 
     @property
     def region(self) -> str:
-        """The Region for keys that name none."""
+        """The default Region."""
         return self._clients.region
 
-    def call(self, region: str, operation: str, doing: str, key: str, **parameters: Any) -> responses.Answer:
-        """Return KMS's answer.
+    def call(self, region: str, operation: str, doing: str, key: str, **parameters: object) -> responses.Answer:
+        """Send a request and return KMS's answer.
 
         Args:
-            operation: boto3's name of it.
-            doing: as the subject of a sentence, for errors.
-            key: the KMS key as it is named in the request.
+            operation: boto3's name for it.
+            doing: for errors, as the subject of a sentence.
+            key: the KMS key as named in the request.
 
         Raises:
             KmsError: the last attempt's error.
         """
         client = self._clients.kms(region)
+        name = operation.title().replace("_", "")
         deadline = now() + self._retries.deadline
         for attempt in range(1, self._retries.attempts + 1):
             if self._limit is not None and not self._limit.acquire(deadline):
                 raise ThrottledError(
-                    f"{doing} with KMS key '{key}' failed: the rate limit of {self._limit.rate:g} requests a second "
-                    f"leaves no room within {self._retries.deadline:g} s. Raise the limit, or do less at once.",
+                    f"{doing} with KMS key '{key}' failed: the rate limit of {self._limit.rate:g} requests per second "
+                    f"allows no request within {self._retries.deadline:g} s. Raise the limit, or do less at once.",
                     key=key,
                 )
             started = now()
+            failure: KmsError | None = None
             try:
                 answer = responses.ask(lambda: getattr(client, operation)(**parameters), doing, key)
+                code, request_id = None, answer.get("ResponseMetadata", {}).get("RequestId")
             except KmsError as error:
-                failure = error
-            else:
-                request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-                self._tell(operation, region, key, started, attempt, None, request_id)
+                failure, code, request_id = error, error.code, error.request_id
+            self._report(events.KmsCall(name, region, key, now() - started, attempt, code, request_id))
+            if failure is None:
                 return answer
-            self._tell(operation, region, key, started, attempt, failure.code, failure.request_id)
             if isinstance(failure, ThrottledError) and self._limit is not None:
                 self._limit.throttled(started)
             pause = pause_after(attempt)
-            # Who gives credentials has been asked again by botocore.
+            # botocore has already retried the lookup of credentials.
             hopeless = isinstance(failure, CredentialsError) or not failure.retryable
             if hopeless or attempt == self._retries.attempts or now() + pause > deadline:
                 raise failure
             time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _tell(
-        self,
-        operation: str,
-        region: str,
-        key: str,
-        started: float,
-        attempt: int,
-        error: str | None,
-        request_id: str | None,
-    ) -> None:
-        seconds = now() - started
+    def _report(self, call: events.KmsCall) -> None:
         with self._lock:
-            self._stats += events.KmsStats(calls=1, failures=error is not None)
-        self._on_event(events.KmsCall(_OPERATIONS[operation], region, key, seconds, attempt, error, request_id))
+            self._stats += events.KmsStats(calls=1, failures=call.error is not None)
+        self._on_event(call)

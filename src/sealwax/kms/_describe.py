@@ -1,28 +1,31 @@
-"""One KMS key as DescribeKey and ListKeyRotations show it: its ARN, and which material it has since when."""
+"""A KMS key's ARN, its current material and its last rotation, from DescribeKey and ListKeyRotations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sealwax import errors
 from sealwax._aws import responses
 from sealwax._aws.session import Clients
 from sealwax.kms import _metadata, _names
 
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class KeyDescription:
     """A KMS key.
 
     Attributes:
-        material_id: the 32 bytes that name its current material; none where KMS gives none or the caller may not see.
-        rotated_at: when it was last rotated, in Unix seconds; 0 where it never was or the caller may not see.
-        unseen: the errors of what the caller may not see.
+        material_id: 32 bytes that identify its current material; empty if KMS does not say or denies access.
+        rotated_at: when it was last rotated, in Unix seconds; 0 if never or if KMS denies access.
+        unseen: the errors of calls that KMS denied.
     """
 
     arn: str
@@ -31,40 +34,39 @@ class Described:
     unseen: tuple[errors.KmsError, ...] = ()
 
 
-def describe(key: str, clients: Clients, *, rotations: bool = True) -> Described:
-    """Look at one KMS key. Uses kms:DescribeKey and kms:ListKeyRotations; for a key ARN neither is indispensable.
+def describe(key: str, clients: Clients, *, rotations: bool = True) -> KeyDescription:
+    """Describe one KMS key. Uses kms:DescribeKey and kms:ListKeyRotations; a key ARN works without either.
 
     Args:
         key: a key ID, key ARN, alias or alias ARN.
-        rotations: whether ``rotated_at`` is wanted.
+        rotations: whether to set ``rotated_at``.
 
     Raises:
-        KmsError: the key's ARN could not be found out, the key is not there, or it is of another kind.
+        KmsError: the key does not exist, is of another kind, or its ARN is unknown.
     """
     name = _names.parse(key)
     region = name.region or clients.region
     client = clients.kms(region)
     unseen: list[errors.KmsError] = []
 
-    def seen(look: Callable[[], T]) -> T | None:
+    def unless_denied(call: Callable[[], T]) -> T | None:
         try:
-            return look()
+            return call()
         except errors.AccessDeniedError as error:
             if _names.parse_arn(key) is None:
                 raise
             unseen.append(error)
             return None
 
-    doing = "looking at the key (kms:DescribeKey)"
-    found = seen(lambda: _metadata.look(client, name, region, doing))
-    if found is None or not rotations:
-        return Described(found.arn if found else key, found.material_id if found else b"", unseen=tuple(unseen))
-    key = found.arn
-    rotated_at = seen(lambda: _rotated_at(client, key))
-    return Described(key, found.material_id, rotated_at or 0, tuple(unseen))
+    doing = "describing the key (kms:DescribeKey)"
+    metadata = unless_denied(lambda: _metadata.fetch(client, name, region, doing))
+    if metadata is None:
+        return KeyDescription(key, unseen=tuple(unseen))
+    rotated_at = unless_denied(lambda: _rotated_at(client, metadata.arn)) if rotations else None
+    return KeyDescription(metadata.arn, metadata.material_id, rotated_at or 0, tuple(unseen))
 
 
-def _rotated_at(client: Any, arn: str) -> int:
+def _rotated_at(client: KMSClient, arn: str) -> int:
     doing = "listing the key's rotations (kms:ListKeyRotations)"
     try:
         rotations = responses.ask_all(client, "list_key_rotations", "Rotations", doing, arn, KeyId=arn)

@@ -1,23 +1,23 @@
-"""No trace of the data key: neither in botocore's logs and events, nor in memory after use.
+"""Keeps data keys out of botocore's logs and events, and out of memory after use.
 
-botocore keeps a plaintext data key in many places. It logs the answer's body and the request's at DEBUG, records both
-in ``botocore.history``, and leaves copies behind in buffers that nobody overwrites: the buffered reader around the
-socket, OpenSSL's record buffer, the body, the JSON text, the decoded value. Each is closed here:
+botocore would keep a plaintext data key in many places. It logs the bodies of requests and answers at DEBUG, records
+both in ``botocore.history``, and leaves copies in buffers that are never overwritten: the buffered reader around the
+socket, OpenSSL's record buffer, the body, the JSON text, the decoded value. Here:
 
-- On a connection, the answer to a call of ours is read through a buffer that zeroes what it hands out, straight into
-  a ``bytearray``; ``Plaintext`` is decoded out of that and overwritten there. botocore is given the rest. Over TLS,
-  OpenSSL is told to cleanse what it decrypted (SSL_OP_CLEANSE_PLAINTEXT).
-- Where an answer comes without a connection (a ``before-send`` handler gave it), or where botocore's inside has moved
-  so far that the connections cannot be reached, ``before-parse`` takes ``Plaintext`` out of the body that the parser
-  sees and logs. The key does not come back in the parsed answer, which ``botocore.history`` and everybody's
-  ``after-call`` handlers see, but in the :class:`Exchange`.
-- In kms:Encrypt the parameters hold a placeholder. The true body is written when the request is signed, sent in its
-  place in ``before-send``, and wiped when the call ends; what is logged and recorded in between holds no key.
+- The answer to one of our calls is read through a buffer that zeroes what it returns, straight into a ``bytearray``.
+  ``Plaintext`` is decoded from there and overwritten, and botocore gets the rest. Over TLS, OpenSSL is told to cleanse
+  what it decrypted (SSL_OP_CLEANSE_PLAINTEXT).
+- If an answer comes without a connection (from a ``before-send`` handler), or botocore has changed so much that its
+  connections cannot be reached, ``before-parse`` removes ``Plaintext`` from the body that the parser sees and logs. The
+  key is returned by the ``Exchange``, not in the parsed answer, which ``botocore.history`` and ``after-call`` handlers
+  see.
+- The parameters of kms:Encrypt hold a placeholder. The real body is written when the request is signed, replaces the
+  other one in ``before-send``, and is wiped when the call ends. Logs and records in between hold no key.
 
-All of it acts on calls inside an :class:`Exchange` only, in the thread that opened it. A client that was passed in
-keeps its event handlers and behaves as ever for its owner's own calls: they pass through here untouched. (A client of
-our own, derived from the owner's, would lose its handlers or need far more of botocore's private attributes.) The one
-thing not told apart is a call that the owner's own event handler makes with the same client from inside ours.
+All of this applies only inside an ``Exchange``, in the thread that opened it. A client that was passed in keeps its
+event handlers, and its owner's calls pass through unchanged. (A derived client of our own would lose these handlers, or
+need many more of botocore's private attributes.) One case cannot be told apart: a call by the owner's event handler,
+with the same client, during one of our calls.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ import io
 import logging
 import os
 import re
+import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
 from urllib3 import PoolManager
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
@@ -42,18 +43,21 @@ from sealwax.errors import RequestRefusedError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from urllib3 import BaseHTTPResponse
+    from urllib3.connection import HTTPConnection
+    from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 
-# A ciphertext blob has at most 6144 bytes and a plaintext 4096; what is longer is no answer of KMS's.
+# A ciphertext blob has at most 6144 bytes and a plaintext 4096; KMS's answers are never longer than this.
 _LARGEST_ANSWER_BYTES: Final = 1 << 16
 _READER_BYTES: Final = 1 << 13
 
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _VALUES: Final = {char: value for value, char in enumerate(_ALPHABET)}
 _PLAINTEXT: Final = re.compile(rb'"Plaintext"\s*:\s*"((?:[^"\\]|\\.)*)"')
-# It stands where a key was, and is base64 as well, so that parsers take it and readers of a log understand it.
+# Replaces a key; valid base64, so that parsers accept it, and readable in a log.
 _REDACTED: Final = b"redacted/by/sealwax/////"
 
-_OP_CLEANSE_PLAINTEXT: Final = 0x2  # OpenSSL's SSL_OP_CLEANSE_PLAINTEXT, which the ssl module has no name for
+_OP_CLEANSE_PLAINTEXT: Final = 0x2  # OpenSSL's SSL_OP_CLEANSE_PLAINTEXT, missing from the ssl module
 _CAN_CLEANSE: Final = ssl.OPENSSL_VERSION.startswith("OpenSSL ") and ssl.OPENSSL_VERSION_INFO >= (3, 0)
 
 _logger: Final = logging.getLogger("sealwax")
@@ -61,13 +65,19 @@ _warned: Final[list[str]] = []
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("sealwax_exchange", default=None)
 
 
-class Exchange:
-    """One call to KMS that carries a plaintext data key, from the request to the answer.
+class _SignedRequest(Protocol):
+    """The part of botocore's requests that is used, before and after signing."""
 
-    What was not taken out of it by the end of ``with`` is wiped.
+    data: bytes
+    body: object
+    headers: MutableMapping[str, str]
+
+
+class Exchange:
+    """One call to KMS that carries a plaintext data key. A key that the caller did not take is wiped on exit.
 
     Args:
-        secret: what kms:Encrypt is to wrap; borrowed for the length of the call, not wiped.
+        secret: the data key for kms:Encrypt to wrap; borrowed for the call, not wiped.
     """
 
     __slots__ = ("_body", "_placeholder", "_received", "_secret", "_sent", "_taken_out", "_token", "response")
@@ -97,7 +107,7 @@ class Exchange:
     # --- the request of kms:Encrypt
 
     def stand_in(self) -> bytes:
-        """Return what is passed as ``Plaintext`` instead of the secret: as long, like nothing else in a request."""
+        """Return a unique placeholder, as long as the secret, to pass as ``Plaintext``."""
         assert self._secret is not None
         size = len(self._secret)
         text = bytearray((size + 2) // 3 * 4)
@@ -106,8 +116,8 @@ class Exchange:
         self._placeholder = bytes(text)
         return bytes(_decode_base64(text, 0, len(text)))
 
-    def write_body(self, request: Any) -> None:
-        """Write the true body of a request that is about to be signed; once for each attempt."""
+    def write_body(self, request: _SignedRequest) -> None:
+        """Write the real body of a request that is about to be signed; once per attempt."""
         wipe(self._body)
         assert self._secret is not None
         body = _Body(request.data)
@@ -115,39 +125,40 @@ class Exchange:
         with memoryview(body) as view:
             _encode_base64(self._secret, view[start : start + len(self._placeholder)])
         self._body = body
-        # The signature is over this hash. What botocore records before it sends is no JSON on purpose: should the
-        # true body not take its place, the request fails, and never wraps a key that nobody has.
+        # The signature covers this hash. The body that botocore records is deliberately not JSON: if the real body did
+        # not replace it, the request would fail instead of wrapping a key that nobody has.
         request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
         request.data = b"*" * len(body)
 
-    def send_body(self, request: Any) -> None:
+    def send_body(self, request: _SignedRequest) -> None:
         request.body = self._body
         self._sent = True
 
     def check_sent(self) -> None:
-        """Make sure that it was the secret which KMS wrapped.
+        """Make sure that KMS wrapped the secret and not the placeholder.
 
         Raises:
-            RequestRefusedError: an event handler of the client answered in KMS's place.
+            RequestRefusedError: an event handler of the client answered instead of KMS.
         """
         if not self._sent:
             raise RequestRefusedError(
-                "the request to wrap the data key was never sent: an event handler of the client answered it"
+                "the request to wrap the data key was never sent: an event handler of the KMS client answered it. Pass "
+                "a session or a client without such a handler."
             )
 
     # --- the answer
 
-    def receive(self, response: Any, pool: Any, url: str) -> Any:
-        """Read the answer to the end; return it to botocore without the key in it."""
+    def receive(self, response: BaseHTTPResponse, pool: ConnectionPool, url: str) -> BaseHTTPResponse | _PlainAnswer:
+        """Read the whole answer and return it for botocore, without the key."""
         raw, self.response = self.response, None
-        if raw is None:  # not one of our connections: a test double in its place
+        if raw is None:  # not one of our connections: a test double
             return response
         body = bytearray(_LARGEST_ANSWER_BYTES)
         try:
             size = _read_into(raw, body)
             self._take_out(body, size)
             self._taken_out = True
-            return _Answer(response.status, response.headers, bytes(memoryview(body)[:size]))
+            return _PlainAnswer(response.status, response.headers, bytes(memoryview(body)[:size]))
         except TimeoutError as error:
             response.close()
             raise ReadTimeoutError(pool, url, "Read timed out.") from error
@@ -161,11 +172,11 @@ class Exchange:
             response.release_conn()
 
     def parse(self, response: dict[str, Any]) -> None:
-        """Take the key out of an answer that came without a connection of ours, before it is logged and parsed."""
+        """Remove the key from an answer that came without one of our connections, before it is logged and parsed."""
         if self._taken_out:
             self._taken_out = False
             return
-        # A copy, since the original is somebody else's, who may hand it out again.
+        # A copy: the original belongs to the handler that returned it, and may be returned again.
         body = bytearray(response["body"])
         self._take_out(body, len(body))
         response["body"] = bytes(body)
@@ -183,10 +194,10 @@ class Exchange:
                 _redact(body, start, end)
 
     def plaintext(self, answer: Mapping[str, Any]) -> bytearray:
-        """Return the data key that the answer held, for the caller to wipe; empty where there was none.
+        """Return the answer's data key, for the caller to wipe; empty if it had none.
 
         Args:
-            answer: what botocore returned; looked at only where an event handler answered without a request.
+            answer: what botocore returned; used only if an event handler answered without a request.
         """
         received, self._received = self._received, None
         if received is None:
@@ -195,7 +206,7 @@ class Exchange:
 
 
 def _encode_base64(data: bytearray, into: bytearray | memoryview) -> None:
-    """Encode in place; no integer here is beyond 255, so nothing of ``data`` is ever in a new object."""
+    """Encode in place. All integers are below 256, which Python caches: no new object ever holds a part of ``data``."""
     size = len(data)
     for index in range(0, size, 3):
         first = data[index]
@@ -209,10 +220,10 @@ def _encode_base64(data: bytearray, into: bytearray | memoryview) -> None:
 
 
 def _decode_base64(text: bytearray, start: int, end: int) -> bytearray:
-    """Decode what a JSON string holds; again without an integer beyond 255, and into a buffer that never grows.
+    """Decode the base64 in a JSON string, also without larger integers, into a buffer that never grows.
 
     Raises:
-        ValueError, LookupError: it is no base64.
+        ValueError, LookupError: it is not base64.
     """
     out = bytearray(sum(1 for _ in _digits(text, start, end)) * 6 // 8)
     size = 0
@@ -239,7 +250,7 @@ def _digits(text: bytearray, start: int, end: int) -> Iterator[int]:
     while at < end:
         char = text[at]
         at += 1
-        if char == 0x5C:  # a backslash: JSON may write / as \/, and any character as \uXXXX
+        if char == 0x5C:  # a backslash: JSON can write / as \/, and any character as \uXXXX
             char = text[at]
             at += 1
             if char == 0x75:
@@ -257,10 +268,7 @@ def _redact(body: bytearray, start: int, end: int) -> None:
 
 
 class _Body(bytearray):
-    """A request's body in the caller's memory, which test doubles that answer in the place of KMS may read as a file.
-
-    They take bytes, text or a file. The wire takes the memory itself, see :class:`_WipingPool`.
-    """
+    """A request's body. Test doubles of KMS may read it as a file; ``_WipingPool`` sends the memory itself."""
 
     _at = 0
 
@@ -270,10 +278,10 @@ class _Body(bytearray):
         return part
 
 
-class _Answer:
-    """What botocore needs of urllib3's response: a status, headers, and a body to read once."""
+class _PlainAnswer:
+    """The part of urllib3's response that botocore needs: status, headers, and a body to read once."""
 
-    def __init__(self, status: int, headers: Any, body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
         self._body = body
@@ -296,9 +304,9 @@ def _read_into(raw: http.client.HTTPResponse, body: bytearray) -> int:
 
 
 class _WipingReader(io.RawIOBase):
-    """A buffered reader of a socket that keeps nothing of what it has handed out."""
+    """A buffered reader of a socket that zeroes what it has returned."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: io.RawIOBase | io.BufferedIOBase) -> None:
         super().__init__()
         self._raw = raw
         self._buffer = bytearray(_READER_BYTES)
@@ -320,7 +328,7 @@ class _WipingReader(io.RawIOBase):
         self._start = stop
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer``; less only at the end of the connection, which inside of a chunk is an error."""
+        """Fill ``buffer``, or less at the end of the connection; inside a chunk, that is an error."""
         with memoryview(buffer).cast("B") as view:
             at = 0
             while at < len(view) and (self._start < self._end or self._fill()):
@@ -328,13 +336,13 @@ class _WipingReader(io.RawIOBase):
                 self._hand_out(view, at, size)
                 at += size
             if self.chunked and at < len(view):
-                # http.client would raise an error that holds a copy of what came.
+                # http.client would raise an error that holds a copy of the data.
                 view[:at] = bytes(at)
                 raise ConnectionError("the answer is cut off")
         return at
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Return one line, of the head or of a chunk's frame; they hold no key."""
+        """Return one line of the head or of a chunk's frame; these hold no key."""
         line = bytearray()
         while not line.endswith(b"\n") and len(line) != size and (self._start < self._end or self._fill()):
             stop = self._buffer.find(b"\n", self._start, self._end) + 1 or self._end
@@ -353,14 +361,14 @@ class _WipingReader(io.RawIOBase):
 
 
 class _WipingResponse(http.client.HTTPResponse):
-    """http.client's response; for calls of ours it reads through a :class:`_WipingReader`."""
+    """http.client's response; our own calls read through a ``_WipingReader``."""
 
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         exchange = _current.get()
         if exchange is not None:
             self.fp.close()
-            self.fp = _WipingReader(sock.makefile("rb", buffering=0))  # type: ignore[assignment]  # as far as it is used
+            self.fp = _WipingReader(sock.makefile("rb", buffering=0))  # type: ignore[assignment]  # the part that is used
             exchange.response = self
 
     def begin(self) -> None:
@@ -370,7 +378,7 @@ class _WipingResponse(http.client.HTTPResponse):
 
 
 class _WipingConnection:
-    """Mixed into the connection classes that a client has."""
+    """Mixed into a client's connection classes."""
 
     response_class = _WipingResponse
     ssl_context: ssl.SSLContext | None = None
@@ -382,24 +390,27 @@ class _WipingConnection:
 
 
 class _WipingPool:
-    """Mixed into the connection pool classes that a client has."""
+    """Mixed into a client's connection pool classes."""
 
     @property
-    def ConnectionCls(self) -> Any:  # noqa: N802  urllib3's name
-        # Looked up each time: what records and replays connections for tests (vcrpy) puts its class there for a while.
+    def ConnectionCls(self) -> type[HTTPConnection]:  # noqa: N802  urllib3's name
+        # Looked up each time: tools that record and replay connections (vcrpy) replace the class for a while.
         return _wiping_connection(super().ConnectionCls)  # type: ignore[misc]  # of the class it is mixed into
 
-    def urlopen(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def urlopen(
+        self, method: str, url: str, body: object = None, *args: object, **kwargs: object
+    ) -> BaseHTTPResponse | _PlainAnswer:
         if isinstance(body, _Body) and issubclass(self.ConnectionCls, _WipingConnection):
             body = memoryview(body)  # urllib3 would read it as a file
-        response = super().urlopen(method, url, body, *args, **kwargs)  # type: ignore[misc]
+        response: BaseHTTPResponse = super().urlopen(method, url, body, *args, **kwargs)  # type: ignore[misc]
         exchange = _current.get()
-        return response if exchange is None else exchange.receive(response, self, url)
+        return response if exchange is None else exchange.receive(response, cast("ConnectionPool", self), url)
 
 
+# These two caches hold classes only, nothing secret.
 @functools.lru_cache(maxsize=16)
-def _wiping_connection(connection_class: Any) -> Any:
-    """Return a connection class like ``connection_class`` that wipes; itself, where it reads answers in its own way."""
+def _wiping_connection(connection_class: type[HTTPConnection]) -> type[HTTPConnection]:
+    """Return ``connection_class`` with wiping mixed in, or unchanged if it reads answers in its own way."""
     reads_as_usual = connection_class.getresponse.__module__.startswith("urllib3.")
     if not reads_as_usual or connection_class.response_class is not http.client.HTTPResponse:
         return connection_class
@@ -407,16 +418,16 @@ def _wiping_connection(connection_class: Any) -> Any:
 
 
 @functools.cache
-def _wiping(pool_class: Any) -> Any:
-    """Return a pool class like ``pool_class``, whatever library has made that, with wiping connections."""
+def _wiping(pool_class: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """Return a connection pool class, of whatever library, with wiping mixed in."""
     return type(pool_class.__name__, (_WipingPool, pool_class), {})
 
 
 def attach(client: Any) -> None:
-    """Make ``client``, a botocore KMS client, ready for :class:`Exchange`. Doing it again changes nothing.
+    """Prepare a botocore KMS client for ``Exchange``. Repeating this changes nothing.
 
-    Where the connections of the client cannot be reached, keys are kept out of logs alone, and one warning a process on
-    the logger ``sealwax`` says so.
+    If the client's connections cannot be reached, keys are only kept out of logs; the logger ``sealwax`` warns once per
+    process.
     """
     events = client.meta.events
     for operation in ("GenerateDataKey", "Decrypt"):
@@ -435,20 +446,20 @@ def _attach_to_connections(client: Any) -> None:
     session = client._endpoint.http_session
     manager, classes = session._manager, session._pool_classes_by_scheme
     if manager.pool_classes_by_scheme is not classes or not isinstance(session._proxy_managers, dict):
-        raise TypeError("the pool classes are not where they were")
+        raise TypeError("the pool classes are not where they used to be")
     if issubclass(classes["https"], _WipingPool):
         return
-    for each in classes.values():
-        if _wiping_connection(each.ConnectionCls) is each.ConnectionCls:
-            _warn_once(f"{each.ConnectionCls.__name__} reads answers in its own way")
+    for pool_class in classes.values():
+        if _wiping_connection(pool_class.ConnectionCls) is pool_class.ConnectionCls:
+            _warn_once(f"{pool_class.ConnectionCls.__name__} reads answers in its own way")
     wiping = {scheme: _wiping(classes[scheme]) for scheme in ("http", "https")}
-    anew = PoolManager(**manager.connection_pool_kw)
-    # The new managers of proxies take their classes from here too.
+    new_manager = PoolManager(**manager.connection_pool_kw)
+    # New proxy managers take their classes from here too.
     classes.update(wiping)
-    anew.pool_classes_by_scheme = classes
-    # Requests of the client's owner that are under way end on the connections they began on.
+    new_manager.pool_classes_by_scheme = classes
+    # Requests in progress, of the client's owner, finish on their old connections.
     session._proxy_managers = {}
-    session._manager = anew
+    session._manager = new_manager
 
 
 def _warn_once(reason: str) -> None:
@@ -456,28 +467,28 @@ def _warn_once(reason: str) -> None:
         return
     _warned.append(reason)
     _logger.warning(
-        "Data keys are kept out of logs, but copies of them may stay in this process's memory, and in botocore.history "
-        "where that is on: %s. sealwax was tested with other versions.",
+        "Data keys are kept out of logs, but copies may remain in this process's memory, and in botocore.history if it "
+        "is enabled: %s. sealwax was not tested with the installed versions.",
         reason,
     )
 
 
-def _before_parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+def _before_parse(response_dict: dict[str, Any], customized_response_dict: dict[str, None], **_: object) -> None:
     exchange = _current.get()
     if exchange is None:
         return
     exchange.parse(response_dict)
-    # What stands in the key's place is known to everyone: it must never be taken for a key.
+    # The text that replaced the key is public: it must never be used as a key.
     customized_response_dict["Plaintext"] = None
 
 
-def _request_created(request: Any, **_: object) -> None:
+def _request_created(request: _SignedRequest, **_: object) -> None:
     exchange = _current.get()
     if exchange is not None:
         exchange.write_body(request)
 
 
-def _before_send(request: Any, **_: object) -> None:
+def _before_send(request: _SignedRequest, **_: object) -> None:
     exchange = _current.get()
     if exchange is not None:
         exchange.send_body(request)

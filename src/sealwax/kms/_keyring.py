@@ -1,11 +1,11 @@
-"""KmsKeyring: data keys made, opened and re-wrapped by AWS KMS."""
+"""KmsKeyring: data keys generated, decrypted and re-wrapped by AWS KMS."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore.config import Config
 
@@ -16,7 +16,7 @@ from sealwax._core import pickling, validate
 from sealwax._core.context import printable
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax.kms import _allowlist, _hygiene, _names
-from sealwax.kms._calls import Caller, RetryPolicy
+from sealwax.kms._calls import KmsCaller, RetryPolicy
 from sealwax.kms._rate import RateLimit
 
 if TYPE_CHECKING:
@@ -24,56 +24,56 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# An envelope may carry 16 wrapped keys; an attacker's must not turn one decryption into 16 calls.
+# An envelope can hold 16 wrapped keys, but an attacker's must not cause 16 calls.
 MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
 _MOST_GRANT_TOKENS: Final = 10
 _LONGEST_GRANT_TOKEN: Final = 8192
-_LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's own bound
+_LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's limit
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
 _RETRIES: Final = RetryPolicy()
 
 
 class KmsKeyring:
-    """Data keys under one KMS key or several. One object serves a whole program, from any number of threads.
+    """Protects data keys with one or more AWS KMS keys. One object serves a whole program and all its threads.
 
-    Several keys wrap each data key, each in its own Region, and any one of them opens it.
+    If there are several keys, each of them wraps every data key, in its own Region, and any one of them can decrypt it.
+
+    A pickled keyring carries its settings to another process, but neither keys nor credentials: profile, Region and
+    endpoint of ``session``, ``config`` and ``grant_tokens`` (a token is of no use to anyone but the grantee). Other
+    custom objects raise NotPicklableError. A copy shares session, client and limit.
+
+    IAM actions: ``generate`` needs kms:GenerateDataKey on the first key and kms:Encrypt on the others, ``unwrap`` needs
+    kms:Decrypt on one of them, and ``rewrap`` needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new
+    ones.
 
     Args:
         key: a key ID, key ARN, alias (``"alias/payments"``) or alias ARN of a symmetric encryption key, or a sequence
-            of 1 to 16 of them. New data keys are made under the first and wrapped by all. An ARN's Region wins over
-            the session's.
-        decrypt_with: the allow-list for unwrapping, tried in this order: key names as above, or :class:`KeyScope`.
-            Each also allows, in its own Region, what a related multi-Region key wrapped in another. Default: all of
-            ``key``.
-        session: a ``boto3.Session``, for profile, role, Region and endpoint. Default: an ordinary one.
-        client: a KMS client to use instead of a session; its Region is the only one then. It keeps its behaviour for
-            calls that others make with it.
-        config: a ``botocore.config.Config`` for the clients that the keyring makes: proxies, FIPS endpoints, a user
-            agent, timeouts. Its Region comes before the session's, and an ARN's before both. Its ``retries`` do not
-            count, since ``retries`` below does; ``connect_timeout`` and ``read_timeout``, in seconds, count up to
-            ``retries.deadline``.
-        grant_tokens: up to 10 grant tokens that every request carries, so that a grant counts as soon as it is made.
-        max_wrapped_keys_tried: how many wrapped keys of one envelope are tried at most. Default: 3, or the length of
-            the allow-list if that is more.
-        retries: how often and how long one request is tried; see :class:`RetryPolicy`.
-        limit: a :class:`RateLimit` that every request waits for.
-        on_event: called with a :class:`~sealwax.events.KmsCall` after every request; it must be quick.
-
-    IAM actions: :meth:`generate` needs kms:GenerateDataKey on the first key and kms:Encrypt on each other one,
-    :meth:`unwrap` kms:Decrypt on one, :meth:`rewrap` kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new
-    ones.
-
-    It can be pickled for another process, which gets the settings, and neither keys nor credentials: of ``session`` the
-    profile, Region and endpoint travel, and so do ``config`` and ``grant_tokens``: a token lets nobody but the grant's
-    grantee do anything. :class:`~sealwax.NotPicklableError` is raised where something else was handed in. A copy shares
-    session, client and limit.
+            of 1 to 16 of them. The first key generates new data keys, and all of them wrap them. An ARN's Region wins
+            over the session's.
+        decrypt_with: the keys allowed for decryption, tried in this order: key names as above, or ``KeyScope``. Each
+            also allows, in its own Region, data keys wrapped by a related multi-Region key. Default: ``key``.
+        session: a ``boto3.Session``, which sets the profile, role, Region and endpoint. Default: an ordinary one.
+        client: a KMS client to use instead of a session, for its Region only. Other users of the client notice nothing.
+        config: a ``botocore.config.Config`` for the keyring's clients: proxies, FIPS endpoints, user agent, timeouts.
+            Its Region wins over the session's, and an ARN's over both. Its ``retries`` are ignored in favor of
+            ``retries`` below, and its timeouts are capped at ``retries.deadline``.
+        grant_tokens: up to 10 grant tokens to send with every request, so that a new grant takes effect at once.
+        max_wrapped_keys_tried: the most wrapped keys of one envelope to try. Default: 3, or the length of the
+            allow-list if that is more.
+        retries: how often and how long to try one request.
+        limit: a rate limit that every request waits for.
+        on_event: called with a ``sealwax.events.KmsCall`` after every request; it must be quick.
 
     Raises:
-        ConfigurationError: a key's name is none of the four forms, or is there twice.
-        TypeError: a parameter of another kind, or an asynchronous client.
-        ValueError: no key, or more than 16; more than 10 grant tokens; a number or a setting that cannot be.
+        ConfigurationError: a key's name has none of the four forms, or is listed twice.
+        TypeError: an argument has the wrong type, or the client is asynchronous.
+        ValueError: there is no key, or more than 16; there are more than 10 grant tokens; or a number is out of range.
+
+    Example:
+        >>> keyring = sealwax.KmsKeyring("alias/payments")
+        >>> sealer = sealwax.Sealer(keyring)
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class KmsKeyring:
             validate.kind("config", config, Config)
         tokens = _grant_tokens(grant_tokens)
         # A part of every request.
-        self._tokens: dict[str, Any] = {"GrantTokens": list(tokens)} if tokens else {}
+        self._tokens: dict[str, list[str]] = {"GrantTokens": list(tokens)} if tokens else {}
         self._keys = _parse_all("key", key)
         self._allowed: tuple[_allowlist.Entry, ...] = self._keys
         if decrypt_with is not None:
             self._allowed = tuple(_allowed(entry) for entry in validate.many("decrypt_with", decrypt_with, _ENTRIES))
         validate.kind("retries", retries, RetryPolicy)
         settings = merged(config, retries.deadline)
-        self._caller = Caller(Clients(session, client, _hygiene.attach, settings), retries, limit, on_event)
+        self._caller = KmsCaller(Clients(session, client, _hygiene.attach, settings), retries, limit, on_event)
         self._max_wrapped_keys_tried = max(MAX_ATTEMPTS, len(self._allowed))
         if max_wrapped_keys_tried is not None:
             self._max_wrapped_keys_tried = validate.whole(
                 "max_wrapped_keys_tried", max_wrapped_keys_tried, 1, _MOST_ATTEMPTS
             )
-        self._handed_in = session, client, retries, limit, on_event, config
+        self._passed_in = session, client, retries, limit, on_event, config
 
-    def __getstate__(self) -> dict[str, Any]:
-        session, client, retries, limit, on_event, config = self._handed_in
+    def __getstate__(self) -> dict[str, object]:
+        session, client, retries, limit, on_event, config = self._passed_in
         return {
             "key": tuple(key.text for key in self._keys),
             "decrypt_with": tuple(
@@ -135,7 +135,7 @@ class KmsKeyring:
             "grant_tokens": tuple(self._tokens.get("GrantTokens", ())),
         }
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         KmsKeyring.__init__(self, **pickling.arrived(state))
 
     def __repr__(self) -> str:
@@ -143,7 +143,7 @@ class KmsKeyring:
         return f"KmsKeyring({keys if len(keys) > 1 else keys[0]!r})"
 
     def kms_stats(self) -> events.KmsStats:
-        """Return how many requests were sent so far. No IAM action."""
+        """Return counts of the requests sent so far, and their cost. No IAM action."""
         return self._caller.kms_stats()
 
     def generate(
@@ -151,15 +151,24 @@ class KmsKeyring:
         context: Mapping[str, str],
         use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
         *,
-        plaintext_bytes: int | None = None,  # noqa: ARG002  a key of KMS is not counted
+        plaintext_bytes: int | None = None,  # noqa: ARG002  there is no bound to count towards
     ) -> T:
-        """Make a data key with kms:GenerateDataKey and lend it. See :meth:`sealwax.Keyring.generate`.
+        """Generate a data key with kms:GenerateDataKey and lend it to ``use``.
 
-        With several keys, the data key is then wrapped by the others with kms:Encrypt. ReEncrypt would spare the
-        request its plaintext, but would hand a caller who may only encrypt a way to decrypt.
+        Other keys of the keyring then wrap it with kms:Encrypt. (kms:ReEncrypt would not need the plaintext, but would
+        give a caller who may only encrypt a way to decrypt.)
+
+        Args:
+            context: the KMS encryption context, bound to every wrapped key.
+            use: called with the data key and its wrapped forms; the key is wiped when it returns.
+            plaintext_bytes: not used; part of the ``Keyring`` protocol.
+
+        Returns:
+            What ``use`` returns.
 
         Raises:
-            ConfigurationError: two of the names are one key.
+            ConfigurationError: two of the names mean the same key.
+            KmsError: KMS did not generate or wrap a data key.
         """
         first = self._keys[0]
         region = self._region(first)
@@ -183,10 +192,17 @@ class KmsKeyring:
             return use(data_key, tuple(wrapped))
 
     def wrap(self, data_key: DataKey, context: Mapping[str, str]) -> WrappedKey:
-        """Wrap a data key that was made elsewhere, under the first key, with kms:Encrypt.
+        """Wrap an existing data key under the first key, with kms:Encrypt.
+
+        Args:
+            data_key: the key to wrap; not wiped.
+            context: the KMS encryption context to bind it to.
+
+        Returns:
+            The wrapped key.
 
         Raises:
-            KmsError: it could not be wrapped.
+            KmsError: KMS did not wrap it.
         """
         return self._wrap(data_key, self._keys[0], context)
 
@@ -207,22 +223,31 @@ class KmsKeyring:
         return _wrapped_key(answer, key, region, None)
 
     def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
-        """Open a data key with kms:Decrypt and lend it. See :meth:`sealwax.Keyring.unwrap`.
+        """Decrypt a data key with kms:Decrypt and lend it to ``use``.
+
+        Args:
+            wrapped_keys: an envelope's; those under an allowed key are tried.
+            context: the KMS encryption context they are bound to.
+            use: called with the data key, which is wiped when it returns.
+
+        Returns:
+            What ``use`` returns.
 
         Raises:
-            KeyNotAllowedError: no wrapped key is under an allowed key; KMS was not asked.
-            AllKeysFailedError: more than one attempt was made, and each failed.
-            DataKeyError: the wrapped key does not hold a data key.
+            KeyNotAllowedError: no wrapped key is under an allowed key; KMS was not called.
+            AllKeysFailedError: several attempts were made, and each failed.
+            DataKeyError: a wrapped key does not hold a data key.
+            KmsError: the only attempt failed.
         """
 
-        def open_it(attempt: _allowlist.Attempt) -> T:
+        def decrypt(attempt: _allowlist.Attempt) -> T:
             with self._decrypt(attempt, context) as data_key:
                 return use(data_key)
 
-        return self._first(self._attempts(wrapped_keys), open_it)
+        return self._first(self._attempts(wrapped_keys), decrypt)
 
     def _first(self, attempts: Sequence[_allowlist.Attempt], act: Callable[[_allowlist.Attempt], T]) -> T:
-        """Return what ``act`` gives for the first attempt that succeeds, of as many as one envelope may cost."""
+        """Return the result of the first attempt that succeeds, within the bound on attempts."""
         failures: list[tuple[str, errors.SealwaxError]] = []
         silent: set[str] = set()
         for attempt in attempts:
@@ -234,9 +259,9 @@ class KmsKeyring:
                 return act(attempt)
             except (errors.KmsError, errors.CommitmentError, errors.DataKeyError) as error:
                 if isinstance(error, errors.CredentialsError) and error.request_id is None:
-                    raise  # no other attempt has any either
+                    raise  # other attempts have no credentials either
                 failures.append((attempt.wrapped_key.key_arn, error))
-                # A Region that gave no answer gives none for another wrapped key, and each may cost a time-out.
+                # A Region that did not answer would not answer for another wrapped key, after another timeout.
                 if isinstance(error, errors.UnavailableError) and error.request_id is None:
                     silent.add(attempt.region)
         raise _all_failed(failures)
@@ -247,7 +272,7 @@ class KmsKeyring:
                 answer = self._caller.call(
                     attempt.region,
                     "decrypt",
-                    "opening the data key",
+                    "decrypting the data key",
                     attempt.key_id,
                     KeyId=attempt.key_id,
                     CiphertextBlob=attempt.wrapped_key.ciphertext,
@@ -267,40 +292,46 @@ class KmsKeyring:
     def rewrap(
         self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
     ) -> tuple[WrappedKey, ...]:
-        """Re-wrap a data key with kms:ReEncrypt. See :meth:`sealwax.Keyring.rewrap`.
+        """Re-wrap a data key with kms:ReEncrypt; it never leaves KMS.
 
         Args:
-            to: the complete new set, 1 to 16 keys.
+            wrapped_keys: an envelope's.
+            context: the KMS encryption context they are bound to.
+            to: the complete new set of keys, 1 to 16.
+
+        Returns:
+            The new wrapped keys, in the order of ``to``.
 
         Raises:
-            KeyNotAllowedError: no wrapped key is under an allowed key; KMS was not asked.
-            ConfigurationError: a new key is in a Region where no allowed key has wrapped this data key, or two of the
-                names are one key.
-            ValueError: no new key, or more than 16.
+            KeyNotAllowedError: no wrapped key is under an allowed key; KMS was not called.
+            ConfigurationError: no allowed key wrapped this data key in a new key's Region, or two of the names mean the
+                same key.
+            KmsError: KMS did not re-wrap it.
+            ValueError: there is no new key, or there are more than 16.
         """
         targets = _parse_all("to", to)
-        possible = self._attempts(wrapped_keys)
-        # Before the first call: half of a new set is of no use.
+        attempts = self._attempts(wrapped_keys)
+        # Before the first call: half a new set is useless.
         for target in targets:
-            self._attempts_near(target, possible)
+            self._attempts_near(target, attempts)
         rewrapped: list[WrappedKey] = []
         for target in targets:
             rewrap_to = functools.partial(self._re_encrypt, target=target, context=context)
-            rewrapped.append(self._first(self._attempts_near(target, possible), rewrap_to))
+            rewrapped.append(self._first(self._attempts_near(target, attempts), rewrap_to))
             _refuse_twice(targets, rewrapped)
         return tuple(rewrapped)
 
     def _attempts_near(
-        self, target: _names.KeyName, possible: Sequence[_allowlist.Attempt]
+        self, target: _names.KeyName, attempts: Sequence[_allowlist.Attempt]
     ) -> list[_allowlist.Attempt]:
         region = self._region(target)
-        near = [attempt for attempt in possible if attempt.region == region]
+        near = [attempt for attempt in attempts if attempt.region == region]
         if not near:
-            others = ", ".join(sorted({attempt.region for attempt in possible}))
+            others = ", ".join(sorted({attempt.region for attempt in attempts}))
             raise errors.ConfigurationError(
-                f"'{printable(target.text)}' is in {region}, and the keys allowed here open the data key in {others}: "
-                f"KMS re-wraps inside one Region only. Allow a key in {region} that opens it as well "
-                "(-k, or decrypt_with=), or choose a new key in one of those Regions.",
+                f"'{printable(target.text)}' is in {region}, but the allowed keys decrypt the data key in {others}: "
+                f"KMS re-wraps within one Region only. Also allow a key in {region} that decrypts it, or choose a new "
+                "key in one of those Regions.",
                 key=target.text,
             )
         return near
@@ -327,23 +358,22 @@ class KmsKeyring:
         return _wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[_allowlist.Attempt]:
-        found = _allowlist.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
-        if not found:
+        attempts = _allowlist.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
+        if not attempts:
             under = ", ".join(f"'{printable(key.key_arn)}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
-                f"the envelope is wrapped under {under}, which is none of the keys allowed here"
-                f"{self._regions(wrapped_keys)}; KMS was not asked. If you trust that key, name it by its ARN "
-                "(-k, or decrypt_with=)."
+                f"the envelope is wrapped under {under}, which is not among the allowed keys"
+                f"{self._regions(wrapped_keys)}; KMS was not called. If you trust that key, allow it by its ARN."
             )
-        return found
+        return attempts
 
     def _regions(self, wrapped_keys: Sequence[WrappedKey]) -> str:
-        """Return in which Regions aliases and scopes look, as the end of a clause: no other Region's keys are meant."""
+        """Return the Regions in which aliases and scopes allow keys, as the end of a clause."""
         if not any(_names.parse_arn(key.key_arn) for key in wrapped_keys):
             return ""
         wide = [entry for entry in self._allowed if isinstance(entry, _names.KeyScope) or entry.alias is not None]
         regions = sorted({entry.region or self._caller.region for entry in wide})
-        return f" (aliases and scopes mean keys in {', '.join(regions)})" if regions else ""
+        return f" (aliases and scopes allow keys in {', '.join(regions)} only)" if regions else ""
 
     def _region(self, name: _names.KeyName) -> str:
         return name.region or self._caller.region
@@ -354,20 +384,20 @@ def _context(name: str, context: Mapping[str, str]) -> dict[str, dict[str, str]]
 
 
 def _grant_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
-    """Return grant tokens, none of which any message repeats."""
-    found = validate.texts("grant_tokens", tokens, "grant tokens")
-    if len(found) > _MOST_GRANT_TOKENS:
-        raise ValueError(f"grant_tokens holds up to {_MOST_GRANT_TOKENS} grant tokens, not {len(found)}")
-    for place, token in enumerate(found, 1):
+    """Return grant tokens, checked; error messages never repeat them."""
+    tokens = validate.texts("grant_tokens", tokens, "grant tokens")
+    if len(tokens) > _MOST_GRANT_TOKENS:
+        raise ValueError(f"grant_tokens holds up to {_MOST_GRANT_TOKENS} grant tokens, not {len(tokens)}")
+    for number, token in enumerate(tokens, 1):
         if not 1 <= len(token) <= _LONGEST_GRANT_TOKEN:
             raise ValueError(
-                f"grant token {place} of {len(found)} has {len(token)} characters: one has 1 to {_LONGEST_GRANT_TOKEN}"
+                f"grant token {number} of {len(tokens)} has {len(token)} characters, not 1 to {_LONGEST_GRANT_TOKEN}"
             )
-    return found
+    return tokens
 
 
 def _material_id(answer: Answer, name: str) -> bytes:
-    """Return the key material id, which KMS gives as 64 hex digits, or b"" where it gives none."""
+    """Return the key material ID, 64 hex digits in KMS's answer; b"" if there is none."""
     try:
         material_id = bytes.fromhex(answer.get(name, ""))
     except (TypeError, ValueError):
@@ -375,12 +405,12 @@ def _material_id(answer: Answer, name: str) -> bytes:
     return material_id if len(material_id) == 32 else b""
 
 
-def _wrapped_key(answer: Answer, asked: _names.KeyName, region: str, material_id_field: str | None) -> WrappedKey:
+def _wrapped_key(answer: Answer, requested: _names.KeyName, region: str, material_id_field: str | None) -> WrappedKey:
     ciphertext = answer.need("CiphertextBlob", bytes)
     if len(ciphertext) > _LARGEST_CIPHERTEXT_BYTES:
-        raise answer.unreadable(f"the answer's CiphertextBlob has {len(ciphertext)} bytes")
+        raise answer.unreadable(f"the answer's CiphertextBlob has {len(ciphertext)} bytes, too many for a wrapped key")
     return WrappedKey(
-        _names.check_answered(answer.need("KeyId", str), asked, region),
+        _names.check_answered(answer.need("KeyId", str), requested, region),
         ciphertext,
         _material_id(answer, material_id_field) if material_id_field else b"",
         int(time.time()),
@@ -395,32 +425,33 @@ def _parse_all(name: str, keys: str | Sequence[str]) -> tuple[_names.KeyName, ..
     named = [keys] if isinstance(keys, str) else validate.texts(name, keys, "key names")
     parsed = tuple(_names.parse(key) for key in named)
     if not 1 <= len(parsed) <= MAX_KEYS:
-        raise ValueError(f"name 1 to {MAX_KEYS} keys, not {len(parsed)}")
+        raise ValueError(f"{name} takes 1 to {MAX_KEYS} keys, not {len(parsed)}")
     for index, key in enumerate(parsed):
         if key in parsed[:index]:
-            raise errors.ConfigurationError(f"'{printable(key.text)}' is named twice", key=key.text)
+            raise errors.ConfigurationError(f"'{printable(key.text)}' is listed twice", key=key.text)
     return parsed
 
 
 def _refuse_twice(keys: Sequence[_names.KeyName], wrapped: Sequence[WrappedKey]) -> None:
-    """Refuse the last of ``wrapped``, made under the keys named in the same order, if its key had its turn before."""
+    """Refuse the last of ``wrapped``, which is in the order of ``keys``, if the same KMS key made an earlier one."""
     *before, last = [key.key_arn for key in wrapped]
     if last in before:
-        one, other = keys[before.index(last)].text, keys[len(before)].text
+        name, other = keys[before.index(last)].text, keys[len(before)].text
         raise errors.ConfigurationError(
-            f"'{printable(one)}' and '{printable(other)}' are one key, '{printable(last)}': name it once", key=other
+            f"'{printable(name)}' and '{printable(other)}' are the same key, '{printable(last)}': list it once",
+            key=other,
         )
 
 
 def _data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
     if not plaintext:
-        raise answer.unreadable("the answer lacks Plaintext")
+        raise answer.unreadable("the answer has no Plaintext")
     if len(plaintext) != DATA_KEY_BYTES:
         size = len(plaintext)
         wipe(plaintext)
         raise errors.DataKeyError(
-            f"what KMS key '{printable(key)}' opened has {size} bytes, and a data key has {DATA_KEY_BYTES}: "
-            "the wrapped key is not one of an envelope"
+            f"KMS key '{printable(key)}' decrypted {size} bytes, but a data key has {DATA_KEY_BYTES}: the wrapped key "
+            "was not made for an envelope"
         )
     return DataKey(plaintext)
 
@@ -428,27 +459,27 @@ def _data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
 def _check_arn(answered: str, expected: str) -> None:
     if answered != expected:
         raise errors.WrongKeyError(
-            f"KMS answered for key '{printable(answered[:200])}' where '{printable(expected)}' was expected: "
-            "the envelope names a key that did not wrap it",
+            f"KMS answered for key '{printable(answered[:200])}' instead of '{printable(expected)}': the envelope "
+            "names a key that did not wrap it",
             key=expected,
         )
 
 
 def _explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.KmsError:
-    """Return what KMS says of an alias, or of a related key, with what that has to do with the envelope."""
+    """Return an error of KMS about an alias or a related key, with what it means for the envelope."""
     arn = f"'{printable(attempt.wrapped_key.key_arn)}'"
     if isinstance(error, errors.KeyNotFoundError) and attempt.related:
         pointed_at = " and the alias points to it" if attempt.by_alias else ""
         message = (
-            f"{error} The envelope is wrapped under {arn}; it opens in {attempt.region} only if that key has a replica "
-            f"there{pointed_at}. If you trust that key, name it by its ARN (-k, or decrypt_with=)."
+            f"{error} The envelope is wrapped under {arn}: {attempt.region} can decrypt it only if that key has a "
+            f"replica there{pointed_at}. If you trust that key, allow it by its ARN."
         )
     elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
         related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
         message = (
             f"'{printable(attempt.key_id)}' points to another key than {related}{arn}, which the envelope is wrapped "
-            f"under: the alias has been moved, or the envelope is foreign. If you trust that key, name it as well "
-            f"(-k, or decrypt_with=). ({error.code}, request id {error.request_id})"
+            "under: the alias has been moved, or the envelope is someone else's. If you trust that key, allow it too, "
+            f"by its ARN. ({error.code}, request id {error.request_id})"
         )
     else:
         return error
@@ -456,8 +487,10 @@ def _explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.Km
 
 
 def _all_failed(failures: Sequence[tuple[str, errors.SealwaxError]]) -> errors.SealwaxError:
-    """Return one error for all failed attempts; the one there was, or what they agree on, stays itself."""
+    """Return one error for all failed attempts; a single error, or a CommitmentError of all, stays as it is."""
     if len(failures) == 1 or all(isinstance(error, errors.CommitmentError) for _, error in failures):
         return failures[-1][1]
     lines = "".join(f"\n  {printable(arn)}: {error}" for arn, error in failures)
-    return errors.AllKeysFailedError(f"none of {len(failures)} wrapped keys could be used:{lines}", tuple(failures))
+    return errors.AllKeysFailedError(
+        f"all {len(failures)} wrapped keys that were tried failed:{lines}", tuple(failures)
+    )

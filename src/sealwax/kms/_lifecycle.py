@@ -1,7 +1,7 @@
-"""The life of one KMS key: its rotations, and its end.
+"""Rotates, disables and deletes one KMS key.
 
-A key is looked at first, whatever it was named by, and every other call is about its ARN: an alias that is moved
-meanwhile changes nothing here. What a kind of key cannot do is said before KMS is asked for it.
+The key is described first, and every later call uses its ARN, so moving its alias in the meantime changes nothing. If
+its kind cannot do something, the error comes before the call to KMS.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ LONGEST_WAIT_DAYS: Final = 30
 MOST_ON_DEMAND: Final = 25
 
 
-# How KMS refuses what the key's state does not permit.
+# KMS's error code if the key's state does not allow a call.
 _NOT_IN_THIS_STATE: Final = "KMSInvalidStateException"
 _PENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """One piece of key material that a key has, had, or waits to have.
+class KeyMaterial:
+    """One version of a key's material: past, current, or waiting for a rotation.
 
     Attributes:
         material_id: 64 hex digits, which envelopes store too.
-        state: KMS's word: ``"CURRENT"``, ``"NON_CURRENT"``, ``"PENDING_ROTATION"``, ...; None where KMS says nothing.
-        since: when the key was rotated to it; None for the first, and for what waits.
-        how: ``"AUTOMATIC"`` or ``"ON_DEMAND"``; None where ``since`` is.
-        expires: when imported material does; None where it does not.
+        state: KMS's word: ``"CURRENT"``, ``"NON_CURRENT"``, ``"PENDING_ROTATION"``, ...; None if KMS does not say.
+        since: when the key was rotated to it; None for the first material, and for material that waits.
+        how: ``"AUTOMATIC"`` or ``"ON_DEMAND"``; None if ``since`` is None.
+        expires: when imported material expires; None if it does not.
     """
 
     material_id: str | None
@@ -57,15 +57,15 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Rotations:
-    """How a key rotates, and what it was rotated to so far.
+    """How a key rotates, and its materials so far.
 
     Attributes:
         arn: the key's ARN.
-        enabled: whether KMS rotates it by itself.
-        period_days: how often; None where it does not.
-        next_rotation: when it will next; None where it will not.
-        on_demand_since: since when a rotation on demand is being done; None where none is.
-        materials: in the order of KMS, the oldest first.
+        enabled: whether automatic rotation is on.
+        period_days: days between automatic rotations; None if it is off.
+        next_rotation: when the next automatic rotation is; None if it is off.
+        on_demand_since: when the on-demand rotation in progress began; None if there is none.
+        materials: oldest first.
     """
 
     arn: str
@@ -73,22 +73,22 @@ class Rotations:
     period_days: int | None
     next_rotation: datetime | None
     on_demand_since: datetime | None
-    materials: tuple[Material, ...]
+    materials: tuple[KeyMaterial, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A key as somebody needs to know it who wants to be rid of it.
+class KeyStatus:
+    """What to know about a key before retiring it.
 
     Attributes:
         state: KMS's KeyState.
-        origin: as of :class:`~sealwax.kms._listing.ListedKey`.
+        origin: as in ``ListedKey``.
         multi_region: ``"primary"``, ``"replica"`` or ``"no"``.
         replicas: the ARNs of a primary key's replicas.
-        deletion: when it will be deleted; None where it will not, or waits for its replicas.
-        aliases: the alias names that point to it; None where they could not be seen.
-        last_use: None where it could not be seen.
-        unseen: why not.
+        deletion: when it will be deleted; None if it will not, or waits for its replicas first.
+        aliases: the alias names that point to it; None if they could not be listed.
+        last_use: None if unknown.
+        unseen: the errors of calls that failed.
     """
 
     arn: str
@@ -103,22 +103,22 @@ class Standing:
 
     @property
     def pending(self) -> bool:
-        """Whether its deletion is scheduled."""
+        """Whether deletion is scheduled."""
         return self.state in _PENDING
 
 
 class KeyLife:
-    """One KMS key, looked at when it is opened.
+    """One KMS key, described when this object is created.
 
     Args:
         key: a key ID, key ARN, alias or alias ARN.
-        session: as for :class:`~sealwax.KmsKeyring`.
+        session: as for ``KmsKeyring``.
 
-    IAM actions: kms:DescribeKey, and what each method names.
+    IAM actions: kms:DescribeKey, and those that each method names.
 
     Raises:
-        KmsError: it could not be looked at.
-        ConfigurationError: it is an AWS managed key, which nobody but AWS can change.
+        KmsError: KMS did not describe the key.
+        ConfigurationError: it is an AWS managed key, which only AWS can change.
     """
 
     def __init__(self, key: str, session: Session | None = None) -> None:
@@ -127,12 +127,12 @@ class KeyLife:
         region = name.region or clients.region
         self._client: KMSClient = clients.kms(region)
         self._region = region
-        self._key = _metadata.look(self._client, name, region, "kms:DescribeKey")
+        self._key = _metadata.fetch(self._client, name, region, "kms:DescribeKey")
         self.arn = self._key.arn
         if self._key.manager == "AWS":
             raise self._not_for(
-                "is an AWS managed key: AWS rotates it every year, and nobody else can rotate, disable or delete it. "
-                "Use a customer managed key for what is yours to rotate."
+                "is an AWS managed key: AWS rotates it every year, and only AWS can rotate, disable or delete it. Use "
+                "a customer managed key to control these yourself."
             )
 
     def _ask(self, operation: str, call: Callable[[], object]) -> responses.Answer:
@@ -144,20 +144,20 @@ class KeyLife:
     # --- rotation
 
     def rotations(self) -> Rotations:
-        """Return how the key rotates, and its material so far. Uses kms:GetKeyRotationStatus, kms:ListKeyRotations.
+        """Return how the key rotates, and its materials. Uses kms:GetKeyRotationStatus and kms:ListKeyRotations.
 
         Raises:
-            ConfigurationError: it is of a kind that has no rotations.
-            KmsError: KMS did not say.
+            ConfigurationError: keys of its kind do not rotate.
+            KmsError: KMS did not answer, or refused.
         """
         self._need_rotatable()
         enabled, period, following, on_demand = False, None, None, None
         if self._key.origin != "EXTERNAL":
             status = self._ask("GetKeyRotationStatus", lambda: self._client.get_key_rotation_status(KeyId=self.arn))
             enabled = status.need("KeyRotationEnabled", bool)
-            period = status.may("RotationPeriodInDays", int)
-            following = status.may("NextRotationDate", datetime)
-            on_demand = status.may("OnDemandRotationStartDate", datetime)
+            period = status.optional("RotationPeriodInDays", int)
+            following = status.optional("NextRotationDate", datetime)
+            on_demand = status.optional("OnDemandRotationStartDate", datetime)
         entries = responses.ask_all(
             self._client,
             "list_key_rotations",
@@ -168,33 +168,33 @@ class KeyLife:
             IncludeKeyMaterial="ALL_KEY_MATERIAL",
         )
         materials = tuple(
-            Material(
-                entry.may("KeyMaterialId", str),
-                entry.may("KeyMaterialState", str),
-                entry.may("RotationDate", datetime),
-                entry.may("RotationType", str),
-                entry.may("ValidTo", datetime),
+            KeyMaterial(
+                entry.optional("KeyMaterialId", str),
+                entry.optional("KeyMaterialState", str),
+                entry.optional("RotationDate", datetime),
+                entry.optional("RotationType", str),
+                entry.optional("ValidTo", datetime),
             )
             for entry in entries
         )
         return Rotations(self.arn, enabled, period, following, on_demand, materials)
 
     def rotate_every(self, days: int) -> None:
-        """Have KMS rotate the key by itself. Uses kms:EnableKeyRotation.
+        """Turn automatic rotation on. Uses kms:EnableKeyRotation.
 
         Args:
             days: 90 to 2560.
 
         Raises:
-            ConfigurationError: it is of a kind that KMS does not rotate by itself.
+            ConfigurationError: keys of its kind do not rotate automatically.
             KmsError: KMS refused.
         """
         self._need_rotatable()
         self._need_primary()
         if self._key.origin == "EXTERNAL":
             raise self._not_for(
-                "has imported key material, which KMS does not rotate by itself: import new key material "
-                "(ImportType NEW_KEY_MATERIAL), then rotate to it with --now."
+                "has imported key material, which KMS does not rotate automatically: import new key material "
+                "(ImportType NEW_KEY_MATERIAL), then rotate to it on demand."
             )
         self._need_enabled()
         self._ask(
@@ -203,11 +203,11 @@ class KeyLife:
         )
 
     def rotate_now(self) -> None:
-        """Begin a rotation on demand, which KMS finishes a little later. Uses kms:RotateKeyOnDemand.
+        """Start an on-demand rotation, which KMS finishes a little later. Uses kms:RotateKeyOnDemand.
 
         Raises:
-            ConfigurationError: it is of a kind that is not rotated.
-            KeyStateError: it waits for imported material.
+            ConfigurationError: keys of its kind do not rotate.
+            KeyStateError: it needs new imported material first.
             KmsError: KMS refused.
         """
         self._need_rotatable()
@@ -227,9 +227,9 @@ class KeyLife:
                 ) from None
             if failure.code == "LimitExceededException":
                 raise errors.RequestRefusedError(
-                    f"'{printable(self.arn)}' was rotated on demand {MOST_ON_DEMAND} times, which is the most that KMS "
-                    f"allows: let it rotate by itself (--every DAYS), or move to a new key. ({failure.code}, request "
-                    f"id {failure.request_id})",
+                    f"'{printable(self.arn)}' was rotated on demand {MOST_ON_DEMAND} times, the most that KMS allows: "
+                    f"turn on automatic rotation, or move to a new key. ({failure.code}, request id "
+                    f"{failure.request_id})",
                     code=failure.code,
                     request_id=failure.request_id,
                     key=self.arn,
@@ -238,46 +238,45 @@ class KeyLife:
 
     def _need_rotatable(self) -> None:
         if self._key.spec != "SYMMETRIC_DEFAULT":
-            raise self._not_for("is no symmetric encryption key, and KMS rotates no others.")
+            raise self._not_for("is not a symmetric encryption key, and KMS rotates no other keys.")
         if self._key.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
             raise self._not_for(
-                "is in a custom key store, where KMS rotates no key: make a new key there, and re-wrap to it."
+                "is in a custom key store, where KMS cannot rotate keys: create a new key there, and re-wrap to it."
             )
 
     def _need_primary(self) -> None:
         if self._key.multi_region == "replica":
             raise self._not_for(
-                f"is a replica, which is rotated with its primary key: name '{printable(str(self._key.primary))}'."
+                f"is a replica, which rotates with its primary key: rotate '{printable(str(self._key.primary))}'."
             )
 
     def _need_enabled(self) -> None:
         state = self._key.state
         if state != "Enabled":
             raise errors.KeyStateError(
-                f"'{printable(self.arn)}' cannot be rotated in its state, which is {state[:50]}: only an enabled key "
-                "can.",
+                f"'{printable(self.arn)}' cannot be rotated in state {state[:50]}: only enabled keys can rotate.",
                 key=self.arn,
             )
 
-    # --- the end
+    # --- disabling and deletion
 
-    def standing(self) -> Standing:
-        """Return how the key stands. Uses kms:GetKeyLastUsage and kms:ListAliases; neither is indispensable."""
+    def status(self) -> KeyStatus:
+        """Return the key's status. Uses kms:GetKeyLastUsage and kms:ListAliases if allowed."""
         unseen: list[errors.KmsError] = []
 
-        def seen(look: Callable[[], T]) -> T | None:
+        def attempt(call: Callable[[], T]) -> T | None:
             try:
-                return look()
+                return call()
             except errors.CredentialsError:
                 raise
             except errors.KmsError as error:
                 unseen.append(error)
                 return None
 
-        aliases = seen(self._alias_names)
-        last_use = seen(lambda: last_use_of(self._client, self.arn, "kms:GetKeyLastUsage"))
+        aliases = attempt(self._alias_names)
+        last_use = attempt(lambda: last_use_of(self._client, self.arn, "kms:GetKeyLastUsage"))
         key = self._key
-        return Standing(
+        return KeyStatus(
             key.arn,
             key.state,
             key.origin,
@@ -290,11 +289,13 @@ class KeyLife:
         )
 
     def _alias_names(self) -> tuple[str, ...]:
-        found = responses.ask_all(self._client, "list_aliases", "Aliases", "kms:ListAliases", self.arn, KeyId=self.arn)
-        return tuple(sorted(one.need("AliasName", str) for one in found))
+        entries = responses.ask_all(
+            self._client, "list_aliases", "Aliases", "kms:ListAliases", self.arn, KeyId=self.arn
+        )
+        return tuple(sorted(entry.need("AliasName", str) for entry in entries))
 
     def disable(self) -> None:
-        """Disable the key, which can be undone at any time. Uses kms:DisableKey.
+        """Disable the key; it can be enabled again at any time. Uses kms:DisableKey.
 
         Raises:
             KmsError: KMS refused.
@@ -302,15 +303,15 @@ class KeyLife:
         self._ask("DisableKey", lambda: self._client.disable_key(KeyId=self.arn))
 
     def schedule_deletion(self, days: int) -> datetime | None:
-        """Have the key deleted after a waiting time, in which that can be taken back. Uses kms:ScheduleKeyDeletion.
+        """Schedule the key's deletion, which can be canceled until then. Uses kms:ScheduleKeyDeletion.
 
-        Where it is to be deleted already, that stays as it is.
+        A deletion that is scheduled already stays unchanged.
 
         Args:
-            days: 7 to 30.
+            days: the waiting period, 7 to 30.
 
         Returns:
-            When; None for a primary key that waits for its replicas first.
+            When it will be deleted; None for a primary key that waits for its replicas first.
 
         Raises:
             KmsError: KMS refused.
@@ -323,9 +324,9 @@ class KeyLife:
         except errors.KmsError as failure:
             if failure.code != _NOT_IN_THIS_STATE:
                 raise
-            # boto3 repeats what was not answered: it may be done.
-            now = _metadata.look(self._client, _names.parse(self.arn), self._region, "kms:DescribeKey")
+            # boto3 retries unanswered requests: an earlier attempt may have succeeded.
+            now = _metadata.fetch(self._client, _names.parse(self.arn), self._region, "kms:DescribeKey")
             if now.state not in _PENDING:
                 raise
             return now.deletion
-        return answer.may("DeletionDate", datetime)
+        return answer.optional("DeletionDate", datetime)

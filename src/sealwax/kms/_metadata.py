@@ -1,4 +1,4 @@
-"""What DescribeKey says of a KMS key."""
+"""A KMS key's metadata, from DescribeKey."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MATERIAL_ID_BYTES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """A KMS key, in KMS's own words where nothing else is said.
+    """A KMS key; other attributes are KMS's own words.
 
     Attributes:
-        material_id: the 32 bytes that name its current material; none where KMS gives none.
+        material_id: 32 bytes that identify its current material; empty if KMS does not say.
         multi_region: ``"primary"``, ``"replica"`` or ``"no"``.
-        primary: the ARN of a replica's primary key; None for others.
+        primary: the ARN of a replica's primary key; None for other keys.
         replicas: the ARNs of a primary key's replicas.
-        deletion: when it will be deleted; None where it will not, or waits for its replicas.
+        deletion: when it will be deleted; None if it will not, or waits for its replicas first.
     """
 
     arn: str
@@ -39,20 +39,20 @@ class Metadata:
     deletion: datetime | None
 
 
-def look(client: KMSClient, key: _names.KeyName, region: str, doing: str) -> Metadata:
-    """Return what KMS says of a key (kms:DescribeKey).
+def fetch(client: KMSClient, key: _names.KeyName, region: str, doing: str) -> Metadata:
+    """Return a key's metadata (kms:DescribeKey).
 
     Args:
         region: the client's.
-        doing: as for :func:`~sealwax._aws.responses.ask`.
+        doing: as for ``responses.ask``.
 
     Raises:
-        KmsError: KMS did not say.
+        KmsError: KMS did not answer, or refused.
     """
     answer = responses.ask(lambda: client.describe_key(KeyId=key.text), doing, key.text).part("KeyMetadata")
     kind, primary = "no", None
     replicas: tuple[str, ...] = ()
-    if answer.may("MultiRegion", bool):
+    if answer.optional("MultiRegion", bool):
         regions = answer.part("MultiRegionConfiguration")
         kind = regions.need("MultiRegionKeyType", str).lower()
         if kind == "replica":
@@ -69,15 +69,15 @@ def look(client: KMSClient, key: _names.KeyName, region: str, doing: str) -> Met
         multi_region=kind,
         primary=primary,
         replicas=replicas,
-        deletion=answer.may("DeletionDate", datetime),
+        deletion=answer.optional("DeletionDate", datetime),
     )
 
 
 def _material_id(answer: responses.Answer) -> bytes:
     try:
-        material_id = bytes.fromhex(answer.may("CurrentKeyMaterialId", str) or "")
+        material_id = bytes.fromhex(answer.optional("CurrentKeyMaterialId", str) or "")
     except ValueError:
         material_id = None
     if material_id is None or len(material_id) not in (0, _MATERIAL_ID_BYTES):
-        raise answer.unreadable("the answer's CurrentKeyMaterialId is not what it should be")
+        raise answer.unreadable("the answer's CurrentKeyMaterialId is not valid")
     return material_id

@@ -1,4 +1,4 @@
-"""How KMS keys are named: key ID, key ARN, alias name, alias ARN. Text only; nothing is looked up."""
+"""Names of KMS keys: key ID, key ARN, alias name, alias ARN. They are parsed only; nothing is looked up."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _PARTITION: Final = re.compile(r"aws[a-z0-9-]{0,32}")
 
 @dataclass(frozen=True, slots=True)
 class KeyName:
-    """A KMS key as the caller wrote it. ``partition``, ``region`` and ``account`` are None where the name has none.
+    """A KMS key as the caller wrote it. Parts that the name does not have are None.
 
-    One of ``key_id`` and ``alias`` is set.
+    Either ``key_id`` or ``alias`` is set.
     """
 
     text: str
@@ -42,9 +42,9 @@ class KeyName:
         return self.key_id is not None and self.key_id.startswith("mrk-")
 
     def related(self, region: str) -> str | None:
-        """Return the ARN of the key in ``region`` that opens what this one wrapped, or None where there can be none.
+        """Return the ARN of the key in ``region`` that decrypts what this key wrapped; None if there cannot be one.
 
-        That is the key itself, or the multi-Region key of the same partition, account and id. Only key ARNs have one.
+        It is this key, or the multi-Region key with the same partition, account and ID. This key must be an ARN.
         """
         if self.region == region:
             return self.text
@@ -57,11 +57,11 @@ def parse(text: str) -> KeyName:
     """Return the parts of a key's name.
 
     Raises:
-        ConfigurationError: it is none of the four forms.
-        TypeError: it is no str.
+        ConfigurationError: the text has none of the four forms.
+        TypeError: it is not a str.
     """
     if not isinstance(text, str):
-        raise TypeError(f"the name of a KMS key is a str, not {type(text).__name__}")
+        raise TypeError(f"the name of a KMS key must be a str, not {type(text).__name__}")
     match = _ARN.fullmatch(text)
     if match and (match[5] or _ALIAS.fullmatch(match[6])):
         return KeyName(text, match[1], match[2], match[3], match[5], match[6])
@@ -71,49 +71,57 @@ def parse(text: str) -> KeyName:
         return KeyName(text, None, None, None, None, text)
     hint = f" (did you mean 'alias/{text}'?)" if _ALIAS.fullmatch(f"alias/{text}") else ""
     raise ConfigurationError(
-        f"'{printable(text[:200])}' is no KMS key ID, key ARN, alias or alias ARN{hint}", key=text[:200]
+        f"'{printable(text[:200])}' is not a KMS key ID, key ARN, alias or alias ARN{hint}", key=text[:200]
     )
 
 
-# Many envelopes are under one key.
+# Most envelopes are under a few keys. ARNs are public, so the cache holds nothing secret.
 @functools.lru_cache(maxsize=256)
 def parse_arn(text: str) -> KeyName | None:
-    """Return the parts of a key ARN, or None for anything else: what an envelope claims is never an error."""
+    """Return the parts of a key ARN, or None for anything else: an envelope may claim anything."""
     match = _ARN.fullmatch(text)
     return KeyName(text, match[1], match[2], match[3], match[5], None) if match and match[5] else None
 
 
-def check_answered(arn: str, asked: KeyName, region: str) -> str:
-    """Return the key ARN that KMS answered with, once it is known to fit what was asked for.
+def check_answered(arn: str, requested: KeyName, region: str) -> str:
+    """Return the key ARN in KMS's answer if it can be the requested key.
 
     Raises:
-        WrongKeyError: it is none, or another key's.
+        WrongKeyError: it is not a key ARN, or belongs to another key.
     """
     name = parse_arn(arn)
-    fits = (
+    matches = (
         name is not None
         and name.region == region
-        and (asked.account is None or (asked.partition, asked.account) == (name.partition, name.account))
-        and (asked.key_id is None or asked.key_id == name.key_id)
+        and (requested.account is None or (requested.partition, requested.account) == (name.partition, name.account))
+        and (requested.key_id is None or requested.key_id == name.key_id)
     )
-    if not fits:
+    if not matches:
         raise WrongKeyError(
-            f"KMS answered for key '{printable(arn[:200])}' where '{printable(asked.text)}' in {region} was asked for",
-            key=asked.text,
+            f"KMS answered for key '{printable(arn[:200])}', but the request was for '{printable(requested.text)}' in "
+            f"{region}: the endpoint is not AWS, or something in between changes its answers",
+            key=requested.text,
         )
     return arn
 
 
 @dataclass(frozen=True, slots=True)
 class KeyScope:
-    """Every KMS key of one account in one Region, allowed by name for unwrapping.
+    """Allows every KMS key of one account and Region for decryption.
 
-    A replica there also opens, there, what its related multi-Region keys wrapped in other Regions.
+    A multi-Region key there also decrypts, there, what its related keys wrapped in other Regions.
 
     Args:
         account: 12 digits.
-        region: such as ``"eu-west-1"``.
-        partition: such as ``"aws"``, ``"aws-cn"`` or ``"aws-us-gov"``. Default: that of the Region.
+        region: ``"eu-west-1"``, for example.
+        partition: ``"aws"``, ``"aws-cn"`` or ``"aws-us-gov"``, for example. Default: the Region's.
+
+    Raises:
+        TypeError: a part is not a str.
+        ValueError: a part does not have its form.
+
+    Example:
+        >>> KmsKeyring("alias/backup", decrypt_with=[KeyScope("111122223333", "eu-west-1")])
     """
 
     account: str
@@ -130,4 +138,6 @@ class KeyScope:
         if not (
             _ACCOUNT.fullmatch(self.account) and _REGION.fullmatch(self.region) and _PARTITION.fullmatch(partition)
         ):
-            raise ValueError("a KeyScope is an account of 12 digits, a Region such as 'eu-west-1', and a partition")
+            raise ValueError(
+                "a KeyScope needs an account of 12 digits, a Region such as 'eu-west-1', and a partition such as 'aws'"
+            )

@@ -1,9 +1,9 @@
-"""A token bucket for KMS requests, that slows down when KMS throttles and speeds up again while it does not.
+"""A token bucket for requests to KMS that slows down while KMS throttles and recovers afterwards.
 
-One bucket serves an account and Region. It is shared by all threads of a process, and, where a file is named, by all
-processes of one machine that name it. The rate follows additive increase and multiplicative decrease, as TCP's does:
-halved when a request is throttled, raised by a twentieth of the full rate each second without one. Requests that were
-on their way when the rate was halved have said nothing about the new one, and do not halve it again.
+One bucket serves an account and Region. All threads of a process share it, and so do all processes of a machine that
+name the same file. The rate follows additive increase and multiplicative decrease, like TCP: halved when a request is
+throttled, raised by a twentieth of the full rate each second without throttling. Requests that were already sent when
+the rate was halved do not halve it again.
 """
 
 from __future__ import annotations
@@ -17,58 +17,73 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self, TypedDict
 
 from sealwax._core import disk, fork_locks, trusted, validate
 from sealwax._core.context import printable
 from sealwax._core.keyring import now
 from sealwax.errors import FileError
 
-# Tokens and rate, when they were true, and when the rate was last halved, in seconds of the machine's clock.
+# Tokens, rate, when they applied, and when the rate was last halved, in seconds of the machine's clock.
 _STATE: Final = struct.Struct("<dddd")
 _State = tuple[float, float, float, float]
 _LEAST_RATE: Final = 0.01
 _RECOVERY: Final = 0.05
 _KIND: Final = trusted.Kind("the shared rate limit", FileError)
-# Others hold the lock on a shared file for microseconds.
+# Other processes hold the lock on a shared file for microseconds.
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.001
 
 
+class _Arguments(TypedDict):
+    rate: float
+    burst: float
+    shared: str | None
+
+
 class RateLimit:
-    """Lets requests through at up to ``rate`` a second.
+    """Limits requests to ``rate`` per second. Pass one object to all keyrings that share the limit.
+
+    A copy is the same limit. Unpickled in another process, it is a separate limit unless ``shared`` names a file.
 
     Args:
-        rate: requests a second.
-        burst: requests that may go at once after a pause, at least 1; default: those of one second.
-        shared: a file that all processes of a user of this machine use that are to share the limit; made where it is
-            not there, and refused where others may write it.
-
-    Pickled for another process, it is a limit of that process's own there, unless it is ``shared``. A copy is the same
-    limit.
+        rate: requests per second.
+        burst: requests that may be sent at once after a pause, at least 1. Default: as many as ``rate``.
+        shared: a file through which all processes of one user on this machine share the limit; created if missing,
+            refused if other users can write to it.
 
     Raises:
-        TypeError: a parameter of another kind.
+        TypeError: an argument has the wrong type.
         ValueError: the rate is not positive, or the burst is below 1.
-        FileError: the file cannot be opened, or somebody else can have written it.
+        FileError: the file cannot be opened, or another user could have written it.
+
+    Example:
+        >>> limit = RateLimit(100, shared="/run/user/1000/kms-limit")
+        >>> KmsKeyring("alias/payments", limit=limit)
     """
 
     def __init__(
         self, rate: float, *, burst: float | None = None, shared: str | os.PathLike[str] | None = None
     ) -> None:
-        self.rate = validate.number("rate", rate, "requests a second")
+        self.rate = validate.number("rate", rate, "requests per second")
         self._burst = max(1.0, rate) if burst is None else validate.number("burst", burst, "requests", least=1)
         self._lock = threading.Lock()
-        self._file = -1  # the shared file, while it is locked or waited for
+        self._file = -1  # the shared file while it is locked, or waited for
         fork_locks.renew_in_children(self)
         self._state: _State = (self._burst, rate, now(), 0.0)
-        # Another process, to which this is pickled, may work in another folder.
+        # Absolute: the process that unpickles this may have another working directory.
         self._shared = None if shared is None else str(Path(validate.path("shared", shared)).absolute())
         with self._exclusive():
-            pass  # an unusable file is told of now
+            pass  # report an unusable file now
 
     def acquire(self, deadline: float) -> bool:
-        """Wait for a turn; return False where none comes before ``deadline``, in seconds of ``time.monotonic``.
+        """Wait until a request may be sent.
+
+        Args:
+            deadline: how long to wait, as a value of ``time.monotonic()``.
+
+        Returns:
+            False if no request may be sent before the deadline.
 
         Raises:
             FileError: the shared file cannot be used.
@@ -84,7 +99,10 @@ class RateLimit:
         return True
 
     def throttled(self, since: float) -> None:
-        """Halve the rate: KMS has refused a request, sent at ``since`` of ``time.monotonic``, for being one too many.
+        """Halve the rate because KMS throttled a request.
+
+        Args:
+            since: when the request was sent, as a value of ``time.monotonic()``.
 
         Raises:
             FileError: the shared file cannot be used.
@@ -95,40 +113,40 @@ class RateLimit:
 
     @property
     def current_rate(self) -> float:
-        """The requests a second that are let through now."""
+        """The current limit in requests per second."""
         with self._exclusive() as (_, rate, _when, _halved):
             return rate
 
     def __copy__(self) -> Self:
-        return self  # two would let twice as much through
+        return self  # two limits would allow twice the rate
 
     def __deepcopy__(self, _: object) -> Self:
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> _Arguments:
         return {"rate": self.rate, "burst": self._burst, "shared": self._shared}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: _Arguments) -> None:
         RateLimit.__init__(self, **state)
 
     @contextlib.contextmanager
     def _exclusive(self, deadline: float | None = None) -> Iterator[_State]:
-        """Lend the state as of now; what ``_state`` is afterwards is kept.
+        """Lock and yield the current state; ``_state`` is saved afterwards.
 
         Args:
-            deadline: when to give a lock up that somebody else holds.
+            deadline: when to stop waiting for a lock that another thread or process holds.
         """
         fork_locks.notice()
         deadline = now() + _LONGEST_WAIT_SECONDS if deadline is None else deadline
-        # Threads hold it for long only where one of them waits for the file.
+        # A thread holds it for long only while it waits for the file.
         if not self._lock.acquire(timeout=max(0.0, deadline - now())):
-            raise _is_held(str(self._shared))
+            raise _locked_error(str(self._shared))
         try:
             if self._shared is None:
                 self._state = self._advanced()
                 yield self._state
                 return
-            # Opened each time: a forked child would share a descriptor, and with it the lock.
+            # Opened each time: a forked child would share the descriptor, and so the lock.
             with self._locked(self._shared, deadline) as file:
                 self._read(file)
                 self._state = self._advanced()
@@ -147,7 +165,7 @@ class RateLimit:
             try:
                 yield file
             finally:
-                # Not left to closing: a child that was forked meanwhile has the descriptor too.
+                # Unlock explicitly: a child forked in the meantime has the descriptor too.
                 fcntl.flock(file, fcntl.LOCK_UN)
         finally:
             self._file = -1
@@ -155,7 +173,7 @@ class RateLimit:
 
     def _after_fork(self) -> tuple[()]:
         self._lock = threading.Lock()
-        # Kept open here, it would keep the parent's lock if the parent were killed.
+        # Left open, it would keep the parent's lock alive if the parent were killed.
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -165,7 +183,7 @@ class RateLimit:
         data = os.pread(file, _STATE.size, 0)
         if len(data) == _STATE.size:
             tokens, rate, then, halved = _STATE.unpack(data)
-            # The clock starts anew when the machine does; a state from before says nothing.
+            # The clock restarts with the machine: a state from before is void.
             if halved <= then <= now() and _LEAST_RATE <= rate <= self.rate and -math.inf < tokens <= self._burst:
                 self._state = tokens, rate, then, halved
 
@@ -177,21 +195,21 @@ class RateLimit:
 
 
 def _lock_file(file: int, path: str, deadline: float) -> None:
-    """Lock the file. Whoever may read it can hold a lock on it for ever, or be stopped with one."""
+    """Lock the file. A process that can read it may hold a lock forever, or be stopped while holding one."""
     while True:
         try:
             with _reported(path):
                 return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if now() >= deadline:
-                raise _is_held(path) from None
+                raise _locked_error(path) from None
             time.sleep(_PAUSE_SECONDS)
 
 
-def _is_held(path: str) -> FileError:
+def _locked_error(path: str) -> FileError:
     return FileError(
         f"using the shared rate limit '{printable(path)}' failed: another process holds a lock on the file. Stop it "
-        "('fuser' shows which one), or share another file"
+        "('fuser' shows which one), or use another file"
     )
 
 

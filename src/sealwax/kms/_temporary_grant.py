@@ -1,70 +1,65 @@
-"""A grant for a while: created under a name that tells when it is due, and ended again."""
+"""Temporary grants: created, and later retired or revoked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sealwax import errors
 from sealwax._aws import sts
 from sealwax._aws.session import Clients, Session
 from sealwax.kms import _names
-from sealwax.kms._calls import Caller, RetryPolicy
+from sealwax.kms._calls import KmsCaller, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class LentGrant:
-    """A grant that exists. The token is no secret: it lets its grantee use the grant at once."""
+class TemporaryGrant:
+    """An existing grant. The token is not a secret: it only lets the grantee use the grant at once."""
 
     key: str
     id: str
     token: str
 
 
-class Lender:
-    """Creates grants and ends them.
-
-    Args:
-        session: where clients come from.
-    """
+class TemporaryGrants:
+    """Creates and ends grants."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._caller = Caller(Clients(session), RetryPolicy(), None, None)
+        self._caller = KmsCaller(Clients(session), RetryPolicy(), None, None)
 
     def whoami(self) -> str:
-        """Return the ARN of the caller (sts:GetCallerIdentity, which nobody can be denied).
+        """Return the caller's ARN (sts:GetCallerIdentity, which no policy can deny).
 
         Raises:
-            KmsError: STS does not say.
+            KmsError: STS did not answer.
         """
-        return sts.whoami(self._session, "asking STS who shall be able to retire the grant")
+        return sts.whoami(self._session, "asking STS who the caller is")
 
-    def create(self, request: Mapping[str, Any]) -> LentGrant:
+    def create(self, request: Mapping[str, object]) -> TemporaryGrant:
         """Create a grant (kms:CreateGrant on its key).
 
-        With a name that no other grant has, a request that is repeated because its answer was lost makes no second one.
+        If the request has a unique ``Name``, a retry after a lost answer does not create a second grant.
 
         Args:
-            request: as CreateGrant takes it; ``KeyId`` is the ARN of the key.
+            request: the parameters of CreateGrant; ``KeyId`` is the key's ARN.
 
         Raises:
-            KmsError: KMS did not, or its answer was lost: then a grant of that name may exist.
+            KmsError: KMS refused, or its answer was lost; in that case the grant may exist.
         """
-        key = request["KeyId"]
+        key = str(request["KeyId"])
         answer = self._caller.call(_region(key), "create_grant", "creating the grant", key, **request)
-        return LentGrant(key, answer.need("GrantId", str), answer.need("GrantToken", str))
+        return TemporaryGrant(key, answer.need("GrantId", str), answer.need("GrantToken", str))
 
-    def end(self, grant: LentGrant) -> None:
-        """Retire a grant as its retiring principal, else revoke it (kms:RevokeGrant). One that is gone is well.
+    def end(self, grant: TemporaryGrant) -> None:
+        """Retire a grant as its retiring principal, or else revoke it (kms:RevokeGrant). It may be gone already.
 
         Raises:
-            KmsError: it still exists; the message says how to end it.
+            KmsError: it still exists; the message says how to revoke it.
         """
         region = _region(grant.key)
         try:
-            # By its token, which works at once: by its id, KMS may not find a new grant yet.
+            # By token, which works at once: KMS may not find a new grant by its ID yet.
             self._caller.call(region, "retire_grant", "retiring the grant", grant.key, GrantToken=grant.token)
         except errors.KmsError as retiring:
             if _is_gone(retiring):
@@ -77,7 +72,7 @@ class Lender:
                 if _is_gone(revoking):
                     return
                 raise type(revoking)(
-                    f"the grant {grant.id} still exists: {retiring} {revoking} End it with 'aws kms revoke-grant "
+                    f"the grant {grant.id} still exists: {retiring} {revoking} Revoke it with 'aws kms revoke-grant "
                     f"--region {region} --key-id {grant.key} --grant-id {grant.id}'.",
                     code=revoking.code,
                     request_id=revoking.request_id,

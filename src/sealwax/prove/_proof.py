@@ -17,7 +17,7 @@ from sealwax._core.keyring import DataKey, Keyring, WrappedKey
 from sealwax._core.sealer import Sealer
 from sealwax.errors import SealwaxError
 from sealwax.kms import KmsKeyring, RetryPolicy, _hygiene, _names
-from sealwax.kms._calls import Caller
+from sealwax.kms._calls import KmsCaller
 from sealwax.prove._results import Evidence
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Proof:
         self.traces: object | None = None
         self.signed_out = ""
         self._clients = Clients(session, None, self._prepare)
-        self._caller = Caller(self._clients, RetryPolicy(), None, self.watch)
+        self._caller = KmsCaller(self._clients, RetryPolicy(), None, self.watch)
         self.region = self.name.region or self._clients.region
 
     def _prepare(self, client: KMSClient) -> None:
@@ -235,7 +235,7 @@ class Proof:
             answer = self.ask(operation, doing, **parameters)
             return answer, exchange.plaintext(answer)
 
-    def as_denied(self) -> Caller:
+    def as_denied(self) -> KmsCaller:
         """Return a caller of KMS as the principal that must not be able to decrypt.
 
         Raises:
@@ -248,7 +248,7 @@ class Proof:
         except SealwaxError as error:
             # KMS was not called: a denial here does not come from the key.
             raise NotShown(str(error), interrupted=True) from None
-        return Caller(Clients(session, None, _hygiene.attach), RetryPolicy(), None, self.watch)
+        return KmsCaller(Clients(session, None, _hygiene.attach), RetryPolicy(), None, self.watch)
 
     # --- the library
 

@@ -88,7 +88,7 @@ class Looking:
             elif unreadable:
                 failure, said = UnreadableError(), f"the answer cannot be read ({type(error).__name__})"
             else:
-                said = refusals.said(error)  # the service's own words: the table of errors speaks of KMS keys
+                said = refusals.words_of(error)  # the service's own words: the table of errors speaks of KMS keys
             code = _code_of(error)
         else:
             if self.answers is not None:

@@ -92,7 +92,7 @@ def open_client(session: Session, service: str, region: str | None) -> Any:
     Raises:
         KmsError: the session cannot make one.
     """
-    return refusals.made(
+    return refusals.open_client(
         lambda: session.client(service, region_name=region, config=_CONFIG), f"opening a client for {service}"
     )
 
@@ -125,7 +125,7 @@ class _Asking:
 
     def __call__(self, doing: str, ask: Callable[[], T]) -> T:
         try:
-            return refusals.asked(ask, doing, self._key)
+            return refusals.call_aws(ask, doing, self._key)
         except KmsError as error:
             if error.code == "NoSuchEntity":
                 raise ConfigurationError(f"{doing} failed: the caller's account has no such principal") from None

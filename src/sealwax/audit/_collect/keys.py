@@ -165,7 +165,7 @@ def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
 
     def rotation() -> RotationFacts:
         status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
-        return RotationFacts(status.need("KeyRotationEnabled", bool), status.may("RotationPeriodInDays", int))
+        return RotationFacts(status.need("KeyRotationEnabled", bool), status.optional("RotationPeriodInDays", int))
 
     def rotations() -> tuple[datetime, ...]:
         listed = pages(client, "list_key_rotations", "Rotations", KeyId=arn)

@@ -13,7 +13,7 @@ from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
     from sealwax.fleet._usage import Usage, User
-    from sealwax.kms._lifecycle import Standing
+    from sealwax.kms._lifecycle import KeyStatus
 
 _FINDINGS: Final = 3
 
@@ -56,7 +56,7 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
 
     where = locations_of(where)
     life = KeyLife(key, aws.session())
-    standing = life.standing()
+    standing = life.status()
     usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_location=opening(aws))
     step = _step(standing, usage)
     if days is not None and not apply:
@@ -81,7 +81,7 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
         life.schedule_deletion(days)
         done, step = "deletion scheduled", "wait"
     if done:
-        standing = KeyLife(standing.arn, aws.session()).standing()
+        standing = KeyLife(standing.arn, aws.session()).status()
     if as_json:
         console.print_json(
             {**formatting.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
@@ -107,7 +107,7 @@ _NEXT: Final = {
 }
 
 
-def _step(standing: Standing, usage: Usage) -> str:
+def _step(standing: KeyStatus, usage: Usage) -> str:
     if standing.pending:
         return "wait" if usage.clear else "cancel"
     if not usage.clear:
@@ -124,7 +124,7 @@ def _example(user: User) -> str:
     return printable(f"{user.name}{': ' if user.what else ''}{user.what}{named}")
 
 
-def _print(standing: Standing, where: tuple[str, ...], usage: Usage) -> None:
+def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
     from sealwax.fleet._report import listed
 
     lines = [("key", printable(standing.arn)), ("state", standing.state)]

@@ -11,7 +11,7 @@ from sealwax.cli import console, options
 from sealwax.cli.keys import formatting
 
 if TYPE_CHECKING:
-    from sealwax.kms._lifecycle import Material, Rotations
+    from sealwax.kms._lifecycle import KeyMaterial, Rotations
 
 _HOW: Final = {"AUTOMATIC": "by itself", "ON_DEMAND": "on demand"}
 _COLUMNS: Final = ("SINCE", "HOW", "STATE", "MATERIAL")
@@ -84,7 +84,7 @@ def _status(found: Rotations) -> str:
     return f"{status}; {on_demand} of 25 on demand used" if on_demand else status
 
 
-def _row(material: Material) -> tuple[str, ...]:
+def _row(material: KeyMaterial) -> tuple[str, ...]:
     state = (material.state or formatting.NOT_SEEN).lower().replace("_", " ")
     if material.expires:
         state += f", expires on {material.expires:%Y-%m-%d}"

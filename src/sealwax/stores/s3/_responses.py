@@ -12,7 +12,7 @@ import botocore.exceptions as foreign
 import urllib3.exceptions
 
 from sealwax import errors
-from sealwax._aws import refusals
+from sealwax._aws import meanings, refusals
 from sealwax._core.context import printable
 
 _Meaning = tuple[str, str, bool]
@@ -252,14 +252,14 @@ def translate(
             next(
                 (
                     (m.why.format(service="S3"), m.todo, m.retryable)
-                    for kind, m in refusals.EXCEPTIONS
+                    for kind, m in meanings.EXCEPTIONS
                     if isinstance(error, kind)
                 ),
                 _REQUEST,
             ),
         )
     trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
-    aside = refusals.said(error).rstrip(".")
+    aside = refusals.words_of(error).rstrip(".")
     message = f"{about} failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"
     if (why, todo, retryable) in (_LOGIN, _CREDENTIALS, _CLOCK):
         return errors.CredentialsError(message, code=code, request_id=request_id)
@@ -273,7 +273,7 @@ def _meaning(code: str, said: str, status: int, bodiless: bool, conditional: boo
         # S3 gives its reason as XML, except for HEAD, whose responses have no body.
         return f"the response is HTTP status {status} without a reason from S3", _NOT_S3, status in _TEMPORARY
     if code.startswith("KMS."):
-        known = refusals.CODES.get(code.removeprefix("KMS."))
+        known = meanings.CODES.get(code.removeprefix("KMS."))
         why, retryable = (f": {known.why.format(service='KMS')}", known.retryable) if known else ("", False)
         return f"S3 cannot use the KMS key that encrypts the object{why}", _BUCKETS_KEY, retryable
     if code == "AccessDenied" and "kms:" in said:

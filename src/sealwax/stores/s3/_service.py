@@ -13,7 +13,7 @@ import botocore.exceptions as foreign
 from botocore.config import Config
 
 from sealwax._aws import refusals
-from sealwax._aws.session import MOST_CONNECTIONS, Opening, open_session, pack_session
+from sealwax._aws.session import MOST_CONNECTIONS, OpeningTurns, open_session, pack_session
 from sealwax._core import fork_locks, pickling
 from sealwax._core.context import printable
 from sealwax.errors import SealwaxError, StoreError
@@ -133,12 +133,12 @@ class Service:
     def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._client: Any = None
-        self._opening = Opening()
+        self._opening = OpeningTurns()
         fork_locks.adopt(session)
         fork_locks.renew_in_children(self)
 
     def _after_fork(self) -> tuple[()]:
-        self._opening = Opening()
+        self._opening = OpeningTurns()
         self._client = None
         return ()
 
@@ -163,7 +163,7 @@ class Service:
             if self._client is None:
                 # A new session each time: a session reads settings once, and missing ones may be set later.
                 session = open_session() if self._session is None else self._session
-                client = refusals.made(
+                client = refusals.open_client(
                     lambda: session.client("s3", config=_CONFIG), f"opening a client for {S3_SCHEME}"
                 )
                 if fork_locks.is_shared(client):
