@@ -7,7 +7,7 @@ The owner wipes the key afterwards, so no caller can forget to.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, Self, TypeVar, runtime_checkable

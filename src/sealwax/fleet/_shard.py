@@ -17,7 +17,7 @@ from sealwax._core.context import printable
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
-from sealwax._core.staleness import Verdict, faults, judge
+from sealwax._core.staleness import Staleness, faults, staleness_of
 from sealwax.errors import (
     ContextError,
     HeaderError,
@@ -123,7 +123,7 @@ def decide(header: Header, settings: Settings, relpath: str) -> Decision:
     return next((decision for decision in decisions if decision.state == State.STALE), decisions[0])
 
 
-def _steps(header: Header, settings: Settings, verdict: Verdict) -> Decision:
+def _steps(header: Header, settings: Settings, verdict: Staleness) -> Decision:
     """Return what to do with a stale envelope, using the current slot of ``header``."""
     wrapped_keys = header.slot.wrapped_keys
     present = {key.key_arn: key for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS}
@@ -174,7 +174,7 @@ def refuse_context(header: Header, settings: Settings, relpath: str) -> None:
         raise ContextError(refusal)
 
 
-def _decide_reencryption(header: Header, settings: Settings, verdict: Verdict) -> Decision:
+def _decide_reencryption(header: Header, settings: Settings, verdict: Staleness) -> Decision:
     """As ``decide``, for re-encryption, on the assumption that the data key is old.
 
     Only the plan knows whether it is: ``_reencrypt.reencryption_state``.
