@@ -20,7 +20,7 @@ ROOT = Path(sealwax.__file__).parent
 LEAVES = {"errors", "_core.foreign", "_core.sources", "_core.text"}
 # What each room may import besides the leaves. ``_core`` and ``_aws`` stand for every room in them.
 ROOMS: dict[str, set[str]] = {
-    **{leaf: set() for leaf in LEAVES},
+    **{leaf: set() for leaf in sorted(LEAVES)},
     "events": set(),
     "_core.disk": set(),
     "_core.fork_locks": set(),
