@@ -20,7 +20,7 @@ from sealwax.audit._facts import (
     RotationFacts,
     TrailFacts,
 )
-from sealwax.policy._generate import Bound, Users, key_policy
+from sealwax.policy import KeyUsers, RequiredContext, write_key_policy
 
 NOW: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
 OWN: Final = "111122223333"
@@ -47,7 +47,9 @@ def root(account: str = OWN) -> str:
 
 ADMIN: Final = role("Admin")
 APP: Final = role("App")
-WRITTEN: Final = key_policy([ADMIN], Users(encrypt=[APP], decrypt=[APP]), Bound({"purpose": "backup"}))
+WRITTEN: Final = write_key_policy(
+    [ADMIN], KeyUsers(encrypt=[APP], decrypt=[APP]), RequiredContext({"purpose": "backup"})
+)
 
 
 def text(*statements: Mapping[str, Any], of_key: bool = True) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore import xform_name
 
-from sealwax.audit._findings import Fix
+from sealwax.audit._findings import BlockKind, Fix
 
 Clients = Callable[[str, str | None], Any]
 
@@ -27,7 +27,9 @@ def follow(fix: Fix, clients: Clients, folder: Path) -> int:
     """
     count = 0
     for block in fix.blocks:
-        if block.name:
+        if block.kind in (BlockKind.CLOUDFORMATION, BlockKind.TERRAFORM):
+            continue  # these take the place of the commands
+        if block.kind is BlockKind.FILE:
             json.loads(block.text)
             (folder / block.name).write_text(block.text)
             continue

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sealwax.audit._access import wanted
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding, Severity
-from sealwax.audit._from_facts import recall_key
+from sealwax.audit._from_facts import describe_key
+from sealwax.audit._statements import wishes_of
 from sealwax.errors import PolicyError
 from sealwax.policy import Policy, Principal, Statement, parse_identity_policy, parse_key_policy, principal
-from sealwax.policy._explain import KeyAsSeen, explain
+from sealwax.policy._explain import KeyDescription, explain
 
 STRANGER: Final = "198765432109"
 # Whoever may tag a user or a session tags it as a policy wants it.
@@ -34,7 +34,7 @@ def _worlds(*policies: Policy, never: tuple[str, ...]) -> Iterator[tuple[dict[st
     found: list[tuple[dict[str, str], dict[str, Any]]] = [({}, {}), ({"purpose": "of somebody else"}, {})]
     statements = [one for policy in policies for one in policy.statements]
     for one, two in itertools.product(statements, repeat=2):
-        (context, others), (more, further) = wanted(one), wanted(two)
+        (context, others), (more, further) = wishes_of(one), wishes_of(two)
         found.append((context | more, others | further | _through_services(one, two)))
     spared = _spared([one for one in statements if one.effect == "Deny"])
     found += [(spared[0] | context, spared[1] | others) for context, others in found]
@@ -66,7 +66,7 @@ def _spared(denials: Sequence[Statement]) -> tuple[dict[str, str], dict[str, Any
     context: dict[str, str] = {}
     others: dict[str, Any] = {}
     for one in positive:
-        more, further = wanted(one)
+        more, further = wishes_of(one)
         context |= more
         others |= further
     return context, others
@@ -85,7 +85,7 @@ def _through_services(*statements: Statement) -> dict[str, Any]:
 def may(
     who: Principal,
     action: str,
-    key: KeyAsSeen,
+    key: KeyDescription,
     identity: Sequence[Policy],
     facts: Facts,
     given: Mapping[str, Any] | None = None,
@@ -154,36 +154,37 @@ def contradiction(account: Account, finding: Finding) -> str | None:
     if finding.rule in ("key-policy-public", "key-policy-not-principal") and finding.severity > Severity.LOW:
         return _unless(_public(account, finding), f"nobody of {STRANGER} may do anything")
     if finding.rule == "key-policy-foreign-account":
-        strange = re.findall(r"\d{12}", finding.title.partition("lets in")[2])
+        strange = re.findall(r"\d{12}", finding.title.partition(" allows ")[2])
         return _unless(all(_foreign(account, finding, one) for one in strange), "nobody of that account may")
     if finding.rule == "key-policy-service-any-account":
         return _unless(_service(account, finding), "the service may not, for a stranger")
     if finding.rule in ("key-policy-no-context", "key-policy-wildcard-context"):
         return _unless(_own(account, finding), "nobody whom the statement names may decrypt")
     if finding.rule == "key-policy-admin-can-use":
-        who, does = finding.title.partition(": ")[2].split(" may ")
-        key = recall_key(facts, finding.resource)
+        who, does = finding.title.partition(": ")[2].split(" has ")
+        key = describe_key(facts, finding.resource)
         needed = does.replace(" and ", ", ").split(", ")
         return _unless(all(_one(account, who, action, key) for action in needed), f"{who} may not")
     if finding.rule == "key-policy-root-delegation":
-        key = recall_key(facts, finding.resource)
-        people = finding.title.partition("not by naming this key: ")[2].split(", ")
+        key = describe_key(facts, finding.resource)
+        people = finding.title.partition("without naming this key: ")[2].split(", ")
         return _unless(all(_one(account, who, "kms:Decrypt", key) for who in people), "IAM lets one of them not")
     if finding.rule == "reencrypt-from-unbound":
         who = finding.title.partition(": ")[2].split(" ")[0]
-        key = recall_key(facts, finding.resource)
+        key = describe_key(facts, finding.resource)
         elsewhere = {"kms:ReEncryptOnSameKey": False}
         return _unless(_one(account, who, "kms:ReEncryptFrom", key, elsewhere), "it may not re-encrypt")
     if finding.rule.startswith("grant-") and finding.severity > Severity.LOW and finding.rule != "grant-overdue":
         statement = finding.statement or {}
-        key = recall_key(facts, finding.resource)
-        who, operations = str(statement["GranteePrincipal"]), list(statement["Operations"])
+        key = describe_key(facts, finding.resource)
+        who, operations = str(statement["GranteePrincipal"]), statement["Operations"]
+        assert isinstance(operations, list)
         asked = ["CreateGrant"] if finding.rule == "grant-creates-grants" else operations
         given = {"kms:GrantOperations": [operations[0]]} if asked == ["CreateGrant"] else {}
         return _unless(any(_one(account, who, f"kms:{one}", key, given) for one in asked), "the grantee may not")
     if finding.rule == "decrypt-unexpected-principal":
         event = finding.statement or {}
-        key = recall_key(facts, finding.resource)
+        key = describe_key(facts, finding.resource)
         action = "kms:Decrypt" if event["eventName"] == "Decrypt" else "kms:ReEncryptFrom"
         allowed = _one(account, str(event["principal"]), action, key, never=_KNOWN)
         return f"{event['principal']} may" if allowed else None
@@ -194,7 +195,7 @@ def _unless(holds: bool, why: str) -> str | None:
     return None if holds else why
 
 
-def _alone(account: Account, finding: Finding) -> tuple[KeyAsSeen, Statement]:
+def _alone(account: Account, finding: Finding) -> tuple[KeyDescription, Statement]:
     """Return the key with the denials of its policy and the statement of the finding, and that statement."""
     key = next(one for one in account.facts.keys if one.arn == finding.resource)
     written = {"Version": "2012-10-17", "Statement": [finding.statement]}
@@ -202,7 +203,7 @@ def _alone(account: Account, finding: Finding) -> tuple[KeyAsSeen, Statement]:
     whole = account.key_policy(key)
     denials = [one for one in whole.statements if one.effect == "Deny"] if whole else []
     policy = Policy("key policy", None, "2012-10-17", (statement, *denials))
-    return KeyAsSeen(key.arn, policy), statement
+    return KeyDescription(key.arn, policy), statement
 
 
 def _public(account: Account, finding: Finding) -> bool:
@@ -265,7 +266,7 @@ def _arns(policy: Policy, own: str) -> Iterator[str]:
                 yield from (one.text.replace("::*:", f"::{own}:").replace("*", "x") for one in clause.values)
 
 
-def _alike(who: str, key: KeyAsSeen) -> list[str]:
+def _alike(who: str, key: KeyDescription) -> list[str]:
     """Return whom a finding is about: the one it names, and for a whole account those of it whom a policy names."""
     owner = who.split(":")[4] if who.endswith(":root") else None
     return [who, *(one for one in _arns(key.policy, owner or "") if owner and f"::{owner}:" in one)]
@@ -275,7 +276,7 @@ def _one(
     account: Account,
     who: str,
     action: str,
-    key: KeyAsSeen,
+    key: KeyDescription,
     given: Mapping[str, Any] | None = None,
     *,
     never: tuple[str, ...] = ("-",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Final
 
-from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
+from sealwax.audit._findings import Block, BlockKind, Finding, Fix, Severity, Standard
 from sealwax.audit._report import Accepted, Access, Audit, Gap
 
 TIME: Final = datetime(2026, 11, 24, 21, 0, tzinfo=UTC)
@@ -36,7 +36,7 @@ _PUBLIC: Final = Finding(
     Fix(
         "Remove the statement.",
         (
-            Block('{\n  "Statement": []\n}', "policy.json"),
+            Block('{\n  "Statement": []\n}', BlockKind.FILE, "policy.json"),
             Block("aws kms put-key-policy --key-id 1234 --policy file://policy.json"),
         ),
     ),
@@ -117,7 +117,7 @@ def _attack(text: str, severity: Severity) -> Finding:
         text,
         text,
         {"Sid": text, text: [text]},
-        Fix(text, (Block(text, text), Block(text))),
+        Fix(text, (Block(text, BlockKind.FILE, text), Block(text), Block(text, BlockKind.TERRAFORM))),
         (Standard(text, text, text),),
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Severity
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from tests.audit import accounts, documented, examples
 from tests.audit.cases import CASES
 from tests.audit.oracle import contradiction
@@ -21,7 +21,7 @@ from tests.audit.oracle import contradiction
 
 def contradictions(facts: Facts) -> Iterator[str]:
     account = Account(facts)
-    for finding in judge(account):
+    for finding in run_rules(account):
         why = contradiction(account, finding)
         if why is not None:
             yield f"{finding.severity.name} {finding.title}: {why}"
@@ -57,7 +57,7 @@ def test_a_documented_policy_is_judged_as_it_is(row: documented.Row) -> None:
     facts = accounts.clean(accounts.key(policy=accounts.text(*statements)), events=())
     account = Account(facts)
     assert account.gaps == ()
-    found = judge(account)
+    found = run_rules(account)
     assert {one.rule for one in found} == expected
     assert [contradiction(account, one) for one in found] == [None] * len(found)
     assert all(one.severity is not Severity.CRITICAL for one in found)

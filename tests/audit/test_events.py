@@ -62,7 +62,7 @@ SHAPES = {
 def test_files_of_every_kind_are_read_in_order_and_each_event_once(shape: str, packed: bool, tmp_path: Path) -> None:
     file = tmp_path / "events"
     file.write_bytes(gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
-    assert cloudtrail.read(str(file)) == (expected(1), expected(2))
+    assert cloudtrail.read_events(str(file)) == (expected(1), expected(2))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -73,7 +73,7 @@ def test_a_pipe_is_read(shape: str, packed: bool) -> None:
     try:
         os.write(into, gzip.compress(SHAPES[shape]) if packed else SHAPES[shape])
         os.close(into)
-        assert cloudtrail.read(f"/dev/fd/{out}") == (expected(1), expected(2))
+        assert cloudtrail.read_events(f"/dev/fd/{out}") == (expected(1), expected(2))
     finally:
         os.close(out)
 
@@ -104,13 +104,13 @@ def test_who_called_and_how() -> None:
         (json.dumps(record()).encode() + b"\nhello", "line 2 is not JSON"),
         (b"[" * 100_000, "it is not JSON"),
         (b"7", "it has no eventSource"),
-        (b'{"Records": [null]}', "event 1 of 'x' is no CloudTrail event"),
+        (b'{"Records": [null]}', "event 1 of 'x' is not a CloudTrail event"),
         (b'[{"CloudTrailEvent": "{"}]', "its CloudTrailEvent is not JSON"),
         (json.dumps(record(eventID=None)).encode(), "it has no eventID"),
-        (json.dumps(record(eventTime="yesterday")).encode(), "its eventTime is no time"),
-        (json.dumps(record(eventTime="0001-01-01T00:00:00+14:00")).encode(), "its eventTime is no time that"),
-        (json.dumps(record(eventName="x" * 3000)).encode(), "its eventName is no text"),
-        (json.dumps(record(userIdentity=[1])).encode(), "its userIdentity is no object"),
+        (json.dumps(record(eventTime="yesterday")).encode(), "its eventTime is not an ISO 8601 time"),
+        (json.dumps(record(eventTime="0001-01-01T00:00:00+14:00")).encode(), "its eventTime is not between the years"),
+        (json.dumps(record(eventName="x" * 3000)).encode(), "its eventName is not a string"),
+        (json.dumps(record(userIdentity=[1])).encode(), "its userIdentity is not an object"),
         (json.dumps(record(requestParameters={"encryptionContext": {"a": 1}})).encode(), "its encryption context"),
         (json.dumps(record(requestParameters={"encryptionContext": {"a": "\ud800"}})).encode(), "its encryption con"),
     ],
@@ -127,7 +127,7 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
     for data in (good[:-20], good[:2], good[:40] + b"\x00" * 8 + good[48:], good + b"x"):
         file.write_bytes(data)
         with pytest.raises(FactsError, match="damaged gzip"):
-            cloudtrail.read(str(file))
+            cloudtrail.read_events(str(file))
 
 
 def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
     size = len(SHAPES["trail"])
     for data in (SHAPES["trail"], gzip.compress(SHAPES["trail"])):
         file.write_bytes(data)
-        assert len(cloudtrail.read(str(file), max_bytes=size)) == 2
+        assert len(cloudtrail.read_events(str(file), max_bytes=size)) == 2
         with pytest.raises(FactsError, match=f"is larger than {size - 1} bytes"):
-            cloudtrail.read(str(file), max_bytes=size - 1)
+            cloudtrail.read_events(str(file), max_bytes=size - 1)
 
 
 _JSON = st.recursive(
@@ -175,10 +175,10 @@ def test_a_small_packed_file_takes_little_memory(tmp_path: Path) -> None:
     """However much it unpacks to, and whatever that is."""
     other = json.dumps(record(eventSource="s3.amazonaws.com")).encode()
     files = {
-        "one long text": (b'{"Records": [{"eventSource": "' + b"x" * (32 << 20), "an entry of more than"),
+        "one long text": (b'{"Records": [{"eventSource": "' + b"x" * (32 << 20), "an entry with more than"),
         "lists in lists": (b"[" + b"[" * (4 << 20), "is not JSON"),
-        "many small values": (b"[" + b"[]," * (4 << 20), "no CloudTrail event"),
-        "members of one object": (b'{"a":1' + b',"b":[[],[],[],[],[]]' * (1 << 20), "an entry of more than"),
+        "many small values": (b"[" + b"[]," * (4 << 20), "CloudTrail event"),
+        "members of one object": (b'{"a":1' + b',"b":[[],[],[],[],[]]' * (1 << 20), "an entry with more than"),
         "white space": (b" " * (32 << 20), "is empty"),
         "events of other services": (b"[" + (other + b",") * 2000 + other + b"]", ""),
         "one event again and again": (b"\n".join([json.dumps(record()).encode()] * 1000), ""),
@@ -201,7 +201,7 @@ def test_a_small_packed_file_takes_little_memory(tmp_path: Path) -> None:
 
 def refused_file(file: Path) -> str:
     try:
-        cloudtrail.read(str(file))
+        cloudtrail.read_events(str(file))
     except FactsError as error:
         return str(error)
     return ""
@@ -226,4 +226,4 @@ def test_other_encodings_of_json(encoding: str) -> None:
      b"[" + b"9" * 5000 + b"]", b'{"Records": [] ', b'{"a"', b"{"],
 )  # fmt: skip
 def test_json_that_is_none_is_refused(data: bytes) -> None:
-    assert "holds no CloudTrail events: it is not JSON" in refusal(data) or "event 1" in refusal(data)
+    assert "has no CloudTrail events: it is not JSON" in refusal(data) or "event 1" in refusal(data)

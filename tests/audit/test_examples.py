@@ -8,14 +8,14 @@ import pytest
 
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from tests.audit import accounts, examples
 
 
 def rules_broken(facts: Facts) -> set[str]:
     account = Account(facts)
     assert account.gaps == ()
-    return {one.rule for one in judge(account)}
+    return {one.rule for one in run_rules(account)}
 
 
 def test_there_are_forty_of_each_and_each_is_another() -> None:

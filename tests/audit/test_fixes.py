@@ -19,8 +19,8 @@ import pytest
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding
-from sealwax.audit._rules import judge
-from sealwax.audit._rules.fixing import POLICY
+from sealwax.audit._rules import run_rules
+from sealwax.audit._rules.fixes import POLICY
 from sealwax.policy import Principal, Request, _generate, evaluate, parse_identity_policy, parse_key_policy, principal
 from sealwax.policy._expiry import due_name
 from tests.audit import accounts, documented, examples
@@ -118,12 +118,12 @@ def follow(facts: Facts, finding: Finding) -> Facts:
 
 def check(facts: Facts, rule: str) -> int:
     """Follow the fixes of a rule, one after another, until there is no finding; return how many there were."""
-    others = {one.rule for one in judge(Account(facts)) if one.severity > 2}
+    others = {one.rule for one in run_rules(Account(facts)) if one.severity > 2}
     for count in range(1, 9):
-        found = [one for one in judge(Account(facts)) if one.rule == rule and key_policy_of(one) is not None]
+        found = [one for one in run_rules(Account(facts)) if one.rule == rule and key_policy_of(one) is not None]
         if not found:
             # What is left is what was there before, and nothing worse came with the fix.
-            assert {one.rule for one in judge(Account(facts)) if one.severity > 2} <= others
+            assert {one.rule for one in run_rules(Account(facts)) if one.severity > 2} <= others
             return count - 1
         after = follow(facts, found[0])
         had, has = can(facts), can(after)
@@ -204,7 +204,7 @@ def test_every_fix_that_puts_a_key_policy_is_followed_here() -> None:
         finding.rule
         for breaks, _ in CASES.values()
         for make in breaks
-        for finding in judge(Account(make()))
+        for finding in run_rules(Account(make()))
         if key_policy_of(finding) is not None
     }
     assert rules - {"replica-policy-differs"} == set(LOST)
@@ -266,14 +266,14 @@ def allows(document: Mapping[str, Any], action: str) -> bool:
 def test_naming_the_keys_takes_nothing_from_other_services(statements: list[dict[str, Any]], kind: str) -> None:
     facts = accounts.with_iam(*statements, kind=kind, policy=accounts.text(accounts.DELEGATES))
     facts = replace(facts, keys=(facts.keys[0], accounts.key(2, policy=accounts.text(accounts.DELEGATES))), events=())
-    (finding,) = [one for one in judge(Account(facts)) if one.rule == "iam-decrypt-all-keys"]
+    (finding,) = [one for one in run_rules(Account(facts)) if one.rule == "iam-decrypt-all-keys"]
     (text,) = [one.text for one in finding.fix.blocks if one.name == POLICY]
     parse_identity_policy(text)
     policies = facts.policies or ()
     before, after = json.loads(policies[0].document), json.loads(text)
     assert [allows(before, one) for one in OTHER_SERVICES] == [allows(after, one) for one in OTHER_SERVICES]
     changed = replace(facts, policies=(replace(policies[0], document=text),))
-    assert [one for one in judge(Account(changed)) if one.rule == "iam-decrypt-all-keys"] == []
+    assert [one for one in run_rules(Account(changed)) if one.rule == "iam-decrypt-all-keys"] == []
     # Whoever could open something under the keys that were looked at still can.
     assert can(changed) == can(facts)
     had, has = Account(facts).allowed, Account(changed).allowed
@@ -285,7 +285,7 @@ def test_naming_the_keys_takes_nothing_from_other_services(statements: list[dict
 def test_a_policy_that_nobody_needs_is_detached_and_not_printed() -> None:
     (finding,) = [
         one
-        for one in judge(Account(accounts.with_iam({"Action": "kms:Decrypt", "Resource": "*"})))
+        for one in run_rules(Account(accounts.with_iam({"Action": "kms:Decrypt", "Resource": "*"})))
         if one.rule == "iam-decrypt-all-keys"
     ]
     assert finding.fix.blocks == ()
@@ -304,7 +304,7 @@ def test_a_policy_that_nobody_needs_is_detached_and_not_printed() -> None:
 )
 def test_the_fixes_of_one_grant_do_not_bring_back_what_another_is_about(changes: dict[str, Any], made: bool) -> None:
     facts = accounts.with_grant(**{"subset": None, "operations": ("Decrypt", "CreateGrant")} | changes)
-    found = [one for one in judge(Account(facts)) if one.rule in ("grant-unconstrained", "grant-creates-grants")]
+    found = [one for one in run_rules(Account(facts)) if one.rule in ("grant-unconstrained", "grant-creates-grants")]
     assert found
     assert len({one.fix.blocks for one in found}) == 1
     text = found[0].fix.blocks[0].text
@@ -316,7 +316,9 @@ def test_the_fixes_of_one_grant_do_not_bring_back_what_another_is_about(changes:
 @pytest.mark.parametrize("name", ["a\nrm -rf ~", "'; rm -rf ~; '", "$(rm -rf ~)", "\u202erm"])
 def test_a_name_is_one_word_on_one_line(name: str) -> None:
     (finding,) = [
-        one for one in judge(Account(accounts.with_grant(id=name, grantee=role("Gone")))) if one.rule == "grant-stale"
+        one
+        for one in run_rules(Account(accounts.with_grant(id=name, grantee=role("Gone"))))
+        if one.rule == "grant-stale"
     ]
     (block,) = finding.fix.blocks
     (line,) = block.text.splitlines()
@@ -330,7 +332,7 @@ def test_a_name_is_one_word_on_one_line(name: str) -> None:
 def test_a_wildcard_over_services_is_not_guessed_at() -> None:
     (finding,) = [
         one
-        for one in judge(Account(accounts.with_iam({"Action": "*:Decrypt", "Resource": "*"})))
+        for one in run_rules(Account(accounts.with_iam({"Action": "*:Decrypt", "Resource": "*"})))
         if one.rule == "iam-decrypt-all-keys"
     ]
     assert finding.fix.blocks == ()

@@ -15,7 +15,7 @@ from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from sealwax.lab import Lab
 from sealwax.policy._expiry import due_name
 from tests.audit.following import follow
@@ -48,7 +48,7 @@ def servers(tmp_path: Path) -> Iterator[tuple[Lab, str]]:
 
 def seen(session: Session, regions: tuple[str, ...] = (REGION,), **more: Any) -> tuple[Facts, list[Finding]]:
     facts = replace(gather(session, regions, events=False), **more)
-    return facts, list(judge(Account(facts)))
+    return facts, list(run_rules(Account(facts)))
 
 
 def pasted(session: Session, findings: list[Finding], folder: Path) -> int:
@@ -219,7 +219,7 @@ def test_the_fixes_of_a_trail_leave_what_it_records_beside(servers: tuple[Lab, s
 
 
 def test_a_trail_with_advanced_selectors_keeps_the_others() -> None:
-    from sealwax.audit._rules.trails import _advanced
+    from sealwax.audit._rules.trails import _advanced_selectors
 
     management = {"Field": "eventCategory", "Equals": ["Management"]}
     data = {"Name": "data", "FieldSelectors": [{"Field": "eventCategory", "Equals": ["Data"]}]}
@@ -235,4 +235,4 @@ def test_a_trail_with_advanced_selectors_keeps_the_others() -> None:
         },
     ]
     fields = [management, {"Field": "eventSource", "NotEquals": ["rdsdata.amazonaws.com"]}]
-    assert _advanced(given) == [data, {"Name": "Management events", "FieldSelectors": fields}]
+    assert _advanced_selectors(given) == [data, {"Name": "Management events", "FieldSelectors": fields}]

@@ -11,12 +11,12 @@ import jsonschema
 import pytest
 
 from sealwax.audit import _factsfile
+from sealwax.audit import run as audit
 from sealwax.audit._collect import cloudtrail
 from sealwax.audit._collect.keys import gather
-from sealwax.audit._collect.trails import MOST_EVENTS, _recorded
+from sealwax.audit._collect.trails import MAX_EVENTS, _recorded
 from sealwax.audit._facts import Facts
 from sealwax.audit._report import to_json
-from sealwax.audit._run import audit
 from sealwax.errors import KeyNotFoundError, RequestRefusedError
 from sealwax.lab import Lab
 from sealwax.policy import _generate
@@ -120,7 +120,7 @@ def test_where_keys_may_not_be_listed_those_with_aliases_are_looked_at(servers: 
     assert facts.keys[0].id != nameless
     (missed,) = facts.gaps
     assert (missed.what, missed.resource, missed.refused) == ("kms:ListKeys", "*", True)
-    assert missed.why.endswith("on purpose; only keys that an alias points at were looked at")
+    assert missed.why.endswith("on purpose; only keys with an alias were checked")
     facts = gather(Session(lab, url, denied=frozenset({"kms:ListKeys", "kms:ListAliases"})), [REGION], events=False)
     assert facts.keys == ()
     assert all(one.why.endswith("on purpose") for one in facts.gaps)
@@ -135,22 +135,19 @@ def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> Non
     with Lab(tmp_path / "lab") as lab:
         session = lab.session(REGION)
         kms = session.client("kms")
-        for _ in range(MOST_EVENTS // 2):
+        for _ in range(MAX_EVENTS // 2):
             kms.list_aliases()
         # Gathering is on the record too.
-        assert limits(gather(session, [REGION], absent=absent)) == []
-        for _ in range(MOST_EVENTS // 2):
+        assert limits(gather(session, [REGION], unavailable=absent)) == []
+        for _ in range(MAX_EVENTS // 2):
             kms.list_aliases()
-        facts = gather(session, [REGION], absent=absent)
-        assert len(facts.events or ()) == MOST_EVENTS
+        facts = gather(session, [REGION], unavailable=absent)
+        assert len(facts.events or ()) == MAX_EVENTS
         ((refused, why),) = limits(facts)
     assert not refused
     oldest = min(one.time for one in facts.events or ())
-    assert (
-        why
-        == f"only the last 500 calls were asked for, those since {oldest:%Y-%m-%d %H:%M} UTC: give more with --events"
-    )
-    whole = cloudtrail.put_into(facts, ())
+    assert why == f"only the last 500 calls were looked up, since {oldest:%Y-%m-%d %H:%M} UTC; add more with --events"
+    whole = cloudtrail.with_events(facts, ())
     assert limits(whole) == []
     assert all(not one.refused for one in whole.gaps)
 
@@ -202,7 +199,7 @@ def test_what_kms_says_of_one_key_may_be_nothing(servers: tuple[Lab, str]) -> No
 
 
 def test_an_sts_that_does_not_say_who_one_is(servers: tuple[Lab, str]) -> None:
-    with pytest.raises(RequestRefusedError, match="asking STS who the caller is failed: the answer's Account"):
+    with pytest.raises(RequestRefusedError, match="asking STS for the caller's identity failed: the answer's Account"):
         gather(Misshaping(servers, "sts"), [REGION])
 
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 import botocore.exceptions
 import pytest
 
+from sealwax.audit import run as audit
 from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts, KeyFacts
-from sealwax.audit._run import audit
 from sealwax.cli import run
 from sealwax.lab import Lab
 from tests.audit.accounts import NOW, OWN, REGION, arn, days
@@ -28,7 +28,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def look(session: Any, *regions: str) -> Facts:
-    return gather(session, regions or (REGION,), absent=ABSENT, events=False)
+    return gather(session, regions or (REGION,), unavailable=ABSENT, events=False)
 
 
 def plain(kms: Any, **more: Any) -> str:
@@ -127,7 +127,7 @@ def test_a_state_that_came_in_between_is_said_and_does_not_count(lab: Lab, opera
     plain(lab.session(REGION).client("kms"))
     facts = look(Answering(lab, **{operation: code}))
     (missed,) = [one for one in facts.gaps if one.what == f"kms:{operation}"]
-    assert (missed.refused, missed.why.startswith("KMS has no answer")) == (False, True)
+    assert (missed.refused, missed.why.startswith("KMS does not tell")) == (False, True)
     assert audit(facts).refused == ()
 
 
@@ -139,7 +139,7 @@ def test_what_is_refused_counts(lab: Lab, operation: str, code: str) -> None:
     assert [one.what for one in audit(facts).refused] == [f"kms:{operation}"]
 
 
-def test_a_key_that_is_gone_since_it_was_listed_is_said_and_does_not_count(lab: Lab) -> None:
+def test_a_key_that_is_deleted_since_it_was_listed_is_said_and_does_not_count(lab: Lab) -> None:
     plain(lab.session(REGION).client("kms"))
     facts = look(Answering(lab, DescribeKey="NotFoundException"))
     assert facts.keys == ()

@@ -19,8 +19,9 @@ import pytest
 from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
-from sealwax.audit._rules import judge
-from sealwax.lab import Server
+from sealwax.audit._rules import run_rules
+from sealwax.lab._cloudtrail import CloudTrail
+from sealwax.lab._server import Server
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, account, put_filter, put_rule
 from tests.cli.shell import Shell
@@ -56,7 +57,7 @@ class World:
         assert facts.trails is not None
         assert facts.alarms is not None
         assert facts.events
-        return {one.rule for one in judge(Account(facts))}
+        return {one.rule for one in run_rules(Account(facts))}
 
     def made(self, policy: str, **more: Any) -> str:
         kms = self.client("kms")

@@ -10,7 +10,7 @@ import pytest
 
 from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from sealwax.lab import Lab
 from tests.audit.accounts import FOREIGN, OWN, REGION, plus, role, root, text, use
 
@@ -33,9 +33,9 @@ def kms(lab: Lab) -> Any:
 
 def broken(lab: Lab) -> set[str]:
     """Return the rules that are broken, but for those about what the lab has not."""
-    account = Account(gather(lab.session(REGION, account=OWN), (REGION,), absent=ABSENT))
+    account = Account(gather(lab.session(REGION, account=OWN), (REGION,), unavailable=ABSENT))
     assert account.facts.keys
-    return {one.rule for one in judge(account) if not one.rule.startswith(("trail-", "key-end-"))}
+    return {one.rule for one in run_rules(account) if not one.rule.startswith(("trail-", "key-end-"))}
 
 
 def made(client: Any, policy: str, *, rotates: bool = True) -> str:

@@ -15,13 +15,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sealwax.audit import _factsfile
+from sealwax.audit import run as audit
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Block
 from sealwax.audit._report import to_json
 from sealwax.audit._reports import render
-from sealwax.audit._rules import judge
-from sealwax.audit._run import audit
+from sealwax.audit._rules import run_rules
 from sealwax.cli import run
 from tests.audit import accounts
 
@@ -34,7 +34,7 @@ def wrong() -> Facts:
 
 
 def fenced(text: str) -> list[str]:
-    return re.findall(r"^```(?:sh|json)\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```(?:sh|json|hcl)\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
 
 
 def _csv(text: str) -> list[str]:
@@ -73,9 +73,9 @@ READ: Final[dict[str, Callable[[str], list[str]]]] = {
 
 
 def expected() -> list[Block]:
-    (finding,) = judge(Account(wrong()))
+    (finding,) = run_rules(Account(wrong()))
     blocks = list(finding.fix.blocks)
-    assert [one.name for one in blocks] == ["policy.json", ""]
+    assert [one.kind for one in blocks] == ["file", "command", "cloudformation", "terraform"]
     assert json.loads(blocks[0].text)["Statement"][-1]["Sid"] == SID
     return blocks
 

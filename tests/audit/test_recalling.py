@@ -14,11 +14,11 @@ from sealwax.audit import _factsfile
 from sealwax.audit._collect import explanation
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
-from sealwax.audit._from_facts import recall_key, recall_principal
+from sealwax.audit._from_facts import describe_key, describe_principal
 from sealwax.audit._report import Gap
 from sealwax.errors import FactsError
 from sealwax.policy import Decision
-from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen, explain
+from sealwax.policy._explain import KeyDescription, PrincipalDescription, explain
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, Session, account
 
@@ -109,7 +109,9 @@ def facts(session: Session) -> Facts:
     return _factsfile.load(_factsfile.dump(gather(session, [REGION])), "facts.json")
 
 
-def _explained(key: KeyAsSeen, seen: PrincipalAsSeen, action: str, context: Mapping[str, str], at: Facts) -> Decision:
+def _explained(
+    key: KeyDescription, seen: PrincipalDescription, action: str, context: Mapping[str, str], at: Facts
+) -> Decision:
     grant = key.grants[0].id if action == "RetireGrant" and key.grants else None
     return explain(
         seen.who,
@@ -123,8 +125,8 @@ def _explained(key: KeyAsSeen, seen: PrincipalAsSeen, action: str, context: Mapp
 
 
 def test_saved_facts_answer_as_the_account_does(session: Session, facts: Facts) -> None:
-    people = [(explanation.read_principal(session, arn), recall_principal(facts, arn)) for arn in WHO]
-    keys = [(explanation.read_key(session, key), recall_key(facts, key)) for key in KEYS]
+    people = [(explanation.read_principal(session, arn), describe_principal(facts, arn)) for arn in WHO]
+    keys = [(explanation.read_key(session, key), describe_key(facts, key)) for key in KEYS]
     answers = []
     for (live, saved), (live_key, saved_key), action, context in product(people, keys, ACTIONS, CONTEXTS):
         expected = _explained(live_key, live, action, context, facts)
@@ -140,22 +142,22 @@ def test_saved_facts_answer_as_the_account_does(session: Session, facts: Facts) 
 
 
 def test_every_name_of_a_key_is_known(facts: Facts) -> None:
-    arn = recall_key(facts, "alias/plain").arn
+    arn = describe_key(facts, "alias/plain").arn
     for name in (arn, arn.rpartition("/")[2], "alias/plain", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/plain"):
-        assert recall_key(facts, name).arn == arn
+        assert describe_key(facts, name).arn == arn
     for name in ("alias/none", "plain", f"arn:aws:kms:eu-west-1:{ACCOUNT}:alias/plain", arn.replace("east", "west")):
-        with pytest.raises(FactsError, match="hold no key"):
-            recall_key(facts, name)
+        with pytest.raises(FactsError, match="do not include the key"):
+            describe_key(facts, name)
 
 
 def test_a_name_that_two_regions_have_is_not_guessed() -> None:
     both = accounts.family()
     id_ = both.keys[0].id
-    with pytest.raises(FactsError, match="eu-west-1, us-east-1: say which with --region"):
-        recall_key(both, id_)
-    assert recall_key(both, id_, "us-east-1").arn == both.keys[1].arn
-    with pytest.raises(FactsError, match=r"no key .* in eu-west-3"):
-        recall_key(both, id_, "eu-west-3")
+    with pytest.raises(FactsError, match="exists in eu-west-1, us-east-1; name its Region with --region"):
+        describe_key(both, id_)
+    assert describe_key(both, id_, "us-east-1").arn == both.keys[1].arn
+    with pytest.raises(FactsError, match=r"do not include the key .* in eu-west-3"):
+        describe_key(both, id_, "eu-west-3")
 
 
 @pytest.mark.parametrize(
@@ -170,34 +172,34 @@ def test_what_a_key_was_not_asked_for_is_no_answer(member: str, action: str, wha
     missed = Gap(action, accounts.arn(), accounts.REGION, "denied on purpose")
     changes: dict[str, Any] = {member: None}
     facts = accounts.clean(accounts.key(**changes), gaps=(missed,))
-    with pytest.raises(FactsError, match=f"do not hold the {what} of .*: denied on purpose"):
-        recall_key(facts, "alias/backup")
+    with pytest.raises(FactsError, match=f"do not include the {what} of .*: denied on purpose"):
+        describe_key(facts, "alias/backup")
 
 
 def test_what_an_account_was_not_asked_for_is_no_answer() -> None:
     missed = Gap("kms:ListAliases", "*", accounts.REGION, "denied on purpose")
     facts = accounts.clean(aliases=None, expected_aliases={}, gaps=(missed,))
-    with pytest.raises(FactsError, match=r"do not hold the aliases of .*: denied on purpose"):
-        recall_key(facts, accounts.arn())
-    with pytest.raises(FactsError, match="hold no key"):
-        recall_key(facts, "alias/backup")
+    with pytest.raises(FactsError, match=r"do not include the aliases of .*: denied on purpose"):
+        describe_key(facts, accounts.arn())
+    with pytest.raises(FactsError, match="do not include the key"):
+        describe_key(facts, "alias/backup")
     missed = Gap("iam:GetAccountAuthorizationDetails", "*", "", "denied on purpose")
     facts = replace(facts, principals=None, policies=None, gaps=(missed,))
-    with pytest.raises(FactsError, match=r"no users and roles, .* --identity-policy: denied on purpose"):
-        recall_principal(facts, accounts.APP)
+    with pytest.raises(FactsError, match=r"do not include users and roles; .* --identity-policy: denied on purpose"):
+        describe_principal(facts, accounts.APP)
 
 
 def test_a_principal_that_is_not_known_whole_is_no_answer() -> None:
     missed = Gap("iam:GetAccountAuthorizationDetails", accounts.APP, "", "one policy is not there")
     facts = accounts.clean(gaps=(missed,))
-    with pytest.raises(FactsError, match=r"not hold all policies of .*role/App.*: one policy is not there"):
-        recall_principal(facts, accounts.APP)
-    assert recall_principal(facts, accounts.ADMIN).policies == ()
+    with pytest.raises(FactsError, match=r"not include all policies of .*role/App.*: one policy is not there"):
+        describe_principal(facts, accounts.APP)
+    assert describe_principal(facts, accounts.ADMIN).policies == ()
     for stranger in (accounts.role("Nobody"), accounts.role("App", accounts.FOREIGN)):
-        with pytest.raises(FactsError, match=f"of account {accounts.OWN}, hold no '{stranger}'"):
-            recall_principal(facts, stranger)
-    with pytest.raises(FactsError, match="is in its session"):
-        recall_principal(facts, f"arn:aws:sts::{accounts.OWN}:federated-user/bob")
+        with pytest.raises(FactsError, match=f"of account {accounts.OWN} do not include '{stranger}'"):
+            describe_principal(facts, stranger)
+    with pytest.raises(FactsError, match="are in its session"):
+        describe_principal(facts, f"arn:aws:sts::{accounts.OWN}:federated-user/bob")
 
 
 class _Edited(Session):
@@ -221,10 +223,10 @@ def test_a_policy_that_iam_leaves_out_is_missed_by_its_owner(session: Session) -
     facts = gather(_Edited(session.lab, session.url), [REGION])
     missed = [one for one in facts.gaps if one.what.startswith("iam:")]
     assert [(one.resource, one.why) for one in missed] == [
-        (f"{IAM}:user/alice", f"the answer does not hold its policy {IAM}:policy/team")
+        (f"{IAM}:user/alice", f"the answer lacks its policy {IAM}:policy/team")
     ]
     with pytest.raises(FactsError, match="policy/team"):
-        recall_principal(facts, f"{IAM}:user/alice")
-    bob = recall_principal(facts, f"{IAM}:user/staff/bob")
+        describe_principal(facts, f"{IAM}:user/alice")
+    bob = describe_principal(facts, f"{IAM}:user/staff/bob")
     assert [one.name for one in bob.policies] == ["identity policy decrypt"]
     assert bob.boundary == f"{IAM}:policy/edge"

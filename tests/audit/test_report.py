@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 
-from sealwax.audit._findings import Block, Finding, Fix, Severity, Standard
+from sealwax.audit._findings import Block, BlockKind, Finding, Fix, Severity, Standard
 from sealwax.audit._report import Accepted, Access, Audit, Gap, to_json
 
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -16,7 +16,7 @@ FINDING = Finding(
     "not rotated",
     "why",
     {"KeyRotationEnabled": False},
-    Fix("Rotate it.", (Block("aws kms enable-key-rotation"), Block("{}", "policy.json"))),
+    Fix("Rotate it.", (Block("aws kms enable-key-rotation"), Block("{}", BlockKind.FILE, "policy.json"))),
     (Standard("CIS", "3.6", "https://example.com/"),),
 )
 
@@ -37,11 +37,11 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
     assert set(found) == {name for name in Audit.__slots__ if name != "worst"} | {"format"}
     assert found["findings"][0]["severity"] == "medium"
     assert found["findings"][0]["fix"] == (
-        "Rotate it.\n\n```sh\naws kms enable-key-rotation\n```\n\npolicy.json:\n```json\n{}\n```"
+        "Rotate it.\n\nAWS CLI:\n```sh\naws kms enable-key-rotation\n```\n\npolicy.json:\n```json\n{}\n```"
     )
     assert found["findings"][0]["blocks"] == [
-        {"name": None, "text": "aws kms enable-key-rotation"},
-        {"name": "policy.json", "text": "{}"},
+        {"kind": "command", "name": None, "text": "aws kms enable-key-rotation"},
+        {"kind": "file", "name": "policy.json", "text": "{}"},
     ]
     assert found["findings"][0]["standards"] == [{"name": "CIS", "control": "3.6", "source": "https://example.com/"}]
     assert found["accepted"][0]["expires"] == "2027-01-01"

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from sealwax.audit._collect.checkpoint import Answers
+from sealwax.audit._collect.checkpoint import Checkpoint
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
 from sealwax.errors import FactsError, FileError
@@ -58,15 +58,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str
 
 
 @contextmanager
-def kept(folder: Path, max_age: timedelta = DAY, place: str = "AWS") -> Iterator[Answers]:
-    with Answers(str(folder / "facts.json"), place, max_age) as answers:
+def kept(folder: Path, max_age: timedelta = DAY, place: str = "AWS") -> Iterator[Checkpoint]:
+    with Checkpoint(str(folder / "facts.json"), place, max_age) as answers:
         yield answers
 
 
 def gathered(session: Session, folder: Path, max_age: timedelta = DAY) -> Facts:
     with kept(folder, max_age) as answers:
         # moto has no LookupEvents, and takes long to say so.
-        return gather(session, [REGION], events=False, answers=answers)
+        return gather(session, [REGION], events=False, checkpoint=answers)
 
 
 def same(facts: Facts) -> Facts:
@@ -111,21 +111,21 @@ def test_what_was_throttled_is_asked_again_and_nothing_else(
     facts, asked = whole
     throttled = Session(*servers, denied=frozenset({action}), code="ThrottlingException")
     with kept(tmp_path) as answers:
-        before = gather(throttled, [REGION], events=False, answers=answers)
-        assert answers.to_be_continued
+        before = gather(throttled, [REGION], events=False, checkpoint=answers)
+        assert answers.incomplete
     assert {one.what for one in before.gaps} == {action}
     second = Session(*servers)
     with kept(tmp_path) as answers:
-        assert same(gather(second, [REGION], events=False, answers=answers)) == facts
-        assert not answers.to_be_continued
+        assert same(gather(second, [REGION], events=False, checkpoint=answers)) == facts
+        assert not answers.incomplete
     assert second.asked == {WHO: 1, action: asked[action]}
 
 
 def test_what_was_denied_is_not_worth_to_be_kept(servers: tuple[Lab, str], tmp_path: Path) -> None:
     with kept(tmp_path) as answers:
         session = Session(*servers, denied=frozenset({"kms:ListGrants"}))
-        assert gather(session, [REGION], events=False, answers=answers).gaps
-        assert not answers.to_be_continued
+        assert gather(session, [REGION], events=False, checkpoint=answers).gaps
+        assert not answers.incomplete
 
 
 def test_what_is_too_old_is_asked_again(
@@ -195,8 +195,8 @@ def test_what_is_no_answer_is_an_error(tmp_path: Path, line: bytes, place: str) 
     path = tmp_path / "facts.json.part"
     head, first = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([line, first, b""] if place == "head" else [head, line, first, b""]))
-    with pytest.raises(FactsError, match=r"facts.json.part' holds no answers that can be used: remove it"):
-        Answers(str(tmp_path / "facts.json"), "AWS", DAY)
+    with pytest.raises(FactsError, match=r"facts.json.part' is not a valid file of answers; remove it"):
+        Checkpoint(str(tmp_path / "facts.json"), "AWS", DAY)
 
 
 def test_an_answer_of_a_time_to_come_does_not_stay_young_for_ever(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_an_answer_of_a_time_to_come_does_not_stay_young_for_ever(tmp_path: Path
 def test_a_file_of_somebody_else_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "facts.json.part"
     path.write_bytes(data)
-    with pytest.raises(FactsError, match="holds no answers that can be used"):
-        Answers(str(tmp_path / "facts.json"), "AWS", DAY)
+    with pytest.raises(FactsError, match="is not a valid file of answers"):
+        Checkpoint(str(tmp_path / "facts.json"), "AWS", DAY)
     assert path.read_bytes() == data
 
 
@@ -236,14 +236,14 @@ def test_an_answer_of_another_kind_is_an_error(tmp_path: Path) -> None:
 def test_answers_of_another_account_or_place_are_not_taken(servers: tuple[Lab, str], tmp_path: Path) -> None:
     with kept(tmp_path) as answers:
         answers.begin("111122223333")
-    with pytest.raises(FactsError, match=f"of account 111122223333, not {ACCOUNT}: remove it"):
+    with pytest.raises(FactsError, match=f"about account 111122223333, not {ACCOUNT}; remove it"):
         gathered(Session(*servers), tmp_path)
-    with pytest.raises(FactsError, match="holds what AWS has answered, not the lab"), kept(tmp_path, place="the lab"):
+    with pytest.raises(FactsError, match="has answers of AWS, not of the lab"), kept(tmp_path, place="the lab"):
         pass
 
 
 def test_two_at_once_are_refused_and_nothing_is_left_of_nothing(tmp_path: Path) -> None:
-    with kept(tmp_path), pytest.raises(FactsError, match="another audit gathers the same facts now"), kept(tmp_path):
+    with kept(tmp_path), pytest.raises(FactsError, match="another audit that collects the same facts"), kept(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "other").write_bytes(b"")

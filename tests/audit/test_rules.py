@@ -14,7 +14,7 @@ from sealwax.audit._collect import cloudtrail
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Gap, finding_to_json
-from sealwax.audit._rules import RULES, judge
+from sealwax.audit._rules import RULES, run_rules
 from tests.audit import accounts
 from tests.audit.cases import CASES
 
@@ -29,7 +29,7 @@ def judged(facts: Facts) -> tuple[Finding, ...]:
     account = Account(read)
     absent = [name for name in ("principals", "aliases", "trails", "alarms", "events") if getattr(facts, name) is None]
     assert [one.what for one in account.gaps] == absent
-    return judge(account)
+    return run_rules(account)
 
 
 def test_every_rule_has_accounts_on_both_sides() -> None:
@@ -99,12 +99,12 @@ def test_a_policy_that_cannot_be_judged_is_not_looked_at_and_not_fine() -> None:
     facts = accounts.with_iam({"Action": "kms:Decrypt", "Resource": "*"})
     policies = tuple(replace(one, document='{"Statement": [{"Effect": "Maybe"}]}') for one in facts.policies or ())
     account = Account(replace(facts, keys=(accounts.key(policy="{"),), policies=policies, events=()))
-    assert judge(account) == ()
+    assert run_rules(account) == ()
     assert [(one.what, one.resource) for one in account.gaps] == [
         ("the key policy", accounts.arn()),
         ("the identity policy", policies[0].id),
     ]
-    assert all(one.why.startswith("it cannot be judged: ") for one in account.gaps)
+    assert all(one.why.startswith("it cannot be evaluated: ") for one in account.gaps)
 
 
 _OURS = {"StringEquals": {"aws:SourceAccount": accounts.OWN}}
@@ -131,7 +131,7 @@ def test_a_wildcard_among_providers_and_services_is_found_though_no_policy_may_h
     statement: dict[str, Any], severity: str | None
 ) -> None:
     account = Account(accounts.with_policy({"Action": "kms:Decrypt", **statement}))
-    found = [one for one in judge(account) if one.rule == "key-policy-public"]
+    found = [one for one in run_rules(account) if one.rule == "key-policy-public"]
     assert [one.severity.name for one in found] == ([severity] if severity else [])
     assert all(one.statement and one.statement["Principal"] == statement["Principal"] for one in found)
     # The rest of the policy was not judged, and that is said.
@@ -141,7 +141,7 @@ def test_a_wildcard_among_providers_and_services_is_found_though_no_policy_may_h
 @pytest.mark.parametrize("text", ["[]", "{}", '{"Statement": 1}', '{"Statement": [1, null]}', "{"])
 def test_what_is_no_policy_has_no_wildcards(text: str) -> None:
     account = Account(accounts.clean(accounts.key(policy=text)))
-    assert judge(account) == ()
+    assert run_rules(account) == ()
     assert [one.what for one in account.gaps] == ["the key policy"]
 
 
@@ -171,7 +171,7 @@ def test_every_rule_speaks_of_its_own_partition(rule: str, index: int, partition
     text = _factsfile.dump(CASES[rule][0][index]()).decode()
     text = text.replace("arn:aws:", f"arn:{partition}:").replace('"partition":"aws"', f'"partition":"{partition}"')
     text = text.replace(accounts.REGION, region)
-    found = [one for one in judge(Account(_factsfile.load(text.encode(), "facts.json"))) if one.rule == rule]
+    found = [one for one in run_rules(Account(_factsfile.load(text.encode(), "facts.json"))) if one.rule == rule]
     assert found
     assert all("arn:aws:" not in json.dumps(finding_to_json(one)) for one in found)
 
@@ -213,7 +213,7 @@ def test_the_fix_names_the_context_that_is_in_use() -> None:
 def test_what_was_denied_is_neither_blamed_nor_fine(what: str, region: str) -> None:
     denied = Gap(what, "*", region, "AccessDenied")
     account = Account(replace(accounts.clean(alarms=()), gaps=(denied,)))
-    assert [one.rule for one in judge(account)] == ([] if what == "events:ListRules" else ["key-end-no-alarm"])
+    assert [one.rule for one in run_rules(account)] == ([] if what == "events:ListRules" else ["key-end-no-alarm"])
     assert account.gaps == (denied,)
 
 
@@ -222,4 +222,4 @@ def test_facts_that_nobody_could_gather_give_no_finding() -> None:
     nothing = accounts.clean(
         key, aliases=None, principals=None, policies=None, trails=None, alarms=None, events=None, expected_aliases={}
     )
-    assert judge(Account(nothing)) == ()
+    assert run_rules(Account(nothing)) == ()

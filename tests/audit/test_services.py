@@ -14,8 +14,8 @@ from sealwax.audit import _factsfile
 from sealwax.audit._account import Account
 from sealwax.audit._collect import cloudtrail
 from sealwax.audit._facts import EventFacts, Facts, GrantFacts, PolicyFacts, PrincipalFacts
-from sealwax.audit._from_facts import recall_key, recall_principal
-from sealwax.audit._rules import judge
+from sealwax.audit._from_facts import describe_key, describe_principal
+from sealwax.audit._rules import run_rules
 from sealwax.policy._explain import explain
 from tests.audit import accounts, documented
 from tests.audit.accounts import (
@@ -151,7 +151,7 @@ def test_an_account_that_uses_ebs_rds_cloudtrail_auto_scaling_and_config_has_no_
     assert len(facts.keys[0].grants or ()) == 8
     assert len(facts.events or ()) == 14
     account = Account(_factsfile.load(_factsfile.dump(facts), "facts.json"))
-    assert judge(account) == ()
+    assert run_rules(account) == ()
     assert account.gaps == ()
 
 
@@ -159,11 +159,11 @@ def test_an_account_that_uses_ebs_rds_cloudtrail_auto_scaling_and_config_has_no_
 def test_what_ebs_may_is_explained_by_its_grant(context: dict[str, str], allowed: bool) -> None:
     facts = busy()
     some = replace(facts, keys=(replace(facts.keys[0], grants=GRANTS[:1]),))
-    seen = recall_principal(some, INSTANCE)
+    seen = describe_principal(some, INSTANCE)
     decision = explain(
         seen.who,
         "kms:Decrypt",
-        recall_key(some, arn()),
+        describe_key(some, arn()),
         identity_policies=seen.policies,
         time=NOW,
         encryption_context=context,
@@ -178,7 +178,7 @@ def test_a_service_without_a_source_is_the_one_finding_about_services() -> None:
     for one in policy["Statement"]:
         if one["Principal"] == {"Service": "config.amazonaws.com"}:
             del one["Condition"]
-    (found,) = judge(Account(replace(facts, keys=(replace(facts.keys[0], policy=json.dumps(policy)),))))
+    (found,) = run_rules(Account(replace(facts, keys=(replace(facts.keys[0], policy=json.dumps(policy)),))))
     assert (found.rule, found.severity.name) == ("key-policy-service-any-account", "MEDIUM")
 
 
@@ -202,12 +202,12 @@ def test_a_service_without_a_source_is_the_one_finding_about_services() -> None:
 def test_whose_grant_is_a_service_s(grantee: str, expected: set[str]) -> None:
     made = grant(grantee=grantee, subset=None, operations=("Decrypt", "CreateGrant"))
     people = tuple(PrincipalFacts(one) for one in (ADMIN, APP, AUTO_SCALING))
-    found = judge(Account(accounts.clean(accounts.key(grants=(made,)), principals=people)))
+    found = run_rules(Account(accounts.clean(accounts.key(grants=(made,)), principals=people)))
     assert {one.rule for one in found} == expected
 
 
 def unexpected(facts: Facts) -> list[str]:
-    return [one.title for one in judge(Account(facts)) if one.rule == "decrypt-unexpected-principal"]
+    return [one.title for one in run_rules(Account(facts)) if one.rule == "decrypt-unexpected-principal"]
 
 
 def lent(grantee: str, **more: Any) -> Facts:
@@ -222,11 +222,11 @@ def test_a_session_that_a_grant_names_is_expected_and_another_is_not() -> None:
     called = events(record(1, "Decrypt", session(ADMIN, "run-1"), {"purpose": "backup"}))
     assert called[0].session == SESSION
     assert unexpected(replace(facts, events=called)) == []
-    seen = recall_principal(facts, SESSION)
+    seen = describe_principal(facts, SESSION)
     allowed = explain(
         seen.who,
         "kms:Decrypt",
-        recall_key(facts, arn()),
+        describe_key(facts, arn()),
         identity_policies=seen.policies,
         time=NOW,
         encryption_context={"purpose": "backup"},
@@ -246,8 +246,8 @@ def test_where_events_do_not_tell_the_session_that_is_said() -> None:
     facts = replace(lent(SESSION), events=(event(principal=ADMIN),))
     assert unexpected(facts) == []
     (one,) = Account(facts).gaps
-    assert (one.what, one.resource, one.refused) == ("what it opened", ADMIN, False)
-    assert "do not tell the session" in one.why
+    assert (one.what, one.resource, one.refused) == ("its decryption calls", ADMIN, False)
+    assert "do not show the session" in one.why
 
 
 def test_of_a_federated_user_nothing_is_said_but_that() -> None:
@@ -329,7 +329,7 @@ def test_who_could_when_it_called_is_not_accused_of_what_it_does_later() -> None
     after = event(2, principal=ADMIN, time=NOW - days(1))
     assert unexpected(replace(facts, events=(before,))) == []
     (title,) = unexpected(replace(facts, events=(before, after)))
-    assert title.endswith("by Decrypt once")
+    assert title.endswith("called Decrypt once")
     assert before.time + timedelta(days=2) == after.time
 
 
@@ -363,7 +363,7 @@ def test_who_could_when_it_called_is_not_accused_of_what_it_does_later() -> None
 def test_an_identity_provider_is_judged(provider: Any, condition: dict[str, Any], found: set[str]) -> None:
     facts = accounts.with_policy(use(Principal={"Federated": provider}, Condition=condition, Action="kms:Encrypt"))
     account = Account(facts)
-    assert {one.rule for one in judge(account)} == found
+    assert {one.rule for one in run_rules(account)} == found
     assert account.gaps == ()
     reach = {one.principal for one in account.access()}
     assert any(one.startswith("federated:") for one in reach)
@@ -409,7 +409,7 @@ def test_an_identity_provider_is_judged(provider: Any, condition: dict[str, Any]
 def test_a_denial_keeps_everybody_out_where_it_holds_for_everybody(condition: dict[str, Any], public: bool) -> None:
     open_to_all = use(Principal="*", Condition={}, Action=["kms:Encrypt", "kms:GenerateDataKey"])
     denial = use(Sid="Deny", Effect="Deny", Principal="*", Action="kms:*", Condition=condition)
-    rules = {one.rule for one in judge(Account(accounts.with_policy(open_to_all, denial)))}
+    rules = {one.rule for one in run_rules(Account(accounts.with_policy(open_to_all, denial)))}
     assert ("key-policy-public" in rules) is public
 
 
@@ -426,7 +426,7 @@ def test_a_denial_keeps_everybody_out_where_it_holds_for_everybody(condition: di
 def test_a_denial_is_of_what_it_is_about(denial: dict[str, Any], public: bool) -> None:
     open_to_all = use(Principal="*", Condition={}, Action=["kms:Encrypt", "kms:GenerateDataKey"])
     made = {"Sid": "Deny", "Effect": "Deny", **({} if "NotPrincipal" in denial else {"Principal": "*"}), **denial}
-    rules = {one.rule for one in judge(Account(accounts.with_policy(open_to_all, made)))}
+    rules = {one.rule for one in run_rules(Account(accounts.with_policy(open_to_all, made)))}
     assert ("key-policy-public" in rules) is public
 
 
@@ -447,20 +447,20 @@ def test_a_denial_is_of_what_it_is_about(denial: dict[str, Any], public: bool) -
 )
 def test_a_condition_that_no_outsider_can_meet_is_none_that_everybody_meets(condition: dict[str, Any]) -> None:
     facts = accounts.with_policy(use(Principal="*", Condition=condition, Action="kms:Encrypt"))
-    assert "key-policy-public" not in {one.rule for one in judge(Account(facts))}
+    assert "key-policy-public" not in {one.rule for one in run_rules(Account(facts))}
 
 
 def test_what_one_can_do_with_a_key_of_another_account_is_what_counts() -> None:
     for who in ("*", {"AWS": root(FOREIGN)}):
         facts = accounts.with_policy(use(Principal=who, Condition={}, Action=["kms:PutKeyPolicy", "kms:TagResource"]))
-        assert {one.rule for one in judge(Account(facts))} == set()
+        assert {one.rule for one in run_rules(Account(facts))} == set()
 
 
 @pytest.mark.parametrize("beside", [{"aws:PrincipalOrgID": "o-a1b2c3d4e5"}, {"kms:CallerAccount": OWN}, {}])
 def test_a_condition_key_that_is_not_known_is_listed_and_not_judged(beside: dict[str, str]) -> None:
     condition = {"StringEquals": {"aws:NotYetKnown": "x"} | beside}
     account = Account(accounts.with_policy(use(Principal="*", Condition=condition)))
-    assert "key-policy-public" not in {one.rule for one in judge(account)}
+    assert "key-policy-public" not in {one.rule for one in run_rules(account)}
     (one,) = account.gaps
     assert (one.what, one.refused) == ("the key policy", True)
     assert "aws:NotYetKnown" in one.why
@@ -469,5 +469,5 @@ def test_a_condition_key_that_is_not_known_is_listed_and_not_judged(beside: dict
 def test_a_denial_that_is_not_understood_may_keep_everybody_out() -> None:
     strange = use(Sid="No", Effect="Deny", Principal="*", Condition={"StringEquals": {"aws:NotYetKnown": "x"}})
     account = Account(accounts.with_policy(use(Principal="*", Condition={}), strange))
-    assert "key-policy-public" not in {one.rule for one in judge(account)}
+    assert "key-policy-public" not in {one.rule for one in run_rules(account)}
     assert len(account.gaps) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from sealwax.audit import _baseline, _factsfile
 from sealwax.audit._collect import cloudtrail
-from sealwax.audit._collect.checkpoint import Answers
+from sealwax.audit._collect.checkpoint import Checkpoint
 from sealwax.cli import run
 from sealwax.errors import FactsError, SealwaxError
 from tests.audit.accounts import clean, key
@@ -22,14 +22,14 @@ _BASELINE: Final = json.dumps({"format": "sealwax-baseline-1", "accepted": []}).
 
 
 def _answers(path: str) -> None:
-    with Answers(path.removesuffix(".part"), "AWS", timedelta(days=1)):
+    with Checkpoint(path.removesuffix(".part"), "AWS", timedelta(days=1)):
         pass
 
 
 READERS: Final[dict[str, tuple[Callable[[str], object], bytes]]] = {
-    "facts": (_factsfile.read, _factsfile.dump(clean(key()))),
-    "baseline": (_baseline.read, _BASELINE),
-    "events": (cloudtrail.read, b"[]"),
+    "facts": (_factsfile.read_facts, _factsfile.dump(clean(key()))),
+    "baseline": (_baseline.read_baseline, _BASELINE),
+    "events": (cloudtrail.read_events, b"[]"),
     "answers": (_answers, b'{"format":"sealwax-answers-1","account":"111122223333","place":"AWS"}\n'),
 }
 
@@ -84,4 +84,4 @@ def test_facts_of_somebody_else_explain_no_policy(path: Path, capsys: pytest.Cap
         assert run([*asked, option, str(path), *(["--key-policy", "/dev/null"] if option == "--grants" else [])]) == 1
     assert capsys.readouterr().err.count("is refused") == 4
     with pytest.raises(FactsError, match="is refused"):
-        _factsfile.read(str(path))
+        _factsfile.read_facts(str(path))

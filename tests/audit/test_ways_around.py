@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sealwax.audit import _factsfile
+from sealwax.audit import run as audit
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts, KeyFacts, PrincipalFacts, TrailFacts
-from sealwax.audit._rules import judge
-from sealwax.audit._run import audit
+from sealwax.audit._rules import run_rules
 from sealwax.cli import run
 from sealwax.errors import FactsError
 from tests.audit.accounts import (
@@ -44,7 +44,7 @@ UNIQUE = "AROAEXAMPLEEXAMPLE123"
 
 
 def rules(facts: Facts) -> set[str]:
-    return {one.rule for one in judge(Account(facts))}
+    return {one.rule for one in run_rules(Account(facts))}
 
 
 def everybody(operator: str, name: str, *values: str) -> bool:
@@ -194,7 +194,7 @@ def test_an_empty_constraint_is_none() -> None:
     assert "grant-unconstrained" in rules(with_grant(subset=None, equals={}))
 
 
-def test_a_unique_id_is_that_of_a_principal_that_is_gone_and_not_a_service() -> None:
+def test_a_unique_id_is_that_of_a_principal_that_is_deleted_and_not_a_service() -> None:
     # Nobody can use such a grant, not even who is made again under the same name.
     found = rules(with_grant(subset=None, grantee=UNIQUE, operations=("Decrypt", "CreateGrant")))
     assert found == {"grant-stale"}

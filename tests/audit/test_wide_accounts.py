@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from sealwax.audit._account import Account
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from tests.audit.accounts import OWN, use, with_policy
 
 
 def public(condition: dict[str, Any]) -> bool:
-    found = judge(Account(with_policy(use(Principal="*", Condition=condition))))
+    found = run_rules(Account(with_policy(use(Principal="*", Condition=condition))))
     return "key-policy-public" in {one.rule for one in found}
 
 

@@ -14,20 +14,31 @@ from hypothesis import strategies as st
 from sealwax.audit import _factsfile
 from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts, GrantFacts, PolicyFacts, PrincipalFacts, TrailFacts
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 from sealwax.errors import FactsError
-from sealwax.policy import _generate
+from sealwax.policy import (
+    Document,
+    KeyUsers,
+    RequiredContext,
+    allow_audit,
+    allow_decrypt,
+    allow_encrypt,
+    allow_rotate,
+    grant_request,
+    write_identity_policy,
+    write_key_policy,
+)
 from sealwax.policy._expiry import due_name
 from tests.audit import accounts
 
-BOUND = _generate.Bound({"purpose": "backup"}, ("row",))
+BOUND = RequiredContext({"purpose": "backup"}, ("row",))
 USES = ("encrypt", "decrypt", "rotate_from", "rotate_to", "grant")
 
 
-def with_documents(*statements: list[_generate.Document], policy: _generate.Document) -> Facts:
+def with_documents(*statements: list[Document], policy: Document) -> Facts:
     """Return the clean account with a role for each identity policy that is written of statements."""
     ids = [f"arn:aws:iam::{accounts.OWN}:policy/{number}" for number in range(len(statements))]
-    documents = [json.dumps(_generate.identity_policy(one)) for one in statements]
+    documents = [json.dumps(write_identity_policy(one)) for one in statements]
     roles = [accounts.role(f"User{number}") for number in range(len(statements))]
     return accounts.clean(
         accounts.key(policy=json.dumps(policy)),
@@ -49,13 +60,13 @@ def test_written_key_policies_have_no_finding() -> None:
             if ("rotate_from" in chosen) != ("rotate_to" in chosen):
                 continue
             users = {use: [accounts.role("Rotate" if use.startswith("rotate") else use)] for use in chosen}
-            policy = _generate.key_policy([accounts.ADMIN], _generate.Users(**users), BOUND)
+            policy = write_key_policy([accounts.ADMIN], KeyUsers(**users), BOUND)
             roles = tuple(PrincipalFacts(one) for one in {who for each in users.values() for who in each})
             facts = accounts.clean(
                 accounts.key(policy=json.dumps(policy)), principals=(PrincipalFacts(accounts.ADMIN), *roles), events=()
             )
             account = Account(facts)
-            assert judge(account) == ()
+            assert run_rules(account) == ()
             assert account.gaps == ()
             count += 1
     assert count == 16
@@ -67,13 +78,13 @@ def test_written_identity_policies_have_no_finding() -> None:
         "Statement": [*accounts.WRITTEN["Statement"], {"Effect": "Allow", "Resource": "*"} | accounts.DELEGATES]
     }
     facts = with_documents(
-        _generate.encrypt_only(both, BOUND),
-        _generate.decrypt_only(both, BOUND),
-        _generate.rotate_only(both[:1], both[1:], BOUND),
-        _generate.audit_only(),
+        allow_encrypt(both, BOUND),
+        allow_decrypt(both, BOUND),
+        allow_rotate(both[:1], both[1:], BOUND),
+        allow_audit(),
         policy=policy,
     )
-    assert judge(Account(facts)) == ()
+    assert run_rules(Account(facts)) == ()
     # They do reach the keys, so that there was something to judge.
     can = {(one.principal, one.action, one.key.arn) for one in Account(facts).allowed}
     assert can >= {
@@ -89,8 +100,8 @@ def test_written_identity_policies_have_no_finding() -> None:
 @pytest.mark.parametrize("operation", ["Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext"])
 def test_written_grants_have_no_finding(operation: str) -> None:
     due = accounts.NOW + accounts.days(1)
-    bound = _generate.Bound({"purpose": "backup"})
-    given = _generate.grant(accounts.arn(), accounts.APP, [operation], bound, retiring=accounts.APP, name=due_name(due))
+    bound = RequiredContext({"purpose": "backup"})
+    given = grant_request(accounts.arn(), accounts.APP, [operation], bound, retiring=accounts.APP, name=due_name(due))
     one = GrantFacts(
         "b" * 64,
         given["GranteePrincipal"],
@@ -102,8 +113,8 @@ def test_written_grants_have_no_finding(operation: str) -> None:
         given["Constraints"]["EncryptionContextSubset"],
     )
     facts = accounts.clean(accounts.key(grants=(one,)))
-    assert judge(Account(facts)) == ()
-    later = judge(Account(replace(facts, time=due + accounts.days(0.001), events=())))
+    assert run_rules(Account(facts)) == ()
+    later = run_rules(Account(replace(facts, time=due + accounts.days(0.001), events=())))
     assert [found.rule for found in later] == ["grant-overdue"]
 
 
@@ -120,26 +131,29 @@ def key_json(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ([], "no facts file of the format"),
-        ({"format": "sealwax-facts-2"}, "no facts file of the format"),
+        ([], "is not a facts file of the format"),
+        ({"format": "sealwax-facts-2"}, "is not a facts file of the format"),
         ({"format": _factsfile.FORMAT}, "facts has no account"),
         (facts_json(account="1"), "facts.account is not twelve digits"),
-        (facts_json(time="now"), "facts.time is no time of ISO 8601"),
+        (facts_json(time="now"), "facts.time is not an ISO 8601 time"),
         (facts_json(time="2026-11-24T21:00:00"), "facts.time has no time zone"),
-        (facts_json(time="0001-01-01T00:00:00+14:00"), "facts.time is no time that a key can have seen"),
-        (facts_json(strange=1), "facts has 'strange', which this release does not know"),
-        (facts_json(keys={}), "facts.keys is no list"),
-        (facts_json(keys=[1]), "facts.keys[0] is no object"),
-        (facts_json(keys=facts_json()["keys"] * 2), "a key is in it twice"),
+        (facts_json(time="0001-01-01T00:00:00+14:00"), "facts.time is not between the years 1970 and 2999"),
+        (facts_json(strange=1), "facts has 'strange', which this version of sealwax does not know"),
+        (facts_json(keys={}), "facts.keys is not a list"),
+        (facts_json(keys=[1]), "facts.keys[0] is not an object"),
+        (facts_json(keys=facts_json()["keys"] * 2), "it has a key twice"),
         (facts_json(aliases=[{"arn": "alias/x", "key": "y"}]), "'alias/x' is not the ARN of an alias"),
-        (facts_json(principals=[{"arn": accounts.APP, "policies": ["x"]}]), "has a policy that is not in it"),
-        (facts_json(gaps=None), "facts.gaps is no list"),
+        (
+            facts_json(principals=[{"arn": accounts.APP, "policies": ["x"]}]),
+            "has a policy that is not in facts.policies",
+        ),
+        (facts_json(gaps=None), "facts.gaps is not a list"),
         (key_json(arn="x"), "'x' is not the ARN of a key"),
         (key_json(policy="x" * 300_000), "facts.keys[0].policy is longer than"),
-        (key_json(policy="\ud800"), "facts.keys[0].policy holds half a character"),
+        (key_json(policy="\ud800"), "facts.keys[0].policy has half of a surrogate pair"),
         (key_json(tags={"a": 1}), "facts.keys[0].tags.a is not a string"),
         (key_json(rotation={"enabled": 1}), "facts.keys[0].rotation.enabled is not true or false"),
-        (key_json(grants=[{"id": "a", "grantee": "arn:x", "operations": []}]), "'arn:x' is no ARN"),
+        (key_json(grants=[{"id": "a", "grantee": "arn:x", "operations": []}]), "'arn:x' is not an ARN"),
     ],
 )
 def test_a_malformed_facts_file_is_refused(facts: Any, why: str) -> None:
@@ -203,7 +217,7 @@ def test_hostile_facts_are_judged_or_said_to_be_not_looked_at(
         alarms=(),
     )
     account = Account(facts)
-    for finding in judge(account):
+    for finding in run_rules(account):
         assert finding.title
         assert finding.fix.says
     # A document with Principal is no identity policy and one without is no key policy: one of them is always unread.

@@ -235,7 +235,7 @@ def test_what_is_trusted_and_expected_is_saved(shell: Shell) -> None:
     key = "1234abcd-12ab-34cd-56ef-1234567890ab"
     options = ("--trust-account", "999988887777", "--expect-alias", f"demo={key}")
     shell.sealwax("audit", "--all", "--save-facts", "facts.json", *options)
-    facts = _factsfile.read(str(shell.folder / "facts.json"))
+    facts = _factsfile.read_facts(str(shell.folder / "facts.json"))
     assert facts.trusted_accounts == ("999988887777",)
     assert facts.expected_aliases == {"alias/demo": key}
     found = findings(shell)
@@ -254,7 +254,7 @@ def test_refusals(bare_shell: Shell) -> None:
     saved(bare_shell, clean())
     for text in (b"[]", b'{"format": "sealwax-baseline-1", "accepted": [{"rule": 1}]}'):
         bare_shell.write("base.json", text)
-        bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "is no baseline")
+        bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "is not a baseline")
     entry = b'{"rule": "a", "resource": "b", "reason": "c", "expires": "2001-01-01", "expires": "2999-01-01"}'
     bare_shell.write("base.json", b'{"format": "sealwax-baseline-1", "accepted": [' + entry + b"]}")
     bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json").failed(1, "'expires' twice")

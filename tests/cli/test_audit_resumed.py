@@ -65,11 +65,11 @@ def stopped(shell: Shell, between: Wire, step: int, number: signal.Signals) -> s
 
 
 def facts_of(shell: Shell) -> Facts:
-    return _factsfile.read(str(shell.folder / "facts.json"))
+    return _factsfile.read_facts(str(shell.folder / "facts.json"))
 
 
 @pytest.mark.parametrize("step", [2, 30, REQUESTS - 3])
-def test_a_killed_audit_is_gone_on_with_by_the_same_command(bare_shell: Shell, between: Wire, step: int) -> None:
+def test_a_killed_audit_is_deleted_on_with_by_the_same_command(bare_shell: Shell, between: Wire, step: int) -> None:
     assert stopped(bare_shell, between, step, signal.SIGKILL).returncode == -signal.SIGKILL
     assert not (bare_shell.folder / "facts.json").exists()
     first = len(between.asked)
@@ -116,7 +116,7 @@ def test_what_was_gathered_of_another_place_is_refused(bare_shell: Shell, betwee
     stopped(bare_shell, between, 30, signal.SIGKILL)
     command = [*AUDIT, "--lab", "./lab"]
     bare_shell.sealwax("lab", "create-key", "--lab", "./lab").succeeded()
-    bare_shell.sealwax(*command).failed(1, f"holds what {between.url} has answered, not the lab in")
+    bare_shell.sealwax(*command).failed(1, f"has answers of {between.url}, not of the lab in")
     assert (bare_shell.folder / PART).exists()
 
 

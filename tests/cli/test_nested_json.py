@@ -96,5 +96,5 @@ def test_what_is_nested_in_memory() -> None:
         nested = [nested]
     readers: list[Callable[[Any], object]] = [policy.parse_key_policy, policy.parse_identity_policy]
     for read in readers:
-        with pytest.raises(PolicyError, match="holds what JSON cannot say"):
+        with pytest.raises(PolicyError, match="holds values that JSON cannot represent"):
             read({"Version": "2012-10-17", "Statement": [STATEMENT | {"Condition": nested}]})

@@ -102,7 +102,7 @@ def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) 
     ).succeeded()
     bare_shell.write("may.json", bare_shell.sealwax("policy", "iam", "decrypt", "-k", key, "-c", "a=b").succeeded().out)
     explain = ("policy", "explain", APP, "Decrypt", "alias/demo", "-c", "a=b", "--facts", "facts.json")
-    bare_shell.sealwax(*explain).failed(1, "no users and roles, give its policies with --identity-policy: the lab has")
+    bare_shell.sealwax(*explain).failed(1, "do not include users and roles; give its policies with --identity-policy: the lab has")
     done = bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--json").succeeded()
     assert json.loads(done.out)["allowed"] is True
     assert json.loads(done.out)["key"] == key
@@ -290,10 +290,10 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants goes with --key-policy"),
         (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--key-policy", "@good"), "leave --key-policy"),
         (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--grants", "@good"), "goes with --key-policy"),
-        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not an action on a key"),
+        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not a KMS action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--given", "no:such=1"), "is not a condition key"),
-        (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask for each"),
-        (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not an action on a key"),
+        (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask about each of them"),
+        (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not a KMS action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--key-policy", "@good"), "neither the ARN of a KMS key"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@empty"), "the key policy is not JSON"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@binary"), "binary' is not UTF-8"),

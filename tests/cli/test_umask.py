@@ -14,7 +14,7 @@ import os, sys
 from datetime import timedelta
 import sealwax
 from sealwax import fleet
-from sealwax.audit._collect.checkpoint import Answers
+from sealwax.audit._collect.checkpoint import Checkpoint
 from sealwax.cli import run
 from sealwax.lab import Lab
 
@@ -31,7 +31,7 @@ for again, umask in enumerate((0, 0o077)):
         fleet.plan("rotation.plan", ["data"], overwrite=True, **options)
         fleet.run("rotation.plan", session=session)
     sealwax.RateLimit(5, shared="rate")
-    with Answers("facts.json", "AWS", timedelta(1)) as answers:
+    with Checkpoint("facts.json", "AWS", timedelta(1)) as answers:
         answers.begin("111122223333")
     os.rename("facts.json.part", "kept.part")
     audit = ["audit", "-q", "--force", "--fail-on", "never", "--allow-incomplete"]

@@ -16,7 +16,7 @@ from botocore.compat import HTTPHeaders
 import sealwax
 from sealwax import cli, fleet
 from sealwax._aws.signin import CredentialProcess
-from sealwax.audit._collect.client import Looking
+from sealwax.audit._collect.client import Collector
 from sealwax.lab import Lab
 from sealwax.prove import prove
 from sealwax.stores.s3 import ObjectReader, Service
@@ -335,18 +335,18 @@ def test_an_audit_ends_where_every_other_question_would(endpoint: Endpoint, sett
     client = boto3.Session(ID, SECRET, TOKEN).client("kms")
     for code, ends in rows:
         endpoint.answer = _refusal(code)
-        look = Looking(boto3.Session(ID, SECRET), {}, None)
+        look = Collector(boto3.Session(ID, SECRET), {}, None)
         if ends:
             with pytest.raises(sealwax.CredentialsError):
-                look.at("kms:ListKeys", "*", "us-east-1", tuple, client.list_keys)
-            assert not look.missed
+                look.ask("kms:ListKeys", "*", "us-east-1", object, client.list_keys)
+            assert not look.gaps
         else:
-            assert look.at("kms:ListKeys", "*", "us-east-1", tuple, client.list_keys) is None
-            assert len(look.missed) == 1
+            assert look.ask("kms:ListKeys", "*", "us-east-1", object, client.list_keys) is None
+            assert len(look.gaps) == 1
     program(settings, "exit 1")
-    look = Looking(boto3.Session(), {}, None)
+    look = Collector(boto3.Session(), {}, None)
     with pytest.raises(sealwax.CredentialsError, match="credential_process"):
-        look.at("kms:ListKeys", "*", "us-east-1", tuple, lambda: look.client("kms", "us-east-1"))
+        look.ask("kms:ListKeys", "*", "us-east-1", object, lambda: look.client("kms", "us-east-1"))
 
 
 def test_a_proof_asks_nothing_more_once_it_is_signed_out(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("aws:username of everyone", 'if kind == "user" else None', "if name else None"),
         (
             "encryption context keys have a case",
-            '{name.lower()}"\n            found[folded]',
-            '{name}"\n            found[folded]',
+            '{name.lower()}"\n            values[folded]',
+            '{name}"\n            values[folded]',
         ),
-        ("the last of two pairs counts", "(*found.get(folded, ()), value)", "(value,)"),
+        ("the last of two pairs counts", "(*values.get(folded, ()), value)", "(value,)"),
         ("no EncryptionContextKeys", "if self.encryption_context:", "if False:"),
         ("keys of many values are variables", "key is not None and not key.many", "key is not None"),
         ("TLS is not looked at", "(_text(self.secure_transport),)", '("true",)'),
@@ -102,8 +102,8 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "grants": [
         ("grants of other keys", "grant.key != request.resource or", "False or"),
         ("grants of other operations", "operation not in grant.operations or", "False or"),
-        ("grants to others", "name == who.account_arn else Use.NOT", "name == who.account_arn else Use.DIRECT"),
-        ("a grant to the account is for everyone in it", "return Use.ACCOUNT if", "return Use.DIRECT if"),
+        ("grants to others", "name == who.account_arn else Reach.NOT", "name == who.account_arn else Reach.DIRECT"),
+        ("a grant to the account is for everyone in it", "return Reach.ACCOUNT if", "return Reach.DIRECT if"),
         ("a new grant needs no token", "if not grant.effective and", "if False and"),
         ("any token will do", "grant.tokens.isdisjoint(request.grant_tokens)", "not request.grant_tokens"),
         ("constraints are not looked at", "request.action in WITH_CONTEXT and", "False and"),
@@ -216,7 +216,7 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
             "        if self._of_key:\n            allowed |=",
             "        if True:\n            allowed |=",
         ),
-        ("a key twice", "            if key in found:\n", "            if False:\n"),
+        ("a key twice", "            if key in members:\n", "            if False:\n"),
         (
             "ForAllValues with single-valued keys",
             'if self._of_key and operator.startswith("ForAllValues:")',
@@ -237,8 +237,8 @@ MUTANTS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "operations": [
         (
             "ReEncryptTo in no other account, nor DescribeKey",
-            'VerifyMac\n    """\n)\n\n#: Actions to which',
-            'VerifyMac\n    """\n) - {\'kms:DescribeKey\'}\n\n#: Actions to which',
+            'VerifyMac\n    """\n)\n\n#: Actions that the',
+            'VerifyMac\n    """\n) - {\'kms:DescribeKey\'}\n\n#: Actions that the',
         ),
     ],
     "values": [

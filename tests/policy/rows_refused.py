@@ -85,7 +85,7 @@ REFUSED: Final = [
     _refused("boolean that is none", OPERATORS, Condition={"Bool": {"aws:SecureTransport": "yes"}}),
     _refused("ARN that is none", OPERATORS, Condition={"ArnLike": {"aws:SourceArn": "bucket"}}),
     _refused(
-        "variable that is not closed",
+        "policy variable without a closing brace",
         VARIABLES,
         Condition={"StringEquals": {"kms:EncryptionContext:user": "${aws:username"}},
     ),

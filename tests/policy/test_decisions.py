@@ -70,7 +70,7 @@ NEITHER = "the key policy neither allows kms:Decrypt to this principal nor deleg
         ),
         (
             case("-", "-", "deny", grants=[grant(grantee=ROOT)]),
-            f"{NOTHING}; grant g1 leaves it to the identity policies of the account",
+            f"{NOTHING}; grant g1 leaves the decision to the identity policies of the account",
         ),
         (
             case("-", "-", "allow", None, action="kms:ListKeys", resource="*", who=ROOT),
@@ -152,7 +152,7 @@ def test_a_wrong_request_is_a_callers_mistake(wrong: dict[str, Any]) -> None:
 
 def test_a_key_and_its_policy_belong_together() -> None:
     for row in (case("-", "-", "deny", None), case("-", "-", "deny", resource=ALIAS)):
-        with pytest.raises(ValueError, match="a key policy belongs to a request on a KMS key"):
+        with pytest.raises(ValueError, match="a request on a KMS key needs its key policy"):
             answer(row, sealwax.policy)
 
 

@@ -39,13 +39,13 @@ def test_a_single_statement_needs_no_list_and_a_document_may_be_decoded_already(
     ("document", "words"),
     [
         ("{", "the key policy is not JSON at line 1, column 2"),
-        ('{"Statement": NaN}', "the key policy is not JSON: NaN is no value"),
+        ('{"Statement": NaN}', "the key policy is not JSON: NaN is not a value"),
         ('{"Id": "a", "Id": "b"}', "the key policy has 'Id' twice in one object"),
         ("[" * 100_000, "the key policy is larger than 32768 bytes"),
         ("[" * 30_000, "the key policy is not JSON"),
         (b"\xff", "the key policy is not UTF-8"),
-        ('{"Id": "\u4e2d"}', "the key policy holds characters outside of Latin-1, which AWS refuses in a policy"),
-        ({"Id": {1, 2}}, "the key policy holds what JSON cannot say"),
+        ('{"Id": "\u4e2d"}', "the key policy holds characters outside Latin-1, which AWS refuses in policies"),
+        ({"Id": {1, 2}}, "the key policy holds values that JSON cannot represent"),
         ('{"Statement": 1}', "the key policy has no Statement"),
         ('{"Statement": [1]}', "statement 1 of the key policy is not an object"),
         (

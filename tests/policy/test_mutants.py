@@ -28,6 +28,7 @@ MODULES = [
     "grants",
     "evaluate",
     "explain",
+    "generate",
 ]
 NAME = "policy_mutant"
 

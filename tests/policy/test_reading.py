@@ -15,8 +15,8 @@ from moto.server import ThreadedMotoServer
 from sealwax.audit._collect.explanation import read_key, read_principal
 from sealwax.errors import ConfigurationError, KeyNotFoundError
 from sealwax.lab import Lab
-from sealwax.policy import _generate
-from sealwax.policy._explain import explain
+from sealwax.policy import RequiredContext, allow_rotate, write_identity_policy
+from sealwax.policy._explain import explain, key_conditions
 
 ACCOUNT: Final = "123456789012"  # moto's
 TRUST: Final = json.dumps(
@@ -83,7 +83,7 @@ def test_a_key_is_read_by_any_of_its_names(session: Session, key: str) -> None:
     for name in (key, key.rpartition("/")[2], "alias/read", key.replace(key.split(":", 5)[5], "alias/read")):
         seen = read_key(session, name)
         assert (seen.arn, seen.aliases, seen.tags) == (key, ["alias/read"], {"team": "blue"})
-        assert seen.conditions()["kms:KeySpec"] == "SYMMETRIC_DEFAULT"
+        assert key_conditions(seen.metadata, seen.aliases, seen.tags)["kms:KeySpec"] == "SYMMETRIC_DEFAULT"
         (grant,) = seen.grants
         assert grant.subset == {"purpose": "backup"}
     with pytest.raises(KeyNotFoundError):
@@ -120,10 +120,8 @@ def test_a_session_has_the_policies_of_its_role_whose_path_it_does_not_show(sess
     iam = session.client("iam")
     boundary = iam.create_policy(PolicyName="boundary", PolicyDocument=_document("kms:*"))["Policy"]["Arn"]
     iam.create_role(RoleName="mover", Path="/ops/", AssumeRolePolicyDocument=TRUST, PermissionsBoundary=boundary)
-    statements = _generate.rotate_only([key], [key], _generate.Bound({"purpose": "backup"}))
-    iam.put_role_policy(
-        RoleName="mover", PolicyName="p", PolicyDocument=json.dumps(_generate.identity_policy(statements))
-    )
+    statements = allow_rotate([key], [key], RequiredContext({"purpose": "backup"}))
+    iam.put_role_policy(RoleName="mover", PolicyName="p", PolicyDocument=json.dumps(write_identity_policy(statements)))
     known = read_principal(session, f"arn:aws:sts::{ACCOUNT}:assumed-role/mover/session")
     assert known.who.role == f"arn:aws:iam::{ACCOUNT}:role/ops/mover"
     assert known.boundary == boundary

@@ -12,7 +12,17 @@ import hcl2
 import pytest
 
 from sealwax.errors import PolicyError
-from sealwax.policy import _generate, _render
+from sealwax.policy import (
+    KeyUsers,
+    RequiredContext,
+    _render,
+    allow_audit,
+    allow_decrypt,
+    allow_rotate,
+    grant_request,
+    write_identity_policy,
+    write_key_policy,
+)
 
 ADMIN: Final = "arn:aws:iam::111122223333:role/admin"
 APP: Final = "arn:aws:iam::111122223333:role/app"
@@ -20,12 +30,8 @@ KEY: Final = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-123
 # What ends, begins or escapes something in one of the languages.
 HOSTILE: Final = {"a": 'q"\\', "b": "${aws:username}", "c": "%{ if true }", "d": "é\n\t", "e": "$${x}", "f": "EOT\n}"}
 
-KEY_POLICY: Final = _generate.key_policy(
-    [ADMIN], _generate.Users(encrypt=[APP], grant=[APP]), _generate.Bound(HOSTILE, ("g",))
-)
-IDENTITY: Final = _generate.identity_policy(
-    [*_generate.rotate_only([KEY], [KEY], _generate.Bound(HOSTILE)), *_generate.audit_only()]
-)
+KEY_POLICY: Final = write_key_policy([ADMIN], KeyUsers(encrypt=[APP], grant=[APP]), RequiredContext(HOSTILE, ("g",)))
+IDENTITY: Final = write_identity_policy([*allow_rotate([KEY], [KEY], RequiredContext(HOSTILE)), *allow_audit()])
 
 CASES: Final[list[tuple[Any, Callable[[Any, str], str], Callable[[Any, str], str], str, str]]] = [
     (KEY_POLICY, _render.key_in_cloudformation, _render.key_in_terraform, "AWS::KMS::Key", "KeyPolicy"),
@@ -72,8 +78,13 @@ def _evaluated(text: str) -> str:
 
 
 def test_a_grant_in_terraform() -> None:
-    request = _generate.grant(
-        KEY, APP, ["Decrypt"], _generate.Bound({"a": "${x}"}), retiring=ADMIN, name="sealwax:due/2026-11-24T21:00:00Z/1"
+    request = grant_request(
+        KEY,
+        APP,
+        ["Decrypt"],
+        RequiredContext({"a": "${x}"}),
+        retiring=ADMIN,
+        name="sealwax:due/2026-11-24T21:00:00Z/1",
     )
     (resource,) = hcl2.loads(_render.grant_in_terraform(request))["resource"]
     (labels,) = resource.values()
@@ -88,7 +99,7 @@ def test_a_grant_in_terraform() -> None:
 
 
 def test_a_dynamic_reference_is_refused() -> None:
-    document = _generate.identity_policy(_generate.decrypt_only([KEY], _generate.Bound({"a": "{{resolve:ssm:x}}"})))
+    document = write_identity_policy(allow_decrypt([KEY], RequiredContext({"a": "{{resolve:ssm:x}}"})))
     with pytest.raises(PolicyError, match=r"would resolve '{{resolve:ssm:x}}'"):
         _render.identity_in_cloudformation(document, "x")
     assert "{{resolve:ssm:x}}" in _render.identity_in_terraform(document, "x")

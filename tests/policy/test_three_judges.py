@@ -120,7 +120,7 @@ class Explained:
         self._policy = policy
         grants = [policy._explain.grant_of(entry, arn) for entry in world.grants]
         key_policy = policy.parse_key_policy(world.key_policy)
-        self._key = policy._explain.KeyAsSeen(arn, key_policy, grants, metadata, ["alias/one"], TAGS)
+        self._key = policy._explain.KeyDescription(arn, key_policy, grants, metadata, ["alias/one"], TAGS)
         self._identity = {
             person: [policy.parse_identity_policy(one) for one in documents]
             for person, documents in world.identity.items()

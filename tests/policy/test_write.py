@@ -14,14 +14,29 @@ import pytest
 
 from sealwax.errors import PolicyError
 from sealwax.lab import Lab
-from sealwax.policy import _generate, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy import (
+    Document,
+    KeyUsers,
+    RequiredContext,
+    _generate,
+    allow_audit,
+    allow_decrypt,
+    allow_encrypt,
+    allow_rotate,
+    grant_request,
+    parse_identity_policy,
+    parse_key_policy,
+    principal,
+    write_identity_policy,
+    write_key_policy,
+)
 from sealwax.policy._expiry import due_name, due_of
-from sealwax.policy._explain import KeyAsSeen, explain
+from sealwax.policy._explain import KeyDescription, explain
 from sealwax.policy._operations import ON_KEY
 
 ACCOUNT: Final = "arn:aws:iam::111122223333"
 CONTEXT: Final = {"purpose": "backup", "id": "7"}
-BOUND: Final = _generate.Bound({"purpose": "backup"}, ("id",))
+BOUND: Final = RequiredContext({"purpose": "backup"}, ("id",))
 OTHERS: Final[list[Mapping[str, str]]] = [
     {},
     {"purpose": "backup"},
@@ -149,15 +164,15 @@ CHANGE: Final = {
 
 
 def test_a_key_policy_allows_each_its_own_and_no_more(place: Place) -> None:
-    users = _generate.Users(
+    users = KeyUsers(
         encrypt=[f"{ACCOUNT}:user/encrypter"],
         decrypt=[f"{ACCOUNT}:user/decrypter"],
         rotate_from=[f"{ACCOUNT}:user/mover"],
         grant=[f"{ACCOUNT}:user/granter"],
     )
-    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/admin"], users, BOUND))
-    receiving = _generate.Users(rotate_to=[f"{ACCOUNT}:user/mover", f"{ACCOUNT}:user/receiver"])
-    place.put(place.new, _generate.key_policy([f"{ACCOUNT}:user/admin"], receiving, BOUND))
+    place.put(place.old, write_key_policy([f"{ACCOUNT}:user/admin"], users, BOUND))
+    receiving = KeyUsers(rotate_to=[f"{ACCOUNT}:user/mover", f"{ACCOUNT}:user/receiver"])
+    place.put(place.new, write_key_policy([f"{ACCOUNT}:user/admin"], receiving, BOUND))
     expected = {
         "encrypter": ENCRYPT,
         "decrypter": {"Decrypt"},
@@ -177,18 +192,18 @@ def test_a_key_policy_allows_each_its_own_and_no_more(place: Place) -> None:
 def test_the_root_user_alone_recovers_a_key(place: Place) -> None:
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     place.lab.add_principal("almighty", policy=everything)
-    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/admin"], _generate.Users(), BOUND))
+    place.put(place.old, write_key_policy([f"{ACCOUNT}:user/admin"], KeyUsers(), BOUND))
     assert _allowed(place, "almighty", CONTEXT) & {*ENCRYPT, "Decrypt", *SEE, *CHANGE} == set()
     root = place.lab.session(account="111122223333").client("kms")
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         root.decrypt(KeyId=place.old, CiphertextBlob=place.blobs[json.dumps(CONTEXT)], EncryptionContext=CONTEXT)
-    place.put(place.old, _generate.key_policy([f"{ACCOUNT}:user/receiver"], _generate.Users(), BOUND))
+    place.put(place.old, write_key_policy([f"{ACCOUNT}:user/receiver"], KeyUsers(), BOUND))
     assert place.client("receiver").describe_key(KeyId=place.old)
 
 
 def test_an_administrator_is_allowed_the_named_actions_of_all_there_are() -> None:
-    document = _generate.key_policy([f"{ACCOUNT}:role/admin"], _generate.Users(), BOUND)
-    key = KeyAsSeen("arn:aws:kms:us-east-1:111122223333:key/1", parse_key_policy(document))
+    document = write_key_policy([f"{ACCOUNT}:role/admin"], KeyUsers(), BOUND)
+    key = KeyDescription("arn:aws:kms:us-east-1:111122223333:key/1", parse_key_policy(document))
     allowed = {
         action
         for action in ON_KEY
@@ -207,19 +222,19 @@ def test_an_administrator_is_allowed_the_named_actions_of_all_there_are() -> Non
     assert not allowed & (uses | {"kms:CreateGrant"})
 
 
-def _identity(statements: list[_generate.Document]) -> Mapping[str, Any]:
-    return _generate.identity_policy(statements)
+def _identity(statements: list[Document]) -> Mapping[str, Any]:
+    return write_identity_policy(statements)
 
 
 def test_an_identity_policy_allows_its_task_and_no_more(tmp_path: Path) -> None:
     place = _place(
         tmp_path,
         {
-            "encrypter": lambda old, _: _identity(_generate.encrypt_only([old], BOUND)),
-            "both": lambda old, new: _identity(_generate.encrypt_only([old, new], BOUND)),
-            "decrypter": lambda old, _: _identity(_generate.decrypt_only([old], BOUND)),
-            "mover": lambda old, new: _identity(_generate.rotate_only([old], [new], BOUND)),
-            "auditor": lambda *_: _identity(_generate.audit_only()),
+            "encrypter": lambda old, _: _identity(allow_encrypt([old], BOUND)),
+            "both": lambda old, new: _identity(allow_encrypt([old, new], BOUND)),
+            "decrypter": lambda old, _: _identity(allow_decrypt([old], BOUND)),
+            "mover": lambda old, new: _identity(allow_rotate([old], [new], BOUND)),
+            "auditor": lambda *_: _identity(allow_audit()),
         },
     )
     made = {"GenerateDataKey"}
@@ -247,11 +262,11 @@ def test_what_audit_asks_changes_nothing_and_opens_nothing() -> None:
 
 
 def test_a_grant_allows_its_operations_in_its_context(place: Place) -> None:
-    request = _generate.grant(
+    request = grant_request(
         place.old,
         f"{ACCOUNT}:user/stranger",
         ["Decrypt", "ReEncryptFrom"],
-        _generate.Bound(CONTEXT),
+        RequiredContext(CONTEXT),
         name=due_name(NOW),
     )
     place.lab.session(account="111122223333").client("kms").create_grant(**request)
@@ -264,8 +279,8 @@ def test_a_grant_allows_its_operations_in_its_context(place: Place) -> None:
     "value", ["${aws:username}", "*", "?", "${*}", "$", "${", "a${}b", "${aws:username, 'x'}", "{{x}}", "é"]
 )
 def test_a_value_means_itself_and_nothing_else(value: str) -> None:
-    statements = _generate.decrypt_only([KEY], _generate.Bound({"purpose": value}))
-    parsed = parse_identity_policy(_generate.identity_policy(statements))
+    statements = allow_decrypt([KEY], RequiredContext({"purpose": value}))
+    parsed = parse_identity_policy(write_identity_policy(statements))
     alice = principal(f"{ACCOUNT}:user/alice")
     delegating = parse_key_policy(
         {
@@ -277,7 +292,7 @@ def test_a_value_means_itself_and_nothing_else(value: str) -> None:
         decision = explain(
             alice,
             "kms:Decrypt",
-            KeyAsSeen(KEY, delegating),
+            KeyDescription(KEY, delegating),
             identity_policies=[parsed],
             time=NOW,
             encryption_context={"purpose": given},
@@ -294,49 +309,55 @@ ELSEWHERE: Final = "arn:aws:iam::444455556666:role/x"
 @pytest.mark.parametrize(
     ("writing", "sentence"),
     [
-        (lambda: _generate.key_policy([], _generate.Users(), BOUND), "a key needs an administrator"),
+        (lambda: write_key_policy([], KeyUsers(), BOUND), "a key needs an administrator"),
         (
-            lambda: _generate.key_policy([ALICE], _generate.Users(decrypt=[ALICE]), BOUND),
+            lambda: write_key_policy([ALICE], KeyUsers(decrypt=[ALICE]), BOUND),
             "would both administer the key",
         ),
-        (lambda: _generate.key_policy([ALICE], _generate.Users(grant=[ALICE]), BOUND), "would both administer the key"),
-        (lambda: _generate.key_policy([ALICE, ELSEWHERE], _generate.Users(), BOUND), "of several accounts"),
-        (lambda: _generate.key_policy(["*"], _generate.Users(), BOUND), "is not the ARN of a user or role"),
         (
-            lambda: _generate.key_policy([f"{ACCOUNT}:root"], _generate.Users(), BOUND),
+            lambda: write_key_policy([ALICE], KeyUsers(grant=[ALICE]), BOUND),
+            "would both administer the key",
+        ),
+        (lambda: write_key_policy([ALICE, ELSEWHERE], KeyUsers(), BOUND), "of several accounts"),
+        (lambda: write_key_policy(["*"], KeyUsers(), BOUND), "is not the ARN of a user or role"),
+        (
+            lambda: write_key_policy([f"{ACCOUNT}:root"], KeyUsers(), BOUND),
             "is not the ARN of a user or role",
         ),
         (
-            lambda: _generate.key_policy([f"{ACCOUNT}:role/*"], _generate.Users(), BOUND),
+            lambda: write_key_policy([f"{ACCOUNT}:role/*"], KeyUsers(), BOUND),
             "is not the ARN of a user or role",
         ),
         (
-            lambda: _generate.key_policy([ALICE], _generate.Users(encrypt=["x\u202ey"]), BOUND),
+            lambda: write_key_policy([ALICE], KeyUsers(encrypt=["x\u202ey"]), BOUND),
             r"'x\\u202ey' is not the ARN",
         ),
-        (lambda: _generate.decrypt_only(["alias/a"], BOUND), "'alias/a' is not the ARN of a key"),
-        (lambda: _generate.decrypt_only(["*"], BOUND), "is not the ARN of a key"),
-        (lambda: _generate.decrypt_only([KEY + "*"], BOUND), "is not the ARN of a key"),
-        (lambda: _generate.decrypt_only([], BOUND), "no key was named"),
-        (lambda: _generate.rotate_only([KEY], [], BOUND), "no key was named"),
-        (lambda: _generate.decrypt_only([KEY], _generate.Bound({"a": "1"}, ("A",))), "differ in nothing but case"),
+        (lambda: allow_decrypt(["alias/a"], BOUND), "'alias/a' is not the ARN of a key"),
+        (lambda: allow_decrypt(["*"], BOUND), "is not the ARN of a key"),
+        (lambda: allow_decrypt([KEY + "*"], BOUND), "is not the ARN of a key"),
+        (lambda: allow_decrypt([], BOUND), "name at least one key"),
+        (lambda: allow_rotate([KEY], [], BOUND), "name at least one key"),
         (
-            lambda: _generate.grant(KEY, ALICE, ["Decrypt"], _generate.Bound({"a": "1", "A": "2"})),
-            "differ in nothing but case",
+            lambda: allow_decrypt([KEY], RequiredContext({"a": "1"}, ("A",))),
+            "differ only in case",
         ),
         (
-            lambda: _generate.identity_policy(_generate.decrypt_only([KEY], _generate.Bound({"a": "漢"}))),
-            "holds characters outside of Latin-1",
+            lambda: grant_request(KEY, ALICE, ["Decrypt"], RequiredContext({"a": "1", "A": "2"})),
+            "differ only in case",
         ),
-        (lambda: _generate.grant(KEY, ALICE, ["CreateGrant"], BOUND), "'CreateGrant' is none of them"),
-        (lambda: _generate.grant(KEY, ALICE, [], BOUND), "none was named"),
-        (lambda: _generate.grant(KEY, ALICE, ["Decrypt"], BOUND), "give each name of the context its value"),
         (
-            lambda: _generate.grant(KEY, ALICE, ["Decrypt"], _generate.Bound(dict.fromkeys("abcdefghi", "x"))),
+            lambda: write_identity_policy(allow_decrypt([KEY], RequiredContext({"a": "漢"}))),
+            "holds characters outside Latin-1",
+        ),
+        (lambda: grant_request(KEY, ALICE, ["CreateGrant"], BOUND), "it cannot permit 'CreateGrant'"),
+        (lambda: grant_request(KEY, ALICE, [], BOUND), "name at least one of them"),
+        (lambda: grant_request(KEY, ALICE, ["Decrypt"], BOUND), "each name of the context needs a value"),
+        (
+            lambda: grant_request(KEY, ALICE, ["Decrypt"], RequiredContext(dict.fromkeys("abcdefghi", "x"))),
             "at most 8 pairs",
         ),
         (
-            lambda: _generate.grant(KEY, f"{ACCOUNT}:root", ["Decrypt"], _generate.Bound()),
+            lambda: grant_request(KEY, f"{ACCOUNT}:root", ["Decrypt"], RequiredContext()),
             "is not the ARN of a user or role",
         ),
     ],
@@ -347,11 +368,11 @@ def test_what_no_policy_can_say_or_should_say_is_refused(writing: Callable[[], o
 
 
 def test_no_policy_holds_a_wildcard_but_for_the_key_itself() -> None:
-    users = _generate.Users(*[[ALICE]] * 5)
+    users = KeyUsers(*[[ALICE]] * 5)
     for document in (
-        _generate.key_policy([f"{ACCOUNT}:role/admin"], users, BOUND),
-        _generate.identity_policy(_generate.encrypt_only([KEY, KEY], BOUND)),
-        _generate.identity_policy(_generate.rotate_only([KEY], [KEY], BOUND)),
+        write_key_policy([f"{ACCOUNT}:role/admin"], users, BOUND),
+        write_identity_policy(allow_encrypt([KEY, KEY], BOUND)),
+        write_identity_policy(allow_rotate([KEY], [KEY], BOUND)),
     ):
         text = json.dumps(document)
         assert text.count('"*"') == text.count('"Resource": "*"')

@@ -153,5 +153,5 @@ def test_a_policy_is_any_mapping_of_any_mappings(lab: Lab) -> None:
         assert policy.parse_identity_policy(whole) == plain
         assert lab.add_principal(mapping.__name__, policy=whole)["Arn"].endswith(mapping.__name__)
     for wrong in ({"Version": b"2012-10-17"}, {"Statement": {"a"}}, {"Statement": object()}):
-        with pytest.raises(PolicyError, match="holds what JSON cannot say"):
+        with pytest.raises(PolicyError, match="holds values that JSON cannot represent"):
             lab.add_principal("wrong", policy=wrong)

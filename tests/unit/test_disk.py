@@ -14,7 +14,7 @@ import pytest
 
 import sealwax
 from sealwax._core import disk
-from sealwax.audit._collect.checkpoint import Answers
+from sealwax.audit._collect.checkpoint import Checkpoint
 from sealwax.errors import FileError
 from sealwax.fleet._journal import Journal
 from sealwax.kms import RateLimit
@@ -117,7 +117,7 @@ def test_a_shared_limit_and_kept_answers_on_a_full_disk(small: room.Disk) -> Non
             RateLimit(1, shared=small.folder / "limit").current_rate  # noqa: B018
         said = rf"writing '.*facts.part' failed: {small.reason}; "
         with (
-            Answers(str(small.folder / "facts"), "AWS", timedelta(days=1)) as kept,
+            Checkpoint(str(small.folder / "facts"), "AWS", timedelta(days=1)) as kept,
             pytest.raises(FileError, match=said),
         ):
             kept.begin("1" * 12)

@@ -1,17 +1,19 @@
-"""Who may do one action on which key: the evaluator, asked for every pair that a statement brings together.
+"""Who can do one action on which key: the evaluator's answer for every pair that a statement or grant connects.
 
-What policies say in the same words is asked once: thousands of keys share a few policies.
+Identical policies are evaluated once, because thousands of keys share a few of them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from sealwax.audit._facts import KeyFacts
+from sealwax.audit._index import AccountIndex
+from sealwax.audit._statements import Wishes, covers, grants_of, names_action, wishes_of
 from sealwax.policy import (
     Decision,
     Grant,
@@ -24,96 +26,21 @@ from sealwax.policy import (
     principal,
 )
 from sealwax.policy._bounds import most
-from sealwax.policy._documents import Principals
-from sealwax.policy._explain import KeyAsSeen
-from sealwax.policy._model import Value
-from sealwax.policy._operations import GRANTABLE
-from sealwax.policy._patterns import glob
+from sealwax.policy._documents import PrincipalElement
 
-if TYPE_CHECKING:
-    from sealwax.audit._account import Account
-
-
-#: Before the name of an identity provider: whoever signed in there.
+#: Stands before the name of an identity provider: anyone signed in there.
 FEDERATED: Final = "federated:"
 
-# Whoever is of another account may have any policies there: they are not ours to see.
-_MAY_ALL: Final = parse_identity_policy(
+# A principal of another account may have any policies there; the audit cannot see them.
+_ALLOWS_ALL: Final = parse_identity_policy(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 )
-# What somebody may re-encrypt under the same key gives nothing to anybody: it is asked for another one.
+# Re-encrypting under the same key reveals nothing, so the question is about another key.
 _OF_ACTION: Final[Mapping[str, Mapping[str, bool]]] = {
     "kms:ReEncryptFrom": {"kms:ReEncryptOnSameKey": False},
     "kms:ReEncryptTo": {"kms:ReEncryptOnSameKey": False},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """A principal may do an action on a key: the decision says by what.
-
-    Attributes:
-        principal: its ARN; that of the root of a whole account; the name of a service; ``federated:`` and an identity
-            provider; ``*`` for a statement that is for everybody, or for all but some, whatever its conditions.
-    """
-
-    key: KeyFacts
-    principal: str
-    action: str
-    decision: Decision
-
-
-def says(statement: Statement, action: str) -> bool:
-    """Whether a statement is about an action, whatever the resource and the conditions."""
-    return any(glob(one.resolve(_nothing) or (), action.lower()) for one in statement.actions) != statement.not_action
-
-
-def _nothing(_: str) -> None:
-    return None
-
-
-# A direct call never comes through a service.
-_NEVER_DIRECT: Final = ("kms:viaservice", "aws:calledvia", "aws:calledviafirst", "aws:calledvialast")
-_DERIVED: Final = (
-    "aws:principalarn",
-    "aws:principalaccount",
-    "aws:principalorgid",
-    "aws:principaltype",
-    "aws:username",
-    "aws:userid",
-    "aws:currenttime",
-    "aws:epochtime",
-    "aws:securetransport",
-    "aws:principalisawsservice",
-    "aws:resourceaccount",
-    "aws:requestedregion",
-    "kms:calleraccount",
-)
-
-
-def wanted(statement: Statement) -> tuple[dict[str, str], dict[str, Value | Sequence[Value]]]:
-    """Return an encryption context and other values that a statement's conditions ask for, where they can be met."""
-    context: dict[str, str] = {}
-    others: dict[str, Value | Sequence[Value]] = {}
-    for clause in statement.clauses:
-        name, base = clause.key.lower(), clause.operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
-        if base == "Null" and name.startswith("kms:encryptioncontext:") and clause.values[0].text.lower() == "false":
-            context.setdefault(clause.key[len("kms:encryptioncontext:") :], "any")
-        if "Not" in base or base == "Null" or not clause.values:
-            continue
-        value = clause.values[0].text.replace("*", "any").replace("?", "x")
-        if base.startswith("IpAddress"):
-            value = value.partition("/")[0]
-        if name.startswith("kms:encryptioncontext:"):
-            context[clause.key[len("kms:encryptioncontext:") :]] = value
-        elif name == "kms:encryptioncontextkeys":
-            context.update({one.text: "any" for one in clause.values})
-        elif name not in _DERIVED and name not in _NEVER_DIRECT and not name.startswith("aws:principaltag/"):
-            others[clause.key] = [value] if clause.each is not None else value
-    return context, others
-
-
-# What DescribeKey tells.
+# Condition keys whose values DescribeKey shows.
 _OF_KEY: Final = (
     "kms:keyspec",
     "kms:keyusage",
@@ -122,18 +49,25 @@ _OF_KEY: Final = (
     "kms:multiregion",
 )
 
+_StatementsOf = dict[str, list[Statement]]
+# The principal, the policies of the key, the statements that cover it, its ARN and its aliases.
+_Question = tuple[str, int, tuple[int, ...], str | None, tuple[str, ...] | None]
 
-def metadata_of(key: KeyFacts) -> dict[str, object]:
-    """Return what policies can ask about a key, as DescribeKey tells it."""
-    told: dict[str, object] = {
-        "KeySpec": key.spec,
-        "KeyUsage": key.usage,
-        "Origin": key.origin,
-        "MultiRegion": key.multi_region != "no",
-    }
-    if key.multi_region != "no":
-        told["MultiRegionConfiguration"] = {"MultiRegionKeyType": key.multi_region.upper()}
-    return told
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A principal is allowed an action on a key.
+
+    Attributes:
+        principal: its ARN; the ARN of an account's root for the whole account; the name of a service; ``federated:``
+            and an identity provider; ``*`` for a statement about everyone, or all but some, whatever its conditions.
+        decision: the evaluator's decision, which names the statements or the grant.
+    """
+
+    key: KeyFacts
+    principal: str
+    action: str
+    decision: Decision
 
 
 def _asks_aliases(statement: Statement) -> bool:
@@ -141,224 +75,212 @@ def _asks_aliases(statement: Statement) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
-    """A principal, and what its identity policies say of one action.
+class _Candidate:
+    """A principal and what its identity policies say about one action.
 
     Attributes:
-        somewhere: the statements that are not about all keys.
+        selective: the statements that do not cover every key.
         names_keys, asks_aliases: whether an answer depends on more of a key than which statements cover it.
     """
 
     who: Principal
     identity: list[Policy]
-    somewhere: list[Statement]
+    selective: list[Statement]
     names_keys: bool
     asks_aliases: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _About:
-    """A key as answers see it; ``number`` is the same for keys that are alike but for what the others say."""
+class _KeyTraits:
+    """What answers depend on of a key. ``number`` is the same for keys that differ in nothing else."""
 
     number: int
     names_keys: bool
     asks_aliases: bool
 
 
-class Asker:
-    """Answers who may do one action."""
+class AccessSolver:
+    """Finds out who is allowed one action."""
 
-    def __init__(self, account: Account, action: str) -> None:
+    def __init__(self, account: AccountIndex, action: str) -> None:
         self._account = account
         self._facts = account.facts
         self._action = action
-        self._answers: dict[Any, Decision | None] = {}
-        self._people: dict[str, _Person | None] = {}
-        self._numbers: dict[Any, int] = {}
+        self._answers: dict[_Question, Decision | None] = {}
+        self._candidates: dict[str, _Candidate | None] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
         self._traits: dict[int, tuple[bool, bool]] = {}  # by the policies' ids, which live as long as the account
         self._by_policy = {
-            id_: [one for one in policy.statements if says(one, action)]
+            id_: [statement for statement in policy.statements if names_action(statement, action)]
             for id_, policy in account.identity_policies.items()
         }
 
-    def ask(self) -> Iterator[Allowed]:
+    def solve(self) -> Iterator[Allowed]:
+        """Yield every principal that is allowed the action, key by key."""
         identity = self._allowing_identities()
         for key in self._account.own_keys:
             policy = self._account.key_policy(key)
             if policy is None:
                 continue
             grants = tuple(grants_of(key))
-            about = self._about(key, policy)
-            asked = [one for one in policy.statements if says(one, self._action)]
-            # In order, and each once.
-            found: dict[str, list[Statement]] = defaultdict(list)
-            for statement in asked:
+            traits = self._traits_of(key, policy)
+            about = [statement for statement in policy.statements if names_action(statement, self._action)]
+            # A dict keeps the order and each name once.
+            statements_of: _StatementsOf = defaultdict(list)
+            for statement in about:
                 if statement.effect == "Allow" and statement.principals is not None:
-                    for name in self._named(statement.principals):
-                        found[name].append(statement)
+                    for name in self._names_in(statement.principals):
+                        statements_of[name].append(statement)
             for grant in grants:
                 if self._action.removeprefix("kms:") in grant.operations:
-                    found.setdefault(grant.grantee, [])
-            delegates = any(
-                one.effect == "Allow" and one.principals is not None and key.account in one.principals.accounts
-                for one in asked
-            )
-            if delegates:
-                for name, statements in identity(key):
-                    found[name].extend(statements)
-            for name, statements in found.items():
-                decision = self._decide(name, key, about, policy, grants, statements)
+                    statements_of.setdefault(grant.grantee, [])
+            if any(_delegates(statement, key) for statement in about):
+                for name, statements in identity(key).items():
+                    statements_of[name].extend(statements)
+            for name, statements in statements_of.items():
+                decision = self._decide(name, key, traits, policy, grants, statements)
                 if decision is not None:
                     yield Allowed(key, name, self._action, decision)
 
-    def _named(self, principals: Principals) -> Iterable[str]:
-        if principals.negated or principals.everyone:
+    def _names_in(self, element: PrincipalElement) -> Iterable[str]:
+        if element.negated or element.everyone:
             return ("*",)
         foreign = (
             f"arn:{self._facts.partition}:iam::{account}:root"
-            for account in sorted(principals.accounts)
+            for account in sorted(element.accounts)
             if account != self._facts.account
         )
-        signed_in = (f"{FEDERATED}{one}" for one in sorted(principals.providers))
-        return (*sorted(principals.names), *sorted(principals.services), *foreign, *signed_in)
+        signed_in = (f"{FEDERATED}{provider}" for provider in sorted(element.providers))
+        return (*sorted(element.names), *sorted(element.services), *foreign, *signed_in)
 
-    def _allowing_identities(self) -> Any:
-        """Return a function from a key to the principals whose policies have a statement that may allow, and those."""
+    def _allowing_identities(self) -> Callable[[KeyFacts], _StatementsOf]:
+        """Return a function from a key to the identity statements that may allow the action on it, by principal."""
         everywhere: list[tuple[str, Statement]] = []
         exact: dict[str, list[tuple[str, Statement]]] = defaultdict(list)
         patterns: list[tuple[str, Statement]] = []
-        for one in self._facts.principals or ():
-            for id_ in one.policies:
+        for holder in self._facts.principals or ():
+            for id_ in holder.policies:
                 for statement in self._by_policy.get(id_, ()):
                     if statement.effect != "Allow" or statement.resources is None:
                         continue
                     for resource in statement.resources:
                         if statement.not_resource or resource.has_variables:
-                            patterns.append((one.arn, statement))
+                            patterns.append((holder.arn, statement))
                         elif resource.text == "*":
-                            everywhere.append((one.arn, statement))
+                            everywhere.append((holder.arn, statement))
                         elif "*" in resource.text or "?" in resource.text:
-                            patterns.append((one.arn, statement))
+                            patterns.append((holder.arn, statement))
                         else:
-                            exact[resource.text].append((one.arn, statement))
+                            exact[resource.text].append((holder.arn, statement))
 
-        def at(key: KeyFacts) -> Iterator[tuple[str, list[Statement]]]:
-            found: dict[str, list[Statement]] = defaultdict(list)
+        def on(key: KeyFacts) -> _StatementsOf:
+            statements_of: _StatementsOf = defaultdict(list)
             for arn, statement in (*everywhere, *exact.get(key.arn, ())):
-                found[arn].append(statement)
+                statements_of[arn].append(statement)
             for arn, statement in patterns:
                 if covers(statement, key.arn):
-                    found[arn].append(statement)
-            yield from found.items()
+                    statements_of[arn].append(statement)
+            return statements_of
 
-        return at
+        return on
 
     def _decide(
         self,
         name: str,
         key: KeyFacts,
-        about: _About,
+        traits: _KeyTraits,
         policy: Policy,
         grants: tuple[Grant, ...],
         statements: list[Statement],
     ) -> Decision | None:
         """Return the decision that allows, or None."""
         if name == "*" or name.startswith(FEDERATED):
-            # Nobody who can be asked for.
+            # These are no principals that the evaluator could be asked about.
             return _as_written(statements, self._action)
-        person = self._person(name)
-        if person is None:
+        candidate = self._candidate(name)
+        if candidate is None:
             return None
-        grants = tuple(one for one in grants if one.grantee in person.who.chain)
-        question = None
+        grants = tuple(grant for grant in grants if grant.grantee in candidate.who.chain)
+        question: _Question | None = None
         if not grants:
-            covering = tuple(id(one) for one in person.somewhere if covers(one, key.arn))
-            itself = key.arn if person.names_keys or about.names_keys else None
-            aliases = self._account.aliases_of(key) if person.asks_aliases or about.asks_aliases else None
-            question = (name, about.number, covering, itself, aliases)
+            covering = tuple(id(statement) for statement in candidate.selective if covers(statement, key.arn))
+            arn = key.arn if candidate.names_keys or traits.names_keys else None
+            aliases = self._account.aliases_of(key) if candidate.asks_aliases or traits.asks_aliases else None
+            question = (name, traits.number, covering, arn, aliases)
             if question in self._answers:
                 return self._answers[question]
-        decision = self._try(person, key, policy, grants, statements)
-        if decision is not None and decision.statements and person.who.account not in ("", key.account):
+        decision = self._try(candidate, key, policy, grants, statements)
+        if decision is not None and decision.statements and candidate.who.account not in ("", key.account):
             decision = _as_written(decision.statements[:1], self._action)
         if question is not None:
             self._answers[question] = decision
         return decision
 
-    def _person(self, name: str) -> _Person | None:
-        if name not in self._people:
-            self._people[name] = self._found(name)
-        return self._people[name]
+    def _candidate(self, name: str) -> _Candidate | None:
+        if name not in self._candidates:
+            self._candidates[name] = self._make_candidate(name)
+        return self._candidates[name]
 
-    def _found(self, name: str) -> _Person | None:
+    def _make_candidate(self, name: str) -> _Candidate | None:
         who = self._account.principals.get(name)
         if who is None:
             try:
                 who = principal(name, org_id=self._facts.organization or None)
             except ValueError:
                 return None
-        known = self._account.policies_of.get(name, ())
-        identity = [self._account.identity_policies[id_] for id_ in known if id_ in self._account.identity_policies]
+        identity = self._account.identity_policies_of(name)
         if who.kind != "service" and who.account != self._facts.account:
-            identity = [_MAY_ALL]
-        deciding = [one for id_ in known for one in self._by_policy.get(id_, ())]
-        return _Person(
+            identity = [_ALLOWS_ALL]
+        deciding = [
+            statement for id_ in self._account.policies_of.get(name, ()) for statement in self._by_policy.get(id_, ())
+        ]
+        return _Candidate(
             who,
             identity,
-            [one for one in deciding if [each.text for each in one.resources or ()] != ["*"] or one.not_resource],
-            any(one.has_variables for each in deciding for one in each.resources or ()),
+            [
+                statement
+                for statement in deciding
+                if statement.not_resource or [pattern.text for pattern in statement.resources or ()] != ["*"]
+            ],
+            any(pattern.has_variables for statement in deciding for pattern in statement.resources or ()),
             any(map(_asks_aliases, deciding)),
         )
 
-    def _about(self, key: KeyFacts, policy: Policy) -> _About:
-        """Return what answers depend on of a key: with the same of another, they are the same."""
+    def _traits_of(self, key: KeyFacts, policy: Policy) -> _KeyTraits:
         tags = None if key.tags is None else tuple(sorted(key.tags.items()))
         same = (key.policy, key.region, tags, key.spec, key.usage, key.origin, key.multi_region)
         if id(policy) not in self._traits:
             self._traits[id(policy)] = (
-                any(each.text != "*" for one in policy.statements for each in one.resources or ()),
+                any(pattern.text != "*" for statement in policy.statements for pattern in statement.resources or ()),
                 any(map(_asks_aliases, policy.statements)),
             )
-        return _About(self._numbers.setdefault(same, len(self._numbers)), *self._traits[id(policy)])
+        return _KeyTraits(self._numbers.setdefault(same, len(self._numbers)), *self._traits[id(policy)])
 
     def _try(
         self,
-        person: _Person,
+        candidate: _Candidate,
         key: KeyFacts,
         policy: Policy,
         grants: tuple[Grant, ...],
         statements: list[Statement],
     ) -> Decision | None:
-        delegating = [
-            one
-            for one in policy.statements
-            if one.effect == "Allow"
-            and one.principals is not None
-            and key.account in one.principals.accounts
-            and says(one, self._action)
-        ]
-        tried: list[tuple[Any, Any]] = [({}, {})]
-        tried += [wanted(one) for one in statements]
-        tried += [
-            _both(wanted(one), wanted(two)) for one in statements for two in delegating if one.clauses or two.clauses
-        ]
-        tried += [(dict(grant.subset or grant.equals or {}), {}) for grant in grants if grant.grantee == person.who.arn]
-        foreign = person.who.kind != "service" and person.who.account != key.account
-        callers = [person.who]
-        if foreign:
-            # Whatever its tags and its id are; and the root of an account stands for everybody of it.
-            policy = most(policy, _is_told)
-            if person.who.kind == "root":
-                callers += _people_of(person.who, policy)
-        aliases = self._account.aliases_of(key)
-        about = KeyAsSeen(key.arn, policy, (), metadata_of(key), aliases or (), key.tags or {}).conditions()
-        # What is known of the key is as it is, and not as a condition would have it.
+        """Ask the evaluator for every context that a condition or a grant asks for, until one is allowed."""
+        who = candidate.who
+        wishes = self._wishes(who, key, policy, grants, statements)
+        callers = [who]
+        if who.kind != "service" and who.account != key.account:
+            # Its tags and id are unknown, and the root of an account stands for everyone in it.
+            policy = most(policy, _is_known_of_foreigner)
+            if who.kind == "root":
+                callers += _members_of(who, policy)
+        conditions = self._account.conditions_of(key)
+        # Known values of the key stay as they are, whatever a condition asks for.
         known = [*_OF_KEY]
         if key.tags is not None:
             known.append("aws:resourcetag/")
-        if aliases is not None:
+        if self._account.aliases_of(key) is not None:
             known.append("kms:resourcealiases")
-        for (context, wished), caller in itertools.product(tried, callers):
+        for (context, wished), caller in itertools.product(wishes, callers):
             others = {name: value for name, value in wished.items() if not name.lower().startswith(tuple(known))}
             others |= _OF_ACTION.get(self._action, {})
             try:
@@ -367,30 +289,47 @@ class Asker:
                     caller,
                     key.arn,
                     self._facts.time,
-                    context=about | others,
+                    context=conditions | others,
                     encryption_context=context,
                 )
-                decision = evaluate(request, key_policy=policy, identity_policies=person.identity, grants=grants)
+                decision = evaluate(request, key_policy=policy, identity_policies=candidate.identity, grants=grants)
             except ValueError:
                 continue
             if decision.allowed:
                 return decision
         return None
 
+    def _wishes(
+        self, who: Principal, key: KeyFacts, policy: Policy, grants: Iterable[Grant], statements: list[Statement]
+    ) -> list[Wishes]:
+        delegating = [
+            statement
+            for statement in policy.statements
+            if _delegates(statement, key) and names_action(statement, self._action)
+        ]
+        wishes: list[Wishes] = [({}, {}), *map(wishes_of, statements)]
+        for statement, other in itertools.product(statements, delegating):
+            if statement.clauses or other.clauses:
+                (context, values), (other_context, other_values) = wishes_of(statement), wishes_of(other)
+                wishes.append((other_context | context, other_values | values))
+        wishes += [(dict(grant.subset or grant.equals or {}), {}) for grant in grants if grant.grantee == who.arn]
+        return wishes
 
-def _is_told(name: str) -> bool:
-    """Whether what is known of a principal of another account tells the value of a condition key."""
+
+def _delegates(statement: Statement, key: KeyFacts) -> bool:
+    element = statement.principals
+    return statement.effect == "Allow" and element is not None and key.account in element.accounts
+
+
+def _is_known_of_foreigner(name: str) -> bool:
+    """Tell whether the value of a condition key is known for a principal of another account."""
     return name != "aws:userid" and not name.startswith("aws:principaltag/")
 
 
-def _people_of(root: Principal, policy: Policy) -> Iterator[Principal]:
-    """Yield users and roles of another account: any, and those whom conditions name."""
+def _members_of(root: Principal, policy: Policy) -> Iterator[Principal]:
+    """Yield users and roles of another account: any, and those that conditions name."""
     start = root.arn.removesuffix("root")
-    names = [f"{start}role/somebody", f"{start}user/somebody"]
-    for statement in policy.statements:
-        for clause in statement.clauses:
-            if clause.key.lower() == "aws:principalarn":
-                names += [one.text.replace(":*:", f":{root.account}:").replace("*", "x") for one in clause.values]
+    names = [f"{start}role/somebody", f"{start}user/somebody", *arns_in_conditions(policy, root.account)]
     for name in dict.fromkeys(names):
         try:
             if name.startswith(start):
@@ -399,33 +338,13 @@ def _people_of(root: Principal, policy: Policy) -> Iterator[Principal]:
             continue
 
 
-def _both(one: tuple[Any, Any], two: tuple[Any, Any]) -> tuple[Any, Any]:
-    return two[0] | one[0], two[1] | one[1]
+def arns_in_conditions(policy: Policy, account: str) -> Iterator[str]:
+    """Yield ARNs that match the policy's conditions on aws:PrincipalArn, in an account if they name none."""
+    for statement in policy.statements:
+        for clause in statement.clauses:
+            if clause.key.lower() == "aws:principalarn":
+                yield from (pattern.text.replace(":*:", f":{account}:").replace("*", "x") for pattern in clause.values)
 
 
 def _as_written(statements: Sequence[Statement], action: str) -> Decision | None:
     return Decision(True, f"{statements[0]} allows {action}", (statements[0],)) if statements else None
-
-
-def covers(statement: Statement, arn: str) -> bool:
-    """Whether a statement's resources cover an ARN; what a variable stands for is taken to fit."""
-    if statement.resources is None:
-        return False
-    covered = any(one.has_variables or glob(one.resolve(_nothing) or (), arn) for one in statement.resources)
-    return covered != statement.not_resource or any(one.has_variables for one in statement.resources)
-
-
-def grants_of(key: KeyFacts) -> Iterator[Grant]:
-    """Return the grants on a key, as the evaluator takes them."""
-    for one in key.grants or ():
-        yield Grant(
-            one.id,
-            key.arn,
-            one.grantee,
-            frozenset(one.operations) & GRANTABLE,
-            one.subset,
-            one.equals,
-            one.source_arn,
-            one.retiring,
-            one.issuing_account,
-        )

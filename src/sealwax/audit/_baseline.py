@@ -1,4 +1,4 @@
-"""A baseline: findings that somebody has accepted, with a reason and, where it is not for ever, a last day.
+"""The baseline: accepted findings, each with a reason and optionally a last day.
 
 ::
 
@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from sealwax._core import trusted
 from sealwax._core.context import printable
-from sealwax.audit._factsfile import unique
+from sealwax.audit._factsfile import unique_members
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Acceptance, Accepted
 from sealwax.errors import FactsError
@@ -25,38 +25,44 @@ _KIND: Final = trusted.Kind("the baseline", FactsError)
 MAX_BYTES: Final = 16 << 20
 
 
-def read(path: str) -> tuple[Acceptance, ...]:
+def read_baseline(path: str) -> tuple[Acceptance, ...]:
     """Read a baseline file.
 
+    Args:
+        path: the path of the file.
+
+    Returns:
+        Its entries, for ``run``.
+
     Raises:
-        FactsError: it is none, or somebody else can have written it.
+        FactsError: it is not a valid baseline, or other users can write it.
         OSError: it cannot be read.
     """
     with trusted.open_file(path, _KIND) as file:
         data = file.read(MAX_BYTES + 1)
     try:
-        document = json.loads(data, object_pairs_hook=unique) if len(data) <= MAX_BYTES else None
+        document = json.loads(data, object_pairs_hook=unique_members) if len(data) <= MAX_BYTES else None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ValueError(f"it has not the format {FORMAT}")
-        return tuple(_acceptance(one) for one in document["accepted"])
+            raise ValueError(f"its format is not {FORMAT}")
+        return tuple(map(_acceptance, document["accepted"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FactsError(f"'{printable(path)}' is no baseline: {printable(str(error))[:300]}") from None
+        raise FactsError(f"'{printable(path)}' is not a baseline: {printable(str(error))[:300]}") from None
 
 
-def _acceptance(one: Any) -> Acceptance:
-    if not isinstance(one, dict) or not set(one) <= {"rule", "resource", "reason", "expires"}:
-        raise ValueError("an entry is an object of rule, resource, reason and expires")
-    expires = one.get("expires")
+def _acceptance(entry: object) -> Acceptance:
+    if not isinstance(entry, dict) or not set(entry) <= {"rule", "resource", "reason", "expires"}:
+        raise ValueError("an entry must be an object with rule, resource, reason and optionally expires")
+    expires = entry.get("expires")
     return Acceptance(
-        _given(one, "rule"),
-        _given(one, "resource"),
-        _given(one, "reason"),
+        _text(entry, "rule"),
+        _text(entry, "resource"),
+        _text(entry, "reason"),
         None if expires is None else date.fromisoformat(expires),
     )
 
 
-def _given(one: Any, name: str) -> str:
-    text = one.get(name)
+def _text(entry: Mapping[str, object], name: str) -> str:
+    text = entry.get(name)
     if not isinstance(text, str) or not text:
         raise ValueError(f"an entry has no {name}")
     return text
@@ -65,21 +71,24 @@ def _given(one: Any, name: str) -> str:
 def apply(
     findings: Iterable[Finding], baseline: Iterable[Acceptance], today: date
 ) -> tuple[tuple[Finding, ...], tuple[Accepted, ...], tuple[Accepted, ...], tuple[Acceptance, ...]]:
-    """Return the findings that count, those that are accepted, those whose acceptance has ended, which count, and the
-    entries that match no finding.
+    """Split findings by a baseline.
+
+    Returns:
+        The findings that count, the accepted ones, those whose acceptance has expired (which count too), and the
+        entries without a finding.
     """
-    known = {(one.rule, one.resource): one for one in baseline}
+    entries = {(entry.rule, entry.resource): entry for entry in baseline}
     counting: list[Finding] = []
     accepted: list[Accepted] = []
     expired: list[Accepted] = []
-    unmatched = dict(known)
+    unmatched = dict(entries)
     for finding in findings:
-        one = known.get((finding.rule, finding.resource))
+        entry = entries.get((finding.rule, finding.resource))
         unmatched.pop((finding.rule, finding.resource), None)
-        if one is not None and (one.expires is None or today <= one.expires):
-            accepted.append(Accepted(finding, one.reason, one.expires))
+        if entry is not None and (entry.expires is None or today <= entry.expires):
+            accepted.append(Accepted(finding, entry.reason, entry.expires))
             continue
         counting.append(finding)
-        if one is not None:
-            expired.append(Accepted(finding, one.reason, one.expires))
+        if entry is not None:
+            expired.append(Accepted(finding, entry.reason, entry.expires))
     return tuple(counting), tuple(accepted), tuple(expired), tuple(unmatched.values())

@@ -1,7 +1,6 @@
-"""What is known of an account: plain, versioned, written to and read from JSON. No network, no judgement.
+"""The facts of an account, as plain data that can be written to and read from JSON.
 
-A value that could not be looked at is None, and an entry of ``gaps`` says why; an empty tuple means that there
-is none.
+None means that a value is unknown, and an entry of ``gaps`` says why. An empty tuple means that there are none.
 """
 
 from __future__ import annotations
@@ -15,7 +14,12 @@ from sealwax.audit._report import Gap
 
 @dataclass(frozen=True, slots=True)
 class RotationFacts:
-    """Automatic rotation of a key; ``period_days`` is None where it is off."""
+    """Automatic rotation of a key.
+
+    Attributes:
+        enabled: whether it is on.
+        period_days: its period; None if it is off.
+    """
 
     enabled: bool
     period_days: int | None = None
@@ -23,7 +27,15 @@ class RotationFacts:
 
 @dataclass(frozen=True, slots=True)
 class GrantFacts:
-    """A grant, as ListGrants shows it; ``grantee`` and ``retiring`` may be service principals."""
+    """A grant, as ListGrants shows it.
+
+    Attributes:
+        grantee: the ARN of the principal that has it, or a service principal.
+        retiring: the ARN of the principal that can retire it, or a service principal.
+        subset: the pairs of its EncryptionContextSubset constraint.
+        equals: the pairs of its EncryptionContextEquals constraint.
+        source_arn: the resource of its SourceArn constraint.
+    """
 
     id: str
     grantee: str
@@ -44,10 +56,10 @@ class KeyFacts:
     Attributes:
         manager: ``"CUSTOMER"`` or ``"AWS"``.
         multi_region: ``"no"``, ``"primary"`` or ``"replica"``.
-        related: the ARNs of the primary and all replicas of a multi-Region key, itself among them.
-        policy: the text of the key policy.
+        related: the ARNs of the primary and all replicas of a multi-Region key, including itself, primary first.
+        policy: the JSON text of the key policy.
         rotations: when it was rotated, oldest first.
-        last_used: the last use that KMS recorded; None where there was none since ``tracked_since``.
+        last_used: the last use that KMS recorded; None if there was none since ``tracked_since``.
     """
 
     arn: str
@@ -89,7 +101,11 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class AliasFacts:
-    """An alias; ``key`` is the id of the key that it points at."""
+    """An alias.
+
+    Attributes:
+        key: the id of the key that it points at.
+    """
 
     arn: str
     key: str
@@ -112,7 +128,7 @@ class PolicyFacts:
     """An identity policy.
 
     Attributes:
-        id: the ARN of a managed policy; of an inline one, the ARN of its owner, ``#`` and its name.
+        id: the ARN of a managed policy; for an inline one, the ARN of its owner, ``#`` and its name.
         kind: ``"customer"``, ``"aws"`` or ``"inline"``.
         document: its JSON text.
     """
@@ -131,7 +147,7 @@ class PrincipalFacts:
     """A user or role.
 
     Attributes:
-        policies: the ids of all that apply to it, by its groups too.
+        policies: the ids of the policies that apply to it, including those of its groups.
         user_id: the unique id of a user.
         boundary: the ARN of its permissions boundary.
     """
@@ -148,10 +164,11 @@ class TrailFacts:
     """A CloudTrail trail.
 
     Attributes:
-        records: which management events: ``"All"``, ``"ReadOnly"``, ``"WriteOnly"`` or ``"None"``; None where unknown.
-        excludes: event sources that are left out of them.
-        logging: whether it is on; None where unknown.
-        selectors: what it records, as GetEventSelectors tells it, in JSON; None where unknown.
+        records: the management events that it records: ``"All"``, ``"ReadOnly"``, ``"WriteOnly"`` or ``"None"``; None
+            if unknown.
+        excludes: event sources that it leaves out.
+        logging: whether it is on; None if unknown.
+        selectors: the event selectors of GetEventSelectors as JSON text; None if unknown.
     """
 
     arn: str
@@ -165,11 +182,12 @@ class TrailFacts:
 
 @dataclass(frozen=True, slots=True)
 class AlarmFacts:
-    """An EventBridge rule (``kind`` is ``"rule"``), or a metric filter with alarms on its metric (``"filter"``).
+    """An EventBridge rule, or a metric filter with alarms on its metric.
 
     Attributes:
+        kind: ``"rule"`` or ``"filter"``.
         pattern: the event pattern, or the filter pattern.
-        targets: how many targets the rule has, or how many alarms with actions there are on the metric.
+        targets: how many targets the rule has, or how many alarms with actions the metric has.
     """
 
     arn: str
@@ -182,14 +200,16 @@ class AlarmFacts:
 
 @dataclass(frozen=True, slots=True)
 class EventFacts:
-    """A call of KMS, out of CloudTrail.
+    """A KMS call from CloudTrail.
 
     Attributes:
-        principal: the ARN of the caller, for a session that of its role; a service's name; ``""`` where none is shown.
+        name: the operation.
+        principal: the ARN of the caller, for a session that of its role; the name of a service; empty if unknown.
         keys: the ARNs of the keys.
-        context: the encryption context of the request; None where there was none.
-        via: the service that called, on the principal's behalf or its own, or ``""``.
-        session: the ARN of the session that called, where the caller was one.
+        context: the encryption context of the request; None if there was none.
+        error: the error code; empty for a successful call.
+        via: the service that called, for the principal or for itself; empty for direct calls.
+        session: the ARN of the session that called; empty if the caller was not a session.
     """
 
     id: str
@@ -207,16 +227,20 @@ class EventFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An account.
+    """What is known about an account.
 
     Attributes:
-        trusted_accounts: other accounts whose principals may be let in: those of the organization, or as told.
-        organization: the id of the organization, or ``""``.
-        principals, policies: None where IAM was not looked at.
-        events: None where no events were given.
-        envelopes_under: the ARNs of keys that live envelopes are wrapped under; None where nobody said.
-        expected_aliases: where aliases ought to point: key ids or ARNs by the names of the aliases.
-        since: when the oldest of it was gathered; None where all was gathered at once.
+        account: the id of the account.
+        time: when the facts were collected, with a time zone.
+        regions: the Regions they were collected in.
+        organization: the id of the organization, or empty.
+        trusted_accounts: other accounts that may be given access.
+        principals, policies: None if IAM is unknown.
+        events: None if there are no CloudTrail events.
+        envelopes_under: the ARNs of keys with live envelopes; None if unknown.
+        expected_aliases: the key ids or ARNs that aliases should point at, by alias name.
+        gaps: what could not be collected.
+        since: when the oldest fact was collected, if not all were collected in one run.
     """
 
     account: str

@@ -1,4 +1,4 @@
-"""What one explanation needs, out of facts that were gathered before. No network is used."""
+"""One key and one principal from collected facts, for an explanation without the network."""
 
 from __future__ import annotations
 
@@ -6,115 +6,121 @@ from collections.abc import Container
 from typing import Final, Never
 
 from sealwax._core.context import printable
-from sealwax.audit._access import grants_of, metadata_of
 from sealwax.audit._facts import Facts, KeyFacts, PrincipalFacts
+from sealwax.audit._statements import grants_of, metadata_of
 from sealwax.errors import FactsError
-from sealwax.policy import Principal, parse_identity_policy, parse_key_policy, principal
-from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen
+from sealwax.policy import (
+    KeyDescription,
+    Principal,
+    PrincipalDescription,
+    parse_identity_policy,
+    parse_key_policy,
+    principal,
+)
 
 _INSTEAD: Final = "give its policies with --identity-policy"
 
 
-def recall_key(facts: Facts, key: str, region: str | None = None) -> KeyAsSeen:
+def describe_key(facts: Facts, key: str, region: str | None = None) -> KeyDescription:
     """Return a key as the facts show it.
 
     Args:
-        key: as KMS takes it: key id, key ARN, alias or alias ARN.
-        region: the Region of a key id or an alias that several Regions have.
+        key: the id or ARN of the key, or the name or ARN of an alias.
+        region: the Region of a key id or an alias that exists in several Regions.
 
     Raises:
-        FactsError: the facts hold no such key, or several, or not all that an answer depends on.
-        PolicyError: its policy is not understood.
+        FactsError: the facts do not include the key or a part that the answer depends on, or include several such keys.
+        PolicyError: its policy cannot be evaluated.
     """
-    found = _named(facts, key, region)
-    if found.policy is None:
-        _refuse(facts, "key policy", "kms:GetKeyPolicy", found)
-    if found.grants is None:
-        _refuse(facts, "grants", "kms:ListGrants", found)
-    if found.tags is None and found.manager == "CUSTOMER":
-        _refuse(facts, "tags", "kms:ListResourceTags", found)
+    known = _find_key(facts, key, region)
+    if known.policy is None:
+        _refuse(facts, "key policy", "kms:GetKeyPolicy", known)
+    if known.grants is None:
+        _refuse(facts, "grants", "kms:ListGrants", known)
+    if known.tags is None and known.manager == "CUSTOMER":
+        _refuse(facts, "tags", "kms:ListResourceTags", known)
     if facts.aliases is None:
-        _refuse(facts, "aliases", "kms:ListAliases", found)
-    return KeyAsSeen(
-        found.arn,
-        parse_key_policy(found.policy),
-        tuple(grants_of(found)),
-        metadata_of(found),
-        [one.name for one in facts.aliases if one.key_arn == found.arn],
-        found.tags or {},
+        _refuse(facts, "aliases", "kms:ListAliases", known)
+    return KeyDescription(
+        known.arn,
+        parse_key_policy(known.policy),
+        tuple(grants_of(known)),
+        metadata_of(known),
+        [alias.name for alias in facts.aliases if alias.key_arn == known.arn],
+        known.tags or {},
     )
 
 
-def _named(facts: Facts, key: str, region: str | None) -> KeyFacts:
-    arns = {key}
-    if key.startswith("alias/") or ":alias/" in key:
-        arns = {one.key_arn for one in facts.aliases or () if key in (one.arn, one.name)}
-    found = [one for one in facts.keys if (one.arn in arns or one.id in arns) and region in (None, one.region)]
-    if not found:
+def _find_key(facts: Facts, name: str, region: str | None) -> KeyFacts:
+    arns = {name}
+    if name.startswith("alias/") or ":alias/" in name:
+        arns = {alias.key_arn for alias in facts.aliases or () if name in (alias.arn, alias.name)}
+    matches = [key for key in facts.keys if (key.arn in arns or key.id in arns) and region in (None, key.region)]
+    if not matches:
         place = "" if region is None else f" in {printable(region)}"
-        raise FactsError(f"the facts hold no key '{printable(key)}'{place}")
-    if len(found) > 1:
-        regions = ", ".join(sorted(one.region for one in found))
-        raise FactsError(f"the facts hold '{printable(key)}' in {regions}: say which with --region, or give the ARN")
-    return found[0]
+        raise FactsError(f"the facts do not include the key '{printable(name)}'{place}")
+    if len(matches) > 1:
+        regions = ", ".join(sorted(key.region for key in matches))
+        raise FactsError(f"'{printable(name)}' exists in {regions}; name its Region with --region, or give its ARN")
+    return matches[0]
 
 
-def _refuse(facts: Facts, what: str, action: str, key: KeyFacts) -> Never:
+def _refuse(facts: Facts, part: str, action: str, key: KeyFacts) -> Never:
     why = _why(facts, action, key.region, (key.arn, "*"))
-    raise FactsError(f"the facts do not hold the {what} of '{key.arn}', so nothing can be said{why}")
+    raise FactsError(f"the facts do not include the {part} of '{key.arn}', so access is unknown{why}")
 
 
 def _why(facts: Facts, action: str, region: str, resources: Container[str]) -> str:
-    about = (one for one in facts.gaps if (one.what, one.region) == (action, region))
-    return next((f": {printable(one.why)}" for one in about if one.resource in resources), "")
+    gaps = (gap for gap in facts.gaps if (gap.what, gap.region) == (action, region))
+    return next((f": {printable(gap.why)}" for gap in gaps if gap.resource in resources), "")
 
 
-def recall_principal(facts: Facts, arn: str) -> PrincipalAsSeen:
+def describe_principal(facts: Facts, arn: str) -> PrincipalDescription:
     """Return a principal and its identity policies as the facts show them.
 
     Raises:
-        FactsError: the facts hold no such principal, or not all of its policies.
-        PolicyError: a policy is not understood.
+        FactsError: the facts do not include the principal, or one of its policies.
+        PolicyError: a policy cannot be evaluated.
     """
     who = principal(arn, org_id=facts.organization or None)
     if who.kind == "root" or who.is_of_aws:
-        return PrincipalAsSeen(who)
+        return PrincipalDescription(who)
     shown = printable(arn)
     if who.kind == "federated":
-        raise FactsError(f"what '{shown}' may is in its session: {_INSTEAD}")
+        raise FactsError(f"the permissions of '{shown}' are in its session; {_INSTEAD}")
     if facts.principals is None:
         why = _why(facts, "iam:GetAccountAuthorizationDetails", "", "*")
-        raise FactsError(f"the facts hold no users and roles, {_INSTEAD}{why}")
-    found = next((one for one in facts.principals if _is(one, who)), None)
-    if found is None:
-        raise FactsError(f"the facts, of account {facts.account}, hold no '{shown}': {_INSTEAD}")
-    for one in facts.gaps:
-        if one.resource == found.arn:
-            raise FactsError(f"the facts do not hold all policies of '{shown}', {_INSTEAD}: {printable(one.why)}")
-    documents = {one.id: one for one in facts.policies or ()}
-    return PrincipalAsSeen(
+        raise FactsError(f"the facts do not include users and roles; {_INSTEAD}{why}")
+    known = next((candidate for candidate in facts.principals if _is(candidate, who)), None)
+    if known is None:
+        raise FactsError(f"the facts of account {facts.account} do not include '{shown}'; {_INSTEAD}")
+    for gap in facts.gaps:
+        if gap.resource == known.arn:
+            raise FactsError(f"the facts do not include all policies of '{shown}'; {_INSTEAD}: {printable(gap.why)}")
+    documents = {policy.id: policy for policy in facts.policies or ()}
+    return PrincipalDescription(
         principal(
             arn,
-            role=None if who.kind == "user" else found.arn,
-            user_id=found.user_id if who.kind == "user" else None,
-            tags=found.tags,
+            role=None if who.kind == "user" else known.arn,
+            user_id=known.user_id if who.kind == "user" else None,
+            tags=known.tags,
             org_id=facts.organization or None,
         ),
         tuple(
             parse_identity_policy(documents[id_].document, name=f"identity policy {documents[id_].name}")
-            for id_ in found.policies
+            for id_ in known.policies
         ),
-        found.boundary,
+        known.boundary,
     )
 
 
-def _is(one: PrincipalFacts, who: Principal) -> bool:
+def _is(facts: PrincipalFacts, who: Principal) -> bool:
     if who.kind != "session":
-        return one.arn == who.arn
-    # The ARN of a session does not show the path of its role; the name alone is unique in an account.
-    parts = one.arn.split(":", 5)
-    return parts[4] == who.account and parts[5].startswith("role/") and _name(one.arn) == _name(who.role or "")
-
-
-def _name(arn: str) -> str:
-    return arn.rpartition("/")[2]
+        return facts.arn == who.arn
+    # The ARN of a session lacks the path of its role, but the name alone is unique in an account.
+    parts = facts.arn.split(":", 5)
+    return (
+        parts[4] == who.account
+        and parts[5].startswith("role/")
+        and facts.arn.rpartition("/")[2] == (who.role or "").rpartition("/")[2]
+    )

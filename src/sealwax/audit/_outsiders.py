@@ -1,30 +1,26 @@
-"""Whom a key policy lets in whom it does not name: anybody, an account as a whole, a service that works for anybody.
+"""What a key policy allows outsiders: anyone, a whole account, or a service that works for any account.
 
-An outsider is somebody of whom little is known. Each part of a condition either holds for every one of them, or for
-none, or it depends on what they choose: a name, a tag, an encryption context. A statement lets outsiders in where no
-part of its condition fails for all of them, and where no denial holds for all of them.
+Little is known about an outsider. Each clause of a condition holds for all of them, for none of them, or depends on
+what they choose: a name, a tag, an encryption context. A statement lets outsiders in if no clause of its condition
+fails for all of them and no Deny statement holds for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from sealwax.audit._access import covers, metadata_of, says
 from sealwax.audit._facts import KeyFacts
+from sealwax.audit._index import AccountIndex
+from sealwax.audit._statements import covers, names_action, no_value
 from sealwax.policy import CROSS_ACCOUNT, Policy, Principal, Request, Statement, _values, principal
 from sealwax.policy._bounds import OF_KEY
 from sealwax.policy._conditions import Clause, Each
-from sealwax.policy._documents import Principals
-from sealwax.policy._explain import KeyAsSeen
-from sealwax.policy._patterns import Template, Variable, Wild
+from sealwax.policy._documents import PrincipalElement
+from sealwax.policy._patterns import Pattern, Variable, Wild
 
-if TYPE_CHECKING:
-    from sealwax.audit._account import Account
-
-# These say who asks. What is sent with a request, an encryption context say, does not, and neither does a user's name:
-# any account can have one of it.
+# These identify the caller. Whatever a caller sends along, such as an encryption context, does not; nor does a user
+# name, which any account can give.
 _NARROWING: Final = frozenset(
     name.lower()
     for name in (
@@ -53,7 +49,7 @@ _NARROWING: Final = frozenset(
         "lambda:SourceFunctionArn",
     )
 )
-# A service that calls has none of these.
+# Requests of AWS services have none of these.
 _OF_PEOPLE: Final = (
     "aws:principalarn",
     "aws:principalaccount",
@@ -64,9 +60,9 @@ _OF_PEOPLE: Final = (
     "aws:principaltype",
     "kms:calleraccount",
 )
-# Whoever is no service has these.
+# All other requests have these.
 _ALWAYS: Final = ("aws:principalarn", "aws:principalaccount", "kms:calleraccount")
-# Part of such an id names those of accounts all over the world.
+# A pattern over such an id matches accounts all over the world.
 _WHOLE: Final = (
     "aws:ec2instancesourcevpc",
     "aws:principalaccount",
@@ -85,13 +81,13 @@ _WHOLE_TO_A_SIGN: Final = {
     "aws:vpceorgpaths": "/",
     "aws:userid": ":",
 }
-# A range that is larger than any one holder's.
+# Shorter prefixes cover more addresses than a single holder has.
 _LEAST_BITS: Final = {4: 8, 6: 16}
 
-_RESOURCE: Final = "resource"  # what belongs to the key itself
+_RESOURCE: Final = "resource"  # stands for the owner of the key
 _CONTEXT: Final = "kms:encryptioncontext:"
 
-# What is the same for everybody: it is of the key, of the time, or of every call.
+# The same for every caller: values of the key, of the time, or of every call.
 _SETTLED: Final = OF_KEY | {
     "aws:currenttime",
     "aws:epochtime",
@@ -102,10 +98,10 @@ _SETTLED: Final = OF_KEY | {
     "aws:resourceaccount",
     "aws:securetransport",
 }
-#: Whoever is let in by these is of an organization whose members one knows.
+#: Conditions on these let in an organization, whose members its owner knows.
 OF_ORGANIZATION: Final = ("aws:principalorgid", "aws:principalorgpaths")
 _TYPES: Final = ("Account", "User", "AssumedRole", "FederatedUser")
-# Whoever likes can sign in there, or make an account with users there.
+# Anyone can sign in there, or create an account with users there.
 _WORLDWIDE: Final = frozenset(
     ("*", "accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com")
 )
@@ -114,12 +110,12 @@ _NOBODY: Final = "000000000000"  # no account has this number
 
 @dataclass(frozen=True, slots=True)
 class Outsider:
-    """Somebody whom a policy does not name.
+    """A caller that a policy does not name.
 
     Attributes:
-        account: the account that it is of; None for one that nobody named.
-        arn: its ARN, where one of that account is named.
-        service: the name of the service that it is, working for an account that nobody named.
+        account: its account; None for an account that is not named either.
+        arn: its ARN, if the policy names a principal of that account.
+        service: the name of the service, if it is one that works for any account.
     """
 
     account: str | None = None
@@ -127,86 +123,88 @@ class Outsider:
     service: str | None = None
 
 
-ANYBODY: Final = Outsider()
+ANYONE: Final = Outsider()
 
 
-def lets_in(account: Account, key: KeyFacts, policy: Policy, statement: Statement, who: Outsider) -> tuple[str, ...]:
-    """Return what an Allow statement lets an outsider do, whom its Principal is about, in spite of all denials.
-
-    Returns:
-        the actions, in order.
-    """
-    principals = statement.principals
-    if statement.effect != "Allow" or principals is None or not _is_about(principals, who):
+def actions_open_to(
+    account: AccountIndex, key: KeyFacts, policy: Policy, statement: Statement, who: Outsider
+) -> tuple[str, ...]:
+    """Return the actions, in order, that an Allow statement gives an outsider despite the policy's Deny statements."""
+    element = statement.principals
+    if statement.effect != "Allow" or element is None or not _is_about(element, who):
         return ()
-    if not covers(statement, key.arn) or any(meets(account, key, one, who) is False for one in statement.clauses):
+    if not covers(statement, key.arn) or any(meets(account, key, clause, who) is False for clause in statement.clauses):
         return ()
-    # Who gets in for having signed in somewhere is denied by what is about everybody who did.
-    signed_in = frozenset() if principals.everyone else principals.providers
-    denials = [one for one in policy.statements if one.effect == "Deny" and _denies(account, key, one, who, signed_in)]
-    # One can call a key of another account for some actions only; services are of none.
+    # If an outsider gets in by signing in somewhere, a denial of everyone who signs in there is about it.
+    signed_in = frozenset() if element.everyone else element.providers
+    denials = [
+        other for other in policy.statements if other.effect == "Deny" and _denies(account, key, other, who, signed_in)
+    ]
+    # Other accounts can use only these actions on a key. Services belong to no account.
     return tuple(
         action
         for action in sorted(CROSS_ACCOUNT)
-        if says(statement, action) and not any(says(one, action) for one in denials)
+        if names_action(statement, action) and not any(names_action(denial, action) for denial in denials)
     )
 
 
-def worldwide(principals: Principals) -> str | None:
-    """Return whom a Principal is about where it is about the world; None where it is not."""
-    if principals.negated:
+def describe_public(element: PrincipalElement) -> str | None:
+    """Return whom a Principal element is about if it is open to the world, or None if it is not."""
+    if element.negated:
         return None
-    if principals.everyone:
-        return "everybody"
-    named = sorted(principals.providers & _WORLDWIDE)
+    if element.everyone:
+        return "everyone"
+    named = sorted(element.providers & _WORLDWIDE)
     if "*" in named:
-        return "everybody whom any identity provider knows"
-    return f"everybody whom {named[0]} knows" if named else None
+        return "everyone signed in at any identity provider"
+    return f"everyone signed in at {named[0]}" if named else None
 
 
 def narrows(clause: Clause) -> bool:
-    """Whether a part of a condition keeps most of the world out, whatever the key."""
-    return _fits(clause, ANYBODY, None) is False
+    """Tell whether a clause keeps most of the world out, whatever the key."""
+    return _fits(clause, ANYONE, None) is False
 
 
-def callers(clause: Clause, own: str) -> frozenset[str] | None:
-    """Return the accounts that a part of a condition keeps callers to; None where it does not say.
+def caller_accounts(clause: Clause, own: str) -> frozenset[str] | None:
+    """Return the accounts that a clause limits callers to, or None if it sets no such limit.
 
     Args:
         own: the account of the key.
     """
-    name = clause.key.lower()
-    if name not in _ALWAYS or not narrows(clause):
+    if clause.key.lower() not in _ALWAYS or not narrows(clause):
         return None
-    return frozenset(own if one == _RESOURCE else one for one in map(_account, _holders(clause)))
+    accounts = (_account_of(_widest(pattern)) for pattern in clause.values)
+    return frozenset(own if account == _RESOURCE else account for account in accounts)
 
 
-def names_its_holder(name: str, value: Template) -> bool:
-    """Whether a value, with whatever its wildcards stand for, is of one account or one bucket.
+def names_one_owner(name: str, pattern: Pattern) -> bool:
+    """Tell whether everything that matches a pattern belongs to one account or one bucket.
 
     Args:
         name: the name of a pair of an encryption context.
     """
-    text = _worst(value)
+    text = _widest(pattern)
     return name.startswith("aws:") and text.startswith("arn:") and not _is_open("aws:sourcearn", text)
 
 
-def meets(account: Account, key: KeyFacts, clause: Clause, who: Outsider) -> bool | None:
-    """Whether a part of a condition holds for an outsider: for all of them, for none, or (None) as they choose."""
+def meets(account: AccountIndex, key: KeyFacts, clause: Clause, who: Outsider) -> bool | None:
+    """Tell whether a clause holds for all such outsiders (True), for none (False), or as they choose (None)."""
     name = clause.key.lower()
     if name in _NARROWING or name in _OF_PEOPLE:
         return _of_people(clause, who, key)
     if name.startswith(_CONTEXT) and who.service is not None:
         return _of_context(account, clause, name.removeprefix(_CONTEXT))
     if ":" in name and name.rpartition(":")[0] in _WORLDWIDE:
-        return False if _is_positive(clause) and not any(_is_open(name, _worst(one)) for one in clause.values) else None
+        closed = _is_positive(clause) and not any(_is_open(name, _widest(pattern)) for pattern in clause.values)
+        return False if closed else None
     settled = name in _SETTLED or (name.startswith("aws:resourcetag/") and key.tags is not None)
     settled = settled or (name == "kms:resourcealiases" and account.facts.aliases is not None)
     if name == "aws:principalservicenameslist" and who.service is not None:
-        settled = False  # which names a service has besides, is not known
-    if not settled or any(one.has_variables for one in clause.values):
+        settled = False  # a service may have further names
+    if not settled or any(pattern.has_variables for pattern in clause.values):
         return None
-    request = _request(account, key, who)
+    caller = _principal(who) or principal(f"arn:{key.partition}:iam::{who.account or _NOBODY}:role/outsider")
+    request = Request("kms:Decrypt", caller, key.arn, account.facts.time, context=account.conditions_of(key))
     return clause.failure(request.values, request.lookup, deny=False) is None
 
 
@@ -215,31 +213,31 @@ def _of_people(clause: Clause, who: Outsider, key: KeyFacts) -> bool | None:
     absent = name in _OF_PEOPLE and who.service is not None
     always = name in _ALWAYS and who.service is None
     if clause.operator == "Null":
-        wanted = {one.text.lower() for one in clause.values}
+        wanted = {pattern.text.lower() for pattern in clause.values}
         if not absent and not always:
             return None if len(wanted) == 1 else True
         return ("true" if absent else "false") in wanted
     if absent:
-        return clause.failure({}, _nothing, deny=False) is None
+        return clause.failure({}, no_value, deny=False) is None
     if name == "aws:principaltype":
-        held = {clause.failure({name: (one,)}, _nothing, deny=False) is None for one in _TYPES}
-        return held.pop() if len(held) == 1 else None
+        outcomes = {clause.failure({name: (kind,)}, no_value, deny=False) is None for kind in _TYPES}
+        return outcomes.pop() if len(outcomes) == 1 else None
     if name not in _NARROWING:
         return None
     fits = _fits(clause, who, key)
     if "Not" not in clause.operator:
-        # Without the key, one of these holds for who can do without it.
-        spared = clause.each is Each.ALL or clause.if_exists
-        return None if spared and not always and fits is False else fits
+        # These hold for a request without the condition key.
+        optional = clause.each is Each.ALL or clause.if_exists
+        return None if optional and not always and fits is False else fits
     if fits is None:
         return None
     if fits is False and clause.each is Each.ANY and not always:
-        return None  # nothing is none of these
+        return None  # without a value, ForAnyValue is false
     return not fits
 
 
 def _fits(clause: Clause, who: Outsider, key: KeyFacts | None) -> bool | None:
-    """Whether the values of a part of a condition are an outsider's: all of them, none, or as it chooses."""
+    """Tell whether a clause's values match all such outsiders (True), none (False), or as they choose (None)."""
     name = clause.key.lower()
     if name not in _NARROWING or clause.operator == "Null":
         return None
@@ -247,32 +245,35 @@ def _fits(clause: Clause, who: Outsider, key: KeyFacts | None) -> bool | None:
         "Not" in clause.operator or clause.each is Each.ALL or (clause.if_exists and name not in _ALWAYS)
     ):
         return None
-    if name == "aws:principalarn" and who.arn is not None and not any(one.has_variables for one in clause.values):
-        shown = _principal(who)
-        if shown is not None:
+    has_variables = any(pattern.has_variables for pattern in clause.values)
+    if name == "aws:principalarn" and who.arn is not None and not has_variables:
+        caller = _principal(who)
+        if caller is not None:
             plain = replace(clause, operator=clause.operator.replace("Not", ""))
-            return plain.failure({name: (shown.role or shown.arn,)}, _nothing, deny=False) is None
-    if any(_is_open(name, _worst(one)) for one in clause.values):
+            return plain.failure({name: (caller.role or caller.arn,)}, no_value, deny=False) is None
+    texts = [_widest(pattern) for pattern in clause.values]
+    if any(_is_open(name, text) for text in texts):
         return None
     if who.account is None or name in OF_ORGANIZATION:
         return False
     if name not in _ALWAYS:
-        return None  # somebody of a known account may well be there
+        return None  # a principal of a known account may well match
     own = "" if key is None else key.account
-    named = [one for one in _holders(clause) if who.account == (own if _account(one) == _RESOURCE else _account(one))]
+    accounts = [_account_of(text) for text in texts]
+    named = any(who.account == (own if account == _RESOURCE else account) for account in accounts)
     if name != "aws:principalarn":
-        return bool(named)
+        return named
     return None if named else False
 
 
-def _of_context(account: Account, clause: Clause, name: str) -> bool | None:
-    """Whether a service that works for others can have such a context: services write the owner into theirs."""
+def _of_context(account: AccountIndex, clause: Clause, name: str) -> bool | None:
+    """Tell whether a service that works for strangers can send such a context. Services name the owner in theirs."""
     if not _is_positive(clause):
         return None
     own = {account.facts.account, *account.facts.trusted_accounts}
-    for one in clause.values:
-        text = _worst(one)
-        if text in own or names_its_holder(name, one):
+    for pattern in clause.values:
+        text = _widest(pattern)
+        if text in own or names_one_owner(name, pattern):
             continue
         if name.startswith("aws:") and not _is_wild(text):
             continue  # it names one resource
@@ -289,40 +290,38 @@ def _is_positive(clause: Clause) -> bool:
     )
 
 
-def _is_about(principals: Principals, who: Outsider) -> bool:
+def _is_about(element: PrincipalElement, who: Outsider) -> bool:
     if who.service is not None:
-        return who.service in principals.services or (principals.everyone and not principals.negated)
-    if principals.negated:
-        return who.account is None or who.account not in principals.accounts
-    if principals.everyone or principals.providers & _WORLDWIDE:
+        return who.service in element.services or (element.everyone and not element.negated)
+    if element.negated:
+        return who.account is None or who.account not in element.accounts
+    if element.everyone or element.providers & _WORLDWIDE:
         return True
     if who.account is None:
         return False
-    named = (*principals.accounts, *(_account(one) for one in (*principals.names, *principals.providers)))
-    return who.account in named if who.arn is None else who.arn in principals.names
+    if who.arn is not None:
+        return who.arn in element.names
+    return who.account in element.accounts or any(
+        _account_of(name) == who.account for name in (*element.names, *element.providers)
+    )
 
 
-def _denies(account: Account, key: KeyFacts, statement: Statement, who: Outsider, signed_in: frozenset[str]) -> bool:
-    """Whether a denial is about every one of these outsiders."""
-    principals = statement.principals
-    if principals is None or not covers(statement, key.arn):
+def _denies(
+    account: AccountIndex, key: KeyFacts, statement: Statement, who: Outsider, signed_in: frozenset[str]
+) -> bool:
+    """Tell whether a Deny statement is about all of these outsiders."""
+    element = statement.principals
+    if element is None or not covers(statement, key.arn):
         return False
     if who.service is not None:
-        about = principals.everyone or who.service in principals.services
-        about = (who.service not in principals.services) if principals.negated else about
-    elif principals.negated:
-        about = who.account not in principals.accounts
+        about = element.everyone or who.service in element.services
+        about = (who.service not in element.services) if element.negated else about
+    elif element.negated:
+        about = who.account not in element.accounts
     else:
-        about = principals.everyone or who.account in principals.accounts or who.arn in principals.names
-        about = about or bool(signed_in and ("*" in principals.providers or signed_in <= principals.providers))
-    return about and all(meets(account, key, one, who) is True for one in statement.clauses)
-
-
-def _request(account: Account, key: KeyFacts, who: Outsider) -> Request:
-    aliases = account.aliases_of(key)
-    seen = KeyAsSeen(key.arn, Policy("", None, "", ()), (), metadata_of(key), aliases or (), key.tags or {})
-    caller = _principal(who) or principal(f"arn:{key.partition}:iam::{who.account or _NOBODY}:role/outsider")
-    return Request("kms:Decrypt", caller, key.arn, account.facts.time, context=seen.conditions())
+        about = element.everyone or who.account in element.accounts or who.arn in element.names
+        about = about or bool(signed_in and ("*" in element.providers or signed_in <= element.providers))
+    return about and all(meets(account, key, clause, who) is True for clause in statement.clauses)
 
 
 def _principal(who: Outsider) -> Principal | None:
@@ -333,27 +332,19 @@ def _principal(who: Outsider) -> Principal | None:
         return None
 
 
-def _nothing(_: str) -> None:
-    return None
-
-
-def _holders(clause: Clause) -> Sequence[str]:
-    return [_worst(one) for one in clause.values]
-
-
-def _account(text: str) -> str:
+def _account_of(text: str) -> str:
     return text.split(":")[4] if text.count(":") >= 5 else text
 
 
-def _worst(value: Template) -> str:
-    """Return a value with * for what the caller brings along: who compares it with itself always finds it the same."""
+def _widest(pattern: Pattern) -> str:
+    """Return a pattern with * for a variable that callers control: compared with their own value, it always matches."""
 
-    def shown(part: str | Wild | Variable) -> str:
+    def show(part: str | Wild | Variable) -> str:
         if isinstance(part, Variable):
             return _RESOURCE if part.name.startswith("aws:resource") else "*"
         return part.value if isinstance(part, Wild) else part
 
-    return "".join(map(shown, value.parts))
+    return "".join(map(show, pattern.parts))
 
 
 def _is_open(name: str, value: str) -> bool:
@@ -371,7 +362,7 @@ def _is_open(name: str, value: str) -> bool:
     fields = value.split(":", 5)
     if len(fields) < 6 or _is_wild(fields[4]):
         return True  # any account
-    # Buckets have no account in their names.
+    # The ARN of a bucket names no account.
     return not fields[4] and _is_wild(fields[5].partition("/")[0])
 
 

@@ -1,27 +1,29 @@
-"""What a whole audit is, and its JSON; docs/audit.schema.json is the schema of the latter."""
+"""The result of an audit, and its JSON, whose schema is docs/audit.schema.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
 from sealwax.audit._findings import Finding, Severity
+from sealwax.policy import Document
 
 FORMAT: Final = "sealwax-audit-1"
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that was not looked at, so that nothing is said of it: not that it is fine either.
+    """Something that was not checked, so the absence of findings about it means nothing.
 
     Attributes:
-        what: the API action (``"kms:ListGrants"``), or in words what could not be judged.
-        resource: the ARN of what it is about, ``"*"`` where that is the account or a Region as a whole.
-        region: the Region, or ``""`` where it has none.
-        why: one sentence: the service's error, or what was not given.
-        refused: whether it was asked for in vain; False where it is never asked for: a limit, what a lab has not.
+        what: the API action, such as ``"kms:ListGrants"``, or a description of what could not be evaluated.
+        resource: the ARN of the resource; ``"*"`` for the account or a Region as a whole.
+        region: the Region; empty if there is none.
+        why: the reason in one sentence, such as the error of the service.
+        refused: whether the lookup or the evaluation failed, which makes the audit incomplete. False for known
+            limits, such as a service that a lab lacks.
     """
 
     what: str
@@ -33,7 +35,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """An entry of a baseline: a finding that is accepted; ``resource`` is its ARN, ``expires`` the last day."""
+    """An entry of a baseline, which accepts the findings of a rule about a resource.
+
+    Attributes:
+        rule: the id of the rule.
+        resource: the ARN of the resource.
+        reason: why they are accepted.
+        expires: the last day on which they are; None for no end.
+    """
 
     rule: str
     resource: str
@@ -46,7 +55,9 @@ class Accepted:
     """A finding that the baseline accepts.
 
     Attributes:
-        expires: the last day on which it is accepted; None for no end.
+        finding: the finding.
+        reason: why it is accepted.
+        expires: the last day on which it is; None for no end.
     """
 
     finding: Finding
@@ -62,8 +73,8 @@ class Access:
         key: the ARN of the key.
         principal: the ARN of a user, role or account, the name of a service, ``"federated:"`` and the name of an
             identity provider, or ``"*"``.
-        uses: some of ``"administer"``, ``"decrypt"``, ``"encrypt"``, ``"grant"``, in this order.
-        by: what allows it, in words: the statements or the grant.
+        uses: some of ``"administer"``, ``"decrypt"``, ``"encrypt"`` and ``"grant"``, in this order.
+        by: the statements or the grant that allow it.
     """
 
     key: str
@@ -77,14 +88,16 @@ class Audit:
     """The result of an audit.
 
     Attributes:
-        account: the twelve digits of the account.
-        time: when the facts were gathered, with a time zone; ages are counted up to it.
-        counts: how many of what was looked at: ``keys``, ``users``, ``roles``, ``events``, ...
-        findings: the worst first, then by rule and resource; what a baseline accepts is not among them.
-        accepted: what the baseline accepts.
-        expired: findings whose acceptance has ended: they are among ``findings`` too.
+        account: the id of the account.
+        regions: the Regions of the audit.
+        time: when the facts were collected; ages count up to it.
+        counts: how many ``keys``, ``users``, ``roles``, ``events`` and so on were checked.
+        findings: the findings that the baseline does not accept, worst first, then by rule and resource.
+        gaps: what was not checked.
+        accepted: the findings that the baseline accepts.
+        expired: findings whose acceptance has expired; they are among ``findings`` too.
         access: who can use which key, by key and principal.
-        unmatched: entries of the baseline that match no finding: mended, mistyped, or about what was not looked at.
+        unmatched: entries of the baseline without a finding: fixed, mistyped or not checked.
     """
 
     account: str
@@ -95,54 +108,46 @@ class Audit:
     gaps: tuple[Gap, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     expired: tuple[Accepted, ...] = ()
-    access: tuple[Access, ...] = field(default=())
+    access: tuple[Access, ...] = ()
     unmatched: tuple[Acceptance, ...] = ()
 
     @property
     def worst(self) -> Severity | None:
-        """The highest severity among the findings."""
+        """The highest severity among the findings, or None without findings."""
         return max((finding.severity for finding in self.findings), default=None)
 
     @property
     def refused(self) -> tuple[Gap, ...]:
-        """What was asked for in vain, and what could not be judged: the audit is not whole."""
-        return tuple(one for one in self.gaps if one.refused)
+        """The failed lookups and evaluations. If there are any, the audit is incomplete."""
+        return tuple(gap for gap in self.gaps if gap.refused)
 
 
-def to_json(audit: Audit) -> dict[str, Any]:
-    """Return the audit as the JSON that ``sealwax audit --json`` prints."""
+def to_json(audit: Audit) -> Document:
+    """Return the audit as the JSON object that ``sealwax audit --json`` prints.
+
+    Args:
+        audit: the result of ``run``.
+
+    Returns:
+        An object for ``json.dumps``, described by docs/audit.schema.json.
+    """
     return {
         "format": FORMAT,
         "account": audit.account,
         "regions": list(audit.regions),
         "time": audit.time.isoformat(),
         "counts": dict(audit.counts),
-        "findings": [finding_to_json(one) for one in audit.findings],
-        "gaps": [
-            {
-                "what": one.what,
-                "resource": one.resource,
-                "region": one.region,
-                "why": one.why,
-                "refused": one.refused,
-            }
-            for one in audit.gaps
-        ],
-        "accepted": [_accepted(one) for one in audit.accepted],
-        "expired": [_accepted(one) for one in audit.expired],
-        "access": [
-            {"key": one.key, "principal": one.principal, "uses": list(one.uses), "by": list(one.by)}
-            for one in audit.access
-        ],
-        "unmatched": [
-            {"rule": one.rule, "resource": one.resource, "reason": one.reason, "expires": _last_day(one.expires)}
-            for one in audit.unmatched
-        ],
+        "findings": [finding_to_json(finding) for finding in audit.findings],
+        "gaps": [asdict(gap) for gap in audit.gaps],
+        "accepted": [_accepted(entry) for entry in audit.accepted],
+        "expired": [_accepted(entry) for entry in audit.expired],
+        "access": [asdict(access) | {"uses": list(access.uses), "by": list(access.by)} for access in audit.access],
+        "unmatched": [asdict(entry) | {"expires": _last_day(entry.expires)} for entry in audit.unmatched],
     }
 
 
-def finding_to_json(finding: Finding) -> dict[str, Any]:
-    """Return one finding as it stands in the JSON."""
+def finding_to_json(finding: Finding) -> Document:
+    """Return one finding as a JSON object."""
     return {
         "rule": finding.rule,
         "severity": finding.severity.name.lower(),
@@ -151,13 +156,18 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
         "why": finding.why,
         "statement": None if finding.statement is None else dict(finding.statement),
         "fix": str(finding.fix),
-        "blocks": [{"name": one.name or None, "text": one.text} for one in finding.fix.blocks],
-        "standards": [{"name": one.name, "control": one.control, "source": one.source} for one in finding.standards],
+        "blocks": blocks_to_json(finding),
+        "standards": [asdict(standard) for standard in finding.standards],
     }
 
 
-def _accepted(one: Accepted) -> dict[str, Any]:
-    return {"finding": finding_to_json(one.finding), "reason": one.reason, "expires": _last_day(one.expires)}
+def blocks_to_json(finding: Finding) -> list[dict[str, str | None]]:
+    """Return the blocks of a finding's fix as JSON objects."""
+    return [{"kind": block.kind, "name": block.name or None, "text": block.text} for block in finding.fix.blocks]
+
+
+def _accepted(entry: Accepted) -> dict[str, object]:
+    return {"finding": finding_to_json(entry.finding), "reason": entry.reason, "expires": _last_day(entry.expires)}
 
 
 def _last_day(expires: date | None) -> str | None:

@@ -8,23 +8,29 @@ from sealwax.audit._account import Account
 from sealwax.audit._baseline import apply
 from sealwax.audit._facts import Facts
 from sealwax.audit._report import Acceptance, Audit
-from sealwax.audit._rules import judge
+from sealwax.audit._rules import run_rules
 
 
-def audit(facts: Facts, baseline: Iterable[Acceptance] = ()) -> Audit:
-    """Judge an account by every rule of :data:`sealwax.audit._rules.RULES`. No network is used.
+def run(facts: Facts, baseline: Iterable[Acceptance] = ()) -> Audit:
+    """Check an account against every rule, without using the network.
 
     Args:
-        facts: what is known of it, gathered or read from a file.
-        baseline: findings that are accepted; they are told apart, by the day of the facts.
+        facts: the facts, collected or read from a file.
+        baseline: accepted findings, which are listed separately until they expire, by the time of the facts.
+
+    Returns:
+        The findings, the gaps and who can use which key.
+
+    Example:
+        ``run(read_facts("facts.json"), read_baseline("baseline.json")).findings``
     """
     account = Account(facts)
-    findings, accepted, expired, unmatched = apply(judge(account), baseline, facts.time.date())
+    findings, accepted, expired, unmatched = apply(run_rules(account), baseline, facts.time.date())
     principals = facts.principals or ()
     counts = {
         "keys": len(facts.keys),
-        "users": sum(":user/" in one.arn for one in principals),
-        "roles": sum(":role/" in one.arn for one in principals),
+        "users": sum(":user/" in principal.arn for principal in principals),
+        "roles": sum(":role/" in principal.arn for principal in principals),
         "grants": sum(len(key.grants or ()) for key in facts.keys),
         "trails": len(facts.trails or ()),
         "events": len(facts.events or ()),

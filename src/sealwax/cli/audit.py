@@ -19,9 +19,7 @@ from sealwax._core.format.io import write_all
 from sealwax.cli import PARTLY_DONE, console, options
 
 if TYPE_CHECKING:
-    from sealwax.audit._collect.checkpoint import Answers
-    from sealwax.audit._facts import Facts
-    from sealwax.audit._report import Audit
+    from sealwax.audit import Audit, Checkpoint, Facts
 
 FINDINGS: Final = 3
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
@@ -168,9 +166,7 @@ def audit(
     looked at is said, and never counts as well: where something was refused and there is no finding that ends with 3,
     the status is 8. The rules are in docs/misconfigurations.md.
     """
-    from sealwax.audit import _baseline, _factsfile, _run
-    from sealwax.audit._collect import cloudtrail
-    from sealwax.audit._findings import Severity
+    from sealwax.audit import Severity, read_baseline, read_events, read_facts, run, with_events
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
@@ -184,13 +180,13 @@ def audit(
     for path in (facts_file, baseline_file, events_file):
         if path:
             console.claim(path)
-    accepted = _baseline.read(baseline_file) if baseline_file else ()
-    events = cloudtrail.read(events_file) if events_file else None
+    accepted = read_baseline(baseline_file) if baseline_file else ()
+    events = read_events(events_file) if events_file else None
 
     under = tuple(dict.fromkeys((*envelopes_under, *(arn for plan in plans for arn in _keys_of(plan)))))
 
     def completed(facts: Facts) -> Facts:
-        facts = facts if events is None else cloudtrail.put_into(facts, events)
+        facts = facts if events is None else with_events(facts, events)
         _refuse_elsewhere(expected, facts.regions)
         return replace(
             facts,
@@ -200,7 +196,7 @@ def audit(
         )
 
     if facts_file:
-        facts = completed(_factsfile.read(facts_file))
+        facts = completed(read_facts(facts_file))
     else:
         where = _Where(aws, names, regions, events=events is None)
         if save_facts:
@@ -209,7 +205,7 @@ def audit(
             facts = completed(where.gather())
     if facts.since is not None:
         console.tell(f"some of these facts are of {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    found = _run.audit(facts, accepted)
+    found = run(facts, accepted)
     _report(found, "json" if as_json else form, output, force)
     for one in found.expired:
         console.say(f"no longer accepted since {one.expires}: {one.finding.rule} of {printable(one.finding.resource)}")
@@ -240,15 +236,15 @@ class _Where:
     regions: tuple[str, ...]
     events: bool
 
-    def gather(self, answers: Answers | None = None) -> Facts:
+    def gather(self, checkpoint: Checkpoint | None = None) -> Facts:
         from sealwax._aws.session import Clients
-        from sealwax.audit._collect.keys import gather
+        from sealwax.audit import gather
 
         session = replace(self.aws, region=self.regions[0] if self.regions else None).session()
         arns = (name for name in self.names if name.startswith("arn:") and name.count(":") > 4)
         regions = self.regions or tuple(dict.fromkeys(arn.split(":")[3] for arn in arns)) or (Clients(session).region,)
         absent = {} if self.aws.lab is None else dict(_absent())
-        return gather(session, regions, self.names, absent, events=self.events, answers=answers)
+        return gather(session, regions, self.names, unavailable=absent, events=self.events, checkpoint=checkpoint)
 
     @property
     def place(self) -> str:
@@ -262,14 +258,13 @@ class _Where:
 
 def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Facts], Facts], force: bool) -> Facts:
     """Gather facts and write them; go on from what a broken-off run has gathered."""
-    from sealwax.audit import _factsfile
-    from sealwax.audit._collect.checkpoint import Answers
+    from sealwax.audit import Checkpoint, _factsfile
 
     if files.is_special(path):
         facts = completed(where.gather())
         _write(path, _factsfile.dump(facts), force)
         return facts
-    with Answers(path, where.place, max_age) as answers:
+    with Checkpoint(path, where.place, max_age) as answers:
         if answers.oldest is not None:
             old = _age(datetime.now(UTC) - answers.oldest)
             console.say(f"going on from {answers.shown}: {answers.kept} answers are kept, the oldest of {old} ago")
@@ -283,7 +278,7 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
             raise
         # Who began it was told, or said, that what is there is replaced.
         _write(path, _factsfile.dump(facts), force or answers.oldest is not None)
-        if answers.to_be_continued:
+        if answers.incomplete:
             console.say(f"not all was answered; the same command asks again, and {answers.shown} keeps the rest")
         else:
             answers.remove()
@@ -311,19 +306,12 @@ def _write(path: str, data: bytes, force: bool) -> None:
 
 
 def _report(found: Audit, form: str, output: str | None, force: bool) -> None:
-    from sealwax.audit._report import to_json
+    from sealwax.audit import render
 
     if form == "table" and output is None:
         _print(found)
         return
-    if form == "json":
-        text = json.dumps(to_json(found)) + "\n"
-    elif form == "table":
-        text = "".join(f"{line}\n" for line in _lines(found))
-    else:
-        from sealwax.audit._reports import render
-
-        text = render(found, form)
+    text = "".join(f"{line}\n" for line in _lines(found)) if form == "table" else render(found, form)
     if output is None:
         console.put(text.removesuffix("\n"))
     else:
@@ -351,7 +339,7 @@ def _lines(found: Audit) -> list[str]:
         lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:])]
         for block in finding.fix.blocks:
             # To be pasted: at the margin, and with nothing between its lines.
-            lines += [f"               {block.name}:"] if block.name else []
+            lines += [f"               {block.label}:"]
             lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
         lines += [] if finding.fix.blocks else [""]
     lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.gaps]

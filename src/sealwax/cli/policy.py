@@ -20,9 +20,28 @@ from sealwax._core import trusted
 from sealwax._core.context import placeholders, printable
 from sealwax.cli import console, options
 from sealwax.errors import FileError, PolicyError, UnavailableError
-from sealwax.policy import Policy, _generate, _render, parse_identity_policy, parse_key_policy, principal
+from sealwax.policy import (
+    Document,
+    KeyDescription,
+    KeyUsers,
+    Policy,
+    PrincipalDescription,
+    RequiredContext,
+    _render,
+    allow_audit,
+    allow_decrypt,
+    allow_encrypt,
+    allow_rotate,
+    explain,
+    grant_request,
+    parse_identity_policy,
+    parse_key_policy,
+    principal,
+    write_identity_policy,
+    write_key_policy,
+)
 from sealwax.policy._expiry import due_name
-from sealwax.policy._explain import KeyAsSeen, PrincipalAsSeen, check, explain, grant_of
+from sealwax.policy._explain import check, grant_of
 
 if TYPE_CHECKING:
     from sealwax.policy import Decision, Grant
@@ -86,12 +105,12 @@ def _bound(command: _Command) -> _Command:
                 )
         pairs = template.of_no_file()
         given = pairs or template.none or context_names
-        return command(*args, bound=_generate.Bound(pairs, context_names) if given else None, **kwargs)
+        return command(*args, bound=RequiredContext(pairs, context_names) if given else None, **kwargs)
 
     return wrapped
 
 
-def _required(bound: _generate.Bound | None) -> _generate.Bound:
+def _required(bound: RequiredContext | None) -> RequiredContext:
     if bound is None:
         raise click.UsageError(
             "no context was given: bind the use to its purpose with -c NAME=VALUE, or say --no-context"
@@ -121,7 +140,7 @@ def key_command(
     rotate_from: tuple[str, ...],
     rotate_to: tuple[str, ...],
     grant: tuple[str, ...],
-    bound: _generate.Bound | None,
+    bound: RequiredContext | None,
     form: str,
 ) -> None:
     """Write the policy of a key: who administers it cannot use it, and every use asks for the context.
@@ -129,8 +148,8 @@ def key_command(
     Each principal is named; IAM policies give nobody else anything. The account's root user keeps the right to put
     another key policy, so that the key is not lost with its administrators.
     """
-    users = _generate.Users(encrypt, decrypt, rotate_from, rotate_to, grant)
-    document = _generate.key_policy(admin, users, _required(bound))
+    users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant)
+    document = write_key_policy(admin, users, _required(bound))
     _print(
         document,
         form,
@@ -157,7 +176,7 @@ def key_command(
 @_format
 @_bound
 def iam_command(
-    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: _generate.Bound | None, form: str
+    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: RequiredContext | None, form: str
 ) -> None:
     """Write an IAM policy for one task or several, and for nothing else.
 
@@ -174,21 +193,21 @@ def iam_command(
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
             raise click.UsageError("what audit asks is about no key and has no context: leave them out")
-        bound = _generate.Bound()
+        bound = RequiredContext()
     elif not keys:
         raise click.UsageError("name the ARN of a key with -k, or in SEALWAX_KEY")
     statements = []
     for task in tasks:
         if task == "encrypt":
-            statements += _generate.encrypt_only(keys, _required(bound))
+            statements += allow_encrypt(keys, _required(bound))
         elif task == "decrypt":
-            statements += _generate.decrypt_only(keys, _required(bound))
+            statements += allow_decrypt(keys, _required(bound))
         elif task == "rotate":
-            statements += _generate.rotate_only(keys, targets, _required(bound))
+            statements += allow_rotate(keys, targets, _required(bound))
         else:
-            statements += _generate.audit_only()
+            statements += allow_audit()
     _print(
-        _generate.identity_policy(statements),
+        write_identity_policy(statements),
         form,
         cloudformation=_render.identity_in_cloudformation,
         terraform=_render.identity_in_terraform,
@@ -197,11 +216,11 @@ def iam_command(
 
 
 def _print(
-    document: _generate.Document,
+    document: Document,
     form: str,
     *,
-    cloudformation: Callable[[_generate.Document, str], str],
-    terraform: Callable[[_generate.Document, str], str],
+    cloudformation: Callable[[Document, str], str],
+    terraform: Callable[[Document, str], str],
     description: str,
 ) -> None:
     if form == "json":
@@ -253,7 +272,7 @@ def grant_command(
     operations: tuple[str, ...],
     retiring: str | None,
     lasting: timedelta | None,
-    bound: _generate.Bound | None,
+    bound: RequiredContext | None,
     form: str,
     aws: options.Aws,
 ) -> int:
@@ -265,7 +284,7 @@ def grant_command(
     """
     if form == "cloudformation":
         raise click.UsageError("CloudFormation has no resource for grants of KMS: take json or terraform")
-    plain = _generate.grant(key, grantee, operations, _required(bound), retiring=retiring)
+    plain = grant_request(key, grantee, operations, _required(bound), retiring=retiring)
     if lasting is None:
         console.put(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
         return 0
@@ -377,7 +396,7 @@ def explain_command(
     organizations and VPC endpoints are not looked at: they can only take away. Without -c the request has no context.
     """
     try:
-        who = PrincipalAsSeen(principal(principal_arn))
+        who = PrincipalDescription(principal(principal_arn))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if facts is not None and key_policy is not None:
@@ -393,7 +412,9 @@ def explain_command(
     ]
     at = datetime.fromtimestamp(time.time(), UTC)
     if key_policy is not None:
-        seen = KeyAsSeen(key, parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE)), _grants(grants, key))
+        seen = KeyDescription(
+            key, parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE)), _grants(grants, key)
+        )
     elif facts is not None:
         seen, who, at = _recall(facts, key, aws.region, who, known=bool(policies))
     else:
@@ -416,18 +437,20 @@ def explain_command(
 
 
 def _recall(
-    path: str, key: str, region: str | None, who: PrincipalAsSeen, *, known: bool
-) -> tuple[KeyAsSeen, PrincipalAsSeen, datetime]:
-    from sealwax.audit import _factsfile, _from_facts
+    path: str, key: str, region: str | None, who: PrincipalDescription, *, known: bool
+) -> tuple[KeyDescription, PrincipalDescription, datetime]:
+    from sealwax.audit import _from_facts, read_facts
 
     console.claim(path)
-    facts = _factsfile.read(path)
+    facts = read_facts(path)
     console.tell(f"as the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC say")
-    seen = _from_facts.recall_key(facts, key, region)
-    return seen, who if known else _from_facts.recall_principal(facts, who.who.arn), facts.time
+    seen = _from_facts.describe_key(facts, key, region)
+    return seen, who if known else _from_facts.describe_principal(facts, who.who.arn), facts.time
 
 
-def _ask(aws: options.Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyAsSeen, PrincipalAsSeen]:
+def _ask(
+    aws: options.Aws, key: str, who: PrincipalDescription, *, known: bool
+) -> tuple[KeyDescription, PrincipalDescription]:
     from sealwax.audit._collect import explanation
 
     seen = explanation.read_key(aws.session(), key)
@@ -436,7 +459,7 @@ def _ask(aws: options.Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tu
     if aws.lab is None:
         return seen, explanation.read_principal(aws.session(), who.who.arn)
     with options.open_lab(aws.lab) as lab:
-        return seen, PrincipalAsSeen(*lab.known(who.who.arn))
+        return seen, PrincipalDescription(*lab.known(who.who.arn))
 
 
 def _as_dict(decision: Decision, key: str) -> dict[str, Any]:

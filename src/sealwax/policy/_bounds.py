@@ -1,6 +1,6 @@
-"""What policies allow at most, where not all of a request is known.
+"""The most that policies can allow if a request is only partly known.
 
-A finding that somebody may *not* do something holds whatever the rest of the request is: so it is asked of these.
+A finding that a principal may *not* do something must hold whatever the unknown part is, so it is based on these.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 from sealwax.policy._conditions import Clause
 from sealwax.policy._documents import Policy, Statement
 from sealwax.policy._model import Grant
-from sealwax.policy._patterns import Template, Variable, parse
+from sealwax.policy._patterns import Pattern, Variable, parse
 
 Known = Callable[[str], bool]
 
-#: The condition keys that follow from the caller, the resource and the time of a request, by their names in lower case.
+#: Condition keys that follow from the caller, the resource and the time of a request, in lower case.
 DERIVED: Final = frozenset(
     (
         "aws:currenttime",
@@ -33,11 +33,11 @@ DERIVED: Final = frozenset(
         "kms:calleraccount",
     )
 )
-#: Those that say through which service a call came; a direct call has none of them.
+#: Condition keys that name the service that a call came through. Direct calls have none of them.
 THROUGH: Final = frozenset(
     ("aws:calledvia", "aws:calledviafirst", "aws:calledvialast", "aws:viaawsservice", "kms:viaservice")
 )
-#: Those that say what the key is.
+#: Condition keys that describe the key.
 OF_KEY: Final = frozenset(
     (
         "kms:customermasterkeyspec",
@@ -54,26 +54,25 @@ _ANY = parse("*", wildcards=True, variables=False)
 
 
 def most(policy: Policy, known: Known) -> Policy:
-    """Return a policy that allows at least what this one does, whatever the condition keys that are not known are.
+    """Return a policy that allows everything this one can allow, whatever the values of unknown condition keys.
 
-    A condition on such a key is left out where it allows, and the whole statement where it denies.
+    A condition on an unknown key is dropped from Allow statements, and drops a Deny statement.
 
     Args:
-        known: tells whether the value of a condition key is known, by its name in lower case; one that is known to be
-            absent is.
+        known: tells whether the value of a condition key, in lower case, is known; a key known to be absent is.
     """
-    kept = (_most(statement, known) for statement in policy.statements)
-    return replace(policy, statements=tuple(one for one in kept if one is not None))
+    statements = (_most(statement, known) for statement in policy.statements)
+    return replace(policy, statements=tuple(statement for statement in statements if statement is not None))
 
 
 def most_of_grant(grant: Grant) -> Grant:
-    """Return a grant that permits what this one does whatever its constraint asks for."""
+    """Return a grant that permits the same without a constraint."""
     return replace(grant, subset=None, equals=None, source_arn=None, effective=True)
 
 
 def _most(statement: Statement, known: Known) -> Statement | None:
-    settled = tuple(one for one in statement.clauses if _is_settled(one, known))
-    covers = all(_is_plain(one, known) for one in statement.resources or ())
+    settled = tuple(clause for clause in statement.clauses if _is_settled(clause, known))
+    covers = all(_is_plain(pattern, known) for pattern in statement.resources or ())
     if statement.effect == "Deny":
         return statement if len(settled) == len(statement.clauses) and covers else None
     if covers:
@@ -82,8 +81,8 @@ def _most(statement: Statement, known: Known) -> Statement | None:
 
 
 def _is_settled(clause: Clause, known: Known) -> bool:
-    return known(clause.key.lower()) and all(_is_plain(one, known) for one in clause.values)
+    return known(clause.key.lower()) and all(_is_plain(pattern, known) for pattern in clause.values)
 
 
-def _is_plain(text: Template, known: Known) -> bool:
-    return all(known(part.name) for part in text.parts if isinstance(part, Variable))
+def _is_plain(pattern: Pattern, known: Known) -> bool:
+    return all(known(part.name) for part in pattern.parts if isinstance(part, Variable))

@@ -1,4 +1,4 @@
-"""The Condition element: operators, their three modifiers, and what each does where a key is missing.
+"""The Condition element: its operators, their three modifiers, and their meaning if a condition key is missing.
 
 Sources in the IAM User Guide: "IAM JSON policy elements: Condition operators", "Conditions with multiple context keys
 or values" and "Set operators for multivalued context keys".
@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from sealwax.errors import PolicyError
 from sealwax.policy import _keys, _patterns, _values
-from sealwax.policy._keys import Type
-from sealwax.policy._patterns import Lookup, Template, Token, shown
+from sealwax.policy._keys import ValueType
+from sealwax.policy._patterns import Lookup, Pattern, Token, shown
 
 Compare = Callable[[Sequence[Token], str], bool]
+Relation = Callable[[Any, Any], bool]
 
 
 class Each(Enum):
@@ -32,17 +33,17 @@ class Operator:
     """A condition operator without its modifiers.
 
     Attributes:
-        compare: tells whether one value of the policy fits one value of the request.
-        negated: whether the operator asks that no value fits.
-        types: the types of keys it can be used with.
-        check: raises PolicyError for a value that the operator can never compare.
+        compare: tells whether a value of the policy matches a value of the request.
+        negated: whether no value may match.
+        types: the types of condition keys that it applies to.
+        check: raises PolicyError for a value that the operator can never match.
         wildcards: whether ``*`` and ``?`` are wildcards.
-        variables: whether policy variables may stand in the values.
+        variables: whether values can contain policy variables.
     """
 
     compare: Compare
     negated: bool
-    types: frozenset[Type]
+    types: frozenset[ValueType]
     check: Callable[[str], object]
     wildcards: bool = False
     variables: bool = False
@@ -60,7 +61,7 @@ def _same_ignoring_case(tokens: Sequence[Token], value: str) -> bool:
     return _plain(tokens).lower() == value.lower()
 
 
-def _ordered(read: Callable[[str], object | None], relation: Callable[[Any, Any], bool]) -> Compare:
+def _ordered(read: Callable[[str], object | None], relation: Relation) -> Compare:
     def compare(tokens: Sequence[Token], value: str) -> bool:
         ours, theirs = read(_plain(tokens)), read(value)
         return ours is not None and theirs is not None and relation(theirs, ours)
@@ -78,10 +79,10 @@ def _same_bytes(tokens: Sequence[Token], value: str) -> bool:
     return ours is not None and ours == _values.binary(value)
 
 
-def _must_be(what: str, read: Callable[[str], object | None]) -> Callable[[str], object]:
+def _must_be(kind: str, read: Callable[[str], object | None]) -> Callable[[str], object]:
     def check(text: str) -> object:
         if read(text) is None:
-            raise PolicyError(f"'{shown(text)}' is not {what}")
+            raise PolicyError(f"'{shown(text)}' is not {kind}")
         return None
 
     return check
@@ -93,19 +94,19 @@ def _any_text(_: str) -> object:
 
 def _arn_like(text: str) -> object:
     if _patterns.split_arn((text,)) is None:
-        raise PolicyError(f"'{shown(text)}' is not an ARN of six components, each of which may hold wildcards")
+        raise PolicyError(f"'{shown(text)}' is not an ARN with six parts (wildcards are allowed within a part)")
     return None
 
 
-_EVERY_TYPE: Final = frozenset(Type)
-_NUMBERS: Final = frozenset({Type.NUMBER, Type.DATE, Type.OPEN})
-_DATES: Final = frozenset({Type.DATE, Type.OPEN})
-_BOOLS: Final = frozenset({Type.BOOL, Type.OPEN})
-_ARNS: Final = frozenset({Type.ARN, Type.OPEN})
-_TEXTS: Final = frozenset({Type.STRING, Type.OPEN})
-_ADDRESSES: Final = frozenset({Type.ADDRESS})
+_EVERY_TYPE: Final = frozenset(ValueType)
+_NUMBERS: Final = frozenset({ValueType.NUMBER, ValueType.DATE, ValueType.OPEN})
+_DATES: Final = frozenset({ValueType.DATE, ValueType.OPEN})
+_BOOLS: Final = frozenset({ValueType.BOOL, ValueType.OPEN})
+_ARNS: Final = frozenset({ValueType.ARN, ValueType.OPEN})
+_TEXTS: Final = frozenset({ValueType.STRING, ValueType.OPEN})
+_ADDRESSES: Final = frozenset({ValueType.ADDRESS})
 
-_RELATIONS: Final[dict[str, tuple[Callable[[Any, Any], bool], bool]]] = {
+_RELATIONS: Final[dict[str, tuple[Relation, bool]]] = {
     "Equals": (operator.eq, False),
     "NotEquals": (operator.eq, True),
     "LessThan": (operator.lt, False),
@@ -149,38 +150,42 @@ OPERATORS: Final = _operators()
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One operator applied to one key: a part of a Condition, all of whose parts must hold.
+    """One operator on one condition key. All clauses of a Condition must hold.
 
     Attributes:
         operator: the operator as written, with its modifiers.
-        key: the key as written.
-        values: what the policy compares with; one that fits is enough.
+        key: the condition key as written.
+        values: the values of the policy, any of which may match.
+        each: its set operator, if any.
+        if_exists: whether the operator ends with IfExists.
     """
 
     operator: str
     key: str
-    values: tuple[Template, ...]
+    values: tuple[Pattern, ...]
     each: Each | None
     if_exists: bool
 
     def failure(self, context: Mapping[str, tuple[str, ...]], lookup: Lookup, *, deny: bool) -> str | None:
-        """Return why the condition does not hold, or None when it does.
+        """Return why the clause does not hold, or None if it does.
 
         Args:
-            context: the values of the request by the lower-case names of their keys.
-            lookup: the value of a policy variable.
-            deny: whether the statement denies; where AWS leaves the meaning open, the answer that gives less access
-                depends on it.
+            context: the values of the request by lower-case condition key.
+            lookup: returns the value of a policy variable.
+            deny: whether the statement denies. If AWS does not define a case, the stricter answer depends on it.
+
+        Returns:
+            The reason as part of a sentence, or None.
         """
         name = shown(self.key)
         given = context.get(self.key.lower(), ())
         if self.operator == "Null":
-            wanted = {template.text.lower() for template in self.values}
+            wanted = {pattern.text.lower() for pattern in self.values}
             if ("false" if given else "true") in wanted:
                 return None
             return f"{name} is present" if given else f"{name} is absent"
         if self.each is not None:
-            # AWS: an empty string is an empty set of values.
+            # AWS treats an empty string as an empty set of values.
             given = tuple(value for value in given if value)
         if not given and self.each is not None:
             # ForAnyValue of nothing is false even with IfExists.
@@ -188,16 +193,16 @@ class Clause:
         if not given and self.if_exists:
             return None
         rule = OPERATORS[_base(self.operator)]
-        # A variable without a value leaves nothing that could be equal or like, and so a negated operator holds.
-        resolved = [template.resolve(lookup) for template in self.values]
+        # A variable without a value matches nothing, so a negated operator holds.
+        resolved = [pattern.resolve(lookup) for pattern in self.values]
         if not given:
             return None if rule.negated else f"{name} is absent"
         fits = [
             any(rule.compare(tokens, value) for tokens in resolved if tokens is not None) != rule.negated
             for value in given
         ]
-        # Without a set operator a key has one value, but for encryption context keys that differ only in case: then
-        # every pair must fit to allow, and any is enough to deny.
+        # Without a set operator a key has one value, except for encryption context keys that differ only in case. Then
+        # every pair must match to allow, and any is enough to deny.
         need_all = self.each is Each.ALL or (self.each is None and not deny)
         if all(fits) if need_all else any(fits):
             return None
@@ -211,41 +216,41 @@ def _base(written: str) -> str:
 
 
 def parse(written: str, key: str, texts: Sequence[str], *, variables: bool, foreign: bool) -> Clause:
-    """Read one operator with one of its keys.
+    """Parse one operator with one of its condition keys.
 
     Args:
         written: the operator with its modifiers.
         key: the condition key.
         texts: the values.
         variables: whether this version of the language has policy variables.
-        foreign: whether the statement cannot reach KMS, so that keys of other services may stand in it.
+        foreign: whether the statement cannot apply to KMS, so that condition keys of other services are accepted.
 
     Raises:
-        PolicyError: an unknown operator or key, or a value that the operator can never compare.
+        PolicyError: an unknown operator or key, or a value that the operator can never match.
     """
-    each = next((one for one in Each if written.startswith(one.value)), None)
+    each = next((modifier for modifier in Each if written.startswith(modifier.value)), None)
     if_exists = written.endswith("IfExists")
     base = _base(written)
     known = _keys.find(key)
     if known is None:
         if not foreign:
             raise PolicyError(f"'{shown(key)}' is not a condition key of KMS requests")
-        known = _keys.Key(key, Type.OPEN, many=each is not None)
+        known = _keys.ConditionKey(key, ValueType.OPEN, many=each is not None)
     if written == "Null":
         for text in texts:
             _must_be("true or false", _values.boolean)(text)
-        return Clause(written, key, tuple(Template(text, ()) for text in texts), None, False)
+        return Clause(written, key, tuple(Pattern(text, ()) for text in texts), None, False)
     rule = OPERATORS.get(base)
     if rule is None:
         raise PolicyError(f"'{shown(written)}' is not a condition operator")
     if known.type not in rule.types:
         raise PolicyError(f"{written} cannot be used with {shown(key)}, whose value is {known.type.value}")
     if known.many and each is None:
-        raise PolicyError(f"{shown(key)} can have many values and needs ForAllValues: or ForAnyValue: before {written}")
-    templates = []
+        raise PolicyError(f"{shown(key)} can have many values; write ForAllValues:{written} or ForAnyValue:{written}")
+    patterns = []
     for text in texts:
-        template = _patterns.parse(text, wildcards=rule.wildcards, variables=variables and rule.variables)
-        if not template.has_variables:
+        pattern = _patterns.parse(text, wildcards=rule.wildcards, variables=variables and rule.variables)
+        if not pattern.has_variables:
             rule.check(text)
-        templates.append(template)
-    return Clause(written, key, tuple(templates), each, if_exists)
+        patterns.append(pattern)
+    return Clause(written, key, tuple(patterns), each, if_exists)

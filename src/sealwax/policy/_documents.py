@@ -1,4 +1,4 @@
-"""Policy documents: the strict way from JSON to statements.
+"""Policy documents: strict parsing of JSON to statements.
 
 Sources: "Grammar of the IAM JSON policy language" in the IAM User Guide and "Creating a key policy" in the KMS
 Developer Guide. A document that breaks a rule is refused as a whole, with the statement, the element and the reason.
@@ -10,15 +10,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Never
+from typing import Any, Final, Literal, Never, TypeAlias, TypeGuard
 
 from sealwax.errors import PolicyError
 from sealwax.policy import _conditions, _patterns
 from sealwax.policy._conditions import Clause
-from sealwax.policy._patterns import Template, shown
+from sealwax.policy._patterns import Pattern, shown
+
+#: A JSON object, such as a policy document or a statement.
+Document: TypeAlias = dict[str, Any]
 
 MAX_KEY_POLICY: Final = 32_768  # bytes
-MAX_IDENTITY_POLICY: Final = 10_240  # characters that are no white space: the largest, all inline policies of a role
+MAX_IDENTITY_POLICY: Final = 10_240  # characters without white space; the limit of all inline policies of a role
 
 _ACTION: Final = re.compile(r"\*|(?:\*|[A-Za-z0-9-]+):[A-Za-z0-9*?]+")
 _CHARACTERS: Final = re.compile("[\t\n\r\x20-\xff]*")
@@ -28,7 +31,7 @@ _PRINCIPAL: Final = re.compile(
     r"iam::[0-9]{12}:(?:root|(?:user|role)/[^\s*?:]+)"
     r"|sts::[0-9]{12}:(?:assumed-role/[^\s*?:/]+/[^\s*?:/]+|federated-user/[^\s*?:/]+))"
 )
-_UNIQUE_ID: Final = re.compile(r"A[A-Z0-9]{15,127}")  # what AWS shows for a principal that was deleted
+_UNIQUE_ID: Final = re.compile(r"A[A-Z0-9]{15,127}")  # what AWS shows for a deleted principal
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\.(?:amazonaws\.com(?:\.cn)?|amazon\.com|aws\.internal)")
 _PROVIDER: Final = re.compile(
     r"\*|[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+(?:/[^\s*?]*)?|arn:aws[a-z-]*:iam::[0-9]{12}:(?:saml|oidc)-provider/[^\s*?]+"
@@ -36,16 +39,16 @@ _PROVIDER: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Principals:
+class PrincipalElement:
     """A Principal or NotPrincipal element.
 
     Attributes:
         negated: whether it is NotPrincipal.
         everyone: whether it holds ``*``.
-        accounts: the twelve digits of the accounts it names as a whole.
+        accounts: the ids of the accounts that it names as a whole.
         names: the ARNs of users, roles and sessions.
         services: the service principals.
-        providers: the identity providers under Federated, ``*`` for any: whoever signed in there.
+        providers: the identity providers under Federated; ``*`` for any.
     """
 
     negated: bool
@@ -65,10 +68,12 @@ class Statement:
         sid: its Sid, or None.
         index: its place in the document, from 1.
         effect: Allow or Deny.
-        principals: who it is about; None in an identity policy.
-        not_action: whether the actions are those it is not about.
-        resources: the resources; None where a key policy leaves them out, which makes the statement ineffective.
-        not_resource: whether the resources are those it is not about.
+        principals: its Principal or NotPrincipal element; None in an identity policy.
+        actions: the patterns of its Action or NotAction element.
+        not_action: whether it is NotAction.
+        resources: the patterns of its Resource or NotResource element; None if a key policy omits it, which makes the
+            statement ineffective.
+        not_resource: whether it is NotResource.
         clauses: the parts of its Condition, all of which must hold.
     """
 
@@ -76,10 +81,10 @@ class Statement:
     sid: str | None
     index: int
     effect: Literal["Allow", "Deny"]
-    principals: Principals | None
-    actions: tuple[Template, ...]
+    principals: PrincipalElement | None
+    actions: tuple[Pattern, ...]
     not_action: bool
-    resources: tuple[Template, ...] | None
+    resources: tuple[Pattern, ...] | None
     not_resource: bool
     clauses: tuple[Clause, ...]
 
@@ -93,7 +98,14 @@ def _label(policy: str, index: int, sid: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy document that was understood whole."""
+    """A parsed policy document.
+
+    Attributes:
+        name: its name in decisions and errors.
+        id: its Id, or None.
+        version: the version of the policy language.
+        statements: its statements, in order.
+    """
 
     name: str
     id: str | None
@@ -102,19 +114,22 @@ class Policy:
 
     @property
     def unconditional(self) -> bool:
-        """Whether it says the same at any time and in any context: it has neither conditions nor variables."""
+        """Whether it decides the same at any time and in any context: it has neither conditions nor variables."""
         return not any(
-            statement.clauses or any(one.has_variables for one in statement.resources or ())
+            statement.clauses or any(pattern.has_variables for pattern in statement.resources or ())
             for statement in self.statements
         )
 
 
-def parse_key_policy(document: str | bytes | Mapping[str, Any], *, name: str = "key policy") -> Policy:
-    """Read a key policy.
+def parse_key_policy(document: str | bytes | Mapping[str, object], *, name: str = "key policy") -> Policy:
+    """Parse a key policy.
 
     Args:
-        document: the JSON text, or the document already decoded.
-        name: how decisions and errors call it.
+        document: the JSON text, or the decoded document.
+        name: its name in decisions and errors.
+
+    Returns:
+        The policy, for ``evaluate``.
 
     Raises:
         PolicyError: the document breaks a rule.
@@ -125,12 +140,15 @@ def parse_key_policy(document: str | bytes | Mapping[str, Any], *, name: str = "
     return _Reader(name, of_key=True).policy(_load(text, name))
 
 
-def parse_identity_policy(document: str | bytes | Mapping[str, Any], *, name: str = "identity policy") -> Policy:
-    """Read a policy of a user, group or role.
+def parse_identity_policy(document: str | bytes | Mapping[str, object], *, name: str = "identity policy") -> Policy:
+    """Parse a policy of a user, group or role.
 
     Args:
-        document: the JSON text, or the document already decoded.
-        name: how decisions and errors call it.
+        document: the JSON text, or the decoded document.
+        name: its name in decisions and errors.
+
+    Returns:
+        The policy, for ``evaluate``.
 
     Raises:
         PolicyError: the document breaks a rule.
@@ -141,11 +159,11 @@ def parse_identity_policy(document: str | bytes | Mapping[str, Any], *, name: st
     return _Reader(name, of_key=False).policy(_load(text, name))
 
 
-def text_of(document: str | bytes | Mapping[str, Any], name: str) -> str:
+def text_of(document: str | bytes | Mapping[str, object], name: str) -> str:
     """Return a policy as JSON text.
 
     Raises:
-        PolicyError: it cannot be told as JSON, or is not UTF-8.
+        PolicyError: it cannot be written as JSON, or is not UTF-8.
     """
     if isinstance(document, str):
         return document
@@ -155,15 +173,15 @@ def text_of(document: str | bytes | Mapping[str, Any], name: str) -> str:
                 dict(document), default=_plain, separators=(",", ":"), ensure_ascii=False, allow_nan=False
             )
         except (TypeError, ValueError, RecursionError):
-            raise PolicyError(f"the {name} holds what JSON cannot say") from None
+            raise PolicyError(f"the {name} holds values that JSON cannot represent") from None
     try:
         return bytes(document).decode()
     except UnicodeDecodeError:
         raise PolicyError(f"the {name} is not UTF-8") from None
 
 
-def _plain(value: Any) -> Any:
-    """Return what JSON has for a Mapping or a Sequence of another class than dict, list and tuple."""
+def _plain(value: object) -> object:
+    """Return a Mapping or Sequence of any class as a dict or list."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
@@ -171,22 +189,22 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def _load(text: str, name: str) -> Mapping[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+def _load(text: str, name: str) -> Mapping[str, object]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members: dict[str, object] = {}
         for key, value in pairs:
-            if key in found:
+            if key in members:
                 raise PolicyError(f"the {name} has '{shown(key)}' twice in one object")
-            found[key] = value
-        return found
+            members[key] = value
+        return members
 
     def no_constant(word: str) -> Never:
-        raise PolicyError(f"the {name} is not JSON: {word} is no value")
+        raise PolicyError(f"the {name} is not JSON: {word} is not a value")
 
     if not _CHARACTERS.fullmatch(text):
-        raise PolicyError(f"the {name} holds characters outside of Latin-1, which AWS refuses in a policy")
+        raise PolicyError(f"the {name} holds characters outside Latin-1, which AWS refuses in policies")
     try:
-        # Numbers stay as they were written: a policy compares texts.
+        # Numbers stay as written, because policies compare strings.
         raw = json.loads(
             text, object_pairs_hook=unique, parse_constant=no_constant, parse_int=_Number, parse_float=_Number
         )
@@ -199,49 +217,48 @@ def _load(text: str, name: str) -> Mapping[str, Any]:
 
 
 class _Number(str):
-    """A JSON number: its text, and never mistaken for a string."""
+    """A JSON number, as text that is not mistaken for a string."""
 
     __slots__ = ()
 
 
 class _Reader:
-    """Reads one document; every refusal names the statement that it is about."""
+    """Parses one document. Every error names the statement that it is about."""
 
     def __init__(self, name: str, *, of_key: bool) -> None:
         self._name = name
         self._of_key = of_key
         self._variables = False
 
-    def policy(self, raw: Mapping[str, Any]) -> Policy:
+    def policy(self, raw: Mapping[str, object]) -> Policy:
         where = f"the {self._name}"
         _known(raw, {"Version", "Statement", "Id"}, where)
         version = raw.get("Version", "2008-10-17")
         if version not in ("2008-10-17", "2012-10-17"):
             raise PolicyError(f"{where} has a Version that is neither 2012-10-17 nor 2008-10-17")
         self._variables = version == "2012-10-17"
-        identifier = raw.get("Id")
+        identifier = _optional_text(raw, "Id", f"{where} has an Id that is not a string")
         if identifier is not None and not self._of_key:
-            raise PolicyError(f"{where} has an Id, which only policies of resources can have")
-        if identifier is not None and not _is_text(identifier):
-            raise PolicyError(f"{where} has an Id that is not a string")
+            raise PolicyError(f"{where} has an Id, which only resource policies can have")
         listed = raw.get("Statement")
         if isinstance(listed, dict):
             listed = [listed]
         if not isinstance(listed, list) or not listed:
             raise PolicyError(f"{where} has no Statement")
-        statements = tuple(self._statement(one, index) for index, one in enumerate(listed, 1))
+        statements = tuple(self._statement(entry, index) for index, entry in enumerate(listed, 1))
         sids = [statement.sid for statement in statements if statement.sid]
         if not self._of_key and len(set(sids)) != len(sids):
             raise PolicyError(f"{where} uses a Sid twice")
-        return Policy(self._name, identifier, version, statements)
+        return Policy(self._name, identifier, str(version), statements)
 
-    def _statement(self, raw: Any, index: int) -> Statement:
+    def _statement(self, raw: object, index: int) -> Statement:
         where = f"statement {index} of the {self._name}"
         if not isinstance(raw, dict):
             raise PolicyError(f"{where} is not an object")
-        sid = raw.get("Sid")
-        if sid is not None and (not _is_text(sid) or not (self._of_key or _SID.fullmatch(sid))):
-            raise PolicyError(f"{where} has a Sid that is not made of letters and digits")
+        problem = f"{where} has a Sid that is not made of letters and digits"
+        sid = _optional_text(raw, "Sid", problem)
+        if sid is not None and not (self._of_key or _SID.fullmatch(sid)):
+            raise PolicyError(problem)
         where = _label(self._name, index, sid)
         allowed = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
         if self._of_key:
@@ -272,7 +289,7 @@ class _Reader:
             ),
         )
 
-    def _principals(self, raw: Mapping[str, Any], where: str) -> Principals:
+    def _principals(self, raw: Mapping[str, object], where: str) -> PrincipalElement:
         element = _either(raw, "Principal", "NotPrincipal", where)
         given = raw[element]
         negated = element == "NotPrincipal"
@@ -303,9 +320,9 @@ class _Reader:
             if not _PROVIDER.fullmatch(text):
                 raise PolicyError(f"{where} has a {element} '{shown(text)}' that is not an identity provider")
         if negated and "*" in names:
-            raise PolicyError(f"{where} has a NotPrincipal of *, which is about nobody")
+            raise PolicyError(f"{where} has a NotPrincipal of *, which excludes everyone")
         everyone = "*" in names
-        return Principals(
+        return PrincipalElement(
             negated,
             everyone,
             frozenset(accounts),
@@ -315,19 +332,19 @@ class _Reader:
         )
 
     @staticmethod
-    def _action(text: str) -> Template:
+    def _action(text: str) -> Pattern:
         if not _ACTION.fullmatch(text):
-            raise PolicyError(f"'{shown(text)}' is not an action: a service, a colon and a name")
+            raise PolicyError(f"'{shown(text)}' is not an action, which has the form service:Name")
         return _patterns.parse(text.lower(), wildcards=True, variables=False)
 
-    def _resources(self, raw: Mapping[str, Any], where: str) -> tuple[bool, tuple[Template, ...] | None]:
+    def _resources(self, raw: Mapping[str, object], where: str) -> tuple[bool, tuple[Pattern, ...] | None]:
         if self._of_key and "Resource" not in raw and "NotResource" not in raw:
-            # AWS takes such a key policy, and the statement has no effect.
+            # AWS accepts this in a key policy, but the statement has no effect.
             return False, None
         element = _either(raw, "Resource", "NotResource", where)
         return element == "NotResource", _each(raw[element], where, "a resource", self._resource)
 
-    def _resource(self, text: str) -> Template:
+    def _resource(self, text: str) -> Pattern:
         template = _patterns.parse(text, wildcards=True, variables=self._variables)
         if text == "*":
             return template
@@ -338,10 +355,10 @@ class _Reader:
             raise PolicyError(f"'{shown(text)}' has a policy variable before the fifth colon")
         return template
 
-    def _clauses(self, raw: Any, where: str, *, foreign: bool, providers: frozenset[str]) -> tuple[Clause, ...]:
+    def _clauses(self, raw: object, where: str, *, foreign: bool, providers: frozenset[str]) -> tuple[Clause, ...]:
         if not isinstance(raw, dict):
             raise PolicyError(f"{where} has a Condition that is not an object")
-        found: list[Clause] = []
+        clauses: list[Clause] = []
         for operator, tests in raw.items():
             if not isinstance(tests, dict):
                 raise PolicyError(f"{where} has a Condition whose {shown(operator)} is not an object")
@@ -351,10 +368,11 @@ class _Reader:
                 texts = _texts(given, f"{where}: {shown(operator)} of {shown(key)}", scalars=True)
                 if self._of_key and operator.startswith("ForAllValues:") and key.lower().startswith(_SINGLE):
                     raise PolicyError(
-                        f"{where} uses ForAllValues: with {shown(key)}, so a request without it would fit; leave it out"
+                        f"{where} uses ForAllValues: with {shown(key)}, so a request without that key would match; "
+                        "leave ForAllValues: out"
                     )
                 try:
-                    found.append(
+                    clauses.append(
                         _conditions.parse(
                             operator,
                             key,
@@ -365,37 +383,45 @@ class _Reader:
                     )
                 except PolicyError as error:
                     raise PolicyError(f"{where}: {error}") from None
-        return tuple(found)
+        return tuple(clauses)
 
 
-# PutKeyPolicy and CreateKey answer OverlyPermissiveCondition to these.
+# PutKeyPolicy and CreateKey refuse ForAllValues: on these as OverlyPermissiveCondition.
 _SINGLE: Final = ("kms:encryptioncontext:", "aws:requesttag/")
 
 
 def _is_of_provider(key: str, providers: frozenset[str]) -> bool:
-    """Whether a condition key is one that an identity provider of the statement fills, such as ``NAME:aud``."""
+    """Tell whether a condition key belongs to an identity provider of the statement, such as ``NAME:aud``."""
     name = key.lower().rpartition(":")[0]
-    named = {one.partition("-provider/")[2] or one for one in providers}
-    return bool(name) and (name in named or (name == "saml" and any("saml-provider" in one for one in providers)))
+    named = {provider.partition("-provider/")[2] or provider for provider in providers}
+    is_saml = any("saml-provider" in provider for provider in providers)
+    return bool(name) and (name in named or (name == "saml" and is_saml))
 
 
-def _reaches_kms(actions: tuple[Template, ...], not_action: bool) -> bool:
+def _reaches_kms(actions: tuple[Pattern, ...], not_action: bool) -> bool:
     if not_action:
         return not any(action.text in ("*", "*:*", "kms:*") for action in actions)
     return any(action.text.split(":")[0] in ("*", "kms") for action in actions)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and not isinstance(value, _Number)
 
 
-def _known(raw: Mapping[str, Any], names: set[str], where: str) -> None:
+def _optional_text(raw: Mapping[str, object], name: str, problem: str) -> str | None:
+    value = raw.get(name)
+    if value is not None and not _is_text(value):
+        raise PolicyError(problem)
+    return value
+
+
+def _known(raw: Mapping[str, object], names: set[str], where: str) -> None:
     for name in raw:
         if name not in names:
-            raise PolicyError(f"{where} has an element '{shown(name)}' that cannot stand there")
+            raise PolicyError(f"{where} has an unknown element '{shown(name)}'")
 
 
-def _either(raw: Mapping[str, Any], plain: str, negated: str, where: str) -> str:
+def _either(raw: Mapping[str, object], plain: str, negated: str, where: str) -> str:
     present = [name for name in (plain, negated) if name in raw]
     if len(present) != 1:
         raise PolicyError(
@@ -404,27 +430,27 @@ def _either(raw: Mapping[str, Any], plain: str, negated: str, where: str) -> str
     return present[0]
 
 
-def _texts(given: Any, where: str, *, required: bool = True, scalars: bool = False) -> tuple[str, ...]:
-    """Return one string or a list of strings as a tuple; with ``scalars``, numbers and booleans as their texts."""
-    listed: Iterable[Any] = given if isinstance(given, list | tuple) else [given]
-    found: list[str] = []
-    for one in listed:
-        if scalars and isinstance(one, bool):
-            found.append("true" if one else "false")
-        elif _is_text(one) or (scalars and isinstance(one, _Number)):
-            found.append(str(one))
+def _texts(given: object, where: str, *, required: bool = True, scalars: bool = False) -> tuple[str, ...]:
+    """Return a string or a list of strings as a tuple. With ``scalars``, numbers and booleans become strings."""
+    values: Iterable[object] = given if isinstance(given, list | tuple) else [given]
+    texts: list[str] = []
+    for value in values:
+        if scalars and isinstance(value, bool):
+            texts.append("true" if value else "false")
+        elif _is_text(value) or (scalars and isinstance(value, _Number)):
+            texts.append(str(value))
         else:
             raise PolicyError(f"{where} is not a string or a list of strings")
-    if required and not found:
+    if required and not texts:
         raise PolicyError(f"{where} is an empty list")
-    return tuple(found)
+    return tuple(texts)
 
 
-def _each(given: Any, where: str, what: str, read: Callable[[str], Template]) -> tuple[Template, ...]:
-    found: list[Template] = []
+def _each(given: object, where: str, what: str, read: Callable[[str], Pattern]) -> tuple[Pattern, ...]:
+    patterns: list[Pattern] = []
     for text in _texts(given, f"{where}: {what}"):
         try:
-            found.append(read(text))
+            patterns.append(read(text))
         except PolicyError as error:
             raise PolicyError(f"{where}: {error}") from None
-    return tuple(found)
+    return tuple(patterns)

@@ -1,4 +1,4 @@
-"""The decision: explicit Deny first, then the key policy, the identity policies and the grants.
+"""The decision: explicit Deny first, then the key policy, identity policies and grants.
 
 Sources: "Troubleshooting key access", "Default key policy" and "Allowing users in other accounts to use a KMS key" in
 the KMS Developer Guide; "Policy evaluation logic", "Cross-account policy evaluation logic", "Principal" and
@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from sealwax.policy import _grants as granting
 from sealwax.policy import _patterns
-from sealwax.policy._documents import Policy, Principals, Statement
+from sealwax.policy._documents import Policy, PrincipalElement, Statement
+from sealwax.policy._grants import Reach
 from sealwax.policy._model import Decision, Grant, Request
 from sealwax.policy._operations import CROSS_ACCOUNT
-
-
-class Reach(Enum):
-    """How a statement of a key policy is about a principal."""
-
-    NOT = auto()
-    ACCOUNT = auto()  # it is for the principal's account, whose identity policies decide
-    DIRECT = auto()
 
 
 def evaluate(
@@ -36,16 +28,22 @@ def evaluate(
     """Decide one request.
 
     Args:
-        request: who asks for which action on which resource.
-        key_policy: the policy of the KMS key that is the resource; None where the resource is no KMS key.
+        request: the caller, the action and the resource.
+        key_policy: the policy of the KMS key; None if the resource is not a KMS key.
         identity_policies: the policies of the principal, its groups, or its role.
-        grants: the grants on the KMS key that exist.
+        grants: the grants on the KMS key.
+
+    Returns:
+        The decision, with its reason.
 
     Raises:
-        ValueError: a key policy without a KMS key, or a KMS key without its key policy.
+        ValueError: there is a key policy without a KMS key, or a KMS key without its policy.
+
+    Example:
+        ``evaluate(request, key_policy=parse_key_policy(text), identity_policies=[]).allowed``
     """
     if (key_policy is not None) != request.is_key:
-        raise ValueError("a key policy belongs to a request on a KMS key, and to no other")
+        raise ValueError("a request on a KMS key needs its key policy, and other requests have none")
     statements = [statement for policy in identity_policies for statement in policy.statements]
     on_key = key_policy.statements if key_policy else ()
     for statement in (*on_key, *statements):
@@ -62,11 +60,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Identity:
-    """What the principal's own account says.
+    """What the principal's own account allows.
 
     Attributes:
         allows: whether it allows the action.
-        statements: the statement that does; none for the root user, who needs none.
+        statements: the statement that does; empty for the root user, which needs no policy.
     """
 
     allows: bool
@@ -117,10 +115,10 @@ def _on_key(
         return Decision(True, _because(request, together), together)
     for grant in grants:
         use = granting.use(grant, request)
-        if use is granting.Use.DIRECT or (use is granting.Use.ACCOUNT and identity.allows):
+        if use is Reach.DIRECT or (use is Reach.ACCOUNT and identity.allows):
             return Decision(True, f"grant {grant.id} allows {request.action}", grant=grant)
-        if use is granting.Use.ACCOUNT:
-            near.append(f"grant {grant.id} leaves it to the identity policies of the account")
+        if use is Reach.ACCOUNT:
+            near.append(f"grant {grant.id} leaves the decision to the identity policies of the account")
         elif isinstance(use, str):
             near.append(f"grant {grant.id} would have allowed but {use}")
     lacking = []
@@ -134,15 +132,16 @@ def _on_key(
 
 
 def _retire(request: Request, identity: _Identity, grants: Iterable[Grant]) -> Decision:
-    grant = next((one for one in grants if one.id == request.grant_id and one.key == request.resource), None)
+    on_key = (grant for grant in grants if grant.key == request.resource)
+    grant = next((grant for grant in on_key if grant.id == request.grant_id), None)
     if grant is None:
-        return Decision(False, "there is no such grant on the KMS key")
+        return Decision(False, "the KMS key has no such grant")
     use = granting.retire(grant, request)
-    if use is granting.Use.DIRECT or (use is granting.Use.ACCOUNT and identity.allows):
-        return Decision(True, f"grant {grant.id} lets this principal retire it", grant=grant)
-    if use is granting.Use.ACCOUNT:
+    if use is Reach.DIRECT or (use is Reach.ACCOUNT and identity.allows):
+        return Decision(True, f"grant {grant.id} allows this principal to retire it", grant=grant)
+    if use is Reach.ACCOUNT:
         return Decision(False, "no identity policy allows kms:RetireGrant")
-    return Decision(False, f"grant {grant.id} names neither this principal nor its account to retire it")
+    return Decision(False, f"grant {grant.id} allows neither this principal nor its account to retire it")
 
 
 def _because(request: Request, statements: Sequence[Statement]) -> str:
@@ -156,7 +155,7 @@ def _missing(lacking: Sequence[str], near: Sequence[str]) -> str:
 
 
 def _allows(statement: Statement, request: Request, near: list[str]) -> bool:
-    """Tell whether an Allow statement, whose principal fits, is about the request; note the one that nearly was."""
+    """Tell whether an Allow statement about this principal allows the request; add it to ``near`` if it almost does."""
     if not _is_about(statement, request):
         return False
     failure = _failure(statement, request)
@@ -183,19 +182,19 @@ def _failure(statement: Statement, request: Request) -> str | None:
 
 def _is_about(statement: Statement, request: Request) -> bool:
     action = request.action.lower()
-    named = any(_patterns.glob(one.resolve(request.lookup) or (), action) for one in statement.actions)
+    named = any(_patterns.glob(pattern.resolve(request.lookup) or (), action) for pattern in statement.actions)
     if named == statement.not_action or statement.resources is None:
         return False
-    resolved = [one.resolve(request.lookup) for one in statement.resources]
+    resolved = [pattern.resolve(request.lookup) for pattern in statement.resources]
     if statement.not_resource and statement.effect == "Allow" and None in resolved:
-        # AWS: a variable without a value can make the statement invalid. It must not allow all the rest.
+        # AWS may treat the statement as invalid. It must not allow everything else.
         return False
     covered = any(tokens is not None and _patterns.glob(tokens, request.resource) for tokens in resolved)
     return covered != statement.not_resource
 
 
-def _reach(principals: Principals | None, request: Request) -> Reach:
-    """Tell how an Allow statement of a key policy is about a principal."""
+def _reach(principals: PrincipalElement | None, request: Request) -> Reach:
+    """Tell how an Allow statement of a key policy reaches the principal."""
     if principals is None:
         return Reach.NOT
     who = request.principal
@@ -214,13 +213,13 @@ def _reach(principals: Principals | None, request: Request) -> Reach:
     return Reach.ACCOUNT if who.account in principals.accounts else Reach.NOT
 
 
-def _is_denied(principals: Principals, request: Request) -> bool:
-    """Tell whether a Deny statement of a key policy is about a principal."""
+def _is_denied(principals: PrincipalElement, request: Request) -> bool:
+    """Tell whether a Deny statement of a key policy is about the principal."""
     who = request.principal
     if not principals.negated:
         return _reach(principals, request) is not Reach.NOT
     if who.kind == "service":
         return who.arn not in principals.services
-    # AWS may look at the account first, then the role, then the session: all of them must be excepted.
+    # AWS may check the account, the role and the session: all of them must be excepted.
     excepted = principals.names | ({who.account_arn} if who.account in principals.accounts else set())
     return not who.chain <= excepted

@@ -1,14 +1,14 @@
-"""Whether somebody may do something with a key, from what the KMS and IAM APIs say of both."""
+"""Whether a principal may use an action on a key, from what the KMS and IAM APIs show of both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from sealwax.errors import PolicyError
-from sealwax.policy._documents import Policy
+from sealwax.policy._documents import Document, Policy
 from sealwax.policy._evaluate import evaluate
 from sealwax.policy._model import Decision, Grant, Principal, Request, Value
 from sealwax.policy._operations import ON_KEY
@@ -18,47 +18,66 @@ _ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class KeyAsSeen:
+class KeyDescription:
     """A KMS key, as far as policies can ask about it.
 
     Attributes:
-        metadata: the KeyMetadata of DescribeKey; what it does not hold has no value in conditions.
+        arn: the ARN of the key.
+        policy: its key policy.
+        grants: the grants on it.
+        metadata: the KeyMetadata of DescribeKey. Conditions on missing members have no value.
         aliases: the names of its aliases, ``alias/...``.
+        tags: its tags.
     """
 
     arn: str
     policy: Policy
     grants: Sequence[Grant] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
     aliases: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def conditions(self) -> dict[str, Value | Sequence[Value]]:
-        """Return the values of the condition keys that are about the key."""
-        described = self.metadata
-        found: dict[str, Value | Sequence[Value]] = {
-            name: described[member]
-            for name, member in (
-                ("kms:KeySpec", "KeySpec"),
-                ("kms:CustomerMasterKeySpec", "KeySpec"),
-                ("kms:KeyUsage", "KeyUsage"),
-                ("kms:CustomerMasterKeyUsage", "KeyUsage"),
-                ("kms:KeyOrigin", "Origin"),
-                ("kms:MultiRegion", "MultiRegion"),
-            )
-            if member in described
-        }
-        kind = described.get("MultiRegionConfiguration", {}).get("MultiRegionKeyType")
-        if kind is not None:
-            found["kms:MultiRegionKeyType"] = kind
-        if self.aliases:
-            found["kms:ResourceAliases"] = list(self.aliases)
-        return found | {f"aws:ResourceTag/{name}": value for name, value in self.tags.items()}
+
+_CONDITIONS: Final = (
+    ("kms:KeySpec", "KeySpec"),
+    ("kms:CustomerMasterKeySpec", "KeySpec"),
+    ("kms:KeyUsage", "KeyUsage"),
+    ("kms:CustomerMasterKeyUsage", "KeyUsage"),
+    ("kms:KeyOrigin", "Origin"),
+    ("kms:MultiRegion", "MultiRegion"),
+)
+
+
+def key_conditions(
+    metadata: Mapping[str, object], aliases: Sequence[str], tags: Mapping[str, str]
+) -> dict[str, Value | Sequence[Value]]:
+    """Return the values of the condition keys that describe a key.
+
+    Args:
+        metadata: the KeyMetadata of DescribeKey.
+    """
+    values: dict[str, Value | Sequence[Value]] = {}
+    for name, member in _CONDITIONS:
+        value = metadata.get(member)
+        if isinstance(value, str | bool):
+            values[name] = value
+    family = metadata.get("MultiRegionConfiguration")
+    if isinstance(family, Mapping) and isinstance(kind := family.get("MultiRegionKeyType"), str):
+        values["kms:MultiRegionKeyType"] = kind
+    if aliases:
+        values["kms:ResourceAliases"] = list(aliases)
+    return values | {f"aws:ResourceTag/{name}": value for name, value in tags.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class PrincipalAsSeen:
-    """A principal with its tags, the identity policies that apply to it, and the ARN of its permissions boundary."""
+class PrincipalDescription:
+    """A principal and the policies that apply to it.
+
+    Attributes:
+        who: the principal, with its tags.
+        policies: its identity policies, including those of its groups.
+        boundary: the ARN of its permissions boundary.
+    """
 
     who: Principal
     policies: Sequence[Policy] = ()
@@ -72,10 +91,10 @@ def check(
     encryption_context: Mapping[str, str],
     conditions: Mapping[str, Value | Sequence[Value]] | None = None,
 ) -> None:
-    """Refuse what :func:`explain` would refuse whatever the key is, before anything is asked for.
+    """Check the part of a question to ``explain`` that does not depend on the key.
 
     Raises:
-        PolicyError: the action is not one on a key, or a condition key does not exist.
+        PolicyError: the action does not apply to keys, or a condition key does not exist.
     """
     _request(who, action, "*", _ANY_TIME, conditions or {}, encryption_context)
 
@@ -83,7 +102,7 @@ def check(
 def explain(
     who: Principal,
     action: str,
-    key: KeyAsSeen,
+    key: KeyDescription,
     *,
     identity_policies: Iterable[Policy],
     time: datetime,
@@ -96,24 +115,33 @@ def explain(
     """Decide whether a principal may use an action on a key.
 
     Args:
-        action: such as ``kms:Decrypt``; for an operation that needs two permissions, each on its own.
-        identity_policies: those of the user with its groups, or of the role.
+        who: the principal.
+        action: an action such as ``kms:Decrypt``. Ask twice for an operation that needs two permissions.
+        key: the key, with its policy and grants.
+        identity_policies: the policies of the user with its groups, or of the role.
+        time: the time of the request, with a time zone.
+        encryption_context: the pairs of the request.
         conditions: values of further condition keys of the request, such as ``kms:ViaService``.
-        grant_id: for kms:RetireGrant, the grant to be retired.
+        grant_tokens: the grant tokens of the request.
+        grant_id: the grant to retire, for kms:RetireGrant.
+        secure_transport: whether the request uses TLS.
+
+    Returns:
+        The decision, with its reason.
 
     Raises:
-        PolicyError: the action is not one on a key, or a condition key does not exist.
+        PolicyError: the action does not apply to keys, or a condition key does not exist.
     """
     request = _request(
         who,
         action,
         key.arn,
         time,
-        key.conditions() | dict(conditions or {}),
+        key_conditions(key.metadata, key.aliases, key.tags) | dict(conditions or {}),
         encryption_context,
-        grant_tokens=grant_tokens,
-        grant_id=grant_id,
-        secure_transport=secure_transport,
+        grant_tokens,
+        grant_id,
+        secure_transport,
     )
     return evaluate(request, key_policy=key.policy, identity_policies=identity_policies, grants=key.grants)
 
@@ -125,14 +153,24 @@ def _request(
     time: datetime,
     conditions: Mapping[str, Value | Sequence[Value]],
     encryption_context: Mapping[str, str],
-    **more: Any,
+    grant_tokens: Sequence[str] = (),
+    grant_id: str | None = None,
+    secure_transport: bool = True,
 ) -> Request:
     try:
         return Request(
-            _action(action), who, resource, time, context=conditions, encryption_context=encryption_context, **more
+            _action(action),
+            who,
+            resource,
+            time,
+            conditions,
+            encryption_context,
+            grant_tokens,
+            grant_id,
+            secure_transport,
         )
     except ValueError as error:
-        raise PolicyError(f"that cannot be asked: {error}") from None
+        raise PolicyError(f"invalid request: {error}") from None
 
 
 _NAMES: Final = {action.lower(): action for action in ON_KEY}
@@ -141,20 +179,20 @@ _NAMES: Final = {action.lower(): action for action in ON_KEY}
 def _action(text: str) -> str:
     name = text.lower() if text.lower().startswith("kms:") else f"kms:{text.lower()}"
     if name == "kms:reencrypt":
-        raise PolicyError("kms:ReEncrypt needs kms:ReEncryptFrom and kms:ReEncryptTo: ask for each")
+        raise PolicyError("kms:ReEncrypt needs kms:ReEncryptFrom and kms:ReEncryptTo; ask about each of them")
     if name not in _NAMES:
-        raise PolicyError(f"'{shown(text)}' is not an action on a key")
+        raise PolicyError(f"'{shown(text)}' is not a KMS action on a key")
     return _NAMES[name]
 
 
-def grant_of(entry: Mapping[str, Any], key: str) -> Grant:
-    """Return a grant from its entry in the answer of ListGrants.
+def grant_of(entry: Document, key: str) -> Grant:
+    """Return a grant from its entry in a response of ListGrants.
 
     Args:
         key: the ARN of the key.
 
     Raises:
-        PolicyError: it is no such entry.
+        PolicyError: the entry is malformed.
     """
     try:
         constraints = entry.get("Constraints") or {}
@@ -170,4 +208,4 @@ def grant_of(entry: Mapping[str, Any], key: str) -> Grant:
             issuing_account=entry.get("IssuingAccount", ""),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise PolicyError(f"that is no entry of ListGrants: {type(error).__name__} at {shown(str(error))}") from None
+        raise PolicyError(f"malformed entry of ListGrants: {type(error).__name__} at {shown(str(error))}") from None

@@ -1,7 +1,7 @@
-"""Writing policies: nobody gets more than is named, and nothing is used but for the named context.
+"""Policies that grant only what is named, for the named encryption context.
 
-What is written here passes ``sealwax audit``. No action and no principal holds a wildcard, nobody who administers a key
-can use it, and every use asks for the encryption context. (``"Resource": "*"`` in a key policy is the key itself.)
+These policies pass ``sealwax audit``: actions and principals have no wildcards, administrators of a key cannot use it,
+and every use requires the encryption context. (``"Resource": "*"`` in a key policy is the key itself.)
 
 Sources: "Creating a key policy", "Default key policy", "AWS KMS condition keys" and "Best practices for IAM policies"
 in the KMS Developer Guide.
@@ -12,28 +12,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sealwax.errors import PolicyError
-from sealwax.policy._documents import parse_identity_policy, parse_key_policy
+from sealwax.policy._documents import Document, parse_identity_policy, parse_key_policy
 from sealwax.policy._model import principal
 from sealwax.policy._operations import GRANTABLE, WITH_CONTEXT
 from sealwax.policy._patterns import shown
 
-Document = dict[str, Any]
-
 VERSION: Final = "2012-10-17"
-MAX_PAIRS: Final = 8  # of a grant's constraint
+MAX_PAIRS: Final = 8  # in the constraint of a grant
 
 _KEY: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
-_PERSON: Final = frozenset({"user", "role"})
+_USER_OR_ROLE: Final = frozenset({"user", "role"})
 
 
 def _actions(service: str, names: str) -> tuple[str, ...]:
     return tuple(f"{service}:{name}" for name in names.split())
 
 
-#: What an administrator does with a key, but for giving out its use: neither a use nor kms:CreateGrant is among them.
+#: What an administrator can do with a key. Neither a use of the key nor kms:CreateGrant is included.
 ADMINISTER: Final = _actions(
     "kms",
     """
@@ -44,10 +42,10 @@ ADMINISTER: Final = _actions(
     """,
 )
 
-#: What the root user keeps, so that a key whose administrators are gone is not lost.
+#: What the root user keeps, so that a key whose administrators were deleted is not lost.
 RECOVER: Final = ("kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy")
 
-#: What `sealwax audit` asks, by service; nothing of it changes anything.
+#: The read-only actions that `sealwax audit` needs, by the Sid of their statement.
 AUDIT: Final[Mapping[str, tuple[str, ...]]] = {
     "Keys": _actions(
         "kms",
@@ -65,36 +63,43 @@ AUDIT: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """The encryption context that a use is bound to.
+class RequiredContext:
+    """The encryption context that a policy or a grant requires.
 
     Attributes:
-        pairs: what the context must hold.
-        names: what it must hold too, with any value: for a value that differs for each record.
+        pairs: pairs that the context must have.
+        names: names that the context must also have, with any value, such as the id of a record.
+
+    Example:
+        ``RequiredContext({"purpose": "backup"}, ("id",))``
     """
 
     pairs: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
     def check_names(self) -> None:
-        """Refuse names that differ in nothing but case: policies and grants compare them without it.
+        """Check that no two names differ only in case, because policies and grants ignore the case of names.
 
         Raises:
-            PolicyError: two do.
+            PolicyError: two names do.
         """
         folded = [name.lower() for name in (*self.pairs, *self.names)]
         if len(set(folded)) != len(folded):
-            raise PolicyError("two names of the context differ in nothing but case, which no policy can tell apart")
+            raise PolicyError("two names of the context differ only in case, which policies cannot tell apart")
 
     def condition(self) -> Document:
-        """Return the Condition element; empty where nothing is asked for."""
+        """Return the Condition element, empty if nothing is required.
+
+        Returns:
+            A condition that a policy statement can hold.
+        """
         self.check_names()
-        found: Document = {}
+        condition: Document = {}
         if self.pairs:
-            found["StringEquals"] = {_context_key(name): _literal(value) for name, value in self.pairs.items()}
+            condition["StringEquals"] = {_context_key(name): _literal(value) for name, value in self.pairs.items()}
         if self.names:
-            found["Null"] = {_context_key(name): "false" for name in self.names}
-        return found
+            condition["Null"] = {_context_key(name): "false" for name in self.names}
+        return condition
 
 
 def _context_key(name: str) -> str:
@@ -102,20 +107,20 @@ def _context_key(name: str) -> str:
 
 
 def _literal(value: str) -> str:
-    """Return a value as StringEquals compares it to: ``${`` would begin a policy variable."""
+    """Escape a value for StringEquals, where ``${`` starts a policy variable."""
     return value.replace("${", "${$}{")
 
 
 @dataclass(frozen=True, slots=True)
-class Users:
-    """Who uses a key, by what for; each is the ARN of a user or role.
+class KeyUsers:
+    """The principals that use a key, by purpose. Each is the ARN of a user or role.
 
     Attributes:
-        encrypt: may make data keys and wrap them.
-        decrypt: may unwrap data keys.
-        rotate_from: may move wrapped keys away from this key.
-        rotate_to: may move wrapped keys to this key.
-        grant: may give others, by a grant that is bound to the context as well, what the above may.
+        encrypt: can create data keys and wrap them.
+        decrypt: can unwrap data keys.
+        rotate_from: can move wrapped keys away from this key.
+        rotate_to: can move wrapped keys to this key.
+        grant: can give others these permissions by a grant that requires the same context.
     """
 
     encrypt: Sequence[str] = ()
@@ -125,38 +130,44 @@ class Users:
     grant: Sequence[str] = ()
 
     def all(self) -> frozenset[str]:
+        """Return every principal once."""
         return frozenset((*self.encrypt, *self.decrypt, *self.rotate_from, *self.rotate_to, *self.grant))
 
 
-# Not CreateGrant: who gets a grant does not pass it on.
-_GIVEN_OUT: Final = ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
+# Without CreateGrant: a grantee must not pass the grant on.
+_GRANTABLE: Final = ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
 
 
-def key_policy(administrators: Sequence[str], users: Users, bound: Bound) -> Document:
-    """Write the policy of a key.
-
-    It does not delegate to IAM: what it does not allow, no identity policy allows.
+def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: RequiredContext) -> Document:
+    """Write a key policy that does not delegate to IAM: identity policies cannot allow anything beyond it.
 
     Args:
         administrators: ARNs of users and roles of the key's own account.
-        bound: the context that every use asks for.
+        users: the principals that use the key.
+        context: the encryption context that every use requires.
+
+    Returns:
+        The policy document.
 
     Raises:
-        PolicyError: it cannot be said in a policy, or somebody would both administer the key and use it.
+        PolicyError: a policy cannot express this, or a principal would both administer the key and use it.
+
+    Example:
+        ``write_key_policy([admin], KeyUsers(decrypt=[app]), RequiredContext({"purpose": "backup"}))``
     """
     if not administrators:
-        raise PolicyError("a key needs an administrator, or nobody could change its policy")
-    who = {arn: _person(arn) for arn in (*administrators, *sorted(users.all()))}
-    accounts = {who[arn][1] for arn in administrators}
+        raise PolicyError("a key needs an administrator, or no one could change its policy")
+    owners = {arn: _owner(arn) for arn in (*administrators, *sorted(users.all()))}
+    accounts = {owners[arn][1] for arn in administrators}
     if len(accounts) != 1:
-        raise PolicyError("the administrators are of several accounts; KMS lets only a key's own account administer it")
+        raise PolicyError("the administrators are of several accounts, but only a key's own account can administer it")
     both = sorted(users.all() & set(administrators))
     if both:
-        raise PolicyError(f"'{shown(both[0])}' would both administer the key and use it: name two principals")
-    partition, account = who[administrators[0]]
+        raise PolicyError(f"'{shown(both[0])}' would both administer the key and use it; name two different principals")
+    partition, account = owners[administrators[0]]
     root = f"arn:{partition}:iam::{account}:root"
-    condition = bound.condition()
-    given_out = {"ForAllValues:StringEquals": {"kms:GrantOperations": list(_GIVEN_OUT)}, **condition}
+    condition = context.condition()
+    delegated = {"ForAllValues:StringEquals": {"kms:GrantOperations": list(_GRANTABLE)}, **condition}
     statements = [
         {
             "Sid": "RootUserRecovers",
@@ -171,114 +182,168 @@ def key_policy(administrators: Sequence[str], users: Users, bound: Bound) -> Doc
         _to("Decrypt", users.decrypt, ("kms:Decrypt",), condition),
         _to("RotateFrom", users.rotate_from, ("kms:ReEncryptFrom",), condition),
         _to("RotateTo", users.rotate_to, ("kms:ReEncryptTo",), condition),
-        _to("Grant", users.grant, ("kms:CreateGrant",), given_out),
+        _to("Grant", users.grant, ("kms:CreateGrant",), delegated),
     ]
-    document = {"Version": VERSION, "Statement": [one for one in statements if one is not None]}
-    parse_key_policy(document, name="key policy that was to be written")
+    document: Document = {"Version": VERSION, "Statement": [statement for statement in statements if statement]}
+    parse_key_policy(document, name="requested key policy")
     return document
 
 
-def _to(sid: str, who: Sequence[str], actions: Sequence[str], condition: Document | None = None) -> Document | None:
-    if not who:
+def _to(
+    sid: str, principals: Sequence[str], actions: Sequence[str], condition: Document | None = None
+) -> Document | None:
+    if not principals:
         return None
     statement = {
         "Sid": sid,
         "Effect": "Allow",
-        "Principal": {"AWS": _one_or_all(who)},
-        "Action": _one_or_all(actions),
+        "Principal": {"AWS": _unwrap(principals)},
+        "Action": _unwrap(actions),
         "Resource": "*",
     }
     return statement | ({"Condition": condition} if condition else {})
 
 
-def encrypt_only(keys: Sequence[str], bound: Bound) -> list[Document]:
-    """Write the statements to encrypt under keys: data keys are made under the first, and wrapped for the others."""
+def allow_encrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
+    """Write the identity policy statements to encrypt.
+
+    Args:
+        keys: the ARNs of the keys: the first creates data keys, the others only wrap them.
+        context: the encryption context that every use requires.
+
+    Returns:
+        Statements for ``write_identity_policy``.
+
+    Raises:
+        PolicyError: there is no key, or one is not an ARN.
+    """
     first, others = _checked_keys(keys)[:1], keys[1:]
-    statements = [_statement("Encrypt", ("kms:GenerateDataKey",), first, bound)]
-    return statements + ([_statement("EncryptToo", ("kms:Encrypt",), others, bound)] if others else [])
+    statements = [_statement("Encrypt", ("kms:GenerateDataKey",), first, context)]
+    return statements + ([_statement("EncryptToo", ("kms:Encrypt",), others, context)] if others else [])
 
 
-def decrypt_only(keys: Sequence[str], bound: Bound) -> list[Document]:
-    """Write the statement to decrypt what is wrapped under keys."""
-    return [_statement("Decrypt", ("kms:Decrypt",), _checked_keys(keys), bound)]
+def allow_decrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
+    """Write the identity policy statement to decrypt.
+
+    Args:
+        keys: the ARNs of the keys.
+        context: the encryption context that every use requires.
+
+    Returns:
+        Statements for ``write_identity_policy``.
+
+    Raises:
+        PolicyError: there is no key, or one is not an ARN.
+    """
+    return [_statement("Decrypt", ("kms:Decrypt",), _checked_keys(keys), context)]
 
 
-def rotate_only(old: Sequence[str], new: Sequence[str], bound: Bound) -> list[Document]:
-    """Write the statements to move wrapped keys from old keys to new ones without being able to decrypt.
+def allow_rotate(old: Sequence[str], new: Sequence[str], context: RequiredContext) -> list[Document]:
+    """Write the identity policy statements to move wrapped keys between keys without being able to decrypt.
 
-    The new keys are named: kms:ReEncryptFrom with kms:ReEncryptTo on any key is as good as kms:Decrypt.
+    The new keys must be named, because kms:ReEncryptFrom with kms:ReEncryptTo on any key is as good as kms:Decrypt.
+
+    Args:
+        old: the ARNs of the keys to move from.
+        new: the ARNs of the keys to move to.
+        context: the encryption context that every use requires.
+
+    Returns:
+        Statements for ``write_identity_policy``.
+
+    Raises:
+        PolicyError: there is no old or no new key, or one is not an ARN.
     """
     return [
-        _statement("RotateFrom", ("kms:ReEncryptFrom",), _checked_keys(old), bound),
-        _statement("RotateTo", ("kms:ReEncryptTo",), _checked_keys(new), bound),
+        _statement("RotateFrom", ("kms:ReEncryptFrom",), _checked_keys(old), context),
+        _statement("RotateTo", ("kms:ReEncryptTo",), _checked_keys(new), context),
     ]
 
 
-def audit_only() -> list[Document]:
-    """Write the statements to look at an account as ``sealwax audit`` does, and to change and decrypt nothing."""
+def allow_audit() -> list[Document]:
+    """Write the read-only identity policy statements that ``sealwax audit`` needs.
+
+    Returns:
+        Statements for ``write_identity_policy``.
+    """
     return [
-        {"Sid": f"See{sid}", "Effect": "Allow", "Action": _one_or_all(actions), "Resource": "*"}
+        {"Sid": f"See{sid}", "Effect": "Allow", "Action": _unwrap(actions), "Resource": "*"}
         for sid, actions in AUDIT.items()
     ]
 
 
-def identity_policy(statements: Sequence[Document]) -> Document:
-    """Write an identity policy of statements.
+def write_identity_policy(statements: Sequence[Document]) -> Document:
+    """Write an identity policy with these statements.
+
+    Args:
+        statements: what the ``allow_`` functions return.
+
+    Returns:
+        The policy document.
 
     Raises:
-        PolicyError: it cannot be said in a policy.
+        PolicyError: a policy cannot express this.
+
+    Example:
+        ``write_identity_policy(allow_decrypt([key], RequiredContext({"purpose": "backup"})))``
     """
-    document = {"Version": VERSION, "Statement": list(statements)}
-    parse_identity_policy(document, name="identity policy that was to be written")
+    document: Document = {"Version": VERSION, "Statement": list(statements)}
+    parse_identity_policy(document, name="requested identity policy")
     return document
 
 
-def _statement(sid: str, actions: Sequence[str], keys: Sequence[str], bound: Bound) -> Document:
-    condition = bound.condition()
-    found = {"Sid": sid, "Effect": "Allow", "Action": _one_or_all(actions), "Resource": _one_or_all(keys)}
-    return found | ({"Condition": condition} if condition else {})
+def _statement(sid: str, actions: Sequence[str], keys: Sequence[str], context: RequiredContext) -> Document:
+    condition = context.condition()
+    statement = {"Sid": sid, "Effect": "Allow", "Action": _unwrap(actions), "Resource": _unwrap(keys)}
+    return statement | ({"Condition": condition} if condition else {})
 
 
-def grant(
+def grant_request(
     key: str,
     grantee: str,
     operations: Iterable[str],
-    bound: Bound,
+    context: RequiredContext,
     *,
     retiring: str | None = None,
     name: str | None = None,
 ) -> Document:
-    """Write the request of a grant, as CreateGrant takes it.
+    """Write a request for CreateGrant.
 
     Args:
         key: the ARN of the key.
-        grantee: the ARN of who gets it.
-        operations: what it permits: those that take an encryption context, and DescribeKey.
-        bound: the context that each use must hold.
-        retiring: the ARN of who may end it, beside those who may revoke it.
-        name: its name; see :func:`~sealwax.policy._expiry.due_name`.
+        grantee: the ARN of the principal that gets the grant.
+        operations: the operations it permits: those that take an encryption context, and DescribeKey.
+        context: the encryption context that every use requires.
+        retiring: the ARN of the principal that can retire it, besides those that can revoke it.
+        name: the name of the grant.
+
+    Returns:
+        The parameters of CreateGrant.
 
     Raises:
-        PolicyError: it cannot be said in a grant.
+        PolicyError: a grant cannot express this.
+
+    Example:
+        ``boto3.client("kms").create_grant(**grant_request(key, app, ["Decrypt"], RequiredContext({"purpose": "x"})))``
     """
     _checked_keys([key])
-    _person(grantee, also=("session", "federated"))
+    _owner(grantee, also=("session", "federated"))
     if retiring is not None:
-        _person(retiring, also=("session", "federated", "root"))
+        _owner(retiring, also=("session", "federated", "root"))
     wanted = list(dict.fromkeys(operations))
-    fitting = [*sorted(one for one in GRANTABLE if f"kms:{one}" in WITH_CONTEXT), "DescribeKey"]
-    strange = [one for one in wanted if one not in fitting]
+    possible = [*sorted(name for name in GRANTABLE if f"kms:{name}" in WITH_CONTEXT), "DescribeKey"]
+    strange = [name for name in wanted if name not in possible]
     if strange or not wanted:
-        problem = f"'{shown(strange[0])}' is none of them" if strange else "none was named"
-        raise PolicyError(f"a grant that is bound to a context permits {', '.join(fitting)}; {problem}")
-    if bound.names:
-        raise PolicyError("a grant compares whole pairs: give each name of the context its value")
-    bound.check_names()
-    if len(bound.pairs) > MAX_PAIRS:
-        raise PolicyError(f"the constraint of a grant has at most {MAX_PAIRS} pairs, not {len(bound.pairs)}")
+        problem = f"it cannot permit '{shown(strange[0])}'" if strange else "name at least one of them"
+        raise PolicyError(f"a grant with a context can permit {', '.join(possible)}; {problem}")
+    if context.names:
+        raise PolicyError("a grant compares whole pairs, so each name of the context needs a value")
+    context.check_names()
+    if len(context.pairs) > MAX_PAIRS:
+        raise PolicyError(f"the constraint of a grant has at most {MAX_PAIRS} pairs, not {len(context.pairs)}")
     request: Document = {"KeyId": key, "GranteePrincipal": grantee, "Operations": wanted}
-    if bound.pairs:
-        request["Constraints"] = {"EncryptionContextSubset": dict(bound.pairs)}
+    if context.pairs:
+        request["Constraints"] = {"EncryptionContextSubset": dict(context.pairs)}
     optional = {"RetiringPrincipal": retiring, "Name": name}
     return request | {member: value for member, value in optional.items() if value is not None}
 
@@ -287,28 +352,28 @@ def _checked_keys(keys: Sequence[str]) -> Sequence[str]:
     for key in keys:
         if not _KEY.fullmatch(key):
             raise PolicyError(
-                f"'{shown(key)}' is not the ARN of a key: a policy names keys by ARN, not by ID or alias "
+                f"'{shown(key)}' is not the ARN of a key; a policy names keys by ARN, not by ID or alias "
                 "('sealwax keys list --json' shows the ARNs)"
             )
     if not keys:
-        raise PolicyError("no key was named")
+        raise PolicyError("name at least one key")
     return keys
 
 
-def _person(arn: str, *, also: Sequence[str] = ()) -> tuple[str, str]:
+def _owner(arn: str, *, also: Sequence[str] = ()) -> tuple[str, str]:
     """Return the partition and the account of a user or role.
 
     Raises:
         PolicyError: it is neither.
     """
     try:
-        found = principal(arn)
+        parsed = principal(arn)
     except ValueError:
-        found = None
-    if found is None or (found.kind not in _PERSON and found.kind not in also):
-        raise PolicyError(f"'{shown(arn)}' is not the ARN of a user or role: name each one, and no account or *")
-    return arn.split(":")[1], found.account
+        parsed = None
+    if parsed is None or (parsed.kind not in _USER_OR_ROLE and parsed.kind not in also):
+        raise PolicyError(f"'{shown(arn)}' is not the ARN of a user or role; name each one, not an account or *")
+    return arn.split(":")[1], parsed.account
 
 
-def _one_or_all(texts: Sequence[str]) -> str | list[str]:
+def _unwrap(texts: Sequence[str]) -> str | list[str]:
     return texts[0] if len(texts) == 1 else list(texts)

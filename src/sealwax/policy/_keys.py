@@ -1,7 +1,7 @@
-"""The condition keys that a request to KMS can have: their type, and whether they have one value or many.
+"""The condition keys of requests to KMS, with the types of their values and whether they can have many.
 
 Sources: "AWS KMS condition keys" in the KMS Developer Guide and "AWS global condition context keys" in the IAM User
-Guide. A key that is not in these tables is a mistake until someone adds it with its source.
+Guide. A condition key that is not in these tables is an error until it is added with its source.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Final
 
 
-class Type(Enum):
-    """What the values of a key are."""
+class ValueType(Enum):
+    """The type of a condition key's values."""
 
     STRING = "a string"
     ARN = "an ARN"
@@ -20,31 +20,31 @@ class Type(Enum):
     DATE = "a date"
     BOOL = "true or false"
     ADDRESS = "an IP address"
-    OPEN = "free text"  # tags and encryption contexts: whoever writes the value decides what it is
+    OPEN = "free text"  # tags and encryption contexts
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ConditionKey:
     """A condition key.
 
     Attributes:
         name: the name as AWS writes it.
         type: the type of its values.
-        many: whether a request can have several values; such a key needs ForAllValues: or ForAnyValue:.
+        many: whether it can have several values, so that conditions need ForAllValues: or ForAnyValue:.
     """
 
     name: str
-    type: Type
+    type: ValueType
     many: bool = False
 
 
-def _table(kind: Type, names: str, *, many: bool = False) -> dict[str, Key]:
-    return {name.lower(): Key(name, kind, many) for name in names.split()}
+def _table(kind: ValueType, names: str, *, many: bool = False) -> dict[str, ConditionKey]:
+    return {name.lower(): ConditionKey(name, kind, many) for name in names.split()}
 
 
-_NAMED: Final[dict[str, Key]] = {
+_NAMED: Final[dict[str, ConditionKey]] = {
     **_table(
-        Type.STRING,
+        ValueType.STRING,
         """
         kms:CallerAccount kms:CustomerMasterKeySpec kms:CustomerMasterKeyUsage kms:DataKeyPairSpec
         kms:EncryptionAlgorithm kms:ExpirationModel kms:GrantConstraintType kms:GranteeServicePrincipal
@@ -60,7 +60,7 @@ _NAMED: Final[dict[str, Key]] = {
         """,
     ),
     **_table(
-        Type.STRING,
+        ValueType.STRING,
         """
         kms:EncryptionContextKeys kms:GrantOperations kms:ResourceAliases
         aws:CalledVia aws:PrincipalOrgPaths aws:PrincipalServiceNamesList aws:ResourceOrgPaths aws:SourceOrgPaths
@@ -69,7 +69,7 @@ _NAMED: Final[dict[str, Key]] = {
         many=True,
     ),
     **_table(
-        Type.ARN,
+        ValueType.ARN,
         """
         kms:GrantConstraintSourceArn kms:GranteePrincipal kms:RetiringPrincipal
         aws:ChatbotSourceArn aws:PrincipalArn aws:SourceArn aws:SourceVpcArn lambda:SourceFunctionArn
@@ -77,38 +77,38 @@ _NAMED: Final[dict[str, Key]] = {
         """,
     ),
     **_table(
-        Type.NUMBER,
+        ValueType.NUMBER,
         "kms:RotationPeriodInDays kms:ScheduleKeyDeletionPendingWindowInDays aws:MultiFactorAuthAge",
     ),
-    **_table(Type.DATE, "kms:ValidTo aws:CurrentTime aws:EpochTime aws:TokenIssueTime"),
+    **_table(ValueType.DATE, "kms:ValidTo aws:CurrentTime aws:EpochTime aws:TokenIssueTime"),
     **_table(
-        Type.BOOL,
+        ValueType.BOOL,
         """
         kms:BypassPolicyLockoutSafetyCheck kms:GrantIsForAWSResource kms:MultiRegion kms:ReEncryptOnSameKey
         aws:AssumedRoot aws:MultiFactorAuthPresent aws:PrincipalIsAWSService aws:SecureTransport aws:ViaAWSService
         """,
     ),
-    **_table(Type.ADDRESS, "aws:SourceIp aws:VpcSourceIp"),
+    **_table(ValueType.ADDRESS, "aws:SourceIp aws:VpcSourceIp"),
 }
 
-# The rest of these names is the user's: an encryption context key, a tag key, the number of a register.
+# The rest of these names is chosen by users: an encryption context key, a tag key, the number of a register.
 _FAMILIES: Final = {
-    "kms:encryptioncontext:": Type.OPEN,
-    "kms:recipientattestation:pcr": Type.STRING,
-    "kms:recipientattestation:nitrotpmpcr": Type.STRING,
-    "aws:principaltag/": Type.OPEN,
-    "aws:requesttag/": Type.OPEN,
-    "aws:resourcetag/": Type.OPEN,
+    "kms:encryptioncontext:": ValueType.OPEN,
+    "kms:recipientattestation:pcr": ValueType.STRING,
+    "kms:recipientattestation:nitrotpmpcr": ValueType.STRING,
+    "aws:principaltag/": ValueType.OPEN,
+    "aws:requesttag/": ValueType.OPEN,
+    "aws:resourcetag/": ValueType.OPEN,
 }
 
 
-def find(name: str) -> Key | None:
-    """Return the condition key of that name, whose case does not matter, or None when there is none."""
+def find(name: str) -> ConditionKey | None:
+    """Return the condition key of that name in any case, or None."""
     folded = name.lower()
     known = _NAMED.get(folded)
     if known is not None:
         return known
     for prefix, kind in _FAMILIES.items():
         if folded.startswith(prefix) and len(folded) > len(prefix):
-            return Key(name, kind)
+            return ConditionKey(name, kind)
     return None

@@ -1,4 +1,4 @@
-"""Who asks for what, and the answer."""
+"""Requests, the principals that make them, grants, and the evaluator's decisions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sealwax.policy._operations import GRANTABLE
 if TYPE_CHECKING:
     from sealwax.policy._documents import Statement
 
-Kind = Literal["root", "user", "role", "session", "federated", "service"]
+PrincipalKind = Literal["root", "user", "role", "session", "federated", "service"]
 Value = str | bool | int | float | datetime | bytes
 
 _ARN: Final = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):(?P<service>iam|sts)::(?P<account>[0-9]{12}):"
-    # No name of a customer has a colon: that of a role that AWS itself assumes begins with "aws:".
+    # Only the names of roles that AWS itself assumes have a colon; they begin with "aws:".
     r"(?P<resource>root|(?P<kind>user|role|assumed-role|federated-user)/(?P<name>(?:aws:)?[^\s*?:]+))\Z"
 )
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9.-]*\.(?:amazonaws\.com(?:\.cn)?|amazon\.com|aws\.internal)\Z")
@@ -30,7 +30,7 @@ _KEY: Final = re.compile(
 )
 _ALIAS: Final = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):alias/[^\s]+\Z")
 
-_KINDS: Final[dict[tuple[str, str], Kind]] = {
+_KINDS: Final[dict[tuple[str, str], PrincipalKind]] = {
     ("iam", "user"): "user",
     ("iam", "role"): "role",
     ("sts", "assumed-role"): "session",
@@ -50,22 +50,22 @@ _FROM_REQUEST: Final = ("kms:encryptioncontext", "aws:principaltag/")
 
 @dataclass(frozen=True)
 class Principal:
-    """Who makes a request. :func:`principal` makes one from an ARN.
+    """The caller of a request. ``principal()`` makes one from an ARN.
 
     Attributes:
-        arn: the ARN that a policy names; for a service, its service principal such as ``logs.amazonaws.com``.
-        account: the twelve digits of its account; empty for a service.
-        kind: what it is.
+        arn: the ARN that policies name; for a service, its service principal, such as ``logs.amazonaws.com``.
+        account: the id of its account; empty for a service.
+        kind: ``"root"``, ``"user"``, ``"role"``, ``"session"``, ``"federated"`` or ``"service"``.
         role: the ARN of the role, for a session of a role.
         username: the friendly name of a user.
-        user_id: the unique id (``aws:userid``), where known.
+        user_id: the unique id (``aws:userid``), if known.
         tags: the tags of the user, role or session.
-        org_id: the organization of its account, where it has one.
+        org_id: the id of its account's organization, if any.
     """
 
     arn: str
     account: str
-    kind: Kind
+    kind: PrincipalKind
     role: str | None = None
     username: str | None = None
     user_id: str | None = None
@@ -79,12 +79,12 @@ class Principal:
 
     @cached_property
     def is_of_aws(self) -> bool:
-        """Whether it is a service, or a role that AWS assumes for one and that no account holds (``aws:...``)."""
+        """Whether it is a service, or a role in no account that AWS assumes for one (``aws:...``)."""
         return self.kind == "service" or (self.role or self.arn).partition(":role/")[2].startswith("aws:")
 
     @cached_property
     def chain(self) -> frozenset[str]:
-        """Every name that this principal acts under: its own, its role's and its account's."""
+        """The names that policies can call it by: its own, its role's and its account's."""
         if self.kind == "service":
             return frozenset({self.arn})
         return frozenset({self.arn, self.account_arn} | ({self.role} if self.role else set()))
@@ -102,18 +102,24 @@ def principal(
 
     Args:
         arn: an account's root, a user, a role, a session of a role, a federated user, or ``NAME.amazonaws.com``.
-        role: the ARN of a session's role, where the role has a path, which the session's ARN does not show.
+        role: the ARN of a session's role, if the role has a path, which the session's ARN does not show.
         user_id: the unique id (``aws:userid``).
         tags: the tags of the user, role or session.
-        org_id: the organization of the account.
+        org_id: the id of the account's organization.
+
+    Returns:
+        The principal.
 
     Raises:
         ValueError: the ARN is none of these.
+
+    Example:
+        ``principal("arn:aws:iam::111122223333:user/alice")``
     """
     if _SERVICE.match(arn):
         return Principal(arn, "", "service")
     match = _ARN.match(arn)
-    kind: Kind | None = None
+    kind: PrincipalKind | None = None
     if match is not None:
         kind = "root" if arn.endswith(":root") else _KINDS.get((match["service"], match["kind"]))
     if match is None or kind is None or (kind == "root" and match["service"] != "iam"):
@@ -129,20 +135,20 @@ def principal(
 
 @dataclass(frozen=True)
 class Grant:
-    """A grant that exists; retired and revoked ones are not given to the evaluator.
+    """A grant that is neither retired nor revoked.
 
     Attributes:
         id: the grant id.
         key: the ARN of its KMS key.
         grantee: the ARN of the grantee principal, or a service principal.
-        operations: what it permits, as in the API: ``Decrypt``, ``ReEncryptFrom``, ...
+        operations: the operations that it permits, such as ``Decrypt`` or ``ReEncryptFrom``.
         subset: the pairs of EncryptionContextSubset, or None.
         equals: the pairs of EncryptionContextEquals, or None.
         source_arn: the resource of a SourceArn constraint, or None.
         retiring: the retiring principal, or None.
-        issuing_account: the account that created it, as the ARN of its root (ListGrants shows it so).
+        issuing_account: the ARN of the root of the account that created it, as ListGrants shows it.
         tokens: its grant tokens.
-        effective: False while the grant is so new that only a request with one of its tokens can use it.
+        effective: False while the grant is new and needs one of its tokens to be used.
     """
 
     id: str
@@ -165,18 +171,18 @@ class Grant:
 
 @dataclass(frozen=True)
 class Request:
-    """One action on one resource. :func:`sealwax.policy.permissions` says which of them an operation needs.
+    """One action on one resource. ``permissions()`` returns the actions that an operation needs.
 
     Attributes:
-        action: ``kms:`` and a name, such as ``kms:ReEncryptFrom``.
-        principal: who asks.
+        action: an action such as ``kms:ReEncryptFrom``.
+        principal: the caller.
         resource: the ARN of the KMS key or alias, or ``*`` for operations that have neither.
-        time: the moment of the request, with a time zone.
-        context: values of condition keys, by their names; those that follow from the other attributes are left out.
-        encryption_context: the pairs of the request, for CreateGrant those of the new grant's constraint.
+        time: the time of the request, with a time zone.
+        context: values of condition keys, except those that follow from the other attributes.
+        encryption_context: the pairs of the request; for CreateGrant, those of the new grant's constraint.
         grant_tokens: the grant tokens of the request.
-        grant_id: for RetireGrant, the grant to be retired.
-        secure_transport: whether the request came over TLS.
+        grant_id: the grant to retire, for RetireGrant.
+        secure_transport: whether the request uses TLS.
     """
 
     action: str
@@ -196,7 +202,7 @@ class Request:
             raise ValueError("the time of a request needs a time zone")
         if self.resource != "*" and not self.is_key and not _ALIAS.match(self.resource):
             raise ValueError(f"'{self.resource}' is neither the ARN of a KMS key or alias nor *")
-        _ = self.values  # so that a wrong context shows here
+        _ = self.values  # raises here if the context is wrong
 
     @cached_property
     def is_key(self) -> bool:
@@ -205,31 +211,31 @@ class Request:
 
     @cached_property
     def resource_account(self) -> str:
-        """The account that owns the resource; the caller's own where the request has no resource."""
+        """The account that owns the resource; the caller's own if the request has no resource."""
         return self.principal.account if self.resource == "*" else self.resource.split(":")[4]
 
     @cached_property
     def values(self) -> Mapping[str, tuple[str, ...]]:
-        """The values of every condition key that is present, by its name in lower case."""
-        found = self._derived()
+        """The values of the condition keys that are present, by lower-case name."""
+        values = self._derived()
         for name, given in self.context.items():
             key = _keys.find(name)
             if key is None:
                 raise ValueError(f"'{name}' is not a condition key of KMS requests")
             if isinstance(given, str | bool | int | float | datetime | bytes):
                 given = (given,)
-            texts = tuple(_text(one) for one in given)
-            if name.lower() in found or name.lower().startswith(_FROM_REQUEST):
-                raise ValueError(f"{name} follows from the request and cannot be given")
+            texts = tuple(map(_text, given))
+            if name.lower() in values or name.lower().startswith(_FROM_REQUEST):
+                raise ValueError(f"{name} follows from the request and cannot be set")
             if len(texts) > 1 and not key.many:
-                raise ValueError(f"{name} has one value")
+                raise ValueError(f"{name} can have only one value")
             if texts:
-                found[name.lower()] = texts
-        return found
+                values[name.lower()] = texts
+        return values
 
     def _derived(self) -> dict[str, tuple[str, ...]]:
         who = self.principal
-        found: dict[str, tuple[str, ...]] = {
+        values: dict[str, tuple[str, ...]] = {
             "aws:currenttime": (_text(self.time),),
             "aws:epochtime": (str(int(self.time.timestamp())),),
             "aws:securetransport": (_text(self.secure_transport),),
@@ -253,16 +259,16 @@ class Request:
             single["aws:resourceaccount"] = self.resource_account
             single["aws:requestedregion"] = self.resource.split(":")[3]
         single |= {f"aws:principaltag/{name.lower()}": value for name, value in who.tags.items()}
-        found |= {name: (value,) for name, value in single.items() if value is not None}
+        values |= {name: (value,) for name, value in single.items() if value is not None}
         for name, value in self.encryption_context.items():
             folded = f"kms:encryptioncontext:{name.lower()}"
-            found[folded] = (*found.get(folded, ()), value)
+            values[folded] = (*values.get(folded, ()), value)
         if self.encryption_context:
-            found["kms:encryptioncontextkeys"] = tuple(self.encryption_context)
-        return found
+            values["kms:encryptioncontextkeys"] = tuple(self.encryption_context)
+        return values
 
     def lookup(self, name: str) -> str | None:
-        """Return what a policy variable stands for, or None: only a key with one value can be a variable."""
+        """Return the value of a policy variable, or None. Only condition keys with one value can be variables."""
         values = self.values.get(name.lower(), ())
         key = _keys.find(name)
         return values[0] if len(values) == 1 and key is not None and not key.many else None
@@ -280,13 +286,13 @@ def _text(value: Value) -> str:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer to a request.
+    """The evaluator's answer to a request.
 
     Attributes:
         allowed: whether the request is allowed.
-        reason: one sentence: which statement or grant allowed or denied, or what was missing.
-        statements: the statements that decided: one that denies, or those that together allow.
-        grant: the grant that allowed, where a grant did.
+        reason: one sentence: the statement or grant that allows or denies it, or what is missing.
+        statements: the statement that denies, or those that together allow.
+        grant: the grant that allows, if one does.
         explicit_deny: whether a Deny statement decided.
     """
 

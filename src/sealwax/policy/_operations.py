@@ -1,4 +1,4 @@
-"""What each KMS operation needs: the permissions, the resource of each, and who can be given them.
+"""The permissions of each KMS operation, their resources, and who can get them.
 
 Source: "AWS KMS permissions" in the KMS Developer Guide and the "Required permissions" and "Cross-account use" lines of
 the KMS API Reference.
@@ -12,20 +12,25 @@ from typing import Final
 
 
 class On(Enum):
-    """The resource that a permission is asked on; each is one evaluation of its own."""
+    """The resource of a permission. Each is evaluated on its own."""
 
     KEY = "the KMS key"
     SOURCE_KEY = "the KMS key that the ciphertext is under"
-    DESTINATION_KEY = "the KMS key that the ciphertext shall be under"
+    DESTINATION_KEY = "the KMS key that the new ciphertext will be under"
     CURRENT_KEY = "the KMS key that the alias points at, or the primary key"
-    NEW_KEY = "the KMS key that the alias shall point at, or the replica that shall be the primary key"
+    NEW_KEY = "the KMS key that the alias will point at, or the replica that will become the primary key"
     ALIAS = "the alias"
     ACCOUNT = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """An action that must be allowed on a resource."""
+    """An action that must be allowed on a resource.
+
+    Attributes:
+        action: the action, such as ``kms:Decrypt``.
+        on: the resource.
+    """
 
     action: str
     on: On
@@ -62,7 +67,7 @@ _ON_ACCOUNT: Final = _names(
     """
 )
 
-#: Actions on a KMS key that a principal of another account can be allowed.
+#: Actions on a KMS key that principals of other accounts can be allowed.
 CROSS_ACCOUNT: Final = _actions(
     """
     CreateGrant Decapsulate Decrypt DeriveSharedSecret DescribeKey Encapsulate Encrypt GenerateDataKey
@@ -72,7 +77,7 @@ CROSS_ACCOUNT: Final = _actions(
     """
 )
 
-#: Actions to which the encryption context constraints of a grant apply.
+#: Actions that the encryption context constraints of a grant apply to.
 WITH_CONTEXT: Final = _actions(
     """
     Decrypt Encrypt GenerateDataKey GenerateDataKeyPair GenerateDataKeyPairWithoutPlaintext
@@ -89,7 +94,7 @@ GRANTABLE: Final = _names(
     """
 )
 
-#: Every action that is asked on a KMS key; CreateAlias and its like are asked on the alias too.
+#: Every action on a KMS key. CreateAlias and the like need the alias too.
 ON_KEY: Final = (
     CROSS_ACCOUNT
     | _actions(" ".join(GRANTABLE))
@@ -104,16 +109,22 @@ ON_KEY: Final = (
 )
 
 
-#: Every action of KMS that is known here.
+#: Every known KMS action.
 EVERY: Final = ON_KEY | _actions(" ".join(_ON_ACCOUNT))
 
 
 def permissions(operation: str, *, with_tags: bool = False) -> tuple[Permission, ...]:
-    """Return what a caller of the operation must be allowed; every permission is needed.
+    """Return the permissions that an operation needs, all of them.
 
     Args:
-        operation: the name in the API, such as ``ReEncrypt``.
-        with_tags: whether the request gives the new key tags (CreateKey, ReplicateKey).
+        operation: its name in the API, such as ``ReEncrypt``.
+        with_tags: whether the request tags the new key (CreateKey, ReplicateKey).
+
+    Returns:
+        Actions, each with its resource.
+
+    Example:
+        ``permissions("ReEncrypt")``
     """
     if operation in _SEVERAL:
         needed = _SEVERAL[operation]

@@ -1,7 +1,7 @@
-"""Text of a policy that may hold wildcards and policy variables.
+"""Strings of a policy that can hold wildcards and policy variables.
 
 Version 2012-10-17 of the policy language knows ``${name}``, ``${name, 'default'}`` and the three escapes ``${*}``,
-``${?}`` and ``${$}``. What a variable stands for is always plain text: a ``*`` inside a tag's value is no wildcard.
+``${?}`` and ``${$}``. The value of a variable is always literal: a ``*`` in the value of a tag is not a wildcard.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ class Wild(Enum):
     ONE = "?"
 
 
-Token = str | Wild  # a str, never empty, stands for itself
+Token = str | Wild  # a str is literal and never empty
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A policy variable: the name of a condition key, and what to use where the request does not have it."""
+    """A policy variable.
+
+    Attributes:
+        name: the condition key that it stands for.
+        default: its value if the request does not have that key.
+    """
 
     name: str
     default: str | None
@@ -39,15 +44,28 @@ _VARIABLE: Final = re.compile(r"([A-Za-z0-9][^\s,'{}$*?]*(?::[^,'{}$*?]*)?)(?:\s
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A text of a policy, ready to be compared."""
+class Pattern:
+    """A string of a policy, parsed for comparison.
+
+    Attributes:
+        text: the string as written.
+        parts: its literal pieces, wildcards and variables.
+        has_variables: whether it has variables.
+    """
 
     text: str
     parts: tuple[Token | Variable, ...] = field(repr=False)
     has_variables: bool = False
 
     def resolve(self, lookup: Lookup) -> tuple[Token, ...] | None:
-        """Return the tokens with every variable replaced, or None when a variable has no value."""
+        """Return the tokens with every variable replaced, or None if a variable has no value.
+
+        Args:
+            lookup: returns the value of a condition key, or None.
+
+        Returns:
+            Literal pieces and wildcards, or None.
+        """
         if not self.has_variables:
             return cast("tuple[Token, ...]", self.parts)
         tokens: list[Token] = []
@@ -66,21 +84,21 @@ class Template:
 
 
 def shown(text: str) -> str:
-    """Return a text of a policy as a message can hold it: printable and not long."""
+    """Return a string of a policy for a message: printable, and shortened if long."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     return plain if len(plain) <= 120 else f"{plain[:117]}..."
 
 
-def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
-    """Read a text.
+def parse(text: str, *, wildcards: bool, variables: bool) -> Pattern:
+    """Parse a string of a policy.
 
     Args:
-        text: the text as it stands in the policy.
+        text: the string as written.
         wildcards: whether ``*`` and ``?`` are wildcards here.
         variables: whether ``${...}`` is a variable here.
 
     Raises:
-        PolicyError: a ``${`` that begins no variable.
+        PolicyError: a ``${`` does not start a valid variable.
     """
     parts: list[Token | Variable] = []
     at = 0
@@ -89,7 +107,7 @@ def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
         if variables and text.startswith("${", at):
             end = text.find("}", at)
             if end < 0:
-                raise PolicyError(f"'{shown(text)}' holds a variable that is not closed")
+                raise PolicyError(f"'{shown(text)}' has a policy variable without a closing brace")
             part = _variable(text[at + 2 : end])
             at = end + 1
         else:
@@ -99,7 +117,7 @@ def parse(text: str, *, wildcards: bool, variables: bool) -> Template:
             parts[-1] += part
         else:
             parts.append(part)
-    return Template(text, tuple(parts), any(isinstance(part, Variable) for part in parts))
+    return Pattern(text, tuple(parts), any(isinstance(part, Variable) for part in parts))
 
 
 def _variable(inside: str) -> Token | Variable:
@@ -112,9 +130,9 @@ def _variable(inside: str) -> Token | Variable:
 
 
 def glob(pattern: Sequence[Token], text: str) -> bool:
-    """Tell whether the whole text fits the pattern.
+    """Tell whether the whole text matches the pattern.
 
-    Going back only to the last ``*`` keeps this quadratic at worst, whatever the pattern: a policy comes from others.
+    It backtracks only to the last ``*``, so that hostile patterns cost quadratic time at most.
     """
     at = here = mark = 0
     star = -1
@@ -140,20 +158,20 @@ def glob(pattern: Sequence[Token], text: str) -> bool:
 
 
 def split_arn(tokens: Sequence[Token]) -> list[list[Token]] | None:
-    """Return the six components of an ARN pattern, or None when there are fewer."""
+    """Return the six parts of an ARN pattern, or None if there are fewer."""
     components: list[list[Token]] = [[]]
-    for each in tokens:
-        if isinstance(each, Wild):
-            components[-1].append(each)
+    for token in tokens:
+        if isinstance(token, Wild):
+            components[-1].append(token)
             continue
-        first, *others = each.split(":", 6 - len(components))
+        first, *others = token.split(":", 6 - len(components))
         components[-1] += [first] if first else []
         components += [[other] if other else [] for other in others]
     return components if len(components) == 6 else None
 
 
 def glob_arn(pattern: Sequence[Token], text: str) -> bool:
-    """Tell whether an ARN fits the pattern, each of the six components on its own."""
+    """Tell whether an ARN matches the pattern, part by part."""
     ours = split_arn(pattern)
     theirs = text.split(":", 5)
     if ours is None or len(theirs) != 6:

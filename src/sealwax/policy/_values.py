@@ -1,4 +1,4 @@
-"""Reading the texts that typed condition operators compare. Every reader returns None for text that is not its own."""
+"""Parsers for the values of typed condition operators. Each returns None for any other text."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _EPOCH: Final = re.compile(r"[0-9]{5,12}(?:\.[0-9]{1,9})?\Z")
 
 
 def number(text: str) -> Decimal | None:
-    """Read an integer or a decimal number."""
+    """Parse an integer or a decimal number."""
     return Decimal(text) if _NUMBER.match(text) else None
 
 
 def boolean(text: str) -> bool | None:
-    """Read true or false, in any case."""
+    """Parse true or false, in any case."""
     return {"true": True, "false": False}.get(text.lower())
 
 
 def binary(text: str) -> bytes | None:
-    """Read base64."""
+    """Parse base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -37,7 +37,7 @@ def binary(text: str) -> bytes | None:
 
 
 def date(text: str) -> datetime | None:
-    """Read a date in one of the W3C forms of ISO 8601, or in seconds since 1970; four digits are a year."""
+    """Parse a date in one of the W3C forms of ISO 8601, or in seconds since 1970. Four digits are a year."""
     try:
         if _EPOCH.match(text):
             return datetime.fromtimestamp(float(text), UTC)
@@ -64,7 +64,7 @@ def date(text: str) -> datetime | None:
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Read an IP range; an address without a prefix is a range of one."""
+    """Parse an IP range. An address without a prefix is a range of one."""
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -72,7 +72,7 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read an IP address."""
+    """Parse an IP address."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:

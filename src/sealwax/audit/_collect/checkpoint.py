@@ -1,7 +1,7 @@
-"""What AWS has answered so far, kept beside the facts file until that is whole: a broken-off gathering goes on from it.
+"""The checkpoint: answers of AWS, kept beside the facts file until it is complete, so that a run can resume.
 
-A line is an answer, written as soon as it is there, so that a killed process loses what it was asking for and no more.
-The file holds what a facts file holds, and has mode 0600.
+Each line is an answer, written when it arrives, so that a killed process loses only the questions in flight. The file
+holds the same data as a facts file and has mode 0600.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import io
 import json
 import os
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self, TypeVar
 
 from sealwax._core import disk, trusted
 from sealwax._core.context import printable
@@ -25,42 +26,45 @@ FORMAT: Final = "sealwax-answers-1"
 SUFFIX: Final = ".part"
 _KIND: Final = trusted.Kind("the file of answers", FactsError)
 
-#: An action, the resource that it was asked about, and the Region.
+T = TypeVar("T")
+#: An action, the resource it is about, and the Region.
 Question = tuple[str, str, str]
 
 
-class Answers:
-    """The answers of one account. Safe to use from many threads, by one process at a time.
+class Checkpoint:
+    """The answers about one account. Many threads can use it, but only one process at a time.
 
     Args:
-        facts: the facts file that they are for.
-        place: where they come from: AWS, another endpoint, a lab.
-        max_age: older ones are asked for again.
+        facts: the path of the facts file.
+        source: where the answers come from: AWS, another endpoint, or a lab.
+        max_age: older answers are asked again.
 
     Attributes:
-        kept: how many answers of former runs are young enough.
-        oldest: when the oldest of these was given.
-        used: when the oldest that this run has used was given.
-        to_be_continued: whether something was throttled or out of reach, so that the file is worth to be kept.
+        path: the path of the checkpoint: that of the facts file and ``.part``.
+        shown: the path as messages show it.
+        kept: how many answers of earlier runs are recent enough.
+        oldest: the time of the oldest of these.
+        used: the time of the oldest answer that this run has used.
+        incomplete: whether a question was throttled or unreachable, so that the checkpoint is worth keeping.
 
     Raises:
-        FactsError: it is in use, of another place, or damaged; or somebody else can have written it.
+        FactsError: it is in use, from another source or damaged, or other users can write it.
         FileError: it cannot be opened.
     """
 
-    def __init__(self, facts: str, place: str, max_age: timedelta) -> None:
+    def __init__(self, facts: str, source: str, max_age: timedelta) -> None:
         self.path = Path(f"{os.path.realpath(facts)}{SUFFIX}")
         self.shown = f"'{printable(f'{facts}{SUFFIX}')}'"
         self.used: datetime | None = None
-        self.to_be_continued = False
-        self._place = place
+        self.incomplete = False
+        self._source = source
         self._account: str | None = None
         self._lock = threading.Lock()
-        self._answers: dict[Question, tuple[datetime, Any]] = {}
+        self._answers: dict[Question, tuple[datetime, object]] = {}
         try:
-            self._file = self._opened()
+            self._file = self._open()
         except BlockingIOError:
-            raise FactsError(f"{self.shown} is in use: another audit gathers the same facts now") from None
+            raise FactsError(f"{self.shown} is in use by another audit that collects the same facts") from None
         except OSError as error:
             raise FileError(f"opening {self.shown} failed: {disk.reason(error)}") from error
         try:
@@ -71,13 +75,13 @@ class Answers:
         self.kept = len(self._answers)
         self.oldest = min((at for at, _ in self._answers.values()), default=None)
 
-    def _opened(self) -> io.FileIO:
+    def _open(self) -> io.FileIO:
         while True:
             descriptor = trusted.open_own(self.path, _KIND)
             file = io.FileIO(descriptor, "r+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Who held the lock before may have removed the file that was opened here.
+                # The previous holder of the lock may have removed the file that was opened here.
                 if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(descriptor)):
                     return file
             except BaseException:
@@ -86,71 +90,73 @@ class Answers:
             file.close()
 
     def _load(self, max_age: timedelta) -> None:
-        now = datetime.now(UTC)
         data = self._file.read(_factsfile.MAX_BYTES + 1)
         if len(data) > _factsfile.MAX_BYTES:
             raise self._damaged()
         start = _factsfile.encode({"format": FORMAT})[:-1]
         if not data.startswith(start) and not start.startswith(data):
-            raise self._damaged()  # and somebody else's: it stays as it is
-        whole = data.rpartition(b"\n")[0]
-        # A killed process may have left half a line.
-        self._file.truncate(len(whole) + 1 if whole else 0)
+            raise self._damaged()  # it is not ours, so it stays as it is
+        complete = data.rpartition(b"\n")[0]
+        # A killed process may have written half of the last line.
+        self._file.truncate(len(complete) + 1 if complete else 0)
         self._file.seek(0, os.SEEK_END)
-        if not whole:
+        if not complete:
             return
-        head, *lines = whole.split(b"\n")
+        head, *lines = complete.split(b"\n")
         try:
-            told = json.loads(head)
-            if told.get("format") != FORMAT or not isinstance(told["account"], str):
+            header = json.loads(head)
+            if header.get("format") != FORMAT or not isinstance(header["account"], str):
                 raise self._damaged()
-            self._account, place = told["account"], told["place"]
+            self._account, source = header["account"], header["place"]
             for line in lines:
-                one = json.loads(line)
-                action, resource, region = _factsfile.decode(tuple[str, ...], one["question"], "question")
-                at = _factsfile.decode(datetime, one["at"], "at")
-                # A clock that was put back says of an answer that it is of a time to come: how old it is, nobody knows.
-                if now - max_age <= at <= now:
-                    self._answers[(action, resource, region)] = (at, one["answer"])
+                self._load_answer(json.loads(line), max_age)
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError, FactsError):
             raise self._damaged() from None
-        if place != self._place:
+        if source != self._source:
             raise FactsError(
-                f"{self.shown} holds what {printable(str(place))} has answered, not {self._place}: remove it, or name "
+                f"{self.shown} has answers of {printable(str(source))}, not of {self._source}; remove it, or name "
                 "another facts file"
             )
 
+    def _load_answer(self, line: Mapping[str, object], max_age: timedelta) -> None:
+        action, resource, region = _factsfile.decode(tuple[str, ...], line["question"], "question")
+        at = _factsfile.decode(datetime, line["at"], "at")
+        answer = line["answer"]
+        now = datetime.now(UTC)
+        # If the clock was set back, the age of an answer from the future is unknown.
+        if now - max_age <= at <= now:
+            self._answers[(action, resource, region)] = (at, answer)
+
     def _damaged(self) -> FactsError:
-        return FactsError(f"{self.shown} holds no answers that can be used: remove it")
+        return FactsError(f"{self.shown} is not a valid file of answers; remove it")
 
     def begin(self, account: str) -> None:
-        """Say whose answers these are.
+        """Set the account that the answers are about.
 
         Raises:
-            FactsError: those that are kept are of another account.
+            FactsError: the kept answers are about another account.
         """
         if self._account is None:
             self._account = account
-            self._write({"format": FORMAT, "account": account, "place": self._place})
+            self._write({"format": FORMAT, "account": account, "place": self._source})
         elif self._account != account:
             raise FactsError(
-                f"{self.shown} holds what was gathered of account {printable(self._account)}, not {account}: remove "
-                "it, or name another facts file"
+                f"{self.shown} has answers about account {printable(self._account)}, not {account}; remove it, or name "
+                "another facts file"
             )
 
-    def find(self, question: Question, kind: Any) -> tuple[Any] | None:
-        """Return the answer to a question, in a tuple; None where there is none.
+    def find(self, question: Question, kind: type[T]) -> tuple[T] | None:
+        """Return the answer to a question in a tuple, or None without one.
 
         Args:
-            kind: its type.
+            kind: the type of the answer.
 
         Raises:
-            FactsError: it is of another type.
+            FactsError: the answer has another type.
         """
-        found = self._answers.get(question)
-        if found is None:
+        if question not in self._answers:
             return None
-        at, answer = found
+        at, answer = self._answers[question]
         try:
             value = _factsfile.decode(kind, answer, "answer")
         except FactsError:
@@ -159,7 +165,7 @@ class Answers:
             self.used = at if self.used is None else min(at, self.used)
         return (value,)
 
-    def add(self, question: Question, answer: Any) -> None:
+    def add(self, question: Question, answer: object) -> None:
         """Keep an answer.
 
         Raises:
@@ -167,7 +173,7 @@ class Answers:
         """
         self._write({"question": question, "at": datetime.now(UTC), "answer": answer})
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         data = memoryview(_factsfile.encode(line) + b"\n")
         with self._lock:
             end = self._file.tell()
@@ -175,7 +181,7 @@ class Answers:
                 while data:
                     data = data[self._file.write(data) :]
             except OSError as error:
-                # The next line must not go on from half of this one.
+                # The next line must not continue half of this one.
                 with contextlib.suppress(OSError):
                     self._file.truncate(end)
                     self._file.seek(end)
@@ -183,11 +189,11 @@ class Answers:
 
     @property
     def begun(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is anything to resume from."""
         return self._account is not None
 
     def remove(self) -> None:
-        """Remove the file, when the facts are in their place."""
+        """Remove the file, after the facts file was written."""
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""CloudTrail events of KMS, out of the files that a trail writes and out of what LookupEvents answers.
+"""CloudTrail events of KMS, from the files that a trail writes and from responses of LookupEvents.
 
 Sources: "CloudTrail record contents" and "CloudTrail userIdentity element" in the CloudTrail User Guide, "Logging AWS
 KMS API calls with AWS CloudTrail" in the KMS Developer Guide.
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from sealwax._aws.partitions import partition_of
 from sealwax._core import trusted
@@ -24,37 +24,40 @@ from sealwax.audit._facts import EventFacts, Facts
 from sealwax.errors import FactsError
 
 _KIND: Final = trusted.Kind("the events file", FactsError)
-MAX_BYTES: Final = 512 << 20  # unpacked
+MAX_BYTES: Final = 512 << 20  # uncompressed
 MAX_EVENTS: Final = 1_000_000
-# CloudTrail's own have at most 256 KiB.
-_MOST_CHARACTERS: Final = 1 << 20
-# Of what is kept of all events: their ids and contexts, since all else is much the same in many.
-_MOST_KEPT_CHARACTERS: Final = 128 << 20
+# CloudTrail limits an event to 256 KiB.
+_MAX_CHARACTERS: Final = 1 << 20
+# For the ids and contexts of all events; the rest repeats in many of them.
+_MAX_KEPT_CHARACTERS: Final = 128 << 20
 _READ_CHARACTERS: Final = 1 << 16
-# Where Regions' names show it.
-#: The action that asks for them where no file has them.
+#: The action that looks up events if no file is given.
 LOOKUP: Final = "cloudtrail:LookupEvents"
-_INTERNAL: Final = "AWS Internal"  # CloudTrail's word for a service that it does not name
+_INTERNAL: Final = "AWS Internal"  # how CloudTrail shows a service that it does not name
 _GZIP: Final = b"\x1f\x8b"
 _SPACE: Final = re.compile(r"[ \t\r\n]+")
-_TOO_LARGE: Final = f"is not JSON, or has an entry of more than {_MOST_CHARACTERS:,} characters"
+_TOO_LARGE: Final = f"is not JSON, or has an entry with more than {_MAX_CHARACTERS:,} characters"
 _DECODER: Final = json.JSONDecoder()
 
 
-def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
-    """Read the events of KMS from a file, oldest first.
+def read_events(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
+    """Read KMS events from a file that a trail wrote.
 
-    The file is JSON with Records or Events, or a list, or has a JSON record a line; or it is that packed by gzip.
+    The file is JSON with Records or Events, a JSON list, or has a JSON record per line. It may be compressed by gzip.
 
     Args:
-        max_bytes: how large it may be when unpacked.
+        path: the path of the file.
+        max_bytes: the largest uncompressed size.
+
+    Returns:
+        The events, oldest first, for ``with_events``.
 
     Raises:
-        FactsError: it is no such file, or too large; or somebody else can have written it.
+        FactsError: it is not such a file, it is too large, or other users can write it.
         OSError: it cannot be read.
     """
     with trusted.open_file(path, _KIND) as file:
-        # Peeked at, since a pipe cannot be read from its beginning again.
+        # A pipe cannot be read from the start again, so this only peeks.
         if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
             return _read(file, path, max_bytes, MAX_EVENTS)
         try:
@@ -65,14 +68,14 @@ def read(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, ...]:
 
 
 def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[EventFacts, ...]:
-    """Read the events of KMS, oldest first.
+    """Parse KMS events, oldest first.
 
     Args:
-        name: the file's, for errors.
-        max_events: how many there may be, those of other services among them.
+        name: the name of the file in errors.
+        max_events: the largest number of events, including those of other services.
 
     Raises:
-        FactsError: these are no events.
+        FactsError: the data has no CloudTrail events.
     """
     return _read(io.BufferedReader(io.BytesIO(data)), name, MAX_BYTES, max_events)
 
@@ -80,45 +83,45 @@ def load(data: bytes, name: str, *, max_events: int = MAX_EVENTS) -> tuple[Event
 def _read(
     stream: io.BufferedReader | gzip.GzipFile, name: str, max_bytes: int, max_events: int
 ) -> tuple[EventFacts, ...]:
-    """Return the events, of which one at a time is decoded: a small packed file may hold any number of them."""
-    found: dict[str, EventFacts] = {}
+    """Return the events. They are decoded one by one, because a small compressed file can hold any number of them."""
+    events: dict[str, EventFacts] = {}
     kept = 0
     values = _Values(stream, max_bytes)
     try:
         for number, record in enumerate(_records(values), 1):
             if number > max_events:
-                raise FactsError(f"'{printable(name)}' has more than {max_events:,} events: give fewer days")
+                raise FactsError(f"'{printable(name)}' has more than {max_events:,} events; give fewer days")
             try:
                 event = event_of(record)
             except ValueError as error:
-                raise FactsError(f"event {number} of '{printable(name)}' is no CloudTrail event: {error}") from None
-            if event is not None and event.id not in found:
+                raise FactsError(f"event {number} of '{printable(name)}' is not a CloudTrail event: {error}") from None
+            if event is not None and event.id not in events:
                 kept += len(event.id) + sum(len(key) + len(value) for key, value in (event.context or {}).items())
-                if kept > _MOST_KEPT_CHARACTERS:
-                    raise FactsError(f"the events of '{printable(name)}' are too large together: give fewer days")
-                found[event.id] = event
+                if kept > _MAX_KEPT_CHARACTERS:
+                    raise FactsError(f"the events of '{printable(name)}' are too large together; give fewer days")
+                events[event.id] = event
     except _TooLargeError:
-        raise FactsError(f"'{printable(name)}' is larger than {max_bytes} bytes: give fewer days of events") from None
-    except _NotReadError as error:
-        raise FactsError(f"'{printable(name)}' holds no CloudTrail events: {error}") from None
+        raise FactsError(f"'{printable(name)}' is larger than {max_bytes} bytes; give fewer days of events") from None
+    except _UnreadableFileError as error:
+        raise FactsError(f"'{printable(name)}' has no CloudTrail events: {error}") from None
     if values.empty:
-        raise FactsError(f"'{printable(name)}' is empty, so it holds no CloudTrail events")
-    return tuple(sorted(found.values(), key=lambda one: (one.time, one.id)))
+        raise FactsError(f"'{printable(name)}' is empty, so it has no CloudTrail events")
+    return tuple(sorted(events.values(), key=lambda event: (event.time, event.id)))
 
 
 class _TooLargeError(Exception):
     pass
 
 
-class _NotReadError(Exception):
-    """Why what is there cannot be read."""
+class _UnreadableFileError(Exception):
+    """Why the file cannot be read."""
 
 
 class _Values:
-    """The JSON values of a file, one after another, of which no more than one is in memory.
+    """The JSON values of a file, one at a time in memory.
 
     Attributes:
-        empty: whether nothing but white space was there so far.
+        empty: whether only white space was read so far.
         taken: how many characters of values were taken so far.
     """
 
@@ -132,7 +135,7 @@ class _Values:
         self.taken = 0
 
     def _more(self) -> bool:
-        """Read on, at least as much again as is there; return whether there was more."""
+        """Read at least as much as the buffer holds; return whether there was more."""
         kept = len(self._buffer) - self._at
         try:
             data = self._stream.read(max(kept, _READ_CHARACTERS))
@@ -146,16 +149,16 @@ class _Values:
         self._buffer, self._at = self._buffer[self._at :] + text, 0
         return bool(data)
 
-    def failure(self, why: str) -> _NotReadError:
-        """Return the error about the place that was read to."""
+    def failure(self, why: str) -> _UnreadableFileError:
+        """Return an error about the current line."""
         line = self._line + self._buffer.count("\n", 0, self._at)
-        return _NotReadError(f"line {line} {why}" if line > 1 else f"it {why}")
+        return _UnreadableFileError(f"line {line} {why}" if line > 1 else f"it {why}")
 
     def peek(self) -> str:
-        """Return the next character that is no white space; ``""`` at the end."""
+        """Return the next character that is not white space; empty at the end."""
         while True:
-            found = _SPACE.match(self._buffer, self._at)
-            self._at = found.end() if found is not None else self._at
+            space = _SPACE.match(self._buffer, self._at)
+            self._at = space.end() if space is not None else self._at
             if self._at < len(self._buffer):
                 self.empty = False
                 return self._buffer[self._at]
@@ -163,35 +166,36 @@ class _Values:
                 return ""
 
     def take(self, wanted: str) -> str:
-        """Take the next character that is no white space, which is one of those wanted."""
-        found = self.peek()
-        if not found or found not in wanted:
+        """Take the next character that is not white space, which must be one of those wanted."""
+        character = self.peek()
+        if not character or character not in wanted:
             raise self.failure("is not JSON")
         self._at += 1
-        return found
+        return character
 
-    def value(self) -> Any:
-        """Take one whole value, of at most the size of an event."""
+    def value(self) -> object:
+        """Take one value, of at most the size of an event."""
         self.peek()
         while True:
             try:
+                value: object
                 value, end = _DECODER.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError:
-                if len(self._buffer) - self._at > _MOST_CHARACTERS:
+                if len(self._buffer) - self._at > _MAX_CHARACTERS:
                     raise self.failure(_TOO_LARGE) from None
                 if not self._more():
                     raise self.failure("is not JSON") from None
             except (ValueError, RecursionError):
                 raise self.failure("is not JSON") from None
             else:
-                # A number may go on behind what was read.
+                # A number may continue after the buffer.
                 if end < len(self._buffer) or not self._more():
                     self.taken += end - self._at
                     self._at = end
                     return value
 
-    def items(self) -> Iterator[Any]:
-        """Take a list, an entry at a time."""
+    def items(self) -> Iterator[object]:
+        """Take a list, item by item."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
@@ -202,8 +206,8 @@ class _Values:
                 return
 
 
-def _records(values: _Values) -> Iterator[Any]:
-    """Yield the records of a file of CloudTrail's, of what LookupEvents answers, of a list, or of lines."""
+def _records(values: _Values) -> Iterator[object]:
+    """Yield the records of a trail's file, a response of LookupEvents, a list, or lines."""
     while (start := values.peek()) != "":
         if start == "[":
             yield from values.items()
@@ -213,9 +217,9 @@ def _records(values: _Values) -> Iterator[Any]:
             yield values.value()
 
 
-def _unfold(values: _Values) -> Iterator[Any]:
-    """Yield what an object lists as Records or Events; the object where it lists none."""
-    record: dict[str, Any] | None = {}
+def _unfold(values: _Values) -> Iterator[object]:
+    """Yield the Records or Events of an object, or the object itself if it has neither."""
+    record: dict[object, object] | None = {}
     before = values.taken
     values.take("{")
     while values.peek() != "}" or values.taken > before:
@@ -228,7 +232,7 @@ def _unfold(values: _Values) -> Iterator[Any]:
             value = values.value()
             if record is not None:
                 record[name] = value
-        if record is not None and values.taken - before > _MOST_CHARACTERS:
+        if record is not None and values.taken - before > _MAX_CHARACTERS:
             raise values.failure(_TOO_LARGE)
         if values.take(",}") == "}":
             break
@@ -238,17 +242,24 @@ def _unfold(values: _Values) -> Iterator[Any]:
         yield record
 
 
-def put_into(facts: Facts, events: tuple[EventFacts, ...]) -> Facts:
-    """Return facts with these events instead of those that CloudTrail was, or was not, asked for."""
-    missed = tuple(one for one in facts.gaps if one.what != LOOKUP)
-    return replace(facts, events=events, gaps=missed)
-
-
-def event_of(record: Any) -> EventFacts | None:
-    """Return an event as facts; None where it is none of KMS.
+def with_events(facts: Facts, events: tuple[EventFacts, ...]) -> Facts:
+    """Return facts with these events in place of those that were looked up.
 
     Args:
-        record: a CloudTrail record, or an entry of LookupEvents, which holds one as text.
+        facts: the facts.
+        events: the events, such as those of ``read_events``.
+
+    Returns:
+        New facts, without gaps about events.
+    """
+    return replace(facts, events=events, gaps=tuple(gap for gap in facts.gaps if gap.what != LOOKUP))
+
+
+def event_of(record: object) -> EventFacts | None:
+    """Return an event as facts, or None for an event of another service.
+
+    Args:
+        record: a CloudTrail record, or an entry of LookupEvents, which has one as text.
 
     Raises:
         ValueError: it is neither.
@@ -283,8 +294,8 @@ def event_of(record: Any) -> EventFacts | None:
     )
 
 
-def _service(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
-    """Return the AWS service that called, or ``""``. The user agent does not count: callers choose theirs."""
+def _service(record: Mapping[str, object], identity: Mapping[str, object]) -> str:
+    """Return the AWS service that called, or an empty string. Callers choose their user agent, so it is ignored."""
     invoked_by, address = _text(identity, "invokedBy"), _text(record, "sourceIPAddress")
     if invoked_by:
         return invoked_by
@@ -294,10 +305,10 @@ def _service(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     return _INTERNAL if own else ""
 
 
-def _caller(record: Mapping[str, Any], identity: Mapping[str, Any], region: str) -> tuple[str, str]:
-    """Return the ARN and account of the caller: for a session its role, for one of another account that account.
+def _caller(record: Mapping[str, object], identity: Mapping[str, object], region: str) -> tuple[str, str]:
+    """Return the ARN and account of the caller: for a session its role, for a hidden foreign caller its account.
 
-    The ARN is ``""`` where a caller of the account itself is shown without one: it could be anybody.
+    The ARN is empty if a caller of the account itself is shown without one, because it could be anyone.
     """
     issuer = _object(_object(identity, "sessionContext"), "sessionIssuer")
     account = _text(identity, "accountId") or _text(issuer, "accountId")
@@ -309,55 +320,56 @@ def _caller(record: Mapping[str, Any], identity: Mapping[str, Any], region: str)
     return arn, account
 
 
-def _keys(record: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[str, ...]:
-    listed = record.get("resources")
-    found = [_text(one, "ARN") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    named = _text(request, "keyId")
-    return tuple(dict.fromkeys(one for one in (*found, *([] if found else [named])) if ":key/" in one))
+def _keys(record: Mapping[str, object], request: Mapping[str, object]) -> tuple[str, ...]:
+    resources = record.get("resources")
+    arns = (
+        [_text(entry, "ARN") for entry in resources if isinstance(entry, dict)] if isinstance(resources, list) else []
+    )
+    return tuple(dict.fromkeys(arn for arn in arns or [_text(request, "keyId")] if ":key/" in arn))
 
 
-def _context(request: Mapping[str, Any]) -> Mapping[str, str] | None:
-    # ReEncrypt has two; what is read is what the data was sealed under.
+def _context(request: Mapping[str, object]) -> Mapping[str, str] | None:
+    # ReEncrypt has two. The source context is the one that the data was encrypted with.
     for name in ("encryptionContext", "sourceEncryptionContext"):
         given = request.get(name)
         if isinstance(given, dict):
-            if not all(isinstance(value, str) and _whole(key + value) for key, value in given.items()):
-                raise ValueError("its encryption context is not one of texts")
+            if not all(isinstance(value, str) and _is_valid(key + value) for key, value in given.items()):
+                raise ValueError("its encryption context has a value that is not a string")
             return given
     return None
 
 
-def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _object(record: Mapping[str, object], name: str) -> Mapping[str, object]:
     given = record.get(name)
     if given is not None and not isinstance(given, dict):
-        raise ValueError(f"its {name} is no object")
+        raise ValueError(f"its {name} is not an object")
     return given or {}
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
+def _text(record: Mapping[str, object], name: str) -> str:
     given = record.get(name)
-    if given is not None and not (isinstance(given, str) and len(given) <= 2048 and _whole(given)):
-        raise ValueError(f"its {name} is no text, or a too long one")
+    if given is not None and not (isinstance(given, str) and len(given) <= 2048 and _is_valid(given)):
+        raise ValueError(f"its {name} is not a string, or is too long")
     return given or ""
 
 
-def _whole(text: str) -> bool:
-    return not any("\ud800" <= one <= "\udfff" for one in text)
+def _is_valid(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _required(record: Mapping[str, Any], name: str) -> str:
-    found = _text(record, name)
-    if not found:
+def _required(record: Mapping[str, object], name: str) -> str:
+    text = _text(record, name)
+    if not text:
         raise ValueError(f"it has no {name}")
-    return found
+    return text
 
 
 def _time(text: str) -> datetime:
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError("its eventTime is no time of ISO 8601") from None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    if not 1970 <= found.year <= 2999:
-        raise ValueError("its eventTime is no time that a key can have seen")
-    return found
+        raise ValueError("its eventTime is not an ISO 8601 time") from None
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if not 1970 <= time.year <= 2999:
+        raise ValueError("its eventTime is not between the years 1970 and 2999")
+    return time

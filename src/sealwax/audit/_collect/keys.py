@@ -1,6 +1,6 @@
-"""Facts of a live account, read and never changed. What is denied, throttled or out of reach is noted, never guessed.
+"""Facts of a live account, read and never changed: keys, aliases, users, roles and policies.
 
-IAM actions: those of :data:`sealwax.policy._generate.AUDIT`; what is missing of them is not looked at.
+Whatever is denied, throttled or unreachable becomes a gap. The IAM permissions are those of ``policy.allow_audit``.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sealwax._aws.responses import Answer, ask
 from sealwax._aws.session import Session
 from sealwax.audit._collect import trails
-from sealwax.audit._collect.checkpoint import Answers
-from sealwax.audit._collect.client import Looking
-from sealwax.audit._collect.explanation import open_client, pages
+from sealwax.audit._collect.checkpoint import Checkpoint
+from sealwax.audit._collect.client import Client, Collector, Response, open_client, pages
 from sealwax.audit._facts import AliasFacts, Facts, GrantFacts, KeyFacts, PolicyFacts, PrincipalFacts, RotationFacts
 from sealwax.errors import AccessDeniedError, ThrottledError, UnavailableError
 
 T = TypeVar("T")
 
-# Mostly waiting; few enough to leave an account's quotas to its programs.
+# The threads mostly wait. More of them would use up quotas that the account's programs need.
 _THREADS: Final = 8
 
 
@@ -33,58 +32,65 @@ def gather(
     session: Session,
     regions: Sequence[str],
     keys: Sequence[str] = (),
-    absent: Mapping[str, str] | None = None,
     *,
+    unavailable: Mapping[str, str] | None = None,
     events: bool = True,
-    answers: Answers | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Facts:
-    """Read the facts of the caller's account.
+    """Collect the facts of the caller's account. Nothing is changed.
 
     Args:
-        regions: where to look.
-        keys: the KMS keys to look at, as KMS takes them; none: all.
-        absent: services and actions that must not be asked, and why: a lab has not all of them.
-        events: whether the last calls of KMS are asked for.
-        answers: what former runs were answered, which is not asked again, and where this one keeps its answers.
+        session: a ``boto3.Session``.
+        regions: the Regions to look in.
+        keys: the KMS keys to look at, by id, ARN or alias; none for all keys.
+        unavailable: services (``"iam"``) and actions (``"kms:ListGrants"``) that must not be asked, and why.
+        events: whether to look up the last KMS calls in CloudTrail.
+        checkpoint: answers of earlier runs, and where this run keeps its own.
+
+    Returns:
+        The facts. Whatever could not be collected is in their ``gaps``.
 
     Raises:
-        KmsError: nobody is signed in, or a named key is not there.
-        FactsError: the answers are of another account, or damaged.
-        FileError: an answer cannot be kept.
+        KmsError: there are no valid credentials, or a named key does not exist.
+        FactsError: the checkpoint is about another account, or damaged.
+        FileError: the checkpoint cannot be written.
+
+    Example:
+        ``gather(boto3.Session(), ["eu-west-1"])``
     """
-    look = Looking(session, absent or {}, answers)
+    collector = Collector(session, unavailable or {}, checkpoint)
     sts = open_client(session, "sts", regions[0])
-    caller = ask(lambda: sts.get_caller_identity(), "asking STS who the caller is", None)
+    caller = ask(lambda: sts.get_caller_identity(), "asking STS for the caller's identity", None)
     account, arn = caller.need("Account", str), caller.need("Arn", str)
     if arn.count(":") < 5:
-        raise caller.unreadable("the answer's Arn is none")
-    if answers is not None:
-        answers.begin(account)
+        raise caller.unreadable("the answer's Arn is not an ARN")
+    if checkpoint is not None:
+        checkpoint.begin(account)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sealwax-audit") as pool:
         try:
-            iam = pool.submit(_iam, look)
-            trails_read = pool.submit(trails.trails, look, regions)
-            alarms = pool.submit(trails.alarms, look, regions)
-            calls = pool.submit(trails.events, look, regions) if events else None
-            found_keys, aliases = _keys(look, pool, regions, keys)
-            principals, policies = iam.result()
+            iam_reading = pool.submit(_iam, collector)
+            trails_reading = pool.submit(trails.trails, collector, regions)
+            alarms_reading = pool.submit(trails.alarms, collector, regions)
+            events_reading = pool.submit(trails.events, collector, regions) if events else None
+            key_facts, aliases = _keys(collector, pool, regions, keys)
+            principals, policies = iam_reading.result()
             return Facts(
                 account=account,
                 time=datetime.now(UTC).replace(microsecond=0),
                 regions=tuple(regions),
                 partition=arn.split(":")[1],
-                keys=found_keys,
+                keys=key_facts,
                 aliases=aliases,
                 principals=principals,
                 policies=policies,
-                trails=trails_read.result(),
-                alarms=alarms.result(),
-                events=None if calls is None else calls.result(),
-                gaps=tuple(sorted(set(look.missed), key=lambda one: (one.what, one.region, one.resource))),
-                since=None if answers is None else answers.used,
+                trails=trails_reading.result(),
+                alarms=alarms_reading.result(),
+                events=None if events_reading is None else events_reading.result(),
+                gaps=tuple(sorted(set(collector.gaps), key=lambda gap: (gap.what, gap.region, gap.resource))),
+                since=None if checkpoint is None else checkpoint.used,
             )
         except BaseException:
-            # Who stops it waits for what is asked now, and not for thousands of keys.
+            # An interrupted run waits for the calls in flight, but not for thousands of keys.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -93,148 +99,153 @@ def gather(
 
 
 def _keys(
-    look: Looking, pool: ThreadPoolExecutor, regions: Sequence[str], named: Sequence[str]
+    collector: Collector, pool: ThreadPoolExecutor, regions: Sequence[str], named: Sequence[str]
 ) -> tuple[tuple[KeyFacts, ...], tuple[AliasFacts, ...] | None]:
-    places: list[tuple[Any, str, str]] = []
+    places: list[tuple[Client, str, str]] = []
     aliases: list[AliasFacts] | None = []
     for region in regions:
-        client = look.client("kms", region)
-        listed = look.at("kms:ListAliases", "*", region, tuple[AliasFacts, ...], partial(_aliases, client))
+        client = collector.client("kms", region)
+        listed = collector.ask("kms:ListAliases", "*", region, tuple[AliasFacts, ...], partial(_aliases, client))
         if listed is None:
             aliases = None
         elif aliases is not None:
             aliases += listed
         if not named:
-            pointed_at = tuple(dict.fromkeys(one.key_arn for one in listed or ()))
-            instead = "; only keys that an alias points at were looked at" if pointed_at else ""
-            found = look.at("kms:ListKeys", "*", region, tuple[str, ...], partial(_key_arns, client), instead)
-            places += [(client, region, arn) for arn in (pointed_at if found is None else found)]
+            pointed_at = tuple(dict.fromkeys(alias.key_arn for alias in listed or ()))
+            instead = "; only keys with an alias were checked" if pointed_at else ""
+            arns = collector.ask("kms:ListKeys", "*", region, tuple[str, ...], partial(_key_arns, client), instead)
+            places += [(client, region, arn) for arn in (pointed_at if arns is None else arns)]
     for key in named:
         region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else regions[0]
-        client = look.client("kms", region)
-        _refuse_unknown(client, key)
+        client = collector.client("kms", region)
+        _check_exists(client, key)
         places.append((client, region, key))
-    facts = list(pool.map(lambda place: _key(look, *place), places))
-    # Two names of one key are one key.
-    return tuple({one.arn: one for one in facts if one is not None}.values()), None if aliases is None else tuple(
-        aliases
-    )
+    facts = pool.map(lambda place: _key(collector, *place), places)
+    # Two names may mean the same key.
+    unique = {key.arn: key for key in facts if key is not None}
+    return tuple(unique.values()), None if aliases is None else tuple(aliases)
 
 
-def _aliases(client: Any) -> tuple[AliasFacts, ...]:
+def _aliases(client: Client) -> tuple[AliasFacts, ...]:
     listed = pages(client, "list_aliases", "Aliases")
-    return tuple(AliasFacts(one["AliasArn"], one["TargetKeyId"]) for one in listed if "TargetKeyId" in one)
+    return tuple(AliasFacts(alias["AliasArn"], alias["TargetKeyId"]) for alias in listed if "TargetKeyId" in alias)
 
 
-def _key_arns(client: Any) -> tuple[str, ...]:
-    return tuple(one["KeyArn"] for one in pages(client, "list_keys", "Keys"))
+def _key_arns(client: Client) -> tuple[str, ...]:
+    return tuple(key["KeyArn"] for key in pages(client, "list_keys", "Keys"))
 
 
-def _refuse_unknown(client: Any, key: str) -> None:
-    """Refuse a key that is not there: a mistyped name must not look like a key without findings."""
+def _check_exists(client: Client, key: str) -> None:
+    """Refuse a key that does not exist: a mistyped name must not look like a key without findings."""
     with contextlib.suppress(AccessDeniedError, ThrottledError, UnavailableError):
         ask(lambda: client.describe_key(KeyId=key), "looking for the key", key)
 
 
-# "Key states of AWS KMS keys" in the KMS Developer Guide and GetKeyRotationStatus in the API Reference: a key that
-# waits for its deletion does not rotate, and KMS has no status for it. The rest KMS tells in every state.
+# "Key states of AWS KMS keys" in the KMS Developer Guide and GetKeyRotationStatus in the API Reference: a key that is
+# pending deletion does not rotate and has no rotation status. KMS answers the other questions in every state.
 _DELETING: Final = ("PendingDeletion", "PendingReplicaDeletion")
-# A state that came in between, or one that is not known here.
+# For a state that changed meanwhile, or one that is not known here.
 _OF_STATE: Final = {
-    "KMSInvalidStateException": "KMS has no answer for a key in this state",
-    "UnsupportedOperationException": "KMS has no answer for a key of this kind",
+    "KMSInvalidStateException": "KMS does not tell for a key in this state",
+    "UnsupportedOperationException": "KMS does not tell for a key of this kind",
 }
-_GONE: Final = {"NotFoundException": "it was listed, and is deleted since"}
+_GONE: Final = {"NotFoundException": "it was listed, but has been deleted since"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Used:
+class _Usage:
     last_used: datetime | None
     tracked_since: datetime | None
 
 
-def _key(look: Looking, client: Any, region: str, key: str) -> KeyFacts | None:
-    ask_kms = partial(_described_key, client, key)
-    seen = look.at("kms:DescribeKey", key, region, KeyFacts, ask_kms, unanswerable=_GONE)
-    if seen is None:
+def _key(collector: Collector, client: Client, region: str, key: str) -> KeyFacts | None:
+    describe = partial(_describe_key, client, key)
+    described = collector.ask("kms:DescribeKey", key, region, KeyFacts, describe, unanswerable=_GONE)
+    if described is None:
         return None
-    arn = seen.arn
+    arn = described.arn
 
-    def at(action: str, kind: Any, ask: Callable[[], T]) -> T | None:
-        return look.at(f"kms:{action}", arn, region, kind, ask, unanswerable=_OF_STATE)
+    def answer(action: str, kind: type[T], ask: Callable[[Client, str], T]) -> T | None:
+        return collector.ask(f"kms:{action}", arn, region, kind, lambda: ask(client, arn), unanswerable=_OF_STATE)
 
-    def rotation() -> RotationFacts:
-        status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
-        return RotationFacts(status.need("KeyRotationEnabled", bool), status.optional("RotationPeriodInDays", int))
-
-    def rotations() -> tuple[datetime, ...]:
-        listed = pages(client, "list_key_rotations", "Rotations", KeyId=arn)
-        return tuple(sorted(one["RotationDate"] for one in listed if "RotationDate" in one))
-
-    def tags() -> dict[str, str]:
-        return {one["TagKey"]: one["TagValue"] for one in pages(client, "list_resource_tags", "Tags", KeyId=arn)}
-
-    def grants() -> tuple[GrantFacts, ...]:
-        return tuple(_grant(one) for one in pages(client, "list_grants", "Grants", KeyId=arn))
-
-    def used() -> _Used:
-        usage = client.get_key_last_usage(KeyId=arn)
-        return _Used(usage.get("KeyLastUsage", {}).get("Timestamp"), usage.get("TrackingStartDate"))
-
-    def policy() -> str:
-        text: object = client.get_key_policy(KeyId=arn)["Policy"]
-        if not isinstance(text, str):
-            raise TypeError("a policy is text")
-        return text
-
-    customers = seen.manager == "CUSTOMER"
-    symmetric = customers and seen.spec == "SYMMETRIC_DEFAULT" and seen.state not in _DELETING
-    rotates = symmetric and seen.origin == "AWS_KMS"
+    is_customer = described.manager == "CUSTOMER"
+    symmetric = is_customer and described.spec == "SYMMETRIC_DEFAULT" and described.state not in _DELETING
+    rotates = symmetric and described.origin == "AWS_KMS"
     # Imported material is rotated too, by hand.
-    changes = rotates or (symmetric and seen.origin == "EXTERNAL")
-    usage = at("GetKeyLastUsage", _Used, used) or _Used(None, None)
+    changes = rotates or (symmetric and described.origin == "EXTERNAL")
+    usage = answer("GetKeyLastUsage", _Usage, _usage) or _Usage(None, None)
     return replace(
-        seen,
-        policy=at("GetKeyPolicy", str, policy),
-        rotation=at("GetKeyRotationStatus", RotationFacts, rotation) if rotates else None,
-        rotations=at("ListKeyRotations", tuple[datetime, ...], rotations) if changes else None,
-        grants=at("ListGrants", tuple[GrantFacts, ...], grants),
-        tags=at("ListResourceTags", Mapping[str, str], tags) if customers else None,
+        described,
+        policy=answer("GetKeyPolicy", str, _policy),
+        rotation=answer("GetKeyRotationStatus", RotationFacts, _rotation) if rotates else None,
+        rotations=answer("ListKeyRotations", tuple[datetime, ...], _rotations) if changes else None,
+        grants=answer("ListGrants", tuple[GrantFacts, ...], _grants),
+        tags=answer("ListResourceTags", dict[str, str], _tags) if is_customer else None,
         last_used=usage.last_used,
         tracked_since=usage.tracked_since,
     )
 
 
-def _described_key(client: Any, key: str) -> KeyFacts:
-    seen = client.describe_key(KeyId=key)["KeyMetadata"]
-    family = seen.get("MultiRegionConfiguration")
+def _describe_key(client: Client, key: str) -> KeyFacts:
+    metadata = client.describe_key(KeyId=key)["KeyMetadata"]
+    family = metadata.get("MultiRegionConfiguration")
     members = () if family is None else (family["PrimaryKey"], *family.get("ReplicaKeys", ()))
     return KeyFacts(
-        arn=seen["Arn"],
-        created=seen["CreationDate"],
-        state=seen.get("KeyState", "Enabled"),
-        manager=seen.get("KeyManager", "CUSTOMER"),
-        spec=seen.get("KeySpec", "SYMMETRIC_DEFAULT"),
-        usage=seen.get("KeyUsage", "ENCRYPT_DECRYPT"),
-        origin=seen.get("Origin", "AWS_KMS"),
+        arn=metadata["Arn"],
+        created=metadata["CreationDate"],
+        state=metadata.get("KeyState", "Enabled"),
+        manager=metadata.get("KeyManager", "CUSTOMER"),
+        spec=metadata.get("KeySpec", "SYMMETRIC_DEFAULT"),
+        usage=metadata.get("KeyUsage", "ENCRYPT_DECRYPT"),
+        origin=metadata.get("Origin", "AWS_KMS"),
         multi_region="no" if family is None else family["MultiRegionKeyType"].lower(),
         related=tuple(member["Arn"] for member in members),
-        valid_to=seen.get("ValidTo"),
-        deletion_date=seen.get("DeletionDate"),
-        key_store=seen.get("CustomKeyStoreId"),
+        valid_to=metadata.get("ValidTo"),
+        deletion_date=metadata.get("DeletionDate"),
+        key_store=metadata.get("CustomKeyStoreId"),
     )
 
 
-def _grant(one: Mapping[str, Any]) -> GrantFacts:
-    constraints = one.get("Constraints") or {}
+def _policy(client: Client, arn: str) -> str:
+    text: object = client.get_key_policy(KeyId=arn)["Policy"]
+    if not isinstance(text, str):
+        raise TypeError("a policy is a string")
+    return text
+
+
+def _rotation(client: Client, arn: str) -> RotationFacts:
+    status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
+    return RotationFacts(status.need("KeyRotationEnabled", bool), status.may("RotationPeriodInDays", int))
+
+
+def _rotations(client: Client, arn: str) -> tuple[datetime, ...]:
+    rotations = pages(client, "list_key_rotations", "Rotations", KeyId=arn)
+    return tuple(sorted(rotation["RotationDate"] for rotation in rotations if "RotationDate" in rotation))
+
+
+def _tags(client: Client, arn: str) -> dict[str, str]:
+    return {tag["TagKey"]: tag["TagValue"] for tag in pages(client, "list_resource_tags", "Tags", KeyId=arn)}
+
+
+def _usage(client: Client, arn: str) -> _Usage:
+    usage = client.get_key_last_usage(KeyId=arn)
+    return _Usage(usage.get("KeyLastUsage", {}).get("Timestamp"), usage.get("TrackingStartDate"))
+
+
+def _grants(client: Client, arn: str) -> tuple[GrantFacts, ...]:
+    return tuple(map(_grant, pages(client, "list_grants", "Grants", KeyId=arn)))
+
+
+def _grant(entry: Response) -> GrantFacts:
+    constraints = entry.get("Constraints") or {}
     return GrantFacts(
-        id=one["GrantId"],
-        grantee=one.get("GranteePrincipal") or one.get("GranteeServicePrincipal") or "",
-        operations=tuple(one["Operations"]),
-        name=one.get("Name", ""),
-        retiring=one.get("RetiringPrincipal") or one.get("RetiringServicePrincipal"),
-        issuing_account=one.get("IssuingAccount", ""),
-        created=one.get("CreationDate"),
+        id=entry["GrantId"],
+        grantee=entry.get("GranteePrincipal") or entry.get("GranteeServicePrincipal") or "",
+        operations=tuple(entry["Operations"]),
+        name=entry.get("Name", ""),
+        retiring=entry.get("RetiringPrincipal") or entry.get("RetiringServicePrincipal"),
+        issuing_account=entry.get("IssuingAccount", ""),
+        created=entry.get("CreationDate"),
         subset=constraints.get("EncryptionContextSubset"),
         equals=constraints.get("EncryptionContextEquals"),
         source_arn=constraints.get("SourceArn"),
@@ -247,64 +258,66 @@ _DETAILS: Final = "iam:GetAccountAuthorizationDetails"
 
 
 @dataclass(frozen=True, slots=True)
-class _People:
+class _Principals:
     principals: tuple[PrincipalFacts, ...]
     policies: tuple[PolicyFacts, ...]
-    absent: tuple[tuple[str, ...], ...]  # the ARNs of principals and the ids of policies that the answer does not hold
+    missing: tuple[tuple[str, ...], ...]  # the ARNs of principals and the ids of policies that the response lacks
 
 
-def _iam(look: Looking) -> tuple[tuple[PrincipalFacts, ...] | None, tuple[PolicyFacts, ...] | None]:
-    found = look.at(_DETAILS, "*", "", _People, lambda: _people(look.client("iam", None)))
-    if found is None:
+def _iam(collector: Collector) -> tuple[tuple[PrincipalFacts, ...] | None, tuple[PolicyFacts, ...] | None]:
+    answer = collector.ask(
+        _DETAILS, "*", "", _Principals, lambda: _authorization_details(collector.client("iam", None))
+    )
+    if answer is None:
         return None, None
-    for arn, policy in found.absent:
-        look.miss(_DETAILS, arn, "", f"the answer does not hold its policy {policy}")
-    return found.principals, found.policies
+    for arn, policy in answer.missing:
+        collector.note_gap(_DETAILS, arn, "", f"the answer lacks its policy {policy}")
+    return answer.principals, answer.policies
 
 
-def _people(iam: Any) -> _People:
-    found: dict[str, list[Any]] = {}
+def _authorization_details(iam: Client) -> _Principals:
+    details: dict[str, list[Response]] = {}
     for page in iam.get_paginator("get_account_authorization_details").paginate():
         for member in ("UserDetailList", "GroupDetailList", "RoleDetailList", "Policies"):
-            found.setdefault(member, []).extend(page.get(member, ()))
-    policies = {one.id: one for one in map(_managed, found["Policies"]) if one is not None}
+            details.setdefault(member, []).extend(page.get(member, ()))
+    policies = {policy.id: policy for policy in map(_managed, details["Policies"]) if policy is not None}
 
-    def of(owner: Mapping[str, Any], inline: str) -> tuple[str, ...]:
+    def policies_of(owner: Response, inline: str) -> tuple[str, ...]:
         own = [
-            PolicyFacts(f"{owner['Arn']}#{one['PolicyName']}", "inline", _text(one["PolicyDocument"]))
-            for one in owner.get(inline, ())
+            PolicyFacts(f"{owner['Arn']}#{policy['PolicyName']}", "inline", _text(policy["PolicyDocument"]))
+            for policy in owner.get(inline, ())
         ]
-        policies.update((one.id, one) for one in own)
-        attached = (one["PolicyArn"] for one in owner.get("AttachedManagedPolicies", ()))
-        return (*(one.id for one in own), *attached)
+        policies.update((policy.id, policy) for policy in own)
+        attached = (policy["PolicyArn"] for policy in owner.get("AttachedManagedPolicies", ()))
+        return (*(policy.id for policy in own), *attached)
 
-    groups = {group["GroupName"]: of(group, "GroupPolicyList") for group in found["GroupDetailList"]}
+    groups = {group["GroupName"]: policies_of(group, "GroupPolicyList") for group in details["GroupDetailList"]}
     principals = []
-    absent = []
-    for owners, inline in ((found["UserDetailList"], "UserPolicyList"), (found["RoleDetailList"], "RolePolicyList")):
-        for owner in owners:
-            by_groups = [one for group in owner.get("GroupList", ()) for one in groups.get(group, ())]
-            ids = dict.fromkeys((*of(owner, inline), *by_groups))
-            absent += [(owner["Arn"], one) for one in ids if one not in policies]
+    missing = []
+    for kind in ("User", "Role"):
+        for owner in details[f"{kind}DetailList"]:
+            by_groups = [id_ for group in owner.get("GroupList", ()) for id_ in groups.get(group, ())]
+            ids = dict.fromkeys((*policies_of(owner, f"{kind}PolicyList"), *by_groups))
+            missing += [(owner["Arn"], id_) for id_ in ids if id_ not in policies]
             principals.append(
                 PrincipalFacts(
                     owner["Arn"],
-                    tuple(one for one in ids if one in policies),
-                    {one["Key"]: one["Value"] for one in owner.get("Tags", ())},
+                    tuple(id_ for id_ in ids if id_ in policies),
+                    {tag["Key"]: tag["Value"] for tag in owner.get("Tags", ())},
                     owner.get("UserId"),
                     owner.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
                 )
             )
-    return _People(tuple(principals), tuple(policies.values()), tuple(absent))
+    return _Principals(tuple(principals), tuple(policies.values()), tuple(missing))
 
 
-def _managed(one: Mapping[str, Any]) -> PolicyFacts | None:
-    for version in one.get("PolicyVersionList", ()):
+def _managed(policy: Response) -> PolicyFacts | None:
+    for version in policy.get("PolicyVersionList", ()):
         if version.get("IsDefaultVersion"):
-            kind = "aws" if one["Arn"].split(":")[4] == "aws" else "customer"
-            return PolicyFacts(one["Arn"], kind, _text(version["Document"]))
+            kind = "aws" if policy["Arn"].split(":")[4] == "aws" else "customer"
+            return PolicyFacts(policy["Arn"], kind, _text(version["Document"]))
     return None
 
 
-def _text(document: Any) -> str:
+def _text(document: object) -> str:
     return document if isinstance(document, str) else json.dumps(document)

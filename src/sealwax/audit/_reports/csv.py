@@ -1,4 +1,4 @@
-"""CSV (RFC 4180), for spreadsheets: a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+"""CSV (RFC 4180) for spreadsheets. A cell that looks like a formula starts with an apostrophe."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sealwax.audit._reports.texts import plain, statement_text
 
 COLUMNS: Final = ("kind", "severity", "rule", "resource", "title", "why", "statement", "fix", "standards", "note")
 
-# https://owasp.org/www-community/attacks/CSV_Injection , and the wide forms that some spreadsheets read alike.
+# https://owasp.org/www-community/attacks/CSV_Injection , and the wide forms that some spreadsheets treat alike.
 _FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
 
 
 def render(audit: Audit) -> str:
-    """Return a row for each finding, each accepted one, and each thing that was not looked at."""
+    """Return a row for each finding, each accepted finding and each gap."""
     output = io.StringIO()
     writer = csv.writer(output, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     rows = [_finding("finding", finding, "") for finding in audit.findings]
-    rows += [_finding("accepted", one.finding, _acceptance(one)) for one in audit.accepted]
-    rows += [("not looked at", "", "", one.resource, one.what, one.why, "", "", "", one.region) for one in audit.gaps]
+    rows += [_finding("accepted", entry.finding, _acceptance(entry)) for entry in audit.accepted]
+    rows += [("not checked", "", "", gap.resource, gap.what, gap.why, "", "", "", gap.region) for gap in audit.gaps]
     writer.writerows([_cell(text) for text in row] for row in rows)
     return output.getvalue()
 
@@ -38,13 +38,13 @@ def _finding(kind: str, finding: Finding, note: str) -> tuple[str, ...]:
         finding.why,
         statement_text(finding.statement),
         str(finding.fix),
-        "; ".join(f"{one.name} {one.control}" for one in finding.standards),
+        "; ".join(f"{standard.name} {standard.control}" for standard in finding.standards),
         note,
     )
 
 
-def _acceptance(one: Accepted) -> str:
-    return one.reason if one.expires is None else f"until {one.expires.isoformat()}: {one.reason}"
+def _acceptance(entry: Accepted) -> str:
+    return entry.reason if entry.expires is None else f"until {entry.expires.isoformat()}: {entry.reason}"
 
 
 def _cell(text: str) -> str:

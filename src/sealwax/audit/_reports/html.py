@@ -1,7 +1,7 @@
-"""One page for people: it loads nothing, runs only its own script, and reads without it too.
+"""One page for people. It loads nothing, runs only its own script, and is readable without it.
 
-Everything from an account is escaped, control and direction characters are shown as escapes, only https links become
-links, and a Content-Security-Policy names the one style and the one script by their digests.
+Everything from the account is escaped, including control and direction characters, only https URLs become links, and a
+Content-Security-Policy allows the one style and the one script by their digests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def render(audit: Audit) -> str:
             picture.draw(audit.access),
             _acceptances("Accepted", "The baseline accepts these findings.", audit.accepted),
             _acceptances(
-                "No longer accepted", "The acceptance of these findings has ended; they count again.", audit.expired
+                "No longer accepted", "The acceptance of these findings has expired, so they count.", audit.expired
             ),
             _unmatched(audit.unmatched),
             f'</main>\n<footer><p class="soft">sealwax {text(__version__)}</p></footer>\n',
@@ -58,32 +58,32 @@ def _digest(source: str) -> str:
 
 def _head(audit: Audit) -> str:
     counts = "".join(
-        f'<li class="{severity.name.lower()}"><b>{found}</b>{severity.name.lower()}</li>'
+        f'<li class="{severity.name.lower()}"><b>{count}</b>{severity.name.lower()}</li>'
         for severity in _WORST_FIRST
-        if (found := sum(one.severity is severity for one in audit.findings))
+        if (count := sum(finding.severity is severity for finding in audit.findings))
     )
-    looked = ", ".join(f"{count:,} {text(name)}" for name, count in audit.counts.items()) or "nothing"
+    checked = ", ".join(f"{count:,} {text(name)}" for name, count in audit.counts.items()) or "nothing"
     return (
         f"<p>{text(', '.join(audit.regions))}; facts of {audit.time:%Y-%m-%d %H:%M} {audit.time.tzname()}.\n"
-        f"Looked at: {looked}.</p>\n"
-        f'<ul class="counts">{counts or "<li>no finding</li>"}</ul>\n'
+        f"Checked: {checked}.</p>\n"
+        f'<ul class="counts">{counts or "<li>no findings</li>"}</ul>\n'
     )
 
 
-def _gaps(unseen: Sequence[Gap]) -> str:
-    if not unseen:
+def _gaps(gaps: Sequence[Gap]) -> str:
+    if not gaps:
         return ""
-    rows = ((text(one.what), code(one.resource), text(one.region), text(one.why)) for one in unseen)
+    rows = ((text(gap.what), code(gap.resource), text(gap.region), text(gap.why)) for gap in gaps)
     return (
-        f'<section class="notice">\n<h2>Not looked at: {len(unseen):,}</h2>\n'
-        "<p>Nothing is said of these, and so not that they are fine.</p>\n"
+        f'<section class="notice">\n<h2>Not checked: {len(gaps):,}</h2>\n'
+        "<p>These were not checked; they may not be fine.</p>\n"
         f"{table(('What', 'Resource', 'Region', 'Why'), rows)}</section>\n"
     )
 
 
 def _findings(findings: Sequence[Finding]) -> str:
     if not findings:
-        return '<section>\n<h2>Findings</h2>\n<p id="shown">No finding.</p>\n</section>\n'
+        return '<section>\n<h2>Findings</h2>\n<p id="shown">No findings.</p>\n</section>\n'
     return (
         f"<section>\n<h2>Findings</h2>\n{_filters(findings)}"
         f'<p id="shown" class="soft" role="status">{len(findings):,} findings</p>\n'
@@ -93,14 +93,15 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 def _filters(findings: Sequence[Finding]) -> str:
     severities = "".join(
-        f'<option value="{int(one)}">{"any" if one is Severity.INFO else f"{one.name.lower()} or worse"}</option>'
-        for one in sorted(Severity)
+        f'<option value="{int(level)}">{"any" if level is Severity.INFO else f"{level.name.lower()} or worse"}</option>'
+        for level in sorted(Severity)
     )
+    resources = _options(finding.resource for finding in findings)
     return (
         '<form id="filters" class="filters" hidden aria-label="Filter the findings">\n'
         f'<label>Severity<select name="severity">{severities}</select></label>\n'
-        f'<label>Rule<select name="rule">{_options(one.rule for one in findings)}</select></label>\n'
-        f'<label>Resource<select name="resource">{_options(one.resource for one in findings)}</select></label>\n'
+        f'<label>Rule<select name="rule">{_options(finding.rule for finding in findings)}</select></label>\n'
+        f'<label>Resource<select name="resource">{resources}</select></label>\n'
         '<label>Text<input name="text" type="search" autocomplete="off"></label>\n'
         '<button type="reset">Show all</button>\n</form>\n'
     )
@@ -109,7 +110,7 @@ def _filters(findings: Sequence[Finding]) -> str:
 def _options(values: Iterable[str]) -> str:
     every = sorted(set(values))
     return '<option value="">any</option>' + "".join(
-        f'<option value="{text(one)}">{text(one)}</option>' for one in every
+        f'<option value="{text(value)}">{text(value)}</option>' for value in every
     )
 
 
@@ -134,7 +135,7 @@ def _finding(finding: Finding) -> str:
 def _fix(fix: Fix) -> str:
     says = "".join(f"<p>{text(line)}</p>\n" for line in fix.says.splitlines())
     return says + "".join(
-        (f"<p>{code(block.name)}:</p>\n" if block.name else "") + f'<div class="copyable"><pre>{text(block.text)}</pre>'
+        f"<p>{text(block.label)}:</p>\n" + f'<div class="copyable"><pre>{text(block.text)}</pre>'
         '<button type="button" class="copy" hidden>Copy</button></div>\n'
         for block in fix.blocks
     )
@@ -143,8 +144,8 @@ def _fix(fix: Fix) -> str:
 def _standards(standards: Sequence[Standard]) -> str:
     if not standards:
         return ""
-    items = "".join(f"<li>{_link(f'{one.name} {one.control}', one.source)}</li>" for one in standards)
-    return f'<details><summary>Asked for by {len(standards)}</summary><ul class="standards">{items}</ul></details>\n'
+    items = "".join(f"<li>{_link(f'{item.name} {item.control}', item.source)}</li>" for item in standards)
+    return f'<details><summary>Required by {len(standards)}</summary><ul class="standards">{items}</ul></details>\n'
 
 
 def _link(shown: str, address: str) -> str:
@@ -156,28 +157,28 @@ def _link(shown: str, address: str) -> str:
 def _unmatched(entries: Sequence[Acceptance]) -> str:
     if not entries:
         return ""
-    rows = ((code(one.rule), code(one.resource), text(one.reason)) for one in entries)
+    rows = ((code(entry.rule), code(entry.resource), text(entry.reason)) for entry in entries)
     return (
-        f"<section>\n<h2>Entries of the baseline without a finding: {len(entries):,}</h2>\n"
-        "<p>What they accept is mended, mistyped, or was not looked at.</p>\n"
+        f"<section>\n<h2>Baseline entries without a finding: {len(entries):,}</h2>\n"
+        "<p>The finding was fixed, the entry is mistyped, or the resource was not checked.</p>\n"
         f"{table(('Rule', 'Resource', 'Reason'), rows)}</section>\n"
     )
 
 
-def _acceptances(title: str, what: str, listed: Sequence[Accepted]) -> str:
-    if not listed:
+def _acceptances(title: str, intro: str, entries: Sequence[Accepted]) -> str:
+    if not entries:
         return ""
     rows = (
         (
-            one.finding.severity.name.lower(),
-            code(one.finding.rule),
-            code(one.finding.resource),
-            text(one.reason),
-            one.expires.isoformat() if one.expires else "no end",
+            entry.finding.severity.name.lower(),
+            code(entry.finding.rule),
+            code(entry.finding.resource),
+            text(entry.reason),
+            entry.expires.isoformat() if entry.expires else "no end",
         )
-        for one in listed
+        for entry in entries
     )
     return (
-        f"<section>\n<h2>{title}: {len(listed):,}</h2>\n<p>{what}</p>\n"
+        f"<section>\n<h2>{title}: {len(entries):,}</h2>\n<p>{intro}</p>\n"
         f"{table(('Severity', 'Rule', 'Resource', 'Reason', 'Until'), rows)}</section>\n"
     )

@@ -1,4 +1,4 @@
-"""JUnit XML, for build servers: a failure for each finding, skipped what is accepted or was not looked at."""
+"""JUnit XML for build servers: findings are failures, accepted findings and gaps are skipped tests."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sealwax.audit._reports.texts import plain, statement_text
 
 
 def render(audit: Audit) -> str:
-    """Return one test suite; an audit without findings has one test, which passed."""
+    """Return one test suite. Without findings it has one test that passed."""
     suite = ET.Element("testsuite", name="sealwax audit", timestamp=audit.time.isoformat(timespec="seconds"))
     for finding in audit.findings:
         case = _case(suite, finding.rule, finding.resource)
         failure = ET.SubElement(case, "failure", type=finding.severity.name.lower(), message=plain(finding.title))
         failure.text = _text(finding)
-    for one in audit.accepted:
-        until = "" if one.expires is None else f" until {one.expires.isoformat()}"
-        case = _case(suite, one.finding.rule, one.finding.resource)
-        ET.SubElement(case, "skipped", message=plain(f"accepted{until}: {one.reason}"))
-    for unseen in audit.gaps:
-        case = _case(suite, "not-looked-at", f"{unseen.what} {unseen.resource} {unseen.region}".rstrip())
-        ET.SubElement(case, "skipped", message=plain(f"not looked at: {unseen.why}"))
+    for entry in audit.accepted:
+        until = "" if entry.expires is None else f" until {entry.expires.isoformat()}"
+        case = _case(suite, entry.finding.rule, entry.finding.resource)
+        ET.SubElement(case, "skipped", message=plain(f"accepted{until}: {entry.reason}"))
+    for gap in audit.gaps:
+        case = _case(suite, "not-checked", f"{gap.what} {gap.resource} {gap.region}".rstrip())
+        ET.SubElement(case, "skipped", message=plain(f"not checked: {gap.why}"))
     if not audit.findings:
         _case(suite, "audit", audit.account)
     counts = {
@@ -45,5 +45,5 @@ def _case(suite: ET.Element, rule: str, name: str) -> ET.Element:
 
 def _text(finding: Finding) -> str:
     parts = [finding.why, statement_text(finding.statement, 2), f"Fix: {finding.fix}"]
-    parts += [f"{one.name} {one.control}: {one.source}" for one in finding.standards]
+    parts += [f"{standard.name} {standard.control}: {standard.source}" for standard in finding.standards]
     return plain("\n\n".join(part for part in parts if part))

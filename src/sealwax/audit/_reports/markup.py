@@ -1,4 +1,4 @@
-"""Pieces of a page: texts of others, escaped, and tables."""
+"""Pieces of a page: escaped text, code and tables."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from html import escape
 from sealwax.audit._reports.texts import plain
 
 
-def text(given: str) -> str:
-    """Return a text as it can stand in the page and in an attribute."""
-    return escape(plain(given))
+def text(raw: str) -> str:
+    """Return a text escaped for the page and for attributes."""
+    return escape(plain(raw))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table, which a narrow screen shows as a list of its rows.
+    """Return a table, which narrow screens show as a list of rows.
 
     Args:
-        rows: the cells of each, as markup.
+        rows: the cells of each row, as markup.
     """
     columns = "".join(f'<th scope="col">{name}</th>' for name in head)
     lines = (
@@ -27,6 +27,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
 
 
-def code(given: str) -> str:
+def code(raw: str) -> str:
     """Return a text as code."""
-    return f"<code>{text(given)}</code>"
+    return f"<code>{text(raw)}</code>"

@@ -6,12 +6,15 @@ https://schema.ocsf.io/1.6.0/classes/compliance_finding?profiles=cloud
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sealwax import __version__
 from sealwax.audit._findings import Finding, Severity
 from sealwax.audit._report import Audit, Gap
 from sealwax.audit._reports.texts import identity, plain, region_of
+
+#: An event, or a part of one.
+Event: TypeAlias = dict[str, Any]
 
 VERSION: Final = "1.6.0"
 _CATEGORY: Final = (2, "Findings")
@@ -34,14 +37,14 @@ _SEVERITIES: Final = {
 
 
 def render(audit: Audit) -> str:
-    """Return a JSON array; what was not looked at is in it with the compliance status Unknown."""
+    """Return a JSON array. Gaps have the compliance status Unknown."""
     events = [_finding(audit, finding, _NEW, None) for finding in audit.findings]
-    events += [_finding(audit, one.finding, _SUPPRESSED, one.reason) for one in audit.accepted]
-    events += [_gaps(audit, one) for one in audit.gaps]
+    events += [_finding(audit, entry.finding, _SUPPRESSED, entry.reason) for entry in audit.accepted]
+    events += [_gap(audit, gap) for gap in audit.gaps]
     return json.dumps(events, indent=2) + "\n"
 
 
-def _finding(audit: Audit, finding: Finding, status: tuple[int, str], comment: str | None) -> dict[str, Any]:
+def _finding(audit: Audit, finding: Finding, status: tuple[int, str], comment: str | None) -> Event:
     event = _event(audit, finding.resource, region_of(finding.resource), _SEVERITIES[finding.severity], status)
     event["finding_info"] |= {
         "uid": identity(finding),
@@ -51,34 +54,32 @@ def _finding(audit: Audit, finding: Finding, status: tuple[int, str], comment: s
     }
     event["compliance"] = _with_id("status", _FAIL) | {
         "control": finding.rule,
-        # A finding that no standard asks for is held against sealwax's own rule.
-        "standards": list(dict.fromkeys(one.name for one in finding.standards)) or ["sealwax"],
-        "requirements": [f"{one.name} {one.control}" for one in finding.standards],
+        # Some rules are only sealwax's own.
+        "standards": list(dict.fromkeys(standard.name for standard in finding.standards)) or ["sealwax"],
+        "requirements": [f"{standard.name} {standard.control}" for standard in finding.standards],
     }
     event["remediation"] = {
         "desc": plain(str(finding.fix)),
-        "references": list(dict.fromkeys(one.source for one in finding.standards)),
+        "references": list(dict.fromkeys(standard.source for standard in finding.standards)),
     }
     if finding.statement is not None:
         event["resources"][0]["data"] = {"statement": dict(finding.statement)}
     return event | ({} if comment is None else {"comment": plain(comment)})
 
 
-def _gaps(audit: Audit, one: Gap) -> dict[str, Any]:
-    event = _event(audit, one.resource, one.region, _SEVERITIES[Severity.INFO], _NEW)
+def _gap(audit: Audit, gap: Gap) -> Event:
+    event = _event(audit, gap.resource, gap.region, _SEVERITIES[Severity.INFO], _NEW)
     event["finding_info"] |= {
-        "uid": f"not-looked-at {one.what} {plain(one.resource)} {one.region}",
-        "title": plain(f"not looked at: {one.what}"),
-        "desc": plain(one.why),
-        "types": ["not-looked-at"],
+        "uid": f"not-checked {gap.what} {plain(gap.resource)} {gap.region}",
+        "title": plain(f"not checked: {gap.what}"),
+        "desc": plain(gap.why),
+        "types": ["not-checked"],
     }
-    event["compliance"] = _with_id("status", _UNKNOWN) | {"control": "not-looked-at", "standards": ["sealwax"]}
+    event["compliance"] = _with_id("status", _UNKNOWN) | {"control": "not-checked", "standards": ["sealwax"]}
     return event
 
 
-def _event(
-    audit: Audit, resource: str, region: str, severity: tuple[int, str], status: tuple[int, str]
-) -> dict[str, Any]:
+def _event(audit: Audit, resource: str, region: str, severity: tuple[int, str], status: tuple[int, str]) -> Event:
     time = int(audit.time.timestamp() * 1000)
     return {
         "activity_id": _CREATE[0],
@@ -107,5 +108,5 @@ def _event(
     }
 
 
-def _with_id(name: str, value: tuple[int, str]) -> dict[str, Any]:
+def _with_id(name: str, value: tuple[int, str]) -> Event:
     return {f"{name}_id": value[0], name: value[1]}

@@ -9,13 +9,13 @@ function filter() {
   const resource = form.elements.resource.value;
   const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  for (const one of findings) {
-    const text = one.textContent.toLowerCase();
-    one.hidden = Number(one.dataset.severity) < least
-      || (rule !== "" && one.dataset.rule !== rule)
-      || (resource !== "" && one.dataset.resource !== resource)
+  for (const article of findings) {
+    const text = article.textContent.toLowerCase();
+    article.hidden = Number(article.dataset.severity) < least
+      || (rule !== "" && article.dataset.rule !== rule)
+      || (resource !== "" && article.dataset.resource !== resource)
       || !words.every((word) => text.includes(word));
-    count += one.hidden ? 0 : 1;
+    count += article.hidden ? 0 : 1;
   }
   shown.textContent = `${count} of ${findings.length} findings`;
 }
@@ -46,5 +46,5 @@ for (const button of document.querySelectorAll("button.copy")) {
 }
 // What is folded would be missing on paper.
 addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details")) one.open = true;
+  for (const details of document.querySelectorAll("details")) details.open = true;
 });

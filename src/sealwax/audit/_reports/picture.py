@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,45 +11,45 @@ from sealwax.audit._reports import markup
 from sealwax.audit._reports.texts import plain
 
 USES: Final = ("administer", "decrypt", "encrypt", "grant")
-# More than this nobody takes in at a glance; the table has all.
-MOST_KEYS: Final = 24
-MOST_PRINCIPALS: Final = 60
+# More would be unreadable. The table has all of them.
+MAX_KEYS: Final = 24
+MAX_PRINCIPALS: Final = 60
 
-_CELL: Final = 18  # a square of one use, in pixels
+_CELL: Final = 18  # the square of a use, in pixels
 _GAP: Final = 14  # between keys
 _ROW: Final = 22
 _LETTER: Final = 7.3  # the width of a character
-_MOST_LETTERS: Final = 38
+_MAX_LETTERS: Final = 38
 
 
 def draw(access: Sequence[Access]) -> str:
-    """Return the section; empty where nothing is known."""
+    """Return the section, empty if nothing is known."""
     if not access:
         return ""
-    keys = list(dict.fromkeys(one.key for one in access))
-    # Who reaches the most stands first.
-    reach: dict[str, int] = {}
-    for one in access:
-        reach[one.principal] = reach.get(one.principal, 0) + len(one.uses)
+    keys = list(dict.fromkeys(entry.key for entry in access))
+    # The principals with the most access come first.
+    reach: Counter[str] = Counter()
+    for entry in access:
+        reach[entry.principal] += len(entry.uses)
     principals = sorted(reach, key=lambda name: (-reach[name], name))
     legend = "".join(f'<li class="{use}"><b>{use[0].upper()}</b>{use}</li>' for use in USES)
     left_out = ""
-    if len(keys) > MOST_KEYS or len(principals) > MOST_PRINCIPALS:
+    if len(keys) > MAX_KEYS or len(principals) > MAX_PRINCIPALS:
         left_out = (
-            f'<p class="soft">The picture shows the first {min(len(keys), MOST_KEYS)} of {len(keys):,} keys and the '
-            f"{min(len(principals), MOST_PRINCIPALS)} of {len(principals):,} principals that reach the most.</p>\n"
+            f'<p class="soft">The picture shows the first {min(len(keys), MAX_KEYS)} of {len(keys):,} keys and the '
+            f"{min(len(principals), MAX_PRINCIPALS)} of {len(principals):,} principals with the most access.</p>\n"
         )
     return (
         f'<section>\n<h2>Who can use which key</h2>\n<ul class="legend">{legend}</ul>\n{left_out}'
         f'<div class="wide" tabindex="0" role="group" aria-label="Picture of who can use which key">\n'
-        f"{_svg(access, keys[:MOST_KEYS], principals[:MOST_PRINCIPALS])}</div>\n"
+        f"{_svg(access, keys[:MAX_KEYS], principals[:MAX_PRINCIPALS])}</div>\n"
         "<details><summary>The same as a table, with what allows it</summary>\n"
         f"{_table(access)}</details>\n</section>\n"
     )
 
 
 def _svg(access: Sequence[Access], keys: Sequence[str], principals: Sequence[str]) -> str:
-    uses = {(one.key, one.principal): one.uses for one in access}
+    uses = {(entry.key, entry.principal): entry.uses for entry in access}
     names = [_short(name) for name in principals]
     left = 8 + _LETTER * max(map(len, names))
     step = len(USES) * _CELL + _GAP
@@ -91,15 +92,15 @@ def _cell(x: float, y: float, uses: Sequence[str]) -> str:
 
 
 def _short(principal: str) -> str:
-    """Return a principal's name without what all have in common."""
+    """Return the name of a principal without the parts that all ARNs have."""
     parts = principal.split(":", 5)
     shown = plain(f"{parts[4]} {parts[5]}" if len(parts) == 6 and parts[0] == "arn" else principal).replace("\n", " ")
-    shown = "everybody" if shown == "*" else shown
-    return shown if len(shown) <= _MOST_LETTERS else f"{shown[: _MOST_LETTERS - 1]}…"
+    shown = "everyone" if shown == "*" else shown
+    return shown if len(shown) <= _MAX_LETTERS else f"{shown[: _MAX_LETTERS - 1]}…"
 
 
 def _key_name(key: str) -> tuple[str, str]:
-    """Return the Region and the beginning of the id, which is as much as fits."""
+    """Return the Region and the start of the id, as much as fits."""
     parts = key.split(":", 5)
     if len(parts) != 6:
         return "", plain(key).replace("\n", " ")[:10]
@@ -109,7 +110,12 @@ def _key_name(key: str) -> tuple[str, str]:
 
 def _table(access: Sequence[Access]) -> str:
     rows = (
-        (markup.code(one.principal), ", ".join(one.uses), markup.code(one.key), "<br>".join(map(markup.text, one.by)))
-        for one in access
+        (
+            markup.code(entry.principal),
+            ", ".join(entry.uses),
+            markup.code(entry.key),
+            "<br>".join(map(markup.text, entry.by)),
+        )
+        for entry in access
     )
-    return markup.table(("Principal", "May", "Key", "By"), rows)
+    return markup.table(("Principal", "Can", "Key", "By"), rows)

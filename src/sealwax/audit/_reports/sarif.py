@@ -1,7 +1,7 @@
 """SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html), for code scanning.
 
-A resource of AWS is no file: its ARN is the logical location, and as a URI the artifact's, which some readers ask for.
-What a baseline accepts is a suppressed result, and what was not looked at a notification of the run.
+AWS resources are not files: the ARN is the logical location, and as a URI that of the artifact, which some readers
+need. Accepted findings are suppressed results, and gaps are notifications of the run.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from sealwax import __version__
 from sealwax.audit._findings import Finding, Severity
-from sealwax.audit._report import Audit
+from sealwax.audit._report import Audit, blocks_to_json
 from sealwax.audit._reports.texts import identity, plain
 
 _LEVELS: Final = {
@@ -24,7 +24,7 @@ _LEVELS: Final = {
     Severity.HIGH: "error",
     Severity.CRITICAL: "error",
 }
-# How GitHub sorts: https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning
+# GitHub sorts by these: https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning
 _SCORES: Final = {
     Severity.INFO: "0.0",
     Severity.LOW: "3.0",
@@ -35,15 +35,15 @@ _SCORES: Final = {
 
 
 def render(audit: Audit) -> str:
-    """Return one run."""
-    every = [*audit.findings, *(one.finding for one in audit.accepted)]
+    """Return a log with one run."""
+    every = [*audit.findings, *(entry.finding for entry in audit.accepted)]
     first = {finding.rule: finding for finding in reversed(every)}
     order = sorted(first)
     results = [_result(finding, order) for finding in audit.findings]
-    for one in audit.accepted:
-        until = "" if one.expires is None else f" (until {one.expires.isoformat()})"
-        suppression = {"kind": "external", "status": "accepted", "justification": _text(one.reason + until)}
-        results.append(_result(one.finding, order) | {"suppressions": [suppression]})
+    for entry in audit.accepted:
+        until = "" if entry.expires is None else f" (until {entry.expires.isoformat()})"
+        suppression = {"kind": "external", "status": "accepted", "justification": _text(entry.reason + until)}
+        results.append(_result(entry.finding, order) | {"suppressions": [suppression]})
     run = {
         "tool": {
             "driver": {"name": "sealwax", "version": __version__, "rules": [_rule(first[rule]) for rule in order]}
@@ -55,10 +55,10 @@ def render(audit: Audit) -> str:
                 "toolExecutionNotifications": [
                     {
                         "level": "warning",
-                        "message": {"text": _text(f"not looked at: {one.what} on {one.resource}: {one.why}")},
-                        "locations": [_location(one.resource)],
+                        "message": {"text": _text(f"not checked: {gap.what} on {gap.resource}: {gap.why}")},
+                        "locations": [_location(gap.resource)],
                     }
-                    for one in audit.gaps
+                    for gap in audit.gaps
                 ],
             }
         ],
@@ -69,12 +69,12 @@ def render(audit: Audit) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a message that is nothing but text: a reader of SARIF makes a link of ``[this](there)``."""
+    """Return a message without links, because SARIF readers turn ``[this](there)`` into one."""
     shown = plain(text)
     return re.sub(r"([\\\[\]])", r"\\\1", shown) if "](" in shown else shown
 
 
-def _rule(finding: Finding) -> dict[str, Any]:
+def _rule(finding: Finding) -> dict[str, object]:
     return {
         "id": finding.rule,
         "shortDescription": {"text": finding.rule.replace("-", " ")},
@@ -82,12 +82,12 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "defaultConfiguration": {"level": _LEVELS[finding.severity]},
         "properties": {
             "security-severity": _SCORES[finding.severity],
-            "tags": ["security", *(f"{one.name} {one.control}" for one in finding.standards)],
+            "tags": ["security", *(f"{standard.name} {standard.control}" for standard in finding.standards)],
         },
     }
 
 
-def _result(finding: Finding, order: list[str]) -> dict[str, Any]:
+def _result(finding: Finding, order: list[str]) -> dict[str, object]:
     return {
         "ruleId": finding.rule,
         "ruleIndex": order.index(finding.rule),
@@ -99,12 +99,12 @@ def _result(finding: Finding, order: list[str]) -> dict[str, Any]:
             "severity": finding.severity.name.lower(),
             "statement": None if finding.statement is None else dict(finding.statement),
             "fix": str(finding.fix),
-            "blocks": [{"name": one.name or None, "text": one.text} for one in finding.fix.blocks],
+            "blocks": blocks_to_json(finding),
         },
     }
 
 
-def _location(resource: str) -> dict[str, Any]:
+def _location(resource: str) -> dict[str, object]:
     return {
         "physicalLocation": {
             "artifactLocation": {"uri": quote(resource, safe=":/", errors="replace")},

@@ -1,4 +1,4 @@
-"""The rules: plain functions over an account, in one registry."""
+"""The rules by theme, and how they run."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ from typing import Final
 
 from sealwax.audit._account import Account
 from sealwax.audit._findings import Finding
-from sealwax.audit._rules import aliases, events, grants, identities, key_policies, keys, trails
-from sealwax.audit._rules.rule import Found, Rule
+from sealwax.audit._rules import (
+    alarms,
+    aliases,
+    context_policies,
+    duties,
+    events,
+    grants,
+    identities,
+    keys,
+    open_policies,
+    trails,
+)
+from sealwax.audit._rules.registry import Rule, findings_of
 
-#: All rules, by theme.
-RULES: Final[tuple[Rule, ...]] = (
-    *key_policies.RULES,
-    *identities.RULES,
-    *grants.RULES,
-    *keys.RULES,
-    *aliases.RULES,
-    *trails.RULES,
-    *events.RULES,
+_MODULES: Final = (open_policies, context_policies, duties, identities, grants, keys, aliases, trails, alarms, events)
+
+#: All rules: by module, in the order in which they are declared there.
+RULES: Final[tuple[Rule, ...]] = tuple(
+    member for module in _MODULES for member in vars(module).values() if isinstance(member, Rule)
 )
 
-__all__ = ["RULES", "Found", "Rule", "judge"]
 
-
-def judge(account: Account) -> tuple[Finding, ...]:
-    """Return what is wrong in an account: the worst first, then by rule and resource.
-
-    What could not be judged is no finding: see :attr:`Account.gaps`.
-    """
-    found = [finding for rule in RULES for finding in rule.findings(account)]
-    return tuple(sorted(found, key=lambda one: (-one.severity, one.rule, one.resource, one.title)))
+def run_rules(account: Account) -> tuple[Finding, ...]:
+    """Return the findings about an account, worst first, then by rule and resource."""
+    findings = [finding for rule in RULES for finding in findings_of(rule, account)]
+    return tuple(
+        sorted(findings, key=lambda finding: (-finding.severity, finding.rule, finding.resource, finding.title))
+    )

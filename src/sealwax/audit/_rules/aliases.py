@@ -5,232 +5,252 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-from sealwax.audit._access import wanted
 from sealwax.audit._account import UPDATE_ALIAS, Account
 from sealwax.audit._facts import AliasFacts, KeyFacts
 from sealwax.audit._findings import Block, Fix, Severity
 from sealwax.audit._rules import standards as std
-from sealwax.audit._rules.fixing import POLICY, as_text, command, commands, kms, put
-from sealwax.audit._rules.rule import Found, Rule, listed
-from sealwax.policy import Request, evaluate
+from sealwax.audit._rules import templates
+from sealwax.audit._rules.fixes import POLICY, command, commands, json_file, kms, put_key_policy
+from sealwax.audit._rules.registry import Violation, join_names, rule
+from sealwax.audit._statements import wishes_of
+from sealwax.policy import Document, Request, evaluate
 
-#: Who may move an alias is who decides what new data is sealed under: a deployer, an administrator, one in reserve.
+#: Whoever can move an alias decides which key encrypts new data: a deployer, an administrator, and one in reserve.
 MAX_MOVERS: Final = 3
 
 
+# --- replicas
+
+
 def _families(account: Account) -> Iterator[tuple[KeyFacts, list[KeyFacts]]]:
-    """Return each primary key with the replicas that are known."""
+    """Return each primary key with its known replicas."""
     for key in account.own_keys:
         if key.multi_region == "primary":
             family = [account.keys_by_arn[arn] for arn in key.related if arn in account.keys_by_arn]
-            yield key, [one for one in family if one.arn != key.arn]
+            yield key, [member for member in family if member.arn != key.arn]
 
 
-def _said(key: KeyFacts) -> Any:
-    """Return a key policy without what differs between Regions by nature."""
-    text = (key.policy or "").replace(key.region, "REGION")
-    return _sorted(json.loads(text))
+def _normalized(key: KeyFacts) -> object:
+    """Return a key policy without what must differ between Regions."""
+    return _without_order(json.loads((key.policy or "").replace(key.region, "REGION")))
 
 
-def _sorted(value: Any) -> Any:
-    """Return JSON without an order, and with no difference between one and a list of one: IAM sees none."""
+def _without_order(value: object) -> object:
+    """Return JSON without an order, and with a list of one item as the item, because IAM treats them alike."""
     if isinstance(value, dict):
-        return {name: _sorted(one) for name, one in value.items()}
+        return {name: _without_order(member) for name, member in value.items()}
     if isinstance(value, list):
-        parts = sorted((_sorted(one) for one in value), key=lambda one: json.dumps(one, sort_keys=True))
-        return parts[0] if len(parts) == 1 else parts
+        items = sorted(map(_without_order, value), key=lambda item: json.dumps(item, sort_keys=True))
+        return items[0] if len(items) == 1 else items
     return value
 
 
-def _differ(account: Account) -> Iterator[Found]:
+@rule(
+    "replica-policy-differs",
+    Severity.MEDIUM,
+    "a replica has another key policy than its primary",
+    why="Other principals can decrypt the same data in the other Region. KMS does not keep the policies in sync.",
+    standards=std.ACCESS,
+    fix="put the policy of the primary on the replica",
+)
+def replica_policy_differs(account: Account) -> Iterator[Violation]:
     for primary, replicas in _families(account):
         if account.key_policy(primary) is None:
             continue
         for replica in replicas:
-            if account.key_policy(replica) is not None and _said(replica) != _said(primary):
-                yield Found(
+            if account.key_policy(replica) is not None and _normalized(replica) != _normalized(primary):
+                yield Violation(
                     replica.arn,
                     json.loads(replica.policy or ""),
-                    put(
+                    put_key_policy(
                         replica,
-                        f"Give it the policy of its primary in {primary.region}. If the replica's is the right one, "
-                        "put that on the primary instead.",
-                        _policy_for(primary, replica.region),
+                        f"Give it the policy of its primary in {primary.region}. If the policy of the replica is "
+                        "right, put that on the primary instead.",
+                        _policy_in(primary, replica.region),
                     ),
-                    f"that of {primary.region} is another",
+                    f"the primary is in {primary.region}",
                 )
 
 
-def _policy_for(primary: KeyFacts, region: str) -> Any:
-    """Return the policy of a primary as it is in another Region."""
-    return json.loads((primary.policy or "").replace(primary.region, region))
+def _policy_in(primary: KeyFacts, region: str) -> Document:
+    """Return the policy of a primary as it should be in another Region."""
+    document: Document = json.loads((primary.policy or "").replace(primary.region, region))
+    return document
 
 
-def _missing(account: Account) -> Iterator[Found]:
-    unseen = {one.resource for one in account.facts.gaps}
-    closed = {one.region for one in account.facts.gaps if one.resource == "*"}
+@rule(
+    "replica-missing",
+    Severity.LOW,
+    "a multi-Region key lacks a usable replica",
+    why="If its Region is unreachable, nothing that is encrypted under the key can be decrypted anywhere.",
+    standards=(std.CSF_AT_REST,),
+    fix="`aws kms replicate-key` with the policy of the primary, or make the replica usable again",
+)
+def replica_missing(account: Account) -> Iterator[Violation]:
+    unknown = {gap.resource for gap in account.facts.gaps}
+    unlisted = {gap.region for gap in account.facts.gaps if gap.resource == "*"}
     for primary, replicas in _families(account):
         if primary.state != "Enabled":
             continue
-        known = {one.arn for one in replicas}
-        gone = [
+        known = {replica.arn for replica in replicas}
+        others = sorted(set(primary.related) - {primary.arn})
+        missing = [
             arn
             for arn in primary.related
             if arn not in (primary.arn, *known)
-            and arn not in unseen
+            and arn not in unknown
             and (region := arn.split(":")[3]) in account.facts.regions
-            and region not in closed
+            and region not in unlisted
         ]
-        unusable = [one for one in replicas if one.state != "Enabled"]
-        broken = sorted((*gone, *(one.arn for one in unusable)))
-        if broken or not set(primary.related) - {primary.arn}:
-            yield Found(
+        unusable = [replica for replica in replicas if replica.state != "Enabled"]
+        broken = sorted((*missing, *(replica.arn for replica in unusable)))
+        if broken or not others:
+            yield Violation(
                 primary.arn,
-                {"MultiRegionKeyType": "PRIMARY", "ReplicaKeys": sorted(set(primary.related) - {primary.arn})},
-                _replicas(account, primary, gone, unusable),
-                f"not usable: {listed(broken)}" if broken else "it has none",
+                {"MultiRegionKeyType": "PRIMARY", "ReplicaKeys": others},
+                _fix_replicas(account, primary, missing, unusable),
+                f"not usable: {join_names(broken)}" if broken else "it has no replica",
             )
 
 
-def _replicas(account: Account, primary: KeyFacts, gone: list[str], unusable: list[KeyFacts]) -> Fix:
-    others = [one for one in account.facts.regions if one != primary.region]
-    new = [arn.split(":")[3] for arn in gone] or ([] if unusable else others[:1])
-    says, blocks = [], []
+def _fix_replicas(account: Account, primary: KeyFacts, missing: list[str], unusable: list[KeyFacts]) -> Fix:
+    elsewhere = [region for region in account.facts.regions if region != primary.region]
+    new = [arn.split(":")[3] for arn in missing] or ([] if unusable else elsewhere[:1])
+    says: list[str] = []
+    blocks: list[Block] = []
     for region in new:
-        # Without a policy, KMS would give the replica one that leaves everything to IAM.
-        policy = _policy_for(primary, region) if account.key_policy(primary) is not None else None
-        given = [] if policy is None else ["--policy", f"file://{POLICY}"]
-        blocks += [] if policy is None else [Block(as_text(policy), POLICY)]
-        blocks.append(Block(kms(primary, "replicate-key", "--replica-region", region, *given)))
-        says.append(f"Make a replica in {region}, with the policy of the primary.")
+        says.append(f"Create a replica in {region}, with the policy of the primary.")
+        blocks += _create_replica(account, primary, region)
     for replica in unusable:
         lines = [kms(replica, "cancel-key-deletion")] if replica.state == "PendingDeletion" else []
         if replica.state in ("Disabled", "PendingDeletion"):
             blocks.append(Block("\n".join((*lines, kms(replica, "enable-key")))))
-            says.append(f"Bring the replica in {replica.region} back.")
+            says.append(f"Make the replica in {replica.region} usable again.")
         elif replica.state == "PendingImport":
-            says.append(f"Import the key material in {replica.region}, too.")
+            says.append(f"Import the key material in {replica.region} too.")
         else:
             says.append(f"The replica in {replica.region} is {replica.state}: wait, and audit again.")
-    return Fix(" ".join(says) or "Make a replica in another Region (aws kms replicate-key).", tuple(blocks))
+    return Fix(" ".join(says) or "Create a replica in another Region (aws kms replicate-key).", tuple(blocks))
 
 
-def _points_elsewhere(account: Account) -> Iterator[Found]:
+def _create_replica(account: Account, primary: KeyFacts, region: str) -> list[Block]:
+    replicate = ("replicate-key", "--replica-region", region)
+    # Without a policy, KMS would give the replica one that delegates everything to IAM.
+    if account.key_policy(primary) is None:
+        return [Block(kms(primary, *replicate))]
+    policy = _policy_in(primary, region)
+    return [
+        json_file(POLICY, policy),
+        Block(kms(primary, *replicate, "--policy", f"file://{POLICY}")),
+        *templates.replica(primary.arn, {"KeyPolicy": policy}),
+        templates.terraform(templates.replica_in_terraform(primary.arn, policy)),
+    ]
+
+
+# --- aliases
+
+
+@rule(
+    "alias-unexpected-key",
+    Severity.HIGH,
+    "an alias does not point at the expected key",
+    why="New data is encrypted under a key that someone else may control, and old data may not decrypt.",
+    standards=(std.PCI_CUSTODIANS, std.CSF_AT_REST),
+    fix="`aws kms update-alias`; check who moved it",
+)
+def alias_unexpected_key(account: Account) -> Iterator[Violation]:
     if account.facts.aliases is None:
         return
     by_name: dict[str, list[AliasFacts]] = defaultdict(list)
     for alias in account.facts.aliases:
-        by_name[alias.name.removeprefix("alias/")].append(alias)
-    for name, expected in account.facts.expected_aliases.items():
-        wanted = expected.rpartition("/")[2]
+        by_name[alias.name].append(alias)
+    for expected_name, expected in account.facts.expected_aliases.items():
+        name = f"alias/{expected_name.removeprefix('alias/')}"
+        key_id = expected.rpartition("/")[2]
         region = expected.split(":")[3] if expected.startswith("arn:") else None
-        there = [one for one in by_name.get(name.removeprefix("alias/"), ()) if region in (None, one.region)]
-        looked_at = [one for one in account.facts.regions if region in (None, one)]
-        if not there and looked_at:
-            yield _absent(account, name.removeprefix("alias/"), wanted, looked_at[0])
-        for alias in there:
-            if alias.key != wanted:
-                yield Found(
+        existing = [alias for alias in by_name.get(name, ()) if region in (None, alias.region)]
+        checked = [checked for checked in account.facts.regions if region in (None, checked)]
+        if not existing and checked:
+            yield _missing_alias(account, name, key_id, checked[0])
+        for alias in existing:
+            if alias.key != key_id:
+                yield Violation(
                     alias.arn,
                     {"AliasName": alias.name, "TargetKeyId": alias.key},
                     commands(
-                        "See in CloudTrail who moved it (UpdateAlias). Point it where it ought to point, and rewrap "
-                        "what was sealed meanwhile.",
-                        _alias("update-alias", alias.region, alias.name, wanted),
+                        "Check in CloudTrail who moved it (UpdateAlias). Point it at the expected key, and re-wrap "
+                        "what was encrypted in the meantime.",
+                        _alias_command("update-alias", alias.region, alias.name, key_id),
+                        instead=templates.alias(alias.name, key_id),
                     ),
-                    f"{alias.name} points at {alias.key}, not at {wanted}",
+                    f"{alias.name} points at {alias.key} instead of {key_id}",
                 )
 
 
-def _alias(operation: str, region: str, name: str, key: str) -> str:
-    where = ("--region", region, "--alias-name", name, "--target-key-id", key)
-    return command("aws", "kms", operation, *where)
+def _alias_command(operation: str, region: str, name: str, key: str) -> str:
+    return command("aws", "kms", operation, "--region", region, "--alias-name", name, "--target-key-id", key)
 
 
-def _absent(account: Account, name: str, wanted: str, region: str) -> Found:
-    return Found(
-        f"arn:{account.facts.partition}:kms:{region}:{account.facts.account}:alias/{name}",
+def _missing_alias(account: Account, name: str, key: str, region: str) -> Violation:
+    return Violation(
+        f"arn:{account.facts.partition}:kms:{region}:{account.facts.account}:{name}",
         None,
         commands(
-            "See in CloudTrail who deleted it (DeleteAlias), and make it again.",
-            _alias("create-alias", region, f"alias/{name}", wanted),
+            "Check in CloudTrail who deleted it (DeleteAlias), and create it again.",
+            _alias_command("create-alias", region, name, key),
+            instead=templates.alias(name, key),
         ),
-        f"alias/{name} is not there, and ought to point at {wanted}",
+        f"{name} does not exist, and should point at {key}",
         Severity.MEDIUM,
     )
 
 
-def _moves(account: Account, who: str, alias: AliasFacts) -> bool:
-    """Whether identity policies allow to move an alias; UpdateAlias needs that, and the key's policy as well."""
+@rule(
+    "alias-movable",
+    Severity.MEDIUM,
+    "too many principals can move an alias",
+    why="Each of them can point it at a key of their choice, and then has whatever is encrypted by the alias.",
+    standards=(std.PCI_CUSTODIANS, *std.ACCESS),
+    fix="allow kms:UpdateAlias to three principals at most",
+)
+def alias_movable(account: Account) -> Iterator[Violation]:
+    for alias in account.facts.aliases or ():
+        candidates = {
+            allowed.principal
+            for allowed in account.allowed_by_key.get(alias.key_arn, ())
+            if allowed.action == UPDATE_ALIAS
+        }
+        if len(candidates) <= MAX_MOVERS:
+            continue
+        movers = sorted(who for who in candidates if _can_move(account, who, alias))
+        if len(movers) > MAX_MOVERS:
+            yield Violation(
+                alias.arn,
+                {"AliasName": alias.name, "TargetKeyId": alias.key},
+                Fix(
+                    f"Allow kms:UpdateAlias on {alias.arn} and on the keys to at most {MAX_MOVERS} principals, and "
+                    "remove it from the rest."
+                ),
+                f"{len(movers)} principals: {join_names(movers)}",
+            )
+
+
+def _can_move(account: Account, who: str, alias: AliasFacts) -> bool:
+    """Tell whether identity policies allow UpdateAlias on an alias, which it needs besides the key policy."""
     mover = account.principals.get(who)
     if mover is None:
         return False
-    read = (account.identity_policies.get(id_) for id_ in account.policies_of[who])
-    identity = [one for one in read if one is not None]
-    about = account.statements_of(who, UPDATE_ALIAS)
-    for context, others in ({}, {}), *(wanted(one) for one in about if one.effect == "Allow"):
+    identity = account.identity_policies_of(who)
+    allowing = (statement for statement in account.statements_of(who, UPDATE_ALIAS) if statement.effect == "Allow")
+    for context, others in ({}, {}), *map(wishes_of, allowing):
         try:
             request = Request(
                 UPDATE_ALIAS, mover, alias.arn, account.facts.time, context=others, encryption_context=context
             )
         except ValueError:
-            continue  # what a condition asks for, no request can have
+            continue  # no request can satisfy the conditions
         if evaluate(request, key_policy=None, identity_policies=identity).allowed:
             return True
     return False
-
-
-def _movable(account: Account) -> Iterator[Found]:
-    for alias in account.facts.aliases or ():
-        names = {one.principal for one in account.allowed_by_key.get(alias.key_arn, ()) if one.action == UPDATE_ALIAS}
-        if len(names) <= MAX_MOVERS:
-            continue
-        movers = sorted(who for who in names if _moves(account, who, alias))
-        if len(movers) > MAX_MOVERS:
-            yield Found(
-                alias.arn,
-                {"AliasName": alias.name, "TargetKeyId": alias.key},
-                Fix(
-                    f"Allow kms:UpdateAlias on {alias.arn} and on the keys to at most {MAX_MOVERS} principals, and "
-                    "take it from the rest."
-                ),
-                f"{len(movers)} principals: {listed(movers)}",
-            )
-
-
-RULES: Final = (
-    Rule(
-        "replica-policy-differs",
-        Severity.MEDIUM,
-        "a replica has another key policy than its primary",
-        "The same data can be opened by other principals in the other Region: KMS does not keep the policies alike.",
-        std.ACCESS,
-        _differ,
-    ),
-    Rule(
-        "replica-missing",
-        Severity.LOW,
-        "a multi-Region key has no usable replica where it ought to have one",
-        "When its Region cannot be reached, what is sealed under the key cannot be opened anywhere.",
-        (std.CSF_AT_REST,),
-        _missing,
-    ),
-    Rule(
-        "alias-unexpected-key",
-        Severity.HIGH,
-        "an alias points at another key than expected",
-        "Whoever seals by the alias seals under a key that somebody else may control, and old data may not open.",
-        (std.PCI_CUSTODIANS, std.CSF_AT_REST),
-        _points_elsewhere,
-    ),
-    Rule(
-        "alias-movable",
-        Severity.MEDIUM,
-        "an alias can be moved by too many",
-        "Each of them can point it at a key of their choice, and has what is sealed by the alias from then on.",
-        (std.PCI_CUSTODIANS, *std.ACCESS),
-        _movable,
-    ),
-)

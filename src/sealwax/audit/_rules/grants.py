@@ -5,103 +5,113 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from sealwax.audit._account import Account
 from sealwax.audit._facts import GrantFacts, KeyFacts
-from sealwax.audit._findings import Fix, Severity
+from sealwax.audit._findings import Block, Fix, Severity
 from sealwax.audit._outsiders import OF_ORGANIZATION
 from sealwax.audit._rules import standards as std
-from sealwax.audit._rules.fixing import commands, kms
-from sealwax.audit._rules.rule import Found, Rule, listed, trust
-from sealwax.audit._services import is_gone, is_service, is_service_role
+from sealwax.audit._rules import templates
+from sealwax.audit._rules.fixes import commands, kms
+from sealwax.audit._rules.registry import Violation, join_names, rule, trust_hint
+from sealwax.audit._services import is_deleted, is_service, is_service_role
 from sealwax.policy import CROSS_ACCOUNT, Request, evaluate, principal
 from sealwax.policy._bounds import DERIVED, most
 from sealwax.policy._expiry import due_of
 from sealwax.policy._operations import ON_KEY, WITH_CONTEXT
 
 STALE_AFTER: Final = timedelta(days=365)
+_REVOKE: Final = "Revoke it. Its permissions end at once, so check in CloudTrail first whether it is in use."
+_CONTEXT: Final = "kms:encryptioncontext:"
 
 
-def _each(account: Account) -> Iterator[tuple[KeyFacts, GrantFacts]]:
+def _all_grants(account: Account) -> Iterator[tuple[KeyFacts, GrantFacts]]:
     for key in account.own_keys:
         for grant in key.grants or ():
             yield key, grant
 
 
-def _for_service(account: Account, grant: GrantFacts) -> bool:
-    """Whether an AWS service made it for its own work, or it is for a role that only AWS assumes.
+def _is_for_service(account: Account, grant: GrantFacts) -> bool:
+    """Tell whether a grant is for an AWS service, or for a role that only AWS services assume.
 
-    Such grants are retired by the service; nobody else can use what they permit.
+    The service retires such grants, and no one else can use them.
     """
     retires = grant.retiring is not None and is_service(grant.retiring)
     return retires or is_service(grant.grantee) or is_service_role(grant.grantee, account.service_roles)
 
 
 def _usable(account: Account, key: KeyFacts, grant: GrantFacts) -> list[str]:
-    """Return the operations that no statement denies the grantee, for a context that nobody named."""
+    """Return the operations that no statement denies the grantee, for a context that no one named."""
     policy = account.key_policy(key)
-    if is_gone(grant.grantee):
+    if is_deleted(grant.grantee):
         return []
     try:
         who = account.principals.get(grant.grantee) or principal(grant.grantee)
     except ValueError:
         return list(grant.operations)
-    ids = account.policies_of.get(who.role or who.arn, ())
-    identity = [account.identity_policies[id_] for id_ in ids if id_ in account.identity_policies]
     if policy is None:
         return list(grant.operations)
     foreign = who.kind != "service" and who.account != key.account
 
     def is_known(name: str) -> bool:
-        # Who is let in for its organization is not of another account, as for key policies.
+        # A condition on an organization keeps other accounts out, as in key policies.
         return name in DERIVED or name.startswith("kms:encryptioncontext") or (foreign and name in OF_ORGANIZATION)
+
+    at_most = most(policy, is_known)
+    identity = [most(held, is_known) for held in account.identity_policies_of(who.role or who.arn)]
+
+    def is_denied(action: str) -> bool:
+        request = Request(action, who, key.arn, account.facts.time, encryption_context={"purpose-of": "somebody else"})
+        return evaluate(request, key_policy=at_most, identity_policies=identity).explicit_deny
 
     return [
         operation
         for operation in grant.operations
-        if f"kms:{operation}" in ON_KEY
-        and not (foreign and f"kms:{operation}" not in CROSS_ACCOUNT)
-        and not evaluate(
-            Request(
-                f"kms:{operation}",
-                who,
-                key.arn,
-                account.facts.time,
-                encryption_context={"purpose-of": "somebody else"},
-            ),
-            key_policy=most(policy, is_known),
-            identity_policies=[most(one, is_known) for one in identity],
-        ).explicit_deny
+        if (action := f"kms:{operation}") in ON_KEY
+        and not (foreign and action not in CROSS_ACCOUNT)
+        and not is_denied(action)
     ]
 
 
-def _shown(grant: GrantFacts) -> Mapping[str, Any]:
-    constraints: dict[str, Any] = {}
-    if grant.subset is not None:
-        constraints["EncryptionContextSubset"] = dict(grant.subset)
-    if grant.equals is not None:
-        constraints["EncryptionContextEquals"] = dict(grant.equals)
-    if grant.source_arn is not None:
-        constraints["SourceArn"] = grant.source_arn
-    shown: dict[str, Any] = {
+def _constraints(grant: GrantFacts) -> dict[str, object]:
+    members = {
+        "EncryptionContextSubset": grant.subset,
+        "EncryptionContextEquals": grant.equals,
+        "SourceArn": grant.source_arn,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _shown(grant: GrantFacts) -> Mapping[str, object]:
+    members: dict[str, object] = {
         "GrantId": grant.id,
         "Name": grant.name or None,
         "GranteePrincipal": grant.grantee,
         "RetiringPrincipal": grant.retiring,
         "Operations": list(grant.operations),
-        "Constraints": constraints or None,
+        "Constraints": _constraints(grant) or None,
         "CreationDate": grant.created and grant.created.isoformat(),
     }
-    return {name: value for name, value in shown.items() if value is not None}
+    return {name: value for name, value in members.items() if value is not None}
 
 
-def _revoke(key: KeyFacts, grant: GrantFacts) -> str:
+def _violation(key: KeyFacts, grant: GrantFacts, detail: str, fix: Fix) -> Violation:
+    return Violation(key.arn, _shown(grant), fix, f"grant {grant.id} for {grant.grantee}{detail}")
+
+
+def _revoke_command(key: KeyFacts, grant: GrantFacts) -> str:
     return kms(key, "revoke-grant", "--grant-id", grant.id)
 
 
-def _again(key: KeyFacts, grant: GrantFacts, operations: Sequence[str], constraints: Mapping[str, Any]) -> str:
-    """Return the command that makes a grant like one, with other operations and constraints."""
+def _revoke(key: KeyFacts, grant: GrantFacts, says: str = _REVOKE) -> Fix:
+    return commands(says, _revoke_command(key, grant))
+
+
+def _create_command(
+    key: KeyFacts, grant: GrantFacts, operations: Sequence[str], constraints: Mapping[str, object]
+) -> str:
+    """Return the command that creates a grant like another one, with other operations and constraints."""
     words = ["--grantee-principal", grant.grantee, "--operations", *operations]
     words += ["--constraints", json.dumps(constraints)] if constraints else []
     words += ["--retiring-principal", grant.retiring] if grant.retiring is not None else []
@@ -109,177 +119,175 @@ def _again(key: KeyFacts, grant: GrantFacts, operations: Sequence[str], constrai
     return kms(key, "create-grant", *words)
 
 
-def _found(key: KeyFacts, grant: GrantFacts, detail: str, fix: Fix) -> Found:
-    return Found(key.arn, _shown(grant), fix, f"grant {grant.id} for {grant.grantee}{detail}")
+def _create_block(
+    key: KeyFacts, grant: GrantFacts, operations: Sequence[str], constraints: Mapping[str, object]
+) -> list[Block]:
+    if "SourceArn" in constraints:
+        return []  # Terraform has no argument for it
+    request = {
+        "KeyId": key.arn,
+        "GranteePrincipal": grant.grantee,
+        "Operations": list(operations),
+        "Constraints": constraints,
+    }
+    optional = {"RetiringPrincipal": grant.retiring, "Name": grant.name}
+    return [templates.grant(request | {member: value for member, value in optional.items() if value})]
 
 
-_REVOKED: Final = "Revoke it. What it permits is gone at once: see in CloudTrail first whether it is in use."
+def _replacement(account: Account, key: KeyFacts, grant: GrantFacts) -> Fix:
+    """Return the fix that creates a grant with a constraint and without CreateGrant, and revokes this one.
+
+    It is the same for both rules, so that the fix of one does not bring back what the other is about.
+    """
+    left = [operation for operation in grant.operations if operation != "CreateGrant"]
+    remain = ""
+    if len(left) < len(grant.operations):
+        remain = " Grants that were created with it stay; list-grants shows them."
+    if not left or _is_obsolete(account, grant):
+        return _revoke(key, grant, _REVOKE + remain)
+    constraints = {name: value for name, value in _constraints(grant).items() if value}
+    if not constraints and any(f"kms:{operation}" in WITH_CONTEXT for operation in left):
+        pairs = _common_context(account, key)
+        if not pairs:
+            return _revoke(
+                key,
+                grant,
+                "Ask its grantee which context it uses, create a grant with that context (sealwax policy grant -c "
+                f"NAME=VALUE) for {', '.join(left)}, and then revoke this one.{remain}",
+            )
+        constraints = {"EncryptionContextSubset": pairs}
+        remain = f" If the grantee uses a context other than {join_names(pairs)}, use that one.{remain}"
+    return commands(
+        f"Create a grant for {', '.join(left)} with a constraint, and revoke this one.{remain}",
+        _create_command(key, grant, left, constraints),
+        _revoke_command(key, grant),
+        instead=_create_block(key, grant, left, constraints),
+    )
 
 
-def _unconstrained(account: Account) -> Iterator[Found]:
-    for key, grant in _each(account):
-        if grant.subset or grant.equals or grant.source_arn is not None or _for_service(account, grant):
-            continue
-        uses = [one for one in _usable(account, key, grant) if f"kms:{one}" in WITH_CONTEXT]
-        if uses:
-            yield _found(key, grant, f" permits {', '.join(uses)} with any context", _better(account, key, grant))
-
-
-def _is_over(account: Account, grant: GrantFacts) -> bool:
-    """Whether a grant is to be revoked for another reason, so that none is made in its place."""
+def _is_obsolete(account: Account, grant: GrantFacts) -> bool:
+    """Tell whether a grant should be revoked for another reason, so that no new one takes its place."""
     due = due_of(grant.name)
     overdue = due is not None and due < account.facts.time
-    return overdue or not account.is_trusted(_owner(grant.grantee)) or _is_missing(account, grant.grantee)
+    return overdue or not account.is_trusted(_account_of(grant.grantee)) or _is_missing(account, grant.grantee)
 
 
-def _owner(arn: str) -> str:
+def _account_of(arn: str) -> str:
     return f"{arn}:::::".split(":")[4]
 
 
 def _is_missing(account: Account, arn: str) -> bool:
-    """Whether a user or role of the account is not there."""
-    identity = ":user/" in arn or (":role/" in arn and ":iam:" in arn)
-    own = identity and _owner(arn) == account.facts.account
+    """Tell whether a user or role of the account does not exist."""
+    is_identity = ":user/" in arn or (":role/" in arn and ":iam:" in arn)
+    own = is_identity and _account_of(arn) == account.facts.account
     return own and account.facts.principals is not None and arn not in account.principals
 
 
-def _better(account: Account, key: KeyFacts, grant: GrantFacts) -> Fix:
-    """Return the fix that makes a grant with a constraint that creates no grants, and revokes this one.
-
-    It is the same for both rules: who follows one must not bring back what the other is about.
-    """
-    left = [one for one in grant.operations if one != "CreateGrant"]
-    bound: dict[str, Any] = {
-        "EncryptionContextSubset": dict(grant.subset or {}),
-        "EncryptionContextEquals": dict(grant.equals or {}),
-        "SourceArn": grant.source_arn,
-    }
-    given = {name: value for name, value in bound.items() if value}
-    stay = (
-        " Grants that were made with it stay: see what list-grants shows." if len(left) < len(grant.operations) else ""
-    )
-    if not left or _is_over(account, grant):
-        return commands(_REVOKED + stay, _revoke(key, grant))
-    if not given and any(f"kms:{one}" in WITH_CONTEXT for one in left):
-        pairs = _pairs(account, key)
-        if not pairs:
-            return commands(
-                "Ask its grantee for the context that it works with, make a grant that is bound to it (sealwax policy "
-                f"grant -c NAME=VALUE) and permits {', '.join(left)}, and then revoke this one.{stay}",
-                _revoke(key, grant),
-            )
-        given = {"EncryptionContextSubset": pairs}
-        stay = f" If the grantee works with another context than {listed(pairs)}, bind it to that.{stay}"
-    return commands(
-        f"Make one that permits {', '.join(left)} under a constraint, and revoke this one.{stay}",
-        _again(key, grant, left, given),
-        _revoke(key, grant),
-    )
-
-
-def _pairs(account: Account, key: KeyFacts) -> dict[str, str]:
-    """Return the context that the key policy asks all of its users for; empty where it asks for several, or none."""
+def _common_context(account: Account, key: KeyFacts) -> dict[str, str]:
+    """Return the context that the key policy requires of all users; empty if they differ or there is none."""
     policy = account.key_policy(key)
-    start = "kms:EncryptionContext:"
-    asked = [
+    contexts = [
         {
-            clause.key[len(start) :]: clause.values[0].text
-            for clause in one.clauses
+            clause.key[len(_CONTEXT) :]: clause.values[0].text
+            for clause in statement.clauses
             if clause.operator == "StringEquals"
-            and clause.key.lower().startswith(start.lower())
-            and not clause.key[len(start) :].lower().startswith("aws:")  # a service's
+            and clause.key.lower().startswith(_CONTEXT)
+            and not clause.key.lower().startswith(f"{_CONTEXT}aws:")  # a service's
             and len(clause.values) == 1
             and not clause.values[0].has_variables
         }
-        for one in (policy.statements if policy else ())
-        if one.effect == "Allow"
+        for statement in (policy.statements if policy else ())
+        if statement.effect == "Allow"
     ]
-    every = [one for one in asked if one]
-    return every[0] if every and all(one == every[0] for one in every) else {}
+    required = [context for context in contexts if context]
+    return required[0] if required and all(context == required[0] for context in required) else {}
 
 
-def _creates(account: Account) -> Iterator[Found]:
-    for key, grant in _each(account):
-        if _for_service(account, grant) or "CreateGrant" not in _usable(account, key, grant):
+@rule(
+    "grant-unconstrained",
+    Severity.MEDIUM,
+    "a grant has no constraint",
+    why="It works with every encryption context, so for all data under the key, and no policy shows it.",
+    standards=std.ACCESS,
+    fix="create one with a constraint, then revoke this one",
+)
+def grant_unconstrained(account: Account) -> Iterator[Violation]:
+    for key, grant in _all_grants(account):
+        if grant.subset or grant.equals or grant.source_arn is not None or _is_for_service(account, grant):
             continue
-        yield _found(key, grant, " can hand its permissions on", _better(account, key, grant))
+        uses = [operation for operation in _usable(account, key, grant) if f"kms:{operation}" in WITH_CONTEXT]
+        if uses:
+            fix = _replacement(account, key, grant)
+            yield _violation(key, grant, f" permits {', '.join(uses)} with any context", fix)
 
 
-def _overdue(account: Account) -> Iterator[Found]:
-    for key, grant in _each(account):
+@rule(
+    "grant-creates-grants",
+    Severity.HIGH,
+    "a grant can create grants",
+    why="The grantee can pass its permissions on to anyone, in any account, and no policy shows it.",
+    standards=std.ACCESS,
+    fix="create one without `CreateGrant`, then revoke this one",
+)
+def grant_creates_grants(account: Account) -> Iterator[Violation]:
+    for key, grant in _all_grants(account):
+        if not _is_for_service(account, grant) and "CreateGrant" in _usable(account, key, grant):
+            yield _violation(key, grant, " can pass its permissions on", _replacement(account, key, grant))
+
+
+@rule(
+    "grant-overdue",
+    Severity.HIGH,
+    "a grant has outlived its due time",
+    why="KMS grants do not expire: access that was given for a while is still there.",
+    standards=std.ACCESS,
+    fix="revoke it",
+)
+def grant_overdue(account: Account) -> Iterator[Violation]:
+    for key, grant in _all_grants(account):
         due = due_of(grant.name)
         if due is not None and due < account.facts.time:
-            yield _found(key, grant, f" was due on {due:%Y-%m-%d %H:%M} UTC", commands(_REVOKED, _revoke(key, grant)))
+            yield _violation(key, grant, f" was due on {due:%Y-%m-%d %H:%M} UTC", _revoke(key, grant))
 
 
-def _stale(account: Account) -> Iterator[Found]:
-    for key, grant in _each(account):
+@rule(
+    "grant-stale",
+    Severity.LOW,
+    "a grant is stale",
+    why="No one looks after it, and grants do not expire.",
+    standards=std.ACCESS,
+    fix="revoke it",
+)
+def grant_stale(account: Account) -> Iterator[Violation]:
+    for key, grant in _all_grants(account):
         if due_of(grant.name) is not None:
             continue
-        fix = commands(_REVOKED, _revoke(key, grant))
-        if is_gone(grant.grantee):
-            # One that is made again under the same name has another id, so nobody can use it.
-            yield _found(key, grant, ", a principal that no longer exists", commands("Revoke it.", _revoke(key, grant)))
+        if is_deleted(grant.grantee):
+            # A new principal of the same name has another id, so no one can use the grant.
+            yield _violation(key, grant, ", a principal that no longer exists", _revoke(key, grant, "Revoke it."))
             continue
-        # A service may keep what it works with for years, and its own role is there as long as it works.
+        # Services keep grants for years, and their own roles exist as long as they work.
         if is_service(grant.grantee) or (grant.retiring is not None and is_service(grant.retiring)):
             continue
         if _is_missing(account, grant.grantee):
-            yield _found(key, grant, " is for a principal that no longer exists", fix)
+            yield _violation(key, grant, " is for a principal that no longer exists", _revoke(key, grant))
         elif is_service_role(grant.grantee, account.service_roles):
             continue
         elif grant.created is not None and account.facts.time - grant.created > STALE_AFTER:
-            yield _found(key, grant, f" is of {grant.created:%Y-%m-%d} and has no due time", fix)
+            detail = f" was created on {grant.created:%Y-%m-%d} and has no due time"
+            yield _violation(key, grant, detail, _revoke(key, grant))
 
 
-def _foreign(account: Account) -> Iterator[Found]:
-    for key, grant in _each(account):
-        if grant.grantee.startswith("arn:"):
-            owner = grant.grantee.split(":")[4]
-            if not account.is_trusted(owner) and _usable(account, key, grant):
-                fix = commands(_REVOKED + trust([owner]), _revoke(key, grant))
-                yield _found(key, grant, f" is for account {owner}", fix)
-
-
-RULES: Final = (
-    Rule(
-        "grant-unconstrained",
-        Severity.MEDIUM,
-        "a grant has no constraint",
-        "It works for every encryption context, so for all data under the key, and is seen in no policy.",
-        std.ACCESS,
-        _unconstrained,
-    ),
-    Rule(
-        "grant-creates-grants",
-        Severity.HIGH,
-        "a grant may create grants",
-        "The grantee can give what it was given to anybody, in any account, unseen by every policy.",
-        std.ACCESS,
-        _creates,
-    ),
-    Rule(
-        "grant-overdue",
-        Severity.HIGH,
-        "a grant has outlived its due time",
-        "KMS grants do not end by themselves: access that was lent for a while is still there.",
-        std.ACCESS,
-        _overdue,
-    ),
-    Rule(
-        "grant-stale",
-        Severity.LOW,
-        "a grant is stale",
-        "Nobody looks after it, and grants do not end by themselves.",
-        std.ACCESS,
-        _stale,
-    ),
-    Rule(
-        "grant-foreign-account",
-        Severity.HIGH,
-        "a grant is for another account",
-        "The key is used outside of the accounts that are known, by principals whose policies are not seen here.",
-        std.ACCESS,
-        _foreign,
-    ),
+@rule(
+    "grant-foreign-account",
+    Severity.HIGH,
+    "a grant is for another account",
+    why="The key is used outside the trusted accounts, by principals whose policies this audit cannot see.",
+    standards=std.ACCESS,
+    fix="revoke it, or trust the account",
 )
+def grant_foreign_account(account: Account) -> Iterator[Violation]:
+    for key, grant in _all_grants(account):
+        owner = _account_of(grant.grantee)
+        if grant.grantee.startswith("arn:") and not account.is_trusted(owner) and _usable(account, key, grant):
+            yield _violation(key, grant, f" is for account {owner}", _revoke(key, grant, _REVOKE + trust_hint([owner])))
