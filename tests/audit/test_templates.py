@@ -7,13 +7,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import cfnlint.api
 import hcl2
 import pytest
 
-from sealwax.audit import BlockKind, Facts, Finding, TrailFacts
+from sealwax.audit import BlockKind, Facts, Finding, PrincipalFacts, TrailFacts
 from sealwax.audit._account import Account
 from sealwax.audit._rules import RULES, run_rules
 from sealwax.audit._rules.fixes import POLICY
@@ -48,6 +49,18 @@ def _selected(**selectors: object) -> Facts:
     return accounts.clean(trails=(trail,))
 
 
+def _inline() -> Facts:
+    """Return an account with an inline policy that decrypts under every key, and a key that leaves that to IAM."""
+    id_ = f"{accounts.APP}#one"
+    facts = accounts.with_iam({"Action": "kms:Decrypt", "Resource": "*"}, policy=accounts.text(accounts.DELEGATES))
+    return replace(
+        facts,
+        principals=(PrincipalFacts(accounts.APP, (id_,)),),
+        policies=tuple(replace(policy, id=id_, kind="inline") for policy in facts.policies or ()),
+        events=(),
+    )
+
+
 DATA: Final = {"Type": "AWS::S3::Object", "Values": ["arn:aws:s3"]}
 ADVANCED: Final = {
     "Name": "data",
@@ -57,6 +70,7 @@ ADVANCED: Final = {
     ],
 }
 MORE: Final[dict[str, list[Callable[[], Facts]]]] = {
+    "iam-decrypt-all-keys": [_inline],
     "trail-excludes-kms": [
         lambda: _selected(
             EventSelectors=[
@@ -65,7 +79,7 @@ MORE: Final[dict[str, list[Callable[[], Facts]]]] = {
             ]
         ),
         lambda: _selected(AdvancedEventSelectors=[ADVANCED]),
-    ]
+    ],
 }
 
 
@@ -92,7 +106,7 @@ def test_every_cloudformation_block_lints() -> None:
         f"{rule}: {match}" for rule, text in templates for match in cfnlint.api.lint(text, regions=[accounts.REGION])
     }
     assert problems == set()
-    assert len(templates) == 41
+    assert len(templates) == 42
     assert len({rule for rule, _ in templates}) == 22
 
 
@@ -101,13 +115,14 @@ def test_every_terraform_block_parses() -> None:
     kinds: Counter[str] = Counter()
     for _, text in configurations:
         kinds.update(kind.strip('"') for resource in hcl2.loads(text)["resource"] for kind in resource)
-    assert len(configurations) == 43
+    assert len(configurations) == 44
     assert len({rule for rule, _ in configurations}) == 24
     assert set(kinds) == {
         "aws_cloudtrail",
         "aws_cloudwatch_event_rule",
         "aws_cloudwatch_event_target",
         "aws_iam_policy",
+        "aws_iam_role_policy",
         "aws_kms_alias",
         "aws_kms_grant",
         "aws_kms_key",
@@ -141,7 +156,7 @@ def test_the_templates_hold_the_policy_that_the_commands_put() -> None:
                 (written,) = re.findall(r"jsonencode\((.*?)\n  }\)", block.text, re.DOTALL)
                 assert json.loads((written + "\n}").replace("$${", "${").replace("%%{", "%{")) == policy
                 count += 1
-    assert count == 60
+    assert count == 62
 
 
 @pytest.mark.parametrize("text", ["{{resolve:ssm:x}}", "{{resolve:secretsmanager:y}}"])

@@ -190,7 +190,7 @@ def test_accounts_that_are_trusted_may_be_let_in(bare_shell: Shell) -> None:
     found = {one["rule"]: one for one in findings(bare_shell)}
     assert set(found) == {"key-policy-foreign-account", "grant-foreign-account"}
     # What the fix says can be typed.
-    (option,) = {tuple(re.findall(r"(--trust-account) (\d{12})\.", one["fix"])[0]) for one in found.values()}
+    (option,) = {tuple(re.findall(r"(--trust-account) (\d{12})", one["fix"])[0]) for one in found.values()}
     assert option == ("--trust-account", accounts.FOREIGN)
     assert findings(bare_shell, *option, status=0) == []
     assert len(findings(bare_shell, "--trust-account", "123456789012")) == 2
