@@ -20,7 +20,6 @@ from sealwax.audit._account import Account
 from sealwax.audit._collect.keys import gather
 from sealwax.audit._facts import Facts
 from sealwax.audit._rules import run_rules
-from sealwax.lab._cloudtrail import CloudTrail
 from sealwax.lab._server import Server
 from tests.audit import accounts
 from tests.audit.live import ACCOUNT, REGION, account, put_filter, put_rule

@@ -31,7 +31,7 @@ def open_client(session: Session, service: str, region: str | None) -> Client:
     Raises:
         KmsError: the session cannot make one.
     """
-    return refusals.made(
+    return refusals.open_client(
         lambda: session.client(service, region_name=region, config=_CONFIG), f"opening a client for {service}"
     )
 
@@ -138,7 +138,7 @@ def _explain(error: Exception) -> tuple[Exception, str]:
         return failure, str(failure)
     if unreadable:
         return UnreadableError(), f"the answer cannot be read ({type(error).__name__})"
-    return failure, refusals.said(error)  # the service's own words, because our messages are about KMS keys
+    return failure, refusals.words_of(error)  # the service's own words, because our messages are about KMS keys
 
 
 def _code_of(error: Exception) -> str:

@@ -215,7 +215,7 @@ def _policy(client: Client, arn: str) -> str:
 
 def _rotation(client: Client, arn: str) -> RotationFacts:
     status = Answer(client.get_key_rotation_status(KeyId=arn), "asking how the key rotates", arn)
-    return RotationFacts(status.need("KeyRotationEnabled", bool), status.may("RotationPeriodInDays", int))
+    return RotationFacts(status.need("KeyRotationEnabled", bool), status.optional("RotationPeriodInDays", int))
 
 
 def _rotations(client: Client, arn: str) -> tuple[datetime, ...]:
