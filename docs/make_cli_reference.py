@@ -17,15 +17,15 @@ HEAD = """# Command line
 Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output,
-`s3://bucket/key` an object in S3; with `-r`, `s3://bucket/prefix` is every object whose key begins with the prefix.
-[Exit statuses](statuses.md) has a page of its own.
+`s3://bucket/key` an S3 object; with `-r`, `s3://bucket/prefix` stands for every object whose key begins like that.
+The [exit statuses](statuses.md) have their own page.
 
 | Environment | Meaning |
 |---|---|
 | `SEALWAX_KEY` | the KMS key, if `-k` is not given |
 | `SEALWAX_LAB` | the lab's folder, like `--lab` |
-| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and others | read by boto3 |
-| `AWS_ENDPOINT_URL_S3` | an S3 server other than AWS, with the lab too |
+| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 uses them |
+| `AWS_ENDPOINT_URL_S3` | an S3 endpoint other than that of AWS, also if KMS is the lab |
 """
 
 

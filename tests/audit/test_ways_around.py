@@ -290,7 +290,7 @@ def test_a_key_with_envelopes_is_named_by_its_arn(
     assert run(["audit", "--facts", str(saved), "--envelopes-under", name]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert "named by its ARN" in told.err
+    assert "is not a key ARN" in told.err
 
 
 @pytest.mark.parametrize(

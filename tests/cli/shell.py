@@ -48,7 +48,7 @@ class Done:
 
     def __post_init__(self) -> None:
         assert "Traceback" not in self.err, self.err
-        assert "mistake in sealwax" not in self.err, self.err
+        assert "bug in sealwax" not in self.err, self.err
 
     @property
     def last_line(self) -> str:

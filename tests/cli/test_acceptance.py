@@ -92,10 +92,10 @@ def test_as_typed_against_a_served_lab_with_any_access_key(bare_shell: Shell, se
         $ sealwax rewrap --endpoint-url {url} -k alias/demo --to alias/demo2 -c purpose=backup a.swx
         $ sealwax decrypt --endpoint-url {url} -k alias/demo2 -c purpose=backup -o - a.swx | cmp - a.bin
         $ SEALWAX_LAB=./other sealwax verify --endpoint-url {url} -k alias/demo2 -c purpose=backup a.swx
-        [0] SEALWAX_LAB is not used
+        [0] ignoring SEALWAX_LAB
         $ test ! -e other
         $ sealwax verify --lab ./lab --endpoint-url {url} -k alias/demo2 -c purpose=backup a.swx
-        [2] exclude each other
+        [2] not both
     """)
 
 

@@ -81,7 +81,7 @@ def test_a_killed_audit_is_deleted_on_with_by_the_same_command(bare_shell: Shell
     assert not (bare_shell.folder / PART).exists()
     # Lost is what was asked at that moment, by eight threads and the one for who is there.
     assert REQUESTS <= first + second <= REQUESTS + 9
-    assert ("answers are kept, the oldest of 0 min ago" in done.err) == (step > 2)
+    assert ("answers, the oldest from 0 min ago" in done.err) == (step > 2)
     assert (facts.since is not None) == (step > 2)
 
 
@@ -91,7 +91,7 @@ def test_a_stopped_audit_says_how_it_goes_on(
 ) -> None:
     done = stopped(bare_shell, between, 30, number)
     assert done.returncode == status
-    assert b"what was gathered is in 'facts.json.part'; the same command goes on from there" in done.stderr
+    assert b"the answers so far are in 'facts.json.part'; run the same command again to resume" in done.stderr
     assert b"Traceback" not in done.stderr
     # It waits for what is under way, and not for the rest of the keys.
     assert len(between.asked) < REQUESTS - 20
@@ -104,7 +104,7 @@ def test_a_stopped_audit_says_how_it_goes_on(
 
 def test_facts_that_are_there_are_not_gathered_again(bare_shell: Shell, between: Wire) -> None:
     bare_shell.write("facts.json", b"mine")
-    bare_shell.sealwax(*AUDIT).failed(1, "it already exists")
+    bare_shell.sealwax(*AUDIT).failed(1, "already exists")
     assert between.asked == []
     assert sorted(path.name for path in bare_shell.folder.iterdir()) == ["facts.json", "none.json"]
     assert stopped(bare_shell, between, 10, signal.SIGKILL).returncode == 1

@@ -69,10 +69,10 @@ def test_what_aws_is_not_set_up_for(bare_shell: Shell) -> None:
 def test_what_was_typed_wins_over_the_lab_of_the_environment(shell: Shell) -> None:
     shell.write("a", b"data")
     verb = ("encrypt", *K, *PURPOSE)
-    shell.sealwax(*verb, "--lab", "lab", "--profile", "p", "a").failed(2, "--lab and --profile exclude each other")
+    shell.sealwax(*verb, "--lab", "lab", "--profile", "p", "a").failed(2, "use --lab or --profile, not both")
     url = ("--endpoint-url", "http://127.0.0.1:1")
-    shell.sealwax(*verb, "--profile", "missing", "a").failed(7, "--profile was given, so SEALWAX_LAB is not used")
-    shell.sealwax(*verb, *url, "a").failed(7, "--endpoint-url was given, so SEALWAX_LAB is not used")
+    shell.sealwax(*verb, "--profile", "missing", "a").failed(7, "ignoring SEALWAX_LAB, because --profile was given")
+    shell.sealwax(*verb, *url, "a").failed(7, "ignoring SEALWAX_LAB, because --endpoint-url was given")
     assert "SEALWAX_LAB" not in shell.sealwax(*verb, "-q", *url, "a").failed(7).err
 
 
@@ -81,15 +81,15 @@ def test_a_lab_needs_no_profile(shell: Shell, variable: str) -> None:
     """It goes on without one that is not there, and says so; and it is only ever used where it is named."""
     shell.write("a", b"data")
     shell.environment[variable] = "miss\x1bing"
-    told = "there is no AWS profile 'miss\\x1bing'; the lab goes on without"
+    told = "AWS profile 'miss\\x1bing' not found; the lab works without it"
     assert told in shell.sealwax("encrypt", *K, *PURPOSE, "a").succeeded().err
     shell.sealwax("decrypt", *K, *PURPOSE, "-o", "b", "a.swx").succeeded()
-    assert "no AWS profile" not in shell.sealwax("verify", "-q", *K, *PURPOSE, "a.swx").succeeded().err
+    assert "AWS profile" not in shell.sealwax("verify", "-q", *K, *PURPOSE, "a.swx").succeeded().err
     shell.sealwax("keys", "list").succeeded()
     lab = shell.environment.pop("SEALWAX_LAB")
     shell.sealwax("verify", *K, *PURPOSE, "a.swx").failed(7, "there is no such AWS profile")
     shell.sealwax("verify", "--lab", lab, *K, *PURPOSE, "a.swx").succeeded()
-    shell.sealwax("verify", "--lab", lab, "--profile", "missing", *K, *PURPOSE, "a.swx").failed(2, "exclude each other")
+    shell.sealwax("verify", "--lab", lab, "--profile", "missing", *K, *PURPOSE, "a.swx").failed(2, "not both")
 
 
 def test_a_lab_asks_no_single_sign_on(shell: Shell) -> None:
@@ -112,7 +112,7 @@ def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
         assert done.status in {0, 1, 7}, done
         shell.environment = usual
     shell.write("lab/letter", b"Dear")
-    for name, words in (("lab", "holds other files"), (".", "holds other files"), ("sealed/\x1b", "there is no lab")):
+    for name, words in (("lab", "holds other files"), (".", "holds other files"), ("sealed/\x1b", "no lab")):
         if name.startswith("sealed"):
             (shell.folder / "sealed").mkdir(mode=0o500)
         with shell.unchanged():
@@ -120,7 +120,7 @@ def test_a_lab_in_an_odd_environment(shell: Shell) -> None:
             done.failed(1, words)
             assert "\x1b" not in done.err
     with shell.unchanged():
-        shell.sealwax("encrypt", "--lab", "", *K, *PURPOSE, "--force", "a").failed(2, "--lab names a folder")
+        shell.sealwax("encrypt", "--lab", "", *K, *PURPOSE, "--force", "a").failed(2, "--lab is empty")
         shell.environment["SEALWAX_LAB"] = ""
         shell.sealwax("encrypt", *K, *PURPOSE, "--force", "a").failed(7, "no AWS Region is set")
     shell.write("file", b"no lab")
@@ -237,7 +237,7 @@ def test_no_arguments_bring_a_traceback(
     status, err = driver([verb, *words], stdin)
     assert status in STATUSES, (status, err)
     assert "Traceback" not in err
-    assert "mistake in sealwax" not in err, err
+    assert "bug in sealwax" not in err, err
 
 
 @given(at=st.integers(0, 400), mask=st.integers(1, 255), cut=st.integers(0, 700))
@@ -249,4 +249,4 @@ def test_no_bytes_bring_a_traceback(
     data[at] ^= mask
     status, err = driver(["decrypt", *K, *PURPOSE, "-"], bytes(data[: cut + at + 1]))
     assert status in {4, 5, 6, 7}, (status, err)
-    assert "mistake in sealwax" not in err, err
+    assert "bug in sealwax" not in err, err

@@ -54,7 +54,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
 @pytest.mark.usefixtures("sealed")
 def test_a_usage_error_names_the_keys_of_the_envelope(shell: Shell, keys: Keys) -> None:
     shell.sealwax("decrypt", *PURPOSE, "a.swx").failed(2, f"a.swx says it is wrapped under '{keys.demo}'")
-    shell.sealwax("encrypt", *PURPOSE, "a.bin").failed(2, "name a KMS key with -k, or in SEALWAX_KEY")
+    shell.sealwax("encrypt", *PURPOSE, "a.bin").failed(2, "name a KMS key with -k or in SEALWAX_KEY")
 
 
 def _await_part(folder: Path, size: int) -> None:

@@ -66,8 +66,8 @@ def test_odd_names_and_nested_folders(shell: Shell) -> None:
     (shell.folder / "in/gone").symlink_to("nowhere")
     os.mkfifo(shell.folder / "in/pipe")
     done = shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "sealed", "in")
-    done.failed(8, "in/pipe: skipped, it is no regular file", "in/gone: it is a link that leads nowhere")
-    assert done.err.count("skipped, it is a link to what this run takes by its own name") == 2
+    done.failed(8, "in/pipe: skipped, it is not a regular file", "in/gone: it is a link that leads nowhere")
+    assert done.err.count("skipped, it is a link, and its target is part of this run") == 2
     assert "1 of 8 not done: 1 a link" in done.last_line
     (shell.folder / "in/gone").unlink()
     assert "in/new\\nline: encrypted" in done.err
@@ -92,20 +92,22 @@ def test_a_run_is_resumed(shell: Shell) -> None:
         shell.write(f"in/{name}", name.encode())
     shell.write("out/b.swx", b"in the way")
     command = ("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
-    shell.sealwax(*command).failed(8, "in/b: 'out/b.swx' cannot be done", "1 of 3 not done: 1 in the way")
+    shell.sealwax(*command).failed(
+        8, "in/b: 'out/b.swx' already exists, but cannot be compared", "1 of 3 not done: 1 in the way"
+    )
     (shell.folder / "out/b.swx").unlink()
     kept = (shell.folder / "out/a.swx").stat().st_ino
     done = shell.sealwax(*command).succeeded()
-    assert (done.err.count("encrypted before"), done.err.count(": encrypted, ")) == (2, 1)
+    assert (done.err.count("already encrypted"), done.err.count(": encrypted, ")) == (2, 1)
     assert (shell.folder / "out/a.swx").stat().st_ino == kept
     damaged = shell.read("out/c.swx")
     shell.write("out/c.swx", damaged[:-1])
     back = ("decrypt", *K, *PURPOSE, "-r", "-o", "back", "out")
-    again = "1 of 3 failed; when the causes are gone, run the same command again for the rest"
+    again = "1 of 3 failed; once the causes are fixed, run the same command again to resume"
     shell.sealwax(*back).failed(8, "out/c.swx: ", again)
     shell.write("out/c.swx", damaged)
     done = shell.sealwax(*back).succeeded()
-    assert done.err.count("decrypted before") == 2
+    assert done.err.count("already decrypted") == 2
     assert files_of(shell.folder / "back") == {"a": b"a", "b": b"b", "c": b"c"}
     # A re-wrap is resumed by allowing the new key too.
     shell.write("out/c.swx", damaged[:40])
@@ -116,7 +118,7 @@ def test_a_run_is_resumed(shell: Shell) -> None:
     shell.sealwax("verify", "-k", "alias/demo2", *PURPOSE, "-r", "out").succeeded()
     shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "none", "home").failed(1, "No such file")
     (shell.folder / "empty").mkdir()
-    shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "none", "empty").failed(0, "there is nothing to do")
+    shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "none", "empty").failed(0, "nothing to do")
 
 
 def test_the_lab_in_use_is_left_out(bare_shell: Shell) -> None:
@@ -139,9 +141,9 @@ def test_the_lab_in_use_is_left_out(bare_shell: Shell) -> None:
     for name in ("lab/state.db", "link/state.db"):
         for command in (("encrypt", *lab), ("encrypt", "--lab", "link")):
             with shell.unchanged():
-                shell.sealwax(*command, *K, *PURPOSE, "-o", "x", name).failed(1, "it is a file of the lab in use")
+                shell.sealwax(*command, *K, *PURPOSE, "-o", "x", name).failed(1, "it belongs to the lab in use")
     done = shell.sealwax("encrypt", *lab, *K, *PURPOSE, "-r", "lab").succeeded()
-    assert "there is nothing to do" in done.err
+    assert "nothing to do" in done.err
     # Another lab is data like other data.
     shell.sealwax("lab", "create-key", "--lab", "other", "--alias", "demo").succeeded()
     shell.sealwax("encrypt", "--lab", "other", *K, *PURPOSE, "-o", "x", "lab/state.db").succeeded()
@@ -155,9 +157,9 @@ def test_empty_names(shell: Shell) -> None:
     for command in (("encrypt",), ("decrypt",), ("rewrap", *to), ("reencrypt", *to)):
         with shell.unchanged():
             done = shell.sealwax(*command, *K, *PURPOSE, "-o", "", "a.swx")
-            assert done.failed(2).last_line == "Error: -o names a file or a folder, and was given an empty name"
-            shell.sealwax(*command, *K, *PURPOSE, "-r", "--suffix", "", ".").failed(2, "cannot be the end of a name")
-            shell.sealwax(*command, *K, *PURPOSE, "--suffix", "/x", "a").failed(2, "'/x' cannot be the end of a name")
+            assert done.failed(2).last_line == "Error: -o is empty; name a file or a folder"
+            shell.sealwax(*command, *K, *PURPOSE, "-r", "--suffix", "", ".").failed(2, "is not a suffix")
+            shell.sealwax(*command, *K, *PURPOSE, "--suffix", "/x", "a").failed(2, "'/x' is not a suffix")
 
 
 def test_context_files(shell: Shell) -> None:
@@ -203,7 +205,7 @@ def test_stored_local_and_no_context(shell: Shell) -> None:
         [6] does not store 'a'
         $ sealwax encrypt -k alias/demo -c table=users -c id=7 --local-context id -o row.swx a
         $ sealwax inspect row.swx
-        [0] and 1 local, not stored
+        [0] 1 local pair, not stored
         $ sealwax decrypt -k alias/demo -c table=users -c id=7 --local-context id -o - row.swx | cmp - a
         $ sealwax decrypt -k alias/demo --accept-stored-context -c id=7 --local-context id -o - row.swx | cmp - a
         $ sealwax verify -k alias/demo --accept-stored-context row.swx
@@ -261,11 +263,11 @@ def test_detached_headers(shell: Shell) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup --detached a.body -o b a.body
         [4]
         $ sealwax decrypt -k alias/demo -c purpose=backup --detached a.head --force -o a.head a.body
-        [1] the output is the header
+        [1] the output would overwrite the header
         $ sealwax rewrap --detached a.head -k alias/demo --to alias/demo2 -c purpose=backup --force -o a.body a.body
-        [1] the output is the payload
+        [1] the output would overwrite the payload
         $ sealwax encrypt --detached new -k alias/demo -c purpose=backup --force -o new a
-        [1] the output is the header too
+        [1] the output would overwrite the header too
         $ sealwax rewrap --detached a.head --verify -k alias/demo --to alias/demo2 -c purpose=backup a.body
         $ sealwax decrypt --detached a.head -k alias/demo2 -c purpose=backup -o - a.body | cmp - a
         $ sealwax rewrap --detached a.head -k alias/demo2 --to alias/demo -c purpose=backup -o again.head
@@ -279,7 +281,7 @@ def test_suffix_force_quiet_and_places(shell: Shell) -> None:
     shell.transcript("""
         $ test -z "$(sealwax encrypt -q --suffix .sealed -k alias/demo -c purpose=backup a 2>&1)" && test -e a.sealed
         $ sealwax encrypt --suffix .sealed -k alias/demo -c purpose=backup a
-        [1] 'a.sealed' failed: it already exists
+        [1] 'a.sealed' already exists
         $ sealwax encrypt --force --suffix .sealed -k alias/demo -c purpose=backup a
         $ sealwax decrypt -k alias/demo -c purpose=backup a.sealed
         [2] does not end with '.swx'
@@ -336,9 +338,9 @@ def test_an_interrupted_rewrap_is_repeated(shell: Shell) -> None:
         $ sealwax inspect --json x.swx | grep -o 'arn:aws:kms[^"]*' > new
         $ sealwax rewrap -k "$(cat old)" --to "$(cat new)" -c purpose=backup d/a.swx
         $ sealwax rewrap -r -k "$(cat old)" --to "$(cat new)" -c purpose=backup d
-        [0] d/a.swx: re-wrapped before, as it says itself
+        [0] d/a.swx: already re-wrapped, according to its header
         $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=backup d
-        [0] d/b.swx: re-wrapped before, as it says itself
+        [0] d/b.swx: already re-wrapped, according to its header
         $ sealwax rewrap -r -k alias/demo --verify --to "$(cat new)" -c purpose=backup d
         [7] another key
         $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=other d

@@ -45,7 +45,7 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     ]
     assert planned["cost_usd"] == 0.000015
     with shell.unchanged():
-        assert "5 would be re-wrapped" in shell.sealwax("fleet", "run", "p").succeeded().err
+        assert "5 envelopes would be re-wrapped" in shell.sealwax("fleet", "run", "p").succeeded().err
     assert set(keys.calls()[made:]) == {"DescribeKey", "ListKeyRotations"}
     done = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json").succeeded().out)
     assert [done[name] for name in ("stale", "rewrapped", "failed", "skipped", "kms_calls")] == [0, 5, 0, 0, 5]
@@ -62,17 +62,17 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
 def test_a_place_without_any_envelope_is_named(shell: Shell, keys: Keys) -> None:
     fill(shell, keys, 1)
     (shell.folder / "dat").mkdir()
-    said = f"no envelope was found in '{shell.folder / 'dat'}'; see that it is the place that is meant"
+    said = f"no envelopes found in '{shell.folder / 'dat'}'; check the place"
     planned = shell.sealwax(*PLAN, "-o", "p", "--json", "data", "dat").failed(8, said)
     assert json.loads(planned.out)["empty"] == [str(shell.folder / "dat")]
     done = shell.sealwax("fleet", "run", "p", "--apply").failed(8)
-    assert done.err.count("no envelope was found") == 1
+    assert done.err.count("no envelopes found") == 1
     (shell.folder / "dat/note").write_bytes(b"hello")
     shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").failed(8, said)
     (shell.folder / "dat/a.swx").write_bytes((shell.folder / "data/000.swx").read_bytes())
     again = shell.sealwax("fleet", "run", "p", "--stale", "--apply", "--json").succeeded()
     assert json.loads(again.out)["empty"] == []
-    assert "no envelope was found" not in again.err
+    assert "no envelopes found" not in again.err
 
 
 def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
@@ -83,7 +83,7 @@ def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> N
     assert planned["bytes_to_move"] == planned["bytes"] > 0
     assert "bytes to read" in shell.sealwax(*arguments, "--force", "data").succeeded().out.decode()
     with shell.unchanged():
-        assert "5 would be re-encrypted" in shell.sealwax("fleet", "run", "p").succeeded().err
+        assert "5 envelopes would be re-encrypted" in shell.sealwax("fleet", "run", "p").succeeded().err
     done = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json", "--html", "p.html").succeeded().out)
     assert [done[name] for name in ("stale", "reencrypted", "rewrapped", "failed")] == [0, 5, 0, 0]
     assert "re-encrypted" in (shell.folder / "p.html").read_text()
@@ -101,13 +101,13 @@ def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     shell.write("data/theirs.swx", keys.sealer(keys.foreign).encrypt(b"", context={"purpose": "backup"}))
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
-    shell.sealwax("fleet", "run", "p", "--apply").failed(8, "1 envelopes are still stale; run the same command again")
-    shell.sealwax("fleet", "verify", "p").failed(8, "1 are stale")
+    shell.sealwax("fleet", "run", "p", "--apply").failed(8, "still stale: 1 envelope; run the same command again")
+    shell.sealwax("fleet", "verify", "p").failed(8, "stale: 1 envelope;")
     # As a volume looks that is not mounted.
     (shell.folder / "data").rename(shell.folder / "unmounted")
     (shell.folder / "data").mkdir()
-    gone = shell.sealwax("fleet", "verify", "p").failed(1, "no envelope was found in")
-    assert re.fullmatch(r"sealwax: not done: all \d objects of the plan are gone; see that .*", gone.last_line)
+    gone = shell.sealwax("fleet", "verify", "p").failed(1, "no envelopes found in")
+    assert re.fullmatch(r"sealwax: every object of the plan is gone \(\d\); check that .*", gone.last_line)
 
 
 def test_a_context_that_fits_nothing_is_told(shell: Shell, keys: Keys) -> None:
@@ -115,8 +115,8 @@ def test_a_context_that_fits_nothing_is_told(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     shell.write("data/foreign", b"hello")
     typo = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpsoe=backup", "-o", "p")
-    said = "all 5 envelopes are skipped, since none has the context that was given; the first: its stored context has"
-    shell.sealwax(*typo, "data").failed(6, said, "check -c")
+    said = "skipped 5 envelopes, because none has the context of the plan; the first: its stored context has"
+    shell.sealwax(*typo, "data").failed(6, said, "check its -c")
     shell.sealwax("fleet", "run", "p", "--apply").failed(6, said)
     shell.sealwax("fleet", "run", "p", "--stale", "--apply").failed(6, said)
     assert json.loads(shell.sealwax("fleet", "verify", "p", "--json").failed(6, said).out)["done"] is False
@@ -188,20 +188,20 @@ def test_a_signal_ends_the_scan_of_a_scheduler_at_once(number: signal.Signals, s
         (("fleet", "plan", "-o", "p", "--from", "alias/demo", "-c", "a=b", "."), "Missing option '--to'"),
         (
             ("fleet", "plan", "-o", "p", "--from", "alias/demo", "--to", "alias/demo2", "."),
-            "say which envelopes are meant",
+            "select envelopes with -c",
         ),
         ((*PLAN, "-o", "p"), "Missing argument"),
-        ((*PLAN, "-o", "p", "--older-than", "soon", "."), "'soon' is no time such as"),
+        ((*PLAN, "-o", "p", "--older-than", "soon", "."), "'soon' is not a time such as"),
         ((*PLAN, "-o", "p", "--digest", "some", "."), "neither a number nor 'all'"),
         (
             (*PLAN, "-o", "p", "--reencrypt", "--digest", "all", "."),
-            "leave --older-than, --add-region and --digest away",
+            "--older-than, --add-region and --digest",
         ),
-        (("fleet", "run", "p", "--stale"), "--stale changes the plan, and goes with --apply"),
-        ((*PLAN, "-o", "p", "--rate", "nan", "."), "'nan' is no number"),
-        ((*PLAN, "-o", "p", "--rate", "inf", "."), "'inf' is no number"),
-        (("fleet", "run", "p", "--apply", "--rate", "nan"), "'nan' is no number"),
-        (("fleet", "run", "p", "--apply", "--max-error-rate", "nan"), "'nan' is no number"),
+        (("fleet", "run", "p", "--stale"), "--stale requires --apply"),
+        ((*PLAN, "-o", "p", "--rate", "nan", "."), "'nan' is not a finite number"),
+        ((*PLAN, "-o", "p", "--rate", "inf", "."), "'inf' is not a finite number"),
+        (("fleet", "run", "p", "--apply", "--rate", "nan"), "'nan' is not a finite number"),
+        (("fleet", "run", "p", "--apply", "--max-error-rate", "nan"), "'nan' is not a finite number"),
     ],
 )
 def test_wrong_use(arguments: tuple[str, ...], said: str, shell: Shell) -> None:
@@ -233,7 +233,7 @@ def test_a_signal_stops_it_cleanly(number: signal.Signals, shell: Shell, keys: K
     finally:
         keys.lab.faults.clear("us-east-1", None)
     assert process.returncode == 8, err
-    assert b"since it was stopped; run the same command again to resume" in err
+    assert b"because it was stopped; run the same command again to resume" in err
     first = json.loads(out)
     assert 0 < first["rewrapped"] < 60
     rest = json.loads(shell.sealwax("fleet", "run", "p", "--apply", "--json").succeeded().out)
@@ -309,8 +309,10 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     assert (facts["stale"], facts["stale_because"]) == (True, ["keys"])
     assert "stale" not in json.loads(shell.sealwax("inspect", "--json", one).succeeded().out)
     assert len(keys.calls()) == made
-    shell.sealwax("inspect", "--to", "alias/demo", one).failed(2, "is no key ARN; --ask-kms looks up other names")
-    shell.sealwax("inspect", "--ask-kms", one).failed(2, "go with --to")
+    shell.sealwax("inspect", "--to", "alias/demo", one).failed(
+        2, "is not a key ARN; add --ask-kms to look up other names"
+    )
+    shell.sealwax("inspect", "--ask-kms", one).failed(2, "require --to")
     said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
     assert "stale      no" in said
     assert keys.calls()[made:] == ["DescribeKey", "ListKeyRotations"]

@@ -96,7 +96,7 @@ def test_a_second_signal_does_not_wait_for_kms(shell: Shell, keys: Keys, files: 
                     time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert process.stderr is not None
-            while b"once more stops at once" not in process.stderr.readline():
+            while b"press Ctrl-C again to stop at once" not in process.stderr.readline():
                 assert process.poll() is None
             process.send_signal(signal.SIGINT)
             status, err = ended(process)

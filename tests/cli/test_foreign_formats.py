@@ -103,7 +103,7 @@ def test_what_does_not_tell_its_key_may_be_under_it(lab: Lab, capfd: pytest.Capt
         status, out = retire(capfd, "--apply")
         assert status == 3
         assert f"formats   1 {name}\n" in out
-        assert "untold    1 do not tell their key, and may be under it" in out
+        assert "unnamed   1 do not name their key, and may be under this one" in out
         assert "data/x: it " in out
         assert "which KMS key wraps it is unknown" in out
         assert is_enabled(lab)
@@ -129,7 +129,7 @@ def test_what_names_other_keys_is_counted(lab: Lab, capfd: pytest.CaptureFixture
     status, out = retire(capfd, "--apply")
     assert status == 0, out
     assert "formats   3 sops, 2 esdk-v2, 1 sealwax-text; 6 of them name other keys only" in out
-    assert "others    2 in no format that sealwax knows; whether they need the key, it cannot tell" in out
+    assert "other     2 in unknown formats, which may or may not need the key" in out
     assert not is_enabled(lab)
     status, found = retired(capfd)
     names = ("objects", "under", "unknown", "untold", "elsewhere", "unrecognized")
@@ -298,7 +298,7 @@ def test_instruction_files_and_contradictions(lab: Lab, s3: StrictS3, capfd: pyt
     assert "with a name that does not end with .instruction" in found["reasons"][1]
     assert "it is an object of the S3 Encryption Client, V3" in found["reasons"][2]
     assert run(["inspect", "s3://bucket/c"]) == 0
-    assert "and its metadata say: it is an object of the S3 Encryption Client, V3" in capfd.readouterr().out
+    assert "but its metadata says: it is an object of the S3 Encryption Client, V3" in capfd.readouterr().out
 
 
 def test_what_s3_itself_keeps_under_the_key(lab: Lab, s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:

@@ -36,14 +36,12 @@ def test_what_is_no_envelope_is_told_apart(shell: Shell, verb: str, sealed: byte
 
 @pytest.mark.usefixtures("sealed")
 def test_a_context_that_was_forgotten(shell: Shell) -> None:
-    shell.sealwax("encrypt", *K, "a.bin").failed(
-        6, "bind the data to its place with -c NAME=VALUE, or say --no-context"
-    )
+    shell.sealwax("encrypt", *K, "a.bin").failed(6, "bind the data to one with -c NAME=VALUE, or use --no-context")
     for verb in ("decrypt", "verify", "rewrap"):
         arguments = [one for one in _arguments(verb) if one not in PURPOSE]
         with shell.unchanged():
             shell.sealwax(verb, *arguments, "a.swx").failed(
-                6, "no context was given: say what", "--accept-stored-context"
+                6, "no context was given; give the one", "--accept-stored-context"
             )
 
 
@@ -51,15 +49,15 @@ def test_a_context_that_was_forgotten(shell: Shell) -> None:
 def test_what_is_there_already(shell: Shell) -> None:
     shell.write("a.bin.swx", b"something else")
     with shell.unchanged():
-        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "it already exists", "--force")
-        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "it already exists", "--force")
+        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "already exists", "--force")
+        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "already exists", "--force")
 
 
 @pytest.mark.usefixtures("sealed")
 def test_an_envelope_is_not_sealed_again_unawares(shell: Shell) -> None:
     done = shell.sealwax("encrypt", *K, *PURPOSE, "a.bin", "a.swx").succeeded()
-    told = [line for line in done.err.splitlines() if "it is an envelope already, and is encrypted once more" in line]
-    assert told == ["sealwax: a.swx: it is an envelope already, and is encrypted once more"]
+    told = [line for line in done.err.splitlines() if "this is already an envelope; encrypting it again" in line]
+    assert told == ["sealwax: a.swx: this is already an envelope; encrypting it again"]
     shell.sealwax("decrypt", *K, *PURPOSE, "-o", "once", "a.swx.swx").succeeded()
     assert shell.read("once") == shell.read("a.swx")
 
@@ -74,7 +72,7 @@ def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None
     finally:
         closed.chmod(0o700)
     done.failed(
-        8, "in/closed/hidden", "Permission denied", "1 of 2 failed; when the causes are gone, run the same command"
+        8, "in/closed/hidden", "Permission denied", "1 of 2 failed; once the causes are fixed, run the same command"
     )
     assert sorted(path.name for path in (shell.folder / "out").rglob("*")) == ["open.swx"]
 
@@ -87,7 +85,7 @@ def test_nobody_is_told_to_verify_again(shell: Shell, sealed: bytes) -> None:
 @pytest.mark.usefixtures("sealed")
 @pytest.mark.parametrize("verb", ["rewrap", "reencrypt"])
 def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
-    advice = "name --to by key ARNs, and what is done is passed over"
+    advice = "name the keys of --to by their ARNs to skip it"
     shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
     with shell.unchanged():
         if verb == "rewrap":
@@ -96,9 +94,9 @@ def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
             )
         else:  # which makes data keys, and so knows what the alias means
             done = shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
-            assert "before, as it says itself" in done.err
+            assert "according to its header" in done.err
         done = shell.sealwax(verb, *K, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
-        assert "before, as it says itself" in done.err
+        assert "according to its header" in done.err
         assert advice not in shell.sealwax(verb, *K, *PURPOSE, "--to", keys.foreign, "a.swx").failed(7).err
 
 
@@ -108,8 +106,8 @@ def test_the_same_once_more_with_several_old_keys(shell: Shell, keys: Keys) -> N
     shell.sealwax("rewrap", *old, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
     with shell.unchanged():
         done = shell.sealwax("rewrap", *old, *PURPOSE, "--to", keys.demo2, "a.swx").succeeded()
-        assert "before, as it says itself" in done.err
-        advice = "name --to by key ARNs, and what is done is passed over"
+        assert "according to its header" in done.err
+        advice = "name the keys of --to by their ARNs to skip it"
         shell.sealwax("rewrap", *old, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(
             7, "'alias/demo' points to", "'alias/foreign' points to", advice
         )

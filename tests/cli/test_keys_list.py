@@ -236,7 +236,7 @@ def list_command(lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     def go(*arguments: str, prepare: Callable[[boto3.Session], object] = rotating) -> tuple[int, str, str]:
         session = lab.session()
         prepare(session)
-        monkeypatch.setattr("sealwax.cli.options.Aws.session", lambda _: session)
+        monkeypatch.setattr("sealwax.cli.kms.Aws.session", lambda _: session)
         status = run(["keys", "list", *arguments])
         return status, *capfd.readouterr()
 
@@ -271,8 +271,8 @@ def test_what_is_not_seen(lab: Lab, list_command: ListCommand) -> None:
     status, out, err = list_command(prepare=prepare)
     assert all(row.split()[1:] == ["?"] * 7 for row in out.splitlines()[1:])
     assert status == 0
-    assert err.count("not seen") == 4
-    assert "for 2 keys; the first: kms:GetKeyRotationStatus in us-east-1" in err
+    assert err.count("details") == 4
+    assert "details of 2 keys are missing; the first error: kms:GetKeyRotationStatus in us-east-1" in err
     status, out, _ = list_command("--json", prepare=prepare)
     for line in out.splitlines():
         key = json.loads(line)

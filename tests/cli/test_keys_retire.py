@@ -52,10 +52,10 @@ def test_report_disable_schedule(lab: Lab, capfd: pytest.CaptureFixture[str]) ->
     assert retire() == 0
     out, err = capfd.readouterr()
     assert "under it  0" in out
-    assert "next: disable it, with --apply" in err
+    assert "next: disable the key with --apply" in err
     assert state(lab) == "Enabled"
     assert retire("--apply") == 0
-    assert "disabled; next: wait until you are sure" in capfd.readouterr().err
+    assert "disabled; next: once you are sure" in capfd.readouterr().err
     # Repeated because nobody was sure that it worked, it goes no further.
     assert retire("--apply") == 2
     assert "--apply --delete-after 30" in capfd.readouterr().err
@@ -119,7 +119,7 @@ def test_what_cannot_be_looked_at_may_be_under_it(lab: Lab, capfd: pytest.Captur
     damaged[40] ^= 1
     Path("data/a.swx").write_bytes(damaged)
     assert retire("--apply") == 3
-    assert "1 could not be looked at, and may be under it" in capfd.readouterr().out
+    assert "1 could not be read, and may be under it" in capfd.readouterr().out
     assert state(lab) == "Enabled"
 
 
@@ -203,8 +203,8 @@ def test_the_primary_is_not_disabled_for_what_a_replica_opens(lab: Lab, capfd: p
     assert run(["keys", "retire", primary, "--scan", "data", "--apply"]) == 3
     out = capfd.readouterr().out
     assert "under it  1\n" in out
-    assert "last use  never; KMS counts the key's uses in each Region by themselves" in out
-    assert f"replicas  {replica}; it is deleted after them" in out
+    assert "last use  never; KMS tracks this separately in each Region" in out
+    assert f"replicas  {replica}; the key is deleted after them" in out
     assert kms.describe_key(KeyId=primary)["KeyMetadata"]["KeyState"] == "Enabled"
     # The other way round, the key stays in its primary's Region.
     Path("data/a.swx").unlink()
@@ -233,7 +233,7 @@ def test_kms_is_asked_when_it_was_last_used(lab: Lab, capfd: pytest.CaptureFixtu
     assert retire("--apply") == 0
     out, err = capfd.readouterr()
     assert "last use  ?\n" in out
-    assert "not seen: kms:GetKeyLastUsage" in err
+    assert "details are missing: kms:GetKeyLastUsage" in err
     assert state(lab) == "Disabled"
 
 
@@ -277,8 +277,8 @@ def test_a_link_out_of_the_places_clears_no_key(lab: Lab, capfd: pytest.CaptureF
         capfd.readouterr()
         assert retire("--apply") == 3
         out = capfd.readouterr().out
-        assert "1 could not be looked at, and may be under it" in out
-        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; add that location" in out
+        assert "1 could not be read, and may be under it" in out
+        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; name that place too" in out
         assert state(lab) == "Enabled"
         if name != "nothing":
             assert retire("--scan", there, "--json") == 3

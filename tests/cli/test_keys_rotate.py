@@ -224,13 +224,13 @@ def test_rotate_and_rotations(lab: Lab, capfd: pytest.CaptureFixture[str]) -> No
     assert "rotation  every 180 days, next on 20" in out
     assert run(["keys", "rotate", "alias/one", "--now", "--json"]) == 0
     out, err = capfd.readouterr()
-    assert "the rotation has begun" in err
+    assert "rotation started" in err
     found = json.loads(out)
     assert [one["state"] for one in found["materials"]] == ["NON_CURRENT", "CURRENT"]
     assert run(["keys", "rotations", arn]) == 0
     out, _ = capfd.readouterr()
     lines = out.splitlines()
-    assert "1 of 25 on demand used" in lines[1]
+    assert "1 of 25 on-demand rotations used" in lines[1]
     assert lines[2].split() == ["SINCE", "HOW", "STATE", "MATERIAL"]
     assert [line.split()[-1] for line in lines[3:]] == [one["material_id"] for one in found["materials"]]
     assert run(["keys", "rotations", arn, "--json"]) == 0

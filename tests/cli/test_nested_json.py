@@ -77,7 +77,7 @@ def test_what_is_nested_is_an_error_of_its_kind(
         status = run([*command, "nested.json"])
         said = capsys.readouterr().err
         assert status in (0, 1, 2, 4, 8), (command, status, said)
-        assert "mistake in sealwax" not in said, (command, document, said)
+        assert "bug in sealwax" not in said, (command, document, said)
     assert len(CASES) == 46
     # Policies are texts in the facts, and are read one by one.
     for document in _policies():
@@ -87,7 +87,7 @@ def test_what_is_nested_is_an_error_of_its_kind(
             facts = replace(facts, policies=tuple(replace(one, document=text) for one in facts.policies or ()))
             Path("nested.json").write_bytes(dump(facts))
             assert run(["audit", "--facts", "nested.json", "--json"]) in (3, 8)
-            assert "mistake in sealwax" not in capsys.readouterr().err
+            assert "bug in sealwax" not in capsys.readouterr().err
 
 
 def test_what_is_nested_in_memory() -> None:

@@ -92,7 +92,7 @@ def test_explain_asks_saved_facts_and_no_network(bare_shell: Shell) -> None:
             check=False,
         )
         assert done.stdout.startswith(answer), done
-        assert done.stderr == b"sealwax: as the facts of 2026-11-24 21:00 UTC say\nset()\n"
+        assert done.stderr == b"sealwax: using the facts of 2026-11-24 21:00 UTC\nset()\n"
 
 
 def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) -> None:
@@ -103,7 +103,7 @@ def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) 
     bare_shell.write("may.json", bare_shell.sealwax("policy", "iam", "decrypt", "-k", key, "-c", "a=b").succeeded().out)
     explain = ("policy", "explain", APP, "Decrypt", "alias/demo", "-c", "a=b", "--facts", "facts.json")
     bare_shell.sealwax(*explain).failed(
-        1, "do not include users and roles; give its policies with --identity-policy: the lab has"
+        1, "no users and roles, give its policies with --identity-policy: the lab does not have"
     )
     done = bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--json").succeeded()
     assert json.loads(done.out)["allowed"] is True
@@ -112,7 +112,7 @@ def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) 
     boundary = PrincipalFacts(accounts.APP, boundary="arn:aws:iam::aws:policy/Edge")
     bare_shell.write("facts.json", _factsfile.dump(accounts.clean(principals=(boundary,))))
     done = bare_shell.sealwax(*explain[:2], accounts.APP, "Decrypt", "alias/backup", "--facts", "facts.json")
-    assert "boundary 'arn:aws:iam::aws:policy/Edge' was not looked at" in done.succeeded().err
+    assert "boundary 'arn:aws:iam::aws:policy/Edge' was not evaluated" in done.succeeded().err
 
 
 def _grant(shell: Shell, key: str, *more: str) -> subprocess.Popen[bytes]:
@@ -150,7 +150,7 @@ def test_a_grant_for_a_while_is_retired_when_stopped(bare_shell: Shell, lab: Lab
         _, said = process.communicate(timeout=60)
     assert process.returncode == status
     assert _grants(lab, key) == []
-    assert b"the grant is retired" in said
+    assert b"the grant was retired" in said
 
 
 def test_a_grant_for_a_while_ends_by_itself(bare_shell: Shell, lab: Lab) -> None:
@@ -199,7 +199,7 @@ def test_a_grant_that_may_exist_is_named(bare_shell: Shell, lab: Lab) -> None:
     with _grant(bare_shell, key, "--for", "1h") as process:
         out, said = process.communicate(timeout=60)
     assert process.returncode == 7
-    assert b"should KMS have created the grant all the same, it is named sealwax:due/" in said
+    assert b"KMS may have created the grant anyway, with the name sealwax:due/" in said
     assert out == b""
 
 
@@ -220,19 +220,22 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
     ("command", "sentence"),
     [
         (WRITE_KEY, "no context was given"),
-        ((*WRITE_KEY, "-c", "path={relpath}"), "ask for the name alone with --context-name path"),
-        ((*WRITE_KEY, "--no-context", "--context-name", "id"), "--no-context goes with no other context option"),
+        ((*WRITE_KEY, "-c", "path={relpath}"), "require only the name, with --context-name path"),
+        (
+            (*WRITE_KEY, "--no-context", "--context-name", "id"),
+            "--no-context cannot be combined with other context options",
+        ),
         (("policy", "key", "--admin", APP, "--encrypt", APP, "-c", "a=b"), "would both administer the key and use it"),
-        (("policy", "iam", "encrypt", "-c", "a=b"), "name the ARN of a key with -k"),
+        (("policy", "iam", "encrypt", "-c", "a=b"), "name a key ARN with -k"),
         (("policy", "iam", "encrypt", "-k", KEY), "no context was given"),
         (("policy", "iam", "encrypt", "-k", "alias/x", "-c", "a=b"), "'alias/x' is not the ARN of a key"),
-        (("policy", "iam", "encrypt", "encrypt", "-k", KEY, "-c", "a=b"), "a task is named twice"),
-        (("policy", "iam", "rotate", "-k", KEY, "-c", "a=b"), "name them with --to"),
-        (("policy", "iam", "decrypt", "-k", KEY, "-c", "a=b", "--to", KEY), "--to goes with rotate"),
-        (("policy", "iam", "audit", "-c", "a=b"), "has no context"),
+        (("policy", "iam", "encrypt", "encrypt", "-k", KEY, "-c", "a=b"), "a task was given twice"),
+        (("policy", "iam", "rotate", "-k", KEY, "-c", "a=b"), "rotate requires --to"),
+        (("policy", "iam", "decrypt", "-k", KEY, "-c", "a=b", "--to", KEY), "--to requires the task rotate"),
+        (("policy", "iam", "audit", "-c", "a=b"), "takes no key and no context"),
         (
             (*LEND, "soon"),
-            "a time is written as",
+            "is not a time such as",
         ),
         (
             (*LEND, "8d"),
@@ -278,7 +281,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         ),
         (
             (*LEND, "1w"),
-            "a time is written as 90s",
+            "is not a time such as 90s",
         ),
         (
             (
@@ -286,13 +289,16 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
                 "--format",
                 "cloudformation",
             ),
-            "CloudFormation has no resource for grants",
+            "CloudFormation has no resource for KMS grants",
         ),
         (("policy", "explain", "alice", "Decrypt", KEY), "'alice' is not the ARN of a principal"),
-        (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants goes with --key-policy"),
-        (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--key-policy", "@good"), "leave --key-policy"),
-        (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--grants", "@good"), "goes with --key-policy"),
-        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not a KMS action on a key"),
+        (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants requires --key-policy"),
+        (
+            ("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--key-policy", "@good"),
+            "remove --key-policy",
+        ),
+        (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--grants", "@good"), "requires --key-policy"),
+        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not an action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--given", "no:such=1"), "is not a condition key"),
         (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask about each of them"),
         (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not a KMS action on a key"),
@@ -301,7 +307,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@binary"), "binary' is not UTF-8"),
         (
             ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@good", "--grants", "@good"),
-            "is not what 'aws kms",
+            "is not in the format of `aws kms",
         ),
         (
             ("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@good", "--given", "x"),

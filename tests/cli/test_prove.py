@@ -27,8 +27,8 @@ def test_a_line_for_each_check_and_what_it_cost(shell: Shell) -> None:
     assert len(lines) == 24
     assert [line for line in lines if line.startswith("failed")] == []
     assert all(line.startswith(("passed ", "not shown")) for line in lines[:-1])
-    assert "requests to KMS were made" in lines[-1]
-    assert "requests to KMS are planned" in done.err
+    assert "KMS requests were made" in lines[-1]
+    assert "KMS requests are planned" in done.err
     assert "the key will not be changed" in done.err
 
 
@@ -146,7 +146,7 @@ def test_what_may_pass_leaves_the_run_partly_done(shell: Shell, own: Lab) -> Non
 
 def test_a_rotation_is_told_beforehand(shell: Shell, own: Lab) -> None:
     done = shell.sealwax(*PROVE, "--allow-changes").succeeded()
-    assert "cannot be undone, a key has 25" in done.err
+    assert "cannot be undone; a key has 25" in done.err
     assert b"passed     rotation" in done.out
     rotations = own.call("ListKeyRotations", KeyId=own.call("DescribeKey", KeyId="alias/demo")["KeyMetadata"]["KeyId"])
     assert len(rotations["Rotations"]) == 1
@@ -220,8 +220,8 @@ def test_refusals(shell: Shell) -> None:
     shell.sealwax("prove", "-k", "alias/demo").failed(6, "no context was given")
     shell.sealwax(*PROVE, "-k", "alias/demo2").failed(2, "one KMS key")
     for option in ("--to", "--denied-profile", "--denied-role"):
-        shell.sealwax(*PROVE, option, "").failed(2, f"{option} names nothing")
-    shell.sealwax(*PROVE, "--denied-profile", "a", "--denied-role", "b").failed(2, "exclude each other")
+        shell.sealwax(*PROVE, option, "").failed(2, f"{option} is empty")
+    shell.sealwax(*PROVE, "--denied-profile", "a", "--denied-role", "b").failed(2, "not both")
     shell.sealwax("prove", "-k", "alias/nowhere", "-c", "purpose=backup").failed(7, "alias/nowhere")
 
 

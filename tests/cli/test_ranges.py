@@ -67,7 +67,7 @@ def test_an_end_beyond_the_end_is_told(
     start, end = (int(bound) if bound else None for bound in bounds.split(":"))
     assert (here / "out").read_bytes() == data[start:end]
     err = capfd.readouterr().err
-    assert ("has 40000 bytes" in err) == told, err
+    assert ("has only 40000 bytes" in err) == told, err
     assert (f"byte {end}" in err) == told
     assert run("decrypt", "-q", *K, *PURPOSE, "--force", "--range", bounds, "-o", "out", "a.swx") == 0
     assert capfd.readouterr().err == ""
@@ -79,4 +79,4 @@ def test_one_that_is_too_short_does_not_stop_the_others(
     assert run("decrypt", *K, *PURPOSE, "--range", "4:9", "-o", "out/", "a.swx", "b.swx", "c.swx") == 8
     assert os.listdir(here / "out") == ["a"]
     assert (here / "out" / "a").read_bytes() == data[4:9]
-    assert capfd.readouterr().err.count("the range begins") == 2
+    assert capfd.readouterr().err.count("the range starts") == 2

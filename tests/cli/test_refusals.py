@@ -218,9 +218,13 @@ def test_the_output_is_not_the_input(shell: Shell) -> None:
     (shell.folder / "link").symlink_to("a.bin")
     os.link(shell.folder / "a.swx", shell.folder / "hard.swx")
     for output in ("a.bin", "./a.bin", "link"):
-        refused(shell, 1, "the output is the input", "encrypt", *K, *PURPOSE, "--force", "-o", output, "a.bin")
+        refused(
+            shell, 1, "the output would overwrite the input", "encrypt", *K, *PURPOSE, "--force", "-o", output, "a.bin"
+        )
     for output in ("a.swx", "hard.swx"):
-        refused(shell, 1, "the output is the input", "decrypt", *K, *PURPOSE, "--force", "-o", output, "a.swx")
+        refused(
+            shell, 1, "the output would overwrite the input", "decrypt", *K, *PURPOSE, "--force", "-o", output, "a.swx"
+        )
     refused(shell, 1, "already exists", "encrypt", *K, *PURPOSE, "-o", "a.swx", "a.bin")
     refused(shell, 1, "already exists", "decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx")
 
@@ -293,23 +297,23 @@ def test_folders_and_streams_that_do_not_fit(shell: Shell) -> None:
     shell.write("in/x", b"1")
     shell.write("h", b"1")
     cases = {
-        ("encrypt", "in"): "-r takes what is in it",
-        ("encrypt", "-r", "-o", "-", "in"): "do not go into one stream",
-        ("encrypt", "-o", "-", "a.bin", "h"): "do not go into one stream",
-        ("encrypt", "a.bin", "-"): "standard input goes alone",
-        ("encrypt", "-", "-"): "standard input goes alone",
-        ("verify", "-", "a.swx", "-"): "standard input goes alone",
-        ("rewrap", "--to", "alias/demo2", "a.swx", "-"): "standard input goes alone",
-        ("encrypt", "-o", "in", "-"): "has no name to be stored under",
+        ("encrypt", "in"): "use -r for the files in it",
+        ("encrypt", "-r", "-o", "-", "in"): "cannot be written to one stream",
+        ("encrypt", "-o", "-", "a.bin", "h"): "cannot be written to one stream",
+        ("encrypt", "a.bin", "-"): "cannot be combined with other files",
+        ("encrypt", "-", "-"): "cannot be combined with other files",
+        ("verify", "-", "a.swx", "-"): "cannot be combined with other files",
+        ("rewrap", "--to", "alias/demo2", "a.swx", "-"): "cannot be combined with other files",
+        ("encrypt", "-o", "in", "-"): "has no file name",
         ("encrypt", "--json", "-o", "-", "a.bin"): "--json and the output",
         ("decrypt", "--json", "-"): "--json and the output",
-        ("encrypt", "-c", "n={name}", "-"): "there is no file with a name here",
+        ("encrypt", "-c", "n={name}", "-"): "there is no named file here",
         ("decrypt", "a.swx", "a.bin"): "does not end with '.swx'",
-        ("encrypt", "--detached", "h2", "a.bin", "h"): "--detached goes with one file",
-        ("encrypt", "--detached", "h2", "-r", "in"): "--detached goes with one file",
-        ("inspect", "--detached", "h2", "a.bin", "h"): "--detached goes with one file",
-        ("encrypt", "--detached", "-", "a.bin"): "--detached names a file",
-        ("encrypt", "--detached", "h2", "--armor", "a.bin"): "exclude each other",
+        ("encrypt", "--detached", "h2", "a.bin", "h"): "--detached takes exactly one file",
+        ("encrypt", "--detached", "h2", "-r", "in"): "--detached takes exactly one file",
+        ("inspect", "--detached", "h2", "a.bin", "h"): "--detached takes exactly one file",
+        ("encrypt", "--detached", "-", "a.bin"): "--detached takes the name of a file",
+        ("encrypt", "--detached", "h2", "--armor", "a.bin"): "not both",
         ("rewrap", "--to", "alias/demo2", "--verify", "--detached", "h"): "name its file",
         ("rewrap", "a.swx"): "Missing option '--to'",
         ("encrypt", *(f"-kalias/k{number}" for number in range(17)), "a.bin"): "up to 16 keys",
@@ -318,7 +322,7 @@ def test_folders_and_streams_that_do_not_fit(shell: Shell) -> None:
         ("encrypt", "-c", "novalue", "a.bin"): "-c takes NAME=VALUE",
         ("encrypt", "-c", "=value", "a.bin"): "-c takes NAME=VALUE",
         ("encrypt", "-c", "purpose=other", "a.bin"): "given twice",
-        ("encrypt", "--no-context", "a.bin"): "goes with no other",
+        ("encrypt", "--no-context", "a.bin"): "cannot be combined with other",
     }
     for arguments, fragment in cases.items():
         verb, *rest = arguments
@@ -335,7 +339,7 @@ def test_two_files_do_not_share_an_output(shell: Shell) -> None:
     shell.write("two/x", b"2")
     for extra in ((), ("--force",), ("-r", "--force")):
         done = shell.sealwax("encrypt", *K, *PURPOSE, *extra, "-o", "out/", "one/x", "two/x")
-        done.failed(8, "two/x: 'out/x.swx' is another file's output already")
+        done.failed(8, "two/x: 'out/x.swx' is already the output of another file")
         assert shell.sealwax("decrypt", *K, *PURPOSE, "-o", "-", "out/x.swx").succeeded().out == b"1"
         (shell.folder / "out/x.swx").unlink()
 

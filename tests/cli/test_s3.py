@@ -104,13 +104,13 @@ def test_a_folder_there_and_back(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax(*up).succeeded()
     assert objects(s3) == ["t/sub/y.swx", "t/x.swx"]
     before = [stored(s3, key) for key in objects(s3)]
-    assert "encrypted before" in shell.sealwax(*up).succeeded().err
+    assert "already encrypted" in shell.sealwax(*up).succeeded().err
     assert [stored(s3, key) for key in objects(s3)] == before
     shell.sealwax("rewrap", *K, "--to", "alias/demo2", "-c", "path={relpath}", "-r", "s3://bucket/t/").succeeded()
     down = ("decrypt", *K2, "-c", "path={relpath}", "-r", "-o", "back", "s3://bucket/t/")
     shell.sealwax(*down).succeeded()
     assert (shell.read("back/x"), shell.read("back/sub/y")) == (b"x", b"y")
-    assert "decrypted before" in shell.sealwax(*down).succeeded().err
+    assert "already decrypted" in shell.sealwax(*down).succeeded().err
     done = shell.sealwax("verify", "--json", *K2, "-c", "path={relpath}", "-r", "s3://bucket/t/").succeeded()
     assert [json.loads(line)["path"] for line in done.out.splitlines()] == [
         "s3://bucket/t/sub/y.swx",
@@ -137,7 +137,7 @@ def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3,
     done = shell.sealwax(*up).failed(
         8, "4 of 6 not done: 1 bound to another context, 1 changed since, 1 in the way, 1 under"
     )
-    assert done.err.count("encrypted before") == 2
+    assert done.err.count("already encrypted") == 2
     assert {key: stored(s3, key) for key in objects(s3)} == before
     shell.sealwax(*up, "--update").failed(8, "3 of 6 not done")
     assert {key for key in before if stored(s3, key) != before[key]} == {"t/newer.swx"}
@@ -145,7 +145,7 @@ def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3,
     part = ("decrypt", *K, *C, "--range", "0:2", "-o", "s3://bucket/p/", "s3://bucket/t/same.swx")
     shell.sealwax(*part).succeeded()
     down = ("decrypt", *K, *C, "-o", "s3://bucket/p/", "s3://bucket/t/same.swx", "s3://bucket/t/newer.swx")
-    shell.sealwax(*down).failed(8, "has 2 of its 4 bytes", "1 of 2 not done: 1 done in part")
+    shell.sealwax(*down).failed(8, "has 2 of its 4 bytes", "1 of 2 not done: 1 incomplete")
     s3.client().put_object(Bucket="bucket", Key="q/folder/", Body=b"data")
     s3.client().put_object(Bucket="bucket", Key="q/x.swx", Body=b"plaintext")
     shell.sealwax("encrypt", *K, *C, "-r", "-o", "out", "s3://bucket/q/").failed(1, "2 of 2 not done: 2 in the way")
@@ -155,7 +155,7 @@ def test_a_key_does_not_lead_out_of_a_folder(shell: Shell, s3: StrictS3, sealed:
     for key in ("t/a//b.swx", "t//etc/x.swx", "t/ok.swx", "t/folder/"):
         s3.client().put_object(Bucket="bucket", Key=key, Body=sealed)
     done = shell.sealwax("decrypt", *K, *C, "-r", "-o", "out", "s3://bucket/t/")
-    done.failed(8, "has no place in a folder", "2 of 3 not done: 2 in the way")
+    done.failed(8, "is not a valid path in a folder", "2 of 3 not done: 2 in the way")
     assert os.listdir(shell.folder / "out") == ["ok"]
 
 
@@ -166,7 +166,7 @@ def test_nothing_is_replaced_unasked(shell: Shell, s3: StrictS3, plain: bytes) -
     assert stored(s3, "a.swx") == b"theirs"
     shell.sealwax(*there, "--force").succeeded()
     shell.sealwax("decrypt", *K, *C, "-o", "s3://bucket/a.swx", "--force", "s3://bucket/a.swx").failed(
-        1, "the output is the input"
+        1, "the output would overwrite the input"
     )
     assert shell.sealwax("decrypt", *K, *C, "-o", "-", "s3://bucket/a.swx").out == plain
 
@@ -186,7 +186,9 @@ def test_a_detached_header(shell: Shell, s3: StrictS3, plain: bytes) -> None:
     apart = ("--detached", "s3://bucket/a.hdr")
     shell.sealwax("encrypt", *K, *C, *apart, "-o", "s3://bucket/a.body", "a.bin").succeeded()
     assert objects(s3) == ["a.body", "a.hdr"]
-    shell.sealwax("encrypt", *K, *C, *apart, "-o", "s3://bucket/a.body", "--force", "a.bin").failed(1, "one by one")
+    shell.sealwax("encrypt", *K, *C, *apart, "-o", "s3://bucket/a.body", "--force", "a.bin").failed(
+        1, "cannot replace a payload and its header together"
+    )
     shell.sealwax("rewrap", *K, "--to", "alias/demo2", *C, "--verify", *apart, "s3://bucket/a.body").succeeded()
     done = shell.sealwax("decrypt", *K2, *C, *apart, "-o", "-", "s3://bucket/a.body").succeeded()
     assert done.out == plain
@@ -203,7 +205,7 @@ def test_reencrypt_files(shell: Shell, sealed: bytes, plain: bytes, keys: Keys) 
     new = shell.read("a.swx")
     assert sealwax.inspect(new).header.preamble.envelope_id != sealwax.inspect(sealed).header.preamble.envelope_id
     assert keys.sealer(keys.demo2).decrypt(new, context=CONTEXT) == plain
-    assert "before, as it says itself" in shell.sealwax(*again).succeeded().err
+    assert "according to its header" in shell.sealwax(*again).succeeded().err
     assert shell.read("a.swx") == new
     with shell.unchanged():
         shell.sealwax("reencrypt", *K2, "--to", "alias/demo", "-c", "purpose=other", "a.swx").failed(6)
@@ -310,11 +312,11 @@ def test_a_store_that_ignores_ranges_does_not_make_an_object_tampered_with(
 def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax("inspect", "s3://bucket/none").failed(1, "there is no such object")
     shell.sealwax("inspect", "s3://nowhere/none").failed(1, "there is no such bucket")
-    shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "-r takes what is below it")
-    shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "-r takes what is below it")
-    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be requested")
+    shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "use -r for the objects below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "use -r for the objects below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be asked for")
     for verb in (("verify", *K, *C), ("encrypt", *K, *C, "-o", "out")):
-        shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: no object is below this prefix")
+        shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: there are no objects below this prefix")
     s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")
     shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin like one")
     shell.sealwax("verify", *C, "s3://bucket/empty").failed(2, "name the KMS keys")

@@ -197,7 +197,7 @@ def test_it_is_one_thing(bare_shell: Shell, how: str, regular: bool) -> None:
     by = "SEALWAX_LAB_KEY_FILE=/dev/stdin" if protected else variable
     seal = f"mkdir out; {'' if regular else 'cat given |'} {by} sealwax encrypt --lab lab -k alias/demo -o out"
     output = "" if how.startswith("the data") else "/sealed"
-    bare_shell.bash(f"{seal}{output} {source} {options}").failed(2, "is given for two things, and can be read once")
+    bare_shell.bash(f"{seal}{output} {source} {options}").failed(2, "was given twice, but can be read only once")
     assert not list((bare_shell.folder / "out").iterdir())
 
 
@@ -207,7 +207,7 @@ def test_there_were_that_many_ways() -> None:
 
 def test_the_same_pipe_is_given_once(shell: Shell) -> None:
     os.mkfifo(shell.folder / "p")
-    shell.sealwax("verify", "-k", "alias/demo", *PURPOSE, "p", "p").failed(2, "p is given for two things")
+    shell.sealwax("verify", "-k", "alias/demo", *PURPOSE, "p", "p").failed(2, "p was given twice")
 
 
 def test_what_is_typed_is_a_file_too(shell: Shell) -> None:

@@ -156,7 +156,7 @@ def line(what: str, where: str, status: int | str, tried: int) -> Callable[[Case
 # --- 0
 
 
-@line("all that was asked is done", "every verb", 0, 7)
+@line("everything that was asked for is done", "every verb", 0, 7)
 def _(world: World) -> None:
     Path("in").mkdir()
     Path("in/a").write_bytes(b"a")
@@ -168,7 +168,7 @@ def _(world: World) -> None:
     world.ends(0, *VERIFY, "--decrypt", "1")
 
 
-@line("everything was done before", "`encrypt`, `decrypt`, `rewrap`, `reencrypt` with `-r`; `fleet run`", 0, 6)
+@line("an earlier run has done everything", "`encrypt`, `decrypt`, `rewrap`, `reencrypt` with `-r`; `fleet run`", 0, 6)
 def _(world: World) -> None:
     Path("in").mkdir()
     Path("in/a").write_bytes(b"a")
@@ -184,7 +184,7 @@ def _(world: World) -> None:
     world.ends(0, *AGAIN)
 
 
-@line("a folder without a file to encrypt", "`encrypt -r`", 0, 2)
+@line("a folder has no file to encrypt", "`encrypt -r`", 0, 2)
 def _(world: World) -> None:
     Path("empty/nothing").mkdir(parents=True)
     world.ends(0, *ENCRYPT, "-r", "empty")
@@ -192,14 +192,14 @@ def _(world: World) -> None:
     world.ends(0, *ENCRYPT, "-r", "sealed")
 
 
-@line("a list that is empty, or shows `?` for what the caller may not see", "`keys list`, `audit`", 0, 2)
+@line("a list is empty, or shows `?` for what the caller may not read", "`keys list`, `audit`", 0, 2)
 def _(world: World) -> None:
     for command in (("keys", "list", "--region", "eu-north-1"), ("audit", "--all", "--region", "eu-north-1")):
         world.ends(0, *command)
 
 
 @line(
-    "the figures of a plan, whatever they are",
+    "a plan is shown, whatever its state",
     "`fleet status`",
     0,
     2,
@@ -243,9 +243,9 @@ def _(world: World) -> None:
     world.seal("in/a.swx")
     world.put("p/a.swx")
     for command in OPENING.values():
-        world.ends(1, *command, "-r", "empty", says="no envelope was found", ways=3)
+        world.ends(1, *command, "-r", "empty", says="no envelopes found", ways=3)
     for command in FEW:
-        world.ends(1, *command, "-r", "other", says="no envelope was found")
+        world.ends(1, *command, "-r", "other", says="no envelopes found")
         world.ends(1, *command, "-r", "--suffix", ".seal", "in", says="ends with '.seal'")
         world.ends(1, *command, "-r", "empty", "other", says="2 of 2 failed")
     for verb, prefix in (("rewrap", "q/"), ("verify", "p/")):
@@ -253,17 +253,15 @@ def _(world: World) -> None:
     world.plan(1, "empty")
     for place in ("other", "s3://bucket/q/"):
         world.ends(1, *PLAN, place)
-        world.ends(1, *AGAIN, says="no envelope was found")
+        world.ends(1, *AGAIN, says="no envelopes found")
 
 
-@line("nothing is below a prefix of S3", "`encrypt -r`", 1, 1)
+@line("there are no objects below an S3 prefix", "`encrypt -r`", 1, 1)
 def _(world: World) -> None:
-    world.ends(1, *ENCRYPT, "-r", "s3://bucket/q/", says="no object is below this prefix")
+    world.ends(1, *ENCRYPT, "-r", "s3://bucket/q/", says="there are no objects below this prefix")
 
 
-@line(
-    "a place holds nothing but links that lead out of it", "every verb with `-r`; `fleet plan`, `run`, `verify`", 1, 7
-)
+@line("a place has only links that lead out of it", "every verb with `-r`; `fleet plan`, `run`, `verify`", 1, 7)
 def _(world: World) -> None:
     world.seal("elsewhere/a.swx")
     Path("links").mkdir()
@@ -272,10 +270,10 @@ def _(world: World) -> None:
     for command in ((*ENCRYPT, "--suffix", ".seal"), *FEW):
         world.ends(1, *command, "-r", "links", says="2 of 2 not done: 2 a link")
     world.plan(1, "links")
-    assert "2 links were not followed" in world.once(*VERIFY).err
+    assert "did not follow 2 links" in world.once(*VERIFY).err
 
 
-@line("a file that was named cannot be read or written", "every verb", 1, 4)
+@line("a named file cannot be read, or its output cannot be written", "every verb", 1, 4)
 def _(world: World) -> None:
     world.seal("a.swx")
     Path("a.swx").chmod(0)
@@ -286,7 +284,7 @@ def _(world: World) -> None:
         world.ends(1, *ENCRYPT[:-1], "/proc/nothing", "a.swx", says="/proc/nothing")
 
 
-@line("another run works on the plan", "`fleet run`, `fleet verify`", 1, 2)
+@line("another run is working on the plan", "`fleet run`, `fleet verify`", 1, 2)
 def _(world: World) -> None:
     from sealwax.fleet._journal import Journal
 
@@ -297,7 +295,7 @@ def _(world: World) -> None:
             world.ends(1, *command, says="another run is using the plan")
 
 
-@line("standard output is closed or full, or its reader has left", "every verb", 1, 2)
+@line("standard output is closed or full, or its reader has ended", "every verb", 1, 2)
 def _(world: World) -> None:
     world.seal("a.swx")
     for output in ("> /dev/full", ">&-"):
@@ -308,14 +306,14 @@ def _(world: World) -> None:
 # --- 2 to 7
 
 
-@line("the command was used wrongly", "every verb", 2, 7)
+@line("wrong usage", "every verb", 2, 7)
 def _(world: World) -> None:
     for command in (ENCRYPT, *OPENING.values(), PLAN):
         world.ends(2, *command, "--nonsense", says="No such option")
 
 
 @line(
-    "a finding: a check failed; something that `--fail-on` names; a key to retire is needed, or may be",
+    "a finding: a failed check, one of the severity of `--fail-on` or higher, or a key to retire that may be needed",
     "`prove`, `audit`, `keys retire`",
     3,
     4,
@@ -339,7 +337,7 @@ def _(world: World) -> None:
 
 
 @line(
-    "what was named is no envelope, or its header is damaged",
+    "a file is not an envelope, or its header is damaged",
     "`decrypt`, `verify`, `inspect`, `rewrap`, `reencrypt`",
     4,
     6,
@@ -369,10 +367,10 @@ def _(world: World) -> None:
         world.ends(5, *OPENING[verb], "bad.swx")
     world.once(*PLAN, "in").succeeded()
     Path("in/a.swx").write_bytes(Path("in/a.swx").read_bytes()[:-1])
-    world.ends(5, *VERIFY, "--decrypt", "1", says="1 envelopes do not decrypt")
+    world.ends(5, *VERIFY, "--decrypt", "1", says="1 envelope failed to decrypt")
 
 
-@line("the context is missing or different, or fits no envelope of a fleet", "every verb", 6, 8)
+@line("the context is missing or different, or matches no envelope of a fleet", "every verb", 6, 8)
 def _(world: World) -> None:
     world.seal("in/a.swx")
     for verb in ("decrypt", "verify", "rewrap", "reencrypt"):
@@ -380,10 +378,10 @@ def _(world: World) -> None:
         world.ends(6, *command, "in/a.swx")
     places = ("fleet", "plan", *SETTINGS[:4], "-c", "purpose=other", *SETTINGS[6:], "in")
     for each in (places, RUN, AGAIN, ("fleet", "run", "p")):
-        world.ends(6, *each, says="all 1 envelopes are skipped")
+        world.ends(6, *each, says="skipped 1 envelope, because none has")
 
 
-@line("the KMS key cannot be used, or its state allows no step", "every verb", 7, 7)
+@line("the KMS key cannot be used, or its state does not allow the step", "every verb", 7, 7)
 def _(world: World) -> None:
     world.seal("a.swx")
     for command in (ENCRYPT, OPENING["decrypt"], OPENING["verify"], OPENING["rewrap"], OPENING["reencrypt"]):
@@ -395,13 +393,13 @@ def _(world: World) -> None:
     Path("none/file").write_bytes(b"no envelope")
     retire = ("keys", "retire", waiting, "--scan", "none")
     assert world.once(*retire).status == 0
-    world.ends(7, *retire, "--apply", says="nothing was done")
+    world.ends(7, *retire, "--apply", says="was not changed")
 
 
 # --- 8
 
 
-@line("some of it is done, and some is not", "every verb with several files, or with `-r`", 8, 7)
+@line("some files are done, and others are not", "every verb with several files, or with `-r`", 8, 7)
 def _(world: World) -> None:
     world.seal("in/a.swx", "in/b.swx")
     Path("in/b.swx").write_bytes(b"no envelope")
@@ -418,7 +416,7 @@ def denied(request: Request, operation: str, only: str = "") -> Answer | str | N
 
 
 @line(
-    "something in a place could not be read, listed or written, even if there was nothing else",
+    "something in a place could not be read or listed, or its output not written, even if nothing was done",
     "every verb with `-r`; `fleet plan`, `run`, `verify`",
     8,
     1 + 2 + 2 + 1 + 2 + 2 + 4 + 1 + 1,
@@ -436,7 +434,7 @@ def _(world: World) -> None:
     with world.s3.fault(lambda request: denied(request, "GetObject", "b.swx")):
         world.ends(8, *OPENING["inspect"], "-r", "s3://bucket/p/", says="1 of 2 failed")
         world.ends(8, *OPENING["reencrypt"], "-r", "s3://bucket/q/", says="AccessDenied")
-        world.ends(8, *PLAN, "s3://bucket/p/", says="1 could not be read or listed")
+        world.ends(8, *PLAN, "s3://bucket/p/", says="1 object could not be read or listed")
     world.ends(8, *OPENING["decrypt"][:-1], "/proc/none", "-r", "in", says="2 of 2 failed")
     Path("in/closed").chmod(0)
     Path("shut").chmod(0)
@@ -450,7 +448,7 @@ def _(world: World) -> None:
 
 
 @line(
-    "links lead out of a place, or nowhere: what is behind them was not looked at",
+    "links lead out of a place, or nowhere, so their targets were not checked",
     "every verb with `-r`; `fleet plan`, `run`, `verify`",
     8,
     3 + 4 + 1,
@@ -462,7 +460,7 @@ def _(world: World) -> None:
     for command in ((*ENCRYPT, "--suffix", ".seal"), *FEW):
         world.ends(8, *command, "-r", "in", says="in/link.swx")
     world.plan(8, "in")
-    assert "1 links were not followed" in world.once(*VERIFY).err
+    assert "did not follow 1 link" in world.once(*VERIFY).err
     assert "/in/link.swx: it leads to '" in world.once("fleet", "status", "p", "--list").out.decode()
     # Named as a place, or removed, it is no link out of the places any more.
     world.once(*PLAN, "in", "elsewhere").succeeded()
@@ -484,10 +482,10 @@ def _(world: World) -> None:
     world.seal("in/a.swx")
     Path("empty").mkdir()
     for command in FEW:
-        world.ends(8, *command, "-r", "in", "empty", says="empty: no envelope was found")
+        world.ends(8, *command, "-r", "in", "empty", says="empty: no envelopes found")
     world.plan(8, "in", "empty")
-    assert f"no envelope was found in '{Path('empty').absolute()}'" in world.once(*RUN).err
-    world.ends(8, *PLAN, "in", "s3://bucket/q/", says="no envelope was found in 's3://bucket/q/'")
+    assert f"no envelopes found in '{Path('empty').absolute()}'" in world.once(*RUN).err
+    world.ends(8, *PLAN, "in", "s3://bucket/q/", says="no envelopes found in 's3://bucket/q/'")
 
 
 @line("an envelope of a fleet has a damaged header", "`fleet plan`, `run`, `verify`", 8, 4)
@@ -497,17 +495,22 @@ def _(world: World) -> None:
     broken[20] ^= 1
     Path("in/b.swx").write_bytes(broken)
     world.plan(8, "in")
-    assert "1 could not be read or listed, and may be stale; the first: " in world.once(*RUN).err
+    assert "1 object could not be read or listed, and may be stale; the first: " in world.once(*RUN).err
 
 
-@line("envelopes are still stale: an error, a lock, the time was up", "`fleet run --apply`, `fleet verify`", 8, 4)
+@line(
+    "envelopes are still stale, because of an error, a lock or `--max-duration`",
+    "`fleet run --apply`, `fleet verify`",
+    8,
+    4,
+)
 def _(world: World) -> None:
     world.seal("in/a.swx")
     world.seal("in/b.swx", arn=world.keys.foreign)
     world.once(*PLAN, "in").succeeded()
-    world.ends(8, *RUN, says="1 envelopes are still stale")
-    world.ends(8, *AGAIN, says="1 envelopes are still stale")
-    world.ends(8, *VERIFY, says="1 are stale")
+    world.ends(8, *RUN, says="still stale: 1 envelope")
+    world.ends(8, *AGAIN, says="still stale: 1 envelope")
+    world.ends(8, *VERIFY, says="stale: 1 envelope;")
     world.ends(8, *RUN, "--max-duration", "1s", says="still stale")
 
 
@@ -525,7 +528,7 @@ def _(world: World) -> None:
 
 
 @line(
-    "of the envelopes that were drawn, all need what only their readers know",
+    "all envelopes of the sample have local pairs or a detached payload",
     "`fleet verify --decrypt`",
     8,
     1,
@@ -537,11 +540,11 @@ def _(world: World) -> None:
     Path("in/a.swx").write_bytes(sealer.encrypt(b"x", context=CONTEXT | {"id": "7"}))
     world.once(*PLAN, "in").succeeded()
     world.once(*VERIFY).succeeded()
-    world.ends(8, *VERIFY, "--decrypt", "1", says="none of 1 was decrypted")
+    world.ends(8, *VERIFY, "--decrypt", "1", says="decrypted none of 1")
 
 
 @line(
-    "KMS does not show the material of a wanted key, so nothing tells what is under an old one",
+    "KMS does not show the material of a wanted key, so old material cannot be detected",
     "`fleet plan`, `fleet run --stale`; `inspect --ask-kms`",
     8,
     3,
@@ -553,15 +556,17 @@ def _(world: World) -> None:
     faults = world.keys.lab.faults
     faults.add("us-east-1", "error", 1.0, operation="DescribeKey", code="AccessDeniedException", seed=0)
     try:
-        world.ends(8, *AGAIN, says="cannot be told")
-        world.ends(8, *settings, says="cannot be told")
-        world.ends(8, "inspect", "--ask-kms", "--to", world.keys.demo2, "in/a.swx", says="cannot be told")
+        world.ends(8, *AGAIN, says="old key material cannot be detected")
+        world.ends(8, *settings, says="old key material cannot be detected")
+        world.ends(
+            8, "inspect", "--ask-kms", "--to", world.keys.demo2, "in/a.swx", says="old key material cannot be detected"
+        )
     finally:
         faults.clear("us-east-1", None)
 
 
 @line(
-    "something was refused or came in between, and there is no finding",
+    "a lookup failed or a check could not run, and there is no finding",
     "`audit`, `prove`, `keys list` of a Region",
     8,
     2,

@@ -332,7 +332,7 @@ def test_a_file_that_is_named_twice_is_changed_once(run: Run, keys: Keys, capfd:
     lines = capfd.readouterr().err.splitlines()
     assert lines[-2:] == [
         "sealwax: a.swx: re-encrypted",
-        "sealwax: ./a.swx: re-encrypted before, as it says itself",
+        "sealwax: ./a.swx: already re-encrypted, according to its header",
     ]
 
 
@@ -388,8 +388,8 @@ def test_lost_credentials_are_told_once_and_what_has_not_begun_is_dropped(
         expiring.join()
     err = capfd.readouterr().err
     assert status == 8
-    assert err.count("the AWS credentials have expired") == 1
-    assert err.count("this ends the run") == 1
+    assert err.count("the AWS credentials are expired") == 1
+    assert err.count("the run ends here") == 1
     done = len(files_in("out"))
     assert err.count(": encrypted, out/") == done
     asked = keys.calls().count("GenerateDataKey") - before

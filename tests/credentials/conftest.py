@@ -10,7 +10,6 @@ import botocore.credentials
 import botocore.tokens
 import pytest
 
-from sealwax.cli import locations, sessions
 from tests.credentials.endpoint import Answer, Endpoint
 
 FILES = 50
@@ -38,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def settings(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for AWS settings: ``config`` and ``credentials``, and ``sso`` for single sign-on's tokens."""
     for name in os.environ:
         if name.startswith(("AWS_", "SEALWAX_", "BOTO_")) or name.lower().endswith("_proxy"):
@@ -55,7 +54,4 @@ def settings(tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
     # botocore looks for the home once, when it is imported.
     for provider in (botocore.credentials.SSOProvider, botocore.tokens.SSOTokenProvider):
         monkeypatch.setattr(provider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path / "sso"))
-    sessions.forget()
-    yield tmp_path
-    sessions.forget()
-    locations.profile = locations.region = None
+    return tmp_path

@@ -51,7 +51,7 @@ def test_problems_are_one_sentence(capsys: pytest.CaptureFixture[str], monkeypat
     assert len(said.splitlines()) == 1
     monkeypatch.delenv("SEALWAX_LAB")
     said = lab(capsys, "keys", status=2)
-    assert "--lab DIR" in said
+    assert "name a lab with --lab" in said
     assert "SEALWAX_LAB" in said
 
 
@@ -137,8 +137,8 @@ def test_other_machines_are_warned_of(served: tuple[subprocess.Popen[str], str])
     process, _ = served
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=20)[1]
-    assert "can be reached from other machines" in said
-    assert f"made a new lab in '{os.path.abspath('lab')}'" in said
+    assert "other machines can reach" in said
+    assert f"created a lab in '{os.path.abspath('lab')}'" in said
 
 
 def _aws(url: str, *arguments: str) -> Any:
@@ -199,7 +199,7 @@ def test_a_mistyped_lab_is_no_new_one(
         monkeypatch.setenv("SEALWAX_LAB", "lap")
     assert run([*arguments, *(["--lab", "lap"] if how == "typed" else [])]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"there is no lab in '{os.path.abspath('lap')}': there is no such folder" in said
+    assert f"no lab in '{os.path.abspath('lap')}': the folder does not exist" in said
     assert "SEALWAX_LAB" in said
     assert "sealwax lab create-key --lab lap" in said
     assert not Path("lap").exists()
@@ -213,9 +213,9 @@ def test_what_is_there_instead_of_a_lab_is_named(capsys: pytest.CaptureFixture[s
     Path("other").mkdir()
     Path("other/letter").touch()
     expected = {
-        "empty": "that folder is empty",
-        "link": "that link leads nowhere",
-        "file": "is not a folder",
+        "empty": "the folder is empty",
+        "link": "it is a link that leads nowhere",
+        "file": "is no folder",
         "other": "holds other files",
         "new lab": "--lab 'new lab'",
     }
@@ -227,7 +227,7 @@ def test_what_is_there_instead_of_a_lab_is_named(capsys: pytest.CaptureFixture[s
 
 def test_a_lab_is_made_by_its_first_key_and_said_to_be_new(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["lab", "create-key"]) == 0
-    assert capsys.readouterr().err == f"sealwax: made a new lab in '{os.path.abspath('lab')}'\n"
+    assert capsys.readouterr().err == f"sealwax: created a lab in '{os.path.abspath('lab')}'\n"
     assert run(["lab", "create-key"]) == 0
     assert capsys.readouterr().err == ""
     lab(capsys, "create-key", "--lab", "again", "--region", "us-east", status=1)

@@ -42,4 +42,4 @@ def test_plan_and_run(keys: Keys, tmp_path: Path, capfd: pytest.CaptureFixture[s
 @pytest.mark.usefixtures("keys")
 def test_results_go_with_spark(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["fleet", "run", "p", "--apply", "--results", "out"]) == 2
-    assert "--results goes with --engine spark" in capfd.readouterr().err
+    assert "--results requires --engine spark" in capfd.readouterr().err

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import sealwax
 from sealwax._aws.session import open_session
-from sealwax.cli import sessions
+from sealwax.cli.state import Sessions
 from sealwax.lab import Lab
 from tests.sts import CONFIG, ROLE, MfaSts
 
@@ -20,17 +19,15 @@ GIVES = '{"Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file of AWS settings, with a profile that needs an MFA code."""
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of AWS settings, with a profile that takes an MFA code."""
     config = tmp_path / "config"
     config.write_text(CONFIG)
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    sessions.forget()
-    yield config
-    sessions.forget()
+    return config
 
 
 def program(config: Path, profile: str, script: str) -> None:
@@ -99,12 +96,13 @@ def test_sessions_of_one_run_share_their_credentials(settings: Path) -> None:
     runs = settings.with_name("runs")
     program(settings, "one", f"echo run >> {runs}; echo '{GIVES}'")
     program(settings, "two", f"echo run >> {runs}; echo '{GIVES}'")
-    first, second = sessions.session("one", "us-east-1"), sessions.session("one", "eu-west-1")
+    sessions = Sessions()
+    first, second = sessions.open("one", "us-east-1"), sessions.open("one", "eu-west-1")
     assert (first.region_name, second.region_name) == ("us-east-1", "eu-west-1")
     assert first.get_credentials() is second.get_credentials()
-    assert sessions.session("one", "us-east-1") is first
+    assert sessions.open("one", "us-east-1") is first
     assert runs.read_text() == "run\n"
-    assert sessions.session("two", "us-east-1").get_credentials() is not first.get_credentials()
+    assert sessions.open("two", "us-east-1").get_credentials() is not first.get_credentials()
     assert runs.read_text() == "run\n" * 2
 
 

@@ -1,8 +1,8 @@
 """The command line: parse, make one library call, print.
 
-Exit status: 0 all that was asked is done; 1 anything not named here; 2 usage; 3 findings; 4 the header is no
-envelope's, or damaged; 5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot
-be used; 8 partly done; 130 interrupted, 143 terminated.
+Exit status: 0 done; 1 any failure not named here; 2 wrong usage; 3 findings; 4 not an envelope, or a damaged header;
+5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8 partly done;
+130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ import click
 
 from sealwax import __version__, errors
 from sealwax._core import disk
-from sealwax.cli import console, sessions
+from sealwax.cli import console
+from sealwax.cli.state import State
 
-# A verb is imported when it is asked for: `sealwax inspect` must not wait for boto3.
+# A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
 VERBS: Final = {
     "encrypt": "Encrypt files, folders or a stream under a KMS key.",
     "decrypt": "Decrypt envelopes, or a range of one.",
-    "verify": "Authenticate envelopes and write nothing.",
-    "inspect": "Show what an envelope says of itself, without KMS.",
-    "rewrap": "Move envelopes to another KMS key; the data is not touched.",
-    "reencrypt": "Encrypt envelopes anew, under a new data key.",
+    "verify": "Check that envelopes are authentic, without writing anything.",
+    "inspect": "Show what is in an envelope's header, without KMS.",
+    "rewrap": "Move envelopes to another KMS key without touching the data.",
+    "reencrypt": "Encrypt envelopes again under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
-    "prove": "Show, with evidence, that a KMS key protects what it should.",
-    "audit": "Find what is set wrong with KMS keys, and how to mend it.",
-    "keys": "List KMS keys, rotate and retire them.",
-    "policy": "Write policies that give no more than is named, and explain what policies say.",
+    "prove": "Test, with evidence, that a KMS key protects what it should.",
+    "audit": "Find misconfigured KMS keys and how to fix them.",
+    "keys": "List, rotate and retire KMS keys.",
+    "policy": "Write least-privilege policies, and explain existing ones.",
     "completion": "Print the completion script for a shell.",
-    "lab": "An embedded KMS to try, test and rehearse with.",
+    "lab": "Run an embedded KMS for trials and tests, without AWS.",
 }
 
 STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -47,8 +48,9 @@ STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.ContextError, 6),
     (errors.KmsError, 7),
 )
+FINDINGS: Final = 3
 PARTLY_DONE: Final = 8
-# More objects than boto3 and the lab make when they are imported, and a few dozen megabytes of garbage at most.
+# More objects than the imports of boto3 and the lab create; at most a few dozen megabytes of garbage.
 _OBJECTS_BEFORE_COLLECTION: Final = 100_000
 
 
@@ -77,45 +79,45 @@ class _Verbs(click.Group):
 def root() -> None:
     """Envelope encryption with AWS KMS.
 
-    Data is encrypted here, with AES-256-GCM, under a data key that KMS makes; only KMS can open the wrapped data key
-    that is stored beside the data, and only for the context it was bound to.
+    Data is encrypted on this machine, with AES-256-GCM, under a data key from KMS. The data key is stored with the
+    data, wrapped under a KMS key: only KMS can unwrap it, and only for the encryption context it is bound to.
     """
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    sessions.forget()
-    console.begin()
+    state = State()
     try:
-        result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False)
+        result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False, obj=state)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        said = io.StringIO()  # click would fail where nothing can be written
-        error.show(said)
-        if said.getvalue():
-            console.explain(said.getvalue().rstrip("\n"))
+        message = io.StringIO()  # click itself would fail if standard error cannot be written to
+        error.show(message)
+        if message.getvalue():
+            console.stderr(message.getvalue().rstrip("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        console.say("interrupted")
+        console.warn("interrupted")
         return 130
     except BrokenPipeError:
-        # Who reads the output has gone; there is nobody to tell.
+        # Whatever read the output has ended.
         console.drop_output()
         return 1
     except errors.SealwaxError as error:
-        console.complain(error)
+        console.error(error)
         return status_of(error)
     except OSError as error:
         console.drop_output()
-        about = f": {console.shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
-        console.say(f"{disk.reason(error)}{about}")
+        name = f": {console.shown(os.fsdecode(error.filename))}" if isinstance(error.filename, str | bytes) else ""
+        console.warn(f"{disk.reason(error)}{name}")
         return 1
     except Exception as error:
-        if console.verbose:
-            console.explain(traceback.format_exc().rstrip("\n"))
-        console.say(f"unexpected {type(error).__name__}; this is a mistake in sealwax. Run it with -v to see where.")
+        if state.verbose:
+            console.stderr(traceback.format_exc().rstrip("\n"))
+        kind = type(error).__name__
+        console.warn(f"internal error ({kind}): this is a bug in sealwax; run the command with -v for a traceback")
         return 1
 
 
@@ -125,28 +127,28 @@ def _terminate(signal_number: int, _: object) -> NoReturn:
 
 
 def _occupy_standard_streams() -> None:
-    """See that no file which is opened later comes to stand where a closed standard stream was."""
+    """Keep a file that is opened later from taking the descriptor of a closed standard stream."""
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            # In the wrong direction for 0 and 1: using what was closed fails, and is not lost in silence.
+            # In the wrong direction for 0 and 1, so that using a closed stream fails instead of losing data.
             os.open(os.devnull, mode)
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
 
 
 def _collect_seldom() -> None:
-    """Leave the garbage collector out of the start and the end, where it looks at everything and finds nothing.
+    """Keep the garbage collector from scanning everything at the start and the end, to find nothing.
 
-    What holds keys or files is closed and wiped by name, and waits for no collector.
+    Keys are wiped and files closed explicitly; neither waits for the collector.
     """
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     atexit.register(gc.freeze)  # first, so it runs last
 
 
 def main() -> NoReturn:
-    """The program."""
+    """Run the program."""
     _collect_seldom()
     _occupy_standard_streams()
     console.StandardInput.reserve()

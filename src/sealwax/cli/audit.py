@@ -16,44 +16,47 @@ from click.core import ParameterSource
 from sealwax._core import files
 from sealwax._core.context import printable
 from sealwax._core.format.io import write_all
-from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
+from sealwax.cli.console import counted
+from sealwax.cli.kms import Aws
 
 if TYPE_CHECKING:
     from sealwax.audit import Audit, Checkpoint, Facts
 
-FINDINGS: Final = 3
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
-_KEY: Final = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/)?[A-Za-z0-9-]+")
+_ARN: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
+_KEY: Final = re.compile(rf"{_ARN.pattern}|[A-Za-z0-9-]+")
+_ACCOUNT: Final = re.compile("[0-9]{12}")
 # A service's own endpoint variable has its id, which is not its client's name.
 _VARIABLES: Final = {"iam": "IAM", "events": "EVENTBRIDGE", "logs": "CLOUDWATCH_LOGS", "cloudwatch": "CLOUDWATCH"}
 _SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
 _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
 
 
-def _accounts(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    for one in given:
-        if not re.fullmatch("[0-9]{12}", one):
-            raise click.BadParameter(f"an account is twelve digits, not '{printable(one)}'")
-    return given
+def _each(
+    pattern: re.Pattern[str], what: str
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[str, ...]]:
+    """Return a callback that refuses values which do not match."""
+
+    def check(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        for value in given:
+            if not pattern.fullmatch(value):
+                raise click.BadParameter(f"'{printable(value)}' is not {what}")
+        return given
+
+    return check
 
 
 def _expected(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for one in given:
-        name, _, key = one.partition("=")
+    aliases: dict[str, str] = {}
+    for pair in given:
+        name, _, key = pair.partition("=")
         alias = f"alias/{name.removeprefix('alias/')}"
         if not _ALIAS.fullmatch(alias) or not _KEY.fullmatch(key):
-            raise click.BadParameter(f"NAME=KEY is an alias and the id or ARN of a key, not '{printable(one)}'")
-        if found.setdefault(alias, key) != key:
-            raise click.BadParameter(f"'{alias}' is given twice, with two keys")
-    return found
-
-
-def _arns(_context: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    for one in given:
-        if not one.startswith("arn:") or not _KEY.fullmatch(one):
-            raise click.BadParameter(f"a key with envelopes is named by its ARN, not '{printable(one)}'")
-    return given
+            raise click.BadParameter(f"'{printable(pair)}' is not NAME=KEY: an alias, and a key id or key ARN")
+        if aliases.setdefault(alias, key) != key:
+            raise click.BadParameter(f"'{alias}' was given twice, with different keys")
+    return aliases
 
 
 def _keys_of(plan: str) -> list[str]:
@@ -64,22 +67,24 @@ def _keys_of(plan: str) -> list[str]:
 
 
 def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> None:
-    """Refuse what would be expected where nobody looks, and so found by nobody."""
+    """Refuse an alias that is expected in a Region that is not audited, where no rule would check it."""
     for alias, key in expected.items():
         if key.startswith("arn:") and (region := key.split(":")[3]) not in regions:
-            raise click.UsageError(f"'{alias}' is expected in {region}, where was not looked: add --region {region}")
+            raise click.UsageError(
+                f"'{alias}' should point to a key in {region}, which is not audited; add --region {region}"
+            )
 
 
 @click.command()
-@click.option("-k", "--key", "names", multiple=True, metavar="KEY", help="A KMS key to look at; repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Look at every KMS key of the account.")
-@click.option("--region", "regions", multiple=True, metavar="REGION", help="An AWS Region to look in; repeatable.")
+@click.option("-k", "--key", "names", multiple=True, metavar="KEY", help="A KMS key to audit; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Audit all KMS keys of the account.")
+@click.option("--region", "regions", multiple=True, metavar="REGION", help="An AWS Region to audit; repeatable.")
 @options.account
-@click.option("--facts", "facts_file", metavar="FILE", help="Judge the facts in this file; no network is used.")
+@click.option("--facts", "facts_file", metavar="FILE", help="Audit the facts in this file, without using the network.")
 @click.option(
     "--save-facts",
     metavar="FILE",
-    help="Write the facts that were gathered to this file. What was broken off is gone on with by the same command.",
+    help="Save the collected facts to this file. If interrupted, run the same command again to resume.",
 )
 @click.option(
     "--max-age",
@@ -87,26 +92,32 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     metavar="TIME",
     default="8h",
     show_default=True,
-    help="Ask again what a broken-off run was answered longer ago than this.",
+    help="When resuming, repeat lookups that are older than this.",
 )
-@click.option("--events", "events_file", metavar="FILE", help="CloudTrail events: a trail's file, or JSON lines.")
 @click.option(
-    "--envelopes-under", multiple=True, metavar="ARN", callback=_arns, help="A key with live envelopes; repeatable."
+    "--events", "events_file", metavar="FILE", help="Read CloudTrail events from a trail's log file or from JSON lines."
+)
+@click.option(
+    "--envelopes-under",
+    multiple=True,
+    metavar="ARN",
+    callback=_each(_ARN, "a key ARN"),
+    help="The ARN of a key that live envelopes are under; repeatable.",
 )
 @click.option(
     "--fleet-plan",
     "plans",
     multiple=True,
     metavar="FILE",
-    help="A plan of `sealwax fleet`: its envelopes are live, under the keys where it has them; repeatable.",
+    help="A plan of `sealwax fleet`: its envelopes are live, under the keys that it lists; repeatable.",
 )
 @click.option(
     "--trust-account",
     "trusted",
     multiple=True,
     metavar="ID",
-    callback=_accounts,
-    help="Another account that may be let in, by its twelve digits; repeatable.",
+    callback=_each(_ACCOUNT, "an account ID of twelve digits"),
+    help="The ID of another account that may have access; repeatable.",
 )
 @click.option(
     "--expect-alias",
@@ -114,33 +125,37 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     multiple=True,
     metavar="NAME=KEY",
     callback=_expected,
-    help="Where an alias ought to point: at a key id or the ARN of a key; repeatable.",
+    help="The key id or key ARN that an alias should point to; repeatable.",
 )
-@click.option("--baseline", "baseline_file", metavar="FILE", help="Findings that are accepted, with their reasons.")
+@click.option(
+    "--baseline", "baseline_file", metavar="FILE", help="Read accepted findings, with their reasons, from this file."
+)
 @click.option(
     "--format",
     "form",
     type=click.Choice(("table", "json", "csv", "html", "junit", "ocsf", "sarif")),
     default="table",
     show_default=True,
-    help="How to report.",
+    help="The format of the report.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to this file.")
 @click.option(
     "--fail-on",
     type=click.Choice((*_SEVERITIES, "never")),
     default="high",
     show_default=True,
-    help="End with status 3 where there is a finding of this severity or a worse one.",
+    help="Exit with status 3 if there is a finding of this severity or higher.",
 )
 @click.option(
-    "--allow-incomplete", is_flag=True, help="End with 0, not 8, where what could be looked at has no such finding."
+    "--allow-incomplete",
+    is_flag=True,
+    help="Exit with status 0, not 8, if lookups failed but there is no such finding.",
 )
 @options.force
 @options.loudness
 def audit(
-    aws: options.Aws,
+    aws: Aws,
     names: tuple[str, ...],
     everything: bool,
     regions: tuple[str, ...],
@@ -160,23 +175,20 @@ def audit(
     allow_incomplete: bool,
     force: bool,
 ) -> int:
-    """Find what is set wrong with KMS keys and the account around them; each finding comes with its fix.
+    """Find misconfigured KMS keys and how to fix them.
 
-    Facts are read and nothing is changed; `sealwax policy iam audit` writes the permissions. What could not be
-    looked at is said, and never counts as well: where something was refused and there is no finding that ends with 3,
-    the status is 8. The rules are in docs/misconfigurations.md.
+    The account around the keys is audited too: aliases, grants, policies and trails. Nothing is changed; `sealwax
+    policy iam audit` writes the permissions that this needs. Failed lookups are reported and make the exit status 8,
+    unless a finding makes it 3. The rules are in docs/misconfigurations.md.
     """
-    from sealwax.audit import Severity, read_baseline, read_events, read_facts, run, with_events
+    from sealwax.audit import _baseline, _factsfile, _run
+    from sealwax.audit._collect import cloudtrail
 
     if facts_file and (names or everything or regions or save_facts):
-        raise click.UsageError("--facts goes with no option that says where to look, nor with --save-facts")
-    source = click.get_current_context().get_parameter_source
-    if as_json and form != "json" and source("form") is ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"--json and --format {form} are two formats: give one of them")
-    if source("max_age") is ParameterSource.COMMANDLINE and not save_facts:
-        raise click.UsageError("--max-age is about what --save-facts keeps")
+        raise click.UsageError("--facts cannot be combined with -k, --all, --region or --save-facts")
+    _refuse_unused(as_json, form, save_facts)
     if not facts_file and bool(names) == everything:
-        raise click.UsageError("say which keys: -k KEY, or --all; or judge saved facts with --facts FILE")
+        raise click.UsageError("give either -k KEY or --all, or saved facts with --facts FILE")
     for path in (facts_file, baseline_file, events_file):
         if path:
             console.claim(path)
@@ -204,24 +216,42 @@ def audit(
         else:
             facts = completed(where.gather())
     if facts.since is not None:
-        console.tell(f"some of these facts are of {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    found = run(facts, accepted)
-    _report(found, "json" if as_json else form, output, force)
-    for one in found.expired:
-        console.say(f"no longer accepted since {one.expires}: {one.finding.rule} of {printable(one.finding.resource)}")
-    if found.unmatched:
-        console.say(
-            f"{len(found.unmatched)} entries of the baseline match no finding: mended, mistyped, or not looked at"
+        console.info(f"some of these facts date from {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    report = _run.audit(facts, accepted)
+    _report(report, "json" if as_json else form, output, force)
+    return _status(report, fail_on, allow_incomplete)
+
+
+def _refuse_unused(as_json: bool, form: str, save_facts: str | None) -> None:
+    """Refuse options that would have no effect beside the others."""
+    source = click.get_current_context().get_parameter_source
+    if as_json and form != "json" and source("form") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"use --json or --format {form}, not both")
+    if source("max_age") is ParameterSource.COMMANDLINE and not save_facts:
+        raise click.UsageError("--max-age requires --save-facts")
+
+
+def _status(report: Audit, fail_on: str, allow_incomplete: bool) -> int:
+    """Print what the report does not stress, and return the exit status."""
+    from sealwax.audit._findings import Severity
+
+    for entry in report.expired:
+        resource = printable(entry.finding.resource)
+        console.warn(f"no longer accepted since {entry.expires}: {entry.finding.rule} of {resource}")
+    if report.unmatched:
+        console.warn(
+            f"{counted(len(report.unmatched), 'baseline entry', 'baseline entries')} without a finding: "
+            "fixed, mistyped, or not checked"
         )
-    if found.gaps:
-        console.say(f"{len(found.gaps)} things were not looked at, and nothing is said of them")
-    worst = found.worst
+    if report.gaps:
+        console.warn(f"{counted(len(report.gaps), 'item')} could not be checked, and may not be fine")
+    worst = report.worst
     if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()]:
         return FINDINGS
-    if found.refused and not allow_incomplete:
-        console.say(
-            f"{len(found.refused)} of them were asked for in vain, so this audit is not whole: that is status "
-            f"{PARTLY_DONE}, and --allow-incomplete makes it 0"
+    if report.refused and not allow_incomplete:
+        console.warn(
+            f"{counted(len(report.refused), 'lookup')} failed, so the audit is incomplete "
+            f"(exit status {PARTLY_DONE}; 0 with --allow-incomplete)"
         )
         return PARTLY_DONE
     return 0
@@ -229,9 +259,9 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Where:
-    """Where to look, and at which keys."""
+    """The keys and Regions to audit."""
 
-    aws: options.Aws
+    aws: Aws
     names: tuple[str, ...]
     regions: tuple[str, ...]
     events: bool
@@ -248,17 +278,18 @@ class _Where:
 
     @property
     def place(self) -> str:
-        """Where answers come from, so that those of a lab are not taken for AWS's."""
+        """Where answers come from, so that those of a lab are not mistaken for AWS's."""
         if self.aws.lab is not None:
             return f"the lab in {os.path.realpath(self.aws.lab)}"
         variables = ("AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL")
-        given = self.aws.endpoint_url or next((os.environ[one] for one in variables if os.environ.get(one)), None)
+        given = self.aws.endpoint_url or next((os.environ[name] for name in variables if os.environ.get(name)), None)
         return given or "AWS"
 
 
 def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Facts], Facts], force: bool) -> Facts:
-    """Gather facts and write them; go on from what a broken-off run has gathered."""
-    from sealwax.audit import Checkpoint, _factsfile
+    """Collect facts and save them; resume from the answers that an interrupted run has kept."""
+    from sealwax.audit import _factsfile
+    from sealwax.audit._collect.checkpoint import Answers
 
     if files.is_special(path):
         facts = completed(where.gather())
@@ -267,19 +298,22 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
     with Checkpoint(path, where.place, max_age) as answers:
         if answers.oldest is not None:
             old = _age(datetime.now(UTC) - answers.oldest)
-            console.say(f"going on from {answers.shown}: {answers.kept} answers are kept, the oldest of {old} ago")
+            console.warn(f"resuming from {answers.shown}: {answers.kept} answers, the oldest from {old} ago")
         elif not force:
-            files.refuse_existing(path)
+            with console.overwriting(path):
+                files.refuse_existing(path)
         try:
             facts = completed(where.gather(answers))
         except BaseException:
             if answers.begun:
-                console.say(f"what was gathered is in {answers.shown}; the same command goes on from there")
+                console.warn(f"the answers so far are in {answers.shown}; run the same command again to resume")
             raise
-        # Who began it was told, or said, that what is there is replaced.
+        # The run that was interrupted has checked this, or was given --force.
         _write(path, _factsfile.dump(facts), force or answers.oldest is not None)
-        if answers.incomplete:
-            console.say(f"not all was answered; the same command asks again, and {answers.shown} keeps the rest")
+        if answers.to_be_continued:
+            console.warn(
+                f"some lookups failed; run the same command again to repeat them ({answers.shown} keeps the others)"
+            )
         else:
             answers.remove()
     return facts
@@ -291,43 +325,50 @@ def _age(age: timedelta) -> str:
 
 
 def _absent() -> Iterator[tuple[str, str]]:
-    """Yield the services that a lab has not, but for those that the environment says are elsewhere."""
+    """Yield the services that a lab lacks, except those for which the environment names an endpoint."""
     for service, name in _VARIABLES.items():
         variable = f"AWS_ENDPOINT_URL_{name}"
         if not os.environ.get(variable):
-            yield service, f"the lab has none; {variable} names one"
-    yield "cloudtrail:DescribeTrails", "the lab has no trails; one that is served with --upstream passes that on"
+            yield service, f"the lab does not have this service; {variable} can name an endpoint that does"
+    yield "cloudtrail:DescribeTrails", "the lab has no trails; `sealwax lab serve --upstream` can forward this call"
 
 
 def _write(path: str, data: bytes, force: bool) -> None:
-    # Whatever the umask: what others may write is refused when it is read.
-    with files.WholeFile(path, overwrite=force, mode=0o644) as file:
+    # Regardless of the umask: a file that others may write is refused when it is read.
+    with console.overwriting(path), files.WholeFile(path, overwrite=force, mode=0o644) as file:
         write_all(file, data)
 
 
-def _report(found: Audit, form: str, output: str | None, force: bool) -> None:
-    from sealwax.audit import render
+def _report(report: Audit, form: str, output: str | None, force: bool) -> None:
+    from sealwax.audit._report import to_json
 
     if form == "table" and output is None:
-        _print(found)
+        _print(report)
         return
-    text = "".join(f"{line}\n" for line in _lines(found)) if form == "table" else render(found, form)
+    if form == "json":
+        text = json.dumps(to_json(report)) + "\n"
+    elif form == "table":
+        text = "".join(f"{line}\n" for line in _lines(report))
+    else:
+        from sealwax.audit._reports import render
+
+        text = render(report, form)
     if output is None:
-        console.put(text.removesuffix("\n"))
+        console.print(text.removesuffix("\n"))
     else:
         _write(output, text.encode(), force)
 
 
-def _print(found: Audit) -> None:
-    for line in _lines(found):
+def _print(report: Audit) -> None:
+    for line in _lines(report):
         severity = line.split(" ", 1)[0]
         color = _COLORS.get(severity)
-        console.put(line if color is None else click.style(severity, fg=color) + line[len(severity) :])
+        console.print(line if color is None else click.style(severity, fg=color) + line[len(severity) :])
 
 
-def _lines(found: Audit) -> list[str]:
+def _lines(report: Audit) -> list[str]:
     lines = []
-    for finding in found.findings:
+    for finding in report.findings:
         lines += [
             f"{finding.severity.name.lower():<8}  {printable(finding.title)}",
             f"          {finding.rule}, {printable(finding.resource)}",
@@ -338,18 +379,19 @@ def _lines(found: Audit) -> list[str]:
         fix = [printable(line) for line in finding.fix.says.splitlines()] or [""]
         lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:])]
         for block in finding.fix.blocks:
-            # To be pasted: at the margin, and with nothing between its lines.
-            lines += [f"               {block.label}:"]
+            # Meant for pasting, so not indented.
+            lines += [f"               {block.name}:"] if block.name else []
             lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
         lines += [] if finding.fix.blocks else [""]
-    lines += [f"not seen  {one.what} of {printable(one.resource)}: {printable(one.why)}" for one in found.gaps]
-    for one in found.accepted:
-        until = "" if one.expires is None else f" until {one.expires}"
-        lines.append(f"accepted  {one.finding.rule}, {printable(one.finding.resource)}{until}: {printable(one.reason)}")
-    lines += [
-        f"unmatched {printable(one.rule)}, {printable(one.resource)}: {printable(one.reason)}"
-        for one in found.unmatched
-    ]
-    counted = ", ".join(f"{count} {what}" for what, count in found.counts.items())
-    lines.append(f"account {found.account}, {', '.join(found.regions)}: {len(found.findings)} findings; {counted}")
+    lines += [f"unchecked {gap.what} of {printable(gap.resource)}: {printable(gap.why)}" for gap in report.gaps]
+    for entry in report.accepted:
+        until = "" if entry.expires is None else f" until {entry.expires}"
+        resource = printable(entry.finding.resource)
+        lines.append(f"accepted  {entry.finding.rule}, {resource}{until}: {printable(entry.reason)}")
+    for waiver in report.unmatched:
+        lines.append(f"unmatched {printable(waiver.rule)}, {printable(waiver.resource)}: {printable(waiver.reason)}")
+    summary = ", ".join(f"{count} {what}" for what, count in report.counts.items())
+    lines.append(
+        f"account {report.account}, {', '.join(report.regions)}: {counted(len(report.findings), 'finding')}; {summary}"
+    )
     return lines

@@ -9,10 +9,10 @@ from click.shell_completion import get_completion_class
 
 from sealwax.cli import console
 
-# For each shell: where its script goes, or what to put into which file.
+# The command that installs each shell's script.
 _INSTALL: Final = {
     "bash": "sealwax completion bash > ~/.local/share/bash-completion/completions/sealwax",
-    "zsh": "sealwax completion zsh > ~/.zfunc/_sealwax, where ~/.zfunc is in $fpath before compinit runs",
+    "zsh": "sealwax completion zsh > ~/.zfunc/_sealwax  # ~/.zfunc must be in $fpath before compinit runs",
     "fish": "sealwax completion fish > ~/.config/fish/completions/sealwax.fish",
 }
 
@@ -22,10 +22,10 @@ _INSTALL: Final = {
 )
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 def completion(shell: str) -> None:
-    """Print the script that completes verbs, options and file names in a shell."""
+    """Print a script that completes verbs, options and file names in a shell."""
     from sealwax.cli import root
 
     kind = get_completion_class(shell)
     assert kind is not None  # click knows every shell that _INSTALL lists
-    console.put(kind(root, {}, "sealwax", "_SEALWAX_COMPLETE").source())
-    console.tell(f"to install it: {_INSTALL[shell]}")
+    console.print(kind(root, {}, "sealwax", "_SEALWAX_COMPLETE").source())
+    console.info(f"to install it: {_INSTALL[shell]}")

@@ -1,10 +1,10 @@
-"""What a person is told, and how.
+"""Output and input of the command line.
 
 - Data goes to standard output, everything else to standard error.
-- An error is one sentence: what failed, where, why, what to do. A success with a file says so in one line.
-- ``-q`` leaves errors only. Progress is shown on a terminal only, and only when there is something to wait for.
-- Text from outside is text: control and direction characters are escaped, and nothing in it is markup.
-- Telling is no part of the work: a terminal that takes nothing, or a bar that fails, ends no run.
+- An error is one sentence: what failed, where, why, what to do. A file that succeeds gets one line.
+- ``-q`` leaves errors only. Progress is shown on a terminal only, and only if there is something to wait for.
+- Foreign text stays text: control and direction characters are escaped, and markup in it is not interpreted.
+- Messages are not the work: a terminal that accepts nothing, or a progress bar that fails, does not end a run.
 """
 
 from __future__ import annotations
@@ -14,39 +14,37 @@ import contextvars
 import io
 import json
 import os
+import signal
 import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FrameType, ModuleType
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 
 from sealwax._core import disk, trusted
 from sealwax._core.context import printable
-from sealwax.errors import FileError, NotAnEnvelopeError
+from sealwax.cli.state import current
+from sealwax.errors import FileError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-quiet = False
-verbose = False
-
-# Less than this is done before a bar could be read.
+# Anything smaller is done before a bar could be read.
 PROGRESS_FROM_BYTES: Final = 64 << 20
 _REDRAW_SECONDS: Final = 0.1
-# For each of rich's consoles: none of what it prints is markup, an emoji's name, or a number to be colored.
+# For each of rich's consoles: it interprets no markup and no emoji names, and colors no numbers.
 _AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
-
 
 _held: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sealwax_held", default=None)
 
 
 @contextlib.contextmanager
 def held(into: list[str] | None) -> Iterator[None]:
-    """Keep what is said inside, for :func:`explain` to print when its turn comes; None: it is said at once."""
+    """Keep messages in a list instead of printing them, for :func:`stderr` to print later; None prints at once."""
     token = _held.set(into)
     try:
         yield
@@ -54,70 +52,62 @@ def held(into: list[str] | None) -> Iterator[None]:
         _held.reset(token)
 
 
-def say(text: str) -> None:
-    """Say something that must be heard."""
-    explain(f"sealwax: {text}")
+def warn(text: str) -> None:
+    """Print a message that -q does not silence."""
+    stderr(f"sealwax: {text}")
 
 
-def explain(text: str) -> None:
-    """Print to standard error what is no sentence of ours: a usage, a traceback."""
+def stderr(text: str) -> None:
+    """Print text to standard error without our name in front: a usage, a traceback."""
     if (held := _held.get()) is not None:
         held.append(text)
         return
     try:
-        click.echo(lines(text), err=True)
+        click.echo(_escaped(text), err=True)
     except OSError:
-        # Nobody can read it; the exit status still says what became of the work.
+        # Nobody can read it; the exit status still reports the outcome.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def tell(text: str) -> None:
-    """Say something that -q silences."""
-    if not quiet:
-        say(text)
+def info(text: str) -> None:
+    """Print a message that -q silences."""
+    if not current().quiet:
+        warn(text)
 
 
-def lines(text: str) -> str:
-    """Return a text with its lines kept, and characters that control a terminal or the direction as escapes."""
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text with control and direction characters escaped, except line feeds."""
     return "\n".join(map(printable, text.split("\n")))
 
 
-def complain(error: Exception, about: str | None = None) -> None:
-    """Print what failed, on which file, and the option that helps if there is one."""
-    message = f"{error}{_option_for(error)}"
-    say(f"{shown(about)}: {message}" if about else message)
-
-
-def _option_for(error: Exception) -> str:
-    """Return what to add to the library's message, which never speaks of options."""
-    if isinstance(error.__cause__, FileExistsError):
-        return "; use --force to overwrite"
-    foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
-    return " (--armor does)" if foreign is not None and foreign.format == "sealwax-text" else ""
+def error(error: Exception, about: str | None = None) -> None:
+    """Print an error, and the file it is about."""
+    warn(f"{shown(about)}: {error}" if about else str(error))
 
 
 def shown(name: str) -> str:
-    """Return the name of a file as it is shown."""
+    """Return a file's name for messages."""
     return "standard input" if name == "-" else printable(os.fsdecode(name))
 
 
 class _NoOutput(click.ClickException):
-    """Standard output takes nothing more: the end of the run, whatever the jobs are."""
+    """Standard output cannot be written to, which ends the run."""
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002  click's signature
-        say(self.message)
+        warn(self.message)
 
 
-def put(text: str) -> None:
-    """Print to standard output.
-
-    Raises:
-        click.ClickException: it cannot be written to.
-    """
+def print(text: str) -> None:  # noqa: A001  read as console.print
+    """Print to standard output."""
     try:
         with StandardOutput.reported():
             StandardOutput.stream()
-            # None leaves it to click: colours for a terminal only. https://no-color.org/
+            # None lets click color a terminal only. https://no-color.org/
             click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
     except FileError as error:
         drop_output()
@@ -126,16 +116,21 @@ def put(text: str) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one object on one line."""
-    put(json.dumps(value))
+    print(json.dumps(value))
+
+
+def print_columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows below a head, in plain columns of any width."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows below a head: in plain columns, and as wide as it needs where nobody looks."""
+    """Print rows below a head, as wide as the terminal; if there is none, in plain columns."""
     rows = [tuple(map(printable, row)) for row in rows]
     if not sys.stdout.isatty():
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        for row in (head, *rows):
-            put("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        print_columns(head, rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -155,7 +150,7 @@ def _column(name: str) -> Any:
 
 
 def drop_output() -> None:
-    """Keep the interpreter's last flush of standard output from failing once more."""
+    """Keep the interpreter's last flush of standard output from failing again."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -189,7 +184,7 @@ class _StandardStream(io.FileIO):
 
 
 class _Reserved(io.TextIOBase):
-    """What ``sys.stdin`` is while standard input is kept for the data: it can be asked about, and not be read."""
+    """Replaces ``sys.stdin`` while standard input is reserved for the data: a descriptor without content."""
 
     def fileno(self) -> int:
         return 0
@@ -198,7 +193,7 @@ class _Reserved(io.TextIOBase):
         return os.isatty(0)
 
     def read(self, _size: int | None = -1, /) -> NoReturn:
-        raise OSError("standard input is data, and nothing else may read it")
+        raise OSError("standard input is reserved for the data to encrypt or decrypt")
 
     def readline(self, _size: int = -1, /) -> NoReturn:  # type: ignore[override]  # of bytes, say the stubs of its base
         self.read()
@@ -210,10 +205,9 @@ class StandardInput(_StandardStream):
 
     @classmethod
     def reserve(cls) -> None:
-        """Keep standard input for the data, of which what another program or library reads would be missing.
+        """Reserve standard input for the data, so that no library or child process reads a part of it.
 
-        Descriptor 0 stays as it is, since /dev/stdin means it, and is closed in every program that is started without
-        a standard input of its own.
+        Descriptor 0 stays open for /dev/stdin, but child processes do not inherit it.
         """
         if sys.stdin is not None:
             os.set_inheritable(0, False)
@@ -245,43 +239,27 @@ class StandardOutput(_StandardStream):
             return super().write(data)
 
 
-_claimed: set[tuple[int, int]] = set()
-
-
-def begin() -> None:
-    """Begin another run."""
-    _claimed.clear()
-
-
 def claim(path: str) -> None:
-    """Note that something is about to be read to its end.
+    """Note that a file is about to be read to its end.
 
-    Standard input, or a pipe, has then nothing left, and whoever reads it next would take that for empty data.
-
-    Raises:
-        click.UsageError: it was given for something else too.
+    Standard input and pipes are empty afterwards, and a second reader would take that for empty data.
     """
     descriptor = 0 if path == "-" else trusted.handed_in(path)
     try:
         status = os.stat(path if descriptor is None else descriptor)
     except OSError:
-        return  # whoever opens it says so
+        return  # opening it reports the error
     if descriptor is None and not stat.S_ISFIFO(status.st_mode):
         return
     place = status.st_dev, status.st_ino
-    if place in _claimed:
-        raise click.UsageError(f"{shown(path)} is given for two things, and can be read once")
-    _claimed.add(place)
+    claimed = current().claimed
+    if place in claimed:
+        raise click.UsageError(f"{shown(path)} was given twice, but can be read only once")
+    claimed.add(place)
 
 
 def read_text(path: str, kind: trusted.Kind, most: int) -> str:
-    """Return the text of a small file that decides something, of at most ``most`` bytes.
-
-    Raises:
-        FileError: it cannot be read.
-        SealwaxError: of the kind's class: somebody else can have written it.
-        click.UsageError: it is larger, or not text; or standard input, and given for something else too.
-    """
+    """Return the text of a small file that must be trustworthy, of at most ``most`` bytes."""
     claim(path)
     try:
         with trusted.open_file(path, kind) as file:
@@ -289,25 +267,32 @@ def read_text(path: str, kind: trusted.Kind, most: int) -> str:
     except OSError as error:
         raise FileError(f"reading '{printable(path)}' failed: {disk.reason(error)}") from error
     if len(data) > most:
-        raise click.UsageError(f"'{printable(path)}' is too large to be one: it has more than {most:,} bytes")
+        raise click.UsageError(f"'{printable(path)}' is too large: it has more than {most:,} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise click.UsageError(f"'{printable(path)}' is not UTF-8") from None
 
 
-def refuse_terminal() -> None:
-    """Refuse to write binary data to a terminal.
+@contextlib.contextmanager
+def overwriting(name: str) -> Iterator[None]:
+    """Name --force if something is in the way; the library names its arguments."""
+    try:
+        yield
+    except FileError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise FileError(f"'{shown(name)}' already exists; use --force to overwrite it") from error.__cause__
+        raise
 
-    Raises:
-        click.UsageError: standard output is one.
-    """
+
+def refuse_terminal() -> None:
+    """Refuse to write binary data to a terminal."""
     if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError("the output is binary, and standard output is a terminal: name a file with -o")
+        raise click.UsageError("the output is binary, and standard output is a terminal; name a file with -o")
 
 
 def leave_at_once(signal_number: int, _: object) -> NoReturn:
-    """End the process, as a signal does that nobody handles: an exception would wait for threads, and they for AWS."""
+    """End the process at once; an exception would wait for threads, and they may wait for AWS."""
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h")  # a progress bar hides the cursor
         sys.stderr.flush()
@@ -315,13 +300,26 @@ def leave_at_once(signal_number: int, _: object) -> NoReturn:
 
 
 @contextlib.contextmanager
-def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Lend a function that is told how many more bytes are done, and shows it where it is worth it.
+def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle signals inside. Ignored ones stay ignored, as nohup wants."""
+    before = {
+        number: signal.signal(number, handler) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
-    Where the total is not known, that is once much is done. A bar is the main thread's, which alone prints.
+
+@contextlib.contextmanager
+def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes the number of bytes just done, and draws a bar on a terminal for large data.
+
+    Without a total, the bar appears once much is done. Only the main thread draws.
     """
-    beside = threading.current_thread() is not threading.main_thread()
-    if quiet or beside or not sys.stderr.isatty() or (total is not None and total < PROGRESS_FROM_BYTES):
+    in_thread = threading.current_thread() is not threading.main_thread()
+    if in_thread or current().quiet or not sys.stderr.isatty() or (total is not None and total < PROGRESS_FROM_BYTES):
         yield lambda _: None
         return
     done = 0
@@ -344,8 +342,8 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Lend a function that is told how many objects are done and how many there are, and shows it on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Yield a function that takes how many objects are done, of how many, and draws a bar on a terminal."""
+    if current().quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
     bar = _Bar(doing, _count_columns)
@@ -374,9 +372,9 @@ def _count_columns(bars: ModuleType) -> tuple[Any, ...]:
 
 
 class _Bar:
-    """A bar on the terminal. Whatever fails in it ends the bar, and the work goes on without.
+    """A progress bar on the terminal. If it fails, it disappears and the work goes on.
 
-    It is drawn when it is told of something, and by no thread of its own: nobody could catch what fails there.
+    It is redrawn by ``show``, not by a thread of its own, in which nothing could catch a failure.
     """
 
     def __init__(self, description: str, columns: Callable[[ModuleType], tuple[Any, ...]]) -> None:
@@ -420,4 +418,4 @@ class _Bar:
             if bar is not None:
                 with contextlib.suppress(Exception):
                     bar.stop()
-            sys.stdout, sys.stderr = self._streams  # which the bar had put others in the place of
+            sys.stdout, sys.stderr = self._streams  # the bar had replaced them

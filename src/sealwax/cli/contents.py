@@ -1,4 +1,4 @@
-"""What a job reads and writes: its source, and an output that appears whole or not at all."""
+"""The source of a job, and its output, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from sealwax._core.sealer import Sealer
     from sealwax.stores.s3 import ObjectWriter
 
-# Below this a value costs less than a stream.
+# Below this size, encrypting in one piece costs less than a stream.
 _SMALL_BYTES: Final = 64 << 10
 
 
 class Source:
-    """The input of a job: an open file, and what is known of it.
+    """The input of a job: an open file, and its size and times.
 
     Args:
-        armor: whether it is an envelope in its text form; ``file`` is then the envelope's bytes.
+        armor: whether it is an envelope in the text form; ``file`` then reads the envelope's bytes.
 
     Attributes:
-        regular: whether it is a file or an object, and not a stream.
+        regular: whether it is a file or an object, as opposed to a stream.
         status: the file's; None for an object.
         times_ns: its access and modification times in nanoseconds.
     """
@@ -71,7 +71,7 @@ class Source:
         self.name = path
         if armor:
             with self.file as text:
-                self.file = io.BytesIO(outcomes.text_form(text))
+                self.file = io.BytesIO(locations.text_form(text))
 
     @property
     def binary(self) -> BinaryIO:
@@ -81,7 +81,7 @@ class Source:
         return self.file.readinto(buffer)
 
     def whole(self) -> bytes | None:
-        """Return all of a small file, or None; it has not been read from then."""
+        """Return the content of a small file; None for others, which are not read."""
         if not self.regular or self.size is None or self.size >= _SMALL_BYTES:
             return None
         data = read_full(self.binary, _SMALL_BYTES)
@@ -101,16 +101,16 @@ class Output:
     """The output of a job: a file that appears whole or not at all, or standard output.
 
     Args:
-        job: says where to; folders are made only below the one that -o names.
-        source: whose mode, less the umask, and times a file takes over.
-        force: whether a file that is there may be replaced.
-        armor: whether the envelope that is written goes out in its text form.
+        job: names the output; folders are created only below the one that -o names.
+        source: gives a file its times, and its mode less the umask.
+        force: whether an existing file may be overwritten.
+        armor: whether the envelope is written in the text form.
         in_place: whether the output is the source, which gets a new modification time.
-        whole: whether it is all that the source holds; a part does not take over its times, and never counts as done.
-        detached: where an envelope's header goes, as a file of its own.
+        whole: whether it is all of the plaintext; a part does not get the source's times, so it never counts as done.
+        detached: the file for the envelope's header.
 
     Attributes:
-        header: the open file for the detached header; None where there is none.
+        header: the open file for the detached header, or None.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class Output:
         detached: str | None = None,
     ) -> None:
         self._whole = whole
+        self._name = cast("str", job.output)
         self._places: list[files.WholeFile] = []
         self._objects: list[ObjectWriter] = []
         self._text_form = io.BytesIO() if armor else None
@@ -134,8 +135,8 @@ class Output:
             try:
                 refuse_output(job, detached, "header too")
                 if force and (locations.is_s3(detached) or locations.is_s3(cast("str", job.output))):
-                    # The one without the other is lost data, and nothing replaces both at once.
-                    raise FileError("S3 replaces a payload and its header one by one; write them under new names")
+                    # Either one without the other is lost data, and nothing replaces both at once.
+                    raise FileError("S3 cannot replace a payload and its header together; write them under new names")
                 self.header = self._open(Job(STREAM, detached, None), source, force, armor=False, in_place=False)
             except BaseException:
                 self._finish(complete=False)
@@ -152,13 +153,14 @@ class Output:
         if status is not None and source.regular and os.path.exists(path):
             same = os.path.samestat(os.stat(path), status)
         if same and not in_place:
-            raise FileError("the output is the input; name another file with -o")
+            raise FileError("the output would overwrite the input; name another file with -o")
         if locations.is_s3(path):
-            made_of = source.times_ns[1] if source.regular and self._whole else None
-            self._objects.append(locations.writer(path, force=force, size=source.size, source_time=made_of))
+            source_time = source.times_ns[1] if source.regular and self._whole else None
+            with console.overwriting(path):
+                self._objects.append(locations.writer(path, force=force, size=source.size, source_time=source_time))
             return self._objects[-1]
         of_file = status if source.regular else None
-        with contextlib.ExitStack() as stack:
+        with console.overwriting(path), contextlib.ExitStack() as stack:
             whole = files.WholeFile(
                 path,
                 overwrite=force,
@@ -186,21 +188,24 @@ class Output:
         try:
             if complete:
                 for each in self._objects:
-                    each.prepare()
-                files.commit_all(self._places)
+                    with console.overwriting(each.name):
+                        each.prepare()
+                with console.overwriting(self._name):
+                    files.commit_all(self._places)
                 for each in self._objects:
-                    each.appear()
+                    with console.overwriting(each.name):
+                        each.appear()
             else:
                 for place in self._places:
                     place.discard()
         finally:
             for each in self._objects:
-                each.close()  # what has not appeared is given up
+                each.close()  # abandons what has not appeared
 
 
 @contextlib.contextmanager
 def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
-    """Open a job's source, and its output, which is the source itself where none is named."""
+    """Open a job's source, and its output, which is the source itself if -o was not given."""
     in_place = job.output is None
     if in_place:
         locations.refuse_text_in_place(job.source)
@@ -213,7 +218,7 @@ def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
 
 
 def origin(source: Source) -> outcomes.Origin | None:
-    """Return what is known of a source that an output was made of; None for a stream, of which nothing is."""
+    """Return the size and times of a source; None for a stream."""
     if not source.regular or source.size is None:
         return None
     changed = None if source.status is None else source.status.st_ctime_ns
@@ -221,26 +226,21 @@ def origin(source: Source) -> outcomes.Origin | None:
 
 
 def done_before(work: Work, job: Job, state: Callable[[Source, outcomes.Origin], outcomes.State]) -> bool:
-    """Whether an earlier run has written a job's output.
-
-    Raises:
-        LeftAloneError: something else is there.
-    """
-    if not work.judges(job.output):
+    """Whether an earlier run has written a job's output."""
+    if not work.checks_output(job.output):
         return False
     with Source(job, armor=work.armor) as source:
-        made_of = origin(source)
-        return made_of is not None and state(source, made_of) is outcomes.State.DONE
+        source_facts = origin(source)
+        return source_facts is not None and state(source, source_facts) is outcomes.State.DONE
 
 
 def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[], None], *, armor: bool) -> bool:
-    """Change an envelope in place; return whether that was done now.
+    """Change an envelope in place; return False if an earlier run has done it.
 
-    What an earlier run has done is under none of the old keys. It is passed over where it says itself that it is under
-    the new ones.
+    Such an envelope is not under the old keys any more. It is skipped if its header names exactly the new ones.
 
     Args:
-        under: returns the ARNs of the new keys; none where a claim is not enough, and None where they are not known.
+        under: returns the ARNs of the new keys; an empty set if the header's claim is not enough, None if not known.
     """
     try:
         act()
@@ -250,27 +250,27 @@ def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[],
             raise
         arns = under()
         if arns is not None:
-            if arns and _says_it_is_under(job, arns, armor=armor):
+            if arns and _claims_to_be_under(job, arns, armor=armor):
                 return False
             raise
-        advice = f"{error} If an earlier run has done it: name --to by key ARNs, and what is done is passed over."
+        advice = f"{error} If an earlier run has moved it already, name the keys of --to by their ARNs to skip it."
         if isinstance(error, AllKeysFailedError):
             raise AllKeysFailedError(advice, error.attempts) from None
         raise type(error)(advice, code=error.code, request_id=error.request_id, key=error.key) from None
     return True
 
 
-def _says_it_is_under(job: Job, arns: frozenset[str], *, armor: bool) -> bool:
-    """Whether an envelope says that it is wrapped under these very keys, which is a claim and no proof."""
+def _claims_to_be_under(job: Job, arns: frozenset[str], *, armor: bool) -> bool:
+    """Whether an envelope claims to be wrapped under exactly these keys."""
     with Source(job, armor=armor) as source:
-        found = inspect(source.binary)
-    return found.header.finished and arns == {
-        key.key_arn for key in found.wrapped_keys if key.provider == PROVIDER_AWS_KMS
+        inspection = inspect(source.binary)
+    return inspection.header.finished and arns == {
+        key.key_arn for key in inspection.wrapped_keys if key.provider == PROVIDER_AWS_KMS
     }
 
 
 def is_envelope(source: Source) -> bool:
-    """Whether a file begins as an envelope does; of a stream or an object nothing is read ahead."""
+    """Whether a file begins as an envelope does; False for streams and objects, which are not read ahead."""
     if source.status is None or not source.regular:
         return False
     beginning = source.file.read(len(MAGIC))
@@ -279,9 +279,9 @@ def is_envelope(source: Source) -> bool:
 
 
 def plaintext_of(sealer: Sealer, source: Source, expected: ExpectedContext) -> bytes | None:
-    """Return the plaintext of a small envelope, or None; it has not been read from then.
+    """Return the plaintext of a small envelope; None for others, which are not read.
 
-    What is damaged is read as a stream all the same, which says how far it is whole.
+    None for a damaged one too: reading it as a stream tells up to where it is intact.
     """
     sealed = source.whole()
     if sealed is None:
@@ -293,18 +293,18 @@ def plaintext_of(sealer: Sealer, source: Source, expected: ExpectedContext) -> b
         return None
 
 
-def pump(
+def copy(
     read: Callable[[memoryview], int | None], write: Callable[[memoryview], object], done: Callable[[int], None]
 ) -> None:
-    """Move everything from ``read``, a readinto, to ``write``, 1 MiB at a time."""
+    """Copy everything from ``read``, a readinto, to ``write``, 1 MiB at a time."""
     buffer = bytearray(GROUP_BYTES)
     with memoryview(buffer) as view:
         while size := read(view):
             write(view[:size])
-            moved(done, view[:size])
+            progressed(done, view[:size])
 
 
-def moved(done: Callable[[int], None], part: memoryview) -> None:
-    """Tell a bar of a part that was moved, and end the job here if the run was interrupted."""
+def progressed(done: Callable[[int], None], part: memoryview) -> None:
+    """Advance the progress bar, and end the job here if the run was interrupted."""
     done(len(part))
     stop_if_given_up()

@@ -15,6 +15,7 @@ from sealwax._core.envelope import inspect
 from sealwax._core.format.io import write_all
 from sealwax._core.format.stream import StreamReader
 from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
+from sealwax.cli.kms import Keys
 from sealwax.cli.work import Work, on
 from sealwax.errors import FileError
 
@@ -24,7 +25,9 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
         return None
     match = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", value)
     if not match or value == ":":
-        raise click.BadParameter(f"'{value}' is not START:END in bytes, of which one may be left out", ctx, param)
+        raise click.BadParameter(
+            f"'{value}' is not START:END: two byte offsets, one of which may be omitted", ctx, param
+        )
     start, end = int(match[1] or 0), int(match[2] or sys.maxsize)
     if end < start:
         raise click.BadParameter(f"'{value}' ends before it starts", ctx, param)
@@ -34,50 +37,50 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.command()
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="The plaintext's file, a folder, or - for standard output.", update=True)
+@on("envelope", output="Write the plaintext to this file or folder, or - for standard output.", update=True)
 @click.option(
     "--range",
     "bounds",
     metavar="START:END",
     callback=_bounds,
-    help="Only these bytes of the plaintext, END not included; a START beyond its end is an error.",
+    help="Decrypt only these bytes, from START up to but not including END; either may be omitted.",
 )
 @options.loudness
-def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
+def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
     """Decrypt envelopes, or a range of one.
 
-    FILE.swx is decrypted to FILE beside it, or to where -o says; - is standard input. Only authenticated data is
-    written. -k names the KMS keys that may open it; the caller needs kms:Decrypt on one.
+    FILE.swx is decrypted to FILE next to it, or to the output of -o; - is standard input. Only authenticated data is
+    written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
 
-    With -r or several envelopes, what an earlier run has done is passed over: a file of the size that the envelope
-    says, with the envelope's time. What else is there is named, counted and left alone.
+    With -r or several envelopes, outputs that an earlier run has finished are skipped: files with the size that the
+    envelope states, and with its modification time. Other existing files are reported and left alone.
     """
     if bounds is not None and work.update:
-        raise click.UsageError("--update and --range exclude each other: a part is never up to date")
+        raise click.UsageError("use --update or --range, not both: a range is never up to date")
     sealer = keys.to_decrypt(work.headers)
 
     def output_name(name: str) -> str:
         if not name.endswith(work.suffix):
             raise click.UsageError(
-                f"'{console.shown(name)}' does not end with '{work.suffix}': name the output with -o"
+                f"'{console.shown(name)}' does not end with '{work.suffix}'; name the output with -o"
             )
         return work.plain_name(name)
 
     def state(job: jobs.Job, source: contents.Source, expected: ctx.ExpectedContext) -> outcomes.State:
-        made_of = contents.origin(source)
-        if made_of is None or job.output is None or not work.judges(job.output):
+        origin = contents.origin(source)
+        if origin is None or job.output is None or not work.checks_output(job.output):
             return outcomes.State.ABSENT
         if bounds is not None:
             return outcomes.of_range(job.output)
         if work.detached is None:
-            found = inspect(source.binary)
+            inspection = inspect(source.binary)
             source.file.seek(0)
         else:
-            found = replace(locations.inspect(work.detached), payload_bytes=made_of.size)
-        ctx.match(expected, found.context, keys.local_context, found.header.preamble.local_pairs)
-        if found.plaintext_bytes is None:
-            return outcomes.State.ABSENT  # nor can there be any: opening it says why
-        return outcomes.of_plaintext(job.output, made_of, found.plaintext_bytes, update=work.update)
+            inspection = replace(locations.inspect(work.detached), payload_bytes=origin.size)
+        ctx.match(expected, inspection.context, keys.local_context, inspection.header.preamble.local_pairs)
+        if inspection.plaintext_bytes is None:
+            return outcomes.State.ABSENT  # there can be no output: opening the envelope reports why
+        return outcomes.of_plaintext(job.output, origin, inspection.plaintext_bytes, update=work.update)
 
     def do(job: jobs.Job) -> str:
         expected = template.to_expect(job.relpath)
@@ -85,11 +88,11 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
         with contents.Source(job, armor=work.armor) as source:
             there = state(job, source, expected)
             if there is outcomes.State.DONE:
-                return "decrypted before"
+                return "already decrypted"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
             force = work.force or there is outcomes.State.OUTDATED
-            # The envelope is opened before the output is: a wrong key or context leaves no trace at all.
+            # The envelope is opened before the output, so a wrong key or context leaves no trace.
             plaintext = None if work.detached or bounds is not None else contents.plaintext_of(sealer, source, expected)
             if plaintext is not None:
                 with contents.Output(job, source, force=force) as sink:
@@ -111,32 +114,30 @@ def decrypt(work: Work, keys: options.Keys, template: options.ContextTemplate, b
                     console.progress(job.source, size) as progress,
                 ):
                     if isinstance(reader, StreamReader):
-                        reader.drain(lambda data: write_all(sink, data), lambda data: contents.moved(progress, data))
+                        reader.drain(
+                            lambda data: write_all(sink, data), lambda data: contents.progressed(progress, data)
+                        )
                     else:
-                        contents.pump(read, lambda data: write_all(sink, data), progress)
+                        contents.copy(read, lambda data: write_all(sink, data), progress)
         return "decrypted"
 
-    found = jobs.collect(
+    todo = jobs.collect(
         work,
         output_name=output_name if work.output is None or work.recursive else work.plain_name,
     )
-    # A part is not told from another part, so what is there is never passed over.
+    # Two ranges cannot be told apart, so an existing file is never skipped.
     again = running.SAME_AGAIN if bounds is None else "run it again with --force"
-    return running.run(work, found, do, again=again)
+    return running.run(work, todo, do, again=again)
 
 
 def _size_of(bounds: tuple[int, int], size: int, name: str) -> int:
-    """Return how many bytes of a plaintext of ``size`` bytes a range has; tell where it ends beyond them.
-
-    Raises:
-        FileError: it begins beyond them.
-    """
+    """Return how many bytes of a plaintext of ``size`` bytes a range has; say so if it is cut at their end."""
     start, end = bounds
-    has = f"the plaintext has {size} byte{'' if size == 1 else 's'}"
+    only = f"the plaintext has only {size} byte{'' if size == 1 else 's'}"
     if start > size:
-        raise FileError(f"the range begins at byte {start}, but {has}: nothing was written")
+        raise FileError(f"the range starts at byte {start}, but {only}; nothing was written")
     if size < end != sys.maxsize:
-        console.tell(f"{console.shown(name)}: the range ends at byte {end}, but {has}: it is cut off there")
+        console.info(f"{console.shown(name)}: the range ends at byte {end}, but {only}; it was cut there")
     return min(end, size) - start
 
 

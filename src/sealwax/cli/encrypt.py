@@ -10,31 +10,32 @@ from sealwax._core import context as ctx
 from sealwax._core.context import NoContext
 from sealwax._core.format.io import write_all
 from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
+from sealwax.cli.kms import Keys
 from sealwax.cli.work import Work, on
 
 
 @click.command()
 @options.keys
 @options.context(stored=False)
-@on("file", output="The envelope's file, a folder, or - for standard output.", update=True)
+@on("file", output="Write the envelope to this file or folder, or - for standard output.", update=True)
 @options.loudness
-def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -> int:
+def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """Encrypt files, folders or a stream under a KMS key.
 
-    FILE is encrypted to FILE.swx beside it, or to where -o says; - is standard input. The caller needs
-    kms:GenerateDataKey on the key.
+    FILE is encrypted to FILE.swx next to it, or to the output of -o; - is standard input. The caller needs
+    kms:GenerateDataKey on the first key, and kms:Encrypt on the others.
 
-    With -r or several files, what an earlier run has done is passed over: the whole envelope of the same file,
-    unchanged since, under these keys and with this context. What else is there is named, counted and left alone.
+    With -r or several files, outputs that an earlier run has finished are skipped: complete envelopes of the same,
+    unchanged files, under these keys and with this context. Other existing files are reported and left alone.
     """
     if work.armor and work.detached:
-        raise click.UsageError("--armor and --detached exclude each other: a payload apart is no text")
+        raise click.UsageError("use --armor or --detached, not both: a detached payload has no text form")
     sealer, keyring = keys.to_encrypt()
     under = outcomes.Under(keys.names)
 
     def state(job: jobs.Job, source: contents.Source, context: Mapping[str, str] | NoContext) -> outcomes.State:
-        made_of = contents.origin(source)
-        if made_of is None or job.output is None or not work.judges(job.output):
+        origin = contents.origin(source)
+        if origin is None or job.output is None or not work.checks_output(job.output):
             return outcomes.State.ABSENT
         kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
         wanted = outcomes.Wanted(
@@ -46,10 +47,10 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
         )
         return outcomes.of_envelope(
             job.output,
-            made_of,
+            origin,
             wanted,
             source.binary,
-            made_of.size,
+            origin.size,
             armor=work.armor,
             detached=work.detached,
             update=work.update,
@@ -60,9 +61,9 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
         with contents.Source(job) as source:
             there = state(job, source, context)
             if there is outcomes.State.DONE:
-                return "encrypted before"
+                return "already encrypted"
             if contents.is_envelope(source):
-                console.tell(f"{console.shown(job.source)}: it is an envelope already, and is encrypted once more")
+                console.info(f"{console.shown(job.source)}: this is already an envelope; encrypting it again")
             force = work.force or there is outcomes.State.OUTDATED
             place = contents.Output(job, source, force=force, armor=work.armor, detached=work.detached)
             with place as sink:
@@ -73,8 +74,8 @@ def encrypt(work: Work, keys: options.Keys, template: options.ContextTemplate) -
                         sealer.open(sink, "wb", context=context, header=place.header) as writer,
                         console.progress(job.source, source.size) as progress,
                     ):
-                        contents.pump(source.readinto, writer.write, progress)
+                        contents.copy(source.readinto, writer.write, progress)
         return "encrypted"
 
-    found = jobs.collect(work, output_name=lambda name: name + work.suffix)
-    return running.run(work, found, do, again=running.SAME_AGAIN)
+    todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
+    return running.run(work, todo, do, again=running.SAME_AGAIN)

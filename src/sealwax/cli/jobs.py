@@ -1,4 +1,4 @@
-"""From the files and folders on the command line to single jobs: one source, one output, one fate each."""
+"""Turns the files and folders on the command line into jobs with one source and one output each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import click
@@ -22,13 +22,17 @@ from sealwax.stores._store import is_missing_location
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do.
+    """One file, object or stream to work on.
 
-    ``source`` and ``output`` are paths, or "-" for a stream; ``output`` is None where the verb has none, or works in
-    place. ``relpath`` is the plaintext file's path below the folder that was named, with "/" between its parts; None
-    for a stream. ``root`` is the folder that the source was found in, and ``into`` the one that the output goes below:
-    from there on no link is followed. ``problem`` is why it cannot be begun. ``below`` says whether it was met in a
-    folder or below a prefix, and not named. ``size`` is that of an object, where it was listed.
+    Attributes:
+        source: a path, or "-" for a stream.
+        output: likewise; None if the verb has none, or works in place.
+        relpath: the plaintext file's path below the folder that was named, with "/" as separator; None for a stream.
+        root: the folder that the source was found in; below it no link is followed.
+        into: the folder that the output goes below; likewise.
+        problem: why the job cannot start.
+        below: whether it was found in a folder or below a prefix, not named.
+        size: that of an object, if it was listed.
     """
 
     source: str
@@ -44,21 +48,47 @@ class Job:
 def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[Job]:
     """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
-    Args:
-        output_name: from the source's name to the output's; None where nothing is written without -o.
-
-    Raises:
-        click.UsageError: the sources and the output do not go together.
+    ``output_name`` returns the output's name for a source's; it is None if nothing is written without -o.
     """
+    sources, folders, into_folder = _checked(work)
+    named = {
+        source: _named(work, source, into_folder, output_name)
+        for source in sources
+        if source != STREAM and source not in folders
+    }
+    roots = [locations.real(source) for source in folders if not locations.is_s3(source)]
+    for source in sources:
+        if source == STREAM:
+            yield Job(STREAM, (work.output or STREAM) if work.writes else None, None)
+        elif source in named:
+            yield named[source]
+        else:
+            anything = meant = False
+            for entry in _walk_s3(work, source) if locations.is_s3(source) else _walk(work, source, roots):
+                anything = True
+                if entry is not None:
+                    meant = True
+                    path, below, size = entry
+                    if isinstance(below, FileError):
+                        yield Job(path, None, None, problem=below, below=not is_nowhere(below))
+                    else:
+                        job = _job(work, path, below, source, into_folder, output_name)
+                        yield replace(job, below=True, size=size)
+            if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
+                yield Job(source, None, None, problem=_nothing_in(work, source, anything))
+
+
+def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
+    """Return the sources, those of them that are folders or prefixes to take whole, and whether -o is a folder."""
     sources, output = work.sources, work.output
     if not sources:
         if sys.stdin is None:
-            raise click.UsageError("standard input is closed: name a file")
+            raise click.UsageError("standard input is closed; name a file")
         if sys.stdin.isatty():
             raise click.UsageError("name a file, or - for standard input")
         sources = (STREAM,)
     if sources.count(STREAM) > 1 or (work.writes and STREAM in sources and len(sources) > 1):
-        raise click.UsageError("standard input goes alone")
+        raise click.UsageError("- (standard input) cannot be combined with other files")
     folders = [source for source in sources if source != STREAM and (os.path.isdir(source) or locations.is_s3(source))]
     header = () if work.detached is None or not work.of_envelopes else (work.detached,)
     for name in (*sources, *header):
@@ -67,7 +97,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
     if not work.recursive:
         for source in folders:
             if not locations.is_s3(source):
-                raise click.UsageError(f"'{console.shown(source)}' is a folder; -r takes what is in it")
+                raise click.UsageError(f"'{console.shown(source)}' is a folder; use -r for the files in it")
             locations.refuse_prefix(source)
         folders = []
     into_folder = output not in (None, STREAM) and (
@@ -78,42 +108,17 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
         or os.path.isdir(output)
     )
     if output == STREAM and (folders or len(sources) > 1):
-        raise click.UsageError("several outputs do not go into one stream; name a folder with -o")
+        raise click.UsageError("several files cannot be written to one stream; name a folder with -o")
     if STREAM in sources and into_folder:
-        raise click.UsageError("standard input has no name to be stored under; name a file with -o")
-    named = {
-        source: _named(work, source, into_folder, output_name)
-        for source in sources
-        if source != STREAM and source not in folders
-    }
-    roots = [locations.real(source) for source in folders if not locations.is_s3(source)]
-    for source in sources:
-        if source == STREAM:
-            yield Job(STREAM, (output or STREAM) if work.writes else None, None)
-        elif source in named:
-            yield named[source]
-        else:
-            anything = meant = False
-            for found in _walk_s3(work, source) if locations.is_s3(source) else _walk(work, source, roots):
-                anything = True
-                if found is not None:
-                    meant = True
-                    path, below, size = found
-                    if isinstance(below, FileError):
-                        yield Job(path, None, None, problem=below, below=not is_missing_location(below))
-                    else:
-                        job = _job(work, path, below, source, into_folder, output_name)
-                        yield replace(job, below=True, size=size)
-            if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
-                yield Job(source, None, None, problem=_nothing_in(work, source, anything))
+        raise click.UsageError("standard input has no file name; name the output file with -o")
+    return sources, folders, into_folder
 
 
 def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
     if locations.is_s3(source) and not anything:
-        return FileError("no object is below this prefix; see that it is the one that is meant")
+        return FileError("there are no objects below this prefix; check the name")
     return FileError(
-        f"no envelope was found: nothing in it has a name that ends with '{work.suffix}'; see that it is the place "
-        "that is meant, or say with --suffix how their names end"
+        f"no envelopes found: no name ends with '{work.suffix}'; check the place, or name another suffix with --suffix"
     )
 
 
@@ -121,7 +126,7 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
     if not locations.is_s3(source):
         try:
             os.stat(source)
-        except OSError as error:  # before its name is judged
+        except OSError as error:  # before its name is checked
             why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
             return Job(source, None, None, problem=FileError(why))
     return _job(work, source, os.path.basename(source), None, into_folder, output_name)
@@ -136,7 +141,7 @@ def _job(
     output_name: Callable[[str], str] | None,
 ) -> Job:
     if work.lab is not None and not locations.is_s3(source) and _is_in(work.lab, source):
-        problem = FileError("it is a file of the lab in use, whose keys would be sealed under themselves")
+        problem = FileError("it belongs to the lab in use, whose keys would be encrypted under themselves")
         return Job(source, None, None, problem=problem)
     parent, slash, name = relpath.rpartition("/")
     plain = parent + slash + work.plain_name(name)
@@ -158,61 +163,60 @@ def _is_in(folder: str, file: str) -> bool:
 
 
 Found = tuple[str, str | FileError, int | None] | None
-"""A file, its path below the folder that was named or what is wrong with it, and the size of an object.
-
-None for what is passed over.
-"""
+"""A file, its path below the folder that was named or the error, and an object's size; None for a skipped file."""
 
 
-def _passed_over(path: str, reason: str) -> Found:
-    console.tell(f"{console.shown(path)}: skipped, {reason}")
+def _skip(path: str, reason: str) -> Found:
+    console.info(f"{console.shown(path)}: skipped, {reason}")
     return None
 
 
 def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
-    for found in locations.walk(prefix):
-        if isinstance(found, FileError):  # the rest, or all of it, could not be listed
-            yield prefix, found, None
+    for entry in locations.walk(prefix):
+        if isinstance(entry, FileError):  # the rest, or all of it, could not be listed
+            yield prefix, entry, None
             continue
-        name, relpath, size = found
+        name, relpath, size = entry
         if name.endswith("/"):
             if size and not work.of_envelopes:
                 yield (
                     name,
                     LeftAloneError(
                         outcomes.IN_THE_WAY,
-                        "its name ends with '/', as a folder's, and it holds data: copy it to another name",
+                        "its name ends with '/', but it holds data; copy it to another name",
                     ),
                     None,
                 )
             else:
-                yield _passed_over(name, "it stands for a folder")
-        elif (reason := work.not_meant(relpath.rpartition("/")[2])) is not None:
-            yield _skipped(work, name, reason)
+                yield _skip(name, "it stands for a folder")
+        elif (reason := work.reason_to_skip(relpath.rpartition("/")[2])) is not None:
+            yield _by_name(work, name, reason)
         elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
-            yield name, LeftAloneError(outcomes.IN_THE_WAY, "it has no place in a folder; name it by itself"), None
+            yield (
+                name,
+                LeftAloneError(
+                    outcomes.IN_THE_WAY, "its name is not a valid path in a folder; name it on the command line"
+                ),
+                None,
+            )
         else:
             yield name, relpath, size
 
 
-def _skipped(work: Work, path: str, reason: str) -> Found:
-    """Pass over a file for its name, but no plaintext that is called an envelope."""
+def _by_name(work: Work, path: str, reason: str) -> Found:
+    """Skip a file because of its name, but report a plaintext that is named like an envelope."""
     if not work.of_envelopes:
         try:
-            if not outcomes.begins_as_envelope(path):
-                why = f"{reason}, but it is no envelope, and has not been encrypted: rename it"
+            if not locations.begins_as_envelope(path):
+                why = f"{reason}, but it is not an envelope, so it was not encrypted; rename it"
                 return path, LeftAloneError(outcomes.IN_THE_WAY, why), None
         except FileError as error:
             return path, error, None
-    return _passed_over(path, reason)
+    return _skip(path, reason)
 
 
 def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
-    """Look at what is below a folder, in order. No link is followed: what is behind one is in a folder of its own.
-
-    Args:
-        roots: all folders of this run, by their real names.
-    """
+    """Yield what is below a folder, in order. Links are not followed. ``roots`` are all folders of the run."""
     failed: list[tuple[str, FileError, None]] = []
 
     def fail(what: str, error: OSError) -> None:
@@ -221,9 +225,9 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
 
     for parent, folders, names in files.walk(folder, functools.partial(fail, "reading the folder")):
         if work.lab is not None and _is_same(parent, work.lab):
-            # Its keys would be sealed under themselves. And to close its database, once it has been read as a file,
-            # would take away the locks that this process holds on it.
-            yield _passed_over(parent, "it is the lab in use")
+            # Its keys would be encrypted under themselves. And reading its database as a file, then closing it, would
+            # drop the locks that this process holds on it.
+            yield _skip(parent, "it is the lab in use")
             folders.clear()
             continue
         folders.sort()
@@ -234,14 +238,14 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
             path = os.path.join(parent, name)
             try:
                 mode = os.lstat(path).st_mode
-            except OSError as gone:  # meanwhile, or in a folder whose files are not to be looked at
+            except OSError as gone:  # deleted meanwhile, or in a folder without search permission
                 fail("reading", gone)
                 continue
-            reason = work.not_meant(name)
+            reason = work.reason_to_skip(name)
             if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-                yield _passed_over(path, "it is no regular file")
+                yield _skip(path, "it is not a regular file")
             elif reason is not None and not (stat.S_ISLNK(mode) and not os.path.isfile(path)):
-                yield _skipped(work, path, reason)
+                yield _by_name(work, path, reason)
             elif stat.S_ISLNK(mode):
                 yield _link(work, path, roots)
             else:
@@ -251,7 +255,7 @@ def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
 
 
 def _is_same(path: str, other: str) -> bool:
-    # By what they are: to find the real name of each folder would look at all those above it, each time.
+    # By device and inode: resolving each folder's canonical name would read all those above it each time.
     try:
         return os.path.samefile(path, other)
     except OSError:
@@ -259,39 +263,35 @@ def _is_same(path: str, other: str) -> bool:
 
 
 def _link(work: Work, path: str, roots: list[str]) -> Found:
-    """Say of a link that it was not followed; or pass over it, where this run takes what it leads to anyway."""
+    """Report a link as not followed, or skip it if this run takes its target anyway."""
     target = os.path.realpath(path)
     is_folder = os.path.isdir(target)
     if not os.path.exists(target):
-        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere: remove it"), None
+        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere; remove it"), None
     inside = any(target == root or target.startswith(os.path.join(root, "")) for root in roots)
     in_lab = work.lab is not None and f"{target}/".startswith(f"{locations.real(work.lab)}/")
     if (
         inside
         and not in_lab
-        and (is_folder or (os.path.isfile(target) and not work.not_meant(os.path.basename(target))))
+        and (is_folder or (os.path.isfile(target) and not work.reason_to_skip(os.path.basename(target))))
     ):
-        return _passed_over(path, "it is a link to what this run takes by its own name")
+        return _skip(path, "it is a link, and its target is part of this run")
     if is_folder:
-        why = "it is a link to a folder, and -r follows none: name it by itself, with -r"
+        why = "it is a link to a folder, and -r does not follow links; name it on the command line, with -r"
     else:
-        why = "it is a link, and -r follows none: name it by itself"
+        why = "it is a link, and -r does not follow links; name it on the command line"
     return path, LeftAloneError(outcomes.LINK, why), None
 
 
 def refuse_output(job: Job, taken: str | None, what: str) -> None:
-    """Refuse to write a job's output over another file that it needs.
-
-    Raises:
-        FileError: they are one file.
-    """
+    """Refuse to overwrite another file that the job needs."""
     if taken is not None and job.output is not None and locations.real(job.output) == locations.real(taken):
-        raise FileError(f"the output is the {what}; name another file with -o")
+        raise FileError(f"the output would overwrite the {what}; name another file with -o")
 
 
 @contextlib.contextmanager
 def folder_of(job: Job) -> Iterator[int | None]:
-    """Hold the folder of a job's source open, reached by no link below where it was found; None where it was named."""
+    """Keep the folder of a job's source open, reached without following a link; None for a source that was named."""
     if job.root is None:
         yield None
     else:

@@ -1,49 +1,42 @@
-"""Places that are named on the command line: paths, and objects of S3.
+"""Places that are named on the command line: paths and S3 objects.
 
-S3 is AWS's, or what AWS_ENDPOINT_URL_S3 names, also where KMS is the lab or at another endpoint.
+S3 is at AWS or at AWS_ENDPOINT_URL_S3, even if KMS is the lab or at another endpoint.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, BinaryIO, Final, overload
 
 import click
 
-from sealwax._core.envelope import Inspection
+from sealwax._core import files
+from sealwax._core.envelope import Inspection, read_full
 from sealwax._core.envelope import inspect as look
-from sealwax.cli import console, sessions
-from sealwax.errors import FileError
-from sealwax.stores._store import S3_SCHEME, Entry, Store
+from sealwax._core.format.armor import PREFIX, dearmor
+from sealwax._core.format.header import MAGIC
+from sealwax.cli import console
+from sealwax.cli.state import current
+from sealwax.errors import FileError, NotAnEnvelopeError
+from sealwax.stores import S3_SCHEME, Entry, Store
 
 if TYPE_CHECKING:
-    from sealwax._aws.session import OwnSession
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
 
-# What tells a later run which file an object was made of.
+# The metadata that tells a later run which version of a file an object was made from.
 SOURCE_TIME: Final = "sealwax-source-time"
+# The text form is meant for environment variables and settings, and is held in memory whole.
+_MAX_TEXT_BYTES: Final = 64 << 20
 _TIME: Final = re.compile("-?[0-9]{1,20}")
-
-# As --profile and --region name them; set by the options.
-profile: str | None = None
-region: str | None = None
-_services: dict[OwnSession, Service] = {}
-_lock: Final = threading.Lock()
 
 
 def service() -> Service:
-    """Return S3, as the options and the environment set it up: one for each session."""
-    from sealwax.stores.s3 import Service
-
-    session = sessions.session(profile, region)
-    with _lock:
-        if session not in _services:
-            _services.clear()
-            _services[session] = Service(session)
-        return _services[session]
+    """Return S3 as the options and the environment set it up."""
+    state = current()
+    return state.sessions.s3(state.profile, state.region)
 
 
 def is_s3(name: str) -> bool:
@@ -51,12 +44,12 @@ def is_s3(name: str) -> bool:
 
 
 def is_prefix(name: str) -> bool:
-    """Whether a name means many objects, and not one."""
+    """Whether a name means many objects instead of one."""
     return is_s3(name) and (name.endswith("/") or "/" not in name.removeprefix(S3_SCHEME))
 
 
 def real(name: str) -> str:
-    """Return the one name of a place that may have several."""
+    """Return the canonical name of a place."""
     return name if is_s3(name) else os.path.realpath(name)
 
 
@@ -69,7 +62,7 @@ def opened(name: None) -> None: ...
 
 
 def opened(name: str | None) -> str | ObjectReader | None:
-    """Return what the library takes for a name: a path, or an object open for reading."""
+    """Return a path as it is, and an object open for reading."""
     if name is None or not is_s3(name):
         return name
     from sealwax.stores.s3 import ObjectReader
@@ -78,22 +71,19 @@ def opened(name: str | None) -> str | ObjectReader | None:
 
 
 def writer(name: str, *, force: bool, size: int | None, source_time: int | None) -> ObjectWriter:
-    """Return an object to be written, whole or not at all."""
+    """Return a writer for an object, which appears whole or not at all."""
     from sealwax.stores.s3 import ObjectWriter
 
     settings = {} if source_time is None else {"Metadata": {SOURCE_TIME: str(source_time)}}
-    # An envelope is a little larger than what is in it; a number of parts that is just enough would not be.
+    # An envelope is a little larger than its plaintext; the number of parts has to be enough for it.
     expected = None if size is None else size + size // 512 + (1 << 20)
     return ObjectWriter(name, service=service(), overwrite=force, size=expected, settings=settings)
 
 
 def there(name: str) -> tuple[int, int | None, int] | None:
-    """Return an object's size, the modification time of the file it says to be made of, and when it was put there.
+    """Return an object's size, the modification time it records of its source, and when it was written.
 
-    Both times are in nanoseconds; None for no object.
-
-    Raises:
-        StoreError: S3 does not say.
+    Both times are in nanoseconds. None if there is no object.
     """
     from sealwax.errors import StoreError
     from sealwax.stores.s3._service import parse
@@ -104,10 +94,10 @@ def there(name: str) -> tuple[int, int | None, int] | None:
         if error.code in ("404", "NoSuchKey"):
             return None
         raise
-    said = answer["Metadata"].get(SOURCE_TIME, "")
-    # S3 tells whole seconds: it was put there before the next one.
-    put = (int(answer["LastModified"].timestamp()) + 1) * 10**9
-    return answer["ContentLength"], int(said) if _TIME.fullmatch(said) else None, put
+    source_time = answer["Metadata"].get(SOURCE_TIME, "")
+    # S3 reports whole seconds: it was written before the next one.
+    written = (int(answer["LastModified"].timestamp()) + 1) * 10**9
+    return answer["ContentLength"], int(source_time) if _TIME.fullmatch(source_time) else None, written
 
 
 def store_of(name: str) -> Store:
@@ -120,7 +110,7 @@ def store_of(name: str) -> Store:
 def walk(prefix: str) -> Iterator[tuple[str, str, int] | FileError]:
     """Yield the objects below a prefix: their names, their paths below its last ``/``, and their sizes.
 
-    Where listing them cannot begin or go on, the last that comes is why.
+    If listing fails, the last item is the error.
     """
     folder = prefix[: prefix.rindex("/") + 1] if "/" in prefix.removeprefix(S3_SCHEME) else f"{prefix}/"
     try:
@@ -138,20 +128,31 @@ def inspect(name: str) -> Inspection:
 
 
 def refuse_prefix(name: str) -> None:
-    """Refuse a name that means many objects where one is meant.
-
-    Raises:
-        click.UsageError: it does.
-    """
+    """Refuse a name that means many objects."""
     if is_prefix(name):
-        raise click.UsageError(f"'{console.shown(name)}' is a prefix; -r takes what is below it")
+        raise click.UsageError(f"'{console.shown(name)}' is a prefix; use -r for the objects below it")
 
 
 def refuse_text_in_place(name: str) -> None:
-    """Refuse to replace an object by the text form of another envelope: no condition would hold it.
-
-    Raises:
-        FileError: it is an object.
-    """
+    """Refuse to replace an object in the text form: nothing would detect a concurrent change."""
     if is_s3(name):
-        raise FileError("an object in the text form is not changed in place; write another one with -o")
+        raise FileError("objects in the text form cannot be changed in place; write a new one with -o")
+
+
+def text_form(file: BinaryIO | io.RawIOBase) -> bytes:
+    """Return the bytes of an envelope in the text form."""
+    data = read_full(file, _MAX_TEXT_BYTES + 1)
+    if len(data) > _MAX_TEXT_BYTES:
+        raise NotAnEnvelopeError(f"it has more than {_MAX_TEXT_BYTES} bytes, too many for the text form")
+    try:
+        return dearmor(data.decode("ascii").removesuffix("\n"))
+    except UnicodeDecodeError:
+        raise NotAnEnvelopeError("this is not an envelope in the text form: it is not text") from None
+
+
+def begins_as_envelope(name: str) -> bool:
+    """Whether a file or object begins as an envelope does, in bytes or as text; links are followed."""
+    place = opened(name)
+    with files.InputFile(place, regular=True) if isinstance(place, str) else place as file:
+        beginning = read_full(file, len(MAGIC))
+    return beginning == MAGIC or beginning.startswith(PREFIX.encode())

@@ -1,4 +1,4 @@
-"""sealwax policy: policies that give no more than is named, and what policies say."""
+"""sealwax policy: writes least-privilege policies, and explains existing ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from sealwax._core import trusted
 from sealwax._core.context import placeholders, printable
 from sealwax.cli import console, options
+from sealwax.cli.kms import Aws, open_lab
 from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import (
     Document,
@@ -46,22 +47,20 @@ from sealwax.policy._explain import check, grant_of
 if TYPE_CHECKING:
     from sealwax.policy import Decision, Grant
 
-_Command = Callable[..., Any]
-
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(?:[0-9]+[smhd])+")
 _LONGEST_DAYS: Final = 7
 _DIGITS: Final = 6
-# A machine that slept has to notice soon that the time is over.
+# After the machine slept, it has to notice soon that the time is over.
 _LOOK_SECONDS: Final = 10.0
 _MAX_FILE: Final = 16 << 20
 _KIND: Final = trusted.Kind("the file", FileError)
 
 
 class _Policies(click.Group):
-    """Says what no policy can say as a wrong use of the command."""
+    """Reports a policy that cannot be written as wrong usage."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except PolicyError as error:
@@ -70,7 +69,7 @@ class _Policies(click.Group):
 
 @click.group(cls=_Policies)
 def policy() -> None:
-    """Policies of keys, principals and grants: write them, and explain what they say."""
+    """Write least-privilege policies for keys, principals and grants, and explain existing ones."""
 
 
 _format = click.option(
@@ -79,31 +78,33 @@ _format = click.option(
     type=click.Choice(_render.FORMATS),
     default="json",
     show_default=True,
-    help="The policy alone, or a template with it.",
+    help="Print the policy, or a template that contains it.",
 )
 
 
-def _bound(command: _Command) -> _Command:
-    """Add the options of the context that a use is bound to; the command gets ``bound``, None where none was given."""
+def _bound(command: options.Command) -> options.Command:
+    """Add the options for the context that a policy requires; the command gets ``bound``, None if none was given."""
 
     @click.option(
         "--context-name",
         "context_names",
         multiple=True,
         metavar="NAME",
-        help="A name that the context must hold too, with any value; repeatable.",
+        help="A name that the context must have, with any value; repeatable.",
     )
     @options.context(stored=False, of_files=False)
     @functools.wraps(command)
-    def wrapped(*args: Any, context_names: tuple[str, ...], template: options.ContextTemplate, **kwargs: Any) -> Any:
+    def wrapped(
+        *args: object, context_names: tuple[str, ...], template: options.ContextTemplate, **kwargs: object
+    ) -> object:
         if template.none and context_names:
-            raise click.UsageError("--no-context goes with no other context option")
+            raise click.UsageError("--no-context cannot be combined with other context options")
         for name, value in template.pairs.items():
             if placeholders(value):
                 raise click.UsageError(
-                    f"a policy cannot know each file's own value: ask for the name alone with --context-name {name}"
+                    f"a policy cannot contain each file's own value; require only the name, with --context-name {name}"
                 )
-        pairs = template.of_no_file()
+        pairs = template.without_file()
         given = pairs or template.none or context_names
         return command(*args, bound=RequiredContext(pairs, context_names) if given else None, **kwargs)
 
@@ -112,25 +113,23 @@ def _bound(command: _Command) -> _Command:
 
 def _required(bound: RequiredContext | None) -> RequiredContext:
     if bound is None:
-        raise click.UsageError(
-            "no context was given: bind the use to its purpose with -c NAME=VALUE, or say --no-context"
-        )
+        raise click.UsageError("no context was given; require one with -c NAME=VALUE, or use --no-context")
     return bound
 
 
-def _who(option: str, what: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+def _who(option: str, what: str, *, required: bool = False) -> Callable[[options.Command], options.Command]:
     return click.option(
         option, multiple=True, required=required, metavar="ARN", help=f"A user or role that {what}; repeatable."
     )
 
 
 @policy.command("key")
-@_who("--admin", "administers the key and cannot use it", required=True)
+@_who("--admin", "administers the key but cannot use it", required=True)
 @_who("--encrypt", "may encrypt under the key")
-@_who("--decrypt", "may decrypt what is under the key")
-@_who("--rotate-from", "may move wrapped keys away from the key, and not decrypt")
-@_who("--rotate-to", "may move wrapped keys to the key, and not decrypt")
-@_who("--grant", "may give the above to others by grants")
+@_who("--decrypt", "may decrypt under the key")
+@_who("--rotate-from", "may move wrapped keys from the key, without decrypting")
+@_who("--rotate-to", "may move wrapped keys to the key, without decrypting")
+@_who("--grant", "may grant the above to others")
 @_bound
 @_format
 def key_command(
@@ -143,10 +142,10 @@ def key_command(
     bound: RequiredContext | None,
     form: str,
 ) -> None:
-    """Write the policy of a key: who administers it cannot use it, and every use asks for the context.
+    """Write a key policy: administrators cannot use the key, and every use requires the context.
 
-    Each principal is named; IAM policies give nobody else anything. The account's root user keeps the right to put
-    another key policy, so that the key is not lost with its administrators.
+    Only the named principals have access; IAM policies cannot add others. The account's root user can still replace the
+    key policy, so that losing the administrators does not lose the key.
     """
     users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant)
     document = write_key_policy(admin, users, _required(bound))
@@ -168,34 +167,35 @@ def key_command(
     multiple=True,
     envvar="SEALWAX_KEY",
     metavar="ARN",
-    help="The ARN of a key; repeatable. To encrypt, the first makes the data keys. Else SEALWAX_KEY.",
+    show_envvar=True,
+    help="A key ARN; repeatable. For encrypt, the first generates the data keys.",
 )
 @click.option(
-    "--to", "targets", multiple=True, metavar="ARN", help="The ARN of a key that wrapped keys move to; repeatable."
+    "--to", "targets", multiple=True, metavar="ARN", help="The ARN of a key to move wrapped keys to; repeatable."
 )
 @_format
 @_bound
 def iam_command(
     tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: RequiredContext | None, form: str
 ) -> None:
-    """Write an IAM policy for one task or several, and for nothing else.
+    """Write an IAM policy that allows one or several tasks, and nothing else.
 
-    encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from those of -k to those of --to, without being
-    able to decrypt. audit: look at the account as `sealwax audit` does; it has neither keys nor a context.
+    encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from the keys of -k to those of --to, without
+    decrypting. audit: read what `sealwax audit` reads; it takes no keys and no context.
     """
     if len(set(tasks)) != len(tasks):
-        raise click.UsageError("a task is named twice")
+        raise click.UsageError("a task was given twice")
     if "rotate" in tasks and not targets:
-        raise click.UsageError("rotate needs the keys that wrapped keys move to: name them with --to")
+        raise click.UsageError("rotate requires --to: the keys to move wrapped keys to")
     if "rotate" not in tasks and targets:
-        raise click.UsageError("--to goes with rotate")
+        raise click.UsageError("--to requires the task rotate")
     if tasks == ("audit",):
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
-            raise click.UsageError("what audit asks is about no key and has no context: leave them out")
-        bound = RequiredContext()
+            raise click.UsageError("audit takes no key and no context; remove -k and the context options")
+        bound = _generate.Bound()
     elif not keys:
-        raise click.UsageError("name the ARN of a key with -k, or in SEALWAX_KEY")
+        raise click.UsageError("name a key ARN with -k or in SEALWAX_KEY")
     statements = []
     for task in tasks:
         if task == "encrypt":
@@ -224,27 +224,27 @@ def _print(
     description: str,
 ) -> None:
     if form == "json":
-        console.put(_render.as_json(document))
+        console.print(_render.as_json(document))
     else:
-        console.put((cloudformation if form == "cloudformation" else terraform)(document, description))
+        console.print((cloudformation if form == "cloudformation" else terraform)(document, description))
 
 
 def _duration(_context: click.Context, _param: click.Parameter, text: str | None) -> timedelta | None:
     if text is None:
         return None
     if not _DURATION.fullmatch(text):
-        raise click.BadParameter("a time is written as 90s, 15m, 1h, 2d or 1h30m")
-    # So many digits are too long a time in any unit, and too long a number for Python to read.
+        raise click.BadParameter(f"'{printable(text)}' is not a time such as 90s, 15m, 1h, 2d or 1h30m")
+    # With more digits it is too long in any unit, and perhaps too long for Python to parse.
     parts = re.findall(r"([0-9]+)([smhd])", text)
     short = all(len(number.lstrip("0")) <= _DIGITS for number, _ in parts)
     seconds = sum(int(number) * _UNITS[unit] for number, unit in parts) if short else 0
     if not 0 < seconds <= _LONGEST_DAYS * _UNITS["d"]:
-        raise click.BadParameter(f"a time is longer than nothing and at most {_LONGEST_DAYS}d")
+        raise click.BadParameter(f"the time must be more than 0s and at most {_LONGEST_DAYS}d")
     return timedelta(seconds=seconds)
 
 
 @policy.command("grant")
-@click.option("-k", "--key", required=True, envvar="SEALWAX_KEY", metavar="ARN", help="The key. Else SEALWAX_KEY.")
+@click.option("-k", "--key", required=True, envvar="SEALWAX_KEY", show_envvar=True, metavar="ARN", help="The key ARN.")
 @click.option("--grantee", required=True, metavar="ARN", help="The user, role or session that gets the grant.")
 @click.option(
     "--operation",
@@ -252,15 +252,17 @@ def _duration(_context: click.Context, _param: click.Parameter, text: str | None
     multiple=True,
     required=True,
     metavar="NAME",
-    help="What it permits, as in the API: Decrypt, GenerateDataKey, ReEncryptFrom, ...; repeatable.",
+    help="An operation to allow, by its API name: Decrypt, GenerateDataKey, ReEncryptFrom, ...; repeatable.",
 )
-@click.option("--retiring", metavar="ARN", help="Who may end it early. With --for the caller, unless named.")
+@click.option(
+    "--retiring", metavar="ARN", help="The principal that may retire the grant. Default with --for: the caller."
+)
 @click.option(
     "--for",
     "lasting",
     metavar="TIME",
     callback=_duration,
-    help="Create it, wait so long (90s, 15m, 1h) or until Ctrl-C, and retire it.",
+    help="Create the grant, wait for this time (90s, 15m, 1h) or Ctrl-C, and retire it.",
 )
 @_bound
 @_format
@@ -274,23 +276,23 @@ def grant_command(
     lasting: timedelta | None,
     bound: RequiredContext | None,
     form: str,
-    aws: options.Aws,
+    aws: Aws,
 ) -> int:
-    """Write a grant that is bound to the context; with --for, create it for a while.
+    """Write a grant that is bound to the context; with --for, create it for a limited time.
 
-    KMS grants do not expire by themselves. --for keeps the time at which it is due in the grant's name, where `sealwax
-    audit` finds those that outlived a killed program, and retires the grant when the time is over and on Ctrl-C. It
-    prints the grant's id and token as one JSON object as soon as the grant exists.
+    KMS grants do not expire. With --for, the grant is retired when the time is over, or on Ctrl-C. Its name records
+    that time, so that `sealwax audit` finds grants that were left behind by a killed program. The grant's id and token
+    are printed as one JSON object as soon as it exists.
     """
     if form == "cloudformation":
-        raise click.UsageError("CloudFormation has no resource for grants of KMS: take json or terraform")
-    plain = grant_request(key, grantee, operations, _required(bound), retiring=retiring)
+        raise click.UsageError("CloudFormation has no resource for KMS grants; use json or terraform")
+    plain = _generate.grant(key, grantee, operations, _required(bound), retiring=retiring)
     if lasting is None:
-        console.put(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
+        console.print(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
         return 0
     if form != "json":
-        raise click.UsageError("--for creates the grant; leave --format out")
-    from sealwax.kms._temporary_grant import TemporaryGrants
+        raise click.UsageError("--for creates the grant; remove --format")
+    from sealwax.kms._temporary_grant import Lender
 
     lender = TemporaryGrants(aws.session())
     if retiring is None:
@@ -301,17 +303,17 @@ def grant_command(
         try:
             grant = lender.create(request)
         except UnavailableError:
-            console.say(f"should KMS have created the grant all the same, it is named {request['Name']}")
+            console.warn(f"KMS may have created the grant anyway, with the name {request['Name']}")
             raise
         try:
             shown = {"GrantId": grant.id, "GrantToken": grant.token, "Due": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
             console.print_json(request | shown)
-            console.tell(f"the grant is there until {due:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C retires it now")
+            console.info(f"the grant is valid until {due:%Y-%m-%d %H:%M:%S} UTC; press Ctrl-C to retire it now")
             while (left := (due - datetime.now(UTC)).total_seconds()) > 0 and not stop.wait(min(left, _LOOK_SECONDS)):
                 pass
         finally:
             lender.end(grant)
-        console.tell("the grant is retired")
+        console.info("the grant was retired")
     return stop.status
 
 
@@ -321,29 +323,19 @@ class _Stop(threading.Event):
 
 @contextlib.contextmanager
 def _stopped() -> Iterator[_Stop]:
-    """Lend an event that is set when the program shall end, instead of an exception.
+    """Yield an event that signals set, instead of raising an exception.
 
-    Between a grant's creation and the note of its id an exception would leave a grant that nobody retires, and so
-    would a second Ctrl-C while it is retired.
+    An exception between a grant's creation and the recording of its id would leave a grant that nobody retires, and so
+    would a second Ctrl-C while it is being retired.
     """
     stop = _Stop()
 
-    def heed(number: int, _: object) -> None:
+    def stop_on(number: int, _: object) -> None:
         stop.status = 128 + number
         stop.set()
 
-    # What is ignored stays ignored: nohup asks for that.
-    heeded = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, heed) for number in heeded}
-    try:
+    with console.on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop_on):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 _file = click.Path(exists=True, dir_okay=False)
@@ -353,25 +345,25 @@ _file = click.Path(exists=True, dir_okay=False)
 @click.argument("principal_arn", metavar="PRINCIPAL")
 @click.argument("action")
 @click.argument("key")
-@click.option("--key-policy", type=_file, metavar="FILE", help="The key policy, instead of the key's own.")
+@click.option("--key-policy", type=_file, metavar="FILE", help="Use this key policy instead of the key's own.")
 @click.option(
     "--identity-policy",
     "identity_policies",
     multiple=True,
     type=_file,
     metavar="FILE",
-    help="An IAM policy of the principal, instead of those that it has; repeatable.",
+    help="Use this IAM policy of the principal instead of its own; repeatable.",
 )
-@click.option("--facts", type=_file, metavar="FILE", help="The facts that `sealwax audit` saved, instead of AWS.")
-@click.option("--grants", type=_file, metavar="FILE", help="The grants, as 'aws kms list-grants' prints them.")
+@click.option("--facts", type=_file, metavar="FILE", help="Use facts saved by `sealwax audit` instead of AWS.")
+@click.option("--grants", type=_file, metavar="FILE", help="Use these grants, as printed by `aws kms list-grants`.")
 @click.option(
     "--given",
     multiple=True,
     metavar="NAME=VALUE",
-    help="The value of a further condition key, such as kms:ViaService; repeatable.",
+    help="The value of another condition key, such as kms:ViaService; repeatable.",
 )
 @options.context(stored=False, of_files=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.as_json
 @options.aws
 @options.loudness
 def explain_command(
@@ -385,26 +377,27 @@ def explain_command(
     given: tuple[str, ...],
     template: options.ContextTemplate,
     as_json: bool,
-    aws: options.Aws,
+    aws: Aws,
 ) -> None:
-    """Say whether a principal may use an action on a key, and by which statement or grant.
+    """Explain whether a principal may use an action on a key, and which statement or grant decides.
 
-    With --key-policy nothing is asked of AWS: KEY is the ARN of the key, and the other files say the rest. Nor is with
-    --facts: what `sealwax audit` saved says it all, and the answer is of the time when it was gathered. Without either
-    the key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
-    (iam:Get* and List*) are read, and nothing is changed. Permissions boundaries, session policies and the policies of
-    organizations and VPC endpoints are not looked at: they can only take away. Without -c the request has no context.
+    The key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
+    (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead, and the answer is as of their
+    time. With --key-policy, files are used instead, and KEY is the key's ARN. Nothing is changed.
+
+    Permissions boundaries, session policies, and the policies of organizations and VPC endpoints are not evaluated;
+    they can only deny more. Without -c, the request has no context.
     """
     try:
         who = PrincipalDescription(principal(principal_arn))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if facts is not None and key_policy is not None:
-        raise click.UsageError("--facts has the key policy: leave --key-policy out")
+        raise click.UsageError("--facts contains the key policy; remove --key-policy")
     if grants is not None and key_policy is None:
-        raise click.UsageError("--grants goes with --key-policy")
+        raise click.UsageError("--grants requires --key-policy")
     conditions = dict(_condition(text) for text in given)
-    pairs = template.of_no_file()
+    pairs = template.without_file()
     check(who.who, action, encryption_context=pairs, conditions=conditions)
     policies: Sequence[Policy] = [
         parse_identity_policy(console.read_text(path, _KIND, _MAX_FILE), name=f"identity policy '{printable(path)}'")
@@ -420,7 +413,7 @@ def explain_command(
     else:
         seen, who = _ask(aws, key, who, known=bool(policies))
     if who.boundary is not None:
-        console.tell(f"the permissions boundary '{printable(who.boundary)}' was not looked at: it can take away")
+        console.info(f"the permissions boundary '{printable(who.boundary)}' was not evaluated; it may deny the action")
     decision = explain(
         who.who,
         action,
@@ -433,7 +426,7 @@ def explain_command(
     if as_json:
         console.print_json(_as_dict(decision, seen.arn))
     else:
-        console.put(f"{'allowed' if decision.allowed else 'not allowed'}: {decision.reason}")
+        console.print(f"{'allowed' if decision.allowed else 'not allowed'}: {decision.reason}")
 
 
 def _recall(
@@ -442,15 +435,13 @@ def _recall(
     from sealwax.audit import _from_facts, read_facts
 
     console.claim(path)
-    facts = read_facts(path)
-    console.tell(f"as the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC say")
-    seen = _from_facts.describe_key(facts, key, region)
-    return seen, who if known else _from_facts.describe_principal(facts, who.who.arn), facts.time
+    facts = _factsfile.read(path)
+    console.info(f"using the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    seen = _from_facts.recall_key(facts, key, region)
+    return seen, who if known else _from_facts.recall_principal(facts, who.who.arn), facts.time
 
 
-def _ask(
-    aws: options.Aws, key: str, who: PrincipalDescription, *, known: bool
-) -> tuple[KeyDescription, PrincipalDescription]:
+def _ask(aws: Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyAsSeen, PrincipalAsSeen]:
     from sealwax.audit._collect import explanation
 
     seen = explanation.read_key(aws.session(), key)
@@ -458,19 +449,24 @@ def _ask(
         return seen, who
     if aws.lab is None:
         return seen, explanation.read_principal(aws.session(), who.who.arn)
-    with options.open_lab(aws.lab) as lab:
-        return seen, PrincipalDescription(*lab.known(who.who.arn))
+    with open_lab(aws.lab) as lab:
+        return seen, PrincipalAsSeen(*lab.known(who.who.arn))
 
 
-def _as_dict(decision: Decision, key: str) -> dict[str, Any]:
+def _as_dict(decision: Decision, key: str) -> dict[str, object]:
     return {
         "allowed": decision.allowed,
         "explicit_deny": decision.explicit_deny,
         "reason": decision.reason,
         "key": key,
         "statements": [
-            {"policy": one.policy, "sid": one.sid, "index": one.index, "effect": one.effect}
-            for one in decision.statements
+            {
+                "policy": statement.policy,
+                "sid": statement.sid,
+                "index": statement.index,
+                "effect": statement.effect,
+            }
+            for statement in decision.statements
         ],
         "grant": decision.grant.id if decision.grant is not None else None,
     }
@@ -483,7 +479,7 @@ def _grants(path: str | None, key: str) -> list[Grant]:
         listed = json.loads(console.read_text(path, _KIND, _MAX_FILE))["Grants"]
         return [grant_of(entry, key) for entry in listed]
     except (ValueError, RecursionError, KeyError, TypeError):
-        raise click.UsageError(f"'{printable(path)}' is not what 'aws kms list-grants' prints") from None
+        raise click.UsageError(f"'{printable(path)}' is not in the format of `aws kms list-grants`") from None
 
 
 def _condition(text: str) -> tuple[str, str]:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._core.context import printable
-from sealwax.cli import PARTLY_DONE, console, options, sessions
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
+from sealwax.cli.kms import Aws, open_lab
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
     from sealwax.lab import Lab
     from sealwax.prove import CheckResult, Helper, ProofReport
 
-FINDINGS: Final = 3
-# What says who somebody is, to boto3.
+# The variables that give boto3 an identity.
 _IDENTITY: Final = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -34,8 +34,8 @@ _IDENTITY: Final = (
 )
 _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
 _ROTATED: Final = (
-    "the key will be rotated: that cannot be undone, a key has 25 such rotations, "
-    "and AWS charges by the month for its first two"
+    "the key will be rotated, which cannot be undone; a key has 25 such rotations, "
+    "and AWS charges monthly for the first two"
 )
 
 
@@ -46,19 +46,19 @@ _ROTATED: Final = (
     "names",
     multiple=True,
     metavar="KEY",
-    help="The KMS key: key ID, key ARN, alias/NAME or alias ARN. Else SEALWAX_KEY.",
+    help="The KMS key: key ID, key ARN, alias/NAME or alias ARN. Default: SEALWAX_KEY.",
 )
 @options.aws
-@options.context(stored=False)
+@options.context(stored=False, of_files=False)
 @click.option("--to", metavar="KEY", help="Another KMS key of the same Region, to re-encrypt to.")
 @click.option("--denied-profile", metavar="NAME", help="An AWS profile that must not be able to decrypt.")
 @click.option("--denied-role", metavar="ARN", help="A role that must not be able to decrypt; needs sts:AssumeRole.")
-@click.option("--allow-changes", is_flag=True, help="Rotate the key too, which cannot be undone.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--allow-changes", is_flag=True, help="Also rotate the key, which cannot be undone.")
+@options.as_json
 @options.loudness
 def prove(
     names: tuple[str, ...],
-    aws: options.Aws,
+    aws: Aws,
     template: options.ContextTemplate,
     to: str | None,
     denied_profile: str | None,
@@ -66,14 +66,14 @@ def prove(
     allow_changes: bool,
     as_json: bool,
 ) -> int:
-    """Show, with evidence, that a KMS key protects what it should.
+    """Test, with evidence, that a KMS key protects what it should.
 
-    Every promise is tried against the key itself, with samples bound to the context that -c gives: what must work, and
-    what must be refused. The key is not changed without --allow-changes. A check that could not be run is "not shown",
-    and never counts as passed. What each check shows and needs is in docs/verification.md.
+    The checks send requests to the key itself, with samples bound to the context of -c: some must work, and others must
+    be refused. The key is not changed without --allow-changes. A check that could not run is "not shown", and does not
+    count as passed. docs/verification.md describes what each check shows and needs.
 
-    The exit status is 3 when a check failed, 7 when the key cannot be used at all, and 8 when something that may pass,
-    such as throttling or expired credentials, kept a check from being run, or one was that an option asks for.
+    The exit status is 3 if a check failed, and 7 if the key cannot be used at all. It is 8 if a check that an option
+    asks for could not run, or if a temporary problem such as throttling or expired credentials kept one from running.
     """
     from sealwax.events import USD_PER_CALL
     from sealwax.prove import Options, planned_requests
@@ -81,19 +81,19 @@ def prove(
 
     names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
     if len(names) != 1:
-        raise click.UsageError("name one KMS key with -k, or in SEALWAX_KEY")
+        raise click.UsageError("name one KMS key with -k or in SEALWAX_KEY")
     for option, given in (("--to", to), ("--denied-profile", denied_profile), ("--denied-role", denied_role)):
-        if given == "":  # of a shell variable that is not set; what it was to show would go unseen
-            raise click.UsageError(f"{option} names nothing")
+        if given == "":  # an unset shell variable must not silently drop a check
+            raise click.UsageError(f"{option} is empty")
     if denied_profile and denied_role:
-        raise click.UsageError("--denied-profile and --denied-role exclude each other")
+        raise click.UsageError("use --denied-profile or --denied-role, not both")
     (key,) = names
     context = template.to_bind(None)
     with _reach(aws, denied_profile, denied_role) as (session, denied, helper):
         chosen = Options(to=to, denied=denied, helper=helper, allow_changes=allow_changes)
         planned = planned_requests(key, context, session, chosen)
-        console.tell(
-            f"{planned} requests to KMS are planned, {planned * USD_PER_CALL:.5f} USD; "
+        console.info(
+            f"{planned} KMS requests are planned ({planned * USD_PER_REQUEST:.5f} USD); "
             f"{_ROTATED if allow_changes else 'the key will not be changed'}"
         )
         report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)
@@ -104,15 +104,21 @@ def prove(
     if report.count("failed"):
         return FINDINGS
     asked_for = {"denied-principal": denied, "reencrypt-other-key": to, "rotation": allow_changes}
-    undone = (one for one in report.checks if one.outcome == "not shown")
-    return PARTLY_DONE if any(one.interrupted or asked_for.get(one.name) for one in undone) else 0
+    missing = [
+        check.name
+        for check in report.checks
+        if check.outcome == "not shown" and (check.interrupted or asked_for.get(check.name))
+    ]
+    if missing:
+        console.warn(f"these checks could not run: {', '.join(missing)} (exit status {PARTLY_DONE})")
+    return PARTLY_DONE if missing else 0
 
 
 @contextlib.contextmanager
 def _reach(
-    where: options.Aws, denied_profile: str | None, denied_role: str | None
+    where: Aws, denied_profile: str | None, denied_role: str | None
 ) -> Iterator[tuple[Session, Callable[[], Session] | None, Helper]]:
-    """Lend the session, what opens the one that must be denied, and the process to search."""
+    """Yield the session, what opens the session that must be denied, and the helper process."""
     from sealwax._aws import sts
     from sealwax._aws.session import at_endpoint
     from sealwax.prove import Helper
@@ -124,38 +130,38 @@ def _reach(
             if denied_role:
                 denied = partial(lab.session, where.region, principal=denied_role)
             elif denied_profile:
-                own = sessions.session(denied_profile, where.region)
+                own = where.sessions.open(denied_profile, where.region)
                 denied = _opened(at_endpoint(own, environment["AWS_ENDPOINT_URL_KMS"]))
             yield session, denied, Helper(environment)
         return
     given: dict[str, str | None] = {}
     if where.profile is not None:
-        # A profile that is named comes before keys in the environment; one that the environment names does not.
+        # --profile wins over keys in the environment; AWS_PROFILE does not.
         given |= {**dict.fromkeys(_IDENTITY), "AWS_PROFILE": where.profile}
-    own = sessions.session(where.profile, where.region)
-    # The process to search takes over what an MFA code was given for: it asks nobody once more.
+    own = where.sessions.open(where.profile, where.region)
+    # The helper process gets the credentials of the MFA code, so that it does not ask again.
     given |= own.sign_in() or {}
     if where.endpoint_url is not None:
         given |= {"AWS_ENDPOINT_URL_KMS": where.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None}
     if denied_role:
-        # STS is not at KMS's endpoint.
+        # STS is not at the endpoint of KMS.
         denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url)
     elif denied_profile:
-        denied = _opened(at_endpoint(sessions.session(denied_profile, where.region), where.endpoint_url))
+        denied = _opened(at_endpoint(where.sessions.open(denied_profile, where.region), where.endpoint_url))
     yield session, denied, Helper(given)
 
 
 def _opened(session: Session) -> Callable[[], Session]:
-    """Return what hands out a session that was opened at once: a profile that is not there is told beforehand."""
+    """Return what returns a session that is open already, so that a missing profile is reported at once."""
     return lambda: session
 
 
 @contextlib.contextmanager
 def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str, str | None]]]:
-    """Lend a lab, and the settings with which another process reaches it."""
-    from sealwax.lab import Server
+    """Yield a lab, and the environment with which another process reaches it."""
+    from sealwax.lab._server import Server
 
-    lab = options.open_lab(folder)
+    lab = open_lab(folder)
     credentials = lab.session(region).get_credentials()
     assert credentials is not None
     key = credentials.get_frozen_credentials()
@@ -166,7 +172,7 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
         **dict.fromkeys(_IDENTITY),
         "AWS_ENDPOINT_URL_KMS": server.url,
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None,
-        # It speaks to this machine alone.
+        # It is on this machine.
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "*"),
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret_key,
@@ -180,7 +186,7 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
 
 
 def _width() -> int | None:
-    """Return how wide the terminal is that standard output is; None where it is none."""
+    """Return the width of the terminal at standard output; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
@@ -188,14 +194,14 @@ def _print(result: CheckResult) -> None:
     width = _width()
     if width is None:
         evidence = _evidence(result)
-        line = f"{result.outcome:<9}  {result.name:<21}  {_detail(result)}"
-        console.put(line + (f"  [{evidence}]" if evidence else ""))
+        line = f"{result.outcome:<9}  {result.name:<21}  {printable(result.detail)}"
+        console.print(line + (f"  [{evidence}]" if evidence else ""))
         return
-    # One line of a screen has room for the last thing that was asked; why something failed is told at the end.
-    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or _detail(result)}"
+    # A line has room for the last request only; reasons for failures follow at the end.
+    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or printable(result.detail)}"
     if len(line) > width:
         line = line[: width - 1] + "…"
-    console.put(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
+    console.print(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
 
 
 def _detail(result: CheckResult) -> str:
@@ -208,7 +214,7 @@ def _last(result: CheckResult) -> str:
     if not result.evidence:
         return ""
     last = result.evidence[-1]
-    alike = sum((one.operation, one.error) == (last.operation, last.error) for one in result.evidence)
+    alike = sum((item.operation, item.error) == (last.operation, last.error) for item in result.evidence)
     parts = [
         f"{last.time:%H:%M:%S}",
         f"{alike} x {last.operation}" if alike > 1 else last.operation,
@@ -220,14 +226,14 @@ def _last(result: CheckResult) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _evidence(result: CheckResult) -> str:
-    """Return what was asked and how it ended, alike ones together, and where to find the last one in CloudTrail."""
+def _evidence(result: Result) -> str:
+    """Return the requests and their outcomes, grouped, and how to find the last one in CloudTrail."""
     counts = Counter(
-        f"{'injected ' if one.simulated else ''}{one.operation}{f': {one.error}' if one.error else ''}"
-        for one in result.evidence
+        f"{'injected ' if item.simulated else ''}{item.operation}{f': {item.error}' if item.error else ''}"
+        for item in result.evidence
     )
     parts = [text if times == 1 else f"{text} x {times}" for text, times in counts.items()]
-    requests = [one for one in result.evidence if one.is_request]
+    requests = [item for item in result.evidence if item.is_request]
     if requests:
         parts.append(f"last request {requests[-1].request_id} at {requests[-1].time:%H:%M:%SZ}")
     return "; ".join(parts)
@@ -238,15 +244,15 @@ def _sum_up(report: ProofReport) -> None:
     if width is not None:
         outcomes = {result.name: result.outcome for result in report.checks}
         for result in report.checks:
-            # What only waited for another check has said so in its line.
+            # The line of a check that waited for another one says so already.
             ready = all(outcomes[need] == "passed" for need in result.needs)
             if result.outcome != "passed" and ready:
-                text = f"{result.outcome}: {result.name}: {_detail(result)}"
-                console.put(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
+                text = f"{result.outcome}: {result.name}: {printable(result.detail)}"
+                console.print(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in ("passed", "failed", "not shown"))
-    console.put(
+    console.print(
         f"{printable(report.key_arn or report.key)}:{' ' if width is None else chr(10)}"
-        f"{counts}. {report.requests} requests to KMS were made ({report.planned} planned)."
+        f"{counts}. {report.requests} KMS requests were made ({report.planned} planned)."
     )
     if report.count("not shown"):
-        console.tell("what is not shown is not known to be so; each line says what it would take")
+        console.info("checks that are not shown may still fail; each line says what the check needs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import BinaryIO
 
 import click
 
@@ -10,6 +10,7 @@ from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect
 from sealwax._core.rewrap import replace_file
 from sealwax.cli import contents, jobs, locations, options, outcomes, running
+from sealwax.cli.kms import Keys
 from sealwax.cli.work import Work, on
 from sealwax.errors import CredentialsError, KmsError
 
@@ -18,20 +19,20 @@ from sealwax.errors import CredentialsError, KmsError
 @options.targets("A KMS key to encrypt under; repeatable.")
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="Leave the envelope, and write the new one here.")
+@on("envelope", output="Keep the envelope, and write the new one to this file or folder.")
 @options.loudness
-def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template: options.ContextTemplate) -> int:
-    """Encrypt envelopes anew under a new data key, in place: for a data key that somebody may know.
+def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: options.ContextTemplate) -> int:
+    """Encrypt envelopes again under a new data key, in place, in case the old data key has leaked.
 
-    To move to another KMS key, rewrap does without reading the data. -k names the KMS keys that may open them now; the
-    caller needs kms:Decrypt on one, and kms:GenerateDataKey on the key of --to. Old copies still open with the old
-    data key. An envelope with a detached header becomes a whole one, where -o says.
+    To move envelopes to another KMS key, use rewrap: it does not read the data. -k names the KMS keys that may decrypt
+    now; the caller needs kms:Decrypt on one of them, and kms:GenerateDataKey on the key of --to. Old copies still open
+    with the old data key. An envelope with a detached header becomes a single file, the output of -o.
 
-    Where the keys of --to are not those of -k, an interrupted run can be repeated: what is under the new keys already
-    is passed over.
+    If the keys of --to differ from those of -k, an interrupted run can be repeated: envelopes that are already under
+    the new keys are skipped.
     """
     if work.detached is not None and work.output is None:
-        raise click.UsageError("--detached goes with -o: a payload and its header are not replaced in place")
+        raise click.UsageError("--detached requires -o: a payload and its header cannot be replaced in place")
     sealer, keyring = keys.to_reencrypt(work.headers, targets)
     under = outcomes.Under(targets)
 
@@ -39,7 +40,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
 
-        def again(source: Any, sink: Any) -> None:
+        def again(source: BinaryIO, sink: BinaryIO) -> None:
             sealer.reencrypt(source, context=expected, output=sink, header=locations.opened(work.detached))
 
         def in_place() -> None:
@@ -63,28 +64,28 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: options.Keys, template
             except KmsError:
                 return None
 
-        def state(source: contents.Source, made_of: outcomes.Origin) -> outcomes.State:
-            found = inspect(source.binary)
-            preamble = found.header.preamble
-            ctx.match(expected, found.context, keys.local_context, preamble.local_pairs)
-            if found.plaintext_bytes is None:
-                return outcomes.State.ABSENT  # nor can there be any: opening it says why
+        def state(source: contents.Source, origin: outcomes.Origin) -> outcomes.State:
+            inspection = inspect(source.binary)
+            preamble = inspection.header.preamble
+            ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
+            if inspection.plaintext_bytes is None:
+                return outcomes.State.ABSENT  # there can be no output: opening the envelope reports why
             wanted = outcomes.Wanted(
                 preamble.kms_context,
                 preamble.local_pairs,
-                lambda: under.arns_of(keyring, found.context),
+                lambda: under.arns_of(keyring, inspection.context),
                 targets,
                 open=None,
             )
             assert job.output is not None
-            size = found.plaintext_bytes
-            return outcomes.of_envelope(job.output, made_of, wanted, source.binary, size, armor=work.armor)
+            size = inspection.plaintext_bytes
+            return outcomes.of_envelope(job.output, origin, wanted, source.binary, size, armor=work.armor)
 
         if job.output is None:
             done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
-            return "re-encrypted" if done_now else "re-encrypted before, as it says itself"
+            return "re-encrypted" if done_now else "already re-encrypted, according to its header"
         if contents.done_before(work, job, state):
-            return "re-encrypted before"
+            return "already re-encrypted"
         copied()
         return "re-encrypted"
 

@@ -12,37 +12,38 @@ from sealwax._core.format.payload import HEAD_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.rewrap import Rewrap, rewrap_file
 from sealwax.cli import contents, jobs, locations, options, outcomes, running
+from sealwax.cli.kms import Keys
 from sealwax.cli.work import STREAM, Work, on
 
 
 @click.command()
-@options.targets("A new KMS key; repeatable: the new set.")
+@options.targets("A new KMS key; repeatable for a set of keys.")
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="Leave the envelope, and write the re-wrapped one here.")
-@click.option("--verify", is_flag=True, help="First see that the data key belongs to the payload; needs kms:Decrypt.")
+@on("envelope", output="Keep the envelope, and write the re-wrapped one to this file or folder.")
+@click.option("--verify", is_flag=True, help="First check that the data key opens the payload; needs kms:Decrypt.")
 @options.loudness
-def rewrap(
-    targets: tuple[str, ...], work: Work, keys: options.Keys, template: options.ContextTemplate, verify: bool
-) -> int:
-    """Move envelopes to another KMS key, in place; the data is not touched and the data key not seen.
+def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.ContextTemplate, verify: bool) -> int:
+    """Move envelopes to another KMS key, in place, without touching the data.
 
-    -k names the KMS keys they may be under now. The caller needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo
-    on the new one. This is no revocation: an old copy of an envelope still opens with the old key.
+    KMS re-encrypts the data key and does not reveal it. -k names the KMS keys that the envelopes may be under now. The
+    caller needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one. This does not revoke access: an
+    old copy of an envelope still opens with the old key.
 
-    With --to as key ARNs, an interrupted run can be repeated: what is under the new keys already is passed over.
+    An interrupted run can be repeated if --to names key ARNs: envelopes that are already under the new keys are
+    skipped.
     """
     body: str | None = None
     if work.detached:
         body = next(iter(work.sources), None)
         if verify and body in (None, STREAM):
-            raise click.UsageError("--verify needs the payload of a detached header: name its file")
+            raise click.UsageError("--verify needs the payload; name its file too")
         work = replace(work, sources=work.headers)
     sealer = keys.to_decrypt(work.sources)
     under = outcomes.Under(targets)
 
     def claimed() -> frozenset[str] | None:
-        # With --verify, what says that it is done has to show it.
+        # With --verify, the claim of a header is not enough.
         return frozenset() if verify else under.known
 
     def do(job: jobs.Job) -> str:
@@ -66,31 +67,31 @@ def rewrap(
                 )
 
         def state(source: contents.Source, _: outcomes.Origin) -> outcomes.State:
-            found = inspect(source.binary)
-            ctx.match(expected, found.context, keys.local_context, None)
+            inspection = inspect(source.binary)
+            ctx.match(expected, inspection.context, keys.local_context, None)
 
             def head() -> bytes:
-                source.file.seek(found.header.preamble.payload_offset)
+                source.file.seek(inspection.header.preamble.payload_offset)
                 return read_full(source.binary, HEAD_BYTES)
 
             def ask() -> list[str]:
-                wrapped = rewrapper()(found.header, head)
+                wrapped = rewrapper()(inspection.header, head)
                 return [key.key_arn for key in wrapped if key.provider == PROVIDER_AWS_KMS]
 
             assert job.output is not None
-            return outcomes.of_rewrapped(job.output, found, lambda: under.arns(ask), targets, armor=work.armor)
+            return outcomes.of_rewrapped(job.output, inspection, lambda: under.arns(ask), targets, armor=work.armor)
 
         if job.output is None:
             done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
-            return "re-wrapped" if done_now else "re-wrapped before, as it says itself"
+            return "re-wrapped" if done_now else "already re-wrapped, according to its header"
         if contents.done_before(work, job, state):
-            return "re-wrapped before, as it says itself"
+            return "already re-wrapped, according to its header"
         copied()
         return "re-wrapped"
 
     again = running.SAME_AGAIN
     if work.output is None and verify:
-        again = "name the new keys with -k too, and run it again: what is done is re-wrapped once more"
+        again = "add the new keys with -k and run it again; finished envelopes are re-wrapped once more"
     elif work.output is None and under.known is None:
-        again = "name --to by key ARNs, and run it again for the rest"
+        again = "name the keys of --to by their ARNs and run it again to resume"
     return running.run(work, jobs.collect(work, output_name=None), do, again=again)

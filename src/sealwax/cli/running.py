@@ -1,4 +1,4 @@
-"""Doing the jobs of a command, one at a time or several: what is said of each, in their order, and the exit status."""
+"""Runs the jobs of a command, one or several at a time; prints their outcomes in order, and returns the exit status."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from types import FrameType
+from typing import Final, cast
 
 import click
+from click.globals import pop_context, push_context
 
 from sealwax._core import batch, files
 from sealwax.cli import PARTLY_DONE, console, locations, outcomes, status_of
@@ -22,28 +24,29 @@ from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import FileError, KmsError, NotAnEnvelopeError, SealwaxError, is_of_all
 
-# True where what is done is passed over.
-SAME_AGAIN: Final = "run the same command again for the rest"
-# From this on a file is done by the main thread: it is work more than waiting, keeps two processors busy by itself, is
-# worth a bar, and can be interrupted at any moment.
+# For commands that skip what is done.
+SAME_AGAIN: Final = "run the same command again to resume"
+# The main thread does larger files: they are more work than waiting, keep two processors busy by themselves, deserve a
+# progress bar, and can be interrupted at any moment there.
 _LARGE_BYTES: Final = console.PROGRESS_FROM_BYTES
 
-Result = str | dict[str, Any]
+Fields = dict[str, object]
+Result = str | Fields
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One job of a run, and what became of it: a result, or an error; neither where it was not begun, or given up.
+    """A job of a run, with its result or error; with neither if it was not started, or abandoned.
 
     Attributes:
-        job: None for what is said between jobs, and for the error that ended the search for more.
-        said: what was said of it while others were before it; None where it is said at once.
-        touched: what it reads and writes, by their real names.
+        job: None for messages between jobs, and for an error that ended the search for more.
+        messages: those held back while earlier jobs were not done; None if they are printed at once.
+        touched: the canonical names of what it reads and writes.
         over: set once it is done.
     """
 
     job: Job | None
-    said: list[str] | None
+    messages: list[str] | None
     result: Result | None = None
     error: Exception | None = None
     touched: frozenset[str] = frozenset()
@@ -51,33 +54,33 @@ class _Turn:
 
 
 class _GivenUpError(Exception):
-    """The run was interrupted while a thread did a job; it is nobody's answer."""
+    """The run was interrupted while a thread did a job."""
 
 
-# Set once what is under way is to be given up.
+# Set once the jobs in progress are to be abandoned.
 _given_up: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("sealwax_given_up", default=None)
 
 
 def stop_if_given_up() -> None:
-    """End this job if the run was interrupted while a thread did it; called between parts of a stream."""
+    """End this job if the run was interrupted while a thread does it; called between parts of a stream."""
     given_up = _given_up.get()
     if given_up is not None and given_up.is_set():
         raise _GivenUpError
 
 
-def run(work: Work, found: Iterator[Job], do: Callable[[Job], Result], *, again: str = "") -> int:
-    """Do each job and say what became of it; one that fails does not stop the others. Return the exit status.
+def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, again: str = "") -> int:
+    """Do each job and print its outcome; one that fails does not stop the others. Return the exit status.
 
-    A place that is not there, or has no envelope, has the status of its error. What could not be read, listed
-    or written of one that is there makes it partly done, even where there was nothing else. Missing AWS credentials or
-    wrong settings end the run, since every other job would fail as well.
+    A place that does not exist, or has no envelope, has the status of its error. If something in an existing place
+    cannot be read, listed or written, the run is partly done, even if nothing else was. Missing AWS credentials or
+    wrong settings end the run, since every other job would fail too.
 
-    Jobs are done one after the other, until they have waited more than worked: from then on by as many threads as
-    ``work`` allows. What is said, the order it is said in, and the status are the same.
+    Jobs are done one after the other until they have waited more than worked; from then on by as many threads as
+    ``work`` allows. The messages, their order, and the status do not depend on it.
 
     Args:
-        do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is told to a person.
-        again: how the rest is done once the causes of failures are gone.
+        do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is also printed as text.
+        again: how to do the rest, once the causes of failures are fixed.
     """
     done = 0
     in_part = False
@@ -85,10 +88,10 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], Result], *, again:
     ended: SealwaxError | None = None
     ahead: dict[int, _Turn] = {}
     try:
-        with contextlib.closing(_turns(work, found, do, ahead)) as turns:
+        with contextlib.closing(_turns(work, pending, do, ahead)) as turns:
             for turn in turns:
-                for text in turn.said or ():
-                    console.explain(text)
+                for text in turn.messages or ():
+                    console.stderr(text)
                 job, error = turn.job, turn.error
                 if error is None:
                     if turn.result is not None:
@@ -96,49 +99,51 @@ def run(work: Work, found: Iterator[Job], do: Callable[[Job], Result], *, again:
                         _report_done(work, turn)
                     continue
                 if ended is not None and is_of_all(error):
-                    continue  # it was under way, and says the same
+                    continue  # it was in progress, and failed alike
                 failures.append(error)
-                console.complain(error, about=None if job is None else job.source)
+                console.error(error, about=None if job is None else job.source)
                 if job is None or is_of_all(error):
                     ended = cast("SealwaxError", error)
                 if job is not None:
-                    spoilt = isinstance(error, FileError) and not isinstance(error, LeftAloneError)
-                    in_part = in_part or (job.below and spoilt)
+                    file_failed = isinstance(error, FileError) and not isinstance(error, LeftAloneError)
+                    in_part = in_part or (job.below and file_failed)
                     if work.as_json:
                         outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
                         fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
                         _report(job, fields | _foreign(error), as_json=True)
-                # It is kept for its class alone, and not for the frames it came through: those hold the file's buffers.
+                # Only its class is needed; its frames would keep the file's buffers alive.
                 error.__traceback__ = error.__cause__ = error.__context__ = None
     except (KeyboardInterrupt, SystemExit):
         for turn in ahead.values():
-            if turn.result is not None:  # a thread has ended it meanwhile
+            if turn.result is not None:  # a thread finished it meanwhile
                 _report_done(work, turn)
         raise
     if not failures:
         if not done:
-            console.tell("there is nothing to do")
+            console.info("nothing to do")
         return 0
     if ended is not None and (work.recursive or len(work.sources) > 1):
-        console.say("this ends the run: it is the same for everything else")
+        console.warn("the run ends here, because everything else would fail the same way")
     if len(failures) + done > 1:
-        console.say(_summed_up(failures, done, again))
+        console.warn(_summed_up(failures, done, again))
     if done or (in_part and ended is None):
         return PARTLY_DONE
     return status_of(ended or failures[0])
 
 
-def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead: dict[int, _Turn]) -> Generator[_Turn]:
-    """Do jobs, one at a time or several; yield each in its turn.
+def _turns(
+    work: Work, pending: Iterator[Job], do: Callable[[Job], Result], ahead: dict[int, _Turn]
+) -> Generator[_Turn]:
+    """Do jobs, one or several at a time; yield each in its turn.
 
-    Once credentials or settings have failed, none is begun. After an interruption, those under way are given up where
-    they can be.
+    Once credentials or settings have failed, no more are started. After an interruption, those in progress are
+    abandoned as soon as possible.
 
     Args:
-        ahead: holds those that have not had their turn, by number.
+        ahead: gets the jobs that have not had their turn, by number.
     """
     workers = 1 if _writes_where_it_looks(work) else work.workers
-    waiting = batch.Waiting()
+    waiting, context = batch.Waiting(), click.get_current_context()
     over, given_up = threading.Event(), threading.Event()
     written: set[str] = set()
     taken = 0
@@ -147,21 +152,21 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
         nonlocal taken
         while not over.is_set():
             turn = _Turn(None, [] if ahead else None)
-            with console.held(turn.said):
+            with console.held(turn.messages):
                 try:
-                    turn.job = next(found, None)
-                except KmsError as error:  # while the next object was looked for
+                    turn.job = next(pending, None)
+                except KmsError as error:  # in the search for the next object
                     turn.error = error
                     over.set()
             if turn.job is not None and work.as_json and turn.job.output == STREAM:
-                raise click.UsageError("--json and the output would both go to standard output; name a file with -o")
+                raise click.UsageError("--json and the output cannot both go to standard output; name a file with -o")
             ahead[taken] = turn
             taken += 1
             yield turn
             if turn.job is None:
                 return
 
-    def judge(turn: _Turn, act: Callable[[Job], Result | None]) -> None:
+    def record(turn: _Turn, act: Callable[[Job], Result | None]) -> None:
         assert turn.job is not None
         try:
             turn.result = act(turn.job)
@@ -173,30 +178,32 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
                 over.set()
 
     def attempt(turn: _Turn) -> _Turn:
+        push_context(context)  # threads have none of their own
         try:
             if not over.is_set():
-                with console.held(turn.said), contextlib.suppress(_GivenUpError):
-                    judge(turn, do)
+                with console.held(turn.messages), contextlib.suppress(_GivenUpError):
+                    record(turn, do)
         finally:
+            pop_context()
             turn.over.set()
         return turn
 
     def here(turn: _Turn) -> _Turn | None:
         if turn.job is not None:
-            judge(turn, lambda job: _refuse(job, written))
+            record(turn, lambda job: _refuse(job, written))
         if turn.job is None or turn.error is not None:
             turn.over.set()
             return turn
         if len(ahead) > 1 or waiting.dominates:
             _wait_for_those_before(turn, ahead)
-        # The first one opens clients, which says nothing of the others.
+        # The first one also opens clients, so its waiting says nothing about the others.
         if workers == 1 or taken == 1 or _keeps_main_thread(turn.job):
             return attempt(turn)
         if not waiting.dominates:
             with waiting.measured():
                 return attempt(turn)
         if locations.is_s3(turn.job.source) or locations.is_s3(turn.job.output or ""):
-            # Signing in may ask a person for a code, and nobody can interrupt a thread. What fails, the job says.
+            # Signing in may ask for an MFA code, and a thread cannot be interrupted. The job reports failures.
             with contextlib.suppress(SealwaxError):
                 locations.service()
         return None
@@ -208,6 +215,7 @@ def _turns(work: Work, found: Iterator[Job], do: Callable[[Job], Result], ahead:
             contextlib.closing(batch.run(jobs(), here, attempt, threads=workers)) as outcomes,
         ):
             for number, turn in enumerate(outcomes):
+                assert isinstance(turn, _Turn)  # it holds its own errors
                 del ahead[number]
                 yield turn
     finally:
@@ -224,7 +232,7 @@ def _wait_for_those_before(turn: _Turn, ahead: Mapping[int, _Turn]) -> None:
 
 
 def _refuse(job: Job, written: set[str]) -> None:
-    """Refuse a job that cannot be begun, or whose output another one of this run has; note its output."""
+    """Refuse a job that cannot start, or whose output is that of another job; note its output."""
     if job.problem is not None:
         raise job.problem
     if job.output is not None and job.output != STREAM:
@@ -232,15 +240,15 @@ def _refuse(job: Job, written: set[str]) -> None:
         if place in written:
             raise LeftAloneError(
                 outcomes.IN_THE_WAY,
-                f"'{console.shown(job.output)}' is another file's output already: name another place with -o",
+                f"'{console.shown(job.output)}' is already the output of another file; write elsewhere with -o",
             )
         written.add(place)
 
 
 def _writes_where_it_looks(work: Work) -> bool:
-    """Whether a run may list a folder while it writes there: what is half-written would be taken for one of its files.
+    """Whether a run may list a folder while it writes there, and so take a half-written file for a source.
 
-    That the outputs lie beside the sources is no such case: a folder is listed before anything in it is begun.
+    Outputs next to their sources are safe: a folder is listed before any job in it starts.
     """
     local = [source for source in work.sources if source != STREAM and not locations.is_s3(source)]
     folders = [locations.real(source) for source in local if os.path.isdir(source)] if work.recursive else []
@@ -258,10 +266,10 @@ def _writes_where_it_looks(work: Work) -> bool:
             for place in (*beside, *folders[:number], *folders[number + 1 :])
         )
     output = locations.real(work.output)
-    # An output's path below -o is its source's below the folder that was named.
+    # An output has the same path below -o as its source below the folder that was named.
     lands = [
-        os.path.join(one, os.path.relpath(other, output))
-        for one in folders
+        os.path.join(folder, os.path.relpath(other, output))
+        for folder in folders
         for other in folders
         if inside(other, output)
     ]
@@ -269,7 +277,7 @@ def _writes_where_it_looks(work: Work) -> bool:
 
 
 def _keeps_main_thread(job: Job) -> bool:
-    """Whether a job is done by the main thread: what is large (see there), and pipes, which wait for other programs."""
+    """Whether the main thread does a job: large files, and pipes, which wait for other programs."""
     if job.output == STREAM or job.source == STREAM:
         return True
     if job.output is not None and not locations.is_s3(job.output) and files.is_special(job.output):
@@ -279,64 +287,62 @@ def _keeps_main_thread(job: Job) -> bool:
     try:
         status = os.stat(job.source)
     except OSError:
-        return False  # whoever opens it says so
+        return False  # opening it reports the error
     return not stat.S_ISREG(status.st_mode) or status.st_size >= _LARGE_BYTES
 
 
 @contextlib.contextmanager
 def _interruptions(give_up: Callable[[], None]) -> Iterator[None]:
-    """Call ``give_up`` when a signal interrupts the run. A second one does not wait for what is under way."""
-    before: dict[int, Any] = {}
+    """Call ``give_up`` when a signal interrupts the run. A second one does not wait for the jobs in progress."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main
+    }
+    before = {int(number): handler for number, handler in handlers.items() if callable(handler)}
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, console.leave_at_once)
         give_up()
         before[number](number, frame)
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if callable(handler := signal.getsignal(number)):
-                before[int(number)] = handler
-                signal.signal(number, stop)
-    try:
+    with console.on_signals(before, stop):
         yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _summed_up(failures: list[Exception], done: int, again: str) -> str:
     left = Counter(failure.outcome for failure in failures if isinstance(failure, LeftAloneError))
     failed = len(failures) - left.total()
     total = len(failures) + done
-    after = f"; when the causes are gone, {again}" if failed and again else ""
+    after = f"; once the causes are fixed, {again}" if failed and again else ""
     if not left:
         return f"{failed} of {total} failed{after}"
     counts = [f"{failed} failed"] * bool(failed) + [f"{count} {outcome}" for outcome, count in sorted(left.items())]
     return f"{len(failures)} of {total} not done: {', '.join(counts)}{after}"
 
 
-def _foreign(error: Exception) -> dict[str, Any]:
-    """Return the fields for what is in another format than ours."""
-    found = error.foreign if isinstance(error, NotAnEnvelopeError) else None
-    return {} if found is None else {"format": found.format, "keys": list(found.keys), "keys_told": found.complete}
+def _foreign(error: Exception) -> Fields:
+    """Return the JSON fields for a file in another format than ours."""
+    foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
+    if foreign is None:
+        return {}
+    return {"format": foreign.format, "keys": list(foreign.keys), "keys_told": foreign.told}
 
 
 def _report_done(work: Work, turn: _Turn) -> None:
     assert turn.job is not None
     assert turn.result is not None
-    fields = {"outcome": turn.result} if isinstance(turn.result, str) else turn.result
+    fields: Fields = {"outcome": turn.result} if isinstance(turn.result, str) else turn.result
     _report(turn.job, fields, as_json=work.as_json)
 
 
-def _report(job: Job, fields: dict[str, Any], *, as_json: bool) -> None:
+def _report(job: Job, fields: Fields, *, as_json: bool) -> None:
     if as_json:
         output = {} if job.output is None else {"output": job.output}
         console.print_json({"path": job.source, **output, **fields})
     elif "outcome" not in fields or job.output == STREAM:
         return
     elif job.output is None:
-        console.tell(f"{console.shown(job.source)}: {fields['outcome']}")
+        console.info(f"{console.shown(job.source)}: {fields['outcome']}")
     else:
-        console.tell(f"{console.shown(job.source)}: {fields['outcome']}, {console.shown(job.output)}")
+        console.info(f"{console.shown(job.source)}: {fields['outcome']}, {console.shown(job.output)}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from sealwax.cli import console, contents, jobs, locations, options, running
+from sealwax.cli.kms import Keys
 from sealwax.cli.work import Work, on
 
 
@@ -15,14 +14,14 @@ from sealwax.cli.work import Work, on
 @options.context(stored=True)
 @on("envelope", output=None)
 @options.loudness
-def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) -> int:
-    """Authenticate envelopes, every byte of them, and write nothing.
+def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
+    """Check that envelopes are authentic, without writing anything.
 
-    -k names the KMS keys that may open them; the caller needs kms:Decrypt on one.
+    Every byte is authenticated. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
     """
     sealer = keys.to_decrypt(work.headers)
 
-    def do(job: jobs.Job) -> dict[str, Any]:
+    def do(job: jobs.Job) -> running.Fields:
         expected = template.to_expect(job.relpath)
         with contents.Source(job, armor=work.armor) as source:
             plaintext = None if work.detached else contents.plaintext_of(sealer, source, expected)
@@ -35,7 +34,7 @@ def verify(work: Work, keys: options.Keys, template: options.ContextTemplate) ->
                     ) as reader,
                     console.progress(job.source, source.size) as progress,
                 ):
-                    reader.drain(lambda data: contents.moved(progress, data))
+                    reader.drain(lambda data: contents.progressed(progress, data))
                     size = reader.tell()
         return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 

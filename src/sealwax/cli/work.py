@@ -1,4 +1,4 @@
-"""What the verbs on files share: what they are to work on, and the options that say so."""
+"""The files that a verb works on, and the options that select them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from sealwax.cli import options
+from sealwax.cli.kms import Keys
 
 STREAM: Final = "-"
-_WORKERS: Final = "How many files at a time, once a file waits for KMS, S3 or the disk longer than it takes to work on."
+_WORKERS: Final = "Process up to this many files at a time, if they mostly wait for KMS, S3 or the disk."
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a verb is to work on.
+    """The files that a verb works on, and how.
 
     Attributes:
         sources: files, folders, objects, prefixes, or "-" for standard input.
-        output: the -o option: a file, a folder, "-", or None for beside the source.
+        output: the -o option: a file, a folder, "-", or None to write next to the source.
         writes: whether the verb writes anything.
         of_envelopes: whether the sources are envelopes.
-        update: whether an output is replaced that its source has changed since.
-        lab: the folder of the lab in use, whose files are left alone.
-        workers: how many files may be under way at a time.
+        update: whether an output is replaced if its source has changed since.
+        lab: the folder of the lab in use, whose files are skipped.
+        workers: how many files may be in progress at a time.
     """
 
     sources: Sequence[str]
@@ -46,21 +47,21 @@ class Work:
 
     @property
     def headers(self) -> Sequence[str]:
-        """Where the envelopes' headers are: in the sources, or apart."""
+        """The files with the envelopes' headers: the sources, or the detached header."""
         return self.sources if self.detached is None else (self.detached,)
 
     def plain_name(self, name: str) -> str:
-        """Return the name of the plaintext's file, from an envelope's."""
+        """Return the plaintext file's name for an envelope's."""
         return name.removesuffix(self.suffix)
 
-    def not_meant(self, name: str) -> str | None:
-        """Return why a file in a folder is not meant, by its name; None where it is."""
+    def reason_to_skip(self, name: str) -> str | None:
+        """Return why a file in a folder is skipped because of its name; None if it is not."""
         if name.endswith(self.suffix) == self.of_envelopes:
             return None
         return f"its name {'does not end' if self.of_envelopes else 'ends'} with '{self.suffix}'"
 
-    def judges(self, output: str | None) -> bool:
-        """Whether it is asked first what stands at an output's place: of several files, some may be done already."""
+    def checks_output(self, output: str | None) -> bool:
+        """Whether to check first what is at an output's place: of several files, some may be done already."""
         if output in (None, STREAM) or self.force:
             return False
         return self.update or self.recursive or len(self.sources) > 1
@@ -69,78 +70,74 @@ class Work:
 def on(
     what: str, *, output: str | None, update: bool = False, workers: bool = True
 ) -> Callable[[options.Command], options.Command]:
-    """Add the sources and the options that say what becomes of them; the command gets ``work``.
+    """Add the sources and the options that select files; the command gets ``work``.
 
     Args:
-        what: what -r takes: ``"file"`` or ``"envelope"``.
-        output: what -o is, for its help; None for a verb that writes nothing.
+        what: ``"file"`` or ``"envelope"``: what -r selects.
+        output: the help of -o; None for a verb that writes nothing.
         update: whether there is --update.
-        workers: whether there is --workers.
     """
-    writing = [
-        click.option("-o", "--output", metavar="PATH", help=output),
-        options.force,
-    ]
+    writing = [] if output is None else [click.option("-o", "--output", metavar="PATH", help=output), options.force]
     if update:
         writing.append(
             click.option(
                 "--update",
                 is_flag=True,
-                help="Do what is not there, and replace what its source has changed since; nothing else.",
+                help="Write missing outputs, and overwrite those whose source has changed since; keep all others.",
             )
         )
     added: list[Callable[[options.Command], options.Command]] = [
         click.argument(
             "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
         ),
-        *(writing if output is not None else []),
+        *writing,
         click.option(
             "-r",
             "--recursive",
             is_flag=True,
-            help=f"Take every {what} in a folder, or below a prefix{'; with -o, into another' if output else ''}.",
+            help=f"Process every {what} in a folder or below a prefix{'; with -o, into another' if output else ''}.",
         ),
         options.suffix,
-        click.option("--armor", is_flag=True, help="The envelope is text on one line, not bytes."),
+        click.option("--armor", is_flag=True, help="The envelope is in the text form: one line of text."),
         click.option(
-            "--detached", metavar="HEADER", help="The header is a file of its own; the other file is the payload alone."
+            "--detached", metavar="HEADER", help="The header is in this file, and the other one has only the payload."
         ),
         *([options.workers(_WORKERS)] if workers else []),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),
     ]
 
     def decorate(command: options.Command) -> options.Command:
         @functools.wraps(command)
         def wrapped(
-            *args: Any,
+            *args: object,
             sources: tuple[str, ...],
             recursive: bool,
             suffix: str,
             armor: bool,
             detached: str | None,
             as_json: bool,
-            keys: options.Keys | None = None,
+            keys: Keys | None = None,
             force: bool = False,
+            output: str | None = None,
             update: bool = False,
             workers: int = 1,
-            **kwargs: Any,
-        ) -> Any:
-            to = kwargs.pop("output", None)
-            _check(sources, to, detached, recursive)
+            **kwargs: object,
+        ) -> object:
+            _check(sources, output, detached, recursive)
             if update and force:
-                raise click.UsageError("--update and --force exclude each other: --force replaces everything")
-            if update and (to == STREAM or not sources or STREAM in sources):
-                raise click.UsageError("--update goes with files: a stream has no time to compare")
+                raise click.UsageError("use --update or --force, not both; --force overwrites everything")
+            if update and (output == STREAM or not sources or STREAM in sources):
+                raise click.UsageError("--update needs files: a stream has no modification time to compare")
             work = Work(
                 sources,
-                to,
+                output,
                 recursive,
                 suffix,
                 armor,
                 detached,
                 force,
                 as_json,
-                writes=output is not None,
+                writes=bool(writing),
                 of_envelopes=what == "envelope",
                 update=update,
                 lab=None if keys is None else keys.aws.lab,
@@ -158,10 +155,10 @@ def on(
 
 def _check(sources: Sequence[str], output: str | None, detached: str | None, recursive: bool) -> None:
     if output == "":
-        raise click.UsageError("-o names a file or a folder, and was given an empty name")
+        raise click.UsageError("-o is empty; name a file or a folder")
     if detached is None:
         return
     if detached in ("", STREAM):
-        raise click.UsageError("--detached names a file")
+        raise click.UsageError("--detached takes the name of a file")
     if len(sources) > 1 or recursive or any(os.path.isdir(source) for source in sources):
-        raise click.UsageError("--detached goes with one file, and not with -r")
+        raise click.UsageError("--detached takes exactly one file, and cannot be combined with -r")

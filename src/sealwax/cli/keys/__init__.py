@@ -1,4 +1,4 @@
-"""sealwax keys: the KMS keys there are, their rotation and their end."""
+"""sealwax keys: lists, rotates and retires KMS keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sealwax.cli.keys.rotating import rotate, rotations
 
 @click.group()
 def keys() -> None:
-    """The KMS keys of an account, and what becomes of them."""
+    """List, rotate and retire KMS keys."""
 
 
 for _command in (list_command, rotate, rotations, retire):

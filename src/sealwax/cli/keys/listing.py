@@ -1,4 +1,4 @@
-"""sealwax keys list: the KMS keys there are."""
+"""sealwax keys list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 
 from sealwax._core.context import printable
 from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting
+from sealwax.cli.kms import Aws
 
 if TYPE_CHECKING:
     from sealwax.kms._listing import ListedKey, Rotation, Unseen
@@ -30,32 +32,32 @@ _COLUMNS: Final = ("ID", "ALIASES", "MANAGER", "ORIGIN", "STATE", "MULTI-REGION"
     "regions",
     multiple=True,
     metavar="REGION",
-    help="An AWS Region to look in; repeatable. Else the one that the environment or the profile sets.",
+    help="An AWS Region to list; repeatable. Default: that of the environment or profile.",
 )
 @options.account
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, one for each key.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key, one per line.")
 @options.loudness
-def list_command(aws: options.Aws, regions: tuple[str, ...], as_json: bool) -> int:
-    """List KMS keys: what each is, how it stands and when it was last used.
+def list_command(aws: Aws, regions: tuple[str, ...], as_json: bool) -> int:
+    """List KMS keys: what each is, its state, and when it was last used.
 
-    It works with the rights there are. The caller needs kms:ListKeys or kms:ListAliases; kms:DescribeKey,
-    kms:GetKeyRotationStatus and kms:GetKeyLastUsage each show more. What could not be seen is a ? in the table, null
-    and a name in "not_seen" in JSON, and is said on standard error.
+    The caller needs kms:ListKeys or kms:ListAliases; kms:DescribeKey, kms:GetKeyRotationStatus and kms:GetKeyLastUsage
+    each show more. What cannot be read is a ? in the table; in JSON it is null and named in "not_seen". Standard error
+    says why.
     """
     from sealwax.kms._listing import list_keys
 
-    # With one Region more there is none to begin with, and the first serves as well as any.
-    found = list_keys(replace(aws, region=regions[0] if regions else None).session(), regions)
+    # The session needs some Region, and the first serves as well as any.
+    listing = list_keys(replace(aws, region=regions[0] if regions else None).session(), regions)
     if as_json:
-        for key in found.keys:
+        for key in listing.keys:
             console.print_json(formatting.as_plain(key))
     else:
-        several = len({key.region for key in found.keys}) > 1
-        rows = [((key.region,) if several else ()) + _row(key) for key in found.keys]
+        several = len({key.region for key in listing.keys}) > 1
+        rows = [((key.region,) if several else ()) + _row(key) for key in listing.keys]
         console.print_table((("REGION",) if several else ()) + _COLUMNS, rows)
-    for unseen in found.unseen:
-        console.tell(_why(unseen))
-    return PARTLY_DONE if found.unlisted else 0
+    for unseen in listing.unseen:
+        console.info(_why(unseen))
+    return PARTLY_DONE if listing.unlisted else 0
 
 
 def _row(key: ListedKey) -> tuple[str, ...]:
@@ -81,5 +83,5 @@ def _rotation(rotation: Rotation) -> str:
 
 
 def _why(unseen: Unseen) -> str:
-    keys = {0: "", 1: " for one key"}.get(unseen.keys, f" for {unseen.keys} keys; the first")
-    return f"not seen{keys}: {unseen.error}"
+    keys = f" of {counted(unseen.keys, 'key')}" if unseen.keys else ""
+    return f"details{keys} are missing{'; the first error' if unseen.keys > 1 else ''}: {unseen.error}"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sealwax._core.context import printable
-from sealwax.cli import console, options
+from sealwax.cli import FINDINGS, console, options
+from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting
+from sealwax.cli.kms import Aws
 from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
     from sealwax.fleet._usage import Usage, User
     from sealwax.kms._lifecycle import KeyStatus
-
-_FINDINGS: Final = 3
 
 
 @click.command()
@@ -26,29 +26,30 @@ _FINDINGS: Final = 3
     multiple=True,
     required=True,
     metavar="WHERE",
-    help="A folder or s3:// prefix to scan, or a fleet's plan, whose places are scanned; repeatable.",
+    help="A folder or s3:// prefix to scan, or a fleet plan whose places to scan; repeatable.",
 )
-@click.option("--apply", is_flag=True, help="Take the next step; without, only report.")
+@click.option("--apply", is_flag=True, help="Take the next step; without it, only report.")
 @click.option(
     "--delete-after",
     "days",
     type=click.IntRange(7, 30),
     metavar="DAYS",
-    help="The step after disabling: schedule the key's deletion, with this waiting time.",
+    help="With --apply, once the key is disabled: schedule its deletion after this many days.",
 )
 @options.aws
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.as_json
 @options.loudness
-def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
-    """Take a KMS key out of use, a step each run: report, disable, schedule the deletion.
+def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
+    """Take a KMS key out of use, one step per run: report, disable, schedule deletion.
 
-    Nothing is changed without --apply, and nothing while envelopes below --scan are under the key or cannot be looked
-    at, or a place is empty, which may be mistyped; the exit status is 3 then. So it is for other formats that are
-    recognized (AWS Encryption SDK, S3 Encryption Client, sops and more) and name the key or do not tell theirs, and for
-    what S3 itself keeps under the key. A scan sees the places it is given and no others: old object versions and
-    backups need the key too, and an S3 Inventory says what was there when S3 wrote it, a day or a week ago. The caller
-    needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; kms:DisableKey and kms:ScheduleKeyDeletion
-    are for the two steps.
+    Nothing is changed without --apply, nor while the key may still be needed; the exit status is then 3. It may be
+    needed if a place of --scan has envelopes under it, objects that S3 encrypts under it, other encrypted files (AWS
+    Encryption SDK, S3 Encryption Client, sops and more) that name it or no key, or something that cannot be read; or if
+    a place is empty, since its name may be mistyped.
+
+    Only these places are scanned. Old object versions and backups may need the key too, and an S3 Inventory is a day to
+    a week old. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; the two steps need
+    kms:DisableKey and kms:ScheduleKeyDeletion.
     """
     from sealwax.cli.fleet import opening
     from sealwax.fleet._usage import find_users, locations_of
@@ -59,20 +60,7 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     standing = life.status()
     usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_location=opening(aws))
     step = _step(standing, usage)
-    if days is not None and not apply:
-        raise click.UsageError("--delete-after goes with --apply")
-    if apply and step == "delete" and days is None:
-        raise click.UsageError(
-            "the key is disabled; its deletion is the next step, and needs to be said: --apply --delete-after 30"
-        )
-    if days is not None and step == "disable":
-        raise click.UsageError("the key is enabled: disable it first, with --apply alone")
-    if apply and step == "none":
-        raise KeyStateError(
-            f"nothing was done with '{printable(standing.arn)}': its state is {standing.state}, and it takes an "
-            "enabled or a disabled key. Run it again once the key is in another state.",
-            key=standing.arn,
-        )
+    _refuse(apply, days, step, standing)
     done = None
     if apply and step == "disable":
         life.disable()
@@ -89,21 +77,41 @@ def retire(aws: options.Aws, key: str, where: tuple[str, ...], apply: bool, days
     else:
         _print(standing, where, usage)
     for error in standing.unseen:
-        console.tell(f"not seen: {error}")
+        console.info(f"details are missing: {error}")
     if not as_json or done:
-        console.tell(f"{done + '; ' if done else ''}next: {_NEXT[step]}")
-    return 0 if usage.clear else _FINDINGS
+        console.info(f"{done + '; ' if done else ''}next: {_NEXT[step]}")
+    return 0 if usage.clear else FINDINGS
+
+
+def _refuse(apply: bool, days: int | None, step: str, standing: Standing) -> None:
+    """Refuse options that do not fit the next step, and a key that has none."""
+    if days is not None and not apply:
+        raise click.UsageError("--delete-after requires --apply")
+    if apply and step == "delete" and days is None:
+        raise click.UsageError(
+            "the key is disabled, so the next step is its deletion; confirm it with --apply --delete-after 30"
+        )
+    if days is not None and step == "disable":
+        raise click.UsageError("the key is enabled; disable it first, with --apply alone")
+    if apply and step == "none":
+        raise KeyStateError(
+            f"'{printable(standing.arn)}' was not changed: its state is {standing.state}, and only an enabled or "
+            "disabled key can be retired. Run the command again once its state has changed.",
+            key=standing.arn,
+        )
 
 
 _NEXT: Final = {
-    "rewrap": "re-wrap what is under it (sealwax fleet; other formats with the program that wrote them), look at what "
-    "is unknown, and run this again",
-    "enable": "`aws kms enable-key`, since what is under it may open with no other; re-wrap that, and run this again",
-    "cancel": "`aws kms cancel-key-deletion` and `aws kms enable-key` now, or what is under it is lost; re-wrap that",
-    "disable": "disable it, with --apply; `aws kms enable-key` takes that back at any time",
-    "delete": "wait until you are sure that nothing fails without it, then --apply --delete-after 30",
-    "wait": "nothing; until the date of its deletion, `aws kms cancel-key-deletion` takes it back",
-    "none": "nothing; it is in a state in which it is not used",
+    "rewrap": "re-wrap what is under the key (with sealwax fleet; other formats with the program that wrote them), "
+    "check what is unknown, and run this command again",
+    "enable": "run `aws kms enable-key`, because what is under the key may not open with another one; re-wrap that, "
+    "and run this command again",
+    "cancel": "run `aws kms cancel-key-deletion` and `aws kms enable-key` now, or what is under the key is lost; then "
+    "re-wrap that",
+    "disable": "disable the key with --apply; `aws kms enable-key` undoes that at any time",
+    "delete": "once you are sure that nothing fails without the key, add --apply --delete-after 30",
+    "wait": "nothing; `aws kms cancel-key-deletion` undoes this until the deletion date",
+    "none": "nothing; the key cannot be used in this state",
 }
 
 
@@ -115,13 +123,13 @@ def _step(standing: KeyStatus, usage: Usage) -> str:
     return {"Enabled": "disable", "Disabled": "delete"}.get(standing.state, "none")
 
 
-def _scanned(where: tuple[str, ...], usage: Usage) -> dict[str, Any]:
+def _scanned(where: tuple[str, ...], usage: Usage) -> dict[str, object]:
     return {"scanned": list(where), **formatting.as_plain(usage)}
 
 
 def _example(user: User) -> str:
-    named = "" if not user.what or user.keys[0] in user.what else f" '{user.keys[0]}'"
-    return printable(f"{user.name}{': ' if user.what else ''}{user.what}{named}")
+    key = "" if not user.what or user.keys[0] in user.what else f" '{user.keys[0]}'"
+    return printable(f"{user.name}{': ' if user.what else ''}{user.what}{key}")
 
 
 def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
@@ -132,31 +140,30 @@ def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
         lines.append(("deletion", f"on {standing.deletion:%Y-%m-%d}"))
     aliases = formatting.NOT_SEEN if standing.aliases is None else ", ".join(map(printable, standing.aliases))
     if aliases:
-        lines.append(("aliases", f"{aliases}; who uses them to encrypt will fail"))
+        lines.append(("aliases", f"{aliases}; programs that encrypt with them will fail"))
     if standing.replicas:
-        lines.append(("replicas", f"{', '.join(standing.replicas)}; it is deleted after them"))
+        lines.append(("replicas", f"{', '.join(standing.replicas)}; the key is deleted after them"))
     if standing.multi_region == "replica":
         lines.append(("kind", "a replica; the key stays in its other Regions"))
     if standing.origin == "EXTERNAL":
-        lines.append(("material", "imported; keep your copy of it until the key is gone"))
+        lines.append(("material", "imported; keep your copy until the key is deleted"))
     elif standing.origin in ("AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"):
-        lines.append(("material", "in a custom key store; what is kept there is yours to delete"))
+        lines.append(("material", "in a custom key store, where you have to delete it yourself"))
     use = formatting.NOT_SEEN if standing.last_use is None else formatting.last_use(standing.last_use)
     if standing.multi_region != "no":
-        use += "; KMS counts the key's uses in each Region by themselves"
+        use += "; KMS tracks this separately in each Region"
     lines.append(("last use", use))
-    lines.append(("scanned", f"{', '.join(map(printable, where))}: {usage.objects:,} objects"))
+    lines.append(("scanned", f"{', '.join(map(printable, where))}: {counted(usage.objects, 'object')}"))
     lines.append(("under it", f"{usage.under:,}"))
     lines += [("", _example(user)) for user in usage.examples]
     if usage.formats:
         only = f"; {usage.elsewhere:,} of them name other keys only" if usage.elsewhere else ""
         lines.append(("formats", f"{listed(usage.formats)}{only}"))
     if usage.unrecognized:
-        told = "in no format that sealwax knows; whether they need the key, it cannot tell"
-        lines.append(("others", f"{usage.unrecognized:,} {told}"))
+        lines.append(("other", f"{usage.unrecognized:,} in unknown formats, which may or may not need the key"))
     if usage.untold:
-        lines.append(("untold", f"{usage.untold:,} do not tell their key, and may be under it"))
+        lines.append(("unnamed", f"{usage.untold:,} do not name their key, and may be under this one"))
     if usage.unknown > usage.untold:
-        lines.append(("unknown", f"{usage.unknown - usage.untold:,} could not be looked at, and may be under it"))
+        lines.append(("unknown", f"{usage.unknown - usage.untold:,} could not be read, and may be under it"))
     lines += [("", printable(reason)) for reason in usage.reasons]
-    console.put("\n".join(f"{name:<10}{text}" for name, text in lines))
+    console.print("\n".join(f"{name:<10}{text}" for name, text in lines))

@@ -1,0 +1,162 @@
+"""Which KMS a command uses, and the sealers made for the keys named with -k."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sealwax._core.context import printable
+from sealwax.cli import console, locations
+from sealwax.cli.state import Sessions
+from sealwax.errors import LabError, SealwaxError
+
+if TYPE_CHECKING:
+    from sealwax._aws.session import Session
+    from sealwax._core.keyring import Keyring
+    from sealwax._core.sealer import Sealer
+    from sealwax.lab import Lab
+
+# How long one run uses a data key that KMS has unwrapped for it.
+_CACHED_KEY_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """Where KMS is: AWS as the environment sets it up, another endpoint, or the lab."""
+
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    lab: str | None = None
+    sessions: Sessions = field(default_factory=Sessions)
+
+    def session(self) -> Session:
+        """Return the session to take KMS clients from."""
+        from sealwax._aws.session import at_endpoint, read_settings
+
+        if self.lab is None:
+            return at_endpoint(self.sessions.open(self.profile, self.region), self.endpoint_url)
+        console.info(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
+        lab = open_lab(self.lab)
+        if context := click.get_current_context(silent=True):  # Spark's executors have none
+            context.call_on_close(lab.close)
+        session = read_settings(lambda: lab.session(region=self.region))
+        profile = os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or None
+        if read_settings(lambda: profile not in (None, *session.available_profiles)):
+            console.info(f"AWS profile '{printable(str(profile))}' not found; the lab works without it")
+        return session
+
+
+def open_lab(folder: str, key_file: str | None = None, *, create: bool = False) -> Lab:
+    """Open a lab, with the passphrase or key file that the environment names if it is protected.
+
+    Args:
+        create: whether to create a lab if there is none. Only some commands do, so that a mistyped name is an error.
+    """
+    from sealwax.lab import Lab
+
+    if not create and (missing := no_lab(folder)):
+        raise LabError(
+            f"no lab in '{printable(os.path.abspath(os.fsdecode(folder)))}': {missing}. Check --lab or SEALWAX_LAB, or "
+            f"create a lab with: sealwax lab create-key --lab {printable(shlex.quote(os.fsdecode(folder)))}"
+        )
+    key_file = key_file or os.environ.get("SEALWAX_LAB_KEY_FILE") or None
+    if key_file is not None:
+        console.claim(key_file)
+    return Lab(folder, passphrase=os.environ.get("SEALWAX_LAB_PASSPHRASE"), key_file=key_file)
+
+
+def no_lab(folder: str) -> str:
+    """Return why there is no lab in a folder; "" if there is one, or if only opening it can say."""
+    try:
+        return "" if os.listdir(folder) else "the folder is empty"
+    except FileNotFoundError:
+        return "it is a link that leads nowhere" if os.path.islink(folder) else "the folder does not exist"
+    except (OSError, ValueError):
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The KMS keys named with -k, and how to reach them."""
+
+    names: tuple[str, ...]
+    aws: Aws
+    local_context: tuple[str, ...] = ()
+    sealers: list[Sealer] = field(default_factory=list)  # those made so far, for --metrics
+
+    def to_encrypt(self) -> tuple[Sealer, Keyring]:
+        """Return a sealer that generates data keys under these keys, and its keyring."""
+        if not self.names:
+            raise click.UsageError("name a KMS key with -k or in SEALWAX_KEY")
+        keyring = self._keyring()
+        return self._sealer(keyring), keyring
+
+    def to_decrypt(self, sources: Sequence[str]) -> Sealer:
+        """Return a sealer that opens what is wrapped under these keys, and nothing else."""
+        self._refuse_none(sources)
+        from sealwax._core.cache import CachingKeyring
+
+        # One KMS call also opens all the small envelopes that a program sealed under one cached data key.
+        return self._sealer(CachingKeyring(self._keyring(), max_age=_CACHED_KEY_SECONDS))
+
+    def to_reencrypt(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Sealer, Keyring]:
+        """Return a sealer that opens what is under these keys and encrypts under ``targets``, and its keyring."""
+        self._refuse_none(sources)
+        keyring = self._keyring(targets)
+        return self._sealer(keyring), keyring
+
+    def _refuse_none(self, sources: Sequence[str]) -> None:
+        if not self.names:
+            raise click.UsageError(f"name the KMS keys that may decrypt it with -k or in SEALWAX_KEY{_hint(sources)}")
+
+    def _keyring(self, targets: Sequence[str] | None = None) -> Keyring:
+        from sealwax.kms import KmsKeyring
+
+        refuse_too_many(self.names, "-k")
+        if targets is not None:
+            return KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session())
+        return KmsKeyring(self.names[0] if len(self.names) == 1 else list(self.names), session=self.aws.session())
+
+    def _sealer(self, keyring: Keyring) -> Sealer:
+        from sealwax._core.sealer import Sealer
+
+        self.sealers.append(Sealer(keyring, local_context=self.local_context))
+        return self.sealers[-1]
+
+    def print_metrics(self) -> None:
+        """Print how many KMS calls were made, and what they cost."""
+        from sealwax.events import KmsStats
+
+        stats = sum((sealer.stats() for sealer in self.sealers), KmsStats())
+        failed = f" ({stats.failures} failed)" if stats.failures else ""
+        free = "; the lab is free" if self.aws.lab else ""
+        console.warn(
+            f"KMS calls: {stats.calls}{failed}; saved by caching: {stats.saved}; "
+            f"cost: {stats.cost_usd:.6f} USD (0.03 USD per 10,000 calls{free})"
+        )
+
+
+def refuse_too_many(names: Sequence[str], option: str) -> None:
+    """Refuse more keys than an envelope holds."""
+    from sealwax.kms._keyring import MAX_KEYS
+
+    if len(names) > MAX_KEYS:
+        raise click.UsageError(f"{option} takes up to {MAX_KEYS} keys, not {len(names)}")
+
+
+def _hint(sources: Sequence[str]) -> str:
+    """Return the keys that the first envelope names; they are shown, but not trusted."""
+    source = sources[0] if sources else "-"
+    if source == "-" or os.path.isdir(source) or locations.is_prefix(source):
+        return ""
+    try:
+        arns = ", ".join(f"'{printable(key.key_arn)}'" for key in locations.inspect(source).wrapped_keys)
+    except SealwaxError as error:
+        return f" ({console.shown(source)}: {error})"
+    return f"; {console.shown(source)} says it is wrapped under {arns}"

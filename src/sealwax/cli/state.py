@@ -1,0 +1,89 @@
+"""What the parts of one run of the program share; it is click's ``ctx.obj``, and ends with the run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from sealwax.errors import SealwaxError
+
+if TYPE_CHECKING:
+    from sealwax._aws.session import OwnSession
+    from sealwax.stores.s3 import Service
+
+
+class Sessions:
+    """The AWS sessions of one run. A person is asked for one MFA code per profile, for KMS, S3 and everything else."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: dict[tuple[str | None, str | None], OwnSession] = {}
+        self._first: dict[str | None, OwnSession | SealwaxError] = {}
+        self._s3: dict[OwnSession, Service] = {}
+
+    def __reduce__(self) -> tuple[type[Sessions], tuple[()]]:
+        return Sessions, ()  # Spark's executors sign in by themselves; credentials stay here
+
+    def open(self, profile: str | None, region: str | None) -> OwnSession:
+        """Return the session of a profile in a Region; all sessions of a profile share their credentials.
+
+        An MFA code is asked for here, before a progress bar is drawn or a thread is started that nobody can interrupt.
+        """
+        from sealwax._aws.session import OwnSession
+
+        with self._lock:
+            session = self._opened.get((profile, region))
+            if session is not None:
+                return session
+            first = self._first.get(profile)
+            if isinstance(first, SealwaxError):
+                raise first
+            try:
+                session = OwnSession(profile, region, first)
+                session.sign_in()
+            except SealwaxError as error:
+                self._first[profile] = error
+                raise
+            self._first.setdefault(profile, session)
+            self._opened[profile, region] = session
+            return session
+
+    def s3(self, profile: str | None, region: str | None) -> Service:
+        """Return S3 as a profile in a Region reaches it."""
+        from sealwax.stores.s3 import Service
+
+        session = self.open(profile, region)
+        with self._lock:
+            if session not in self._s3:
+                self._s3[session] = Service(session)
+            return self._s3[session]
+
+
+@dataclass(slots=True)
+class State:
+    """One run of the program.
+
+    Attributes:
+        quiet: whether -q was given.
+        verbose: whether -v was given.
+        profile: --profile, for S3.
+        region: --region, for S3.
+        claimed: the pipes that are about to be read to their end, by device and inode.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    profile: str | None = None
+    region: str | None = None
+    claimed: set[tuple[int, int]] = field(default_factory=set)
+    sessions: Sessions = field(default_factory=Sessions)
+
+
+def current() -> State:
+    """Return the state of the command that runs in this thread; outside of one, that of a quiet run."""
+    context = click.get_current_context(silent=True)
+    state = None if context is None else context.find_object(State)
+    return State(quiet=True) if state is None else state
