@@ -242,10 +242,14 @@ def test_a_lab_in_a_folder_has_what_variables_name_beside_it(world: World, tmp_p
     found = json.loads(shell.sealwax(*audit).succeeded().out)
     unseen = {one["what"]: one["why"] for one in found["gaps"]}
     assert unseen.pop("cloudtrail:DescribeTrails").startswith("the lab has no trails; `sealwax lab serve --upstream`")
+    missing = {
+        "iam:GetAccountAuthorizationDetails": "IAM",
+        "events:ListRules": "EVENTBRIDGE",
+        "logs:DescribeMetricFilters": "CLOUDWATCH_LOGS",
+    }
     assert unseen == {
-        "iam:GetAccountAuthorizationDetails": "the lab does not have this service; AWS_ENDPOINT_URL_IAM can name",
-        "events:ListRules": "the lab does not have this service; AWS_ENDPOINT_URL_EVENTBRIDGE can name",
-        "logs:DescribeMetricFilters": "the lab does not have this service; AWS_ENDPOINT_URL_CLOUDWATCH_LOGS can name",
+        what: f"the lab does not have this service; AWS_ENDPOINT_URL_{name} can name an endpoint that does"
+        for what, name in missing.items()
     }
     # What is said can be done.
     shell.environment |= variables

@@ -56,7 +56,7 @@ def test_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> None:
     assert re.fullmatch(r"foreign: .*/data/foreign: this is not a sealwax envelope.*\n", listed)
     damaged = shell.folder / "data/002.swx"
     damaged.write_bytes(flipped(damaged.read_bytes(), -1))
-    shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
+    shell.sealwax("fleet", "verify", "p").failed(5, "1 payload changed")
 
 
 def test_a_place_without_any_envelope_is_named(shell: Shell, keys: Keys) -> None:
@@ -94,7 +94,7 @@ def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> N
     assert keys.calls().count("Decrypt") == made + 5
     damaged = shell.folder / "data/002.swx"
     damaged.write_bytes(flipped(damaged.read_bytes(), -1))
-    shell.sealwax("fleet", "verify", "p").failed(5, "1 payloads changed")
+    shell.sealwax("fleet", "verify", "p").failed(5, "1 payload changed")
 
 
 def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
@@ -129,7 +129,7 @@ def test_a_plan_is_not_replaced_unasked_and_runs_from_any_folder(shell: Shell, k
     fill(shell, keys)
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
     with shell.unchanged():
-        shell.sealwax(*PLAN, "-o", "p", "data").failed(1, "it already exists; use --force to overwrite")
+        shell.sealwax(*PLAN, "-o", "p", "data").failed(1, "already exists; use --force")
     shell.sealwax(*PLAN, "-o", "p", "--force", "data").succeeded()
     (shell.folder / "elsewhere").mkdir()
     shell.bash("cd elsewhere && sealwax fleet run ../p --apply").succeeded()

@@ -49,8 +49,8 @@ def test_a_context_that_was_forgotten(shell: Shell) -> None:
 def test_what_is_there_already(shell: Shell) -> None:
     shell.write("a.bin.swx", b"something else")
     with shell.unchanged():
-        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "already exists", "--force")
-        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "already exists", "--force")
+        shell.sealwax("encrypt", *K, *PURPOSE, "a.bin").failed(1, "already exists; use --force to overwrite it")
+        shell.sealwax("decrypt", *K, *PURPOSE, "-o", "a.bin", "a.swx").failed(1, "already exists; use --force")
 
 
 @pytest.mark.usefixtures("sealed")

@@ -177,7 +177,7 @@ def test_an_object_that_appears_meanwhile_is_not_replaced(shell: Shell, s3: Stri
             s3.client().put_object(Bucket="bucket", Key="a.swx", Body=b"theirs")
 
     with s3.fault(appear):
-        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin").failed(1, "already exists")
+        shell.sealwax("encrypt", *K, *C, "-o", "s3://bucket/a.swx", "a.bin").failed(1, "already exists; use --force")
     assert stored(s3, "a.swx") == b"theirs"
     assert plain
 

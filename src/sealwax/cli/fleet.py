@@ -152,11 +152,12 @@ def plan_command(
     html: str | None,
     aws: Aws,
 ) -> int:
-    """Read every header below WHERE, and write a plan: what is stale, and what it takes. Nothing else is changed.
+    """Plan a rotation: find which envelopes are stale, and what it takes to re-wrap them.
 
-    -c gives the context that envelopes must have; * in a value stands for any text. Envelopes with another context are
-    skipped. Only the keys of --from are trusted, not those that an envelope names. To move envelopes to new material of
-    the same key, name it with both --from and --to.
+    Every header below WHERE is read, and the plan is written; nothing else is changed. -c gives the context that
+    envelopes must have; * in a value stands for any text. Envelopes with another context are skipped. Only the keys of
+    --from are trusted, not those that an envelope names. To move envelopes to new material of the same key, name it
+    with both --from and --to.
 
     With --reencrypt, all of these envelopes count as stale, whatever they are wrapped under: a run decrypts each,
     encrypts it under a new data key, and replaces it. That needs kms:Decrypt on the keys of --from, and
@@ -333,10 +334,10 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, html: str | Non
 def verify_command(
     plan_file: str, digest: int, decrypt: int, workers: int, as_json: bool, html: str | None, aws: Aws
 ) -> int:
-    """Read every header again, to check that nothing is stale and that no payload has changed.
+    """Check that nothing is stale and that no payload has changed.
 
-    --decrypt needs kms:Decrypt on the new keys; without it, KMS is not called. Re-encrypted envelopes are decrypted to
-    compare them: all, or as many as --digest says.
+    Every header is read again. --decrypt needs kms:Decrypt on the new keys; without it, KMS is not called. Re-encrypted
+    envelopes are decrypted to compare them: all, or as many as --digest says.
     """
     from sealwax import fleet as library
 

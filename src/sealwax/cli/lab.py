@@ -203,7 +203,7 @@ def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: boo
 @click.option("--json", "as_json", is_flag=True, help="Print one CloudTrail record per line, with its reason.")
 @_folder
 def trail(lab: Lab, *, as_json: bool) -> None:
-    """Show the calls to the lab: when, who, which operation and context, and why each was allowed or denied."""
+    """Show the calls to the lab, and why each was allowed or denied."""
     rows = []
     for event in lab.trail.events():
         if as_json:

@@ -142,10 +142,10 @@ def key_command(
     bound: RequiredContext | None,
     form: str,
 ) -> None:
-    """Write a key policy: administrators cannot use the key, and every use requires the context.
+    """Write a key policy whose administrators cannot use the key.
 
-    Only the named principals have access; IAM policies cannot add others. The account's root user can still replace the
-    key policy, so that losing the administrators does not lose the key.
+    Every use requires the context. Only the named principals have access; IAM policies cannot add others. The account's
+    root user can still replace the key policy, so that losing the administrators does not lose the key.
     """
     users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant)
     document = write_key_policy(admin, users, _required(bound))
@@ -379,7 +379,7 @@ def explain_command(
     as_json: bool,
     aws: Aws,
 ) -> None:
-    """Explain whether a principal may use an action on a key, and which statement or grant decides.
+    """Explain whether a principal may use an action on a key, and why.
 
     The key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
     (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead, and the answer is as of their
