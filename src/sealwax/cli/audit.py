@@ -181,8 +181,7 @@ def audit(
     policy iam audit` writes the permissions that this needs. Failed lookups are reported and make the exit status 8,
     unless a finding makes it 3. The rules are in docs/misconfigurations.md.
     """
-    from sealwax.audit import _baseline, _factsfile, _run
-    from sealwax.audit._collect import cloudtrail
+    from sealwax.audit import read_baseline, read_events, read_facts, run, with_events
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts cannot be combined with -k, --all, --region or --save-facts")
@@ -217,7 +216,7 @@ def audit(
             facts = completed(where.gather())
     if facts.since is not None:
         console.info(f"some of these facts date from {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    report = _run.audit(facts, accepted)
+    report = run(facts, accepted)
     _report(report, "json" if as_json else form, output, force)
     return _status(report, fail_on, allow_incomplete)
 
@@ -233,7 +232,7 @@ def _refuse_unused(as_json: bool, form: str, save_facts: str | None) -> None:
 
 def _status(report: Audit, fail_on: str, allow_incomplete: bool) -> int:
     """Print what the report does not stress, and return the exit status."""
-    from sealwax.audit._findings import Severity
+    from sealwax.audit import Severity
 
     for entry in report.expired:
         resource = printable(entry.finding.resource)
@@ -288,8 +287,7 @@ class _Where:
 
 def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Facts], Facts], force: bool) -> Facts:
     """Collect facts and save them; resume from the answers that an interrupted run has kept."""
-    from sealwax.audit import _factsfile
-    from sealwax.audit._collect.checkpoint import Answers
+    from sealwax.audit import Checkpoint, _factsfile
 
     if files.is_special(path):
         facts = completed(where.gather())
@@ -310,7 +308,7 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
             raise
         # The run that was interrupted has checked this, or was given --force.
         _write(path, _factsfile.dump(facts), force or answers.oldest is not None)
-        if answers.to_be_continued:
+        if answers.incomplete:
             console.warn(
                 f"some lookups failed; run the same command again to repeat them ({answers.shown} keeps the others)"
             )
@@ -340,19 +338,12 @@ def _write(path: str, data: bytes, force: bool) -> None:
 
 
 def _report(report: Audit, form: str, output: str | None, force: bool) -> None:
-    from sealwax.audit._report import to_json
+    from sealwax.audit import render
 
     if form == "table" and output is None:
         _print(report)
         return
-    if form == "json":
-        text = json.dumps(to_json(report)) + "\n"
-    elif form == "table":
-        text = "".join(f"{line}\n" for line in _lines(report))
-    else:
-        from sealwax.audit._reports import render
-
-        text = render(report, form)
+    text = "".join(f"{line}\n" for line in _lines(report)) if form == "table" else render(report, form)
     if output is None:
         console.print(text.removesuffix("\n"))
     else:
@@ -380,7 +371,7 @@ def _lines(report: Audit) -> list[str]:
         lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:])]
         for block in finding.fix.blocks:
             # Meant for pasting, so not indented.
-            lines += [f"               {block.name}:"] if block.name else []
+            lines += [f"               {block.label}:"]
             lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
         lines += [] if finding.fix.blocks else [""]
     lines += [f"unchecked {gap.what} of {printable(gap.resource)}: {printable(gap.why)}" for gap in report.gaps]

@@ -22,7 +22,7 @@ from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many
 
 if TYPE_CHECKING:
-    from sealwax.fleet import Report
+    from sealwax.fleet import FleetReport
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
 
@@ -198,7 +198,7 @@ def plan_command(
         )
     _show(report, as_json, html)
     if report.missing_regions and not add_region:
-        console.tell("--add-region adds wrapped keys of the missing Regions (kms:Decrypt and kms:Encrypt)")
+        console.info("--add-region adds wrapped keys of the missing Regions (kms:Decrypt and kms:Encrypt)")
     return _ends(report)
 
 
@@ -258,7 +258,7 @@ def run_command(
         raise click.UsageError("--results requires --engine spark")
     session = aws.session()
     planned = library.status(plan_file)
-    spark_engine = _spark(engine, planned.where, aws, rate or planned.rate, results)
+    spark_engine = _spark(engine, planned.locations, aws, rate or planned.rate, results)
     notes: tuple[str, ...] = ()
     if stale:
         # A signal ends it at once: an interrupted scan changes nothing.
@@ -376,7 +376,7 @@ def verify_command(
     return status
 
 
-def _ends(report: Report) -> int:
+def _ends(report: FleetReport) -> int:
     """Print what was not checked or found, and return the exit status, leaving stale envelopes aside."""
     if report.missed:
         reasons = [reason for _, state, reason in report.problems if state == "skipped"]
@@ -404,7 +404,7 @@ def _ends(report: Report) -> int:
     return PARTLY_DONE if report.links or report.empty else 0
 
 
-def _named(report: Report, states: Sequence[str]) -> str:
+def _named(report: FleetReport, states: Sequence[str]) -> str:
     """Return the first object in these states, and why; -q and --json print nothing else about it."""
     for name, state, reason in report.problems:
         if state in states:
@@ -429,7 +429,7 @@ def _spark(engine: str, where: Sequence[str], aws: Aws, rate: float, results: st
         absolute(where),
         results=results,
         rate=rate,
-        open_place=functools.partial(_open_on_executor, aws),
+        open_location=functools.partial(_open_on_executor, aws),
         kms_session=remote.session,
     )
 
@@ -438,7 +438,7 @@ def _open_on_executor(aws: Aws, where: str) -> Store:
     return opening(aws)(where)
 
 
-def _words(report: Report) -> tuple[str, str]:
+def _words(report: FleetReport) -> tuple[str, str]:
     return ("re-encrypting", "re-encrypted") if report.settings.reencrypt else ("re-wrapping", "re-wrapped")
 
 
@@ -448,7 +448,7 @@ def _show(report: FleetReport, as_json: bool, html: str | None) -> None:
     if as_json:
         console.print_json(report.as_dict())
     else:
-        console.print(as_text(report))
+        console.print(str(report))
     if html is not None:
         from sealwax.fleet._page import as_html
 

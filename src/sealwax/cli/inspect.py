@@ -53,7 +53,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
                 else replace(locations.inspect(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **inspection.as_dict()}
-        verdict = None if wanted is None else judge(inspection.header, wanted)
+        verdict = None if wanted is None else staleness_of(inspection.header, wanted)
         if verdict is not None:
             facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
             facts |= {"missing_regions": list(verdict.missing_regions)}

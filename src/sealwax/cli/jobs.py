@@ -70,7 +70,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     meant = True
                     path, below, size = entry
                     if isinstance(below, FileError):
-                        yield Job(path, None, None, problem=below, below=not is_nowhere(below))
+                        yield Job(path, None, None, problem=below, below=not is_missing_location(below))
                     else:
                         job = _job(work, path, below, source, into_folder, output_name)
                         yield replace(job, below=True, size=size)

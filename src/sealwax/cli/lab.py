@@ -125,10 +125,8 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key must be given together")
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
-    if upstream is not None:
-        lab.gateway.cloudtrail = CloudTrail(lab.trail, upstream)
-    server = Server(lab.gateway, host=host, port=port, tls=tls, names=names)
-    if not is_loopback(host):
+    server = Server(lab, host=host, port=port, tls=tls, names=names, upstream=upstream)
+    if not server.is_loopback:
         console.warn(f"warning: other machines can reach {host}; do not use a lab for real secrets")
     console.print(f"sealwax lab is ready at {server.url}")
     sys.stdout.flush()
@@ -193,8 +191,8 @@ def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: boo
         kinds["error"] = (error[1], error[0])
     if clear == bool(kinds):
         raise click.UsageError("give either --clear or at least one fault")
-    if clear:
-        lab.faults.clear(region, operation)
+    if clear and not lab.faults.clear(region, operation):
+        console.warn(f"no faults to clear{f' for {printable(operation)}' if operation else ''} in {region}")
     for kind, (amount, code) in kinds.items():
         lab.faults.add(region, kind, amount, operation=operation, code=code, seed=seed)
 

@@ -21,7 +21,7 @@ from sealwax._core.format.header import MAGIC
 from sealwax.cli import console
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
-from sealwax.stores import S3_SCHEME, Entry, Store
+from sealwax.stores._store import S3_SCHEME, Entry, Store
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service

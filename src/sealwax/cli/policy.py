@@ -193,7 +193,7 @@ def iam_command(
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
             raise click.UsageError("audit takes no key and no context; remove -k and the context options")
-        bound = _generate.Bound()
+        bound = RequiredContext()
     elif not keys:
         raise click.UsageError("name a key ARN with -k or in SEALWAX_KEY")
     statements = []
@@ -286,13 +286,13 @@ def grant_command(
     """
     if form == "cloudformation":
         raise click.UsageError("CloudFormation has no resource for KMS grants; use json or terraform")
-    plain = _generate.grant(key, grantee, operations, _required(bound), retiring=retiring)
+    plain = grant_request(key, grantee, operations, _required(bound), retiring=retiring)
     if lasting is None:
         console.print(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
         return 0
     if form != "json":
         raise click.UsageError("--for creates the grant; remove --format")
-    from sealwax.kms._temporary_grant import Lender
+    from sealwax.kms._temporary_grant import TemporaryGrants
 
     lender = TemporaryGrants(aws.session())
     if retiring is None:
@@ -435,13 +435,13 @@ def _recall(
     from sealwax.audit import _from_facts, read_facts
 
     console.claim(path)
-    facts = _factsfile.read(path)
+    facts = read_facts(path)
     console.info(f"using the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    seen = _from_facts.recall_key(facts, key, region)
-    return seen, who if known else _from_facts.recall_principal(facts, who.who.arn), facts.time
+    seen = _from_facts.describe_key(facts, key, region)
+    return seen, who if known else _from_facts.describe_principal(facts, who.who.arn), facts.time
 
 
-def _ask(aws: Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyAsSeen, PrincipalAsSeen]:
+def _ask(aws: Aws, key: str, who: PrincipalDescription, *, known: bool) -> tuple[KeyDescription, PrincipalDescription]:
     from sealwax.audit._collect import explanation
 
     seen = explanation.read_key(aws.session(), key)
@@ -450,7 +450,7 @@ def _ask(aws: Aws, key: str, who: PrincipalAsSeen, *, known: bool) -> tuple[KeyA
     if aws.lab is None:
         return seen, explanation.read_principal(aws.session(), who.who.arn)
     with open_lab(aws.lab) as lab:
-        return seen, PrincipalAsSeen(*lab.known(who.who.arn))
+        return seen, PrincipalDescription(*lab.known(who.who.arn))
 
 
 def _as_dict(decision: Decision, key: str) -> dict[str, object]:

@@ -93,7 +93,7 @@ def prove(
         chosen = Options(to=to, denied=denied, helper=helper, allow_changes=allow_changes)
         planned = planned_requests(key, context, session, chosen)
         console.info(
-            f"{planned} KMS requests are planned ({planned * USD_PER_REQUEST:.5f} USD); "
+            f"{planned} KMS requests are planned ({planned * USD_PER_CALL:.5f} USD); "
             f"{_ROTATED if allow_changes else 'the key will not be changed'}"
         )
         report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)
@@ -226,7 +226,7 @@ def _last(result: CheckResult) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _evidence(result: Result) -> str:
+def _evidence(result: CheckResult) -> str:
     """Return the requests and their outcomes, grouped, and how to find the last one in CloudTrail."""
     counts = Counter(
         f"{'injected ' if item.simulated else ''}{item.operation}{f': {item.error}' if item.error else ''}"

@@ -83,7 +83,7 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
     return 0 if usage.clear else FINDINGS
 
 
-def _refuse(apply: bool, days: int | None, step: str, standing: Standing) -> None:
+def _refuse(apply: bool, days: int | None, step: str, standing: KeyStatus) -> None:
     """Refuse options that do not fit the next step, and a key that has none."""
     if days is not None and not apply:
         raise click.UsageError("--delete-after requires --apply")
