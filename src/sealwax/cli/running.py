@@ -326,7 +326,7 @@ def _foreign(error: Exception) -> Fields:
     foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
     if foreign is None:
         return {}
-    return {"format": foreign.format, "keys": list(foreign.keys), "keys_told": foreign.complete}
+    return {"format": foreign.format, "keys": list(foreign.keys), "keys_complete": foreign.complete}
 
 
 def _report_done(work: Work, turn: _Turn) -> None:
