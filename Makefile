@@ -5,6 +5,7 @@
 # make wheel     builds dist/, and tests what a wheel installs, where src is not
 # make lowest    the same tests with the lowest allowed versions of the dependencies
 # make upgrade   renew requirements/, the pins of all that is installed here
+# make mutants   break the library in 200 small ways, and count how many the tests notice
 # make bench, make fuzz, make soak: measurements and long runs, apart from the tests
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 INSTALL := $(PIP) --require-hashes --requirement
 EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo quick test lint types pytest coverage system wheel lowest upgrade bench fuzz soak clean
+.PHONY: demo quick test lint types pytest coverage system wheel lowest upgrade mutants bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -129,6 +130,10 @@ fuzz: .venv/fuzz.stamp
 	  $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=10 -max_len=65536 \
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=.fuzz/$$target- .fuzz/$$target fuzz/corpus/$$target; \
 	done
+
+# In build/mutants. Takes most of an hour on two cores.
+mutants: .venv/test.stamp
+	$(BIN)/python -m tests.mutants
 
 soak: .venv/test.stamp system
 	$(BIN)/$(PYTEST) -m soak
