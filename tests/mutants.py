@@ -7,7 +7,7 @@ of their names (package, function, kind of change, ordinal), so most stay the sa
 The tests run in copies of the repository, each with a Python environment whose sealwax is the copy, so the programs
 that tests start are broken too. A first run, with a probe at each place that a mutant changes, finds which tests reach
 which mutant. Then each mutant runs with those tests, in a fork of a process that has imported the dependencies: at most
-``TESTS_EACH``, those that reach the fewest mutants.
+``TESTS_EACH``, of as many functions as can be, those first that reach the fewest mutants.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TESTS: Final = (
     *("unit", "property", "kat", "kept", "fuzz", "interop", "cache", "fleet", "regions", "stores"),
     *("cli/test_keys*.py", "cli/test_fleet*.py", "cli/test_ranges.py", "cli/test_hurry.py"),
 )
-TESTS_EACH: Final = 200
+TESTS_EACH: Final = 50
 # A test that takes this much longer than it did is taken for one that never ends.
 LIMIT_SECONDS: Final = 40
 LIMIT_FACTOR: Final = 10
@@ -128,7 +128,7 @@ def make_copy(folder: Path) -> None:
     program.chmod(0o755)
 
 
-@dataclass
+@dataclass(eq=False)
 class Recorder:
     """Tells a process that waits which test runs, and how long it may; keeps what became of each."""
 
@@ -160,6 +160,8 @@ PRELOADED: Final = (
     *("cryptography.x509", "cryptography.hazmat.primitives.ciphers.aead"),
 )
 
+NO_PLUGINS: Final = ("cacheprovider", "cov", "pytest_fakefs", "xdist")
+
 
 def serve() -> None:
     """Run tests as standard input asks, each time in a fork; answer on standard output."""
@@ -167,8 +169,7 @@ def serve() -> None:
         importlib.import_module(name)
     for service in ("kms", "s3", "sts"):
         importlib.import_module("boto3").Session("any", "any", region_name="us-east-1").client(service)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a killed test leaves behind is ours to end
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a killed test leaves behind is ours to end
     folder = Path.cwd()
     with open("current", "r+b") as file:
         current = mmap.mmap(file.fileno(), 0)
@@ -179,6 +180,7 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
+            _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
             log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (log, 1), (log, 2)):
@@ -186,7 +188,7 @@ def serve() -> None:
             os.close(answers.fileno())
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             recorder = Recorder(current, request["first"], request["limits"])
-            options = f"-q -p no:cacheprovider -p no:xdist -p no:cov --basetemp {folder / 'tmp'}".split()
+            options = ["-q", "--basetemp", "tmp", *(f"-pno:{plugin}" for plugin in NO_PLUGINS)]
             options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
             status = 1
             try:
@@ -197,6 +199,11 @@ def serve() -> None:
         status, timed_out = _wait(child, current)
         _end_children()
         print(json.dumps({"status": status, "timed_out": timed_out}), file=answers, flush=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def _wait(child: int, current: mmap.mmap) -> tuple[int, bool]:
@@ -334,11 +341,26 @@ class Run:
             for path in paths:
                 worker.write(path, (ROOT / path).read_bytes())
 
+    def save(self, file: Path) -> None:
+        reached = {self.tried[number].name: sorted(tests) for number, tests in self.reached.items()}
+        file.write_text(json.dumps({"seconds": self.seconds, "failing": self.failing, "reached": reached}))
+
+    def load(self, file: Path) -> None:
+        saved = json.loads(file.read_text())
+        self.seconds, self.failing = saved["seconds"], saved["failing"]
+        for number, mutant in enumerate(self.tried):
+            self.reached[number] = set(saved["reached"].get(mutant.name, ()))
+
     def chosen(self, number: int) -> list[str]:
-        """Return the tests for a mutant: those that reach few mutants are about it, and go first."""
+        """Return the tests for a mutant: a case of each function, then a second; special ones first."""
         counts = Counter(name for names in self.reached.values() for name in names)
-        tests = sorted(self.reached.get(number, ()), key=lambda name: (counts[name], name))[:TESTS_EACH]
-        return sorted(tests, key=lambda name: self.seconds[name])
+        cases: Counter[str] = Counter()
+        tests = []
+        for name in sorted(self.reached[number], key=lambda name: (counts[name], name)):
+            function = name.partition("[")[0]
+            cases[function] += 1
+            tests.append((cases[function], counts[name], name))
+        return sorted((name for _, _, name in sorted(tests)[:TESTS_EACH]), key=lambda name: self.seconds[name])
 
     def test(self) -> None:
         """Run each mutant with its tests."""
@@ -351,6 +373,12 @@ class Run:
             limits = {name: LIMIT_SECONDS + LIMIT_FACTOR * self.seconds[name] for name in tests}
             status, timed_out, ran = worker.run(["-x", *tests], limits)
             worker.write(mutant.path, source)
+            if status in (
+                pytest.ExitCode.INTERNAL_ERROR,
+                pytest.ExitCode.USAGE_ERROR,
+                pytest.ExitCode.NO_TESTS_COLLECTED,
+            ):
+                raise RuntimeError(f"pytest ended with {status}:\n{(worker.folder / 'log').read_text()[-2000:]}")
             self.results[number] = "timeout" if timed_out else "survived" if status == 0 else "killed"
             by = next((f" by {name}" for name, (_, _, passed) in ran.items() if not passed), "")
             print(f"{len(self.results)} {mutant.name}: {self.results[number]}{by} ({len(tests)} tests)", flush=True)
@@ -383,6 +411,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the mutants, and run nothing")
+    parser.add_argument(
+        "--again", action="store_true", help="do not look which tests reach which mutant: use what the last run found"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
@@ -394,7 +425,11 @@ def main() -> None:
         return
     workers = [Worker(WORK / str(number)) for number in range(given.workers)]
     run = Run(tried, workers)
-    run.map()
+    if given.again:
+        run.load(WORK / "reached.json")
+    else:
+        run.map()
+        run.save(WORK / "reached.json")
     run.test()
     for worker in workers:
         worker.end()
