@@ -135,7 +135,13 @@ class Recorder:
     current: mmap.mmap
     first: int
     limits: dict[str, float]
+    """How long each test may take, and which tests run: all, if there are none."""
     tests: dict[str, tuple[int, float, bool]] = field(default_factory=dict)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if self.limits:
+            order = {name: number for number, name in enumerate(self.limits)}
+            items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -371,13 +377,9 @@ class Run:
             source = (ROOT / mutant.path).read_bytes()
             worker.write(mutant.path, mutated(source, mutant))
             limits = {name: LIMIT_SECONDS + LIMIT_FACTOR * self.seconds[name] for name in tests}
-            status, timed_out, ran = worker.run(["-x", *tests], limits)
+            status, timed_out, ran = worker.run(["-x", *sorted({name.partition("::")[0] for name in tests})], limits)
             worker.write(mutant.path, source)
-            if status in (
-                pytest.ExitCode.INTERNAL_ERROR,
-                pytest.ExitCode.USAGE_ERROR,
-                pytest.ExitCode.NO_TESTS_COLLECTED,
-            ):
+            if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
                 raise RuntimeError(f"pytest ended with {status}:\n{(worker.folder / 'log').read_text()[-2000:]}")
             self.results[number] = "timeout" if timed_out else "survived" if status == 0 else "killed"
             by = next((f" by {name}" for name, (_, _, passed) in ran.items() if not passed), "")

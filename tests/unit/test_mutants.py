@@ -57,6 +57,7 @@ def test_a_name_stays_when_a_function_moves() -> None:
     assert {mutant.name for mutant in find(second + first)} == names
 
 
+@pytest.mark.slow  # and needs src, which an installed wheel has not
 def test_the_chosen_ones() -> None:
     chosen = mutants.mutants()
     assert len({mutant.name for mutant in chosen}) == len(chosen) == 200
