@@ -28,22 +28,30 @@ settings.register_profile("sealwax", deadline=None, suppress_health_check=[Healt
 settings.load_profile("sealwax")
 
 
-# What `make quick` leaves to `make test`, by folder: programs that are started, killed and scanned, and servers of S3.
+# What `make quick` leaves to `make test`, by folder or file: programs that are started, killed and scanned, servers of
+# S3, and files in which each test gathers an account or proves a key.
 TIERS = {
+    "audit/test_followed_live.py": "slow",
+    "audit/test_live_record.py": "slow",
+    "audit/test_resuming.py": "slow",
     "docs": "slow",
     "faults": "slow",
     "fleet": "slow",
     "forks": "slow",
     "memory": "slow",
+    "prove/test_bad_days.py": "slow",
+    "prove/test_never_passed.py": "slow",
     "regions": "slow",
     "spark": "java",
     "stores": "slow",
 }
+assert all((HERE / name).exists() for name in TIERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if tier := TIERS.get(item.path.relative_to(HERE).parts[0]):
+        path = item.path.relative_to(HERE)
+        if tier := TIERS.get(path.parts[0], TIERS.get(path.as_posix())):
             item.add_marker(tier)
 
 

@@ -229,6 +229,7 @@ def driver(
         process.kill()
 
 
+@pytest.mark.slow
 @given(verb=VERBS, words=st.lists(OPTIONS | VALUES | TEXT, max_size=9), stdin=st.binary(max_size=200))
 @settings(max_examples=150)
 def test_no_arguments_bring_a_traceback(
@@ -240,6 +241,7 @@ def test_no_arguments_bring_a_traceback(
     assert "bug in sealwax" not in err, err
 
 
+@pytest.mark.slow
 @given(at=st.integers(0, 400), mask=st.integers(1, 255), cut=st.integers(0, 700))
 @settings(max_examples=100)
 def test_no_bytes_bring_a_traceback(

@@ -268,6 +268,7 @@ def test_a_pipe_that_held_no_envelope_is_not_opened_again(here: Path, run: Run) 
 # --- swapped in between
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "target"), [("pipe", "../victim"), ("pipe", "../nowhere"), ("nothing", "../nowhere")])
 def test_a_link_that_appears_at_any_moment_is_not_followed(
     kind: str, target: str, here: Path, sealed: bytes, keys: Keys, run: Run
@@ -311,6 +312,7 @@ FOLDERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", FOLDERS)
 def test_what_becomes_a_link_at_any_moment_leads_nowhere(
     what: str, here: Path, value: bytes, sealer: sealwax.Sealer, keys: Keys, run: Run

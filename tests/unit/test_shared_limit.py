@@ -31,6 +31,7 @@ def limit(tmp_path: Path) -> Iterator[sealwax.RateLimit]:
     os.close(descriptor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
