@@ -189,11 +189,11 @@ REFUSED: Final[dict[str, tuple[Callable[[], Any], str]]] = {
     "lambda": (lambda: keyring(on_event=lambda _: None), "the on_event function cannot be pickled"),
     "telemetry": (
         lambda: keyring(on_event=otel.Telemetry(tracer_provider=TracerProvider())),
-        "telemetry with a tracer_provider",
+        "telemetry with its own tracer_provider",
     ),
     "in a cache": (
         lambda: sealwax.CachingKeyring(keyring(client=boto3.client("kms")), max_age=1),
-        "a KMS client of its own",
+        "its own KMS client",
     ),
     "a cache's lambda": (
         lambda: sealwax.CachingKeyring(FakeKeyring(), max_age=1, on_event=lambda _: None),
