@@ -356,7 +356,11 @@ def test_every_verb_names_the_format(lab: Lab, capfd: pytest.CaptureFixture[str]
             out, err = capfd.readouterr()
             assert f"data/{name}: this is not a sealwax envelope: {title}" in err
             said = json.loads(out)
-            assert (said["error"], said["format"], said["keys_complete"]) == ("NotAnEnvelopeError", format_, name != "z")
+            assert (said["error"], said["format"], said["keys_complete"]) == (
+                "NotAnEnvelopeError",
+                format_,
+                name != "z",
+            )
             assert Path("data", name).read_bytes() == before
 
 
