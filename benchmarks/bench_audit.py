@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import Row, seconds
-from sealwax.audit import _factsfile
-from sealwax.audit._facts import (
+from sealwax.audit import (
     AliasFacts,
     Facts,
     GrantFacts,
@@ -21,6 +20,7 @@ from sealwax.audit._facts import (
     PrincipalFacts,
     RotationFacts,
     TrailFacts,
+    write_facts,
 )
 
 KEYS: Final = 2_000
@@ -33,7 +33,7 @@ _AIM_SECONDS: Final = 10.0
 
 def rows(folder: Path) -> Iterator[Row]:
     saved = folder / "facts.json"
-    saved.write_bytes(_factsfile.dump(_account()))
+    write_facts(_account(), str(saved), overwrite=True)
     command = [str(Path(sys.executable).parent / "sealwax"), "audit", "--facts", str(saved), "--fail-on", "never"]
     for form in ("json", "html"):
         report = folder / f"audit.{form}"

@@ -82,7 +82,7 @@ def load(data: bytes, name: str) -> Facts:
     except DuplicateError as error:
         raise FactsError(f"{shown} is not a valid facts file: {error}") from None
     except (ValueError, RecursionError):
-        raise FactsError(f"{shown} is not JSON; 'sealwax audit --save-facts' writes a facts file") from None
+        raise FactsError(f"{shown} is not JSON, so it is not a facts file") from None
     if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
         raise FactsError(f"{shown} is not a facts file of the format {FORMAT}")
     try:
