@@ -140,7 +140,7 @@ def test_the_picture_says_who_can_use_which_key(browser: Browser, tmp_path: Path
     uses = sum(len(one.uses) for one in ORDINARY.access)
     assert browser.run("document.querySelectorAll('svg text.on').length") == uses
     letters = browser.run("[...document.querySelectorAll('svg g.row')].map((one) => one.textContent)")
-    assert letters[0].startswith("everybody*ADEG")
+    assert letters[0].startswith("everyone*ADEG")
     assert browser.run("document.querySelectorAll('section table td[data-name=By]').length") == len(ORDINARY.access)
 
 
