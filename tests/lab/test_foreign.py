@@ -203,7 +203,7 @@ def test_the_trail_keeps_the_latest(log: Database) -> None:
     trail = Trail(log, NOW, max_events=100)
     with log.writing():
         for number in range(600):
-            trail.append(entry(number))
+            trail._append(entry(number))
     kept = [event.record["requestParameters"]["number"] for event in trail.events()]
     assert kept == list(range(600 - len(kept), 600))
     assert 100 <= len(kept) <= 400
@@ -227,7 +227,7 @@ def test_the_trail_s_file_has_a_bound(log: Database) -> None:
     trail = Trail(log, NOW, max_bytes=2 << 20)
     with log.writing():
         for number in range(520):
-            trail.append(entry(number, size=20_000))
+            trail._append(entry(number, size=20_000))
     kept = [event.record["requestParameters"]["number"] for event in trail.events()]
     assert kept == list(range(520 - len(kept), 520))
     assert 100 < len(kept) < 400

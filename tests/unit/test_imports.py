@@ -106,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
     "stores": {"_core", "_aws"},
     "fleet": {"events", "_core", "_aws", "kms", "stores"},
     "audit": {
+        "_core.files",
         "_core.context",
         "_core.disk",
         "_core.trusted",

@@ -34,9 +34,20 @@ class Session(Protocol):
     """The part of ``boto3.Session`` that sealwax uses."""
 
     @property
-    def region_name(self) -> str | None: ...
+    def region_name(self) -> str | None:
+        """The Region that clients get by default, if any."""
 
-    def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any: ...
+    def client(self, service_name: Any, *, region_name: str | None = None, config: Config | None = None) -> Any:
+        """Make a client.
+
+        Args:
+            service_name: such as ``"kms"``.
+            region_name: its Region; the default one if None.
+            config: its settings.
+
+        Returns:
+            A boto3 client.
+        """
 
 
 # The most workers that a fleet may have. Connections are opened on demand; a connection beyond this is closed after one

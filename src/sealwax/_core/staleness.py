@@ -48,6 +48,7 @@ class WantedKey:
 
     @property
     def region(self) -> str:
+        """The key's AWS Region."""
         return region_of(self.arn)
 
 

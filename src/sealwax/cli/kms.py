@@ -138,7 +138,7 @@ class Keys:
         free = "; the lab is free" if self.aws.lab else ""
         console.warn(
             f"KMS calls: {stats.calls}{failed}; saved by caching: {stats.saved}; "
-            f"cost: {stats.cost_usd:.6f} USD (0.03 USD per 10,000 calls{free})"
+            f"cost: {stats.cost_usd:.6f} USD ({USD_PER_10_000_CALLS} USD per 10,000 calls{free})"
         )
 
 

@@ -105,7 +105,7 @@ class Call:
 
     def last_usage(self, key: KeyRecord) -> LastUsage | None:
         """The last successful cryptographic use of a key, or None."""
-        return self.trail.last_usage(key)
+        return self.trail._last_usage(key)
 
     def denied_unknown(self, action: str, what: str) -> ApiError:
         """A denial that does not reveal whether the key exists."""

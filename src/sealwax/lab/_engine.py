@@ -50,7 +50,7 @@ class KmsEngine:
         failure: ApiError | None = None
         now = self._clock()
         try:
-            self._faults.apply(request.region, request.operation, request.caller.account)
+            self._faults._apply(request.region, request.operation, request.caller.account)
             call = self._check(request, now)
             operation = OPERATIONS[request.operation]
             with self._records.change() if operation.writes else contextlib.nullcontext():
@@ -61,7 +61,7 @@ class KmsEngine:
             raise
         finally:
             if answer is not None or failure is not None:
-                self._trail.append(self._entry(request, call, answer, failure, now))
+                self._trail._append(self._entry(request, call, answer, failure, now))
 
     def _check(self, request: KmsRequest, now: float) -> Call:
         if request.operation not in OPERATIONS:

@@ -128,6 +128,10 @@ class Faults:
     def clear(self, region: str, operation: str | None = None) -> int:
         """Remove the faults of a Region, or those of one operation there.
 
+        Args:
+            region: the AWS Region.
+            operation: a KMS operation; all of them if None.
+
         Returns:
             The number of faults removed.
 
@@ -140,7 +144,7 @@ class Faults:
                 "DELETE FROM faults WHERE region=? AND (? IS NULL OR operation=?)", (region, operation, operation)
             ).rowcount
 
-    def apply(self, region: str, operation: str, account: str) -> None:
+    def _apply(self, region: str, operation: str, account: str) -> None:
         """Apply the faults that are set for a request.
 
         Raises:
@@ -163,7 +167,7 @@ class Faults:
                     raise ApiError("ThrottlingException", _THROTTLED)
                 raise ApiError(fault.code or "KMSInternalException", "A fault of the lab caused this error.")
 
-    def delay(self, region: str) -> float:
+    def _delay(self, region: str) -> float:
         """The seconds until a new grant or key policy takes effect in a Region."""
         delays = (fault.amount for fault in self.all() if fault.kind == CONSISTENCY and fault.region == region)
         return max(delays, default=0.0)

@@ -62,7 +62,7 @@ class Sts:
             failure = error
             raise
         finally:
-            self._trail.append(
+            self._trail._append(
                 TrailEntry(
                     source=STS_SOURCE,
                     name=name,

@@ -116,7 +116,7 @@ class Trail:
                 "DELETE FROM events WHERE number <= (SELECT (min(number) + max(number)) / 2 FROM events)"
             )
 
-    def append(self, entry: TrailEntry) -> None:
+    def _append(self, entry: TrailEntry) -> None:
         """Record a call: for the caller's account, and for each other account that owns a key in it."""
         accounts = list(dict.fromkeys((entry.caller.account, *(key.account for key in entry.resources))))
         shared = str(uuid.uuid4()) if len(accounts) > 1 else None
@@ -151,7 +151,7 @@ class Trail:
                         ],
                     )
 
-    def last_usage(self, key: KeyRecord) -> LastUsage | None:
+    def _last_usage(self, key: KeyRecord) -> LastUsage | None:
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT operation, time, event_id, request_id FROM last_usage "

@@ -268,7 +268,14 @@ class Request:
         return values
 
     def lookup(self, name: str) -> str | None:
-        """Return the value of a policy variable, or None. Only condition keys with one value can be variables."""
+        """Return the value of a policy variable.
+
+        Args:
+            name: a condition key, in any case.
+
+        Returns:
+            Its value, or None: only condition keys with one value can be variables.
+        """
         values = self.values.get(name.lower(), ())
         key = _keys.find(name)
         return values[0] if len(values) == 1 and key is not None and not key.many else None

@@ -125,7 +125,14 @@ class Check:
     requests: Callable[..., int]
 
     def depends_on(self, other: Check) -> bool:
-        """Whether it needs ``other`` to pass, directly or not."""
+        """Tell whether this check needs another one to pass, directly or not.
+
+        Args:
+            other: the other check.
+
+        Returns:
+            Whether it does.
+        """
         return any(need is other or need.depends_on(other) for need in self.needs)
 
 

@@ -99,7 +99,14 @@ class ProofReport:
     planned: int
 
     def count(self, outcome: Outcome) -> int:
-        """Return how many checks have an outcome."""
+        """Count the checks with an outcome.
+
+        Args:
+            outcome: ``"passed"``, ``"failed"`` or ``"not shown"``.
+
+        Returns:
+            How many there are.
+        """
         return sum(result.outcome == outcome for result in self.checks)
 
     @property

@@ -133,6 +133,9 @@ class Checkpoint:
     def begin(self, account: str) -> None:
         """Set the account that the answers are about.
 
+        Args:
+            account: its 12 digits.
+
         Raises:
             FactsError: the kept answers are about another account.
         """
@@ -167,6 +170,10 @@ class Checkpoint:
 
     def add(self, question: Question, answer: object) -> None:
         """Keep an answer.
+
+        Args:
+            question: the action, the resource and the Region.
+            answer: what AWS answered.
 
         Raises:
             FileError: it cannot be written.

@@ -59,7 +59,7 @@ def create_grant(call: Call) -> Answer:
         operations=tuple(operations),
         constraints=constraints,
         created=call.now,
-        effective=call.now + call.faults.delay(call.region),
+        effective=call.now + call.faults._delay(call.region),
     )
     call.records.put_grant(grant)
     return {"GrantToken": grant.token, "GrantId": grant.grant_id}

@@ -56,7 +56,7 @@ def put_key_policy(call: Call) -> Answer:
     _named_default(call)
     text: str = call.members["Policy"]
     _check_policy(call, key, text)
-    delay = call.faults.delay(call.region)
+    delay = call.faults._delay(call.region)
     before, effective = (key.policy, call.now + delay) if delay else (None, None)
     call.records.put_key(replace(key, policy=text, policy_before=before, policy_effective=effective))
     return {}
