@@ -190,7 +190,7 @@ def not_s3(doing: str, name: str) -> errors.StoreError:
     """Return the error for a response that is not from S3.
 
     Args:
-        doing, name: as for :func:`translate`.
+        doing, name: as for ``translate``.
     """
     return errors.StoreError(f"{doing} '{printable(name)}' failed: the response is not from S3. {_NOT_S3}")
 
@@ -199,7 +199,7 @@ def changed(name: str, code: str = "PreconditionFailed") -> errors.StoreError:
     """Return the error for an object that has changed since it was opened.
 
     Args:
-        name: as for :func:`translate`.
+        name: as for ``translate``.
         code: S3's error code, or the one it should have sent.
     """
     why, todo, _ = _CHANGED
@@ -210,7 +210,7 @@ def not_the_part(name: str, why: str) -> errors.StoreError:
     """Return the error for bytes that are not the requested part of the object.
 
     Args:
-        name: as for :func:`translate`.
+        name: as for ``translate``.
         why: what arrived instead.
     """
     return errors.StoreError(
