@@ -182,7 +182,7 @@ def test_a_task_that_always_fails_is_an_error_and_leaves_a_plan_that_goes_on(
     fill(folder, keys, 60)
     path = tmp_path / "plan"
     plan(keys, folder, path)
-    with pytest.raises(errors.EngineError, match=r"Spark gave up on the job: .*on purpose.*run it again"):
+    with pytest.raises(errors.EngineError, match=r"Spark gave up on the job: .*on purpose.*Run it again"):
         fleet.run(path, engine=spark_engine(spark, keys, folder, open_location=NoStore(), partitions=2))
     done = fleet.run(path, engine=spark_engine(spark, keys, folder, partitions=2))
     assert (done.stale, done.rewrapped) == (0, 60)
