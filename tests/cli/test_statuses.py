@@ -466,7 +466,7 @@ def _(world: World) -> None:
     world.once(*PLAN, "in", "elsewhere").succeeded()
     os.unlink("in/link.swx")
     os.symlink("nothing", "in/link.swx")
-    world.ends(8, *AGAIN, says="where nothing is: remove it")
+    world.ends(8, *AGAIN, says="which does not exist; remove the link")
     os.unlink("in/link.swx")
     world.once(*AGAIN).succeeded()
     world.once(*VERIFY).succeeded()

@@ -147,7 +147,7 @@ def plan(
         raise ValueError("reencrypt cannot be combined with older_than, add_regions or digests")
     validate.number("rate", rate, "requests a second")
     validate.kind("contexts", contexts, Contexts)
-    locations = absolute(validate.texts("locations", locations, "locations"))
+    locations = absolute(validate.texts("locations", locations, "names"))
     # What was wrapped in this very second counts as earlier: nobody can know.
     since = int(time.time()) + 1 if reencrypt else None
     target = Path(path)

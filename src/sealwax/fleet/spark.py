@@ -220,7 +220,7 @@ class Spark:
         self._locations = tuple(locations)
         self._results = results
         self._rate = rate
-        self._open_place = open_location
+        self._open_location = open_location
         self._kms_session = kms_session
         self._partitions = partitions or 4 * session.sparkContext.defaultParallelism
         self._rows = rows
@@ -292,7 +292,7 @@ class Spark:
             self._locations[place],
             settings,
             self._rate,
-            self._open_place,
+            self._open_location,
             self._kms_session,
             1.0 if health is None else health.max_error_rate,
             until,
