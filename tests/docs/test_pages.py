@@ -176,5 +176,17 @@ def test_the_make_targets_of_the_pages_exist() -> None:
     targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
     text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE))
-    assert named == {"bench", "coverage", "demo", "fuzz", "lowest", "mutants", "quick", "soak", "test", "upgrade", "wheel"}
+    assert named == {
+        "bench",
+        "coverage",
+        "demo",
+        "fuzz",
+        "lowest",
+        "mutants",
+        "quick",
+        "soak",
+        "test",
+        "upgrade",
+        "wheel",
+    }
     assert named <= targets

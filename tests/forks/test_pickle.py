@@ -171,7 +171,7 @@ def keyring(**settings: Any) -> sealwax.KmsKeyring:
 
 
 REFUSED: Final[dict[str, tuple[Callable[[], Any], str]]] = {
-    "client": (lambda: keyring(client=boto3.client("kms")), "a KMS client of its own"),
+    "client": (lambda: keyring(client=boto3.client("kms")), "its own KMS client"),
     "explicit credentials": (
         lambda: keyring(session=boto3.Session("AKID", SECRET)),
         "credentials that were passed to it",

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/typed/uses_everything.py"
 # As an installed package: what `py.typed` promises, and nothing of this repository's settings.
 MYPY = ("-m", "mypy", "--strict", "--config-file", os.devnull)
-PYRIGHT = ("-m", "pyright", "--pythonpath", sys.executable)
+# The pyright that comes whole from PyPI; the other one downloads itself from npm when it is first run.
+PYRIGHT = ("-m", "basedpyright", "--level", "error", "--pythonpath", sys.executable)
 
 
 def test_the_program_uses_every_name() -> None:
@@ -33,6 +34,7 @@ def test_its_types_are_those(checker: tuple[str, ...], tmp_path: Path) -> None:
     good.write_text(PROGRAM.read_text())
     wrong = tmp_path / "wrong.py"
     wrong.write_text("import sealwax\nnumber: int = sealwax.armor(b'')\n")
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
     environment = os.environ | {"MYPYPATH": str(ROOT / "src"), "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache/typed")}
     for program, succeeds in ((good, True), (wrong, False)):
         done = subprocess.run(

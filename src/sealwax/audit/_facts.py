@@ -30,6 +30,11 @@ class GrantFacts:
     """A grant, as ListGrants shows it.
 
     Attributes:
+        id: the grant ID.
+        operations: what it permits.
+        name: its name; empty if it has none.
+        issuing_account: the 12 digits of the account that created it.
+        created: when it was created.
         grantee: the ARN of the principal that has it, or a service principal.
         retiring: the ARN of the principal that can retire it, or a service principal.
         subset: the pairs of its EncryptionContextSubset constraint.
@@ -54,6 +59,18 @@ class KeyFacts:
     """A KMS key.
 
     Attributes:
+        arn: its key ARN.
+        created: when it was created.
+        state: such as ``Enabled``.
+        spec: such as ``SYMMETRIC_DEFAULT``.
+        usage: such as ``ENCRYPT_DECRYPT``.
+        origin: where its key material comes from, such as ``AWS_KMS``.
+        valid_to: when imported key material expires.
+        deletion_date: when a key that is to be deleted is deleted.
+        key_store: its custom key store.
+        rotation: how it rotates.
+        grants: its grants.
+        tags: its tags.
         manager: ``"CUSTOMER"`` or ``"AWS"``.
         multi_region: ``"no"``, ``"primary"`` or ``"replica"``.
         related: the ARNs of the primary and all replicas of a multi-Region key, including itself, primary first.
@@ -84,18 +101,22 @@ class KeyFacts:
 
     @property
     def partition(self) -> str:
+        """Its AWS partition, such as ``aws``."""
         return self.arn.split(":")[1]
 
     @property
     def region(self) -> str:
+        """Its AWS Region."""
         return self.arn.split(":")[3]
 
     @property
     def account(self) -> str:
+        """The 12 digits of its account."""
         return self.arn.split(":")[4]
 
     @property
     def id(self) -> str:
+        """Its key ID."""
         return self.arn.partition(":key/")[2]
 
 
@@ -104,6 +125,7 @@ class AliasFacts:
     """An alias.
 
     Attributes:
+        arn: its ARN.
         key: the id of the key that it points at.
     """
 
@@ -112,14 +134,17 @@ class AliasFacts:
 
     @property
     def name(self) -> str:
+        """Its name, with ``alias/``."""
         return self.arn.split(":", 5)[5]
 
     @property
     def key_arn(self) -> str:
+        """The ARN of its key."""
         return f"{self.arn.partition(':alias/')[0]}:key/{self.key}"
 
     @property
     def region(self) -> str:
+        """Its AWS Region."""
         return self.arn.split(":")[3]
 
 
@@ -139,6 +164,7 @@ class PolicyFacts:
 
     @property
     def name(self) -> str:
+        """Its name, without the principal's."""
         return self.id.rpartition("#" if self.kind == "inline" else "/")[2]
 
 
@@ -147,6 +173,8 @@ class PrincipalFacts:
     """A user or role.
 
     Attributes:
+        arn: its ARN.
+        tags: its tags.
         policies: the ids of the policies that apply to it, including those of its groups.
         user_id: the unique id of a user.
         boundary: the ARN of its permissions boundary.
@@ -164,6 +192,9 @@ class TrailFacts:
     """A CloudTrail trail.
 
     Attributes:
+        arn: its ARN.
+        multi_region: whether it records every Region.
+        validation: whether its log files can be validated.
         records: the management events that it records: ``"All"``, ``"ReadOnly"``, ``"WriteOnly"`` or ``"None"``; None
             if unknown.
         excludes: event sources that it leaves out.
@@ -185,6 +216,9 @@ class AlarmFacts:
     """An EventBridge rule, or a metric filter with alarms on its metric.
 
     Attributes:
+        arn: its ARN.
+        region: its AWS Region.
+        enabled: whether it is switched on.
         kind: ``"rule"`` or ``"filter"``.
         pattern: the event pattern, or the filter pattern.
         targets: how many targets the rule has, or how many alarms with actions the metric has.
@@ -203,6 +237,10 @@ class EventFacts:
     """A KMS call from CloudTrail.
 
     Attributes:
+        id: the event ID.
+        time: when the call was made.
+        account: the 12 digits of the account that the event is in.
+        region: the AWS Region.
         name: the operation.
         principal: the ARN of the caller, for a session that of its role; the name of a service; empty if unknown.
         keys: the ARNs of the keys.
@@ -230,6 +268,9 @@ class Facts:
     """What is known about an account.
 
     Attributes:
+        partition: the AWS partition, such as ``aws``.
+        trails: CloudTrail's trails.
+        alarms: what tells somebody about calls to KMS.
         account: the id of the account.
         time: when the facts were collected, with a time zone.
         regions: the Regions they were collected in.

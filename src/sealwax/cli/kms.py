@@ -131,7 +131,7 @@ class Keys:
 
     def print_metrics(self) -> None:
         """Print how many KMS calls were made, and what they cost."""
-        from sealwax.events import KmsStats
+        from sealwax.events import USD_PER_10_000_CALLS, KmsStats
 
         stats = sum((sealer.stats() for sealer in self.sealers), KmsStats())
         failed = f" ({stats.failures} failed)" if stats.failures else ""

@@ -190,6 +190,18 @@ class ObjectReader(BinaryFile):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to another place; nothing is requested yet.
+
+        Args:
+            offset: bytes.
+            whence: what ``offset`` counts from: the start, the current place or the end.
+
+        Returns:
+            The new place, in bytes from the start.
+
+        Raises:
+            ValueError: it is before the start.
+        """
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError("seek to before the start")
@@ -197,6 +209,17 @@ class ObjectReader(BinaryFile):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read into a buffer.
+
+        Args:
+            buffer: is filled from its beginning.
+
+        Returns:
+            How many bytes were read; 0 at the end.
+
+        Raises:
+            StoreError: S3 cannot be read, or no longer has this version.
+        """
         if self.closed:
             raise ValueError("read from a closed file")
         with memoryview(buffer).cast("B") as view:

@@ -130,7 +130,17 @@ class ObjectWriter(BinaryFile):
         return self._written
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Accept all of ``data``, waiting at times for a part to reach S3; return its size."""
+        """Write bytes, waiting at times for a part to reach S3.
+
+        Args:
+            data: all of it is accepted.
+
+        Returns:
+            Its size in bytes.
+
+        Raises:
+            StoreError: S3 refuses a part, or cannot be reached.
+        """
         if self.closed or self._settled:
             raise ValueError("write to a closed or failed file")
         refuse_forked(self._process)
