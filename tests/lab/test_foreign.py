@@ -235,7 +235,7 @@ def test_the_trail_s_file_has_a_bound(log: Database) -> None:
 
 def test_a_trail_that_is_there_already_is_cut_when_it_is_opened(log: Database) -> None:
     with log.writing() as connection:
-        Trail(log, NOW).append(entry(1))
+        Trail(log, NOW)._append(entry(1))
         for _ in range(8):
             connection.execute(
                 "INSERT INTO events (event_id, account, region, time, username, record, reason) "
