@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -416,6 +418,38 @@ def test_an_interrupted_run_leaves_whole_files_and_says_which(
     assert sorted(f"{name}.swx" for name in told) == sorted(out)
     if number == signal.SIGINT:
         assert err.decode().splitlines()[-1] == "sealwax: interrupted"
+
+
+class Interrupting(io.StringIO):
+    """Standard error that gets a signal while the third line about a file is printed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 3
+
+    def write(self, text: str) -> int:
+        size = super().write(text)
+        if "encrypted" in text:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+        return size
+
+
+@pytest.mark.parametrize("wait", [0, 30], ids=["by the main thread", "by threads"])
+def test_a_signal_waits_until_what_is_done_is_reported(
+    run: Run, keys: Keys, monkeypatch: pytest.MonkeyPatch, wait: int
+) -> None:
+    Path("in").mkdir()
+    for name in range(60):
+        Path(f"in/{name}").write_bytes(b"x")
+    errors = Interrupting()
+    monkeypatch.setattr(sys, "stderr", errors)
+    with slow(keys, wait):
+        assert run("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in") == 130
+    reported = re.findall(r"in/([0-9]+): encrypted, out/", errors.getvalue())
+    assert 3 <= len(reported) < 60
+    assert sorted(f"{name}.swx" for name in reported) == sorted(os.listdir("out"))
 
 
 # --- killed

@@ -20,7 +20,7 @@ from sealwax._core.format.payload import GROUP_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax.cli import console, locations, outcomes
 from sealwax.cli.jobs import Job, folder_of, refuse_output
-from sealwax.cli.running import stop_if_given_up
+from sealwax.cli.running import finish_first, stop_if_given_up
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import (
     AllKeysFailedError,
@@ -190,6 +190,7 @@ class Output:
                 for each in self._objects:
                     with console.overwriting(each.name):
                         each.prepare()
+                finish_first()
                 with console.overwriting(self._name):
                     files.commit_all(self._places)
                 for each in self._objects:

@@ -43,6 +43,7 @@ class _Turn:
         messages: those held back while earlier jobs were not done; None if they are printed at once.
         touched: the canonical names of what it reads and writes.
         over: set once it is done.
+        reported: whether its outcome was printed.
     """
 
     job: Job | None
@@ -51,21 +52,71 @@ class _Turn:
     error: Exception | None = None
     touched: frozenset[str] = frozenset()
     over: threading.Event = field(default_factory=threading.Event)
+    reported: bool = False
 
 
 class _GivenUpError(Exception):
     """The run was interrupted while a thread did a job."""
 
 
-# Set once the jobs in progress are to be abandoned.
-_given_up: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("sealwax_given_up", default=None)
+class _Interruption:
+    """Interrupts a run on a signal, but not between an output's appearance and its report.
+
+    The first signal abandons the jobs in progress; a second one does not wait for them.
+    """
+
+    def __init__(self) -> None:
+        self.given_up = threading.Event()
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._held = False
+        self._pending: Callable[[], object] | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+            self._before = {int(number): handler for number, handler in handlers.items() if callable(handler)}
+        with console.on_signals(self._before, self._stop):
+            yield
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        for each in self._before:
+            signal.signal(each, console.leave_at_once)
+        self.given_up.set()
+        if self._held:
+            self._pending = lambda: self._before[number](number, frame)
+        else:
+            self._before[number](number, frame)
+
+    def hold(self) -> None:
+        """Let signals wait for ``release``. Only the main thread gets signals."""
+        self._held = self._held or threading.current_thread() is threading.main_thread()
+
+    def release(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._held = False
+            pending, self._pending = self._pending, None
+            if pending is not None:
+                pending()
+
+
+_interruption: contextvars.ContextVar[_Interruption | None] = contextvars.ContextVar(
+    "sealwax_interruption", default=None
+)
 
 
 def stop_if_given_up() -> None:
     """End this job if the run was interrupted while a thread does it; called between parts of a stream."""
-    given_up = _given_up.get()
-    if given_up is not None and given_up.is_set():
+    interruption = _interruption.get()
+    if interruption is not None and interruption.given_up.is_set():
         raise _GivenUpError
+
+
+def finish_first() -> None:
+    """Let signals wait until this job's result is known; called before its output appears."""
+    interruption = _interruption.get()
+    if interruption is not None:
+        interruption.hold()
 
 
 def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, again: str = "") -> int:
@@ -87,8 +138,9 @@ def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, agai
     failures: list[Exception] = []
     ended: SealwaxError | None = None
     ahead: dict[int, _Turn] = {}
+    interruption = _Interruption()
     try:
-        with contextlib.closing(_turns(work, pending, do, ahead)) as turns:
+        with contextlib.closing(_turns(work, pending, do, ahead, interruption)) as turns:
             for turn in turns:
                 for text in turn.messages or ():
                     console.stderr(text)
@@ -96,7 +148,9 @@ def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, agai
                 if error is None:
                     if turn.result is not None:
                         done += 1
+                        interruption.hold()
                         _report_done(work, turn)
+                        interruption.release()
                     continue
                 if ended is not None and is_of_all(error):
                     continue  # it was in progress, and failed alike
@@ -115,7 +169,7 @@ def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, agai
                 error.__traceback__ = error.__cause__ = error.__context__ = None
     except (KeyboardInterrupt, SystemExit):
         for turn in ahead.values():
-            if turn.result is not None:  # a thread finished it meanwhile
+            if turn.result is not None and not turn.reported:  # finished meanwhile
                 _report_done(work, turn)
         raise
     if not failures:
@@ -132,7 +186,11 @@ def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, agai
 
 
 def _turns(
-    work: Work, pending: Iterator[Job], do: Callable[[Job], Result], ahead: dict[int, _Turn]
+    work: Work,
+    pending: Iterator[Job],
+    do: Callable[[Job], Result],
+    ahead: dict[int, _Turn],
+    interruption: _Interruption,
 ) -> Generator[_Turn]:
     """Do jobs, one or several at a time; yield each in its turn.
 
@@ -140,11 +198,11 @@ def _turns(
     abandoned as soon as possible.
 
     Args:
-        ahead: gets the jobs that have not had their turn, by number.
+        ahead: gets the jobs that have not had their turn, by number; the current one until the next is asked for.
     """
     workers = 1 if _writes_where_it_looks(work) else work.workers
     waiting, context = batch.Waiting(), click.get_current_context()
-    over, given_up = threading.Event(), threading.Event()
+    over = threading.Event()
     written: set[str] = set()
     taken = 0
 
@@ -176,6 +234,8 @@ def _turns(
             turn.error = error
             if is_of_all(error):
                 over.set()
+        finally:
+            interruption.release()
 
     def attempt(turn: _Turn) -> _Turn:
         push_context(context)  # threads have none of their own
@@ -208,18 +268,18 @@ def _turns(
                 locations.service()
         return None
 
-    token = _given_up.set(given_up)
+    token = _interruption.set(interruption)
     try:
         with (
-            _interruptions(given_up.set),
+            interruption.handled(),
             contextlib.closing(batch.run(jobs(), here, attempt, threads=workers)) as outcomes,
         ):
             for number, turn in enumerate(outcomes):
                 assert isinstance(turn, _Turn)  # it holds its own errors
-                del ahead[number]
                 yield turn
+                del ahead[number]
     finally:
-        _given_up.reset(token)
+        _interruption.reset(token)
 
 
 def _wait_for_those_before(turn: _Turn, ahead: Mapping[int, _Turn]) -> None:
@@ -291,25 +351,6 @@ def _keeps_main_thread(job: Job) -> bool:
     return not stat.S_ISREG(status.st_mode) or status.st_size >= _LARGE_BYTES
 
 
-@contextlib.contextmanager
-def _interruptions(give_up: Callable[[], None]) -> Iterator[None]:
-    """Call ``give_up`` when a signal interrupts the run. A second one does not wait for the jobs in progress."""
-    in_main = threading.current_thread() is threading.main_thread()
-    handlers = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main
-    }
-    before = {int(number): handler for number, handler in handlers.items() if callable(handler)}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, console.leave_at_once)
-        give_up()
-        before[number](number, frame)
-
-    with console.on_signals(before, stop):
-        yield
-
-
 def _summed_up(failures: list[Exception], done: int, again: str) -> str:
     left = Counter(failure.outcome for failure in failures if isinstance(failure, LeftAloneError))
     failed = len(failures) - left.total()
@@ -334,6 +375,7 @@ def _report_done(work: Work, turn: _Turn) -> None:
     assert turn.result is not None
     fields: Fields = {"outcome": turn.result} if isinstance(turn.result, str) else turn.result
     _report(turn.job, fields, as_json=work.as_json)
+    turn.reported = True
 
 
 def _report(job: Job, fields: Fields, *, as_json: bool) -> None:
