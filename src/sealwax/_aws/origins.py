@@ -169,8 +169,8 @@ class ErrorOrigin:
 
     def _secrets(self) -> Iterator[str]:
         for frame in self._frames:
-            here = frame.f_locals
-            for value in list(here.values()):
+            here = dict(frame.f_locals)  # since Python 3.13 a proxy, whose keys() is a list
+            for value in here.values():
                 if isinstance(value, foreign.Credentials | foreign.ReadOnlyCredentials):
                     yield from _secrets_of(value)
                 elif isinstance(value, BaseClient):
