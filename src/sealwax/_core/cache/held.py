@@ -103,6 +103,8 @@ class HeldKeys:
         for entry in (*self.entries.values(), *self._doomed):
             self._unmark(entry)
             entry.key.close()
+        if self.reaper is not None:
+            wiping.threads_of_parents.append(self.reaper)
         closed = self.closed
         self._renew()
         self.closed = closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import queue
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -25,6 +26,9 @@ class Wipeable(Protocol):
 
 # Whether the program is ending: no key may be kept.
 over = False
+
+# Kept forever: in a child that a C library forked, Python 3.13 and later crash when such a thread's handle is freed.
+threads_of_parents: Final[list[threading.Thread]] = []
 
 _all: Final[weakref.WeakSet[Wipeable]] = weakref.WeakSet()
 
