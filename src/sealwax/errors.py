@@ -82,41 +82,6 @@ __all__ = [
     "WrongKeyError",
 ]
 
-__all__ = [
-    "AccessDeniedError",
-    "AllKeysFailedError",
-    "CommitmentError",
-    "ConfigurationError",
-    "ContextError",
-    "CredentialsError",
-    "DamagedHeaderError",
-    "DataKeyError",
-    "EngineError",
-    "FactsError",
-    "FileError",
-    "HeaderError",
-    "KeyNotAllowedError",
-    "KeyNotFoundError",
-    "KeyStateError",
-    "KmsError",
-    "LabError",
-    "NotAnEnvelopeError",
-    "NotPicklableError",
-    "PayloadError",
-    "PlanError",
-    "PolicyError",
-    "RequestRefusedError",
-    "RewrapConflictError",
-    "SealwaxError",
-    "StoreError",
-    "TamperedError",
-    "ThrottledError",
-    "UnavailableError",
-    "UnsupportedEnvelopeError",
-    "WrappedKeyRefusedError",
-    "WrongKeyError",
-]
-
 
 class SealwaxError(Exception):
     """The root of every error that sealwax raises on purpose."""

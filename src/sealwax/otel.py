@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-__all__ = ["Telemetry"]
-
 try:
     from opentelemetry import metrics, trace
 except ImportError as error:

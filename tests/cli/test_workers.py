@@ -548,7 +548,7 @@ def test_small_and_large_files_are_the_same_envelopes(here: Path, run: Run, keys
 def test_a_file_that_grows_while_it_is_read_is_read_as_a_stream(here: Path) -> None:
     path = here / "log"
     path.write_bytes(b"x" * 10)
-    with contents.Source(jobs.Job(str(path), None, None)) as source:
+    with contents.Source(jobs.FileJob(str(path), None, None)) as source:
         path.write_bytes(b"y" * 70_000)
         assert source.whole() is None
         assert source.binary.read() == b"y" * 70_000

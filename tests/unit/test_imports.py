@@ -240,6 +240,29 @@ def test_no_rooms_import_each_other() -> None:
     assert _circles(rooms) == []
 
 
+def test_no_class_name_occurs_twice() -> None:
+    """A traceback, a log line or a search names a class without its module."""
+    files: dict[str, list[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                files.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(files) > 250
+    assert {name: paths for name, paths in files.items() if len(paths) > 1} == {}
+
+
+def test_each_module_lists_its_public_names_once() -> None:
+    twice, lists = [], 0
+    for path in ROOT.rglob("*.py"):
+        targets = [node.targets for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+        count = sum(ast.unparse(target) == "__all__" for each in targets for target in each)
+        lists += count
+        if count > 1:
+            twice.append(str(path.relative_to(ROOT)))
+    assert lists > 10
+    assert twice == []
+
+
 def _room_of(path: Path) -> str:
     return _room(path.relative_to(ROOT).with_suffix("").parts)
 

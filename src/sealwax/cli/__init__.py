@@ -23,7 +23,7 @@ import click
 from sealwax import __version__, errors
 from sealwax._core import disk
 from sealwax.cli import console
-from sealwax.cli.state import State
+from sealwax.cli.state import RunState
 
 # A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
 VERBS: Final = {
@@ -86,7 +86,7 @@ def root() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    state = State()
+    state = RunState()
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False, obj=state)
         return result if isinstance(result, int) else 0

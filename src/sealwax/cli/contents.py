@@ -19,7 +19,7 @@ from sealwax._core.format.io import write_all
 from sealwax._core.format.payload import GROUP_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax.cli import console, locations, outcomes
-from sealwax.cli.jobs import Job, folder_of, refuse_output
+from sealwax.cli.jobs import FileJob, folder_of, refuse_output
 from sealwax.cli.running import finish_first, stop_if_given_up
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import (
@@ -51,7 +51,7 @@ class Source:
         times_ns: its access and modification times in nanoseconds.
     """
 
-    def __init__(self, job: Job, *, armor: bool = False) -> None:
+    def __init__(self, job: FileJob, *, armor: bool = False) -> None:
         path = job.source
         self.status: os.stat_result | None = None
         place = locations.opened(path)
@@ -115,7 +115,7 @@ class Output:
 
     def __init__(
         self,
-        job: Job,
+        job: FileJob,
         source: Source,
         *,
         force: bool,
@@ -137,12 +137,12 @@ class Output:
                 if force and (locations.is_s3(detached) or locations.is_s3(cast("str", job.output))):
                     # Either one without the other is lost data, and nothing replaces both at once.
                     raise FileError("S3 cannot replace a payload and its header together; write them under new names")
-                self.header = self._open(Job(STREAM, detached, None), source, force, armor=False, in_place=False)
+                self.header = self._open(FileJob(STREAM, detached, None), source, force, armor=False, in_place=False)
             except BaseException:
                 self._finish(complete=False)
                 raise
 
-    def _open(self, job: Job, source: Source, force: bool, armor: bool, in_place: bool) -> Any:
+    def _open(self, job: FileJob, source: Source, force: bool, armor: bool, in_place: bool) -> Any:
         path = cast("str", job.output)
         if path == STREAM:
             if not armor:
@@ -205,7 +205,7 @@ class Output:
 
 
 @contextlib.contextmanager
-def rewritten(work: Work, job: Job) -> Iterator[tuple[Source, Any]]:
+def rewritten(work: Work, job: FileJob) -> Iterator[tuple[Source, Any]]:
     """Open a job's source, and its output, which is the source itself if -o was not given."""
     in_place = job.output is None
     if in_place:
@@ -226,16 +226,16 @@ def origin(source: Source) -> outcomes.Origin | None:
     return outcomes.Origin(source.size, source.times_ns[1], changed)
 
 
-def done_before(work: Work, job: Job, state: Callable[[Source, outcomes.Origin], outcomes.State]) -> bool:
+def done_before(work: Work, job: FileJob, state: Callable[[Source, outcomes.Origin], outcomes.OutputState]) -> bool:
     """Whether an earlier run has written a job's output."""
     if not work.checks_output(job.output):
         return False
     with Source(job, armor=work.armor) as source:
         source_facts = origin(source)
-        return source_facts is not None and state(source, source_facts) is outcomes.State.DONE
+        return source_facts is not None and state(source, source_facts) is outcomes.OutputState.DONE
 
 
-def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[], None], *, armor: bool) -> bool:
+def once(job: FileJob, under: Callable[[], frozenset[str] | None], act: Callable[[], None], *, armor: bool) -> bool:
     """Change an envelope in place; return False if an earlier run has done it.
 
     Such an envelope is not under the old keys any more. It is skipped if its header names exactly the new ones.
@@ -261,7 +261,7 @@ def once(job: Job, under: Callable[[], frozenset[str] | None], act: Callable[[],
     return True
 
 
-def _claims_to_be_under(job: Job, arns: frozenset[str], *, armor: bool) -> bool:
+def _claims_to_be_under(job: FileJob, arns: frozenset[str], *, armor: bool) -> bool:
     """Whether an envelope claims to be wrapped under exactly these keys."""
     with Source(job, armor=armor) as source:
         inspection = inspect(source.binary)

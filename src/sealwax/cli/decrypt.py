@@ -66,10 +66,10 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             )
         return work.plain_name(name)
 
-    def state(job: jobs.Job, source: contents.Source, expected: ctx.ExpectedContext) -> outcomes.State:
+    def state(job: jobs.FileJob, source: contents.Source, expected: ctx.ExpectedContext) -> outcomes.OutputState:
         origin = contents.origin(source)
         if origin is None or job.output is None or not work.checks_output(job.output):
-            return outcomes.State.ABSENT
+            return outcomes.OutputState.ABSENT
         if bounds is not None:
             return outcomes.of_range(job.output)
         if work.detached is None:
@@ -79,19 +79,19 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             inspection = replace(locations.inspect(work.detached), payload_bytes=origin.size)
         ctx.match(expected, inspection.context, keys.local_context, inspection.header.preamble.local_pairs)
         if inspection.plaintext_bytes is None:
-            return outcomes.State.ABSENT  # there can be no output: opening the envelope reports why
+            return outcomes.OutputState.ABSENT  # there can be no output: opening the envelope reports why
         return outcomes.of_plaintext(job.output, origin, inspection.plaintext_bytes, update=work.update)
 
-    def do(job: jobs.Job) -> str:
+    def do(job: jobs.FileJob) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
         with contents.Source(job, armor=work.armor) as source:
             there = state(job, source, expected)
-            if there is outcomes.State.DONE:
+            if there is outcomes.OutputState.DONE:
                 return "already decrypted"
             if bounds is not None and not source.file.seekable():
                 raise click.UsageError("--range needs a file; a stream can only be read from its start")
-            force = work.force or there is outcomes.State.OUTDATED
+            force = work.force or there is outcomes.OutputState.OUTDATED
             # The envelope is opened before the output, so a wrong key or context leaves no trace.
             plaintext = None if work.detached or bounds is not None else contents.plaintext_of(sealer, source, expected)
             if plaintext is not None:

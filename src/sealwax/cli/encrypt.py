@@ -33,12 +33,14 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     sealer, keyring = keys.to_encrypt()
     under = outcomes.Under(keys.names)
 
-    def state(job: jobs.Job, source: contents.Source, context: Mapping[str, str] | NoContext) -> outcomes.State:
+    def state(
+        job: jobs.FileJob, source: contents.Source, context: Mapping[str, str] | NoContext
+    ) -> outcomes.OutputState:
         origin = contents.origin(source)
         if origin is None or job.output is None or not work.checks_output(job.output):
-            return outcomes.State.ABSENT
+            return outcomes.OutputState.ABSENT
         kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
-        wanted = outcomes.Wanted(
+        wanted = outcomes.WantedEnvelope(
             ctx.encode(kms),
             len(local),
             lambda: under.arns_of(keyring, kms),
@@ -56,15 +58,15 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
             update=work.update,
         )
 
-    def do(job: jobs.Job) -> str:
+    def do(job: jobs.FileJob) -> str:
         context = template.to_bind(job.relpath)
         with contents.Source(job) as source:
             there = state(job, source, context)
-            if there is outcomes.State.DONE:
+            if there is outcomes.OutputState.DONE:
                 return "already encrypted"
             if contents.is_envelope(source):
                 console.info(f"{console.shown(job.source)}: this is already an envelope; encrypting it again")
-            force = work.force or there is outcomes.State.OUTDATED
+            force = work.force or there is outcomes.OutputState.OUTDATED
             place = contents.Output(job, source, force=force, armor=work.armor, detached=work.detached)
             with place as sink:
                 if work.detached is None and (plaintext := source.whole()) is not None:

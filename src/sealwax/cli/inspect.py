@@ -45,7 +45,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     With --to, also show whether the envelope is stale by the rules of `sealwax fleet`.
     """
 
-    def do(job: jobs.Job) -> running.Fields:
+    def do(job: jobs.FileJob) -> running.Fields:
         with contents.Source(job, armor=work.armor) as source:
             inspection = (
                 look(source.binary)

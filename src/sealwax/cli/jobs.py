@@ -21,7 +21,7 @@ from sealwax.stores._store import is_missing_location
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FileJob:
     """One file, object or stream to work on.
 
     Attributes:
@@ -45,7 +45,7 @@ class Job:
     size: int | None = None
 
 
-def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[Job]:
+def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[FileJob]:
     """Yield a job for each source, and for each file below a folder. The first comes after every check.
 
     ``output_name`` returns the output's name for a source's; it is None if nothing is written without -o.
@@ -59,7 +59,7 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
     roots = [locations.real(source) for source in folders if not locations.is_s3(source)]
     for source in sources:
         if source == STREAM:
-            yield Job(STREAM, (work.output or STREAM) if work.writes else None, None)
+            yield FileJob(STREAM, (work.output or STREAM) if work.writes else None, None)
         elif source in named:
             yield named[source]
         else:
@@ -70,12 +70,12 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
                     meant = True
                     path, below, size = entry
                     if isinstance(below, FileError):
-                        yield Job(path, None, None, problem=below, below=not is_missing_location(below))
+                        yield FileJob(path, None, None, problem=below, below=not is_missing_location(below))
                     else:
                         job = _job(work, path, below, source, into_folder, output_name)
                         yield replace(job, below=True, size=size)
             if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
-                yield Job(source, None, None, problem=_nothing_in(work, source, anything))
+                yield FileJob(source, None, None, problem=_nothing_in(work, source, anything))
 
 
 def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
@@ -122,13 +122,13 @@ def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
     )
 
 
-def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[str], str] | None) -> Job:
+def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[str], str] | None) -> FileJob:
     if not locations.is_s3(source):
         try:
             os.stat(source)
         except OSError as error:  # before its name is checked
             why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
-            return Job(source, None, None, problem=FileError(why))
+            return FileJob(source, None, None, problem=FileError(why))
     return _job(work, source, os.path.basename(source), None, into_folder, output_name)
 
 
@@ -139,10 +139,10 @@ def _job(
     root: str | None,
     into_folder: bool,
     output_name: Callable[[str], str] | None,
-) -> Job:
+) -> FileJob:
     if work.lab is not None and not locations.is_s3(source) and _is_in(work.lab, source):
         problem = FileError("it belongs to the lab in use, whose keys would be encrypted under themselves")
-        return Job(source, None, None, problem=problem)
+        return FileJob(source, None, None, problem=problem)
     parent, slash, name = relpath.rpartition("/")
     plain = parent + slash + work.plain_name(name)
     root = None if locations.is_s3(source) else root
@@ -155,7 +155,7 @@ def _job(
         written = os.path.join(work.output, parent, (output_name or str)(name))
     else:
         written = work.output
-    return Job(source, written, plain, root, into)
+    return FileJob(source, written, plain, root, into)
 
 
 def _is_in(folder: str, file: str) -> bool:
@@ -283,14 +283,14 @@ def _link(work: Work, path: str, roots: list[str]) -> Found:
     return path, LeftAloneError(outcomes.LINK, why), None
 
 
-def refuse_output(job: Job, taken: str | None, what: str) -> None:
+def refuse_output(job: FileJob, taken: str | None, what: str) -> None:
     """Refuse to overwrite another file that the job needs."""
     if taken is not None and job.output is not None and locations.real(job.output) == locations.real(taken):
         raise FileError(f"the output would overwrite the {what}; name another file with -o")
 
 
 @contextlib.contextmanager
-def folder_of(job: Job) -> Iterator[int | None]:
+def folder_of(job: FileJob) -> Iterator[int | None]:
     """Keep the folder of a job's source open, reached without following a link; None for a source that was named."""
     if job.root is None:
         yield None

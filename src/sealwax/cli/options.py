@@ -18,7 +18,7 @@ from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext, printable
 from sealwax.cli import console
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
-from sealwax.cli.state import State, current
+from sealwax.cli.state import RunState, current
 from sealwax.errors import ContextError, FileError
 
 Command = Callable[..., object]
@@ -92,7 +92,7 @@ def loudness(command: Command) -> Command:
 
     # Eager, and set during parsing: other options print messages before the verb begins.
     def set_on_state(context: click.Context, param: click.Parameter, value: bool) -> None:
-        setattr(context.ensure_object(State), str(param.name), value)
+        setattr(context.ensure_object(RunState), str(param.name), value)
 
     def flag(short: str, name: str, help_: str) -> Callable[[Command], Command]:
         return click.option(

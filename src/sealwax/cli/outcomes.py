@@ -65,7 +65,7 @@ class LeftAloneError(FileError):
         self.outcome = outcome
 
 
-class State(enum.Enum):
+class OutputState(enum.Enum):
     """What an output needs."""
 
     ABSENT = enum.auto()
@@ -117,7 +117,7 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedEnvelope:
     """The envelope that a run would write.
 
     Args:
@@ -202,15 +202,15 @@ def _object(name: str) -> AbstractContextManager[BinaryIO]:
     return cast("BinaryIO", locations.opened(name))
 
 
-def of_plaintext(output: str, origin: Origin, size: int, *, update: bool) -> State:
+def of_plaintext(output: str, origin: Origin, size: int, *, update: bool) -> OutputState:
     """Return what the plaintext of an envelope needs; it has ``size`` bytes, according to the envelope."""
     existing = look(output)
     if existing is None:
-        return State.ABSENT
+        return OutputState.ABSENT
     name = _quoted(output)
     if existing.is_of(origin):
         if existing.size == size:
-            return State.DONE
+            return OutputState.DONE
     elif existing.is_older(origin):
         return _outdated(name, update)
     if existing.size < size:
@@ -222,24 +222,24 @@ def of_plaintext(output: str, origin: Origin, size: int, *, update: bool) -> Sta
     raise LeftAloneError(IN_THE_WAY, f"{name} {why}; {_OVERWRITE}")
 
 
-def of_range(output: str) -> State:
+def of_range(output: str) -> OutputState:
     """Return what a part of a plaintext needs; two parts cannot be told apart."""
     if look(output) is None:
-        return State.ABSENT
+        return OutputState.ABSENT
     raise LeftAloneError(IN_THE_WAY, f"{_quoted(output)} already exists, and may be another range; {_OVERWRITE}")
 
 
 def of_envelope(
     output: str,
     origin: Origin,
-    wanted: Wanted,
+    wanted: WantedEnvelope,
     source: BinaryIO,
     size: int,
     *,
     armor: bool = False,
     detached: str | None = None,
     update: bool | None = None,
-) -> State:
+) -> OutputState:
     """Return what the envelope of a file needs.
 
     Args:
@@ -251,7 +251,7 @@ def of_envelope(
     existing = look(output)
     header = None if detached is None else look(detached)
     if existing is None and header is None:
-        return State.ABSENT
+        return OutputState.ABSENT
     name, again = _quoted(output), f"use --force to encrypt it again, {_ELSEWHERE}"
     if existing is None or (detached is not None and header is None):
         raise LeftAloneError(INCOMPLETE, f"only one of {name} and {_quoted(detached or '')} exists; {again}")
@@ -284,7 +284,7 @@ def of_envelope(
                     source.seek(0)  # it was read to be compared
                     return _outdated(name, update)
                 raise
-    return State.DONE
+    return OutputState.DONE
 
 
 def of_rewrapped(
@@ -294,11 +294,11 @@ def of_rewrapped(
     names: Sequence[str],
     *,
     armor: bool,
-) -> State:
+) -> OutputState:
     """Return what a re-wrapped copy of ``source`` needs; it has the same id, context and payload."""
     existing = look(output)
     if existing is None:
-        return State.ABSENT
+        return OutputState.ABSENT
     name, again = _quoted(output), f"use --force to write it again, {_ELSEWHERE}"
     mine = source.header.preamble
     with existing.open() as file:
@@ -314,13 +314,13 @@ def of_rewrapped(
         raise LeftAloneError(INCOMPLETE, f"{name} is cut off, or has extra bytes at its end; {again}")
     kept = [key for key in source.wrapped_keys if key.provider != PROVIDER_AWS_KMS]
     _check_keys(output, inspection, kept, under(), names, again, can_rewrap=True, armor=armor)
-    return State.DONE
+    return OutputState.DONE
 
 
-def _outdated(name: str, update: bool | None) -> State:
+def _outdated(name: str, update: bool | None) -> OutputState:
     """Allow an output to be replaced if --update was given; ``update`` is None if the verb has no such option."""
     if update:
-        return State.OUTDATED
+        return OutputState.OUTDATED
     option = "--force" if update is None else "--update"
     raise LeftAloneError(
         CHANGED, f"it has changed since {name} was made; use {option} to overwrite {name}, {_ELSEWHERE}"
@@ -384,7 +384,7 @@ def _check_keys(
 def _check_opened(
     existing: Existing,
     origin: Origin,
-    wanted: Wanted,
+    wanted: WantedEnvelope,
     source: BinaryIO,
     envelope: BinaryIO,
     again: str,

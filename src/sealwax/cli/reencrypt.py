@@ -36,7 +36,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
     sealer, keyring = keys.to_reencrypt(work.headers, targets)
     under = outcomes.Under(targets)
 
-    def do(job: jobs.Job) -> str:
+    def do(job: jobs.FileJob) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
 
@@ -64,13 +64,13 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
             except KmsError:
                 return None
 
-        def state(source: contents.Source, origin: outcomes.Origin) -> outcomes.State:
+        def state(source: contents.Source, origin: outcomes.Origin) -> outcomes.OutputState:
             inspection = inspect(source.binary)
             preamble = inspection.header.preamble
             ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
             if inspection.plaintext_bytes is None:
-                return outcomes.State.ABSENT  # there can be no output: opening the envelope reports why
-            wanted = outcomes.Wanted(
+                return outcomes.OutputState.ABSENT  # there can be no output: opening the envelope reports why
+            wanted = outcomes.WantedEnvelope(
                 preamble.kms_context,
                 preamble.local_pairs,
                 lambda: under.arns_of(keyring, inspection.context),

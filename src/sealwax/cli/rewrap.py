@@ -46,7 +46,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         # With --verify, the claim of a header is not enough.
         return frozenset() if verify else under.known
 
-    def do(job: jobs.Job) -> str:
+    def do(job: jobs.FileJob) -> str:
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, body, "payload")
 
@@ -66,7 +66,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
                     source.binary, to=targets, context=expected, output=sink, verify=verify, body=locations.opened(body)
                 )
 
-        def state(source: contents.Source, _: outcomes.Origin) -> outcomes.State:
+        def state(source: contents.Source, _: outcomes.Origin) -> outcomes.OutputState:
             inspection = inspect(source.binary)
             ctx.match(expected, inspection.context, keys.local_context, None)
 

@@ -19,7 +19,7 @@ from click.globals import pop_context, push_context
 
 from sealwax._core import batch, files
 from sealwax.cli import PARTLY_DONE, console, locations, outcomes, status_of
-from sealwax.cli.jobs import Job
+from sealwax.cli.jobs import FileJob
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import FileError, KmsError, NotAnEnvelopeError, SealwaxError, is_of_all
@@ -46,7 +46,7 @@ class _Turn:
         reported: whether its outcome was printed.
     """
 
-    job: Job | None
+    job: FileJob | None
     messages: list[str] | None
     result: Result | None = None
     error: Exception | None = None
@@ -119,7 +119,7 @@ def finish_first() -> None:
         interruption.hold()
 
 
-def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, again: str = "") -> int:
+def run(work: Work, pending: Iterator[FileJob], do: Callable[[FileJob], Result], *, again: str = "") -> int:
     """Do each job and print its outcome; one that fails does not stop the others. Return the exit status.
 
     A place that does not exist, or has no envelope, has the status of its error. If something in an existing place
@@ -187,8 +187,8 @@ def run(work: Work, pending: Iterator[Job], do: Callable[[Job], Result], *, agai
 
 def _turns(
     work: Work,
-    pending: Iterator[Job],
-    do: Callable[[Job], Result],
+    pending: Iterator[FileJob],
+    do: Callable[[FileJob], Result],
     ahead: dict[int, _Turn],
     interruption: _Interruption,
 ) -> Generator[_Turn]:
@@ -224,7 +224,7 @@ def _turns(
             if turn.job is None:
                 return
 
-    def record(turn: _Turn, act: Callable[[Job], Result | None]) -> None:
+    def record(turn: _Turn, act: Callable[[FileJob], Result | None]) -> None:
         assert turn.job is not None
         try:
             turn.result = act(turn.job)
@@ -291,7 +291,7 @@ def _wait_for_those_before(turn: _Turn, ahead: Mapping[int, _Turn]) -> None:
             other.over.wait()
 
 
-def _refuse(job: Job, written: set[str]) -> None:
+def _refuse(job: FileJob, written: set[str]) -> None:
     """Refuse a job that cannot start, or whose output is that of another job; note its output."""
     if job.problem is not None:
         raise job.problem
@@ -336,7 +336,7 @@ def _writes_where_it_looks(work: Work) -> bool:
     return any(inside(output, folder) for folder in folders) or any(map(os.path.isdir, lands))
 
 
-def _keeps_main_thread(job: Job) -> bool:
+def _keeps_main_thread(job: FileJob) -> bool:
     """Whether the main thread does a job: large files, and pipes, which wait for other programs."""
     if job.output == STREAM or job.source == STREAM:
         return True
@@ -378,7 +378,7 @@ def _report_done(work: Work, turn: _Turn) -> None:
     turn.reported = True
 
 
-def _report(job: Job, fields: Fields, *, as_json: bool) -> None:
+def _report(job: FileJob, fields: Fields, *, as_json: bool) -> None:
     if as_json:
         output = {} if job.output is None else {"output": job.output}
         console.print_json({"path": job.source, **output, **fields})

@@ -63,7 +63,7 @@ class Sessions:
 
 
 @dataclass(slots=True)
-class State:
+class RunState:
     """One run of the program.
 
     Attributes:
@@ -82,8 +82,8 @@ class State:
     sessions: Sessions = field(default_factory=Sessions)
 
 
-def current() -> State:
+def current() -> RunState:
     """Return the state of the command that runs in this thread; outside of one, that of a quiet run."""
     context = click.get_current_context(silent=True)
-    state = None if context is None else context.find_object(State)
-    return State(quiet=True) if state is None else state
+    state = None if context is None else context.find_object(RunState)
+    return RunState(quiet=True) if state is None else state

@@ -21,7 +21,7 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """
     sealer = keys.to_decrypt(work.headers)
 
-    def do(job: jobs.Job) -> running.Fields:
+    def do(job: jobs.FileJob) -> running.Fields:
         expected = template.to_expect(job.relpath)
         with contents.Source(job, armor=work.armor) as source:
             plaintext = None if work.detached else contents.plaintext_of(sealer, source, expected)

@@ -88,7 +88,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class EnvelopeDecision:
     """What to do with one envelope.
 
     Attributes:
@@ -104,7 +104,7 @@ class Decision:
     steps: tuple[Step, ...] = ()
 
 
-def decide(header: Header, settings: Settings, relpath: str) -> Decision:
+def decide(header: Header, settings: Settings, relpath: str) -> EnvelopeDecision:
     """Return what to do with an envelope. Pure.
 
     A wrapped key is dropped only once KMS has made another from an allowed one: an envelope merely claims to be under a
@@ -113,17 +113,17 @@ def decide(header: Header, settings: Settings, relpath: str) -> Decision:
     verdict = staleness_of(header, settings.wanted)
     refusal = settings.contexts.refusal(ctx.decode(header.preamble.kms_context), relpath)
     if refusal is not None:
-        return Decision(State.SKIPPED, refusal, verdict)
+        return EnvelopeDecision(State.SKIPPED, refusal, verdict)
     if settings.reencrypt:
         return _decide_reencryption(header, settings, verdict)
     if not verdict.stale:
-        return Decision(State.FRESH, "", verdict)
+        return EnvelopeDecision(State.FRESH, "", verdict)
     # An unfinished envelope is re-wrapped from its newer slot, or from the older one if only that is allowed.
     decisions = [_steps(reading, settings, verdict) for reading in header.readings]
     return next((decision for decision in decisions if decision.state == State.STALE), decisions[0])
 
 
-def _steps(header: Header, settings: Settings, verdict: Staleness) -> Decision:
+def _steps(header: Header, settings: Settings, verdict: Staleness) -> EnvelopeDecision:
     """Return what to do with a stale envelope, using the current slot of ``header``."""
     wrapped_keys = header.slot.wrapped_keys
     present = {key.key_arn: key for key in wrapped_keys if key.provider == PROVIDER_AWS_KMS}
@@ -140,7 +140,7 @@ def _steps(header: Header, settings: Settings, verdict: Staleness) -> Decision:
         elif sources := sources_in(key.region):
             steps.append(Step(key.arn, StepKind.REWRAP, sources))
         elif not attempts:
-            return Decision(State.REFUSED, _not_allowed(header), verdict)
+            return EnvelopeDecision(State.REFUSED, _not_allowed(header), verdict)
         elif settings.add_regions:
             # Each once, although it may be tried in several Regions.
             sources = tuple(dict.fromkeys(attempt.wrapped_key for attempt in attempts))[:_MAX_ATTEMPTS]
@@ -150,17 +150,17 @@ def _steps(header: Header, settings: Settings, verdict: Staleness) -> Decision:
                 f"no source key has wrapped it in {key.region}, KMS re-wraps within one Region only, and the plan does "
                 "not add Regions"
             )
-            return Decision(State.REFUSED, reason, verdict)
+            return EnvelopeDecision(State.REFUSED, reason, verdict)
     if all(step.kind == StepKind.KEEP for step in steps):
         # Otherwise other wrapped keys, or another slot's, would be dropped because of a claim.
         provable = [
             (at, sources) for at, step in enumerate(steps) if (sources := sources_in(settings.wanted.keys[at].region))
         ]
         if not provable:
-            return Decision(State.REFUSED, _not_allowed(header), verdict)
+            return EnvelopeDecision(State.REFUSED, _not_allowed(header), verdict)
         at, sources = provable[0]
         steps[at] = Step(steps[at].target, StepKind.REWRAP, sources)
-    return Decision(State.STALE, "", verdict, tuple(steps))
+    return EnvelopeDecision(State.STALE, "", verdict, tuple(steps))
 
 
 def refuse_context(header: Header, settings: Settings, relpath: str) -> None:
@@ -174,18 +174,20 @@ def refuse_context(header: Header, settings: Settings, relpath: str) -> None:
         raise ContextError(refusal)
 
 
-def _decide_reencryption(header: Header, settings: Settings, verdict: Staleness) -> Decision:
+def _decide_reencryption(header: Header, settings: Settings, verdict: Staleness) -> EnvelopeDecision:
     """As ``decide``, for re-encryption, on the assumption that the data key is old.
 
     Only the plan knows whether it is: ``_reencrypt.reencryption_state``.
     """
     if header.preamble.kind == hdr.DETACHED:
-        return Decision(State.REFUSED, f"its payload is stored elsewhere; {_BY_HAND}", verdict)
+        return EnvelopeDecision(State.REFUSED, f"its payload is stored elsewhere; {_BY_HAND}", verdict)
     if header.preamble.local_pairs:
-        return Decision(State.REFUSED, f"it has a local context, which only its readers know; {_BY_HAND}", verdict)
+        return EnvelopeDecision(
+            State.REFUSED, f"it has a local context, which only its readers know; {_BY_HAND}", verdict
+        )
     if not settings._attempts(header.slot.wrapped_keys):
-        return Decision(State.REFUSED, _not_allowed(header), verdict)
-    return Decision(State.STALE, "", verdict)
+        return EnvelopeDecision(State.REFUSED, _not_allowed(header), verdict)
+    return EnvelopeDecision(State.STALE, "", verdict)
 
 
 def _not_allowed(header: Header) -> str:
@@ -224,7 +226,7 @@ class ScanResult:
 
     Attributes:
         number, name: as in ``Item``.
-        state: as in ``Decision``, or ``FOREIGN``, ``DAMAGED``, ``UNREADABLE`` or ``LINK``.
+        state: as in ``EnvelopeDecision``, or ``FOREIGN``, ``DAMAGED``, ``UNREADABLE`` or ``LINK``.
         reason: why it has this state, if that needs a reason.
         reasons: why it is stale, of ``staleness.REASONS``.
         missing_regions: Regions of wanted keys in which no key has wrapped it.

@@ -43,8 +43,6 @@ from sealwax.stores import Entry, Store, open_store
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Job", "rewrap", "scan"]
-
 _NAMES: Final = "number long, name binary"
 _KEYS: Final = "array<struct<arn:string,material:string>>"
 _UNITS: Final = "array<struct<unit:binary,calls:long>>"

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class KeyDescription:
+class DescribedKey:
     """A KMS key.
 
     Attributes:
@@ -34,7 +34,7 @@ class KeyDescription:
     unseen: tuple[errors.KmsError, ...] = ()
 
 
-def describe(key: str, clients: Clients, *, rotations: bool = True) -> KeyDescription:
+def describe(key: str, clients: Clients, *, rotations: bool = True) -> DescribedKey:
     """Describe one KMS key. Uses kms:DescribeKey and kms:ListKeyRotations; a key ARN works without either.
 
     Args:
@@ -61,9 +61,9 @@ def describe(key: str, clients: Clients, *, rotations: bool = True) -> KeyDescri
     doing = "describing the key (kms:DescribeKey)"
     metadata = unless_denied(lambda: _metadata.fetch(client, name, region, doing))
     if metadata is None:
-        return KeyDescription(key, unseen=tuple(unseen))
+        return DescribedKey(key, unseen=tuple(unseen))
     rotated_at = unless_denied(lambda: _rotated_at(client, metadata.arn)) if rotations else None
-    return KeyDescription(metadata.arn, metadata.material_id, rotated_at or 0, tuple(unseen))
+    return DescribedKey(metadata.arn, metadata.material_id, rotated_at or 0, tuple(unseen))
 
 
 def _rotated_at(client: KMSClient, arn: str) -> int:

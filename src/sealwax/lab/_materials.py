@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from sealwax.lab._model import CURRENT, KeyMaterial, KeyRecord
+from sealwax.lab._model import CURRENT, KeyRecord, MaterialRecord
 
 MATERIAL_BYTES = 32
 
@@ -21,10 +21,10 @@ def material_id(account: str, key_id: str, secret: bytes) -> str:
     return digest.hexdigest()
 
 
-def new_material(key: KeyRecord, *, number: int, now: float, rotation_type: str | None = None) -> KeyMaterial:
+def new_material(key: KeyRecord, *, number: int, now: float, rotation_type: str | None = None) -> MaterialRecord:
     """New random material, which is current."""
     secret = os.urandom(MATERIAL_BYTES)
-    return KeyMaterial(
+    return MaterialRecord(
         material_id=material_id(key.account, key.key_id, secret),
         number=number,
         secret=secret,

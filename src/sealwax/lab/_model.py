@@ -31,7 +31,7 @@ PENDING_REPLICAS = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyMaterial:
+class MaterialRecord:
     """One key material of a key. ``secret`` is None if it was deleted, expired, or never imported in this Region."""
 
     material_id: str
@@ -70,13 +70,13 @@ class KeyRecord:
     rotation_next: float | None = None
     key_store: str | None = None
     xks_key: str | None = None
-    materials: tuple[KeyMaterial, ...] = field(default=(), repr=False)
+    materials: tuple[MaterialRecord, ...] = field(default=(), repr=False)
 
     @property
     def arn(self) -> str:
         return f"arn:{partition_of(self.region)}:kms:{self.region}:{self.account}:key/{self.key_id}"
 
-    def material(self, material_id: str | None) -> KeyMaterial | None:
+    def material(self, material_id: str | None) -> MaterialRecord | None:
         for material in self.materials:
             if material.material_id == material_id:
                 return material

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any, TypeAlias
 
 from sealwax.lab._database import Database
-from sealwax.lab._model import AliasRecord, GrantRecord, KeyMaterial, KeyRecord
+from sealwax.lab._model import AliasRecord, GrantRecord, KeyRecord, MaterialRecord
 from sealwax.lab._rootkey import RootKey
 
 _KEY_COLUMNS = tuple(field.name for field in fields(KeyRecord) if field.name != "materials")
@@ -67,13 +67,13 @@ class Records:
 
     def _materials(
         self, connection: sqlite3.Connection, account: str, region: str, key_id: str
-    ) -> tuple[KeyMaterial, ...]:
+    ) -> tuple[MaterialRecord, ...]:
         rows = connection.execute(
             f"SELECT {_MATERIAL_COLUMNS} FROM materials WHERE {_THIS_KEY} ORDER BY number",  # noqa: S608
             (account, region, key_id),
         )
         return tuple(
-            KeyMaterial(
+            MaterialRecord(
                 row[0],
                 row[1],
                 None if row[2] is None else self._root.unseal(row[2], _label(account, key_id, row[0])),
@@ -100,7 +100,7 @@ class Records:
             connection.execute(f"DELETE FROM keys WHERE {_THIS_KEY}", _of(key))  # noqa: S608
             self._cache.clear()
 
-    def put_material(self, key: KeyRecord, material: KeyMaterial) -> None:
+    def put_material(self, key: KeyRecord, material: MaterialRecord) -> None:
         secret = material.secret
         sealed = (
             None if secret is None else self._root.seal(secret, _label(key.account, key.key_id, material.material_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sealwax.lab._materials import new_material
-from sealwax.lab._model import CURRENT, NON_CURRENT, KeyMaterial, KeyRecord
+from sealwax.lab._model import CURRENT, NON_CURRENT, KeyRecord, MaterialRecord
 from sealwax.lab._records import Records
 
 DAY = 86400
@@ -24,7 +24,7 @@ def rotate(records: Records, key: KeyRecord, now: float, rotation_type: str) -> 
     make_current(records, key, new_material(key, number=number, now=now, rotation_type=rotation_type))
 
 
-def make_current(records: Records, key: KeyRecord, material: KeyMaterial) -> None:
+def make_current(records: Records, key: KeyRecord, material: MaterialRecord) -> None:
     """Make a material current for a key and its replicas. The caller holds a transaction."""
     for member in family(records, key):
         for old in member.materials:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["sealwax_kms", "sealwax_lab", "sealwax_session"]
 
 
-__all__ = ["sealwax_kms", "sealwax_lab", "sealwax_session"]
-
-
 @pytest.fixture
 def sealwax_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A new lab, an embedded KMS. ``sealwax_lab.create_key(alias="payments")`` creates a key. See docs/lab.md."""

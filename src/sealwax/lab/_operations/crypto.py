@@ -8,7 +8,7 @@ from sealwax.lab import _blobs
 from sealwax.lab._apierror import ApiError, bad_state, refused, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import SYMMETRIC, need_cipher, need_symmetric
-from sealwax.lab._model import Answer, KeyMaterial, KeyRecord, NewConditions
+from sealwax.lab._model import Answer, KeyRecord, MaterialRecord, NewConditions
 from sealwax.lab._secretbytes import random_secret, wipe
 
 _SIZES = {"AES_256": 32, "AES_128": 16}
@@ -184,7 +184,7 @@ def _key_of(call: Call, action: str, named: str | None, blob: _blobs.CiphertextB
 
 def _open(
     key: KeyRecord, blob: _blobs.CiphertextBlob | None, context: Mapping[str, str]
-) -> tuple[bytearray, KeyMaterial]:
+) -> tuple[bytearray, MaterialRecord]:
     material = key.material(blob.material_id) if blob is not None else None
     if blob is None or material is None:
         raise ApiError("InvalidCiphertextException")
@@ -196,7 +196,7 @@ def _open(
     return secret, material
 
 
-def _seal(call: Call, key: KeyRecord, material: KeyMaterial, secret: bytearray, context: Mapping[str, str]) -> bytes:
+def _seal(call: Call, key: KeyRecord, material: MaterialRecord, secret: bytearray, context: Mapping[str, str]) -> bytes:
     if material.secret is None:
         raise bad_state(key.arn, "pending import")
     return _blobs.encrypt(
@@ -210,7 +210,7 @@ def _seal(call: Call, key: KeyRecord, material: KeyMaterial, secret: bytearray, 
     )
 
 
-def _current(call: Call, key: KeyRecord) -> KeyMaterial:
+def _current(call: Call, key: KeyRecord) -> MaterialRecord:
     call.need_enabled(key)
     material = key.material(key.current_material)
     if material is None:

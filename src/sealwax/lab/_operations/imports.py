@@ -22,8 +22,8 @@ from sealwax.lab._model import (
     PENDING_ROTATION,
     Answer,
     Conditions,
-    KeyMaterial,
     KeyRecord,
+    MaterialRecord,
     NewConditions,
 )
 from sealwax.lab._rotate import family
@@ -89,7 +89,7 @@ def import_key_material(call: Call) -> Answer:
     return {"KeyId": key.arn, "KeyMaterialId": identifier}
 
 
-def _new_material(call: Call, key: KeyRecord, identifier: str, secret: bytes, expires: float | None) -> KeyMaterial:
+def _new_material(call: Call, key: KeyRecord, identifier: str, secret: bytes, expires: float | None) -> MaterialRecord:
     """Material that is new to this key: its first, or the next one, which waits for a rotation on demand."""
     state = CURRENT
     if key.materials:
@@ -103,10 +103,12 @@ def _new_material(call: Call, key: KeyRecord, identifier: str, secret: bytes, ex
             raise ApiError("KMSInvalidStateException", f"{key.arn} already has key material pending rotation.")
         state = PENDING_ROTATION
     number = 1 + max((material.number for material in key.materials), default=0)
-    return KeyMaterial(identifier, number, secret, state, call.now, None, call.get("KeyMaterialDescription"), expires)
+    return MaterialRecord(
+        identifier, number, secret, state, call.now, None, call.get("KeyMaterialDescription"), expires
+    )
 
 
-def _update_family(call: Call, key: KeyRecord, material: KeyMaterial) -> None:
+def _update_family(call: Call, key: KeyRecord, material: MaterialRecord) -> None:
     """Update the states and current materials of a key and its replicas after an import into one of them."""
     members = [member for member in family(call.records, key) if member.region != key.region]
     for member in members:

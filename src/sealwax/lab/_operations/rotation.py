@@ -7,7 +7,7 @@ from dataclasses import replace
 from sealwax.lab._apierror import ApiError, unsupported
 from sealwax.lab._call import Call, operation
 from sealwax.lab._key_specs import need_rotatable
-from sealwax.lab._model import PENDING_ROTATION, Answer, Conditions, KeyMaterial, KeyRecord
+from sealwax.lab._model import PENDING_ROTATION, Answer, Conditions, KeyRecord, MaterialRecord
 from sealwax.lab._paging import page
 from sealwax.lab._rotate import DAY, family, make_current, rotate
 
@@ -77,7 +77,7 @@ def rotate_key_on_demand(call: Call) -> Answer:
     return {"KeyId": key.arn}
 
 
-def _waiting(key: KeyRecord) -> KeyMaterial:
+def _waiting(key: KeyRecord) -> MaterialRecord:
     """The imported material that becomes current by a rotation on demand."""
     for material in key.materials:
         if material.state == PENDING_ROTATION and material.secret is not None:
@@ -100,7 +100,7 @@ def list_key_rotations(call: Call) -> Answer:
     return answer
 
 
-def _entry(key: KeyRecord, material: KeyMaterial) -> Answer:
+def _entry(key: KeyRecord, material: MaterialRecord) -> Answer:
     entry: Answer = {
         "KeyId": key.key_id,
         "KeyMaterialId": material.material_id,
