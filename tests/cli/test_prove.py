@@ -94,7 +94,7 @@ def test_a_role_that_is_not_in_the_lab_leaves_its_check_not_shown(shell: Shell) 
 @pytest.mark.parametrize(
     ("to", "why"), [("alias/nowhere", "no such key or alias"), ("alias/demo", "'alias/demo' is the same key")]
 )
-def test_a_key_to_move_to_that_is_none_leaves_its_check_not_shown(to: str, why: str, shell: Shell) -> None:
+def test_an_unusable_key_to_move_to_leaves_its_check_not_shown(to: str, why: str, shell: Shell) -> None:
     done = shell.sealwax(*PROVE, "--to", to)
     assert done.status == 8, done
     (line,) = (line for line in done.out.decode().splitlines() if "reencrypt-other-key" in line)
@@ -102,11 +102,22 @@ def test_a_key_to_move_to_that_is_none_leaves_its_check_not_shown(to: str, why: 
     assert why in line
 
 
+def test_a_check_that_needs_an_option_names_it(shell: Shell) -> None:
+    lines = shell.sealwax(*PROVE).succeeded().out.decode().splitlines()
+    for name, option in (
+        ("denied-principal", "--denied-profile or --denied-role"),
+        ("reencrypt-other-key", "--to"),
+        ("rotation", "--allow-changes"),
+    ):
+        (line,) = (line for line in lines if line.startswith(f"not shown  {name} "))
+        assert line.endswith(f": add {option}")
+
+
 @pytest.mark.parametrize("by", ["role", "profile"])
 def test_a_role_that_cannot_be_assumed_leaves_its_check_not_shown(
     by: str, bare_shell: Shell, served: Callable[[Shell], str]
 ) -> None:
-    # A profile's role is assumed by botocore, on the way to the first request: that denial is none of KMS's.
+    # A profile's role is assumed by botocore, on the way to the first request: that denial is not from KMS.
     shell = bare_shell
     shell.sealwax("lab", "create-key", "--lab", "./lab", "--alias", "demo").succeeded()
     url = served(shell)

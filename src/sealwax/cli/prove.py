@@ -194,11 +194,11 @@ def _print(result: CheckResult) -> None:
     width = _width()
     if width is None:
         evidence = _evidence(result)
-        line = f"{result.outcome:<9}  {result.name:<21}  {printable(result.detail)}"
+        line = f"{result.outcome:<9}  {result.name:<21}  {_detail(result)}"
         console.print(line + (f"  [{evidence}]" if evidence else ""))
         return
     # A line has room for the last request only; reasons for failures follow at the end.
-    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or printable(result.detail)}"
+    line = f"{result.outcome:<9} {result.name:<21} {_last(result) or _detail(result)}"
     if len(line) > width:
         line = line[: width - 1] + "…"
     console.print(click.style(line[:9], fg=_COLORS[result.outcome]) + line[9:])
@@ -247,7 +247,7 @@ def _sum_up(report: ProofReport) -> None:
             # The line of a check that waited for another one says so already.
             ready = all(outcomes[need] == "passed" for need in result.needs)
             if result.outcome != "passed" and ready:
-                text = f"{result.outcome}: {result.name}: {printable(result.detail)}"
+                text = f"{result.outcome}: {result.name}: {_detail(result)}"
                 console.print(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in ("passed", "failed", "not shown"))
     console.print(
