@@ -64,7 +64,11 @@ def add(
     head = edit_header(header)
     info = payload.info(1, envelope_id, ctx.encode(kms), ctx.encode(local))
     with DataKey(bytearray(dek)) as data_key:
-        body = payload._encrypt_with_salt(data_key, info, salt, pattern(size)) if kind == hdr.ATTACHED or apart else b""
+        body = (
+            payload.encrypt(payload.Encryptor(data_key, info, salt), b"", pattern(size))
+            if kind == hdr.ATTACHED or apart
+            else b""
+        )
     data = head + body
     if edit is not None:
         data = edit(data)

@@ -220,7 +220,10 @@ def test_the_writer_under_the_vectors_salt() -> None:
     for vector in SUCCESS:
         data_key, info, data = _inputs(vector)
         with data_key:
-            assert payload._encrypt_with_salt(data_key, info, data[: payload.SALT_BYTES], by_decrypt(vector)) == data
+            assert (
+                payload.encrypt(payload.Encryptor(data_key, info, data[: payload.SALT_BYTES]), b"", by_decrypt(vector))
+                == data
+            )
         written += 1
     assert written == 9
 

@@ -78,9 +78,8 @@ def bytes_of(vector: dict[str, Any]) -> bytes:
         local = {name: vector["context"][name] for name in vector["local_names"]}
         info = payload.info(preamble.suite, preamble.envelope_id, preamble.kms_context, ctx.encode(local))
         with DataKey(bytearray.fromhex(vector["dek"])) as data_key:
-            data += payload._encrypt_with_salt(
-                data_key, info, bytes.fromhex(vector["salt"]), pattern(vector["plaintext_bytes"])
-            )
+            encryptor = payload.Encryptor(data_key, info, bytes.fromhex(vector["salt"]))
+            data += payload.encrypt(encryptor, b"", pattern(vector["plaintext_bytes"]))
     assert hashlib.sha256(data).hexdigest() == vector["sha256"]
     return data
 

@@ -23,14 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# As in https://docs.aws.amazon.com/kms/latest/APIReference/: EnableKeyRotation, ScheduleKeyDeletion, RotateKeyOnDemand.
-SHORTEST_PERIOD_DAYS: Final = 90
-LONGEST_PERIOD_DAYS: Final = 2560
-SHORTEST_WAIT_DAYS: Final = 7
-LONGEST_WAIT_DAYS: Final = 30
+# As in https://docs.aws.amazon.com/kms/latest/APIReference/API_RotateKeyOnDemand.html.
 MOST_ON_DEMAND: Final = 25
-
-
 # KMS's error code if the key's state does not allow a call.
 _NOT_IN_THIS_STATE: Final = "KMSInvalidStateException"
 _PENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")

@@ -440,8 +440,3 @@ def tampered(position: int | None) -> TamperedError:
         f"the payload does not authenticate{where}: it was altered, cut off or extended; "
         "nothing from there on was released"
     )
-
-
-def _encrypt_with_salt(data_key: DataKey, info: bytes, salt: bytes, plaintext: bytes) -> bytes:
-    """Return a payload under a given salt: only for known answers, since no salt may be used twice."""
-    return encrypt(Encryptor(data_key, info, salt), b"", plaintext)
