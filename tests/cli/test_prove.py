@@ -104,6 +104,8 @@ def test_an_unusable_key_to_move_to_leaves_its_check_not_shown(to: str, why: str
 
 def test_a_check_that_needs_an_option_names_it(shell: Shell) -> None:
     lines = shell.sealwax(*PROVE).succeeded().out.decode().splitlines()
+    report = json.loads(shell.sealwax(*PROVE, "--json").succeeded().out)
+    details = {check["name"]: check["detail"] for check in report["checks"]}
     for name, option in (
         ("denied-principal", "--denied-profile or --denied-role"),
         ("reencrypt-other-key", "--to"),
@@ -111,6 +113,7 @@ def test_a_check_that_needs_an_option_names_it(shell: Shell) -> None:
     ):
         (line,) = (line for line in lines if line.startswith(f"not shown  {name} "))
         assert line.endswith(f": add {option}")
+        assert details[name].endswith(f": add {option}")
 
 
 @pytest.mark.parametrize("by", ["role", "profile"])

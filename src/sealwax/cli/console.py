@@ -156,7 +156,7 @@ def drop_output() -> None:
 
 
 class _StandardStream(io.FileIO):
-    """A standard stream, unbuffered, whose failures are :class:`~sealwax.FileError`; it is never closed."""
+    """A standard stream, unbuffered, whose failures are ``FileError``; it is never closed."""
 
     name_: ClassVar[str]
     doing: ClassVar[str]

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +99,8 @@ def prove(
         )
         report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)
     if as_json:
-        console.print_json(report.as_dict())
+        checks = tuple(replace(check, detail=_detail(check)) for check in report.checks)
+        console.print_json(replace(report, checks=checks).as_dict())
     else:
         _sum_up(report)
     if report.count("failed"):
