@@ -1,4 +1,4 @@
-"""``python -m fuzz.seeds``: write the seeds of the kept corpus, real envelopes and the edges of each form, anew."""
+"""``python -m fuzz.seeds``: write the seeds of the kept corpus, real envelopes and the edges of each form again."""
 
 from __future__ import annotations
 

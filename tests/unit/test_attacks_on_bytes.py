@@ -318,7 +318,7 @@ def test_a_pair_that_the_file_moved_to_the_local_side_or_back(way: Way) -> None:
     # One whose list agrees with the moved file stops at the wrapped key, or else at the commitment.
     assert _refused(way, keeps_local, moved_away) is sealwax.WrappedKeyRefusedError
     assert _refused(way, plain, moved_back) is sealwax.WrappedKeyRefusedError
-    # Even a data key that is wrapped anew for the moved context does not help: the payload binds the split.
+    # Even a data key that is wrapped again for the moved context does not help: the payload binds the split.
     secret = keyring.unwrap(header_of_value(sealed).slot.wrapped_keys, CONTEXT, lambda key: bytes(key.buffer))
     forged = _rebuild(moved_away, [wrap(ALPHA, secret, {"purpose": "backup"})])
     assert _refused(way, keeps_local, forged) is sealwax.CommitmentError
