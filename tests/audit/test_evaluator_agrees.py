@@ -1,4 +1,4 @@
-"""No finding is contradicted by the evaluator on the same facts; and AWS's own documentation is judged as it is."""
+"""The evaluator contradicts no finding on the same facts, and AWS's own policies get the findings they deserve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""40 key policies and 40 IAM policies after the examples of AWS's documentation, each judged as expected."""
+"""40 key policies and 40 IAM policies modeled on AWS's documentation, each with the expected findings."""
 
 from __future__ import annotations
 

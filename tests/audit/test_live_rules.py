@@ -1,4 +1,4 @@
-"""Rules over an account that the lab really holds: its keys, policies, grants and events, gathered and judged."""
+"""Rules over an account that the lab really holds: its keys, policies, grants and events, collected and audited."""
 
 from __future__ import annotations
 

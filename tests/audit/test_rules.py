@@ -22,7 +22,7 @@ BREAKS = [(rule, index) for rule, (breaks, _) in CASES.items() for index in rang
 NEAR = [(rule, index) for rule, (_, near) in CASES.items() for index in range(len(near))]
 
 
-def judged(facts: Facts) -> tuple[Finding, ...]:
+def audited(facts: Facts) -> tuple[Finding, ...]:
     """Judge facts, after a way through the facts file."""
     read = _factsfile.load(_factsfile.dump(facts), "facts.json")
     assert read == facts
@@ -41,7 +41,7 @@ def test_every_rule_has_accounts_on_both_sides() -> None:
 
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
 def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) -> None:
-    found = [one for one in judged(CASES[rule][0][index]()) if one.rule == rule]
+    found = [one for one in audited(CASES[rule][0][index]()) if one.rule == rule]
     assert found
     for one in found:
         assert one.fix.says
@@ -53,7 +53,7 @@ def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) ->
 
 @pytest.mark.parametrize(("rule", "index"), NEAR)
 def test_a_near_miss_has_not(rule: str, index: int) -> None:
-    assert [one for one in judged(CASES[rule][1][index]()) if one.rule == rule] == []
+    assert [one for one in audited(CASES[rule][1][index]()) if one.rule == rule] == []
 
 
 @pytest.mark.parametrize("actions", [["kms:ReEncryptTo"], ["kms:ReEncryptFrom", "kms:Decrypt"]])
@@ -67,20 +67,20 @@ def test_one_side_of_a_reencryption_of_another_account_says_nothing(how: str, ac
         return accounts.with_grant(grantee=who, operations=tuple(one.removeprefix("kms:") for one in actions))
 
     def found(who: str) -> list[str]:
-        return [one.rule for one in judged(account(who)) if one.rule == "reencrypt-asymmetry"]
+        return [one.rule for one in audited(account(who)) if one.rule == "reencrypt-asymmetry"]
 
     assert found(accounts.role("Partner", accounts.FOREIGN)) == []
     assert found(accounts.APP) == ["reencrypt-asymmetry"]
 
 
 def test_a_clean_account_has_no_finding() -> None:
-    assert judged(accounts.clean()) == ()
-    assert judged(accounts.family()) == ()
+    assert audited(accounts.clean()) == ()
+    assert audited(accounts.family()) == ()
 
 
 @pytest.mark.parametrize("context", [{"user": "a.b@example.com"}, {"a.b@example.com": "user"}])
 def test_a_finding_does_not_repeat_what_ought_not_to_be_in_a_log(context: dict[str, str]) -> None:
-    found = [one for one in judged(accounts.events(accounts.event(context=context))) if one.rule == "context-telling"]
+    found = [one for one in audited(accounts.events(accounts.event(context=context))) if one.rule == "context-telling"]
     assert len(found) == 1
     assert "mail address" in found[0].title
     assert "example.com" not in json.dumps(finding_to_json(found[0]))
@@ -88,7 +88,7 @@ def test_a_finding_does_not_repeat_what_ought_not_to_be_in_a_log(context: dict[s
 
 def test_the_worst_comes_first() -> None:
     facts = accounts.with_policy(accounts.use(Principal="*", Condition={}))
-    found = judged(replace(facts, trails=(), alarms=()))
+    found = audited(replace(facts, trails=(), alarms=()))
     severities = [one.severity for one in found]
     assert len(found) >= 4
     assert severities == sorted(severities, reverse=True)
@@ -134,7 +134,7 @@ def test_a_wildcard_among_providers_and_services_is_found_though_no_policy_may_h
     found = [one for one in run_rules(account) if one.rule == "key-policy-public"]
     assert [one.severity.name for one in found] == ([severity] if severity else [])
     assert all(one.statement and one.statement["Principal"] == statement["Principal"] for one in found)
-    # The rest of the policy was not judged, and that is said.
+    # The rest of the policy was not evaluated, which is a gap.
     assert [one.what for one in account.gaps] == ["the key policy"]
 
 
@@ -147,7 +147,7 @@ def test_what_is_no_policy_has_no_wildcards(text: str) -> None:
 
 def test_a_finding_may_weigh_less_than_its_rule() -> None:
     def weighs(facts: Facts, rule: str) -> str:
-        (found,) = [one for one in judged(facts) if one.rule == rule]
+        (found,) = [one for one in audited(facts) if one.rule == rule]
         return found.severity.name
 
     every = {"Action": "kms:Decrypt", "Resource": "*"}
@@ -160,7 +160,7 @@ def test_a_finding_may_weigh_less_than_its_rule() -> None:
 
 def test_an_alias_that_is_not_there_weighs_less_than_one_that_was_moved() -> None:
     for name, severity in (("alias/backup", "HIGH"), ("alias/other", "MEDIUM")):
-        (found,) = judged(accounts.clean(expected_aliases={name: accounts.arn(2)}))
+        (found,) = audited(accounts.clean(expected_aliases={name: accounts.arn(2)}))
         assert (found.rule, found.severity.name) == ("alias-unexpected-key", severity)
         assert found.resource == f"arn:aws:kms:{accounts.REGION}:{accounts.OWN}:{name}"
 
@@ -197,13 +197,13 @@ def test_a_caller_without_an_arn_is_of_the_partition_of_the_region() -> None:
 
 def test_the_fix_names_the_context_that_is_in_use() -> None:
     facts = accounts.with_policy(accounts.use(Condition={}))
-    (found,) = [one for one in judged(facts) if one.rule == "key-policy-no-context"]
+    (found,) = [one for one in audited(facts) if one.rule == "key-policy-no-context"]
     assert '"kms:EncryptionContextKeys": [\n            "purpose"\n' in found.fix.blocks[0].text
     asked = {"ForAnyValue:StringEquals": {"kms:EncryptionContextKeys": "row"}}
     policy = accounts.text(accounts.use(Condition=asked), accounts.use(Condition={}))
     (found,) = [
         one
-        for one in judged(accounts.clean(accounts.key(policy=policy), events=()))
+        for one in audited(accounts.clean(accounts.key(policy=policy), events=()))
         if one.rule == "key-policy-no-context"
     ]
     assert '"kms:EncryptionContextKeys": [\n            "row"\n' in found.fix.blocks[0].text

@@ -86,7 +86,7 @@ class Pair:
 
 
 def outcome(do: Callable[[], bytes]) -> object:
-    """What was returned, or all that can be told of an error."""
+    """What was returned, or all that an error shows."""
     try:
         return do()
     except Exception as error:

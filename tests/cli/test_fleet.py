@@ -332,7 +332,7 @@ def test_inspect_and_fleet_call_the_same_stale(shell: Shell, keys: Keys) -> None
     one, two = keys.demo, keys.demo2
     far = keys.lab.create_key(region="eu-west-1")["Arn"]
 
-    def judged(*options: str, of: str = "data") -> tuple[list[str], list[str]]:
+    def staleness(*options: str, of: str = "data") -> tuple[list[str], list[str]]:
         said = shell.sealwax("inspect", "--ask-kms", "--json", *options, f"{of}/000.swx").succeeded()
         facts = json.loads(said.out)
         allowed = ("--from", one, "--from", two, "-c", "purpose=*")
@@ -343,14 +343,14 @@ def test_inspect_and_fleet_call_the_same_stale(shell: Shell, keys: Keys) -> None
         assert found["missing_regions"] == dict.fromkeys(facts["missing_regions"], 1)
         return facts["stale_because"], facts["missing_regions"]
 
-    assert judged("--to", one) == ([], [])
-    assert judged("--to", two) == (["keys"], [])
-    assert judged("--to", one, "--to", far) == (["keys"], ["eu-west-1"])
-    assert judged("--to", one, "--older-than", "1d") == ([], [])
+    assert staleness("--to", one) == ([], [])
+    assert staleness("--to", two) == (["keys"], [])
+    assert staleness("--to", one, "--to", far) == (["keys"], ["eu-west-1"])
+    assert staleness("--to", one, "--older-than", "1d") == ([], [])
     shell.write("old/000.swx", wrapped_long_ago(shell.read("data/000.swx"), one))
-    assert judged("--to", one, "--older-than", "1d", of="old") == (["age"], [])
+    assert staleness("--to", one, "--older-than", "1d", of="old") == (["age"], [])
     keys.lab.call("RotateKeyOnDemand", KeyId=one)
-    assert judged("--to", one) == (["material"], [])
+    assert staleness("--to", one) == (["material"], [])
 
 
 def test_an_audit_takes_the_keys_of_a_plan_for_those_of_live_envelopes(tmp_path: Path, keys: Keys) -> None:

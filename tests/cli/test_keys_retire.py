@@ -159,7 +159,7 @@ def test_deletion_is_not_a_first_step(lab: Lab, options: tuple[str, ...]) -> Non
 
 
 def test_a_plan_stands_for_its_places(lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """They are looked at anew; the plan file itself is no envelope, and a scan of it alone would clear every key."""
+    """They are read again; the plan file itself is no envelope, and a scan of it alone would clear every key."""
     options = ["--from", "alias/old", "--to", "alias/new", "-c", "purpose=backup", "-o", "rotation.plan"]
     seal(lab, "a.swx", "alias/new")
     assert run(["fleet", "plan", *options, "data"]) == 0

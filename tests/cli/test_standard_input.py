@@ -118,7 +118,7 @@ def test_a_background_program_asks_nobody(aws: Aws) -> None:
 def _at_a_terminal(
     command: list[str], shell: Shell, typed: str, stdin: bytes
 ) -> tuple[subprocess.CompletedProcess[bytes], str]:
-    """Run a program whose controlling terminal is none of its streams; type when it asks, and return what was shown."""
+    """Run a program whose streams are not its controlling terminal; type at its prompt, and return what was shown."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         command,

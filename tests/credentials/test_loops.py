@@ -375,10 +375,10 @@ def test_a_proof_asks_nothing_more_once_it_is_signed_out(tmp_path: Path) -> None
     asked = -left[0]
     assert asked == 1
     ended = [one for one in report.checks if "credentials have expired" in one.detail]
-    unasked = [one for one in report.checks if "found no valid credentials" in one.detail]
+    skipped = [one for one in report.checks if "found no valid credentials" in one.detail]
     assert len(ended) == 1
-    assert unasked
-    assert all(one.outcome == "not shown" and one.interrupted for one in unasked)
+    assert skipped
+    assert all(one.outcome == "not shown" and one.interrupted for one in skipped)
 
 
 def test_an_executor_of_spark_that_is_not_signed_in() -> None:

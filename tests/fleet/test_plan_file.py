@@ -321,9 +321,9 @@ def test_a_plan_with_a_state_that_does_not_exist_is_damaged(keys: Keys, folder: 
     seal(keys, folder / "a.swx")
     plan(keys, folder, path)
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE items SET state = 'mended'")
+        connection.execute("UPDATE items SET state = 'unheard-of'")
         connection.commit()
-    with pytest.raises(sealwax.PlanError, match=r"is damaged \(unknown state 'mended'\); plan again"):
+    with pytest.raises(sealwax.PlanError, match=r"is damaged \(unknown state 'unheard-of'\); plan again"):
         fleet.status(path)
 
 

@@ -1,7 +1,7 @@
 """The parameters that the lab takes from botocore's service model are pinned, so upgrades cannot change them unnoticed.
 
 After an upgrade, look at what changed and write the new table:
-``python -c "from tests.lab.test_surface import *; TABLE.write_text(table())"``.
+``python -c "from tests.lab.test_api_model import *; TABLE.write_text(table())"``.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def send(
     authorization: str | None = None,
     **headers: str,
 ) -> tuple[int, dict[str, Any]]:
-    """What a program answers that is none of AWS's clients."""
+    """The answer to a program that is not an AWS client."""
     given = {
         "Host": host,
         "Authorization": SIGNED.format(key) if authorization is None else authorization,

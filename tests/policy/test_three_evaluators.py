@@ -1,4 +1,4 @@
-"""`policy explain`, the lab and a third judge say the same: 10,000 questions about generated policies and grants.
+"""`policy explain`, the lab and a third evaluator agree: 10,000 questions about generated policies and grants.
 
 The lab asks `sealwax.policy` too, so the first two share a mistake of its rules; the third knows AWS's documentation
 only.
@@ -156,7 +156,7 @@ def _asked(arn: str, who: Person, action: str, context: Mapping[str, str]) -> As
 
 
 @pytest.mark.slow
-def test_three_judges_agree(engines: Engines) -> None:
+def test_three_evaluators_agree(engines: Engines) -> None:
     seen: Counter[str] = Counter()
     for seed in range(WORLDS):
         drawn = world(seed, engines.arn)

@@ -356,7 +356,7 @@ def test_a_held_folder_is_let_go_of(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_notices_a_folder_that_was_swapped(folder: Path, tmp_path: Path) -> None:
-    """A folder is held for one batch: what comes after that is looked up anew."""
+    """A folder is held for one batch: what comes after that is looked up again."""
     sealed = (folder / "a").read_bytes()
     for at in range(200):
         (folder / "b" / f"many-{at:03}").write_bytes(sealed)

@@ -44,7 +44,7 @@ _held: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sealwa
 
 @contextlib.contextmanager
 def held(into: list[str] | None) -> Iterator[None]:
-    """Keep messages in a list instead of printing them, for :func:`stderr` to print later; None prints at once."""
+    """Keep messages in a list instead of printing them, for ``stderr`` to print later; None prints at once."""
     token = _held.set(into)
     try:
         yield

@@ -156,7 +156,7 @@ class Under:
             return self.known
 
     def arns_of(self, keyring: Keyring, context: Mapping[str, str]) -> frozenset[str]:
-        """Return the ARNs, by generating a data key for a context; see :meth:`arns`."""
+        """Return the ARNs, by generating a data key for a context; see ``arns``."""
 
         def ask() -> list[str]:
             return keyring.generate(context, lambda _, keys: [key.key_arn for key in keys], plaintext_bytes=None)
