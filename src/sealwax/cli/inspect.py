@@ -60,7 +60,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
         if not work.as_json:
             console.print(_described(job.source, inspection))
             if verdict is not None:
-                console.print(f"  stale      {'yes' + str(verdict).removeprefix('stale') if verdict.stale else 'no'}")
+                console.print(f"  stale      {verdict}")
         return facts
 
     if not targets and (older_than is not None or ask_kms):
