@@ -14,7 +14,7 @@ from datetime import date
 from typing import Final
 
 from sealwax._core import trusted
-from sealwax._core.context import printable
+from sealwax._core.text import printable
 from sealwax.audit._factsfile import unique_members
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Acceptance, Accepted

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from sealwax._core import trusted
-from sealwax._core.context import printable
 from sealwax._core.files import WholeFile
+from sealwax._core.text import printable
 from sealwax.audit._facts import Facts
 from sealwax.errors import FactsError
 

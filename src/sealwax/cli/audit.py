@@ -14,8 +14,8 @@ import click
 from click.core import ParameterSource
 
 from sealwax._core import files
-from sealwax._core.context import printable
 from sealwax._core.format.io import write_all
+from sealwax._core.text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._core import files
-from sealwax._core.context import printable
 from sealwax._core.format.io import write_all
+from sealwax._core.text import printable
 from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import click
 
-from sealwax._core import context as ctx
 from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
 from sealwax._core.staleness import Wanted, WantedKey, region_of, staleness_of
+from sealwax._core.text import printable
 from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws
@@ -87,7 +87,7 @@ def _wanted(targets: tuple[str, ...], older_than: float | None, aws: Aws | None)
         return Wanted(tuple(WantedKey(key.arn, key.material_id, key.rotated_at) for key in keys), since), blind
     for target in targets:
         if ":key/" not in target or not region_of(target):
-            raise click.UsageError(f"'{ctx.printable(target)}' is not a key ARN; add --ask-kms to look up other names")
+            raise click.UsageError(f"'{printable(target)}' is not a key ARN; add --ask-kms to look up other names")
     return Wanted(tuple(WantedKey(target) for target in targets), since), False
 
 
@@ -111,13 +111,13 @@ def _described(path: str, inspection: Inspection) -> str:
     if inspection.foreign is not None:
         lines.append(f"  metadata   contradiction: this is an envelope, but its metadata says: {inspection.foreign}")
     for name, value in facts["context"].items():
-        lines.append(f"  context    {ctx.printable(name)}={ctx.printable(value)}")
+        lines.append(f"  context    {printable(name)}={printable(value)}")
     if not facts["context"]:
         lines.append("  context    none stored")
     if facts["local_pairs"]:
         lines.append(f"  context    {counted(inspection.header.preamble.local_pairs, 'local pair')}, not stored")
     for key in facts["wrapped_keys"]:
-        lines.append(f"  key        {ctx.printable(key['key_arn'])}")
+        lines.append(f"  key        {printable(key['key_arn'])}")
         if key["key_material_id"]:
             lines.append(f"             material {key['key_material_id']}")
         if key["wrapped_at"]:

@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, cast
 
 from sealwax._core import files
-from sealwax._core.context import printable
 from sealwax._core.envelope import Inspection, inspect, read_full
 from sealwax._core.format.header import ATTACHED, DETACHED
 from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey
+from sealwax._core.text import printable
 from sealwax.cli import console, locations
 from sealwax.errors import (
     CommitmentError,

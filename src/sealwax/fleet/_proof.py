@@ -11,11 +11,12 @@ from typing import Final
 
 from sealwax._aws.session import Session
 from sealwax._core import context as ctx
-from sealwax._core.context import AcceptStoredContext, printable
+from sealwax._core.context import AcceptStoredContext
 from sealwax._core.envelope import read_full
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.sealer import Sealer
+from sealwax._core.text import printable
 from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
 from sealwax.fleet import _reencrypt, _shard
 from sealwax.fleet._journal import Journal

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from sealwax._core import validate
-from sealwax._core.context import BRACED, placed, placeholders, printable
+from sealwax._core.context import BRACED, placed, placeholders
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
+from sealwax._core.text import printable
 from sealwax.kms import _allowlist, _names
 
 # In a pattern: a star, an escaped star, and an object's own name.

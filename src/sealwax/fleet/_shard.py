@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax._core import context as ctx
-from sealwax._core.context import printable
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
 from sealwax._core.staleness import Staleness, faults, staleness_of
+from sealwax._core.text import printable
 from sealwax.errors import (
     ContextError,
     HeaderError,

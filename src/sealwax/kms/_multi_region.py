@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 from sealwax import errors, events
 from sealwax._aws.session import Session, pack_config, pack_session
 from sealwax._core import pickling, validate
-from sealwax._core.context import printable
 from sealwax._core.keyring import DataKey, WrappedKey, now
 from sealwax._core.pool import Pool
+from sealwax._core.text import printable
 from sealwax._core.watch import guarded
 from sealwax.kms import _names
 from sealwax.kms._breaker import Breaker

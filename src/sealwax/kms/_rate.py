@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final, Self, TypedDict
 
 from sealwax._core import disk, fork_locks, trusted, validate
-from sealwax._core.context import printable
 from sealwax._core.keyring import now
+from sealwax._core.text import printable
 from sealwax.errors import FileError
 
 # Tokens, rate, when they applied, and when the rate was last halved, in seconds of the machine's clock.

@@ -12,7 +12,7 @@ import string
 from collections.abc import Mapping
 
 from sealwax import policy
-from sealwax._core.context import printable
+from sealwax._core.text import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
 from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, CallerIdentity, PrincipalRecord, root_of

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from sealwax._core import disk, trusted
-from sealwax._core.context import printable
+from sealwax._core.text import printable
 from sealwax.audit import _factsfile
 from sealwax.errors import FactsError, FileError
 
