@@ -11,7 +11,8 @@ from typing import Final
 from sealwax._core.keyring import now
 from sealwax._core.sources import AnyPath
 
-_PAUSE_SECONDS: Final = 0.01
+# A shared rate limit is locked for microseconds, many times a second.
+_PAUSE_SECONDS: Final = 0.001
 # How long to reopen a file that other programs keep replacing.
 _REPLACED_SECONDS: Final = 1.0
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self, TypedDict
 
-from sealwax._core import disk, fork_locks, trusted, validate
+from sealwax._core import disk, fork_locks, locking, trusted, validate
 from sealwax._core.keyring import now
 from sealwax._core.text import printable
 from sealwax.errors import FileError
@@ -32,7 +32,6 @@ _RECOVERY: Final = 0.05
 _KIND: Final = trusted.Kind("the shared rate limit", FileError)
 # Other processes hold the lock on a shared file for microseconds.
 _LONGEST_WAIT_SECONDS: Final = 5.0
-_PAUSE_SECONDS: Final = 0.001
 
 
 class _Arguments(TypedDict):
@@ -161,7 +160,8 @@ class RateLimit:
         with _reported(path):
             self._file = file = trusted.open_own(path, _KIND)
         try:
-            _lock_file(file, path, deadline)
+            with _reported(path):
+                locking.wait_for(file, deadline)
             try:
                 yield file
             finally:
@@ -194,18 +194,6 @@ class RateLimit:
         return tokens, min(self.rate, rate + (when - then) * _RECOVERY * self.rate), when, halved
 
 
-def _lock_file(file: int, path: str, deadline: float) -> None:
-    """Lock the file. A process that can read it may hold a lock forever, or be stopped while holding one."""
-    while True:
-        try:
-            with _reported(path):
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if now() >= deadline:
-                raise _locked_error(path) from None
-            time.sleep(_PAUSE_SECONDS)
-
-
 def _locked_error(path: str) -> FileError:
     return FileError(
         f"using the shared rate limit '{printable(path)}' failed: another process holds a lock on the file. Stop it "
@@ -218,6 +206,6 @@ def _reported(path: str) -> Iterator[None]:
     try:
         yield
     except BlockingIOError:
-        raise
+        raise _locked_error(path) from None
     except OSError as error:
         raise FileError(f"using the shared rate limit '{printable(path)}' failed: {disk.reason(error)}") from error

@@ -7,7 +7,6 @@ holds the same data as a facts file and has mode 0600.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sealwax._core import disk, trusted
+from sealwax._core import disk, locking, trusted
 from sealwax._core.text import printable
 from sealwax.audit import _factsfile
 from sealwax.errors import FactsError, FileError
@@ -62,11 +61,15 @@ class Checkpoint:
         self._lock = threading.Lock()
         self._answers: dict[Question, tuple[datetime, object]] = {}
         try:
-            self._file = self._open()
+            # The previous holder of the lock may have removed the file that was opened here.
+            descriptor = locking.lock(
+                lambda: trusted.open_own(self.path, _KIND), lambda file: locking.is_at(self.path, file)
+            )
         except BlockingIOError:
             raise FactsError(f"{self.shown} is in use by another audit that collects the same facts") from None
         except OSError as error:
             raise FileError(f"opening {self.shown} failed: {disk.reason(error)}") from error
+        self._file = io.FileIO(descriptor, "r+b")
         try:
             self._load(max_age)
         except BaseException:
@@ -74,20 +77,6 @@ class Checkpoint:
             raise
         self.kept = len(self._answers)
         self.oldest = min((at for at, _ in self._answers.values()), default=None)
-
-    def _open(self) -> io.FileIO:
-        while True:
-            descriptor = trusted.open_own(self.path, _KIND)
-            file = io.FileIO(descriptor, "r+b")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The previous holder of the lock may have removed the file that was opened here.
-                if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(descriptor)):
-                    return file
-            except BaseException:
-                file.close()
-                raise
-            file.close()
 
     def _load(self, max_age: timedelta) -> None:
         data = self._file.read(_factsfile.MAX_BYTES + 1)
