@@ -27,7 +27,7 @@ from typing import BinaryIO, Final, cast
 from sealwax._core import files
 from sealwax._core.envelope import Inspection, inspect, read_full
 from sealwax._core.format.header import ATTACHED, DETACHED
-from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey
+from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey, kept_by_rewrap
 from sealwax._core.text import printable
 from sealwax.cli import console, locations
 from sealwax.errors import (
@@ -312,7 +312,7 @@ def of_rewrapped(
         raise LeftAloneError(IN_THE_WAY, f"{name} is a different envelope; {again}")
     if inspection.payload_bytes != source.payload_bytes:
         raise LeftAloneError(INCOMPLETE, f"{name} is cut off, or has extra bytes at its end; {again}")
-    kept = [key for key in source.wrapped_keys if key.provider != PROVIDER_AWS_KMS]
+    kept = kept_by_rewrap(source.wrapped_keys)
     _check_keys(output, inspection, kept, under(), names, again, can_rewrap=True, armor=armor)
     return OutputState.DONE
 
@@ -353,7 +353,7 @@ def _inspected(existing: Existing, file: BinaryIO, kind: int, armor: bool, again
 def _check_keys(
     output: str,
     inspection: Inspection,
-    kept: Sequence[WrappedKey],
+    kept: tuple[WrappedKey, ...],
     under: frozenset[str],
     names: Sequence[str],
     again: str,
@@ -363,8 +363,7 @@ def _check_keys(
 ) -> None:
     """Refuse an envelope that is not wrapped by exactly these KMS keys and the keys of other providers in ``kept``."""
     arns = [key.key_arn for key in inspection.wrapped_keys if key.provider == PROVIDER_AWS_KMS]
-    others = [key for key in inspection.wrapped_keys if key.provider != PROVIDER_AWS_KMS]
-    if inspection.header.finished and set(arns) == under and others == list(kept):
+    if inspection.header.finished and set(arns) == under and kept_by_rewrap(inspection.wrapped_keys) == kept:
         return
     name = _quoted(output)
     now = ", ".join(f"'{printable(key.key_arn)}'" for key in inspection.wrapped_keys)
