@@ -62,14 +62,14 @@ def test_nobody_waits_for_ever() -> None:
 
 def test_a_bounded_map_drops_what_was_used_least_recently() -> None:
     entries: LruMap[str, int] = LruMap(2)
-    entries.put("a", 1)
-    entries.put("b", 2)
+    entries["a"] = 1
+    entries["b"] = 2
     assert entries.get("a") == 1
-    entries.put("c", 3)
+    entries["c"] = 3
     assert [entries.get(name) for name in "abc"] == [1, None, 3]
-    entries.put("a", 4)
-    entries.put("d", 5)
+    entries["a"] = 4
+    entries["d"] = 5
     assert [entries.get(name) for name in "acd"] == [4, None, 5]
-    entries.discard("a")
-    entries.discard("a")
+    entries.pop("a", None)
+    entries.pop("a", None)
     assert entries.get("a") is None

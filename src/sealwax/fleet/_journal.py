@@ -15,6 +15,7 @@ from typing import Final
 
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
+from sealwax._core.lru import LruMap
 from sealwax.errors import HeaderError
 from sealwax.fleet._database import PlanDatabase
 from sealwax.fleet._shard import Item, Keys, RunResult, ScanResult
@@ -57,9 +58,9 @@ class Journal(PlanDatabase):
     """An open plan file; as ``PlanDatabase``."""
 
     @functools.cached_property
-    def _keysets(self) -> dict[Keys, int]:
+    def _keysets(self) -> LruMap[Keys, int]:
         """Numbers of key sets that were stored last."""
-        return {}
+        return LruMap(_MAX_KEYSETS)
 
     # --- scanning
 
@@ -249,8 +250,6 @@ class Journal(PlanDatabase):
             with self.writing() as connection:
                 connection.execute("INSERT OR IGNORE INTO keysets (keys) VALUES (?)", (text,))
                 (number,) = connection.execute("SELECT keyset FROM keysets WHERE keys = ?", (text,)).fetchone()
-            if len(self._keysets) >= _MAX_KEYSETS:
-                self._keysets.clear()
             self._keysets[keys] = number
         return number
 

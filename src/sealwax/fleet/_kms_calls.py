@@ -109,11 +109,11 @@ class Rewrapper:
                 self._flights.land(unit, flight)
                 # A permanent error is not repeated for the next thousand envelopes. Credentials may still come.
                 if isinstance(error, KmsError) and not error.retryable and not is_of_credentials(error):
-                    self._refusals.put(unit, error)
+                    self._refusals[unit] = error
             flight.set_exception(error)
             raise
         with self._lock:
-            self._memory.put(unit, answer)
+            self._memory[unit] = answer
             self._flights.land(unit, flight)
         flight.set_result(answer)
         return answer

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from sealwax import policy
 from sealwax._aws.partitions import partition_of
+from sealwax._core.lru import LruMap
 from sealwax.errors import PolicyError
 from sealwax.lab._apierror import ApiError
 from sealwax.lab._model import (
@@ -70,7 +71,7 @@ class Authorizer:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._unconditional: dict[_Name, policy.Decision] = {}
+        self._unconditional: LruMap[_Name, policy.Decision] = LruMap(_MAX_DECISIONS)
 
     def require(self, request: KmsRequest, question: Question, now: float) -> str:
         """The reason why the request is allowed.
@@ -112,8 +113,6 @@ class Authorizer:
         evaluated = self._request(request, question, resource, now)
         decision = policy.evaluate(evaluated, key_policy=parsed, identity_policies=identity, grants=grants)
         if name is not None:
-            if len(self._unconditional) >= _MAX_DECISIONS:
-                self._unconditional.clear()
             self._unconditional[name] = decision
         return decision, parsed
 

@@ -12,6 +12,7 @@ import string
 from collections.abc import Mapping
 
 from sealwax import policy
+from sealwax._core.lru import LruMap
 from sealwax._core.text import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
@@ -33,8 +34,8 @@ class PrincipalStore:
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
         self._root = root
-        self._keys: dict[str, AccessKey | None] = {}
-        self._principals: dict[str, PrincipalRecord | None] = {}
+        self._keys: LruMap[str, AccessKey | None] = LruMap(_MAX_CACHED)
+        self._principals: LruMap[str, PrincipalRecord | None] = LruMap(_MAX_CACHED)
         database.on_change(self._keys.clear)
         database.on_change(self._principals.clear)
 
@@ -72,8 +73,6 @@ class PrincipalStore:
     def principal(self, arn: str) -> PrincipalRecord | None:
         with self._database.reading() as connection:
             if arn not in self._principals:
-                if len(self._principals) >= _MAX_CACHED:
-                    self._principals.clear()
                 row = connection.execute(
                     f"SELECT {_PRINCIPAL_COLUMNS} FROM principals WHERE arn=?",  # noqa: S608
                     (arn,),
@@ -136,8 +135,6 @@ class PrincipalStore:
     def key(self, access_key_id: str) -> AccessKey | None:
         with self._database.reading() as connection:
             if access_key_id not in self._keys:
-                if len(self._keys) >= _MAX_CACHED:
-                    self._keys.clear()
                 row = connection.execute(
                     "SELECT access_key_id, account, principal, sealed, token, session_name, expires "
                     "FROM access_keys WHERE access_key_id=?",

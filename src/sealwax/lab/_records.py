@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any, TypeAlias
 
+from sealwax._core.lru import LruMap
 from sealwax.lab._database import Database
 from sealwax.lab._model import AliasRecord, GrantRecord, KeyRecord, MaterialRecord
 from sealwax.lab._rootkey import RootKey
@@ -27,22 +28,13 @@ _MAX_IMPORTS_OF_A_KEY = 64
 _Name: TypeAlias = tuple[str | None, ...]
 
 
-class _Cache(dict[_Name, Any]):
-    """What was read; emptied when it is full."""
-
-    def __setitem__(self, name: _Name, value: object) -> None:
-        if len(self) >= _MAX_CACHED:
-            self.clear()
-        super().__setitem__(name, value)
-
-
 class Records:
     """Reads and writes the state file. Writers call inside ``change``."""
 
     def __init__(self, database: Database, root: RootKey) -> None:
         self._database = database
         self._root = root
-        self._cache = _Cache()
+        self._cache: LruMap[_Name, Any] = LruMap(_MAX_CACHED)
         database.on_change(self._cache.clear)
 
     def change(self) -> AbstractContextManager[sqlite3.Connection]:

@@ -249,7 +249,7 @@ class HeldKeys:
     def replace(self, identity: Hashable, key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> CacheEntry:
         """Add an entry in place of the old one. The lock is held."""
         self.drop(identity)
-        self.failures.discard(identity)
+        self.failures.pop(identity, None)
         entry = self.entries[identity] = CacheEntry(identity, key, wrapped_keys, *self._clocks())
         while len(self.entries) > self.capacity:
             self.evictions += 1

@@ -378,7 +378,7 @@ class CachingKeyring:
             if not is_of_one_payload(error):
                 failure = copy.copy(error)
                 with held.lock:
-                    held.failures.put(identity, (now(), failure))
+                    held.failures[identity] = (now(), failure)
             raise
         finally:
             # An error about one payload concerns no other thread: the next in line makes its own call.
