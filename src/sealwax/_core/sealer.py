@@ -428,11 +428,7 @@ class Sealer:
 
     @overload
     def decrypt_many(
-        self,
-        items: Iterable[tuple[BytesLike, ExpectedContext]],
-        *,
-        threads: int | None = None,
-        return_exceptions: bool,
+        self, items: Iterable[tuple[BytesLike, ExpectedContext]], *, threads: int | None = None, return_exceptions: bool
     ) -> Iterator[bytes | SealwaxError]: ...
 
     def decrypt_many(
@@ -571,12 +567,7 @@ class Sealer:
         return None
 
     def rewrapper(
-        self,
-        *,
-        to: str | Sequence[str],
-        context: ExpectedContext,
-        verify: bool = False,
-        body: AnySource | None = None,
+        self, *, to: str | Sequence[str], context: ExpectedContext, verify: bool = False, body: AnySource | None = None
     ) -> Rewrap:
         """Make the function that a store's ``rewrap`` calls with each header.
 

@@ -16,7 +16,7 @@ from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file
 from sealwax._core.text import printable
 from sealwax.errors import FileError, SealwaxError
-from sealwax.stores._store import Change, Entry
+from sealwax.stores._store import Change, Entry, Store
 
 # Shorter than the wait for a single file: a fleet continues with other files, and returns to this one later.
 _LOCK_SECONDS: Final = 1.0
@@ -24,7 +24,7 @@ _LOCK_SECONDS: Final = 1.0
 _BEING_WRITTEN: Final = re.compile(r"\.sealwax-[0-9a-f]+\.part(-wal|-shm)?")
 
 
-class FileStore:
+class FileStore(Store):
     """The regular files below a folder, or one file. A detached header is a separate file.
 
     Args:

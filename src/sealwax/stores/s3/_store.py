@@ -31,11 +31,12 @@ def open_location(location: str, session: Session | None = None) -> Store:
     return S3Store(location, session)
 
 
-class S3Store:
+class S3Store(Store):
     """The objects of a bucket whose keys begin with a prefix; end it with ``/`` to mean a folder.
 
     Listing needs s3:ListBucket and reading s3:GetObject. ``rewrap`` and ``replace`` also need s3:PutObject,
-    s3:AbortMultipartUpload, s3:GetObjectTagging and, for objects with tags, s3:PutObjectTagging.
+    s3:AbortMultipartUpload, s3:GetObjectTagging and, for objects with tags, s3:PutObjectTagging. ``rewrap`` transfers
+    at most 5 MiB of an object; S3 copies the rest itself.
 
     They keep an object's metadata, content type and other headers, tags, storage class, encryption settings, object
     lock and checksum algorithm (CRC32, SHA-1 or SHA-256). Not kept: an ACL of the object, which gets the bucket's
@@ -48,7 +49,8 @@ class S3Store:
         service: the ``Service`` to send requests with, instead of ``session``.
 
     Raises:
-        StoreError: the location is not a valid S3 name.
+        StoreError: the location is not a valid S3 name, or, in a method, S3 refused a request.
+        CredentialsError: in a method, there are no credentials for S3.
     """
 
     def __init__(self, location: str, session: Session | None = None, *, service: Service | None = None) -> None:
@@ -64,14 +66,6 @@ class S3Store:
         return str(self._prefix)
 
     def list(self) -> Iterator[Entry | SealwaxError]:
-        """List every object, sorted by the bytes of its key.
-
-        Returns:
-            An iterator over the objects.
-
-        Raises:
-            StoreError, CredentialsError: the listing cannot continue.
-        """
         for record in self._service.list(self._prefix):
             name = str(ObjectName(self._prefix.bucket, record["Key"]))
             yield Entry(name, record["Size"], record["ETag"], record["LastModified"].timestamp())
@@ -100,47 +94,12 @@ class S3Store:
                 raise
 
     def open(self, name: str) -> BinaryIO:
-        """Open an object for reading and seeking; see ``ObjectReader``.
-
-        Args:
-            name: the object, ``s3://bucket/key``.
-
-        Returns:
-            A binary file; close it.
-
-        Raises:
-            StoreError, CredentialsError: it cannot be read.
-        """
         return cast("BinaryIO", self._reader(name))
 
     def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
-        """Replace the wrapped keys of an envelope, unless another program has changed it meanwhile.
-
-        At most 5 MiB of an object are transferred; S3 copies the rest itself.
-
-        Args:
-            name: the object, ``s3://bucket/key``.
-            rewrap: returns the new wrapped keys for a header: ``Sealer.rewrapper(...)``.
-            size: the object's size as listed, if known. It saves a request for an object of up to 5 MiB.
-
-        Raises:
-            RewrapConflictError: another program changed the object; it was left alone.
-            HeaderError: it is not an envelope, or its header is damaged.
-            StoreError, CredentialsError: it cannot be read or written.
-        """
         _replace.rewrap(self._service, self._object(name), rewrap, size)
 
     def replace(self, name: str, change: Change) -> None:
-        """Rewrite an object, completely or not at all, unless another program has changed it meanwhile.
-
-        Args:
-            name: the object, ``s3://bucket/key``.
-            change: copies the object with its changes. If it raises, the object is left alone.
-
-        Raises:
-            RewrapConflictError: another program changed the object; it was left alone.
-            StoreError, CredentialsError: it cannot be read or written.
-        """
         _replace.replace(self._service, self._object(name), change)
 
     def _reader(self, name: str) -> ObjectReader:
