@@ -105,9 +105,8 @@ def signature(function: object, *, bound: bool = False) -> str:
 def members(kind: type) -> Iterator[tuple[str, str | None]]:
     """Yield the public methods and properties of a class, as they are shown, with their docstrings."""
     seen: set[str] = set()
-    for base in kind.__mro__:
-        if base.__module__.partition(".")[0] != "sealwax":
-            continue
+    bases = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == "sealwax"]
+    for base in bases:
         for name, value in vars(base).items():
             if name.startswith("_") or name in seen:
                 continue
@@ -119,8 +118,9 @@ def members(kind: type) -> Iterator[tuple[str, str | None]]:
                 yield name + signature(value.__func__), value.__doc__
             elif isinstance(value, FunctionType | classmethod):
                 function = value.__func__ if isinstance(value, classmethod) else value
+                docs = (vars(base)[name].__doc__ for base in bases if name in vars(base))
                 prefix = "async " if inspect.iscoroutinefunction(function) else ""
-                yield prefix + name + signature(function, bound=True), value.__doc__
+                yield prefix + name + signature(function, bound=True), next(filter(None, docs), None)
 
 
 @functools.cache

@@ -133,7 +133,7 @@ class FileStore(Store):
         if self._is_folder:
             return files.folder_of(name, self._location)
         if name != self._location:
-            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; left alone")
+            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; it was left alone")
         return contextlib.nullcontext()
 
 

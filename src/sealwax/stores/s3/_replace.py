@@ -106,7 +106,7 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
     name, end = reader.object, reader.size
     step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - 1)))
     if step > MAX_PART_BYTES:
-        raise StoreError(f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; left alone")
+        raise StoreError(f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; it was left alone")
     upload_id = service.call("create_multipart_upload", "writing", name, **settings)["UploadId"]
 
     def copy(number: int, at: int) -> Response:
@@ -153,7 +153,7 @@ def _settings(service: Service, reader: ObjectReader) -> Response:
         answer = service.call("head_object", "reading", reader.object, IfMatch=reader.etag, ChecksumMode="ENABLED")
     if answer.get("MissingMeta"):
         raise StoreError(
-            f"'{printable(reader.name)}' has metadata that S3 does not return, and it would be lost; left alone"
+            f"'{printable(reader.name)}' has metadata that S3 does not return, and it would be lost; it was left alone"
         )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
     until = settings.get("ObjectLockRetainUntilDate")
@@ -175,9 +175,9 @@ def _conflicts(name: ObjectName) -> Iterator[None]:
         yield
     except StoreError as error:
         if error.code in CHANGED:
-            why = "was replaced or removed by another program meanwhile; left alone"
+            why = "was replaced or removed by another program meanwhile; it was left alone"
         elif error.code in CONFLICT:
-            why = "is being written by another program, S3 says after several attempts; left alone, try again"
+            why = "is being written by another program, S3 says after several attempts: it was left alone; try again"
         else:
             raise
         raise RewrapConflictError(f"'{printable(str(name))}' {why}") from None

@@ -108,7 +108,7 @@ class S3Store(Store):
     def _object(self, name: str) -> ObjectName:
         parsed = parse(name)
         if parsed.bucket != self._prefix.bucket or not parsed.key.startswith(self._prefix.key):
-            raise StoreError(f"'{printable(name)}' is not in '{printable(self.location)}'; left alone")
+            raise StoreError(f"'{printable(name)}' is not in '{printable(self.location)}'; it was left alone")
         return parsed
 
 
