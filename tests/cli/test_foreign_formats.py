@@ -132,7 +132,7 @@ def test_what_names_other_keys_is_counted(lab: Lab, capfd: pytest.CaptureFixture
     assert "other     2 in unknown formats, which may or may not need the key" in out
     assert not is_enabled(lab)
     status, found = retired(capfd)
-    names = ("objects", "under", "unknown", "untold", "elsewhere", "unrecognized")
+    names = ("objects", "under", "unknown", "unnamed", "elsewhere", "unrecognized")
     assert (status, [found[name] for name in names]) == (0, [9, 0, 0, 0, 6, 2])
 
 
@@ -170,7 +170,7 @@ def test_how_a_key_may_be_named(lab: Lab) -> None:
     ):
         put("x.json", samples.sops_json(name))
         found = find_users(["data"], arn)
-        assert (found.under, found.untold, found.elsewhere) == (means is True, means is None, means is False), name
+        assert (found.under, found.unnamed, found.elsewhere) == (means is True, means is None, means is False), name
 
 
 def test_a_key_in_another_region_is_the_same_key(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +268,7 @@ def test_objects_of_the_s3_encryption_client(lab: Lab, s3: StrictS3, capfd: pyte
         s3.client().put_object(Bucket="bucket", Key="b", Body=b"", Metadata=metadata)
         s3.forget()
         found = used_in(s3, arn_of(lab, "alias/old"))
-        assert (found.under, found.untold, found.formats) == (0, 2, {f"s3ec-v{version}": 2})
+        assert (found.under, found.unnamed, found.formats) == (0, 2, {f"s3ec-v{version}": 2})
         # The metadata come with the first bytes; where there are none, with the answer to a HEAD.
         assert s3.operations == ["ListObjectsV2", "GetObject", "GetObject", "HeadObject"]
         assert f"s3://bucket/a: it is an object of the S3 Encryption Client, V{version}; which KMS" in found.reasons[0]
@@ -282,7 +282,7 @@ def test_an_s3_object_that_names_its_key(lab: Lab, s3: StrictS3) -> None:
         metadata = samples.s3ec(2, samples.aws_blob(), "kms", named)
         s3.client().put_object(Bucket="bucket", Key="a", Body=samples.NOISE, Metadata=metadata)
         found = used_in(s3, arn)
-        assert (found.under, found.untold) == (means is True, means is None)
+        assert (found.under, found.unnamed) == (means is True, means is None)
 
 
 def test_instruction_files_and_contradictions(lab: Lab, s3: StrictS3, capfd: pytest.CaptureFixture[str]) -> None:
@@ -294,7 +294,7 @@ def test_instruction_files_and_contradictions(lab: Lab, s3: StrictS3, capfd: pyt
     sealed = sealwax.Sealer(sealwax.KmsKeyring("alias/new", session=lab.session())).encrypt(b"", context=CONTEXT)
     client.put_object(Bucket="bucket", Key="c", Body=sealed, Metadata=samples.s3ec(3, blob))
     status, found = retired(capfd, "--apply", where="s3://bucket/")
-    assert (status, found["untold"], found["formats"]) == (3, 3, {"s3ec-instruction-file": 2})
+    assert (status, found["unnamed"], found["formats"]) == (3, 3, {"s3ec-instruction-file": 2})
     assert "with a name that does not end with .instruction" in found["reasons"][1]
     assert "it is an object of the S3 Encryption Client, V3" in found["reasons"][2]
     assert run(["inspect", "s3://bucket/c"]) == 0

@@ -143,7 +143,7 @@ def test_it_is_said_on_the_command_line(
     assert command(["fleet", "run", str(path), "--apply"]) == 1
     said = capsys.readouterr().err
     assert f"the plan '{path}' is refused: everybody may write to it (mode 0666), so somebody else could" in said
-    assert said.endswith(f"decide what it says; if nobody has changed it, run: chmod go-w '{path}'\n")
+    assert said.endswith(f"could have written it; if nobody has changed it, run: chmod go-w '{path}'\n")
     assert marks(folder) == before
     path.chmod(0o600)
     Path(f"{path}-wal").write_bytes(b"")

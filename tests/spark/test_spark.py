@@ -207,7 +207,7 @@ def test_a_task_stops_at_its_time_and_at_the_error_rate(
     job = engine.Job(str(folder), settings, 1e5, session=session, max_error_rate=0.1)
     rows = engine.rewrap(names, job).collect()
     assert [row.state for row in rows] == ["failed"] * 20
-    assert "not allowed" in rows[0].reason
+    assert "access denied" in rows[0].reason
 
 
 def test_the_rate_is_divided_by_what_can_run_at_once(spark: SparkSession) -> None:

@@ -138,7 +138,7 @@ class Engine(Protocol):
 
         Args:
             place: the location's number in the plan.
-            unlisted: told what could not be listed.
+            unlisted: called with what could not be listed.
             own: names of the plan's own files, which must not be opened.
         """
 

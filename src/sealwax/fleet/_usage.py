@@ -57,7 +57,7 @@ class Usage:
         examples: the first few of them.
         unknown: how many may need it: they could not be read, have a damaged header, or do not name their key. An empty
             location counts as one.
-        untold: how many of these were read, but do not name their key.
+        unnamed: how many of these were read, but do not name their key.
         reasons: why, for the first few.
         formats: how many objects have each format other than sealwax's own binary one.
         elsewhere: how many of those name other keys only.
@@ -68,7 +68,7 @@ class Usage:
     under: int
     examples: tuple[User, ...]
     unknown: int
-    untold: int
+    unnamed: int
     reasons: tuple[str, ...]
     formats: Mapping[str, int]
     elsewhere: int
@@ -86,14 +86,14 @@ class _Claim:
 
     Attributes:
         format, what, keys: as in ``User``.
-        told: whether ``keys`` are all of them.
+        complete: whether ``keys`` are all of them.
         everywhere: whether the same key in another Region counts.
     """
 
     format: str
     what: str
     keys: tuple[str, ...]
-    told: bool
+    complete: bool
     everywhere: bool
 
 
@@ -132,7 +132,7 @@ class _Tally:
     """The counts of one search. Locations may overlap: an object counts once."""
 
     def __init__(self, *, overlapping: bool) -> None:
-        self.objects = self.under = self.unknown = self.untold = self.elsewhere = self.unrecognized = 0
+        self.objects = self.under = self.unknown = self.unnamed = self.elsewhere = self.unrecognized = 0
         self.examples: list[User] = []
         self.reasons: list[str] = []
         self.formats: Counter[str] = Counter()
@@ -159,7 +159,7 @@ class _Tally:
             self.examples += [examined.user] if self.under <= _SHOWN else []
         elif examined.doubt:
             self.doubt(f"{examined.name}: {examined.doubt}")
-            self.untold += examined.was_read
+            self.unnamed += examined.was_read
         elif examined.format:
             self.elsewhere += 1
 
@@ -170,7 +170,7 @@ class _Tally:
             self.under,
             tuple(self.examples),
             self.unknown,
-            self.untold,
+            self.unnamed,
             tuple(self.reasons),
             dict(self.formats.most_common()),
             self.elsewhere,
@@ -243,7 +243,7 @@ def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> 
         # After an interrupted re-wrap, of both slots: only the earlier keys may still open it.
         keys = inspection.header.all_wrapped_keys
         arns = tuple(dict.fromkeys(key.key_arn for key in keys if key.provider == PROVIDER_AWS_KMS))
-        claims.append(_Claim(ENVELOPE, "", arns, told=True, everywhere=everywhere))
+        claims.append(_Claim(ENVELOPE, "", arns, complete=True, everywhere=everywhere))
         foreign, at_rest, name, is_known = inspection.foreign, inspection.at_rest, "", True
     except NotAnEnvelopeError as error:
         foreign, at_rest = error.foreign, error.at_rest
@@ -257,13 +257,13 @@ def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> 
         claims.append(_Claim(foreign.format, str(foreign), foreign.keys, foreign.complete, everywhere=True))
     if at_rest:
         what = "S3 itself encrypts it with the key (SSE-KMS)"
-        claims.append(_Claim(AT_REST, what, (at_rest,), told=True, everywhere=everywhere))
+        claims.append(_Claim(AT_REST, what, (at_rest,), complete=True, everywhere=everywhere))
     doubt = ""
     for claim in claims:
         means = {named: _means(named, key, claim.everywhere) for named in claim.keys}
         if its := tuple(named for named, is_it in means.items() if is_it):
             return _Examined(entry.name, name, is_known, User(entry.name, claim.format, claim.what, its))
-        if not claim.told or None in means.values():
+        if not claim.complete or None in means.values():
             doubt = doubt or _doubt(claim, [named for named, is_it in means.items() if is_it is None])
     return _Examined(entry.name, name, is_known, doubt=doubt)
 
@@ -273,7 +273,7 @@ def _doubt(claim: _Claim, unclear: Sequence[str]) -> str:
     what = claim.what or "it is an envelope"
     if not unclear:
         return what
-    return f"{what}; '{printable(unclear[0][:200])}' may be this key" if claim.told else what
+    return f"{what}; '{printable(unclear[0][:200])}' may be this key" if claim.complete else what
 
 
 def _means(claim: str, key: KeyName, everywhere: bool) -> bool | None:

@@ -161,9 +161,9 @@ def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
         lines.append(("formats", f"{listed(usage.formats)}{only}"))
     if usage.unrecognized:
         lines.append(("other", f"{usage.unrecognized:,} in unknown formats, which may or may not need the key"))
-    if usage.untold:
-        lines.append(("unnamed", f"{usage.untold:,} do not name their key, and may be under this one"))
-    if usage.unknown > usage.untold:
-        lines.append(("unknown", f"{usage.unknown - usage.untold:,} could not be read, and may be under it"))
+    if usage.unnamed:
+        lines.append(("unnamed", f"{usage.unnamed:,} do not name their key, and may be under this one"))
+    if usage.unknown > usage.unnamed:
+        lines.append(("unknown", f"{usage.unknown - usage.unnamed:,} could not be read, and may be under it"))
     lines += [("", printable(reason)) for reason in usage.reasons]
     console.print("\n".join(f"{name:<10}{text}" for name, text in lines))
