@@ -215,7 +215,7 @@ def test_what_is_there_instead_of_a_lab_is_named(capsys: pytest.CaptureFixture[s
     expected = {
         "empty": "the folder is empty",
         "link": "it is a link that leads nowhere",
-        "file": "is no folder",
+        "file": "is not a folder",
         "other": "holds other files",
         "new lab": "--lab 'new lab'",
     }
