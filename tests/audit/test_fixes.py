@@ -20,7 +20,7 @@ from sealwax.audit._account import Account
 from sealwax.audit._facts import Facts
 from sealwax.audit._findings import Finding
 from sealwax.audit._rules import run_rules
-from sealwax.audit._rules.fixes import POLICY
+from sealwax.audit._rules.templates import POLICY
 from sealwax.policy import Principal, Request, _generate, evaluate, parse_identity_policy, parse_key_policy, principal
 from sealwax.policy._expiry import due_name
 from tests.audit import accounts, documented, examples

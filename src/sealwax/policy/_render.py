@@ -29,16 +29,16 @@ def as_json(document: Mapping[str, object]) -> str:
 def key_in_cloudformation(document: Document, description: str) -> str:
     """Return a template with a key that has this key policy."""
     properties = {"Description": description, "EnableKeyRotation": True, "KeyPolicy": document}
-    return template({"Key": {"Type": "AWS::KMS::Key", **KEPT, "Properties": properties}})
+    return as_json(template({"Key": {"Type": "AWS::KMS::Key", **KEPT, "Properties": properties}}))
 
 
 def identity_in_cloudformation(document: Document, description: str) -> str:
     """Return a template with a managed policy."""
     properties = {"Description": description, "PolicyDocument": document}
-    return template({"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}})
+    return as_json(template({"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}}))
 
 
-def template(resources: Mapping[str, object], parameters: Mapping[str, object] | None = None) -> str:
+def template(resources: Mapping[str, object], parameters: Mapping[str, object] | None = None) -> Document:
     """Return a CloudFormation template.
 
     Raises:
@@ -46,10 +46,8 @@ def template(resources: Mapping[str, object], parameters: Mapping[str, object] |
     """
     for resource in resources.values():
         _refuse_references(resource)
-    head: dict[str, object] = {"AWSTemplateFormatVersion": "2010-09-09"}
-    if parameters:
-        head["Parameters"] = parameters
-    return as_json(head | {"Resources": resources})
+    named = {"Parameters": parameters} if parameters else {}
+    return {"AWSTemplateFormatVersion": "2010-09-09", **named, "Resources": resources}
 
 
 def _refuse_references(value: object) -> None:

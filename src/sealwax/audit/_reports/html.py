@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -16,7 +17,7 @@ from sealwax import __version__
 from sealwax.audit._findings import Finding, Fix, Severity, Standard
 from sealwax.audit._report import Acceptance, Accepted, Audit, Gap
 from sealwax.audit._reports import picture
-from sealwax.audit._reports.markup import code, table, text
+from sealwax.audit._reports.markup import block, code, table, text
 from sealwax.audit._reports.texts import statement_text
 
 _WORST_FIRST: Final = tuple(sorted(Severity, reverse=True))
@@ -119,12 +120,10 @@ def _finding(finding: Finding) -> str:
     statement = ""
     if finding.statement is not None:
         statement = (
-            "<details><summary>The statement</summary>"
-            f"<pre>{text(statement_text(finding.statement, 2))}</pre></details>\n"
+            f"<details><summary>The statement</summary>{block(statement_text(finding.statement, 2))}</details>\n"
         )
     return (
-        f'<article class="{severity}" data-severity="{int(finding.severity)}" data-rule="{text(finding.rule)}"'
-        f' data-resource="{text(finding.resource)}">\n'
+        f'<article class="{severity}" data-severity="{int(finding.severity)}" data-rule="{text(finding.rule)}">\n'
         f'<h3><span class="badge">{severity}</span> {text(finding.title)}</h3>\n'
         f'<p class="about">{code(finding.rule)} on {code(finding.resource)}</p>\n'
         f"<p>{text(finding.why)}</p>\n{statement}"
@@ -135,23 +134,22 @@ def _finding(finding: Finding) -> str:
 def _fix(fix: Fix) -> str:
     says = "".join(f"<p>{text(line)}</p>\n" for line in fix.says.splitlines())
     return says + "".join(
-        f"<p>{text(block.label)}:</p>\n" + f'<div class="copyable"><pre>{text(block.text)}</pre>'
-        '<button type="button" class="copy" hidden>Copy</button></div>\n'
-        for block in fix.blocks
+        f'<p>{text(part.label)}:</p>\n<div class="copyable">{block(part.text)}</div>\n' for part in fix.blocks
     )
 
 
-def _standards(standards: Sequence[Standard]) -> str:
+@cache  # one entry per rule
+def _standards(standards: tuple[Standard, ...]) -> str:
     if not standards:
         return ""
     items = "".join(f"<li>{_link(f'{item.name} {item.control}', item.source)}</li>" for item in standards)
-    return f'<details><summary>Required by {len(standards)}</summary><ul class="standards">{items}</ul></details>\n'
+    return f"<details><summary>Required by {len(standards)}</summary><ul>{items}</ul></details>\n"
 
 
 def _link(shown: str, address: str) -> str:
     if not address.startswith("https://"):
         return text(shown)
-    return f'<a href="{text(address)}" rel="noreferrer">{text(shown)}</a>'
+    return f'<a href="{text(address)}">{text(shown)}</a>'
 
 
 def _unmatched(entries: Sequence[Acceptance]) -> str:

@@ -13,6 +13,11 @@ def text(raw: str) -> str:
     return escape(plain(raw))
 
 
+def block(raw: str) -> str:
+    """Return lines of code. Quotes stay, because nothing here is an attribute, and JSON has so many."""
+    return f"<pre>{escape(plain(raw), quote=False)}</pre>"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table, which narrow screens show as a list of rows.
 

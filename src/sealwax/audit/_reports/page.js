@@ -13,7 +13,7 @@ function filter() {
     const text = article.textContent.toLowerCase();
     article.hidden = Number(article.dataset.severity) < least
       || (rule !== "" && article.dataset.rule !== rule)
-      || (resource !== "" && article.dataset.resource !== resource)
+      || (resource !== "" && article.querySelector(".about code:last-child").textContent !== resource)
       || !words.every((word) => text.includes(word));
     count += article.hidden ? 0 : 1;
   }
@@ -40,9 +40,13 @@ if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
   filter();
 }
-for (const button of document.querySelectorAll("button.copy")) {
-  button.hidden = false;
+for (const block of document.querySelectorAll(".copyable")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
   button.addEventListener("click", () => copy(button));
+  block.append(button);
 }
 // What is folded would be missing on paper.
 addEventListener("beforeprint", () => {

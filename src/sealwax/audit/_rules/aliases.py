@@ -12,8 +12,9 @@ from sealwax.audit._facts import AliasFacts, KeyFacts
 from sealwax.audit._findings import Block, Fix, Severity
 from sealwax.audit._rules import standards as std
 from sealwax.audit._rules import templates
-from sealwax.audit._rules.fixes import POLICY, command, commands, json_file, kms, put_key_policy
+from sealwax.audit._rules.fixes import command, commands, json_file, kms, put_key_policy
 from sealwax.audit._rules.registry import Violation, join_names, rule
+from sealwax.audit._rules.templates import POLICY
 from sealwax.audit._statements import wishes_of
 from sealwax.policy import Document, Request, evaluate
 

@@ -16,6 +16,7 @@ from sealwax._core.text import printable
 from sealwax.audit._facts import KeyFacts, PolicyFacts
 from sealwax.audit._findings import Block, BlockKind, Fix
 from sealwax.audit._rules import templates
+from sealwax.audit._rules.templates import POLICY
 from sealwax.audit._statements import no_value
 from sealwax.policy import Document
 from sealwax.policy._documents import MAX_KEY_POLICY
@@ -23,7 +24,6 @@ from sealwax.policy._generate import RECOVER
 from sealwax.policy._operations import EVERY
 from sealwax.policy._patterns import glob, parse
 
-POLICY: Final = "policy.json"
 # Without white space. Inline policies of a user have less room, those of a role more.
 _MAX_MANAGED: Final = 6144
 _ALL_ACTIONS: Final = ("*", "*:*")

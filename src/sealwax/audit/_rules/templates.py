@@ -5,6 +5,7 @@ They show the resource as it should be, to be merged into the stack or module th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,15 +15,27 @@ from sealwax.errors import PolicyError
 from sealwax.policy import Document
 from sealwax.policy._render import KEPT, PREVENT_DESTROY, Reference, grant_in_terraform, resource, template
 
+#: The file that a fix puts its policy into. Terraform reads it too, rather than have every report show it twice.
+POLICY: Final = "policy.json"
+_FROM_FILE: Final = {"policy": Reference(f'file("${{path.module}}/{POLICY}")')}
 _INLINE_NAMES: Final = {"user": "UserName", "role": "RoleName", "group": "GroupName"}
 
 
 def cloudformation(resources: Mapping[str, object], parameters: Mapping[str, object] | None = None) -> list[Block]:
     """Return a template in a block; none if CloudFormation would replace a part of its text."""
     try:
-        return [Block(template(resources, parameters), BlockKind.CLOUDFORMATION)]
+        return [Block(_folded(template(resources, parameters), 4), BlockKind.CLOUDFORMATION)]
     except PolicyError:
         return []
+
+
+def _folded(value: object, levels: int, margin: str = "\n") -> str:
+    """Return JSON with a property per line. Policies are on one line: the same fix has them indented in a file."""
+    if not levels or not isinstance(value, Mapping):
+        return json.dumps(value)
+    inner = f"{margin}  "
+    members = (f"{json.dumps(name)}: {_folded(member, levels - 1, inner)}" for name, member in value.items())
+    return f"{{{inner}{f',{inner}'.join(members)}{margin}}}"
 
 
 def terraform(*resources: str) -> Block:
@@ -32,8 +45,8 @@ def terraform(*resources: str) -> Block:
 
 def key_policy(key: KeyFacts, document: Document) -> list[Block]:
     """Return the blocks that set the policy of a key."""
-    arguments = {"key_id": key.arn}
-    return [*_key(key, {"KeyPolicy": document}), terraform(resource("aws_kms_key_policy", arguments, policy=document))]
+    arguments = {"key_id": key.arn, **_FROM_FILE}
+    return [*_key(key, {"KeyPolicy": document}), terraform(resource("aws_kms_key_policy", arguments))]
 
 
 def key_settings(key: KeyFacts, properties: Mapping[str, object], arguments: Mapping[str, object]) -> list[Block]:
@@ -92,7 +105,7 @@ def identity_policy(policy: PolicyFacts, name: str, document: Document) -> list[
         properties = {"ManagedPolicyName": name, "PolicyDocument": document}
         return [
             *cloudformation({"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}}),
-            terraform(resource("aws_iam_policy", {"name": name}, policy=document)),
+            terraform(resource("aws_iam_policy", {"name": name, **_FROM_FILE})),
         ]
     owner = policy.id.partition("#")[0]
     kind, owner_name = owner_of(owner)
@@ -100,7 +113,7 @@ def identity_policy(policy: PolicyFacts, name: str, document: Document) -> list[
     described = {"PolicyName": name, member: owner_name, "PolicyDocument": document}
     return [
         *cloudformation({"Policy": {"Type": f"AWS::IAM::{kind.capitalize()}Policy", "Properties": described}}),
-        terraform(resource(f"aws_iam_{kind}_policy", {"name": name, kind: owner_name}, policy=document)),
+        terraform(resource(f"aws_iam_{kind}_policy", {"name": name, kind: owner_name, **_FROM_FILE})),
     ]
 
 

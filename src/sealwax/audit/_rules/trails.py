@@ -11,8 +11,9 @@ from sealwax.audit._facts import TrailFacts
 from sealwax.audit._findings import Block, Fix, Severity
 from sealwax.audit._rules import standards as std
 from sealwax.audit._rules import templates
-from sealwax.audit._rules.fixes import POLICY, command, commands, json_file, without
+from sealwax.audit._rules.fixes import command, commands, json_file, without
 from sealwax.audit._rules.registry import Violation, rule
+from sealwax.audit._rules.templates import POLICY
 from sealwax.policy import Document
 from sealwax.policy._render import KEPT, Reference, block, resource
 
