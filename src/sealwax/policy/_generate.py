@@ -155,17 +155,7 @@ def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: Re
     Example:
         ``write_key_policy([admin], KeyUsers(decrypt=[app]), RequiredContext({"purpose": "backup"}))``
     """
-    if not administrators:
-        raise PolicyError("a key needs an administrator, or no one could change its policy")
-    owners = {arn: _owner(arn) for arn in (*administrators, *sorted(users.all()))}
-    accounts = {owners[arn][1] for arn in administrators}
-    if len(accounts) != 1:
-        raise PolicyError("the administrators are of several accounts, but only a key's own account can administer it")
-    both = sorted(users.all() & set(administrators))
-    if both:
-        raise PolicyError(f"'{shown(both[0])}' would both administer the key and use it; name two different principals")
-    partition, account = owners[administrators[0]]
-    root = f"arn:{partition}:iam::{account}:root"
+    root = _root_of_administrators(administrators, users)
     condition = context.condition()
     delegated = {"ForAllValues:StringEquals": {"kms:GrantOperations": list(_GRANTABLE)}, **condition}
     statements = [
@@ -187,6 +177,21 @@ def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: Re
     document: Document = {"Version": VERSION, "Statement": [statement for statement in statements if statement]}
     parse_key_policy(document, name="requested key policy")
     return document
+
+
+def _root_of_administrators(administrators: Sequence[str], users: KeyUsers) -> str:
+    """Return the root user of the administrators' account. Nobody may both administer the key and use it."""
+    if not administrators:
+        raise PolicyError("a key needs an administrator, or no one could change its policy")
+    owners = {arn: _owner(arn) for arn in (*administrators, *sorted(users.all()))}
+    accounts = {owners[arn][1] for arn in administrators}
+    if len(accounts) != 1:
+        raise PolicyError("the administrators are of several accounts, but only a key's own account can administer it")
+    both = sorted(users.all() & set(administrators))
+    if both:
+        raise PolicyError(f"'{shown(both[0])}' would both administer the key and use it; name two different principals")
+    partition, account = owners[administrators[0]]
+    return f"arn:{partition}:iam::{account}:root"
 
 
 def _to(

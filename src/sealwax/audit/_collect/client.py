@@ -94,7 +94,6 @@ class Collector:
         kept = None if self.checkpoint is None else self.checkpoint.find(question, kind)
         if kept is not None:
             return kept[0]
-        failure: Exception
         try:
             if action in self.unavailable:
                 raise _UnavailableError(self.unavailable[action])
@@ -102,25 +101,27 @@ class Collector:
         except _UnavailableError as error:
             self.note_gap(*question, str(error), refused=False)
             return None
-        except (KmsError, UnreadableError) as error:
-            failure, message, code = error, str(error), ""
         except Exception as error:
-            failure, message = _explain(error)
-            code = _code_of(error)
-        else:
-            if self.checkpoint is not None:
-                self.checkpoint.add(question, answer)
-            return answer
-        why = (unanswerable or {}).get(code)
+            self._note_failure(question, error, instead, unanswerable or {})
+            return None
+        if self.checkpoint is not None:
+            self.checkpoint.add(question, answer)
+        return answer
+
+    def _note_failure(
+        self, question: tuple[str, str, str], error: Exception, instead: str, unanswerable: Mapping[str, str]
+    ) -> None:
+        """Note why a question has no answer. Raises what every other question would fail with too."""
+        failure, message = _explain(error)
+        why = unanswerable.get(_code_of(error))
         if why is not None:
             self.note_gap(*question, why, refused=False)
-            return None
+            return
         if isinstance(failure, CredentialsError) and not is_of_one_region(failure):
-            raise failure  # every other question would fail the same way
+            raise failure
         self.note_gap(*question, f"{message}{instead}")
         if self.checkpoint is not None and isinstance(failure, ThrottledError | UnavailableError | CredentialsError):
             self.checkpoint.incomplete = True
-        return None
 
     def note_gap(self, action: str, resource: str, region: str, why: str, *, refused: bool = True) -> None:
         """Note something that is not checked."""
@@ -129,6 +130,8 @@ class Collector:
 
 def _explain(error: Exception) -> tuple[Exception, str]:
     """Return an error of AWS or botocore as ours, with its message. Raises any other error again."""
+    if isinstance(error, KmsError | UnreadableError):
+        return error, str(error)
     # A missing field, or one of another type, is not an answer of AWS.
     unreadable = refusals.is_unreadable(error) or isinstance(error, LookupError | TypeError | AttributeError)
     if not refusals.is_foreign(error) and not unreadable:

@@ -58,41 +58,60 @@ def gather(
     Example:
         ``gather(boto3.Session(), ["eu-west-1"])``
     """
-    collector = Collector(session, unavailable or {}, checkpoint)
-    sts = open_client(session, "sts", regions[0])
-    caller = ask(lambda: sts.get_caller_identity(), "asking STS for the caller's identity", None)
-    account, arn = caller.need("Account", str), caller.need("Arn", str)
-    if arn.count(":") < 5:
-        raise caller.unreadable("the answer's Arn is not an ARN")
+    account, partition = _caller(session, regions[0])
     if checkpoint is not None:
         checkpoint.begin(account)
+    collector = Collector(session, unavailable or {}, checkpoint)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sealwax-audit") as pool:
         try:
-            iam_reading = pool.submit(_iam, collector)
-            trails_reading = pool.submit(trails.trails, collector, regions)
-            alarms_reading = pool.submit(trails.alarms, collector, regions)
-            events_reading = pool.submit(trails.events, collector, regions) if events else None
-            key_facts, aliases = _keys(collector, pool, regions, keys)
-            principals, policies = iam_reading.result()
-            return Facts(
-                account=account,
-                time=datetime.now(UTC).replace(microsecond=0),
-                regions=tuple(regions),
-                partition=arn.split(":")[1],
-                keys=key_facts,
-                aliases=aliases,
-                principals=principals,
-                policies=policies,
-                trails=trails_reading.result(),
-                alarms=alarms_reading.result(),
-                events=None if events_reading is None else events_reading.result(),
-                gaps=tuple(sorted(set(collector.gaps), key=lambda gap: (gap.what, gap.region, gap.resource))),
-                since=None if checkpoint is None else checkpoint.used,
-            )
+            return _collect(collector, pool, account, partition, regions, keys, events=events)
         except BaseException:
             # An interrupted run waits for the calls in flight, but not for thousands of keys.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _caller(session: Session, region: str) -> tuple[str, str]:
+    """Return the account and the partition of the caller."""
+    sts = open_client(session, "sts", region)
+    caller = ask(lambda: sts.get_caller_identity(), "asking STS for the caller's identity", None)
+    account, arn = caller.need("Account", str), caller.need("Arn", str)
+    if arn.count(":") < 5:
+        raise caller.unreadable("the answer's Arn is not an ARN")
+    return account, arn.split(":")[1]
+
+
+def _collect(
+    collector: Collector,
+    pool: ThreadPoolExecutor,
+    account: str,
+    partition: str,
+    regions: Sequence[str],
+    named: Sequence[str],
+    *,
+    events: bool,
+) -> Facts:
+    reading_iam = pool.submit(_iam, collector)
+    reading_trails = pool.submit(trails.trails, collector, regions)
+    reading_alarms = pool.submit(trails.alarms, collector, regions)
+    reading_events = pool.submit(trails.events, collector, regions) if events else None
+    keys, aliases = _keys(collector, pool, regions, named)
+    principals, policies = reading_iam.result()
+    return Facts(
+        account=account,
+        time=datetime.now(UTC).replace(microsecond=0),
+        regions=tuple(regions),
+        partition=partition,
+        keys=keys,
+        aliases=aliases,
+        principals=principals,
+        policies=policies,
+        trails=reading_trails.result(),
+        alarms=reading_alarms.result(),
+        events=None if reading_events is None else reading_events.result(),
+        gaps=tuple(sorted(set(collector.gaps), key=lambda gap: (gap.what, gap.region, gap.resource))),
+        since=None if collector.checkpoint is None else collector.checkpoint.used,
+    )
 
 
 # --- KMS
