@@ -146,7 +146,9 @@ def test_more_events_than_are_asked_for_are_not_looked_at(tmp_path: Path) -> Non
         ((refused, why),) = limits(facts)
     assert not refused
     oldest = min(one.time for one in facts.events or ())
-    assert why == f"only the last 500 calls were looked up, since {oldest:%Y-%m-%d %H:%M} UTC; add more with --events"
+    assert (
+        why == f"only the last 500 calls were looked up, since {oldest:%Y-%m-%d %H:%M} UTC; add older ones from a trail"
+    )
     whole = cloudtrail.with_events(facts, ())
     assert limits(whole) == []
     assert all(not one.refused for one in whole.gaps)

@@ -153,7 +153,7 @@ def test_every_name_of_a_key_is_known(facts: Facts) -> None:
 def test_a_name_that_two_regions_have_is_not_guessed() -> None:
     both = accounts.family()
     id_ = both.keys[0].id
-    with pytest.raises(FactsError, match="exists in eu-west-1, us-east-1; name its Region with --region"):
+    with pytest.raises(FactsError, match="exists in eu-west-1, us-east-1; name its Region, or give its ARN"):
         describe_key(both, id_)
     assert describe_key(both, id_, "us-east-1").arn == both.keys[1].arn
     with pytest.raises(FactsError, match=r"do not include the key .* in eu-west-3"):
@@ -185,7 +185,7 @@ def test_what_an_account_was_not_asked_for_is_no_answer() -> None:
         describe_key(facts, "alias/backup")
     missed = Gap("iam:GetAccountAuthorizationDetails", "*", "", "denied on purpose")
     facts = replace(facts, principals=None, policies=None, gaps=(missed,))
-    with pytest.raises(FactsError, match=r"do not include users and roles; .* --identity-policy: denied on purpose"):
+    with pytest.raises(FactsError, match=r"do not include users and roles; give its identity policies: denied on purpose"):
         describe_principal(facts, accounts.APP)
 
 

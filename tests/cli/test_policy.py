@@ -102,9 +102,7 @@ def test_explain_says_what_saved_facts_do_not_hold(bare_shell: Shell, lab: Lab) 
     ).succeeded()
     bare_shell.write("may.json", bare_shell.sealwax("policy", "iam", "decrypt", "-k", key, "-c", "a=b").succeeded().out)
     explain = ("policy", "explain", APP, "Decrypt", "alias/demo", "-c", "a=b", "--facts", "facts.json")
-    bare_shell.sealwax(*explain).failed(
-        1, "no users and roles, give its policies with --identity-policy: the lab does not have"
-    )
+    bare_shell.sealwax(*explain).failed(1, "users and roles; give its identity policies: the lab does not have")
     done = bare_shell.sealwax(*explain, "--identity-policy", "may.json", "--json").succeeded()
     assert json.loads(done.out)["allowed"] is True
     assert json.loads(done.out)["key"] == key

@@ -132,7 +132,7 @@ def test_a_session_has_the_policies_of_its_role_whose_path_it_does_not_show(sess
 def test_a_principal_of_the_same_name_in_another_account_is_not_taken_for_it(session: Session) -> None:
     session.client("iam").create_role(RoleName="twin", AssumeRolePolicyDocument=TRUST)
     for arn in ("arn:aws:iam::444455556666:role/twin", "arn:aws:sts::444455556666:assumed-role/twin/s"):
-        with pytest.raises(ConfigurationError, match="give its policies with --identity-policy"):
+        with pytest.raises(ConfigurationError, match="give its identity policies"):
             read_principal(session, arn)
     with pytest.raises(ConfigurationError, match="has no such principal"):
         read_principal(session, f"arn:aws:iam::{ACCOUNT}:role/nobody")

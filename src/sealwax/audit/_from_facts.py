@@ -18,7 +18,7 @@ from sealwax.policy import (
     principal,
 )
 
-_INSTEAD: Final = "give its policies with --identity-policy"
+_INSTEAD: Final = "give its identity policies"
 
 
 def describe_key(facts: Facts, key: str, region: str | None = None) -> KeyDescription:
@@ -61,7 +61,7 @@ def _find_key(facts: Facts, name: str, region: str | None) -> KeyFacts:
         raise FactsError(f"the facts do not include the key '{printable(name)}'{place}")
     if len(matches) > 1:
         regions = ", ".join(sorted(key.region for key in matches))
-        raise FactsError(f"'{printable(name)}' exists in {regions}; name its Region with --region, or give its ARN")
+        raise FactsError(f"'{printable(name)}' exists in {regions}; name its Region, or give its ARN")
     return matches[0]
 
 

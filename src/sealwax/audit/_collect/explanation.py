@@ -58,9 +58,7 @@ def read_principal(session: Session, arn: str) -> PrincipalDescription:
     if who.kind == "root" or who.is_of_aws:
         return PrincipalDescription(who)
     if who.kind == "federated":
-        raise ConfigurationError(
-            f"the permissions of '{arn}' are in its session; give its policies with --identity-policy"
-        )
+        raise ConfigurationError(f"the permissions of '{arn}' are in its session; give its identity policies")
     iam = open_client(session, "iam", None)
     is_user = who.kind == "user"
     name = (who.arn if is_user else who.role or who.arn).rpartition("/")[2]
@@ -73,7 +71,7 @@ def read_principal(session: Session, arn: str) -> PrincipalDescription:
     # The caller's account may have a role of the same name, with other policies.
     if described["Arn"].split(":")[4] != who.account or (who.kind != "session" and described["Arn"] != who.arn):
         raise ConfigurationError(
-            f"the caller's account has '{described['Arn']}', not '{arn}'; give its policies with --identity-policy"
+            f"the caller's account has '{described['Arn']}', not '{arn}'; give its identity policies"
         )
     documents = ask(f"reading the policies of '{arn}' in IAM", lambda: list(_documents(iam, name, is_user=is_user)))
     return PrincipalDescription(

@@ -164,7 +164,7 @@ def events(collector: Collector, regions: Sequence[str]) -> tuple[EventFacts, ..
         if events is not None and len(events) == MAX_EVENTS:
             oldest = min(event.time for event in events)
             why = f"only the last {MAX_EVENTS} calls were looked up, since {oldest:%Y-%m-%d %H:%M} UTC"
-            collector.note_gap(cloudtrail.LOOKUP, "*", region, f"{why}; add more with --events", refused=False)
+            collector.note_gap(cloudtrail.LOOKUP, "*", region, f"{why}; add older ones from a trail", refused=False)
     return tuple(sorted(all_events, key=lambda event: (event.time, event.id))) if complete else None
 
 

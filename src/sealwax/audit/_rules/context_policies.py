@@ -296,7 +296,7 @@ def key_policy_via_service(account: Account) -> Iterator[Violation]:
                 account.raw(key.policy, statement),
                 Fix(
                     "Use another key for sealwax, with a policy that allows direct calls (sealwax policy key). If only "
-                    "AWS services should use this one, accept the finding in a baseline, for --baseline:",
+                    "AWS services should use this one, accept the finding in a baseline:",
                     (json_file("baseline.json", {"format": "sealwax-baseline-1", "accepted": [accepted]}),),
                 ),
                 f"{statement} allows {', '.join(closed)} through AWS services only, and kms:ViaService matches no "

@@ -286,7 +286,7 @@ def key_policy_service_any_account(account: Account) -> Iterator[Violation]:
             put_key_policy(
                 key,
                 f"Let {services} use the key for {' and '.join(accounts)} only. If a service works for more accounts "
-                "of yours, audit with --trust-account to include them. Check in the documentation of the service that "
+                "of yours, audit with these as trusted accounts. Check in the documentation of the service that "
                 "it sends the condition key.",
                 replace_statement(key, statement.index, *_for_accounts(raw, key, open_to, actions, accounts)),
             ),

@@ -78,8 +78,7 @@ def rule(
 
 def trust_hint(accounts: Iterable[str]) -> str:
     """Return the end of a fix that tells how to accept access of other accounts."""
-    options = " ".join(f"--trust-account {account}" for account in accounts)
-    return f"\nOr, if you trust it, audit with: sealwax audit {options}"
+    return f"\nOr, if you trust it, audit with {' and '.join(accounts)} as trusted."
 
 
 def join_names(names: Iterable[str], most: int = 20) -> str:
