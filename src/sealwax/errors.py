@@ -96,7 +96,7 @@ class HeaderError(SealwaxError):
 
 
 class NotAnEnvelopeError(HeaderError):
-    """The bytes do not begin like an envelope.
+    """The bytes do not start like an envelope.
 
     Attributes:
         foreign: the format they are in instead; None if it was not recognized.

@@ -41,7 +41,7 @@ def test_as_typed_with_the_lab_in_a_folder(bare_shell: Shell) -> None:
         $ sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup a.swx
         $ sealwax decrypt -k alias/demo2 -c purpose=backup a.swx -o - | cmp - a.bin
         $ sealwax decrypt -k alias/demo -c purpose=backup a.swx -o c.bin
-        [7] points to another key
+        [7] does not point to
         $ test ! -e c.bin
         $ cmp -i 12288 a.swx old.swx
         $ SEALWAX_KEY=alias/demo sealwax decrypt -c purpose=backup --range 1000:1010 -o - old.swx | \\

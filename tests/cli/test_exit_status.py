@@ -23,7 +23,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
     shell.write("partly/worse.swx", b"in the way")
     shell.transcript("""
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin a.swx
-        [0] a.swx: decrypted, b.bin
+        [0] a.swx: decrypted -> b.bin
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin a.swx
         [1] already exists
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin missing.swx
@@ -43,7 +43,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/nothing -c purpose=backup -o b2.bin a.swx
         [7] no such key or alias
         $ sealwax encrypt -r -k alias/demo -c purpose=backup partly
-        [8] 2 of 3 not done: 2 in the way
+        [8] 2 of 3 not done: 2 with an existing output
         $ sealwax --version
         [0] sealwax
         $ sealwax --help

@@ -93,12 +93,12 @@ def test_a_run_is_resumed(shell: Shell) -> None:
     shell.write("out/b.swx", b"in the way")
     command = ("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
     shell.sealwax(*command).failed(
-        8, "in/b: 'out/b.swx' already exists, but cannot be compared", "1 of 3 not done: 1 in the way"
+        8, "in/b: 'out/b.swx' already exists, but cannot be compared", "1 of 3 not done: 1 with an existing output"
     )
     (shell.folder / "out/b.swx").unlink()
     kept = (shell.folder / "out/a.swx").stat().st_ino
     done = shell.sealwax(*command).succeeded()
-    assert (done.err.count("already encrypted"), done.err.count(": encrypted, ")) == (2, 1)
+    assert (done.err.count("already encrypted"), done.err.count(": encrypted -> ")) == (2, 1)
     assert (shell.folder / "out/a.swx").stat().st_ino == kept
     damaged = shell.read("out/c.swx")
     shell.write("out/c.swx", damaged[:-1])
@@ -290,7 +290,7 @@ def test_suffix_force_quiet_and_places(shell: Shell) -> None:
         [1] No such file or directory
         $ test ! -e missing
         $ sealwax encrypt -v -k alias/demo -c purpose=backup a
-        [0] a: encrypted, a.swx
+        [0] a: encrypted -> a.swx
         $ sealwax inspect --json - < a.swx
         [0] "path": "-"
         $ cat a.swx | sealwax inspect --json

@@ -105,7 +105,7 @@ def test_what_does_not_tell_its_key_may_be_under_it(lab: Lab, capfd: pytest.Capt
         assert f"formats   1 {name}\n" in out
         assert "unnamed   1 do not name their key, and may be under this one" in out
         assert "data/x: it " in out
-        assert "which KMS key wraps it is unknown" in out
+        assert "the KMS key that wraps it is unknown" in out
         assert is_enabled(lab)
 
 
@@ -271,7 +271,7 @@ def test_objects_of_the_s3_encryption_client(lab: Lab, s3: StrictS3, capfd: pyte
         assert (found.under, found.unnamed, found.formats) == (0, 2, {f"s3ec-v{version}": 2})
         # The metadata come with the first bytes; where there are none, with the answer to a HEAD.
         assert s3.operations == ["ListObjectsV2", "GetObject", "GetObject", "HeadObject"]
-        assert f"s3://bucket/a: it is an object of the S3 Encryption Client, V{version}; which KMS" in found.reasons[0]
+        assert f"s3://bucket/a: it is an object of the S3 Encryption Client, V{version}; the KMS" in found.reasons[0]
     assert retire(capfd, "--apply", where="s3://bucket/")[0] == 3
     assert is_enabled(lab)
 
@@ -414,7 +414,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
             read()
         found = pickle.loads(pickle.dumps(caught.value)).foreign
         assert (found.format, found.keys, found.complete) == ("esdk-v2", (samples.ARN,), True)
-    with pytest.raises(sealwax.NotAnEnvelopeError, match="it does not begin like one: it is empty"):
+    with pytest.raises(sealwax.NotAnEnvelopeError, match="it is empty"):
         sealwax.inspect(b"")
 
 

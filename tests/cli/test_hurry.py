@@ -25,9 +25,9 @@ def test_what_is_no_envelope_is_told_apart(shell: Shell, verb: str, sealed: byte
     shell.write("text", sealwax.armor(sealed).encode())
     with shell.unchanged():
         for name, words in (
-            ("empty", "it does not begin like one: it is empty"),
-            ("plain", "it does not begin like one"),
-            ("text", "; convert it to binary first (--armor does)"),
+            ("empty", "this is not a sealwax envelope: it is empty"),
+            ("plain", "it is another kind of file, or the payload of a detached header"),
+            ("text", "; convert it to binary first, or use --armor"),
         ):
             done = shell.sealwax(verb, *_arguments(verb), name).failed(4)
             assert done.last_line.startswith(f"sealwax: {name}: ")

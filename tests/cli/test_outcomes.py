@@ -94,14 +94,14 @@ def met(what: str, counted: str, status: int) -> Callable[[Case], Case]:
 @met("no output", "done", 0)
 def _(_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
-    return UP, "in/a: encrypted, out/a.swx"
+    return UP, "in/a: encrypted -> out/a.swx"
 
 
 @met("an output that is what this run would write", "done", 0)
 def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     sealwax_(*UP).succeeded()
-    return UP, "in/a: already encrypted, out/a.swx"
+    return UP, "in/a: already encrypted -> out/a.swx"
 
 
 @met("an envelope newer than its source, as after a re-wrap, that holds the same data", "done", 0)
@@ -109,7 +109,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     sealwax_(*UP).succeeded()
     sealwax_("rewrap", *K, "--to", "alias/demo2", *PURPOSE, "-r", "out").succeeded()
-    return ("encrypt", *K2, *UP[3:]), "in/a: already encrypted, out/a.swx"
+    return ("encrypt", *K2, *UP[3:]), "in/a: already encrypted -> out/a.swx"
 
 
 @met("an envelope under other keys than those of `-k`", "under another key", 8)
@@ -127,7 +127,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     return UP, "in/a: 'out/a.swx' is bound to another context"
 
 
-@met("a source that has changed since its output was made", "changed since", 8)
+@met("a source that has changed since its output was made", "with a changed source", 8)
 def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     sealwax_(*UP).succeeded()
@@ -143,7 +143,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     return DOWN, "out/a.swx: 'back/a' has 3 of its 9 bytes"
 
 
-@met("something else at the output's place: a plaintext, a file that is newer, a folder", "in the way", 8)
+@met("something else at the output's place: a plaintext, a file that is newer, a folder", "with an existing output", 8)
 def _(_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     write("out/a.swx", b"the first")
@@ -204,14 +204,14 @@ def _(_: Commands) -> tuple[tuple[str, ...], str]:
     return UP, "2 of 2 not done: 2 a link"
 
 
-@met("a plaintext that is called an envelope", "in the way", 8)
+@met("a plaintext that is called an envelope", "with an existing output", 8)
 def _(_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     write("in/c.swx", b"plaintext")
     return UP, "in/c.swx: its name ends with '.swx', but it is not an envelope, so it was not encrypted"
 
 
-@met("two sources with one output", "in the way", 8)
+@met("two sources with one output", "with an existing output", 8)
 def _(_: Commands) -> tuple[tuple[str, ...], str]:
     write("in/a", b"1")
     write("also/a", b"2")
@@ -416,7 +416,7 @@ def test_update_replaces_what_changed_and_nothing_else(sealwax_: Commands, keys:
     write("out/stream.swx", sealed(keys, b"THE CONTENT OF STREAM"))  # of something else of that size, made later
     before = snapshot("out")
     done = sealwax_(*UP, "--update")
-    done.failed(8, "2 of 7 not done: 2 in the way", "in/stream: 'out/stream.swx' is newer than its source")
+    done.failed(8, "2 of 7 not done: 2 with an existing output", "in/stream: 'out/stream.swx' is newer than its source")
     after = snapshot("out")
     assert {name for name in after if after[name] != before.get(name)} == {
         f"out/{name}.swx" for name in ("newer", "older", "absent")
@@ -433,8 +433,8 @@ def test_update_replaces_what_changed_and_nothing_else(sealwax_: Commands, keys:
     later("back/edited", b"edited here since ...")
     later("in/newer", b"once more")
     sealwax_(*UP, "--update").failed(8)
-    sealwax_(*DOWN).failed(8, "1 changed since, 1 in the way")
-    sealwax_(*DOWN, "--update").failed(8, "1 of 6 not done: 1 in the way", "back/edited")
+    sealwax_(*DOWN).failed(8, "1 with a changed source, 1 with an existing output")
+    sealwax_(*DOWN, "--update").failed(8, "1 of 6 not done: 1 with an existing output", "back/edited")
     assert Path("back/newer").read_bytes() == b"once more"
     assert Path("back/edited").read_bytes() == b"edited here since ..."
 
@@ -474,7 +474,7 @@ def test_one_file_with_update(sealwax_: Commands) -> None:
     assert "already encrypted" in sealwax_(*one, "--update").succeeded().err
     sealwax_(*one).failed(1, "already exists")
     later("in/a", b"something else")
-    assert ": encrypted, a.body" in sealwax_(*one, "--update").succeeded().err
+    assert ": encrypted -> a.body" in sealwax_(*one, "--update").succeeded().err
     back = ("decrypt", *K, *PURPOSE, "--detached", "a.head", "-o", "again", "a.body", "--update")
     sealwax_(*back).succeeded()
     assert "already decrypted" in sealwax_(*back).succeeded().err
@@ -510,7 +510,7 @@ def test_text_form_is_judged_too(sealwax_: Commands) -> None:
     shutil.copystat("in/a", "out/a.swx")
     sealwax_(*up).failed(8)
     write("out/a.swx", b"\xff")
-    sealwax_(*up).failed(8, "1 in the way")
+    sealwax_(*up).failed(8, "1 with an existing output")
     sealwax_(*up, "--force").succeeded()
     sealwax_("rewrap", *K, "--to", "alias/demo2", *PURPOSE, "--armor", "out/a.swx").succeeded()
     sealwax_("encrypt", *K2, *up[3:]).failed(8, "1 under another key")
@@ -579,7 +579,7 @@ def test_every_advice_helps(sealwax_: Commands, what: str) -> None:
                 "elsewhere-yet" if one in ("out", "back", "out/") and prepared[prepared.index(one) - 1] == "-o" else one
                 for one in prepared
             )
-            if counted == "in the way" and "also/a" in prepared:
+            if counted == "with an existing output" and "also/a" in prepared:
                 command = tuple(one for one in command if one != "in/a")
         elif how == "again" and counted == "unknown":
             pass

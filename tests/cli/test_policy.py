@@ -47,7 +47,7 @@ def test_a_key_policy_is_written_and_explained(bare_shell: Shell) -> None:
     found = json.loads(denied.out)
     assert not found["allowed"]
     assert found["key"] == KEY
-    assert "would have allowed but kms:EncryptionContext:purpose does not satisfy StringEquals" in found["reason"]
+    assert "would allow it, but kms:EncryptionContext:purpose does not satisfy StringEquals" in found["reason"]
 
 
 def test_explain_reads_grants_and_identity_policies_from_files(bare_shell: Shell) -> None:
@@ -69,7 +69,7 @@ def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
     lab.add_principal("app", policy=written.decode())
     explain = ("policy", "explain", "--lab", "./lab", APP, "kms:Decrypt", "alias/demo")
     allowed = bare_shell.sealwax(*explain, "-c", "purpose=backup").succeeded()
-    assert b"statement 'Decrypt' of the identity policy policy allow kms:Decrypt" in allowed.out
+    assert b"statement 'Decrypt' of the identity policy allow kms:Decrypt" in allowed.out
     assert bare_shell.sealwax(*explain, "-c", "purpose=other").succeeded().out.startswith(b"not allowed: ")
     bare_shell.sealwax("policy", "explain", "--lab", "./lab", f"{IAM}:user/nobody", "Decrypt", "alias/demo").failed(
         1, "the lab has no principal"
@@ -289,7 +289,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
             ),
             "CloudFormation has no resource for KMS grants",
         ),
-        (("policy", "explain", "alice", "Decrypt", KEY), "'alice' is not the ARN of a principal"),
+        (("policy", "explain", "alice", "Decrypt", KEY), "'alice' is not a principal's ARN"),
         (("policy", "explain", APP, "Decrypt", KEY, "--grants", "@empty"), "--grants requires --key-policy"),
         (
             ("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--key-policy", "@good"),
@@ -299,7 +299,10 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
         (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not an action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--given", "no:such=1"), "is not a condition key"),
         (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask about each of them"),
-        (("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"), "'Dekrypt' is not a KMS action on a key"),
+        (
+            ("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"),
+            "'Dekrypt' is not a KMS action on a key; use",
+        ),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--key-policy", "@good"), "neither the ARN of a KMS key"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@empty"), "the key policy is not JSON"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@binary"), "binary' is not UTF-8"),

@@ -135,7 +135,9 @@ def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3,
     os.utime(shell.write("tree/newer", b"later"), (2**31, 2**31))
     before = {key: stored(s3, key) for key in objects(s3)}
     done = shell.sealwax(*up).failed(
-        8, "4 of 6 not done: 1 bound to another context, 1 changed since, 1 in the way, 1 under"
+        8,
+        "4 of 6 not done: 1 bound to another context, 1 under another key, 1 with a changed source, "
+        "1 with an existing output",
     )
     assert done.err.count("already encrypted") == 2
     assert {key: stored(s3, key) for key in objects(s3)} == before
@@ -148,14 +150,16 @@ def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3,
     shell.sealwax(*down).failed(8, "has 2 of its 4 bytes", "1 of 2 not done: 1 incomplete")
     s3.client().put_object(Bucket="bucket", Key="q/folder/", Body=b"data")
     s3.client().put_object(Bucket="bucket", Key="q/x.swx", Body=b"plaintext")
-    shell.sealwax("encrypt", *K, *C, "-r", "-o", "out", "s3://bucket/q/").failed(1, "2 of 2 not done: 2 in the way")
+    shell.sealwax("encrypt", *K, *C, "-r", "-o", "out", "s3://bucket/q/").failed(
+        1, "2 of 2 not done: 2 with an existing output"
+    )
 
 
 def test_a_key_does_not_lead_out_of_a_folder(shell: Shell, s3: StrictS3, sealed: bytes) -> None:
     for key in ("t/a//b.swx", "t//etc/x.swx", "t/ok.swx", "t/folder/"):
         s3.client().put_object(Bucket="bucket", Key=key, Body=sealed)
     done = shell.sealwax("decrypt", *K, *C, "-r", "-o", "out", "s3://bucket/t/")
-    done.failed(8, "is not a valid path in a folder", "2 of 3 not done: 2 in the way")
+    done.failed(8, "is not a valid path in a folder", "2 of 3 not done: 2 with an existing output")
     assert os.listdir(shell.folder / "out") == ["ok"]
 
 
@@ -312,13 +316,13 @@ def test_a_store_that_ignores_ranges_does_not_make_an_object_tampered_with(
 def test_what_is_not_there(shell: Shell, s3: StrictS3) -> None:
     shell.sealwax("inspect", "s3://bucket/none").failed(1, "there is no such object")
     shell.sealwax("inspect", "s3://nowhere/none").failed(1, "there is no such bucket")
-    shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "use -r for the objects below it")
-    shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "use -r for the objects below it")
-    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be asked for")
+    shell.sealwax("verify", *K, *C, "s3://bucket/").failed(2, "use -r to process the objects below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket").failed(2, "use -r to process the objects below it")
+    shell.sealwax("verify", *K, *C, "s3://bucket/../x").failed(1, "cannot be requested")
     for verb in (("verify", *K, *C), ("encrypt", *K, *C, "-o", "out")):
         shell.sealwax(*verb, "-r", "s3://bucket/").failed(1, "s3://bucket/: there are no objects below this prefix")
     s3.client().put_object(Bucket="bucket", Key="empty", Body=b"")
-    shell.sealwax("inspect", "s3://bucket/empty").failed(4, "does not begin like one")
+    shell.sealwax("inspect", "s3://bucket/empty").failed(4, "this is not a sealwax envelope: it is empty")
     shell.sealwax("verify", *C, "s3://bucket/empty").failed(2, "name the KMS keys")
 
 

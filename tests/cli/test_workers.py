@@ -393,7 +393,7 @@ def test_lost_credentials_are_told_once_and_what_has_not_begun_is_dropped(
     assert err.count("the AWS credentials are expired") == 1
     assert err.count("the run ends here") == 1
     done = len(files_in("out"))
-    assert err.count(": encrypted, out/") == done
+    assert err.count(": encrypted -> out/") == done
     asked = keys.calls().count("GenerateDataKey") - before
     assert 30 <= done <= asked <= done + WORKERS
 
@@ -414,7 +414,7 @@ def test_an_interrupted_run_leaves_whole_files_and_says_which(
     assert 20 <= len(out) < 200
     sealer = keys.sealer(keys.demo)
     assert {sealer.decrypt(data, context=CONTEXT) for data in out.values()} == {b"x"}  # and no part of a file
-    told = re.findall(r"in/([0-9]+): encrypted, out/", err.decode())
+    told = re.findall(r"in/([0-9]+): encrypted -> out/", err.decode())
     assert sorted(f"{name}.swx" for name in told) == sorted(out)
     if number == signal.SIGINT:
         assert err.decode().splitlines()[-1] == "sealwax: interrupted"
@@ -447,7 +447,7 @@ def test_a_signal_waits_until_what_is_done_is_reported(
     monkeypatch.setattr(sys, "stderr", errors)
     with slow(keys, wait):
         assert run("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in") == 130
-    reported = re.findall(r"in/([0-9]+): encrypted, out/", errors.getvalue())
+    reported = re.findall(r"in/([0-9]+): encrypted -> out/", errors.getvalue())
     assert 3 <= len(reported) < 60
     assert sorted(f"{name}.swx" for name in reported) == sorted(os.listdir("out"))
 

@@ -75,7 +75,7 @@ def test_other_providers_are_named() -> None:
     branch = ARN.rpartition("/")[2]
     found = seen(samples.esdk(("aws-kms-hierarchy", branch)))
     assert (found.keys, found.others, found.complete) == ((), ("aws-kms-hierarchy",), False)
-    assert "which KMS key wraps it is unknown" in str(found)
+    assert "the KMS key that wraps it is unknown" in str(found)
     assert len(str(seen(samples.esdk(("x" * 60_000, "k"))))) < 400
 
 

@@ -33,7 +33,7 @@ from tests.policy.table import answer
 
 PURPOSE = {"StringEquals": {"kms:EncryptionContext:purpose": "backup"}}
 PURPOSE_KEY = "kms:EncryptionContext:purpose"
-ALMOST = "would have allowed but"
+ALMOST = "would allow it, but"
 NOTHING = "no identity policy allows kms:Decrypt; no grant allows it"
 NEITHER = "the key policy neither allows kms:Decrypt to this principal nor delegates it to its account"
 

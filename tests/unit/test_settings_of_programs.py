@@ -326,5 +326,5 @@ def test_an_asynchronous_client_is_refused_by_name(keys: tuple[str, str, str]) -
     ):
         with pytest.raises(TypeError, match=r"asynchronous \(.*NotEntered\)"):
             sealwax.Sealer(keyring).encrypt(b"data", context=CONTEXT)
-    with pytest.raises(TypeError, match="making a data key needs a boto3 client"):
+    with pytest.raises(TypeError, match="generating a data key needs a boto3 client"):
         sealwax.Sealer(sealwax.KmsKeyring(keys[0], client=Around())).encrypt(b"data", context=CONTEXT)  # type: ignore[arg-type]

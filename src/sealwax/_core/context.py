@@ -257,7 +257,7 @@ def match(
     if extra:
         raise ContextError(
             f"the envelope does not store {_names(extra)}; it was encrypted without it, "
-            "or with it as a local name that this reader does not list"
+            "or as a local pair, whose name must be listed as local to read it"
         )
     on_wrong_side = [key for key in stored if key in local_names]
     if on_wrong_side:

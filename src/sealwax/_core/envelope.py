@@ -128,7 +128,7 @@ def _named(
 
     foreign = recognize.recognize(read, size, metadata=metadata, name=name if isinstance(name, str) else "")
     if foreign is None:
-        return NotAnEnvelopeError(f"{error}: it is empty") if size == 0 else error
+        return NotAnEnvelopeError("this is not a sealwax envelope: it is empty") if size == 0 else error
     which = "a binary sealwax envelope" if foreign.format.startswith(recognize.ENVELOPE) else "a sealwax envelope"
     named = NotAnEnvelopeError(f"this is not {which}: {foreign}; {foreign.advice}")
     named.foreign = foreign

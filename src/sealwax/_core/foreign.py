@@ -47,8 +47,7 @@ class ForeignFormat:
         if others:
             parts.append(f"{' and' if under else ','} wrapped by {_listed(others)}")
         if not self.complete:
-            which = "whether another KMS key wraps it too" if under else "which KMS key wraps it"
-            parts.append(f"; {which} is unknown")
+            parts.append("; other KMS keys may wrap it too" if under else "; the KMS key that wraps it is unknown")
         return "".join(parts)
 
 

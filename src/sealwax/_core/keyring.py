@@ -42,7 +42,7 @@ class DataKey:
     pickled.
 
     Args:
-        buffer: exactly 32 bytes. The data key takes it over without copying it, and wipes it if it raises.
+        buffer: exactly 32 bytes. The data key takes it over without copying it, and wipes it if this raises.
 
     Raises:
         ValueError: the buffer has another length.

@@ -104,7 +104,7 @@ class Sealer:
 
         Raises:
             ContextError: the context is empty or cannot be stored.
-            KmsError: KMS gave no data key.
+            KmsError: KMS did not return a data key.
             TypeError: ``plaintext`` is not bytes-like. Encode text first, and use ``open`` for files.
 
         Example:
@@ -407,7 +407,7 @@ class Sealer:
 
         Raises:
             ContextError, KmsError: as for ``encrypt``.
-            TypeError, ValueError: ``threads`` is not such a number, or an item is not a pair.
+            TypeError, ValueError: ``threads`` is out of range, or an item is not a pair.
 
         Example:
             >>> for sealed in sealer.encrypt_many((row.secret, {"id": row.id}) for row in rows):
@@ -449,7 +449,7 @@ class Sealer:
 
         Raises:
             ContextError, HeaderError, KmsError, PayloadError: as for ``decrypt``.
-            TypeError, ValueError: ``threads`` is not such a number, or an item is not a pair.
+            TypeError, ValueError: ``threads`` is out of range, or an item is not a pair.
 
         Example:
             >>> pairs = ((row.sealed, {"id": row.id}) for row in rows)
@@ -613,7 +613,7 @@ class Sealer:
     ) -> bytes | None:
         """Encrypt the same plaintext again: under a new data key, with a new envelope id, bound to the same context.
 
-        Use it if somebody may know the data key. To change only the KMS key, ``rewrap`` is far cheaper. The new data
+        Use it if the data key may have leaked. To change only the KMS key, ``rewrap`` is far cheaper. The new data
         key is wrapped under the keyring's own keys; the old one must be on its allow-list (``decrypt_with``). Old
         copies of the envelope still open with the old data key.
 
@@ -677,8 +677,8 @@ class Sealer:
     def witness(self, source: BinaryIO, expect: Callable[[Header], ExpectedContext]) -> bytes:
         """Authenticate a whole envelope and return a keyed digest of it, to recognize the same plaintext later.
 
-        Only those who can unwrap the data key can compute a witness; it tells nobody else anything. Uses the keyring's
-        ``unwrap`` (kms:Decrypt).
+        Only those who can unwrap the data key can compute a witness; it reveals nothing to anyone else. Uses the
+        keyring's ``unwrap`` (kms:Decrypt).
 
         Args:
             source: a binary file object, read from its current position.

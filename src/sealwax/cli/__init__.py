@@ -30,7 +30,7 @@ VERBS: Final = {
     "encrypt": "Encrypt files, folders or a stream under a KMS key.",
     "decrypt": "Decrypt envelopes, or a range of one.",
     "verify": "Check that envelopes are authentic, without writing anything.",
-    "inspect": "Show what is in an envelope's header, without KMS.",
+    "inspect": "Show an envelope's header, without calling KMS.",
     "rewrap": "Move envelopes to another KMS key without touching the data.",
     "reencrypt": "Encrypt envelopes again under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",

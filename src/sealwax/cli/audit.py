@@ -53,7 +53,7 @@ def _expected(_context: click.Context, _param: click.Parameter, given: tuple[str
         name, _, key = pair.partition("=")
         alias = f"alias/{name.removeprefix('alias/')}"
         if not _ALIAS.fullmatch(alias) or not _KEY.fullmatch(key):
-            raise click.BadParameter(f"'{printable(pair)}' is not NAME=KEY: an alias, and a key id or key ARN")
+            raise click.BadParameter(f"'{printable(pair)}' is not NAME=KEY: an alias, and a key ID or key ARN")
         if aliases.setdefault(alias, key) != key:
             raise click.BadParameter(f"'{alias}' was given twice, with different keys")
     return aliases
@@ -125,7 +125,7 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     multiple=True,
     metavar="NAME=KEY",
     callback=_expected,
-    help="The key id or key ARN that an alias should point to; repeatable.",
+    help="The key ID or key ARN that an alias should point to; repeatable.",
 )
 @click.option(
     "--baseline", "baseline_file", metavar="FILE", help="Read accepted findings, with their reasons, from this file."
@@ -150,7 +150,7 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
 @click.option(
     "--allow-incomplete",
     is_flag=True,
-    help="Exit with status 0, not 8, if lookups failed but there is no such finding.",
+    help="If lookups failed but --fail-on matches no finding, exit with status 0 instead of 8.",
 )
 @options.force
 @options.loudness

@@ -28,7 +28,7 @@ import click
 from sealwax._core import disk, trusted
 from sealwax._core.text import printable
 from sealwax.cli.state import current
-from sealwax.errors import FileError
+from sealwax.errors import FileError, NotAnEnvelopeError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -86,8 +86,10 @@ def _escaped(text: str) -> str:
 
 
 def error(error: Exception, about: str | None = None) -> None:
-    """Print an error, and the file it is about."""
-    warn(f"{shown(about)}: {error}" if about else str(error))
+    """Print an error, and the file it is about; the library's message never names an option."""
+    foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
+    message = f"{error}, or use --armor" if foreign is not None and foreign.format == "sealwax-text" else str(error)
+    warn(f"{shown(about)}: {message}" if about else message)
 
 
 def shown(name: str) -> str:
@@ -276,7 +278,7 @@ def read_text(path: str, kind: trusted.Kind, most: int) -> str:
 
 @contextlib.contextmanager
 def overwriting(name: str) -> Iterator[None]:
-    """Name --force if something is in the way; the library names its arguments."""
+    """Name --force if the output already exists; the library names its arguments."""
     try:
         yield
     except FileError as error:

@@ -106,13 +106,13 @@ def fleet() -> None:
     "--suffix",
     default=".swx",
     show_default=True,
-    help="What {relpath} and {name} leave off; it does not select objects.",
+    help="The suffix that {relpath} and {name} leave off; it does not select objects.",
 )
 @click.option(
     "--older-than",
     type=options.Duration(),
     metavar="TIME",
-    help="Also re-wrap what was wrapped longer ago, such as 365d.",
+    help="Also re-wrap envelopes wrapped longer ago than this, such as 365d.",
 )
 @click.option("--add-region", is_flag=True, help="Also add missing Regions (kms:Decrypt and kms:Encrypt).")
 @click.option(
@@ -156,8 +156,8 @@ def plan_command(
 
     Every header below WHERE is read, and the plan is written; nothing else is changed. -c gives the context that
     envelopes must have; * in a value stands for any text. Envelopes with another context are skipped. Only the keys of
-    --from are trusted, not those that an envelope names. To move envelopes to new material of the same key, name it
-    with both --from and --to.
+    --from are trusted, not those that an envelope names. To move envelopes to new material of the same key, give that
+    key with both --from and --to.
 
     With --reencrypt, all of these envelopes count as stale, whatever they are wrapped under: a run decrypts each,
     encrypts it under a new data key, and replaces it. That needs kms:Decrypt on the keys of --from, and

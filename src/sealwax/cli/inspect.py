@@ -40,7 +40,7 @@ from sealwax.cli.work import Work, on
 @options.aws
 @options.loudness
 def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_kms: bool, aws: Aws) -> int:
-    """Show what is in an envelope's header, without KMS. Nothing is authenticated; use verify for that.
+    """Show an envelope's header, without calling KMS. Nothing is authenticated; use verify for that.
 
     With --to, also show whether the envelope is stale by the rules of `sealwax fleet`.
     """

@@ -97,7 +97,7 @@ def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
     if not work.recursive:
         for source in folders:
             if not locations.is_s3(source):
-                raise click.UsageError(f"'{console.shown(source)}' is a folder; use -r for the files in it")
+                raise click.UsageError(f"'{console.shown(source)}' is a folder; use -r to process the files in it")
             locations.refuse_prefix(source)
         folders = []
     into_folder = output not in (None, STREAM) and (

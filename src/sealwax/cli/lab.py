@@ -92,7 +92,7 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=4599, show_default=True, help="The port; 0 chooses a free one."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; :: stands for all.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; use :: for all.")
 @click.option(
     "--allow-host",
     "names",
@@ -190,7 +190,7 @@ def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: boo
     if error is not None:
         kinds["error"] = (error[1], error[0])
     if clear == bool(kinds):
-        raise click.UsageError("give either --clear or at least one fault")
+        raise click.UsageError("use --clear, or at least one fault, but not both")
     if clear and not lab.faults.clear(region, operation):
         console.warn(f"no faults to clear{f' for {printable(operation)}' if operation else ''} in {region}")
     for kind, (amount, code) in kinds.items():

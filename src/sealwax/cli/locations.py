@@ -130,7 +130,7 @@ def inspect(name: str) -> Inspection:
 def refuse_prefix(name: str) -> None:
     """Refuse a name that means many objects."""
     if is_prefix(name):
-        raise click.UsageError(f"'{console.shown(name)}' is a prefix; use -r for the objects below it")
+        raise click.UsageError(f"'{console.shown(name)}' is a prefix; use -r to process the objects below it")
 
 
 def refuse_text_in_place(name: str) -> None:

@@ -106,7 +106,9 @@ def loudness(command: Command) -> Command:
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value or "/" in value:
-        raise click.BadParameter(f"'{printable(value)}' is not a suffix: it is empty or has a '/'", ctx, param)
+        raise click.BadParameter(
+            f"'{printable(value)}' is not a suffix; it must not be empty or contain '/'", ctx, param
+        )
     return value
 
 
@@ -180,7 +182,7 @@ def account(command: Command) -> Command:
 def aws(command: Command) -> Command:
     """Add the options that select a KMS; the command gets ``aws``."""
 
-    @click.option("--region", metavar="REGION", help="The AWS Region of keys that are named without one, and of S3.")
+    @click.option("--region", metavar="REGION", help="The AWS Region for S3, and for keys that are named without one.")
     @account
     @functools.wraps(command)
     def wrapped(*args: object, region: str | None, aws: Aws, **kwargs: object) -> object:
@@ -275,7 +277,7 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
         return click.option(
             "--accept-stored-context",
             is_flag=True,
-            help="Trust the context in the envelope, which must still have the pairs of -c. Local pairs need -c.",
+            help="Trust the context in the envelope; it must contain the pairs of -c. Give local pairs with -c.",
         )(wrapped)
 
     return decorate

@@ -41,11 +41,11 @@ from sealwax.errors import (
     is_of_credentials,
 )
 
-CHANGED: Final = "changed since"
+CHANGED: Final = "with a changed source"
 OTHER_KEY: Final = "under another key"
 OTHER_CONTEXT: Final = "bound to another context"
 INCOMPLETE: Final = "incomplete"
-IN_THE_WAY: Final = "in the way"
+IN_THE_WAY: Final = "with an existing output"
 UNKNOWN: Final = "unknown"
 LINK: Final = "a link"
 

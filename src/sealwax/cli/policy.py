@@ -179,7 +179,7 @@ def key_command(
 def iam_command(
     tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: RequiredContext | None, form: str
 ) -> None:
-    """Write an IAM policy that allows one or several tasks, and nothing else.
+    """Write an IAM policy that allows one or more tasks, and nothing else.
 
     encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from the keys of -k to those of --to, without
     decrypting. audit: read what `sealwax audit` reads; it takes no keys and no context.
@@ -282,7 +282,7 @@ def grant_command(
     """Write a grant that is bound to the context; with --for, create it for a limited time.
 
     KMS grants do not expire. With --for, the grant is retired when the time is over, or on Ctrl-C. Its name records
-    that time, so that `sealwax audit` finds grants that were left behind by a killed program. The grant's id and token
+    that time, so that `sealwax audit` finds grants that were left behind by a killed program. The grant's ID and token
     are printed as one JSON object as soon as it exists.
     """
     if form == "cloudformation":
@@ -380,11 +380,11 @@ def explain_command(
     as_json: bool,
     aws: Aws,
 ) -> None:
-    """Explain whether a principal may use an action on a key, and why.
+    """Explain whether a principal may perform an action on a key, and why.
 
     The key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
-    (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead, and the answer is as of their
-    time. With --key-policy, files are used instead, and KEY is the key's ARN. Nothing is changed.
+    (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead; the answer is as old as
+    they are. With --key-policy, files are used instead, and KEY is the key's ARN. Nothing is changed.
 
     Permissions boundaries, session policies, and the policies of organizations and VPC endpoints are not evaluated;
     they can only deny more. Without -c, the request has no context.

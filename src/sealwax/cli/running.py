@@ -387,4 +387,4 @@ def _report(job: FileJob, fields: Fields, *, as_json: bool) -> None:
     elif job.output is None:
         console.info(f"{console.shown(job.source)}: {fields['outcome']}")
     else:
-        console.info(f"{console.shown(job.source)}: {fields['outcome']}, {console.shown(job.output)}")
+        console.info(f"{console.shown(job.source)}: {fields['outcome']} -> {console.shown(job.output)}")

@@ -14,7 +14,7 @@ from sealwax.cli import options
 from sealwax.cli.kms import Keys
 
 STREAM: Final = "-"
-_WORKERS: Final = "Process up to this many files at a time, if they mostly wait for KMS, S3 or the disk."
+_WORKERS: Final = "Process up to this many files at once while they wait for KMS, S3 or the disk."
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ def on(
             help=f"Process every {what} in a folder or below a prefix{'; with -o, into another' if output else ''}.",
         ),
         options.suffix,
-        click.option("--armor", is_flag=True, help="The envelope is in the text form: one line of text."),
+        click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
         click.option(
-            "--detached", metavar="HEADER", help="The header is in this file, and the other one has only the payload."
+            "--detached", metavar="HEADER", help="Keep the header in this file, and only the payload in the other one."
         ),
         *([options.workers(_WORKERS)] if workers else []),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),

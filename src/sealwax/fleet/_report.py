@@ -355,7 +355,7 @@ def as_text(report: FleetReport) -> str:
             more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
             add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
             add("to move", f"{report.to_move:,} bytes to read and to write")
-        add("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls a second")
+        add("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls per second")
     else:
         add("KMS calls", f"{report.kms_calls:,}")
     if report.checked is not None:

@@ -55,7 +55,7 @@ class KmsKeyring:
         decrypt_with: the keys allowed for decryption, tried in this order: key names as above, or ``KeyScope``. Each
             also allows, in its own Region, data keys wrapped by a related multi-Region key. Default: ``key``.
         session: a ``boto3.Session``, which sets the profile, role, Region and endpoint. Default: an ordinary one.
-        client: a KMS client to use instead of a session, for its Region only. Other users of the client notice nothing.
+        client: a KMS client to use instead of a session, for its Region only. The client itself is not changed.
         config: a ``botocore.config.Config`` for the keyring's clients: proxies, FIPS endpoints, user agent, timeouts.
             Its Region wins over the session's, and an ARN's over both. Its ``retries`` are ignored in favor of
             ``retries`` below, and its timeouts are capped at ``retries.deadline``.
@@ -167,7 +167,7 @@ class KmsKeyring:
             What ``use`` returns.
 
         Raises:
-            ConfigurationError: two of the names mean the same key.
+            ConfigurationError: two of the names refer to the same key.
             KmsError: KMS did not generate or wrap a data key.
         """
         first = self._keys[0]
@@ -176,7 +176,7 @@ class KmsKeyring:
             answer = self._caller.call(
                 region,
                 "generate_data_key",
-                "making a data key",
+                "generating a data key",
                 first.text,
                 KeyId=first.text,
                 KeySpec="AES_256",
@@ -226,7 +226,7 @@ class KmsKeyring:
         """Decrypt a data key with kms:Decrypt and lend it to ``use``.
 
         Args:
-            wrapped_keys: an envelope's; those under an allowed key are tried.
+            wrapped_keys: the envelope's; those under an allowed key are tried.
             context: the KMS encryption context they are bound to.
             use: called with the data key, which is wiped when it returns.
 
@@ -295,7 +295,7 @@ class KmsKeyring:
         """Re-wrap a data key with kms:ReEncrypt; it never leaves KMS.
 
         Args:
-            wrapped_keys: an envelope's.
+            wrapped_keys: those of the envelope.
             context: the KMS encryption context they are bound to.
             to: the complete new set of keys, 1 to 16.
 
@@ -477,7 +477,7 @@ def _explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.Km
     elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
         related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
         message = (
-            f"'{printable(attempt.key_id)}' points to another key than {related}{arn}, which the envelope is wrapped "
+            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the envelope is wrapped "
             "under: the alias has been moved, or the envelope is someone else's. If you trust that key, allow it too, "
             f"by its ARN. ({error.code}, request id {error.request_id})"
         )

@@ -275,7 +275,7 @@ class MultiRegionKeyring:
         """Decrypt a data key in the first Region that can, and lend it to ``use``.
 
         Args:
-            wrapped_keys: an envelope's.
+            wrapped_keys: those of the envelope.
             context: the KMS encryption context they are bound to.
             use: called with the data key, which is wiped when it returns.
 
@@ -304,7 +304,7 @@ class MultiRegionKeyring:
         """Re-wrap a data key, for each new key in that key's Region.
 
         Args:
-            wrapped_keys: an envelope's.
+            wrapped_keys: those of the envelope.
             context: the KMS encryption context they are bound to.
             to: the complete new set of keys, each in one of the keyring's Regions.
 

@@ -109,7 +109,7 @@ def check_answered(arn: str, requested: KeyName, region: str) -> str:
 class KeyScope:
     """Allows every KMS key of one account and Region for decryption.
 
-    A multi-Region key there also decrypts, there, what its related keys wrapped in other Regions.
+    A multi-Region key there also decrypts data keys that its related keys wrapped in other Regions.
 
     Args:
         account: 12 digits.

@@ -112,7 +112,7 @@ class Faults:
         if operation is not None and operation not in _api_model.operations():
             raise LabError(f"'{printable(operation)}' is not a KMS operation; use a name such as GenerateDataKey")
         if kind in _CHANCES and not 0 <= amount <= 1:
-            raise LabError(f"{amount} is not a chance; use a number from 0 to 1")
+            raise LabError(f"{amount} is not a probability; use a number from 0 to 1")
         if not 0 <= amount < math.inf:
             raise LabError(f"{amount} is not an amount; use a number of 0 or more")
         with self._database.writing() as connection:

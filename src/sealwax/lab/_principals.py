@@ -57,7 +57,7 @@ class PrincipalStore:
         if _ACCOUNT.fullmatch(account) is None:
             raise LabError(f"'{printable(account)}' is not an account; use twelve digits")
         for title, text in policies.items():
-            policy.parse_identity_policy(text, name=f"identity policy {title}")
+            policy.parse_identity_policy(text, name=f"identity policy '{printable(title)}'")
         unique_id = _identifier("AIDA" if kind == "user" else "AROA", 17)
         arn = f"arn:aws:iam::{account}:{kind}/{name}"
         added = PrincipalRecord(arn, account, kind, name, unique_id, dict(policies), dict(tags))
@@ -95,7 +95,7 @@ class PrincipalStore:
         if len(rows) != 1:
             if rows:
                 raise LabError(f"the lab has several principals named '{printable(name)}'; use the ARN")
-            raise LabError(f"the lab has no principal '{printable(name)}'")
+            raise LabError(f"the lab has no principal '{printable(name)}'; add it with `sealwax lab principal add`")
         principal = self.principal(rows[0][0])
         assert principal is not None
         return principal

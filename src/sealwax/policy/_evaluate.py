@@ -120,7 +120,7 @@ def _on_key(
         if use is Reach.ACCOUNT:
             near.append(f"grant {grant.id} leaves the decision to the identity policies of the account")
         elif isinstance(use, str):
-            near.append(f"grant {grant.id} would have allowed but {use}")
+            near.append(f"grant {grant.id} would allow it, but {use}")
     lacking = []
     if not by_key:
         lacking.append(
@@ -161,7 +161,7 @@ def _allows(statement: Statement, request: Request, near: list[str]) -> bool:
     failure = _failure(statement, request)
     if failure is None:
         return True
-    near.append(f"{statement} would have allowed but {failure}")
+    near.append(f"{statement} would allow it, but {failure}")
     return False
 
 

@@ -181,7 +181,7 @@ def _action(text: str) -> str:
     if name == "kms:reencrypt":
         raise PolicyError("kms:ReEncrypt needs kms:ReEncryptFrom and kms:ReEncryptTo; ask about each of them")
     if name not in _NAMES:
-        raise PolicyError(f"'{shown(text)}' is not a KMS action on a key")
+        raise PolicyError(f"'{shown(text)}' is not a KMS action on a key; use a name such as kms:Decrypt")
     return _NAMES[name]
 
 

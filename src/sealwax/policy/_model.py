@@ -123,7 +123,7 @@ def principal(
     if match is not None:
         kind = "root" if arn.endswith(":root") else _KINDS.get((match["service"], match["kind"]))
     if match is None or kind is None or (kind == "root" and match["service"] != "iam"):
-        raise ValueError(f"'{arn}' is not the ARN of a principal")
+        raise ValueError(f"'{arn}' is not a principal's ARN, such as arn:aws:iam::111122223333:role/app")
     name = match["name"] or ""
     if kind == "session" and name.count("/") != 1:
         raise ValueError(f"'{arn}' does not name a role and a session")

@@ -179,7 +179,7 @@ def tampered_ciphertext(proof: Proof) -> str:
     for what, data in tampered.items():
         error = proof.refused(what, partial(sealer.decrypt, data, context=proof.to_bind), errors.PayloadError)
         proof.record(_DECRYPT, error)
-    return f"{len(tampered)} ways of tampering"
+    return f"{len(tampered)} ways of tampering, all refused"
 
 
 @check("round-trip", "an envelope encrypted with KMS decrypts with KMS", needs=[local_encryption, decrypt], requests=2)
@@ -207,7 +207,7 @@ def context_at_envelope(proof: Proof) -> str:
         proof.record(_DECRYPT, error)
     if any(item.is_request for item in proof.evidence):
         raise Failed("KMS was called although the context could not be right")
-    return f"{len(contexts)} contexts; KMS was not called"
+    return f"{len(contexts)} wrong contexts refused without calling KMS"
 
 
 @check(

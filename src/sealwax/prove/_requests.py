@@ -33,12 +33,12 @@ def generate_data_key(proof: Proof) -> str:
         proof.data_key, proof.wrapped_key = _new_key(proof)
         if other.buffer == proof.data_key.buffer:
             raise Failed("two calls returned the same data key")
-    return f"{DATA_KEY_BYTES} bytes, wrapped in {len(proof.wrapped_key.ciphertext)}; two calls returned two keys"
+    return f"{DATA_KEY_BYTES} bytes, wrapped in {len(proof.wrapped_key.ciphertext)}; two calls returned different keys"
 
 
 def _new_key(proof: Proof) -> tuple[DataKey, WrappedKey]:
     answer, plaintext = proof.ask_for_key(
-        "generate_data_key", "making a data key", KeySpec="AES_256", **pairs("EncryptionContext", proof.context)
+        "generate_data_key", "generating a data key", KeySpec="AES_256", **pairs("EncryptionContext", proof.context)
     )
     size = len(plaintext)
     if size != DATA_KEY_BYTES:
@@ -263,7 +263,7 @@ def tampered_wrapped_key(proof: Proof) -> str:
     blob = proof.wrapped_key.ciphertext
     for at in (0, len(blob) // 2, len(blob) - 1):
         _refused(proof, f"a wrapped key with a bit of byte {at} flipped", flipped(blob, at), proof.context)
-    return "first, middle and last byte"
+    return "a change of the first, middle or last byte: refused by KMS"
 
 
 def flipped(data: bytes, at: int) -> bytes:

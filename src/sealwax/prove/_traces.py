@@ -171,7 +171,7 @@ def _in_memory(pid: int, secrets: list[bytearray], mark: bytes) -> Counter[str] 
     if hits:
         return hits
     if not marks:
-        return "the search did not find the mark that was put there"
+        return "the search did not find the planted marker"
     return f"{unread} bytes of the process's memory could not be read" if unread else hits
 
 
@@ -191,7 +191,7 @@ def memory(proof: Proof) -> str:
         raise NotShown(traces.in_memory)
     if traces.in_memory:
         raise Failed(f"halves of keys are in the memory of a process that used them: {_summary(traces.in_memory)}")
-    return "no copy in a process that used them, raw, hex or base64; the search found a mark that was put there"
+    return "no copy of the keys, raw, hex or base64, in a process that used them; the search found a planted marker"
 
 
 @check("debug-logs", "no key is in the logs, with all loggers at DEBUG", needs=[decrypt])

@@ -25,11 +25,15 @@ class CacheStats:
     """What a cache has done since it was created.
 
     Attributes:
-        hits: loans served from an entry. misses: loans that found no entry. calls: calls of the inner keyring, without
-        bypasses. waits: loans that waited for another thread's call. refreshes: entries replaced before their end.
-        stale_serves: loans beyond ``max_age``, during an outage. evictions: entries removed to make room. bypasses:
-        data keys that were not cached: the plaintext's size was unknown or above ``max_bytes``, or the program
-            was ending.
+        hits: loans served from an entry.
+        misses: loans that found no entry.
+        calls: calls of the inner keyring, without bypasses.
+        waits: loans that waited for another thread's call.
+        refreshes: entries replaced before their end.
+        stale_serves: loans beyond ``max_age``, during an outage.
+        evictions: entries removed to make room.
+        bypasses: data keys that were not cached: the plaintext's size was unknown or above ``max_bytes``, or the
+            program was ending.
         entries: for each entry, the number of messages and the bytes of plaintext it has served.
     """
 

@@ -68,11 +68,13 @@ class CachingKeyring:
     IAM actions: those of the inner keyring.
 
     Args:
-        keyring: supplies the data keys. max_age: seconds for which a data key is lent. max_messages: the most envelopes
-        per data key, at most 2**32. max_bytes: the most bytes of plaintext per data key. capacity: the most data keys
-        to hold; the least recently used is dropped first. serve_stale_for: seconds beyond ``max_age`` for which a data
-        key is lent, with a warning, while KMS or the source
-            of the credentials is out of reach or throttles. 0: never.
+        keyring: supplies the data keys.
+        max_age: seconds for which a data key is lent.
+        max_messages: the most envelopes per data key, at most 2**32.
+        max_bytes: the most bytes of plaintext per data key.
+        capacity: the most data keys to hold; the least recently used is dropped first.
+        serve_stale_for: seconds beyond ``max_age`` for which a data key is lent, with a warning, while KMS or the
+            source of the credentials cannot be reached or throttles. 0: never.
         on_event: called with a ``sealwax.events.CacheLookup`` for every loan; it must be quick.
 
     Raises:
@@ -204,7 +206,7 @@ class CachingKeyring:
         """Lend the data key of an envelope to ``use``, from the cache if it was decrypted before.
 
         Args:
-            wrapped_keys: an envelope's.
+            wrapped_keys: those of the envelope.
             context: the KMS encryption context they are bound to.
             use: called with the data key.
 
@@ -251,7 +253,7 @@ class CachingKeyring:
         """Re-wrap a data key with the inner keyring, without the cache.
 
         Args:
-            wrapped_keys: an envelope's.
+            wrapped_keys: those of the envelope.
             context: the KMS encryption context they are bound to.
             to: the complete new set of keys.
 

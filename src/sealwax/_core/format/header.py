@@ -351,7 +351,9 @@ def read_preamble(read: Callable[[int], bytes]) -> tuple[Preamble, bytes]:
     if fixed[: len(MAGIC)] != MAGIC[: len(fixed)] or not fixed:
         if fixed[:5] == b"swx1:":
             raise NotAnEnvelopeError("this is an envelope in its text form: convert it to binary first")
-        raise NotAnEnvelopeError("this is not a sealwax envelope: it does not begin like one")
+        raise NotAnEnvelopeError(
+            "this is not a sealwax envelope: it is another kind of file, or the payload of a detached header"
+        )
     if len(fixed) > len(MAGIC) and fixed[8] != VERSION:
         raise UnsupportedEnvelopeError(f"this envelope has version {fixed[8]}; this release reads version {VERSION}")
     if len(fixed) < FIXED_BYTES:
@@ -419,7 +421,9 @@ def parse_slots(preamble: Preamble, preamble_crc: bytes, data: bytes) -> Header:
     )
     if not any(slots):
         which = "both slots are" if preamble.slot_count == 2 else "the slot is"
-        raise DamagedHeaderError(f"the envelope's wrapped keys cannot be read: {which} damaged or cut off")
+        raise DamagedHeaderError(
+            f"the envelope's wrapped keys cannot be read: {which} damaged or cut off; use a backup"
+        )
     return Header(preamble, slots)
 
 

@@ -438,5 +438,5 @@ def tampered(position: int | None) -> TamperedError:
     where = "" if position is None else f" after byte {position} of the plaintext"
     return TamperedError(
         f"the payload does not authenticate{where}: it was altered, cut off or extended; "
-        "nothing from there on was released"
+        "no plaintext from there on was released"
     )

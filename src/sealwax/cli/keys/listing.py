@@ -38,11 +38,11 @@ _COLUMNS: Final = ("ID", "ALIASES", "MANAGER", "ORIGIN", "STATE", "MULTI-REGION"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key, one per line.")
 @options.loudness
 def list_command(aws: Aws, regions: tuple[str, ...], as_json: bool) -> int:
-    """List KMS keys: what each is, its state, and when it was last used.
+    """List KMS keys with their kind, state and last use.
 
     The caller needs kms:ListKeys or kms:ListAliases; kms:DescribeKey, kms:GetKeyRotationStatus and kms:GetKeyLastUsage
-    each show more. What cannot be read is a ? in the table; in JSON it is null and named in "not_seen". Standard error
-    says why.
+    each show more. Fields that cannot be read are ? in the table; in JSON they are null and listed in "not_seen".
+    Standard error says why.
     """
     from sealwax.kms._listing import list_keys
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="WHERE",
-    help="A folder or s3:// prefix to scan, or a fleet plan whose places to scan; repeatable.",
+    help="A folder or s3:// prefix to scan, or a fleet plan, to scan its places; repeatable.",
 )
 @click.option("--apply", is_flag=True, help="Take the next step; without it, only report.")
 @click.option(
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
     """Take a KMS key out of use, one step per run: report, disable, schedule deletion.
 
-    Nothing is changed without --apply, nor while the key may still be needed; the exit status is then 3. It may be
-    needed if a place of --scan has envelopes under it, objects that S3 encrypts under it, other encrypted files (AWS
-    Encryption SDK, S3 Encryption Client, sops and more) that name it or no key, or something that cannot be read; or if
-    a place is empty, since its name may be mistyped.
+    Nothing is changed without --apply. Nothing is changed, and the exit status is 3, while the key may still be needed:
+    a place of --scan has envelopes under it, objects that S3 encrypts under it, other encrypted files (AWS Encryption
+    SDK, S3 Encryption Client, sops and more) that name it or name no key, or something that cannot be read; or a place
+    is empty, so that its name may be mistyped.
 
     Only these places are scanned. Old object versions and backups may need the key too, and an S3 Inventory is a day to
     a week old. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; the two steps need
@@ -56,7 +56,8 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
     from sealwax.kms._lifecycle import KeyLife
 
     where = locations_of(where)
-    life = KeyLife(key, aws.session())
+    session = aws.session()
+    life = KeyLife(key, session)
     standing = life.status()
     usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_location=opening(aws))
     step = _step(standing, usage)
@@ -69,7 +70,7 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
         life.schedule_deletion(days)
         done, step = "deletion scheduled", "wait"
     if done:
-        standing = KeyLife(standing.arn, aws.session()).status()
+        standing = KeyLife(standing.arn, session).status()
     if as_json:
         console.print_json(
             {**formatting.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
