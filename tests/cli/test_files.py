@@ -238,7 +238,7 @@ def test_text_form(shell: Shell) -> None:
         $ sealwax decrypt --armor -k alias/demo -c purpose=backup -o b a
         [4]
         $ (cat old.txt; echo) | sealwax verify --armor -k alias/demo -c purpose=backup -
-        [4] some characters do not belong there
+        [4] it contains characters that do not belong there
         $ test ! -e b
     """)
 
@@ -342,7 +342,7 @@ def test_an_interrupted_rewrap_is_repeated(shell: Shell) -> None:
         $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=backup d
         [0] d/b.swx: already re-wrapped, according to its header
         $ sealwax rewrap -r -k alias/demo --verify --to "$(cat new)" -c purpose=backup d
-        [7] another key
+        [7] does not point to
         $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=other d
         [6] another value
         $ sealwax verify -r -k alias/demo2 -c purpose=backup d

@@ -90,7 +90,7 @@ def test_the_same_once_more(shell: Shell, keys: Keys, verb: str) -> None:
     with shell.unchanged():
         if verb == "rewrap":
             shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(
-                7, "'alias/demo' points to", advice
+                7, "'alias/demo' does not point to", advice
             )
         else:  # which makes data keys, and so knows what the alias means
             done = shell.sealwax(verb, *K, *PURPOSE, "--to", "alias/demo2", "a.swx").succeeded()
@@ -109,5 +109,5 @@ def test_the_same_once_more_with_several_old_keys(shell: Shell, keys: Keys) -> N
         assert "according to its header" in done.err
         advice = "name the keys of --to by their ARNs to skip it"
         shell.sealwax("rewrap", *old, *PURPOSE, "--to", "alias/demo2", "a.swx").failed(
-            7, "'alias/demo' points to", "'alias/foreign' points to", advice
+            7, "'alias/demo' does not point to", "'alias/foreign' does not point to", advice
         )

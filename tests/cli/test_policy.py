@@ -69,7 +69,7 @@ def test_explain_reads_the_lab(bare_shell: Shell, lab: Lab) -> None:
     lab.add_principal("app", policy=written.decode())
     explain = ("policy", "explain", "--lab", "./lab", APP, "kms:Decrypt", "alias/demo")
     allowed = bare_shell.sealwax(*explain, "-c", "purpose=backup").succeeded()
-    assert b"statement 'Decrypt' of the identity policy allow kms:Decrypt" in allowed.out
+    assert b"statement 'Decrypt' of the identity policy 'policy' allow kms:Decrypt" in allowed.out
     assert bare_shell.sealwax(*explain, "-c", "purpose=other").succeeded().out.startswith(b"not allowed: ")
     bare_shell.sealwax("policy", "explain", "--lab", "./lab", f"{IAM}:user/nobody", "Decrypt", "alias/demo").failed(
         1, "the lab has no principal"
@@ -296,7 +296,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
             "remove --key-policy",
         ),
         (("policy", "explain", APP, "Decrypt", KEY, "--facts", "@good", "--grants", "@good"), "requires --key-policy"),
-        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not an action on a key"),
+        (("policy", "explain", f"{IAM}:role/nobody", "Dekrypt", "alias/none"), "is not a KMS action on a key"),
         (("policy", "explain", APP, "Decrypt", "alias/x", "--given", "no:such=1"), "is not a condition key"),
         (("policy", "explain", APP, "ReEncrypt", KEY, "--key-policy", "@good"), "ask about each of them"),
         (

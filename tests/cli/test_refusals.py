@@ -60,7 +60,7 @@ def the_key(sealed: bytes) -> WrappedKey:
         (("--no-context",), "which the given context lacks"),
         ((*PURPOSE, "-c", "table=users"), "does not store 'table'"),
         ((*PURPOSE, "-c", "table=users", "--local-context", "table"), "0 local context pairs, 1 given"),
-        ((*PURPOSE, "--local-context", "purpose"), "stores 'purpose', which this reader keeps local"),
+        ((*PURPOSE, "--local-context", "purpose"), "stores 'purpose', which this reader lists as local"),
         (("--accept-stored-context", "-c", "purpose=other"), "another value of 'purpose'"),
     ],
 )
@@ -259,7 +259,7 @@ def test_permissions(shell: Shell) -> None:
     run(1, "writing 'locked/b.bin.swx' failed", "encrypt", *K, *PURPOSE, "locked/b.bin")
     run(1, "opening 'secret.bin' failed", "encrypt", *K, *PURPOSE, "secret.bin")
     run(1, "opening 'secret.bin' failed", "inspect", "secret.bin")
-    run(1, "making the folder 'locked/new' failed", "encrypt", *K, *PURPOSE, "-o", "locked/new/", "a.bin")
+    run(1, "creating the folder 'locked/new' failed", "encrypt", *K, *PURPOSE, "-o", "locked/new/", "a.bin")
     run(2, "settings.json", "encrypt", *K, "--context-file", "settings.json", "a.bin")
     # A folder that cannot be read is one failure among the files.
     run(8, "reading the folder 'tree/deep' failed", "encrypt", *K, *PURPOSE, "-r", "tree")

@@ -101,7 +101,9 @@ def test_a_user_has_its_own_policies_and_those_of_its_groups(session: Session, k
     iam.attach_group_policy(GroupName="readers", PolicyArn=managed)
     arn = f"arn:aws:iam::{ACCOUNT}:user/team/alice"
     known = read_principal(session, arn)
-    assert {policy.name for policy in known.policies} == {f"identity policy {name}" for name in ("one", "two", "three")}
+    assert {policy.name for policy in known.policies} == {
+        f"identity policy '{name}'" for name in ("one", "two", "three")
+    }
     assert known.who.tags == {"team": "blue"}
     seen = read_key(session, key)
     for action, allowed in {"Encrypt": True, "Decrypt": True, "DescribeKey": True, "DisableKey": False}.items():

@@ -107,7 +107,7 @@ def describe_principal(facts: Facts, arn: str) -> PrincipalDescription:
             org_id=facts.organization or None,
         ),
         tuple(
-            parse_identity_policy(documents[id_].document, name=f"identity policy {documents[id_].name}")
+            parse_identity_policy(documents[id_].document, name=f"identity policy '{documents[id_].name}'")
             for id_ in known.policies
         ),
         known.boundary,

@@ -203,7 +203,7 @@ class Lab:
         )
         policies = record.policies.items()
         return principal, tuple(
-            policy.parse_identity_policy(text, name=f"identity policy {name}") for name, text in policies
+            policy.parse_identity_policy(text, name=f"identity policy '{name}'") for name, text in policies
         )
 
     def call(

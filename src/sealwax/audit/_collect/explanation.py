@@ -81,7 +81,7 @@ def read_principal(session: Session, arn: str) -> PrincipalDescription:
             user_id=described["UserId"] if is_user else None,
             tags={tag["Key"]: tag["Value"] for tag in described.get("Tags", ())},
         ),
-        tuple(parse_identity_policy(document, name=f"identity policy {title}") for title, document in documents),
+        tuple(parse_identity_policy(document, name=f"identity policy '{title}'") for title, document in documents),
         described.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn"),
     )
 
