@@ -95,7 +95,7 @@ class Authorizer:
         key = question.on if isinstance(question.on, KeyRecord) else None
         resource = question.on.arn if isinstance(question.on, KeyRecord) else question.on
         documents = caller.principal.policies if caller.principal is not None else {}
-        identity = [_parse_identity_policy(text, f"identity policy {name}") for name, text in documents.items()]
+        identity = [_parse_identity_policy(text, f"identity policy '{name}'") for name, text in documents.items()]
         parsed: policy.Policy | None = None
         grants: list[policy.Grant] = []
         text = ""
