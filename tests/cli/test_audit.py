@@ -246,7 +246,10 @@ def test_refusals(bare_shell: Shell) -> None:
     bare_shell.sealwax("audit").failed(2, "--all")
     bare_shell.sealwax("audit", "--all", "-k", "alias/a").failed(2, "--all")
     bare_shell.sealwax("audit", "--facts", "f", "--all").failed(2, "--facts")
-    bare_shell.sealwax("audit", "--facts", "nowhere").failed(1, "nowhere")
+    for option, file in (("--facts", "facts file"), ("--baseline", "baseline"), ("--events", "events file")):
+        rest = () if option == "--facts" else ("--all",)
+        missing = f"reading the {file} 'nowhere' failed: No such file or directory"
+        bare_shell.sealwax("audit", *rest, option, "nowhere").failed(1, missing)
     bare_shell.sealwax("audit", "--all", "--max-age", "1h").failed(2, "--save-facts")
     bare_shell.sealwax("audit", "--facts", "facts.json", "--json", "--format", "csv").failed(2, "--format csv")
     bare_shell.write("empty", b"")

@@ -230,7 +230,7 @@ def test_expired_in_the_middle_the_run_ends_and_what_was_done_is_done(
     assert status == 8
     assert len(endpoint.asked) == 4
     assert len(list((tmp_path / "out").iterdir())) == 3
-    assert err.count("the AWS credentials are expired") == 1
+    assert err.count("the AWS credentials have expired") == 1
     assert "the run ends here" in err
 
 

@@ -14,6 +14,7 @@ from datetime import date
 from typing import Final
 
 from sealwax._core import trusted
+from sealwax._core.files import reported
 from sealwax._core.text import printable
 from sealwax.audit._factsfile import unique_members
 from sealwax.audit._findings import Finding
@@ -36,9 +37,9 @@ def read_baseline(path: str) -> tuple[Acceptance, ...]:
 
     Raises:
         FactsError: it is not a valid baseline, or other users can write it.
-        OSError: it cannot be read.
+        FileError: it cannot be read.
     """
-    with trusted.open_file(path, _KIND) as file:
+    with reported(f"reading {_KIND.name}", path), trusted.open_file(path, _KIND) as file:
         data = file.read(MAX_BYTES + 1)
     try:
         document = json.loads(data, object_pairs_hook=unique_members) if len(data) <= MAX_BYTES else None

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from sealwax._core import trusted
-from sealwax._core.files import WholeFile
+from sealwax._core.files import WholeFile, reported
 from sealwax._core.text import printable
 from sealwax.audit._facts import Facts
 from sealwax.errors import FactsError
@@ -104,9 +104,9 @@ def read_facts(path: str) -> Facts:
 
     Raises:
         FactsError: it is not a valid facts file, or other users can write it.
-        OSError: it cannot be read.
+        FileError: it cannot be read.
     """
-    with trusted.open_file(path, _KIND) as file:
+    with reported(f"reading {_KIND.name}", path), trusted.open_file(path, _KIND) as file:
         return load(file.read(MAX_BYTES + 1), path)
 
 

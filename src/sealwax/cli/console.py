@@ -262,12 +262,11 @@ def claim(path: str) -> None:
 
 def read_text(path: str, kind: trusted.Kind, most: int) -> str:
     """Return the text of a small file that must be trustworthy, of at most ``most`` bytes."""
+    from sealwax._core.files import reported
+
     claim(path)
-    try:
-        with trusted.open_file(path, kind) as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise FileError(f"reading '{printable(path)}' failed: {disk.reason(error)}") from error
+    with reported(f"reading {kind.name}", path), trusted.open_file(path, kind) as file:
+        data = file.read(most + 1)
     if len(data) > most:
         raise click.UsageError(f"'{printable(path)}' is too large: it has more than {most:,} bytes")
     try:

@@ -40,7 +40,7 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
         if origin is None or job.output is None or not work.checks_output(job.output):
             return outcomes.OutputState.ABSENT
         kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
-        wanted = outcomes.WantedEnvelope(
+        intended = outcomes.Intended(
             ctx.encode(kms),
             len(local),
             lambda: under.arns_of(keyring, kms),
@@ -50,7 +50,7 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
         return outcomes.of_envelope(
             job.output,
             origin,
-            wanted,
+            intended,
             source.binary,
             origin.size,
             armor=work.armor,

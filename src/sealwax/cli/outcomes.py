@@ -117,7 +117,7 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedEnvelope:
+class Intended:
     """The envelope that a run would write.
 
     Args:
@@ -232,7 +232,7 @@ def of_range(output: str) -> OutputState:
 def of_envelope(
     output: str,
     origin: Origin,
-    wanted: WantedEnvelope,
+    intended: Intended,
     source: BinaryIO,
     size: int,
     *,
@@ -263,7 +263,7 @@ def of_envelope(
                 inspection, envelope = _inspected(header, header_file, DETACHED, False, again)[0], file
             inspection = replace(inspection, payload_bytes=existing.size)
         preamble = inspection.header.preamble
-        if (preamble.kms_context, preamble.local_pairs) != (wanted.kms_context, wanted.local_pairs):
+        if (preamble.kms_context, preamble.local_pairs) != (intended.kms_context, intended.local_pairs):
             raise _other_context(name, again)
         held = inspection.plaintext_bytes
         if existing.is_older(origin) or (held != size and existing.may_be_older(origin)):
@@ -274,11 +274,12 @@ def of_envelope(
         if held > size:
             why = f"{name} is of a different file: it holds {held} bytes, not {size}"
             raise LeftAloneError(IN_THE_WAY, f"{why}; {again}")
-        _check_keys(output, inspection, (), wanted.under(), wanted.names, again, can_rewrap=header is None, armor=armor)
+        keys = intended.under()
+        _check_keys(output, inspection, (), keys, intended.names, again, can_rewrap=header is None, armor=armor)
         # Neither a payload nor its detached header says that they belong together.
-        if wanted.local_pairs or detached is not None or not existing.is_of(origin):
+        if intended.local_pairs or detached is not None or not existing.is_of(origin):
             try:
-                _check_opened(existing, origin, wanted, source, envelope, again, detached)
+                _check_opened(existing, origin, intended, source, envelope, again, detached)
             except LeftAloneError as error:
                 if error.outcome in (IN_THE_WAY, UNKNOWN) and existing.may_be_older(origin):
                     source.seek(0)  # it was read to be compared
@@ -370,7 +371,7 @@ def _check_keys(
     wanted = ", ".join(f"'{printable(name)}'" for name in names)
     why = f"{name} is under {now}, not under {wanted}"
     if not inspection.header.finished:
-        why = f"a re-wrap of {name} to {now} was interrupted, and {wanted} was asked for"
+        why = f"a re-wrap of {name} to {now} was interrupted, and this run is to {wanted}"
     if can_rewrap and arns and not (armor and locations.is_s3(output)):
         words = [*(word for arn in arns for word in ("-k", arn)), *(word for to in names for word in ("--to", to))]
         words += ["--accept-stored-context", *(["--armor"] if armor else []), "--", output]
@@ -383,7 +384,7 @@ def _check_keys(
 def _check_opened(
     existing: Existing,
     origin: Origin,
-    wanted: WantedEnvelope,
+    intended: Intended,
     source: BinaryIO,
     envelope: BinaryIO,
     again: str,
@@ -392,16 +393,16 @@ def _check_opened(
     """Refuse an envelope that has other local pairs or another header, or holds other data than its source."""
     name = _quoted(existing.name)
     unknown = f"whether {name} holds this data"
-    if wanted.open is None:
+    if intended.open is None:
         raise LeftAloneError(UNKNOWN, f"{unknown} is unknown without decrypting it; {again}")
     envelope.seek(0)
     try:
-        with wanted.open(envelope) as plaintext:
+        with intended.open(envelope) as plaintext:
             same = existing.is_of(origin) or _equal(plaintext, source)
     except (CommitmentError, ContextError) as error:
         if detached is not None and isinstance(error, CommitmentError):
             why = f"{name} and the header {_quoted(detached)} do not belong together"
-            if wanted.local_pairs:
+            if intended.local_pairs:
                 why += ", or have other local pairs"
             raise LeftAloneError(INCOMPLETE, f"{why}; {again}") from None
         raise _other_context(name, again) from None

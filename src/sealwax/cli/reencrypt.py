@@ -70,7 +70,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
             ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
             if inspection.plaintext_bytes is None:
                 return outcomes.OutputState.ABSENT  # there can be no output: opening the envelope reports why
-            wanted = outcomes.WantedEnvelope(
+            intended = outcomes.Intended(
                 preamble.kms_context,
                 preamble.local_pairs,
                 lambda: under.arns_of(keyring, inspection.context),
@@ -79,7 +79,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
             )
             assert job.output is not None
             size = inspection.plaintext_bytes
-            return outcomes.of_envelope(job.output, origin, wanted, source.binary, size, armor=work.armor)
+            return outcomes.of_envelope(job.output, origin, intended, source.binary, size, armor=work.armor)
 
         if job.output is None:
             done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)

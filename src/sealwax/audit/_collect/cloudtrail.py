@@ -19,6 +19,7 @@ from typing import Final
 
 from sealwax._aws.partitions import partition_of
 from sealwax._core import trusted
+from sealwax._core.files import reported
 from sealwax._core.text import printable
 from sealwax.audit._facts import EventFacts, Facts
 from sealwax.errors import FactsError
@@ -54,9 +55,9 @@ def read_events(path: str, *, max_bytes: int = MAX_BYTES) -> tuple[EventFacts, .
 
     Raises:
         FactsError: it is not such a file, it is too large, or other users can write it.
-        OSError: it cannot be read.
+        FileError: it cannot be read.
     """
-    with trusted.open_file(path, _KIND) as file:
+    with reported(f"reading {_KIND.name}", path), trusted.open_file(path, _KIND) as file:
         # A pipe cannot be read from the start again, so this only peeks.
         if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
             return _read(file, path, max_bytes, MAX_EVENTS)
