@@ -27,7 +27,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
     assert kinds == {
         "README.md": {"sh": 3, "python": 1},
         "docs/async.md": {"sh": 1, "python": 1},
-        "docs/audit.md": {"sh": 1},
+        "docs/audit.md": {"sh": 1, "python": 1},
         "docs/automatic-rotation.md": {"sh": 1},
         "docs/caching.md": {"sh": 1, "python": 2},
         "docs/concepts.md": {"sh": 1, "python": 2},
@@ -35,7 +35,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/misconfigurations.md": {"sh": 1, "python": 1},
         "docs/open-without-sealwax.md": {"unseal.py": 1, "sh": 1},
-        "docs/policies.md": {"sh": 4},
+        "docs/policies.md": {"sh": 4, "python": 1},
         "docs/regions.md": {"python": 3},
         "docs/reports.md": {"sh": 1, "python": 1},
         "docs/rotation.md": {"sh": 6, "python": 1},
@@ -98,15 +98,10 @@ NEEDS: Final = {"docs/s3.md": s3, "docs/open-without-sealwax.md": served_lab}
 
 
 def run_page(page: str, folder: Path, *, terminal: bool) -> str:
-    blocks = RUN[page]
-    if terminal:
-        # Python does not care where it is typed. What a later command needs is made all the same.
-        last = max(number for number, block in enumerate(blocks) if block.language == "sh")
-        blocks = blocks[: last + 1]
     with NEEDS.get(page, nothing)(folder) as needs:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert [name for name in needs if name not in text] == [], "the page says what it needs"
-        return run(blocks, folder, needs, terminal=terminal)
+        return run(RUN[page], folder, needs, terminal=terminal)
 
 
 def fleet_of_rotation(folder: Path) -> None:
@@ -136,31 +131,22 @@ LEFT: Final = {
 }
 
 
-@pytest.mark.parametrize("page", [page for page, blocks in RUN.items() if blocks])
-def test_a_page_runs_as_typed(page: str, tmp_path: Path) -> None:
-    run_page(page, tmp_path / "folder", terminal=False)
+# On a terminal, as people type them; tests/cli runs commands without one. The page for schedulers runs both ways.
+@pytest.mark.parametrize(
+    ("page", "terminal"),
+    [*((page, True) for page, blocks in RUN.items() if blocks), ("docs/automatic-rotation.md", False)],
+)
+def test_a_page_runs_as_typed(page: str, terminal: bool, tmp_path: Path) -> None:
+    run_page(page, tmp_path / "folder", terminal=terminal)
     if page in LEFT:
         LEFT[page](tmp_path / "folder")
-
-
-# tests/cli/test_prove.py holds what the one command of docs/verification.md shows on a terminal against that page.
-ON_TERMINAL: Final = [
-    page
-    for page, blocks in RUN.items()
-    if any(block.language == "sh" for block in blocks) and page != "docs/verification.md"
-]
-
-
-@pytest.mark.parametrize("page", ON_TERMINAL)
-def test_its_commands_run_on_a_terminal(page: str, tmp_path: Path) -> None:
-    run_page(page, tmp_path / "folder", terminal=True)
 
 
 def test_a_page_that_does_not_run_is_noticed(tmp_path: Path) -> None:
     for number, block in enumerate(
         [
             Block("sh", "false\n"),
-            Block("python", "import sealwax.kms; sealwax.kms.nothing\n"),
+            Block("python", "import sealwax.errors; sealwax.nothing\n"),
             Block("sh", "sealwax inspect missing.swx\n"),
         ]
     ):
