@@ -254,7 +254,7 @@ def test_an_interrupted_upload_is_aborted(shell: Shell, s3: StrictS3, stop: sign
     assert uploads(s3) == 0
 
 
-def test_a_broken_connection_is_mended(shell: Shell, s3: StrictS3, keys: Keys) -> None:
+def test_a_broken_connection_is_retried(shell: Shell, s3: StrictS3, keys: Keys) -> None:
     data = os.urandom(3 * MIB)
     s3.client().put_object(Bucket="bucket", Key="a", Body=keys.sealer(keys.demo).encrypt(data, context=CONTEXT))
     s3.forget()
