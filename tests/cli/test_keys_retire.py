@@ -278,7 +278,7 @@ def test_a_link_out_of_the_places_clears_no_key(lab: Lab, capfd: pytest.CaptureF
         assert retire("--apply") == 3
         out = capfd.readouterr().out
         assert "1 could not be read, and may be under it" in out
-        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; name that place too" in out
+        assert f"it is a link to '{Path(there).absolute()}', which is not scanned; add that location" in out
         assert state(lab) == "Enabled"
         if name != "nothing":
             assert retire("--scan", there, "--json") == 3
