@@ -39,7 +39,7 @@ def build() -> bytes:
     )
     info = payload.info(hdr.SUITE_COBBLESTONE_256, ENVELOPE_ID, kms, local)
     with DataKey(bytearray(DATA_KEY)) as data_key:
-        return header.to_bytes() + payload._encrypt_with_salt(data_key, info, SALT, PLAINTEXT)
+        return header.to_bytes() + payload.encrypt(payload.Encryptor(data_key, info, SALT), b"", PLAINTEXT)
 
 
 def fields(envelope: bytes) -> Iterator[tuple[int, str]]:

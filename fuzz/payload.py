@@ -70,7 +70,7 @@ _SEALER: Final = sealwax.Sealer(_FixedKeyring())
 def sealed(plaintext: bytes, salt: bytes) -> bytes:
     """Return the one payload of ``plaintext`` under that salt."""
     with DataKey(bytearray(KEY)) as data_key:
-        return payload._encrypt_with_salt(data_key, _INFO, salt, plaintext)
+        return payload.encrypt(payload.Encryptor(data_key, _INFO, salt), b"", plaintext)
 
 
 _SEALED: Final = {size: sealed(PLAINTEXT[:size], bytes(payload.SALT_BYTES)) for size in SIZES}
