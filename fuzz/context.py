@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sealwax._core import context as ctx
+from sealwax._core.text import printable
 from sealwax.errors import ContextError
 
 
@@ -20,4 +21,4 @@ def check(data: bytes) -> None:
         assert len({key.casefold() for key in pairs}) < len(pairs)
     expected = pairs or ctx.NO_CONTEXT
     assert ctx.match(expected, pairs, (), 0) == {}
-    assert all(ctx.printable(text).isprintable() for pair in pairs.items() for text in pair)
+    assert all(printable(text).isprintable() for pair in pairs.items() for text in pair)
