@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 ALARM_SECONDS: Final = 60
+
+
+@contextlib.contextmanager
+def _nobody_waits_for_the_gil() -> Iterator[None]:
+    """Let no other thread request the GIL, for a fork that Python does not know of.
+
+    A request would be in the child too. Python would hand over the GIL there, and wait forever for a thread to take it.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    time.sleep(2 * interval)  # what was requested by the old interval is granted meanwhile
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def in_child(
@@ -19,7 +37,8 @@ def in_child(
 ) -> dict[str, Any]:
     """Fork a child that does ``work``; return what it notes, and its exit status, which its alarm makes negative."""
     reading, writing = os.pipe()
-    pid = fork()
+    with contextlib.nullcontext() if fork is os.fork else _nobody_waits_for_the_gil():
+        pid = fork()
     if pid == 0:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
