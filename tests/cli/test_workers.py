@@ -390,7 +390,7 @@ def test_lost_credentials_are_told_once_and_what_has_not_begun_is_dropped(
         expiring.join()
     err = capfd.readouterr().err
     assert status == 8
-    assert err.count("the AWS credentials are expired") == 1
+    assert err.count("the AWS credentials have expired") == 1
     assert err.count("the run ends here") == 1
     done = len(files_in("out"))
     assert err.count(": encrypted -> out/") == done
