@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sealwax._core import context as ctx
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import ContextError
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
     from sealwax._core.context import NO_CONTEXT, AcceptStoredContext, ExpectedContext, NoContext
     from sealwax._core.envelope import Inspection, inspect
-    from sealwax._core.foreign import ForeignFormat
     from sealwax._core.format.armor import armor, dearmor
     from sealwax._core.format.header import Header, Preamble, Slot
     from sealwax._core.format.io import BinarySink
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from sealwax._core.rewrap import Rewrap
     from sealwax._core.sealer import Sealer
     from sealwax._core.sources import AnyPath, AnySource, BytesLike
+    from sealwax._foreign import ForeignFormat
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
 
 __version__ = "0.1.0"
@@ -96,7 +96,7 @@ _NAMES = {
     "sealwax._core.format.io": ("BinarySink",),
     "sealwax._core.format.stream": ("StreamReader", "StreamWriter"),
     "sealwax._core.keyring": ("DataKey", "Keyring", "WrappedKey"),
-    "sealwax._core.foreign": ("ForeignFormat",),
+    "sealwax._foreign": ("ForeignFormat",),
     "sealwax._core.rewrap": ("Rewrap",),
     "sealwax._core.sealer": ("Sealer",),
     "sealwax._core.sources": ("AnyPath", "AnySource", "BytesLike"),

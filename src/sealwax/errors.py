@@ -45,7 +45,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sealwax._core.foreign import ForeignFormat
+    from sealwax._foreign import ForeignFormat
 
 __all__ = [
     "AccessDeniedError",

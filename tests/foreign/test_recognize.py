@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import sealwax
 from sealwax._core import recognize
-from sealwax._core.foreign import ForeignFormat
+from sealwax._foreign import ForeignFormat
 from tests.fakes import ALPHA, FakeKeyring
 from tests.foreign import samples
 from tests.foreign.samples import ARN, MULTI, OTHER

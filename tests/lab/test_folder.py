@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab import Lab
 from tests.lab.killing import kill_and_check

@@ -19,7 +19,7 @@ import botocore.credentials as foreign
 from botocore import UNSIGNED
 from botocore.client import BaseClient
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 
 _MODULES: Final = ("botocore.credentials", "botocore.tokens")
 # Names that people know; other services go by botocore's name.

@@ -17,7 +17,7 @@ import botocore.exceptions as foreign
 from sealwax import errors
 from sealwax._aws import meanings, origins
 from sealwax._aws.meanings import Meaning
-from sealwax._core.text import printable
+from sealwax._text import printable
 
 T = TypeVar("T")
 

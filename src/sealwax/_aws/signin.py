@@ -19,7 +19,7 @@ import botocore.exceptions as foreign
 from botocore.credentials import AssumeRoleProvider, Credentials, ProcessProvider
 
 from sealwax._aws.origins import redacted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import CredentialsError
 
 if TYPE_CHECKING:

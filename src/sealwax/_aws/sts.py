@@ -9,7 +9,7 @@ from botocore.config import Config
 
 from sealwax._aws import refusals, responses
 from sealwax._aws.session import Session, at_endpoint, read_settings
-from sealwax._core.text import printable
+from sealwax._text import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import ContextError
 
 MAX_PAIRS: Final = 64

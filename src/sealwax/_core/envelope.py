@@ -21,7 +21,7 @@ from sealwax._core.sources import AnySource, BytesLike
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
 
 if TYPE_CHECKING:
-    from sealwax._core.foreign import ForeignFormat, Read
+    from sealwax._foreign import ForeignFormat, Read
 
 # The largest possible header: a preamble of 65535 bytes and two slots of 65535.
 MAX_HEADER_BYTES: Final = 3 * 65535

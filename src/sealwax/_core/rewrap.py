@@ -19,7 +19,7 @@ from sealwax._core.format.header import Header, Slot
 from sealwax._core.format.io import write_all
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.sources import BytesLike
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import RewrapConflictError
 
 Rewrap = Callable[[Header, Callable[[], bytes]], tuple[WrappedKey, ...]]

@@ -36,7 +36,7 @@ from urllib.parse import quote
 
 from sealwax._core import fork_locks
 from sealwax._core.sources import AnyPath
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import SealwaxError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Final
 
 from sealwax._core import trusted
 from sealwax._core.files import reported
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._factsfile import unique_members
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Acceptance, Accepted

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from sealwax._core import trusted
 from sealwax._core.files import WholeFile, reported
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._facts import Facts
 from sealwax.errors import FactsError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Final, Never
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._facts import Facts, KeyFacts, PrincipalFacts
 from sealwax.audit._statements import grants_of, metadata_of
 from sealwax.errors import FactsError

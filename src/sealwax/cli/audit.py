@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from sealwax._core import files
 from sealwax._core.format.io import write_all
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws

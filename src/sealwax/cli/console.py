@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 import click
 
 from sealwax._core import disk, trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
 

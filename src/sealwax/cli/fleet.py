@@ -16,7 +16,7 @@ import click
 
 from sealwax._core import files
 from sealwax._core.format.io import write_all
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many

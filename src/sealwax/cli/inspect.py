@@ -10,7 +10,7 @@ import click
 from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
 from sealwax._core.staleness import Wanted, WantedKey, region_of, staleness_of
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console, locations
 from sealwax.cli.state import Sessions
 from sealwax.errors import LabError, SealwaxError

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from sealwax._core import trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console, options
 from sealwax.cli.kms import no_lab, open_lab
 from sealwax.errors import LabError

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
 from sealwax.cli.state import RunState, current

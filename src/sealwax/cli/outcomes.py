@@ -28,7 +28,7 @@ from sealwax._core import files
 from sealwax._core.envelope import Inspection, inspect, read_full
 from sealwax._core.format.header import ATTACHED, DETACHED
 from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey, kept_by_rewrap
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console, locations
 from sealwax.errors import (
     CommitmentError,

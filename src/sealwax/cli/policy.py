@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from sealwax._core import trusted
 from sealwax._core.context import placeholders
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console, options
 from sealwax.cli.kms import Aws, open_lab
 from sealwax.errors import FileError, PolicyError, UnavailableError

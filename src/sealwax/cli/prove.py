@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
 from sealwax.cli.kms import Aws, open_lab
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from sealwax._core import disk, trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError, PlanError
 from sealwax.fleet._planfile import APPLICATION, KIND, alone
 from sealwax.fleet._settings import Settings

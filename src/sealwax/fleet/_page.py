@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.fleet._report import LISTED, UNKNOWN, FleetReport, Usage
 from sealwax.fleet._state import State
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sealwax._core import disk, locking, trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError, PlanError
 
 APPLICATION: Final = 0x53575846  # "SWXF"

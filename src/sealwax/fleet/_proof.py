@@ -16,7 +16,7 @@ from sealwax._core.envelope import read_full
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.sealer import Sealer
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
 from sealwax.fleet import _reencrypt, _shard
 from sealwax.fleet._journal import Journal

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sealwax._core import context as ctx
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import ContextError
 from sealwax.events import USD_PER_CALL
 from sealwax.fleet._journal import TO_DO, Journal, Problem

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from sealwax._aws.session import Clients, Session
 from sealwax._core import disk, validate
 from sealwax._core.staleness import Wanted, WantedKey
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.fleet import _proof, _reencrypt, _report
 from sealwax.fleet._journal import TO_DO, Journal, Problem, by_use

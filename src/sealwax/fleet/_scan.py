@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.fleet import _reencrypt
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._planfile import names_in

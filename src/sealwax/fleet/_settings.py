@@ -12,7 +12,7 @@ from sealwax._core import validate
 from sealwax._core.context import BRACED, placed, placeholders
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.kms import _allowlist, _names
 
 # In a pattern: a star, an escaped star, and an object's own name.

@@ -17,7 +17,7 @@ from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
 from sealwax._core.staleness import Staleness, faults, staleness_of
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import (
     ContextError,
     HeaderError,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sealwax._core.foreign import ForeignFormat
 from sealwax._core.keyring import PROVIDER_AWS_KMS
-from sealwax._core.text import printable
+from sealwax._foreign import ForeignFormat
+from sealwax._text import printable
 from sealwax.errors import ConfigurationError, CredentialsError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet import _rotation
 from sealwax.fleet._planfile import is_plan

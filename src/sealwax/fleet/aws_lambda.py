@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sealwax._aws.session import Session
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import ConfigurationError, EngineError
 from sealwax.fleet import _rotation
 from sealwax.fleet._journal import Journal, Problem

@@ -29,7 +29,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from sealwax._aws.session import Session
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import CredentialsError, EngineError
 from sealwax.fleet import _shard
 from sealwax.fleet._kms_calls import Rewrapper

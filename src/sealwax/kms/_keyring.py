@@ -14,7 +14,7 @@ from sealwax._aws.responses import Answer
 from sealwax._aws.session import Clients, Session, merged, pack_config, pack_session, refuse_async
 from sealwax._core import pickling, validate
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.kms import _allowlist, _hygiene, _names
 from sealwax.kms._calls import KmsCaller, RetryPolicy
 from sealwax.kms._rate import RateLimit

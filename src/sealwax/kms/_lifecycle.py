@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sealwax import errors
 from sealwax._aws import responses
 from sealwax._aws.session import Clients, Session
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.kms import _metadata, _names
 from sealwax.kms._listing import LastUse, last_use_of
 

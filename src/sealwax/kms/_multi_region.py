@@ -20,8 +20,8 @@ from sealwax._aws.session import Session, pack_config, pack_session
 from sealwax._core import pickling, validate
 from sealwax._core.keyring import DataKey, WrappedKey, now
 from sealwax._core.pool import Pool
-from sealwax._core.text import printable
 from sealwax._core.watch import guarded
+from sealwax._text import printable
 from sealwax.kms import _names
 from sealwax.kms._breaker import Breaker
 from sealwax.kms._calls import RetryPolicy

@@ -9,7 +9,7 @@ from typing import Final
 
 from sealwax._aws.partitions import partition_of
 from sealwax._core import validate
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import ConfigurationError, WrongKeyError
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id : a UUID, or mrk- and 32 hex digits.

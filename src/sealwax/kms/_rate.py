@@ -21,7 +21,7 @@ from typing import Final, Self, TypedDict
 
 from sealwax._core import disk, fork_locks, locking, trusted, validate
 from sealwax._core.keyring import now
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError
 
 # Tokens, rate, when they applied, and when the rate was last halved, in seconds of the machine's clock.

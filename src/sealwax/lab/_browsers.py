@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Mapping
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 
 _NAME = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+"

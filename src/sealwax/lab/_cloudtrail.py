@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab._apierror import ApiError, refused, unsupported
 from sealwax.lab._model import Answer, CallerIdentity, Members

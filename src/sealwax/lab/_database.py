@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sealwax._core import disk, fork_locks, trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 
 _BUSY_SECONDS = 30.0

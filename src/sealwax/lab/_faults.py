@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab import _api_model
 from sealwax.lab._apierror import ApiError

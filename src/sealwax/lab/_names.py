@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sealwax._aws.partitions import partition_of
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab._apierror import ApiError, not_found, refused
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from sealwax import policy
 from sealwax._core.lru import LruMap
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import LabError
 from sealwax.lab._database import Database
 from sealwax.lab._model import DEFAULT_ACCOUNT, AccessKey, CallerIdentity, PrincipalRecord, root_of

@@ -8,7 +8,7 @@ from typing import Final
 from sealwax import errors
 from sealwax._aws.responses import Answer
 from sealwax._core import envelope
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.prove._envelopes import round_trip
 from sealwax.prove._proof import SAMPLE, UNANSWERED, Failed, NotShown, Proof, check
 

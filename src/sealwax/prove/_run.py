@@ -8,7 +8,7 @@ from typing import Final
 from sealwax import errors
 from sealwax._aws.session import Session
 from sealwax._core.context import NoContext, as_pairs, check_kms_keys
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.prove import _envelopes, _moving, _outages, _requests, _traces
 from sealwax.prove._proof import UNANSWERED, Check, Failed, NotShown, Options, Proof
 from sealwax.prove._results import FAILED, NOT_SHOWN, PASSED, CheckResult, Outcome, ProofReport

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, cast
 from sealwax._core import envelope, files
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError, SealwaxError
 from sealwax.stores._store import Change, Entry, Store
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from sealwax._core.files.reading import reported
 from sealwax._core.sources import AnyPath
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError
 
 # Enough to open files inside, without the permission to list the folder where the system allows that.

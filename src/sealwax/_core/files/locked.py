@@ -12,7 +12,7 @@ from sealwax._core import locking
 from sealwax._core.files.reading import inside, open_regular, reported
 from sealwax._core.files.whole import resolve_own_links, sync
 from sealwax._core.sources import AnyPath
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError
 
 LOCK_SECONDS: Final = 10.0

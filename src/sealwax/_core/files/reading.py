@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sealwax._core import disk
 from sealwax._core.sources import AnyPath
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from sealwax._core.files.folders import FOLDER, exists
 from sealwax._core.files.reading import NOT_REGULAR, reported
 from sealwax._core.keyring import now
 from sealwax._core.sources import AnyPath
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from sealwax._core.format.payload import (
 )
 from sealwax._core.format.readahead import AFTER_GROUPS, BackgroundTask, worth_it
 from sealwax._core.keyring import wipe
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import TamperedError
 
 if TYPE_CHECKING:

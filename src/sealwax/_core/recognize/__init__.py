@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from sealwax._core.foreign import ENVELOPE, ForeignFormat, Read, distinct
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.recognize import blobs, esdk, s3ec, text
+from sealwax._foreign import ENVELOPE, ForeignFormat, Read, distinct
 from sealwax.errors import HeaderError
 
 __all__ = ["ENVELOPE", "recognize"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sealwax._core.foreign import ForeignFormat
+from sealwax._foreign import ForeignFormat
 
 ENVKMS: Final = b"ENVKMS01"
 LAB: Final = b"\x01swxlab\x01"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sealwax._core.foreign import ForeignFormat, Read, distinct
+from sealwax._foreign import ForeignFormat, Read, distinct
 
 # Every published algorithm suite, by message version.
 SUITES: Final = {

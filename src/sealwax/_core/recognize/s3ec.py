@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from sealwax._core.foreign import ForeignFormat
+from sealwax._foreign import ForeignFormat
 
 INSTRUCTIONS: Final = "s3ec-instruction-file"
 SUFFIX: Final = ".instruction"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from sealwax._core.foreign import ForeignFormat, distinct
+from sealwax._foreign import ForeignFormat, distinct
 
 _KMS: Final = "kms"
 _PROVIDERS: Final = (_KMS, "gcp_kms", "azure_kv", "hc_vault", "hckms", "age", "pgp")

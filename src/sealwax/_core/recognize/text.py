@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from sealwax._core.foreign import ENVELOPE, ForeignFormat, distinct
 from sealwax._core.recognize import s3ec, sops
+from sealwax._foreign import ENVELOPE, ForeignFormat, distinct
 
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\-=\s]+")
 # How the base64 of each format begins: an envelope, a KMS ciphertext, one of the lab, ENVKMS01. An AWS Encryption SDK

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from sealwax._core import disk, locking, trusted
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit import _factsfile
 from sealwax.errors import FactsError, FileError
 

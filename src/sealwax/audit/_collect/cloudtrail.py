@@ -20,7 +20,7 @@ from typing import Final
 from sealwax._aws.partitions import partition_of
 from sealwax._core import trusted
 from sealwax._core.files import reported
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._facts import EventFacts, Facts
 from sealwax.errors import FactsError
 

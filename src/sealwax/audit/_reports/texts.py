@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._findings import Finding
 
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.audit._facts import KeyFacts, PolicyFacts
 from sealwax.audit._findings import Block, BlockKind, Fix
 from sealwax.audit._rules import templates

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import FINDINGS, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting

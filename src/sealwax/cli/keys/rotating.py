@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.cli import console, options
 from sealwax.cli.keys import formatting
 from sealwax.cli.kms import Aws

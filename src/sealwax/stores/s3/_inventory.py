@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, cast
 from urllib.parse import unquote_plus
 
 from sealwax._core.envelope import read_full
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import StoreError
 from sealwax.stores._store import Entry
 from sealwax.stores.s3._reader import ObjectReader

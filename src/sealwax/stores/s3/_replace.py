@@ -18,7 +18,7 @@ from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.pool import Pool
 from sealwax._core.rewrap import Rewrap, agreed, refuse_contradictory, with_wrapped_keys
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.stores._store import Change
 from sealwax.stores.s3._reader import FIRST_BYTES, ObjectReader

@@ -13,7 +13,7 @@ import urllib3.exceptions
 
 from sealwax import errors
 from sealwax._aws import meanings, refusals
-from sealwax._core.text import printable
+from sealwax._text import printable
 
 _Meaning = tuple[str, str, bool]
 

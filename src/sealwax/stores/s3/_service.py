@@ -15,7 +15,7 @@ from botocore.config import Config
 from sealwax._aws import refusals
 from sealwax._aws.session import MOST_CONNECTIONS, OpeningTurns, open_session, pack_session
 from sealwax._core import fork_locks, pickling
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import SealwaxError, StoreError
 from sealwax.stores._store import INVALID_NAME, S3_SCHEME
 from sealwax.stores.s3 import _responses

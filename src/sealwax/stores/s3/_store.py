@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from sealwax._core import envelope
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
 from sealwax.stores._store import Change, Entry, Store
 from sealwax.stores.s3 import _inventory, _replace

@@ -12,7 +12,7 @@ from sealwax._core.envelope import MAX_HEADER_BYTES
 from sealwax._core.format import header as hdr
 from sealwax._core.format.payload import refuse_forked
 from sealwax._core.pool import Pool
-from sealwax._core.text import printable
+from sealwax._text import printable
 from sealwax.errors import FileError, StoreError
 from sealwax.stores.s3._reader import BinaryFile, ObjectReader
 from sealwax.stores.s3._service import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sealwax._core.text import printable
+from sealwax._text import printable
 
 Read = Callable[[int, int], bytes]
 """Returns this many bytes from this offset, fewer only at the end of the object."""
