@@ -344,3 +344,8 @@ def test_audit_needs_neither_key_nor_context(bare_shell: Shell, tmp_path: Path) 
     done = bare_shell.sealwax("policy", "iam", "audit", "--format", "terraform").succeeded()
     assert b'resource "aws_iam_policy" "this"' in done.out
     assert list(tmp_path.glob("work/*")) == []
+
+
+def test_the_choices_of_a_missing_argument_are_listed(bare_shell: Shell) -> None:
+    done = bare_shell.sealwax("policy", "iam").failed(2)
+    assert "Choose from:\n    encrypt,\n    decrypt,\n" in done.err

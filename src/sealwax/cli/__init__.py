@@ -96,7 +96,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message = io.StringIO()  # click itself would fail if standard error cannot be written to
         error.show(message)
         if message.getvalue():
-            console.stderr(message.getvalue().rstrip("\n"))
+            console.stderr(message.getvalue().rstrip("\n").expandtabs(4))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         console.warn("interrupted")
