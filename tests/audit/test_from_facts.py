@@ -228,5 +228,5 @@ def test_a_policy_that_iam_leaves_out_is_missed_by_its_owner(session: Session) -
     with pytest.raises(FactsError, match="policy/team"):
         describe_principal(facts, f"{IAM}:user/alice")
     bob = describe_principal(facts, f"{IAM}:user/staff/bob")
-    assert [one.name for one in bob.policies] == ["identity policy decrypt"]
+    assert [one.name for one in bob.policies] == ["identity policy 'decrypt'"]
     assert bob.boundary == f"{IAM}:policy/edge"
