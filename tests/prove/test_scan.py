@@ -53,9 +53,34 @@ def test_what_comes_after_an_unreadable_page_is_read(pages: str, seen: str) -> N
     assert unread == pages.count("!") * PAGE
 
 
+class PageMap(io.RawIOBase):
+    """The page map of a memory, as /proc/PID/pagemap has it; ``#`` is a guard page."""
+
+    def __init__(self, pages: str) -> None:
+        present, guard = 1 << 63, 1 << 58
+        self._entries = b"".join((guard if page == "#" else present).to_bytes(8, sys.byteorder) for page in pages)
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert whence == 0
+        self._at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        return self._entries[self._at : self._at + size]
+
+
+@pytest.mark.parametrize(("pages", "seen"), [("a#b", "ab"), ("#", ""), ("#!#c", "c"), ("a!#", "a")])
+def test_guard_pages_hold_nothing(pages: str, seen: str) -> None:
+    data, unread = read(Memory(pages.replace("#", "!")), 0, len(pages) * PAGE, PageMap(pages))
+    assert data == b"".join(page.encode() * PAGE for page in seen)
+    assert unread == pages.count("!") * PAGE
+
+
 def test_a_memory_that_ends_early_is_unread() -> None:
     # As that of a process that has ended.
     assert read(Memory("a"), 0, 3 * PAGE) == (b"a" * PAGE, 2 * PAGE)
+    assert read(Memory("a"), 0, 3 * PAGE, PageMap("a")) == (b"a" * PAGE, 2 * PAGE)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's memory is read on Linux only")

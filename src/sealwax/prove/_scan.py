@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import mmap
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import RawIOBase
@@ -11,6 +12,9 @@ from pathlib import Path
 
 # A secret can only be where the process can write.
 _WRITABLE = "w"
+# A guard page, in /proc/PID/pagemap since Linux 6.15: https://docs.kernel.org/admin-guide/mm/pagemap.html
+_GUARD = 1 << 58
+_ENTRY_BYTES = 8
 
 
 def forms(secret: bytes | bytearray) -> dict[bytes, str]:
@@ -44,21 +48,29 @@ def count(data: bytes, secrets: Sequence[bytes | bytearray]) -> Counter[str]:
 def memory(pid: int) -> Iterator[tuple[bytes, int]]:
     """Yield the content of each writable mapping of a process, and how many of its bytes cannot be read.
 
-    Linux only. Some pages cannot be read, such as those of a file that was truncated.
+    Linux only. Some pages cannot be read, such as those of a file that was truncated. Guard pages do not count: they
+    hold nothing, and glibc 2.42 and later has one within the mapping of each thread's stack.
 
     Raises:
         OSError: this process may not read that one's memory.
     """
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
+    with (
+        Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file,
+        Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pages,
+    ):
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             place, rights = line.split()[:2]
             if _WRITABLE in rights:
                 start, end = (int(part, 16) for part in place.split("-"))
-                yield read(file, start, end)
+                yield read(file, start, end, pages)
 
 
-def read(file: RawIOBase, start: int, end: int) -> tuple[bytes, int]:
-    """Return the readable bytes of a range of memory, and how many cannot be read."""
+def read(file: RawIOBase, start: int, end: int, pages: RawIOBase | None = None) -> tuple[bytes, int]:
+    """Return the readable bytes of a range of memory, and how many cannot be read.
+
+    Args:
+        pages: the process's page map, which tells guard pages; without it, they count as unreadable.
+    """
     parts = []
     unread = 0
     while start < end:
@@ -73,6 +85,12 @@ def read(file: RawIOBase, start: int, end: int) -> tuple[bytes, int]:
         else:
             # A read ends before such a page, or fails if it starts with one.
             after = min(end, (start // mmap.PAGESIZE + 1) * mmap.PAGESIZE)
-            unread += after - start
+            if pages is None or not _is_guard(pages, start // mmap.PAGESIZE):
+                unread += after - start
             start = after
     return b"".join(parts), unread
+
+
+def _is_guard(pages: RawIOBase, number: int) -> bool:
+    pages.seek(number * _ENTRY_BYTES)
+    return bool(int.from_bytes(pages.read(_ENTRY_BYTES) or b"", sys.byteorder) & _GUARD)
