@@ -10,12 +10,9 @@ import ctypes
 import os
 import sys
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-
 from sealwax._core.context import encode
 from sealwax._core.format import payload, witness
-from sealwax._core.keyring import DataKey, wipe
+from sealwax._core.keyring import DataKey
 from sealwax.errors import SealwaxError
 
 SALT = b"s" * payload.SALT_BYTES
@@ -46,10 +43,8 @@ def derive(data_key: DataKey, what: str) -> None:
                 errors.append(error)
     elif what == "witness":
         witness.Witness(data_key, ID, INFO)
-    else:  # what the library leaves where it is asked for whole blocks, or for less than one
-        derived = bytearray(int(what))
-        HKDFExpand(hashes.SHA512(), len(derived), witness.LABEL + INFO).derive_into(data_key.buffer, derived)
-        wipe(derived)
+    else:
+        held.append(bytes(data_key.buffer))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ _KINDS = tuple(sorted({_GENERAL_REGISTERS, *REGISTER_SETS}))
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the writable mappings hold, by address, and each kind of the main thread's registers."""
+    """The writable mappings, what they hold by address, and each kind of the main thread's registers."""
 
+    mappings: tuple[tuple[int, int], ...]
     memory: dict[int, bytes]
     registers: dict[int, bytes]
 
@@ -44,17 +46,28 @@ def _stopped(pid: int) -> Iterator[None]:
         ptrace(DETACH, pid)
 
 
-def _mappings(pid: int) -> Iterator[tuple[int, int]]:
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        place, rights = line.split()[:2]
-        if rights.startswith("rw"):
-            start, end = (int(part, 16) for part in place.split("-"))
-            yield start, end
+def _mappings(pid: int) -> tuple[tuple[int, int], ...]:
+    lines = [line.split()[:2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    places = [place.split("-") for place, rights in lines if rights.startswith("rw")]
+    return tuple((int(start, 16), int(end, 16)) for start, end in places)
+
+
+def _parts(file: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Read a mapping around its guard pages, which hold nothing; glibc 2.42 and later has one in each stack."""
+    while start < end:
+        try:
+            part = os.pread(file, end - start, start)
+        except OSError:
+            start += mmap.PAGESIZE
+            continue
+        yield start, part
+        start += len(part)
 
 
 def take(pid: int) -> Snapshot:
     with _stopped(pid), Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
-        memory = {start: os.pread(file.fileno(), end - start, start) for start, end in _mappings(pid)}
+        mappings = _mappings(pid)
+        memory = dict(part for start, end in mappings for part in _parts(file.fileno(), start, end))
         registers = {}
         for kind in _KINDS:
             space = ctypes.create_string_buffer(1 << 14)
@@ -62,12 +75,12 @@ def take(pid: int) -> Snapshot:
             ptrace(GET_REGISTER_SET, pid, kind, ctypes.cast(ctypes.pointer(buffer), ctypes.c_void_p))
             registers[kind] = space.raw[: buffer.size]
     assert sum(map(len, memory.values())) > 1 << 20
-    return Snapshot(memory, registers)
+    return Snapshot(mappings, memory, registers)
 
 
 def restore(pid: int, snapshot: Snapshot) -> None:
     with _stopped(pid), Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as file:
-        assert dict(_mappings(pid)).keys() == snapshot.memory.keys(), "the process has mapped other memory since"
+        assert _mappings(pid) == snapshot.mappings, "the process has mapped other memory since"
         for start, data in snapshot.memory.items():
             assert os.pwrite(file.fileno(), data, start) == len(data)
         for kind, data in snapshot.registers.items():
