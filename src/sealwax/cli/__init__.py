@@ -86,7 +86,7 @@ def root() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    state = RunState()
+    state = RunState(tuple(map(os.fsdecode, sys.argv[1:] if arguments is None else arguments)))
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False, obj=state)
         return result if isinstance(result, int) else 0

@@ -67,6 +67,7 @@ class RunState:
     """One run of the program.
 
     Attributes:
+        arguments: what was typed after the program's name.
         quiet: whether -q was given.
         verbose: whether -v was given.
         profile: --profile, for S3.
@@ -74,6 +75,7 @@ class RunState:
         claimed: the pipes that are about to be read to their end, by device and inode.
     """
 
+    arguments: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False
     profile: str | None = None
