@@ -85,7 +85,7 @@ def test_what_names_the_key_is_under_it(lab: Lab, capfd: pytest.CaptureFixture[s
         put("x", data)
         status, out = retire(capfd, "--apply")
         assert status == 3
-        assert "under it  1\n" in out
+        assert "needed by 1 object\n" in out
         assert f"data/x: {said}, under '{arn}'" in out
         assert is_enabled(lab)
     found = retired(capfd)[1]
@@ -103,7 +103,7 @@ def test_what_does_not_tell_its_key_may_be_under_it(lab: Lab, capfd: pytest.Capt
         status, out = retire(capfd, "--apply")
         assert status == 3
         assert f"formats   1 {name}\n" in out
-        assert "unnamed   1 do not name their key, and may be under this one" in out
+        assert "maybe by  1 object that may be under it, but name no key" in out
         assert "data/x: it " in out
         assert "the KMS key that wraps it is unknown" in out
         assert is_enabled(lab)
@@ -436,14 +436,14 @@ def test_a_fleet_counts_formats(lab: Lab, capfd: pytest.CaptureFixture[str]) -> 
     put("b.swx", sealed)
     put("text", sealwax.armor(sealed))
     counts = dict.fromkeys(everything, 1) | {"esdk-v2": 2, "sealwax-text": 1, "unknown": 1}
-    assert run([*PLAN, "--json", "--html", "page.html", "data"]) == 0
+    assert run([*PLAN, "--json", "--report", "page.html", "data"]) == 0
     planned = json.loads(capfd.readouterr().out)
     assert (planned["formats"], planned["foreign"], planned["stale"]) == (counts, 14, 2)
     assert planned["stale_because"] == {"keys": 2}
     assert {"key_arn": old, "key_material_id": None, "objects": 2} in planned["keys_before"]
     page = Path("page.html").read_text()
     for name, count in counts.items():
-        assert f"<dt>foreign: {name}</dt><dd>{count}</dd>" in page
+        assert f"<b>{count}</b>foreign: {name}</li>" in page
     # One that was an envelope at the plan is none any more.
     put("b.swx", samples.envkms(samples.aws_blob()))
     counts["envkms01"] = 2

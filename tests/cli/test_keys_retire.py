@@ -51,7 +51,7 @@ def test_report_disable_schedule(lab: Lab, capfd: pytest.CaptureFixture[str]) ->
     Path("data", "notes.txt").write_text("no envelope")
     assert retire() == 0
     out, err = capfd.readouterr()
-    assert "under it  0" in out
+    assert "needed by 0 objects" in out
     assert "next: disable the key with --apply" in err
     assert state(lab) == "Enabled"
     assert retire("--apply") == 0
@@ -77,7 +77,7 @@ def test_nothing_is_changed_while_an_envelope_is_under_it(
     seal(lab, "a.swx", *keys)
     assert retire("--apply") == 3
     out, err = capfd.readouterr()
-    assert "under it  1\n" in out
+    assert "needed by 1 object\n" in out
     assert "a.swx" in out
     assert "next: re-wrap" in err
     assert state(lab) == "Enabled"
@@ -106,7 +106,7 @@ def test_both_slots_of_an_interrupted_rewrap_count(
         Path("data", "a.swx").write_bytes(form)
         for alias in ("alias/old", "alias/new"):
             assert run(["keys", "retire", alias, "--scan", "data", "--apply"]) == 3
-            assert "under it  1\n" in capfd.readouterr().out
+            assert "needed by 1 object\n" in capfd.readouterr().out
     # What a crash has torn is nobody's key, and the other slot is what is left.
     Path("data", "a.swx").write_bytes(with_slots(value, *((newer, None) if newer_first else (None, newer))))
     assert run(["keys", "retire", "alias/old", "--scan", "data"]) == 0
@@ -202,7 +202,7 @@ def test_the_primary_is_not_disabled_for_what_a_replica_opens(lab: Lab, capfd: p
     seal(lab, "a.swx", replica)
     assert run(["keys", "retire", primary, "--scan", "data", "--apply"]) == 3
     out = capfd.readouterr().out
-    assert "under it  1\n" in out
+    assert "needed by 1 object\n" in out
     assert "last use  never; KMS tracks this separately in each Region" in out
     assert f"replicas  {replica}; the key is deleted after them" in out
     assert kms.describe_key(KeyId=primary)["KeyMetadata"]["KeyState"] == "Enabled"
@@ -248,14 +248,14 @@ def test_a_rewrap_that_was_interrupted_may_still_need_its_old_key(
     before = sealwax.inspect("data/a.swx").header
     assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", "-c", "purpose=backup", "data/a.swx"]) == 0
     assert retire() == 0
-    assert "under it  0" in capfd.readouterr().out
+    assert "needed by 0 objects" in capfd.readouterr().out
     preamble, data = before.preamble, bytearray(Path("data/a.swx").read_bytes())
     last = slice(preamble.slot_offset + preamble.slot_size, preamble.payload_offset)
     data[last] = before.to_bytes()[last]
     assert not sealwax.inspect(bytes(data)).header.finished
     Path("data/a.swx").write_bytes(base64.b64encode(data[:90_000]) if how == "base64" else data)
     assert retire("--apply") == 3
-    assert "under it  1\n" in capfd.readouterr().out
+    assert "needed by 1 object\n" in capfd.readouterr().out
     assert state(lab) == "Enabled"
 
 

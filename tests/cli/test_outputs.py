@@ -398,7 +398,7 @@ def test_what_takes_its_own_place_keeps_its_mode(umask: int, here: Path, run: Ru
 
 @pytest.mark.usefixtures("sealed")
 def test_plans_and_pages_are_private_too(umask: int, here: Path, run: Run) -> None:
-    plan = ("fleet", "plan", "--from", "alias/demo", *TO, *PURPOSE, "-o", "plan", "--html", "page", "a.swx")
+    plan = ("fleet", "plan", "--from", "alias/demo", *TO, *PURPOSE, "-o", "plan", "--report", "page.html", "a.swx")
     assert run(*plan) == 0
     assert _mode(here / "plan") == 0o600
-    assert _mode(here / "page") == 0o644 & ~umask
+    assert _mode(here / "page.html") == 0o644 & ~umask

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from sealwax.lab import Lab
@@ -24,10 +25,14 @@ PROVE = ("prove", "-k", "alias/demo", "-c", "purpose=backup")
 def test_a_line_for_each_check_and_what_it_cost(shell: Shell) -> None:
     done = shell.sealwax(*PROVE).succeeded()
     lines = done.out.decode().splitlines()
-    assert len(lines) == 24
-    assert [line for line in lines if line.startswith("failed")] == []
-    assert all(line.startswith(("passed ", "not shown")) for line in lines[:-1])
-    assert "KMS requests were made" in lines[-1]
+    assert len(lines) == 27
+    assert all(line.startswith(("passed ", "not shown")) for line in lines[:23])
+    assert re.fullmatch("alias/demo is arn:aws:kms:us-east-1:111122223333:key/[0-9a-f-]{36}", lines[23])
+    assert lines[24:] == [
+        "28 KMS requests were made (28 planned).",
+        "alias/demo passed 19 of 23 checks, and failed none; 4 are not shown, and may still fail.",
+        "next: to show more, add --denied-profile or --denied-role; --to; --allow-changes",
+    ]
     assert "KMS requests are planned" in done.err
     assert "the key will not be changed" in done.err
 
@@ -52,6 +57,42 @@ def test_a_failed_check_is_a_finding(shell: Shell, keys: Keys) -> None:
     assert done.status == 3, done
     (failed,) = (line for line in done.out.decode().splitlines() if line.startswith("failed"))
     assert failed.startswith("failed     denied-principal  ")
+    assert done.out.decode().splitlines()[-2:] == [
+        "alias/demo failed 1 of 23 checks: denied-principal.",
+        "next: find what is misconfigured: sealwax audit --key alias/demo",
+    ]
+    done = shell.bash(f"AWS_SHARED_CREDENTIALS_FILE=credentials sealwax {' '.join(PROVE)} --denied-profile boss -q")
+    assert (done.status, done.err) == (3, "sealwax: alias/demo failed 1 of 23 checks: denied-principal\n")
+    report = f"AWS_SHARED_CREDENTIALS_FILE=credentials sealwax {' '.join(PROVE)} --denied-profile boss --report p.html"
+    assert shell.bash(report).status == 3
+    page = shell.read("p.html").decode()
+    assert '<header class="bad">' in page
+    assert page.index("<h2>Failed") < page.index("<h3>denied-principal") < page.index("<h2>Not shown")
+
+
+def test_reports_have_the_verdict_and_where_they_come_from(shell: Shell) -> None:
+    done = shell.sealwax(*PROVE, "-q", "--report", "p.html", "--report", "p.json").succeeded()
+    assert (done.out, done.err) == (b"", "")
+    report = json.loads(shell.read("p.json"))
+    jsonschema.validate(report, json.loads((ROOT / "docs/prove.schema.json").read_text()))
+    assert (
+        report["verdict"] == "alias/demo passed 19 of 23 checks, and failed none; 4 are not shown, and may still fail"
+    )
+    assert report["made"]["command"] == f"sealwax {' '.join(PROVE)} -q --report p.html --report p.json"
+    assert report["made"]["caller"].startswith("arn:aws:iam::111122223333:")
+    assert report["made"]["regions"] == ["us-east-1"]
+    page = shell.read("p.html").decode()
+    for shown in (
+        report["verdict"],
+        report["made"]["caller"],
+        f'<b>alias/demo</b> <code class="arn">{report["key_arn"]}',
+    ):
+        assert shown in page
+    for check in report["checks"]:
+        assert f"<h3>{check['name']}</h3>" in page
+        assert all(item["request_id"] in page for item in check["evidence"] if item["request_id"])
+    with shell.unchanged():
+        shell.sealwax(*PROVE, "--report", "p.html").failed(1, "'p.html' already exists; use --force")
 
 
 @pytest.fixture
@@ -84,10 +125,11 @@ def test_a_profile_that_cannot_decrypt(shell: Shell, own: Lab) -> None:
 def test_a_role_that_is_not_in_the_lab_leaves_its_check_not_shown(shell: Shell) -> None:
     done = shell.sealwax(*PROVE, "--denied-role", "arn:aws:iam::111122223333:role/nobody")
     assert done.status == 8
-    (line,) = (line for line in done.out.decode().splitlines() if "denied-principal" in line)
+    (line,) = (line for line in done.out.decode().splitlines()[:23] if "denied-principal" in line)
     assert line.startswith("not shown")
     assert "role/nobody" in line
-    assert len(done.out.decode().splitlines()) == 24
+    assert len(done.out.decode().splitlines()) == 27
+    assert done.out.decode().endswith("next: fix the reasons above, and run the same command again\n")
 
 
 @pytest.mark.usefixtures("own")
@@ -97,7 +139,7 @@ def test_a_role_that_is_not_in_the_lab_leaves_its_check_not_shown(shell: Shell) 
 def test_an_unusable_key_to_move_to_leaves_its_check_not_shown(to: str, why: str, shell: Shell) -> None:
     done = shell.sealwax(*PROVE, "--to", to)
     assert done.status == 8, done
-    (line,) = (line for line in done.out.decode().splitlines() if "reencrypt-other-key" in line)
+    (line,) = (line for line in done.out.decode().splitlines()[:23] if "reencrypt-other-key" in line)
     assert line.startswith("not shown")
     assert why in line
 
@@ -137,8 +179,8 @@ def test_a_role_that_cannot_be_assumed_leaves_its_check_not_shown(
     done = shell.sealwax(*PROVE, *named)
     assert done.status == 8, done
     lines = done.out.decode().splitlines()
-    assert len(lines) == 24
-    (line,) = (line for line in lines if "denied-principal" in line)
+    assert len(lines) == 27
+    (line,) = (line for line in lines[:23] if "denied-principal" in line)
     assert line.startswith("not shown")
     assert "STS denied access to the role" in line
     assert [line for line in lines if line.startswith("failed")] == []

@@ -37,7 +37,7 @@ for again, umask in enumerate((0, 0o077)):
     audit = ["audit", "-q", "--force", "--fail-on", "never", "--allow-incomplete"]
     assert run([*audit, "--all", "--save-facts", "facts.json"]) == 0
     assert run([*audit, "--facts", "facts.json", "-o", "report"]) == 0
-    assert run(["fleet", "status", "rotation.plan", "--html", "page.html"]) == 0
+    assert run(["fleet", "status", "rotation.plan", "--report", "page.html", "--force"]) == 0
     saved = {os.stat(name).st_mode & 0o777 for name in ("facts.json", "report", "page.html")}
     assert saved == {0o644 & ~umask}, saved
 """

@@ -9,6 +9,7 @@ import resource
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -17,6 +18,8 @@ from sealwax import RetryPolicy, fleet
 from sealwax._core.cache import CachingKeyring
 from sealwax._core.envelope import Inspection
 from sealwax._core.rewrap import Rewrap
+from sealwax._report import Provenance, Verdict
+from sealwax.fleet._page import as_html
 from sealwax.lab import Lab
 from sealwax.stores import Change, Entry, Store, open_store
 
@@ -171,3 +174,8 @@ def full_disk(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def page_of(report: fleet.FleetReport) -> str:
+    """Return a report's page below some verdict."""
+    return as_html(report, Verdict("good", "It stands"), Provenance(datetime(2026, 1, 1, tzinfo=UTC)))

@@ -77,10 +77,10 @@ def test_a_page_is_whole_or_not_there(keys: Keys, folder: Path, path: Path, tmp_
         (folder / f"{at:03}{quotes}.swx").write_bytes(b"no envelope")
     plan(keys, folder, path)
     page = tmp_path / "page.html"
-    assert command(["fleet", "status", str(path), "--html", str(page)]) == 0
+    assert command(["fleet", "status", str(path), "--report", str(page)]) == 0
     size = page.stat().st_size
     assert size > 33_000  # more than the index of the plan's log has
     page.unlink()
     with full_disk(size - 1):
-        assert command(["fleet", "status", str(path), "--html", str(page)]) == 1
+        assert command(["fleet", "status", str(path), "--report", str(page)]) == 1
     assert not page.exists()

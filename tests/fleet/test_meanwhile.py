@@ -14,8 +14,7 @@ import sealwax
 from sealwax import fleet
 from sealwax._core.rewrap import Rewrap
 from sealwax.fleet._journal import Journal
-from sealwax.fleet._page import as_html
-from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, marks, page_of, plan, run, seal, seal_many
 
 
 def test_two_runs_of_one_plan_are_refused(keys: Keys, folder: Path, path: Path) -> None:
@@ -136,7 +135,7 @@ def test_what_killed_processes_left_is_told_and_left_alone(keys: Keys, folder: P
     assert (proven.objects, proven.done, proven.checked.leftovers) == (2, True, (str(left),))
     assert proven.as_dict()["leftovers"] == [str(left)]
     assert str(left) in str(proven)
-    assert str(left) in as_html(proven)
+    assert str(left) in page_of(proven)
     assert left.read_bytes() == before
 
 
@@ -150,7 +149,7 @@ def test_the_page_names_what_the_text_names(keys: Keys, folder: Path, path: Path
     found = replace(
         fleet.verify(path), checked=checked, ended="its time is up", notes=("a note",), empty=("/an/empty/place",)
     )
-    text, page = str(found), as_html(found)
+    text, page = str(found), page_of(found)
     for each in (*names, "why 1", "why 2", "a note"):
         assert each in text
         assert each in page

@@ -18,10 +18,9 @@ import sealwax
 from sealwax import fleet
 from sealwax._core.envelope import Inspection
 from sealwax.fleet._journal import Journal
-from sealwax.fleet._page import as_html
 from sealwax.fleet._shard import RunResult
 from sealwax.fleet._state import State
-from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, plan, run, seal, seal_many
+from tests.fleet.fleets import ACME, CONTEXTS, Keys, Wrapping, full_disk, page_of, plan, run, seal, seal_many
 from tests.foreign import samples
 
 
@@ -198,7 +197,7 @@ def test_a_plan_from_elsewhere_has_anything_in_its_columns(
     def look() -> None:
         found = fleet.status(path)
         assert str(found)
-        assert as_html(found)
+        assert page_of(found)
         json.dumps([found.as_dict(), fleet.problems(path)])
 
     verbs: list[Callable[[], object]] = [

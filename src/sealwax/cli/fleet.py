@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._core import files
-from sealwax._core.format.io import write_all
 from sealwax._text import printable
-from sealwax.cli import PARTLY_DONE, console, options
+from sealwax.cli import PARTLY_DONE, console, fleet_reports, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many
+from sealwax.cli.reporting import Reports, provenance, reports
 
 if TYPE_CHECKING:
+    from sealwax._aws.session import Session
+    from sealwax._report import Provenance
     from sealwax.fleet import FleetReport
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
@@ -71,7 +73,8 @@ def _or_all(number: int) -> int | None:
 
 
 _plan_file = click.argument("plan_file", metavar="PLAN", type=click.Path())
-_html = click.option("--html", metavar="FILE", type=click.Path(), help="Also write the report as a web page.")
+_reports = reports(*fleet_reports.FORMS)
+_plan_reports = reports(*fleet_reports.FORMS, add_force=False)
 _workers = options.workers("Process up to this many objects at a time.")
 _engine = click.option(
     "--engine",
@@ -130,7 +133,7 @@ def fleet() -> None:
 @_engine
 @options.force
 @options.as_json
-@_html
+@_plan_reports
 @options.aws
 @options.loudness
 def plan_command(
@@ -149,7 +152,7 @@ def plan_command(
     engine: str,
     force: bool,
     as_json: bool,
-    html: str | None,
+    reports: Reports,
     aws: Aws,
 ) -> int:
     """Plan a rotation: find which envelopes are stale, and what it takes to re-wrap them.
@@ -174,9 +177,11 @@ def plan_command(
         raise click.UsageError(
             "--reencrypt includes what --older-than, --add-region and --digest ask for; remove those options"
         )
+    reports.refuse(plan_file, "the plan")
     if not force:
         with console.overwriting(plan_file):
             files.refuse_existing(plan_file)
+    session = aws.session()
     with console.counting("scanning") as on_progress:
         report = library.plan(
             plan_file,
@@ -187,7 +192,7 @@ def plan_command(
             older_than=older_than,
             add_regions=add_region,
             reencrypt=reencrypt,
-            session=aws.session(),
+            session=session,
             open_location=opening(aws),
             digests=_or_all(digest),
             rate=rate,
@@ -196,10 +201,9 @@ def plan_command(
             overwrite=force,
             on_progress=on_progress,
         )
-    _show(report, as_json, html)
-    if report.missing_regions and not add_region:
-        console.info("--add-region adds wrapped keys of the missing Regions (kms:Decrypt and kms:Encrypt)")
-    return _ends(report)
+    status = _ends(report)
+    _show(report, plan_file, as_json, reports, aws, session)
+    return status
 
 
 @fleet.command("run")
@@ -221,7 +225,7 @@ def plan_command(
     "--results", metavar="DIR", help="With --engine spark: write the outcome of every object to Parquet files here."
 )
 @options.as_json
-@_html
+@_reports
 @options.aws
 @options.loudness
 def run_command(
@@ -235,7 +239,7 @@ def run_command(
     engine: str,
     results: str | None,
     as_json: bool,
-    html: str | None,
+    reports: Reports,
     aws: Aws,
 ) -> int:
     """Re-wrap what the plan found stale. It can be stopped or killed at any time; run it again to resume.
@@ -245,15 +249,14 @@ def run_command(
     """
     from sealwax import fleet as library
 
+    reports.refuse(plan_file, "the plan")
     if not apply:
         if stale:
             raise click.UsageError("--stale requires --apply, because it changes the plan")
-        report = library.status(plan_file)
-        _show(report, as_json, html)
-        console.info(
-            f"{counted(report.stale, 'envelope')} would be {_words(report)[1]}; nothing was changed without --apply"
-        )
-        return _ends(report)
+        report = dataclasses.replace(library.status(plan_file), verb="run", dry_run=True)
+        status = _ends(report)
+        _show(report, plan_file, as_json, reports, aws, None)
+        return status
     if results and engine != "spark":
         raise click.UsageError("--results requires --engine spark")
     session = aws.session()
@@ -271,7 +274,8 @@ def run_command(
                 engine=spark_engine,
                 on_progress=on_progress,
             )
-    with _stopping() as stopped, console.counting(_words(planned)[0]) as on_progress:
+    doing = "re-encrypting" if planned.settings.reencrypt else "re-wrapping"
+    with _stopping() as stopped, console.counting(doing) as on_progress:
         report = library.run(
             plan_file,
             session=session,
@@ -285,25 +289,26 @@ def run_command(
             on_progress=on_progress,
         )
     report = dataclasses.replace(report, notes=notes)
-    _show(report, as_json, html)
     status = _ends(report)
-    if not report.stale:
-        return status
-    because = f", because {report.ended}" if report.ended else ""
-    console.warn(f"still stale: {counted(report.stale, 'envelope')}{because}; run the same command again to resume")
-    return PARTLY_DONE
+    if report.stale:
+        because = f", because {report.ended}" if report.ended else ""
+        console.warn(f"still stale: {counted(report.stale, 'envelope')}{because}; run the same command again to resume")
+        status = PARTLY_DONE
+    _show(report, plan_file, as_json, reports, aws, session)
+    return status
 
 
 @fleet.command("status")
 @_plan_file
 @click.option("--list", "as_list", is_flag=True, help="List every object that is neither done nor pending, and why.")
 @options.as_json
-@_html
+@_reports
 @options.loudness
-def status_command(plan_file: str, as_list: bool, as_json: bool, html: str | None) -> int:
+def status_command(plan_file: str, as_list: bool, as_json: bool, reports: Reports) -> int:
     """Show the state of a plan, without looking at the objects."""
     from sealwax import fleet as library
 
+    reports.refuse(plan_file, "the plan")
     if as_list:
         for name, state, reason in library.problems(plan_file):
             if as_json:
@@ -311,7 +316,7 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, html: str | Non
             else:
                 console.print(f"{state}: {printable(name)}{': ' if name and reason else ''}{reason}")
         return 0
-    _show(library.status(plan_file), as_json, html)
+    _show(library.status(plan_file), plan_file, as_json, reports, None, None)
     return 0
 
 
@@ -328,11 +333,11 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, html: str | Non
 @click.option("--decrypt", type=click.IntRange(0), default=0, metavar="N", help="Decrypt this many, chosen at random.")
 @_workers
 @options.as_json
-@_html
+@_reports
 @options.aws
 @options.loudness
 def verify_command(
-    plan_file: str, digest: int, decrypt: int, workers: int, as_json: bool, html: str | None, aws: Aws
+    plan_file: str, digest: int, decrypt: int, workers: int, as_json: bool, reports: Reports, aws: Aws
 ) -> int:
     """Check that nothing is stale and that no payload has changed.
 
@@ -341,18 +346,26 @@ def verify_command(
     """
     from sealwax import fleet as library
 
+    reports.refuse(plan_file, "the plan")
     opens = decrypt or (digest and library.status(plan_file).settings.reencrypt)
+    session = aws.session() if opens else None
     with console.counting("scanning") as on_progress:
         report = library.verify(
             plan_file,
-            session=aws.session() if opens else None,
+            session=session,
             open_location=opening(aws),
             digests=_or_all(digest),
             decrypt=decrypt,
             workers=workers,
             on_progress=on_progress,
         )
-    _show(report, as_json, html)
+    status = _verified(report, decrypt)
+    _show(report, plan_file, as_json, reports, aws, session)
+    return status
+
+
+def _verified(report: FleetReport, decrypt: int) -> int:
+    """Print what a verification found wrong, and return the exit status."""
     checked = report.checked
     assert checked is not None
     if checked.changed or checked.undecrypted:
@@ -378,6 +391,8 @@ def verify_command(
 
 def _ends(report: FleetReport) -> int:
     """Print what was not checked or found, and return the exit status, leaving stale envelopes aside."""
+    for place in report.empty:
+        console.warn(f"no envelopes found in '{printable(place)}'; check the place")
     if report.missed:
         reasons = [reason for _, state, reason in report.problems if state == "skipped"]
         first = f"; the first: {reasons[0]}" if reasons else ""
@@ -438,22 +453,16 @@ def _open_on_executor(aws: Aws, where: str) -> Store:
     return opening(aws)(where)
 
 
-def _words(report: FleetReport) -> tuple[str, str]:
-    return ("re-encrypting", "re-encrypted") if report.settings.reencrypt else ("re-wrapping", "re-wrapped")
+def _show(
+    report: FleetReport, plan_file: str, as_json: bool, reports: Reports, aws: Aws | None, session: Session | None
+) -> None:
+    """Print a report and write those of --report; without ``aws``, nobody is asked who makes them."""
 
+    def made() -> Provenance:
+        caller = None if aws else ""
+        return provenance(aws or Aws(), fleet_reports.regions(report), session=session, caller=caller)
 
-def _show(report: FleetReport, as_json: bool, html: str | None) -> None:
-    for place in report.empty:
-        console.warn(f"no envelopes found in '{printable(place)}'; check the place")
-    if as_json:
-        console.print_json(report.as_dict())
-    else:
-        console.print(str(report))
-    if html is not None:
-        from sealwax.fleet._page import as_html
-
-        with files.WholeFile(html, overwrite=True, mode=0o644) as whole:
-            write_all(whole, as_html(report).encode("utf-8", "backslashreplace"))
+    fleet_reports.show(report, plan_file, as_json, reports, made)
 
 
 @contextlib.contextmanager

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
 import textwrap
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from sealwax._report import Provenance, Verdict
 from sealwax._text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
+from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, open_lab
+from sealwax.cli.reporting import Reports, command, provenance, reports
+from sealwax.cli.state import current
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -33,6 +38,13 @@ _IDENTITY: Final = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
 )
+# What gives a check the field of Options that it lacks.
+_OPTIONS: Final[Mapping[str | None, str]] = {
+    "denied": "--denied-profile or --denied-role",
+    "to": "--to",
+    "allow_changes": "--allow-changes",
+}
+_FORMS: Final = ("html", "json")
 _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
 _ROTATED: Final = (
     "the key will be rotated, which cannot be undone; a key has 25 such rotations, "
@@ -56,6 +68,7 @@ _ROTATED: Final = (
 @click.option("--denied-role", metavar="ARN", help="A role that must not be able to decrypt; needs sts:AssumeRole.")
 @click.option("--allow-changes", is_flag=True, help="Also rotate the key, which cannot be undone.")
 @options.as_json
+@reports(*_FORMS)
 @options.loudness
 def prove(
     names: tuple[str, ...],
@@ -66,6 +79,7 @@ def prove(
     denied_role: str | None,
     allow_changes: bool,
     as_json: bool,
+    reports: Reports,
 ) -> int:
     """Test, with evidence, that a KMS key protects what it should.
 
@@ -97,23 +111,74 @@ def prove(
             f"{planned} KMS requests are planned ({planned * USD_PER_CALL:.5f} USD); "
             f"{_ROTATED if allow_changes else 'the key will not be changed'}"
         )
-        report = run(key, context, session, chosen, (lambda _: None) if as_json else _print)
-    if as_json:
-        checks = tuple(replace(check, detail=_detail(check)) for check in report.checks)
-        console.print_json(replace(report, checks=checks).as_dict())
-    else:
-        _sum_up(report)
-    if report.count("failed"):
-        return FINDINGS
+        silent = as_json or reports.on_stdout
+        report = run(key, context, session, chosen, (lambda _: None) if silent else _print)
     asked_for = {"denied-principal": denied, "reencrypt-other-key": to, "rotation": allow_changes}
     missing = [
         check.name
         for check in report.checks
         if check.outcome == "not shown" and (check.interrupted or asked_for.get(check.name))
     ]
-    if missing:
+    verdict = _verdict(report, missing)
+    if report.count("failed") and (silent or current().quiet):
+        console.warn(verdict.says)
+    elif missing and not report.count("failed"):
         console.warn(f"these checks could not run: {', '.join(missing)} (exit status {PARTLY_DONE})")
+    _show(report, verdict, as_json, reports, lambda: _made(report, aws, session))
+    if report.count("failed"):
+        return FINDINGS
     return PARTLY_DONE if missing else 0
+
+
+def _made(report: ProofReport, aws: Aws, session: Session) -> Provenance:
+    regions = [item.region or "" for result in report.checks for item in result.evidence]
+    return provenance(aws, regions, session=session)
+
+
+def _verdict(report: ProofReport, missing: Sequence[str]) -> Verdict:
+    """Return how the key stands, and what to do next.
+
+    Args:
+        missing: the checks that were to run, and could not.
+    """
+    every, key = len(report.checks), printable(report.key)
+    failed = [result.name for result in report.checks if result.outcome == "failed"]
+    if failed:
+        says = f"{key} failed {len(failed)} of {counted(every, 'check')}: {', '.join(failed)}"
+        return Verdict("bad", says, "find what is misconfigured", command("audit", "--key", report.key))
+    unseen = report.count("not shown")
+    says = f"{key} passed {report.count('passed')} of {counted(every, 'check')}, and failed none"
+    if missing:
+        says += f"; {', '.join(missing)} could not run"
+        return Verdict("unsure", says, "fix the reasons above, and run the same command again")
+    if unseen:
+        says += f"; {unseen} {'is' if unseen == 1 else 'are'} not shown, and may still fail"
+    needed = [_OPTIONS[result.missing] for result in report.checks if result.missing in _OPTIONS]
+    more = f"to show more, add {'; '.join(needed)}" if needed else "nothing to do until the key or its policy changes"
+    return Verdict("good", says, more)
+
+
+def _show(
+    report: ProofReport, verdict: Verdict, as_json: bool, reports: Reports, made: Callable[[], Provenance]
+) -> None:
+    """Print the report, its verdict last, and write those of --report."""
+    report = replace(report, checks=tuple(replace(check, detail=_detail(check)) for check in report.checks))
+    facts = report.as_dict() | verdict.as_dict()
+    if as_json:
+        console.print_json(facts)
+    elif not reports.on_stdout and not current().quiet:
+        _sum_up(report, verdict)
+    if reports:
+        origin = made()
+
+        def render(form: str) -> str:
+            from sealwax.prove._page import as_html
+
+            if form == "json":
+                return json.dumps(facts | {"made": origin.as_dict()}) + "\n"
+            return as_html(report, verdict, origin)
+
+        reports.write(render)
 
 
 @contextlib.contextmanager
@@ -193,6 +258,8 @@ def _width() -> int | None:
 
 
 def _print(result: CheckResult) -> None:
+    if result.outcome != "failed" and current().quiet:
+        return
     width = _width()
     if width is None:
         evidence = _evidence(result)
@@ -207,9 +274,8 @@ def _print(result: CheckResult) -> None:
 
 
 def _detail(result: CheckResult) -> str:
-    options = {"denied": "--denied-profile or --denied-role", "to": "--to", "allow_changes": "--allow-changes"}
     detail = printable(result.detail)
-    return f"{detail}: add {options[result.missing]}" if result.missing in options else detail
+    return f"{detail}: add {_OPTIONS[result.missing]}" if result.missing in _OPTIONS else detail
 
 
 def _last(result: CheckResult) -> str:
@@ -241,7 +307,7 @@ def _evidence(result: CheckResult) -> str:
     return "; ".join(parts)
 
 
-def _sum_up(report: ProofReport) -> None:
+def _sum_up(report: ProofReport, verdict: Verdict) -> None:
     width = _width()
     if width is not None:
         outcomes = {result.name: result.outcome for result in report.checks}
@@ -249,12 +315,14 @@ def _sum_up(report: ProofReport) -> None:
             # The line of a check that waited for another one says so already.
             ready = all(outcomes[need] == "passed" for need in result.needs)
             if result.outcome != "passed" and ready:
-                text = f"{result.outcome}: {result.name}: {_detail(result)}"
+                text = f"{result.outcome}: {result.name}: {result.detail}"
                 console.print(textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False))
-    counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in ("passed", "failed", "not shown"))
-    console.print(
-        f"{printable(report.key_arn or report.key)}:{' ' if width is None else chr(10)}"
-        f"{counts}. {report.requests} KMS requests were made ({report.planned} planned)."
-    )
-    if report.count("not shown"):
-        console.info("checks that are not shown may still fail; each line says what the check needs")
+    named = "" if report.key_arn in (report.key, None) else f"{printable(report.key)} is "
+    arn = printable(report.key_arn or report.key)
+    requests = f"{counted(report.requests, 'KMS request')} {'was' if report.requests == 1 else 'were'} made"
+    lines = [f"{named}{arn}", f"{requests} ({report.planned} planned).", *verdict.lines()]
+    for line in lines:
+        # Left whole if it holds a command to paste.
+        if width is not None and not (verdict.command and line.startswith("next: ")):
+            line = textwrap.fill(line, width, break_on_hyphens=False, break_long_words=False)
+        console.print(line)

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from sealwax._core import files
 from sealwax._core.format.io import write_all
 from sealwax._report import Provenance
 from sealwax._text import printable
-from sealwax.cli import console, locations
+from sealwax.cli import console, locations, options
 from sealwax.cli.kms import Aws
 from sealwax.cli.options import Command
 from sealwax.cli.state import current
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from sealwax._aws.session import Session
 
 # A name and password in a URL, and the query of one, which may be signed.
-_URL_SECRETS: Final = re.compile(r"(://)[^/@\s]*@|(https?://[^?\s]*\?)\S+")
+_USERINFO: Final = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY: Final = re.compile(r"(https?://[^?\s]*\?)\S+")
+# The options that select a KMS.
+_AGAIN: Final = ("profile", "region", "endpoint_url", "lab")
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL")
 # Longer suffixes first: 'audit.sarif.json' is SARIF.
 _SUFFIXES: Final[Mapping[str, str]] = {
@@ -84,13 +88,14 @@ class Reports:
                 write_all(file, report.encode("utf-8", "backslashreplace"))
 
 
-def reports(*forms: str) -> Callable[[Command], Command]:
-    """Add --report and --report-format; the command gets ``reports``, and may have ``as_json`` and ``force``.
+def reports(*forms: str, add_force: bool = True) -> Callable[[Command], Command]:
+    """Add --report and --report-format; the command gets ``reports``.
 
     Files are refused before the command begins, so that hours of work do not end in "already exists".
 
     Args:
         forms: the forms that this command's report has.
+        add_force: whether to add --force too; a command that has it already gets its ``force``, and so does this.
     """
     suffixes = ", ".join(suffix for suffix, form in _SUFFIXES.items() if form in forms and suffix.count(".") == 1)
 
@@ -110,12 +115,13 @@ def reports(*forms: str) -> Callable[[Command], Command]:
         )
         @functools.wraps(command)
         def wrapped(*args: object, paths: tuple[str, ...], form: str | None, **kwargs: object) -> object:
-            chosen = _chosen(paths, form, forms, force=bool(kwargs.get("force")))
+            force = bool(kwargs.pop("force") if add_force else kwargs["force"])
+            chosen = _chosen(paths, form, forms, force=force)
             if chosen.on_stdout and kwargs.get("as_json"):
                 raise click.UsageError("use --json or --report -, not both")
             return command(*args, reports=chosen, **kwargs)
 
-        return wrapped
+        return options.force(wrapped) if add_force else wrapped
 
     return decorate
 
@@ -133,7 +139,7 @@ def _chosen(paths: tuple[str, ...], form: str | None, forms: tuple[str, ...], *,
             raise click.UsageError(f"--report writes files, not S3 objects such as '{console.shown(path)}'")
         if not os.path.isdir(folder := os.path.dirname(path) or "."):
             raise FileError(
-                f"writing the report '{console.shown(path)}' failed: '{console.shown(folder)}' is no folder"
+                f"writing the report '{console.shown(path)}' failed: '{console.shown(folder)}' is not a folder"
             )
         if not force:
             with console.overwriting(path):
@@ -145,9 +151,9 @@ def _form_of(path: str, forms: tuple[str, ...]) -> str:
     name = path.lower()
     form = next((form for suffix, form in _SUFFIXES.items() if name.endswith(suffix) and form in forms), None)
     if form is None:
+        shown = "a report on standard output" if path == "-" else f"'{console.shown(path)}'"
         raise click.UsageError(
-            f"the format of '{console.shown(path)}' is unclear from its name; choose one with --report-format "
-            f"({', '.join(forms)})"
+            f"the format of {shown} is unclear; choose one with --report-format ({', '.join(forms)})"
         )
     return form
 
@@ -179,8 +185,22 @@ def typed() -> str:
     return printable(shlex.join(("sealwax", *map(_without_secrets, current().arguments))))
 
 
+def command(*words: str) -> str:
+    """Return a command to type next, quoted for a shell, with the options that select a KMS as they were typed."""
+    context = click.get_current_context(silent=True)
+    again = [
+        part
+        for name in _AGAIN
+        if context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        for part in (f"--{name.replace('_', '-')}", _without_secrets(context.params[name]))
+    ]
+    # A name that begins with a dash would be taken for an option.
+    first, *rest = (f"./{word}" if word.startswith("-") and not word.startswith("--") else word for word in words)
+    return shlex.join(("sealwax", first, *rest, *again))
+
+
 def _without_secrets(word: str) -> str:
-    return _URL_SECRETS.sub(lambda match: f"{match[1] or match[2]}***{'@' if match[1] else ''}", word)
+    return _QUERY.sub(r"\1***", _USERINFO.sub("***@", word))
 
 
 def _caller(aws: Aws, session: Session | None) -> str:

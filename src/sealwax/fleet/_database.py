@@ -56,6 +56,10 @@ _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "older_than": lambda value: value is None or (_is_number(value) and value > 0),
     "digests": lambda value: value is None or (type(value) is int and value >= 0),
     "kms_calls": lambda value: type(value) is int,
+    "aliases": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(names, list) and set(map(type, names)) <= {str} for names in value.values())
+    ),
 }
 _STATES: Final = frozenset(State)
 _TYPES: Final = {"i": int, "t": str, "b": bytes, "s": str}
@@ -278,6 +282,12 @@ class PlanDatabase:
     def locations(self) -> tuple[str, ...]:
         """Return the plan's locations, which plan files call "where"."""
         return tuple(self.fact("where"))
+
+    def aliases(self) -> dict[str, tuple[str, ...]]:
+        """Return the aliases by which the plan's keys were named, by key ARN; plans of early builds have none."""
+        if not self._rows("i", "SELECT 1 FROM facts WHERE name = 'aliases'"):
+            return {}
+        return {arn: tuple(names) for arn, names in self.fact("aliases").items()}
 
     def set_fact(self, name: str, value: object) -> None:
         """Store a fact."""

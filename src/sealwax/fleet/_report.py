@@ -86,6 +86,8 @@ class FleetReport:
         empty: the locations without an envelope, although all of them could be read. They are probably mistyped or not
             mounted.
         formats: how many foreign objects have each format; "" stands for no known format.
+        aliases: the aliases by which keys were named when the plan was made, by key ARN.
+        dry_run: whether this is what a run would do, and nothing was written.
     """
 
     verb: str
@@ -111,6 +113,8 @@ class FleetReport:
     digests: int = 0
     empty: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dry_run: bool = False
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -204,11 +208,13 @@ class FleetReport:
         checked = self.checked
         return {
             "verb": self.verb,
+            "dry_run": self.dry_run,
             "mode": "reencrypt" if self.settings.reencrypt else "rewrap",
             "locations": list(self.locations),
             "empty": list(self.empty),
             "from": list(self.settings.sources),
             "to": [key.arn for key in self.settings.wanted.keys],
+            "aliases": {arn: list(names) for arn, names in self.aliases.items()},
             "objects": self.objects,
             "bytes": sum(size for _, size in self.states.values()),
             "stale": self.stale,
@@ -293,6 +299,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
             states=states,
             reasons=journal.reasons(),
             formats=journal.formats(),
+            aliases=journal.aliases(),
             missing_regions=journal.missing_regions(),
             wrapped=journal.wrapped(),
             planned_calls=journal.calls(),
@@ -312,58 +319,96 @@ def _first_problems(journal: Journal) -> tuple[Problem, ...]:
     return (*wrong, *journal.listed(_PASSED_OVER, max(0, LISTED - len(wrong))))
 
 
+_BECAUSE: Final = {
+    "keys": "under other keys",
+    "material": "under older key material",
+    "age": "wrapped too long ago",
+    "unfinished": "in an interrupted re-wrap",
+    "data-key": "under old data keys",
+}
+
+
+def because(report: FleetReport) -> str:
+    """Return why envelopes are stale; "" once a run has changed some of those that the last scan found stale."""
+    scanned = report.verb in ("plan", "verify") or not (report.rewrapped or report.reencrypted or report.failed)
+    if not scanned or not report.stale:
+        return ""
+    return ", ".join(f"{count:,} {_BECAUSE.get(reason, reason)}" for reason, count in report.reasons.items())
+
+
+def named(report: FleetReport, arn: str) -> str:
+    """Return a key's ARN after the aliases by which it was named."""
+    names = ", ".join(report.aliases.get(arn, ()))
+    return f"{names} ({arn})" if names else arn
+
+
 def as_text(report: FleetReport) -> str:
-    """Return a report as text."""
-    doing = f"{report.verb} of re-encryption" if report.settings.reencrypt else report.verb
-    lines = [f"{doing} of {', '.join(map(printable, report.locations))}"]
+    """Return a report as text. Zeros are left out."""
+    doing = "dry run" if report.dry_run else report.verb
+    lines = [
+        f"{doing}{' of re-encryption' * report.settings.reencrypt} of {', '.join(map(printable, report.locations))}"
+    ]
 
     def add(name: str, text: str) -> None:
         lines.append(f"  {name:<{_NAMES}}{text}")
 
-    size = sum(size for _, size in report.states.values())
-    add("objects", f"{report.objects:,} ({size:,} bytes)")
-    because = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
-    add("stale", f"{report.stale:,}" + (f" (at the last scan: {because})" if because else ""))
-    add("fresh", f"{report.fresh:,}")
-    if report.verb != "plan" and report.settings.reencrypt:
-        add("re-encrypted", f"{report.reencrypted:,}")
-    elif report.verb != "plan":
-        add("re-wrapped", f"{report.rewrapped:,}")
-    for name, states in (
-        ("failed", (State.FAILED, State.REFUSED)),
-        ("left", (State.LEFT,)),
-        ("skipped", (State.SKIPPED,)),
-        ("foreign", (State.FOREIGN,)),
-        ("damaged", (State.DAMAGED,)),
-        ("unreadable", (State.UNREADABLE, State.UNLISTED)),
-        ("links", (State.LINK,)),
-    ):
-        if report.count(*states):
-            formats = f": {listed(report.formats)}" if name == "foreign" else ""
-            add(name, f"{report.count(*states):,}{formats}")
+    for arn in report.settings.sources:
+        add("from", printable(named(report, arn)))
+    for key in report.settings.wanted.keys:
+        add("to", printable(named(report, key.arn)))
+    _add_states(report, add)
     for region, count in report.missing_regions.items():
         add("Region", f"{count:,} have no wrapped key of {region}")
-    add("contexts", f"{report.contexts:,} distinct")
+    if report.contexts:
+        add("contexts", f"{report.contexts:,} distinct")
     for context, count in report.frequent[:5]:
         shown = ", ".join(f"{printable(name)}={printable(value)}" for name, value in context.items())
         add("", f"{count:>9,}  {shown or 'none'}")
     for arn, material, count in report.before if report.verb == "plan" else report.after:
-        add("key", f"{count:>9,}  {printable(arn)}" + (f" material {material[:12]}" if material else ""))
-    if report.verb == "plan":
-        add("KMS calls", f"{report.planned_calls:,} needed; {report.wrapped:,} distinct wrapped keys in total")
-        if report.settings.reencrypt:
-            more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
-            add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
-            add("to move", f"{report.to_move:,} bytes to read and to write")
-        add("cost", f"{report.cost:.4f} USD, {_duration(report.seconds)} at {report.rate:g} calls per second")
-    else:
-        add("KMS calls", f"{report.kms_calls:,}")
+        of_material = f" material {material[:12]}" if material else ""
+        add("key", f"{count:>9,}  {printable(named(report, arn))}{of_material}")
+    _add_calls(report, add)
     if report.checked is not None:
         _add_checked(report, report.checked, add)
     for name, state, reason in report.problems:
         lines.append(f"  {state}: {printable(name)}{': ' if name and reason else ''}{reason}")
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _add_states(report: FleetReport, add: Callable[[str, str], None]) -> None:
+    add("objects", f"{report.objects:,} ({sum(size for _, size in report.states.values()):,} bytes)")
+    why = because(report)
+    for name, count, more in (
+        ("stale", report.stale, f" ({why})" if why else ""),
+        ("fresh", report.fresh, ""),
+        ("re-encrypted", report.reencrypted if report.verb != "plan" else 0, ""),
+        ("re-wrapped", report.rewrapped if report.verb != "plan" else 0, ""),
+        ("failed", report.failed, ""),
+        ("left", report.count(State.LEFT), " for the next pass"),
+        ("skipped", report.count(State.SKIPPED), ""),
+        ("foreign", report.count(State.FOREIGN), f": {listed(report.formats)}"),
+        ("damaged", report.count(State.DAMAGED), ""),
+        ("unreadable", report.count(State.UNREADABLE, State.UNLISTED), ""),
+        ("links", report.links, ""),
+    ):
+        if count:
+            add(name, f"{count:,}{more}")
+
+
+def _add_calls(report: FleetReport, add: Callable[[str, str], None]) -> None:
+    planned = report.verb == "plan" or report.dry_run
+    if not planned and report.kms_calls:
+        add("KMS calls", f"{report.kms_calls:,}")
+    if not planned or not report.planned_calls:
+        return
+    add("KMS calls", f"{report.planned_calls:,} needed; {report.wrapped:,} distinct wrapped keys in total")
+    if report.settings.reencrypt:
+        more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
+        add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
+        add("to move", f"{report.to_move:,} bytes to read and to write")
+    cost = f"{report.cost:.4f}" if report.cost >= 0.00005 else "less than 0.0001"
+    add("cost", f"{cost} USD, {_duration(report.seconds)} at {report.rate:g} calls per second")
 
 
 def listed(formats: Mapping[str, int]) -> str:
@@ -375,7 +420,7 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     if report.digests:
         add(
             "plaintexts" if report.settings.reencrypt else "payloads",
-            f"{checked.digests:,} unchanged, {len(checked.changed):,} changed, {checked.replaced:,} replaced, "
+            f"{_nonzero(unchanged=checked.digests, changed=len(checked.changed), replaced=checked.replaced)}, "
             f"of {report.digests:,} digests in the plan",
         )
     elif report.settings.reencrypt:
@@ -393,14 +438,21 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     for name, why in checked.unread[:LISTED]:
         add("not read", f"{printable(name)}: {why}")
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
-        add("decrypted", f"{checked.decrypted:,}; failed: {len(checked.undecrypted):,}")
+        failed = f"; failed: {len(checked.undecrypted):,}" if checked.undecrypted else ""
+        add("decrypted", f"{checked.decrypted:,}{failed}")
         if checked.elsewhere:
             add("", f"{checked.elsewhere:,} not tried: a local context, or a payload stored elsewhere")
     for name, why in checked.undecrypted[:LISTED]:
         add("", f"{printable(name)}: {why}")
 
 
+def _nonzero(**counts: int) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none compared"
+
+
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than 1 s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -55,26 +55,38 @@ def _settings(
     add_regions: bool = False,
     reencrypt_since: int | None = None,
     session: Session | None = None,
-) -> tuple[Settings, tuple[str, ...]]:
-    """Look up the keys once; return the settings, and notes on what KMS did not show."""
+) -> tuple[Settings, dict[str, list[str]], tuple[str, ...]]:
+    """Look up the keys once; return the settings, the aliases of keys that were named by one, and notes.
+
+    The notes are on what KMS did not show.
+    """
     if not sources or not to or isinstance(sources, str) or isinstance(to, str):
         raise ValueError("sources and to are sequences of at least one key name")
     if older_than is not None:
         validate.number("older_than", older_than, "seconds")
     clients = Clients(session)
     wanted: dict[str, WantedKey] = {}
+    aliases: dict[str, list[str]] = {}
     notes: list[str] = []
+
+    def note_alias(arn: str, name: str) -> str:
+        if (alias := _names.parse(name).alias) and alias not in aliases.setdefault(arn, []):
+            aliases[arn].append(alias)
+        return arn
+
     for name in to:
         key = describe(name, clients)
+        note_alias(key.arn, name)
         wanted.setdefault(key.arn, WantedKey(key.arn, key.material_id, key.rotated_at))
         notes += [f"old key material may go unnoticed: {error}" for error in key.unseen]
     # Pinned: what an alias points to later is not what was planned.
     arns = dict.fromkeys(
-        name if _names.parse_arn(name) else describe(name, clients, rotations=False).arn for name in sources
+        name if _names.parse_arn(name) else note_alias(describe(name, clients, rotations=False).arn, name)
+        for name in sources
     )
     since = reencrypt_since or (0 if older_than is None else int(time.time() - older_than))
     target = Wanted(tuple(wanted.values()), since)
-    return Settings(tuple(arns), target, contexts, add_regions, reencrypt_since is not None), tuple(notes)
+    return Settings(tuple(arns), target, contexts, add_regions, reencrypt_since is not None), aliases, tuple(notes)
 
 
 # --- plan
@@ -155,7 +167,7 @@ def plan(
         raise FileError(
             f"writing the plan '{printable(str(target))}' failed: it already exists; pass overwrite=True to replace it"
         ) from FileExistsError()
-    settings, notes = _settings(
+    settings, aliases, notes = _settings(
         sources=sources,
         to=to,
         contexts=contexts,
@@ -169,6 +181,7 @@ def plan(
     facts = {
         "where": locations,
         "settings": settings.as_dict(),
+        "aliases": aliases,
         "older_than": older_than,
         "rate": rate,
         "digests": digests,
@@ -232,7 +245,7 @@ def refresh(
     with Journal(path) as journal, journal.alone():
         old = journal.settings()
         age = journal.fact("older_than")
-        settings, notes = _settings(
+        settings, _, notes = _settings(
             sources=old.sources,
             to=[key.arn for key in old.wanted.keys],
             contexts=old.contexts,

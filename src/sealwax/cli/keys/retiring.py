@@ -155,7 +155,7 @@ def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
         use += "; KMS tracks this separately in each Region"
     lines.append(("last use", use))
     lines.append(("scanned", f"{', '.join(map(printable, where))}: {counted(usage.objects, 'object')}"))
-    lines.append(("under it", f"{usage.under:,}"))
+    lines.append(("needed by", counted(usage.under, "object")))
     lines += [("", _example(user)) for user in usage.examples]
     if usage.formats:
         only = f"; {usage.elsewhere:,} of them name other keys only" if usage.elsewhere else ""
@@ -163,8 +163,8 @@ def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
     if usage.unrecognized:
         lines.append(("other", f"{usage.unrecognized:,} in unknown formats, which may or may not need the key"))
     if usage.unnamed:
-        lines.append(("unnamed", f"{usage.unnamed:,} do not name their key, and may be under this one"))
+        lines.append(("maybe by", f"{counted(usage.unnamed, 'object')} that may be under it, but name no key"))
     if usage.unknown > usage.unnamed:
-        lines.append(("unknown", f"{usage.unknown - usage.unnamed:,} could not be read, and may be under it"))
+        lines.append(("unread", f"{usage.unknown - usage.unnamed:,} could not be read, and may be under it"))
     lines += [("", printable(reason)) for reason in usage.reasons]
     console.print("\n".join(f"{name:<10}{text}" for name, text in lines))

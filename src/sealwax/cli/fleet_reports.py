@@ -1,0 +1,219 @@
+"""How a fleet stands, what to do next, and its reports as text, JSON and page."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from sealwax._report import Provenance, Tone, Verdict
+from sealwax._text import printable
+from sealwax.cli import console
+from sealwax.cli.console import counted
+from sealwax.cli.reporting import Reports, command
+from sealwax.cli.state import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sealwax.fleet import FleetReport
+
+FORMS: Final = ("html", "json")
+_MOST_NAMED: Final = 3
+
+
+def verdict_of(report: FleetReport, plan: str) -> Verdict:
+    """Return how a fleet stands and what to do next.
+
+    Args:
+        plan: the name of the plan file, as typed.
+    """
+    tone, says = _standing(report)
+    advice, command = _next(report, plan)
+    return Verdict(tone, says, advice, command)
+
+
+def show(report: FleetReport, plan: str, as_json: bool, reports: Reports, made: Callable[[], Provenance]) -> None:
+    """Print a report, its verdict last, and write those that --report asks for."""
+    verdict = verdict_of(report, plan)
+    facts = report.as_dict() | verdict.as_dict()
+    if as_json:
+        console.print_json(facts)
+    elif not reports.on_stdout and (report.verb == "status" or not current().quiet):
+        console.print("\n".join((str(report), *verdict.lines())))
+    if reports:
+        origin = made()
+
+        def render(form: str) -> str:
+            from sealwax.fleet._page import as_html
+
+            if form == "json":
+                return json.dumps(facts | {"made": origin.as_dict()}) + "\n"
+            return as_html(report, verdict, origin)
+
+        reports.write(render)
+
+
+def regions(report: FleetReport) -> list[str]:
+    """Return the Regions of a fleet's keys."""
+    return [arn.split(":")[3] for arn in (*report.settings.sources, *(key.arn for key in report.settings.wanted.keys))]
+
+
+def _standing(report: FleetReport) -> tuple[Tone, str]:
+    """Return how a fleet stands in one sentence: first what is wrong."""
+    checked = report.checked
+    if report.nothing:
+        gone = f": every object of the plan is gone ({checked.gone:,})" if checked and checked.gone else ""
+        return "bad", f"There is no envelope in {_named(report.locations)}{gone}"
+    if report.missed:
+        return "bad", f"None of the {counted(report.count('skipped'), 'envelope')} has the context of the plan"
+    wrong, open_ = _wrong(report), _unchecked(report)
+    if wrong or open_ or report.stale:
+        parts = wrong + ([] if report.failed and report.failed == report.stale else _stale(report)) + open_
+        sentence = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
+        if report.dry_run:
+            return "bad" if wrong else "unsure", f"Dry run: nothing was written; {sentence}"
+        return "bad" if wrong else "unsure", sentence[0].upper() + sentence[1:]
+    return "good", f"{'Dry run: nothing was written; ' * report.dry_run}{_all_well(report)}"
+
+
+def _wrong(report: FleetReport) -> list[str]:
+    checked = report.checked
+    parts = []
+    if checked and checked.changed:
+        parts.append(f"{counted(len(checked.changed), 'payload')} changed since the plan")
+    if checked and checked.undecrypted:
+        parts.append(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
+    if report.failed:
+        parts.append(f"{_of_all(report, report.failed)} could not be {done_word(report)}")
+    return parts
+
+
+def _stale(report: FleetReport) -> list[str]:
+    stale = report.stale - (0 if report.verb == "verify" else report.failed)
+    if not stale:
+        return []
+    word, be = done_word(report), "is" if stale == 1 else "are"
+    if report.dry_run:
+        return [f"{_of_all(report, stale)} would be {word}"]
+    if report.verb == "plan":
+        return [f"{_of_all(report, stale)} {'has' if stale == 1 else 'have'} to be {word}{_to(report)}"]
+    because = f", because {report.ended}" if report.ended else ""
+    return [f"{_of_all(report, stale)} {be} still stale{because}"]
+
+
+def _unchecked(report: FleetReport) -> list[str]:
+    parts = []
+    damaged = report.count("damaged")
+    if damaged:
+        parts.append(f"{counted(damaged, 'envelope')} {'has' if damaged == 1 else 'have'} a damaged header")
+    if report.hidden > damaged:
+        parts.append(f"{counted(report.hidden - damaged, 'object')} could not be read or listed")
+    if report.links:
+        parts.append(f"{counted(report.links, 'link')} {'was' if report.links == 1 else 'were'} not followed")
+    if report.empty:
+        parts.append(f"there is no envelope in {_named(report.empty)}")
+    if _sampled_none(report):
+        parts.append("no envelope of the sample could be decrypted here")
+    if report.blind:
+        parts.append("old key material cannot be detected")
+    return parts
+
+
+def _sampled_none(report: FleetReport) -> bool:
+    """Whether none of the envelopes to decrypt could be decrypted with what a verification knows."""
+    checked = report.checked
+    return checked is not None and bool(checked.elsewhere and not checked.decrypted and not checked.undecrypted)
+
+
+def _all_well(report: FleetReport) -> str:
+    if not report.fresh:
+        return "No envelope is left"
+    word = " re-encrypted" if report.settings.reencrypt else ""
+    text = f"{_of_all(report, report.fresh)} {'is' if report.fresh == 1 else 'are'}{word}{_to(report)}"
+    checked, besides = report.checked, []
+    if checked and checked.digests:
+        text += f", and {counted(checked.digests, 'payload')} {'is' if checked.digests == 1 else 'are'} unchanged"
+    if checked and checked.decrypted:
+        besides.append(f"{checked.decrypted:,} decrypted")
+    if checked and checked.gone:
+        besides.append(f"{counted(checked.gone, 'object')} of the plan no longer there")
+    if skipped := report.count("skipped"):
+        besides.append(f"{counted(skipped, 'envelope')} with another context skipped")
+    text += f" ({'; '.join(besides)})" if besides else ""
+    return text if report.dry_run else text[0].upper() + text[1:]
+
+
+def _to(report: FleetReport) -> str:
+    """Return where envelopes belong: under these keys, by alias if one was typed."""
+    return f" under {_named([_short(report, key.arn) for key in report.settings.wanted.keys])}"
+
+
+def _short(report: FleetReport, arn: str) -> str:
+    return next(iter(report.aliases.get(arn, ())), arn)
+
+
+def _named(names: list[str] | tuple[str, ...]) -> str:
+    names = [printable(name) for name in names]
+    rest = len(names) - _MOST_NAMED
+    shown = names if rest <= 0 else [*names[:_MOST_NAMED], f"{rest:,} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _of_all(report: FleetReport, count: int) -> str:
+    every = report.fresh + report.stale
+    if count == every:
+        return "the only envelope" if every == 1 else f"all {every:,} envelopes"
+    return f"{count:,} of {counted(every, 'envelope')}"
+
+
+def done_word(report: FleetReport) -> str:
+    """Return what a run does to envelopes."""
+    return "re-encrypted" if report.settings.reencrypt else "re-wrapped"
+
+
+def _next(report: FleetReport, plan: str) -> tuple[str, str]:
+    """Return what to do next: advice, and a command to paste."""
+    apply = command("fleet", "run", plan, "--apply")
+    again = command("fleet", "run", plan, "--stale", "--apply")
+    checked = report.checked
+    if report.missed:
+        return "check the context (-c) and the places, then plan again", ""
+    if report.nothing:
+        return "check the names of the places and whether they are mounted, then plan again", ""
+    if checked and (checked.changed or checked.undecrypted):
+        return "find out who changed what is listed, and restore it from a backup", ""
+    if report.failed:
+        return "see the reasons, fix them, and run again", apply
+    if report.stale:
+        return "", again if report.verb == "verify" else apply
+    if report.verb == "plan" and report.missing_regions and not report.settings.add_regions:
+        return "add the missing Regions with --add-region (kms:Decrypt and kms:Encrypt), if they are needed", ""
+    seen = report.hidden or report.links
+    if not report.done or _sampled_none(report):
+        return _see(report), command("fleet", "status", plan, "--list") if seen else ""
+    if report.verb != "verify":
+        return "", command("fleet", "verify", plan)
+    return _retire(report, plan)
+
+
+def _see(report: FleetReport) -> str:
+    if report.hidden:
+        return "restore or remove what is damaged, make the rest readable, and run this again; the list is in"
+    if report.links:
+        return "plan again with the targets of the links as places of their own; the list is in"
+    if report.empty:
+        return "check the names of the places without envelopes, then plan again"
+    if report.blind:
+        return "allow kms:DescribeKey and kms:ListKeyRotations on the wanted keys, then plan again"
+    return "check envelopes with a local context or a detached payload with `sealwax verify`"
+
+
+def _retire(report: FleetReport, plan: str) -> tuple[str, str]:
+    """Return how to take an old key out of use, once nothing is under it."""
+    used = {arn for arn, _, _ in report.after}
+    wanted = {key.arn for key in report.settings.wanted.keys}
+    old = [arn for arn in report.settings.sources if arn not in used | wanted]
+    if not old:
+        return "nothing to do now; on a schedule", command("fleet", "run", plan, "--stale", "--apply")
+    each = "for each old key" if len(old) > 1 else ""
+    return each, command("keys", "retire", _short(report, old[0]), "--scan", plan)
