@@ -10,39 +10,13 @@ from pathlib import Path
 import pytest
 
 from sealwax import __version__, fleet
-from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.cli.fleet_reports import verdict_of
-from sealwax.fleet import Checked, Contexts, FleetReport, Settings, State
+from sealwax.fleet import Checked, FleetReport, State
 from tests.cli.conftest import Keys
 from tests.cli.shell import Shell, flipped
+from tests.fleet.samples import NEW, OLD, OTHER, report
 
-OLD, NEW, OTHER = (f"arn:aws:kms:eu-west-1:111122223333:key/{at}" for at in ("old", "new", "other"))
 PLAN = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpose=*", "--digest", "all")
-
-
-def report(
-    verb: str = "run", *, sources: tuple[str, ...] = (OLD,), reencrypt: bool = False, **more: object
-) -> FleetReport:
-    """Return a report in which all 1,234 envelopes are done, but for what is given."""
-    settings = Settings(sources, Wanted((WantedKey(NEW),)), Contexts((), True), reencrypt=reencrypt)
-    facts: dict[str, object] = {
-        "locations": ("/data",),
-        "states": {State.REWRAPPED: (1234, 0)},
-        "reasons": {},
-        "missing_regions": {},
-        "wrapped": 0,
-        "planned_calls": 0,
-        "kms_calls": 0,
-        "rate": 1000.0,
-        "contexts": 0,
-        "frequent": (),
-        "before": (),
-        "after": ((NEW, "", 1234),),
-        "problems": (),
-        "rewrapped": 0,
-        "aliases": {NEW: ("alias/new",), OLD: ("alias/old",)},
-    }
-    return FleetReport(verb, settings, **facts | more)  # type: ignore[arg-type]
 
 
 WELL = "All 1,234 envelopes are under alias/new"

@@ -73,8 +73,7 @@ def _or_all(number: int) -> int | None:
 
 
 _plan_file = click.argument("plan_file", metavar="PLAN", type=click.Path())
-_reports = reports(*fleet_reports.FORMS)
-_plan_reports = reports(*fleet_reports.FORMS, add_force=False)
+_reports = reports(*fleet_reports.FORMS, add_force=True)
 _workers = options.workers("Process up to this many objects at a time.")
 _engine = click.option(
     "--engine",
@@ -133,7 +132,7 @@ def fleet() -> None:
 @_engine
 @options.force
 @options.as_json
-@_plan_reports
+@reports(*fleet_reports.FORMS)
 @options.aws
 @options.loudness
 def plan_command(

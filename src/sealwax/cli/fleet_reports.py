@@ -80,7 +80,7 @@ def _wrong(report: FleetReport) -> list[str]:
     checked = report.checked
     parts = []
     if checked and checked.changed:
-        parts.append(f"{counted(len(checked.changed), 'payload')} changed since the plan")
+        parts.append(f"{counted(len(checked.changed), _compared(report))} changed since the plan")
     if checked and checked.undecrypted:
         parts.append(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
     if report.failed:
@@ -119,6 +119,10 @@ def _unchecked(report: FleetReport) -> list[str]:
     return parts
 
 
+def _compared(report: FleetReport) -> str:
+    return "plaintext" if report.settings.reencrypt else "payload"
+
+
 def _sampled_none(report: FleetReport) -> bool:
     """Whether none of the envelopes to decrypt could be decrypted with what a verification knows."""
     checked = report.checked
@@ -132,7 +136,9 @@ def _all_well(report: FleetReport) -> str:
     text = f"{_of_all(report, report.fresh)} {'is' if report.fresh == 1 else 'are'}{word}{_to(report)}"
     checked, besides = report.checked, []
     if checked and checked.digests:
-        text += f", and {counted(checked.digests, 'payload')} {'is' if checked.digests == 1 else 'are'} unchanged"
+        text += (
+            f", and {counted(checked.digests, _compared(report))} {'is' if checked.digests == 1 else 'are'} unchanged"
+        )
     if checked and checked.decrypted:
         besides.append(f"{checked.decrypted:,} decrypted")
     if checked and checked.gone:

@@ -68,7 +68,7 @@ _ROTATED: Final = (
 @click.option("--denied-role", metavar="ARN", help="A role that must not be able to decrypt; needs sts:AssumeRole.")
 @click.option("--allow-changes", is_flag=True, help="Also rotate the key, which cannot be undone.")
 @options.as_json
-@reports(*_FORMS)
+@reports(*_FORMS, add_force=True)
 @options.loudness
 def prove(
     names: tuple[str, ...],

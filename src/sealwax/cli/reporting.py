@@ -88,14 +88,14 @@ class Reports:
                 write_all(file, report.encode("utf-8", "backslashreplace"))
 
 
-def reports(*forms: str, add_force: bool = True) -> Callable[[Command], Command]:
+def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command]:
     """Add --report and --report-format; the command gets ``reports``.
 
     Files are refused before the command begins, so that hours of work do not end in "already exists".
 
     Args:
         forms: the forms that this command's report has.
-        add_force: whether to add --force too; a command that has it already gets its ``force``, and so does this.
+        add_force: whether to add --force; not for a command that has its own ``force``, which counts for reports too.
     """
     suffixes = ", ".join(suffix for suffix, form in _SUFFIXES.items() if form in forms and suffix.count(".") == 1)
 
@@ -115,7 +115,7 @@ def reports(*forms: str, add_force: bool = True) -> Callable[[Command], Command]
         )
         @functools.wraps(command)
         def wrapped(*args: object, paths: tuple[str, ...], form: str | None, **kwargs: object) -> object:
-            force = bool(kwargs.pop("force") if add_force else kwargs["force"])
+            force = bool(kwargs.pop("force") if add_force else kwargs.get("force"))
             chosen = _chosen(paths, form, forms, force=force)
             if chosen.on_stdout and kwargs.get("as_json"):
                 raise click.UsageError("use --json or --report -, not both")
