@@ -88,6 +88,10 @@ class Reports:
                 write_all(file, report.encode("utf-8", "backslashreplace"))
 
 
+def _as_it_is(command: Command) -> Command:
+    return command
+
+
 def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command]:
     """Add --report and --report-format; the command gets ``reports``.
 
@@ -98,6 +102,8 @@ def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command
         add_force: whether to add --force; not for a command that has its own ``force``, which counts for reports too.
     """
     suffixes = ", ".join(suffix for suffix, form in _SUFFIXES.items() if form in forms and suffix.count(".") == 1)
+
+    with_force: Callable[[Command], Command] = options.force if add_force else _as_it_is
 
     def decorate(command: Command) -> Command:
         @click.option(
@@ -113,6 +119,7 @@ def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command
             type=click.Choice(forms),
             help="The format of --report, whatever the name of the file.",
         )
+        @with_force
         @functools.wraps(command)
         def wrapped(*args: object, paths: tuple[str, ...], form: str | None, **kwargs: object) -> object:
             force = bool(kwargs.pop("force") if add_force else kwargs.get("force"))
@@ -121,7 +128,7 @@ def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command
                 raise click.UsageError("use --json or --report -, not both")
             return command(*args, reports=chosen, **kwargs)
 
-        return options.force(wrapped) if add_force else wrapped
+        return wrapped
 
     return decorate
 
