@@ -90,6 +90,8 @@ ORDINARY: Final = Audit(
         Access(key(3, "us-east-1"), role("admin"), ("administer",), ("statement 1 of the key policy",)),
         Access(key(3, "us-east-1"), "logs.amazonaws.com", ("encrypt", "grant"), ("grant 7f",)),
     ),
+    aliases={key(1): ("alias/payments",), key(2): ("alias/backup", "alias/backup-old")},
+    caller=role("auditor"),
 )
 CLEAN: Final = Audit(ACCOUNT, ("eu-west-1",), TIME, {"keys": 3}, ())
 
@@ -132,5 +134,7 @@ HOSTILE: Final = Audit(
     tuple(Accepted(_attack(text, Severity.LOW), text, None) for text in ATTACKS),
     tuple(Accepted(_attack(text, Severity.LOW), text, None) for text in ATTACKS),
     tuple(Access(f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/{text}", text, ("decrypt",), (text,)) for text in ATTACKS),
+    aliases={f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/{text}": (f"alias/{text}",) for text in ATTACKS},
+    caller=ATTACKS[0],
 )
 AUDITS: Final = {"ordinary": ORDINARY, "clean": CLEAN, "hostile": HOSTILE}

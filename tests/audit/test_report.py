@@ -32,6 +32,8 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
         (Accepted(FINDING, "migrating", date(2027, 1, 1)),),
         (Accepted(FINDING, "was migrating", None),),
         (Access(KEY, "*", ("decrypt",), ("statement 1 of the key policy",)),),
+        aliases={KEY: ("alias/a", "alias/b")},
+        caller="arn:aws:iam::111122223333:user/auditor",
     )
     found = json.loads(json.dumps(to_json(audit)))
     assert set(found) == {name for name in Audit.__slots__ if name != "worst"} | {"format"}
@@ -46,5 +48,7 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
     assert found["findings"][0]["standards"] == [{"name": "CIS", "control": "3.6", "source": "https://example.com/"}]
     assert found["accepted"][0]["expires"] == "2027-01-01"
     assert found["expired"][0]["expires"] is None
+    assert found["aliases"] == {KEY: ["alias/a", "alias/b"]}
+    assert found["caller"] == "arn:aws:iam::111122223333:user/auditor"
     assert audit.worst is Severity.MEDIUM
     assert Audit("111122223333", (), audit.time, {}, ()).worst is None

@@ -146,6 +146,14 @@ def test_csv_has_a_row_for_everything(audit: Audit) -> None:
         assert row["severity"] == finding.severity.name.lower()
 
 
+def test_csv_has_the_aliases_of_keys() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(ORDINARY, "csv"), newline="")))
+    aliases = {row["resource"]: row["aliases"] for row in rows}
+    assert aliases[key(1)] == "alias/payments"
+    assert aliases[key(2)] == "alias/backup, alias/backup-old"
+    assert aliases[role("batch")] == ""
+
+
 # Whatever a spreadsheet might begin a formula with, after the blanks that it may cut off.
 _FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]")  # noqa: RUF001
 

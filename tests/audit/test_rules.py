@@ -39,6 +39,14 @@ def test_every_rule_has_accounts_on_both_sides() -> None:
     assert (len(BREAKS), len(NEAR)) == (93, 95)
 
 
+def assert_says_it_once(finding: Finding) -> None:
+    """The end of a title does not repeat four words of the rest, which is the same for all findings of a rule."""
+    (title,) = (rule.title for rule in RULES if rule.id == finding.rule)
+    assert finding.title == (f"{title}: {finding.detail}" if finding.detail else title)
+    fours = [" ".join(words) for words in zip(*(title.split()[start:] for start in range(4)), strict=False)]
+    assert [words for words in fours if words in finding.detail] == []
+
+
 @pytest.mark.parametrize(("rule", "index"), BREAKS)
 def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) -> None:
     found = [one for one in audited(CASES[rule][0][index]()) if one.rule == rule]
@@ -48,6 +56,7 @@ def test_an_account_that_breaks_a_rule_has_its_finding(rule: str, index: int) ->
         assert one.why
         assert one.resource.startswith("arn:aws:")
         assert len(one.title.splitlines()) == 1
+        assert_says_it_once(one)
         json.dumps(finding_to_json(one))
 
 

@@ -282,6 +282,7 @@ class Facts:
         expected_aliases: the key ids or ARNs that aliases should point at, by alias name.
         gaps: what could not be collected.
         since: when the oldest fact was collected, if not all were collected in one run.
+        caller: the ARN of whoever collected them; empty if it is unknown.
     """
 
     account: str
@@ -301,3 +302,4 @@ class Facts:
     expected_aliases: Mapping[str, str] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     since: datetime | None = None
+    caller: str = ""

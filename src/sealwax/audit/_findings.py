@@ -105,6 +105,7 @@ class Finding:
         statement: the exact policy statement, grant or setting; None if something is missing.
         fix: what to do.
         standards: the controls that ask for it.
+        detail: the end of the title, which is about this resource; the rest is the same for all findings of the rule.
     """
 
     rule: str
@@ -115,3 +116,4 @@ class Finding:
     statement: Mapping[str, object] | None
     fix: Fix
     standards: tuple[Standard, ...]
+    detail: str = ""

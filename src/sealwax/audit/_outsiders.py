@@ -19,6 +19,8 @@ from sealwax.policy._conditions import Clause, Each
 from sealwax.policy._documents import PrincipalElement
 from sealwax.policy._patterns import Pattern, Variable, Wild
 
+#: What ``describe_public`` says of ``*``.
+EVERYONE: Final = "everyone"
 # These identify the caller. Whatever a caller sends along, such as an encryption context, does not; nor does a user
 # name, which any account can give.
 _NARROWING: Final = frozenset(
@@ -153,7 +155,7 @@ def describe_public(element: PrincipalElement) -> str | None:
     if element.negated:
         return None
     if element.everyone:
-        return "everyone"
+        return EVERYONE
     named = sorted(element.providers & _WORLDWIDE)
     if "*" in named:
         return "everyone signed in at any identity provider"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Final
 
@@ -98,6 +98,8 @@ class Audit:
         expired: findings whose acceptance has expired; they are among ``findings`` too.
         access: who can use which key, by key and principal.
         unmatched: entries of the baseline without a finding: fixed, mistyped or not checked.
+        aliases: the names of the aliases of each key, by its ARN, as far as they are known.
+        caller: the ARN of whoever collected the facts; empty if it is unknown.
     """
 
     account: str
@@ -110,6 +112,8 @@ class Audit:
     expired: tuple[Accepted, ...] = ()
     access: tuple[Access, ...] = ()
     unmatched: tuple[Acceptance, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    caller: str = ""
 
     @property
     def worst(self) -> Severity | None:
@@ -134,6 +138,7 @@ def to_json(audit: Audit) -> Document:
     return {
         "format": FORMAT,
         "account": audit.account,
+        "caller": audit.caller,
         "regions": list(audit.regions),
         "time": audit.time.isoformat(),
         "counts": dict(audit.counts),
@@ -143,6 +148,7 @@ def to_json(audit: Audit) -> Document:
         "expired": [_accepted(entry) for entry in audit.expired],
         "access": [asdict(access) | {"uses": list(access.uses), "by": list(access.by)} for access in audit.access],
         "unmatched": [asdict(entry) | {"expires": _last_day(entry.expires)} for entry in audit.unmatched],
+        "aliases": {key: list(names) for key, names in audit.aliases.items()},
     }
 
 
@@ -153,6 +159,7 @@ def finding_to_json(finding: Finding) -> Document:
         "severity": finding.severity.name.lower(),
         "resource": finding.resource,
         "title": finding.title,
+        "detail": finding.detail,
         "why": finding.why,
         "statement": None if finding.statement is None else dict(finding.statement),
         "fix": str(finding.fix),

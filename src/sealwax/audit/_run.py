@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from sealwax.audit._account import Account
@@ -46,4 +47,13 @@ def run(facts: Facts, baseline: Iterable[Acceptance] = ()) -> Audit:
         expired=expired,
         access=account.access(),
         unmatched=unmatched,
+        aliases=_aliases(facts),
+        caller=facts.caller,
     )
+
+
+def _aliases(facts: Facts) -> dict[str, tuple[str, ...]]:
+    names: dict[str, list[str]] = defaultdict(list)
+    for alias in facts.aliases or ():
+        names[alias.key_arn].append(alias.name)
+    return {key: tuple(sorted(names[key])) for key in sorted(names)}

@@ -58,13 +58,13 @@ def gather(
     Example:
         ``gather(boto3.Session(), ["eu-west-1"])``
     """
-    account, partition = _caller(session, regions[0])
+    account, caller = _caller(session, regions[0])
     if checkpoint is not None:
         checkpoint.begin(account)
     collector = Collector(session, unavailable or {}, checkpoint)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="sealwax-audit") as pool:
         try:
-            return _collect(collector, pool, account, partition, regions, keys, events=events)
+            return _collect(collector, pool, account, caller, regions, keys, events=events)
         except BaseException:
             # An interrupted run waits for the calls in flight, but not for thousands of keys.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -72,20 +72,20 @@ def gather(
 
 
 def _caller(session: Session, region: str) -> tuple[str, str]:
-    """Return the account and the partition of the caller."""
+    """Return the account and the ARN of the caller."""
     sts = open_client(session, "sts", region)
     caller = ask(lambda: sts.get_caller_identity(), "asking STS for the caller's identity", None)
     account, arn = caller.need("Account", str), caller.need("Arn", str)
     if arn.count(":") < 5:
         raise caller.unreadable("the answer's Arn is not an ARN")
-    return account, arn.split(":")[1]
+    return account, arn
 
 
 def _collect(
     collector: Collector,
     pool: ThreadPoolExecutor,
     account: str,
-    partition: str,
+    caller: str,
     regions: Sequence[str],
     named: Sequence[str],
     *,
@@ -101,7 +101,7 @@ def _collect(
         account=account,
         time=datetime.now(UTC).replace(microsecond=0),
         regions=tuple(regions),
-        partition=partition,
+        partition=caller.split(":")[1],
         keys=keys,
         aliases=aliases,
         principals=principals,
@@ -111,6 +111,7 @@ def _collect(
         events=None if reading_events is None else reading_events.result(),
         gaps=tuple(sorted(set(collector.gaps), key=lambda gap: (gap.what, gap.region, gap.resource))),
         since=None if collector.checkpoint is None else collector.checkpoint.used,
+        caller=caller,
     )
 
 

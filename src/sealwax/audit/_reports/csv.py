@@ -8,9 +8,21 @@ from typing import Final
 
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Accepted, Audit
-from sealwax.audit._reports.texts import plain, statement_text
+from sealwax.audit._reports.texts import aliases_of, plain, statement_text
 
-COLUMNS: Final = ("kind", "severity", "rule", "resource", "title", "why", "statement", "fix", "standards", "note")
+COLUMNS: Final = (
+    "kind",
+    "severity",
+    "rule",
+    "resource",
+    "aliases",
+    "title",
+    "why",
+    "statement",
+    "fix",
+    "standards",
+    "note",
+)
 
 # https://owasp.org/www-community/attacks/CSV_Injection , and the wide forms that some spreadsheets treat alike.
 _FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
@@ -21,19 +33,35 @@ def render(audit: Audit) -> str:
     output = io.StringIO()
     writer = csv.writer(output, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    rows = [_finding("finding", finding, "") for finding in audit.findings]
-    rows += [_finding("accepted", entry.finding, _acceptance(entry)) for entry in audit.accepted]
-    rows += [("not checked", "", "", gap.resource, gap.what, gap.why, "", "", "", gap.region) for gap in audit.gaps]
+    rows = [_finding(audit, "finding", finding, "") for finding in audit.findings]
+    rows += [_finding(audit, "accepted", entry.finding, _acceptance(entry)) for entry in audit.accepted]
+    rows += [
+        (
+            "not checked",
+            "",
+            "",
+            gap.resource,
+            aliases_of(audit, gap.resource),
+            gap.what,
+            gap.why,
+            "",
+            "",
+            "",
+            gap.region,
+        )
+        for gap in audit.gaps
+    ]
     writer.writerows([_cell(text) for text in row] for row in rows)
     return output.getvalue()
 
 
-def _finding(kind: str, finding: Finding, note: str) -> tuple[str, ...]:
+def _finding(audit: Audit, kind: str, finding: Finding, note: str) -> tuple[str, ...]:
     return (
         kind,
         finding.severity.name.lower(),
         finding.rule,
         finding.resource,
+        aliases_of(audit, finding.resource),
         finding.title,
         finding.why,
         statement_text(finding.statement),

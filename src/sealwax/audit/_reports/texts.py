@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from sealwax._text import printable
 from sealwax.audit._findings import Finding
+from sealwax.audit._report import Audit
 
 
 def plain(text: str) -> str:
@@ -24,6 +25,11 @@ def identity(finding: Finding) -> str:
     """Return an id that stays the same in later audits until the finding changes."""
     parts = (finding.rule, finding.resource, statement_text(finding.statement))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def aliases_of(audit: Audit, resource: str) -> str:
+    """Return the aliases of a key, or an empty string."""
+    return ", ".join(audit.aliases.get(resource, ()))
 
 
 def region_of(resource: str) -> str:

@@ -135,7 +135,7 @@ def key_end_no_alarm(account: Account) -> Iterator[Violation]:
                 f"arn:{facts.partition}:kms:{region}:{facts.account}:*",
                 None,
                 _create_alarm(account, region),
-                f"no alarm on {' and '.join(unseen)} in {region}",
+                f"{' and '.join(unseen)} in {region}",
             )
 
 

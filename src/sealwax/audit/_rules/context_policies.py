@@ -190,7 +190,7 @@ def key_policy_no_context(account: Account) -> Iterator[Violation]:
                     "its own data, require values too, with StringEquals on kms:EncryptionContext:NAME.",
                     replace_statement(key, statement.index, *_with_context(raw, names)),
                 ),
-                f"{statement} allows kms:Decrypt with any context, but values have a context with {join_names(names)}",
+                f"{statement} requires none, but values have a context with {join_names(names)}",
             )
 
 
@@ -299,8 +299,7 @@ def key_policy_via_service(account: Account) -> Iterator[Violation]:
                     "AWS services should use this one, accept the finding in a baseline:",
                     (json_file("baseline.json", {"format": "sealwax-baseline-1", "accepted": [accepted]}),),
                 ),
-                f"{statement} allows {', '.join(closed)} through AWS services only, and kms:ViaService matches no "
-                "direct call",
+                f"{statement} closes {', '.join(closed)} to direct calls",
             )
 
 

@@ -23,7 +23,7 @@ from sealwax.audit._rules.fixes import (
     with_condition,
 )
 from sealwax.audit._rules.identities import selects_keys
-from sealwax.audit._rules.registry import Violation, join_names, rule
+from sealwax.audit._rules.registry import Violation, join_names, rule, within
 from sealwax.audit._services import is_service_role
 from sealwax.audit._statements import names_action, no_value, wishes_of
 from sealwax.policy import Decision, Document, Request, Statement, Wild, evaluate, parse_key_policy
@@ -76,8 +76,7 @@ def key_policy_root_delegation(account: Account) -> Iterator[Violation]:
                     "of the statement stays.",
                     replace_statement(key, delegating.index, *_delegated_to(raw, delegating, key, principals)),
                 ),
-                f"{delegating} delegates kms:Decrypt to IAM, which allows {join_names(sorted(reached[DECRYPT]))}; "
-                f"without naming this key: {join_names(sorted(wide))}",
+                f"{within(delegating)}; without naming this key: {join_names(sorted(wide))}",
             )
 
 

@@ -232,7 +232,7 @@ def grant_unconstrained(account: Account) -> Iterator[Violation]:
 def grant_creates_grants(account: Account) -> Iterator[Violation]:
     for key, grant in _all_grants(account):
         if not _is_for_service(account, grant) and "CreateGrant" in _usable(account, key, grant):
-            yield _violation(key, grant, " can pass its permissions on", _replacement(account, key, grant))
+            yield _violation(key, grant, "", _replacement(account, key, grant))
 
 
 @rule(
@@ -290,4 +290,4 @@ def grant_foreign_account(account: Account) -> Iterator[Violation]:
     for key, grant in _all_grants(account):
         owner = _account_of(grant.grantee)
         if grant.grantee.startswith("arn:") and not account.is_trusted(owner) and _usable(account, key, grant):
-            yield _violation(key, grant, f" is for account {owner}", _revoke(key, grant, _REVOKE + trust_hint([owner])))
+            yield _violation(key, grant, "", _revoke(key, grant, _REVOKE + trust_hint([owner])))

@@ -9,7 +9,15 @@ from typing import Final
 from sealwax.audit._account import Account
 from sealwax.audit._facts import KeyFacts
 from sealwax.audit._findings import Fix, Severity
-from sealwax.audit._outsiders import ANYONE, Outsider, actions_open_to, caller_accounts, describe_public, narrows
+from sealwax.audit._outsiders import (
+    ANYONE,
+    EVERYONE,
+    Outsider,
+    actions_open_to,
+    caller_accounts,
+    describe_public,
+    narrows,
+)
 from sealwax.audit._rules import standards as std
 from sealwax.audit._rules.fixes import (
     only_action,
@@ -21,7 +29,7 @@ from sealwax.audit._rules.fixes import (
     with_condition,
     without,
 )
-from sealwax.audit._rules.registry import Violation, rule, trust_hint
+from sealwax.audit._rules.registry import Violation, rule, trust_hint, within
 from sealwax.errors import PolicyError
 from sealwax.policy import Document, Policy, Statement, parse_key_policy, principal
 
@@ -74,12 +82,13 @@ def key_policy_public(account: Account) -> Iterator[Violation]:
         if public is None or not actions_open_to(account, key, policy, statement, ANYONE):
             continue
         conditions = "its conditions do not limit who calls" if statement.clauses else "without a condition"
+        who = "" if public == EVERYONE else f" is for {public}"
         document = replace_statement(key, statement.index, _own_callers_only(raw, key))
         yield Violation(
             key.arn,
             raw,
             put_key_policy(key, _LIMIT_CALLERS, document),
-            f"{statement} is for {public}, {conditions}",
+            f"{within(statement)}{who}, {conditions}",
         )
     for key, unparsed in account.unparsed_key_policies():
         yield from _public_in_part(account, key, unparsed)
@@ -166,7 +175,7 @@ def key_policy_not_principal(account: Account) -> Iterator[Violation]:
                 "need the key once you know them.",
                 replace_statement(key, statement.index, *_with_principal(raw, key)),
             ),
-            f"{statement} allows everyone except those it names{limited}",
+            f"{within(statement)}{limited}",
             None if is_public else Severity.LOW,
         )
 
@@ -233,7 +242,7 @@ def key_policy_foreign_account(account: Account) -> Iterator[Violation]:
             key.arn,
             raw,
             replace(fix, says=fix.says + trust_hint(strangers)),
-            f"{statement} allows {'all of ' if whole else ''}{shown}",
+            f"{within(statement)} allows {'all of ' if whole else ''}{shown}",
             Severity.HIGH if whole else Severity.MEDIUM,
         )
 
@@ -290,7 +299,7 @@ def key_policy_service_any_account(account: Account) -> Iterator[Violation]:
                 "it sends the condition key.",
                 replace_statement(key, statement.index, *_for_accounts(raw, key, open_to, actions, accounts)),
             ),
-            f"{statement} allows {services} {', '.join(actions)} for resources of any account",
+            f"{within(statement)} allows {services} {', '.join(actions)} for resources of any account",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sealwax.audit._account import Account
 from sealwax.audit._findings import Finding, Fix, Severity, Standard
+from sealwax.policy import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def findings_of(rule: Rule, account: Account) -> Iterator[Finding]:
             violation.statement,
             violation.fix,
             rule.standards,
+            violation.detail,
         )
 
 
@@ -74,6 +76,11 @@ def rule(
         return Rule(id_, severity, title, why, tuple(standards), fix, check)
 
     return declare
+
+
+def within(statement: Statement) -> str:
+    """Return the name of a statement, for a rule whose title names the key policy."""
+    return str(statement).removesuffix(" of the key policy")
 
 
 def trust_hint(accounts: Iterable[str]) -> str:

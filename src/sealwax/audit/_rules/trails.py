@@ -194,7 +194,7 @@ def trail_excludes_kms(account: Account) -> Iterator[Violation]:
     for trail in active:
         if records_kms(trail) or (complete and not any(_covers(trail, region) for region in unrecorded)):
             continue
-        detail = f"it records {trail.records} events"
+        detail = f"it records {'no' if trail.records == 'None' else trail.records} management events"
         if KMS in trail.excludes:
             detail = f"it leaves out {KMS}"
         yield Violation(trail.arn, _shown(trail), _select_kms(trail), detail)
