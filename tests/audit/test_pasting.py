@@ -91,11 +91,11 @@ def test_blocks_are_whole_in_json() -> None:
     assert fenced(finding["fix"]) == [one.text for one in expected()]
 
 
-def test_blocks_are_whole_in_the_table(tmp_path: Path) -> None:
-    facts, report = tmp_path / "facts.json", tmp_path / "report.txt"
+def test_blocks_are_whole_in_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = tmp_path / "facts.json"
     facts.write_bytes(_factsfile.dump(wrong()))
-    assert run(["audit", "--facts", str(facts), "-o", str(report)]) == 3
-    text = report.read_text()
+    assert run(["audit", "--facts", str(facts), "-v"]) == 3
+    text = capsys.readouterr().out
     for block in expected():
         # Nothing stands before a line of it, and nothing in between.
         assert f"\n\n{block.text}\n\n" in text

@@ -36,7 +36,7 @@ def test_the_json_has_everything_and_the_worst_severity_is_told() -> None:
         caller="arn:aws:iam::111122223333:user/auditor",
     )
     found = json.loads(json.dumps(to_json(audit)))
-    assert set(found) == {name for name in Audit.__slots__ if name != "worst"} | {"format"}
+    assert set(found) == {name for name in Audit.__slots__ if name != "worst"} | {"format", "version", "verdict"}
     assert found["findings"][0]["severity"] == "medium"
     assert found["findings"][0]["fix"] == (
         "Rotate it.\n\nAWS CLI:\n```sh\naws kms enable-key-rotation\n```\n\npolicy.json:\n```json\n{}\n```"

@@ -42,7 +42,11 @@ def findings(shell: Shell, *arguments: str, status: int = 3) -> list[dict[str, A
 def test_a_clean_account_has_no_finding(bare_shell: Shell) -> None:
     saved(bare_shell, clean())
     done = bare_shell.sealwax("audit", "--facts", "facts.json").succeeded()
-    assert " 0 findings; 1 keys, 0 users, 2 roles" in done.out.decode()
+    assert done.out.decode() == (
+        "checked 1 key, 2 roles, 1 trail, 1 event of account 111122223333 in eu-west-1, as of 2026-11-24 21:00:00 UTC\n"
+        "No findings.\n"
+        "next: nothing to fix\n"
+    )
     assert done.err == ""
 
 
@@ -115,18 +119,22 @@ def test_a_baseline_accepts_until_its_last_day(bare_shell: Shell, wrong: Facts) 
     assert json.loads(done.out)["unmatched"] == [strange | {"expires": None}]
     assert "1 baseline entry without a finding" in done.err
     table = bare_shell.sealwax(*arguments).succeeded().out.decode()
-    assert f"unmatched key-policy-pubic, {strange['resource']}: a slip" in table
-    assert b"<code>key-policy-pubic</code>" in bare_shell.sealwax(*arguments, "--format", "html").succeeded().out
+    assert "unmatched  key-policy-pubic in 1 key: a slip; " in table
+    assert f"  - {strange['resource']}" in table
+    page = bare_shell.sealwax(*arguments, "--report", "-", "--report-format", "html").succeeded()
+    assert b"<code>key-policy-pubic</code>" in page.out
     baseline("2001-01-01")
     assert findings(bare_shell, "--baseline", "base.json") == every
     done = bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json")
+    assert "no longer accepted since 2001-01-01  key-policy-public in 1 key: known" in done.out.decode()
+    done = bare_shell.sealwax("audit", "--facts", "facts.json", "--baseline", "base.json", "--json")
     assert "no longer accepted since 2001-01-01: key-policy-public" in done.err
 
 
-@pytest.mark.parametrize("form", ["csv", "html", "json", "junit", "ocsf", "sarif", "table"])
+@pytest.mark.parametrize("form", ["csv", "html", "json", "junit", "ocsf", "sarif"])
 def test_every_format_is_written_whole_and_never_over_a_file(bare_shell: Shell, wrong: Facts, form: str) -> None:
     saved(bare_shell, wrong)
-    arguments = ("audit", "--facts", "facts.json", "--format", form, "-o", "report")
+    arguments = ("audit", "--facts", "facts.json", "--report", "report", "--report-format", form)
     assert bare_shell.sealwax(*arguments).status == 3
     report = (bare_shell.folder / "report").read_bytes()
     assert b"key-policy-public" in report
@@ -166,7 +174,9 @@ def test_an_audit_that_was_refused_something_does_not_end_well(bare_shell: Shell
     assert status(incomplete, "--fail-on", "never") == 8
     assert status(incomplete, "--json", "-q") == 8
     assert status(incomplete, "--allow-incomplete") == 0
-    bare_shell.sealwax(*audit).failed(8, "2 items could not be checked", "1 lookup failed, so the audit is incomplete")
+    done = bare_shell.sealwax(*audit).failed(8).out.decode()
+    assert "1 item could not be checked, and may not be fine. 1 lookup failed, so the audit is incomplete." in done
+    assert "--allow-incomplete" in done
     # What was found weighs more.
     assert status(replace(wrong, gaps=(denied,)), "--allow-incomplete") == 3
     assert status(replace(wrong, gaps=(denied,))) == 3
@@ -251,7 +261,12 @@ def test_refusals(bare_shell: Shell) -> None:
         missing = f"reading the {file} 'nowhere' failed: No such file or directory"
         bare_shell.sealwax("audit", *rest, option, "nowhere").failed(1, missing)
     bare_shell.sealwax("audit", "--all", "--max-age", "1h").failed(2, "--save-facts")
-    bare_shell.sealwax("audit", "--facts", "facts.json", "--json", "--format", "csv").failed(2, "--format csv")
+    bare_shell.sealwax("audit", "--facts", "facts.json", "--json", "--report", "-").failed(2, "--report-format")
+    for option in ("--facts", "--baseline", "--events"):
+        taken = ("--report", "mine.csv", option, "mine.csv", *(() if option == "--facts" else ("--all",)))
+        bare_shell.write("mine.csv", b"")
+        bare_shell.sealwax("audit", "--force", *taken).failed(2, "--report would overwrite the")
+        assert (bare_shell.folder / "mine.csv").read_bytes() == b""
     bare_shell.write("empty", b"")
     bare_shell.sealwax("audit", "--facts", "empty").failed(1, "is not JSON")
     saved(bare_shell, clean())

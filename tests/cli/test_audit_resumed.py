@@ -123,10 +123,12 @@ def test_what_was_gathered_of_another_place_is_refused(bare_shell: Shell, betwee
 def test_a_pipe_takes_facts_and_keeps_no_answers(bare_shell: Shell, between: Wire) -> None:
     assert not between.asked
     done = bare_shell.bash(
-        f"sealwax audit --all --region {REGION} --events none.json --save-facts /dev/stdout -o report | cat"
+        f"sealwax audit --all --region {REGION} --events none.json --save-facts /dev/stdout --report report.csv | cat"
     )
-    assert b'"format":"sealwax-facts-1"' in done.out
-    assert sorted(path.name for path in bare_shell.folder.iterdir()) == ["none.json", "report"]
+    assert json.loads(done.out)["format"] == "sealwax-facts-1"
+    assert "--report audit.html" in done.err
+    assert "--save-facts" not in done.err
+    assert sorted(path.name for path in bare_shell.folder.iterdir()) == ["none.json", "report.csv"]
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_asked(bare_shell: Shell, between: Wire) -> None:

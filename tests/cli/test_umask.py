@@ -36,9 +36,9 @@ for again, umask in enumerate((0, 0o077)):
     os.rename("facts.json.part", "kept.part")
     audit = ["audit", "-q", "--force", "--fail-on", "never", "--allow-incomplete"]
     assert run([*audit, "--all", "--save-facts", "facts.json"]) == 0
-    assert run([*audit, "--facts", "facts.json", "-o", "report"]) == 0
+    assert run([*audit, "--facts", "facts.json", "--report", "report.csv"]) == 0
     assert run(["fleet", "status", "rotation.plan", "--report", "page.html", "--force"]) == 0
-    saved = {os.stat(name).st_mode & 0o777 for name in ("facts.json", "report", "page.html")}
+    saved = {os.stat(name).st_mode & 0o777 for name in ("facts.json", "report.csv", "page.html")}
     assert saved == {0o644 & ~umask}, saved
 """
     done = subprocess.run(
@@ -47,6 +47,14 @@ for again, umask in enumerate((0, 0o077)):
     assert done.returncode == 0, done.stderr
     made = [path for path in tmp_path.rglob("*") if path.name != "data"]
     assert {path.name for path in made if path.stat().st_mode & 0o022} == set()
-    assert {"below", "lab", "state.db", "rotation.plan", "rate", "kept.part", "facts.json", "report", "page.html"} <= {
-        path.name for path in made
-    }
+    assert {
+        "below",
+        "lab",
+        "state.db",
+        "rotation.plan",
+        "rate",
+        "kept.part",
+        "facts.json",
+        "report.csv",
+        "page.html",
+    } <= {path.name for path in made}

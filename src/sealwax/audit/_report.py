@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Final
 
+from sealwax import __version__
 from sealwax.audit._findings import Finding, Severity
 from sealwax.policy import Document
 
 FORMAT: Final = "sealwax-audit-1"
+_WORST_FIRST: Final = tuple(sorted(Severity, reverse=True))
+_PLURALS: Final = {"alias": "aliases", "policy": "policies"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,29 @@ class Audit:
         """The failed lookups and evaluations. If there are any, the audit is incomplete."""
         return tuple(gap for gap in self.gaps if gap.refused)
 
+    @property
+    def verdict(self) -> str:
+        """How the audit ended, in a few words, such as "2 critical, 9 medium findings; 4 of 57 keys are affected."."""
+        numbers = [sum(finding.severity is severity for finding in self.findings) for severity in _WORST_FIRST]
+        levels = [f"{number:,} {severity.name.lower()}" for number, severity in zip(numbers, _WORST_FIRST, strict=True)]
+        found = ", ".join(level for number, level in zip(numbers, levels, strict=True) if number) or "no"
+        says = f"{found[0].upper()}{found[1:]} {'finding' if len(self.findings) == 1 else 'findings'}"
+        if affected := len({finding.resource for finding in self.findings if ":key/" in finding.resource}):
+            keys = counted(max(self.counts.get("keys", 0), affected), "key")
+            says += f"; {affected:,} of {keys} {'is' if affected == 1 else 'are'} affected"
+        if self.accepted:
+            says += f". The baseline accepts {counted(len(self.accepted), 'finding')}"
+        if limits := len(self.gaps) - len(self.refused):
+            says += f". {counted(limits, 'item')} could not be checked, and may not be fine"
+        if self.refused:
+            says += f". {counted(len(self.refused), 'lookup')} failed, so the audit is incomplete"
+        return f"{says}."
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, f'{noun}s')}"
+
 
 def to_json(audit: Audit) -> Document:
     """Return the audit as the JSON object that ``sealwax audit --json`` prints.
@@ -137,6 +163,8 @@ def to_json(audit: Audit) -> Document:
     """
     return {
         "format": FORMAT,
+        "version": __version__,
+        "verdict": audit.verdict,
         "account": audit.account,
         "caller": audit.caller,
         "regions": list(audit.regions),

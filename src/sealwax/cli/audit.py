@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,11 +19,12 @@ from click.core import ParameterSource
 from sealwax._core import files
 from sealwax._core.format.io import write_all
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
-from sealwax.cli.console import counted
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, reporting
 from sealwax.cli.kms import Aws
+from sealwax.cli.state import current
 
 if TYPE_CHECKING:
+    from sealwax._report import Provenance, Verdict
     from sealwax.audit import Audit, Checkpoint, Facts
 
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
@@ -30,6 +34,9 @@ _ACCOUNT: Final = re.compile("[0-9]{12}")
 # A service's own endpoint variable has its id, which is not its client's name.
 _VARIABLES: Final = {"iam": "IAM", "events": "EVENTBRIDGE", "logs": "CLOUDWATCH_LOGS", "cloudwatch": "CLOUDWATCH"}
 _SEVERITIES: Final = ("info", "low", "medium", "high", "critical")
+# What the command for a page leaves out of the one that was typed.
+_OF_REPORTS: Final = ("--report", "--report-format")
+_OF_SOURCE: Final = ("-k", "--key", "--region", "--profile", "--lab", "--endpoint-url")
 _COLORS: Final = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "blue"}
 
 
@@ -131,16 +138,6 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     "--baseline", "baseline_file", metavar="FILE", help="Read accepted findings, with their reasons, from this file."
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(("table", "json", "csv", "html", "junit", "ocsf", "sarif")),
-    default="table",
-    show_default=True,
-    help="The format of the report.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to this file.")
-@click.option(
     "--fail-on",
     type=click.Choice((*_SEVERITIES, "never")),
     default="high",
@@ -152,6 +149,8 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     is_flag=True,
     help="If lookups failed but --fail-on matches no finding, exit with status 0 instead of 8.",
 )
+@options.as_json
+@reporting.reports("html", "csv", "json", "sarif", "junit", "ocsf")
 @options.force
 @options.loudness
 def audit(
@@ -168,11 +167,10 @@ def audit(
     trusted: tuple[str, ...],
     expected: Mapping[str, str],
     baseline_file: str | None,
-    form: str,
-    as_json: bool,
-    output: str | None,
     fail_on: str,
     allow_incomplete: bool,
+    as_json: bool,
+    reports: reporting.Reports,
     force: bool,
 ) -> int:
     """Find misconfigured KMS keys and how to fix them.
@@ -185,12 +183,20 @@ def audit(
 
     if facts_file and (names or everything or regions or save_facts):
         raise click.UsageError("--facts cannot be combined with -k, --all, --region or --save-facts")
-    _refuse_unused(as_json, form, save_facts)
+    if _max_age_typed() and not save_facts:
+        raise click.UsageError("--max-age requires --save-facts")
     if not facts_file and bool(names) == everything:
         raise click.UsageError("give either -k KEY or --all, or saved facts with --facts FILE")
-    for path in (facts_file, baseline_file, events_file):
+    for path, what in (
+        (facts_file, "the facts"),
+        (save_facts, "the facts"),
+        (baseline_file, "the baseline"),
+        (events_file, "the events"),
+    ):
         if path:
-            console.claim(path)
+            reports.refuse(path, what)
+            if path != save_facts:
+                console.claim(path)
     accepted = read_baseline(baseline_file) if baseline_file else ()
     events = read_events(events_file) if events_file else None
 
@@ -217,43 +223,24 @@ def audit(
     if facts.since is not None:
         console.info(f"some of these facts date from {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     report = run(facts, accepted)
-    _report(report, "json" if as_json else form, output, force)
+    made = reporting.provenance(aws, report.regions, caller=report.caller)
+    if facts_file:
+        made = replace(made, source="")  # a file does not say
+    _report(report, replace(made, account=report.account), reports, as_json=as_json, saved=save_facts)
     return _status(report, fail_on, allow_incomplete)
 
 
-def _refuse_unused(as_json: bool, form: str, save_facts: str | None) -> None:
-    """Refuse options that would have no effect beside the others."""
-    source = click.get_current_context().get_parameter_source
-    if as_json and form != "json" and source("form") is ParameterSource.COMMANDLINE:
-        raise click.UsageError(f"use --json or --format {form}, not both")
-    if source("max_age") is ParameterSource.COMMANDLINE and not save_facts:
-        raise click.UsageError("--max-age requires --save-facts")
+def _max_age_typed() -> bool:
+    return click.get_current_context().get_parameter_source("max_age") is ParameterSource.COMMANDLINE
 
 
 def _status(report: Audit, fail_on: str, allow_incomplete: bool) -> int:
-    """Print what the report does not stress, and return the exit status."""
     from sealwax.audit import Severity
 
-    for entry in report.expired:
-        resource = printable(entry.finding.resource)
-        console.warn(f"no longer accepted since {entry.expires}: {entry.finding.rule} of {resource}")
-    if report.unmatched:
-        console.warn(
-            f"{counted(len(report.unmatched), 'baseline entry', 'baseline entries')} without a finding: "
-            "fixed, mistyped, or not checked"
-        )
-    if report.gaps:
-        console.warn(f"{counted(len(report.gaps), 'item')} could not be checked, and may not be fine")
     worst = report.worst
     if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()]:
         return FINDINGS
-    if report.refused and not allow_incomplete:
-        console.warn(
-            f"{counted(len(report.refused), 'lookup')} failed, so the audit is incomplete "
-            f"(exit status {PARTLY_DONE}; 0 with --allow-incomplete)"
-        )
-        return PARTLY_DONE
-    return 0
+    return PARTLY_DONE if report.refused and not allow_incomplete else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,52 +324,90 @@ def _write(path: str, data: bytes, force: bool) -> None:
         write_all(file, data)
 
 
-def _report(report: Audit, form: str, output: str | None, force: bool) -> None:
-    from sealwax.audit import render
+def _report(report: Audit, made: Provenance, reports: reporting.Reports, *, as_json: bool, saved: str | None) -> None:
+    """Print the audit, write its reports, and end with the verdict.
 
-    if form == "table" and output is None:
-        _print(report)
+    Args:
+        saved: the file with the facts, from which a page can be made without asking AWS again.
+    """
+    from sealwax.audit import render, to_json
+    from sealwax.audit._reports import html
+    from sealwax.cli import findings
+
+    reports.write(lambda form: html.render(report, made) if form == "html" else render(report, form))
+    ending = _verdict(report, reports, saved)
+    if as_json or reports.on_stdout or (saved is not None and _is_stdout(saved)):
+        if as_json:
+            console.print_json(to_json(report))
+        for line in (*_of_baseline(report), *ending.lines()):
+            console.info(line)
         return
-    text = "".join(f"{line}\n" for line in _lines(report)) if form == "table" else render(report, form)
-    if output is None:
-        console.print(text.removesuffix("\n"))
-    else:
-        _write(output, text.encode(), force)
-
-
-def _print(report: Audit) -> None:
-    for line in _lines(report):
+    for line in (*findings.text(report, whole=current().verbose, width=_width()), *ending.lines()):
         severity = line.split(" ", 1)[0]
         color = _COLORS.get(severity)
         console.print(line if color is None else click.style(severity, fg=color) + line[len(severity) :])
 
 
-def _lines(report: Audit) -> list[str]:
-    lines = []
-    for finding in report.findings:
-        lines += [
-            f"{finding.severity.name.lower():<8}  {printable(finding.title)}",
-            f"          {finding.rule}, {printable(finding.resource)}",
-            f"          why: {printable(finding.why)}",
-        ]
-        if finding.statement is not None:
-            lines.append(f"          is:  {printable(json.dumps(finding.statement))}")
-        fix = [printable(line) for line in finding.fix.says.splitlines()] or [""]
-        lines += [f"          fix: {fix[0]}", *(f"               {line}" for line in fix[1:])]
-        for block in finding.fix.blocks:
-            # Meant for pasting, so not indented.
-            lines += [f"               {block.label}:"]
-            lines += ["", *(printable(line) for line in block.text.splitlines()), ""]
-        lines += [] if finding.fix.blocks else [""]
-    lines += [f"unchecked {gap.what} of {printable(gap.resource)}: {printable(gap.why)}" for gap in report.gaps]
-    for entry in report.accepted:
-        until = "" if entry.expires is None else f" until {entry.expires}"
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def _is_stdout(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(path), os.fstat(1)) and files.is_special(path)
+    return False
+
+
+def _of_baseline(report: Audit) -> Iterator[str]:
+    """Yield what the text says too."""
+    for entry in report.expired:
         resource = printable(entry.finding.resource)
-        lines.append(f"accepted  {entry.finding.rule}, {resource}{until}: {printable(entry.reason)}")
-    for waiver in report.unmatched:
-        lines.append(f"unmatched {printable(waiver.rule)}, {printable(waiver.resource)}: {printable(waiver.reason)}")
-    summary = ", ".join(f"{count} {what}" for what, count in report.counts.items())
-    lines.append(
-        f"account {report.account}, {', '.join(report.regions)}: {counted(len(report.findings), 'finding')}; {summary}"
-    )
-    return lines
+        yield f"no longer accepted since {entry.expires}: {entry.finding.rule} of {resource}"
+    if report.unmatched:
+        entries = console.counted(len(report.unmatched), "baseline entry", "baseline entries")
+        yield f"{entries} without a finding: fixed, mistyped, or not checked"
+
+
+def _verdict(report: Audit, reports: reporting.Reports, saved: str | None) -> Verdict:
+    """Return how the audit ended and what to do next."""
+    from sealwax.audit._reports.groups import verdict
+
+    page = next((path for path, form in reports.targets if form == "html" and path != "-"), None)
+    if report.findings:
+        if page is not None:
+            return verdict(report, f"open {console.shown(page)}, and fix the worst first")
+        return verdict(report, "see how to fix each finding", _page_command(saved))
+    if report.refused:
+        return verdict(
+            report,
+            "correct what failed, which is listed as not checked, and audit again; --allow-incomplete accepts it",
+        )
+    return verdict(report, "look at what was not checked" if report.gaps else "nothing to fix")
+
+
+def _page_command(saved: str | None) -> str:
+    """Return the command that was typed, with a page as its report."""
+    words = _without(reporting.typed_words(), flags=("--json", "--force", "-q", "-v"), options=_OF_REPORTS)
+    if saved is not None:
+        words = _without(words, flags=(), options=("--save-facts", "--max-age"))
+        if not files.is_special(saved):
+            words = [*_without(words, flags=("--all",), options=_OF_SOURCE), "--facts", saved]
+    names = ("audit.html", *(f"audit-{number}.html" for number in range(2, 1000)))
+    free = next((name for name in names if not os.path.lexists(name)), names[0])
+    return printable(shlex.join((*words, "--report", free)))
+
+
+def _without(words: Sequence[str], *, flags: Collection[str], options: Collection[str]) -> list[str]:
+    """Return the words of a command without some options and their values."""
+    kept = []
+    rest = iter(words)
+    for word in rest:
+        if word in options:
+            next(rest, None)
+        elif word not in flags and word.partition("=")[0] not in options and not _is_short(word, options):
+            kept.append(word)
+    return kept
+
+
+def _is_short(word: str, options: Collection[str]) -> bool:
+    return word[1:2] != "-" and word[:2] in options

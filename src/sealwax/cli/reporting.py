@@ -189,7 +189,12 @@ def provenance(
 
 def typed() -> str:
     """Return the command as it was typed, quoted for a shell, without what a URL may hold of secrets."""
-    return printable(shlex.join(("sealwax", *map(_without_secrets, current().arguments))))
+    return printable(shlex.join(typed_words()))
+
+
+def typed_words() -> list[str]:
+    """Return the words of the command as it was typed, without what a URL may hold of secrets."""
+    return ["sealwax", *map(_without_secrets, current().arguments)]
 
 
 def command(*words: str) -> str:

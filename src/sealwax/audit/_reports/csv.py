@@ -6,9 +6,10 @@ import csv
 import io
 from typing import Final
 
+from sealwax._report.markup import plain
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Accepted, Audit
-from sealwax.audit._reports.texts import aliases_of, plain, statement_text
+from sealwax.audit._reports.texts import aliases_of, statement_text
 
 COLUMNS: Final = (
     "kind",

@@ -1,94 +1,79 @@
-"""One page for people. It loads nothing, runs only its own script, and is readable without it.
+"""One page for people: the verdict, then a box for each rule with its resources, worst first.
 
-Everything from the account is escaped, including control and direction characters, only https URLs become links, and a
-Content-Security-Policy allows the one style and the one script by their digests.
+Everything from the account is escaped, including control and direction characters, and only https URLs become links.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from sealwax import __version__
+from sealwax._report import Provenance, Verdict, page
+from sealwax._report.markup import block, code, copyable, key, table, text
+from sealwax._report.page import row
+from sealwax._report.verdict import zoned
 from sealwax.audit._findings import Finding, Fix, Severity, Standard
-from sealwax.audit._report import Acceptance, Accepted, Audit, Gap
-from sealwax.audit._reports import picture
-from sealwax.audit._reports.markup import block, code, table, text
-from sealwax.audit._reports.texts import statement_text
+from sealwax.audit._report import Accepted, Audit, Gap, counted
+from sealwax.audit._reports import groups, picture
+from sealwax.audit._reports.groups import RuleFindings
+from sealwax.audit._reports.texts import statement_text, with_aliases
 
-_WORST_FIRST: Final = tuple(sorted(Severity, reverse=True))
+# A longer list of resources is folded.
+_MAX_OPEN: Final = 10
 
 
-def render(audit: Audit) -> str:
-    """Return the page."""
+def render(audit: Audit, made: Provenance | None = None) -> str:
+    """Return the page.
+
+    Args:
+        made: where it comes from; if it is not given, what the audit itself tells.
+    """
     style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    title = f"sealwax audit of {text(audit.account)}"
-    return "".join(
-        (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            '<meta name="referrer" content="no-referrer">\n',
-            f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n",
-            f"<header>\n<h1>{title}</h1>\n{_head(audit)}</header>\n<main>\n",
-            _gaps(audit.gaps),
-            _findings(audit.findings),
-            picture.draw(audit.access),
-            _acceptances("Accepted", "The baseline accepts these findings.", audit.accepted),
-            _acceptances(
-                "No longer accepted", "The acceptance of these findings has expired, so they count.", audit.expired
-            ),
-            _unmatched(audit.unmatched),
-            f'</main>\n<footer><p class="soft">sealwax {text(__version__)}</p></footer>\n',
-            f"<script>{script}</script>\n</body>\n</html>\n",
-        )
+    rules = groups.by_rule(audit.findings)
+    return page(
+        "sealwax audit",
+        _verdict(audit, rules),
+        made or Provenance(audit.time, caller=audit.caller, account=audit.account, regions=audit.regions),
+        "".join(
+            (
+                _findings(audit, rules),
+                picture.draw(audit),
+                _acceptances(audit, "No longer accepted", "Their acceptance expired, so they count.", audit.expired),
+                _acceptances(audit, "Accepted", "The baseline accepts these findings.", audit.accepted),
+                _unmatched(audit),
+                _standards(rules),
+            )
+        ),
+        about=row("Facts", f"collected {text(zoned(audit.time))}") + row("Checked", text(groups.checked(audit))),
+        style=style,
+        script=script,
     )
 
 
-def _digest(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+def _verdict(audit: Audit, rules: Sequence[RuleFindings]) -> Verdict:
+    if not rules:
+        return groups.verdict(audit, "look at what was not checked" if audit.gaps else "nothing to fix")
+    worst = rules[0]
+    return groups.verdict(audit, f"fix the worst first, and audit again after each fix: {worst.title} ({worst.extent})")
 
 
-def _head(audit: Audit) -> str:
-    counts = "".join(
-        f'<li class="{severity.name.lower()}"><b>{count}</b>{severity.name.lower()}</li>'
-        for severity in _WORST_FIRST
-        if (count := sum(finding.severity is severity for finding in audit.findings))
-    )
-    checked = ", ".join(f"{count:,} {text(name)}" for name, count in audit.counts.items()) or "nothing"
+def _findings(audit: Audit, rules: Sequence[RuleFindings]) -> str:
+    """Return the worst findings, what was not checked, and the other findings."""
+    worst = [same for same in rules if same.severity is audit.worst]
+    others = rules[len(worst) :]
+    if not rules:
+        return _gaps(audit)
     return (
-        f"<p>{text(', '.join(audit.regions))}; facts of {audit.time:%Y-%m-%d %H:%M} {audit.time.tzname()}.\n"
-        f"Checked: {checked}.</p>\n"
-        f'<ul class="counts">{counts or "<li>no findings</li>"}</ul>\n'
-    )
-
-
-def _gaps(gaps: Sequence[Gap]) -> str:
-    if not gaps:
-        return ""
-    rows = ((text(gap.what), code(gap.resource), text(gap.region), text(gap.why)) for gap in gaps)
-    return (
-        f'<section class="notice">\n<h2>Not checked: {len(gaps):,}</h2>\n'
-        "<p>These were not checked; they may not be fine.</p>\n"
-        f"{table(('What', 'Resource', 'Region', 'Why'), rows)}</section>\n"
-    )
-
-
-def _findings(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return '<section>\n<h2>Findings</h2>\n<p id="shown">No findings.</p>\n</section>\n'
-    return (
-        f"<section>\n<h2>Findings</h2>\n{_filters(findings)}"
-        f'<p id="shown" class="soft" role="status">{len(findings):,} findings</p>\n'
-        f'<div id="findings">\n{"".join(map(_finding, findings))}</div>\n</section>\n'
+        f'<section id="findings">\n{_filters(audit.findings)}'
+        f'<p id="shown" class="soft screen" role="status">{counted(len(audit.findings), "finding")}</p>\n'
+        '<p class="paper soft">The file of this page also has what to paste to fix each finding, and the access of '
+        "each principal as a table.</p>\n"
+        f"<h2>{worst[0].severity.name.capitalize()} findings</h2>\n"
+        f"{''.join(_rule(audit, same) for same in worst)}{_gaps(audit)}"
+        + ("<h2>Other findings</h2>\n" if others else "")
+        + f"{''.join(_rule(audit, same) for same in others)}</section>\n"
     )
 
 
@@ -115,68 +100,120 @@ def _options(values: Iterable[str]) -> str:
     )
 
 
-def _finding(finding: Finding) -> str:
-    severity = finding.severity.name.lower()
+def _rule(audit: Audit, same: RuleFindings) -> str:
+    severity = same.severity.name.lower()
+    controls = "; ".join(map(_control, same.standards))
+    standards = f', <a href="#standards">asked for by {counted(len(same.standards), "control")}</a>' if controls else ""
+    return (
+        f'<article class="{severity}" data-severity="{int(same.severity)}" data-rule="{text(same.rule)}"'
+        f' data-standards="{text(controls)}">\n'
+        f'<h3><span class="badge">{severity}</span> {text(same.title)}</h3>\n'
+        f'<p class="soft">{text(same.extent)}, rule {code(same.rule)}{standards}</p>\n'
+        f"<p>{text(same.why)}</p>\n<p><b>What to do:</b> {text(same.fix)}.</p>\n"
+        f'<ul class="resources">\n{"".join(_finding(audit, finding) for finding in same.findings)}</ul>\n</article>\n'
+    )
+
+
+def _finding(audit: Audit, finding: Finding) -> str:
+    detail = f": {text(with_aliases(audit, finding.detail))}" if finding.detail else ""
     statement = ""
     if finding.statement is not None:
-        statement = (
-            f"<details><summary>The statement</summary>{block(statement_text(finding.statement, 2))}</details>\n"
-        )
+        statement = f'<div class="statement">{block(statement_text(finding.statement, 2))}</div>\n'
     return (
-        f'<article class="{severity}" data-severity="{int(finding.severity)}" data-rule="{text(finding.rule)}">\n'
-        f'<h3><span class="badge">{severity}</span> {text(finding.title)}</h3>\n'
-        f'<p class="about">{code(finding.rule)} on {code(finding.resource)}</p>\n'
-        f"<p>{text(finding.why)}</p>\n{statement}"
-        f"<p><b>What to do</b></p>\n{_fix(finding.fix)}{_standards(finding.standards)}</article>\n"
+        f'<li data-resource="{text(finding.resource)}"><p>{_named(audit, finding.resource)}{detail}</p>\n'
+        f'<details><summary class="screen">{"The statement and the fix" if statement else "The fix"}</summary>\n'
+        f'{statement}<div class="screen">{_fix(finding.fix)}</div></details></li>\n'
     )
 
 
 def _fix(fix: Fix) -> str:
     says = "".join(f"<p>{text(line)}</p>\n" for line in fix.says.splitlines())
-    return says + "".join(
-        f'<p>{text(part.label)}:</p>\n<div class="copyable">{block(part.text)}</div>\n' for part in fix.blocks
+    return says + "".join(f"<p>{text(part.label)}:</p>\n{copyable(part.text)}" for part in fix.blocks)
+
+
+def _named(audit: Audit, resource: str) -> str:
+    return key(resource, audit.aliases.get(resource, ()))
+
+
+def _places(audit: Audit, resources: Iterable[str]) -> str:
+    """Return a list of resources, each once; folded if it is long."""
+    every = list(dict.fromkeys(resources))
+    items = "".join(f"<li>{_named(audit, resource)}</li>\n" for resource in every)
+    if not every:
+        return ""
+    listed = f'<ul class="places">\n{items}</ul>\n'
+    if len(every) <= _MAX_OPEN:
+        return listed
+    return f"<details><summary>{text(groups.extent(every))}</summary>{listed}</details>\n"
+
+
+def _gaps(audit: Audit) -> str:
+    if not audit.gaps:
+        return ""
+    return (
+        f'<section class="notice">\n<h2>Not checked: {len(audit.gaps):,}</h2>\n'
+        "<p>These were not checked; they may not be fine.</p>\n"
+        f"{''.join(_gap(audit, same) for same in groups.gaps_by_reason(audit.gaps))}</section>\n"
     )
 
 
-@cache  # one entry per rule
-def _standards(standards: tuple[Standard, ...]) -> str:
-    if not standards:
+def _gap(audit: Audit, same: Sequence[Gap]) -> str:
+    regions = ", ".join(dict.fromkeys(gap.region for gap in same if gap.region))
+    where = f" in {text(regions)}" if regions else ""
+    resources = (gap.resource for gap in same if gap.resource != "*")
+    return f"<p><b>{text(same[0].what)}</b>{where}: {text(same[0].why)}</p>\n{_places(audit, resources)}"
+
+
+def _acceptances(audit: Audit, title: str, intro: str, entries: Sequence[Accepted]) -> str:
+    if not entries:
         return ""
-    items = "".join(f"<li>{_link(f'{item.name} {item.control}', item.source)}</li>" for item in standards)
-    return f"<details><summary>Required by {len(standards)}</summary><ul>{items}</ul></details>\n"
+    parts = []
+    for same in groups.accepted_by_reason(entries):
+        finding, expires = same[0].finding, same[0].expires
+        until = f"until {expires.isoformat()}" if expires else "without end"
+        about = f"{code(finding.rule)} ({finding.severity.name.lower()}), {until}"
+        parts.append(f"<p>{about}: {text(same[0].reason)}</p>\n")
+        parts.append(_places(audit, (entry.finding.resource for entry in same)))
+    return f"<section>\n<h2>{title}: {len(entries):,}</h2>\n<p>{intro}</p>\n{''.join(parts)}</section>\n"
+
+
+def _unmatched(audit: Audit) -> str:
+    if not audit.unmatched:
+        return ""
+    parts = []
+    for same in groups.unmatched_by_reason(audit.unmatched):
+        parts.append(f"<p>{code(same[0].rule)}: {text(same[0].reason)}</p>\n")
+        parts.append(_places(audit, (entry.resource for entry in same)))
+    return (
+        f"<section>\n<h2>Baseline entries without a finding: {len(audit.unmatched):,}</h2>\n"
+        "<p>The finding was fixed, the entry is mistyped, or the resource was not checked.</p>\n"
+        f"{''.join(parts)}</section>\n"
+    )
+
+
+def _standards(rules: Sequence[RuleFindings]) -> str:
+    """Return the appendix: each control once, with the rules that it asks for."""
+    asked: dict[Standard, dict[str, None]] = defaultdict(dict)
+    for same in rules:
+        for standard in same.standards:
+            asked[standard][same.rule] = None
+    if not asked:
+        return ""
+    rows = (
+        (_link(_control(standard), standard.source), ", ".join(map(code, asked[standard])))
+        for standard in sorted(asked, key=lambda standard: (standard.name, standard.control))
+    )
+    return (
+        '<section id="standards">\n<h2>Standards</h2>\n<p>The controls that ask for what was found missing.</p>\n'
+        f"{table(('Control', 'Rules'), rows)}</section>\n"
+    )
+
+
+def _control(standard: Standard) -> str:
+    return f"{standard.name} {standard.control}"
 
 
 def _link(shown: str, address: str) -> str:
     if not address.startswith("https://"):
         return text(shown)
     return f'<a href="{text(address)}">{text(shown)}</a>'
-
-
-def _unmatched(entries: Sequence[Acceptance]) -> str:
-    if not entries:
-        return ""
-    rows = ((code(entry.rule), code(entry.resource), text(entry.reason)) for entry in entries)
-    return (
-        f"<section>\n<h2>Baseline entries without a finding: {len(entries):,}</h2>\n"
-        "<p>The finding was fixed, the entry is mistyped, or the resource was not checked.</p>\n"
-        f"{table(('Rule', 'Resource', 'Reason'), rows)}</section>\n"
-    )
-
-
-def _acceptances(title: str, intro: str, entries: Sequence[Accepted]) -> str:
-    if not entries:
-        return ""
-    rows = (
-        (
-            entry.finding.severity.name.lower(),
-            code(entry.finding.rule),
-            code(entry.finding.resource),
-            text(entry.reason),
-            entry.expires.isoformat() if entry.expires else "no end",
-        )
-        for entry in entries
-    )
-    return (
-        f"<section>\n<h2>{title}: {len(entries):,}</h2>\n<p>{intro}</p>\n"
-        f"{table(('Severity', 'Rule', 'Resource', 'Reason', 'Until'), rows)}</section>\n"
-    )

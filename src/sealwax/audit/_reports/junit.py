@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from sealwax._report.markup import plain
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Audit
-from sealwax.audit._reports.texts import plain, statement_text
+from sealwax.audit._reports.texts import statement_text
 
 
 def render(audit: Audit) -> str:

@@ -9,9 +9,10 @@ import json
 from typing import Any, Final, TypeAlias
 
 from sealwax import __version__
+from sealwax._report.markup import plain
 from sealwax.audit._findings import Finding, Severity
 from sealwax.audit._report import Audit, Gap
-from sealwax.audit._reports.texts import identity, plain, region_of
+from sealwax.audit._reports.texts import identity, region_of
 
 #: An event, or a part of one.
 Event: TypeAlias = dict[str, Any]

@@ -1,6 +1,5 @@
-"use strict";
 const form = document.getElementById("filters");
-const findings = [...document.querySelectorAll("#findings > article")];
+const findings = [...document.querySelectorAll("#findings .resources > li")];
 const shown = document.getElementById("shown");
 
 function filter() {
@@ -9,28 +8,22 @@ function filter() {
   const resource = form.elements.resource.value;
   const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  for (const article of findings) {
-    const text = article.textContent.toLowerCase();
-    article.hidden = Number(article.dataset.severity) < least
-      || (rule !== "" && article.dataset.rule !== rule)
-      || (resource !== "" && article.querySelector(".about code:last-child").textContent !== resource)
-      || !words.every((word) => text.includes(word));
-    count += article.hidden ? 0 : 1;
+  for (const article of document.querySelectorAll("#findings article")) {
+    const common = [...article.children].filter((child) => child.tagName !== "UL").map((child) => child.textContent);
+    const about = [...common, article.dataset.standards].join(" ").toLowerCase();
+    let any = false;
+    for (const finding of article.querySelectorAll(".resources > li")) {
+      const text = finding.textContent.toLowerCase();
+      finding.hidden = Number(article.dataset.severity) < least
+        || (rule !== "" && article.dataset.rule !== rule)
+        || (resource !== "" && finding.dataset.resource !== resource)
+        || !words.every((word) => about.includes(word) || text.includes(word));
+      any ||= !finding.hidden;
+      count += finding.hidden ? 0 : 1;
+    }
+    article.hidden = !any;
   }
   shown.textContent = `${count} of ${findings.length} findings`;
-}
-
-async function copy(button) {
-  const source = button.parentElement.querySelector("pre");
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-    button.textContent = "Copied";
-  } catch {
-    // A page from a file may not be allowed to: then it is at least selected.
-    getSelection().selectAllChildren(source);
-    button.textContent = "Selected";
-  }
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
 if (form) {
@@ -40,15 +33,3 @@ if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
   filter();
 }
-for (const block of document.querySelectorAll(".copyable")) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "copy";
-  button.textContent = "Copy";
-  button.addEventListener("click", () => copy(button));
-  block.append(button);
-}
-// What is folded would be missing on paper.
-addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
-});

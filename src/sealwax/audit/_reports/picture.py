@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from sealwax.audit._report import Access
-from sealwax.audit._reports import markup
-from sealwax.audit._reports.texts import plain
+from sealwax._report import markup
+from sealwax._report.markup import plain
+from sealwax.audit._report import Audit
+from sealwax.audit._reports.texts import named
 
 USES: Final = ("administer", "decrypt", "encrypt", "grant")
 # More would be unreadable. The table has all of them.
@@ -18,12 +19,16 @@ MAX_PRINCIPALS: Final = 60
 _CELL: Final = 18  # the square of a use, in pixels
 _GAP: Final = 14  # between keys
 _ROW: Final = 22
+_OF_ALIAS: Final = ' class="alias"'
 _LETTER: Final = 7.3  # the width of a character
 _MAX_LETTERS: Final = 38
+_MAX_ALIAS: Final = 11
+_HEAD: Final = 58  # alias, Region and id of the keys
 
 
-def draw(access: Sequence[Access]) -> str:
+def draw(audit: Audit) -> str:
     """Return the section, empty if nothing is known."""
+    access = audit.access
     if not access:
         return ""
     keys = list(dict.fromkeys(entry.key for entry in access))
@@ -42,29 +47,30 @@ def draw(access: Sequence[Access]) -> str:
     return (
         f'<section>\n<h2>Who can use which key</h2>\n<ul class="legend">{legend}</ul>\n{left_out}'
         f'<div class="wide" tabindex="0" role="group" aria-label="Picture of who can use which key">\n'
-        f"{_svg(access, keys[:MAX_KEYS], principals[:MAX_PRINCIPALS])}</div>\n"
-        "<details><summary>The same as a table, with what allows it</summary>\n"
-        f"{_table(access)}</details>\n</section>\n"
+        f"{_svg(audit, keys[:MAX_KEYS], principals[:MAX_PRINCIPALS])}</div>\n"
+        '<details class="screen"><summary>The same as a table, with what allows it</summary>\n'
+        f"{_table(audit)}</details>\n</section>\n"
     )
 
 
-def _svg(access: Sequence[Access], keys: Sequence[str], principals: Sequence[str]) -> str:
-    uses = {(entry.key, entry.principal): entry.uses for entry in access}
+def _svg(audit: Audit, keys: Sequence[str], principals: Sequence[str]) -> str:
+    uses = {(entry.key, entry.principal): entry.uses for entry in audit.access}
     names = [_short(name) for name in principals]
     left = 8 + _LETTER * max(map(len, names))
     step = len(USES) * _CELL + _GAP
-    width, height = left + step * len(keys), 2 * _ROW + _ROW * len(principals)
+    width, height = left + step * len(keys), _HEAD + _ROW * len(principals)
     heads = "".join(
-        f'<text x="{left + step * column:.0f}" y="{14 + 14 * line}">{markup.text(part)}'
-        f"<title>{markup.text(key)}</title></text>"
+        f'<text x="{left + step * column:.0f}" y="{14 + 14 * line}"{"" if line else _OF_ALIAS}>{markup.text(part)}'
+        f"<title>{markup.text(named(audit, key))}</title></text>"
         for column, key in enumerate(keys)
-        for line, part in enumerate(_key_name(key))
+        for line, part in enumerate((_alias(audit, key), *_key_name(key)))
+        if part
     )
     rows = "".join(
-        f'<g class="row"><rect class="band" y="{2 * _ROW + _ROW * number}" width="{width:.0f}" height="{_ROW}"/>'
-        f'<text y="{2 * _ROW + _ROW * number + 15}">{markup.text(name)}<title>{markup.text(principal)}</title></text>'
+        f'<g class="row"><rect class="band" y="{_HEAD + _ROW * number}" width="{width:.0f}" height="{_ROW}"/>'
+        f'<text y="{_HEAD + _ROW * number + 15}">{markup.text(name)}<title>{markup.text(principal)}</title></text>'
         + "".join(
-            _cell(left + step * column, 2 * _ROW + _ROW * number + 3, uses.get((key, principal), ()))
+            _cell(left + step * column, _HEAD + _ROW * number + 3, uses.get((key, principal), ()))
             for column, key in enumerate(keys)
         )
         + "</g>\n"
@@ -99,6 +105,12 @@ def _short(principal: str) -> str:
     return shown if len(shown) <= _MAX_LETTERS else f"{shown[: _MAX_LETTERS - 1]}…"
 
 
+def _alias(audit: Audit, key: str) -> str:
+    """Return the first alias of a key, as much as fits."""
+    name = plain(next(iter(audit.aliases.get(key, ())), "").removeprefix("alias/")).replace("\n", " ")
+    return name if len(name) <= _MAX_ALIAS else f"{name[: _MAX_ALIAS - 1]}…"
+
+
 def _key_name(key: str) -> tuple[str, str]:
     """Return the Region and the start of the id, as much as fits."""
     parts = key.split(":", 5)
@@ -108,14 +120,14 @@ def _key_name(key: str) -> tuple[str, str]:
     return region[:10], identifier[:8] if not identifier.startswith("mrk-") else identifier[4:12]
 
 
-def _table(access: Sequence[Access]) -> str:
+def _table(audit: Audit) -> str:
     rows = (
         (
             markup.code(entry.principal),
             ", ".join(entry.uses),
-            markup.code(entry.key),
+            markup.key(entry.key, audit.aliases.get(entry.key, ())),
             "<br>".join(map(markup.text, entry.by)),
         )
-        for entry in access
+        for entry in audit.access
     )
     return markup.table(("Principal", "Can", "Key", "By"), rows)

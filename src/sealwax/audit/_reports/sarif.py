@@ -13,9 +13,10 @@ from typing import Final
 from urllib.parse import quote
 
 from sealwax import __version__
+from sealwax._report.markup import plain
 from sealwax.audit._findings import Finding, Severity
 from sealwax.audit._report import Audit, blocks_to_json
-from sealwax.audit._reports.texts import identity, plain
+from sealwax.audit._reports.texts import identity
 
 _LEVELS: Final = {
     Severity.INFO: "note",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from typing import Final
 
-from sealwax._text import printable
 from sealwax.audit._findings import Finding
 from sealwax.audit._report import Audit
 
-
-def plain(text: str) -> str:
-    """Return a text with its lines, and with control and direction characters escaped."""
-    return "\n".join(map(printable, text.split("\n")))
+_KEY: Final = re.compile("arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 
 
 def statement_text(statement: Mapping[str, object] | None, indent: int | None = None) -> str:
@@ -30,6 +28,17 @@ def identity(finding: Finding) -> str:
 def aliases_of(audit: Audit, resource: str) -> str:
     """Return the aliases of a key, or an empty string."""
     return ", ".join(audit.aliases.get(resource, ()))
+
+
+def with_aliases(audit: Audit, text: str) -> str:
+    """Return a text in which the ARNs of keys have their aliases beside them."""
+    return _KEY.sub(lambda arn: f"{arn[0]} ({names})" if (names := aliases_of(audit, arn[0])) else arn[0], text)
+
+
+def named(audit: Audit, resource: str) -> str:
+    """Return a resource with its aliases beside it."""
+    aliases = aliases_of(audit, resource)
+    return f"{resource} ({aliases})" if aliases else resource
 
 
 def region_of(resource: str) -> str:
