@@ -15,8 +15,10 @@ from typing import Final
 
 import pytest
 
+from sealwax.audit import run
 from sealwax.audit._report import Access, Audit
-from sealwax.audit._reports import render
+from sealwax.audit._reports import groups, render
+from tests.audit import many
 from tests.audit.samples import ATTACKS, AUDITS, CLEAN, HOSTILE, ORDINARY, key, role
 from tests.browser import Browser, open_browser
 
@@ -224,3 +226,58 @@ def test_the_same_audit_makes_the_same_page() -> None:
     assert render(ORDINARY, "html") == render(ORDINARY, "html")
     later = replace(ORDINARY, time=ORDINARY.time + timedelta(days=1))
     assert render(later, "html").count("2026-11-25 21:00:00 UTC") == 2  # of the facts, and of the page
+
+
+def _many(browser: Browser, tmp_path: Path) -> Audit:
+    audit = run(many.mixed(240))
+    assert len(audit.findings) >= 200
+    _open(browser, audit, tmp_path)
+    return audit
+
+
+def test_200_findings_are_at_most_30_printed_pages(browser: Browser, tmp_path: Path) -> None:
+    audit = _many(browser, tmp_path)
+    printed = browser.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
+    pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", base64.b64decode(printed)))
+    assert 3 < pages <= 30
+    # Each finding is among them, with its statement.
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(f"{VISIBLE}.length") == len(audit.findings)
+    statements = "[...document.querySelectorAll('.statement pre')].filter((one) => one.offsetHeight > 0).length"
+    assert browser.run(statements) == sum(finding.statement is not None for finding in audit.findings)
+    browser.send("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_page_says_each_thing_once_and_in_order(browser: Browser, tmp_path: Path) -> None:
+    audit = _many(browser, tmp_path)
+    titles = browser.run("[...document.querySelectorAll('article h3')].map((one) => one.lastChild.textContent.trim())")
+    assert titles[0] == "the key policy is open to everyone"
+    assert len(titles) == len(set(titles)) == len({finding.rule for finding in audit.findings})
+    heads = browser.run("[...document.querySelectorAll('h1, h2')].map((one) => one.textContent)")
+    assert heads == [
+        f"✗ {audit.verdict.removesuffix('.')}",
+        *("Critical findings", "Not checked: 50", "Other findings", "Who can use which key", "Standards"),
+    ]
+    sources = browser.run("[...document.querySelectorAll('#standards a')].map((one) => one.textContent)")
+    assert len(sources) == len(set(sources)) > 5
+    assert browser.run("document.querySelectorAll('a[href^=https]').length") == len(sources)
+    assert browser.run("document.querySelector('.resources > li > p').textContent").startswith("alias/team1 arn:aws:")
+
+
+def test_what_is_copied_is_what_the_fixes_say_to_paste(browser: Browser, tmp_path: Path) -> None:
+    audit = _many(browser, tmp_path)
+    copied = browser.run("[...document.querySelectorAll('#findings .copyable pre')].map((one) => one.textContent)")
+    findings = [finding for same in groups.by_rule(audit.findings) for finding in same.findings]
+    shown = [block.text for finding in findings for block in finding.fix.blocks]
+    assert copied == shown
+    assert browser.run("document.querySelectorAll('#findings button.copy').length") == len(shown) > 200
+
+
+def test_a_phone_shows_the_verdict_first_and_scrolls_one_way(browser: Browser, tmp_path: Path) -> None:
+    browser.resize(390, 844)
+    audit = _many(browser, tmp_path)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run("document.querySelector('h1').getBoundingClientRect().bottom") < 844 / 2
+    assert browser.run("document.querySelector('.next').getBoundingClientRect().bottom") < 844
+    assert audit.verdict.startswith("60 critical, ")

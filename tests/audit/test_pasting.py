@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from sealwax.audit._reports import render
 from sealwax.audit._rules import run_rules
 from sealwax.cli import run
 from tests.audit import accounts
+from tests.audit.cases import CASES
 
 # A name that no format takes as it is, with what ends blocks and tags.
 SID: Final = "Öpen </pre> ``` 'quoted'"
@@ -99,3 +101,19 @@ def test_blocks_are_whole_in_the_text(tmp_path: Path, capsys: pytest.CaptureFixt
     for block in expected():
         # Nothing stands before a line of it, and nothing in between.
         assert f"\n\n{block.text}\n\n" in text
+
+
+def test_no_fix_has_a_prompt_or_a_gap_to_fill_in() -> None:
+    """What a button copies is pasted without being read."""
+    blocks = [
+        block
+        for breaks, _ in CASES.values()
+        for make in breaks
+        for finding in run_rules(Account(make()))
+        for block in finding.fix.blocks
+    ]
+    assert len(blocks) > 200
+    for block in blocks:
+        assert not re.search(r"^\s*[$#%>] |\u2026|\.\.\.", block.text, re.MULTILINE), block.text
+        if block.kind == "command":
+            assert all(shlex.split(line)[0] in ("aws", "sealwax") for line in block.text.splitlines()), block.text

@@ -342,14 +342,14 @@ def _report(report: Audit, made: Provenance, reports: reporting.Reports, *, as_j
         for line in (*_of_baseline(report), *ending.lines()):
             console.info(line)
         return
-    for line in (*findings.text(report, whole=current().verbose, width=_width()), *ending.lines()):
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    says, *following = ending.lines()
+    # What is next may be a command to paste, so it is not broken.
+    lines = (*findings.text(report, whole=current().verbose, width=width), *findings.wrapped(says, width), *following)
+    for line in lines:
         severity = line.split(" ", 1)[0]
         color = _COLORS.get(severity)
         console.print(line if color is None else click.style(severity, fg=color) + line[len(severity) :])
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def _is_stdout(path: str) -> bool:

@@ -38,23 +38,23 @@ def text(audit: Audit, *, whole: bool, width: int) -> Iterator[str]:
         yield ""
     notes = [*_gaps(audit), *_expired(audit), *_accepted(audit), *_unmatched(audit)]
     for head, resources in notes:
-        yield from _wrapped(head, width)
-        yield from _listed(audit, resources, whole=whole)
+        yield from wrapped(head, width)
+        yield from _listed(audit, resources, whole=whole, width=width)
     if notes:
         yield ""
     about = (
         f"checked {checked(audit)} of account {audit.account} in {', '.join(audit.regions)}, as of {zoned(audit.time)}"
     )
-    yield from _wrapped(about, width)
+    yield from wrapped(about, width)
 
 
 def _rule(audit: Audit, same: RuleFindings, *, whole: bool, width: int) -> Iterator[str]:
-    yield from _wrapped(f"{same.severity.name.lower()}  {same.title} ({same.rule}): {same.extent}", width)
-    yield from _wrapped(f"  why: {same.why}", width)
-    yield from _wrapped(f"  fix: {same.fix}", width)
+    yield from wrapped(f"{same.severity.name.lower()}  {same.title} ({same.rule}): {same.extent}", width)
+    yield from wrapped(f"  why: {same.why}", width)
+    yield from wrapped(f"  fix: {same.fix}", width)
     for finding in same.findings:
         detail = f": {with_aliases(audit, finding.detail)}" if finding.detail else ""
-        yield from _wrapped(f"  - {named(audit, finding.resource)}{detail}", width)
+        yield from wrapped(f"  - {named(audit, finding.resource)}{detail}", width)
         if whole:
             yield from _fix(finding)
 
@@ -100,15 +100,16 @@ def _unmatched(audit: Audit) -> Iterator[tuple[str, list[str]]]:
         yield f"{head}; the finding was fixed, the entry is mistyped, or the resource was not checked", resources
 
 
-def _listed(audit: Audit, resources: Sequence[str], *, whole: bool) -> Iterator[str]:
+def _listed(audit: Audit, resources: Sequence[str], *, whole: bool, width: int) -> Iterator[str]:
     every = list(dict.fromkeys(resources))
     shown = every if whole or len(every) == _EXAMPLES + 1 else every[:_EXAMPLES]
-    yield from (f"  - {printable(named(audit, resource))}" for resource in shown)
+    for resource in shown:
+        yield from wrapped(f"  - {named(audit, resource)}", width)
     if len(every) > len(shown):
         yield f"  and {len(every) - len(shown):,} more (-v shows all)"
 
 
-def _wrapped(line: str, width: int) -> Iterable[str]:
+def wrapped(line: str, width: int) -> Iterable[str]:
     """Return a line broken between words, indented from the second on."""
     line = printable(line)
     if not width or len(line) <= width:
