@@ -80,6 +80,12 @@ def test_the_json_fits_its_schema(bare_shell: Shell, wrong: Facts) -> None:
     assert document["findings"]
     assert document["access"]
     assert len(document["accepted"]) == len(document["expired"]) == 1
+    assert document["next"].startswith("see how to fix each finding: sealwax audit ")
+    done = bare_shell.sealwax("audit", "--facts", "facts.json", "--report", "r.json", "-q")
+    report = json.loads(bare_shell.read("r.json"))
+    validator.validate(report)
+    assert report["made"]["command"] == "sealwax audit --facts facts.json --report r.json -q"
+    assert report["made"]["account"] == accounts.OWN
     del document["findings"][0]["fix"]
     assert not validator.is_valid(document)
 
@@ -173,6 +179,7 @@ def test_an_audit_that_was_refused_something_does_not_end_well(bare_shell: Shell
     assert status(incomplete) == 8
     assert status(incomplete, "--fail-on", "never") == 8
     assert status(incomplete, "--json", "-q") == 8
+    bare_shell.sealwax(*audit, "-q").failed(8, "1 lookup failed, so the audit is incomplete")
     assert status(incomplete, "--allow-incomplete") == 0
     done = bare_shell.sealwax(*audit).failed(8).out.decode()
     assert "1 item could not be checked, and may not be fine. 1 lookup failed, so the audit is incomplete." in done

@@ -71,19 +71,19 @@ def found(*counts: tuple[Severity, int]) -> tuple[Finding, ...]:
 REFUSED: Final = Gap("kms:ListGrants", key(1), "eu-west-1", "denied")
 LIMIT: Final = Gap("iam:X", "*", "", "the lab does not have this service", refused=False)
 VERDICTS: Final = {
-    "No findings.": {},
-    "1 critical finding; 1 of 3 keys is affected.": {"findings": found((Severity.CRITICAL, 1))},
-    "2 critical, 1 low findings; 3 of 3 keys are affected.": {
+    "No findings": {},
+    "1 critical finding; 1 of 3 keys is affected": {"findings": found((Severity.CRITICAL, 1))},
+    "2 critical, 1 low findings; 3 of 3 keys are affected": {
         "findings": found((Severity.CRITICAL, 2), (Severity.LOW, 1))
     },
-    "1,500 medium findings; 1 of 1,200 keys is affected.": {
+    "1,500 medium findings; 1 of 1,200 keys is affected": {
         "findings": found((Severity.MEDIUM, 1)) * 1500,
         "counts": {"keys": 1200},
     },
-    "1 high finding.": {"findings": (replace(ORDINARY.findings[1]),)},
-    "No findings. The baseline accepts 1 finding.": {"accepted": ORDINARY.accepted},
-    "No findings. 1 lookup failed, so the audit is incomplete.": {"gaps": (REFUSED,)},
-    "No findings. 2 items could not be checked, and may not be fine. 2 lookups failed, so the audit is incomplete.": {
+    "1 high finding": {"findings": (replace(ORDINARY.findings[1]),)},
+    "No findings. The baseline accepts 1 finding": {"accepted": ORDINARY.accepted},
+    "No findings. 1 lookup failed, so the audit is incomplete": {"gaps": (REFUSED,)},
+    "No findings. 2 items could not be checked, and may not be fine. 2 lookups failed, so the audit is incomplete": {
         "gaps": (REFUSED, LIMIT, LIMIT, REFUSED)
     },
 }
@@ -118,7 +118,7 @@ def test_a_baseline_of_many_is_told_by_reason() -> None:
     assert text[1] == f"  - {accounts.arn(1)} (alias/team1)"
     assert text[4] == "  and 27 more (-v shows all)"
     assert text[5].startswith("unmatched  rotation-of in 2 keys: mistyped; ")
-    assert result.verdict == "No findings. The baseline accepts 30 findings."
+    assert result.verdict == "No findings. The baseline accepts 30 findings"
 
 
 @pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)
@@ -152,7 +152,7 @@ def test_what_is_next_can_be_typed_and_makes_the_page(bare_shell: Shell) -> None
     # A page is never offered in place of another.
     done = bare_shell.sealwax("audit", "--facts", "facts.json", "--report", "r.csv", "--json", "--force")
     assert next_command(done.err) == ["audit", "--facts", "facts.json", "--report", "audit-2.html"]
-    assert json.loads(done.out)["verdict"] + "\n" == done.err.partition(": ")[2].partition("sealwax: next")[0]
+    assert json.loads(done.out)["verdict"] + ".\n" == done.err.partition(": ")[2].partition("sealwax: next")[0]
     done = bare_shell.sealwax("audit", "--facts", "facts.json", "--json", "-q")
     assert (done.status, done.err) == (3, "")
 

@@ -130,7 +130,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """How the audit ended, in a few words, such as "2 critical, 9 medium findings; 4 of 57 keys are affected."."""
+        """How the audit ended, in a few words, such as "2 critical, 9 medium findings; 4 of 57 keys are affected"."""
         numbers = [sum(finding.severity is severity for finding in self.findings) for severity in _WORST_FIRST]
         levels = [f"{number:,} {severity.name.lower()}" for number, severity in zip(numbers, _WORST_FIRST, strict=True)]
         found = ", ".join(level for number, level in zip(numbers, levels, strict=True) if number) or "no"
@@ -144,7 +144,7 @@ class Audit:
             says += f". {counted(limits, 'item')} could not be checked, and may not be fine"
         if self.refused:
             says += f". {counted(len(self.refused), 'lookup')} failed, so the audit is incomplete"
-        return f"{says}."
+        return says
 
 
 def counted(number: int, noun: str) -> str:

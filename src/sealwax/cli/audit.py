@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -240,7 +241,11 @@ def _status(report: Audit, fail_on: str, allow_incomplete: bool) -> int:
     worst = report.worst
     if fail_on != "never" and worst is not None and worst >= Severity[fail_on.upper()]:
         return FINDINGS
-    return PARTLY_DONE if report.refused and not allow_incomplete else 0
+    if report.refused and not allow_incomplete:
+        if current().quiet:
+            console.warn(f"{console.counted(len(report.refused), 'lookup')} failed, so the audit is incomplete")
+        return PARTLY_DONE
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,11 +339,18 @@ def _report(report: Audit, made: Provenance, reports: reporting.Reports, *, as_j
     from sealwax.audit._reports import html
     from sealwax.cli import findings
 
-    reports.write(lambda form: html.render(report, made) if form == "html" else render(report, form))
     ending = _verdict(report, reports, saved)
+    document = to_json(report) | ending.as_dict()
+
+    def rendered(form: str) -> str:
+        if form == "json":
+            return json.dumps(document | {"made": made.as_dict()}) + "\n"
+        return html.render(report, made) if form == "html" else render(report, form)
+
+    reports.write(rendered)
     if as_json or reports.on_stdout or (saved is not None and _is_stdout(saved)):
         if as_json:
-            console.print_json(to_json(report))
+            console.print_json(document)
         for line in (*_of_baseline(report), *ending.lines()):
             console.info(line)
         return

@@ -87,7 +87,7 @@ def verdict(audit: Audit, advice: str = "", command: str = "") -> Verdict:
     tone: Tone = "good"
     if audit.findings or audit.gaps:
         tone = "bad" if audit.worst is not None and audit.worst >= Severity.HIGH else "unsure"
-    return Verdict(tone, audit.verdict.removesuffix("."), advice, command)
+    return Verdict(tone, audit.verdict, advice, command)
 
 
 def checked(audit: Audit) -> str:
