@@ -109,7 +109,7 @@ def _rule(audit: Audit, same: RuleFindings) -> str:
         f' data-standards="{text(controls)}">\n'
         f'<h3><span class="badge">{severity}</span> {text(same.title)}</h3>\n'
         f'<p class="soft">{text(same.extent)}, rule {code(same.rule)}{standards}</p>\n'
-        f"<p>{text(same.why)}</p>\n<p><b>What to do:</b> {text(same.fix)}.</p>\n"
+        f"<p>{text(same.why)}</p>\n<p><b>What to do:</b> {text(same.fix)}</p>\n"
         f'<ul class="resources">\n{"".join(_finding(audit, finding) for finding in same.findings)}</ul>\n</article>\n'
     )
 
@@ -118,11 +118,12 @@ def _finding(audit: Audit, finding: Finding) -> str:
     detail = f": {text(with_aliases(audit, finding.detail))}" if finding.detail else ""
     statement = ""
     if finding.statement is not None:
-        statement = f'<div class="statement">{block(statement_text(finding.statement, 2))}</div>\n'
+        today = block(statement_text(finding.statement, 2))
+        statement = f'<p class="soft screen">Today:</p><div class="statement">{today}</div>\n'
     return (
         f'<li data-resource="{text(finding.resource)}"><p>{_named(audit, finding.resource)}{detail}</p>\n'
         f'<details><summary class="screen">{"The statement and the fix" if statement else "The fix"}</summary>\n'
-        f'{statement}<div class="screen">{_fix(finding.fix)}</div></details></li>\n'
+        f'{statement}<div class="screen"><p class="soft">The fix:</p>{_fix(finding.fix)}</div></details></li>\n'
     )
 
 

@@ -26,7 +26,7 @@ function filter() {
   shown.textContent = `${count} of ${findings.length} findings`;
 }
 
-if (form) {
+if (form && findings.length > 1) {
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("reset", () => setTimeout(filter));

@@ -38,12 +38,10 @@ def draw(audit: Audit) -> str:
         reach[entry.principal] += len(entry.uses)
     principals = sorted(reach, key=lambda name: (-reach[name], name))
     legend = "".join(f'<li class="{use}"><b>{use[0].upper()}</b>{use}</li>' for use in USES)
-    left_out = ""
-    if len(keys) > MAX_KEYS or len(principals) > MAX_PRINCIPALS:
-        left_out = (
-            f'<p class="soft">The picture shows the first {min(len(keys), MAX_KEYS)} of {len(keys):,} keys and the '
-            f"{min(len(principals), MAX_PRINCIPALS)} of {len(principals):,} principals with the most access.</p>\n"
-        )
+    cut = [f"the first {MAX_KEYS} of {len(keys):,} keys"] if len(keys) > MAX_KEYS else []
+    if len(principals) > MAX_PRINCIPALS:
+        cut.append(f"the {MAX_PRINCIPALS} of {len(principals):,} principals with the most access")
+    left_out = f'<p class="soft">The picture shows {" and ".join(cut)}.</p>\n' if cut else ""
     return (
         f'<section>\n<h2>Who can use which key</h2>\n<ul class="legend">{legend}</ul>\n{left_out}'
         f'<div class="wide" tabindex="0" role="group" aria-label="Picture of who can use which key">\n'
