@@ -259,6 +259,8 @@ def test_a_page_says_each_thing_once_and_in_order(browser: Browser, tmp_path: Pa
         f"✗ {audit.verdict}",
         *("Critical findings", "Not checked: 50", "Other findings", "Who can use which key", "Standards"),
     ]
+    boxes = browser.run("[...document.querySelectorAll('article, .notice')].map((one) => one.className)")
+    assert boxes[:3] == ["critical", "notice", "high"]
     sources = browser.run("[...document.querySelectorAll('#standards a')].map((one) => one.textContent)")
     controls = {f"{one.name} {one.control}" for finding in audit.findings for one in finding.standards}
     assert sources == sorted(controls)
