@@ -86,6 +86,8 @@ ROOMS: dict[str, set[str]] = {
         "_core.watch",
     },
     "_aws.partitions": set(),
+    "_aws.calls": set(),
+    "_aws.debuglog": set(),
     "_aws.origins": set(),
     "_aws.signin": {"_aws.origins"},
     "_aws.meanings": set(),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealwax import events
-from sealwax._aws import responses
+from sealwax._aws import calls, responses
 from sealwax._aws.session import Clients
 from sealwax._core import fork_locks, validate, watch
 from sealwax._core.keyring import now
@@ -114,7 +114,8 @@ class KmsCaller:
             started = now()
             failure: KmsError | None = None
             try:
-                answer = responses.ask(lambda: getattr(client, operation)(**parameters), doing, key)
+                with calls.attempt(attempt):
+                    answer = responses.ask(lambda: getattr(client, operation)(**parameters), doing, key)
                 code, request_id = None, answer.get("ResponseMetadata", {}).get("RequestId")
             except KmsError as error:
                 failure, code, request_id = error, error.code, error.request_id
