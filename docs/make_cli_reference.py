@@ -26,6 +26,27 @@ The [exit statuses](statuses.md) have their own page.
 | `SEALWAX_LAB` | the lab's folder, like `--lab` |
 | `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 uses them |
 | `AWS_ENDPOINT_URL_S3` | an S3 endpoint other than that of AWS, also if KMS is the lab |
+| `NO_COLOR`, `FORCE_COLOR`, `TERM=dumb` | no colors; colors in pipes too; no colors. The first that is set counts |
+| `COLUMNS` | the width of tables on a terminal, if it is not the terminal's own |
+
+`-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of
+commands that do nothing else, such as `inspect`, `audit`, `prove` and `keys list`; it does not have the reports of
+commands that change or check something, such as `fleet run`. `--metrics` still prints its line on standard error. The
+exit status is the same. `-q`, `-v` and `--debug` may also stand before the command.
+
+`-v` adds a line on standard error for each request to AWS: the operation, the KMS key or S3 object, how it ended and
+after how long, which attempt it was if it was repeated, the Region, the request ID (as in CloudTrail), and the names
+in the encryption context, not their values:
+
+```
+sealwax: KMS Decrypt alias/demo: ok in 31 ms, us-east-1, request 153484aa-9c76-4a93, context names purpose
+sealwax: KMS Decrypt alias/demo: ThrottlingException in 12 ms, attempt 2, us-east-1, request 0c1e8f43-51d2-4b07
+```
+
+`--debug` adds botocore's log: where it looks for credentials and endpoints, connections, and the beginning of each
+request and answer. It never has bodies, signatures, credentials, MFA codes or data keys: whatever is not known to be
+harmless is `[withheld]`, so it can be attached to an issue after a look at the names of keys and objects in it.
+Requests of other processes are not shown: Spark's executors, and the helper of `prove`.
 """
 
 

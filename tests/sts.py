@@ -12,11 +12,13 @@ from urllib.parse import parse_qsl
 CODE: Final = "123456"
 ROLE: Final = "arn:aws:iam::111122223333:role/backup"
 SERIAL: Final = "arn:aws:iam::111122223333:mfa/alice"
+#: The secret keys of the profile and of the role, and the role's session token.
+SECRETS: Final = ("s3cr3t/of+the/profile", "s3cr3t/of+the/role", "t0ken/of+the/role==")
 #: AWS settings with a profile ``mfa``, whose role asks for a code.
 CONFIG: Final = f"""
 [profile base]
 aws_access_key_id = AKIDEXAMPLE
-aws_secret_access_key = secret
+aws_secret_access_key = {SECRETS[0]}
 [profile mfa]
 region = us-east-1
 role_arn = {ROLE}
@@ -89,7 +91,7 @@ def _given() -> str:
     until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
         "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>"
-        "<SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>"
+        f"<SecretAccessKey>{SECRETS[1]}</SecretAccessKey><SessionToken>{SECRETS[2]}</SessionToken>"
         f"<Expiration>{until}</Expiration></Credentials><AssumedRoleUser>"
         "<AssumedRoleId>AROAEXAMPLE:s</AssumedRoleId><Arn>arn:aws:sts::111122223333:assumed-role/backup/s</Arn>"
         "</AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"

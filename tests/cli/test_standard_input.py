@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import sealwax
 from sealwax.lab import Server
 from tests.cli.conftest import PURPOSE, Keys
 from tests.cli.shell import SEALWAX, Shell
-from tests.sts import CODE, CONFIG, ROLE, SERIAL, MfaSts
+from tests.credentials.test_debug import forms
+from tests.sts import CODE, CONFIG, ROLE, SECRETS, SERIAL, MfaSts
 
 DATA = b"123456\nthe first line is data too\n" + os.urandom(50_000)
 # A program that eats what it may read, writes it down, and gives credentials.
@@ -104,6 +106,21 @@ def test_a_code_is_asked_for_at_the_terminal_once(aws: Aws, code: str) -> None:
         assert done.returncode == 7
         assert said.count("\n") == 1
         assert "invalid MFA one time pass code" in said
+
+
+def test_debug_shows_neither_the_code_nor_the_credentials_nor_the_data_key(aws: Aws) -> None:
+    """The bytes of the real data key are those that KMS unwraps from what was written."""
+    done, _ = _at_a_terminal(aws.encrypt("--debug", "-"), aws.shell, f"{CODE}\n", DATA)
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert f"sealwax: STS AssumeRole {ROLE}: ok in " in said
+    assert "Making request for OperationModel(name=GenerateDataKey) with params: [withheld]" in said
+    (wrapped,) = sealwax.inspect(aws.shell.folder / "out").wrapped_keys
+    kms = aws.keys.lab.session().client("kms")
+    key = kms.decrypt(CiphertextBlob=wrapped.ciphertext, EncryptionContext={"purpose": "backup"})["Plaintext"]
+    assert len(key) == 32
+    for secret in (key, wrapped.ciphertext, CODE.encode(), *map(str.encode, SECRETS)):
+        assert not [form for form in forms(secret) if form in said]
 
 
 def test_a_background_program_asks_nobody(aws: Aws) -> None:

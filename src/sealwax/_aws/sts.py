@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import boto3
@@ -30,13 +31,20 @@ def whoami(session: Session, doing: str) -> str:
     return responses.ask(lambda: client.get_caller_identity(), doing, None).need("Arn", str)
 
 
-def assume_role(role_arn: str, session: Session, region: str | None, endpoint_url: str | None = None) -> Session:
+def assume_role(
+    role_arn: str,
+    session: Session,
+    region: str | None,
+    endpoint_url: str | None = None,
+    prepare: Callable[[boto3.Session], object] = lambda _: None,
+) -> Session:
     """Return a session of a role, valid for an hour.
 
     IAM actions: sts:AssumeRole on the role.
 
     Args:
         endpoint_url: where the session's KMS clients connect; None for AWS.
+        prepare: called with the session before it is used.
 
     Raises:
         KmsError: STS denied the role.
@@ -47,6 +55,7 @@ def assume_role(role_arn: str, session: Session, region: str | None, endpoint_ur
     credentials = answer.part("Credentials")
     key_id, key, token = (credentials.need(name, str) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
     assumed = read_settings(lambda: boto3.Session(key_id, key, token, region or session.region_name))
+    prepare(assumed)
     return at_endpoint(assumed, endpoint_url)
 
 

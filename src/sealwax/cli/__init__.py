@@ -22,7 +22,7 @@ import click
 
 from sealwax import __version__, errors
 from sealwax._core import disk
-from sealwax.cli import console
+from sealwax.cli import console, options
 from sealwax.cli.state import RunState
 
 # A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
@@ -76,6 +76,7 @@ class _Verbs(click.Group):
 
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@options.loudness
 def root() -> None:
     """Envelope encryption with AWS KMS.
 
@@ -86,7 +87,12 @@ def root() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    state = RunState(tuple(map(os.fsdecode, sys.argv[1:] if arguments is None else arguments)))
+    state = RunState(arguments=tuple(map(os.fsdecode, sys.argv[1:] if arguments is None else arguments)))
+    with state.ends:
+        return _run(arguments, state)
+
+
+def _run(arguments: Sequence[str] | None, state: RunState) -> int:
     try:
         result = root.main(args=arguments, prog_name="sealwax", standalone_mode=False, obj=state)
         return result if isinstance(result, int) else 0

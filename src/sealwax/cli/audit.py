@@ -288,7 +288,7 @@ def _saved(where: _Where, path: str, max_age: timedelta, completed: Callable[[Fa
     with Checkpoint(path, where.place, max_age) as answers:
         if answers.oldest is not None:
             old = _age(datetime.now(UTC) - answers.oldest)
-            console.warn(f"resuming from {answers.shown}: {answers.kept} answers, the oldest from {old} ago")
+            console.info(f"resuming from {answers.shown}: {answers.kept} answers, the oldest from {old} ago")
         elif not force:
             with console.overwriting(path):
                 files.refuse_existing(path)

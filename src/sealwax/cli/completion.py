@@ -7,7 +7,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from sealwax.cli import console
+from sealwax.cli import console, options
 
 # The command that installs each shell's script.
 _INSTALL: Final = {
@@ -21,6 +21,7 @@ _INSTALL: Final = {
     epilog="\b\nTo install it, once:\n" + "\n".join(f"  {shell:<4}  {line}" for shell, line in _INSTALL.items())
 )
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
+@options.loudness
 def completion(shell: str) -> None:
     """Print a script that completes verbs, options and file names in a shell."""
     from sealwax.cli import root

@@ -2,7 +2,8 @@
 
 - Data goes to standard output, everything else to standard error.
 - An error is one sentence: what failed, where, why, what to do. A file that succeeds gets one line.
-- ``-q`` leaves errors only. Progress is shown on a terminal only, and only if there is something to wait for.
+- ``-q`` leaves errors, and on standard output what was asked for: data, ``--json``, and the answers of commands that
+  only answer. Progress is shown on a terminal only, and only if there is something to wait for.
 - Foreign text stays text: control and direction characters are escaped, and markup in it is not interpreted.
 - Messages are not the work: a terminal that accepts nothing, or a progress bar that fails, does not end a run.
 """
@@ -14,9 +15,12 @@ import contextvars
 import io
 import json
 import os
+import shlex
+import shutil
 import signal
 import stat
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 # Anything smaller is done before a bar could be read.
 PROGRESS_FROM_BYTES: Final = 64 << 20
+_NARROWEST: Final = 20
 _REDRAW_SECONDS: Final = 0.1
 # For each of rich's consoles: it interprets no markup and no emoji names, and colors no numbers.
 _AS_IT_IS: Final[Mapping[str, Any]] = {"markup": False, "emoji": False, "highlight": False}
@@ -53,7 +58,7 @@ def held(into: list[str] | None) -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print a message that -q does not silence."""
+    """Print an error, or what helps with one; -q does not silence it."""
     stderr(f"sealwax: {text}")
 
 
@@ -73,6 +78,21 @@ def info(text: str) -> None:
     """Print a message that -q silences."""
     if not current().quiet:
         warn(text)
+
+
+def info_once(text: str) -> None:
+    """Print a message that -q silences, unless this run has printed it before."""
+    said = current().said
+    if text not in said:
+        said.add(text)
+        info(text)
+
+
+def next_command(*more: str) -> str:
+    """Return the command that is running with more options, for pasting."""
+    words = list(current().arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return printable(shlex.join(["sealwax", *words[:end], *more, *words[end:]]))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -109,11 +129,32 @@ def print(text: str) -> None:  # noqa: A001  read as console.print
     try:
         with StandardOutput.reported():
             StandardOutput.stream()
-            # None lets click color a terminal only. https://no-color.org/
-            click.echo(text, color=False if os.environ.get("NO_COLOR") else None)
+            click.echo(text, color=colored(sys.stdout))
     except FileError as error:
         drop_output()
         raise _NoOutput(str(error)) from None
+
+
+def report(text: str) -> None:
+    """Print to standard output what a command did, unless -q was given."""
+    if not current().quiet:
+        print(text)
+
+
+def colored(stream: IO[Any] | None) -> bool:
+    """Whether to write colors to a stream: https://no-color.org/ and https://force-color.org/, or what it is."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def width() -> int | None:
+    """Return how wide the text on standard output may be: COLUMNS, or the terminal's width; None without a terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -121,27 +162,46 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value))
 
 
-def print_columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows below a head, in plain columns of any width."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+def print_columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, bold: bool = False) -> None:
+    """Print rows below a head, in columns of any width."""
+    widths = _widths(head, rows)
     for row in (head, *rows):
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        print(click.style(line, bold=True) if bold and row is head else line)
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows below a head, as wide as the terminal; if there is none, in plain columns."""
+    """Print rows below a head; one field below the other where the terminal is too narrow, so that nothing is cut."""
     rows = [tuple(map(printable, row)) for row in rows]
-    if not sys.stdout.isatty():
-        print_columns(head, rows)
+    if fits(head, rows):
+        print_columns(head, rows, bold=width() is not None)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    indent = max(map(len, head)) + 2
+    names = [name.lower() for name in head]
+    print("\n\n".join(facts(list(zip(names, row, strict=True)), indent) for row in rows))
 
-    table = Table(*map(_column, head), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console(**_AS_IT_IS).print(table)
+
+def fits(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> bool:
+    """Whether columns are no wider than the terminal; without one, they may have any width."""
+    columns, widths = width(), _widths(head, rows)
+    return columns is None or sum(widths) + 2 * (len(widths) - 1) <= columns
+
+
+def _widths(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+
+
+def facts(lines: Sequence[tuple[str, str]], indent: int = 10) -> str:
+    """Return named facts, one below the other; on a terminal, none is wider than it if it can be broken."""
+    columns = width()
+
+    def folded(text: str) -> str:
+        if columns is None:
+            return text
+        broken = textwrap.wrap(text, max(columns - indent, _NARROWEST), break_long_words=False, break_on_hyphens=False)
+        return f"\n{'':<{indent}}".join(broken)
+
+    return "\n".join(f"{name:<{indent}}{folded(text)}" for name, text in lines)
 
 
 def _column(name: str) -> Any:

@@ -474,7 +474,7 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         if stopped:
             console.leave_at_once(signal_number, None)  # a killed run can be resumed
         stopped = True
-        console.warn("finishing the objects in progress; press Ctrl-C again to stop at once")
+        console.info("finishing the objects in progress; press Ctrl-C again to stop at once")
 
     with console.on_signals((signal.SIGINT, signal.SIGTERM), stop):
         yield lambda: stopped

@@ -13,7 +13,7 @@ import click
 from sealwax._text import printable
 from sealwax.cli import console, locations
 from sealwax.cli.state import Sessions
-from sealwax.errors import LabError, SealwaxError
+from sealwax.errors import ConfigurationError, LabError, SealwaxError
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -41,15 +41,39 @@ class Aws:
 
         if self.lab is None:
             return at_endpoint(self.sessions.open(self.profile, self.region), self.endpoint_url)
-        console.info(f"using the lab in {printable(os.fsdecode(self.lab))}, not AWS")
+        console.info_once(f"using the lab in {printable(os.path.abspath(os.fsdecode(self.lab)))}, not AWS")
         lab = open_lab(self.lab)
         if context := click.get_current_context(silent=True):  # Spark's executors have none
             context.call_on_close(lab.close)
         session = read_settings(lambda: lab.session(region=self.region))
         profile = os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or None
         if read_settings(lambda: profile not in (None, *session.available_profiles)):
-            console.info(f"AWS profile '{printable(str(profile))}' not found; the lab works without it")
-        return session
+            console.info_once(f"AWS profile '{printable(str(profile))}' not found; the lab works without it")
+        return self.sessions.watched(session)
+
+    def key_arns(self, names: Sequence[str]) -> list[str]:
+        """Return the ARNs of keys. Only a name that is not a key ARN is looked up, with kms:DescribeKey.
+
+        Raises:
+            KmsError: KMS did not answer, or refused.
+        """
+        from sealwax._aws.session import Clients
+        from sealwax.kms import _describe, _names
+
+        clients: Clients | None = None
+        arns = []
+        for name in names:
+            arn = name
+            try:
+                parsed = _names.parse(name)
+            except ConfigurationError as error:
+                raise click.UsageError(str(error)) from None
+            if _names.parse_arn(parsed.text) is None:
+                clients = clients or Clients(self.session())
+                arn = _describe.describe(name, clients, rotations=False).arn
+                console.info(f"{printable(name)} is {printable(arn)}")
+            arns.append(arn)
+        return arns
 
 
 def open_lab(folder: str, key_file: str | None = None, *, create: bool = False) -> Lab:
@@ -140,6 +164,12 @@ class Keys:
             f"KMS calls: {stats.calls}{failed}; saved by caching: {stats.saved}; "
             f"cost: {stats.cost_usd:.6f} USD ({USD_PER_10_000_CALLS} USD per 10,000 calls{free})"
         )
+
+
+def named(arn: str, *names: str) -> str:
+    """Return a key's ARN, with the aliases beside it that were typed or are known."""
+    aliases = dict.fromkeys(name.rpartition(":")[2] for name in names if "alias/" in name)
+    return printable(f"{arn} ({', '.join(aliases)})" if aliases else arn)
 
 
 def refuse_too_many(names: Sequence[str], option: str) -> None:

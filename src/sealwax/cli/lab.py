@@ -44,7 +44,7 @@ def _folder(command: options.Command, *, create: bool = False) -> options.Comman
         new = create and no_lab(folder)
         with open_lab(folder, lab_key_file, create=create) as lab:
             if new:
-                console.warn(f"created a lab in '{printable(os.path.abspath(folder))}'")
+                console.info(f"created a lab in '{printable(os.path.abspath(folder))}'")
             command(lab, **arguments)
 
     return opened
@@ -64,6 +64,7 @@ def lab() -> None:
 @click.option("--region", default="us-east-1", show_default=True, help="The key's Region.")
 @click.option("--description", default="", help="What the key is for.")
 @click.option("--json", "as_json", is_flag=True, help="Print the key's metadata as one JSON object.")
+@options.loudness
 @functools.partial(_folder, create=True)
 def create_key(lab: Lab, *, alias: str | None, region: str, description: str, as_json: bool) -> None:
     """Create a symmetric KMS key and print its ARN. The lab is created if it is missing.
@@ -76,6 +77,7 @@ def create_key(lab: Lab, *, alias: str | None, region: str, description: str, as
 
 @lab.command("keys")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key, one per line.")
+@options.loudness
 @_folder
 def keys(lab: Lab, *, as_json: bool) -> None:
     """List the keys of all accounts and Regions."""
@@ -105,6 +107,7 @@ def keys(lab: Lab, *, as_json: bool) -> None:
 @click.option(
     "--upstream", metavar="URL", help="Forward CloudTrail calls that the lab does not support to this endpoint."
 )
+@options.loudness
 @functools.partial(_folder, create=True)
 def serve(
     lab: Lab,
@@ -127,10 +130,10 @@ def serve(
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
     server = Server(lab, host=host, port=port, tls=tls, names=names, upstream=upstream)
     if not server.is_loopback:
-        console.warn(f"warning: other machines can reach {host}; do not use a lab for real secrets")
-    console.print(f"sealwax lab is ready at {server.url}")
-    sys.stdout.flush()
+        console.info(f"warning: other machines can reach {host}; do not use a lab for real secrets")
     with contextlib.suppress(KeyboardInterrupt):
+        console.print(f"sealwax lab is ready at {server.url}")
+        sys.stdout.flush()
         server.serve()
     server.close()
 
@@ -146,6 +149,7 @@ def principal() -> None:
 @click.option("--account", default="111122223333", show_default=True, help="The ID of its account.")
 @click.option("--policy", metavar="FILE", help="A file with its identity policy; - for standard input.")
 @options.as_json
+@options.loudness
 @_folder
 def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: str | None, as_json: bool) -> None:
     """Add a user or role and print its ARN and, for a user, an access key.
@@ -178,6 +182,7 @@ def add_principal(lab: Lab, *, name: str, role: bool, account: str, policy: str 
 )
 @click.option("--clear", is_flag=True, help="Remove the faults of the Region, or of the operation there.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of the random numbers.")
+@options.loudness
 @_folder
 def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: bool, **given: Any) -> None:
     """Inject faults into a Region, or clear them. Faults last until they are cleared."""
@@ -192,13 +197,14 @@ def fault(lab: Lab, *, region: str, operation: str | None, seed: int, clear: boo
     if clear == bool(kinds):
         raise click.UsageError("use --clear, or at least one fault, but not both")
     if clear and not lab.faults.clear(region, operation):
-        console.warn(f"no faults to clear{f' for {printable(operation)}' if operation else ''} in {region}")
+        console.info(f"no faults to clear{f' for {printable(operation)}' if operation else ''} in {region}")
     for kind, (amount, code) in kinds.items():
         lab.faults.add(region, kind, amount, operation=operation, code=code, seed=seed)
 
 
 @lab.command("trail")
 @click.option("--json", "as_json", is_flag=True, help="Print one CloudTrail record per line, with its reason.")
+@options.loudness
 @_folder
 def trail(lab: Lab, *, as_json: bool) -> None:
     """Show the calls to the lab, and why each was allowed or denied."""

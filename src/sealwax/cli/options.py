@@ -17,7 +17,7 @@ from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
 from sealwax._text import printable
-from sealwax.cli import console
+from sealwax.cli import console, verbosity
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
 from sealwax.cli.state import RunState, current
 from sealwax.errors import ContextError, FileError
@@ -89,19 +89,31 @@ class ContextTemplate:
 
 
 def loudness(command: Command) -> Command:
-    """Add -q and -v."""
+    """Add -q, -v and --debug."""
 
     # Eager, and set during parsing: other options print messages before the verb begins.
     def set_on_state(context: click.Context, param: click.Parameter, value: bool) -> None:
-        setattr(context.ensure_object(RunState), str(param.name), value)
+        if not value:
+            return
+        state = context.ensure_object(RunState)
+        if param.name == "quiet":
+            state.quiet = True
+        elif not state.verbose:
+            state.verbose = True
+            verbosity.tell_calls(state)
+        if state.quiet and state.verbose:
+            raise click.UsageError("use -q or -v, not both; --debug includes -v", context)
+        if param.name == "debug" and not state.debug:
+            state.debug = True
+            verbosity.show_botocore(state)
 
-    def flag(short: str, name: str, help_: str) -> Callable[[Command], Command]:
-        return click.option(
-            short, name, is_flag=True, is_eager=True, expose_value=False, callback=set_on_state, help=help_
-        )
+    def flag(*names: str, help_: str) -> Callable[[Command], Command]:
+        return click.option(*names, is_flag=True, is_eager=True, expose_value=False, callback=set_on_state, help=help_)
 
-    verbose = flag("-v", "--verbose", "Show a traceback for internal errors.")
-    return flag("-q", "--quiet", "Print nothing but errors.")(verbose(command))
+    quiet = flag("-q", "--quiet", help_="Print errors only, and the output that was asked for.")
+    verbose = flag("-v", "--verbose", help_="Show each request to AWS, and a traceback for internal errors.")
+    debug = flag("--debug", help_="Like -v, and show botocore's log without keys, credentials and data.")
+    return quiet(verbose(debug(command)))
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:

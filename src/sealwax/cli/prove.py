@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import sys
 import textwrap
 import threading
 from collections import Counter
@@ -26,6 +24,8 @@ from sealwax.cli.reporting import Reports, command, provenance, reports
 from sealwax.cli.state import current
 
 if TYPE_CHECKING:
+    import boto3
+
     from sealwax._aws.session import Session
     from sealwax.lab import Lab
     from sealwax.prove import CheckResult, Helper, ProofReport
@@ -195,7 +195,7 @@ def _reach(
     if where.lab is not None:
         with _served_lab(where.lab, where.region) as (lab, environment):
             if denied_role:
-                denied = partial(lab.session, where.region, principal=denied_role)
+                denied = _watched(where, partial(lab.session, where.region, principal=denied_role))
             elif denied_profile:
                 own = where.sessions.open(denied_profile, where.region)
                 denied = _opened(at_endpoint(own, environment["AWS_ENDPOINT_URL_KMS"]))
@@ -212,7 +212,8 @@ def _reach(
         given |= {"AWS_ENDPOINT_URL_KMS": where.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None}
     if denied_role:
         # STS is not at the endpoint of KMS.
-        denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url)
+        prepare = where.sessions.watched
+        denied = partial(sts.assume_role, denied_role, own, where.region, where.endpoint_url, prepare)
     elif denied_profile:
         denied = _opened(at_endpoint(where.sessions.open(denied_profile, where.region), where.endpoint_url))
     yield session, denied, Helper(given)
@@ -221,6 +222,10 @@ def _reach(
 def _opened(session: Session) -> Callable[[], Session]:
     """Return what returns a session that is open already, so that a missing profile is reported at once."""
     return lambda: session
+
+
+def _watched(where: Aws, opens: Callable[[], boto3.Session]) -> Callable[[], Session]:
+    return lambda: where.sessions.watched(opens())
 
 
 @contextlib.contextmanager
@@ -252,15 +257,8 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
         serving.join()
 
 
-def _width() -> int | None:
-    """Return the width of the terminal at standard output; None if it is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
-
-
 def _print(result: CheckResult) -> None:
-    if result.outcome != "failed" and current().quiet:
-        return
-    width = _width()
+    width = console.width()
     if width is None:
         evidence = _evidence(result)
         line = f"{result.outcome:<9}  {result.name:<21}  {_detail(result)}"
@@ -308,7 +306,7 @@ def _evidence(result: CheckResult) -> str:
 
 
 def _sum_up(report: ProofReport, verdict: Verdict) -> None:
-    width = _width()
+    width = console.width()
     if width is not None:
         outcomes = {result.name: result.outcome for result in report.checks}
         for result in report.checks:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from sealwax.errors import SealwaxError
 
 if TYPE_CHECKING:
+    import boto3
+
     from sealwax._aws.session import OwnSession
     from sealwax.stores.s3 import Service
 
+S = TypeVar("S", bound="boto3.Session")
+
 
 class Sessions:
-    """The AWS sessions of one run. A person is asked for one MFA code per profile, for KMS, S3 and everything else."""
+    """The AWS sessions of one run. A person is asked for one MFA code per profile, for KMS, S3 and everything else.
+
+    Attributes:
+        watchers: called with each session before it is used, for -v and --debug.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opened: dict[tuple[str | None, str | None], OwnSession] = {}
         self._first: dict[str | None, OwnSession | SealwaxError] = {}
         self._s3: dict[OwnSession, Service] = {}
+        self.watchers: list[Callable[[boto3.Session], None]] = []
 
     def __reduce__(self) -> tuple[type[Sessions], tuple[()]]:
         return Sessions, ()  # Spark's executors sign in by themselves; credentials stay here
@@ -42,7 +53,7 @@ class Sessions:
             if isinstance(first, SealwaxError):
                 raise first
             try:
-                session = OwnSession(profile, region, first)
+                session = self.watched(OwnSession(profile, region, first))
                 session.sign_in()
             except SealwaxError as error:
                 self._first[profile] = error
@@ -50,6 +61,12 @@ class Sessions:
             self._first.setdefault(profile, session)
             self._opened[profile, region] = session
             return session
+
+    def watched(self, session: S) -> S:
+        """Return a session once the watchers know it."""
+        for watch in self.watchers:
+            watch(session)
+        return session
 
     def s3(self, profile: str | None, region: str | None) -> Service:
         """Return S3 as a profile in a Region reaches it."""
@@ -69,19 +86,25 @@ class RunState:
     Attributes:
         arguments: what was typed after the program's name.
         quiet: whether -q was given.
-        verbose: whether -v was given.
+        verbose: whether -v or --debug was given.
+        debug: whether --debug was given.
         profile: --profile, for S3.
         region: --region, for S3.
         claimed: the pipes that are about to be read to their end, by device and inode.
+        ends: what is left when the run ends, however it does.
+        said: the notes that were printed, and are not repeated.
     """
 
     arguments: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False
+    debug: bool = False
     profile: str | None = None
     region: str | None = None
     claimed: set[tuple[int, int]] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
     sessions: Sessions = field(default_factory=Sessions)
+    ends: ExitStack = field(default_factory=ExitStack)
 
 
 def current() -> RunState:
