@@ -345,6 +345,11 @@ def test_a_region_that_is_closed_makes_it_partly_done(list_command: ListCommand)
     )
     assert status == 8
     assert "kms:ListKeys in us-west-2" in err
+    status, _, err = list_command(
+        *("--region", "us-west-2", "--region", "us-east-1", "-q"),
+        prepare=lambda session: refuse_in(session, "us-west-2"),
+    )
+    assert (status, err) == (8, "sealwax: the keys of us-west-2 could not be listed (exit status 8)\n")
 
 
 def test_the_session_takes_the_first_region(lab: Lab, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -218,14 +218,15 @@ def in_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_lab")
 def test_rotate_and_rotations(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     arn = lab.create_key(alias="one")["Arn"]
-    assert run(["keys", "rotate", "alias/one", "--every", "180"]) == 0
+    assert run(["keys", "rotate", "alias/one", "--every", "180", "--apply"]) == 0
     out, _ = capfd.readouterr()
-    assert out.splitlines()[:2] == [f"key       {arn}", out.splitlines()[1]]
+    assert out.splitlines()[0] == f"key       {arn} (alias/one)"
     assert "rotation  every 180 days, next on 20" in out
-    assert run(["keys", "rotate", "alias/one", "--now", "--json"]) == 0
+    assert run(["keys", "rotate", "alias/one", "--now", "--json", "--apply"]) == 0
     out, err = capfd.readouterr()
     assert "rotation started" in err
     found = json.loads(out)
+    assert found.pop("dry_run") is False
     assert [one["state"] for one in found["materials"]] == ["NON_CURRENT", "CURRENT"]
     assert run(["keys", "rotations", arn]) == 0
     out, _ = capfd.readouterr()
@@ -236,6 +237,43 @@ def test_rotate_and_rotations(lab: Lab, capfd: pytest.CaptureFixture[str]) -> No
     assert run(["keys", "rotations", arn, "--json"]) == 0
     again, _ = capfd.readouterr()
     assert json.loads(again) == found
+
+
+@pytest.mark.usefixtures("in_lab")
+@pytest.mark.parametrize(("how", "says"), [(("--now",), "rotate now"), (("--every", "90"), "rotate every 90 days")])
+def test_nothing_rotates_without_apply(
+    lab: Lab, capfd: pytest.CaptureFixture[str], how: tuple[str, ...], says: str
+) -> None:
+    lab.create_key(alias="a_b")
+    for as_json in ((), ("--json",)):
+        command = ("keys", "rotate", "alias/a_b", *how, *as_json)
+        assert run(command) == 0
+        out, err = capfd.readouterr()
+        assert f"dry run: the key would {says}; nothing was changed\n" in err
+        assert err.endswith(f"next: sealwax {' '.join(command)} --apply\n")
+        assert not as_json or json.loads(out)["dry_run"] is True
+        assert not {"RotateKeyOnDemand", "EnableKeyRotation"} & set(names(lab))
+    # What is printed is what to type.
+    assert run([*err.rpartition("next: sealwax ")[2].split()]) == 0
+    assert {"RotateKeyOnDemand", "EnableKeyRotation"} & set(names(lab))
+
+
+@pytest.mark.usefixtures("in_lab")
+def test_the_next_command_keeps_what_follows_the_options(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    lab.create_key(alias="one")
+    assert run(["keys", "rotate", "--now", "--lab", str(lab.path), "--", "alias/one"]) == 0
+    assert capfd.readouterr().err.endswith("--apply -- alias/one\n")
+
+
+@pytest.mark.usefixtures("in_lab")
+@pytest.mark.parametrize("how", [("--now",), ("--every", "90")])
+def test_a_dry_run_refuses_what_a_rotation_would(
+    lab: Lab, kms: Any, capfd: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
+    arn = lab.create_key(alias="one")["Arn"]
+    kms.disable_key(KeyId=arn)
+    assert run(["keys", "rotate", "alias/one", *how]) == 7
+    assert "only enabled keys can rotate" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("in_lab")

@@ -173,6 +173,25 @@ class KeyLife:
         )
         return Rotations(self.arn, enabled, period, following, on_demand, materials)
 
+    def check_rotation(self, *, now: bool) -> None:
+        """Make sure that the key's kind and state allow a rotation.
+
+        Args:
+            now: whether it is on demand.
+
+        Raises:
+            ConfigurationError: keys of its kind do not rotate, or not automatically.
+            KeyStateError: it is not enabled.
+        """
+        self._need_rotatable()
+        self._need_primary()
+        if self._key.origin == "EXTERNAL" and not now:
+            raise self._not_for(
+                "has imported key material, which KMS does not rotate automatically: import new key material "
+                "(ImportType NEW_KEY_MATERIAL), then rotate to it on demand."
+            )
+        self._need_enabled()
+
     def rotate_every(self, days: int) -> None:
         """Turn automatic rotation on. Uses kms:EnableKeyRotation.
 
@@ -183,14 +202,7 @@ class KeyLife:
             ConfigurationError: keys of its kind do not rotate automatically.
             KmsError: KMS refused.
         """
-        self._need_rotatable()
-        self._need_primary()
-        if self._key.origin == "EXTERNAL":
-            raise self._not_for(
-                "has imported key material, which KMS does not rotate automatically: import new key material "
-                "(ImportType NEW_KEY_MATERIAL), then rotate to it on demand."
-            )
-        self._need_enabled()
+        self.check_rotation(now=False)
         self._ask(
             "EnableKeyRotation",
             lambda: self._client.enable_key_rotation(KeyId=self.arn, RotationPeriodInDays=days),
@@ -204,9 +216,7 @@ class KeyLife:
             KeyStateError: it needs new imported material first.
             KmsError: KMS refused.
         """
-        self._need_rotatable()
-        self._need_primary()
-        self._need_enabled()
+        self.check_rotation(now=True)
         try:
             self._ask("RotateKeyOnDemand", lambda: self._client.rotate_key_on_demand(KeyId=self.arn))
         except errors.KmsError as failure:

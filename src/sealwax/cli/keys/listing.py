@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,9 @@ _ORIGINS: Final = {
     "AWS_CLOUDHSM": "CloudHSM",
     "EXTERNAL_KEY_STORE": "external key store",
 }
-_COLUMNS: Final = ("ID", "ALIASES", "MANAGER", "ORIGIN", "STATE", "MULTI-REGION", "ROTATION", "LAST USE")
+_COLUMNS: Final = ("ALIASES", "MANAGER", "ORIGIN", "STATE", "MULTI-REGION", "ROTATION", "LAST USE")
+# In a narrow terminal, a column with nothing but this is left out.
+_USUAL: Final = {"MANAGER": "customer managed", "ORIGIN": "KMS", "MULTI-REGION": "no"}
 
 
 @click.command("list")
@@ -35,9 +38,10 @@ _COLUMNS: Final = ("ID", "ALIASES", "MANAGER", "ORIGIN", "STATE", "MULTI-REGION"
     help="An AWS Region to list; repeatable. Default: that of the environment or profile.",
 )
 @options.account
+@click.option("--wide", is_flag=True, help="Show key ARNs instead of key IDs; lines are as long as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key, one per line.")
 @options.loudness
-def list_command(aws: Aws, regions: tuple[str, ...], as_json: bool) -> int:
+def list_command(aws: Aws, regions: tuple[str, ...], wide: bool, as_json: bool) -> int:
     """List KMS keys with their kind, state and last use.
 
     The caller needs kms:ListKeys or kms:ListAliases; kms:DescribeKey, kms:GetKeyRotationStatus and kms:GetKeyLastUsage
@@ -52,18 +56,34 @@ def list_command(aws: Aws, regions: tuple[str, ...], as_json: bool) -> int:
         for key in listing.keys:
             console.print_json(formatting.as_plain(key))
     else:
-        several = len({key.region for key in listing.keys}) > 1
-        rows = [((key.region,) if several else ()) + _row(key) for key in listing.keys]
-        console.print_table((("REGION",) if several else ()) + _COLUMNS, rows)
+        _print(listing.keys, wide)
     for unseen in listing.unseen:
         console.info(_why(unseen))
-    return PARTLY_DONE if listing.unlisted else 0
+    if not listing.unlisted:
+        return 0
+    console.warn(f"the keys of {', '.join(listing.unlisted)} could not be listed (exit status {PARTLY_DONE})")
+    return PARTLY_DONE
+
+
+def _print(keys: Sequence[ListedKey], wide: bool) -> None:
+    if wide:
+        # A table would break the ARNs to fit them into the terminal, and nobody could copy them.
+        rows = [(printable(key.arn or formatting.NOT_SEEN), *_row(key)) for key in keys]
+        console.print_columns(("ARN", *_COLUMNS), rows)
+        return
+    several = len({key.region for key in keys}) > 1
+    head = (("REGION",) if several else ()) + ("ID", *_COLUMNS)
+    rows = [((key.region,) if several else ()) + (key.key_id, *_row(key)) for key in keys]
+    if rows and not console.fits(head, rows):
+        told = [name for name, *values in zip(head, *rows, strict=True) if set(values) != {_USUAL.get(name)}]
+        rows = [tuple(value for name, value in zip(head, row, strict=True) if name in told) for row in rows]
+        head = tuple(told)
+    console.print_table(head, rows)
 
 
 def _row(key: ListedKey) -> tuple[str, ...]:
     aliases = formatting.NOT_SEEN if key.aliases is None else ", ".join(key.aliases) or "-"
     return (
-        key.key_id,
         printable(aliases),
         formatting.NOT_SEEN if key.manager is None else _MANAGERS.get(key.manager, key.manager),
         formatting.NOT_SEEN if key.origin is None else _ORIGINS.get(key.origin, key.origin),

@@ -10,7 +10,7 @@ from sealwax._text import printable
 from sealwax.cli import FINDINGS, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting
-from sealwax.cli.kms import Aws
+from sealwax.cli.kms import Aws, named
 from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
             {**formatting.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
         )
     else:
-        _print(standing, where, usage)
+        _print(standing, key, where, usage)
     for error in standing.unseen:
         console.info(f"details are missing: {error}")
     if not as_json or done:
@@ -133,10 +133,10 @@ def _example(user: User) -> str:
     return printable(f"{user.name}{': ' if user.what else ''}{user.what}{key}")
 
 
-def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
+def _print(standing: KeyStatus, typed: str, where: tuple[str, ...], usage: Usage) -> None:
     from sealwax.fleet._report import listed
 
-    lines = [("key", printable(standing.arn)), ("state", standing.state)]
+    lines = [("key", named(standing.arn, typed)), ("state", standing.state)]
     if standing.deletion is not None:
         lines.append(("deletion", f"on {standing.deletion:%Y-%m-%d}"))
     aliases = formatting.NOT_SEEN if standing.aliases is None else ", ".join(map(printable, standing.aliases))
@@ -167,4 +167,4 @@ def _print(standing: KeyStatus, where: tuple[str, ...], usage: Usage) -> None:
     if usage.unknown > usage.unnamed:
         lines.append(("unread", f"{usage.unknown - usage.unnamed:,} could not be read, and may be under it"))
     lines += [("", printable(reason)) for reason in usage.reasons]
-    console.print("\n".join(f"{name:<10}{text}" for name, text in lines))
+    console.print(console.facts(lines))

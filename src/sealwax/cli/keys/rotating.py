@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sealwax._text import printable
 from sealwax.cli import console, options
 from sealwax.cli.keys import formatting
-from sealwax.cli.kms import Aws
+from sealwax.cli.kms import Aws, named
+from sealwax.cli.state import current
 
 if TYPE_CHECKING:
     from sealwax.kms._lifecycle import KeyMaterial, Rotations
@@ -28,27 +28,39 @@ _COLUMNS: Final = ("SINCE", "HOW", "STATE", "MATERIAL")
     help="Let KMS rotate the key automatically at this interval.",
 )
 @click.option("--now", is_flag=True, help="Rotate the key once, now. KMS allows 25 such rotations per key.")
+@click.option("--apply", is_flag=True, help="Change the key; without it, only report what would be done.")
 @options.aws
 @options.as_json
 @options.loudness
-def rotate(aws: Aws, key: str, days: int | None, now: bool, as_json: bool) -> None:
+def rotate(aws: Aws, key: str, days: int | None, now: bool, apply: bool, as_json: bool) -> None:
     """Give a KMS key new key material. Its ARN stays the same, and existing envelopes still open.
 
-    Envelopes stay under the material that they were wrapped with until they are re-wrapped. `sealwax keys rotations`
-    shows a key's rotations. --every needs kms:EnableKeyRotation, --now kms:RotateKeyOnDemand; both need
-    kms:DescribeKey, kms:GetKeyRotationStatus and kms:ListKeyRotations.
+    Nothing is changed without --apply. Envelopes stay under the material that they were wrapped with until they are
+    re-wrapped. `sealwax keys rotations` shows a key's rotations. The caller needs kms:DescribeKey,
+    kms:GetKeyRotationStatus and kms:ListKeyRotations; with --apply, also kms:EnableKeyRotation for --every, and
+    kms:RotateKeyOnDemand for --now.
     """
     from sealwax.kms._lifecycle import KeyLife
 
     if (days is None) != now:
         raise click.UsageError("give either --every DAYS or --now; `sealwax keys rotations` shows past rotations")
     life = KeyLife(key, aws.session())
-    if days is not None:
+    life.check_rotation(now=now)
+    if apply and days is not None:
         life.rotate_every(days)
-    else:
+    elif apply:
         life.rotate_now()
+    history = life.rotations()
+    if as_json:
+        console.print_json({**formatting.as_plain(history), "dry_run": not apply})
+    elif not current().quiet:
+        _print(history, key)
+    if not apply:
+        what = "rotate now" if now else f"rotate every {days} days"
+        console.info(f"dry run: the key would {what}; nothing was changed")
+        console.info(f"next: {console.next_command('--apply')}")
+    elif now:
         console.info("rotation started; it takes KMS about a minute, then `sealwax keys rotations` shows it")
-    _print(life.rotations(), as_json)
 
 
 @click.command()
@@ -64,14 +76,15 @@ def rotations(aws: Aws, key: str, as_json: bool) -> None:
     """
     from sealwax.kms._lifecycle import KeyLife
 
-    _print(KeyLife(key, aws.session()).rotations(), as_json)
-
-
-def _print(history: Rotations, as_json: bool) -> None:
+    history = KeyLife(key, aws.session()).rotations()
     if as_json:
         console.print_json(formatting.as_plain(history))
-        return
-    console.print(f"key       {printable(history.arn)}\nrotation  {_status(history)}")
+    else:
+        _print(history, key)
+
+
+def _print(history: Rotations, typed: str) -> None:
+    console.print(console.facts([("key", named(history.arn, typed)), ("rotation", _status(history))]))
     console.print_table(_COLUMNS, [_row(material) for material in history.materials])
 
 
