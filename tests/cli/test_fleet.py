@@ -311,9 +311,13 @@ def test_inspect_says_whether_it_is_stale(shell: Shell, keys: Keys) -> None:
     assert (facts["stale"], facts["stale_because"]) == (True, ["keys"])
     assert "stale" not in json.loads(shell.sealwax("inspect", "--json", one).succeeded().out)
     assert len(keys.calls()) == made
-    shell.sealwax("inspect", "--to", "alias/demo", one).failed(
-        2, "is not a key ARN; add --ask-kms to look up other names"
-    )
+    by_alias = shell.sealwax("inspect", "--to", "alias/demo", one).succeeded()
+    assert f"key        {keys.demo} (alias/demo)\n" in by_alias.out.decode()
+    assert "stale      no" in by_alias.out.decode()
+    assert f"alias/demo is {keys.demo}" in by_alias.err
+    assert keys.calls()[made:] == ["DescribeKey"]
+    shell.sealwax("inspect", "--to", "demo", one).failed(2, "(did you mean 'alias/demo'?)")
+    made = len(keys.calls())
     shell.sealwax("inspect", "--ask-kms", one).failed(2, "require --to")
     said = shell.sealwax("inspect", "--ask-kms", "--to", "alias/demo", one).succeeded().out.decode()
     assert "stale      no" in said

@@ -224,9 +224,13 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
             "--no-context cannot be combined with other context options",
         ),
         (("policy", "key", "--admin", APP, "--encrypt", APP, "-c", "a=b"), "would both administer the key and use it"),
-        (("policy", "iam", "encrypt", "-c", "a=b"), "name a key ARN with -k"),
+        (("policy", "iam", "encrypt", "-c", "a=b"), "name a KMS key with -k"),
         (("policy", "iam", "encrypt", "-k", KEY), "no context was given"),
-        (("policy", "iam", "encrypt", "-k", "alias/x", "-c", "a=b"), "'alias/x' is not the ARN of a key"),
+        (
+            ("policy", "iam", "encrypt", "-k", "x", "-c", "a=b"),
+            "is not a KMS key ID, key ARN, alias or alias ARN (did you",
+        ),
+        (("policy", "grant", "-k", "x", *LEND[4:-1]), "(did you mean 'alias/x'?)"),
         (("policy", "iam", "encrypt", "encrypt", "-k", KEY, "-c", "a=b"), "a task was given twice"),
         (("policy", "iam", "rotate", "-k", KEY, "-c", "a=b"), "rotate requires --to"),
         (("policy", "iam", "decrypt", "-k", KEY, "-c", "a=b", "--to", KEY), "--to requires the task rotate"),
@@ -303,7 +307,7 @@ def test_without_for_a_grant_is_only_shown(bare_shell: Shell, lab: Lab) -> None:
             ("policy", "explain", APP, "Dekrypt", KEY, "--key-policy", "@good"),
             "'Dekrypt' is not a KMS action on a key; use",
         ),
-        (("policy", "explain", APP, "Decrypt", "alias/x", "--key-policy", "@good"), "neither the ARN of a KMS key"),
+        (("policy", "explain", APP, "Decrypt", "x", "--key-policy", "@good"), "(did you mean 'alias/x'?)"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@empty"), "the key policy is not JSON"),
         (("policy", "explain", APP, "Decrypt", KEY, "--key-policy", "@binary"), "binary' is not UTF-8"),
         (
@@ -349,3 +353,41 @@ def test_audit_needs_neither_key_nor_context(bare_shell: Shell, tmp_path: Path) 
 def test_the_choices_of_a_missing_argument_are_listed(bare_shell: Shell) -> None:
     done = bare_shell.sealwax("policy", "iam").failed(2)
     assert "Choose from:\n    encrypt,\n    decrypt,\n" in done.err
+
+
+def test_a_key_may_be_an_alias_wherever_a_policy_wants_its_arn(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Each command prints the same as with the ARNs, says which key an alias is, and asks KMS for nothing else."""
+    one, two = (lab.create_key(alias=alias)["Arn"] for alias in ("one", "two"))
+    monkeypatch.setenv("SEALWAX_LAB", str(lab.path))
+    policy = tmp_path / "policy"
+    cli.run([*WRITE_KEY, "-c", "a=b"])
+    policy.write_text(capsys.readouterr().out)
+    commands: list[tuple[str, ...]] = [
+        ("policy", "iam", "encrypt", "decrypt", "-k", "{one}", "-k", "{two}", "-c", "a=b"),
+        ("policy", "iam", "rotate", "-k", "{one}", "--to", "{two}", "-c", "a=b", "--format", "terraform"),
+        ("policy", "grant", "-k", "{one}", "--grantee", APP, "--operation", "Decrypt", "-c", "a=b"),
+        ("policy", "explain", APP, "Decrypt", "{one}", "--key-policy", str(policy), "-c", "a=b", "--json"),
+    ]
+    for command in commands:
+        before = len(list(lab.trail.events()))
+        assert cli.run([word.format(one=one, two=two) for word in command]) == 0
+        by_arn = capsys.readouterr()
+        assert by_arn.err == ""
+        assert len(list(lab.trail.events())) == before, "an ARN needs no KMS"
+        assert cli.run([word.format(one="alias/one", two=two.rpartition("/")[2]) for word in command]) == 0
+        by_name = capsys.readouterr()
+        assert by_name.out == by_arn.out
+        assert f"sealwax: alias/one is {one}\n" in by_name.err
+        assert {event.record["eventName"] for event in list(lab.trail.events())[before:]} == {"DescribeKey"}
+
+
+def test_a_policy_for_an_alias_that_is_not_there(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEALWAX_LAB", str(lab.path))
+    assert cli.run(["policy", "iam", "encrypt", "-k", "alias/none", "-c", "a=b"]) == 7
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is no such key or alias" in said.err

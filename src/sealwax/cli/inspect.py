@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import click
 
 from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
-from sealwax._core.staleness import Wanted, WantedKey, region_of, staleness_of
+from sealwax._core.staleness import Wanted, WantedKey, staleness_of
 from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
 from sealwax.cli.console import counted
-from sealwax.cli.kms import Aws
+from sealwax.cli.kms import Aws, named
 from sealwax.cli.work import Work, on
 
 
@@ -24,7 +25,7 @@ from sealwax.cli.work import Work, on
     "targets",
     multiple=True,
     metavar="KEY",
-    help="The ARN of a wanted key; repeatable. Show whether the envelope is stale.",
+    help="A wanted KMS key; repeatable. Show whether the envelope is stale. Only an ARN needs no kms:DescribeKey.",
 )
 @click.option(
     "--older-than",
@@ -35,14 +36,15 @@ from sealwax.cli.work import Work, on
 @click.option(
     "--ask-kms",
     is_flag=True,
-    help="With --to: resolve aliases and detect old key material (kms:DescribeKey, kms:ListKeyRotations).",
+    help="With --to: also detect old key material (kms:DescribeKey, kms:ListKeyRotations).",
 )
 @options.aws
 @options.loudness
 def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_kms: bool, aws: Aws) -> int:
     """Show an envelope's header, without calling KMS. Nothing is authenticated; use verify for that.
 
-    With --to, also show whether the envelope is stale by the rules of `sealwax fleet`.
+    With --to, also show whether the envelope is stale by the rules of `sealwax fleet`. KMS is called only for
+    --ask-kms, and to look up keys of --to that are not named by their ARNs.
     """
 
     def do(job: jobs.FileJob) -> running.Fields:
@@ -58,22 +60,23 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
             facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
             facts |= {"missing_regions": list(verdict.missing_regions)}
         if not work.as_json:
-            console.print(_described(job.source, inspection))
+            console.print(_described(job.source, inspection, aliases))
             if verdict is not None:
                 console.print(f"  stale      {verdict}")
         return facts
 
     if not targets and (older_than is not None or ask_kms):
         raise click.UsageError("--older-than and --ask-kms require --to")
-    wanted, blind = _wanted(targets, older_than, aws if ask_kms else None) if targets else (None, False)
+    wanted, blind = _wanted(targets, older_than, aws, ask_kms=ask_kms) if targets else (None, False)
+    aliases = {} if wanted is None else {key.arn: name for key, name in zip(wanted.keys, targets, strict=True)}
     status = running.run(work, jobs.collect(work, output_name=None), do)
     return PARTLY_DONE if blind and not status else status
 
 
-def _wanted(targets: tuple[str, ...], older_than: float | None, aws: Aws | None) -> tuple[Wanted, bool]:
+def _wanted(targets: tuple[str, ...], older_than: float | None, aws: Aws, *, ask_kms: bool) -> tuple[Wanted, bool]:
     """Return what is wanted, and whether a key's material could not be read, so that old material is not detected."""
     since = 0 if older_than is None else int(time.time() - older_than)
-    if aws is not None:
+    if ask_kms:
         from sealwax._aws.session import Clients
         from sealwax.kms._describe import describe
 
@@ -85,10 +88,7 @@ def _wanted(targets: tuple[str, ...], older_than: float | None, aws: Aws | None)
                 f"old key material {'cannot' if blind else 'may not'} be detected: {error}"
             )
         return Wanted(tuple(WantedKey(key.arn, key.material_id, key.rotated_at) for key in keys), since), blind
-    for target in targets:
-        if ":key/" not in target or not region_of(target):
-            raise click.UsageError(f"'{printable(target)}' is not a key ARN; add --ask-kms to look up other names")
-    return Wanted(tuple(WantedKey(target) for target in targets), since), False
+    return Wanted(tuple(map(WantedKey, aws.key_arns(targets))), since), False
 
 
 def _size(inspection: Inspection) -> str:
@@ -99,7 +99,7 @@ def _size(inspection: Inspection) -> str:
     return "unknown: the payload is in another file; name that one, and this with --detached"
 
 
-def _described(path: str, inspection: Inspection) -> str:
+def _described(path: str, inspection: Inspection, aliases: Mapping[str, str]) -> str:
     facts = inspection.as_dict()
     lines = [
         console.shown(path),
@@ -117,7 +117,7 @@ def _described(path: str, inspection: Inspection) -> str:
     if facts["local_pairs"]:
         lines.append(f"  context    {counted(inspection.header.preamble.local_pairs, 'local pair')}, not stored")
     for key in facts["wrapped_keys"]:
-        lines.append(f"  key        {printable(key['key_arn'])}")
+        lines.append(f"  key        {named(key['key_arn'], aliases.get(key['key_arn'], ''))}")
         if key["key_material_id"]:
             lines.append(f"             material {key['key_material_id']}")
         if key["wrapped_at"]:

@@ -133,6 +133,7 @@ def _who(option: str, what: str, *, required: bool = False) -> Callable[[options
 @_who("--grant", "may grant the above to others")
 @_bound
 @_format
+@options.loudness
 def key_command(
     admin: tuple[str, ...],
     encrypt: tuple[str, ...],
@@ -167,22 +168,29 @@ def key_command(
     "keys",
     multiple=True,
     envvar="SEALWAX_KEY",
-    metavar="ARN",
+    metavar="KEY",
     show_envvar=True,
-    help="A key ARN; repeatable. For encrypt, the first generates the data keys.",
+    help="A KMS key; repeatable. For encrypt, the first generates the data keys.",
 )
-@click.option(
-    "--to", "targets", multiple=True, metavar="ARN", help="The ARN of a key to move wrapped keys to; repeatable."
-)
+@click.option("--to", "targets", multiple=True, metavar="KEY", help="A KMS key to move wrapped keys to; repeatable.")
 @_format
 @_bound
+@options.aws
+@options.loudness
 def iam_command(
-    tasks: tuple[str, ...], keys: tuple[str, ...], targets: tuple[str, ...], bound: RequiredContext | None, form: str
+    tasks: tuple[str, ...],
+    keys: tuple[str, ...],
+    targets: tuple[str, ...],
+    bound: RequiredContext | None,
+    form: str,
+    aws: Aws,
 ) -> None:
     """Write an IAM policy that allows one or more tasks, and nothing else.
 
     encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from the keys of -k to those of --to, without
     decrypting. audit: read what `sealwax audit` reads; it takes no keys and no context.
+
+    A policy names keys by their ARNs. Keys that are given as key IDs or aliases are looked up (kms:DescribeKey).
     """
     if len(set(tasks)) != len(tasks):
         raise click.UsageError("a task was given twice")
@@ -196,19 +204,17 @@ def iam_command(
             raise click.UsageError("audit takes no key and no context; remove -k and the context options")
         bound = RequiredContext()
     elif not keys:
-        raise click.UsageError("name a key ARN with -k or in SEALWAX_KEY")
-    statements = []
-    for task in tasks:
-        if task == "encrypt":
-            statements += allow_encrypt(keys, _required(bound))
-        elif task == "decrypt":
-            statements += allow_decrypt(keys, _required(bound))
-        elif task == "rotate":
-            statements += allow_rotate(keys, targets, _required(bound))
-        else:
-            statements += allow_audit()
+        raise click.UsageError("name a KMS key with -k or in SEALWAX_KEY")
+    required = _required(bound)
+    old, new = (aws.key_arns(names if tasks != ("audit",) else ()) for names in (keys, targets))
+    allowed = {
+        "encrypt": lambda: allow_encrypt(old, required),
+        "decrypt": lambda: allow_decrypt(old, required),
+        "rotate": lambda: allow_rotate(old, new, required),
+        "audit": allow_audit,
+    }
     _print(
-        write_identity_policy(statements),
+        write_identity_policy([statement for task in tasks for statement in allowed[task]()]),
         form,
         cloudformation=_render.identity_in_cloudformation,
         terraform=_render.identity_in_terraform,
@@ -245,7 +251,7 @@ def _duration(_context: click.Context, _param: click.Parameter, text: str | None
 
 
 @policy.command("grant")
-@click.option("-k", "--key", required=True, envvar="SEALWAX_KEY", show_envvar=True, metavar="ARN", help="The key ARN.")
+@click.option("-k", "--key", required=True, envvar="SEALWAX_KEY", show_envvar=True, metavar="KEY", help="The KMS key.")
 @click.option("--grantee", required=True, metavar="ARN", help="The user, role or session that gets the grant.")
 @click.option(
     "--operation",
@@ -284,15 +290,19 @@ def grant_command(
     KMS grants do not expire. With --for, the grant is retired when the time is over, or on Ctrl-C. Its name records
     that time, so that `sealwax audit` finds grants that were left behind by a killed program. The grant's ID and token
     are printed as one JSON object as soon as it exists.
+
+    A key that is given as a key ID or alias is looked up (kms:DescribeKey).
     """
     if form == "cloudformation":
         raise click.UsageError("CloudFormation has no resource for KMS grants; use json or terraform")
-    plain = grant_request(key, grantee, operations, _required(bound), retiring=retiring)
+    required = _required(bound)
+    if lasting is not None and form != "json":
+        raise click.UsageError("--for creates the grant; remove --format")
+    (arn,) = aws.key_arns((key,))
+    plain = grant_request(arn, grantee, operations, required, retiring=retiring)
     if lasting is None:
         console.print(_render.as_json(plain) if form == "json" else _render.grant_in_terraform(plain))
         return 0
-    if form != "json":
-        raise click.UsageError("--for creates the grant; remove --format")
     from sealwax.kms._temporary_grant import TemporaryGrants
 
     lender = TemporaryGrants(aws.session())
@@ -384,7 +394,7 @@ def explain_command(
 
     The key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
     (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead; the answer is as old as
-    they are. With --key-policy, files are used instead, and KEY is the key's ARN. Nothing is changed.
+    they are. With --key-policy, files are used instead; KEY is looked up only if it is not an ARN. Nothing is changed.
 
     Permissions boundaries, session policies, and the policies of organizations and VPC endpoints are not evaluated;
     they can only deny more. Without -c, the request has no context.
@@ -406,9 +416,9 @@ def explain_command(
     ]
     at = datetime.fromtimestamp(time.time(), UTC)
     if key_policy is not None:
-        seen = KeyDescription(
-            key, parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE)), _grants(grants, key)
-        )
+        given_policy = parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE))
+        (arn,) = aws.key_arns((key,))
+        seen = KeyDescription(arn, given_policy, _grants(grants, arn))
     elif facts is not None:
         seen, who, at = _recall(facts, key, aws.region, who, known=bool(policies))
     else:

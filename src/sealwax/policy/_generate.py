@@ -358,7 +358,7 @@ def _checked_keys(keys: Sequence[str]) -> Sequence[str]:
         if not _KEY.fullmatch(key):
             raise PolicyError(
                 f"'{shown(key)}' is not the ARN of a key; a policy names keys by ARN, not by ID or alias "
-                "('sealwax keys list --json' shows the ARNs)"
+                "('sealwax keys list --wide' shows the ARNs)"
             )
     if not keys:
         raise PolicyError("name at least one key")
