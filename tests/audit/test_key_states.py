@@ -163,6 +163,6 @@ def test_the_status_of_an_audit_with_a_key_on_its_way_out(
     ending(lab.session(REGION).client("kms"))
     monkeypatch.setenv("SEALWAX_LAB", str(tmp_path / "lab"))
     monkeypatch.setenv("AWS_REGION", REGION)
-    report = tmp_path / "report.txt"
-    assert run(["audit", "--all", "--region", REGION, "-o", str(report)]) == 0
+    report = tmp_path / "report.csv"
+    assert run(["audit", "--all", "--region", REGION, "--report", str(report)]) == 0
     assert "key-pending-deletion" in report.read_text()

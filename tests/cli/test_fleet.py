@@ -372,7 +372,7 @@ def test_an_audit_takes_the_keys_of_a_plan_for_those_of_live_envelopes(tmp_path:
             *(key(arn=arn, state="Disabled" if arn == disabled else "Enabled") for arn in (keys.demo, keys.demo2))
         )
         Path(saved).write_bytes(_factsfile.dump(replace(facts, expected_aliases={})))
-        assert run(["audit", "--facts", saved, *options, "--json", "-o", report, "--force", "--fail-on", "never"]) == 0
+        assert run(["audit", "--facts", saved, *options, "--report", report, "--force", "--fail-on", "never"]) == 0
         found = json.loads(Path(report).read_bytes())["findings"]
         return [one["resource"] for one in found if one["rule"] == "unusable-key-with-envelopes"]
 
