@@ -23,6 +23,8 @@ The [exit statuses](statuses.md) have their own page.
 | Environment | Meaning |
 |---|---|
 | `SEALWAX_KEY` | the KMS key, if `-k` is not given |
+| `SEALWAX_CONTEXT` | pairs of the context, besides those of `-c`: `NAME=VALUE,NAME=VALUE`, or a JSON object |
+| `SEALWAX_SETTINGS` | the [settings file](settings.md) to read; empty for none |
 | `SEALWAX_LAB` | the lab's folder, like `--lab` |
 | `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 uses them |
 | `AWS_ENDPOINT_URL_S3` | an S3 endpoint other than that of AWS, also if KMS is the lab |

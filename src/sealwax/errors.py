@@ -33,6 +33,7 @@
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     ├── FactsError                an audit cannot read a file of facts, events or accepted findings
+    ├── SettingsError             the command line's settings file is not trusted, or cannot be used
     └── LabError                  the embedded KMS lab cannot do what was asked
 
 The library raises nothing else, except ``TypeError`` and ``ValueError`` for wrong arguments, and whatever a caller's
@@ -73,6 +74,7 @@ __all__ = [
     "RequestRefusedError",
     "RewrapConflictError",
     "SealwaxError",
+    "SettingsError",
     "StoreError",
     "TamperedError",
     "ThrottledError",
@@ -291,6 +293,10 @@ class PolicyError(SealwaxError):
 
 class FactsError(SealwaxError):
     """An audit cannot read a file of facts, CloudTrail events or accepted findings, or a fleet plan."""
+
+
+class SettingsError(SealwaxError):
+    """The command line's settings file is not trusted, or cannot be used."""
 
 
 class LabError(SealwaxError):

@@ -312,6 +312,17 @@ def _(world: World) -> None:
         world.ends(2, *command, "--nonsense", says="No such option")
 
 
+@line("the settings file is refused, or has no key for any file", "every verb that reads it", 2, 12)
+def _(world: World) -> None:
+    Path("sealwax.toml").write_text('lab = "x"')
+    for command in (ENCRYPT, *OPENING.values(), PLAN, RUN, VERIFY):
+        world.ends(2, *command, says="the settings file")
+    Path("sealwax.toml").write_text('[[rule]]\npath = "b"\nkey = "alias/demo"\n')
+    world.seal("a.swx")
+    for verb in ("encrypt", "decrypt", "verify"):
+        world.ends(2, verb, *PURPOSE, "a.swx", says="is for it")
+
+
 @line(
     "a finding: a failed check, one of the severity of `--fail-on` or higher, or a key to retire that may be needed",
     "`prove`, `audit`, `keys retire`",
@@ -623,5 +634,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 30
+    assert len(table) == 31
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

@@ -40,6 +40,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/reports.md": {"sh": 2, "python": 1},
         "docs/rotation.md": {"sh": 6, "python": 1},
         "docs/s3.md": {"sh": 1, "python": 1},
+        "docs/settings.md": {"sh": 2},
         "docs/throttling.md": {"sh": 1, "python": 2},
         "docs/verification.md": {"sh": 1},
     }
@@ -123,11 +124,19 @@ def file_of_readme(folder: Path) -> None:
     assert (folder / "b.txt").read_text() == "the crown jewels\n"
 
 
+def files_of_settings(folder: Path) -> None:
+    keys = {sealwax.inspect(folder / name / "db.env.swx").wrapped_keys[0].key_arn for name in ("dev", "prod")}
+    assert len(keys) == 2
+    assert (folder / "prod/db.env").read_text() == "password=prod\n"
+    assert sealwax.inspect(folder / "other.swx").context == {"project": "other", "team": "payments"}
+
+
 LEFT: Final = {
     "README.md": file_of_readme,
     "docs/audit.md": page_of_audit,
     "docs/automatic-rotation.md": plan_of_scheduler,
     "docs/rotation.md": fleet_of_rotation,
+    "docs/settings.md": files_of_settings,
 }
 
 
@@ -177,4 +186,4 @@ def test_the_library_does_not_read_the_variables_of_the_command_line() -> None:
     assert len(sources) > 100
     for path in sources:
         text = path.read_text(encoding="utf-8")
-        assert not [name for name in ("SEALWAX_LAB", "SEALWAX_KEY") if name in text], path
+        assert not [name for name in ("SEALWAX_LAB", "SEALWAX_KEY", "SEALWAX_SETTINGS") if name in text], path

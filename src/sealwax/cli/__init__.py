@@ -38,6 +38,7 @@ VERBS: Final = {
     "audit": "Find misconfigured KMS keys and how to fix them.",
     "keys": "List, rotate and retire KMS keys.",
     "policy": "Write least-privilege policies, and explain existing ones.",
+    "settings": "Show which keys, context and other settings count, and why.",
     "completion": "Print the completion script for a shell.",
     "lab": "Run an embedded KMS for trials and tests, without AWS.",
 }
@@ -47,6 +48,7 @@ STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.PayloadError, 5),
     (errors.ContextError, 6),
     (errors.KmsError, 7),
+    (errors.SettingsError, 2),
 )
 FINDINGS: Final = 3
 PARTLY_DONE: Final = 8

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from sealwax._core import files
 from sealwax._core.format.io import write_all
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, reporting
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, layers, options, reporting
 from sealwax.cli.kms import Aws
 from sealwax.cli.state import current
 
@@ -84,7 +84,14 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
 
 
 @click.command()
-@click.option("-k", "--key", "names", multiple=True, metavar="KEY", help="A KMS key to audit; repeatable.")
+@click.option(
+    "-k",
+    "--key",
+    "names",
+    multiple=True,
+    metavar="KEY",
+    help="A KMS key to audit; repeatable. Default: SEALWAX_KEY, or the settings.",
+)
 @click.option("--all", "everything", is_flag=True, help="Audit all KMS keys of the account.")
 @click.option("--region", "regions", multiple=True, metavar="REGION", help="An AWS Region to audit; repeatable.")
 @options.account
@@ -186,6 +193,8 @@ def audit(
         raise click.UsageError("--facts cannot be combined with -k, --all, --region or --save-facts")
     if _max_age_typed() and not save_facts:
         raise click.UsageError("--max-age requires --save-facts")
+    if not (names or everything or facts_file):
+        names = layers.default_keys()
     if not facts_file and bool(names) == everything:
         raise click.UsageError("give either -k KEY or --all, or saved facts with --facts FILE")
     for path, what in (
@@ -261,7 +270,7 @@ class _Where:
         from sealwax._aws.session import Clients
         from sealwax.audit import gather
 
-        session = replace(self.aws, region=self.regions[0] if self.regions else None).session()
+        session = replace(self.aws, region=self.regions[0] if self.regions else self.aws.region).session()
         arns = (name for name in self.names if name.startswith("arn:") and name.count(":") > 4)
         regions = self.regions or tuple(dict.fromkeys(arn.split(":")[3] for arn in arns)) or (Clients(session).region,)
         absent = {} if self.aws.lab is None else dict(_absent())

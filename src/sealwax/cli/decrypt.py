@@ -16,6 +16,7 @@ from sealwax._core.format.io import write_all
 from sealwax._core.format.stream import StreamReader
 from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
 from sealwax.cli.kms import Keys
+from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
 from sealwax.errors import FileError
 
@@ -57,7 +58,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     """
     if bounds is not None and work.update:
         raise click.UsageError("use --update or --range, not both: a range is never up to date")
-    sealer = keys.to_decrypt(work.headers)
+    sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.headers))
 
     def output_name(name: str) -> str:
         if not name.endswith(work.suffix):
@@ -77,12 +78,14 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             source.file.seek(0)
         else:
             inspection = replace(locations.inspect(work.detached), payload_bytes=origin.size)
-        ctx.match(expected, inspection.context, keys.local_context, inspection.header.preamble.local_pairs)
+        local = sealing.of(job)[0].local_context
+        ctx.match(expected, inspection.context, local, inspection.header.preamble.local_pairs)
         if inspection.plaintext_bytes is None:
             return outcomes.OutputState.ABSENT  # there can be no output: opening the envelope reports why
         return outcomes.of_plaintext(job.output, origin, inspection.plaintext_bytes, update=work.update)
 
     def do(job: jobs.FileJob) -> str:
+        _, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
         with contents.Source(job, armor=work.armor) as source:
@@ -127,7 +130,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     )
     # Two ranges cannot be told apart, so an existing file is never skipped.
     again = running.SAME_AGAIN if bounds is None else "run it again with --force"
-    return running.run(work, todo, do, again=again)
+    return running.run(work, sealing.announced(todo), do, again=again)
 
 
 def _size_of(bounds: tuple[int, int], size: int, name: str) -> int:

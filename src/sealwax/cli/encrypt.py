@@ -11,6 +11,7 @@ from sealwax._core.context import NoContext
 from sealwax._core.format.io import write_all
 from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
 from sealwax.cli.kms import Keys
+from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
 
 
@@ -30,12 +31,12 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """
     if work.armor and work.detached:
         raise click.UsageError("use --armor or --detached, not both: a detached payload has no text form")
-    sealer, keyring = keys.to_encrypt()
-    under = outcomes.Under(keys.names)
+    sealing = Sealing(work, keys, template, lambda keys: (*keys.to_encrypt(), outcomes.Under(keys.names)))
 
     def state(
         job: jobs.FileJob, source: contents.Source, context: Mapping[str, str] | NoContext
     ) -> outcomes.OutputState:
+        keys, _, (sealer, keyring, under) = sealing.of(job)
         origin = contents.origin(source)
         if origin is None or job.output is None or not work.checks_output(job.output):
             return outcomes.OutputState.ABSENT
@@ -59,6 +60,7 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
         )
 
     def do(job: jobs.FileJob) -> str:
+        _, template, (sealer, _, _) = sealing.of(job)
         context = template.to_bind(job.relpath)
         with contents.Source(job) as source:
             there = state(job, source, context)
@@ -80,4 +82,4 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
         return "encrypted"
 
     todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
-    return running.run(work, todo, do, again=running.SAME_AGAIN)
+    return running.run(work, sealing.announced(todo), do, again=running.SAME_AGAIN)

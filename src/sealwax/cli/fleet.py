@@ -168,6 +168,7 @@ def plan_command(
     from sealwax import fleet as library
 
     refuse_too_many(targets, "--to")
+    template.refuse_rules()
     if not (template.pairs or template.none or template.accept_stored):
         raise click.UsageError(
             "select envelopes with -c NAME=VALUE (* stands for any text), --accept-stored-context or --no-context"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from sealwax._text import printable
 from sealwax.cli import console, locations
+from sealwax.cli.settingsfile import Layer, SettingsFile, keys_of, local_of
 from sealwax.cli.state import Sessions
-from sealwax.errors import ConfigurationError, LabError, SealwaxError
+from sealwax.errors import ConfigurationError, LabError, SealwaxError, SettingsError
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -107,17 +108,29 @@ def no_lab(folder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The KMS keys named with -k, and how to reach them."""
+    """The KMS keys named with -k, in SEALWAX_KEY or in the settings file, and how to reach them.
+
+    Attributes:
+        settings: the settings file, which says what else counts for a file; see ``of``.
+        sealers: those made so far, for --metrics.
+    """
 
     names: tuple[str, ...]
     aws: Aws
     local_context: tuple[str, ...] = ()
-    sealers: list[Sealer] = field(default_factory=list)  # those made so far, for --metrics
+    settings: SettingsFile | None = None
+    sealers: list[Sealer] = field(default_factory=list)
+    _sessions: list[Session] = field(default_factory=list, repr=False)
+
+    def of(self, layers: tuple[Layer, ...]) -> Keys:
+        """Return what counts for a file, with what the settings say about it."""
+        local = tuple(dict.fromkeys((*self.local_context, *local_of(layers))))
+        return replace(self, names=self.names or keys_of(layers), local_context=local)
 
     def to_encrypt(self) -> tuple[Sealer, Keyring]:
         """Return a sealer that generates data keys under these keys, and its keyring."""
         if not self.names:
-            raise click.UsageError("name a KMS key with -k or in SEALWAX_KEY")
+            raise self._unnamed("name a KMS key with -k or in SEALWAX_KEY")
         keyring = self._keyring()
         return self._sealer(keyring), keyring
 
@@ -137,15 +150,25 @@ class Keys:
 
     def _refuse_none(self, sources: Sequence[str]) -> None:
         if not self.names:
-            raise click.UsageError(f"name the KMS keys that may decrypt it with -k or in SEALWAX_KEY{_hint(sources)}")
+            raise self._unnamed(f"name the KMS keys that may decrypt it with -k or in SEALWAX_KEY{_hint(sources)}")
+
+    def _unnamed(self, what: str) -> Exception:
+        if self.settings is None:
+            return click.UsageError(what)
+        return SettingsError(f"no key in '{printable(self.settings.path)}' is for it; add one there, or {what}")
 
     def _keyring(self, targets: Sequence[str] | None = None) -> Keyring:
         from sealwax.kms import KmsKeyring
 
         refuse_too_many(self.names, "-k")
         if targets is not None:
-            return KmsKeyring(list(targets), decrypt_with=list(self.names), session=self.aws.session())
-        return KmsKeyring(self.names[0] if len(self.names) == 1 else list(self.names), session=self.aws.session())
+            return KmsKeyring(list(targets), decrypt_with=list(self.names), session=self._session())
+        return KmsKeyring(self.names[0] if len(self.names) == 1 else list(self.names), session=self._session())
+
+    def _session(self) -> Session:
+        if not self._sessions:  # one for all rules of the settings file
+            self._sessions.append(self.aws.session())
+        return self._sessions[0]
 
     def _sealer(self, keyring: Keyring) -> Sealer:
         from sealwax._core.sealer import Sealer

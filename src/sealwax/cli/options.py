@@ -17,13 +17,16 @@ from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
 from sealwax._text import printable
-from sealwax.cli import console, verbosity
+from sealwax.cli import console, layers, settingsfile, verbosity
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
+from sealwax.cli.settingsfile import MAX_WORKERS, Layer, context_of, is_suffix, local_of
 from sealwax.cli.state import RunState, current
 from sealwax.errors import ContextError, FileError
 
 Command = Callable[..., object]
 
+SUFFIX: Final = ".swx"
+WORKERS: Final = 8
 _CONTEXT_FILE: Final = trusted.Kind("the context file", FileError)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Several times the size of the largest context with every character escaped.
@@ -44,11 +47,39 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # no generic in olde
 
 @dataclass(frozen=True, slots=True)
 class ContextTemplate:
-    """The context as typed; ``{relpath}`` and ``{name}`` are replaced for each file."""
+    """The context that was given; ``{relpath}`` and ``{name}`` are replaced for each file.
+
+    Attributes:
+        pairs: all that count, as far as no rule of the settings says otherwise.
+        given: those of options and SEALWAX_CONTEXT, over any of the settings.
+        local: the names of local pairs that options list.
+    """
 
     pairs: Mapping[str, str] = field(default_factory=dict)
     none: bool = False
     accept_stored: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
+    local: tuple[str, ...] = ()
+
+    def of(self, layers: tuple[Layer, ...]) -> ContextTemplate:
+        """Return what counts for a file, with what the settings say about it."""
+        if self.none:
+            return self
+        # Whoever trusts the stored context asks for no pair of the settings; but local ones are not stored.
+        local = {*self.local, *local_of(layers)} if self.accept_stored else None
+        own = {name: value for name, value in context_of(layers).items() if local is None or name in local}
+        return replace(self, pairs={**own, **self.given})
+
+    def refuse_rules(self) -> None:
+        """Refuse to take one context for all files, if rules of the settings give them different ones."""
+        settings = current().settings
+        if settings is None or self.given or self.none or self.accept_stored:
+            return
+        if rule := next((rule for rule in settings.rules if rule.context), None):
+            raise click.UsageError(
+                f"{rule.shown} of '{printable(settings.path)}' has a context of its own, but there is one for all "
+                "envelopes here; select them with -c NAME=VALUE, --accept-stored-context or --no-context"
+            )
 
     def _filled(self, relpath: str | None) -> dict[str, str]:
         if relpath is None:
@@ -57,6 +88,7 @@ class ContextTemplate:
                 raise click.UsageError(
                     "{relpath} and {name} stand for the path and name of a file, but there is no named file here; "
                     "write {{relpath}} and {{name}} for the literal text"
+                    + ("" if self.pairs == self.given else ", or use --no-settings if the settings file has them")
                 )
         # In one pass, so that a placeholder in a file's name is not replaced in turn.
         return {
@@ -117,7 +149,7 @@ def loudness(command: Command) -> Command:
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not value or "/" in value:
+    if not is_suffix(value):
         raise click.BadParameter(
             f"'{printable(value)}' is not a suffix; it must not be empty or contain '/'", ctx, param
         )
@@ -125,7 +157,7 @@ def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 suffix = click.option(
-    "--suffix", default=".swx", show_default=True, callback=_ending, help="The suffix of envelope names."
+    "--suffix", default=SUFFIX, show_default=True, callback=_ending, help="The suffix of envelope names."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 force = click.option("--force", is_flag=True, help="Overwrite existing files.")
@@ -133,7 +165,7 @@ force = click.option("--force", is_flag=True, help="Overwrite existing files.")
 
 def workers(what: str) -> Callable[[Command], Command]:
     """Add --workers; the command gets ``workers``."""
-    return click.option("--workers", type=click.IntRange(1, 256), default=8, show_default=True, help=what)
+    return click.option("--workers", type=click.IntRange(1, MAX_WORKERS), default=WORKERS, show_default=True, help=what)
 
 
 def targets(what: str) -> Callable[[Command], Command]:
@@ -146,8 +178,32 @@ def targets(what: str) -> Callable[[Command], Command]:
     return click.option("--to", "targets", multiple=True, required=True, metavar="KEY", callback=few, help=what)
 
 
+def _read_settings(context: click.Context, _param: click.Parameter, ignored: bool) -> None:
+    if ignored or context.resilient_parsing:  # a shell that completes a command
+        return
+    if named := os.environ.get(settingsfile.VARIABLE):
+        console.claim(named)
+    settings = context.ensure_object(RunState).settings = settingsfile.read()
+    if settings is not None:
+        # click takes these for options that are neither typed nor in the environment.
+        context.default_map = layers.of_runs(settings)
+
+
+no_settings = click.option(
+    "--no-settings",
+    is_flag=True,
+    is_eager=True,  # other options take their defaults from the settings
+    expose_value=False,
+    callback=_read_settings,
+    help="Do not read sealwax.toml or pyproject.toml.",
+)
+
+
 def account(command: Command) -> Command:
-    """Add the options that select a KMS, except for its Region; the command gets ``aws``."""
+    """Add the options that select a KMS, except for its Region; the command gets ``aws``.
+
+    They come with --no-settings: whatever uses AWS reads the settings file.
+    """
 
     @click.option("--profile", metavar="NAME", help="The AWS profile to use.")
     @click.option(
@@ -162,6 +218,7 @@ def account(command: Command) -> Command:
         show_envvar=True,
         help="Use the lab in this folder instead of AWS KMS.",
     )
+    @no_settings
     @click.pass_context
     @functools.wraps(command)
     def wrapped(
@@ -174,7 +231,8 @@ def account(command: Command) -> Command:
         **kwargs: object,
     ) -> object:
         # Either option means a KMS other than the lab, and what was typed wins over the environment.
-        aws_option = "--endpoint-url" if endpoint_url else "--profile" if profile else None
+        own_profile = context.get_parameter_source("profile") is not ParameterSource.DEFAULT_MAP
+        aws_option = "--endpoint-url" if endpoint_url else "--profile" if profile and own_profile else None
         typed = context.get_parameter_source("lab") is not ParameterSource.ENVIRONMENT
         if lab == "" and typed:
             # An unset shell variable behind --lab must not lead to AWS.
@@ -184,9 +242,13 @@ def account(command: Command) -> Command:
                 raise click.UsageError(f"use --lab or {aws_option}, not both")
             console.info(f"ignoring SEALWAX_LAB, because {aws_option} was given")
             lab = None
+        if lab and not own_profile:
+            profile = None  # a lab needs none, and may stand for an account that nobody has yet
         state = current()
         state.profile = profile
-        return command(*args, aws=Aws(profile, None, endpoint_url, lab or None, state.sessions), **kwargs)
+        region = (context.default_map or {}).get("region")
+        layers.announce_command(context, lab or None)
+        return command(*args, aws=Aws(profile, region, endpoint_url, lab or None, state.sessions), **kwargs)
 
     return wrapped
 
@@ -213,7 +275,7 @@ def keys(command: Command) -> Command:
         "key_names",
         multiple=True,
         metavar="KEY",
-        help="A KMS key: key ID, key ARN, alias/NAME or alias ARN; repeatable. Default: SEALWAX_KEY.",
+        help="A KMS key: key ID, key ARN, alias/NAME or alias ARN; repeatable. Default: SEALWAX_KEY, or the settings.",
     )
     @click.option(
         "--local-context",
@@ -235,8 +297,7 @@ def keys(command: Command) -> Command:
         aws: Aws,
         **kwargs: object,
     ) -> object:
-        names = key_names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
-        keys = Keys(names, aws, local_context)
+        keys = Keys(key_names or layers.named_keys(), aws, local_context, current().settings)
         try:
             return command(*args, keys=keys, **kwargs)
         finally:
@@ -246,15 +307,19 @@ def keys(command: Command) -> Command:
     return wrapped
 
 
-def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Command]:
+def context(*, stored: bool, of_files: bool = True, typed_only: bool = False) -> Callable[[Command], Command]:
     """Add the options that give the context; the command gets ``template``.
 
     Args:
         stored: whether the context that an envelope stores may be accepted.
         of_files: whether it is for files, whose paths and names replace ``{relpath}`` and ``{name}``. Braces have to be
             doubled everywhere, so that a context can be pasted from one verb to another.
+        typed_only: whether SEALWAX_CONTEXT and the settings file do not count.
     """
     placeholders = "{relpath} and {name} become each file's path and name; write" if of_files else "Write"
+    about = f"A pair of the encryption context; repeatable. {placeholders} {{{{name}}}} for a literal {{name}}."
+    if not typed_only:
+        about += " SEALWAX_CONTEXT and the settings add pairs."
 
     def decorate(command: Command) -> Command:
         @click.option(
@@ -263,7 +328,7 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
             "pairs",
             multiple=True,
             metavar="NAME=VALUE",
-            help=f"A pair of the encryption context; repeatable. {placeholders} {{{{name}}}} for a literal {{name}}.",
+            help=about,
         )
         @click.option(
             "--context-file",
@@ -282,6 +347,8 @@ def context(*, stored: bool, of_files: bool = True) -> Callable[[Command], Comma
             **kwargs: object,
         ) -> object:
             template = _template(pairs, context_file, no_context, accept_stored_context)
+            if not typed_only:
+                template = _completed(template)
             return command(*args, template=template, **kwargs)
 
         if not stored:
@@ -318,7 +385,23 @@ def _template(
             add(name, value)
     if no_context and (context or accept_stored):
         raise click.UsageError("--no-context cannot be combined with other context options")
-    return ContextTemplate(context, no_context, accept_stored)
+    return ContextTemplate(context, no_context, accept_stored, context)
+
+
+def _completed(template: ContextTemplate) -> ContextTemplate:
+    """Add the pairs of SEALWAX_CONTEXT and of the top of the settings file."""
+    settings, params = current().settings, click.get_current_context().params
+    top = () if settings is None else (settings.top,)
+    local = params.get("local_context", ())
+    variable = {} if template.none else layers.context_variable()
+    if template.accept_stored:
+        variable = {name: value for name, value in variable.items() if name in (*local, *local_of(top))}
+    completed = replace(template, given={**variable, **template.given}, local=local).of(top)
+    if "local_context" in params:
+        return completed
+    # Without --local-context, it is a context that KMS and headers have.
+    unsent = [name for name in local_of(top) if name not in template.given]
+    return replace(completed, pairs={name: value for name, value in completed.pairs.items() if name not in unsent})
 
 
 def _read_context_file(path: str) -> list[tuple[str, str]]:

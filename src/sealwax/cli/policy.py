@@ -93,7 +93,7 @@ def _bound(command: options.Command) -> options.Command:
         metavar="NAME",
         help="A name that the context must have, with any value; repeatable.",
     )
-    @options.context(stored=False, of_files=False)
+    @options.context(stored=False, of_files=False, typed_only=True)
     @functools.wraps(command)
     def wrapped(
         *args: object, context_names: tuple[str, ...], template: options.ContextTemplate, **kwargs: object
@@ -373,7 +373,7 @@ _file = click.Path(exists=True, dir_okay=False)
     metavar="NAME=VALUE",
     help="The value of another condition key, such as kms:ViaService; repeatable.",
 )
-@options.context(stored=False, of_files=False)
+@options.context(stored=False, of_files=False, typed_only=True)
 @options.as_json
 @options.aws
 @options.loudness

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import textwrap
 import threading
 from collections import Counter
@@ -17,7 +16,7 @@ import click
 
 from sealwax._report import Provenance, Verdict
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, options
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, layers, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, open_lab
 from sealwax.cli.reporting import Reports, command, provenance, reports
@@ -59,7 +58,7 @@ _ROTATED: Final = (
     "names",
     multiple=True,
     metavar="KEY",
-    help="The KMS key: key ID, key ARN, alias/NAME or alias ARN. Default: SEALWAX_KEY.",
+    help="The KMS key: key ID, key ARN, alias/NAME or alias ARN. Default: SEALWAX_KEY, or the settings.",
 )
 @options.aws
 @options.context(stored=False, of_files=False)
@@ -94,7 +93,7 @@ def prove(
     from sealwax.prove import Options, planned_requests
     from sealwax.prove import prove as run
 
-    names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
+    names = names or layers.default_keys()
     if len(names) != 1:
         raise click.UsageError("name one KMS key with -k or in SEALWAX_KEY")
     for option, given in (("--to", to), ("--denied-profile", denied_profile), ("--denied-role", denied_role)):

@@ -11,6 +11,7 @@ from sealwax._core.envelope import inspect
 from sealwax._core.rewrap import replace_file
 from sealwax.cli import contents, jobs, locations, options, outcomes, running
 from sealwax.cli.kms import Keys
+from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
 from sealwax.errors import CredentialsError, KmsError
 
@@ -33,10 +34,11 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
     """
     if work.detached is not None and work.output is None:
         raise click.UsageError("--detached requires -o: a payload and its header cannot be replaced in place")
-    sealer, keyring = keys.to_reencrypt(work.headers, targets)
+    sealing = Sealing(work, keys, template, lambda keys: keys.to_reencrypt(work.headers, targets))
     under = outcomes.Under(targets)
 
     def do(job: jobs.FileJob) -> str:
+        keys, template, (sealer, keyring) = sealing.of(job)
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
 
@@ -89,4 +91,4 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
         copied()
         return "re-encrypted"
 
-    return running.run(work, jobs.collect(work, output_name=None), do, again=running.SAME_AGAIN)
+    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=running.SAME_AGAIN)

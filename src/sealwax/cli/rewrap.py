@@ -13,6 +13,7 @@ from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.rewrap import Rewrap, rewrap_file
 from sealwax.cli import contents, jobs, locations, options, outcomes, running
 from sealwax.cli.kms import Keys
+from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
 
 
@@ -39,7 +40,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         if verify and body in (None, STREAM):
             raise click.UsageError("--verify needs the payload; name its file too")
         work = replace(work, sources=work.headers)
-    sealer = keys.to_decrypt(work.sources)
+    sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.sources), named=body)
     under = outcomes.Under(targets)
 
     def claimed() -> frozenset[str] | None:
@@ -47,6 +48,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         return frozenset() if verify else under.known
 
     def do(job: jobs.FileJob) -> str:
+        keys, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, body, "payload")
 
@@ -94,4 +96,4 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         again = "add the new keys with -k and run it again; finished envelopes are re-wrapped once more"
     elif work.output is None and under.known is None:
         again = "name the keys of --to by their ARNs and run it again to resume"
-    return running.run(work, jobs.collect(work, output_name=None), do, again=again)
+    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=again)

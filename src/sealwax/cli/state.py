@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import boto3
 
     from sealwax._aws.session import OwnSession
+    from sealwax.cli.settingsfile import SettingsFile
     from sealwax.stores.s3 import Service
 
 S = TypeVar("S", bound="boto3.Session")
@@ -90,6 +91,7 @@ class RunState:
         debug: whether --debug was given.
         profile: --profile, for S3.
         region: --region, for S3.
+        settings: the settings file, if it counts.
         claimed: the pipes that are about to be read to their end, by device and inode.
         ends: what is left when the run ends, however it does.
         said: the notes that were printed, and are not repeated.
@@ -101,6 +103,7 @@ class RunState:
     debug: bool = False
     profile: str | None = None
     region: str | None = None
+    settings: SettingsFile | None = None
     claimed: set[tuple[int, int]] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
     sessions: Sessions = field(default_factory=Sessions)

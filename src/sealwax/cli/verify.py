@@ -6,6 +6,7 @@ import click
 
 from sealwax.cli import console, contents, jobs, locations, options, running
 from sealwax.cli.kms import Keys
+from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
 
 
@@ -19,9 +20,10 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
 
     Every byte is authenticated. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
     """
-    sealer = keys.to_decrypt(work.headers)
+    sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.headers))
 
     def do(job: jobs.FileJob) -> running.Fields:
+        _, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
         with contents.Source(job, armor=work.armor) as source:
             plaintext = None if work.detached else contents.plaintext_of(sealer, source, expected)
@@ -38,4 +40,4 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
                     size = reader.tell()
         return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 
-    return running.run(work, jobs.collect(work, output_name=None), do)
+    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do)

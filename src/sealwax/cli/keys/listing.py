@@ -51,7 +51,7 @@ def list_command(aws: Aws, regions: tuple[str, ...], wide: bool, as_json: bool) 
     from sealwax.kms._listing import list_keys
 
     # The session needs some Region, and the first serves as well as any.
-    listing = list_keys(replace(aws, region=regions[0] if regions else None).session(), regions)
+    listing = list_keys(replace(aws, region=regions[0] if regions else aws.region).session(), regions)
     if as_json:
         for key in listing.keys:
             console.print_json(formatting.as_plain(key))
