@@ -99,6 +99,20 @@ def test_the_nearer_counts(
     assert run("verify", "--no-context", "a.swx") == 0
 
 
+def test_local_names_of_a_rule_hold_for_the_variable(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, keys: Keys
+) -> None:
+    (here / "sealwax.toml").write_text(FILE + '[[rule]]\npath = "a"\nlocal_context = ["who"]\n')
+    for name in ("a", "b"):
+        (here / name).write_bytes(b"a")
+    monkeypatch.setenv("SEALWAX_CONTEXT", "who=me")
+    assert run("encrypt", "a", "b") == 0
+    assert sealed_under(here / "a.swx") == ([keys.demo], {"project": "shop"})
+    assert sealed_under(here / "b.swx") == ([keys.demo], {"project": "shop", "who": "me"})
+    assert run("verify", "a.swx", "b.swx") == 0
+    assert run("verify", "--accept-stored-context", "a.swx", "b.swx") == 0
+
+
 def test_a_trusted_stored_context_needs_no_pair_of_the_file(run: Run, here: Path, keys: Keys) -> None:
     (here / "sealwax.toml").write_text(FILE)
     (here / "a.swx").write_bytes(keys.sealer(keys.demo).encrypt(b"a", context={"other": "one"}))
@@ -194,7 +208,7 @@ def test_a_file_without_a_key_fails_by_itself(run: Run, here: Path, capfd: pytes
         (here / name).write_bytes(b"a")
     assert run("encrypt", "a.pem", "b") == 8
     err = capfd.readouterr().err
-    assert f"b: no key in '{here}/sealwax.toml' is for it; add one there, or name a KMS key with -k" in err
+    assert f"b: '{here}/sealwax.toml' has no rule with a key for it; add one, or name a KMS key with -k" in err
     assert run("encrypt", "b") == 2
     assert run("encrypt", "b", *K) == 6, "no context either"
 
@@ -212,7 +226,10 @@ def test_streams_are_under_the_top(run: Run, here: Path, capfd: pytest.CaptureFi
     (here / "sealwax.toml").write_text('[[rule]]\npath = "**"\nkey = "alias/demo"\n')
     assert run("encrypt", "-c", "a=b", "-o", "x", "/dev/null") == 2, "outside of the folder"
     assert run("encrypt", "-c", "a=b", "-o", "x", "-") == 2
-    assert capfd.readouterr().err.count("is for it") == 2
+    assert capfd.readouterr().err.count("no rule with a key for it") == 2
+    (here / "sealwax.toml").write_text('region = "eu-west-1"')
+    assert run("encrypt", "-c", "a=b", "-o", "x", "-") == 2
+    assert f"sealwax: '{here}/sealwax.toml' has no key; add one, or name a KMS key" in capfd.readouterr().err
 
 
 def test_a_plan_has_one_context_for_all(run: Run, here: Path, keys: Keys, capfd: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +388,9 @@ def test_show_says_where_each_value_comes_from(
     assert facts["region"] == {"value": "us-west-2", "from": "AWS_DEFAULT_REGION"}
     assert facts["profile"] == {"value": None, "from": "AWS_ACCESS_KEY_ID"}
     assert "AKIDHIDDEN" not in json.dumps(facts)
+    (here / "prod").mkdir()
+    assert run("settings", "show", "prod") == 2
+    assert "'prod' is a folder, and rules are for files" in capfd.readouterr().err
     assert run("settings", "show", "--no-settings") == 0
     assert capfd.readouterr().out.startswith("settings  none\nSETTING")
 

@@ -320,7 +320,7 @@ def _(world: World) -> None:
     Path("sealwax.toml").write_text('[[rule]]\npath = "b"\nkey = "alias/demo"\n')
     world.seal("a.swx")
     for verb in ("encrypt", "decrypt", "verify"):
-        world.ends(2, verb, *PURPOSE, "a.swx", says="is for it")
+        world.ends(2, verb, *PURPOSE, "a.swx", says="no rule with a key for it")
 
 
 @line(

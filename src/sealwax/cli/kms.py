@@ -155,7 +155,8 @@ class Keys:
     def _unnamed(self, what: str) -> Exception:
         if self.settings is None:
             return click.UsageError(what)
-        return SettingsError(f"no key in '{printable(self.settings.path)}' is for it; add one there, or {what}")
+        lacks = "no rule with a key for it" if self.settings.rules else "no key"
+        return SettingsError(f"'{printable(self.settings.path)}' has {lacks}; add one, or {what}")
 
     def _keyring(self, targets: Sequence[str] | None = None) -> Keyring:
         from sealwax.kms import KmsKeyring

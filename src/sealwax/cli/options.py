@@ -51,24 +51,33 @@ class ContextTemplate:
 
     Attributes:
         pairs: all that count, as far as no rule of the settings says otherwise.
-        given: those of options and SEALWAX_CONTEXT, over any of the settings.
+        typed: those of options.
+        variable: those of SEALWAX_CONTEXT.
         local: the names of local pairs that options list.
     """
 
     pairs: Mapping[str, str] = field(default_factory=dict)
     none: bool = False
     accept_stored: bool = False
-    given: Mapping[str, str] = field(default_factory=dict)
+    typed: Mapping[str, str] = field(default_factory=dict)
+    variable: Mapping[str, str] = field(default_factory=dict)
     local: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """The pairs that are not of the settings."""
+        return {**self.variable, **self.typed}
 
     def of(self, layers: tuple[Layer, ...]) -> ContextTemplate:
         """Return what counts for a file, with what the settings say about it."""
         if self.none:
             return self
-        # Whoever trusts the stored context asks for no pair of the settings; but local ones are not stored.
-        local = {*self.local, *local_of(layers)} if self.accept_stored else None
-        own = {name: value for name, value in context_of(layers).items() if local is None or name in local}
-        return replace(self, pairs={**own, **self.given})
+        untyped = {**context_of(layers), **self.variable}
+        if self.accept_stored:
+            # Whoever trusts the stored context asks for no other pair than those of -c; but local ones are not stored.
+            local = {*self.local, *local_of(layers)}
+            untyped = {name: value for name, value in untyped.items() if name in local}
+        return replace(self, pairs={**untyped, **self.typed})
 
     def refuse_rules(self) -> None:
         """Refuse to take one context for all files, if rules of the settings give them different ones."""
@@ -394,13 +403,11 @@ def _completed(template: ContextTemplate) -> ContextTemplate:
     top = () if settings is None else (settings.top,)
     local = params.get("local_context", ())
     variable = {} if template.none else layers.context_variable()
-    if template.accept_stored:
-        variable = {name: value for name, value in variable.items() if name in (*local, *local_of(top))}
-    completed = replace(template, given={**variable, **template.given}, local=local).of(top)
+    completed = replace(template, variable=variable, local=local).of(top)
     if "local_context" in params:
         return completed
     # Without --local-context, it is a context that KMS and headers have.
-    unsent = [name for name in local_of(top) if name not in template.given]
+    unsent = [name for name in local_of(top) if name not in template.typed]
     return replace(completed, pairs={name: value for name, value in completed.pairs.items() if name not in unsent})
 
 

@@ -33,11 +33,15 @@ def settings() -> None:
 @options.as_json
 @options.loudness
 def show_command(path: str | None, as_json: bool) -> None:
-    """Show what counts here, or for the file or object PATH, and where each value comes from.
+    """Show what counts here, or for PATH, a file or object, and where each value comes from.
 
     PATH need not exist. What is typed in another command, such as -k, counts over all of this. {relpath} and {name}
     become each file's path and name.
     """
+    if path is not None and os.path.isdir(path):
+        raise click.UsageError(
+            f"'{console.shown(path)}' is a folder, and rules are for files; name a file in it, which need not exist"
+        )
     file = current().settings
     runs = _runs(file)
     found = () if file is None else file.layers(None if path is None else path.removesuffix(str(runs["suffix"][0])))
