@@ -134,7 +134,7 @@ def test_the_file_can_be_left_out(
 
 
 def test_region_suffix_and_workers_come_from_it(
-    run: Run, here: Path, keys: Keys, capfd: pytest.CaptureFixture[str]
+    run: Run, here: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arn = keys.lab.create_key(region="eu-west-1")["Arn"]
     key = arn.rpartition("/")[2]
@@ -151,8 +151,14 @@ def test_region_suffix_and_workers_come_from_it(
     assert run("keys", "list", "--json") == 0
     out = capfd.readouterr().out.splitlines()
     assert [json.loads(line)["region"] for line in out] == ["eu-west-1"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+    assert run("inspect", "s3://bucket/a") == 7
+    assert "Invalid endpoint" in capfd.readouterr().err, "nor does S3 beside it"
     assert run("audit", "--json", "--fail-on", "never", "--allow-incomplete") == 0
     report, err = capfd.readouterr()
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    assert run("keys", "list") == 0
+    assert "settings" not in capfd.readouterr().err
     assert f"key {key}; region eu-west-1" in err
     assert json.loads(report)["regions"] == ["eu-west-1"]
 
@@ -254,7 +260,8 @@ def test_prove_takes_the_top(run: Run, here: Path, capfd: pytest.CaptureFixture[
     (here / "sealwax.toml").write_text('key = ["alias/demo", "alias/demo2"]\ncontext = { file = "{name}" }')
     assert run("prove") == 2
     assert "name one KMS key with -k or in SEALWAX_KEY" in capfd.readouterr().err
-    assert run("prove", *K) == 2
+    (here / "sealwax.toml").write_text('key = "alias/demo"\ncontext = { file = "{name}" }')
+    assert run("prove") == 2
     assert "there is no named file here" in (err := capfd.readouterr().err)
     assert "or use --no-settings" in err
 

@@ -39,11 +39,11 @@ _MAX_SHOWN: Final = 100
 _OF_FILES: Final = ("key", "context", "local_context")
 _OF_RUNS: Final = ("region", "profile", "suffix", "workers")
 _NEVER: Final = (
-    (re.compile(r"lab([_-].*)?"), "a lab stands in for AWS KMS; choose it with --lab or SEALWAX_LAB"),
-    (re.compile(r".*(endpoint|_url|-url).*"), "an endpoint receives data keys; choose it with --endpoint-url"),
+    (re.compile(r"lab([_-].*)?"), "a lab stands in for AWS KMS (use --lab or SEALWAX_LAB)"),
+    (re.compile(r".*(endpoint|_url|-url).*"), "an endpoint receives data keys (use --endpoint-url)"),
     (
         re.compile(r".*(access[_-]?key|secret|token|credential|pass(word|phrase)|role|mfa).*|aws[_-].*"),
-        "credentials and the ways to get them are not for this file; name an AWS profile with 'profile'",
+        "credentials and the ways to get them do not belong here (name an AWS profile with 'profile')",
     ),
 )
 
@@ -309,11 +309,10 @@ class _Table:
             shown = f"'{printable(name[:_MAX_SHOWN])}'"
             reasons = (reason for pattern, reason in _NEVER if pattern.fullmatch(name.lower()[:_MAX_SHOWN]))
             if reason := why.get(name) or next(reasons, None):
-                self.refuse(f"{shown} may not be set here: {reason}")
+                self.refuse(f"{shown} may not be set here, because {reason}")
             close = difflib.get_close_matches(name.lower()[:_MAX_SHOWN].replace("-", "_"), known, 1)
-            self.refuse(
-                f"{shown} is unknown; " + (f"did you mean '{close[0]}'?" if close else f"it may set {', '.join(known)}")
-            )
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+            self.refuse(f"{shown} is unknown ({hint})")
 
     def get(self, name: str) -> Any:
         return self._members.get(name)
@@ -368,7 +367,7 @@ def _settings(path: str, members: Mapping[str, Any]) -> SettingsFile:
 
 def _rule(path: str, members: Mapping[str, Any], number: int) -> Layer:
     table = _Table(path, members, f"rule {number}: ")
-    of_run = dict.fromkeys(_OF_RUNS, "it is for whole runs; set it above all rules")
+    of_run = dict.fromkeys(_OF_RUNS, "it is for whole runs (set it above all rules)")
     table.refuse_unknown(("path", *_OF_FILES), of_run)
     patterns = table.texts("path", or_one=True)
     if not patterns:
@@ -381,9 +380,9 @@ def _rule(path: str, members: Mapping[str, Any], number: int) -> Layer:
 
 def _wrong_pattern(pattern: str) -> str:
     if pattern.startswith("/"):
-        return "must be relative to the folder of this file: write './NAME' for a name there"
+        return "must be relative to the folder of this file (write './NAME' for a name there)"
     if pattern.startswith("!"):
-        return "must not begin with '!': the first rule that matches counts, so write the exception above"
+        return "must not begin with '!' (the first rule that matches counts, so put the exception above)"
     parts = pattern.removeprefix(S3_SCHEME).removeprefix("./").removesuffix("/").split("/")
     if any(part in ("", ".", "..") for part in parts):
         return "must not have an empty name, '.' or '..' in it"
@@ -395,7 +394,7 @@ def _layer(table: _Table, number: int = 0, patterns: tuple[PathPattern, ...] = (
 
     keys = table.texts("key", or_one=True)
     if len(keys) > MAX_WRAPPED_KEYS:
-        table.refuse(f"'key' names {len(keys)} keys; an envelope holds up to {MAX_WRAPPED_KEYS}")
+        table.refuse(f"'key' names {len(keys)} keys, and an envelope holds up to {MAX_WRAPPED_KEYS}")
     for key in keys:
         try:
             parse(key)
