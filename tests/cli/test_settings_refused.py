@@ -12,6 +12,7 @@ import pytest
 from sealwax.cli import settingsfile
 from sealwax.errors import SettingsError
 from tests.cli.conftest import Run
+from tests.cli.shell import unprivileged
 from tests.planting import STRANGER
 
 REFUSED = "the settings file '{path}' is refused: "
@@ -110,6 +111,19 @@ def test_the_variable_names_the_file(place: Path, monkeypatch: pytest.MonkeyPatc
     assert "it has no table [tool.sealwax], and SEALWAX_SETTINGS names it" in refusal()
     (place / "pyproject.toml").write_text("[tool.sealwax]\n")
     assert found() == str(place / "pyproject.toml")
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_a_closed_folder_is_passed_over(place: Path) -> None:
+    for name in ("sealwax.toml", "pyproject.toml"):
+        file = place.parent / name
+        file.write_text("[tool.sealwax]")
+        file.chmod(0)
+        with unprivileged():
+            assert "Permission denied" in refusal()
+            place.parent.chmod(0o600)
+            assert found() is None
+            place.parent.chmod(0o755)
+        file.unlink()
 
 
 def test_a_deleted_folder_has_no_settings(place: Path) -> None:

@@ -77,7 +77,7 @@ class PathPattern:
         return False
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.cache
 def _pieces(pattern: str) -> tuple[Callable[[str], object] | None, ...]:
     """Return what matches each part of a path; None for any number of parts."""
     names = pattern.removeprefix(S3_SCHEME).removeprefix("./").removesuffix("/").split("/")
@@ -211,15 +211,16 @@ def _folders() -> Iterator[str]:
     In a folder like /tmp anybody may create a file, which must neither count nor stop those who work below it.
     """
     try:
-        folder = os.getcwd()
+        here = folder = os.getcwd()
         home = os.path.realpath(os.path.expanduser("~"))
-        yield folder
-        while folder not in (home, parent := os.path.dirname(folder)):
-            folder = parent
-            status = os.stat(folder)
-            if status.st_mode & stat.S_ISVTX and trusted.others(status, os.geteuid()):
+        while True:
+            status = os.stat(os.path.join(folder, "."))  # which fails if files in it cannot be looked at
+            if folder != here and status.st_mode & stat.S_ISVTX and trusted.others(status, os.geteuid()):
                 return
             yield folder
+            if folder in (home, os.path.dirname(folder)):
+                return
+            folder = os.path.dirname(folder)
     except OSError:  # the current folder was deleted, or one above it is closed to us
         return
 
