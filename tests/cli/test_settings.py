@@ -216,6 +216,8 @@ def test_a_file_without_a_key_fails_by_itself(run: Run, here: Path, capfd: pytes
     err = capfd.readouterr().err
     assert f"b: '{here}/sealwax.toml' has no rule with a key for it; add one, or name a KMS key with -k" in err
     assert run("encrypt", "b") == 2
+    assert run("verify", "a.pem.swx", "b") == 8
+    assert "may decrypt it with -k or in SEALWAX_KEY\n" in capfd.readouterr().err, "the first file's keys say nothing"
     assert run("encrypt", "b", *K) == 6, "no context either"
 
 

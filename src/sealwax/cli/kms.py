@@ -150,7 +150,9 @@ class Keys:
 
     def _refuse_none(self, sources: Sequence[str]) -> None:
         if not self.names:
-            raise self._unnamed(f"name the KMS keys that may decrypt it with -k or in SEALWAX_KEY{_hint(sources)}")
+            by_rule = self.settings is not None and self.settings.rules
+            hint = "" if by_rule else _hint(sources)
+            raise self._unnamed(f"name the KMS keys that may decrypt it with -k or in SEALWAX_KEY{hint}")
 
     def _unnamed(self, what: str) -> Exception:
         if self.settings is None:
