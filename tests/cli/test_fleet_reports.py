@@ -45,6 +45,7 @@ LIST = "sealwax fleet status 'a plan' --list"
             "17 of 1,235 envelopes could not be re-wrapped, and 1 of 1,235 envelopes is still stale, because why",
             APPLY,
         ),
+        (report(states={State.REFUSED: (3, 0)}), "bad", "None of the 3 envelopes could be re-wrapped", "plan again"),
         (report(states={State.FAILED: (1, 0)}), "bad", "The only envelope could not be re-wrapped", APPLY),
         (
             report(states={State.REWRAPPED: (1, 0)}),

@@ -84,7 +84,11 @@ def _wrong(report: FleetReport) -> list[str]:
     if checked and checked.undecrypted:
         parts.append(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
     if report.failed:
-        parts.append(f"{_of_all(report, report.failed)} could not be {done_word(report)}")
+        every = report.fresh + report.stale
+        if 1 < every == report.failed:
+            parts.append(f"none of the {every:,} envelopes could be {done_word(report)}")
+        else:
+            parts.append(f"{_of_all(report, report.failed)} could not be {done_word(report)}")
     return parts
 
 
@@ -188,8 +192,10 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
         return "check the names of the places and whether they are mounted, then plan again", ""
     if checked and (checked.changed or checked.undecrypted):
         return "find out who changed what is listed, and restore it from a backup", ""
+    if report.failed and report.count("refused") == report.stale:
+        return "fix what the reasons name, and plan again", ""
     if report.failed:
-        return "see the reasons, fix them, and run again", apply
+        return "fix what the reasons name, and run again", apply
     if report.stale:
         return "", again if report.verb == "verify" else apply
     if report.verb == "plan" and report.missing_regions and not report.settings.add_regions:
