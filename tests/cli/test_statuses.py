@@ -324,10 +324,11 @@ def _(world: World) -> None:
 
 
 @line(
-    "a finding: a failed check, one of the severity of `--fail-on` or higher, or a key to retire that may be needed",
-    "`prove`, `audit`, `keys retire`",
+    "a finding: a failed check, one of the severity of `--fail-on` or higher, a key to retire that may be needed, or a "
+    "line that needs fixing",
+    "`prove`, `audit`, `keys retire`, `doctor`",
     3,
-    4,
+    5,
 )
 def _(world: World) -> None:
     world.seal("in/a.swx")
@@ -345,6 +346,7 @@ def _(world: World) -> None:
     with world.s3.fault(lambda request: denied(request, "ListObjectsV2")):
         ends(*retire, "s3://bucket/p/")
     ends("audit", "--all", "--fail-on", "info")
+    ends("doctor", "-k", "alias/none")
 
 
 @line(

@@ -76,7 +76,10 @@ class Endpoint:
                 asked = Asked(target or action or self.path.partition("?")[0], dict(self.headers), body)
                 endpoint.asked.append(asked)
                 answer = endpoint.answer(asked)
-                self.send_response(answer.status)
+                if "Date" in dict(answer.headers):
+                    self.send_response_only(answer.status)
+                else:
+                    self.send_response(answer.status)
                 for name, value in answer.headers:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer.body)))

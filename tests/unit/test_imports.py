@@ -100,6 +100,7 @@ ROOMS: dict[str, set[str]] = {
         "_aws.signin",
     },
     "_aws.responses": {"_aws.refusals"},
+    "_aws.checkup": {"_aws.origins", "_aws.refusals", "_aws.responses", "_aws.session"},
     "_aws.sts": {"_aws.session", "_aws.responses", "_aws.refusals"},
     "_report": set(),
     "otel": {"events", "_core.fork_locks"},

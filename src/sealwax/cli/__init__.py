@@ -38,6 +38,7 @@ VERBS: Final = {
     "audit": "Find misconfigured KMS keys and how to fix them.",
     "keys": "List, rotate and retire KMS keys.",
     "policy": "Write least-privilege policies, and explain existing ones.",
+    "doctor": "Check your setup, and say how to fix it.",
     "settings": "Show which keys, context and other settings count, and why.",
     "completion": "Print the completion script for a shell.",
     "lab": "Run an embedded KMS for trials and tests, without AWS.",
