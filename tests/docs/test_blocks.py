@@ -25,12 +25,13 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
     # A page that loses a block, or gets one nobody counted, fails here: what is not counted may not have run.
     kinds = {page: dict(Counter(b.file or b.language for b in blocks)) for page, blocks in RUN.items() if blocks}
     assert kinds == {
-        "README.md": {"sh": 3, "python": 1},
+        "README.md": {"sh": 4, "python": 1},
         "docs/async.md": {"sh": 1, "python": 1},
         "docs/audit.md": {"sh": 1, "python": 1},
         "docs/automatic-rotation.md": {"sh": 1},
         "docs/caching.md": {"sh": 1, "python": 2},
         "docs/concepts.md": {"sh": 1, "python": 2},
+        "docs/everyday.md": {"sh": 16},
         "docs/iam.md": {"python": 1},
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/misconfigurations.md": {"sh": 1, "python": 1},
@@ -59,6 +60,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
             "calls the deployed function",
             "KEY and the bucket are yours",
         ],
+        "docs/everyday.md": ["needs restic"],
         "docs/lab.md": ["serves until Ctrl-C, and needs the AWS CLI"],
         "docs/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/policies.md": ["waits for an hour"],
@@ -74,6 +76,15 @@ def s3(_: Path) -> Iterator[dict[str, str]]:
         yield {**KEYS, "AWS_ENDPOINT_URL_S3": server.url}
         names = {item["Key"] for item in client.list_objects_v2(Bucket="vault")["Contents"]}
         assert names >= {"a.swx", "tree.tar.swx", "tree/one.swx", "tree/two.swx"}
+
+
+@contextmanager
+def bucket(_: Path) -> Iterator[dict[str, str]]:
+    with StrictS3() as server:
+        client = server.bucket("vault")
+        yield {**KEYS, "AWS_ENDPOINT_URL_S3": server.url}
+        names = {item["Key"] for item in client.list_objects_v2(Bucket="vault")["Contents"]}
+        assert names == {"one.swx", "photos/2026/one.jpg.swx", "photos/2026/two.jpg.swx"}
 
 
 @contextmanager
@@ -95,7 +106,7 @@ def nothing(_: Path) -> Iterator[Mapping[str, str]]:
     yield {}
 
 
-NEEDS: Final = {"docs/s3.md": s3, "docs/open-without-sealwax.md": served_lab}
+NEEDS: Final = {"docs/everyday.md": bucket, "docs/s3.md": s3, "docs/open-without-sealwax.md": served_lab}
 
 
 def run_page(page: str, folder: Path, *, terminal: bool) -> str:
