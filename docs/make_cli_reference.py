@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from sealwax import cli
+from sealwax.cli import verbs
 
 PAGE = Path(__file__).with_name("cli.md")
 
@@ -20,16 +22,8 @@ Data goes to standard output, everything else to standard error. `-` is standard
 `s3://bucket/key` an S3 object; with `-r`, `s3://bucket/prefix` stands for every object whose key begins like that.
 The [exit statuses](statuses.md) have their own page.
 
-| Environment | Meaning |
-|---|---|
-| `SEALWAX_KEY` | the KMS key, if `-k` is not given |
-| `SEALWAX_CONTEXT` | pairs of the context, besides those of `-c`: `NAME=VALUE,NAME=VALUE`, or a JSON object |
-| `SEALWAX_SETTINGS` | the [settings file](settings.md) to read; empty for none |
-| `SEALWAX_LAB` | the lab's folder, like `--lab` |
-| `AWS_PROFILE`, `AWS_DEFAULT_REGION` and the others | as boto3 uses them |
-| `AWS_ENDPOINT_URL_S3` | an S3 endpoint other than that of AWS, also if KMS is the lab |
-| `NO_COLOR`, `FORCE_COLOR`, `TERM=dumb` | no colors; colors in pipes too; no colors. The first that is set counts |
-| `COLUMNS` | the width of tables on a terminal, if it is not the terminal's own |
+In a terminal: `sealwax help encrypt` for a verb, `sealwax help 7` for an exit status,
+`sealwax help AccessDeniedError` for an error.
 
 `-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of
 commands that do nothing else, such as `inspect`, `audit`, `prove` and `keys list`; it does not have the reports of
@@ -51,17 +45,32 @@ harmless is `[withheld]`, so it can be attached to an issue after a look at the 
 Requests of other processes are not shown: Spark's executors, and the helper of `prove`.
 """
 
+# Each verb's examples need other files; CONTRIBUTING.md has the meaning of the mark.
+RUN_BY = "each example of a verb is a test of its own"
+ENVIRONMENT = (
+    ("SEALWAX_KEY", "the KMS key, if `-k` is not given"),
+    (
+        "SEALWAX_CONTEXT",
+        "pairs of the context, besides those of `-c`: `NAME=VALUE,NAME=VALUE`, or a JSON object",
+    ),
+    ("SEALWAX_SETTINGS", "the settings file to read; empty for none"),
+    ("SEALWAX_LAB", "the lab's folder, like `--lab`"),
+    ("AWS_PROFILE, AWS_DEFAULT_REGION and the others", "as boto3 uses them"),
+    ("AWS_ENDPOINT_URL_S3", "an S3 endpoint other than that of AWS, also if KMS is the lab"),
+    ("NO_COLOR, FORCE_COLOR, TERM=dumb", "no colors; colors in pipes too; no colors. The first that is set counts"),
+    ("COLUMNS", "the width of tables on a terminal, if it is not the terminal's own"),
+)
 
-def commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[tuple[str, click.Command]]:
-    """Yield every command below, with its full name, groups without options of their own included."""
-    context = click.Context(command, info_name=name, parent=parent)
-    if isinstance(command, click.Group):
-        for child in command.list_commands(context):
-            subcommand = command.get_command(context, child)
-            assert subcommand is not None
-            yield f"{name} {child}", subcommand
-            if isinstance(subcommand, click.Group):
-                yield from commands(subcommand, f"{name} {child}", context)
+
+def contexts(context: click.Context) -> Iterator[click.Context]:
+    """Yield a context for every command below, groups without options of their own included."""
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            command = context.command.get_command(context, name)
+            assert command is not None
+            below = click.Context(command, info_name=name, parent=context)
+            yield below
+            yield from contexts(below)
 
 
 def cell(text: str) -> str:
@@ -69,35 +78,32 @@ def cell(text: str) -> str:
 
 
 def option_row(option: click.Option) -> str:
-    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-    if not option.is_flag and not option.count:
-        names += f" {option.metavar or option.type.name.upper()}"
-    notes = [option.help or ""]
-    if option.required:
-        notes.append("Required.")
-    if option.show_default:
-        notes.append(f"Default: `{option.default}`.")
-    if option.envvar:
-        notes.append(f"Or `{option.envvar}`.")
-    return f"| {cell(names)} | {cell(' '.join(notes))} |"
+    names, value = verbs.names_of(option)
+    shown = ", ".join(f"`{name}`" for name in names.split(", "))
+    return f"| {cell(f'{shown} {value}'.rstrip())} | {cell(verbs.meaning_of(option))} |"
 
 
-def section(name: str, command: click.Command) -> str:
+def option_rows(command: click.Command, context: click.Context) -> Iterator[str]:
+    groups = verbs.grouped(command, context)
+    for title, options in groups.items():
+        rows = [option_row(option) for option in options if "--help" not in option.opts]
+        if rows and len(groups) > 1:
+            yield f"| **{title}** | |"
+        yield from rows
+
+
+def section(context: click.Context) -> str:
+    command, name = context.command, context.command_path
     usage = [name]
     if isinstance(command, click.Group):
-        usage.append("COMMAND")
+        usage.append("VERB")
     usage.append("[OPTIONS]")
     usage += map(argument_name, arguments(command))
     lines = [f"## {name}", "", f"`{' '.join(usage)}`", "", inspect.cleandoc(command.help or ""), ""]
-    options = [
-        parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
-    ]
-    if options:
-        lines += ["| Option | Meaning |", "|---|---|", *map(option_row, options), ""]
-    if command.epilog:
-        # \b marks a paragraph whose lines are to stay as they are.
-        text = inspect.cleandoc(command.epilog)
-        lines += ["```", text.removeprefix("\b\n"), "```", ""] if text.startswith("\b") else [text, ""]
+    if rows := list(option_rows(command, context)):
+        lines += ["| Option | Meaning |", "|---|---|", *rows, ""]
+    if examples := verbs.example_lines(name):
+        lines += [f"```sh not run: {RUN_BY}", *examples, "```", ""]
     return "\n".join(lines)
 
 
@@ -111,9 +117,18 @@ def arguments(command: click.Command) -> list[click.Argument]:
     return [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
 
 
+def top() -> click.Context:
+    """Return a context for the program itself."""
+    return click.Context(cli.root, info_name="sealwax", **cli.root.context_settings)
+
+
 def page() -> str:
     """Return docs/cli.md as it should be."""
-    return "\n".join([HEAD, *(section(name, command) for name, command in commands(cli.root, "sealwax", None))])
+    rows = [
+        f"| {re.sub(r'[A-Z][A-Z0-9_]+', lambda name: f'`{name[0]}`', names)} | {text} |" for names, text in ENVIRONMENT
+    ]
+    head = "\n".join([HEAD, "| Environment | Meaning |", "|---|---|", *rows, ""])
+    return "\n".join([head, *map(section, contexts(top()))])
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin missing.swx
         [1] No such file
         $ sealwax decrypt --wrong
-        [2] No such option
+        [2] no such option
         $ sealwax nothing
-        [2] No such command
+        [2] no such verb
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin damaged.swx
         [4] checksum
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin a.bin

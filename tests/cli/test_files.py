@@ -213,7 +213,7 @@ def test_stored_local_and_no_context(shell: Shell) -> None:
         $ sealwax rewrap -k alias/demo --to alias/demo2 --accept-stored-context row.swx
         $ sealwax verify -k alias/demo2 -c table=users -c id=7 --local-context id row.swx
         $ sealwax encrypt -k alias/demo --accept-stored-context a
-        [2] No such option
+        [2] no such option
     """)
 
 

@@ -309,7 +309,7 @@ def _(world: World) -> None:
 @line("wrong usage", "every verb", 2, 7)
 def _(world: World) -> None:
     for command in (ENCRYPT, *OPENING.values(), PLAN):
-        world.ends(2, *command, "--nonsense", says="No such option")
+        world.ends(2, *command, "--nonsense", says="no such option")
 
 
 @line("the settings file is refused, or has no key for any file", "every verb that reads it", 2, 12)

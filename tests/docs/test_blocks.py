@@ -13,6 +13,7 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax.cli.examples import EXAMPLES
 from tests.docs.blocks import PAGES, PROGRAMS, ROOT, Block, blocks_of, run
 from tests.s3 import StrictS3
 
@@ -54,6 +55,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
         if any(block.not_run for block in blocks)
     } == {
         "CONTRIBUTING.md": ["the tests of this page are among them"],
+        "docs/cli.md": ["each example of a verb is a test of its own"] * len(EXAMPLES),
         "docs/automatic-rotation.md": [
             "downloads wheels and needs a bucket for code",
             "deploys a stack to an AWS account",

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NoReturn
 
 import click
@@ -24,6 +24,7 @@ from sealwax import __version__, errors
 from sealwax._core import disk
 from sealwax.cli import console, options
 from sealwax.cli.state import RunState
+from sealwax.cli.verbs import VerbGroup, adopted
 
 # A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
 VERBS: Final = {
@@ -42,6 +43,7 @@ VERBS: Final = {
     "settings": "Show which keys, context and other settings count, and why.",
     "completion": "Print the completion script for a shell.",
     "lab": "Run an embedded KMS for trials and tests, without AWS.",
+    "help": "Explain a verb, an exit status or an error.",
 }
 
 STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -62,7 +64,7 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 1)
 
 
-class _Verbs(click.Group):
+class _Root(VerbGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(VERBS)
 
@@ -70,14 +72,17 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = getattr(importlib.import_module(f"sealwax.cli.{cmd_name}"), cmd_name)
-        return command
+        return adopted(command)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+    def summaries(self, ctx: click.Context) -> Iterator[tuple[str, str]]:  # noqa: ARG002
+        yield from VERBS.items()
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=_Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`sealwax help TOPIC` explains a verb, an exit status (7) or an error (AccessDeniedError).",
+)
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @options.loudness
 def root() -> None:

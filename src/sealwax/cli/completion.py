@@ -17,9 +17,7 @@ _INSTALL: Final = {
 }
 
 
-@click.command(
-    epilog="\b\nTo install it, once:\n" + "\n".join(f"  {shell:<4}  {line}" for shell, line in _INSTALL.items())
-)
+@click.command()
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 @options.loudness
 def completion(shell: str) -> None:

@@ -21,6 +21,7 @@ from sealwax._core.context import placeholders
 from sealwax._text import printable
 from sealwax.cli import console, options
 from sealwax.cli.kms import Aws, open_lab
+from sealwax.cli.verbs import VerbGroup
 from sealwax.errors import FileError, PolicyError, UnavailableError
 from sealwax.policy import (
     Document,
@@ -58,7 +59,7 @@ _MAX_FILE: Final = 16 << 20
 _KIND: Final = trusted.Kind("the file", FileError)
 
 
-class _Policies(click.Group):
+class _Policies(VerbGroup):
     """Reports a policy that cannot be written as wrong usage."""
 
     def invoke(self, ctx: click.Context) -> object:

@@ -1,0 +1,240 @@
+"""The examples of each verb's help: a comment that says what a command is for, and the command.
+
+Help, the manual pages and docs/cli.md take them from here. A test runs each as it is typed, against a lab with the keys
+alias/demo, alias/demo2 and alias/unused, where the files that it names exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+EXAMPLES: Final[Mapping[str, str]] = {
+    "encrypt": r"""
+# One file; writes a.txt.swx.
+sealwax encrypt -k alias/demo -c purpose=backup a.txt
+# A folder; each file is bound to its own path.
+sealwax encrypt -k alias/demo -c path={relpath} -r -o sealed reports
+# A pipe.
+tar c reports | sealwax encrypt -k alias/demo -c purpose=backup -o r.swx -
+""",
+    "decrypt": r"""
+# One file; writes b.txt.
+sealwax decrypt -k alias/demo -c purpose=backup -o b.txt a.txt.swx
+# A folder.
+sealwax decrypt -k alias/demo -c purpose=backup -r -o restored backups
+# The first ten bytes.
+sealwax decrypt -k alias/demo -c purpose=backup --range 0:10 -o head a.txt.swx
+""",
+    "verify": r"""
+# One file.
+sealwax verify -k alias/demo -c purpose=backup a.txt.swx
+# Every envelope in a folder.
+sealwax verify -k alias/demo -c purpose=backup -r backups
+# An object in S3.
+sealwax verify -k alias/demo -c purpose=backup s3://vault/a.swx
+""",
+    "inspect": r"""
+# What the envelope says: its keys, context and size.
+sealwax inspect a.txt.swx
+# For a program.
+sealwax inspect --json -r backups
+# Is it under the wanted key?
+sealwax inspect --to alias/demo2 --ask-kms a.txt.swx
+""",
+    "rewrap": r"""
+# One file.
+sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup a.txt.swx
+# A folder; for many files, `sealwax fleet` can be stopped and resumed.
+sealwax rewrap -k alias/demo --to alias/demo2 -c purpose=backup -r backups
+""",
+    "reencrypt": r"""
+# A data key may have leaked: replace it, under the same KMS key.
+sealwax reencrypt -k alias/demo --to alias/demo -c purpose=backup a.txt.swx
+# A folder.
+sealwax reencrypt -k alias/demo --to alias/demo2 -c purpose=backup -r backups
+""",
+    "fleet": r"""
+# Plan, run and verify.
+sealwax fleet plan --from alias/demo --to alias/demo2 -c purpose=backup \
+  --digest all -o rotation.plan backups
+sealwax fleet run rotation.plan --apply
+sealwax fleet verify rotation.plan --decrypt 10
+""",
+    "fleet plan": r"""
+# What is under demo and should be under demo2.
+sealwax fleet plan --from alias/demo --to alias/demo2 -c purpose=backup \
+  --digest all -o rotation.plan backups
+# What was wrapped more than a year ago.
+sealwax fleet plan --from alias/demo --to alias/demo -c purpose=backup \
+  --older-than 365d -o yearly.plan backups
+""",
+    "fleet run": r"""
+# What would be done?
+sealwax fleet run rotation.plan
+# Do it; the same command resumes it.
+sealwax fleet run rotation.plan --apply
+# From a scheduler: what became stale since, for 50 minutes at most.
+sealwax fleet run rotation.plan --stale --apply --max-duration 50m
+""",
+    "fleet status": r"""
+# How far is it?
+sealwax fleet status rotation.plan
+# Which objects failed, and why?
+sealwax fleet status --list rotation.plan
+""",
+    "fleet verify": r"""
+# Is anything stale, or its payload changed?
+sealwax fleet verify rotation.plan
+# And do ten of them decrypt?
+sealwax fleet verify rotation.plan --decrypt 10
+""",
+    "prove": r"""
+# Evidence about one key.
+sealwax prove -k alias/demo -c purpose=backup
+# And that envelopes can move to another key.
+sealwax prove -k alias/demo --to alias/demo2 -c purpose=backup
+""",
+    "audit": r"""
+# Every key of the account, in the Region of your settings.
+sealwax audit --all
+# One key, in a pipeline: status 3 only for critical findings.
+sealwax audit -k alias/demo --fail-on critical
+# Collect now, judge later without the network.
+sealwax audit --all --save-facts facts.json
+""",
+    "keys": r"""
+# Which keys are there?
+sealwax keys list
+# May this one go?
+sealwax keys retire alias/unused --scan backups
+""",
+    "keys list": r"""
+# The Region of your settings.
+sealwax keys list
+# Two Regions.
+sealwax keys list --region eu-west-1 --region us-east-1
+""",
+    "keys rotate": r"""
+# New key material every year.
+sealwax keys rotate alias/demo --every 365
+# Every 90 days; for a program.
+sealwax keys rotate alias/demo --every 90 --json
+""",
+    "keys rotations": r"""
+# When was it rotated?
+sealwax keys rotations alias/demo
+# For a program.
+sealwax keys rotations --json alias/demo
+""",
+    "keys retire": r"""
+# Is anything in the folder still under the key?
+sealwax keys retire alias/unused --scan backups
+# If not, disable it; `aws kms enable-key` undoes that.
+sealwax keys retire alias/unused --scan backups --apply
+# Once you are sure that nothing fails without it.
+sealwax keys retire alias/unused --scan backups --apply --delete-after 30
+""",
+    "policy": r"""
+# What `sealwax audit` needs.
+sealwax policy iam audit
+# What a service that only writes needs.
+sealwax policy iam encrypt -k "$KEY_ARN" -c purpose=backup
+""",
+    "policy key": r"""
+# One role administers, another one encrypts.
+sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
+  --encrypt arn:aws:iam::111122223333:role/writer -c purpose=backup
+# As a CloudFormation template.
+sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
+  -c purpose=backup --format cloudformation
+""",
+    "policy iam": r"""
+# For a service that writes and cannot read.
+sealwax policy iam encrypt -k "$KEY_ARN" -c purpose=backup
+# For whoever restores; as a Terraform resource.
+sealwax policy iam decrypt -k "$KEY_ARN" -c purpose=backup --format terraform
+# For `sealwax audit`.
+sealwax policy iam audit
+""",
+    "policy grant": r"""
+# Print a grant, for `aws kms create-grant`.
+sealwax policy grant -k "$KEY_ARN" -c purpose=backup --operation Decrypt \
+  --grantee arn:aws:iam::111122223333:role/restore
+# Create one for a second, and retire it.
+sealwax policy grant -k "$KEY_ARN" -c purpose=backup --operation Decrypt \
+  --grantee arn:aws:iam::111122223333:role/restore --for 1s
+""",
+    "policy explain": r"""
+# May the role decrypt, by this key policy?
+sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
+  "$KEY_ARN" -c purpose=backup --key-policy key.json
+# And for another purpose?
+sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
+  "$KEY_ARN" -c purpose=other --key-policy key.json
+""",
+    "completion": r"""
+# bash: for every new shell.
+sealwax completion bash > ~/.local/share/bash-completion/completions/sealwax
+# zsh: ~/.zfunc must be in $fpath before compinit runs.
+sealwax completion zsh > ~/.zfunc/_sealwax
+# fish.
+sealwax completion fish > ~/.config/fish/completions/sealwax.fish
+""",
+    "lab": r"""
+# Try sealwax without AWS.
+export SEALWAX_LAB=./lab
+sealwax lab create-key --alias trial
+sealwax encrypt -k alias/trial -c purpose=test a.txt
+""",
+    "lab create-key": r"""
+# A key, and the lab if there is none.
+sealwax lab create-key --lab ./lab --alias trial
+# In another Region.
+sealwax lab create-key --lab ./lab --alias trial --region eu-west-1
+""",
+    "lab keys": r"""
+# Its keys, with their states and aliases.
+sealwax lab keys
+# For a program.
+sealwax lab keys --json
+""",
+    "lab serve": r"""
+# For the AWS CLI and other SDKs, until Ctrl-C.
+sealwax lab serve --port 4599
+# On a free port, which it prints.
+sealwax lab serve --port 0
+""",
+    "lab principal": r"""
+# Who may call the lab?
+sealwax lab principal add alice --policy alice.json
+""",
+    "lab principal add": r"""
+# A user with an access key; alice.json is an IAM policy.
+sealwax lab principal add alice --policy alice.json
+# A role.
+sealwax lab principal add worker --role --policy alice.json
+""",
+    "lab fault": r"""
+# A fifth of all Decrypt calls is throttled.
+sealwax lab fault --region us-east-1 --operation Decrypt --throttle 0.2
+# A Region is down.
+sealwax lab fault --region us-east-1 --down
+# Back to normal.
+sealwax lab fault --region us-east-1 --clear
+""",
+    "lab trail": r"""
+# Every call, and why it was allowed or denied.
+sealwax lab trail
+# The last one, as CloudTrail records it.
+sealwax lab trail --json | tail -n 1
+""",
+    "help": r"""
+# A verb.
+sealwax help fleet plan
+# An exit status.
+sealwax help 7
+# An error, by the name that --json prints.
+sealwax help AccessDeniedError
+""",
+}

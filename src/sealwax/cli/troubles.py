@@ -1,0 +1,514 @@
+"""What each exit status and each error means, what usually causes it, and the fix.
+
+`sealwax help 7`, `sealwax help AccessDeniedError` and the manual pages take their text from here; README.md and
+docs/statuses.md are checked against it. It is long because it is a table, with an entry for every error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sealwax import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that went wrong.
+
+    Attributes:
+        what: what it means, as a clause.
+        causes: pairs of a usual cause and its fix.
+    """
+
+    what: str
+    causes: tuple[tuple[str, str], ...]
+
+
+def _trouble(what: str, causes: str = "") -> Trouble:
+    """Return a trouble, its causes written one below the other with the fix indented below each."""
+    pairs: list[tuple[str, str]] = []
+    for line in inspect.cleandoc(causes).splitlines():
+        if line.startswith(" "):
+            cause, fix = pairs.pop()
+            pairs.append((cause, f"{fix} {line.strip()}".strip()))
+        else:
+            pairs.append((line, ""))
+    return Trouble(what, tuple(pairs))
+
+
+STATUSES: Final[Mapping[int, Trouble]] = {
+    0: _trouble("everything was done"),
+    1: _trouble(
+        "any failure not listed here: a file that cannot be read or written, a place that does not exist or has no "
+        "envelope",
+        """
+        The name is mistyped, or the volume is not mounted.
+            Check the name in the last line of the output.
+        The output exists already.
+            Name another file with -o, or overwrite it with --force.
+        The folder has no envelope whose name ends with .swx.
+            Check the folder, or name the suffix with --suffix.
+        """,
+    ),
+    2: _trouble(
+        "wrong usage",
+        """
+        An option is mistyped or does not exist.
+            See sealwax help VERB.
+        No KMS key was named.
+            Name it with -k, or in SEALWAX_KEY.
+        Options exclude each other, such as --lab and --profile.
+            Leave out one of those that the message names.
+        """,
+    ),
+    3: _trouble(
+        "findings: a check of `prove` failed, `audit` found what `--fail-on` names, or a key to retire is still in use",
+        """
+        `audit` found a misconfigured key.
+            Apply the fix that the finding names; accept it with --baseline if it is intended.
+        `prove` shows that the key does not protect what it should.
+            See docs/verification.md for the check that failed.
+        `keys retire` found envelopes under the key.
+            Move them with sealwax fleet, and run the command again.
+        """,
+    ),
+    4: _trouble(
+        "not an envelope, or its header is damaged",
+        """
+        The file is another kind of file.
+            The message names the format if it is known; use the program that wrote it.
+        The envelope is one line of text.
+            Add --armor.
+        The header was overwritten or cut off.
+            Restore the file from a backup.
+        """,
+    ),
+    5: _trouble(
+        "the payload does not authenticate: modified, truncated, or the wrong data key",
+        """
+        A copy or a download ended early.
+            Copy the file again, and compare its size with that of the original.
+        A local pair has another value than at encryption.
+            Check the values of -c that --local-context names.
+        Somebody or some disk changed the data.
+            Restore the file from a backup, and find out what wrote to it.
+        """,
+    ),
+    6: _trouble(
+        "the context is missing or different",
+        """
+        A pair of the context was left out or mistyped.
+            sealwax inspect FILE shows the context; give each pair with -c.
+        The file was moved or renamed, and is bound to its path.
+            Give the path that it was encrypted under.
+        The data has local pairs, which are not stored.
+            Give them with -c and --local-context NAME.
+        """,
+    ),
+    7: _trouble(
+        "the KMS key cannot be used (denied, disabled, unreachable), or there are no credentials for KMS or S3",
+        """
+        The caller lacks a permission.
+            Allow it in the key policy, an IAM policy or a grant: sealwax help AccessDeniedError.
+        There are no credentials, or they have expired.
+            Sign in, or select a profile: sealwax help CredentialsError.
+        The key is in another Region or account, or disabled.
+            Check -k, --region and the state: sealwax keys list.
+        """,
+    ),
+    8: _trouble(
+        "partly done, or something could not be read, listed or written; the output names what is missing and what "
+        "to do",
+        """
+        Some of several files failed.
+            Fix what the message of each says, and run the same command again to resume.
+        A file or folder cannot be read.
+            Check its permissions, or run the command as its owner.
+        A lookup of `audit` was denied.
+            Allow what sealwax policy iam audit writes, or add --allow-incomplete.
+        """,
+    ),
+    130: _trouble(
+        "interrupted",
+        """
+        Somebody pressed Ctrl-C.
+            Run the same command again: what is done is skipped with -r, and no file is half written.
+        A scheduler sent SIGINT.
+            Raise its time limit, or limit a fleet's run with --max-duration.
+        A terminal sent SIGINT to all programs of a pipe.
+            Check the output of the others, and run the pipe again.
+        """,
+    ),
+    143: _trouble(
+        "terminated",
+        """
+        A scheduler or an orchestrator stopped the process.
+            Raise its time limit, or limit a fleet's run with --max-duration.
+        The machine was shut down.
+            Run the same command again: what is done is skipped with -r, and no file is half written.
+        Somebody ended it with kill.
+            Run the same command again.
+        """,
+    ),
+}
+
+ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
+    errors.SealwaxError: _trouble(
+        "the root of all errors below; only they are raised",
+        """
+        A program catches it to catch all of them.
+            Print its class and message: the message says what to do.
+        A log has the name of the root only.
+            Look for the class that the program printed, or run it again.
+        It is about a file, a key or a context.
+            sealwax help errors lists the errors.
+        """,
+    ),
+    errors.ContextError: _trouble(
+        "the encryption context is missing, different or unusable",
+        """
+        A pair was left out, or has another value.
+            sealwax inspect FILE shows the stored pairs; give each with -c NAME=VALUE.
+        No context was given.
+            Give it with -c; use --accept-stored-context to trust the one in the envelope, or --no-context.
+        A pair is not stored: it was encrypted as a local pair.
+            Give its value with -c, and its name with --local-context.
+        """,
+    ),
+    errors.HeaderError: _trouble(
+        "the bytes are not an envelope, or its header is damaged",
+        """
+        The file is another kind of file.
+            Check its name; sealwax help NotAnEnvelopeError.
+        The header was overwritten or cut off.
+            Restore the file from a backup; sealwax help DamagedHeaderError.
+        A newer sealwax wrote it.
+            Update sealwax; sealwax help UnsupportedEnvelopeError.
+        """,
+    ),
+    errors.NotAnEnvelopeError: _trouble(
+        "the bytes do not begin like an envelope",
+        """
+        The file is plaintext, or another program encrypted it.
+            The message names the format if it is known; open it with the program that wrote it.
+        The envelope is one line of text (it begins with swx1:).
+            Add --armor.
+        It is the payload of a detached envelope.
+            Name the file with its header with --detached.
+        """,
+    ),
+    errors.UnsupportedEnvelopeError: _trouble(
+        "an envelope of a version or suite that this release does not support",
+        """
+        A newer release of sealwax wrote it.
+            Update sealwax: pip install --upgrade sealwax.
+        An old environment is first on the PATH.
+            Compare sealwax --version with that of the writer.
+        The version or suite byte was overwritten.
+            Restore the file from a backup.
+        """,
+    ),
+    errors.DamagedHeaderError: _trouble(
+        "an envelope whose header breaks a rule of the format, so that its wrapped keys cannot be read",
+        """
+        The file is cut off: a copy or a download ended early.
+            Compare its size and checksum with those of the original; copy it again, or use a backup.
+        Bytes of it were changed, by a disk or by an editor.
+            Restore the file from a backup.
+        A whole envelope and a detached header were mixed up.
+            Name the payload as FILE, and the file with the header with --detached.
+        """,
+    ),
+    errors.PayloadError: _trouble(
+        "the payload does not authenticate",
+        """
+        The payload was changed or cut off.
+            Restore it; sealwax help TamperedError.
+        It belongs to another header or local context.
+            Check both; sealwax help CommitmentError.
+        The wrapped key does not hold a data key.
+            Restore the file; sealwax help DataKeyError.
+        """,
+    ),
+    errors.CommitmentError: _trouble(
+        "the data key, the context or the header does not belong to this payload; nothing was released",
+        """
+        A local pair has another value than at encryption.
+            Check the values of -c that --local-context names.
+        The header and the payload of --detached are of two envelopes.
+            Name the two files that were written together.
+        The file was put together from two, or altered.
+            Restore it from a backup, and find out what wrote to it.
+        """,
+    ),
+    errors.DataKeyError: _trouble(
+        "KMS decrypted the wrapped key, but to something other than a data key of 32 bytes",
+        """
+        The envelope was made by hand, or by another program.
+            Encrypt the data again with sealwax encrypt.
+        Somebody put another KMS ciphertext into the header.
+            Restore the file from a backup, and find out who wrote to it.
+        An endpoint that is not AWS answers for KMS.
+            Check --endpoint-url and AWS_ENDPOINT_URL_KMS.
+        """,
+    ),
+    errors.TamperedError: _trouble(
+        "a part of the payload is altered, missing or cut off, or bytes follow its end; nothing from there on was "
+        "released",
+        """
+        A copy or a download ended early.
+            Compare its size and checksum with those of the original; copy it again, or use a backup.
+        Bytes were changed by a disk, by an editor, or by a transfer in text mode.
+            Restore the file from a backup.
+        Something was appended to the file.
+            Restore it from a backup; give each envelope a file of its own.
+        """,
+    ),
+    errors.KmsError: _trouble(
+        "a KMS key could not be used",
+        """
+        The caller may not use the key.
+            Allow it; sealwax help AccessDeniedError.
+        There are no valid credentials.
+            Sign in; sealwax help CredentialsError.
+        The key is disabled, missing or unreachable.
+            Check it with sealwax keys list, and the Region with --region.
+        """,
+    ),
+    errors.KeyNotAllowedError: _trouble(
+        "the envelope is wrapped under no key of -k; KMS was not called",
+        """
+        The envelope is under another key than you think.
+            sealwax inspect FILE shows its keys; if you trust one, name it with -k.
+        It was moved to a new key.
+            Name the new key with -k, beside the old one if you like: -k is repeatable.
+        An alias or key ID of -k stands for a key of another Region.
+            Name the key by its ARN, or the Region of the envelope's key with --region.
+        """,
+    ),
+    errors.AccessDeniedError: _trouble(
+        "the caller lacks a permission, or a policy denies it",
+        """
+        No policy allows the caller to use the key.
+            Add the statement that sealwax policy iam or sealwax policy key writes; a key of another account needs both
+            its key policy and an IAM policy.
+        A policy or a grant requires another context.
+            Compare kms:EncryptionContext in the policy with your -c; sealwax policy explain says what decides.
+        You are signed in as somebody else, or in another account.
+            aws sts get-caller-identity shows who you are; select a profile with --profile.
+        """,
+    ),
+    errors.CredentialsError: _trouble(
+        "there are no AWS credentials, or they are expired or refused",
+        """
+        The session has expired.
+            Sign in again: aws sso login, or aws login; with --profile NAME if you use one.
+        No credentials are set up on this machine.
+            Set AWS_PROFILE or --profile, or run aws configure; --lab DIR works without any.
+        The profile needs an MFA code, and there is no terminal to prompt on.
+            Run it in the foreground, or set what aws configure export-credentials --format env prints.
+        """,
+    ),
+    errors.ConfigurationError: _trouble(
+        "the Region, the profile, the endpoint or the key's name is missing or invalid",
+        """
+        No Region is set.
+            Set it with --region or AWS_DEFAULT_REGION (boto3 does not read AWS_REGION), or use a key ARN.
+        There is no such profile.
+            aws configure list-profiles lists them; check --profile and AWS_PROFILE.
+        The key's name is mistyped, or the key is not for encryption.
+            Use a key ID, a key ARN or alias/NAME of a symmetric key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT).
+        """,
+    ),
+    errors.NotPicklableError: _trouble(
+        "something of a keyring or a store, such as a client or credentials, cannot be sent to another process",
+        """
+        A client or credentials were passed to the keyring.
+            Pass a session with a profile and a Region only, or make the keyring in the worker.
+        on_event is a lambda or a local function.
+            Use a function of a module.
+        The URL of a proxy has a password.
+            Set HTTPS_PROXY in the other process instead.
+        """,
+    ),
+    errors.KeyStateError: _trouble(
+        "the KMS key is disabled, pending deletion or import, or otherwise unusable now",
+        """
+        The key is disabled.
+            Enable it with aws kms enable-key --key-id KEY.
+        Its deletion is scheduled.
+            Stop that with aws kms cancel-key-deletion --key-id KEY, and enable the key; after its date the data is
+            lost.
+        Its imported material has expired, or its key store is disconnected.
+            Import the material again, or connect the key store.
+        """,
+    ),
+    errors.KeyNotFoundError: _trouble(
+        "there is no such key or alias in that account and Region",
+        """
+        The name is mistyped, or lacks alias/.
+            sealwax keys list shows the keys and their aliases.
+        The key is in another Region.
+            Name the Region with --region, or the key by its ARN.
+        The credentials are of another account, or SEALWAX_LAB names a lab.
+            aws sts get-caller-identity shows the account; unset SEALWAX_LAB.
+        """,
+    ),
+    errors.WrongKeyError: _trouble(
+        "another KMS key wrapped the data key, or KMS answered for another key than the one asked for",
+        """
+        An alias of -k points to another key: it was moved, or the envelope is somebody else's.
+            sealwax inspect FILE shows the envelope's key; if you trust it, name it with -k by its ARN.
+        The header names a key that did not wrap the data key.
+            The file was altered: restore it from a backup.
+        An endpoint that is not AWS answers for KMS.
+            Check --endpoint-url, AWS_ENDPOINT_URL_KMS and proxies.
+        """,
+    ),
+    errors.WrappedKeyRefusedError: _trouble(
+        "KMS refused the wrapped key: it is damaged, or was made with another context",
+        """
+        The wrapped key or the stored context was altered.
+            Restore the file from a backup.
+        The key's material was deleted, or imported material was replaced.
+            Import the same material again: KMS cannot decrypt with another one.
+        The key of that ID is in a lab, or in a lab made anew.
+            Use the lab that wrapped it: check --lab and SEALWAX_LAB.
+        """,
+    ),
+    errors.ThrottledError: _trouble(
+        "KMS throttled the request and every retry",
+        """
+        This run asks faster than the account's quota allows.
+            Use fewer --workers, or a lower --rate with sealwax fleet.
+        Other programs of the account use up the quota.
+            Run it at another time, or request a higher quota.
+        A program asks for one data key per small value.
+            Use CachingKeyring, which shares data keys for a while.
+        """,
+    ),
+    errors.UnavailableError: _trouble(
+        "KMS, or the key store behind it, could not be reached or failed internally",
+        """
+        The network, a proxy or a VPC endpoint blocks the way.
+            Check them, and the name of the Region: curl https://kms.REGION.amazonaws.com/ping
+        The Region has an outage.
+            Try again later; MultiRegionKeyring uses a key in another Region meanwhile.
+        The CloudHSM cluster or external key store is down.
+            Check its state with aws kms describe-custom-key-stores.
+        """,
+    ),
+    errors.RequestRefusedError: _trouble(
+        "KMS refused the request for another reason, or its answer cannot be read",
+        """
+        A quota of KMS is reached, such as 25 rotations on demand.
+            Delete what is unused, or request more; for rotations, use --every.
+        Another change of the key is in progress.
+            Run the same command again in a minute.
+        The endpoint is not AWS, or a proxy changes its answers.
+            Check --endpoint-url, AWS_ENDPOINT_URL_KMS and proxies.
+        """,
+    ),
+    errors.AllKeysFailedError: _trouble(
+        "several wrapped keys were tried, and each failed; the message has a line for each",
+        """
+        The caller may use none of them.
+            Fix the first line that names a key you should have access to.
+        One key is denied, and the Region of the other is down.
+            Fix the first, or wait for the second: one is enough.
+        KMS throttles, or the network is down.
+            Run the same command again; the lines say which of them it was.
+        """,
+    ),
+    errors.FileError: _trouble(
+        "a file could not be read, written or replaced; no file was half written",
+        """
+        It does not exist, or its permissions forbid it.
+            Check the name and ls -l; the folder of an output must be writable too.
+        The output exists already.
+            Name another file with -o, or overwrite it with --force.
+        The disk is full, or others may write a file that must be trusted.
+            Make room; or chmod go-w FILE and its folder.
+        """,
+    ),
+    errors.StoreError: _trouble(
+        "S3 refused or failed an operation on a bucket or an object",
+        """
+        The caller may not read or write the object.
+            Allow s3:GetObject, s3:PutObject and s3:ListBucket, and the bucket's own KMS key.
+        The bucket or object does not exist, or is in another Region.
+            Check each character, and --region.
+        Another program replaced the object meanwhile.
+            Run the same command again.
+        """,
+    ),
+    errors.RewrapConflictError: _trouble(
+        "the envelope changed, or contradicts itself, during a re-wrap; nothing was written",
+        """
+        Another program replaced the file meanwhile.
+            Run the same command again.
+        Two runs work on the same files.
+            Let one end, and run the other again.
+        Its two copies of the header differ.
+            Decrypt it, and encrypt it again.
+        """,
+    ),
+    errors.EngineError: _trouble(
+        "Spark or the Lambda function did not start, or gave up a job; finished work is kept",
+        """
+        PySpark or Java is missing.
+            pip install 'sealwax[spark]', and Java 17 or 21 in JAVA_HOME or on the PATH.
+        Spark gave up on a job.
+            Run the same command again to resume; the executors' logs have the cause.
+        The Lambda function can read or list nothing.
+            Check SEALWAX_LOCATIONS and its role's permissions.
+        """,
+    ),
+    errors.PlanError: _trouble(
+        "not a plan of sealwax fleet, or damaged, or in use by another run",
+        """
+        The file is something else.
+            Name what sealwax fleet plan -o wrote.
+        Another run uses the plan.
+            Wait for it, or stop it; it can be resumed.
+        Another release wrote it, or it is damaged.
+            Plan again: sealwax fleet plan ... --force.
+        """,
+    ),
+    errors.PolicyError: _trouble(
+        "a policy breaks a rule of the policy language, so what it allows is undefined",
+        """
+        It is not JSON, or an element is mistyped.
+            The message names the place: correct it there.
+        A condition operator or key does not exist or does not fit.
+            Use one of AWS's, such as StringEquals with kms:EncryptionContext:NAME.
+        One principal was named as administrator and as user.
+            Name two: whoever administers a key should not use it.
+        """,
+    ),
+    errors.FactsError: _trouble(
+        "an audit cannot read a file of facts, events or accepted findings, or a fleet plan",
+        """
+        The file is something else, or of another release.
+            Save the facts again: sealwax audit --all --save-facts FILE.
+        The facts do not include what was asked about.
+            Collect them with the permissions of sealwax policy iam audit.
+        The file is cut off or was edited.
+            Write it again; a baseline must be JSON with a reason for each entry.
+        """,
+    ),
+    errors.LabError: _trouble(
+        "the embedded KMS lab cannot do what was asked",
+        """
+        There is no lab in that folder.
+            Check --lab and SEALWAX_LAB; sealwax lab create-key makes one.
+        The lab is protected.
+            Set SEALWAX_LAB_PASSPHRASE or SEALWAX_LAB_KEY_FILE as when it was created.
+        Others may write to its folder.
+            If all its files are yours: chmod go-w DIR; else use a new folder.
+        """,
+    ),
+}
