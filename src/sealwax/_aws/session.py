@@ -188,6 +188,29 @@ class OwnSession(boto3.Session):
         }
         return {name: value for name, value in variables.items() if value}
 
+    def may_prompt(self) -> bool:
+        """Whether looking up the credentials may ask somebody for a code or a password.
+
+        Raises:
+            KmsError: the AWS settings are invalid.
+        """
+        return read_settings(lambda: signin.may_prompt(self._core))
+
+
+def profile_names() -> list[str]:
+    """Return the names of the AWS profiles.
+
+    Raises:
+        KmsError: the AWS settings are invalid.
+    """
+    return sorted(read_settings(lambda: botocore.session.get_session().available_profiles))
+
+
+def regions_of_kms() -> list[str]:
+    """Return the names of the Regions that have KMS, of every partition that botocore knows."""
+    core = botocore.session.get_session()
+    return [region for each in core.get_available_partitions() for region in core.get_available_regions("kms", each)]
+
 
 def _check_endpoint(url: str, origin: str = "") -> None:
     # botocore notices some mistakes only when it sends, with other libraries' errors.

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import termios
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,16 +152,28 @@ def wants_code(core: BotocoreSession) -> bool:
     Raises:
         BotoCoreError: the AWS settings cannot be read.
     """
+    return any("role_arn" in profile and "mfa_serial" in profile for profile in _profiles_used(core))
+
+
+def may_prompt(core: BotocoreSession) -> bool:
+    """Whether looking up a session's credentials may ask somebody: for an MFA code, or by a program of the user.
+
+    Raises:
+        BotoCoreError: the AWS settings cannot be read.
+    """
+    return wants_code(core) or any("credential_process" in profile for profile in _profiles_used(core))
+
+
+def _profiles_used(core: BotocoreSession) -> Iterator[dict[str, object]]:
+    """Yield the settings of a session's profile, and of the profiles that it takes credentials from."""
     profiles: dict[str, dict[str, object]] = core.full_config.get("profiles", {})
     name: object = _profile(core)
     seen: set[str] = set()
     # A value written over several lines is not a str.
     while isinstance(name, str) and name in profiles and name not in seen:
         seen.add(name)
-        if "role_arn" in profiles[name] and "mfa_serial" in profiles[name]:
-            return True
+        yield profiles[name]
         name = profiles[name].get("source_profile")
-    return False
 
 
 def _profile(core: BotocoreSession) -> str:

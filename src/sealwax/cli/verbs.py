@@ -1,4 +1,4 @@
-"""How a verb looks in its help, whatever its own file says: options in groups, examples, suggestions.
+"""How a verb looks in its help, whatever its own file says: options in groups, examples, suggestions, completion.
 
 The verbs are plain commands of click. ``adopted`` turns each into a ``Verb`` when it is looked up, so that none has to
 name a class, and none is left out.
@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from sealwax._text import printable
+from sealwax.cli import offers
 from sealwax.cli.examples import EXAMPLES
 
 WHAT: Final = "What"
@@ -198,6 +199,8 @@ def adopted(command: click.Command) -> click.Command:
     for parameter in verb.params:
         if type(parameter.type) is click.Choice:
             parameter.type = Choice(parameter.type.choices, parameter.type.case_sensitive)
+        elif offered := offers.type_for(parameter):
+            parameter.type = offered
     return verb
 
 
