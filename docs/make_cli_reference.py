@@ -22,7 +22,7 @@ Data goes to standard output, everything else to standard error. `-` is standard
 `s3://bucket/key` an S3 object; with `-r`, `s3://bucket/prefix` stands for every object whose key begins like that.
 The [exit statuses](statuses.md) have their own page.
 
-In a terminal: `sealwax help encrypt` for a verb, `sealwax help 7` for an exit status,
+In a terminal: `sealwax help encrypt` or `man sealwax-encrypt` for a verb, `sealwax help 7` for an exit status,
 `sealwax help AccessDeniedError` for an error.
 
 `-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of

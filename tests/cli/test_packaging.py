@@ -80,6 +80,10 @@ def test_the_wheel_installs(tmp_path: Path) -> None:
     assert [one for one in installed.requires or () if "extra" not in one] == asked
     typed = list((tmp_path / "venv").glob("lib/python*/site-packages/sealwax/py.typed"))
     assert len(typed) == 1
+    # Where `man sealwax` finds them if the programs of the environment are on the PATH.
+    pages = {page.name for page in (tmp_path / "venv/share/man/man1").iterdir()}
+    assert pages == {page.name for page in (ROOT / "docs/man").iterdir()}
+    assert {"sealwax.1", "sealwax-encrypt.1"} <= pages
 
 
 @pytest.mark.slow
