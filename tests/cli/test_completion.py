@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ def test_a_protected_lab_offers_nothing(ask: Asked, tmp_path: Path) -> None:
 
 
 def test_aliases_of_a_served_kms(own: Lab, ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from AWS: over HTTP, with the credentials of the environment. AWS managed keys are not offered."""
+    """As from AWS: over HTTP, with the credentials of the environment."""
     monkeypatch.delenv("SEALWAX_LAB")
     kms = own.session(region="us-east-1").client("kms")
     aliases = [f"alias/many-{number:03}" for number in range(120)]
@@ -253,6 +254,35 @@ def test_aliases_of_a_served_kms(own: Lab, ask: Asked, monkeypatch: pytest.Monke
     assert ask(f"sealwax encrypt --region eu-west-1 --endpoint-url {server.url} -k ") == [], "but not for other places"
     ask.use(AWS_ACCESS_KEY_ID="AKIAI44QH8DHBEXAMPLE")
     assert ask(command) == [], "nor for other credentials"
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """A KMS with aliases that would mean something to a shell."""
+
+    def do_POST(self) -> None:
+        names = ("alias/good", "alias/aws/s3", "alias/a\nplain,alias/b", "alias/$(id)", "alias/\x1b[31m", "other")
+        body = json.dumps({"Aliases": [{"AliasName": name} for name in names], "Truncated": False}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_what_a_shell_would_interpret_is_not_offered(ask: Asked) -> None:
+    ask.use(**CREDENTIALS)
+    with HTTPServer(("127.0.0.1", 0), Hostile) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            ask.until(plain("alias/good"), f"sealwax encrypt --region us-east-1 --endpoint-url {url} -k ")
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def test_an_endpoint_that_never_answers_is_given_up(ask: Asked) -> None:
@@ -296,7 +326,7 @@ def test_without_usable_credentials_nothing_is_said_or_asked(
 
 
 def test_profiles_and_regions(ask: Asked) -> None:
-    (ask.home / "config").write_text("[default]\n[profile prod]\n[profile test]\n[profile a b]\n")
+    (ask.home / "config").write_text('[default]\n[profile prod]\n[profile test]\n[profile a$(id)]\n[profile "a b"]\n')
     (ask.home / "credentials").write_text("[ci]\n")
     ask.until(plain("ci", "default", "prod", "test"), "sealwax encrypt --profile ")
     ask.until(plain("prod"), "sealwax prove --denied-profile pr")
