@@ -187,6 +187,7 @@ def test_aliases_are_those_of_the_region_and_lab_that_were_typed(own: Lab, ask: 
     ask.until(plain("alias/else"), f"sealwax encrypt --lab {tmp_path / 'other'} -k ")
     assert ask(f"sealwax encrypt --lab {tmp_path / 'none'} -k ") == []
     assert not (tmp_path / "none").exists()
+    assert ask("sealwax encrypt --profile prod -k ") == [], "a profile is not about the lab of the environment"
 
 
 @pytest.mark.usefixtures("own")

@@ -65,7 +65,9 @@ class Place:
     def of(cls, typed: Mapping[str, Any]) -> Place:
         """Return the place that the options typed so far select."""
         regions = typed.get("regions") or (typed.get("region"),)
-        lab = typed.get("lab") or None
+        # Either option means a KMS other than the lab of the environment.
+        elsewhere = typed.get("profile") or typed.get("endpoint_url")
+        lab = None if elsewhere else typed.get("lab") or None
         return cls(typed.get("profile"), regions[0], typed.get("endpoint_url"), lab and os.path.abspath(lab))
 
 
