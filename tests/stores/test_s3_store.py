@@ -113,17 +113,6 @@ def test_what_is_no_name(s3: StrictS3, name: str) -> None:
     assert s3.operations == []
 
 
-@pytest.mark.parametrize("arn", ["arn:aws:s3:eu-west-1:111122223333:accesspoint/mine", "arn:aws:s3:::bucket"])
-def test_an_access_point_is_named_by_its_alias(s3: StrictS3, arn: str) -> None:
-    for use in (
-        lambda: ObjectReader(f"s3://{arn}/key", s3.session()),
-        lambda: open_store(f"s3://{arn}/", s3.session()),
-    ):
-        with pytest.raises(sealwax.StoreError, match="s3alias/key"):
-            use()
-    assert s3.operations == []
-
-
 def test_a_name_leads_nowhere_else(s3: StrictS3) -> None:
     for name in ("s3://bucket/other", "s3://else/p/x", "/etc/hostname"):
         for use in (store(s3, "p/").inspect, store(s3, "p/").open, lambda name: store(s3, "p/").rewrap(name, to_beta)):

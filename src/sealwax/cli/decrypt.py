@@ -14,7 +14,7 @@ from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect
 from sealwax._core.format.io import write_all
 from sealwax._core.format.stream import StreamReader
-from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
+from sealwax.cli import console, contents, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -46,6 +46,7 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     callback=_bounds,
     help="Decrypt only these bytes, from START up to but not including END; either may be omitted.",
 )
+@objects.options(writes=True)
 @options.loudness
 def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
     """Decrypt envelopes, or a range of one.

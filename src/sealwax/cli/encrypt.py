@@ -9,7 +9,7 @@ import click
 from sealwax._core import context as ctx
 from sealwax._core.context import NoContext
 from sealwax._core.format.io import write_all
-from sealwax.cli import console, contents, jobs, locations, options, outcomes, running
+from sealwax.cli import console, contents, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -19,6 +19,7 @@ from sealwax.cli.work import Work, on
 @options.keys
 @options.context(stored=False)
 @on("file", output="Write the envelope to this file or folder, or - for standard output.", update=True)
+@objects.options(writes=True)
 @options.loudness
 def encrypt(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """Encrypt files, folders or a stream under a KMS key.

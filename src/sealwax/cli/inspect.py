@@ -12,7 +12,7 @@ from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
 from sealwax._core.staleness import Wanted, WantedKey, staleness_of
 from sealwax._text import printable
-from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, options, running
+from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, objects, options, running
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, named
 from sealwax.cli.work import Work, on
@@ -38,6 +38,7 @@ from sealwax.cli.work import Work, on
     is_flag=True,
     help="With --to: also detect old key material (kms:DescribeKey, kms:ListKeyRotations).",
 )
+@objects.options(writes=False)
 @options.aws
 @options.loudness
 def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_kms: bool, aws: Aws) -> int:

@@ -21,7 +21,7 @@ from sealwax._core.format.header import MAGIC
 from sealwax.cli import console
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
-from sealwax.stores._store import S3_SCHEME, Entry, Store
+from sealwax.stores._store import S3_SCHEME, Entry, Store, split_s3
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
@@ -36,7 +36,7 @@ _TIME: Final = re.compile("-?[0-9]{1,20}")
 def service() -> Service:
     """Return S3 as the options and the environment set it up."""
     state = current()
-    return state.sessions.s3(state.profile, state.region)
+    return state.sessions.s3(state.profile, state.region, requester_pays=state.requester_pays)
 
 
 def is_s3(name: str) -> bool:
@@ -45,7 +45,7 @@ def is_s3(name: str) -> bool:
 
 def is_prefix(name: str) -> bool:
     """Whether a name means many objects instead of one."""
-    return is_s3(name) and (name.endswith("/") or "/" not in name.removeprefix(S3_SCHEME))
+    return is_s3(name) and (name.endswith("/") or not split_s3(name)[1])
 
 
 def real(name: str) -> str:
@@ -74,7 +74,7 @@ def writer(name: str, *, force: bool, size: int | None, source_time: int | None)
     """Return a writer for an object, which appears whole or not at all."""
     from sealwax.stores.s3 import ObjectWriter
 
-    settings = {} if source_time is None else {"Metadata": {SOURCE_TIME: str(source_time)}}
+    settings = current().new_objects | ({} if source_time is None else {"Metadata": {SOURCE_TIME: str(source_time)}})
     # An envelope is a little larger than its plaintext; the number of parts has to be enough for it.
     expected = None if size is None else size + size // 512 + (1 << 20)
     return ObjectWriter(name, service=service(), overwrite=force, size=expected, settings=settings)
@@ -112,7 +112,8 @@ def walk(prefix: str) -> Iterator[tuple[str, str, int] | FileError]:
 
     If listing fails, the last item is the error.
     """
-    folder = prefix[: prefix.rindex("/") + 1] if "/" in prefix.removeprefix(S3_SCHEME) else f"{prefix}/"
+    bucket, key = split_s3(prefix)
+    folder = f"{S3_SCHEME}{bucket}/{key[: key.rfind('/') + 1]}"
     try:
         for entry in store_of(prefix).list():
             if isinstance(entry, Entry):

@@ -9,7 +9,7 @@ import click
 from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect
 from sealwax._core.rewrap import replace_file
-from sealwax.cli import contents, jobs, locations, options, outcomes, running
+from sealwax.cli import contents, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -21,6 +21,7 @@ from sealwax.errors import CredentialsError, KmsError
 @options.keys
 @options.context(stored=True)
 @on("envelope", output="Keep the envelope, and write the new one to this file or folder.")
+@objects.options(writes=True, in_place=True)
 @options.loudness
 def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """Encrypt envelopes again under a new data key, in place, in case the old data key has leaked.

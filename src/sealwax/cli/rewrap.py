@@ -11,7 +11,7 @@ from sealwax._core.envelope import inspect, read_full
 from sealwax._core.format.payload import HEAD_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.rewrap import Rewrap, rewrap_file
-from sealwax.cli import contents, jobs, locations, options, outcomes, running
+from sealwax.cli import contents, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
@@ -23,6 +23,7 @@ from sealwax.cli.work import STREAM, Work, on
 @options.context(stored=True)
 @on("envelope", output="Keep the envelope, and write the re-wrapped one to this file or folder.")
 @click.option("--verify", is_flag=True, help="First check that the data key opens the payload; needs kms:Decrypt.")
+@objects.options(writes=True, in_place=True)
 @options.loudness
 def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.ContextTemplate, verify: bool) -> int:
     """Move envelopes to another KMS key, in place, without touching the data.

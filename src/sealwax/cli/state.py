@@ -33,7 +33,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._opened: dict[tuple[str | None, str | None], OwnSession] = {}
         self._first: dict[str | None, OwnSession | SealwaxError] = {}
-        self._s3: dict[OwnSession, Service] = {}
+        self._s3: dict[tuple[OwnSession, bool], Service] = {}
         self.watchers: list[Callable[[boto3.Session], None]] = []
 
     def __reduce__(self) -> tuple[type[Sessions], tuple[()]]:
@@ -69,15 +69,15 @@ class Sessions:
             watch(session)
         return session
 
-    def s3(self, profile: str | None, region: str | None) -> Service:
+    def s3(self, profile: str | None, region: str | None, *, requester_pays: bool) -> Service:
         """Return S3 as a profile in a Region reaches it."""
         from sealwax.stores.s3 import Service
 
         session = self.open(profile, region)
         with self._lock:
-            if session not in self._s3:
-                self._s3[session] = Service(session)
-            return self._s3[session]
+            if (session, requester_pays) not in self._s3:
+                self._s3[session, requester_pays] = Service(session, requester_pays=requester_pays)
+            return self._s3[session, requester_pays]
 
 
 @dataclass(slots=True)
@@ -92,6 +92,8 @@ class RunState:
         profile: --profile, for S3.
         region: --region, for S3.
         settings: the settings file, if it counts.
+        requester_pays: --requester-pays.
+        new_objects: S3's parameters for the objects to write: --sse, --storage-class and the like.
         claimed: the pipes that are about to be read to their end, by device and inode.
         ends: what is left when the run ends, however it does.
         said: the notes that were printed, and are not repeated.
@@ -104,6 +106,8 @@ class RunState:
     profile: str | None = None
     region: str | None = None
     settings: SettingsFile | None = None
+    requester_pays: bool = False
+    new_objects: dict[str, object] = field(default_factory=dict)
     claimed: set[tuple[int, int]] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
     sessions: Sessions = field(default_factory=Sessions)

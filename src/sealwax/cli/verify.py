@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sealwax.cli import console, contents, jobs, locations, options, running
+from sealwax.cli import console, contents, jobs, locations, objects, options, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -14,6 +14,7 @@ from sealwax.cli.work import Work, on
 @options.keys
 @options.context(stored=True)
 @on("envelope", output=None)
+@objects.options(writes=False)
 @options.loudness
 def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """Check that envelopes are authentic, without writing anything.

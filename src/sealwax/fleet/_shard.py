@@ -32,7 +32,7 @@ from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State, StepKind
 from sealwax.kms import _names
-from sealwax.stores._store import S3_SCHEME, Store, is_gone, is_locked
+from sealwax.stores._store import S3_SCHEME, Store, is_gone, is_locked, split_s3
 
 # One envelope must not cause many KMS calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3
@@ -213,7 +213,7 @@ def relative(name: str, location: str) -> str:
         below = name.removeprefix(location) if location.endswith("/") else name.removeprefix(location).removeprefix("/")
     else:
         # An inventory may be in another bucket than the objects that it lists.
-        below = name.removeprefix(S3_SCHEME).partition("/")[2] if name.startswith(S3_SCHEME) else ""
+        below = split_s3(name)[1] if name.startswith(S3_SCHEME) else ""
     return below or name.rpartition("/")[2]
 
 

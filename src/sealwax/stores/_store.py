@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from sealwax._core.rewrap import Rewrap
 from sealwax.errors import SealwaxError, StoreError
 
 S3_SCHEME: Final = "s3://"
+# An access point's ARN, which takes the place of a bucket's name. A Multi-Region Access Point has no Region.
+_ACCESS_POINT: Final = re.compile(r"arn:aws[a-z-]*:s3:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}(?=/|$)")
 # The error code for an invalid name, about which S3 is not asked.
 INVALID_NAME: Final = "NoName"
 # What S3 and botocore answer about a bucket that does not exist, or cannot exist.
@@ -27,6 +30,22 @@ _NO_SUCH_LOCATION: Final = frozenset(
         "ParamValidationError",
     }
 )
+
+
+def split_s3(name: str) -> tuple[str, str]:
+    """Return the bucket, or the access point's ARN, and the key of ``s3://bucket/key``."""
+    rest = name.removeprefix(S3_SCHEME)
+    access_point = _ACCESS_POINT.match(rest)
+    if access_point is not None:
+        return access_point[0], rest[access_point.end() + 1 :]
+    bucket, _, key = rest.partition("/")
+    return bucket, key
+
+
+def is_other_arn(bucket: str) -> bool:
+    """Whether a bucket's name is an ARN, but not an access point's."""
+    return bucket.startswith("arn:") and _ACCESS_POINT.fullmatch(bucket) is None
+
 
 Change = Callable[[BinaryIO, BinaryIO], object]
 """Reads an object's bytes from the first file, once and front to back, and writes the new bytes to the second."""

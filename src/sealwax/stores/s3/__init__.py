@@ -1,8 +1,8 @@
 """S3 objects as binary files, which ``Sealer.open`` accepts, and prefixes as stores of envelopes.
 
 Credentials, Region and endpoint are boto3's; AWS_ENDPOINT_URL_S3 names another server. The IAM actions are s3:GetObject
-to read, s3:ListBucket to list, s3:PutObject and s3:AbortMultipartUpload to write; to change an object, all of them
-except s3:ListBucket, and s3:GetObjectTagging and s3:PutObjectTagging.
+to read, s3:ListBucket to list, s3:PutObject and s3:AbortMultipartUpload to write, and s3:PutObjectTagging to write
+tags; to change an object, all of them except s3:ListBucket, and s3:GetObjectTagging.
 
 Example:
     >>> with s3.ObjectWriter("s3://vault/a.swx") as sink, sealer.open(sink, "wb", context=context) as file:

@@ -70,7 +70,7 @@ _STRIPPED: Final = (
 )
 _PARTS: Final = "S3 does not have the uploaded parts", "Start again.", False
 _FULL: Final = "the store is full", "Free some space, or request a larger quota.", False
-_ACCESS_POINT: Final = "there is no such access point", "Check its alias.", False
+_ACCESS_POINT: Final = "there is no such access point", "Check its alias or ARN.", False
 _TOO_MUCH_METADATA: Final = "the object's metadata is too large", "S3 accepts up to 2 KB.", False
 _NOT_IMPLEMENTED: Final = (
     "the store does not implement this request",
@@ -121,6 +121,8 @@ CODES: Final[dict[str, _Meaning]] = {
         "It is not AWS S3; use another one.",
         False,
     ),
+    "InvalidStorageClass": ("the bucket does not accept this storage class", "Use another one.", False),
+    "InvalidTag": ("S3 does not accept the tags", "Check their characters and lengths.", False),
     "MetadataTooLarge": _TOO_MUCH_METADATA,
     "RequestHeaderSectionTooLarge": _TOO_MUCH_METADATA,
     "BadDigest": _GARBLED,
@@ -176,11 +178,24 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     (urllib3.exceptions.HTTPError, _BROKEN),
     (foreign.FlexibleChecksumError, _GARBLED),
     (
+        foreign.MissingDependencyException,
+        (
+            "a Multi-Region Access Point needs the AWS CRT",
+            "Install it with \"pip install 'botocore[crt]'\", or name one of its buckets.",
+            False,
+        ),
+    ),
+    (
+        foreign.UnsupportedS3AccesspointConfigurationError,
+        ("the access point does not fit the settings", "Check its ARN, the Region and AWS_ENDPOINT_URL_S3.", False),
+    ),
+    (
         foreign.ParamValidationError,
         ("the bucket or key name is not valid", "Check its spelling.", False),
     ),
 )
 _BUCKETS_KEY: Final = "Check that key and its policy. It is the bucket's (SSE-KMS), not a key that sealwax uses."
+_BUCKET_DEMANDS: Final = "Check which encryption at rest (SSE), storage class or tags the bucket's policy demands."
 # HTTP statuses that are temporary.
 _TEMPORARY: Final = (429, 500, 502, 503, 504)
 _NOT_S3: Final = "Check AWS_ENDPOINT_URL_S3, and whether a proxy or a login page answers instead."
@@ -258,6 +273,8 @@ def translate(
                 _REQUEST,
             ),
         )
+    if doing == "writing" and code == "AccessDenied" and "deny in a resource-based policy" in said:
+        todo = _BUCKET_DEMANDS
     trace = ", ".join(part for part in (code, request_id and f"request id {request_id}") if part)
     aside = refusals.words_of(error).rstrip(".")
     message = f"{about} failed: {why} ({printable(trace[:500])}{': ' if aside else ''}{aside}). {todo}"

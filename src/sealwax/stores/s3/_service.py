@@ -17,7 +17,7 @@ from sealwax._aws.session import MOST_CONNECTIONS, OpeningTurns, open_session, p
 from sealwax._core import fork_locks, pickling
 from sealwax._text import printable
 from sealwax.errors import SealwaxError, StoreError
-from sealwax.stores._store import INVALID_NAME, S3_SCHEME
+from sealwax.stores._store import INVALID_NAME, S3_SCHEME, is_other_arn, split_s3
 from sealwax.stores.s3 import _responses
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ObjectName:
     """The name of an S3 object.
 
     Attributes:
-        bucket: the bucket, or an access point's alias.
+        bucket: the bucket, or an access point's alias or ARN.
         key: the key, with any characters, none of them quoted.
     """
 
@@ -85,7 +85,7 @@ class ObjectName:
 
 
 def parse(name: str, *, prefix: bool = False) -> ObjectName:
-    """Return the bucket and key of ``s3://bucket/key``.
+    """Return the bucket and key of ``s3://bucket/key``; the bucket may be an access point's alias or ARN.
 
     Args:
         name: the name.
@@ -94,15 +94,15 @@ def parse(name: str, *, prefix: bool = False) -> ObjectName:
     Raises:
         StoreError: it is not a valid name.
     """
-    bucket, _, key = name.removeprefix(S3_SCHEME).partition("/")
+    bucket, key = split_s3(name)
     shown, why = printable(name), ""
     try:
         if len(key.encode()) > MAX_KEY_BYTES:
             shown, why = f"{printable(name[:80])}...", ": its key has more than 1024 bytes"
     except UnicodeEncodeError:
         why = ": its key is not UTF-8"
-    if bucket.startswith("arn:"):
-        why = ": name an access point by its alias, as in s3://NAME-METADATA-s3alias/key"
+    if is_other_arn(bucket):
+        why = ": of ARNs, only an access point's can be used, as in s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/key"
     elif not name.startswith(S3_SCHEME) or not bucket or (not key and not prefix):
         why = ", such as s3://bucket/key"
     if why:
@@ -125,13 +125,18 @@ class Service:
 
     Args:
         session: a boto3 Session; an ordinary one by default.
+        requester_pays: whether the caller pays for the requests, which a requester-pays bucket demands.
 
     Raises:
         NotPicklableError: when pickled, if the session holds more than a profile, Region and endpoint.
+
+    Example:
+        >>> source = ObjectReader("s3://public-data/a.swx", service=Service(requester_pays=True))
     """
 
-    def __init__(self, session: Session | None = None) -> None:
+    def __init__(self, session: Session | None = None, *, requester_pays: bool = False) -> None:
         self._session = session
+        self._payer = {"RequestPayer": "requester"} if requester_pays else {}
         self._client: Any = None
         self._opening = OpeningTurns()
         fork_locks.adopt(session)
@@ -143,7 +148,8 @@ class Service:
         return ()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"session": pickling.carried(self._session, pack_session)}
+        session = pickling.carried(self._session, pack_session)
+        return {"session": session, "requester_pays": bool(self._payer)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Service.__init__(self, **pickling.arrived(state))
@@ -191,7 +197,7 @@ class Service:
         client = self.client()
         conditional = operation in _WRITES and ("IfMatch" in parameters or "IfNoneMatch" in parameters)
         answer: Response = _ask(
-            lambda: getattr(client, operation)(Bucket=name.bucket, Key=name.key, **parameters),
+            lambda: getattr(client, operation)(Bucket=name.bucket, Key=name.key, **self._payer, **parameters),
             doing,
             str(name),
             conditional=conditional,
@@ -216,7 +222,8 @@ class Service:
             StoreError, CredentialsError: as for ``call``.
         """
         doing = "listing"
-        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key)
+        paginator = self.client().get_paginator("list_objects_v2")
+        pages = paginator.paginate(Bucket=prefix.bucket, Prefix=prefix.key, **self._payer)
         remaining = iter(pages)
         more = False
         while (page := _ask(lambda: next(remaining, None), doing, str(prefix))) is not None:

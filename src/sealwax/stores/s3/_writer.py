@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from sealwax._core.envelope import MAX_HEADER_BYTES
 from sealwax._core.format import header as hdr
@@ -14,6 +14,7 @@ from sealwax._core.format.payload import refuse_forked
 from sealwax._core.pool import Pool
 from sealwax._text import printable
 from sealwax.errors import FileError, StoreError
+from sealwax.stores.s3 import _settings
 from sealwax.stores.s3._reader import BinaryFile, ObjectReader
 from sealwax.stores.s3._service import (
     ATTEMPTS,
@@ -58,7 +59,13 @@ class ObjectWriter(BinaryFile):
         overwrite: whether an existing object may be replaced.
         size: about how many bytes will be written, if known.
         replaces: replace only the object that has this ETag.
-        settings: more of S3's parameters for the new object: ``{"StorageClass": "STANDARD_IA"}``.
+        sse: how S3 itself encrypts the object at rest: ``"aws:kms"`` or ``"AES256"``; as the bucket says by default.
+            With ``"aws:kms"``, the caller needs kms:GenerateDataKey on that key, and kms:Decrypt if the object has more
+            than 8 MiB.
+        sse_kms_key_id: the KMS key that S3 uses (key ID, key ARN, alias or alias ARN); means ``sse="aws:kms"``.
+        storage_class: S3's name of one, such as ``"STANDARD_IA"``; ``"STANDARD"`` by default.
+        tags: the object's tags, at most 10, by name. The caller needs s3:PutObjectTagging.
+        settings: more of S3's parameters for the new object: ``{"ContentType": "text/plain"}``.
 
     Attributes:
         object: the object's bucket and key.
@@ -66,9 +73,11 @@ class ObjectWriter(BinaryFile):
     Raises:
         StoreError: S3 refuses the request.
         FileError: the object exists and ``overwrite`` is false.
+        ValueError: S3 accepts no such ``sse``, key or tags.
 
     Example:
-        >>> with ObjectWriter("s3://vault/a.swx") as sink, sealer.open(sink, "wb", context=context) as file:
+        >>> sink = ObjectWriter("s3://vault/a.swx", sse="aws:kms", tags={"team": "db"})
+        >>> with sink, sealer.open(sink, "wb", context=context) as file:
         ...     file.write(b"...")
     """
 
@@ -84,12 +93,17 @@ class ObjectWriter(BinaryFile):
         overwrite: bool = True,
         size: int | None = None,
         replaces: str | None = None,
+        sse: Literal["aws:kms", "AES256"] | None = None,
+        sse_kms_key_id: str | None = None,
+        storage_class: str | None = None,
+        tags: Mapping[str, str] | None = None,
         settings: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.object = parse(name) if isinstance(name, str) else name
         self._service = Service(session) if service is None else service
-        self._settings: dict[str, object] = {"ChecksumAlgorithm": "CRC32", **(settings or {})}
+        named = _settings.parameters(sse, sse_kms_key_id, storage_class, tags)
+        self._settings: dict[str, object] = {"ChecksumAlgorithm": "CRC32", **named, **(settings or {})}
         self._condition: dict[str, str] = {}
         if replaces is not None:
             self._condition = {"IfMatch": replaces}
