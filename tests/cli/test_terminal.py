@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -11,7 +12,9 @@ import textwrap
 
 import pytest
 
-from tests.cli.conftest import PURPOSE, K
+from sealwax.cli import contents
+from sealwax.errors import FileError
+from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import SEALWAX, Shell
 
 LONG = 200 << 20
@@ -25,16 +28,91 @@ def long_file(shell: Shell) -> None:
 
 @pytest.mark.usefixtures("sealed")
 def test_binary_output_to_a_terminal_is_refused(shell: Shell) -> None:
-    for arguments in (("encrypt", "a.bin"), ("decrypt", "a.swx"), ("rewrap", "--to", "alias/demo2", "a.swx")):
+    to = ("--to", "alias/demo2", "a.swx")
+    for arguments in (("encrypt", "a.bin"), ("rewrap", *to), ("reencrypt", *to)):
         with shell.unchanged():
             done, shown = shell.on_terminal(*arguments, *K, *PURPOSE, "-o", "-", streams="stdout")
-            done.failed(2, "the output is binary, and standard output is a terminal")
+            done.failed(2, "the envelope is binary, and standard output is a terminal; name a file with -o")
             assert shown == ""
+    done, _ = shell.on_terminal("encrypt", "a.bin", *K, *PURPOSE, "-o", "/dev/stdout", streams="stdout")
+    done.failed(2, "the envelope is binary, and '/dev/stdout' is a terminal")
     done, shown = shell.on_terminal("encrypt", "--armor", *K, *PURPOSE, "-o", "-", "a.bin", streams="stdout")
     assert done.succeeded().err.count("\n") == 1
     assert shown.startswith("swx1:")
     done, _ = shell.on_terminal("encrypt", *K, *PURPOSE, streams="stdin stderr")
     done.failed(2, "name a file, or - for standard input")
+
+
+TEXTS = (b"", b"\n", b"caf\xc3\xa9\tau lait\n", b"\xef\xbb\xbfa\r\nb\r\n", b"no end", b"x" * (1 << 20))
+NOT_TEXTS = (
+    (b"\x1b]0;title\x07", "contains a control character (\\x1b)"),
+    (b"a\x1b[2J", "contains a control character (\\x1b)"),
+    (b"good\rbad\n", "contains a control character (\\r)"),
+    (b"end\r", "contains a control character (\\r)"),
+    (b"\x7f", "contains a control character (\\x7f)"),
+    (b"nul\0", "contains a control character (\\x00)"),
+    ("\x9b2J".encode(), "contains a control character (\\x9b)"),
+    (b"\x9b2J", "is binary"),
+    (b"cut off \xc3", "is binary"),
+    (b"x" * ((1 << 20) + 1), "has more than 1 MiB"),
+)
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=len)
+def test_text_is_shown(text: bytes) -> None:
+    terminal = io.BytesIO()
+    shown = contents.ShownText(terminal, "it")
+    for at in range(0, len(text), 4096):
+        shown.write(text[at : at + 4096])
+    assert terminal.getvalue() == b""
+    shown.show()
+    assert terminal.getvalue() == text
+
+
+@pytest.mark.parametrize(("data", "why"), NOT_TEXTS)
+def test_nothing_but_text_is_shown(data: bytes, why: str) -> None:
+    terminal = io.BytesIO()
+
+    def show() -> None:
+        shown = contents.ShownText(terminal, "it")
+        shown.write(data)
+        shown.show()
+
+    with pytest.raises(FileError, match=re.escape(f"the plaintext {why}, and it is a terminal; name a file with -o, ")):
+        show()
+    assert terminal.getvalue() == b""
+
+
+def test_a_plaintext_is_shown_on_a_terminal_if_it_is_text(shell: Shell, keys: Keys) -> None:
+    sealer = keys.sealer(keys.demo)
+    decrypt = ("decrypt", *K, *PURPOSE)
+    text = "café\tau lait\r\nno end".encode()
+    shell.write("text.swx", sealer.encrypt(text, context={"purpose": "backup"}))
+    done, shown = shell.on_terminal(*decrypt, "-o", "-", "text.swx", streams="stdout")
+    assert (done.status, shown) == (0, text.decode())
+    sealed = sealer.encrypt(b"\x1b[mtext\n", context={"purpose": "backup"})
+    shell.write("t.swx", sealed)
+    done, shown = shell.on_terminal(*decrypt, "-o", "-", "t.swx", streams="stdout")
+    done.failed(1, "t.swx: the plaintext contains a control character (\\x1b), and standard output is a terminal; ")
+    assert shown == ""
+    done, shown = shell.on_terminal(*decrypt, streams="stdout", stdin=sealed)
+    done.failed(1, "standard input: the plaintext contains a control character")
+    assert shown == ""
+    done, shown = shell.on_terminal(*decrypt, "-o", "/dev/stdout", "t.swx", streams="stdout")
+    done.failed(1, "'/dev/stdout' is a terminal")
+    assert shown == ""
+    done, shown = shell.on_terminal(*decrypt, "--range", "3:", "-o", "-", "t.swx", streams="stdout")
+    assert (done.status, shown) == (0, "text\n")
+    done, shown = shell.on_terminal(*decrypt, "--force", "-o", "-", "t.swx", streams="stdout")
+    assert (done.status, shown) == (0, "\x1b[mtext\n")
+    assert shell.sealwax(*decrypt, "-o", "-", "t.swx").succeeded().out == b"\x1b[mtext\n"
+
+
+def test_nothing_of_a_damaged_text_is_shown(shell: Shell, keys: Keys) -> None:
+    sealed = keys.sealer(keys.demo).encrypt(b"text\n" * 40_000, context={"purpose": "backup"})
+    shell.write("t.swx", sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    done, shown = shell.on_terminal("decrypt", *K, *PURPOSE, "-o", "-", "t.swx", streams="stdout")
+    assert (done.status, shown) == (5, "")
 
 
 @pytest.mark.usefixtures("long_file")

@@ -346,12 +346,6 @@ def overwriting(name: str) -> Iterator[None]:
         raise
 
 
-def refuse_terminal() -> None:
-    """Refuse to write binary data to a terminal."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError("the output is binary, and standard output is a terminal; name a file with -o")
-
-
 def leave_at_once(signal_number: int, _: object) -> NoReturn:
     """End the process at once; an exception would wait for threads, and they may wait for AWS."""
     if sys.stderr.isatty():

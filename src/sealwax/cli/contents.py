@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, cast
+
+import click
 
 from sealwax._core import files
 from sealwax._core.context import ExpectedContext
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
 
 # Below this size, encrypting in one piece costs less than a stream.
 _SMALL_BYTES: Final = 64 << 10
+# More than anybody reads on a terminal. It is held in memory, since all of it is checked before any of it is shown.
+_MAX_SHOWN_BYTES: Final = 1 << 20
+# All control characters except tabs and the ends of lines, those of Windows included.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 class Source:
@@ -97,8 +104,48 @@ class Source:
         self.file.close()
 
 
+class ShownText:
+    """Takes a plaintext for a terminal, and writes it once it is whole and known to be text.
+
+    Anything else could control the terminal, even one that shows it as characters.
+    """
+
+    def __init__(self, sink: Any, name: str) -> None:
+        self._sink = sink
+        self._name = name
+        self._data = bytearray()
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._data += data
+        if len(self._data) > _MAX_SHOWN_BYTES:
+            self._refuse("has more than 1 MiB")
+        return len(data)
+
+    def show(self) -> None:
+        """Write what was taken.
+
+        Raises:
+            FileError: it is not text.
+        """
+        try:
+            control = _CONTROL.search(self._data.decode())
+        except UnicodeDecodeError:
+            self._refuse("is binary")
+        if control is not None:
+            self._refuse(f"contains a control character ({ascii(control[0])[1:-1]})")
+        write_all(self._sink, self._data)
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise FileError(
+            f"the plaintext {why}, and {self._name} is a terminal; name a file with -o, or use --force to write it "
+            "anyway"
+        )
+
+
 class Output:
     """The output of a job: a file that appears whole or not at all, or standard output.
+
+    A terminal gets plaintext only if it is text, and envelopes only in the text form, unless ``force`` is given.
 
     Args:
         job: names the output; folders are created only below the one that -o names.
@@ -106,6 +153,7 @@ class Output:
         force: whether an existing file may be overwritten.
         armor: whether the envelope is written in the text form.
         in_place: whether the output is the source, which gets a new modification time.
+        plaintext: whether it is plaintext, as opposed to an envelope.
         whole: whether it is all of the plaintext; a part does not get the source's times, so it never counts as done.
         detached: the file for the envelope's header.
 
@@ -121,9 +169,11 @@ class Output:
         force: bool,
         armor: bool = False,
         in_place: bool = False,
+        plaintext: bool = False,
         whole: bool = True,
         detached: str | None = None,
     ) -> None:
+        self._plaintext = plaintext
         self._whole = whole
         self._name = cast("str", job.output)
         self._places: list[files.WholeFile] = []
@@ -145,9 +195,8 @@ class Output:
     def _open(self, job: FileJob, source: Source, force: bool, armor: bool, in_place: bool) -> Any:
         path = cast("str", job.output)
         if path == STREAM:
-            if not armor:
-                console.refuse_terminal()
-            return console.StandardOutput()
+            output = console.StandardOutput()
+            return self._for_terminal(output, output.fileno(), "standard output", force or armor)
         status = source.status
         same = status is None and path == source.name
         if status is not None and source.regular and os.path.exists(path):
@@ -170,7 +219,20 @@ class Output:
                 folder=None if job.into is None else stack.enter_context(files.folder_of(path, job.into, make=True)),
             )
         self._places.append(whole)
-        return whole
+        if whole.on_disk:
+            return whole
+        return self._for_terminal(whole, whole.file.fileno(), f"'{console.shown(path)}'", force or armor)
+
+    def _for_terminal(self, sink: Any, descriptor: int, name: str, anything: bool) -> Any:
+        """Return the sink to write to instead if it is a terminal that does not get ``anything``."""
+        if anything or not os.isatty(descriptor):
+            return sink
+        if self._plaintext:
+            return ShownText(sink, name)
+        self._finish(complete=False)
+        raise click.UsageError(
+            f"the envelope is binary, and {name} is a terminal; name a file with -o, or use --force to write it anyway"
+        )
 
     def __enter__(self) -> Any:
         return self.sink if self._text_form is None else self._text_form
@@ -180,6 +242,8 @@ class Output:
         try:
             if kind is None and self._text_form is not None:
                 write_all(self.sink, (to_text(self._text_form.getvalue()) + "\n").encode("ascii"))
+            if kind is None and isinstance(self.sink, ShownText):
+                self.sink.show()
             complete = kind is None
         finally:
             self._finish(complete)

@@ -54,6 +54,9 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     FILE.swx is decrypted to FILE next to it, or to the output of -o; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
 
+    A terminal shows text of up to 1 MiB, and nothing else: control characters could change what it does. --force writes
+    everything to it.
+
     With -r or several envelopes, outputs that an earlier run has finished are skipped: files with the size that the
     envelope states, and with its modification time. Other existing files are reported and left alone.
     """
@@ -99,7 +102,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             # The envelope is opened before the output, so a wrong key or context leaves no trace.
             plaintext = None if work.detached or bounds is not None else contents.plaintext_of(sealer, source, expected)
             if plaintext is not None:
-                with contents.Output(job, source, force=force) as sink:
+                with contents.Output(job, source, force=force, plaintext=True) as sink:
                     write_all(sink, plaintext)
                 return "decrypted"
             with (
@@ -114,7 +117,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
                     reader.seek(bounds[0])
                     read = _limited(reader.readinto, size)
                 with (
-                    contents.Output(job, source, force=force, whole=bounds is None) as sink,
+                    contents.Output(job, source, force=force, plaintext=True, whole=bounds is None) as sink,
                     console.progress(job.source, size) as progress,
                 ):
                     if isinstance(reader, StreamReader):
