@@ -30,6 +30,7 @@ from sealwax.cli.verbs import VerbGroup, adopted
 VERBS: Final = {
     "encrypt": "Encrypt files, folders or a stream under a KMS key.",
     "decrypt": "Decrypt envelopes, or a range of one.",
+    "edit": "Edit an envelope's plaintext in your editor.",
     "verify": "Check that envelopes are authentic, without writing anything.",
     "inspect": "Show an envelope's header, without calling KMS.",
     "rewrap": "Move envelopes to another KMS key without touching the data.",
