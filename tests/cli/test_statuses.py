@@ -295,6 +295,31 @@ def _(world: World) -> None:
             world.ends(1, *command, says="another run is using the plan")
 
 
+@line("the editor fails or deletes its file, or another program changed the envelope meanwhile", "`edit`", 1, 3)
+def _(world: World) -> None:
+    world.seal("a.swx")
+    for editor, says in (
+        ("false", "exited with status 1"),
+        ("rm", "the editor deleted the file"),
+        ("sh -c 'printf x | tee -a a.swx >> \"$0\"'", "changed by another program"),
+    ):
+        os.environ["EDITOR"] = editor
+        done = world.once("edit", *K, *PURPOSE, "-q", "a.swx")
+        assert done.status == 1
+        assert says in done.err
+        world.tried += 1
+    del os.environ["EDITOR"]
+
+
+@line("a plaintext is not text, and its output is a terminal", "`decrypt`", 1, 1)
+def _(world: World) -> None:
+    Path("a.swx").write_bytes(_sealer(world.keys, world.keys.demo).encrypt(b"\0", context=CONTEXT))
+    controller, terminal = os.openpty()
+    world.ends(1, "decrypt", *K, *PURPOSE, "-o", os.ttyname(terminal), "a.swx", says="is a terminal")
+    os.close(terminal)
+    os.close(controller)
+
+
 @line("standard output is closed or full, or its reader has ended", "every verb", 1, 2)
 def _(world: World) -> None:
     world.seal("a.swx")
@@ -636,5 +661,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 31
+    assert len(table) == 33
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}
