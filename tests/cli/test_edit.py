@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -23,7 +24,7 @@ import sealwax
 from sealwax.cli import editor as editors
 from sealwax.errors import FileError
 from tests.cli.conftest import PURPOSE, K, Keys, Run
-from tests.cli.shell import SEALWAX, Shell
+from tests.cli.shell import SEALWAX, Shell, unprivileged
 from tests.s3 import StrictS3, error
 
 pytestmark = pytest.mark.skipif(editors.memory_backed(("/dev/shm",)) is None, reason="there is no folder in memory")
@@ -45,7 +46,9 @@ def present(*places: Path) -> list[str]:
             for name in names:
                 path = os.path.join(parent, name)
                 with contextlib.suppress(OSError):  # that of another program, and gone
-                    if stat.S_ISREG(os.lstat(path).st_mode) and SECRET.strip() in Path(path).read_bytes():
+                    status = os.lstat(path)
+                    small = stat.S_ISREG(status.st_mode) and status.st_size <= 1 << 20
+                    if small and SECRET.strip() in Path(path).read_bytes():
                         left.append(path)
     return left
 
@@ -206,13 +209,18 @@ def test_the_editor_can_be_any_file_but_not_any_format(
 @pytest.mark.usefixtures("sealed_file")
 def test_all_that_an_editor_leaves_is_removed(script: Callable[[str], None], place: Path, run: Run) -> None:
     (place / "outside").write_bytes(b"not the editor's\n")
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     script(
-        'cd "$(dirname "$1")"; cp a.txt a.txt~; cp a.txt .a.txt.swp; cp a.txt "$TMPDIR/x"; chmod 400 a.txt~\n'
+        'cd "$(dirname "$1")"; [ "$TMPDIR" = "$XDG_STATE_HOME" -a "$TMPDIR" = "$(realpath ../tmp)" ] || exit 8\n'
+        ' cp a.txt a.txt~; cp a.txt .a.txt.swp; cp a.txt "$TMPDIR/x"; chmod 400 a.txt~\n'
         'mkdir -p "$XDG_STATE_HOME/nvim/swap" deep/er; cp a.txt "$XDG_STATE_HOME/nvim/swap/a"; cp a.txt deep/er/b\n'
         f"ln -s {place}/outside link; ln -s {place} folder; mkfifo pipe; chmod 000 deep/er deep\n"
         '[ "$(ulimit -c)" = 0 ] || exit 9\n' + CHANGE
     )
-    assert run("edit", *K, *PURPOSE, "a.txt.swx") == 0
+    with unprivileged():
+        assert run("edit", *K, *PURPOSE, "a.txt.swx") == 0
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (hard, hard)
     assert (place / "outside").read_bytes() == b"not the editor's\n"
     assert sorted(os.listdir(place)) == ["a.txt.swx", "outside"]
     assert os.listdir(place.parent / "tmp") == []
@@ -314,7 +322,7 @@ def test_what_does_not_open_has_its_own_status_and_no_editor_starts(
     script(CHANGE)
     good = sealed_file.read_bytes()
     (place / "cut.swx").write_bytes(good[:-1])
-    (place / "plain.swx").write_bytes(SECRET)
+    (place / "plain.swx").write_bytes(b"no envelope")
     (place / "folder").mkdir()
     payload, header = keys.sealer(keys.demo).encrypt_detached(SECRET, context=CONTEXT)
     (place / "header.swx").write_bytes(header)
