@@ -195,12 +195,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         _terminal_restored(),
         _without_core_dumps(),
     ):
-        try:
-            # By its number: child processes do not inherit standard input otherwise.
-            process = subprocess.Popen(command, stdin=0, env=environment)  # noqa: S603  it is the user's own
-        except (OSError, ValueError) as error:
-            why = disk.reason(error) if isinstance(error, OSError) else str(error)
-            raise EditorError(f"starting the editor '{console.shown(command[0])}' failed: {why}; set EDITOR") from None
+        process = _start(command, environment)
         if stopped:
             process.terminate()
             signal.alarm(_GRACE_SECONDS)
@@ -212,6 +207,15 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         console.warn("terminated; what the editor had changed was discarded")
         raise SystemExit(128 + stopped[0])
     return status
+
+
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        # By its number: child processes do not inherit standard input otherwise.
+        return subprocess.Popen(command, stdin=0, env=environment)  # noqa: S603  it is the user's own
+    except (OSError, ValueError) as error:
+        why = disk.reason(error) if isinstance(error, OSError) else str(error)
+        raise EditorError(f"starting the editor '{console.shown(command[0])}' failed: {why}; set EDITOR") from None
 
 
 @contextlib.contextmanager
