@@ -13,6 +13,7 @@ from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax._core.lru import LruMap
 from sealwax._core.single_flight import Flights, wait_for
 from sealwax.errors import KmsError, SealwaxError, is_of_credentials
+from sealwax.events import Event, OnEvent
 from sealwax.fleet._state import StepKind
 from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
 
@@ -41,6 +42,7 @@ class Rewrapper:
         retries: how often and how long a call is retried.
         answers: where shared wrapped keys are stored, besides the memory.
         remembered: how many wrapped keys to keep in memory.
+        on_event: as for ``KmsKeyring``.
 
     IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; to add a Region, kms:Decrypt on a source
     and kms:Encrypt on the target.
@@ -55,6 +57,7 @@ class Rewrapper:
         retries: RetryPolicy = RETRIES,
         answers: AnswerStore | None = None,
         remembered: int = _REMEMBERED,
+        on_event: OnEvent | None = None,
     ) -> None:
         def keyring(key: str, allowed: Sequence[str]) -> KmsKeyring:
             return KmsKeyring(
@@ -63,6 +66,7 @@ class Rewrapper:
 
         self._keyring = keyring(sources[0], sources)
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
+        self._on_event = on_event
         self._lock = threading.Lock()
         self._memory: LruMap[bytes, WrappedKey] = LruMap(remembered)
         self._answers = answers
@@ -70,9 +74,11 @@ class Rewrapper:
         self._flights: Flights[WrappedKey] = Flights()
         self.calls = 0
 
-    def _count(self, _: object) -> None:
+    def _count(self, event: Event) -> None:
         with self._lock:
             self.calls += 1
+        if self._on_event is not None:
+            self._on_event(event)
 
     def wrapped_key_for(
         self, kind: StepKind, target: str, sources: Sequence[WrappedKey], context: Mapping[str, str], unit: bytes

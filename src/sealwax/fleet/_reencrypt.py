@@ -23,6 +23,7 @@ from sealwax._core.format.header import Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.sealer import Sealer
 from sealwax.errors import RewrapConflictError
+from sealwax.events import Event, OnEvent
 from sealwax.fleet import _shard
 from sealwax.fleet._kms_calls import RETRIES
 from sealwax.fleet._settings import Settings
@@ -75,6 +76,7 @@ class Reencrypter:
         session: as for ``KmsKeyring``.
         limit: the rate limit that all calls share.
         retries: how often and how long a call is retried.
+        on_event: as for ``KmsKeyring``.
 
     IAM actions: kms:Decrypt on a source, kms:GenerateDataKey on the first wanted key and kms:Encrypt on each other.
     """
@@ -87,6 +89,7 @@ class Reencrypter:
         session: Session | None = None,
         limit: RateLimit | None = None,
         retries: RetryPolicy = RETRIES,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -99,12 +102,15 @@ class Reencrypter:
             on_event=self._count,
         )
         self._sealer = Sealer(keyring)
+        self._on_event = on_event
         self._lock = threading.Lock()
         self.calls = 0
 
-    def _count(self, _: object) -> None:
+    def _count(self, event: Event) -> None:
         with self._lock:
             self.calls += 1
+        if self._on_event is not None:
+            self._on_event(event)
 
     def work(self, items: Iterable[Item], store: Store, stop: Callable[[], bool]) -> Iterator[RunResult]:
         """Yield what was done with each object, as ``_shard.rewrap``."""

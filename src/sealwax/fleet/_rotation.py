@@ -15,6 +15,7 @@ from sealwax._core import disk, validate
 from sealwax._core.staleness import Wanted, WantedKey
 from sealwax._text import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
+from sealwax.events import OnEvent
 from sealwax.fleet import _proof, _reencrypt, _report
 from sealwax.fleet._journal import TO_DO, Journal, Problem, by_use
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
@@ -285,6 +286,7 @@ def run(
     max_duration: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_progress: OnProgress = _ignore_progress,
+    on_event: OnEvent | None = None,
 ) -> FleetReport:
     """Re-wrap or re-encrypt what a plan found stale. It can be stopped or killed at any moment, and resumed.
 
@@ -304,6 +306,7 @@ def run(
         max_duration: stop after this many seconds.
         stop: called before each object; returns whether to stop.
         on_progress: called with how many objects are done, and how many there are.
+        on_event: called with a ``sealwax.events.KmsCall`` after every KMS request of a thread; it must be quick.
 
     Returns:
         What this run did, and what is left.
@@ -319,6 +322,7 @@ def run(
         0
     """
     validate.number("max_error_rate", max_error_rate, "of the last objects", least=0)
+    validate.watcher(on_event)
     if max_duration is not None:
         validate.number("max_duration", max_duration, "seconds", least=0)
     until = None if max_duration is None else time.monotonic() + max_duration
@@ -332,7 +336,9 @@ def run(
         if settings.reencrypt:
             if not isinstance(engine, Threads):
                 raise EngineError("Spark does not re-encrypt; run this plan with threads, on one machine")
-            kms = reencrypter = _reencrypt.Reencrypter(settings, journal, session=session, limit=limit, retries=retries)
+            kms = reencrypter = _reencrypt.Reencrypter(
+                settings, journal, session=session, limit=limit, retries=retries, on_event=on_event
+            )
             threads = engine
 
             def work(parts: _Parts) -> Iterator[list[RunResult]]:
@@ -341,7 +347,7 @@ def run(
                 )
         else:
             kms = rewrapper = Rewrapper(
-                settings.sources, session=session, limit=limit, retries=retries, answers=journal
+                settings.sources, session=session, limit=limit, retries=retries, answers=journal, on_event=on_event
             )
 
             def work(parts: _Parts) -> Iterator[list[RunResult]]:
