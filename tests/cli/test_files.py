@@ -65,10 +65,11 @@ def test_odd_names_and_nested_folders(shell: Shell) -> None:
     (shell.folder / "in/linked-folder").symlink_to("deep")
     (shell.folder / "in/gone").symlink_to("nowhere")
     os.mkfifo(shell.folder / "in/pipe")
-    done = shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "sealed", "in")
+    done = shell.sealwax("encrypt", "-v", *K, *PURPOSE, "-r", "-o", "sealed", "in")
     done.failed(8, "in/pipe: skipped, it is not a regular file", "in/gone: it is a link that leads nowhere")
     assert done.err.count("skipped, it is a link, and its target is part of this run") == 2
-    assert "1 of 8 not done: 1 a link" in done.last_line
+    assert "1 of 8 not done: 1 a link; 7 encrypted; 3 skipped (" in done.err
+    assert done.last_line == "sealwax: next: do for each what is advised above"
     (shell.folder / "in/gone").unlink()
     assert "in/new\\nline: encrypted" in done.err
     assert "in/not\\udcffutf8: encrypted" in done.err
@@ -91,23 +92,23 @@ def test_a_run_is_resumed(shell: Shell) -> None:
     for name in "abc":
         shell.write(f"in/{name}", name.encode())
     shell.write("out/b.swx", b"in the way")
-    command = ("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
+    command = ("encrypt", "-v", *K, *PURPOSE, "-r", "-o", "out", "in")
     shell.sealwax(*command).failed(
         8, "in/b: 'out/b.swx' already exists, but cannot be compared", "1 of 3 not done: 1 with an existing output"
     )
     (shell.folder / "out/b.swx").unlink()
     kept = (shell.folder / "out/a.swx").stat().st_ino
     done = shell.sealwax(*command).succeeded()
-    assert (done.err.count("already encrypted"), done.err.count(": encrypted -> ")) == (2, 1)
+    assert (done.err.count(": already encrypted -> "), done.err.count(": encrypted -> ")) == (2, 1)
     assert (shell.folder / "out/a.swx").stat().st_ino == kept
     damaged = shell.read("out/c.swx")
     shell.write("out/c.swx", damaged[:-1])
     back = ("decrypt", *K, *PURPOSE, "-r", "-o", "back", "out")
-    again = "1 of 3 failed; once the causes are fixed, run the same command again to resume"
-    shell.sealwax(*back).failed(8, "out/c.swx: ", again)
+    again = "next: fix the causes, then run the same command again to resume"
+    shell.sealwax(*back).failed(8, "out/c.swx: ", "1 of 3 failed; 2 decrypted", again)
     shell.write("out/c.swx", damaged)
     done = shell.sealwax(*back).succeeded()
-    assert done.err.count("already decrypted") == 2
+    assert "done: 2 already decrypted, 1 decrypted; " in done.err
     assert files_of(shell.folder / "back") == {"a": b"a", "b": b"b", "c": b"c"}
     # A re-wrap is resumed by allowing the new key too.
     shell.write("out/c.swx", damaged[:40])
@@ -130,7 +131,7 @@ def test_the_lab_in_use_is_left_out(bare_shell: Shell) -> None:
     for alias in ("demo", "demo2"):
         shell.sealwax("lab", "create-key", "--lab", "lab", "--alias", alias).succeeded()
     lab = ("--lab", "lab")
-    told = shell.sealwax("encrypt", *lab, *K, *PURPOSE, "-r", ".").succeeded().err
+    told = shell.sealwax("encrypt", "-v", *lab, *K, *PURPOSE, "-r", ".").succeeded().err
     assert "./lab: skipped, it is the lab in use" in told
     sealed = {name for name in files_of(shell.folder) if name.endswith(".swx")}
     assert sealed == {"a.swx", "lab.txt.swx", ".git/config.swx"}
@@ -337,9 +338,9 @@ def test_an_interrupted_rewrap_is_repeated(shell: Shell) -> None:
         $ sealwax encrypt -k alias/demo2 -c purpose=backup -o x.swx d/a
         $ sealwax inspect --json x.swx | grep -o 'arn:aws:kms[^"]*' > new
         $ sealwax rewrap -k "$(cat old)" --to "$(cat new)" -c purpose=backup d/a.swx
-        $ sealwax rewrap -r -k "$(cat old)" --to "$(cat new)" -c purpose=backup d
+        $ sealwax rewrap -v -r -k "$(cat old)" --to "$(cat new)" -c purpose=backup d
         [0] d/a.swx: already re-wrapped, according to its header
-        $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=backup d
+        $ sealwax rewrap -v -r -k alias/demo --to "$(cat new)" -c purpose=backup d
         [0] d/b.swx: already re-wrapped, according to its header
         $ sealwax rewrap -r -k alias/demo --verify --to "$(cat new)" -c purpose=backup d
         [7] does not point to

@@ -71,15 +71,15 @@ def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None
         done = shell.sealwax("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in", preexec=without_privileges)
     finally:
         closed.chmod(0o700)
-    done.failed(
-        8, "in/closed/hidden", "Permission denied", "1 of 2 failed; once the causes are fixed, run the same command"
-    )
+    done.failed(8, "in/closed/hidden", "Permission denied", "1 of 2 failed", "run the same command again to resume")
     assert sorted(path.name for path in (shell.folder / "out").rglob("*")) == ["open.swx"]
 
 
 def test_nobody_is_told_to_verify_again(shell: Shell, sealed: bytes) -> None:
     shell.write("b.swx", sealed[:-1])
-    assert shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx").failed(8).last_line == "sealwax: 1 of 2 failed"
+    done = shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx")
+    done.failed(8, "sealwax: 1 of 2 failed; 1 authentic; ")
+    assert done.last_line == "sealwax: next: fix the causes, then restore what is damaged from a good copy"
 
 
 @pytest.mark.usefixtures("sealed")

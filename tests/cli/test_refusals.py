@@ -119,7 +119,7 @@ def test_an_altered_payload_is_refused_wherever_it_is(shell: Shell, sealed: byte
         shell.write(f"{name}.swx", data)
     names = [f"{name}.swx" for name in altered]
     with shell.unchanged():
-        done = shell.sealwax("verify", *K, *PURPOSE, *names).failed(5)
+        done = shell.sealwax("verify", "-v", *K, *PURPOSE, *names).failed(5)
         assert [line for line in done.err.splitlines() if "authentic" in line.partition(":")[2][:20]] == []
         assert all(f"sealwax: {name}: " in done.err for name in names)
         shell.sealwax("decrypt", *K, *PURPOSE, *names).failed(5)

@@ -64,6 +64,6 @@ def test_threads_belong_to_their_run(run: Run, keys: Keys, capfd: pytest.Capture
     for number in range(12):
         Path(f"in/{number:02}").write_bytes(keys.sealer(keys.demo).encrypt(b"a", context={"a": "b"}))
     with slow(keys):
-        for quiet, count in (("-q",), 0), ((), 12):
-            assert run("encrypt", *quiet, *K, *PURPOSE, "-r", "--force", "-o", "out", "in") == 0
+        for loud, count in (("-q",), 0), (("-v",), 12):
+            assert run("encrypt", *loud, *K, *PURPOSE, "-r", "--force", "-o", "out", "in") == 0
             assert capfd.readouterr().err.count("already an envelope") == count

@@ -112,7 +112,7 @@ def test_a_folder_there_and_back(shell: Shell, s3: StrictS3) -> None:
     assert (shell.read("back/x"), shell.read("back/sub/y")) == (b"x", b"y")
     assert "already decrypted" in shell.sealwax(*down).succeeded().err
     done = shell.sealwax("verify", "--json", *K2, "-c", "path={relpath}", "-r", "s3://bucket/t/").succeeded()
-    assert [json.loads(line)["path"] for line in done.out.splitlines()] == [
+    assert [json.loads(line)["path"] for line in done.out.splitlines()[:-1]] == [
         "s3://bucket/t/sub/y.swx",
         "s3://bucket/t/x.swx",
     ]
@@ -139,7 +139,7 @@ def test_what_is_in_s3_already_is_told_by_what_it_is(shell: Shell, s3: StrictS3,
         "4 of 6 not done: 1 bound to another context, 1 under another key, 1 with a changed source, "
         "1 with an existing output",
     )
-    assert done.err.count("already encrypted") == 2
+    assert "; 2 already encrypted; " in done.err
     assert {key: stored(s3, key) for key in objects(s3)} == before
     shell.sealwax(*up, "--update").failed(8, "3 of 6 not done")
     assert {key for key in before if stored(s3, key) != before[key]} == {"t/newer.swx"}
@@ -382,6 +382,6 @@ def test_several_objects_at_a_time(shell: Shell, s3: StrictS3, keys: Keys) -> No
         listed = [f"s3://bucket/p/{name}.swx" for name in names]
         done = shell.sealwax("decrypt", *K2, *C, "--json", "-o", "out", *listed).succeeded()
         assert peak > 1
-    assert [json.loads(line)["path"] for line in done.out.splitlines()] == listed
+    assert [json.loads(line)["path"] for line in done.out.splitlines()[:-1]] == listed
     assert [shell.read(f"out/{name}") for name in names] == [name.encode() for name in names]
     assert len(objects(s3)) == len(names)

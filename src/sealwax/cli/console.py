@@ -68,7 +68,8 @@ def stderr(text: str) -> None:
         held.append(text)
         return
     try:
-        click.echo(_escaped(text), err=True)
+        with Bar.aside():
+            click.echo(_escaped(text), err=True)
     except OSError:
         # Nobody can read it; the exit status still reports the outcome.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -129,7 +130,8 @@ def print(text: str) -> None:  # noqa: A001  read as console.print
     try:
         with StandardOutput.reported():
             StandardOutput.stream()
-            click.echo(text, color=colored(sys.stdout))
+            with Bar.aside():
+                click.echo(text, color=colored(sys.stdout))
     except FileError as error:
         drop_output()
         raise _NoOutput(str(error)) from None
@@ -367,24 +369,33 @@ def on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None]
             signal.signal(number, previous)
 
 
+# Takes the bytes just done of a file, while a bar is about a whole run; negative ones are taken back.
+in_run: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("sealwax_in_run", default=None)
+
+
 @contextlib.contextmanager
 def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of bytes just done, and draws a bar on a terminal for large data.
 
-    Without a total, the bar appears once much is done. Only the main thread draws.
+    Without a total, the bar appears once much is done. Only the main thread draws. In a run over several files, it is
+    the run's bar.
     """
+    if (advance := in_run.get()) is not None:
+        with _part_of(advance) as part:
+            yield part
+        return
     in_thread = threading.current_thread() is not threading.main_thread()
     if in_thread or current().quiet or not sys.stderr.isatty() or (total is not None and total < PROGRESS_FROM_BYTES):
         yield lambda _: None
         return
     done = 0
-    bar: _Bar | None = None
+    bar: Bar | None = None
 
     def more(size: int) -> None:
         nonlocal done, bar
         done += size
         if bar is None and (total is not None or done >= PROGRESS_FROM_BYTES):
-            bar = _Bar(shown(name), _byte_columns)
+            bar = Bar(shown(name), _byte_columns)
         if bar is not None:
             bar.show(done, total)
 
@@ -396,12 +407,28 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
+def _part_of(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
+    """Yield a function for the bytes of one file, which count for themselves only while it is not done."""
+    done = 0
+
+    def more(size: int) -> None:
+        nonlocal done
+        done += size
+        advance(size)
+
+    try:
+        yield more
+    finally:
+        advance(-done)
+
+
+@contextlib.contextmanager
 def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that takes how many objects are done, of how many, and draws a bar on a terminal."""
     if current().quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    bar = _Bar(doing, _count_columns)
+    bar = Bar(doing, _count_columns)
     try:
         yield lambda done, total: bar.show(done, total or None)
     finally:
@@ -426,14 +453,17 @@ def _count_columns(bars: ModuleType) -> tuple[Any, ...]:
     )
 
 
-class _Bar:
+class Bar:
     """A progress bar on the terminal. If it fails, it disappears and the work goes on.
 
-    It is redrawn by ``show``, not by a thread of its own, in which nothing could catch a failure.
+    It is redrawn by ``show``, not by a thread of its own, in which nothing could catch a failure. Messages are printed
+    above it.
     """
 
+    _live: ClassVar[Bar | None] = None
+    _lock: ClassVar[threading.RLock] = threading.RLock()
+
     def __init__(self, description: str, columns: Callable[[ModuleType], tuple[Any, ...]]) -> None:
-        self._streams = sys.stdout, sys.stderr
         self._drawn = 0.0
         self._shown: Any = None
         with self._spared():
@@ -441,22 +471,31 @@ class _Bar:
             from rich.console import Console
 
             self._shown = bars.Progress(
-                bars.TextColumn("{task.description}", markup=False),
+                *([bars.TextColumn("{task.description}", markup=False)] if description else []),
                 *columns(bars),
                 console=Console(stderr=True, **_AS_IT_IS),
                 transient=True,
                 auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                expand=not description,
             )
             self._task = self._shown.add_task(description, total=None)
             self._shown.start()
+            Bar._live = self
 
-    def show(self, done: int, total: int | None) -> None:
+    def show(self, done: float, total: float | None, description: Callable[[], str] | None = None) -> None:
+        """Advance the bar, and redraw it if the last time was a while ago.
+
+        Args:
+            description: returns a new one.
+        """
         with self._spared():
-            if self._shown is not None:
-                self._shown.update(self._task, completed=done, total=total)
-                if (now := time.monotonic()) - self._drawn >= _REDRAW_SECONDS:
-                    self._drawn = now
-                    self._shown.refresh()
+            if self._shown is not None and (now := time.monotonic()) - self._drawn >= _REDRAW_SECONDS:
+                self._drawn = now
+                text = {} if description is None else {"description": description()}
+                self._shown.update(self._task, completed=done, total=total, **text)
+                self._shown.refresh()
 
     def close(self) -> None:
         with self._spared():
@@ -464,13 +503,34 @@ class _Bar:
             if bar is not None:
                 bar.stop()
 
+    @classmethod
+    @contextlib.contextmanager
+    def aside(cls) -> Iterator[None]:
+        """Keep the bar off the terminal while something is printed."""
+        bar = cls._live
+        if bar is None:
+            yield
+            return
+        with cls._lock:
+            with bar._spared():
+                if bar._shown is not None:
+                    bar._shown.stop()
+            try:
+                yield
+            finally:
+                with bar._spared():
+                    if bar._shown is not None:
+                        bar._shown.start()
+
     @contextlib.contextmanager
     def _spared(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:  # of any kind: see the class
-            bar, self._shown = self._shown, None
-            if bar is not None:
-                with contextlib.suppress(Exception):
-                    bar.stop()
-            sys.stdout, sys.stderr = self._streams  # the bar had replaced them
+        with self._lock:
+            try:
+                yield
+            except Exception:  # of any kind: see the class
+                bar, self._shown = self._shown, None
+                if bar is not None:
+                    with contextlib.suppress(Exception):
+                        bar.stop()
+            if self._shown is None and Bar._live is self:
+                Bar._live = None

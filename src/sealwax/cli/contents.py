@@ -23,7 +23,7 @@ from sealwax._core.format.payload import GROUP_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax.cli import console, locations, outcomes
 from sealwax.cli.jobs import FileJob, folder_of, refuse_output
-from sealwax.cli.running import finish_first, stop_if_given_up
+from sealwax.cli.turns import finish_first, stop_if_given_up
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import (
     AllKeysFailedError,

@@ -19,6 +19,7 @@ from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, fleet_reports, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many
+from sealwax.cli.kms_watch import KmsWatch
 from sealwax.cli.reporting import Reports, provenance, reports
 
 if TYPE_CHECKING:
@@ -275,6 +276,8 @@ def run_command(
                 on_progress=on_progress,
             )
     doing = "re-encrypting" if planned.settings.reencrypt else "re-wrapping"
+    watch = KmsWatch()
+    watch.begin()
     with _stopping() as stopped, console.counting(doing) as on_progress:
         report = library.run(
             plan_file,
@@ -287,6 +290,7 @@ def run_command(
             max_duration=max_duration,
             stop=stopped,
             on_progress=on_progress,
+            on_event=watch,
         )
     report = dataclasses.replace(report, notes=notes)
     status = _ends(report)

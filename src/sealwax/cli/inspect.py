@@ -12,7 +12,7 @@ from sealwax._core.envelope import Inspection
 from sealwax._core.envelope import inspect as look
 from sealwax._core.staleness import Wanted, WantedKey, staleness_of
 from sealwax._text import printable
-from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, objects, options, running
+from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, objects, options, running, turns
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, named
 from sealwax.cli.work import Work, on
@@ -48,7 +48,7 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     --ask-kms, and to look up keys of --to that are not named by their ARNs.
     """
 
-    def do(job: jobs.FileJob) -> running.Fields:
+    def do(job: jobs.FileJob) -> turns.Fields:
         with contents.Source(job, armor=work.armor) as source:
             inspection = (
                 look(source.binary)

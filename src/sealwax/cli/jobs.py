@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import click
 
@@ -32,7 +33,8 @@ class FileJob:
         into: the folder that the output goes below; likewise.
         problem: why the job cannot start.
         below: whether it was found in a folder or below a prefix, not named.
-        size: that of an object, if it was listed.
+        size: in bytes, if a listing told it.
+        skipped: why nothing is done with it; None for all that a run works on.
     """
 
     source: str
@@ -43,6 +45,44 @@ class FileJob:
     problem: FileError | None = None
     below: bool = False
     size: int | None = None
+    skipped: Skip | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Why a file is skipped.
+
+    Attributes:
+        counted: as the summary counts it.
+        reason: a clause about one file.
+    """
+
+    counted: str
+    reason: str
+
+
+_EXCLUDED: Final = Skip("excluded", "excluded by --exclude")
+_IRREGULAR: Final = Skip("not a regular file", "it is not a regular file")
+_WITHIN: Final = Skip("a link within the run", "it is a link, and its target is part of this run")
+_LAB: Final = Skip("the lab in use", "it is the lab in use")
+_MARKER: Final = Skip("a folder marker", "it stands for a folder")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file or object below a folder or prefix that was named.
+
+    Attributes:
+        relpath: its path below that; "" for what is not taken.
+        followed: whether a link leads to it.
+    """
+
+    path: str
+    relpath: str = ""
+    size: int | None = None
+    problem: FileError | None = None
+    skipped: Skip | None = None
+    followed: bool = False
 
 
 def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator[FileJob]:
@@ -56,26 +96,38 @@ def collect(work: Work, *, output_name: Callable[[str], str] | None) -> Iterator
         for source in sources
         if source != STREAM and source not in folders
     }
-    roots = [locations.real(source) for source in folders if not locations.is_s3(source)]
     for source in sources:
         if source == STREAM:
             yield FileJob(STREAM, (work.output or STREAM) if work.writes else None, None)
         elif source in named:
             yield named[source]
         else:
-            anything = meant = False
-            for entry in _walk_s3(work, source) if locations.is_s3(source) else _walk(work, source, roots):
-                anything = True
-                if entry is not None:
-                    meant = True
-                    path, below, size = entry
-                    if isinstance(below, FileError):
-                        yield FileJob(path, None, None, problem=below, below=not is_missing_location(below))
-                    else:
-                        job = _job(work, path, below, source, into_folder, output_name)
-                        yield replace(job, below=True, size=size)
-            if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
-                yield FileJob(source, None, None, problem=_nothing_in(work, source, anything))
+            entries = _walk_s3(work, source) if locations.is_s3(source) else Walk(work, source, folders).found()
+            yield from _below(work, source, entries, into_folder, output_name)
+
+
+def _below(
+    work: Work, source: str, entries: Iterator[_Found], into_folder: bool, output_name: Callable[[str], str] | None
+) -> Iterator[FileJob]:
+    """Yield a job for each file below a folder or prefix, and an error if there is nothing to work on."""
+    anything = meant = False
+    excluded = 0
+    for entry in entries:
+        anything = True
+        meant = meant or entry.skipped is None
+        excluded += entry.skipped is _EXCLUDED
+        if entry.skipped is not None:
+            yield FileJob(entry.path, None, None, below=True, skipped=entry.skipped)
+        elif entry.problem is not None:
+            known = not is_missing_location(entry.problem)
+            yield FileJob(entry.path, None, None, problem=entry.problem, below=known)
+        else:
+            job = _job(work, entry.path, entry.relpath, source, into_folder, output_name)
+            if entry.followed:  # as if it had been named
+                job = replace(job, root=None, into=None if work.output is None else job.into)
+            yield replace(job, below=True, size=entry.size)
+    if not meant and (work.of_envelopes or (locations.is_s3(source) and not anything)):
+        yield FileJob(source, None, None, problem=_nothing_in(work, source, anything, excluded))
 
 
 def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
@@ -114,9 +166,11 @@ def _checked(work: Work) -> tuple[Sequence[str], list[str], bool]:
     return sources, folders, into_folder
 
 
-def _nothing_in(work: Work, source: str, anything: bool) -> FileError:
+def _nothing_in(work: Work, source: str, anything: bool, excluded: int) -> FileError:
     if locations.is_s3(source) and not anything:
         return FileError("there are no objects below this prefix; check the name")
+    if excluded:
+        return FileError(f"no envelopes found: --exclude leaves out {excluded:,} of its entries; check the patterns")
     return FileError(
         f"no envelopes found: no name ends with '{work.suffix}'; check the place, or name another suffix with --suffix"
     )
@@ -162,96 +216,182 @@ def _is_in(folder: str, file: str) -> bool:
     return os.path.dirname(locations.real(file)) == locations.real(folder)
 
 
-Found = tuple[str, str | FileError, int | None] | None
-"""A file, its path below the folder that was named or the error, and an object's size; None for a skipped file."""
-
-
-def _skip(path: str, reason: str) -> Found:
-    console.info(f"{console.shown(path)}: skipped, {reason}")
-    return None
-
-
-def _walk_s3(work: Work, prefix: str) -> Iterator[Found]:
+def _walk_s3(work: Work, prefix: str) -> Iterator[_Found]:
     for entry in locations.walk(prefix):
         if isinstance(entry, FileError):  # the rest, or all of it, could not be listed
-            yield prefix, entry, None
+            yield _Found(prefix, problem=entry)
             continue
         name, relpath, size = entry
-        if name.endswith("/"):
+        if work.filters.exclude_below(relpath.removesuffix("/")):
+            yield _Found(name, skipped=_EXCLUDED)
+        elif name.endswith("/"):
             if size and not work.of_envelopes:
-                yield (
-                    name,
-                    LeftAloneError(
-                        outcomes.IN_THE_WAY,
-                        "its name ends with '/', but it holds data; copy it to another name",
-                    ),
-                    None,
-                )
+                why = "its name ends with '/', but it holds data; copy it to another name"
+                yield _Found(name, problem=LeftAloneError(outcomes.IN_THE_WAY, why))
             else:
-                yield _skip(name, "it stands for a folder")
+                yield _Found(name, skipped=_MARKER)
         elif (reason := work.reason_to_skip(relpath.rpartition("/")[2])) is not None:
             yield _by_name(work, name, reason)
         elif "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
-            yield (
-                name,
-                LeftAloneError(
-                    outcomes.IN_THE_WAY, "its name is not a valid path in a folder; name it on the command line"
-                ),
-                None,
-            )
+            why = "its name is not a valid path in a folder; name it on the command line"
+            yield _Found(name, problem=LeftAloneError(outcomes.IN_THE_WAY, why))
         else:
-            yield name, relpath, size
+            yield _Found(name, relpath, size)
 
 
-def _by_name(work: Work, path: str, reason: str) -> Found:
+def _by_name(work: Work, path: str, reason: str) -> _Found:
     """Skip a file because of its name, but report a plaintext that is named like an envelope."""
     if not work.of_envelopes:
         try:
             if not locations.begins_as_envelope(path):
                 why = f"{reason}, but it is not an envelope, so it was not encrypted; rename it"
-                return path, LeftAloneError(outcomes.IN_THE_WAY, why), None
+                return _Found(path, problem=LeftAloneError(outcomes.IN_THE_WAY, why))
         except FileError as error:
-            return path, error, None
-    return _skip(path, reason)
+            return _Found(path, problem=error)
+    counted = f"without '{work.suffix}'" if work.of_envelopes else "an envelope already"
+    return _Found(path, skipped=Skip(counted, reason))
 
 
-def _walk(work: Work, folder: str, roots: list[str]) -> Iterator[Found]:
-    """Yield what is below a folder, in order. Links are not followed. ``roots`` are all folders of the run."""
-    failed: list[tuple[str, FileError, None]] = []
+class Walk:
+    """Finds what is below a folder.
 
-    def fail(what: str, error: OSError) -> None:
-        name = str(error.filename)
-        failed.append((folder, FileError(f"{what} '{console.shown(name)}' failed: {disk.reason(error)}"), None))
+    Args:
+        folder: it may be a link itself.
+        folders: all folders and prefixes of the run.
+    """
 
-    for parent, folders, names in files.walk(folder, functools.partial(fail, "reading the folder")):
-        if work.lab is not None and _is_same(parent, work.lab):
+    def __init__(self, work: Work, folder: str, folders: Sequence[str]) -> None:
+        self._work = work
+        self._folder = folder
+        self._roots = [locations.real(root) for root in folders if not locations.is_s3(root)]
+        self._output = None if work.output is None or locations.is_s3(work.output) else locations.real(work.output)
+        self._failed: list[_Found] = []
+        # By device and inode; only if links are followed, which may lead in circles, and to one folder many times.
+        self._entered: set[tuple[int, int]] = set()
+
+    def found(self) -> Iterator[_Found]:
+        """Yield everything, in order, and then what could not be read."""
+        yield from self._in(self._folder, followed=False)
+        yield from self._failed
+
+    def _fail(self, what: str, error: OSError) -> None:
+        why = f"{what} '{console.shown(str(error.filename))}' failed: {disk.reason(error)}"
+        self._failed.append(_Found(self._folder, problem=FileError(why)))
+
+    def _in(self, top: str, *, followed: bool) -> Iterator[_Found]:
+        waiting = [(top, followed)]
+        while waiting:
+            top, followed = waiting.pop()
+            linked: list[str] = []
+            for parent, folders, names in files.walk(top, functools.partial(self._fail, "reading the folder")):
+                if (skipped := self._refused(parent)) is not None:
+                    folders.clear()
+                    yield skipped
+                    continue
+                yield from self._folders(parent, folders, linked)
+                for name in sorted(names):
+                    yield from self._file(os.path.join(parent, name), followed)
+            waiting += [(path, True) for path in reversed(linked)]
+
+    def _refused(self, folder: str) -> _Found | None:
+        """Return why a folder is not entered."""
+        if self._work.lab is not None and _is_same(folder, self._work.lab):
             # Its keys would be encrypted under themselves. And reading its database as a file, then closing it, would
             # drop the locks that this process holds on it.
-            yield _skip(parent, "it is the lab in use")
-            folders.clear()
-            continue
-        folders.sort()
-        for name in folders:
-            if os.path.islink(path := os.path.join(parent, name)):
-                yield _link(work, path, roots)
-        for name in sorted(names):
-            path = os.path.join(parent, name)
+            return _Found(folder, skipped=_LAB)
+        if self._work.follow_links:
             try:
-                mode = os.lstat(path).st_mode
-            except OSError as gone:  # deleted meanwhile, or in a folder without search permission
-                fail("reading", gone)
-                continue
-            reason = work.reason_to_skip(name)
-            if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-                yield _skip(path, "it is not a regular file")
-            elif reason is not None and not (stat.S_ISLNK(mode) and not os.path.isfile(path)):
-                yield _by_name(work, path, reason)
-            elif stat.S_ISLNK(mode):
-                yield _link(work, path, roots)
-            else:
-                relpath = os.path.relpath(path, folder)
-                yield os.path.join(folder, relpath), relpath.replace(os.sep, "/"), None
-    yield from failed
+                status = os.stat(folder)
+            except OSError:
+                return None  # it was read a moment ago
+            place = status.st_dev, status.st_ino
+            if place in self._entered:
+                return _Found(folder, skipped=_WITHIN)
+            self._entered.add(place)
+        return None
+
+    def _relpath(self, path: str) -> str:
+        return os.path.relpath(path, self._folder).replace(os.sep, "/")
+
+    def _folders(self, parent: str, folders: list[str], linked: list[str]) -> Iterator[_Found]:
+        """Take out of ``folders`` what is not entered, and add links to follow to ``linked``."""
+        folders.sort()
+        for name in tuple(folders):
+            path = os.path.join(parent, name)
+            if self._work.filters.exclude(self._relpath(path), folder=True):
+                folders.remove(name)
+                yield _Found(path, skipped=_EXCLUDED)
+            elif os.path.islink(path):
+                found = self._link(path)
+                if found is None:
+                    linked.append(path)
+                else:
+                    yield found
+
+    def _file(self, path: str, followed: bool) -> Iterator[_Found]:
+        work = self._work
+        relpath = self._relpath(path)
+        if work.filters.exclude(relpath):
+            yield _Found(path, skipped=_EXCLUDED)
+            return
+        try:
+            status = os.lstat(path)
+            link = stat.S_ISLNK(status.st_mode)
+            if link and work.follow_links and os.path.exists(path):
+                status = os.stat(path)
+        except OSError as gone:  # deleted meanwhile, or in a folder without search permission
+            self._fail("reading", gone)
+            return
+        reason = work.reason_to_skip(os.path.basename(path))
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            yield _Found(path, skipped=_IRREGULAR)
+        elif reason is not None and not (link and not os.path.isfile(path)):
+            yield _by_name(work, path, reason)
+        elif link and (found := self._link(path)) is not None:
+            yield found
+        else:
+            place = os.path.join(self._folder, relpath.replace("/", os.sep))
+            yield _Found(place, relpath, status.st_size, followed=followed or link)
+
+    def _link(self, path: str) -> _Found | None:
+        """Return why a link is not followed: this run takes its target anyway, it leads nowhere, or nobody asked."""
+        work = self._work
+        target = os.path.realpath(path)
+        is_folder = os.path.isdir(target)
+
+        def left(why: str) -> _Found:
+            return _Found(path, problem=LeftAloneError(outcomes.LINK, why))
+
+        if not os.path.exists(target):
+            return left("it is a link that leads nowhere; remove it")
+        if work.follow_links:
+            if is_folder and self._output is not None and (_is_below(self._output, target, or_same=True)):
+                return left("it is a link to a folder that holds the output of this run; write elsewhere with -o")
+            return None
+        inside = any(_is_below(target, root, or_same=True) for root in self._roots)
+        in_lab = work.lab is not None and _is_below(target, locations.real(work.lab), or_same=True)
+        taken = is_folder or (os.path.isfile(target) and not work.reason_to_skip(os.path.basename(target)))
+        if inside and not in_lab and taken and not self._excludes(target):
+            return _Found(path, skipped=_WITHIN)
+        kind = "a link to a folder" if is_folder else "a link"
+        named = "name it on the command line, with -r" if is_folder else "name it on the command line"
+        return left(f"it is {kind}, and -r does not follow links; {named}, or use --follow-links")
+
+    def _excludes(self, target: str) -> bool:
+        """Whether the filters exclude what a link leads to, so that this run does not take it by its own name."""
+        return (
+            all(
+                self._work.filters.exclude_below(os.path.relpath(target, root).replace(os.sep, "/"))
+                for root in self._roots
+                if _is_below(target, root)
+            )
+            and bool(self._work.filters.rules)
+            and target not in self._roots
+        )
+
+
+def _is_below(path: str, folder: str, *, or_same: bool = False) -> bool:
+    return (or_same and path == folder) or path.startswith(os.path.join(folder, ""))
 
 
 def _is_same(path: str, other: str) -> bool:
@@ -260,27 +400,6 @@ def _is_same(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _link(work: Work, path: str, roots: list[str]) -> Found:
-    """Report a link as not followed, or skip it if this run takes its target anyway."""
-    target = os.path.realpath(path)
-    is_folder = os.path.isdir(target)
-    if not os.path.exists(target):
-        return path, LeftAloneError(outcomes.LINK, "it is a link that leads nowhere; remove it"), None
-    inside = any(target == root or target.startswith(os.path.join(root, "")) for root in roots)
-    in_lab = work.lab is not None and f"{target}/".startswith(f"{locations.real(work.lab)}/")
-    if (
-        inside
-        and not in_lab
-        and (is_folder or (os.path.isfile(target) and not work.reason_to_skip(os.path.basename(target))))
-    ):
-        return _skip(path, "it is a link, and its target is part of this run")
-    if is_folder:
-        why = "it is a link to a folder, and -r does not follow links; name it on the command line, with -r"
-    else:
-        why = "it is a link, and -r does not follow links; name it on the command line"
-    return path, LeftAloneError(outcomes.LINK, why), None
 
 
 def refuse_output(job: FileJob, taken: str | None, what: str) -> None:

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from sealwax._text import printable
 from sealwax.cli import console, locations
+from sealwax.cli.kms_watch import KmsWatch
 from sealwax.cli.settingsfile import Layer, SettingsFile, keys_of, local_of
 from sealwax.cli.state import Sessions
 from sealwax.errors import ConfigurationError, LabError, SealwaxError, SettingsError
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
-    from sealwax._core.keyring import Keyring
+    from sealwax._core.format.header import Header
+    from sealwax._core.keyring import DataKey, Keyring, WrappedKey
     from sealwax._core.sealer import Sealer
+    from sealwax.events import KmsStats
+    from sealwax.kms import KmsKeyring
     from sealwax.lab import Lab
+
+T = TypeVar("T")
 
 # How long one run uses a data key that KMS has unwrapped for it.
 _CACHED_KEY_SECONDS: Final = 60.0
+# The bounds of --share-key, which docs/caching.md gives.
+_SHARED_SECONDS: Final = 300.0
+_SHARED_FILES: Final = 100_000
+_SHARED_BYTES: Final = 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,9 @@ class Keys:
     aws: Aws
     local_context: tuple[str, ...] = ()
     settings: SettingsFile | None = None
-    sealers: list[Sealer] = field(default_factory=list)
+    sealers: list[Sealer] = field(default_factory=list)  # those made so far, for --metrics
+    keyrings: dict[tuple[str, ...], KmsKeyring] = field(default_factory=dict)  # likewise, by the names of their keys
+    watch: KmsWatch = field(default_factory=KmsWatch)
     _sessions: list[Session] = field(default_factory=list, repr=False)
 
     def of(self, layers: tuple[Layer, ...]) -> Keys:
@@ -127,12 +139,28 @@ class Keys:
         local = tuple(dict.fromkeys((*self.local_context, *local_of(layers))))
         return replace(self, names=self.names or keys_of(layers), local_context=local)
 
-    def to_encrypt(self) -> tuple[Sealer, Keyring]:
-        """Return a sealer that generates data keys under these keys, and its keyring."""
+    def to_encrypt(self, *, share_key: bool = False) -> tuple[Sealer, Keyring]:
+        """Return a sealer that generates data keys under these keys, and its keyring.
+
+        Args:
+            share_key: whether files with one KMS context share a data key.
+        """
         if not self.names:
             raise self._unnamed("name a KMS key with -k or in SEALWAX_KEY")
-        keyring = self._keyring()
+        keyring: Keyring = self._keyring()
+        if share_key:
+            from sealwax._core.cache import CachingKeyring
+
+            keyring = CachingKeyring(
+                keyring, max_age=_SHARED_SECONDS, max_messages=_SHARED_FILES, max_bytes=_SHARED_BYTES
+            )
         return self._sealer(keyring), keyring
+
+    def to_encrypt_sized(self, keyring: Keyring, size: int) -> Sealer:
+        """Return a sealer for one stream of a known size, so that it may share a data key."""
+        from sealwax._core.sealer import Sealer
+
+        return Sealer(_Sized(keyring, size), local_context=self.local_context)
 
     def to_decrypt(self, sources: Sequence[str]) -> Sealer:
         """Return a sealer that opens what is wrapped under these keys, and nothing else."""
@@ -160,13 +188,26 @@ class Keys:
         lacks = "no rule with a key for it" if self.settings.rules else "no key"
         return SettingsError(f"'{printable(self.settings.path)}' has {lacks}; add one, or {what}")
 
-    def _keyring(self, targets: Sequence[str] | None = None) -> Keyring:
+    def check_allowed(self, header: Header) -> None:
+        """Refuse an envelope that none of these keys may open; KMS is not called."""
+        from sealwax.kms._keyring import check_allowed
+
+        check_allowed(
+            self.keyrings[self.names], [key for reading in header.readings for key in reading.slot.wrapped_keys]
+        )
+
+    def _keyring(self, targets: Sequence[str] | None = None) -> KmsKeyring:
         from sealwax.kms import KmsKeyring
 
         refuse_too_many(self.names, "-k")
-        if targets is not None:
-            return KmsKeyring(list(targets), decrypt_with=list(self.names), session=self._session())
-        return KmsKeyring(self.names[0] if len(self.names) == 1 else list(self.names), session=self._session())
+        names = self.names if targets is None else targets
+        self.keyrings[self.names] = KmsKeyring(
+            names[0] if len(names) == 1 else list(names),
+            decrypt_with=None if targets is None else list(self.names),
+            session=self._session(),
+            on_event=self.watch,
+        )
+        return self.keyrings[self.names]
 
     def _session(self) -> Session:
         if not self._sessions:  # one for all rules of the settings file
@@ -179,17 +220,48 @@ class Keys:
         self.sealers.append(Sealer(keyring, local_context=self.local_context))
         return self.sealers[-1]
 
+    def stats(self) -> KmsStats:
+        """Return how many KMS calls were made so far."""
+        from sealwax.events import KmsStats
+
+        return sum((sealer.stats() for sealer in self.sealers), KmsStats())
+
     def print_metrics(self) -> None:
         """Print how many KMS calls were made, and what they cost."""
-        from sealwax.events import USD_PER_10_000_CALLS, KmsStats
+        from sealwax.events import USD_PER_10_000_CALLS
 
-        stats = sum((sealer.stats() for sealer in self.sealers), KmsStats())
+        stats = self.stats()
         failed = f" ({stats.failures} failed)" if stats.failures else ""
         free = "; the lab is free" if self.aws.lab else ""
         console.warn(
             f"KMS calls: {stats.calls}{failed}; saved by caching: {stats.saved}; "
             f"cost: {stats.cost_usd:.6f} USD ({USD_PER_10_000_CALLS} USD per 10,000 calls{free})"
         )
+
+
+class _Sized:
+    """A keyring that is told how many bytes a stream has, which a sealer does not know."""
+
+    def __init__(self, keyring: Keyring, size: int) -> None:
+        self._keyring = keyring
+        self._size = size
+
+    def generate(
+        self,
+        context: Mapping[str, str],
+        use: Callable[[DataKey, tuple[WrappedKey, ...]], T],
+        *,
+        plaintext_bytes: int | None,  # noqa: ARG002  the sealer gives None
+    ) -> T:
+        return self._keyring.generate(context, use, plaintext_bytes=self._size)
+
+    def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
+        return self._keyring.unwrap(wrapped_keys, context, use)
+
+    def rewrap(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]
+    ) -> tuple[WrappedKey, ...]:
+        return self._keyring.rewrap(wrapped_keys, context, to)
 
 
 def named(arn: str, *names: str) -> str:

@@ -8,8 +8,9 @@ import click
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect
+from sealwax._core.format.payload import plaintext_size
 from sealwax._core.rewrap import replace_file
-from sealwax.cli import contents, jobs, locations, objects, options, outcomes, running
+from sealwax.cli import contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -20,7 +21,7 @@ from sealwax.errors import CredentialsError, KmsError
 @options.targets("A KMS key to encrypt under; repeatable.")
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="Keep the envelope, and write the new one to this file or folder.")
+@on("envelope", output="Keep the envelope, and write the new one to this file or folder.", dry_run=True)
 @objects.options(writes=True, in_place=True)
 @options.loudness
 def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: options.ContextTemplate) -> int:
@@ -84,12 +85,23 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
             size = inspection.plaintext_bytes
             return outcomes.of_envelope(job.output, origin, intended, source.binary, size, armor=work.armor)
 
+        def checked() -> None:
+            with contents.Source(job, armor=work.armor) as source:
+                inspection = inspect(source.binary) if work.detached is None else locations.inspect(work.detached)
+                preamble = inspection.header.preamble
+                ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
+                if inspection.payload_bytes is not None:
+                    plaintext_size(inspection.payload_bytes)  # refuses one that is cut off
+                dry.check_rewritten(work, job, source, inspection.header, keys, replaces=True)
+
+        done = "would be re-encrypted" if work.dry_run else "re-encrypted"
         if job.output is None:
-            done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
-            return "re-encrypted" if done_now else "already re-encrypted, according to its header"
+            act = checked if work.dry_run else copied if work.armor else in_place
+            done_now = contents.once(job, claimed, act, armor=work.armor)
+            return done if done_now else "already re-encrypted, according to its header"
         if contents.done_before(work, job, state):
             return "already re-encrypted"
-        copied()
-        return "re-encrypted"
+        (checked if work.dry_run else copied)()
+        return done
 
     return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=running.SAME_AGAIN)

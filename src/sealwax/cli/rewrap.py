@@ -11,7 +11,7 @@ from sealwax._core.envelope import inspect, read_full
 from sealwax._core.format.payload import HEAD_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.rewrap import Rewrap, rewrap_file
-from sealwax.cli import contents, jobs, locations, objects, options, outcomes, running
+from sealwax.cli import contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
@@ -21,7 +21,7 @@ from sealwax.cli.work import STREAM, Work, on
 @options.targets("A new KMS key; repeatable for a set of keys.")
 @options.keys
 @options.context(stored=True)
-@on("envelope", output="Keep the envelope, and write the re-wrapped one to this file or folder.")
+@on("envelope", output="Keep the envelope, and write the re-wrapped one to this file or folder.", dry_run=True)
 @click.option("--verify", is_flag=True, help="First check that the data key opens the payload; needs kms:Decrypt.")
 @objects.options(writes=True, in_place=True)
 @options.loudness
@@ -84,13 +84,21 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
             assert job.output is not None
             return outcomes.of_rewrapped(job.output, inspection, lambda: under.arns(ask), targets, armor=work.armor)
 
+        def checked() -> None:
+            with contents.Source(job, armor=work.armor) as source:
+                inspection = inspect(source.binary)
+                ctx.match(expected, inspection.context, keys.local_context, None)
+                dry.check_rewritten(work, job, source, inspection.header, keys, replaces=work.armor)
+
+        done = "would be re-wrapped" if work.dry_run else "re-wrapped"
         if job.output is None:
-            done_now = contents.once(job, claimed, copied if work.armor else in_place, armor=work.armor)
-            return "re-wrapped" if done_now else "already re-wrapped, according to its header"
+            act = checked if work.dry_run else copied if work.armor else in_place
+            done_now = contents.once(job, claimed, act, armor=work.armor)
+            return done if done_now else "already re-wrapped, according to its header"
         if contents.done_before(work, job, state):
             return "already re-wrapped, according to its header"
-        copied()
-        return "re-wrapped"
+        (checked if work.dry_run else copied)()
+        return done
 
     again = running.SAME_AGAIN
     if work.output is None and verify:

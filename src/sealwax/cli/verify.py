@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sealwax.cli import console, contents, jobs, locations, objects, options, running
+from sealwax.cli import console, contents, jobs, locations, objects, options, running, turns
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -23,7 +23,7 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
     """
     sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.headers))
 
-    def do(job: jobs.FileJob) -> running.Fields:
+    def do(job: jobs.FileJob) -> turns.Fields:
         _, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
         with contents.Source(job, armor=work.armor) as source:
@@ -41,4 +41,5 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
                     size = reader.tell()
         return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 
-    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do)
+    again = "restore what is damaged from a good copy"
+    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=again)

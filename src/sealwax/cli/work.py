@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import click
 
-from sealwax.cli import options
+from sealwax.cli import filters, options
 from sealwax.cli.kms import Keys
 
 STREAM: Final = "-"
@@ -29,6 +29,10 @@ class Work:
         update: whether an output is replaced if its source has changed since.
         lab: the folder of the lab in use, whose files are skipped.
         workers: how many files may be in progress at a time.
+        filters: which files below a folder are taken.
+        follow_links: whether links below a folder are followed.
+        dry_run: whether to tell what would be done, and write nothing.
+        keys: how the verb reaches KMS; None if it does not.
     """
 
     sources: Sequence[str]
@@ -44,6 +48,15 @@ class Work:
     update: bool = False
     lab: str | None = None
     workers: int = 1
+    filters: filters.Filters = field(default_factory=filters.Filters)
+    follow_links: bool = False
+    dry_run: bool = False
+    keys: Keys | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a run over several files, which counts them, and not one file."""
+        return self.recursive or len(self.sources) > 1
 
     @property
     def headers(self) -> Sequence[str]:
@@ -64,11 +77,11 @@ class Work:
         """Whether to check first what is at an output's place: of several files, some may be done already."""
         if output in (None, STREAM) or self.force:
             return False
-        return self.update or self.recursive or len(self.sources) > 1
+        return self.update or self.several
 
 
 def on(
-    what: str, *, output: str | None, update: bool = False, workers: bool = True
+    what: str, *, output: str | None, update: bool = False, workers: bool = True, dry_run: bool = False
 ) -> Callable[[options.Command], options.Command]:
     """Add the sources and the options that select files; the command gets ``work``.
 
@@ -76,74 +89,26 @@ def on(
         what: ``"file"`` or ``"envelope"``: what -r selects.
         output: the help of -o; None for a verb that writes nothing.
         update: whether there is --update.
+        dry_run: whether there is --dry-run.
     """
-    writing = [] if output is None else [click.option("-o", "--output", metavar="PATH", help=output), options.force]
-    if update:
-        writing.append(
-            click.option(
-                "--update",
-                is_flag=True,
-                help="Write missing outputs, and overwrite those whose source has changed since; keep all others.",
-            )
-        )
-    added: list[Callable[[options.Command], options.Command]] = [
-        click.argument(
-            "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
-        ),
-        *writing,
-        click.option(
-            "-r",
-            "--recursive",
-            is_flag=True,
-            help=f"Process every {what} in a folder or below a prefix{'; with -o, into another' if output else ''}.",
-        ),
-        options.suffix,
-        click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
-        click.option(
-            "--detached", metavar="HEADER", help="Keep the header in this file, and only the payload in the other one."
-        ),
-        *([options.workers(_WORKERS)] if workers else []),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),
-    ]
+    added = [*_sources(what, output, update=update, dry_run=dry_run), *_selecting(workers=workers)]
 
     def decorate(command: options.Command) -> options.Command:
+        @click.pass_context
         @functools.wraps(command)
-        def wrapped(
-            *args: object,
-            sources: tuple[str, ...],
-            recursive: bool,
-            suffix: str,
-            armor: bool,
-            detached: str | None,
-            as_json: bool,
-            keys: Keys | None = None,
-            force: bool = False,
-            output: str | None = None,
-            update: bool = False,
-            workers: int = 1,
-            **kwargs: object,
-        ) -> object:
-            _check(sources, output, detached, recursive)
-            if update and force:
-                raise click.UsageError("use --update or --force, not both; --force overwrites everything")
-            if update and (output == STREAM or not sources or STREAM in sources):
-                raise click.UsageError("--update needs files: a stream has no modification time to compare")
+        def wrapped(context: click.Context, /, *args: object, **typed: Any) -> object:
+            mine: dict[str, Any] = {name: typed.pop(name) for name in _FIELDS if name in typed}
+            keys: Keys | None = typed.get("keys")
             work = Work(
-                sources,
-                output,
-                recursive,
-                suffix,
-                armor,
-                detached,
-                force,
-                as_json,
-                writes=bool(writing),
+                **({"output": None, "force": False} | mine),
+                writes=output is not None,
                 of_envelopes=what == "envelope",
-                update=update,
                 lab=None if keys is None else keys.aws.lab,
-                workers=workers,
+                filters=filters.typed(context, recursive=mine["recursive"]),
+                keys=keys,
             )
-            return command(*args, work=work, **({} if keys is None else {"keys": keys}), **kwargs)
+            _check(work)
+            return command(*args, work=work, **typed)
 
         whole: options.Command = wrapped
         for add in reversed(added):
@@ -153,12 +118,70 @@ def on(
     return decorate
 
 
-def _check(sources: Sequence[str], output: str | None, detached: str | None, recursive: bool) -> None:
-    if output == "":
+# Of ``Work``, those that are options or arguments.
+_FIELDS: Final = (
+    *("sources", "output", "force", "update", "dry_run", "recursive", "suffix", "armor", "detached", "workers"),
+    *("follow_links", "as_json"),
+)
+_Add = Callable[[options.Command], options.Command]
+
+
+def _sources(what: str, output: str | None, *, update: bool, dry_run: bool) -> list[_Add]:
+    added: list[_Add] = [
+        click.argument(
+            "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
+        )
+    ]
+    if output is not None:
+        added += [click.option("-o", "--output", metavar="PATH", help=output), options.force]
+    if update:
+        what_ = "Write missing outputs, and overwrite those whose source has changed since; keep all others."
+        added.append(click.option("--update", is_flag=True, help=what_))
+    if dry_run:
+        what_ = "Print what would be done with each file, and write nothing."
+        added.append(click.option("--dry-run", is_flag=True, help=what_))
+    into = "; with -o, into another" if output else ""
+    return [
+        *added,
+        click.option(
+            "-r", "--recursive", is_flag=True, help=f"Process every {what} in a folder or below a prefix{into}."
+        ),
+    ]
+
+
+def _selecting(*, workers: bool) -> list[_Add]:
+    return [
+        filters.add,
+        click.option(
+            "--follow-links",
+            is_flag=True,
+            help="With -r: follow symbolic links, also out of the folder. Without it, they are reported.",
+        ),
+        options.suffix,
+        click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
+        click.option(
+            "--detached", metavar="HEADER", help="Keep the header in this file, and only the payload in the other one."
+        ),
+        *([options.workers(_WORKERS)] if workers else []),
+        click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file, and a summary of several."),
+    ]
+
+
+def _check(work: Work) -> None:
+    streams = work.output == STREAM or not work.sources or STREAM in work.sources
+    if work.output == "":
         raise click.UsageError("-o is empty; name a file or a folder")
-    if detached is None:
+    if work.follow_links and not work.recursive:
+        raise click.UsageError("--follow-links needs -r: links that are named are always followed")
+    if work.update and work.force:
+        raise click.UsageError("use --update or --force, not both; --force overwrites everything")
+    if work.update and streams:
+        raise click.UsageError("--update needs files: a stream has no modification time to compare")
+    if work.dry_run and streams:
+        raise click.UsageError("--dry-run needs files: it does not read or write streams")
+    if work.detached is None:
         return
-    if detached in ("", STREAM):
+    if work.detached in ("", STREAM):
         raise click.UsageError("--detached takes the name of a file")
-    if len(sources) > 1 or recursive or any(os.path.isdir(source) for source in sources):
+    if work.several or any(os.path.isdir(source) for source in work.sources):
         raise click.UsageError("--detached takes exactly one file, and cannot be combined with -r")

@@ -379,6 +379,15 @@ class KmsKeyring:
         return name.region or self._caller.region
 
 
+def check_allowed(keyring: KmsKeyring, wrapped_keys: Sequence[WrappedKey]) -> None:
+    """Refuse wrapped keys of which the allow-list covers none; KMS is not called.
+
+    Raises:
+        KeyNotAllowedError: as for ``KmsKeyring.unwrap``.
+    """
+    keyring._attempts(wrapped_keys)
+
+
 def _context(name: str, context: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {name: dict(context)} if context else {}
 
