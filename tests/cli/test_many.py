@@ -25,6 +25,7 @@ from sealwax.events import KmsCall
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Shell, unprivileged
 from tests.cli.test_workers import REGION, slow
+from tests.s3 import StrictS3
 
 UP = ("encrypt", *K, *PURPOSE, "-r", "-o", "out", "in")
 
@@ -39,6 +40,15 @@ def fill(count: int, folder: str = "in") -> None:
 def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     """What was printed to standard error since the last call, without the line about the lab."""
     return lambda: [line for line in capfd.readouterr().err.splitlines() if "using the lab" not in line]
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
+    with StrictS3() as server:
+        server.bucket()
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 # --- what is said
@@ -161,6 +171,8 @@ def test_a_kind_leaves_out_what_is_of_one_file() -> None:
     sizes = "'out/{0}.swx' has {0} of its {1} bytes; move it with `sealwax rewrap -- out/{0}.swx`"
     (text,) = kinds_of(*((str(n), sizes.format(n, n + 7)) for n in range(2)))
     assert text.startswith("2 files: '...' has ... of its ... bytes; move it with `sealwax rewrap -- ...`\n")
+    (text,) = kinds_of(("1", "reading the folder 'in/a' failed: gone"), ("2", "reading the folder 'in/b' failed: gone"))
+    assert text.startswith("2 files: reading the folder '...' failed: gone\n")
     # Keys, Regions and reasons are different kinds.
     assert not kinds_of(("1", "no access to 'alias/a'"), ("2", "no access to 'alias/b'"))
     assert not kinds_of(("1", "not reached in us-east-1"), ("2", "not reached in us-east-2"))
@@ -246,6 +258,7 @@ def test_bytes_of_a_file_under_way_count(state: RunState, said: Callable[[], lis
         clock.now += 61
         more(64 << 20)
     assert said() == ["sealwax: 0 of 16+ files, 64.0 MiB, 1.0 MiB/s"]
+    assert meter.text(", ").startswith("0 of 16+ files, 0 bytes, ")  # the file counts once it is reported
 
 
 def test_what_was_found_ahead_is_bounded() -> None:
@@ -455,6 +468,27 @@ def test_a_dry_run_tells_what_was_done_before(run: Run, said: Callable[[], list[
     assert lines[2] == "sealwax: in/new: would be encrypted -> out/new.swx"
     assert lines[-2].startswith("sealwax: dry run, nothing was written: 2 already encrypted, 1 would be encrypted; ")
     assert lines[-1] == "sealwax: next: run it without --dry-run"
+
+
+def test_a_dry_run_looks_at_what_is_in_s3(run: Run, s3: StrictS3, keys: Keys, said: Callable[[], list[str]]) -> None:
+    fill(1)
+    sealed = keys.sealer(keys.demo).encrypt(b"x", context={"purpose": "backup"})
+    s3.client().put_object(Bucket="bucket", Key="there.swx", Body=sealed)
+    s3.forget()
+    for name, status in (("there", 1), ("new", 0)):
+        assert run("encrypt", *K, *PURPOSE, "--dry-run", "-o", f"s3://bucket/{name}.swx", "in/000") == status
+    assert run("rewrap", *K, *PURPOSE, "--to", keys.demo2, "--dry-run", "-r", "s3://bucket/") == 0
+    assert {request.operation for request in s3.requests} <= {"HeadObject", "GetObject", "ListObjectsV2"}
+    assert "'s3://bucket/there.swx' already exists; use --force to overwrite it" in said()[0]
+
+
+def test_a_dry_run_checks_a_detached_header_too(run: Run, said: Callable[[], list[str]]) -> None:
+    fill(1)
+    command = ("encrypt", *K, *PURPOSE, "--detached", "head", "-o", "body", "in/000", "--dry-run")
+    assert run(*command) == 0
+    Path("head").write_bytes(b"in the way")
+    assert run(*command) == 1
+    assert "'head' already exists" in said()[-1]
 
 
 @pytest.mark.parametrize("place", [(), ("-",), ("-o", "-", "in/000")])

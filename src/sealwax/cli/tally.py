@@ -183,7 +183,7 @@ class Tally:
         }
         if self._work.keys is not None:
             stats = self._work.keys.stats()
-            counts |= {"kms_calls": stats.calls, "kms_failures": stats.failures, "cost_usd": stats.cost_usd}
+            counts |= {"kms_calls": stats.calls, "kms_failures": stats.failures, "cost_usd": round(stats.cost_usd, 6)}
         return counts
 
     def text(self) -> str:
