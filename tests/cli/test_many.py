@@ -498,12 +498,13 @@ def test_streams_have_no_dry_run(run: Run, said: Callable[[], list[str]], place:
     assert "--dry-run needs files" in said()[-1]
 
 
-@pytest.mark.parametrize("locked", ["in", "in/000"])
-def test_a_dry_run_knows_what_may_not_be_written(run: Run, keys: Keys, locked: str) -> None:
+@pytest.mark.parametrize("verb", ["encrypt", "rewrap", "reencrypt"])
+def test_a_dry_run_knows_what_may_not_be_written(run: Run, keys: Keys, verb: str) -> None:
     Path("in").mkdir()
     Path("in/000").write_bytes(keys.sealer(keys.demo).encrypt(b"x", context={"purpose": "backup"}))
-    command = ("rewrap" if locked == "in/000" else "reencrypt", *K, "--to", "alias/demo2", *PURPOSE, "in/000")
-    os.chmod(locked, 0o555 if locked == "in" else 0o444)
+    command = (verb, *K, *(() if verb == "encrypt" else ("--to", "alias/demo2")), *PURPOSE, "in/000")
+    locked = "in/000" if verb == "rewrap" else "in"
+    os.chmod(locked, 0o444 if verb == "rewrap" else 0o555)
     try:
         with unprivileged():
             assert run(*command, "--dry-run") == 1
