@@ -26,8 +26,8 @@ In a terminal: `sealwax help encrypt` or `man sealwax-encrypt` for a verb, `seal
 `sealwax help AccessDeniedError` for an error.
 
 `-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of
-commands that do nothing else, such as `inspect`, `audit`, `prove` and `keys list`; it does not have the reports of
-commands that change or check something, such as `fleet run`. `--metrics` still prints its line on standard error. The
+commands that do nothing else, such as `inspect`, `audit` and `keys list`; it does not have the reports of commands
+that change or check something, such as `fleet run`. `prove` and `doctor` print what failed. `--metrics` still prints its line on standard error. The
 exit status is the same. `-q`, `-v` and `--debug` may also stand before the command.
 
 `-v` adds a line on standard error for each request to AWS: the operation, the KMS key or S3 object, how it ended and

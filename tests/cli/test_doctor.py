@@ -120,7 +120,7 @@ def test_all_is_well_in_a_lab(lab: Lab, doctor: Doctor) -> None:
     status, checks = doctor("-k", "alias/demo")
     assert status == 0
     assert list(states(checks)) == [
-        *("versions", "terminal", "lab", "Region", "credentials", "caller", "clock"),
+        *("versions", "terminal", "settings", "lab", "Region", "credentials", "caller", "clock"),
         *("key", "encrypt", "decrypt", "further key", "rewrap"),
     ]
     assert set(states(checks).values()) == {"ok"}
@@ -168,6 +168,25 @@ def test_people_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("needs fixing  key  ")
     assert out.endswith("\n1 line needs fixing.\n")
     assert out.count("\n") == 3
+
+
+def test_the_settings_file_is_a_line(lab: Lab, doctor: Doctor) -> None:
+    lab.create_key(alias="other")
+    file = Path("sealwax.toml")
+    file.write_text(
+        'key = "alias/demo"\ncontext = { path = "{relpath}" }\n[[rule]]\npath = "b/**"\nkey = "alias/other"\n'
+    )
+    file.chmod(0o644)
+    status, checks = doctor()
+    assert (status, the(checks, "settings")["state"]) == (0, "ok")
+    assert str(file.absolute()) in the(checks, "settings")["detail"]
+    assert [check["key"] for check in checks if check["check"] == "decrypt"] == ["alias/demo", "alias/other"]
+    file.chmod(0o666)
+    status, checks = doctor()
+    assert (status, sick(checks)) == (3, ["settings"])
+    assert "chmod go-w" in the(checks, "settings")["detail"] + the(checks, "settings")["fix"]
+    status, checks = doctor("--no-settings")
+    assert (status, the(checks, "settings")["state"]) == (0, "ok")
 
 
 # --- credentials, Region, network

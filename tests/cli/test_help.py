@@ -288,6 +288,8 @@ def place(world: Path, bare_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Sh
 def test_the_examples_run(
     path: str, place: Shell, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", "true")
     if path in _BEFORE:
         place.bash(_BEFORE[path]).succeeded()
     if "s3://" in EXAMPLES[path]:

@@ -45,6 +45,10 @@ SUCCEED: dict[str, tuple[str, ...]] = {
     "policy iam": ("policy", "iam", "decrypt", *K, *PURPOSE),
     "policy grant": ("policy", "grant", *K, "--grantee", APP, "--operation", "Decrypt", *PURPOSE),
     "policy explain": ("policy", "explain", APP, "Decrypt", "alias/demo", "--identity-policy", "iam.json"),
+    "settings show": ("settings", "show"),
+    "doctor": ("doctor", *K),
+    "edit": ("edit", "-k", "alias/demo2", *PURPOSE, "in/a.swx"),
+    "help": ("help", "7"),
     "completion": ("completion", "bash"),
     "lab create-key": ("lab", "create-key", "--lab", "new"),
     "lab keys": ("lab", "keys"),
@@ -54,9 +58,9 @@ SUCCEED: dict[str, tuple[str, ...]] = {
 }
 # What these print is all that they are for.
 ANSWERS = {
-    "inspect", "fleet status", "prove", "audit", "keys list", "keys rotations", "keys retire", "policy key",
-    "policy iam", "policy grant", "policy explain", "completion", "lab create-key", "lab keys", "lab principal add",
-    "lab trail",
+    "inspect", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
+    "policy grant", "policy explain", "settings show", "help", "completion", "lab create-key", "lab keys",
+    "lab principal add", "lab trail",
 }  # fmt: skip
 
 
@@ -82,6 +86,7 @@ def test_quiet_prints_errors_only(run: Run, capfd: pytest.CaptureFixture[str], m
     Path("plain").mkdir()
     Path("plain/a").write_bytes(b"data")
     Path("iam.json").write_text('{"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}}')
+    monkeypatch.setenv("EDITOR", "true")
     monkeypatch.setenv("AWS_PROFILE", "nobody")  # a note of each command that opens the lab
     for name, command in SUCCEED.items():
         capfd.readouterr()

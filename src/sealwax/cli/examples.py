@@ -117,9 +117,10 @@ sealwax keys list --region eu-west-1 --region us-east-1
 """,
     "keys rotate": r"""
 # New key material every year.
-sealwax keys rotate alias/demo --every 365
-# Every 90 days; for a program.
-sealwax keys rotate alias/demo --every 90 --json
+sealwax keys rotate alias/demo --every 365 --apply
+# Once, now: first what it would do, then the same.
+sealwax keys rotate alias/demo --now
+sealwax keys rotate alias/demo --now --apply
 """,
     "keys rotations": r"""
 # When was it rotated?
@@ -139,7 +140,7 @@ sealwax keys retire alias/unused --scan backups --apply --delete-after 30
 # What `sealwax audit` needs.
 sealwax policy iam audit
 # What a service that only writes needs.
-sealwax policy iam encrypt -k "$KEY_ARN" -c purpose=backup
+sealwax policy iam encrypt -k alias/demo -c purpose=backup
 """,
     "policy key": r"""
 # One role administers, another one encrypts.
@@ -151,27 +152,45 @@ sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
 """,
     "policy iam": r"""
 # For a service that writes and cannot read.
-sealwax policy iam encrypt -k "$KEY_ARN" -c purpose=backup
+sealwax policy iam encrypt -k alias/demo -c purpose=backup
 # For whoever restores; as a Terraform resource.
-sealwax policy iam decrypt -k "$KEY_ARN" -c purpose=backup --format terraform
+sealwax policy iam decrypt -k alias/demo -c purpose=backup --format terraform
 # For `sealwax audit`.
 sealwax policy iam audit
 """,
     "policy grant": r"""
 # Print a grant, for `aws kms create-grant`.
-sealwax policy grant -k "$KEY_ARN" -c purpose=backup --operation Decrypt \
+sealwax policy grant -k alias/demo -c purpose=backup --operation Decrypt \
   --grantee arn:aws:iam::111122223333:role/restore
 # Create one for a second, and retire it.
-sealwax policy grant -k "$KEY_ARN" -c purpose=backup --operation Decrypt \
+sealwax policy grant -k alias/demo -c purpose=backup --operation Decrypt \
   --grantee arn:aws:iam::111122223333:role/restore --for 1s
 """,
     "policy explain": r"""
 # May the role decrypt, by this key policy?
 sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
-  "$KEY_ARN" -c purpose=backup --key-policy key.json
+  alias/demo -c purpose=backup --key-policy key.json
 # And for another purpose?
 sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
-  "$KEY_ARN" -c purpose=other --key-policy key.json
+  alias/demo -c purpose=other --key-policy key.json
+""",
+    "settings show": r"""
+# What counts here, and where each value comes from.
+sealwax settings show
+# What counts for a file, by the rule that matches it.
+sealwax settings show reports/q1.txt
+""",
+    "doctor": r"""
+# Is everything set up, and may I use the key?
+sealwax doctor -k alias/demo
+# The same for the context that a policy demands.
+sealwax doctor -k alias/demo -c purpose=backup
+""",
+    "edit": r"""
+# Open the plaintext in $VISUAL or $EDITOR, and seal it again if it changed.
+sealwax edit -k alias/demo -c purpose=backup a.txt.swx
+# Whatever context it is bound to.
+sealwax edit -k alias/demo --accept-stored-context a.txt.swx
 """,
     "completion": r"""
 # bash: for every new shell.

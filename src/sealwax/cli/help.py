@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from sealwax import errors
 from sealwax._text import printable
-from sealwax.cli import VERBS, console, root, status_of
+from sealwax.cli import VERBS, console, options, root, status_of
 from sealwax.cli.examples import EXAMPLES
 from sealwax.cli.troubles import ERRORS, STATUSES, Trouble
 from sealwax.cli.verbs import VerbGroup, did_you_mean
@@ -26,6 +26,7 @@ def _offer(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 
 @click.command()
 @click.argument("topic", nargs=-1, shell_complete=_offer)
+@options.loudness
 @click.pass_context
 def help(ctx: click.Context, topic: tuple[str, ...]) -> None:  # noqa: A001  the name of the verb
     """Explain a verb, an exit status or an error: what it means, the usual causes, and the fix.

@@ -21,7 +21,7 @@ from sealwax.cli import console, layers, settingsfile, verbosity
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
 from sealwax.cli.settingsfile import MAX_WORKERS, Layer, context_of, is_suffix, local_of
 from sealwax.cli.state import RunState, current
-from sealwax.errors import ContextError, FileError
+from sealwax.errors import ContextError, FileError, SettingsError
 
 Command = Callable[..., object]
 
@@ -104,6 +104,12 @@ class ContextTemplate:
             key: ctx.BRACED.sub(lambda match: ctx.placed(match[0], relpath or ""), value)
             for key, value in self.pairs.items()
         }
+
+    def of_some_file(self) -> dict[str, str]:
+        """Return the pairs that KMS sees of some file."""
+        settings = current().settings
+        local = {*self.local, *(() if settings is None else local_of((settings.top,)))}
+        return {name: value for name, value in self._filled("example").items() if name not in local}
 
     def without_file(self) -> dict[str, str]:
         """Return the pairs for a command that is not about files."""
@@ -192,7 +198,14 @@ def _read_settings(context: click.Context, _param: click.Parameter, ignored: boo
         return
     if named := os.environ.get(settingsfile.VARIABLE):
         console.claim(named)
-    settings = context.ensure_object(RunState).settings = settingsfile.read()
+    state = context.ensure_object(RunState)
+    try:
+        settings = state.settings = settingsfile.read()
+    except SettingsError as error:
+        if context.command.name != "doctor":
+            raise
+        state.refused_settings = error  # one of its findings
+        return
     if settings is not None:
         # click takes these for options that are neither typed nor in the environment.
         context.default_map = layers.of_runs(settings)

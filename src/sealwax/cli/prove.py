@@ -257,6 +257,8 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
 
 
 def _print(result: CheckResult) -> None:
+    if result.outcome != "failed" and current().quiet:
+        return
     width = console.width()
     if width is None:
         evidence = _evidence(result)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from sealwax.errors import SealwaxError
+from sealwax.errors import SealwaxError, SettingsError
 
 if TYPE_CHECKING:
     import boto3
@@ -92,6 +92,7 @@ class RunState:
         profile: --profile, for S3.
         region: --region, for S3.
         settings: the settings file, if it counts.
+        refused_settings: why it was refused, for doctor.
         requester_pays: --requester-pays.
         new_objects: S3's parameters for the objects to write: --sse, --storage-class and the like.
         claimed: the pipes that are about to be read to their end, by device and inode.
@@ -106,6 +107,7 @@ class RunState:
     profile: str | None = None
     region: str | None = None
     settings: SettingsFile | None = None
+    refused_settings: SettingsError | None = None
     requester_pays: bool = False
     new_objects: dict[str, object] = field(default_factory=dict)
     claimed: set[tuple[int, int]] = field(default_factory=set)

@@ -54,18 +54,19 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """,
     ),
     2: _trouble(
-        "wrong usage",
+        "wrong usage, or a settings file that is refused",
         """
         An option is mistyped or does not exist.
             See sealwax help VERB.
         No KMS key was named.
-            Name it with -k, or in SEALWAX_KEY.
+            Name it with -k, in SEALWAX_KEY or in sealwax.toml.
         Options exclude each other, such as --lab and --profile.
             Leave out one of those that the message names.
         """,
     ),
     3: _trouble(
-        "findings: a check of `prove` failed, `audit` found what `--fail-on` names, or a key to retire is still in use",
+        "findings: a check of `prove` failed, `audit` found what `--fail-on` names, a key to retire is still in use, "
+        "or a line of `doctor` needs fixing",
         """
         `audit` found a misconfigured key.
             Apply the fix that the finding names; accept it with --baseline if it is intended.
@@ -73,6 +74,8 @@ STATUSES: Final[Mapping[int, Trouble]] = {
             See docs/verification.md for the check that failed.
         `keys retire` found envelopes under the key.
             Move them with sealwax fleet, and run the command again.
+        `doctor` found what needs fixing.
+            Each such line has its fix.
         """,
     ),
     4: _trouble(
@@ -476,6 +479,17 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Wait for it, or stop it; it can be resumed.
         Another release wrote it, or it is damaged.
             Plan again: sealwax fleet plan ... --force.
+        """,
+    ),
+    errors.SettingsError: _trouble(
+        "the settings file is refused, or has no key for a file",
+        """
+        Somebody else owns the file, or may write to it.
+            Look at what it says, then chown and chmod go-w it.
+        A member is unknown, of another type, or never allowed, such as a lab, an endpoint or credentials.
+            Correct it as the message says; docs/settings.md has all members.
+        No rule with a key matches the file.
+            See sealwax settings show FILE; add a key, or name one with -k.
         """,
     ),
     errors.PolicyError: _trouble(

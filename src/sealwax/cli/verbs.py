@@ -33,11 +33,11 @@ _GROUPS: Final[Mapping[str, str]] = {
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
         --accept-stored-context --share-key --no-settings""",
     "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays
-        --results --save-facts""",
+        --results --save-facts --allow-disk""",
     "Speed and limits": "--workers --rate --engine --max-duration --max-error-rate",
     "AWS": "--profile --region --endpoint-url --lab",
     THE_LAB: "--lab-key-file",
-    OUTPUT: """--json --format --html --report --report-format --fail-on --allow-incomplete --wide --metrics --quiet
+    OUTPUT: """--json --format --report --report-format --fail-on --allow-incomplete --wide --metrics --quiet
         --verbose --debug --version --help""",
 }
 _GROUP_OF: Final = {name: group for group, names in _GROUPS.items() for name in names.split()}

@@ -5,7 +5,6 @@ Each check gives a ``Line``. A check that another one makes pointless is "not ch
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -15,7 +14,7 @@ import click
 
 from sealwax import __version__
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, console, options
+from sealwax.cli import FINDINGS, console, layers, options
 from sealwax.cli.doctor import account, machine
 from sealwax.cli.doctor.lines import Line
 from sealwax.cli.kms import Aws
@@ -33,7 +32,8 @@ _INDENT: Final = " " * 27
     "names",
     multiple=True,
     metavar="KEY",
-    help="A KMS key to check: key ID, key ARN, alias/NAME or alias ARN; repeatable. Default: SEALWAX_KEY.",
+    help="A KMS key to check: key ID, key ARN, alias/NAME or alias ARN; repeatable. Default: SEALWAX_KEY, or those of "
+    "the settings.",
 )
 @options.aws
 @options.context(stored=False, of_files=False)
@@ -42,15 +42,14 @@ _INDENT: Final = " " * 27
 def doctor(names: tuple[str, ...], aws: Aws, template: options.ContextTemplate, as_json: bool) -> int:
     """Check your setup, and say how to fix it.
 
-    Checks versions, the terminal, the Region, credentials, the clock, and the keys of -k: whether each exists, its
-    state, and what you may do with it. KMS is asked with dry runs, so nothing is changed; they have the context of -c,
-    which policies may require.
+    Checks versions, the terminal, the settings file, the Region, credentials, the clock, and the keys of -k: whether
+    each exists, its state, and what you may do with it. KMS is asked with dry runs, so nothing is changed; they have
+    the context of -c, which policies may require.
 
     Each line is "ok", "needs fixing", "not checked", or "optional" for what encrypting and decrypting under one key do
     not need. The exit status is 3 if a line needs fixing, and 0 otherwise.
     """
-    names = names or tuple(name for name in (os.environ.get("SEALWAX_KEY"),) if name)
-    lines = [*machine.lines(), *account.lines(names, aws, template.without_file())]
+    lines = [*machine.lines(), *account.lines(names or _default_keys(), aws, template.of_some_file())]
     sick = sum(line.state == "needs fixing" for line in lines)
     if as_json:
         checks = [{name: getattr(line, name) for name in Line.__slots__} for line in lines]
@@ -64,6 +63,13 @@ def doctor(names: tuple[str, ...], aws: Aws, template: options.ContextTemplate, 
     elif not current().quiet:
         console.print("Nothing needs fixing.")
     return FINDINGS if sick else 0
+
+
+def _default_keys() -> tuple[str, ...]:
+    """Return the keys of SEALWAX_KEY, or all that the settings file names."""
+    settings = current().settings
+    of_rules = () if settings is None else (key for rule in settings.rules for key in rule.keys)
+    return layers.named_keys() or tuple(dict.fromkeys((*layers.default_keys(), *of_rules)))
 
 
 def _print(line: Line) -> None:

@@ -9,10 +9,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from sealwax import __version__
-from sealwax.cli.doctor.lines import Line
+from sealwax.cli.doctor.lines import Line, failed
+from sealwax.cli.state import current
 
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9_-]+)>=([0-9.]+)")
 
@@ -21,6 +23,7 @@ def lines() -> Iterator[Line]:
     """Check what needs no AWS."""
     yield _versions()
     yield _terminal()
+    yield _settings()
 
 
 def _versions() -> Line:
@@ -59,3 +62,21 @@ def _terminal() -> Line:
         why = f"UTF-8, {columns} columns, but TERM is '{term}': no progress bars and colors"
         return Line("optional", "terminal", why, "export TERM=xterm-256color, if your terminal has them")
     return Line("ok", "terminal", f"UTF-8, {columns} columns, TERM={term}")
+
+
+def _settings() -> Line:
+    refused, file = current().refused_settings, current().settings
+    if refused is not None:
+        line = failed("settings", refused)
+        return line if line.fix else replace(line, fix="correct the file, or use --no-settings")
+    if file is None:
+        return Line("ok", "settings", "no sealwax.toml is used")
+    brought = {
+        "key": file.top.keys,
+        "context": file.top.context,
+        "rules": file.rules,
+        "Region": file.region,
+        "profile": file.profile,
+    }
+    names = ", ".join(name for name, value in brought.items() if value) or "nothing that counts here"
+    return Line("ok", "settings", f"{file.path}: {names}")
