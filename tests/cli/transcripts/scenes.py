@@ -120,6 +120,7 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax keys rotations alias/demo
         $ sealwax keys rotations alias/nothing
         $ sealwax keys rotate alias/demo --every 90
+        $ sealwax keys rotate alias/demo --every 90 --apply
         $ sealwax keys rotate alias/off --now
         $ sealwax keys retire alias/off
         $ sealwax keys retire alias/demo --scan sealed
@@ -145,16 +146,16 @@ SCENES: Final[dict[str, str]] = {
     """,
     "settings": """
         $ sealwax settings show
-        % printf 'key = "alias/demo"\ncontext = { purpose = "backup" }\n' > sealwax.toml
+        % printf 'key = "alias/demo"\\ncontext = { purpose = "backup" }\\n' > sealwax.toml
         $ sealwax settings show
         $ sealwax settings show a.txt
-        % printf 'lab = "./lab"\n' > sealwax.toml
+        % printf 'lab = "./lab"\\n' > sealwax.toml
         $ sealwax settings show
-        % printf 'kee = "alias/demo"\n' > sealwax.toml
+        % printf 'kee = "alias/demo"\\n' > sealwax.toml
         $ sealwax settings show
-        % printf 'key = \n' > sealwax.toml
+        % printf 'key = \\n' > sealwax.toml
         $ sealwax settings show
-        % printf 'key = "alias/demo"\n' > sealwax.toml; chmod 666 sealwax.toml
+        % printf 'key = "alias/demo"\\n' > sealwax.toml; chmod 666 sealwax.toml
         $ sealwax settings show
     """,
     "edit": f"""
