@@ -28,7 +28,7 @@ def test_as_typed_with_the_lab_in_a_folder(bare_shell: Shell) -> None:
         $ sealwax lab create-key --alias demo2
         [0] arn:aws:kms:us-east-1:
         $ sealwax encrypt -k alias/demo -c purpose=backup -o a.swx a.bin
-        [0] using the lab in ./lab, not AWS
+        [0] /lab, not AWS
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b.bin a.swx
         $ cmp a.bin b.bin
         $ cat a.bin | sealwax encrypt -k alias/demo -c purpose=backup - | \\

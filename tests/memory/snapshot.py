@@ -1,4 +1,8 @@
-"""Put another process back to where it was: its memory and registers, as a restored snapshot of its machine would."""
+"""Put another process back to where it was: its memory and registers, as a restored snapshot of its machine would.
+
+Since glibc 2.41, getrandom() keeps a state in memory that the kernel may drop at any time. It draws a new one once the
+kernel has new randomness, which a restored machine has (VMGENID). Such memory is zero after a restore.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,9 +52,21 @@ def _stopped(pid: int) -> Iterator[None]:
 
 
 def _mappings(pid: int) -> tuple[tuple[int, int], ...]:
-    lines = [line.split()[:2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
-    places = [place.split("-") for place, rights in lines if rights.startswith("rw")]
-    return tuple((int(start, 16), int(end, 16)) for start, end in places)
+    return tuple(place for place, rights, _ in _all_mappings(pid) if rights.startswith("rw"))
+
+
+def _droppable(pid: int) -> Iterator[tuple[int, int]]:
+    return (place for place, _, flags in _all_mappings(pid) if "dp" in flags)
+
+
+def _all_mappings(pid: int) -> Iterator[tuple[tuple[int, int], str, list[str]]]:
+    """Yield the place, the rights and the flags of each mapping: https://docs.kernel.org/filesystems/proc.html"""
+    place, rights = (0, 0), ""
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ", line):
+            place, rights = (int(match[1], 16), int(match[2], 16)), match[3]
+        elif line.startswith("VmFlags:"):
+            yield place, rights, line.split()[1:]
 
 
 def _parts(file: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -83,6 +100,8 @@ def restore(pid: int, snapshot: Snapshot) -> None:
         assert _mappings(pid) == snapshot.mappings, "the process has mapped other memory since"
         for start, data in snapshot.memory.items():
             assert os.pwrite(file.fileno(), data, start) == len(data)
+        for start, end in _droppable(pid):
+            os.pwrite(file.fileno(), bytes(end - start), start)
         for kind, data in snapshot.registers.items():
             space = ctypes.create_string_buffer(data, len(data))
             buffer = Buffer(ctypes.addressof(space), len(data))

@@ -5,6 +5,7 @@ Programs are also run with the hygiene taken out, and must then be caught: a few
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -54,5 +55,7 @@ def test_registers_are_overwritten_because_openssl_leaves_round_keys_in_them(kms
     hits = kms.hits("empty", 1, tmp_path, "registers")
     flags = set(Path("/proc/cpuinfo").read_text().split())
     # Other processors are served by code that has fewer registers, which what follows overwrites soon.
-    if {"avx512f", "avx512dq", "avx512bw", "avx512vl", "vaes", "vpclmulqdq"} <= flags:
+    # So do the string functions of newer releases of glibc.
+    old_glibc = tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 41)
+    if old_glibc and {"avx512f", "avx512dq", "avx512bw", "avx512vl", "vaes", "vpclmulqdq"} <= flags:
         assert hits["payload key raw in a register"]
