@@ -22,8 +22,9 @@ import click
 
 from sealwax import __version__, errors
 from sealwax._core import disk
-from sealwax.cli import console, options
+from sealwax.cli import console
 from sealwax.cli.state import RunState
+from sealwax.cli.verbosity import loudness
 from sealwax.cli.verbs import VerbGroup, adopted
 
 # A verb is imported when it is used: `sealwax inspect` must not wait for boto3.
@@ -85,7 +86,7 @@ class _Root(VerbGroup):
     epilog="`sealwax help TOPIC` explains a verb, an exit status (7) or an error (AccessDeniedError).",
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
-@options.loudness
+@loudness
 def root() -> None:
     """Envelope encryption with AWS KMS.
 

@@ -24,7 +24,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from sealwax._core import trusted
-from sealwax.cli.kms import no_lab, open_lab
 from sealwax.errors import FileError
 
 T = TypeVar("T")
@@ -158,6 +157,8 @@ def _profiles() -> list[str]:
 
 
 def _aliases_in_lab(place: Place) -> list[str]:
+    from sealwax.cli.kms import no_lab, open_lab
+
     if place.lab is None or no_lab(place.lab):
         return []
     with open_lab(place.lab) as lab:

@@ -17,10 +17,11 @@ from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
 from sealwax._text import printable
-from sealwax.cli import console, layers, settingsfile, verbosity
+from sealwax.cli import console, layers, settingsfile
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
 from sealwax.cli.settingsfile import MAX_WORKERS, Layer, context_of, is_suffix, local_of
 from sealwax.cli.state import RunState, current
+from sealwax.cli.verbosity import loudness as loudness
 from sealwax.errors import ContextError, FileError, SettingsError
 
 Command = Callable[..., object]
@@ -133,34 +134,6 @@ class ContextTemplate:
                 "--accept-stored-context to trust the one in the envelope, or --no-context"
             )
         return self.to_bind(relpath)
-
-
-def loudness(command: Command) -> Command:
-    """Add -q, -v and --debug."""
-
-    # Eager, and set during parsing: other options print messages before the verb begins.
-    def set_on_state(context: click.Context, param: click.Parameter, value: bool) -> None:
-        if not value:
-            return
-        state = context.ensure_object(RunState)
-        if param.name == "quiet":
-            state.quiet = True
-        elif not state.verbose:
-            state.verbose = True
-            verbosity.tell_calls(state)
-        if state.quiet and state.verbose:
-            raise click.UsageError("use -q or -v, not both; --debug includes -v", context)
-        if param.name == "debug" and not state.debug:
-            state.debug = True
-            verbosity.show_botocore(state)
-
-    def flag(*names: str, help_: str) -> Callable[[Command], Command]:
-        return click.option(*names, is_flag=True, is_eager=True, expose_value=False, callback=set_on_state, help=help_)
-
-    quiet = flag("-q", "--quiet", help_="Print errors only, and the output that was asked for.")
-    verbose = flag("-v", "--verbose", help_="Show each request to AWS, and a traceback for internal errors.")
-    debug = flag("--debug", help_="Like -v, and show botocore's log without keys, credentials and data.")
-    return quiet(verbose(debug(command)))
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:

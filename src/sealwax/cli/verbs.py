@@ -6,7 +6,6 @@ name a class, and none is left out.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -99,6 +98,8 @@ def meaning_of(option: click.Option) -> str:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean ...?" with the choice most like a mistyped word; "" if none is."""
+    import difflib  # for mistakes only
+
     plain = word.lower().lstrip("-")
     by_name = {choice.lower().lstrip("-"): choice for choice in choices}
     longer = [name for name in by_name if len(plain) > 1 and name.startswith(plain)]
