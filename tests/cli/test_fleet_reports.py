@@ -73,6 +73,12 @@ LIST = "sealwax fleet status 'a plan' --list"
             APPLY,
         ),
         (
+            report("plan", states={State.STALE: (5, 0), State.REFUSED: (1, 0)}),
+            "bad",
+            "1 of 6 envelopes cannot be re-wrapped, and 5 of 6 envelopes have to be re-wrapped under alias/new",
+            f"go on with the rest: {APPLY}",
+        ),
+        (
             report("plan", missing_regions={"us-east-1": 3}),
             "good",
             "All 1,234 envelopes are under alias/new",
@@ -322,3 +328,40 @@ def test_secrets_in_a_typed_url_stay_out_of_reports(shell: Shell, keys: Keys) ->
     text = done.failed(8).out.decode() + done.err + shell.read("v.html").decode() + shell.read("v.json").decode()
     assert "hunter" not in text
     assert "https://***@127.0.0.1:9/?***" in text
+
+
+def test_objects_of_one_kind_are_told_once_and_all_are_counted(shell: Shell, keys: Keys) -> None:
+    for number in range(25):
+        shell.write(f"in/{number:02}", b"x")
+    shell.sealwax("encrypt", "-r", "-k", keys.foreign, "-c", "purpose=x", "-o", "sealed", "in").succeeded()
+    planned = shell.sealwax(*PLAN, "-o", "a plan", "--report", "page.html", "sealed")
+    assert planned.status == 8
+    lines = planned.out.decode().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("  refused: "))
+    place = shell.folder / "sealed"
+    assert lines[first].startswith(f"  refused: 25 objects: it is wrapped under '{keys.foreign}', not under a source")
+    assert lines[first + 1 :] == [
+        *(f"    {place}/{number:02}.swx" for number in range(3)),
+        "    and 22 more",
+        f"  list all: {LIST}",
+        "None of the 25 envelopes can be re-wrapped.",
+        "next: fix what the reasons name, and plan again",
+    ]
+    page = (shell.folder / "page.html").read_text("utf-8")
+    assert page.count("not under a source key") == 1
+    assert "02.swx</code><br>and 22 more</td>" in page
+    listed = shell.sealwax(*shlex.split(LIST)[1:]).succeeded().out
+    assert listed.count(b"refused: ") == 25
+
+
+def test_a_kind_leaves_out_what_differs_between_its_objects(shell: Shell, keys: Keys) -> None:
+    for number in range(6):
+        shell.write(f"in/{number}", b"x")
+    shell.sealwax("encrypt", "-r", "-k", keys.demo, "-c", "purpose=x", "-o", "sealed", "in").succeeded()
+    shell.sealwax(*PLAN, "-o", "plan", "sealed").succeeded()
+    for number in range(4):
+        (shell.folder / f"sealed/{number}.swx").unlink()
+    text = shell.sealwax("fleet", "run", "plan", "--apply").out.decode()
+    assert "\n  left: 4 objects: opening '...' failed: No such file or directory\n    /" in text
+    assert text.count(".swx\n") == 4, "four names take no more lines than three and a number"
+    assert "more" not in text

@@ -39,7 +39,9 @@ def show(report: FleetReport, plan: str, as_json: bool, reports: Reports, made: 
     if as_json:
         console.print_json(facts)
     elif not reports.on_stdout and (report.verb == "status" or not current().quiet):
-        console.print("\n".join((str(report), *verdict.lines())))
+        more = any(kind.objects > len(kind.examples or "-") for kind in report.kinds)
+        listing = [f"  list all: {command('fleet', 'status', plan, '--list')}"] if more else []
+        console.print("\n".join((str(report), *listing, *verdict.lines())))
     if reports:
         origin = made()
 
@@ -85,10 +87,11 @@ def _wrong(report: FleetReport) -> list[str]:
         parts.append(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
     if report.failed:
         every = report.fresh + report.stale
+        can, cannot = ("can", "cannot") if report.verb == "plan" else ("could", "could not")
         if 1 < every == report.failed:
-            parts.append(f"none of the {every:,} envelopes could be {done_word(report)}")
+            parts.append(f"none of the {every:,} envelopes {can} be {done_word(report)}")
         else:
-            parts.append(f"{_of_all(report, report.failed)} could not be {done_word(report)}")
+            parts.append(f"{_of_all(report, report.failed)} {cannot} be {done_word(report)}")
     return parts
 
 
@@ -194,6 +197,8 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
         return "find out who changed what is listed, and restore it from a backup", ""
     if report.failed and report.count("refused") == report.stale:
         return "fix what the reasons name, and plan again", ""
+    if report.failed and report.verb == "plan":
+        return "fix what the reasons name and plan again, or go on with the rest", apply
     if report.failed:
         return "fix what the reasons name, and run again", apply
     if report.stale:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sealwax._text import of_many
 from sealwax.cli import console
 from sealwax.cli.console import counted
 from sealwax.cli.jobs import FileJob
@@ -21,9 +21,6 @@ _EXAMPLES: Final = 3
 # Beyond so many kinds, errors of one class are one kind.
 _MOST_KINDS: Final = 200
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-# In a message: what is quoted; a request id; a number.
-_PARTS: Final = re.compile(r"'(?P<quoted>[^']*)'|request id (?P<id>[\w-]+)|(?P<number>(?<![\w-])[0-9][0-9,.]*)")
-_NAMED_KEY: Final = re.compile("(arn:|alias/|[0-9a-f-]{36}|mrk-)")
 
 
 def size_text(size: float) -> str:
@@ -100,19 +97,9 @@ class Kinds:
 
 
 def _without(job: FileJob | None, message: str, *, numbers: bool) -> str:
-    """Return a message without what is of one file or request only: names, request ids and, if asked, numbers."""
-    for name in sorted({console.shown(name) for name in (job and job.source, job and job.output) if name}, key=len):
-        message = re.sub(rf"(?<=['` ]){re.escape(name)}(?=['`:])", "...", message)
-
-    def replaced(match: re.Match[str]) -> str:
-        if match["quoted"] is not None:
-            is_path = "/" in match["quoted"] and not _NAMED_KEY.match(match["quoted"])
-            return "'...'" if is_path else match[0]
-        if match["id"] is not None:
-            return "request id ..."
-        return "..." if numbers else match[0]
-
-    return _PARTS.sub(replaced, message)
+    """Return a message without what is of one file or request only; without numbers, if asked."""
+    names = {console.shown(name) for name in (job and job.source, job and job.output) if name}
+    return of_many(message, names, numbers=not numbers)
 
 
 class Tally:

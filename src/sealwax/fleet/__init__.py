@@ -15,6 +15,7 @@ Example:
 """
 
 from sealwax._core.staleness import Wanted, WantedKey
+from sealwax.fleet._journal import ProblemKind
 from sealwax.fleet._report import Checked, FleetReport
 from sealwax.fleet._rotation import OpenStore, plan, problems, refresh, run, status, verify
 from sealwax.fleet._scan import OnProgress
@@ -29,6 +30,7 @@ __all__ = [
     "FleetReport",
     "OnProgress",
     "OpenStore",
+    "ProblemKind",
     "Settings",
     "State",
     "Wanted",

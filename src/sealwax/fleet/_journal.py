@@ -11,11 +11,13 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.lru import LruMap
+from sealwax._text import of_many
 from sealwax.errors import HeaderError
 from sealwax.fleet._database import PlanDatabase
 from sealwax.fleet._shard import Item, Keys, RunResult, ScanResult
@@ -25,6 +27,8 @@ from sealwax.stores import Entry
 _PAGE: Final = 256
 _MAX_KEYSETS: Final = 4096
 _MAX_SCANS: Final = 1 << 60
+_MAX_REASONS: Final = 10_000  # files may be unreadable for any number of reasons
+EXAMPLES: Final = 3
 _MAX_USAGE: Final = 1000  # files may claim any number of keys
 _NOT_LISTED: Final = "its location could not be listed completely, and it was not in the part that could"
 _COUNTS: Final = ("units", "wrapped", "contexts", "regions", State.UNLISTED)
@@ -46,6 +50,28 @@ def _as_name(data: bytes) -> str:
 
 Problem = tuple[str, State, str]
 """An object's name, its state, and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """Objects in one state for the same reason.
+
+    Attributes:
+        state: their state.
+        reason: the reason; without what differs between several objects.
+        objects: how many there are.
+        examples: the names of the first ones: all of them, or three of more than four.
+    """
+
+    state: State
+    reason: str
+    objects: int
+    examples: tuple[str, ...] = ()
+
+
+def _with_few_examples(kind: ProblemKind) -> ProblemKind:
+    """Return a kind with three examples, or four if these are all: "and 1 more" is no shorter than its name."""
+    return replace(kind, examples=kind.examples if kind.objects <= EXAMPLES + 1 else kind.examples[:EXAMPLES])
 
 
 def by_use(counts: Mapping[tuple[str, str], int]) -> list[tuple[str, str, int]]:
@@ -191,6 +217,40 @@ class Journal(PlanDatabase):
                 ("", State.UNLISTED, text) for (text,) in self._rows("t", "SELECT message FROM unlisted LIMIT ?", limit)
             ]
         return problems
+
+    def kinds(self, states: Iterable[State]) -> list[ProblemKind]:
+        """Return the kinds of objects in some states, frequent ones first."""
+        states = tuple(states)
+        marks = ",".join("?" * len(states))
+        # With min(), SQLite takes the name from the row that has it.
+        rows = self._rows(
+            "stiib",
+            f"SELECT state, reason, count(*) AS objects, min(number) AS first, name FROM items WHERE state IN ({marks})"  # noqa: S608
+            " GROUP BY state, reason ORDER BY objects DESC, first LIMIT ?",
+            *states,
+            _MAX_REASONS,
+        )
+        kinds: dict[tuple[State, str], ProblemKind] = {}
+        for state, reason, objects, _, name in rows:
+            same = State(state), of_many(reason, numbers=False)
+            before = kinds.get(same)
+            if before is None:
+                examples = [name]
+                if objects > 1:
+                    query = "SELECT name FROM items WHERE state = ? AND reason = ? ORDER BY number LIMIT ?"
+                    examples = [found for (found,) in self._rows("b", query, state, reason, EXAMPLES + 1)]
+                kinds[same] = ProblemKind(State(state), reason, objects, tuple(map(_as_name, examples)))
+            else:
+                text = of_many(reason)
+                kinds[same] = ProblemKind(
+                    before.state,
+                    text if of_many(before.reason) == text else same[1],
+                    before.objects + objects,
+                    (*before.examples, _as_name(name))[: EXAMPLES + 1],
+                )
+        unlisted = self.listed([State.UNLISTED], _MAX_REASONS) if State.UNLISTED in states else []
+        every = [*kinds.values(), *(ProblemKind(state, reason, 1) for _, state, reason in unlisted)]
+        return sorted(map(_with_few_examples, every), key=lambda kind: -kind.objects)
 
     def states(self) -> dict[State, tuple[int, int]]:
         """Return how many objects there are in each state, and their bytes."""

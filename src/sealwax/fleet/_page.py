@@ -9,6 +9,7 @@ from sealwax._report import Provenance, Verdict, page
 from sealwax._report.markup import code, counts, key, table, text
 from sealwax._report.page import row
 from sealwax._text import printable
+from sealwax.fleet._journal import ProblemKind
 from sealwax.fleet._report import LISTED, UNKNOWN, FleetReport, Usage
 from sealwax.fleet._state import State
 
@@ -133,18 +134,34 @@ def _contexts(report: FleetReport) -> str:
 
 
 def _problems(report: FleetReport) -> str:
-    rows = [*(("no envelope", place, "") for place in report.empty)]
-    rows += [(state, name, reason) for name, state, reason in report.problems]
+    rows: list[tuple[str, str, str]] = [("no envelope", code(place), "") for place in report.empty]
+    rows += [(kind.state, _examples(kind), kind.reason) for kind in report.kinds[:LISTED]]
+    if others := sum(kind.objects for kind in report.kinds[LISTED:]):
+        rows.append((f"{others:,} more", "", "for other reasons"))
     rows += [("ended early", "", report.ended)] if report.ended else []
     rows += [("note", "", note) for note in report.notes]
     if report.checked is not None:
         checked = report.checked
         advice = "left by a killed process; examine, then remove it"
-        wrong = [("payload changed", name, "") for name in checked.changed[:LISTED]]
-        wrong += [("not decrypted", name, why) for name, why in checked.undecrypted[:LISTED]]
-        wrong += [("not read", name, why) for name, why in checked.unread[:LISTED]]
-        rows = wrong + rows + [("temporary file", name, advice) for name in checked.leftovers[:LISTED]]
+        wrong = _first("payload changed", ((name, "") for name in checked.changed))
+        wrong += _first("not decrypted", checked.undecrypted)
+        wrong += _first("not read", checked.unread)
+        rows = wrong + rows + _first("temporary file", ((name, advice) for name in checked.leftovers))
     if not rows:
         return ""
-    cells = ((text(state), code(name) if name else "", text(reason)) for state, name, reason in rows)
+    cells = ((text(state), names, text(reason)) for state, names, reason in rows)
     return f"<section>\n<h2>Problems and notes</h2>\n{table(('State', 'Object', 'Why'), cells)}</section>\n"
+
+
+def _examples(kind: ProblemKind) -> str:
+    """Return the names of objects of one kind, and how many more there are."""
+    rest = kind.objects - len(kind.examples or ("",))
+    return "<br>".join((*map(code, kind.examples), *([f"and {rest:,} more"] if rest else ())))
+
+
+def _first(state: str, every: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Return rows of the first objects that a verification names, and how many more there are."""
+    named = list(every)
+    rest = len(named) - LISTED
+    rows = [(state, code(name), why) for name, why in named[:LISTED]]
+    return [*rows, (state, f"and {rest:,} more", "")] if rest > 0 else rows

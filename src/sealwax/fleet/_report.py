@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from sealwax._core import context as ctx
 from sealwax._text import printable
 from sealwax.errors import ContextError
 from sealwax.events import USD_PER_CALL
-from sealwax.fleet._journal import TO_DO, Journal, Problem
+from sealwax.fleet._journal import TO_DO, Journal, Problem, ProblemKind
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
 
@@ -88,6 +88,7 @@ class FleetReport:
         formats: how many foreign objects have each format; "" stands for no known format.
         aliases: the aliases by which keys were named when the plan was made, by key ARN.
         dry_run: whether this is what a run would do, and nothing was written.
+        kinds: all objects that are neither done nor to do by kind: first what is wrong, the most frequent first.
     """
 
     verb: str
@@ -115,6 +116,7 @@ class FleetReport:
     formats: Mapping[str, int] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dry_run: bool = False
+    kinds: tuple[ProblemKind, ...] = ()
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -307,6 +309,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
             contexts=contexts,
             frequent=tuple((ctx.decode(bytes(encoded)), objects) for encoded, objects in frequent),
             problems=_first_problems(journal),
+            kinds=tuple(kind for states in (_UNDONE, _UNSEEN, _PASSED_OVER) for kind in journal.kinds(states)),
             digests=journal.digests(),
             **facts | more,
         )
@@ -370,10 +373,24 @@ def as_text(report: FleetReport) -> str:
     _add_calls(report, add)
     if report.checked is not None:
         _add_checked(report, report.checked, add)
-    for name, state, reason in report.problems:
-        lines.append(f"  {state}: {printable(name)}{': ' if name and reason else ''}{reason}")
+    lines += _kinds(report)
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _kinds(report: FleetReport) -> Iterator[str]:
+    """Yield what is neither done nor to do: a line for a single object, and a few lines for several of one kind."""
+    for kind in report.kinds[:LISTED]:
+        if kind.objects == 1:
+            name = printable("".join(kind.examples))
+            yield f"  {kind.state}: {name}{': ' if name and kind.reason else ''}{kind.reason}"
+            continue
+        yield f"  {kind.state}: {kind.objects:,} objects{': ' if kind.reason else ''}{kind.reason}"
+        yield from (f"    {printable(name)}" for name in kind.examples)
+        if kind.objects > len(kind.examples):
+            yield f"    and {kind.objects - len(kind.examples):,} more"
+    if rest := sum(kind.objects for kind in report.kinds[LISTED:]):
+        yield f"  and {rest:,} for other reasons"
 
 
 def _add_states(report: FleetReport, add: Callable[[str, str], None]) -> None:
@@ -428,22 +445,26 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     else:
         add("payloads", "not compared: the plan has no digests of these objects")
     if checked.gone:
-        add("gone", f"{checked.gone:,} objects of the plan no longer exist")
+        plural = checked.gone != 1
+        add("gone", f"{checked.gone:,} object{'s' * plural} of the plan no longer exist{'s' * (not plural)}")
     if checked.leftovers:
         add("leftovers", f"{len(checked.leftovers):,} temporary files of killed processes; examine, then remove them:")
-    for name in checked.leftovers[:LISTED]:
-        add("", printable(name))
-    for name in checked.changed[:LISTED]:
-        add("changed", printable(name))
-    for name, why in checked.unread[:LISTED]:
-        add("not read", f"{printable(name)}: {why}")
+    _add_first(checked.leftovers, "", add)
+    _add_first(checked.changed, "changed", add)
+    _add_first([f"{name}: {why}" for name, why in checked.unread], "not read", add)
     if checked.decrypted or checked.undecrypted or checked.elsewhere:
         failed = f"; failed: {len(checked.undecrypted):,}" if checked.undecrypted else ""
         add("decrypted", f"{checked.decrypted:,}{failed}")
         if checked.elsewhere:
             add("", f"{checked.elsewhere:,} not tried: a local context, or a payload stored elsewhere")
-    for name, why in checked.undecrypted[:LISTED]:
-        add("", f"{printable(name)}: {why}")
+    _add_first([f"{name}: {why}" for name, why in checked.undecrypted], "", add)
+
+
+def _add_first(lines: Sequence[str], name: str, add: Callable[[str, str], None]) -> None:
+    for line in lines[:LISTED]:
+        add(name, printable(line))
+    if len(lines) > LISTED:
+        add(name, f"and {len(lines) - LISTED:,} more")
 
 
 def _nonzero(**counts: int) -> str:
