@@ -102,7 +102,8 @@ def test_new_data_keys_from_the_plan_to_the_proof(shell: Shell, keys: Keys) -> N
 def test_what_is_left_has_its_status(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     shell.write("data/theirs.swx", keys.sealer(keys.foreign).encrypt(b"", context={"purpose": "backup"}))
-    shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
+    shell.sealwax(*PLAN, "-o", "p", "data").failed(8, "1 envelope cannot be re-wrapped; the first: ")
+    shell.sealwax("fleet", "run", "p").failed(8, "1 envelope cannot be re-wrapped; the first: ")
     shell.sealwax("fleet", "run", "p", "--apply").failed(8, "still stale: 1 envelope; run the same command again")
     shell.sealwax("fleet", "verify", "p").failed(8, "stale: 1 envelope;")
     # As a volume looks that is not mounted.

@@ -536,6 +536,12 @@ def _(world: World) -> None:
     assert "1 object could not be read or listed, and may be stale; the first: " in world.once(*RUN).err
 
 
+@line("an envelope of a fleet is under a key that is not in `--from`", "`fleet plan`", 8, 1)
+def _(world: World) -> None:
+    world.seal("in/a.swx", "in/b.swx", arn=world.keys.foreign)
+    world.ends(8, *PLAN, "in", says="2 envelopes cannot be re-wrapped; the first: ")
+
+
 @line(
     "envelopes are still stale, because of an error, a lock or `--max-duration`",
     "`fleet run --apply`, `fleet verify`",
@@ -545,7 +551,7 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     world.seal("in/a.swx")
     world.seal("in/b.swx", arn=world.keys.foreign)
-    world.once(*PLAN, "in").succeeded()
+    world.once(*PLAN, "in")
     world.ends(8, *RUN, says="still stale: 1 envelope")
     world.ends(8, *AGAIN, says="still stale: 1 envelope")
     world.ends(8, *VERIFY, says="stale: 1 envelope;")
@@ -661,5 +667,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 33
+    assert len(table) == 34
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

@@ -34,6 +34,7 @@ _PAYLOAD_STATUS: Final = 5
 _CONTEXT_STATUS: Final = 6
 _HIDDEN: Final = ("unreadable", "damaged", "unlisted")
 _LINKS: Final = ("link",)
+_REFUSED: Final = ("refused",)
 
 
 class _HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -372,13 +373,13 @@ def _verified(report: FleetReport, decrypt: int) -> int:
     """Print what a verification found wrong, and return the exit status."""
     checked = report.checked
     assert checked is not None
-    if checked.changed or checked.undecrypted:
-        console.warn(
-            f"{counted(len(checked.changed), 'payload')} changed, "
-            f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt"
-        )
-        return _PAYLOAD_STATUS
     status = _ends(report)
+    if checked.changed:
+        console.warn(f"{counted(len(checked.changed), 'payload')} changed since the plan")
+    if checked.undecrypted:
+        console.warn(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
+    if checked.changed or checked.undecrypted:
+        return _PAYLOAD_STATUS
     if report.nothing and checked.gone:
         console.warn(f"every object of the plan is gone ({checked.gone:,}); check that its places are unchanged")
     if decrypt and checked.elsewhere and not checked.decrypted:
@@ -414,9 +415,13 @@ def _ends(report: FleetReport) -> int:
         )
     if report.blind:
         console.warn("old key material cannot be detected: " + report.notes[0])
+    # A run says so of every stale envelope.
+    unmovable = report.count("refused") if report.verb == "plan" or report.dry_run else 0
+    if unmovable:
+        console.warn(f"{counted(unmovable, 'envelope')} cannot be re-wrapped{_named(report, _REFUSED)}")
     if report.missed:
         return _CONTEXT_STATUS
-    if report.hidden or report.blind:
+    if report.hidden or report.blind or unmovable:
         return PARTLY_DONE
     if report.nothing:
         return _FAILED
