@@ -329,6 +329,12 @@ def test_a_table_without_escapes_is_as_wide_as_the_terminal(shell: Shell, term: 
         assert longest > 80 or columns == 60
 
 
+def test_a_dumb_terminal_has_no_bar(shell: Shell, keys: Keys) -> None:
+    shell.write("in/a.swx", keys.sealer(keys.demo).encrypt(b"", context={"purpose": "backup"}))
+    _, shown = shell.on_terminal(*PLAN, streams="stderr", TERM="dumb")
+    assert shown.splitlines() == [f"sealwax: using the lab in {keys.lab.path.resolve()}, not AWS"]
+
+
 def test_facts_are_folded_on_a_terminal_only(shell: Shell, keys: Keys) -> None:
     (shell.folder / "in").mkdir()
     retire = ("keys", "retire", "alias/foreign", "--scan", "in")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Anything smaller is done before a bar could be read.
 PROGRESS_FROM_BYTES: Final = 64 << 20
+# They show no colors, and do not move the cursor.
+_PLAIN_TERMINALS: Final = ("dumb", "unknown")
 _NARROWEST: Final = 20
 _REDRAW_SECONDS: Final = 0.1
 # For each of rich's consoles: it interprets no markup and no emoji names, and colors no numbers.
@@ -149,7 +151,12 @@ def colored(stream: IO[Any] | None) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return stream is not None and stream.isatty() and os.environ.get("TERM") not in _PLAIN_TERMINALS
+
+
+def draws() -> bool:
+    """Whether standard error is a terminal that a bar can be drawn on."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in _PLAIN_TERMINALS
 
 
 def width() -> int | None:
@@ -385,7 +392,7 @@ def progress(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
             yield part
         return
     in_thread = threading.current_thread() is not threading.main_thread()
-    if in_thread or current().quiet or not sys.stderr.isatty() or (total is not None and total < PROGRESS_FROM_BYTES):
+    if in_thread or current().quiet or not draws() or (total is not None and total < PROGRESS_FROM_BYTES):
         yield lambda _: None
         return
     done = 0
@@ -425,7 +432,7 @@ def _part_of(advance: Callable[[int], None]) -> Iterator[Callable[[int], None]]:
 @contextlib.contextmanager
 def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that takes how many objects are done, of how many, and draws a bar on a terminal."""
-    if current().quiet or not sys.stderr.isatty():
+    if current().quiet or not draws():
         yield lambda _done, _total: None
         return
     bar = Bar(doing, _count_columns)

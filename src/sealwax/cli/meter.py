@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ class Meter:
         self._under_way = 0
         self._lock = threading.Lock()
         self._main = threading.current_thread()
-        self._on_terminal = sys.stderr.isatty() and not current().verbose
+        self._on_terminal = console.draws() and not current().verbose
         self._bar: console.Bar | None = None
 
     @contextlib.contextmanager
