@@ -281,16 +281,33 @@ def test_names_that_can_be_of_no_key_are_refused(changes: Mapping[str, Any]) -> 
         _factsfile.load(_factsfile.dump(clean(**changes)), "facts.json")
 
 
-@pytest.mark.parametrize("name", ["alias/backup", arn().rpartition("/")[2], "nonsense"])
-def test_a_key_with_envelopes_is_named_by_its_arn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("alias/nope", "the facts have no 'alias/nope'; name the key by its ARN"),
+        (arn().rpartition("/")[2], "is not a key ARN or an alias"),
+        ("nonsense", "is not a key ARN or an alias"),
+    ],
+)
+def test_a_key_with_envelopes_is_named_by_its_arn_or_an_alias(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, why: str
 ) -> None:
     saved = tmp_path / "facts.json"
     saved.write_bytes(_factsfile.dump(clean()))
     assert run(["audit", "--facts", str(saved), "--envelopes-under", name]) == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert "is not a key ARN" in told.err
+    assert why in told.err
+
+
+@pytest.mark.parametrize("name", ["alias/backup", f"arn:aws:kms:{REGION}:{OWN}:alias/backup"])
+def test_a_key_with_envelopes_may_be_named_by_an_alias(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    saved = tmp_path / "facts.json"
+    saved.write_bytes(_factsfile.dump(clean(key(state="Disabled"))))
+    assert run(["audit", "--facts", str(saved), "--envelopes-under", name, "--json"]) == 3
+    assert '"unusable-key-with-envelopes"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ALIAS: Final = re.compile(r"alias/[A-Za-z0-9:/_-]+")
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
+_ARN_OR_ALIAS: Final = re.compile(rf"{_ARN.pattern}|(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{{12}}:)?{_ALIAS.pattern}")
 _KEY: Final = re.compile(rf"{_ARN.pattern}|[A-Za-z0-9-]+")
 _ACCOUNT: Final = re.compile("[0-9]{12}")
 # A service's own endpoint variable has its id, which is not its client's name.
@@ -74,6 +75,19 @@ def _keys_of(plan: str) -> list[str]:
         return journal.keys()
 
 
+def _by_alias(names: Sequence[str], facts: Facts) -> list[str]:
+    """Return the ARNs of keys, as far as saved facts know their aliases."""
+    arns: list[str] = []
+    for name in names:
+        found = {alias.key_arn for alias in facts.aliases or () if name in (alias.name, alias.arn)}
+        if len(found) > 1:
+            raise click.UsageError(f"'{name}' is an alias in several Regions; name the key by its ARN")
+        if not (found or _ARN.fullmatch(name)):
+            raise click.UsageError(f"the facts have no '{name}'; name the key by its ARN")
+        arns += found or {name}
+    return arns
+
+
 def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> None:
     """Refuse an alias that is expected in a Region that is not audited, where no rule would check it."""
     for alias, key in expected.items():
@@ -115,9 +129,9 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
 @click.option(
     "--envelopes-under",
     multiple=True,
-    metavar="ARN",
-    callback=_each(_ARN, "a key ARN"),
-    help="The ARN of a key that live envelopes are under; repeatable.",
+    metavar="KEY",
+    callback=_each(_ARN_OR_ALIAS, "a key ARN or an alias"),
+    help="A key that live envelopes are under: key ARN, alias/NAME or alias ARN; repeatable.",
 )
 @click.option(
     "--fleet-plan",
@@ -210,9 +224,13 @@ def audit(
     accepted = read_baseline(baseline_file) if baseline_file else ()
     events = read_events(events_file) if events_file else None
 
-    under = tuple(dict.fromkeys((*envelopes_under, *(arn for plan in plans for arn in _keys_of(plan)))))
+    planned = [arn for plan in plans for arn in _keys_of(plan)]
+    where = _Where(aws, names, regions, events=events is None)
+    if not facts_file:
+        envelopes_under = tuple(where.in_first_region().key_arns(envelopes_under))
 
     def completed(facts: Facts) -> Facts:
+        under = tuple(dict.fromkeys((*_by_alias(envelopes_under, facts), *planned)))
         facts = facts if events is None else with_events(facts, events)
         _refuse_elsewhere(expected, facts.regions)
         return replace(
@@ -224,12 +242,10 @@ def audit(
 
     if facts_file:
         facts = completed(read_facts(facts_file))
+    elif save_facts:
+        facts = _saved(where, save_facts, timedelta(seconds=max_age), completed, force)
     else:
-        where = _Where(aws, names, regions, events=events is None)
-        if save_facts:
-            facts = _saved(where, save_facts, timedelta(seconds=max_age), completed, force)
-        else:
-            facts = completed(where.gather())
+        facts = completed(where.gather())
     if facts.since is not None:
         console.info(f"some of these facts date from {facts.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     report = run(facts, accepted)
@@ -266,11 +282,14 @@ class _Where:
     regions: tuple[str, ...]
     events: bool
 
+    def in_first_region(self) -> Aws:
+        return replace(self.aws, region=self.regions[0] if self.regions else self.aws.region)
+
     def gather(self, checkpoint: Checkpoint | None = None) -> Facts:
         from sealwax._aws.session import Clients
         from sealwax.audit import gather
 
-        session = replace(self.aws, region=self.regions[0] if self.regions else self.aws.region).session()
+        session = self.in_first_region().session()
         arns = (name for name in self.names if name.startswith("arn:") and name.count(":") > 4)
         regions = self.regions or tuple(dict.fromkeys(arn.split(":")[3] for arn in arns)) or (Clients(session).region,)
         absent = {} if self.aws.lab is None else dict(_absent())
