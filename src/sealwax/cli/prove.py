@@ -149,6 +149,8 @@ def _verdict(report: ProofReport, missing: Sequence[str]) -> Verdict:
     says = f"{key} passed {report.count('passed')} of {counted(every, 'check')}, and failed none"
     if missing:
         says += f"; {', '.join(missing)} could not run"
+        if others := unseen - len(missing):
+            says += f", and {others} {'is' if others == 1 else 'are'} not shown"
         return Verdict("unsure", says, "fix the reasons above, and run the same command again")
     if unseen:
         says += f"; {unseen} {'is' if unseen == 1 else 'are'} not shown, and may still fail"
