@@ -313,6 +313,8 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, reports: Report
     """Show the state of a plan, without looking at the objects."""
     from sealwax import fleet as library
 
+    if as_list and reports:
+        raise click.UsageError("use --list or --report, not both")
     reports.refuse(plan_file, "the plan")
     if as_list:
         for name, state, reason in library.problems(plan_file):
