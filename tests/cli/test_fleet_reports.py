@@ -245,7 +245,7 @@ def test_zeros_are_left_out_of_the_text(shell: Shell, keys: Keys) -> None:
     fill(shell, keys)
     shell.sealwax(*PLAN, "-o", "p", "data").succeeded()
     text = shell.sealwax("fleet", "run", "p", "--apply").succeeded().out.decode()
-    assert not re.search(r"(?<![\d,.])0(?![\d,.])", re.sub(r"\S*/\S*", "", text)), text
+    assert not re.search(r"(?<![\w,.])0(?![\w,.])", re.sub(r"\S*/\S*", "", text)), text
 
 
 def test_a_report_replaces_nothing_unasked(shell: Shell, keys: Keys) -> None:
@@ -350,6 +350,8 @@ def test_objects_of_one_kind_are_told_once_and_all_are_counted(shell: Shell, key
     page = (shell.folder / "page.html").read_text("utf-8")
     assert page.count("not under a source key") == 1
     assert "02.swx</code><br>and 22 more</td>" in page
+    assert "KMS calls" not in page, "zeros are hidden"
+    shell.sealwax(*shlex.split(LIST)[1:], "--report", "b.html").failed(2, "use --list or --report, not both")
     listed = shell.sealwax(*shlex.split(LIST)[1:]).succeeded().out
     assert listed.count(b"refused: ") == 25
 

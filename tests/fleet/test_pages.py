@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from sealwax._report import Provenance, Verdict
-from sealwax.fleet import Checked, State, _page
+from sealwax.fleet import Checked, ProblemKind, State, _page
 from sealwax.prove import CheckResult, Evidence, ProofReport
 from sealwax.prove import _page as _proof_page
 from tests.browser import Browser, open_browser
@@ -36,7 +36,7 @@ def _fleet() -> str:
         after=((NEW, "", 1217), (OLD, "ab" * 32, 17)),
         contexts=1,
         frequent=(({ATTACK: ATTACK}, 1234),),
-        problems=((ATTACK, "failed", ATTACK),),
+        kinds=(ProblemKind(State.FAILED, ATTACK, 17, (ATTACK, "a.swx", ATTACK)),),
         locations=(ATTACK,),
         aliases={NEW: ("alias/new",), OLD: (f"alias/{'o' * 250}",)},
         checked=Checked(changed=(ATTACK,)),
@@ -107,3 +107,19 @@ def test_what_is_folded_is_on_paper(opened: Browser) -> None:
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.run("[...document.querySelectorAll('details')].every((one) => one.open)") is True
     assert len(opened.send("Page.printToPDF")["data"]) > 1000
+
+
+def test_a_state_is_not_broken_within_a_word(chromium: Browser, tmp_path: Path) -> None:
+    names = ("/tmp/a.swx", "/tmp/b.swx", "/tmp/c.swx")
+    kinds = (ProblemKind(State.REFUSED, "a reason of many words " * 9, 30, names),)
+    found = report("plan", states={State.REFUSED: (30, 0)}, kinds=kinds)
+    page = tmp_path / "page.html"
+    page.write_text(_page.as_html(found, Verdict("bad", "None can be re-wrapped"), MADE), encoding="utf-8")
+    chromium.resize(1440, 900)
+    chromium.open(page)
+    for cell, text in (("td[data-name=State]", "refused"), ("td[data-name=Object] code", names[0])):
+        chromium.run(f"let cell = document.querySelector('{cell}'), range = document.createRange()")
+        chromium.run("range.selectNodeContents(cell)")
+        assert chromium.run("cell.textContent") == text
+        assert chromium.run("range.getClientRects().length") == 1, "it is on one line"
+        chromium.open(page)

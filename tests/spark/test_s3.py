@@ -82,7 +82,7 @@ def test_a_prefix_and_an_inventory(spark: SparkSession, keys: Keys, server: Stri
     by_threads = fleet.plan(tmp_path / "threads.plan", where, **chosen, **here)
     planned = fleet.plan(tmp_path / "plan", where, **chosen, **here, engine=of_spark)
     # But for the request's id in what is said of the one that is gone.
-    assert replace(planned, problems=()) == replace(by_threads, problems=())
+    assert replace(planned, problems=(), kinds=()) == replace(by_threads, problems=(), kinds=())
     assert [problem[:2] for problem in planned.problems] == [("s3://bucket/q/gone.swx", "unreadable")]
     assert (planned.stale, planned.count("unreadable")) == (20, 1)
     assert {request.method for request in server.requests} == {"GET"}

@@ -16,6 +16,7 @@ from sealwax.fleet._state import State
 _STYLE: Final = """
 svg { width: 100%; height: 1.1rem; display: block; print-color-adjust: exact; }
 .wanted { fill: var(--good); } .other { fill: var(--unsure); } .track { fill: var(--line); }
+td[data-name="State"] { overflow-wrap: break-word; } th:nth-child(2):nth-last-child(2) { width: 45%; }
 figure { margin: .75rem 0; break-inside: avoid; }
 """
 _MOST_BARS: Final = 40
@@ -48,8 +49,9 @@ def _about(report: FleetReport) -> str:
         row("To", "<br>".join(_key(report, wanted.arn) for wanted in settings.wanted.keys)),
     ]
     if report.verb == "plan" or report.dry_run:
-        calls = f"{report.planned_calls:,} KMS calls, {report.cost:.4f} USD"
-        rows.append(row("Takes", f"{calls}, {report.seconds:,.0f} s at {report.rate:g} calls per second"))
+        calls = f"{report.planned_calls:,} KMS call{'s' * (report.planned_calls != 1)}, {report.cost:.4f} USD"
+        takes = f"{calls}, {report.seconds:,.0f} s at {report.rate:g} calls per second"
+        rows.append(row("Takes", takes if report.planned_calls else ""))
         rows.append(row("To move", f"{report.to_move:,} bytes" if report.to_move else ""))
     elif report.kms_calls:
         rows.append(row("KMS calls", f"{report.kms_calls:,}"))

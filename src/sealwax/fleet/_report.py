@@ -381,11 +381,12 @@ def as_text(report: FleetReport) -> str:
 def _kinds(report: FleetReport) -> Iterator[str]:
     """Yield what is neither done nor to do: a line for a single object, and a few lines for several of one kind."""
     for kind in report.kinds[:LISTED]:
+        reason = printable(kind.reason)
         if kind.objects == 1:
             name = printable("".join(kind.examples))
-            yield f"  {kind.state}: {name}{': ' if name and kind.reason else ''}{kind.reason}"
+            yield f"  {kind.state}: {name}{': ' if name and reason else ''}{reason}"
             continue
-        yield f"  {kind.state}: {kind.objects:,} objects{': ' if kind.reason else ''}{kind.reason}"
+        yield f"  {kind.state}: {kind.objects:,} objects{': ' if reason else ''}{reason}"
         yield from (f"    {printable(name)}" for name in kind.examples)
         if kind.objects > len(kind.examples):
             yield f"    and {kind.objects - len(kind.examples):,} more"
