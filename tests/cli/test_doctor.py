@@ -249,6 +249,10 @@ def test_a_region_with_a_typing_mistake(doctor: Doctor, monkeypatch: pytest.Monk
             "fix": fix,
             "key": "",
         }
+    _, checks = doctor("--region", "eu-wset-1", "-k", "alias/demo", "-k", NOBODY)
+    assert sick(checks) == ["Region", "key"], "one cause is one finding; the ARN names a Region that exists"
+    assert the(checks, "caller")["detail"] == "see Region"
+    assert [check["detail"] for check in checks if check["key"] == "alias/demo"] == ["alias/demo: see Region"]
     assert the(doctor("--region", "cn-north-1")[1], "Region")["state"] == "ok"
     assert sick(doctor("--region", "no good", "-k", "alias/demo")[1]) == ["Region"]
 

@@ -44,7 +44,18 @@ def lines(names: Sequence[str], aws: Aws, context: Mapping[str, str]) -> list[Li
     visit = _Visit(aws, session, names)
     sign_in = visit.sign_in()
     checked = _keys_not_checked(names, visit.hopeless) if visit.hopeless or not names else visit.keys(context)
-    return [*visit.place(), visit.region(), *sign_in, visit.caller_line(), visit.clock_line(), *checked]
+    region, caller = visit.region(), visit.caller_line()
+    if session.region_name and region.state == "needs fixing":  # nothing answers in a Region that does not exist
+        caller = _because_of_region(caller)
+        checked = [line if keys.region_of(line.key) else _because_of_region(line) for line in checked]
+    return [*visit.place(), region, *sign_in, caller, visit.clock_line(), *checked]
+
+
+def _because_of_region(line: Line) -> Line:
+    if line.state != "needs fixing":
+        return line
+    detail = f"{line.key}: see Region" if line.key else "see Region"
+    return Line("not checked", line.check, detail, key=line.key)
 
 
 def _unopened(error: errors.SealwaxError, aws: Aws) -> Line:
