@@ -27,8 +27,8 @@ In a terminal: `sealwax help encrypt` or `man sealwax-encrypt` for a verb, `seal
 
 `-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of
 commands that do nothing else, such as `inspect`, `audit` and `keys list`; it does not have the reports of commands
-that change or check something, such as `fleet run`. `prove` and `doctor` print what failed. `--metrics` still prints its line on standard error. The
-exit status is the same. `-q`, `-v` and `--debug` may also stand before the command.
+that change or check something, such as `fleet run`. `prove` and `doctor` print what failed. `--metrics` still prints
+its line on standard error. The exit status is the same. `-q`, `-v` and `--debug` may also stand before the command.
 
 `-v` adds a line on standard error for each request to AWS: the operation, the KMS key or S3 object, how it ended and
 after how long, which attempt it was if it was repeated, the Region, the request ID (as in CloudTrail), and the names
