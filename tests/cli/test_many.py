@@ -400,6 +400,18 @@ def test_pairs_of_one_file_must_be_local_to_share(run: Run, said: Callable[[], l
     assert run("encrypt", *K, *PURPOSE, "-c", "x={{name}}", "--share-key", "-r", "-o", "out", "in") == 0
 
 
+def test_rules_that_cannot_share_fail_for_their_files_only(run: Run, said: Callable[[], list[str]]) -> None:
+    fill(4)
+    rule = "[[rule]]\npath = ['002', '003']\ncontext = { path = '{relpath}' }\n"
+    Path("sealwax.toml").write_text(f"key = 'alias/demo'\ncontext = {{ purpose = 'backup' }}\n{rule}")
+    assert run("encrypt", "--share-key", "-r", "-o", "out", "in") == 8
+    *_, summary, following = said()
+    assert summary.startswith("sealwax: 2 of 4 failed; 2 encrypted; ")
+    assert following == "sealwax: next: fix the causes, then run the same command again to resume"
+    assert sorted(os.listdir("out")) == ["000.swx", "001.swx"]
+    assert run("encrypt", "--share-key", "--local-context", "path", "-r", "-o", "out", "in") == 0
+
+
 # --- dry runs
 
 

@@ -15,6 +15,7 @@ from sealwax.cli import console, contents, dry, jobs, locations, objects, option
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
+from sealwax.errors import SettingsError
 
 
 @click.command()
@@ -112,7 +113,10 @@ def _refuse_pairs_of_files(template: options.ContextTemplate, keys: Keys) -> Non
     for name, value in template.pairs.items():
         if name not in keys.local_context and any(mark in ctx.PLACEHOLDERS for mark in ctx.placeholders(value)):
             shown = printable(name)
-            raise click.UsageError(
+            why = (
                 f"with --share-key, '{shown}' must not differ between files, as '{printable(value)}' does; add "
                 f"--local-context {shlex.quote(shown)}, which keeps each file bound to it without sending it to KMS"
             )
+            # Other files, under another rule, may have been encrypted.
+            by_rule = keys.settings is not None and keys.settings.rules
+            raise SettingsError(why) if by_rule else click.UsageError(why)
