@@ -283,6 +283,40 @@ def test_every_key_of_the_envelope_stays_and_has_to_be_named(
         assert both.decrypt(sealed_file.read_bytes(), context=CONTEXT) == CHANGED
 
 
+def test_settings_count_for_the_file(
+    script: Callable[[str], None],
+    place: Path,
+    run: Run,
+    keys: Keys,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SEALWAX_CONTEXT", raising=False)
+    (place / "prod").mkdir()
+    settings = place / "sealwax.toml"
+    settings.write_text(
+        'key = "alias/demo"\ncontext = { purpose = "backup" }\nsuffix = ".sealed"\n[[rule]]\npath = "prod/*.txt"\n'
+        'key = "alias/demo2"\ncontext = { row = "{name}" }\nlocal_context = ["row"]\n'
+    )
+    script(CHANGE)
+    for name, rule, key in (("a.txt", "", keys.demo), ("prod/a.txt", ", rule 1 (prod/*.txt)", keys.demo2)):
+        (place / name).write_bytes(SECRET)
+        assert run("encrypt", name) == 0
+        (place / name).unlink()
+        capsys.readouterr()
+        assert run("edit", f"{name}.sealed") == 0
+        first = capsys.readouterr().err.splitlines()[0]
+        alias = "alias/demo2" if rule else "alias/demo"
+        assert first.startswith(f"sealwax: settings from {settings}{rule}: key {alias}; context purpose")
+        assert [each.key_arn for each in sealwax.inspect(place / f"{name}.sealed").wrapped_keys] == [key]
+        assert run("decrypt", f"{name}.sealed") == 0
+        assert (place / name).read_bytes() == CHANGED
+        (place / name).unlink()
+    # What is typed counts over them, and without them nothing does.
+    assert run("edit", *K, "prod/a.txt.sealed") == 7
+    assert run("edit", "--no-settings", *K, "a.txt.sealed") == 6
+
+
 @pytest.mark.parametrize(
     ("context", "local", "options"),
     [

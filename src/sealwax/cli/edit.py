@@ -24,7 +24,7 @@ from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring
 from sealwax._core.rewrap import replace_file
 from sealwax._core.sealer import Sealer
 from sealwax._text import printable
-from sealwax.cli import console, editor, locations, options, status_of
+from sealwax.cli import console, editor, locations, options, sealing, status_of
 from sealwax.cli.kms import Keys
 from sealwax.cli.work import STREAM
 from sealwax.errors import FileError, KeyNotAllowedError, KmsError, RewrapConflictError, SealwaxError
@@ -58,6 +58,7 @@ def edit(file: str, keys: Keys, template: options.ContextTemplate, suffix: str, 
         raise click.UsageError("edit takes the name of one file")
     locations.refuse_prefix(file)
     command = editor.find_editor()
+    keys, template = sealing.of_one(keys, template, file.removesuffix(suffix))
     name = os.path.basename(file).removesuffix(suffix)
     expected = template.to_expect(name)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import click
@@ -12,11 +12,40 @@ from sealwax.cli import layers
 from sealwax.cli.jobs import FileJob
 from sealwax.cli.kms import Keys
 from sealwax.cli.options import ContextTemplate
-from sealwax.cli.settingsfile import Layer
+from sealwax.cli.settingsfile import Layer, SettingsFile
 from sealwax.cli.state import current
 from sealwax.cli.work import STREAM, Work
 
 T = TypeVar("T")
+
+
+def of_one(keys: Keys, template: ContextTemplate, plain_name: str) -> tuple[Keys, ContextTemplate]:
+    """Return the keys and the context that count for a single file, and say what the settings bring.
+
+    Args:
+        keys: those named by options and variables; others are the settings'.
+        template: the context, likewise.
+        plain_name: the name of its plaintext, as on the command line.
+    """
+    settings = current().settings
+    if settings is None:
+        return keys, template
+    found = settings.layers(plain_name)
+    _announce(settings, found, layers.of_runs_used(click.get_current_context(), keys.aws.lab), keys, template)
+    return keys.of(found), template.of(found)
+
+
+def _announce(
+    settings: SettingsFile,
+    found: tuple[Layer, ...],
+    run: Mapping[str, object],
+    keys: Keys,
+    template: ContextTemplate,
+) -> None:
+    brought = () if keys.names else keys.of(found).names
+    template = template.of(found)
+    pairs = [name for name in template.pairs if name not in template.given]
+    layers.announce(settings, found, run, brought, pairs)
 
 
 class Sealing(Generic[T]):
@@ -66,10 +95,7 @@ class Sealing(Generic[T]):
         if self._settings is None or found[-1].number in self._announced:
             return
         self._announced.add(found[-1].number)
-        keys = () if self._keys.names else self._keys.of(found).names
-        template = self._template.of(found)
-        pairs = [name for name in template.pairs if name not in template.given]
-        layers.announce(self._settings, found, self._run, keys, pairs)
+        _announce(self._settings, found, self._run, self._keys, self._template)
         self._run = {}
 
     def _layers(self, source: str | None) -> tuple[Layer, ...]:
