@@ -419,6 +419,7 @@ def test_an_interrupted_run_leaves_whole_files_and_says_which(
     assert {sealer.decrypt(data, context=CONTEXT) for data in out.values()} == {b"x"}  # and no part of a file
     told = re.findall(r"in/([0-9]+): encrypted -> out/", err.decode())
     assert sorted(f"{name}.swx" for name in told) == sorted(out)
+    assert "sealwax: next: run the same command again to resume\n" in err.decode()
     if number == signal.SIGINT:
         assert err.decode().splitlines()[-1] == "sealwax: interrupted"
 

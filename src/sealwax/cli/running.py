@@ -153,6 +153,8 @@ class _Report:
             console.print_json({"summary": self.tally.as_dict(status)})
         if not whole and not interrupted and (step := self.tally.next_step(again)):
             console.info(step)
+        elif interrupted and again and self.tally.not_tried:
+            console.info(f"next: {again}")
         elif whole and self._work.dry_run and self.tally.done:
             console.info("next: run it without --dry-run")
 
