@@ -75,11 +75,23 @@ def test_files_that_cannot_be_looked_at_do_not_end_the_run(shell: Shell) -> None
     assert sorted(path.name for path in (shell.folder / "out").rglob("*")) == ["open.swx"]
 
 
-def test_nobody_is_told_to_verify_again(shell: Shell, sealed: bytes) -> None:
+def test_what_is_damaged_is_to_be_restored(shell: Shell, sealed: bytes) -> None:
     shell.write("b.swx", sealed[:-1])
     done = shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx")
     done.failed(8, "sealwax: 1 of 2 failed; 1 authentic; ")
-    assert done.last_line == "sealwax: next: fix the causes, then restore what is damaged from a good copy"
+    assert done.last_line == "sealwax: next: restore what is damaged from a good copy, then verify again"
+    done = shell.sealwax("verify", *K, *PURPOSE, "b.swx", "nowhere.swx").failed(5)
+    assert done.last_line.endswith(" from a good copy, fix the other causes, then verify again")
+
+
+def test_nobody_is_told_to_restore_what_a_lost_region_hides(shell: Shell, sealed: bytes) -> None:
+    shell.write("b.swx", sealed)
+    shell.sealwax("lab", "fault", "--region", "us-east-1", "--down").succeeded()
+    try:
+        done = shell.sealwax("verify", *K, *PURPOSE, "a.swx", "b.swx").failed(7, "2 of 2 failed")
+    finally:
+        shell.sealwax("lab", "fault", "--region", "us-east-1", "--clear").succeeded()
+    assert done.last_line == "sealwax: next: fix the causes, then verify again"
 
 
 @pytest.mark.usefixtures("sealed")

@@ -92,7 +92,7 @@ def test_failures_of_a_kind_are_one_block(run: Run, said: Callable[[], list[str]
         "  and 26 more; use -v or --json to list them",
     ]
     assert summary.startswith("sealwax: 30 of 30 failed; ")
-    assert following == "sealwax: next: fix the causes, then restore what is damaged from a good copy"
+    assert following == "sealwax: next: fix the causes, then verify again"
     # With -v each has its line, and -q keeps the errors.
     run(*wrong, "-v")
     assert sum(line.endswith(other) for line in said()) == 29

@@ -16,6 +16,7 @@ from sealwax.cli.kms import Keys
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.turns import Fields, JobQueue, Turn
 from sealwax.cli.work import Work
+from sealwax.errors import DamagedHeaderError, PayloadError
 
 _EXAMPLES: Final = 3
 # Beyond so many kinds, errors of one class are one kind.
@@ -110,6 +111,7 @@ class Tally:
         skipped: how many by reason; they are no part of what was asked.
         left: how many were left alone, by reason.
         failed: how many failed.
+        damaged: how many of those are damaged envelopes.
         bytes: the sizes of those that are done, as far as known.
     """
 
@@ -122,6 +124,7 @@ class Tally:
         self.skipped: Counter[str] = Counter()
         self.left: Counter[str] = Counter()
         self.failed = 0
+        self.damaged = 0
         self.bytes = 0
         self._unknown_sizes = False
 
@@ -149,6 +152,7 @@ class Tally:
             self.left[error.outcome] += 1
         else:
             self.failed += 1
+            self.damaged += isinstance(error, DamagedHeaderError | PayloadError)
 
     def as_dict(self, status: int | None) -> Fields:
         """Return the counts for --json.
@@ -207,7 +211,10 @@ class Tally:
         """
         if self.failed or self.not_tried:
             several = self.done.total() + self.not_done + self.not_tried > 1
-            return f"next: fix the causes, then {again}" if again and several else ""
+            steps = ["restore what is damaged from a good copy"] * bool(self.damaged)
+            if self.failed > self.damaged or self.not_tried:
+                steps.append(f"fix the {'other ' * bool(self.damaged)}causes")
+            return f"next: {', '.join(steps)}, then {again}" if again and several else ""
         return "next: do for each what is advised above"
 
 

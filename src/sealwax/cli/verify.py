@@ -41,5 +41,5 @@ def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:
                     size = reader.tell()
         return {"outcome": f"authentic, {size} bytes", "plaintext_bytes": size}
 
-    again = "restore what is damaged from a good copy"
-    return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=again)
+    todo = sealing.announced(jobs.collect(work, output_name=None))
+    return running.run(work, todo, do, again="verify again")
