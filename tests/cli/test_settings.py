@@ -240,7 +240,9 @@ def test_streams_are_under_the_top(run: Run, here: Path, capfd: pytest.CaptureFi
     assert f"sealwax: '{here}/sealwax.toml' has no key; add one, or name a KMS key" in capfd.readouterr().err
 
 
-def test_a_plan_has_one_context_for_all(run: Run, here: Path, keys: Keys, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_has_one_context_for_all(
+    run: Run, here: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (here / "sealwax.toml").write_text(
         'local_context = ["who"]\nsuffix = ".s"\n[context]\nproject = "shop"\nwho = "me"\nfile = "{name}"\n'
     )
@@ -256,6 +258,9 @@ def test_a_plan_has_one_context_for_all(run: Run, here: Path, keys: Keys, capfd:
     assert run(*plan) == 2
     assert f"rule 1 (x) of '{here}/sealwax.toml' has a context of its own" in capfd.readouterr().err
     assert run(*plan, "--accept-stored-context") == 0
+    assert run(*plan, "-c", "project=shop") == 0
+    monkeypatch.setenv("SEALWAX_CONTEXT", "project=shop")  # for all commands, and not meant to leave anything out
+    assert run(*plan) == 2
 
 
 def test_prove_takes_the_top(run: Run, here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,8 @@ class ContextTemplate:
     def refuse_rules(self) -> None:
         """Refuse to take one context for all files, if rules of the settings give them different ones."""
         settings = current().settings
-        if settings is None or self.given or self.none or self.accept_stored:
+        # Those of SEALWAX_CONTEXT add to all others, so that they select nothing.
+        if settings is None or self.typed or self.none or self.accept_stored:
             return
         if rule := next((rule for rule in settings.rules if rule.context), None):
             raise click.UsageError(
