@@ -204,7 +204,7 @@ def test_only_the_keys_of_its_rule_open_a_file(
         (here / name).write_bytes(data)
     assert run("verify", "-v", "-c", "x=y", "a.swx", "b.swx") == 8
     err = capfd.readouterr().err
-    assert "a.swx: authentic" in err
+    assert "1 of 2 failed; 1 authentic; " in err
     assert "IncorrectKeyException" in err
 
 
