@@ -188,7 +188,7 @@ def test_links_are_followed_once_and_in_no_circle(run: Run, capfd: pytest.Captur
     linked()
     assert run("encrypt", *K, *PURPOSE, "-r", "--follow-links", "-o", "out", "in") == 0
     assert set(below("out")) == {f"{name}.swx" for name in (*TREE, "file", "folder/y", "again/x")}
-    assert "10 encrypted; 3 skipped (3 a link within the run)" in capfd.readouterr().err
+    assert "10 encrypted; 3 skipped (3 links within the run)" in capfd.readouterr().err
     assert run("decrypt", *K, *PURPOSE, "-r", "-o", "back", "out") == 0
     assert Path("back/again/x").read_bytes() == b"x"
 

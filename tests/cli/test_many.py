@@ -296,7 +296,7 @@ def test_a_bar_on_a_terminal(shell: Shell, keys: Keys) -> None:
     # Messages stand above it, and the last lines are whole.
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "\n").splitlines()
     assert "sealwax: in/008.link: it is a link that leads nowhere; remove it" in lines
-    assert lines[-2].startswith("sealwax: 1 of 17 not done: 1 a link; 16 encrypted; 16 bytes in ")
+    assert lines[-2].startswith("sealwax: 1 of 17 not done: 1 link; 16 encrypted; 16 bytes in ")
     done, shown = shell.on_terminal(*UP, "-q", streams="stderr", TERM="dumb")
     assert "files" not in shown
 
@@ -480,6 +480,10 @@ def test_a_dry_run_tells_what_was_done_before(run: Run, said: Callable[[], list[
     assert lines[2] == "sealwax: in/new: would be encrypted -> out/new.swx"
     assert lines[-2].startswith("sealwax: dry run, nothing was written: 2 already encrypted, 1 would be encrypted; ")
     assert lines[-1] == "sealwax: next: run it without --dry-run"
+    assert run(*UP) == 0
+    said()
+    assert run(*UP, "--dry-run") == 0
+    assert said()[-1].startswith("sealwax: dry run, nothing was written: 3 already encrypted; ")
 
 
 def test_a_dry_run_looks_at_what_is_in_s3(run: Run, s3: StrictS3, keys: Keys, said: Callable[[], list[str]]) -> None:

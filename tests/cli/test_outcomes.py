@@ -204,7 +204,7 @@ def _(_: Commands) -> tuple[tuple[str, ...], str]:
     Path("in").mkdir()
     os.symlink("../elsewhere", "in/folder")
     os.symlink("../elsewhere/c", "in/file")
-    return UP, "2 of 2 not done: 2 a link"
+    return UP, "2 of 2 not done: 2 links"
 
 
 @met("a plaintext that is called an envelope", "with an existing output", 8)
@@ -241,7 +241,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     sealwax_(*UP).succeeded()
     os.truncate("out/a.swx", Path("out/a.swx").stat().st_size - 1)
-    return DOWN, "next: fix the causes, then run the same command again to resume"
+    return DOWN, "next: restore what is damaged from a good copy, then run the same command again to resume"
 
 
 @met("a folder without a file, for `encrypt`", "nothing to do", 0)
@@ -269,7 +269,8 @@ def test_each_line_of_the_table(sealwax_: Commands, what: str) -> None:
     done = sealwax_(*command)
     done.failed(status, fragment)
     if counted not in ("done", "passed over", "failed", "nothing to do"):
-        assert re.search(rf"[0-9] of [0-9] not done: .*[0-9] {counted}", done.err), done
+        several = {"a link": "links?"}.get(counted, counted)
+        assert re.search(rf"[0-9] of [0-9] not done: .*[0-9] {several}", done.err), done
     assert {name: state for name, state in (snapshot("out") | snapshot("back")).items() if name in before} == before
     if command[0] != "verify":
         as_json = [json.loads(line) for line in sealwax_(*command, "--json", "-q").out.splitlines()]
@@ -670,7 +671,7 @@ def test_links_and_places_where_nothing_is(sealwax_: Commands, verb: str) -> Non
     os.symlink("../elsewhere", "out/link.swx")
     Path("elsewhere").mkdir()
     shutil.copy2("out/a.swx", "elsewhere/a.swx")
-    sealwax_(*command, "out").failed(8, "out/link.swx: it is a link to a folder", "1 of 3 not done: 1 a link")
+    sealwax_(*command, "out").failed(8, "out/link.swx: it is a link to a folder", "1 of 3 not done: 1 link")
     os.unlink("out/link.swx")
     os.symlink("../elsewhere/a.swx", "out/link.swx")
     sealwax_(*command, "out").failed(

@@ -268,7 +268,7 @@ def _(world: World) -> None:
     os.symlink("../elsewhere", "links/folder.swx")
     os.symlink("../elsewhere/a.swx", "links/file.swx")
     for command in ((*ENCRYPT, "--suffix", ".seal"), *FEW):
-        world.ends(1, *command, "-r", "links", says="2 of 2 not done: 2 a link")
+        world.ends(1, *command, "-r", "links", says="2 of 2 not done: 2 links")
     world.plan(1, "links")
     assert "did not follow 2 links" in world.once(*VERIFY).err
 

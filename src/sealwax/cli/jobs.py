@@ -65,7 +65,7 @@ _EXCLUDED: Final = Skip("excluded", "excluded by --exclude")
 _IRREGULAR: Final = Skip("not a regular file", "it is not a regular file")
 _WITHIN: Final = Skip("a link within the run", "it is a link, and its target is part of this run")
 _LAB: Final = Skip("the lab in use", "it is the lab in use")
-_MARKER: Final = Skip("a folder marker", "it stands for a folder")
+_MARKER: Final = Skip("a marker of a folder", "it stands for a folder")
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ class _Report:
             console.info(step)
         elif interrupted and again and self.tally.not_tried:
             console.info(f"next: {again}")
-        elif whole and self._work.dry_run and self.tally.done:
+        elif whole and self._work.dry_run and any(what.startswith("would ") for what in self.tally.done):
             console.info("next: run it without --dry-run")
 
     def _status(self) -> int:

@@ -219,7 +219,16 @@ class Tally:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+    return ", ".join(_of_kind(count, what) for what, count in sorted(counts.items()))
+
+
+def _of_kind(count: int, what: str) -> str:
+    """Return a count and what is counted, in which "a link" may stand for several."""
+    article, _, name = what.partition(" ")
+    if article not in ("a", "an"):
+        return f"{count:,} {what}"
+    noun, space, rest = name.partition(" ")
+    return f"{counted(count, noun)}{space}{rest}"
 
 
 def _kms_text(keys: Keys) -> str:
