@@ -484,6 +484,8 @@ def test_a_dry_run_tells_what_was_done_before(run: Run, said: Callable[[], list[
     said()
     assert run(*UP, "--dry-run") == 0
     assert said()[-1].startswith("sealwax: dry run, nothing was written: 3 already encrypted; ")
+    assert run(*UP, "--dry-run", "nowhere") == 8
+    assert said()[-1] == "sealwax: next: fix the causes, then run it again"
 
 
 def test_a_dry_run_looks_at_what_is_in_s3(run: Run, s3: StrictS3, keys: Keys, said: Callable[[], list[str]]) -> None:

@@ -210,6 +210,7 @@ class Tally:
             again: how to do the rest, once the causes of failures are fixed.
         """
         if self.failed or self.not_tried:
+            again = "run it again" if again and self._work.dry_run else again
             several = self.done.total() + self.not_done + self.not_tried > 1
             steps = ["restore what is damaged from a good copy"] * bool(self.damaged)
             if self.failed > self.damaged or self.not_tried:
