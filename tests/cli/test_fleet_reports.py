@@ -90,6 +90,12 @@ LIST = "sealwax fleet status 'a plan' --list"
             "All 2 envelopes are under alias/new (5 envelopes with another context skipped)",
             VERIFY,
         ),
+        (
+            report(states={State.SKIPPED: (1, 0)}),
+            "bad",
+            "The only envelope does not have the context of the plan",
+            "-c",
+        ),
         (report(states={State.SKIPPED: (5, 0)}), "bad", "None of the 5 envelopes has the context of the plan", "-c"),
         (report(empty=("/data",), states={}), "bad", "There is no envelope in /data", "check the names"),
         (

@@ -67,7 +67,10 @@ def _standing(report: FleetReport) -> tuple[Tone, str]:
         gone = f": every object of the plan is gone ({checked.gone:,})" if checked and checked.gone else ""
         return "bad", f"There is no envelope in {_named(report.locations)}{gone}"
     if report.missed:
-        return "bad", f"None of the {counted(report.count('skipped'), 'envelope')} has the context of the plan"
+        skipped = report.count("skipped")
+        if skipped == 1:
+            return "bad", "The only envelope does not have the context of the plan"
+        return "bad", f"None of the {skipped:,} envelopes has the context of the plan"
     wrong, open_ = _wrong(report), _unchecked(report)
     if wrong or open_ or report.stale:
         parts = wrong + ([] if report.failed and report.failed == report.stale else _stale(report)) + open_
