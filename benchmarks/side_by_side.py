@@ -302,7 +302,7 @@ def _tables(measured: dict[str, list[Measured]], said: dict[str, list[str]]) -> 
     yield f"Versions: {', '.join(_version(name) for name in names)}."
     cells: dict[str, Callable[[Measured], str]] = {
         "commands / characters": lambda task: f"{task.commands} / {task.characters}",
-        "seconds / of processors": lambda task: f"{task.seconds:.2f} / {task.processor:.2f}",
+        "elapsed seconds / CPU seconds": lambda task: f"{task.seconds:.2f} / {task.processor:.2f}",
     }
     for what, cell in cells.items():
         yield ""
