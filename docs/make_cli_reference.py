@@ -18,8 +18,8 @@ HEAD = """# Command line
 
 Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
 
-Data goes to standard output, everything else to standard error. `-` is standard input or output,
-`s3://bucket/key` an S3 object; with `-r`, `s3://bucket/prefix` stands for every object whose key begins like that.
+Data goes to standard output, everything else to standard error. `-` is standard input or output, and
+`s3://bucket/key` is an S3 object; with `-r`, `s3://bucket/prefix` means every object whose key begins like that.
 The [exit statuses](statuses.md) have their own page.
 
 In a terminal: `sealwax help encrypt` or `man sealwax-encrypt` for a verb, `sealwax help 7` for an exit status,

@@ -180,7 +180,7 @@ class AccessDeniedError(KmsError):
 class CredentialsError(KmsError):
     """There are no AWS credentials, or they are expired or refused.
 
-    If there are none, no request was sent: ``request_id`` is None, and the message names their source.
+    If there are none, no request was sent, and ``request_id`` is None. The message names their source.
     """
 
 

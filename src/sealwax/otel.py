@@ -7,9 +7,9 @@ Pass an instance as ``on_event``::
     keyring = sealwax.CachingKeyring(keyring, max_age=300, on_event=telemetry)
     telemetry.observe(keyring)  # also count what a cache does in the background
 
-``pip install 'sealwax[otel]'`` installs only the API; the program brings the SDK and its exporters. Exported are:
-operation, Region, the name of the KMS key, error code, request id, times and counts. Key bytes, data and contexts are
-never exported.
+``pip install 'sealwax[otel]'`` installs only the API; the program brings the SDK and its exporters. The operation,
+Region, name of the KMS key, error code, request id, times and counts are exported; key bytes, data and contexts never
+are.
 """
 
 from __future__ import annotations

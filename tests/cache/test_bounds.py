@@ -805,7 +805,7 @@ def test_a_context_that_changes_with_every_value_is_warned_about_once() -> None:
 )
 def test_bounds_that_bound_nothing_are_refused(bounds: dict[str, float]) -> None:
     name = list(bounds)[-1]
-    with pytest.raises((TypeError, ValueError), match=f"{name} is "):
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be "):
         CachingKeyring(FakeKeyring(), **bounds)  # type: ignore[arg-type]
 
 

@@ -126,7 +126,7 @@ class Shell:
     def transcript(self, text: str) -> None:
         """Run the lines that begin with ``$``. The line after one may give its status and some of what it says.
 
-        ``[6] another value`` is such a line; without one the status is 0.
+        ``[6] a different value`` is such a line; without one the status is 0.
         """
         lines = [line.strip() for line in text.strip().splitlines()]
         while lines:

@@ -39,7 +39,7 @@ def test_each_status(shell: Shell, sealed: bytes) -> None:
         $ sealwax decrypt -k alias/demo -c purpose=backup -o b2.bin tampered.swx
         [5] altered
         $ sealwax decrypt -k alias/demo -c purpose=other -o b2.bin a.swx
-        [6] another value of 'purpose'
+        [6] a different value of 'purpose'
         $ sealwax decrypt -k alias/nothing -c purpose=backup -o b2.bin a.swx
         [7] no such key or alias
         $ sealwax encrypt -r -k alias/demo -c purpose=backup partly

@@ -345,6 +345,6 @@ def test_an_interrupted_rewrap_is_repeated(shell: Shell) -> None:
         $ sealwax rewrap -r -k alias/demo --verify --to "$(cat new)" -c purpose=backup d
         [7] does not point to
         $ sealwax rewrap -r -k alias/demo --to "$(cat new)" -c purpose=other d
-        [6] another value
+        [6] a different value
         $ sealwax verify -r -k alias/demo2 -c purpose=backup d
     """)

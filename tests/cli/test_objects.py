@@ -100,11 +100,11 @@ def test_a_key_means_kms(s3: StrictS3, run: Run) -> None:
         (("encrypt", "--storage-class", "COLD", "-o", "s3://bucket/a.swx", "a.txt"), "STANDARD_IA"),
         (("encrypt", "--tag", "x", "-o", "s3://bucket/a.swx", "a.txt"), "--tag takes NAME=VALUE, not 'x'"),
         (("encrypt", "--tag", "=x", "-o", "s3://bucket/a.swx", "a.txt"), "--tag takes NAME=VALUE"),
-        (("encrypt", "--tag", "a=\x1b[m", "-o", "s3://bucket/a.swx", "a.txt"), "--tag: names and values consist"),
+        (("encrypt", "--tag", "a=\x1b[m", "-o", "s3://bucket/a.swx", "a.txt"), "--tag: names and values can have"),
         (("encrypt", "--tag", "a=1", "--tag", "a=2", "-o", "s3://bucket/a.swx", "a.txt"), "given twice"),
         (
             ("encrypt", *(f"--tag=t{number}=" for number in range(11)), "-o", "s3://bucket/a.swx", "a.txt"),
-            "--tag: an object has up to 10 tags, not 11",
+            "--tag: an object can have up to 10 tags, not 11",
         ),
     ],
 )

@@ -54,14 +54,14 @@ def the_key(sealed: bytes) -> WrappedKey:
 @pytest.mark.parametrize(
     ("given", "fragment"),
     [
-        (("-c", "purpose=other"), "another value of 'purpose'"),
+        (("-c", "purpose=other"), "a different value of 'purpose'"),
         (("-c", "table=users"), "which the given context lacks"),
         ((), "no context was given"),
         (("--no-context",), "which the given context lacks"),
         ((*PURPOSE, "-c", "table=users"), "does not store 'table'"),
         ((*PURPOSE, "-c", "table=users", "--local-context", "table"), "0 local context pairs, 1 given"),
         ((*PURPOSE, "--local-context", "purpose"), "stores 'purpose', which this reader lists as local"),
-        (("--accept-stored-context", "-c", "purpose=other"), "another value of 'purpose'"),
+        (("--accept-stored-context", "-c", "purpose=other"), "a different value of 'purpose'"),
     ],
 )
 def test_another_context_is_refused_before_any_call(
@@ -210,7 +210,7 @@ def test_files_of_one_run_cannot_be_exchanged(shell: Shell) -> None:
     (shell.folder / "kept").rename(second)
     with shell.unchanged():
         done = shell.sealwax("decrypt", *K, "-r", "-c", "path={relpath}", "-o", "out", "out").failed(6)
-        assert done.err.count("another value of 'path'") == 2
+        assert done.err.count("a different value of 'path'") == 2
 
 
 @pytest.mark.usefixtures("sealed")
@@ -232,7 +232,7 @@ def test_the_output_is_not_the_input(shell: Shell) -> None:
 @pytest.mark.usefixtures("sealed")
 def test_what_stands_in_the_way_stays_when_force_fails(shell: Shell) -> None:
     shell.write("out", b"precious")
-    refused(shell, 6, "another value", "decrypt", *K, "--force", "-c", "purpose=other", "-o", "out", "a.swx")
+    refused(shell, 6, "a different value", "decrypt", *K, "--force", "-c", "purpose=other", "-o", "out", "a.swx")
     refused(shell, 7, "no such key", "encrypt", "-k", "alias/none", "--force", *PURPOSE, "-o", "out", "a.bin")
     shell.write("short.swx", shell.read("a.swx")[:-20])
     refused(shell, 5, "", "decrypt", *K, "--force", *PURPOSE, "-o", "out", "short.swx")

@@ -220,7 +220,9 @@ def test_what_is_decrypted_is_what_was_looked_at(keys: Keys, folder: Path, path:
     plan(keys, folder, path)
     proven = fleet.verify(path, session=keys.lab.session(), open_location=Racing.around, decrypt=1)
     assert proven.checked is not None
-    assert proven.checked.undecrypted == ((str(folder / "a.swx"), "its stored context has another value of 'tenant'"),)
+    assert proven.checked.undecrypted == (
+        (str(folder / "a.swx"), "its stored context has a different value of 'tenant'"),
+    )
     assert (proven.checked.decrypted, proven.done) == (0, False)
 
 

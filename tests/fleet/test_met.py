@@ -70,7 +70,7 @@ def test_forged_and_foreign_envelopes_never_reach_kms(keys: Keys, folder: Path, 
     assert {one: one.read_bytes() for one in written} == written
     reasons = {Path(name).name: reason for name, _, reason in done.problems}
     assert "not under a source key of the plan" in reasons["forged.swx"]
-    assert reasons["other.swx"] == "its stored context has another value of 'tenant'"
+    assert reasons["other.swx"] == "its stored context has a different value of 'tenant'"
     assert reasons["more.swx"] == "its stored context has an extra name 'x'"
     assert reasons["less.swx"] == "its stored context lacks 'set'"
 

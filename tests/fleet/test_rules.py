@@ -183,28 +183,28 @@ def test_a_region_is_added_from_each_wrapped_key_once() -> None:
     ("pairs", "accept", "stored", "refusal"),
     [
         ({"a": "b"}, False, {"a": "b"}, None),
-        ({"a": "b"}, False, {"a": "c"}, "another value of 'a'"),
+        ({"a": "b"}, False, {"a": "c"}, "a different value of 'a'"),
         ({"a": "b"}, False, {"a": "b", "x": "y"}, "extra name 'x'"),
         ({"a": "b"}, True, {"a": "b", "x": "y"}, None),
         ({"a": "b", "x": "*"}, False, {"a": "b"}, "lacks 'x'"),
         ({"a": "*"}, False, {"a": "line\nline"}, None),
         ({"a": "b*d"}, False, {"a": "bcd"}, None),
-        ({"a": "b*d"}, False, {"a": "bcde"}, "another"),
+        ({"a": "b*d"}, False, {"a": "bcde"}, "a different"),
         ({"a": "*b*"}, False, {"a": "abc"}, None),
         ({"a": "a*bc*bcd"}, False, {"a": "abcbcbcd"}, None),
-        ({"a": "a*bc*bcd"}, False, {"a": "abcd"}, "another"),
+        ({"a": "a*bc*bcd"}, False, {"a": "abcd"}, "a different"),
         ({"a": "**"}, False, {"a": ""}, None),
         # Tried in every possible way, it would take hours.
-        ({"a": "*/*/*/*/*x"}, False, {"a": "/" * 8000}, "another"),
+        ({"a": "*/*/*/*/*x"}, False, {"a": "/" * 8000}, "a different"),
         ({"a": r"b\*"}, False, {"a": "b*"}, None),
-        ({"a": r"b\*"}, False, {"a": "bc"}, "another"),
-        ({"a": "b.d"}, False, {"a": "bcd"}, "another"),
+        ({"a": r"b\*"}, False, {"a": "bc"}, "a different"),
+        ({"a": "b.d"}, False, {"a": "bcd"}, "a different"),
         ({}, False, {}, None),
         ({}, False, {"a": "b"}, "extra name 'a'"),
         ({}, True, {"a": "b"}, None),
         ({"file": "{relpath}"}, False, {"file": "x/y*.txt"}, None),
         ({"file": "{name}"}, False, {"file": "y*.txt"}, None),
-        ({"file": "data/{name}"}, False, {"file": "data/other"}, "another"),
+        ({"file": "data/{name}"}, False, {"file": "data/other"}, "a different"),
     ],
 )
 def test_which_contexts_are_meant(
@@ -256,12 +256,12 @@ def test_what_cannot_be_asked_for() -> None:
     )
     for more in impossible:
         options: dict[str, Any] = {"sources": [ALPHA], "to": [BETA], "contexts": Contexts()}
-        with pytest.raises(ValueError, match=r"^(sources and to|older_than|rate) (is|are) "):
+        with pytest.raises(ValueError, match=r"^(sources and to|older_than|rate) must "):
             fleet.plan("never.plan", ["."], **options | more)
     for name in ("max_error_rate", "max_duration"):
         for number in (-1, math.nan, math.inf):
             given: dict[str, Any] = {name: number}
-            with pytest.raises(ValueError, match=rf"^{name} is at least 0"):
+            with pytest.raises(ValueError, match=rf"^{name} must be at least 0"):
                 fleet.run("never.plan", **given)
 
 

@@ -210,7 +210,7 @@ def test_every_vector(read: Callable[[dict[str, Any]], bytes]) -> None:
 def test_a_key_of_another_length_is_no_data_key() -> None:
     for vector in WRONG_LENGTH:
         buffer = bytearray.fromhex(vector["key"])
-        with pytest.raises(ValueError, match="a data key has 32 bytes"):
+        with pytest.raises(ValueError, match="a data key must have 32 bytes"):
             DataKey(buffer)
         assert not any(buffer)
 

@@ -116,7 +116,7 @@ def test_what_is_wrong_is_still_refused(lab: Lab) -> None:
         with pytest.raises(sealwax.ContextError, match="NO_CONTEXT"):
             sealer.encrypt(b"value", context=empty)
     wrong = ChainMap({"purpose": "another"}, dict(PAIRS))
-    with pytest.raises(sealwax.ContextError, match="another value of 'purpose'"):
+    with pytest.raises(sealwax.ContextError, match="a different value of 'purpose'"):
         sealer.decrypt(sealer.encrypt(b"value", context=PAIRS), context=wrong)
 
 
@@ -134,11 +134,11 @@ def test_a_fleet_takes_contexts_as_any_mapping(kind: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["ab", b"ab", 5, ["ab"], [("a", 5)], [("a",)], [("a", "b", "c")], {"a": 5}, {5: "a"}])
 def test_a_fleet_refuses_what_are_no_contexts(wrong: Any, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"pairs (must be|is) a"):
+    with pytest.raises(TypeError, match=r"pairs must be a"):
         fleet.Contexts(wrong)
-    with pytest.raises(TypeError, match="contexts is a Contexts"):
+    with pytest.raises(TypeError, match="contexts must be a Contexts"):
         fleet.plan(tmp_path / "plan", [str(tmp_path)], sources=["a"], to=["b"], contexts=wrong)
-    with pytest.raises(TypeError, match="locations is a sequence of names"):
+    with pytest.raises(TypeError, match="locations must be a sequence of names"):
         fleet.plan(tmp_path / "plan", str(tmp_path), sources=["a"], to=["b"], contexts=fleet.Contexts())
     with pytest.raises(ValueError, match="two patterns for 'a'"):
         fleet.Contexts((("a", "b"), ("a", "c")))

@@ -115,10 +115,10 @@ def test_a_grant_counts_at_once_on_every_call_of_every_keyring(
 def test_at_most_ten_tokens_and_each_a_token(keys: tuple[str, str, str]) -> None:
     far = keys[2]
     cases: list[tuple[Any, type[Exception], str]] = [
-        ([TOKEN] * 11, ValueError, "grant_tokens holds up to 10 grant tokens, not 11"),
+        ([TOKEN] * 11, ValueError, "grant_tokens can hold up to 10 grant tokens, not 11"),
         ([TOKEN, ""], ValueError, "grant token 2 of 2 has 0 characters"),
         ([TOKEN * 400], ValueError, "characters, not 1 to 8192"),
-        (TOKEN, TypeError, "grant_tokens is a sequence of grant tokens, not str"),
+        (TOKEN, TypeError, "grant_tokens must be a sequence of grant tokens, not str"),
         ([TOKEN.encode()], TypeError, "each a str, not bytes"),
         (None, TypeError, "not NoneType"),
     ]
@@ -230,7 +230,7 @@ def test_configs_that_are_refused(lab: Lab, keys: tuple[str, str, str]) -> None:
     with pytest.raises(ValueError, match="a client or a config, not both"):
         sealwax.KmsKeyring(key, client=client, config=Config())
     for config in ({"read_timeout": 5}, "config", Config):
-        with pytest.raises(TypeError, match="config is a Config, not"):
+        with pytest.raises(TypeError, match="config must be a Config, not"):
             sealwax.KmsKeyring(key, config=config)  # type: ignore[arg-type]
     forwarding = Config(proxies_config={"proxy_use_forwarding_for_https": True})
     for make in (sealwax.KmsKeyring, lambda key, config: sealwax.MultiRegionKeyring([key], config=config)):

@@ -166,16 +166,19 @@ def _is_ours(error: Exception, what: str) -> None:
 
 def test_the_words() -> None:
     rows: tuple[tuple[Callable[[], object], str], ...] = (
-        (lambda: SEALER.encrypt_many([], threads=-1), "threads is 1 to 1000, not -1"),
-        (lambda: SEALER.encrypt_many([], threads=0), "threads is 1 to 1000, not 0"),
-        (lambda: _caching(max_age=True), "max_age is a number of seconds, not bool"),
-        (lambda: _caching(max_age=NAN), "max_age is more than 0 and at most 1e+09 seconds, not nan"),
-        (lambda: _caching(capacity=10**400), "capacity is 1 to 2147483647, not something far larger"),
-        (lambda: _caching(serve_stale_for=-1), "serve_stale_for is at least 0 and at most 1e+09 seconds, not -1"),
-        (lambda: sealwax.Sealer("alias/demo"), r"keyring is a keyring, such as KmsKeyring\(...\), not str"),  # type: ignore[arg-type]
+        (lambda: SEALER.encrypt_many([], threads=-1), "threads must be from 1 to 1000, not -1"),
+        (lambda: SEALER.encrypt_many([], threads=0), "threads must be from 1 to 1000, not 0"),
+        (lambda: _caching(max_age=True), "max_age must be a number of seconds, not bool"),
+        (lambda: _caching(max_age=NAN), "max_age must be more than 0 and at most 1e+09 seconds, not nan"),
+        (lambda: _caching(capacity=10**400), "capacity must be from 1 to 2147483647, not something far larger"),
+        (lambda: _caching(serve_stale_for=-1), "serve_stale_for must be at least 0 and at most 1e+09 seconds, not -1"),
+        (lambda: sealwax.Sealer("alias/demo"), r"keyring must be a keyring, such as KmsKeyring\(...\), not str"),  # type: ignore[arg-type]
         (lambda: sealwax.Sealer(KmsKeyring), "not the class KmsKeyring"),  # type: ignore[arg-type]
-        (lambda: _regions(regions="us-east-1"), "regions is a sequence of the Regions that have a replica, not str"),
-        (lambda: _keyring(key=[5]), "key is a sequence of key names, each a str, not int"),
+        (
+            lambda: _regions(regions="us-east-1"),
+            "regions must be a sequence of the Regions that have a replica, not str",
+        ),
+        (lambda: _keyring(key=[5]), "key must be a sequence of key names, each a str, not int"),
     )
     for give, words in rows:
         with pytest.raises((TypeError, ValueError), match=words.replace("+", r"\+")):

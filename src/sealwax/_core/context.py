@@ -251,7 +251,7 @@ def match(
             )
     different = [key for key in given if key in stored and stored[key] != given[key]]
     if different:
-        raise ContextError(f"the envelope is bound to another value of {_names(different)} than the one given")
+        raise ContextError(f"the envelope is bound to a different value of {_names(different)} than the one given")
     unstored = {key: value for key, value in given.items() if key not in stored}
     extra = [key for key in unstored if key not in local_names]
     if extra:

@@ -187,7 +187,7 @@ class Inspection:
     Attributes:
         header: the preamble and slots.
         payload_bytes: the payload's size in bytes; None for a detached header.
-        foreign: the other format that the metadata of an S3 object claim, which contradicts its bytes; usually None.
+        foreign: another format, which the metadata of an S3 object claims although its bytes differ; usually None.
         at_rest: the KMS key that S3 encrypts the object with at rest (SSE-KMS); "" if there is none.
     """
 

@@ -59,7 +59,7 @@ class DataKey:
             size = len(buffer)
             wipe(buffer)
             self._buffer = bytearray()
-            raise ValueError(f"a data key has {DATA_KEY_BYTES} bytes, not {size}")
+            raise ValueError(f"a data key must have {DATA_KEY_BYTES} bytes, not {size}")
         self._buffer = buffer
 
     @property

@@ -242,10 +242,10 @@ class Sealer:
             return operations.open_for_reading(self._binding, file, context, header)
         if mode in ("wb", "xb"):
             if isinstance(header, BytesLike):
-                raise TypeError("header is a path or a binary file object when writing")
+                raise TypeError("header must be a path or a binary file object when writing")
             to_bind = cast("operations.ToBind", context)
             return operations.open_for_writing(self._binding, file, to_bind, header, overwrite=mode == "wb")
-        raise ValueError("mode is 'rb', 'wb' or 'xb'")
+        raise ValueError("mode must be 'rb', 'wb' or 'xb'")
 
     def open_stream(
         self, file: AnyPath | BinaryIO, *, context: ExpectedContext, header: AnySource | None = None
@@ -477,7 +477,7 @@ class Sealer:
         def pairs() -> Iterator[tuple[BytesLike, C]]:
             for item in cast("Iterable[object]", items):
                 if not isinstance(item, tuple | list) or len(item) != 2:
-                    raise TypeError("each item is a pair of bytes and context")
+                    raise TypeError("each item must be a pair of bytes and context")
                 yield item[0], item[1]
 
         def in_this_thread(item: tuple[BytesLike, C]) -> bytes | None:

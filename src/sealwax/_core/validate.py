@@ -23,9 +23,9 @@ def whole(name: str, value: object, least: int, most: int) -> int:
         ValueError: it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {_kind(value)}")
+        raise TypeError(f"{name} must be a whole number, not {_kind(value)}")
     if not least <= value <= most:
-        raise ValueError(f"{name} is {least} to {most}, not {_shown(value)}")
+        raise ValueError(f"{name} must be from {least} to {most}, not {_shown(value)}")
     return value
 
 
@@ -40,11 +40,11 @@ def number(name: str, value: object, what: str, *, least: float | None = None) -
         ValueError: it is too small, too large, infinite or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number of {what}, not {_kind(value)}")
+        raise TypeError(f"{name} must be a number of {what}, not {_kind(value)}")
     fits = value > 0 if least is None else least <= value
     if not (fits and value <= MOST):  # NaN is neither
         bounds = "more than 0" if least is None else f"at least {least:g}"
-        raise ValueError(f"{name} is {bounds} and at most {MOST:g} {what}, not {_shown(value)}")
+        raise ValueError(f"{name} must be {bounds} and at most {MOST:g} {what}, not {_shown(value)}")
     return value
 
 
@@ -58,7 +58,7 @@ def many(name: str, value: Iterable[T], what: str) -> Iterable[T]:
         TypeError: it is something else.
     """
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} is a sequence of {what}, not {_kind(value)}")
+        raise TypeError(f"{name} must be a sequence of {what}, not {_kind(value)}")
     return value
 
 
@@ -71,7 +71,7 @@ def texts(name: str, value: Iterable[str], what: str) -> tuple[str, ...]:
     texts = tuple(many(name, value, what))
     for text in texts:
         if not isinstance(text, str):
-            raise TypeError(f"{name} is a sequence of {what}, each a str, not {_kind(text)}")
+            raise TypeError(f"{name} must be a sequence of {what}, each a str, not {_kind(text)}")
     return texts
 
 
@@ -82,7 +82,7 @@ def path(name: str, value: T) -> T:
         TypeError: it is neither a str nor a PathLike.
     """
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} is a path (str or PathLike), not {_kind(value)}")
+        raise TypeError(f"{name} must be a path (str or PathLike), not {_kind(value)}")
     return value
 
 
@@ -113,7 +113,7 @@ def kind(name: str, value: object, wanted: type[T]) -> T:
         TypeError: it is an instance of another class.
     """
     if not isinstance(value, wanted):
-        raise TypeError(f"{name} is a {wanted.__name__}, not {_kind(value)}")
+        raise TypeError(f"{name} must be a {wanted.__name__}, not {_kind(value)}")
     return value
 
 
@@ -127,7 +127,7 @@ def able(name: str, value: T, methods: Sequence[str], what: str) -> T:
         TypeError: a method is missing, or it is a class.
     """
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
-        raise TypeError(f"{name} is {what}, not {_kind(value)}")
+        raise TypeError(f"{name} must be {what}, not {_kind(value)}")
     return value
 
 
@@ -138,7 +138,7 @@ def watcher(value: object) -> None:
         TypeError: it is neither None nor callable.
     """
     if value is not None and not callable(value):
-        raise TypeError(f"on_event is a function of one event, not {_kind(value)}")
+        raise TypeError(f"on_event must be a function of one event, not {_kind(value)}")
 
 
 def _kind(value: object) -> str:

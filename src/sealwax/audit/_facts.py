@@ -66,7 +66,7 @@ class KeyFacts:
         usage: such as ``ENCRYPT_DECRYPT``.
         origin: where its key material comes from, such as ``AWS_KMS``.
         valid_to: when imported key material expires.
-        deletion_date: when a key that is to be deleted is deleted.
+        deletion_date: when a key that is pending deletion will be deleted.
         key_store: its custom key store.
         rotation: how it rotates.
         grants: its grants.
@@ -270,7 +270,7 @@ class Facts:
     Attributes:
         partition: the AWS partition, such as ``aws``.
         trails: CloudTrail's trails.
-        alarms: what tells somebody about calls to KMS.
+        alarms: what alerts somebody about calls to KMS.
         account: the id of the account.
         time: when the facts were collected, with a time zone.
         regions: the Regions they were collected in.

@@ -93,7 +93,7 @@ class Audit:
     Attributes:
         account: the id of the account.
         regions: the Regions of the audit.
-        time: when the facts were collected; ages count up to it.
+        time: when the facts were collected; ages are measured up to then.
         counts: how many ``keys``, ``users``, ``roles``, ``events`` and so on were checked.
         findings: the findings that the baseline does not accept, worst first, then by rule and resource.
         gaps: what was not checked.

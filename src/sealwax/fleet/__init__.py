@@ -1,4 +1,4 @@
-"""Rotation of a whole fleet of envelopes: planned, resumable, proven.
+"""Rotation of a whole fleet of envelopes: planned, resumable, verified.
 
 ``plan`` reads every header and writes a plan file. ``run`` re-wraps what is stale, and can be stopped or killed at any
 moment and run again. ``status`` reads the plan file. ``verify`` reads every header again, compares payloads with the

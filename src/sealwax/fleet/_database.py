@@ -197,7 +197,7 @@ class PlanDatabase:
             raise self.damaged(error) from error
 
     def _foreign(self) -> PlanError:
-        return PlanError(f"'{self._shown}' is not a plan; name a file that 'sealwax fleet plan' wrote")
+        return PlanError(f"'{self._shown}' is not a plan; name a plan file")
 
     def _of_another_build(self, how: str) -> PlanError:
         return PlanError(

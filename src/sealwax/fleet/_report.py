@@ -70,19 +70,20 @@ class FleetReport:
         missing_regions: how many envelopes lacked a wrapped key of each wanted Region at the last scan.
         wrapped: how many distinct wrapped keys there were at the last scan.
         planned_calls: how many KMS calls were necessary at the last scan.
-        kms_calls: KMS calls: necessary for a plan, made by a run or verification, or, for a status, made so far.
+        kms_calls: how many KMS calls a plan needs, or a run or verification made; for a status, those made so far.
         rate: the requests per second that ``seconds`` is for.
         contexts: how many distinct stored contexts there are.
         frequent: the most frequent contexts, each with the number of envelopes.
         before: how many envelopes were under each key when planned.
         after: how many are now; for a plan, how many will be after a run.
-        problems: the first objects that are neither done nor to do: name, state and reason; first what is wrong.
+        problems: objects that are neither done nor still to be done, each with its name, state and reason; not all
+            if there are many, and the worst first.
         rewrapped: how many this run re-wrapped; for others, how many were so far.
         reencrypted: likewise, re-encrypted.
         ended: why a run ended early; "" if it did not.
         notes: further remarks, such as what KMS did not show.
         checked: what a verification checked.
-        digests: of how many payloads the plan has a digest.
+        digests: the number of payloads of which the plan has a digest.
         empty: the locations without an envelope, although all of them could be read. They are probably mistyped or not
             mounted.
         formats: how many foreign objects have each format; "" stands for no known format.

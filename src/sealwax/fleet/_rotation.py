@@ -62,7 +62,7 @@ def _settings(
     The notes are on what KMS did not show.
     """
     if not sources or not to or isinstance(sources, str) or isinstance(to, str):
-        raise ValueError("sources and to are sequences of at least one key name")
+        raise ValueError("sources and to must each have at least one key name")
     if older_than is not None:
         validate.number("older_than", older_than, "seconds")
     clients = Clients(session)
@@ -425,13 +425,13 @@ def status(path: str | os.PathLike[str]) -> FleetReport:
 
 
 def problems(path: str | os.PathLike[str]) -> list[Problem]:
-    """List every object of a plan that is neither done nor to do.
+    """List every object of a plan that is neither done nor still to be done.
 
     Args:
         path: the plan file.
 
     Returns:
-        Each object's name, state and reason; first what is wrong, then what was skipped.
+        Each object's name, state and reason: problems first, then what was skipped.
 
     Raises:
         PlanError: it is not a plan, or is damaged.
@@ -452,8 +452,8 @@ def verify(
 ) -> FleetReport:
     """Read every header again, compare payloads with the plan's digests, and decrypt a sample.
 
-    Changes only the plan's own figures. Uses kms:Decrypt on the wanted keys for the sample, and to compare what was
-    re-encrypted, of which the digests are of plaintexts; otherwise no KMS.
+    Changes only the plan's own figures. Uses kms:Decrypt on the wanted keys for the sample and, since re-encrypted
+    envelopes have digests of their plaintext, to compare those; otherwise it calls no KMS.
 
     Args:
         path: the plan file.

@@ -80,7 +80,7 @@ class Contexts:
                 return f"its stored context lacks '{printable(name)}'"
             own = relpath if "{" in pattern else ""
             if not _compiled(pattern, own).fullmatch(stored[name]):
-                return f"its stored context has another value of '{printable(name)}'"
+                return f"its stored context has a different value of '{printable(name)}'"
         return None
 
 

@@ -2,7 +2,7 @@
 
 The function's handler is ``sealwax.fleet.aws_lambda.handler``; ``deploy/rotation.yaml`` is a template for it. Each
 invocation makes a new plan in ``/tmp`` and keeps nothing. Fresh envelopes cost no KMS call, so an event that comes
-twice or late does no harm, and the next run finds what one had no time for. Its environment:
+twice or late does no harm, and the next run does what one had no time for. Its environment:
 
 - ``SEALWAX_LOCATIONS``: locations such as ``s3://bucket/prefix/``, separated by spaces.
 - ``SEALWAX_FROM``, ``SEALWAX_TO``: the keys that envelopes may be under, and the wanted ones, separated by spaces.
@@ -61,7 +61,7 @@ class Invocation(Protocol):
         """The name of the function."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return for how many milliseconds the function may still run."""
+        """Return how many milliseconds the function may still run."""
 
 
 def handler(event: object, invocation: Invocation) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def rotate(
         open_location: opens the store at a location.
 
     Returns:
-        What ``sealwax fleet run --json`` prints, without the use of keys; ``more``: whether the next invocation has
+        What ``sealwax fleet run --json`` prints, without the counts by key; ``more``: whether the next invocation has
         more to do; and ``notes`` on what KMS did not show.
 
     Raises:

@@ -396,7 +396,7 @@ def _grant_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
     """Return grant tokens, checked; error messages never repeat them."""
     tokens = validate.texts("grant_tokens", tokens, "grant tokens")
     if len(tokens) > _MOST_GRANT_TOKENS:
-        raise ValueError(f"grant_tokens holds up to {_MOST_GRANT_TOKENS} grant tokens, not {len(tokens)}")
+        raise ValueError(f"grant_tokens can hold up to {_MOST_GRANT_TOKENS} grant tokens, not {len(tokens)}")
     for number, token in enumerate(tokens, 1):
         if not 1 <= len(token) <= _LONGEST_GRANT_TOKEN:
             raise ValueError(

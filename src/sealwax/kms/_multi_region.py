@@ -76,7 +76,7 @@ class _Failure:
 class MultiRegionKeyring:
     """Protects data keys with a multi-Region key, or with independent keys in several Regions.
 
-    It can be pickled and copied like a ``KmsKeyring``; which Regions are skipped at the moment is not carried along.
+    It can be pickled and copied like a ``KmsKeyring``. A copy does not know which Regions are skipped at the moment.
 
     IAM actions: ``generate`` needs kms:GenerateDataKey on every key, and kms:Encrypt on independent keys; ``unwrap``
     needs kms:Decrypt; ``rewrap`` needs kms:ReEncryptFrom and kms:ReEncryptTo.
@@ -240,7 +240,8 @@ class MultiRegionKeyring:
         wrapped = tuple(result for result in results if isinstance(result, WrappedKey))
         if 1 + len(wrapped) < self._min_wrapped:
             raise _failed(
-                f"{1 + len(wrapped)} of {len(self._members)} keys wrapped the data key, and {self._min_wrapped} must",
+                f"{1 + len(wrapped)} of {len(self._members)} keys wrapped the data key, "
+                f"but {self._min_wrapped} are required",
                 {
                     member.key.text: result
                     for member, result in zip(others, results, strict=True)

@@ -114,7 +114,7 @@ class CloudTrail:
         if len(body) > _MAX_ANSWER:
             raise ApiError(
                 "ServiceUnavailableException",
-                f"The upstream {upstream.netloc} answers more than {_MAX_ANSWER:,} bytes.",
+                f"The upstream {upstream.netloc} sent more than {_MAX_ANSWER:,} bytes.",
             )
         kept = {header: value for header, value in answer.getheaders() if header.lower() not in _HOP}
         return HttpResponse(answer.status, kept | {"Content-Length": str(len(body))}, body)

@@ -95,7 +95,7 @@ class PrincipalStore:
         if len(rows) != 1:
             if rows:
                 raise LabError(f"the lab has several principals named '{printable(name)}'; use the ARN")
-            raise LabError(f"the lab has no principal '{printable(name)}'; add it with `sealwax lab principal add`")
+            raise LabError(f"the lab has no principal '{printable(name)}'; add it first")
         principal = self.principal(rows[0][0])
         assert principal is not None
         return principal

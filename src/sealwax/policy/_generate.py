@@ -210,7 +210,7 @@ def _to(
 
 
 def allow_encrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
-    """Write the identity policy statements to encrypt.
+    """Write the identity policy statements that allow encryption.
 
     Args:
         keys: the ARNs of the keys: the first creates data keys, the others only wrap them.
@@ -228,7 +228,7 @@ def allow_encrypt(keys: Sequence[str], context: RequiredContext) -> list[Documen
 
 
 def allow_decrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
-    """Write the identity policy statement to decrypt.
+    """Write the identity policy statement that allows decryption.
 
     Args:
         keys: the ARNs of the keys.
@@ -244,7 +244,7 @@ def allow_decrypt(keys: Sequence[str], context: RequiredContext) -> list[Documen
 
 
 def allow_rotate(old: Sequence[str], new: Sequence[str], context: RequiredContext) -> list[Document]:
-    """Write the identity policy statements to move wrapped keys between keys without being able to decrypt.
+    """Write the identity policy statements that allow moving wrapped keys to other keys, but not decryption.
 
     The new keys must be named, because kms:ReEncryptFrom with kms:ReEncryptTo on any key is as good as kms:Decrypt.
 
@@ -356,10 +356,7 @@ def grant_request(
 def _checked_keys(keys: Sequence[str]) -> Sequence[str]:
     for key in keys:
         if not _KEY.fullmatch(key):
-            raise PolicyError(
-                f"'{shown(key)}' is not the ARN of a key; a policy names keys by ARN, not by ID or alias "
-                "('sealwax keys list --wide' shows the ARNs)"
-            )
+            raise PolicyError(f"'{shown(key)}' is not the ARN of a key; a policy names keys by ARN, not by ID or alias")
     if not keys:
         raise PolicyError("name at least one key")
     return keys

@@ -80,7 +80,7 @@ def prove(
 
     Args:
         key: a key ID, key ARN, alias or alias ARN of a symmetric encryption key.
-        context: the context of the samples; policies that require a context must find it here.
+        context: the context of the samples, with the pairs that policies require.
         session: a boto3 session, or an object with its ``region_name`` and ``client``.
         options: what some of the checks need.
         on_result: called after each check.

@@ -492,7 +492,7 @@ def _check_wrapped_key(provider: int, arn: bytes, ciphertext: bytes, material_id
     if not _ARN.fullmatch(arn):
         raise DamagedHeaderError("a wrapped key has an invalid key ARN")
     if not 1 <= len(ciphertext) <= MAX_CIPHERTEXT_BYTES:
-        raise DamagedHeaderError(f"a wrapped key has 1 to {MAX_CIPHERTEXT_BYTES} bytes, not {len(ciphertext)}")
+        raise DamagedHeaderError(f"a wrapped key must have 1 to {MAX_CIPHERTEXT_BYTES} bytes, not {len(ciphertext)}")
     if len(material_id) not in (0, MATERIAL_ID_BYTES) or not 0 <= wrapped_at <= MAX_TIME:
         raise DamagedHeaderError("a wrapped key has an invalid key material id or time")
 

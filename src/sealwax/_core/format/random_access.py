@@ -122,7 +122,7 @@ class RandomAccessReader(io.RawIOBase):
             raise ValueError("seek in a closed file")
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if base is None:
-            raise ValueError(f"whence is 0, 1 or 2, not {whence}")
+            raise ValueError(f"whence must be 0, 1 or 2, not {whence}")
         if base + offset < 0:
             raise ValueError("seek to before the start")
         self._position = base + offset

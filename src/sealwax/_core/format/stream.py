@@ -280,7 +280,7 @@ class StreamReader(io.RawIOBase):
             How many bytes were written.
 
         Raises:
-            FileError, TamperedError, ValueError: as for ``readinto``; what came before was written. Errors of ``sink``
+            FileError, TamperedError, ValueError: as for ``readinto``; earlier plaintext was written. Errors of ``sink``
                 are not caught.
         """
         return self.drain(lambda data: write_all(sink, data))
@@ -291,7 +291,7 @@ class StreamReader(io.RawIOBase):
         Args:
             takers: each is called with each part, after it was authenticated: a read-only view of the buffer that it
                 was decrypted into. A part that a taker keeps does not change, and is not wiped when the reader is
-                closed, as all others are. A taker may read on in this reader, or close it.
+                closed, as all others are. A taker may read from this reader, or close it.
 
         Returns:
             How many bytes were passed on.

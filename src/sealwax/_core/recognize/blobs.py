@@ -76,7 +76,7 @@ def recognize(data: bytes, size: int | None) -> ForeignFormat | None:
     if _could_be(stated) and begins_as_blob(data, _U32):
         if size is None or size >= _U32 + stated + _NONCE_AND_TAG:
             return ForeignFormat("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)
-        return ForeignFormat("kms-ciphertext", "a KMS ciphertext behind its length", sure=False)
+        return ForeignFormat("kms-ciphertext", "a KMS ciphertext after its length", sure=False)
     if begins_as_blob(data) and len(data) >= _SMALLEST:
         return ForeignFormat("kms-ciphertext", "a KMS ciphertext", sure=False)
     if holds_blob(data):

@@ -36,7 +36,7 @@ class Checkpoint:
     Args:
         facts: the path of the facts file.
         source: where the answers come from: AWS, another endpoint, or a lab.
-        max_age: older answers are asked again.
+        max_age: answers older than this are requested again.
 
     Attributes:
         path: the path of the checkpoint: that of the facts file and ``.part``.
@@ -138,7 +138,7 @@ class Checkpoint:
             )
 
     def find(self, question: Question, kind: type[T]) -> tuple[T] | None:
-        """Return the answer to a question in a tuple, or None without one.
+        """Return the answer to a question, in a tuple; None if there is none.
 
         Args:
             kind: the type of the answer.

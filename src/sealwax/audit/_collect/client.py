@@ -54,7 +54,7 @@ class Collector:
     """Asks AWS, or takes the answer of an earlier run, and notes gaps.
 
     Attributes:
-        unavailable: services and actions that must not be asked, and why.
+        unavailable: services and actions that must not be called, and why.
         checkpoint: the answers of earlier runs, and where new ones are kept.
         gaps: what was not answered.
     """

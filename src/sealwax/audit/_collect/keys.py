@@ -43,7 +43,7 @@ def gather(
         session: a ``boto3.Session``.
         regions: the Regions to look in.
         keys: the KMS keys to look at, by id, ARN or alias; none for all keys.
-        unavailable: services (``"iam"``) and actions (``"kms:ListGrants"``) that must not be asked, and why.
+        unavailable: services (``"iam"``) and actions (``"kms:ListGrants"``) that must not be called, and why.
         events: whether to look up the last KMS calls in CloudTrail.
         checkpoint: answers of earlier runs, and where this run keeps its own.
 
@@ -229,7 +229,7 @@ def _describe_key(client: Client, key: str) -> KeyFacts:
 def _policy(client: Client, arn: str) -> str:
     text: object = client.get_key_policy(KeyId=arn)["Policy"]
     if not isinstance(text, str):
-        raise TypeError("a policy is a string")
+        raise TypeError("a policy must be a string")
     return text
 
 

@@ -177,7 +177,7 @@ def _conflicts(name: ObjectName) -> Iterator[None]:
         if error.code in CHANGED:
             why = "was replaced or removed by another program meanwhile; it was left alone"
         elif error.code in CONFLICT:
-            why = "is being written by another program, S3 says after several attempts: it was left alone; try again"
+            why = "is still being written by another program, S3 says; it was left alone; try again"
         else:
             raise
         raise RewrapConflictError(f"'{printable(str(name))}' {why}") from None

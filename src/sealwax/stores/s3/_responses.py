@@ -195,7 +195,7 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], _Meaning], ...]] = (
     ),
 )
 _BUCKETS_KEY: Final = "Check that key and its policy. It is the bucket's (SSE-KMS), not a key that sealwax uses."
-_BUCKET_DEMANDS: Final = "Check which encryption at rest (SSE), storage class or tags the bucket's policy demands."
+_BUCKET_DEMANDS: Final = "Check which encryption at rest (SSE), storage class or tags the bucket's policy requires."
 # HTTP statuses that are temporary.
 _TEMPORARY: Final = (429, 500, 502, 503, 504)
 _NOT_S3: Final = "Check AWS_ENDPOINT_URL_S3, and whether a proxy or a login page answers instead."

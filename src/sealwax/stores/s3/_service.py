@@ -188,7 +188,7 @@ class Service:
             parameters: the operation's further parameters.
 
         Returns:
-            S3's response, with the fields that it always has checked.
+            S3's response. The fields that such a response always has were checked.
 
         Raises:
             StoreError: S3 refused, or could not be reached.

@@ -44,18 +44,18 @@ def parameters(
 def defect_of_tags(tags: Mapping[str, str]) -> str:
     """Return why S3 would refuse tags; "" if it would not."""
     if len(tags) > MAX_TAGS:
-        return f"an object has up to {MAX_TAGS} tags, not {len(tags)}"
+        return f"an object can have up to {MAX_TAGS} tags, not {len(tags)}"
     for name, value in tags.items():
         if not name:
             return "a tag needs a name"
         if name.lower().startswith("aws:"):
             return "names that begin with 'aws:' are reserved for AWS"
         if _units(name) > _MAX_TAG_NAME:
-            return f"a name has up to {_MAX_TAG_NAME} characters, not {_units(name)}"
+            return f"a name can have up to {_MAX_TAG_NAME} characters, not {_units(name)}"
         if _units(value) > _MAX_TAG_VALUE:
-            return f"a value has up to {_MAX_TAG_VALUE} characters, not {_units(value)}"
+            return f"a value can have up to {_MAX_TAG_VALUE} characters, not {_units(value)}"
         if not all(map(_is_tag_character, name + value)):
-            return "names and values consist of letters, digits, spaces and _ . : / = + - @"
+            return "names and values can have letters, digits, spaces and _ . : / = + - @"
     return ""
 
 

@@ -73,7 +73,7 @@ class ObjectWriter(BinaryFile):
     Raises:
         StoreError: S3 refuses the request.
         FileError: the object exists and ``overwrite`` is false.
-        ValueError: S3 accepts no such ``sse``, key or tags.
+        ValueError: ``sse``, the key or the tags are not valid.
 
     Example:
         >>> sink = ObjectWriter("s3://vault/a.swx", sse="aws:kms", tags={"team": "db"})
