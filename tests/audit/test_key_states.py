@@ -127,7 +127,7 @@ def test_a_state_that_came_in_between_is_said_and_does_not_count(lab: Lab, opera
     plain(lab.session(REGION).client("kms"))
     facts = look(Answering(lab, **{operation: code}))
     (missed,) = [one for one in facts.gaps if one.what == f"kms:{operation}"]
-    assert (missed.refused, missed.why.startswith("KMS does not tell")) == (False, True)
+    assert (missed.refused, missed.why.startswith("KMS does not report this")) == (False, True)
     assert audit(facts).refused == ()
 
 

@@ -238,7 +238,7 @@ def test_answers_of_another_account_or_place_are_not_taken(servers: tuple[Lab, s
         answers.begin("111122223333")
     with pytest.raises(FactsError, match=f"about account 111122223333, not {ACCOUNT}; remove it"):
         gathered(Session(*servers), tmp_path)
-    with pytest.raises(FactsError, match="has answers of AWS, not of the lab"), kept(tmp_path, place="the lab"):
+    with pytest.raises(FactsError, match="has answers from AWS, not from the lab"), kept(tmp_path, place="the lab"):
         pass
 
 

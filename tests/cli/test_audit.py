@@ -198,7 +198,7 @@ def test_an_audit_that_was_refused_something_does_not_end_well(bare_shell: Shell
 
 
 def test_a_mistyped_key_does_not_look_like_one_without_findings(shell: Shell) -> None:
-    shell.sealwax("audit", "-k", "alias/none").failed(7, "looking for the key", "alias/none")
+    shell.sealwax("audit", "-k", "alias/none").failed(7, "kms:DescribeKey", "alias/none")
     shell.sealwax("audit", "-k", "alias/demo").succeeded()
 
 

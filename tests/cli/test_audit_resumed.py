@@ -116,7 +116,7 @@ def test_what_was_gathered_of_another_place_is_refused(bare_shell: Shell, betwee
     stopped(bare_shell, between, 30, signal.SIGKILL)
     command = [*AUDIT, "--lab", "./lab"]
     bare_shell.sealwax("lab", "create-key", "--lab", "./lab").succeeded()
-    bare_shell.sealwax(*command).failed(1, f"has answers of {between.url}, not of the lab in")
+    bare_shell.sealwax(*command).failed(1, f"has answers from {between.url}, not from the lab in")
     assert (bare_shell.folder / PART).exists()
 
 

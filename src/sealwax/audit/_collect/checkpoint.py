@@ -103,7 +103,7 @@ class Checkpoint:
             raise self._damaged() from None
         if source != self._source:
             raise FactsError(
-                f"{self.shown} has answers of {printable(str(source))}, not of {self._source}; remove it, or name "
+                f"{self.shown} has answers from {printable(str(source))}, not from {self._source}; remove it, or name "
                 "another facts file"
             )
 

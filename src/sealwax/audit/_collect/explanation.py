@@ -28,7 +28,7 @@ def read_key(session: Session, key: str) -> KeyDescription:
     region = key.split(":")[3] if key.startswith("arn:") and key.count(":") >= 5 else Clients(session).region
     client = open_client(session, "kms", region)
     ask = _Asker(key)
-    metadata = ask("describing the key", lambda: client.describe_key(KeyId=key)["KeyMetadata"])
+    metadata = ask("kms:DescribeKey", lambda: client.describe_key(KeyId=key)["KeyMetadata"])
     arn = metadata["Arn"]
     text = ask("reading the key policy", lambda: client.get_key_policy(KeyId=arn)["Policy"])
     grants = ask("listing the grants", lambda: pages(client, "list_grants", "Grants", KeyId=arn))

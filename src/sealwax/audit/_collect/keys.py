@@ -158,7 +158,7 @@ def _key_arns(client: Client) -> tuple[str, ...]:
 def _check_exists(client: Client, key: str) -> None:
     """Refuse a key that does not exist: a mistyped name must not look like a key without findings."""
     with contextlib.suppress(AccessDeniedError, ThrottledError, UnavailableError):
-        ask(lambda: client.describe_key(KeyId=key), "looking for the key", key)
+        ask(lambda: client.describe_key(KeyId=key), "kms:DescribeKey", key)
 
 
 # "Key states of AWS KMS keys" in the KMS Developer Guide and GetKeyRotationStatus in the API Reference: a key that is
@@ -166,8 +166,8 @@ def _check_exists(client: Client, key: str) -> None:
 _DELETING: Final = ("PendingDeletion", "PendingReplicaDeletion")
 # For a state that changed meanwhile, or one that is not known here.
 _OF_STATE: Final = {
-    "KMSInvalidStateException": "KMS does not tell for a key in this state",
-    "UnsupportedOperationException": "KMS does not tell for a key of this kind",
+    "KMSInvalidStateException": "KMS does not report this for a key in this state",
+    "UnsupportedOperationException": "KMS does not report this for a key of this kind",
 }
 _GONE: Final = {"NotFoundException": "it was listed, but has been deleted since"}
 

@@ -68,8 +68,8 @@ def _findings(audit: Audit, rules: Sequence[RuleFindings]) -> str:
     return (
         f'<section id="findings">\n{_filters(audit.findings)}'
         f'<p id="shown" class="soft screen" role="status">{counted(len(audit.findings), "finding")}</p>\n'
-        '<p class="paper soft">The file of this page also has what to paste to fix each finding, and the access of '
-        "each principal as a table.</p>\n"
+        '<p class="paper soft">The HTML file of this report also has the commands that fix each finding, and a table '
+        "of each principal's access.</p>\n"
         f"<h2>{worst[0].severity.name.capitalize()} findings</h2>\n"
         f"{''.join(_rule(audit, same) for same in worst)}{_gaps(audit)}"
         + ("<h2>Other findings</h2>\n" if others else "")
@@ -103,7 +103,7 @@ def _options(values: Iterable[str]) -> str:
 def _rule(audit: Audit, same: RuleFindings) -> str:
     severity = same.severity.name.lower()
     controls = "; ".join(map(_control, same.standards))
-    standards = f', <a href="#standards">asked for by {counted(len(same.standards), "control")}</a>' if controls else ""
+    standards = f', <a href="#standards">required by {counted(len(same.standards), "control")}</a>' if controls else ""
     return (
         f'<article class="{severity}" data-severity="{int(same.severity)}" data-rule="{text(same.rule)}"'
         f' data-standards="{text(controls)}">\n'
@@ -171,7 +171,7 @@ def _acceptances(audit: Audit, title: str, intro: str, entries: Sequence[Accepte
     parts = []
     for same in groups.accepted_by_reason(entries):
         finding, expires = same[0].finding, same[0].expires
-        until = f"until {expires.isoformat()}" if expires else "without end"
+        until = f"until {expires.isoformat()}" if expires else "indefinitely"
         about = f"{code(finding.rule)} ({finding.severity.name.lower()}), {until}"
         parts.append(f"<p>{about}: {text(same[0].reason)}</p>\n")
         parts.append(_places(audit, (entry.finding.resource for entry in same)))
@@ -205,7 +205,7 @@ def _standards(rules: Sequence[RuleFindings]) -> str:
         for standard in sorted(asked, key=lambda standard: (standard.name, standard.control))
     )
     return (
-        '<section id="standards">\n<h2>Standards</h2>\n<p>The controls that ask for what was found missing.</p>\n'
+        '<section id="standards">\n<h2>Standards</h2>\n<p>The controls that require what is missing here.</p>\n'
         f"{table(('Control', 'Rules'), rows)}</section>\n"
     )
 

@@ -51,7 +51,7 @@ def _without_order(value: object) -> object:
 @rule(
     "replica-policy-differs",
     Severity.MEDIUM,
-    "a replica has another key policy than its primary",
+    "a replica's key policy differs from its primary's",
     why="Other principals can decrypt the same data in the other Region. KMS does not keep the policies in sync.",
     standards=std.ACCESS,
     fix="put the policy of the primary on the replica",
@@ -212,7 +212,7 @@ def _missing_alias(account: Account, name: str, key: str, region: str) -> Violat
     "alias-movable",
     Severity.MEDIUM,
     "too many principals can move an alias",
-    why="Each of them can point it at a key of their choice, and then has whatever is encrypted by the alias.",
+    why="Each of them can point it at a key of their choice, and then read whatever is encrypted with the alias.",
     standards=(std.PCI_CUSTODIANS, *std.ACCESS),
     fix="allow kms:UpdateAlias to three principals at most",
 )

@@ -143,7 +143,7 @@ def _required_names(clause: Clause) -> list[str]:
     Severity.MEDIUM,
     "kms:Decrypt is allowed with any encryption context",
     why="Values are encrypted with a context so that each principal can decrypt its own only. A statement that does "
-    "not require the context decrypts all of them.",
+    "not require the context allows decrypting all of them.",
     standards=std.ACCESS,
     fix="require one of the names in use, and values with `StringEquals`",
 )
@@ -299,7 +299,7 @@ def key_policy_via_service(account: Account) -> Iterator[Violation]:
                     "AWS services should use this one, accept the finding in a baseline:",
                     (json_file("baseline.json", {"format": "sealwax-baseline-1", "accepted": [accepted]}),),
                 ),
-                f"{statement} closes {', '.join(closed)} to direct calls",
+                f"{statement} blocks direct calls of {', '.join(closed)}",
             )
 
 

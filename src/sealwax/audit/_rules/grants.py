@@ -207,7 +207,7 @@ def _common_context(account: Account, key: KeyFacts) -> dict[str, str]:
     "grant-unconstrained",
     Severity.MEDIUM,
     "a grant has no constraint",
-    why="It works with every encryption context, so for all data under the key, and no policy shows it.",
+    why="It works with every encryption context, and so for all data under the key, and no policy shows it.",
     standards=std.ACCESS,
     fix="create one with a constraint, then revoke this one",
 )
@@ -238,8 +238,8 @@ def grant_creates_grants(account: Account) -> Iterator[Violation]:
 @rule(
     "grant-overdue",
     Severity.HIGH,
-    "a grant has outlived its due time",
-    why="KMS grants do not expire: access that was given for a while is still there.",
+    "a grant is past its due time",
+    why="KMS grants do not expire: access that was meant to be temporary is still there.",
     standards=std.ACCESS,
     fix="revoke it",
 )

@@ -109,7 +109,7 @@ def never_rotated(account: Account) -> Iterator[Violation]:
     "imported-material-expires",
     Severity.HIGH,
     "imported key material is about to expire",
-    why="Then nothing under the key can be decrypted until the same material is imported again.",
+    why="After that, nothing under the key can be decrypted until the same material is imported again.",
     standards=(std.CSF_AT_REST,),
     fix="import the same material with a later date",
 )

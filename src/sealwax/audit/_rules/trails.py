@@ -157,7 +157,7 @@ def _trail_templates(bucket: str, policy: Document) -> list[Block]:
     "trail-single-region",
     Severity.MEDIUM,
     "the trail records only one Region",
-    why="Whatever is done with a replica or a new key in another Region leaves no lasting record.",
+    why="Calls to a replica or a new key in another Region leave no lasting record.",
     standards=(
         std.CLOUDTRAIL_1,
         std.config("multi-region-cloudtrail-enabled"),
