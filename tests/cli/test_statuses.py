@@ -320,7 +320,7 @@ def _(world: World) -> None:
     os.close(controller)
 
 
-@line("standard output is closed or full, or its reader has ended", "every verb", 1, 2)
+@line("standard output is closed or full, or the program that reads it has exited", "every verb", 1, 2)
 def _(world: World) -> None:
     world.seal("a.swx")
     for output in ("> /dev/full", ">&-"):
