@@ -19,19 +19,19 @@ HEAD = """# Command line
 Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output, and
-`s3://bucket/key` is an S3 object; with `-r`, `s3://bucket/prefix` means every object whose key begins like that.
-The [exit statuses](statuses.md) have their own page.
+`s3://bucket/key` is an S3 object; with `-r`, `s3://bucket/prefix` means every object whose key begins with that
+prefix. The [exit statuses](statuses.md) have their own page.
 
 In a terminal: `sealwax help encrypt` or `man sealwax-encrypt` for a verb, `sealwax help 7` for an exit status,
 `sealwax help AccessDeniedError` for an error.
 
-`-q` prints errors only. Standard output then has what was asked for: decrypted data, `--json`, and the answers of
-commands that do nothing else, such as `inspect`, `audit` and `keys list`; it does not have the reports of commands
-that change or check something, such as `fleet run`. `prove` and `doctor` print what failed. `--metrics` still prints
-its line on standard error. The exit status is the same. `-q`, `-v` and `--debug` may also stand before the command.
+`-q` prints only errors and the output that was asked for: decrypted data, `--json`, and the answers of commands that
+only show something, such as `inspect`, `audit` and `keys list`. The reports of commands that change or check
+something, such as `fleet run`, are left out; `prove` and `doctor` print only what failed. `--metrics` still prints its
+line on standard error. The exit status is the same. `-q`, `-v` and `--debug` can also come before the command.
 
 `-v` adds a line on standard error for each request to AWS: the operation, the KMS key or S3 object, how it ended and
-after how long, which attempt it was if it was repeated, the Region, the request ID (as in CloudTrail), and the names
+after how long, which attempt it was if it was retried, the Region, the request ID (as in CloudTrail), and the names
 in the encryption context, not their values:
 
 ```
@@ -40,9 +40,9 @@ sealwax: KMS Decrypt alias/demo: ThrottlingException in 12 ms, attempt 2, us-eas
 ```
 
 `--debug` adds botocore's log: where it looks for credentials and endpoints, connections, and the beginning of each
-request and answer. It never has bodies, signatures, credentials, MFA codes or data keys: whatever is not known to be
-harmless is `[withheld]`, so it can be attached to an issue after a look at the names of keys and objects in it.
-Requests of other processes are not shown: Spark's executors, and the helper of `prove`.
+request and response. It never has bodies, signatures, credentials, MFA codes or data keys: everything that is not
+known to be harmless is shown as `[withheld]`. Before you attach the log to an issue, check the names of keys and
+objects in it. Requests of other processes are not shown: Spark's executors, and the helper of `prove`.
 """
 
 # Each verb's examples need other files; CONTRIBUTING.md has the meaning of the mark.
@@ -56,9 +56,9 @@ ENVIRONMENT = (
     ("SEALWAX_SETTINGS", "the settings file to read; empty for none"),
     ("SEALWAX_LAB", "the lab's folder, like `--lab`"),
     ("AWS_PROFILE, AWS_DEFAULT_REGION and the others", "as boto3 uses them"),
-    ("AWS_ENDPOINT_URL_S3", "an S3 endpoint other than that of AWS, also if KMS is the lab"),
-    ("NO_COLOR, FORCE_COLOR, TERM=dumb", "no colors; colors in pipes too; no colors. The first that is set counts"),
-    ("COLUMNS", "the width of tables on a terminal, if it is not the terminal's own"),
+    ("AWS_ENDPOINT_URL_S3", "an S3 endpoint other than AWS's; used with the lab too"),
+    ("NO_COLOR, FORCE_COLOR, TERM=dumb", "no colors; colors in pipes too; no colors. The first one that is set wins"),
+    ("COLUMNS", "the width of tables on a terminal, instead of the terminal's own"),
 )
 
 

@@ -29,7 +29,7 @@
     ├── FileError                 a file could not be read, written or replaced; no file was half written
     │   └── StoreError              S3 refused or failed an operation on a bucket or an object
     ├── RewrapConflictError       the envelope changed, or contradicts itself, during a re-wrap
-    ├── EngineError               Spark did not start, or gave up a job; finished work is kept
+    ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     ├── FactsError                an audit cannot read a file of facts, events or accepted findings
@@ -280,7 +280,7 @@ class RewrapConflictError(SealwaxError):
 
 
 class EngineError(SealwaxError):
-    """The engine of a fleet did not start, or gave up a job; finished work is kept."""
+    """The engine of a fleet did not start, or gave up on a job; finished work is kept."""
 
 
 class PlanError(SealwaxError):

@@ -121,7 +121,7 @@ def test_all_is_well_in_a_lab(lab: Lab, doctor: Doctor) -> None:
     assert status == 0
     assert list(states(checks)) == [
         *("versions", "terminal", "settings", "lab", "Region", "credentials", "caller", "clock"),
-        *("key", "encrypt", "decrypt", "further key", "rewrap"),
+        *("key", "encrypt", "decrypt", "extra keys", "rewrap"),
     ]
     assert set(states(checks).values()) == {"ok"}
     assert str(lab.path) in the(checks, "lab")["detail"]
@@ -245,7 +245,7 @@ def test_a_region_with_a_typing_mistake(doctor: Doctor, monkeypatch: pytest.Monk
         assert the(checks, "Region") == {
             "check": "Region",
             "state": "needs fixing",
-            "detail": f"boto3 knows no Region '{name}' (from --region)",
+            "detail": f"boto3 does not know the Region '{name}' (from --region)",
             "fix": fix,
             "key": "",
         }
@@ -336,7 +336,7 @@ def test_credentials_that_aws_refuses(
 def test_how_long_credentials_last(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     with Endpoint(identified) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
-        assert the(doctor()[1], "credentials")["detail"].endswith("; temporary; when they expire is unknown")
+        assert the(doctor()[1], "credentials")["detail"].endswith("; temporary, with an unknown expiry time")
         until = datetime.now(UTC) + timedelta(minutes=90, seconds=20)
         monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", until.isoformat())
         detail = the(doctor()[1], "credentials")["detail"]
@@ -386,9 +386,9 @@ def test_a_clock_that_is_an_hour_off(doctor: Doctor, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("date", "state", "words"),
     [
-        (timedelta(), "ok", "agrees with AWS's"),
+        (timedelta(), "ok", "agrees with AWS's clock"),
         (timedelta(minutes=4), "ok", "4 minutes behind AWS's"),
-        ("yesterday", "not checked", "no answer had a date"),
+        ("yesterday", "not checked", "no response had a date"),
     ],
 )
 def test_a_clock_that_is_good_enough(
@@ -441,7 +441,7 @@ def asymmetric(lab: Lab) -> str:
         (disabled, "is in the state Disabled", "aws kms enable-key --key-id arn:"),
         (deleted, "is in the state PendingDeletion, and will be deleted at 20", "cancel-key-deletion"),
         (pending_import, "is in the state PendingImport", "import-key-material"),
-        (asymmetric, "is of the kind RSA_2048", "SYMMETRIC_DEFAULT"),
+        (asymmetric, "has the KeySpec RSA_2048", "SYMMETRIC_DEFAULT"),
     ],
     ids=["missing", "other Region", "no name", "empty", "disabled", "deleted", "import", "asymmetric"],
 )
@@ -458,7 +458,10 @@ def test_a_key_of_another_account(doctor: Doctor, alice: Callable[..., str]) -> 
     _, checks = doctor("-k", os.environ["DEMO"])
     assert sick(checks) == ["key", "encrypt", "decrypt"]
     assert "kms:DescribeKey is denied, and so is everything else" in the(checks, "key")["detail"]
-    both = f"key of account {ACCOUNT}, caller of 444455556666: the key policy and your IAM policy must both allow it"
+    both = (
+        f"the key is in account {ACCOUNT}, and you are in account 444455556666: both the key policy and your IAM "
+        "policy must allow it"
+    )
     assert the(checks, "key")["fix"] == both
     assert the(checks, "decrypt")["fix"].endswith(both)
 
@@ -470,11 +473,11 @@ def test_what_the_readmes_policy_allows_is_enough(doctor: Doctor, alice: Callabl
     alice(*USABLE)
     status, checks = doctor("-k", "alias/demo")
     assert status == 0
-    assert {name: states(checks)[name] for name in ("key", "encrypt", "decrypt", "further key", "rewrap")} == {
+    assert {name: states(checks)[name] for name in ("key", "encrypt", "decrypt", "extra keys", "rewrap")} == {
         "key": "ok",
         "encrypt": "ok",
         "decrypt": "ok",
-        "further key": "optional",
+        "extra keys": "optional",
         "rewrap": "optional",
     }
     assert "kms:DescribeKey is denied, but not needed" in the(checks, "key")["detail"]
@@ -496,7 +499,7 @@ def test_the_printed_statements_are_what_is_missing(
     assert sick(checks) == ["encrypt", "decrypt"]
     assert "kms:GenerateDataKey is denied" in the(checks, "encrypt")["detail"]
     assert the(checks, "decrypt")["fix"].startswith("add to your IAM policy: {")
-    missing = [statement_of(the(checks, name)) for name in ("encrypt", "decrypt", "further key", "rewrap")]
+    missing = [statement_of(the(checks, name)) for name in ("encrypt", "decrypt", "extra keys", "rewrap")]
     assert ["Condition" in statement for statement in missing] == [bool(context)] * 4
     alice("kms:DescribeKey", statements=missing)
     status, checks = doctor("-k", "alias/demo", *context)
@@ -509,7 +512,7 @@ def test_a_policy_may_demand_a_context(doctor: Doctor, alice: Callable[..., str]
     alice(statements=[{"Effect": "Allow", "Action": USABLE, "Resource": "*", "Condition": demand}])
     _, checks = doctor("-k", os.environ["DEMO"])
     assert sick(checks) == ["key", "encrypt", "decrypt"]
-    assert "if it requires an encryption context, give that with -c" in the(checks, "decrypt")["fix"]
+    assert "if the policy requires an encryption context, give it with -c" in the(checks, "decrypt")["fix"]
     assert sick(doctor("-k", os.environ["DEMO"], "-c", "purpose=backup")[1]) == []
 
 
@@ -619,7 +622,7 @@ def test_an_endpoint_that_ignores_dry_runs(doctor: Doctor, monkeypatch: pytest.M
     with Endpoint(answer) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
         _, checks = doctor("-k", NOBODY)
-    assert sick(checks) == ["encrypt", "decrypt", "further key", "rewrap"]
+    assert sick(checks) == ["encrypt", "decrypt", "extra keys", "rewrap"]
     assert "was executed despite DryRun" in the(checks, "decrypt")["detail"]
     assert "c2VjcmV0" not in str(checks)
 

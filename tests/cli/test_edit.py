@@ -138,7 +138,7 @@ def test_without_a_change_nothing_is_written(
         ('rm "$1"; mkfifo "$1"', "left something that is not a regular file; nothing was written"),
         ('rm "$1"; mkdir "$1"', "left something that is not a regular file; nothing was written"),
         ('rm "$1"; ln -s /etc/hostname "$1"', "left something that is not a regular file; nothing was written"),
-        ('truncate -s 67108865 "$1"', "the file has more than 64 MiB now, too many; nothing was written"),
+        ('truncate -s 67108865 "$1"', "the file is now larger than 64 MiB, which is too large; nothing was written"),
     ],
 )
 def test_an_editor_that_fails_changes_nothing(
@@ -273,7 +273,7 @@ def test_every_key_of_the_envelope_stays_and_has_to_be_named(
     before = sealed_file.read_bytes()
     for names in ((keys.demo,), ("alias/demo",), ("alias/demo", "alias/foreign"), (keys.demo, keys.foreign)):
         assert run("edit", *(f"-k{name}" for name in names), *PURPOSE, "a.txt.swx") == 7
-        assert f"it is also under '{keys.demo2}', and -k names no key that" in capsys.readouterr().err
+        assert f"it is also under '{keys.demo2}', and no key of -k is known" in capsys.readouterr().err
     assert not was_edited(place)
     assert sealed_file.read_bytes() == before
     for every in ((keys.demo, keys.demo2), ("alias/demo2", "alias/foreign", "alias/demo")):
@@ -397,7 +397,7 @@ def test_a_plaintext_of_more_than_64_mib_is_refused(
         if grown:
             os.truncate(place / "big.swx", 1 << 40)
         assert run("edit", *K, *PURPOSE, "big.swx") == 1
-        assert "its plaintext has more than 64 MiB, too many to edit" in capsys.readouterr().err
+        assert "its plaintext is larger than 64 MiB, too large to edit" in capsys.readouterr().err
 
 
 def test_text_stays_text(script: Callable[[str], None], place: Path, run: Run, keys: Keys) -> None:
@@ -446,7 +446,7 @@ def test_without_a_folder_in_memory_the_disk_has_to_be_allowed(place: Path) -> N
     if editors.memory_backed((disk,)) is not None:
         pytest.skip("the tests' own folder is in memory")
     assert editors.memory_backed(("", "/no/such/folder", disk, "/dev/shm")) == "/dev/shm"
-    with pytest.raises(FileError, match="use --allow-disk to put it on the disk while you edit"):
+    with pytest.raises(FileError, match="use --allow-disk to keep it on disk while you edit"):
         editors.PrivateFile("a", SECRET, allow_disk=False, memory=(disk,))
     with editors.PrivateFile("a", SECRET, allow_disk=True, memory=(disk,)) as private:
         assert private.path.startswith(f"{place.parent}/tmp/sealwax-")

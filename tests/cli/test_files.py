@@ -69,7 +69,7 @@ def test_odd_names_and_nested_folders(shell: Shell) -> None:
     done.failed(8, "in/pipe: skipped, it is not a regular file", "in/gone: it is a link that leads nowhere")
     assert done.err.count("skipped, it is a link, and its target is part of this run") == 2
     assert "1 of 8 not done: 1 link; 7 encrypted; 3 skipped (" in done.err
-    assert done.last_line == "sealwax: next: do for each what is advised above"
+    assert done.last_line == "sealwax: next: follow the advice above for each"
     (shell.folder / "in/gone").unlink()
     assert "in/new\\nline: encrypted" in done.err
     assert "in/not\\udcffutf8: encrypted" in done.err

@@ -129,7 +129,7 @@ LIST = "sealwax fleet status 'a plan' --list"
             report("verify", checked=Checked(changed=("a",), undecrypted=(("c", "why"),)), states=SOME),
             "bad",
             "1 payload changed since the plan, 1 envelope failed to decrypt, and 17 of 1,234 envelopes are still stale",
-            "restore it from a backup",
+            "restore them from a backup",
         ),
         (
             report("verify", checked=Checked(unread=(("a", "why"),))),
@@ -147,7 +147,7 @@ LIST = "sealwax fleet status 'a plan' --list"
             report("verify", checked=Checked(elsewhere=2)),
             "unsure",
             "No envelope of the sample could be decrypted here",
-            "with `sealwax verify`",
+            "use `sealwax verify`",
         ),
     ],
 )
@@ -277,8 +277,8 @@ def test_a_report_replaces_nothing_unasked(shell: Shell, keys: Keys) -> None:
         ),
         (("--report", "x.csv"), "the format of 'x.csv' is unclear"),
         (("--report", "-"), "the format of a report on standard output is unclear"),
-        (("--report-format", "html"), "--report-format requires --report FILE, once"),
-        (("--report", "a.html", "--report", "b.html", "--report-format", "html"), "once"),
+        (("--report-format", "html"), "--report-format requires exactly one --report FILE"),
+        (("--report", "a.html", "--report", "b.html", "--report-format", "html"), "exactly one"),
         (("--report", "a.html", "--report", "./a.html"), "given twice"),
         (("--report", "s3://bucket/a.html"), "not S3 objects"),
         (("--report", "-", "--report-format", "json", "--json"), "use --json or --report -, not both"),

@@ -79,7 +79,7 @@ def test_nothing_is_changed_while_an_envelope_is_under_it(
     out, err = capfd.readouterr()
     assert "needed by 1 object\n" in out
     assert "a.swx" in out
-    assert "next: re-wrap" in err
+    assert "next: move what is under the key" in err
     assert state(lab) == "Enabled"
     kms = lab.session().client("kms")
     arn = kms.describe_key(KeyId="alias/old")["KeyMetadata"]["Arn"]

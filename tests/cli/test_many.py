@@ -332,11 +332,11 @@ def test_throttling_and_a_lost_region_are_told_once(state: RunState, said: Calla
 
     assert after(0.02, *[None] * 100) == []
     assert after(0, *["ThrottlingException"] * 50) == [
-        "sealwax: KMS throttles in us-east-1; now 51 calls a second; throttled calls are tried again"
+        "sealwax: KMS is throttling requests in us-east-1; now 51 calls a second; throttled calls are retried"
     ]
     assert after(1, *[None, "ThrottlingException"] * 60) == []
-    assert after(1, *[None] * 40) == ["sealwax: KMS no longer throttles in us-east-1; now 1 calls a second"]
-    gone = "sealwax: KMS cannot be reached in us-east-1 ({}); each call is tried again a few times"
+    assert after(1, *[None] * 40) == ["sealwax: KMS no longer throttles requests in us-east-1; now 1 call a second"]
+    gone = "sealwax: KMS cannot be reached in us-east-1 ({}); each call is retried a few times"
     assert after(1, *["EndpointConnectionError"] * 2, None) == []
     assert after(1, *["EndpointConnectionError"] * 400) == [gone.format("EndpointConnectionError")]
     assert after(1, *["AccessDeniedException"] * 3) == ["sealwax: KMS is reachable again in us-east-1"]
@@ -353,7 +353,7 @@ def test_a_run_that_is_throttled_says_so_once(run: Run, keys: Keys, said: Callab
         run(*UP)
     finally:
         keys.lab.faults.clear(REGION, None)
-    assert sum("KMS throttles in us-east-1" in line for line in said()) == 1
+    assert sum("KMS is throttling requests in us-east-1" in line for line in said()) == 1
 
 
 # --- one data key for all
@@ -544,4 +544,4 @@ def test_a_fleet_that_is_throttled_says_so_once(run: Run, keys: Keys, said: Call
         assert run("fleet", "run", "plan", "--apply", "--rate", "100") == 0
     finally:
         keys.lab.faults.clear(REGION, None)
-    assert sum("KMS throttles in us-east-1" in line for line in said()) == 1
+    assert sum("KMS is throttling requests in us-east-1" in line for line in said()) == 1

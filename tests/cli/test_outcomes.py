@@ -127,7 +127,7 @@ def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
 def _(sealwax_: Commands) -> tuple[tuple[str, ...], str]:
     tree()
     sealwax_("encrypt", *K, "-c", "purpose=other", "-o", "out/", "in/a").failed(0)
-    return UP, "in/a: 'out/a.swx' is bound to another context"
+    return UP, "in/a: 'out/a.swx' is bound to a different context"
 
 
 @met("a source that has changed since its output was made", "with a changed source", 8)

@@ -112,7 +112,7 @@ def test_what_is_to_be_done(
     [
         ([key(ALPHA)], [BETA], [GAMMA], "not under a source key of the plan"),
         ([key(ALPHA), key(BETA)], [GAMMA], [BETA], "not under a source key of the plan"),
-        ([key(ALPHA)], [ALPHA], [BETA, FAR], "no source key has wrapped it in eu-west-1"),
+        ([key(ALPHA)], [ALPHA], [BETA, FAR], "it is not wrapped under a source key in eu-west-1"),
         ([key(MULTI)], [MULTI.replace("0123", "3210")], [ALPHA], "not under a source key of the plan"),
         ([key(MULTI)], [MULTI.replace("111122223333", "999999999999")], [ALPHA], "not under a source key of the plan"),
     ],

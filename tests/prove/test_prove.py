@@ -367,7 +367,7 @@ def _keeps_nothing(_: Lab, options: Options) -> tuple[Options, None]:
 TELLS = {
     "generate-data-key": "the data key has 31 bytes",
     "generate-no-plaintext": "the response has a plaintext key",
-    "decrypt": "another data key than GenerateDataKey",
+    "decrypt": "a different data key from GenerateDataKey",
     "own-rights": "was executed despite DryRun",
     "denied-principal": "its Decrypt was accepted",
     "context-wrong": "another context was accepted",

@@ -42,7 +42,7 @@ VERBS: Final = {
     "keys": "List, rotate and retire KMS keys.",
     "policy": "Write least-privilege policies, and explain existing ones.",
     "doctor": "Check your setup, and say how to fix it.",
-    "settings": "Show which keys, context and other settings count, and why.",
+    "settings": "Show which keys, context and other settings apply, and why.",
     "completion": "Print the completion script for a shell.",
     "lab": "Run an embedded KMS for trials and tests, without AWS.",
     "help": "Explain a verb, an exit status or an error.",

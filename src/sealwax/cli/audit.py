@@ -138,7 +138,7 @@ def _refuse_elsewhere(expected: Mapping[str, str], regions: Sequence[str]) -> No
     "plans",
     multiple=True,
     metavar="FILE",
-    help="A plan of `sealwax fleet`: its envelopes are live, under the keys that it lists; repeatable.",
+    help="A plan of `sealwax fleet`; its envelopes count as live, under the keys that it lists; repeatable.",
 )
 @click.option(
     "--trust-account",
@@ -420,7 +420,7 @@ def _verdict(report: Audit, reports: reporting.Reports, saved: str | None) -> Ve
     if report.refused:
         return verdict(
             report,
-            "correct what failed, which is listed as not checked, and audit again; --allow-incomplete accepts it",
+            "fix the failed lookups, listed as not checked, and audit again; or accept them with --allow-incomplete",
         )
     return verdict(report, "look at what was not checked" if report.gaps else "nothing to fix")
 

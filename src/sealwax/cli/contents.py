@@ -318,7 +318,7 @@ def once(job: FileJob, under: Callable[[], frozenset[str] | None], act: Callable
             if arns and _claims_to_be_under(job, arns, armor=armor):
                 return False
             raise
-        advice = f"{error} If an earlier run has moved it already, name the keys of --to by their ARNs to skip it."
+        advice = f"{error} If an earlier run has already moved it, name the keys of --to by their ARNs to skip it."
         if isinstance(error, AllKeysFailedError):
             raise AllKeysFailedError(advice, error.attempts) from None
         raise type(error)(advice, code=error.code, request_id=error.request_id, key=error.key) from None

@@ -54,8 +54,8 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     FILE.swx is decrypted to FILE next to it, or to the output of -o; - is standard input. Only authenticated data is
     written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
 
-    A terminal shows text of up to 1 MiB, and nothing else: control characters could change what it does. --force writes
-    everything to it.
+    To a terminal, only text of up to 1 MiB is written: control characters could change what the terminal does.
+    --force writes anything.
 
     With -r or several envelopes, outputs that an earlier run has finished are skipped: files with the size that the
     envelope states, and with its modification time. Other existing files are reported and left alone.

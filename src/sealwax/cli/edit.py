@@ -33,7 +33,8 @@ from sealwax.errors import FileError, KeyNotAllowedError, KmsError, RewrapConfli
 _MAX_SEALED_BYTES: Final = (editor.MAX_BYTES + envelope.MAX_HEADER_BYTES + (8 << 20)) * 4 // 3
 
 _TOO_LARGE: Final = (
-    f"its plaintext has more than {editor.MAX_BYTES >> 20} MiB, too many to edit; decrypt it, and encrypt it again"
+    f"its plaintext is larger than {editor.MAX_BYTES >> 20} MiB, too large to edit; decrypt it, change it, and "
+    "encrypt it again"
 )
 
 
@@ -43,15 +44,15 @@ _TOO_LARGE: Final = (
 @options.context(stored=True)
 @options.suffix
 @click.option(
-    "--allow-disk", is_flag=True, help="If no folder is in memory, put the plaintext on the disk while you edit."
+    "--allow-disk", is_flag=True, help="If there is no in-memory folder, keep the plaintext on disk while you edit."
 )
 @options.loudness
 def edit(file: str, keys: Keys, template: options.ContextTemplate, suffix: str, allow_disk: bool) -> int:
     """Open the plaintext of an envelope in your editor, and encrypt it again if you changed it.
 
-    The editor is the one that VISUAL or EDITOR names, or vi. It gets a file in a private folder in memory, of which
-    nothing is left behind. A new envelope, under the same KMS keys and with the same context, replaces the old one; if
-    that one was changed meanwhile, it is left alone. -k must name every KMS key that the envelope is under. The caller
+    The editor is the one that VISUAL or EDITOR names, or vi. The plaintext is in a private folder in memory, which is
+    removed at the end. A new envelope, under the same KMS keys and with the same context, replaces the old one, unless
+    another program changed the old one meanwhile. -k must name every KMS key that the envelope is under. The caller
     needs kms:Decrypt on one of them, kms:GenerateDataKey on the first, and kms:Encrypt on the others.
     """
     if file == STREAM or (not locations.is_s3(file) and os.path.isdir(file)):
@@ -193,7 +194,7 @@ class _Sealed:
                 except KmsError as error:
                     why = "" if isinstance(error, KeyNotAllowedError) else f" ({error})"
             raise KeyNotAllowedError(
-                f"it is also under '{printable(key.key_arn)}', and -k names no key that is known to be that one{why}; "
+                f"it is also under '{printable(key.key_arn)}', and no key of -k is known to be that key{why}; "
                 "name every key of the envelope with -k, by its ARN, or move it to other keys with rewrap"
             )
 

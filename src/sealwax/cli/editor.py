@@ -85,8 +85,8 @@ class PrivateFile:
         if self._parent is None:
             if not allow_disk:
                 raise FileError(
-                    "there is no folder in memory for the plaintext, neither /dev/shm nor XDG_RUNTIME_DIR; use "
-                    "--allow-disk to put it on the disk while you edit, from where deleted data may be recovered"
+                    "there is no in-memory folder for the plaintext (/dev/shm or XDG_RUNTIME_DIR); use --allow-disk "
+                    "to keep it on disk while you edit, but deleted data may be recoverable from a disk"
                 )
             self._parent = tempfile.gettempdir()
         self._name = name if name and "\0" not in name and len(os.fsencode(name)) <= _MOST_NAME_BYTES else "plaintext"
@@ -147,7 +147,9 @@ class PrivateFile:
                 raise EditorError("the editor deleted the file; nothing was written") from None
             raise EditorError("the editor left something that is not a regular file; nothing was written") from None
         if len(data) > MAX_BYTES:
-            raise EditorError(f"the file has more than {MAX_BYTES >> 20} MiB now, too many; nothing was written")
+            raise EditorError(
+                f"the file is now larger than {MAX_BYTES >> 20} MiB, which is too large; nothing was written"
+            )
         return data
 
 

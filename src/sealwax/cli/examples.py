@@ -62,41 +62,41 @@ sealwax fleet run rotation.plan --apply
 sealwax fleet verify rotation.plan --decrypt 10
 """,
     "fleet plan": r"""
-# What is under demo and should be under demo2.
+# Move what is under demo to demo2.
 sealwax fleet plan --from alias/demo --to alias/demo2 -c purpose=backup \
   --digest all -o rotation.plan backups
-# What was wrapped more than a year ago.
+# Re-wrap what was wrapped more than a year ago.
 sealwax fleet plan --from alias/demo --to alias/demo -c purpose=backup \
   --older-than 365d -o yearly.plan backups
 """,
     "fleet run": r"""
 # What would be done?
 sealwax fleet run rotation.plan
-# Do it; the same command resumes it.
+# Do it; run the same command again to resume.
 sealwax fleet run rotation.plan --apply
-# From a scheduler: what became stale since, for 50 minutes at most.
+# From a scheduler: re-wrap what has become stale, for at most 50 minutes.
 sealwax fleet run rotation.plan --stale --apply --max-duration 50m
 """,
     "fleet status": r"""
-# How far is it?
+# How far along is it?
 sealwax fleet status rotation.plan
 # Which objects failed, and why?
 sealwax fleet status --list rotation.plan
 """,
     "fleet verify": r"""
-# Is anything stale, or its payload changed?
+# Is anything stale, or has a payload changed?
 sealwax fleet verify rotation.plan
-# And do ten of them decrypt?
+# Also, do ten of them decrypt?
 sealwax fleet verify rotation.plan --decrypt 10
 """,
     "prove": r"""
 # Evidence about one key.
 sealwax prove -k alias/demo -c purpose=backup
-# And that envelopes can move to another key.
+# Also test that envelopes can move to another key.
 sealwax prove -k alias/demo --to alias/demo2 -c purpose=backup
 """,
     "audit": r"""
-# Every key of the account, in the Region of your settings.
+# Every key of the account, in the Region of your AWS settings.
 sealwax audit --all
 # One key, in a pipeline: status 3 only for critical findings.
 sealwax audit -k alias/demo --fail-on critical
@@ -106,19 +106,19 @@ sealwax audit --all --save-facts facts.json
     "keys": r"""
 # Which keys are there?
 sealwax keys list
-# May this one go?
+# Can this key be retired?
 sealwax keys retire alias/unused --scan backups
 """,
     "keys list": r"""
-# The Region of your settings.
+# In the Region of your AWS settings.
 sealwax keys list
-# Two Regions.
+# In two Regions.
 sealwax keys list --region eu-west-1 --region us-east-1
 """,
     "keys rotate": r"""
 # New key material every year.
 sealwax keys rotate alias/demo --every 365 --apply
-# Once, now: first what it would do, then the same.
+# Once, now: first a dry run, then for real.
 sealwax keys rotate alias/demo --now
 sealwax keys rotate alias/demo --now --apply
 """,
@@ -131,9 +131,9 @@ sealwax keys rotations --json alias/demo
     "keys retire": r"""
 # Is anything in the folder still under the key?
 sealwax keys retire alias/unused --scan backups
-# If not, disable it; `aws kms enable-key` undoes that.
+# If nothing is, disable the key; `aws kms enable-key` undoes that.
 sealwax keys retire alias/unused --scan backups --apply
-# Once you are sure that nothing fails without it.
+# Once you are sure that nothing needs it, schedule its deletion.
 sealwax keys retire alias/unused --scan backups --apply --delete-after 30
 """,
     "policy": r"""
@@ -143,7 +143,7 @@ sealwax policy iam audit
 sealwax policy iam encrypt -k alias/demo -c purpose=backup
 """,
     "policy key": r"""
-# One role administers, another one encrypts.
+# One role administers the key, another encrypts.
 sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
   --encrypt arn:aws:iam::111122223333:role/writer -c purpose=backup
 # As a CloudFormation template.
@@ -153,7 +153,7 @@ sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
     "policy iam": r"""
 # For a service that writes and cannot read.
 sealwax policy iam encrypt -k alias/demo -c purpose=backup
-# For whoever restores; as a Terraform resource.
+# For a role that restores backups, as a Terraform resource.
 sealwax policy iam decrypt -k alias/demo -c purpose=backup --format terraform
 # For `sealwax audit`.
 sealwax policy iam audit
@@ -167,7 +167,7 @@ sealwax policy grant -k alias/demo -c purpose=backup --operation Decrypt \
   --grantee arn:aws:iam::111122223333:role/restore --for 1s
 """,
     "policy explain": r"""
-# May the role decrypt, by this key policy?
+# May the role decrypt, according to this key policy?
 sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
   alias/demo -c purpose=backup --key-policy key.json
 # And for another purpose?
@@ -175,21 +175,21 @@ sealwax policy explain arn:aws:iam::111122223333:role/reader kms:Decrypt \
   alias/demo -c purpose=other --key-policy key.json
 """,
     "settings show": r"""
-# What counts here, and where each value comes from.
+# Which settings apply here, and where does each value come from?
 sealwax settings show
-# What counts for a file, by the rule that matches it.
+# Which settings apply to a file, with the rule that matches it?
 sealwax settings show reports/q1.txt
 """,
     "doctor": r"""
 # Is everything set up, and may I use the key?
 sealwax doctor -k alias/demo
-# The same for the context that a policy demands.
+# The same, with the context that a policy requires.
 sealwax doctor -k alias/demo -c purpose=backup
 """,
     "edit": r"""
 # Open the plaintext in $VISUAL or $EDITOR, and seal it again if it changed.
 sealwax edit -k alias/demo -c purpose=backup a.txt.swx
-# Whatever context it is bound to.
+# Trust the context that is stored in the envelope.
 sealwax edit -k alias/demo --accept-stored-context a.txt.swx
 """,
     "completion": r"""
@@ -207,13 +207,13 @@ sealwax lab create-key --alias trial
 sealwax encrypt -k alias/trial -c purpose=test a.txt
 """,
     "lab create-key": r"""
-# A key, and the lab if there is none.
+# Create a key, and the lab if it does not exist.
 sealwax lab create-key --lab ./lab --alias trial
 # In another Region.
 sealwax lab create-key --lab ./lab --alias trial --region eu-west-1
 """,
     "lab keys": r"""
-# Its keys, with their states and aliases.
+# The lab's keys, with their states and aliases.
 sealwax lab keys
 # For a program.
 sealwax lab keys --json
@@ -225,7 +225,7 @@ sealwax lab serve --port 4599
 sealwax lab serve --port 0
 """,
     "lab principal": r"""
-# Who may call the lab?
+# Add a user who may call the lab.
 sealwax lab principal add alice --policy alice.json
 """,
     "lab principal add": r"""
@@ -235,9 +235,9 @@ sealwax lab principal add alice --policy alice.json
 sealwax lab principal add worker --role --policy alice.json
 """,
     "lab fault": r"""
-# A fifth of all Decrypt calls is throttled.
+# Throttle a fifth of all Decrypt calls.
 sealwax lab fault --region us-east-1 --operation Decrypt --throttle 0.2
-# A Region is down.
+# Take a Region down.
 sealwax lab fault --region us-east-1 --down
 # Back to normal.
 sealwax lab fault --region us-east-1 --clear
@@ -245,7 +245,7 @@ sealwax lab fault --region us-east-1 --clear
     "lab trail": r"""
 # Every call, and why it was allowed or denied.
 sealwax lab trail
-# The last one, as CloudTrail records it.
+# The last call, as CloudTrail records it.
 sealwax lab trail --json | tail -n 1
 """,
     "help": r"""

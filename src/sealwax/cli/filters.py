@@ -167,8 +167,8 @@ class _InOrder(click.Option):
 def add(command: Command) -> Command:
     """Add --include and --exclude; ``typed`` has their values."""
     for name, help_ in (
-        ("exclude", "With -r: leave out files and folders that match, such as '*.tmp' or '/cache/'; repeatable."),
-        ("include", "With -r: make an exception from the --exclude options after it; repeatable."),
+        ("exclude", "With -r: skip files and folders that match a pattern such as '*.tmp' or '/cache/'; repeatable."),
+        ("include", "With -r: keep files and folders that match, even if a later --exclude matches them; repeatable."),
     ):
         command = click.option(
             f"--{name}", name, multiple=True, metavar="PATTERN", cls=_InOrder, expose_value=False, help=help_
@@ -187,8 +187,8 @@ def typed(context: click.Context, *, recursive: bool) -> Filters:
         _check(rule, recursive)
     if rules and rules[-1].include:
         raise click.UsageError(
-            f"--include '{printable(rules[-1].pattern)}' has no effect: it makes an exception from an --exclude that "
-            "comes after it; to take nothing else, add --exclude '*' at the end, and --include '*/' to enter folders"
+            f"--include '{printable(rules[-1].pattern)}' has no effect: no --exclude comes after it; to process only "
+            "what it matches, add --include '*/', to enter folders, and --exclude '*' at the end"
         )
     return Filters(tuple(rules))
 
@@ -200,4 +200,4 @@ def _check(rule: PathRule, recursive: bool) -> None:
     if len(rule.pattern) > _LONGEST:
         raise click.UsageError(f"the pattern of {option} is longer than {_LONGEST:,} characters")
     if not recursive:
-        raise click.UsageError(f"{option} needs -r: files that are named are always taken")
+        raise click.UsageError(f"{option} needs -r: files that are named are always processed")

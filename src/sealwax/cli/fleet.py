@@ -101,7 +101,14 @@ def fleet() -> None:
     metavar="KEY",
     help="A KMS key that envelopes may be under now; repeatable.",
 )
-@click.option("--to", "targets", multiple=True, required=True, metavar="KEY", help="A wanted KMS key; repeatable.")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    required=True,
+    metavar="KEY",
+    help="A KMS key that envelopes should be under; repeatable.",
+)
 @click.option(
     "-o", "--output", "plan_file", required=True, metavar="PLAN", type=click.Path(), help="The plan to write."
 )
@@ -110,7 +117,7 @@ def fleet() -> None:
     "--suffix",
     default=".swx",
     show_default=True,
-    help="The suffix that {relpath} and {name} leave off; it does not select objects.",
+    help="The suffix that {relpath} and {name} omit; it does not select objects.",
 )
 @click.option(
     "--older-than",
@@ -404,8 +411,8 @@ def _ends(report: FleetReport) -> int:
         reasons = [reason for _, state, reason in report.problems if state == "skipped"]
         first = f"; the first: {reasons[0]}" if reasons else ""
         console.warn(
-            f"skipped {counted(report.count('skipped'), 'envelope')}, because none has the context of the plan{first}; "
-            "check its -c and WHERE"
+            f"skipped {counted(report.count('skipped'), 'envelope')}, because none has the context of the "
+            f"plan{first}; check the plan's -c and WHERE"
         )
     if report.hidden:
         console.warn(

@@ -197,13 +197,13 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
     if report.nothing:
         return "check the names of the places and whether they are mounted, then plan again", ""
     if checked and (checked.changed or checked.undecrypted):
-        return "find out who changed what is listed, and restore it from a backup", ""
+        return "find out who changed the objects listed, and restore them from a backup", ""
     if report.failed and report.count("refused") == report.stale:
-        return "fix what the reasons name, and plan again", ""
+        return "fix the causes listed, and plan again", ""
     if report.failed and report.verb == "plan":
-        return "fix what the reasons name and plan again, or go on with the rest", apply
+        return "fix the causes listed and plan again, or go on with the rest", apply
     if report.failed:
-        return "fix what the reasons name, and run again", apply
+        return "fix the causes listed, and run again", apply
     if report.stale:
         return "", again if report.verb == "verify" else apply
     if report.verb == "plan" and report.missing_regions and not report.settings.add_regions:
@@ -218,14 +218,14 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
 
 def _see(report: FleetReport) -> str:
     if report.hidden:
-        return "restore or remove what is damaged, make the rest readable, and run this again; the list is in"
+        return "restore or remove what is damaged, make the rest readable, and run this again; to list them"
     if report.links:
-        return "plan again with the targets of the links as places of their own; the list is in"
+        return "plan again, and add the targets of the links as places; to list them"
     if report.empty:
         return "check the names of the places without envelopes, then plan again"
     if report.blind:
-        return "allow kms:DescribeKey and kms:ListKeyRotations on the wanted keys, then plan again"
-    return "check envelopes with a local context or a detached payload with `sealwax verify`"
+        return "allow kms:DescribeKey and kms:ListKeyRotations on the keys of --to, then plan again"
+    return "use `sealwax verify` to check envelopes with a local context or a detached payload"
 
 
 def _retire(report: FleetReport, plan: str) -> tuple[str, str]:
@@ -234,6 +234,6 @@ def _retire(report: FleetReport, plan: str) -> tuple[str, str]:
     wanted = {key.arn for key in report.settings.wanted.keys}
     old = [arn for arn in report.settings.sources if arn not in used | wanted]
     if not old:
-        return "nothing to do now; on a schedule", command("fleet", "run", plan, "--stale", "--apply")
+        return "nothing to do now; to repeat it on a schedule", command("fleet", "run", plan, "--stale", "--apply")
     each = "for each old key" if len(old) > 1 else ""
     return each, command("keys", "retire", _short(report, old[0]), "--scan", plan)

@@ -29,10 +29,10 @@ def _offer(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 @options.loudness
 @click.pass_context
 def help(ctx: click.Context, topic: tuple[str, ...]) -> None:  # noqa: A001  the name of the verb
-    """Explain a verb, an exit status or an error: what it means, the usual causes, and the fix.
+    """Explain a verb, an exit status or an error: what it means, its usual causes and their fixes.
 
     TOPIC is a verb (fleet plan), an exit status (7), an error by the name that --json prints (AccessDeniedError) or by
-    AWS's code (AccessDeniedException). "statuses" and "errors" list these.
+    AWS's code (AccessDeniedException). "statuses" and "errors" list them all.
     """
     width = click.HelpFormatter(width=ctx.terminal_width, max_width=ctx.max_content_width).width
     formatter = click.HelpFormatter(width=width)
@@ -112,7 +112,7 @@ def _blank(kind: type[errors.SealwaxError]) -> errors.SealwaxError:
 def _write_trouble(title: str, trouble: Trouble, formatter: click.HelpFormatter) -> None:
     formatter.write_text(f"{title}: {trouble.what}.")
     if trouble.causes:
-        with formatter.section("Usual causes, and the fix"):
+        with formatter.section("Usual causes and fixes"):
             for number, (cause, fix) in enumerate(trouble.causes):
                 if number:
                     formatter.write_paragraph()

@@ -25,7 +25,8 @@ from sealwax.cli.work import Work, on
     "targets",
     multiple=True,
     metavar="KEY",
-    help="A wanted KMS key; repeatable. Show whether the envelope is stale. Only an ARN needs no kms:DescribeKey.",
+    help="A KMS key that the envelope should be under; repeatable. Shows whether it is stale. Needs kms:DescribeKey "
+    "unless KEY is a key ARN.",
 )
 @click.option(
     "--older-than",

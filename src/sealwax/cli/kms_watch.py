@@ -82,7 +82,7 @@ class KmsWatch:
             if region.lost or (region.failures < _IN_A_ROW and error not in _TIMEOUTS):
                 return ""
             region.lost = True
-            return f"KMS cannot be reached in {name} ({error}); each call is tried again a few times"
+            return f"KMS cannot be reached in {name} ({error}); each call is retried a few times"
         region.failures = 0
         if region.lost:
             region.lost = False
@@ -91,11 +91,13 @@ class KmsWatch:
         if error in _THROTTLED:
             began = region.throttled_at is None
             region.throttled_at = now
-            return f"KMS throttles in {name}{self._rate(region, now)}; throttled calls are tried again" if began else ""
+            if not began:
+                return ""
+            return f"KMS is throttling requests in {name}{self._rate(region, now)}; throttled calls are retried"
         region.answered.append(now)
         if region.throttled_at is not None and now - region.throttled_at >= _CALM_SECONDS:
             region.throttled_at = None
-            return f"KMS no longer throttles in {name}{self._rate(region, now)}"
+            return f"KMS no longer throttles requests in {name}{self._rate(region, now)}"
         return ""
 
     @staticmethod
@@ -103,4 +105,4 @@ class KmsWatch:
         recent = [when for when in region.answered if now - when < _RATE_SECONDS]
         if len(recent) < 2 or now == recent[0]:
             return ""
-        return f"; now {len(recent) / (now - recent[0]):,.0f} calls a second"
+        return f"; now {console.counted(round(len(recent) / (now - recent[0])), 'call')} a second"

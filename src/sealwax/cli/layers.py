@@ -93,7 +93,7 @@ def _of_json(text: str) -> list[tuple[str, str]]:
     except (ValueError, RecursionError):
         pairs = None
     if not isinstance(pairs, list) or not all(isinstance(p, tuple) and p[0] and isinstance(p[1], str) for p in pairs):
-        raise _wrong("begins with '{', but is not a JSON object of texts")
+        raise _wrong("begins with '{', but is not a JSON object of strings")
     return pairs
 
 

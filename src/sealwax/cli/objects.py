@@ -74,15 +74,15 @@ def options(*, writes: bool, in_place: bool = False) -> Callable[[Command], Comm
 
 
 _REQUESTER_PAYS: Final = click.option(
-    "--requester-pays", is_flag=True, help="S3: pay for the requests, which a requester-pays bucket demands."
+    "--requester-pays", is_flag=True, help="S3: agree to pay for the requests; requester-pays buckets require it."
 )
 _WRITING: Final = (
     click.option(
         "--sse",
         type=click.Choice(["aws:kms", "AES256"]),
-        help="S3: how the bucket encrypts new objects at rest, in addition; as it says by default.",
+        help="S3: how S3 encrypts new objects at rest, on top of sealwax. Default: as the bucket is set.",
     ),
-    click.option("--sse-kms-key-id", metavar="KEY", help="S3: the KMS key for --sse aws:kms; the bucket's by default."),
+    click.option("--sse-kms-key-id", metavar="KEY", help="S3: the KMS key for --sse aws:kms. Default: the bucket's."),
     click.option(
         "--storage-class",
         type=click.Choice(STORAGE_CLASSES),

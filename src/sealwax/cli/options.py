@@ -88,8 +88,8 @@ class ContextTemplate:
             return
         if rule := next((rule for rule in settings.rules if rule.context), None):
             raise click.UsageError(
-                f"{rule.shown} of '{printable(settings.path)}' has a context of its own, but there is one for all "
-                "envelopes here; select them with -c NAME=VALUE, --accept-stored-context or --no-context"
+                f"{rule.shown} of '{printable(settings.path)}' has a context of its own, but this command has one "
+                "context for all envelopes; select them with -c NAME=VALUE, --accept-stored-context or --no-context"
             )
 
     def _filled(self, relpath: str | None) -> dict[str, str]:

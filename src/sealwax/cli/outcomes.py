@@ -329,7 +329,7 @@ def _outdated(name: str, update: bool | None) -> OutputState:
 
 
 def _other_context(name: str, again: str) -> LeftAloneError:
-    why = f"{name} is bound to another context than the one given (`sealwax inspect` shows it); {again}"
+    why = f"{name} is bound to a different context from the one given (`sealwax inspect` shows it); {again}"
     return LeftAloneError(OTHER_CONTEXT, why)
 
 

@@ -288,7 +288,7 @@ def grant_command(
 ) -> int:
     """Write a grant that is bound to the context; with --for, create it for a limited time.
 
-    KMS grants do not expire. With --for, the grant is retired when the time is over, or on Ctrl-C. Its name records
+    KMS grants do not expire. With --for, the grant is retired when the time is up, or on Ctrl-C. Its name records
     that time, so that `sealwax audit` finds grants that were left behind by a killed program. The grant's ID and token
     are printed as one JSON object as soon as it exists.
 

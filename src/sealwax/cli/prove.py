@@ -46,8 +46,8 @@ _OPTIONS: Final[Mapping[str | None, str]] = {
 _FORMS: Final = ("html", "json")
 _COLORS: Final = {"passed": "green", "failed": "red", "not shown": "yellow"}
 _ROTATED: Final = (
-    "the key will be rotated, which cannot be undone; a key has 25 such rotations, "
-    "and AWS charges monthly for the first two"
+    "the key will be rotated, which cannot be undone; KMS allows 25 such rotations per key, and AWS charges monthly "
+    "for the first two"
 )
 
 
@@ -86,8 +86,9 @@ def prove(
     must be refused. The key is not changed without --allow-changes. A check that could not run is "not shown", and does
     not count as passed. docs/verification.md describes what each check shows and needs.
 
-    The exit status is 3 if a check failed, and 7 if the key cannot be used at all. It is 8 if a check that an option
-    asks for could not run, or if a temporary problem such as throttling or expired credentials kept one from running.
+    The exit status is 3 if a check failed, and 7 if the key cannot be used at all. It is 8 if a check
+    could not run although an option asks for it, or because of a temporary problem such as throttling or expired
+    credentials.
     """
     from sealwax.events import USD_PER_CALL
     from sealwax.prove import Options, planned_requests
@@ -151,12 +152,12 @@ def _verdict(report: ProofReport, missing: Sequence[str]) -> Verdict:
         says += f"; {', '.join(missing)} could not run"
         if others := unseen - len(missing):
             says += f", and {others} {'is' if others == 1 else 'are'} not shown"
-        return Verdict("unsure", says, "fix the reasons above, and run the same command again")
+        return Verdict("unsure", says, "fix the causes above, and run the same command again")
     if unseen:
         says += f"; {unseen} {'is' if unseen == 1 else 'are'} not shown, and may still fail"
     needed = [_OPTIONS[result.missing] for result in report.checks if result.missing in _OPTIONS]
-    more = f"to show more, add {'; '.join(needed)}" if needed else "nothing to do until the key or its policy changes"
-    return Verdict("good", says, more)
+    more = f"for more checks, add: {'; '.join(needed)}" if needed else ""
+    return Verdict("good", says, more or "nothing to do until the key or its policy changes")
 
 
 def _show(

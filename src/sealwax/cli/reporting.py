@@ -117,7 +117,7 @@ def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command
             "--report-format",
             "form",
             type=click.Choice(forms),
-            help="The format of --report, whatever the name of the file.",
+            help="The format of the --report file, regardless of its name.",
         )
         @with_force
         @functools.wraps(command)
@@ -135,7 +135,7 @@ def reports(*forms: str, add_force: bool = False) -> Callable[[Command], Command
 
 def _chosen(paths: tuple[str, ...], form: str | None, forms: tuple[str, ...], *, force: bool) -> Reports:
     if form and len(paths) != 1:
-        raise click.UsageError("--report-format requires --report FILE, once")
+        raise click.UsageError("--report-format requires exactly one --report FILE")
     targets = tuple((path, form or _form_of(path, forms)) for path in paths)
     if len({locations.real(path) for path in paths}) < len(paths):
         raise click.UsageError("--report was given twice with the same file")
@@ -221,7 +221,7 @@ def _caller(aws: Aws, session: Session | None) -> str:
     if aws.lab is None and _endpoint(aws):
         return ""  # whoever AWS knows by these credentials may be somebody else there
     try:
-        return sts.whoami(session or aws.session(), "asking STS who makes this report")
+        return sts.whoami(session or aws.session(), "asking STS for the caller")
     except SealwaxError as error:
         console.info(f"the report does not name its caller: {error}")
         return ""

@@ -21,9 +21,9 @@ _Sourced = tuple[object, str]
 
 @click.group()
 def settings() -> None:
-    """Show which keys, context and other settings count, and where they come from.
+    """Show which keys, context and other settings apply, and where they come from.
 
-    They are in sealwax.toml, or below [tool.sealwax] in pyproject.toml; docs/settings.md describes them.
+    Settings are read from sealwax.toml, or from [tool.sealwax] in pyproject.toml; docs/settings.md describes them.
     """
 
 
@@ -33,9 +33,9 @@ def settings() -> None:
 @options.as_json
 @options.loudness
 def show_command(path: str | None, as_json: bool) -> None:
-    """Show what counts here, or for PATH, a file or object, and where each value comes from.
+    """Show which settings apply here or to PATH, a file or object, and where each value comes from.
 
-    PATH need not exist. What is typed in another command, such as -k, counts over all of this. {relpath} and {name}
+    PATH need not exist. Options of a command, such as -k, take precedence over all of these. {relpath} and {name}
     become each file's path and name.
     """
     if path is not None and os.path.isdir(path):

@@ -321,7 +321,7 @@ class _Table:
     def text(self, name: str) -> str | None:
         value = self.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            self.refuse(f"'{name}' must be a text in quotes, and not empty")
+            self.refuse(f"'{name}' must be a quoted string, and not empty")
         return value
 
     def texts(self, name: str, *, or_one: bool) -> tuple[str, ...]:
@@ -330,7 +330,8 @@ class _Table:
             return ()
         values = [value] if or_one and isinstance(value, str) else value
         if not isinstance(values, list) or not values or not all(isinstance(each, str) and each for each in values):
-            self.refuse(f"'{name}' must be {'a text in quotes, or a list of them' if or_one else 'a list of texts'}")
+            kind = "a quoted string, or a list of them" if or_one else "a list of quoted strings"
+            self.refuse(f"'{name}' must be {kind}")
         return tuple(values)
 
     def tables(self, name: str) -> list[dict[str, Any]]:
@@ -346,7 +347,7 @@ class _Table:
         for key, text in value.items():
             shown = f"{name}.{printable(key[:_MAX_SHOWN])}"
             if not key or not isinstance(text, str):
-                self.refuse(f"'{shown}' must have a name, and a text in quotes as its value")
+                self.refuse(f"'{shown}' must have a name, and a quoted string as its value")
             try:
                 ctx.placeholders(text)
             except ContextError as error:
@@ -368,7 +369,7 @@ def _settings(path: str, members: Mapping[str, Any]) -> SettingsFile:
 
 def _rule(path: str, members: Mapping[str, Any], number: int) -> Layer:
     table = _Table(path, members, f"rule {number}: ")
-    of_run = dict.fromkeys(_OF_RUNS, "it is for whole runs (set it above all rules)")
+    of_run = dict.fromkeys(_OF_RUNS, "it applies to whole runs (set it above all rules)")
     table.refuse_unknown(("path", *_OF_FILES), of_run)
     patterns = table.texts("path", or_one=True)
     if not patterns:
@@ -386,7 +387,7 @@ def _wrong_pattern(pattern: str) -> str:
         return "must not begin with '!' (the first rule that matches counts, so put the exception above)"
     parts = pattern.removeprefix(S3_SCHEME).removeprefix("./").removesuffix("/").split("/")
     if any(part in ("", ".", "..") for part in parts):
-        return "must not have an empty name, '.' or '..' in it"
+        return "must not contain an empty name, '.' or '..'"
     return ""
 
 

@@ -216,7 +216,7 @@ class Tally:
             if self.failed > self.damaged or self.not_tried:
                 steps.append(f"fix the {'other ' * bool(self.damaged)}causes")
             return f"next: {', '.join(steps)}, then {again}" if again and several else ""
-        return "next: do for each what is advised above"
+        return "next: follow the advice above for each"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

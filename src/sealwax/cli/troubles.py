@@ -47,7 +47,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """
         The name is mistyped, or the volume is not mounted.
             Check the name in the last line of the output.
-        The output exists already.
+        The output already exists.
             Name another file with -o, or overwrite it with --force.
         The folder has no envelope whose name ends with .swx.
             Check the folder, or name the suffix with --suffix.
@@ -61,7 +61,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         No KMS key was named.
             Name it with -k, in SEALWAX_KEY or in sealwax.toml.
         Options exclude each other, such as --lab and --profile.
-            Leave out one of those that the message names.
+            Remove one of the options that the message names.
         """,
     ),
     3: _trouble(
@@ -74,14 +74,14 @@ STATUSES: Final[Mapping[int, Trouble]] = {
             See docs/verification.md for the check that failed.
         `keys retire` found envelopes under the key.
             Move them with sealwax fleet, and run the command again.
-        `doctor` found what needs fixing.
-            Each such line has its fix.
+        `doctor` found something that needs fixing.
+            Each line that needs fixing says how.
         """,
     ),
     4: _trouble(
         "not an envelope, or its header is damaged",
         """
-        The file is another kind of file.
+        It is a file of another kind.
             The message names the format if it is known; use the program that wrote it.
         The envelope is one line of text.
             Add --armor.
@@ -94,9 +94,9 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """
         A copy or a download ended early.
             Copy the file again, and compare its size with that of the original.
-        A local pair has another value than at encryption.
-            Check the values of -c that --local-context names.
-        Somebody or some disk changed the data.
+        A local pair has a different value than at encryption.
+            Check the -c values of the pairs that --local-context names.
+        A program, a person or a faulty disk changed the data.
             Restore the file from a backup, and find out what wrote to it.
         """,
     ),
@@ -138,11 +138,11 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         "interrupted",
         """
         Somebody pressed Ctrl-C.
-            Run the same command again: what is done is skipped with -r, and no file is half written.
+            Run the same command again: with -r, finished files are skipped; no file is half written.
         A scheduler sent SIGINT.
             Raise its time limit, or limit a fleet's run with --max-duration.
-        A terminal sent SIGINT to all programs of a pipe.
-            Check the output of the others, and run the pipe again.
+        A terminal sent SIGINT to all programs of a pipeline.
+            Check the output of the others, and run the pipeline again.
         """,
     ),
     143: _trouble(
@@ -151,7 +151,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         A scheduler or an orchestrator stopped the process.
             Raise its time limit, or limit a fleet's run with --max-duration.
         The machine was shut down.
-            Run the same command again: what is done is skipped with -r, and no file is half written.
+            Run the same command again: with -r, finished files are skipped; no file is half written.
         Somebody ended it with kill.
             Run the same command again.
         """,
@@ -160,20 +160,20 @@ STATUSES: Final[Mapping[int, Trouble]] = {
 
 ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
     errors.SealwaxError: _trouble(
-        "the root of all errors below; only they are raised",
+        "the base class of all errors; only its subclasses are raised",
         """
-        A program catches it to catch all of them.
-            Print its class and message: the message says what to do.
-        A log has the name of the root only.
-            Look for the class that the program printed, or run it again.
-        It is about a file, a key or a context.
-            sealwax help errors lists the errors.
+        A program catches it to catch every error of sealwax.
+            Print the error's class and message: the message says what to do.
+        A log shows only this name.
+            Look for the class of the error, or run the program again.
+        You want to know which errors there are.
+            sealwax help errors lists them.
         """,
     ),
     errors.ContextError: _trouble(
         "the encryption context is missing, different or unusable",
         """
-        A pair was left out, or has another value.
+        A pair was left out, or has a different value.
             sealwax inspect FILE shows the stored pairs; give each with -c NAME=VALUE.
         No context was given.
             Give it with -c; use --accept-stored-context to trust the one in the envelope, or --no-context.
@@ -184,7 +184,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
     errors.HeaderError: _trouble(
         "the bytes are not an envelope, or its header is damaged",
         """
-        The file is another kind of file.
+        It is a file of another kind.
             Check its name; sealwax help NotAnEnvelopeError.
         The header was overwritten or cut off.
             Restore the file from a backup; sealwax help DamagedHeaderError.
@@ -219,7 +219,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """
         The file is cut off: a copy or a download ended early.
             Compare its size and checksum with those of the original; copy it again, or use a backup.
-        Bytes of it were changed, by a disk or by an editor.
+        A disk or an editor changed bytes of it.
             Restore the file from a backup.
         A whole envelope and a detached header were mixed up.
             Name the payload as FILE, and the file with the header with --detached.
@@ -239,11 +239,11 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
     errors.CommitmentError: _trouble(
         "the data key, the context or the header does not belong to this payload; nothing was released",
         """
-        A local pair has another value than at encryption.
-            Check the values of -c that --local-context names.
-        The header and the payload of --detached are of two envelopes.
+        A local pair has a different value than at encryption.
+            Check the -c values of the pairs that --local-context names.
+        The header named by --detached and the payload belong to different envelopes.
             Name the two files that were written together.
-        The file was put together from two, or altered.
+        The file was altered, or combined from two envelopes.
             Restore it from a backup, and find out what wrote to it.
         """,
     ),
@@ -282,13 +282,13 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """,
     ),
     errors.KeyNotAllowedError: _trouble(
-        "the envelope is wrapped under no key of -k; KMS was not called",
+        "the envelope is not wrapped under any key of -k; KMS was not called",
         """
         The envelope is under another key than you think.
             sealwax inspect FILE shows its keys; if you trust one, name it with -k.
         It was moved to a new key.
-            Name the new key with -k, beside the old one if you like: -k is repeatable.
-        An alias or key ID of -k stands for a key of another Region.
+            Name the new key with -k; to keep the old one too, repeat -k.
+        An alias or key ID of -k was looked up in another Region.
             Name the key by its ARN, or the Region of the envelope's key with --region.
         """,
     ),
@@ -299,7 +299,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Add the statement that sealwax policy iam or sealwax policy key writes; a key of another account needs both
             its key policy and an IAM policy.
         A policy or a grant requires another context.
-            Compare kms:EncryptionContext in the policy with your -c; sealwax policy explain says what decides.
+            Compare kms:EncryptionContext in the policy with your -c; sealwax policy explain shows which statement
+            decides.
         You are signed in as somebody else, or in another account.
             aws sts get-caller-identity shows who you are; select a profile with --profile.
         """,
@@ -312,7 +313,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         No credentials are set up on this machine.
             Set AWS_PROFILE or --profile, or run aws configure; --lab DIR works without any.
         The profile needs an MFA code, and there is no terminal to prompt on.
-            Run it in the foreground, or set what aws configure export-credentials --format env prints.
+            Run it in the foreground, or run aws configure export-credentials --format env and set what it prints.
         """,
     ),
     errors.ConfigurationError: _trouble(
@@ -327,7 +328,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """,
     ),
     errors.NotPicklableError: _trouble(
-        "something of a keyring or a store, such as a client or credentials, cannot be sent to another process",
+        "part of a keyring or a store, such as a client or credentials, cannot be sent to another process",
         """
         A client or credentials were passed to the keyring.
             Pass a session with a profile and a Region only, or make the keyring in the worker.
@@ -343,8 +344,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The key is disabled.
             Enable it with aws kms enable-key --key-id KEY.
         Its deletion is scheduled.
-            Stop that with aws kms cancel-key-deletion --key-id KEY, and enable the key; after its date the data is
-            lost.
+            Cancel it with aws kms cancel-key-deletion --key-id KEY, and enable the key; after the deletion date the
+            data is lost.
         Its imported material has expired, or its key store is disconnected.
             Import the material again, or connect the key store.
         """,
@@ -361,7 +362,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """,
     ),
     errors.WrongKeyError: _trouble(
-        "another KMS key wrapped the data key, or KMS answered for another key than the one asked for",
+        "a different KMS key wrapped the data key, or KMS answered for a key other than the one requested",
         """
         An alias of -k points to another key: it was moved, or the envelope is somebody else's.
             sealwax inspect FILE shows the envelope's key; if you trust it, name it with -k by its ARN.
@@ -378,14 +379,14 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Restore the file from a backup.
         The key's material was deleted, or imported material was replaced.
             Import the same material again: KMS cannot decrypt with another one.
-        The key of that ID is in a lab, or in a lab made anew.
+        The data key was wrapped in another lab, or before the lab was created again.
             Use the lab that wrapped it: check --lab and SEALWAX_LAB.
         """,
     ),
     errors.ThrottledError: _trouble(
         "KMS throttled the request and every retry",
         """
-        This run asks faster than the account's quota allows.
+        This run sends more requests per second than the account's quota allows.
             Use fewer --workers, or a lower --rate with sealwax fleet.
         Other programs of the account use up the quota.
             Run it at another time, or request a higher quota.
@@ -431,10 +432,10 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """
         It does not exist, or its permissions forbid it.
             Check the name and ls -l; the folder of an output must be writable too.
-        The output exists already.
+        The output already exists.
             Name another file with -o, or overwrite it with --force.
         The disk is full, or others may write a file that must be trusted.
-            Make room; or chmod go-w FILE and its folder.
+            Free some space, or run chmod go-w on the file and its folder.
         """,
     ),
     errors.StoreError: _trouble(
@@ -454,13 +455,13 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Another program replaced the file meanwhile.
             Run the same command again.
         Two runs work on the same files.
-            Let one end, and run the other again.
+            Let one finish, then run the other again.
         Its two copies of the header differ.
             Decrypt it, and encrypt it again.
         """,
     ),
     errors.EngineError: _trouble(
-        "Spark or the Lambda function did not start, or gave up a job; finished work is kept",
+        "Spark or the Lambda function did not start, or gave up on a job; finished work is kept",
         """
         PySpark or Java is missing.
             pip install 'sealwax[spark]', and Java 17 or 21 in JAVA_HOME or on the PATH.
@@ -473,8 +474,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
     errors.PlanError: _trouble(
         "not a plan of sealwax fleet, or damaged, or in use by another run",
         """
-        The file is something else.
-            Name what sealwax fleet plan -o wrote.
+        The file is not a plan.
+            Name the file that sealwax fleet plan -o wrote.
         Another run uses the plan.
             Wait for it, or stop it; it can be resumed.
         Another release wrote it, or it is damaged.
@@ -485,9 +486,9 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "the settings file is refused, or has no key for a file",
         """
         Somebody else owns the file, or may write to it.
-            Look at what it says, then chown and chmod go-w it.
-        A member is unknown, of another type, or never allowed, such as a lab, an endpoint or credentials.
-            Correct it as the message says; docs/settings.md has all members.
+            Check its content, then run chown and chmod go-w on it.
+        A setting is unknown, of the wrong type, or never allowed, such as a lab, an endpoint or credentials.
+            Correct it as the message says; docs/settings.md lists all settings.
         No rule with a key matches the file.
             See sealwax settings show FILE; add a key, or name one with -k.
         """,
@@ -506,7 +507,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
     errors.FactsError: _trouble(
         "an audit cannot read a file of facts, events or accepted findings, or a fleet plan",
         """
-        The file is something else, or of another release.
+        The file is not what the option expects, or another release wrote it.
             Save the facts again: sealwax audit --all --save-facts FILE.
         The facts do not include what was asked about.
             Collect them with the permissions of sealwax policy iam audit.

@@ -92,7 +92,7 @@ def meaning_of(option: click.Option) -> str:
     if option.show_default and not option.is_flag:
         notes.append(f"Default: {option.default}.")
     if option.envvar and option.show_envvar:
-        notes.append(f"Or {option.envvar}.")
+        notes.append(f"If omitted, {option.envvar} is used.")
     return " ".join(filter(None, notes))
 
 

@@ -140,7 +140,7 @@ def _sources(what: str, output: str | None, *, update: bool, dry_run: bool) -> l
     if dry_run:
         what_ = "Print what would be done with each file, and write nothing."
         added.append(click.option("--dry-run", is_flag=True, help=what_))
-    into = "; with -o, into another" if output else ""
+    into = "; -o names another one for the outputs" if output else ""
     return [
         *added,
         click.option(
@@ -155,15 +155,21 @@ def _selecting(*, workers: bool) -> list[_Add]:
         click.option(
             "--follow-links",
             is_flag=True,
-            help="With -r: follow symbolic links, also out of the folder. Without it, they are reported.",
+            help="With -r: follow symbolic links, even out of the folder. Without it, links are reported, not "
+            "followed.",
         ),
         options.suffix,
         click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
         click.option(
-            "--detached", metavar="HEADER", help="Keep the header in this file, and only the payload in the other one."
+            "--detached", metavar="HEADER", help="Keep the header in this file; the other file has only the payload."
         ),
         *([options.workers(_WORKERS)] if workers else []),
-        click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file, and a summary of several."),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="Print a JSON object per file, and a summary if there are several files.",
+        ),
     ]
 
 

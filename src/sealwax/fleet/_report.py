@@ -447,10 +447,9 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
     else:
         add("payloads", "not compared: the plan has no digests of these objects")
     if checked.gone:
-        plural = checked.gone != 1
-        add("gone", f"{checked.gone:,} object{'s' * plural} of the plan no longer exist{'s' * (not plural)}")
+        add("gone", f"{checked.gone:,} of the plan's objects")
     if checked.leftovers:
-        add("leftovers", f"{len(checked.leftovers):,} temporary files of killed processes; examine, then remove them:")
+        add("leftovers", f"{len(checked.leftovers):,} left by killed processes; examine, then remove:")
     _add_first(checked.leftovers, "", add)
     _add_first(checked.changed, "changed", add)
     _add_first([f"{name}: {why}" for name, why in checked.unread], "not read", add)

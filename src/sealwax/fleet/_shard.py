@@ -147,8 +147,8 @@ def _steps(header: Header, settings: Settings, verdict: Staleness) -> EnvelopeDe
             steps.append(Step(key.arn, StepKind.ADD, sources))
         else:
             reason = (
-                f"no source key has wrapped it in {key.region}, KMS re-wraps within one Region only, and the plan does "
-                "not add Regions"
+                f"it is not wrapped under a source key in {key.region}, KMS re-wraps within one Region only, and the "
+                "plan does not add Regions"
             )
             return EnvelopeDecision(State.REFUSED, reason, verdict)
     if all(step.kind == StepKind.KEEP for step in steps):

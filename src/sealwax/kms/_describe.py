@@ -58,7 +58,7 @@ def describe(key: str, clients: Clients, *, rotations: bool = True) -> Described
             unseen.append(error)
             return None
 
-    doing = "describing the key (kms:DescribeKey)"
+    doing = "kms:DescribeKey"
     metadata = unless_denied(lambda: _metadata.fetch(client, name, region, doing))
     if metadata is None:
         return DescribedKey(key, unseen=tuple(unseen))

@@ -27,7 +27,7 @@ class Right:
     """One thing that a caller may or may not do with a key.
 
     Attributes:
-        use: ``"encrypt"``, ``"decrypt"``, ``"further key"`` (encrypt under several keys) or ``"rewrap"``.
+        use: ``"encrypt"``, ``"decrypt"``, ``"extra keys"`` (encrypt under several keys) or ``"rewrap"``.
         actions: the IAM actions that it needs.
         error: why it failed; None if it is allowed.
     """
@@ -86,7 +86,7 @@ class KeyCheckup:
             KmsError: KMS did not answer, or refused.
         """
         client = self._clients.kms(self.region)
-        return _metadata.fetch(client, self.name, self.region, "describing the key (kms:DescribeKey)")
+        return _metadata.fetch(client, self.name, self.region, "kms:DescribeKey")
 
     def rights(self, context: Mapping[str, str]) -> Iterator[Right]:
         """Yield what the caller may do, one dry run after the other.
@@ -105,7 +105,7 @@ class KeyCheckup:
             ),
             ("decrypt", "decrypt", ("kms:Decrypt",), {"KeyId": key, **_WITHOUT_BLOB, **ours}),
             (
-                "further key",
+                "extra keys",
                 "encrypt",
                 ("kms:Encrypt",),
                 {"KeyId": key, "Plaintext": b"sealwax", "DryRun": True, **ours},

@@ -94,7 +94,7 @@ def _material(proof: Proof) -> str:
 
 
 def _metadata(proof: Proof) -> Answer:
-    return proof.ask("describe_key", "describing the key").optional_part("KeyMetadata")
+    return proof.ask("describe_key", "kms:DescribeKey").optional_part("KeyMetadata")
 
 
 @check(

@@ -84,7 +84,7 @@ def decrypt(proof: Proof) -> str:
     plaintext = _decrypt(proof, proof.wrapped_key.ciphertext, proof.context)
     try:
         if plaintext != proof.data_key.buffer:
-            raise Failed("it returned another data key than GenerateDataKey")
+            raise Failed("it returned a different data key from GenerateDataKey's")
     finally:
         wipe(plaintext)
     return "the same 32 bytes"
@@ -198,7 +198,7 @@ def _contexts_refused(proof: Proof, contexts: Mapping[str, Mapping[str, str]]) -
     return "; ".join(f"{what}: refused by {refuser}" for what, refuser in by.items())
 
 
-@check("context-wrong", "KMS refuses another context", needs=[decrypt], requests=1)
+@check("context-wrong", "KMS refuses a different context", needs=[decrypt], requests=1)
 def context_wrong(proof: Proof) -> str:
     return _contexts_refused(proof, {"another context": wrong(proof.context)})
 

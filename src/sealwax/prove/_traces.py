@@ -152,7 +152,7 @@ def _secrets(proof: Proof, sealed: bytes) -> list[bytearray]:
         key, nonce, commitment = derive(data_key, header, head)
         if commitment != head[payload.SALT_BYTES :]:
             wipe(key)
-            raise Failed("the searched process used another data key than KMS returns for its envelope")
+            raise Failed("the searched process used a different data key from the one KMS returns for its envelope")
         return [bytearray(data_key.buffer), key, bytearray(nonce)]
 
 

@@ -43,11 +43,11 @@ def doctor(names: tuple[str, ...], aws: Aws, template: options.ContextTemplate, 
     """Check your setup, and say how to fix it.
 
     Checks versions, the terminal, the settings file, the Region, credentials, the clock, and the keys of -k: whether
-    each exists, its state, and what you may do with it. KMS is asked with dry runs, so nothing is changed; they have
-    the context of -c, which policies may require.
+    each exists, its state, and what you may do with it. Permissions are checked with KMS dry runs, so nothing
+    is changed; the dry runs have the context of -c, which policies may require.
 
-    Each line is "ok", "needs fixing", "not checked", or "optional" for what encrypting and decrypting under one key do
-    not need. The exit status is 3 if a line needs fixing, and 0 otherwise.
+    Each line is "ok", "needs fixing", "not checked", or "optional" if encrypting and decrypting under one key do not
+    need it. The exit status is 3 if a line needs fixing, and 0 otherwise.
     """
     lines = [*machine.lines(), *account.lines(names or _default_keys(), aws, template.of_some_file())]
     sick = sum(line.state == "needs fixing" for line in lines)

@@ -167,7 +167,7 @@ class _Visit:
             left = _spelled(max(0.0, (facts.expires - datetime.now(UTC)).total_seconds()))
             until = f"valid for {left}, until {facts.expires.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         elif facts.temporary:
-            until = "temporary; when they expire is unknown"
+            until = "temporary, with an unknown expiry time"
         else:
             until = "they do not expire"
         return Line("ok", "credentials", f"from {facts.source}{profile}; {until}")
@@ -212,12 +212,12 @@ class _Visit:
 
     def clock_line(self) -> Line:
         if self.aws.lab is not None:
-            return Line("ok", "clock", "the lab uses that of this machine")
+            return Line("ok", "clock", "the lab uses this machine's clock")
         if self.clock.skew is None:
-            return Line("not checked", "clock", "no answer had a date to compare with")
+            return Line("not checked", "clock", "no response had a date to compare with")
         seconds = round(abs(self.clock.skew))
         if seconds < 2:
-            return Line("ok", "clock", "agrees with AWS's")
+            return Line("ok", "clock", "agrees with AWS's clock")
         off = f"{_spelled(seconds)} {'ahead of' if self.clock.skew > 0 else 'behind'} AWS's"
         if not self.clock.is_wrong:
             return Line("ok", "clock", off)
@@ -231,7 +231,7 @@ def _known_region(name: str, origin: str) -> Line:
         return Line("ok", "Region", f"{name}, {origin}")
     near = difflib.get_close_matches(name, known, 1)
     meant = f"did you mean {near[0]}?" if near else "a Region looks like eu-west-1"
-    return Line("needs fixing", "Region", f"boto3 knows no Region '{name}' ({origin})", meant)
+    return Line("needs fixing", "Region", f"boto3 does not know the Region '{name}' ({origin})", meant)
 
 
 def _spelled(seconds: float) -> str:

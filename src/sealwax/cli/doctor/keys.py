@@ -13,13 +13,14 @@ from sealwax.kms import _names, _rights
 from sealwax.kms._metadata import Metadata
 
 # What encrypting and decrypting under one key do not need.
-_OPTIONAL: Final = {"further key": "to encrypt under several keys", "rewrap": "to rewrap and rotate"}
+_OPTIONAL: Final = {"extra keys": "to encrypt under several keys", "rewrap": "to rewrap and rotate"}
 _POLICIES: Final = {"identity-based policy": "your IAM policy", "resource-based policy": "the key policy"}
 _FIXES: Final = {
     "Disabled": "enable it with 'aws kms enable-key --key-id {key}', or use another key",
-    "PendingDeletion": "keep it with 'aws kms cancel-key-deletion --key-id {key}' and 'aws kms enable-key', or use "
-    "another key",
-    "PendingReplicaDeletion": "keep it with 'aws kms cancel-key-deletion --key-id {key}', or use another key",
+    "PendingDeletion": "cancel the deletion with 'aws kms cancel-key-deletion --key-id {key}' and 'aws kms "
+    "enable-key', or use another key",
+    "PendingReplicaDeletion": "cancel the deletion with 'aws kms cancel-key-deletion --key-id {key}', or use another "
+    "key",
     "PendingImport": "import its key material with 'aws kms import-key-material', or use another key",
     "Unavailable": "connect its key store with 'aws kms connect-custom-key-store', or use another key",
 }
@@ -98,7 +99,8 @@ class Examination:
         if all(right.error for right in rights):
             elsewhere = self._elsewhere(arn)
             fix = elsewhere or "check the name and the Region, then the lines below"
-            yield Line("needs fixing", "key", f"{detail}, and so is everything else; it may not exist", fix, self._name)
+            why = f"{detail}, and so is everything else; the key may not exist"
+            yield Line("needs fixing", "key", why, fix, self._name)
         else:
             yield Line("ok", "key", f"{detail}, but not needed: the key exists and is enabled", key=self._name)
         for right in rights:
@@ -110,7 +112,10 @@ class Examination:
         own = self._caller.split(":")[4] if self._caller.count(":") >= 5 else ""
         if not own or key.account in (None, own):
             return ""
-        return f"key of account {key.account}, caller of {own}: the key policy and your IAM policy must both allow it"
+        return (
+            f"the key is in account {key.account}, and you are in account {own}: both the key policy and your IAM "
+            "policy must allow it"
+        )
 
     def _unusable(self, error: errors.KmsError) -> Line:
         line = failed("key", error, self._name)
@@ -131,7 +136,7 @@ class Examination:
         if key.manager == "AWS":
             return line("is an AWS managed key, which only AWS services may use", "create a customer managed key")
         if key.spec != "SYMMETRIC_DEFAULT":
-            return line(f"is of the kind {key.spec}", "use a symmetric encryption key (KeySpec SYMMETRIC_DEFAULT)")
+            return line(f"has the KeySpec {key.spec}", "use a symmetric encryption key (KeySpec SYMMETRIC_DEFAULT)")
         if key.state == "Enabled":
             return None
         until = "" if key.deletion is None else f", and will be deleted at {key.deletion:%Y-%m-%d %H:%M %Z}"
@@ -178,6 +183,6 @@ class Examination:
         if self._context:
             pairs = {f"kms:EncryptionContext:{name}": value for name, value in self._context.items()}
             statement["Condition"] = {"StringEquals": pairs}
-        unless = "" if self._context else "; if it requires an encryption context, give that with -c"
+        unless = "" if self._context else "; if the policy requires an encryption context, give it with -c"
         both = f"; {elsewhere}" if (elsewhere := self._elsewhere(arn)) else ""
         return f"add to {policy}: {json.dumps(statement)}{unless}{both}"

@@ -56,11 +56,11 @@ def _terminal() -> Line:
         why = f"the locale's encoding is {encoding}, in which some names cannot be printed"
         return Line("needs fixing", "terminal", why, "export LC_ALL=C.UTF-8, or another UTF-8 locale")
     if not stream.isatty():
-        return Line("ok", "terminal", "UTF-8; the output does not go to a terminal")
+        return Line("ok", "terminal", "UTF-8; the output is not a terminal")
     term, columns = os.environ.get("TERM", ""), shutil.get_terminal_size().columns
     if term in ("", "dumb"):
-        why = f"UTF-8, {columns} columns, but TERM is '{term}': no progress bars and colors"
-        return Line("optional", "terminal", why, "export TERM=xterm-256color, if your terminal has them")
+        why = f"UTF-8, {columns} columns, but TERM is '{term}': no progress bars or colors"
+        return Line("optional", "terminal", why, "export TERM=xterm-256color, if your terminal supports it")
     return Line("ok", "terminal", f"UTF-8, {columns} columns, TERM={term}")
 
 
@@ -70,7 +70,7 @@ def _settings() -> Line:
         line = failed("settings", refused)
         return line if line.fix else replace(line, fix="correct the file, or use --no-settings")
     if file is None:
-        return Line("ok", "settings", "no sealwax.toml is used")
+        return Line("ok", "settings", "no settings file is used")
     brought = {
         "key": file.top.keys,
         "context": file.top.context,
@@ -78,5 +78,5 @@ def _settings() -> Line:
         "Region": file.region,
         "profile": file.profile,
     }
-    names = ", ".join(name for name, value in brought.items() if value) or "nothing that counts here"
+    names = ", ".join(name for name, value in brought.items() if value) or "nothing that applies here"
     return Line("ok", "settings", f"{file.path}: {names}")

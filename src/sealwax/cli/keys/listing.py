@@ -38,7 +38,7 @@ _USUAL: Final = {"MANAGER": "customer managed", "ORIGIN": "KMS", "MULTI-REGION":
     help="An AWS Region to list; repeatable. Default: that of the environment or profile.",
 )
 @options.account
-@click.option("--wide", is_flag=True, help="Show key ARNs instead of key IDs; lines are as long as they are.")
+@click.option("--wide", is_flag=True, help="Show key ARNs instead of key IDs; lines may be wider than the terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key, one per line.")
 @options.loudness
 def list_command(aws: Aws, regions: tuple[str, ...], wide: bool, as_json: bool) -> int:

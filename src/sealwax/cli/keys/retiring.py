@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="WHERE",
-    help="A folder or s3:// prefix to scan, or a fleet plan, to scan its places; repeatable.",
+    help="A folder or s3:// prefix to scan, or a fleet plan whose places to scan; repeatable.",
 )
 @click.option("--apply", is_flag=True, help="Take the next step; without it, only report.")
 @click.option(
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
     """Take a KMS key out of use, one step per run: report, disable, schedule deletion.
 
-    Nothing is changed without --apply. Nothing is changed, and the exit status is 3, while the key may still be needed:
-    a place of --scan has envelopes under it, objects that S3 encrypts under it, other encrypted files (AWS Encryption
-    SDK, S3 Encryption Client, sops and more) that name it or name no key, or something that cannot be read; or a place
-    is empty, so that its name may be mistyped.
+    Nothing is changed without --apply. While the key may still be needed, nothing is changed either, and the exit
+    status is 3. It may be needed if a place of --scan has envelopes under it, objects that S3 encrypts under it, other
+    encrypted files (AWS Encryption SDK, S3 Encryption Client, sops and more) that name it or name no key, or something
+    that cannot be read. An empty place counts too, because its name may be mistyped.
 
     Only these places are scanned. Old object versions and backups may need the key too, and an S3 Inventory is a day to
     a week old. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; the two steps need
@@ -103,12 +103,12 @@ def _refuse(apply: bool, days: int | None, step: str, standing: KeyStatus) -> No
 
 
 _NEXT: Final = {
-    "rewrap": "re-wrap what is under the key (with sealwax fleet; other formats with the program that wrote them), "
-    "check what is unknown, and run this command again",
-    "enable": "run `aws kms enable-key`, because what is under the key may not open with another one; re-wrap that, "
-    "and run this command again",
-    "cancel": "run `aws kms cancel-key-deletion` and `aws kms enable-key` now, or what is under the key is lost; then "
-    "re-wrap that",
+    "rewrap": "move what is under the key to another key (envelopes with sealwax fleet, other formats with the program "
+    "that wrote them), check what is unknown, and run this command again",
+    "enable": "run `aws kms enable-key`, because data under the key may not open without it; "
+    "re-wrap that data, and run this command again",
+    "cancel": "run `aws kms cancel-key-deletion` and `aws kms enable-key` now, or the data under the key will be "
+    "lost; then re-wrap it",
     "disable": "disable the key with --apply; `aws kms enable-key` undoes that at any time",
     "delete": "once you are sure that nothing fails without the key, add --apply --delete-after 30",
     "wait": "nothing; `aws kms cancel-key-deletion` undoes this until the deletion date",
