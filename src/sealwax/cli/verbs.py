@@ -87,12 +87,13 @@ def meaning_of(option: click.Option) -> str:
     low, high = getattr(option.type, "min", None), getattr(option.type, "max", None)
     if low is not None and high is not None:
         notes.append(f"From {low} to {high}.")
+    variable = option.envvar if option.show_envvar else None
     if option.required:
-        notes.append("Required.")
+        notes.append(f"Required, here or in {variable}." if variable else "Required.")
     if option.show_default and not option.is_flag:
         notes.append(f"Default: {option.default}.")
-    if option.envvar and option.show_envvar:
-        notes.append(f"If omitted, {option.envvar} is used.")
+    elif variable and not option.required:
+        notes.append(f"Default: {variable}.")
     return " ".join(filter(None, notes))
 
 
