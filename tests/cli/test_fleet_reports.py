@@ -351,7 +351,7 @@ def test_objects_of_one_kind_are_told_once_and_all_are_counted(shell: Shell, key
         "    and 22 more",
         f"  list all: {LIST}",
         "None of the 25 envelopes can be re-wrapped.",
-        "next: fix what the reasons name, and plan again",
+        "next: fix the causes listed, and plan again",
     ]
     page = (shell.folder / "page.html").read_text("utf-8")
     assert page.count("not under a source key") == 1

@@ -40,7 +40,7 @@ def loudness(command: Command) -> Command:
         return click.option(*names, is_flag=True, is_eager=True, expose_value=False, callback=set_on_state, help=help_)
 
     quiet = flag("-q", "--quiet", help_="Print only errors and the output that was asked for.")
-    verbose = flag("-v", "--verbose", help_="Show each file and each request to AWS, and a traceback for internal errors.")
+    verbose = flag("-v", "--verbose", help_="Show each file, each request to AWS, and internal errors in full.")
     debug = flag("--debug", help_="Like -v, and also show botocore's log, with keys, credentials and data withheld.")
     return quiet(verbose(debug(command)))
 
