@@ -356,6 +356,22 @@ def test_a_run_that_is_throttled_says_so_once(run: Run, keys: Keys, said: Callab
     assert sum("KMS is throttling requests in us-east-1" in line for line in said()) == 1
 
 
+def test_a_run_slows_down_to_what_kms_allows(
+    run: Run, keys: Keys, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEALWAX_LAB", str(keys.lab.path))
+    fill(200)
+    keys.lab.faults.add(REGION, "quota", 50, operation="GenerateDataKey", code=None, seed=0)
+    try:
+        run(*UP, "--json", "-q", "--workers", "16")
+    finally:
+        keys.lab.faults.clear(REGION, None)
+    summary = json.loads(capfdbinary.readouterr().out.splitlines()[-1])["summary"]
+    # Threads that each retry by themselves have more than half of their calls refused.
+    assert summary["kms_failures"] < 0.4 * summary["kms_calls"]
+    assert summary["done"]["encrypted"] > 190
+
+
 # --- one data key for all
 
 

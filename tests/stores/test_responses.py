@@ -85,6 +85,8 @@ TABLE = [
     ("SignatureDoesNotMatch", 403, False, "does not accept the credentials", "Check the access key"),
     ("RequestTimeTooSkewed", 403, False, "clock is wrong", "up to 15 minutes"),
     ("InvalidRequest", 400, False, "refused the request", "SSE-C"),
+    ("InvalidStorageClass", 400, False, "does not accept this storage class", "Use another one"),
+    ("InvalidTag", 400, False, "does not accept the tags", "characters and lengths"),
     ("KMS.DisabledException", 400, False, "encrypts the object: the key is disabled", "the bucket's (SSE-KMS)"),
     ("KMS.NotFoundException", 400, False, "encrypts the object: there is no such key", "the bucket's (SSE-KMS)"),
     ("KMS.KMSInvalidStateException", 400, False, "the key's state does not allow it", "the bucket's (SSE-KMS)"),

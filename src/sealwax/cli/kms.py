@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from sealwax._core.keyring import DataKey, Keyring, WrappedKey
     from sealwax._core.sealer import Sealer
     from sealwax.events import KmsStats
-    from sealwax.kms import KmsKeyring
+    from sealwax.kms import KmsKeyring, RateLimit
     from sealwax.lab import Lab
 
 T = TypeVar("T")
 
+# More than a run reaches. It is halved while KMS throttles: else threads would fail calls that they could wait for.
+_CALLS_PER_SECOND: Final = 1000.0
 # How long one run uses a data key that KMS has unwrapped for it.
 _CACHED_KEY_SECONDS: Final = 60.0
 # The bounds of --share-key, which docs/caching.md gives.
@@ -132,6 +134,7 @@ class Keys:
     sealers: list[Sealer] = field(default_factory=list)  # those made so far, for --metrics
     keyrings: dict[tuple[str, ...], KmsKeyring] = field(default_factory=dict)  # likewise, by the names of their keys
     watch: KmsWatch = field(default_factory=KmsWatch)
+    limits: list[RateLimit] = field(default_factory=list)  # of the run: one, once a keyring was made
     _sessions: list[Session] = field(default_factory=list, repr=False)
 
     def of(self, layers: tuple[Layer, ...]) -> Keys:
@@ -197,15 +200,18 @@ class Keys:
         )
 
     def _keyring(self, targets: Sequence[str] | None = None) -> KmsKeyring:
-        from sealwax.kms import KmsKeyring
+        from sealwax.kms import KmsKeyring, RateLimit
 
         refuse_too_many(self.names, "-k")
+        if not self.limits:
+            self.limits.append(RateLimit(_CALLS_PER_SECOND))
         names = self.names if targets is None else targets
         self.keyrings[self.names] = KmsKeyring(
             names[0] if len(names) == 1 else list(names),
             decrypt_with=None if targets is None else list(self.names),
             session=self._session(),
             on_event=self.watch,
+            limit=self.limits[0],
         )
         return self.keyrings[self.names]
 

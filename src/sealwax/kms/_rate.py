@@ -2,8 +2,8 @@
 
 One bucket serves an account and Region. All threads of a process share it, and so do all processes of a machine that
 name the same file. The rate follows additive increase and multiplicative decrease, like TCP: halved when a request is
-throttled, raised by a twentieth of the full rate each second without throttling. Requests that were already sent when
-the rate was halved do not halve it again.
+throttled, raised by a twentieth of the full rate each second without throttling. Requests that were
+already sent when the rate was halved, or are sent within a fifth of a second after that, do not halve it again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _STATE: Final = struct.Struct("<dddd")
 _State = tuple[float, float, float, float]
 _LEAST_RATE: Final = 0.01
 _RECOVERY: Final = 0.05
+# KMS counts by the second, so a lower rate does not end its throttling at once; further halves meanwhile are too many.
+_SETTLE_SECONDS: Final = 0.2
 _KIND: Final = trusted.Kind("the shared rate limit", FileError)
 # Other processes hold the lock on a shared file for microseconds.
 _LONGEST_WAIT_SECONDS: Final = 5.0
@@ -107,7 +109,7 @@ class RateLimit:
             FileError: the shared file cannot be used.
         """
         with self._exclusive() as (tokens, rate, when, halved):
-            if since > halved:
+            if since > halved + _SETTLE_SECONDS:
                 self._state = (min(tokens, 0.0), max(rate / 2, _LEAST_RATE), when, when)
 
     @property
