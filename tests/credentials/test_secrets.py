@@ -200,3 +200,8 @@ def test_nothing_is_logged(
 def test_what_is_spoken_has_no_part_of_a_secret(secret: str, before: str, after: str, cut: int) -> None:
     text = origins.redacted(f"{before}{secret[cut:]}{after}", (secret,))
     assert not [gram for gram in grams(secret) if gram in text and gram not in before + after]
+
+
+def test_a_url_is_shown_without_its_password_and_query() -> None:
+    text = 'Could not connect to the endpoint URL: "https://user:hunter2@kms.test/path?X-Amz-Signature=abcdef&t=12" now'
+    assert origins.redacted(text) == ('Could not connect to the endpoint URL: "https://***@kms.test/path?***" now')

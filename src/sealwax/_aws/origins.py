@@ -109,6 +109,8 @@ _ENVIRONMENT: Final = (
 )
 _URLS: Final = re.compile(r"AWS_ENDPOINT_URL.*|.*_PROXY|AWS_CONTAINER_CREDENTIALS_FULL_URI", re.IGNORECASE)
 _USER_AND_PASSWORD: Final = re.compile(r"//[^\"']*@")
+# A query may be signed, or hold a token.
+_QUERY: Final = re.compile(r"(https?://[^\s?\"'<>]*\?)[^\s\"'<>]+")
 # A text and a secret that share fewer characters in a row give nothing away.
 _GRAM: Final = 8
 _DEPTH: Final = 4
@@ -266,11 +268,11 @@ def _of_the_environment() -> Iterator[str]:
 
 
 def redacted(text: str, secrets: Iterator[str] | tuple[str, ...] = ()) -> str:
-    """Return a foreign text without these secrets, without those of the environment, and without passwords in URLs.
+    """Return a foreign text without these secrets, those of the environment, and the passwords and queries of URLs.
 
     Parts of a secret go too: whatever repeats a secret may truncate or quote it.
     """
-    text = _USER_AND_PASSWORD.sub("//***@", text[:10_000])
+    text = _QUERY.sub(r"\1***", _USER_AND_PASSWORD.sub("//***@", text[:10_000]))
     grams = {
         secret[at : at + _GRAM]
         for secret in (*secrets, *_of_the_environment())
