@@ -1,6 +1,6 @@
 """What the suite needs beyond Python: found, or installed if nobody has to be asked, or named with the command to type.
 
-``python tests/system.py java chromium`` is what the Makefile runs, before there is a virtual environment; tests call
+``python tests/system.py java chromium vim`` is what the Makefile runs before there is a virtual environment. Tests call
 :func:`find`. On Debian and its kin, root installs with apt-get. Everybody else reads which command it is.
 """
 
@@ -78,6 +78,7 @@ NEEDS = {
         "openjdk@17",
     ),
     "chromium": Need("Chromium", _chromium_candidates, lambda _: True, ("chromium",), "google-chrome"),
+    "vim": Need("Vim", lambda environment: _on_path(environment, "vim"), lambda _: True, ("vim",), "vim"),
 }
 
 

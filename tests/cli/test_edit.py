@@ -23,6 +23,7 @@ import pytest
 import sealwax
 from sealwax.cli import editor as editors
 from sealwax.errors import FileError
+from tests import system
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import SEALWAX, Shell, unprivileged
 from tests.s3 import StrictS3, error
@@ -389,8 +390,9 @@ def test_what_does_not_open_has_its_own_status_and_no_editor_starts(
 
 
 def test_a_plaintext_of_more_than_64_mib_is_refused(
-    place: Path, run: Run, keys: Keys, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], None], place: Path, run: Run, keys: Keys, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    script("")
     with keys.sealer(keys.demo).open(str(place / "big.swx"), "wb", context=CONTEXT) as file:
         file.write(bytes((64 << 20) + 1))
     for grown in (False, True):
@@ -590,9 +592,9 @@ def test_a_person_may_try_again_to_save(edited: Shell, keys: Keys) -> None:
     assert keys.sealer(keys.demo).decrypt(edited.read("a.txt.swx"), context=CONTEXT) == CHANGED
 
 
+@pytest.mark.slow  # as the others that need a program which is not there everywhere
 def test_real_vim_leaves_nothing(edited: Shell, keys: Keys) -> None:
-    if not os.path.exists("/usr/bin/vim"):
-        pytest.skip("there is no vim")
+    assert system.find("vim"), "run: make system"
     home = Path(edited.environment["HOME"])
     (home / "kept").mkdir()
     (home / ".vimrc").write_text(

@@ -104,7 +104,7 @@ def test_a_run_is_resumed(shell: Shell) -> None:
     damaged = shell.read("out/c.swx")
     shell.write("out/c.swx", damaged[:-1])
     back = ("decrypt", *K, *PURPOSE, "-r", "-o", "back", "out")
-    again = "next: fix the causes, then run the same command again to resume"
+    again = "next: restore what is damaged from a good copy, then run the same command again to resume"
     shell.sealwax(*back).failed(8, "out/c.swx: ", "1 of 3 failed; 2 decrypted", again)
     shell.write("out/c.swx", damaged)
     done = shell.sealwax(*back).succeeded()

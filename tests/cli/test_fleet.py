@@ -119,7 +119,7 @@ def test_a_context_that_fits_nothing_is_told(shell: Shell, keys: Keys) -> None:
     shell.write("data/foreign", b"hello")
     typo = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "purpsoe=backup", "-o", "p")
     said = "skipped 5 envelopes, because none has the context of the plan; the first: its stored context has"
-    shell.sealwax(*typo, "data").failed(6, said, "check its -c")
+    shell.sealwax(*typo, "data").failed(6, said, "check the plan's -c")
     shell.sealwax("fleet", "run", "p", "--apply").failed(6, said)
     shell.sealwax("fleet", "run", "p", "--stale", "--apply").failed(6, said)
     assert json.loads(shell.sealwax("fleet", "verify", "p", "--json").failed(6, said).out)["done"] is False

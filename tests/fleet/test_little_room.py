@@ -72,9 +72,10 @@ def test_a_plan_on_a_disk_that_fills_up(keys: Keys, folder: Path, small: room.Di
 
 
 def test_a_page_is_whole_or_not_there(keys: Keys, folder: Path, path: Path, tmp_path: Path) -> None:
-    quotes = "'" * 230  # each is six characters in HTML
-    for at in range(30):
-        (folder / f"{at:03}{quotes}.swx").write_bytes(b"no envelope")
+    deep = folder.joinpath(*["'" * 240] * 9)  # each quote is six characters in HTML
+    deep.mkdir(parents=True)
+    for at in range(3):
+        (deep / f"{at}.swx").write_bytes(b"no envelope")
     plan(keys, folder, path)
     page = tmp_path / "page.html"
     assert command(["fleet", "status", str(path), "--report", str(page)]) == 0

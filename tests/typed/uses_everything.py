@@ -193,7 +193,7 @@ def errors(error: Exception) -> str:
             pass
         case sealwax.EngineError() | sealwax.PlanError() | sealwax.PolicyError() | sealwax.FactsError():
             pass
-        case sealwax.LabError() | sealwax.SealwaxError():
+        case sealwax.LabError() | sealwax.SettingsError() | sealwax.SealwaxError():
             pass
         case _:
             return "another program's"

@@ -235,28 +235,28 @@ def _served_lab(folder: str, region: str | None) -> Iterator[tuple[Lab, dict[str
     """Yield a lab, and the environment with which another process reaches it."""
     from sealwax.lab._server import Server
 
-    lab = open_lab(folder)
-    credentials = lab.session(region).get_credentials()
-    assert credentials is not None
-    key = credentials.get_frozen_credentials()
-    server = Server(lab)
-    serving = threading.Thread(target=server.serve, daemon=True)
-    serving.start()
-    settings: dict[str, str | None] = {
-        **dict.fromkeys(_IDENTITY),
-        "AWS_ENDPOINT_URL_KMS": server.url,
-        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None,
-        # It is on this machine.
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "*"),
-        "AWS_ACCESS_KEY_ID": key.access_key,
-        "AWS_SECRET_ACCESS_KEY": key.secret_key,
-        "AWS_SESSION_TOKEN": key.token,
-    }
-    try:
-        yield lab, settings
-    finally:
-        server.close()
-        serving.join()
+    with open_lab(folder) as lab:
+        credentials = lab.session(region).get_credentials()
+        assert credentials is not None
+        key = credentials.get_frozen_credentials()
+        server = Server(lab)
+        serving = threading.Thread(target=server.serve, daemon=True)
+        serving.start()
+        settings: dict[str, str | None] = {
+            **dict.fromkeys(_IDENTITY),
+            "AWS_ENDPOINT_URL_KMS": server.url,
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": None,
+            # It is on this machine.
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "*"),
+            "AWS_ACCESS_KEY_ID": key.access_key,
+            "AWS_SECRET_ACCESS_KEY": key.secret_key,
+            "AWS_SESSION_TOKEN": key.token,
+        }
+        try:
+            yield lab, settings
+        finally:
+            server.close()
+            serving.join()
 
 
 def _print(result: CheckResult) -> None:
