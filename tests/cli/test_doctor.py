@@ -184,6 +184,7 @@ def test_the_settings_file_is_a_line(lab: Lab, doctor: Doctor) -> None:
     file.chmod(0o666)
     status, checks = doctor()
     assert (status, sick(checks)) == (3, ["settings"])
+    assert the(checks, "key")["detail"] == "see settings"
     assert "chmod go-w" in the(checks, "settings")["detail"] + the(checks, "settings")["fix"]
     status, checks = doctor("--no-settings")
     assert (status, the(checks, "settings")["state"]) == (0, "ok")

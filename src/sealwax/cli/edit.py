@@ -27,7 +27,14 @@ from sealwax._text import printable
 from sealwax.cli import console, editor, locations, options, sealing, status_of
 from sealwax.cli.kms import Keys
 from sealwax.cli.work import STREAM
-from sealwax.errors import FileError, KeyNotAllowedError, KmsError, RewrapConflictError, SealwaxError
+from sealwax.errors import (
+    DamagedHeaderError,
+    FileError,
+    KeyNotAllowedError,
+    KmsError,
+    RewrapConflictError,
+    SealwaxError,
+)
 
 # Of an envelope with the largest plaintext, in the text form, with the largest header.
 _MAX_SEALED_BYTES: Final = (editor.MAX_BYTES + envelope.MAX_HEADER_BYTES + (8 << 20)) * 4 // 3
@@ -151,7 +158,11 @@ class _Sealed:
         size = inspection.plaintext_bytes
         if size is not None and size > editor.MAX_BYTES:
             raise FileError(_TOO_LARGE)
-        envelope.refuse_kind(inspection.header, hdr.ATTACHED)
+        if inspection.header.preamble.kind != hdr.ATTACHED:
+            raise DamagedHeaderError(
+                "this is a detached header, and edit takes whole envelopes; use `sealwax decrypt --detached`, change "
+                "the file, and encrypt it again"
+            )
         if not inspection.header.finished:
             raise RewrapConflictError("a re-wrap of it was interrupted; run that again, then edit it")
         arns = [key.key_arn for key in inspection.wrapped_keys]

@@ -16,6 +16,7 @@ from sealwax._aws.session import Clients, at_endpoint
 from sealwax.cli.doctor import keys
 from sealwax.cli.doctor.lines import Line, failed
 from sealwax.cli.kms import Aws
+from sealwax.cli.state import current
 from sealwax.kms import _hygiene
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def _unopened(error: errors.SealwaxError, aws: Aws) -> Line:
 
 
 def _keys_not_checked(names: Sequence[str], why: str) -> list[Line]:
+    if not names and current().refused_settings is not None:
+        return [Line("not checked", "key", "see settings")]
     if not names:
         return [Line("not checked", "key", "no key was named", "name one with -k or in SEALWAX_KEY")]
     return [Line("not checked", "key", f"{name}: {why}", key=name) for name in names]
