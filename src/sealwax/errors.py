@@ -30,6 +30,15 @@
     │   └── StoreError              S3 refused or failed an operation on a bucket or an object
     ├── RewrapConflictError       the envelope changed, or contradicts itself, during a re-wrap
     ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
+    ├── RecordError               a record could not be sealed or opened
+    │   ├── NotARecordError         the value does not have the form of a record
+    │   ├── RecordTamperedError     it was altered, or belongs to another row, field or local scope
+    │   ├── UnknownKeyError         no data key of this scope made it
+    │   ├── ShreddedError           the data keys of its scope were destroyed on purpose
+    │   ├── KeyNotLoadedError       its data key has to be loaded first, and an event loop is running
+    │   └── KeyRowError             a row of the key store does not hold the data key that it claims to hold
+    ├── KeyStoreError             a key store cannot be reached, refuses, or lost a key
+    ├── EngineError               Spark did not start, or gave up a job; finished work is kept
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     ├── FactsError                an audit cannot read a file of facts, events or accepted findings
@@ -42,7 +51,7 @@ own file object raises. Messages never contain key bytes, plaintext, or context 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,22 +72,30 @@ __all__ = [
     "HeaderError",
     "KeyNotAllowedError",
     "KeyNotFoundError",
+    "KeyNotLoadedError",
+    "KeyRowError",
     "KeyStateError",
+    "KeyStoreError",
     "KmsError",
     "LabError",
+    "NotARecordError",
     "NotAnEnvelopeError",
     "NotPicklableError",
     "PayloadError",
     "PlanError",
     "PolicyError",
+    "RecordError",
+    "RecordTamperedError",
     "RequestRefusedError",
     "RewrapConflictError",
     "SealwaxError",
     "SettingsError",
+    "ShreddedError",
     "StoreError",
     "TamperedError",
     "ThrottledError",
     "UnavailableError",
+    "UnknownKeyError",
     "UnsupportedEnvelopeError",
     "WrappedKeyRefusedError",
     "WrongKeyError",
@@ -277,6 +294,67 @@ class StoreError(FileError):
 
 class RewrapConflictError(SealwaxError):
     """The envelope changed, or contradicts itself, during a re-wrap; nothing was written."""
+
+
+class RecordError(SealwaxError):
+    """A record could not be sealed or opened."""
+
+
+class NotARecordError(RecordError):
+    """The value does not have the form of a record."""
+
+
+class RecordTamperedError(RecordError):
+    """The record was altered, or was sealed for another row, another field or another local scope."""
+
+
+class UnknownKeyError(RecordError):
+    """No data key of this scope made the record: it is of another scope or store, or its key was lost.
+
+    Attributes:
+        key_id: the 16 bytes that name the data key.
+    """
+
+    def __init__(self, message: str, key_id: bytes = b"") -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
+class ShreddedError(RecordError):
+    """The data keys of the scope were destroyed on purpose: nothing of it can be opened any more."""
+
+
+class KeyNotLoadedError(RecordError):
+    """The data key has to be loaded first, which waits for the key store and KMS, and an event loop is running.
+
+    Attributes:
+        scope: the pairs that KMS sees.
+        key_ids: the data keys to load; empty for the newest one.
+    """
+
+    def __init__(self, message: str, scope: Mapping[str, str] | None = None, key_ids: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.scope = dict(scope or {})
+        self.key_ids = key_ids
+
+
+class KeyRowError(RecordError):
+    """A row of the key store does not hold the data key that it claims to hold: it was altered or put together."""
+
+
+class KeyStoreError(SealwaxError):
+    """A key store cannot be reached, refuses, or has lost a key that it had.
+
+    Attributes:
+        retryable: whether the same call may succeed a little later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[Callable[..., SealwaxError], tuple[object, ...]]:
+        return _rebuild, (type(self), self.args[0], self.__dict__.copy())
 
 
 class EngineError(SealwaxError):

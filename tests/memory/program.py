@@ -244,7 +244,7 @@ def take_out_wipe() -> None:
 
 
 def take_out_registers() -> None:
-    payload._leave_no_registers = lambda: None
+    payload.leave_no_registers = lambda: None
 
 
 def main() -> None:

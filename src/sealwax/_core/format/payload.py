@@ -90,7 +90,7 @@ _NO_NONCE: Final = bytes(12)
 _NO_TEXT: Final = bytes(16)
 
 
-def _leave_no_registers() -> None:
+def leave_no_registers() -> None:
     """Overwrite the round keys of the last key with those of a key of zeros.
 
     OpenSSL's AES-GCM for AVX-512 leaves them, and so the key, in vector registers that little else uses. The next
@@ -154,7 +154,7 @@ class Chunks:
         try:
             return self._aead.encrypt(self._base_nonce, plaintext, None)
         finally:
-            _leave_no_registers()
+            leave_no_registers()
 
     def open_only(self, sealed: memoryview) -> bytes:
         """Return chunk 0, which is also the last one, decrypted in fewer steps than ``open``.
@@ -167,7 +167,7 @@ class Chunks:
         try:
             return self._aead.decrypt(self._base_nonce, sealed, None)
         finally:
-            _leave_no_registers()
+            leave_no_registers()
 
     def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool) -> int:
         """Decrypt whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
@@ -202,7 +202,7 @@ class Chunks:
         finally:
             wipe(nonce)
             del work  # it holds the key, and a kept exception holds this frame
-            _leave_no_registers()
+            leave_no_registers()
 
 
 class Encryptor:
@@ -398,7 +398,7 @@ def seal_small(
     finally:
         wipe(room.derived)
         del aead  # a kept exception holds this frame
-        _leave_no_registers()
+        leave_no_registers()
     _rooms.append(room)  # only without an exception, whose frame would show the next use of the room
     return sealed
 
@@ -428,7 +428,7 @@ def open_small(data_key: DataKey, envelope_id: bytes, kms: bytes, local: bytes, 
     finally:
         wipe(room.derived)
         del aead
-        _leave_no_registers()
+        leave_no_registers()
     _rooms.append(room)
     return plaintext
 

@@ -1,0 +1,128 @@
+"""A key store in memory, for tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from sealwax._core import fork_locks
+from sealwax.records._keys import KEY_ID_BYTES
+from sealwax.records._store import Changes, KeyRow, KeyState, Kind
+
+_EPOCH_BYTES = 16
+
+
+class MemoryKeys:
+    """A key store in the memory of this process: it is gone with it. For tests.
+
+    Example:
+        >>> records = sealwax.Records(keyring, MemoryKeys(), scope={"app": "shop"})
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[KeyRow] = []
+        self._epoch = os.urandom(_EPOCH_BYTES)
+        self._lock = threading.Lock()
+        fork_locks.renew_lock_in_children(self)
+
+    def _of(self, scope: Mapping[str, str], kind: Kind | None = None) -> Iterator[int]:
+        for number, row in enumerate(self._rows):
+            if row.scope == scope and kind in (None, row.kind):
+                yield number
+
+    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+        with self._lock:
+            return self._newest(scope, kind)
+
+    def _newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+        rows = [self._rows[number] for number in self._of(scope, kind)]
+        return max((row for row in rows if row.claim), key=lambda row: row.claim or 0, default=None)
+
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
+        with self._lock:
+            return [row for number in self._of(scope) if (row := self._rows[number]).key_id in key_ids]
+
+    def create(self, row: KeyRow) -> KeyRow:
+        with self._lock:
+            for number in self._of(row.scope, row.kind):
+                there = self._rows[number]
+                if row.key_id == there.key_id or (row.claim is not None and row.claim == there.claim):
+                    return there
+            self._add(row)
+            return row
+
+    def _add(self, row: KeyRow) -> None:
+        self._rows.append(row)
+        self._epoch = os.urandom(_EPOCH_BYTES)
+
+    def put_back(self, row: KeyRow) -> bool:
+        with self._lock:
+            rows = [self._rows[number] for number in self._of(row.scope, row.kind)]
+            if any(there.key_id == row.key_id for there in rows):
+                return False
+            taken = any(there.claim == row.generation for there in rows)
+            self._add(dataclasses.replace(row, claim=None if taken else row.generation))
+            return True
+
+    def _change(self, row: KeyRow, **changes: object) -> bool:
+        with self._lock:
+            for number in self._of(row.scope, row.kind):
+                there = self._rows[number]
+                if (there.key_id, there.blob, there.state) == (row.key_id, row.blob, row.state):
+                    self._rows[number] = dataclasses.replace(there, **changes)  # type: ignore[arg-type]
+                    self._epoch = os.urandom(_EPOCH_BYTES)
+                    return True
+            return False
+
+    def replace(self, row: KeyRow, blob: bytes) -> bool:
+        return self._change(row, blob=blob)
+
+    def retire(self, row: KeyRow) -> bool:
+        newest = self.newest(row.scope, row.kind)
+        if newest is None or newest.key_id == row.key_id or row.state is not KeyState.LIVE:
+            return False
+        return self._change(row, state=KeyState.RETIRED)
+
+    def remove(self, row: KeyRow) -> bool:
+        with self._lock:
+            for number in self._of(row.scope, row.kind):
+                there = self._rows[number]
+                if (there.key_id, there.blob) == (row.key_id, row.blob):
+                    del self._rows[number]
+                    self._epoch = os.urandom(_EPOCH_BYTES)
+                    return True
+            return False
+
+    def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
+        with self._lock:
+            shredded = []
+            for number in self._of(scope):
+                row = self._rows[number]
+                if row.state is not KeyState.SHREDDED:
+                    shredded.append(row)
+                    self._rows[number] = dataclasses.replace(row, state=KeyState.SHREDDED, blob=b"")
+            for kind in Kind:
+                newest = self._newest(scope, kind)
+                generation = 1 if newest is None else (newest.claim or 0) + 1
+                self._add(tombstone(scope, kind, generation))
+            return shredded
+
+    def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:
+        with self._lock:
+            rows = list(self._rows)
+        wanted = (scope or {}).items()
+        return (row for row in rows if wanted <= row.scope.items())
+
+    def check(self, key_ids: Sequence[bytes]) -> Changes:
+        with self._lock:
+            states = {row.key_id: row.state for row in self._rows}
+            return Changes(self._epoch, {key_id: states.get(key_id) for key_id in key_ids})
+
+
+def tombstone(scope: Mapping[str, str], kind: Kind, generation: int) -> KeyRow:
+    """Return the row that keeps a shredded scope from being used again by itself."""
+    made = os.urandom(KEY_ID_BYTES)
+    return KeyRow(dict(scope), kind, generation, made, KeyState.SHREDDED, int(time.time()), "", b"", generation)

@@ -1,0 +1,133 @@
+"""What a key store keeps, and its protocol."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+MAX_GENERATION: Final = 2**31 - 1
+
+
+class Kind(enum.IntEnum):
+    """What a data key is for."""
+
+    DATA = 1
+    INDEX = 2
+
+    @property
+    def use(self) -> str:
+        """The value of ``sealwax-use`` in the encryption context of such a key."""
+        return "records-data" if self is Kind.DATA else "records-index"
+
+
+class KeyState(enum.StrEnum):
+    """The state of a data key of records."""
+
+    LIVE = "live"
+    RETIRED = "retired"
+    SHREDDED = "shredded"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One row of a key store: a data key of a scope, wrapped. Nothing in it is secret.
+
+    Args:
+        scope: the pairs that KMS sees, without ``sealwax-use``.
+        kind: what the key is for.
+        generation: 1 for the first key of a scope and kind, then one more for each ``roll``.
+        key_id: 16 bytes that stand in every record under the key; random for the mark of a shredded scope.
+        state: whether it seals and opens, only opens, or is gone.
+        created: when it was made, in Unix seconds.
+        made_by: the request id of the KMS call that made it; "" if there was none.
+        blob: an envelope of the empty value under the data key, 450 to 8192 bytes; empty once it is shredded.
+        claim: the generation, if this row is the one that counts for it; None for the loser of a race, or a row that
+            was put back.
+    """
+
+    scope: Mapping[str, str]
+    kind: Kind
+    generation: int
+    key_id: bytes
+    state: KeyState
+    created: int
+    made_by: str
+    blob: bytes = field(repr=False)
+    claim: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed in a key store.
+
+    Args:
+        epoch: 16 bytes that another change replaces by others.
+        states: the state of each key that was asked for; None if the store does not have it.
+    """
+
+    epoch: bytes
+    states: Mapping[bytes, KeyState | None]
+
+
+class KeyStore(Protocol):
+    """Keeps the wrapped data keys of records. Any number of threads and processes use it at once.
+
+    Each method is one transaction, or several if they are safe one by one; what it has done is durable when it returns.
+    No method waits for a transaction of the caller. ``sealwax.records.testing`` has the tests that any store must pass.
+
+    Every method raises ``KeyStoreError`` if the store cannot be reached or refuses; ``retryable`` says whether the same
+    call may succeed a little later.
+    """
+
+    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+        """Return the row with the highest claim, in any state; None if there is none. Never from a stale replica."""
+        ...
+
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
+        """Return those rows of the scope that have these ids; never those of another scope."""
+        ...
+
+    def create(self, row: KeyRow) -> KeyRow:
+        """Add a row; the first one of a scope, kind and generation wins.
+
+        Returns:
+            The winner: ``row`` itself, or the row that was there before; the loser is not kept.
+        """
+        ...
+
+    def put_back(self, row: KeyRow) -> bool:
+        """Add a row that was lost, with no claim if another row has its generation; False if its id is there."""
+        ...
+
+    def replace(self, row: KeyRow, blob: bytes) -> bool:
+        """Replace the blob of a row, for a re-wrap; False if it is not ``row.blob`` any more."""
+        ...
+
+    def retire(self, row: KeyRow) -> bool:
+        """Retire a live row, unless it is the newest one; False if nothing was changed."""
+        ...
+
+    def remove(self, row: KeyRow) -> bool:
+        """Delete a row whose blob is ``row.blob``; False if there is none."""
+        ...
+
+    def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
+        """Delete the blobs of all rows of a scope, mark them shredded, and claim the next generation of both kinds.
+
+        All of it is one transaction. It is done again until no row is live, and also for a scope without rows: a
+        process that is just making the first key then finds the claim.
+
+        Returns:
+            The rows whose blobs it has deleted, as they were.
+        """
+        ...
+
+    def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:
+        """Yield every row whose scope has these pairs, and maybe more, in an order that does not change."""
+        ...
+
+    def check(self, key_ids: Sequence[bytes]) -> Changes:
+        """Return the epoch, read before the rows, and the states of these keys: somebody may have deleted some."""
+        ...
