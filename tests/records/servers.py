@@ -1,0 +1,109 @@
+"""PostgreSQL and MariaDB, started for the tests as a user without rights, in a folder of their own, on a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+_SECONDS = 60.0
+# Crashes of the machine are not what is tested.
+_POSTGRESQL = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB")
+_MARIADB = (
+    "--no-defaults",
+    "--skip-networking",
+    "--skip-grant-tables",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-buffer-pool-size=64M",
+    "--max-connections=300",
+)
+
+
+def _user() -> str | None:
+    """The servers refuse to run as root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    # Not below pytest's folder, which others may not enter; and short, for a socket's path.
+    folder = Path(tempfile.mkdtemp(prefix="swx-db-", dir="/tmp"))
+    try:
+        if _user() is not None:
+            entry = pwd.getpwnam("nobody")
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[object], folder: Path, ready: Callable[[], bool], stop: signal.Signals) -> Iterator[None]:
+    with (folder.parent / f"{folder.name}.log").open("wb") as log:
+        server = subprocess.Popen(
+            list(map(str, command)), cwd=folder, user=_user(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            deadline = time.monotonic() + _SECONDS
+            while not ready():
+                assert server.poll() is None, Path(log.name).read_text()
+                assert time.monotonic() < deadline, Path(log.name).read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            server.send_signal(stop)
+            server.wait(_SECONDS)
+            os.unlink(log.name)
+
+
+def _make(command: Sequence[object], folder: Path) -> None:
+    done = subprocess.run(list(map(str, command)), cwd=folder, user=_user(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _newest(pattern: str) -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{pattern}"), key=lambda path: float(path.parts[4]))
+    path = str(found[-1]) if found else shutil.which(pattern)
+    assert path, "PostgreSQL is missing; run: make system"
+    return Path(path)
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Yield the URL of a database of its own."""
+    with _folder() as folder:
+        data = folder / "data"
+        _make([_newest("initdb"), "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8", "--no-sync"], folder)
+
+        def ready() -> bool:
+            return (folder / ".s.PGSQL.5432").exists() and _answers()
+
+        def _answers() -> bool:
+            asked = [_newest("pg_isready"), "-q", "-h", folder]
+            return subprocess.run(list(map(str, asked)), check=False).returncode == 0
+
+        with _running([_newest("postgres"), "-D", data, "-k", folder, *_POSTGRESQL], folder, ready, signal.SIGINT):
+            yield f"postgresql+psycopg://app@/postgres?host={folder}"
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    """Yield the URL of a database of its own."""
+    with _folder() as folder:
+        data, socket = folder / "data", folder / "s"
+        server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+        _make(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"], folder)
+
+        def ready() -> bool:
+            made = ["mariadb", "--no-defaults", f"--socket={socket}", "-uroot", "-e", "CREATE DATABASE IF NOT EXISTS app"]
+            return socket.exists() and subprocess.run(made, check=False, capture_output=True).returncode == 0
+
+        with _running([server, *_MARIADB, f"--datadir={data}", f"--socket={socket}"], folder, ready, signal.SIGTERM):
+            yield f"mysql+pymysql://root@localhost/app?unix_socket={socket}"
