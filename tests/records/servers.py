@@ -45,7 +45,9 @@ def _folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[object], folder: Path, ready: Callable[[], bool], stop: signal.Signals) -> Iterator[None]:
+def _running(
+    command: Sequence[object], folder: Path, ready: Callable[[], bool], stop: signal.Signals
+) -> Iterator[None]:
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
         server = subprocess.Popen(
             list(map(str, command)), cwd=folder, user=_user(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -64,7 +66,9 @@ def _running(command: Sequence[object], folder: Path, ready: Callable[[], bool],
 
 
 def _make(command: Sequence[object], folder: Path) -> None:
-    done = subprocess.run(list(map(str, command)), cwd=folder, user=_user(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), cwd=folder, user=_user(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -99,10 +103,20 @@ def mariadb() -> Iterator[str]:
     with _folder() as folder:
         data, socket = folder / "data", folder / "s"
         server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
-        _make(["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"], folder)
+        _make(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            folder,
+        )
 
         def ready() -> bool:
-            made = ["mariadb", "--no-defaults", f"--socket={socket}", "-uroot", "-e", "CREATE DATABASE IF NOT EXISTS app"]
+            made = [
+                "mariadb",
+                "--no-defaults",
+                f"--socket={socket}",
+                "-uroot",
+                "-e",
+                "CREATE DATABASE IF NOT EXISTS app",
+            ]
             return socket.exists() and subprocess.run(made, check=False, capture_output=True).returncode == 0
 
         with _running([server, *_MARIADB, f"--datadir={data}", f"--socket={socket}"], folder, ready, signal.SIGTERM):

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
@@ -37,8 +38,9 @@ _EPOCH_BYTES: Final = 16
 _MAX_BLOB_BYTES: Final = 8192
 _ATTEMPTS: Final = 8
 _PAUSE_SECONDS: Final = 0.05
-# SQLite's own wait for another process that writes. A caller that holds the lock itself would wait for nothing.
-_SQLITE_WAIT_MS: Final = 2000
+# How long to wait while another connection writes to SQLite. The caller may hold that lock, and would wait for itself.
+_SQLITE_SECONDS: Final = 5.0
+_SQLITE_WAIT_MS: Final = 100
 _ROWS_AT_ONCE: Final = 500
 # Serialization failures and deadlocks had no effect: the SQLSTATE of PostgreSQL, and the numbers of MySQL.
 _TRY_AGAIN: Final = {"40001", "40P01", 1213, 1205}
@@ -98,6 +100,8 @@ class SqlKeys:
 
     def __init__(self, database: Engine | URL | str, *, table: str = "sealwax_keys", read_only: bool = False) -> None:
         self._engine = _own_engine(database)
+        # SQLite begins a change by taking the lock that it needs: a transaction that reads first may never get it.
+        self._writing = self._engine.execution_options(sealwax_writes=True)
         self._read_only = read_only
         metadata = sa.MetaData()
         self._keys = key_table(metadata, table)
@@ -302,35 +306,37 @@ class SqlKeys:
     # --- connections
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        return self._try(work, "reading it")
+        return self._try(self._engine, work, "reading it")
 
     def _change(self, work: Callable[[Connection], T], doing: str) -> T:
         if self._read_only:
             raise KeyStoreError(
                 f"the key store {self.url} is open for reading only, so {doing} is refused; use the primary database"
             )
-        return self._try(work, doing)
+        return self._try(self._writing, work, doing)
 
-    def _try(self, work: Callable[[Connection], T], doing: str) -> T:
-        for attempt in range(1, _ATTEMPTS + 1):
+    def _try(self, engine: Engine, work: Callable[[Connection], T], doing: str) -> T:
+        locked_until = time.monotonic() + _SQLITE_SECONDS
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                with contextlib.closing(self._engine.connect()) as connection, connection.begin():
+                with contextlib.closing(engine.connect()) as connection, connection.begin():
                     return work(connection)
             except IntegrityError:
-                if attempt == _ATTEMPTS:
-                    raise KeyStoreError(f"the key store {self.url}: {doing} lost {_ATTEMPTS} races in a row") from None
+                if attempt >= _ATTEMPTS:
+                    raise KeyStoreError(f"the key store {self.url}: {doing} lost {attempt} races in a row") from None
             except SQLAlchemyError as error:
-                again = isinstance(error, DBAPIError) and _may_succeed(error)
-                if attempt == _ATTEMPTS or not again:
+                again = attempt < _ATTEMPTS and isinstance(error, DBAPIError) and _may_succeed(error)
+                if not again and not (_is_locked(error) and time.monotonic() < locked_until):
                     raise self._failed(doing, error) from None
-            time.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311  not for a secret
-        raise AssertionError
+            time.sleep(_PAUSE_SECONDS * min(attempt, _ATTEMPTS) * random.random())  # noqa: S311  not for a secret
 
     def _failed(self, doing: str, error: SQLAlchemyError) -> KeyStoreError:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         hint = ""
-        if self._engine.dialect.name == "sqlite" and "locked" in reason:
+        if _is_locked(error):
             hint = ". Another connection is writing; if it is this program's own, call ensure() before its transaction"
         elif "no such table" in reason or "does not exist" in reason or "doesn't exist" in reason:
             hint = ". Create its tables with create_table() or a migration"
@@ -375,7 +381,13 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    writes = connection.get_execution_options().get("sealwax_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _is_locked(error: SQLAlchemyError) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    return isinstance(cause, sqlite3.OperationalError) and "locked" in str(cause)
 
 
 def _may_succeed(error: DBAPIError) -> bool:

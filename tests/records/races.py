@@ -1,0 +1,60 @@
+"""One of many processes that meet new scopes at one moment: ``races.py URL COUNT SEED FOLDER``; prints its records.
+
+30 % of the writes fail after they took effect, and 10 % of the reads show the store as it was before.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from sqlalchemy.engine import Connection
+
+from sealwax.errors import KeyStoreError
+from sealwax.records import KeyRow, Kind, Records
+from sealwax.records._sql import SqlKeys
+from tests.fakes import FakeKeyring
+
+T = TypeVar("T")
+
+
+class Faulty(SqlKeys):
+    """A store whose answers get lost, and whose reads are stale."""
+
+    dice = random.Random()
+
+    def _change(self, work: Callable[[Connection], T], doing: str) -> T:
+        done = super()._change(work, doing)
+        if self.dice.random() < 0.3:
+            raise KeyStoreError("the answer was lost", retryable=True)
+        return done
+
+    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+        return None if self.dice.random() < 0.1 else super().newest(scope, kind)
+
+
+def main() -> None:
+    url, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    Faulty.dice = random.Random(seed)
+    store = Faulty(url, table="raced")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with Records(FakeKeyring(), store, scope={"app": "shop"}) as records:
+        for number in range(count):
+            field = records.field("users.card", row=int, tenant=f"t{number}")
+            for _ in range(50):
+                try:
+                    print(json.dumps([number, field.seal_text(f"{seed}", row=seed)]), flush=True)
+                    break
+                except KeyStoreError as error:
+                    if not error.retryable:
+                        raise
+            else:
+                raise AssertionError("it never succeeded")
+
+
+if __name__ == "__main__":
+    main()
