@@ -351,9 +351,9 @@ class SqlKeys:
 def _own_engine(database: Engine | URL | str) -> Engine:
     if isinstance(database, Engine):
         _refuse_memory(database.url)
-        # recreate() keeps a creator function, and so passwords that are renewed. Connections are closed after use.
-        pool = database.pool.recreate()
-        engine = Engine(NullPool(pool._invoke_creator), database.dialect, database.url)
+        # The pool's way to connect knows what the caller gave: arguments, a creator, passwords that are renewed.
+        connect = functools.partial(database.pool.recreate()._invoke_creator, None)
+        engine = sa.create_engine(database.url, poolclass=NullPool, creator=connect)
     else:
         url = make_url(database)
         _refuse_memory(url)
