@@ -352,7 +352,7 @@ def _own_engine(database: Engine | URL | str) -> Engine:
     if isinstance(database, Engine):
         _refuse_memory(database.url)
         # The pool's way to connect knows what the caller gave: arguments, a creator, passwords that are renewed.
-        connect = functools.partial(database.pool.recreate()._invoke_creator, None)
+        connect = functools.partial(cast("Callable[[None], Any]", database.pool.recreate()._invoke_creator), None)
         engine = sa.create_engine(database.url, poolclass=NullPool, creator=connect)
     else:
         url = make_url(database)
