@@ -129,17 +129,17 @@ class Records:
         self._keeper: threading.Thread | None = None
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._epoch = b""
-        self._checked_at = float("-inf")
-        self._closed = False
+        self._checked_at = self.clocks()[0]
+        self.closed = False
 
     def _after_fork(self) -> tuple[()]:
         for ring in self._rings.values():
             ring.clear_in_child()
         if self._keeper is not None:
             wiping.threads_of_parents.append(self._keeper)
-        rings, closed = list(self._rings.values()), self._closed
+        rings, closed = list(self._rings.values()), self.closed
         self._renew()
-        self._closed = closed
+        self.closed = closed
         # Fields keep their rings: an empty ring loads its keys again.
         self._rings.update(((ring.scope_bytes, ring.kind), ring) for ring in rings)
         return ()
@@ -199,7 +199,7 @@ class Records:
     def _ring(self, scope: Mapping[str, str], kind: Kind) -> Ring:
         key = ctx.encode(scope), kind
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise ValueError("this Records is closed")
             ring = self._rings.get(key)
             if ring is None:
@@ -335,7 +335,7 @@ class Records:
     def close(self) -> None:
         """Wipe all keys, and end the thread beside."""
         with self._lock:
-            self._closed = True
+            self.closed = True
         self.clear()
         self._wake.put(None)
 
@@ -388,7 +388,7 @@ class Records:
 
     def wipe_old(self) -> float | None:
         """Do what has to be done beside the callers; return the seconds until the next time."""
-        if self._closed or wiping.over:
+        if self.closed or wiping.over:
             return None
         with self._lock:
             rings = list(self._rings.values())

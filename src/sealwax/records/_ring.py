@@ -60,6 +60,7 @@ class Settings(Protocol):
     store: KeyStore
     max_age: float
     serve_stale_for: float
+    closed: bool
 
     def clocks(self) -> tuple[float, float]: ...
 
@@ -139,6 +140,8 @@ class Ring:
         *,
         wait: bool,
     ) -> bool:
+        if self._settings.closed:
+            raise ValueError("this Records is closed")
         if self._used(find(), use):
             return True
         if not wait:
