@@ -59,9 +59,9 @@ wheel: .venv/test.stamp .venv-awscli/stamp
 	ln -s ../../.venv-awscli build/wheel/.venv-awscli
 	cd build/wheel && ../../.venv-wheel/bin/$(PYTEST) $(QUICK)
 
-# Java for Spark, a browser for the HTML reports, an editor: found, or installed where nobody has to be asked.
+# Java for Spark, a browser for the HTML reports, an editor, two databases: found, or installed where nobody has to be asked.
 system:
-	@$(PYTHON) tests/system.py java chromium vim
+	@$(PYTHON) tests/system.py java chromium vim postgresql mariadb
 
 .venv-awscli/stamp: requirements/awscli.txt
 	$(PYTHON) -m venv .venv-awscli

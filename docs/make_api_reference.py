@@ -22,6 +22,8 @@ FRONTS = (
     "sealwax.kms",
     "sealwax.stores",
     "sealwax.stores.s3",
+    "sealwax.records",
+    "sealwax.records.testing",
     "sealwax.fleet",
     "sealwax.fleet.spark",
     "sealwax.fleet.aws_lambda",

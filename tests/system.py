@@ -27,7 +27,7 @@ class Need:
     Args:
         candidates: where it may be, best first.
         fits: whether a file that is there is the program, and new enough.
-        debian: its package in Debian, alternatives in order.
+        debian: its package in Debian, or several with spaces between; alternatives in order.
         brew: what follows ``brew install`` on macOS.
     """
 
@@ -56,6 +56,24 @@ def _chromium_candidates(environment: Mapping[str, str]) -> Iterator[Path]:
     yield from (Path(f"/Applications/{name}.app/Contents/MacOS/{name}") for name in ("Chromium", "Google Chrome"))
 
 
+def _postgresql_candidates(environment: Mapping[str, str]) -> Iterator[Path]:
+    # Debian keeps the servers off the path, one folder a version.
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[4]))
+    yield from reversed(versions)
+    yield from _on_path(environment, "postgres")
+    yield from sorted(Path("/opt/homebrew/opt").glob("postgresql*/bin/postgres"))
+
+
+def _mariadb_candidates(environment: Mapping[str, str]) -> Iterator[Path]:
+    yield from _on_path(environment, "mariadbd")
+    yield Path("/usr/sbin/mariadbd")
+
+
+def _mariadb_fits(_: Path) -> bool:
+    # The server and its clients are two packages.
+    return all(shutil.which(name) is not None for name in ("mariadb", "mariadb-install-db"))
+
+
 def _on_path(environment: Mapping[str, str], *names: str) -> Iterator[Path]:
     for name in names:
         if found := shutil.which(name, path=environment.get("PATH", "")):
@@ -78,6 +96,14 @@ NEEDS = {
         "openjdk@17",
     ),
     "chromium": Need("Chromium", _chromium_candidates, lambda _: True, ("chromium",), "google-chrome"),
+    "postgresql": Need("PostgreSQL's server", _postgresql_candidates, lambda _: True, ("postgresql",), "postgresql"),
+    "mariadb": Need(
+        "MariaDB's server and client",
+        _mariadb_candidates,
+        _mariadb_fits,
+        ("mariadb-server-core mariadb-client-core",),
+        "mariadb",
+    ),
     "vim": Need("Vim", lambda environment: _on_path(environment, "vim"), lambda _: True, ("vim",), "vim"),
 }
 
@@ -101,14 +127,16 @@ def command_to_install(
     if system == "Darwin":
         return ["brew", "install", *(word for name in names for word in NEEDS[name].brew.split())]
     if has("apt-get"):
-        packages = [next(filter(in_apt, NEEDS[name].debian), NEEDS[name].debian[0]) for name in names]
+        packages = [
+            word for name in names for word in next(filter(in_apt, NEEDS[name].debian), NEEDS[name].debian[0]).split()
+        ]
         return ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     return None
 
 
 def _in_apt(package: str) -> bool:
     # What has a candidate to install says so; a package that is only mentioned by others has none.
-    done = subprocess.run(["apt-cache", "policy", package], capture_output=True, text=True, check=False)
+    done = subprocess.run(["apt-cache", "policy", *package.split()], capture_output=True, text=True, check=False)
     return "Candidate:" in done.stdout and "Candidate: (none)" not in done.stdout
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sealwax import events as events
     from sealwax import kms as kms
     from sealwax import lab as lab
+    from sealwax import records as records
     from sealwax._core.aio import AsyncFile
     from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
     from sealwax._core.context import NO_CONTEXT, AcceptStoredContext, ExpectedContext, NoContext
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sealwax._core.sources import AnyPath, AnySource, BytesLike
     from sealwax._foreign import ForeignFormat
     from sealwax.kms import KeyScope, KmsKeyring, MultiRegionKeyring, RateLimit, RegionState, RetryPolicy
+    from sealwax.records import Records
 
 __version__ = "0.1.0"
 
@@ -70,6 +72,7 @@ __all__ = [
     "NoContext",
     "Preamble",
     "RateLimit",
+    "Records",
     "RegionState",
     "RetryPolicy",
     "Rewrap",
@@ -101,9 +104,10 @@ _NAMES = {
     "sealwax._core.sealer": ("Sealer",),
     "sealwax._core.sources": ("AnyPath", "AnySource", "BytesLike"),
     "sealwax.kms": ("KeyScope", "KmsKeyring", "MultiRegionKeyring", "RateLimit", "RegionState", "RetryPolicy"),
+    "sealwax.records": ("Records",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES |= dict.fromkeys(("events", "kms", "lab"), "sealwax")
+_MODULES |= dict.fromkeys(("events", "kms", "lab", "records"), "sealwax")
 
 
 def __getattr__(name: str) -> object:

@@ -29,7 +29,6 @@
     ├── FileError                 a file could not be read, written or replaced; no file was half written
     │   └── StoreError              S3 refused or failed an operation on a bucket or an object
     ├── RewrapConflictError       the envelope changed, or contradicts itself, during a re-wrap
-    ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
     ├── RecordError               a record could not be sealed or opened
     │   ├── NotARecordError         the value does not have the form of a record
     │   ├── RecordTamperedError     it was altered, or belongs to another row, field or local scope
@@ -38,7 +37,7 @@
     │   ├── KeyNotLoadedError       its data key has to be loaded first, and an event loop is running
     │   └── KeyRowError             a row of the key store does not hold the data key that it claims to hold
     ├── KeyStoreError             a key store cannot be reached, refuses, or lost a key
-    ├── EngineError               Spark did not start, or gave up a job; finished work is kept
+    ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
     ├── FactsError                an audit cannot read a file of facts, events or accepted findings

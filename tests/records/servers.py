@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests import system
+
 _SECONDS = 60.0
 # Crashes of the machine are not what is tested.
 _POSTGRESQL = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB")
@@ -72,28 +74,27 @@ def _make(command: Sequence[object], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _newest(pattern: str) -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{pattern}"), key=lambda path: float(path.parts[4]))
-    path = str(found[-1]) if found else shutil.which(pattern)
-    assert path, "PostgreSQL is missing; run: make system"
-    return Path(path)
+def _server(name: str) -> Path:
+    found = system.find(name)
+    assert found is not None, f"{system.NEEDS[name].what} is missing; run: make system"
+    return found
 
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
     """Yield the URL of a database of its own."""
     with _folder() as folder:
-        data = folder / "data"
-        _make([_newest("initdb"), "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8", "--no-sync"], folder)
+        data, server = folder / "data", _server("postgresql")
+        _make([server.with_name("initdb"), "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8", "--no-sync"], folder)
 
         def ready() -> bool:
             return (folder / ".s.PGSQL.5432").exists() and _answers()
 
         def _answers() -> bool:
-            asked = [_newest("pg_isready"), "-q", "-h", folder]
+            asked = [server.with_name("pg_isready"), "-q", "-h", folder]
             return subprocess.run(list(map(str, asked)), check=False).returncode == 0
 
-        with _running([_newest("postgres"), "-D", data, "-k", folder, *_POSTGRESQL], folder, ready, signal.SIGINT):
+        with _running([server, "-D", data, "-k", folder, *_POSTGRESQL], folder, ready, signal.SIGINT):
             yield f"postgresql+psycopg://app@/postgres?host={folder}"
 
 
@@ -102,7 +103,7 @@ def mariadb() -> Iterator[str]:
     """Yield the URL of a database of its own."""
     with _folder() as folder:
         data, socket = folder / "data", folder / "s"
-        server = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+        server = _server("mariadb")
         _make(
             ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
             folder,

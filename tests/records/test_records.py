@@ -590,10 +590,11 @@ def test_nothing_waits_in_a_loop(records: Records, store: MemoryKeys) -> None:
     async def cold() -> None:
         with again(store) as other:
             theirs = other.field("f", row=int, tenant="acme")
-            for act, key_ids in (
+            acts: list[tuple[Callable[[], object], tuple[bytes, ...]]] = [
                 (lambda: theirs.open(sealed, row=1), (sealed[1:17],)),
                 (lambda: theirs.seal(b"x", row=1), ()),
-            ):
+            ]
+            for act, key_ids in acts:
                 with pytest.raises(errors.KeyNotLoadedError, match="ensure_async") as refused:
                     act()
                 assert (refused.value.scope, refused.value.key_ids) == (ACME, key_ids)

@@ -107,7 +107,8 @@ ROOMS: dict[str, set[str]] = {
     "policy": set(),
     "kms": {"events", "_core", "_aws"},
     "stores": {"_core", "_aws"},
-    "fleet": {"events", "_core", "_aws", "_report", "kms", "stores"},
+    "records": {"_core"},
+    "fleet": {"events", "_core", "_aws", "_report", "kms", "stores", "records"},
     "audit": {
         "_core.files",
         "_core.disk",
@@ -117,7 +118,7 @@ ROOMS: dict[str, set[str]] = {
         "_report",
         "policy",
     },
-    "prove": {"events", "_core", "_aws", "_report", "kms", "policy"},
+    "prove": {"events", "_core", "_aws", "_report", "kms", "policy", "records"},
     # Nothing of the library's keyrings, formats and sessions: the two meet over the API of KMS.
     "lab": {
         "_core.disk",

@@ -1,4 +1,6 @@
-"""Records: fields of a database, sealed one by one, under data keys that rotate without rewriting a row."""
+"""Records: fields of databases, sealed one by one, under data keys that rotate without rewriting a row."""
+
+from typing import TYPE_CHECKING
 
 from sealwax.records._field import Field
 from sealwax.records._form import is_record
@@ -7,6 +9,9 @@ from sealwax.records._records import Records, RecordsStats
 from sealwax.records._rows import UNBOUND, Row, RowType, Unbound
 from sealwax.records._store import Changes, KeyRow, KeyState, KeyStore, Kind
 from sealwax.records._values import Value
+
+if TYPE_CHECKING:
+    from sealwax.records._sql import SqlKeys
 
 __all__ = [
     "UNBOUND",
@@ -21,7 +26,26 @@ __all__ = [
     "RecordsStats",
     "Row",
     "RowType",
+    "SqlKeys",
     "Unbound",
     "Value",
     "is_record",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # SQLAlchemy is an extra, and takes long to import.
+    if name != "SqlKeys":
+        raise AttributeError(f"module 'sealwax.records' has no attribute {name!r}")
+    try:
+        from sealwax.records._sql import SqlKeys
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sqlalchemy":
+            raise
+        raise ModuleNotFoundError(
+            "SqlKeys needs SQLAlchemy; install it and the driver of your database with "
+            "pip install 'sealwax[postgresql]', 'sealwax[mysql]' or 'sealwax[sql]'",
+            name="sqlalchemy",
+        ) from None
+    globals()[name] = SqlKeys
+    return SqlKeys
