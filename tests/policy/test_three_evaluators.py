@@ -22,7 +22,7 @@ from sealwax.lab._database import Database
 from sealwax.lab._engine import KmsEngine
 from sealwax.lab._faults import Faults
 from sealwax.lab._model import CallerIdentity, GrantRecord, KmsRequest, PrincipalRecord, root_of
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 from sealwax.lab._rootkey import RootKey
 from sealwax.lab._schema import STATE, TRAIL
 from sealwax.lab._trail import Trail
@@ -52,7 +52,7 @@ class Engines:
         self.state = Database(folder / "state.db", STATE, durable=False)
         self.log = Database(folder / "trail.db", TRAIL, durable=False)
         root = RootKey(bytes(32))
-        self.records = Records(self.state, root)
+        self.records = KeyRecords(self.state, root)
         trail, faults = Trail(self.log, NOW), Faults(self.state)
         self.engine = KmsEngine(self.records, trail, faults, blob_key=root.derive(b"blobs"), clock=lambda: NOW)
         tags = [{"TagKey": name, "TagValue": value} for name, value in TAGS.items()]

@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from sealwax.errors import KeyStoreError
-from sealwax.records import KeyRow, Kind, Records
+from sealwax.records import KeyKind, KeyRow, Records
 from sealwax.records._sql import SqlKeys
 from tests.fakes import FakeKeyring
 
@@ -32,7 +32,7 @@ class Faulty(SqlKeys):
             raise KeyStoreError("the answer was lost", retryable=True)
         return done
 
-    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         return None if self.dice.random() < 0.1 else super().newest(scope, kind)
 
 

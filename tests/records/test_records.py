@@ -17,7 +17,7 @@ import sealwax
 from sealwax import errors
 from sealwax._core import context as ctx
 from sealwax._core.keyring import DataKey
-from sealwax.records import UNBOUND, KeyRow, Kind, MemoryKeys, Records
+from sealwax.records import UNBOUND, KeyKind, KeyRow, MemoryKeys, Records
 from sealwax.records._blob import kms_context
 from sealwax.records._form import to_text
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap
@@ -243,7 +243,7 @@ class Planted(MemoryKeys):
 
 @pytest.mark.parametrize(
     "change",
-    [{"generation": 2, "claim": 2}, {"kind": Kind.INDEX}, {"key_id": bytes(16)}],
+    [{"generation": 2, "claim": 2}, {"kind": KeyKind.INDEX}, {"key_id": bytes(16)}],
     ids=["generation", "kind", "id"],
 )
 def test_the_columns_of_a_row_are_bound(records: Records, store: MemoryKeys, change: Mapping[str, Any]) -> None:
@@ -260,9 +260,9 @@ def test_an_envelope_of_data_is_no_key(keyring: FakeKeyring, records: Records, s
     (row,) = store.list(ACME)
     sealer = sealwax.Sealer(keyring)
     for plaintext, context in (
-        (b"data", kms_context(ACME, Kind.DATA)),
+        (b"data", kms_context(ACME, KeyKind.DATA)),
         (b"", ACME),
-        (b"", kms_context(SCOPE, Kind.DATA)),
+        (b"", kms_context(SCOPE, KeyKind.DATA)),
     ):
         # As an old version, or another library, could still have made it.
         blob = forged(keyring, context, plaintext)

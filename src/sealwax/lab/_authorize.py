@@ -23,7 +23,7 @@ from sealwax.lab._model import (
     Question,
 )
 from sealwax.lab._names import ALIAS
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 
 _MAX_DECISIONS = 4096
 # The request, the documents that decide, and their text.
@@ -69,7 +69,7 @@ def check_key_policy(text: str) -> None:
 class Authorizer:
     """Evaluates policies and grants, and words a denial as KMS does."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: KeyRecords) -> None:
         self._records = records
         self._unconditional: LruMap[_Name, policy.Decision] = LruMap(_MAX_DECISIONS)
 

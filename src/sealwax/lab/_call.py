@@ -24,7 +24,7 @@ from sealwax.lab._model import (
     Members,
     Question,
 )
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 from sealwax.lab._trail import LastUsage, Trail
 from sealwax.lab._transitions import settle
 
@@ -51,7 +51,7 @@ class Call:
 
     request: KmsRequest
     members: Members
-    records: Records
+    records: KeyRecords
     authorizer: Authorizer
     trail: Trail
     faults: Faults

@@ -12,7 +12,7 @@ from sealwax.lab._authorize import Authorizer
 from sealwax.lab._call import OPERATIONS, Call
 from sealwax.lab._faults import Faults
 from sealwax.lab._model import Answer, KmsRequest
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 from sealwax.lab._shapes import check
 from sealwax.lab._trail import KMS_SOURCE, Trail, TrailEntry
 
@@ -26,7 +26,13 @@ class KmsEngine:
     """
 
     def __init__(
-        self, records: Records, trail: Trail, faults: Faults, *, blob_key: bytes, clock: Callable[[], float] = time.time
+        self,
+        records: KeyRecords,
+        trail: Trail,
+        faults: Faults,
+        *,
+        blob_key: bytes,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._records = records
         self._trail = trail

@@ -30,7 +30,7 @@ from sealwax.lab._model import (
 )
 from sealwax.lab._names import ALIAS, check_region
 from sealwax.lab._principals import PrincipalStore
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 from sealwax.lab._schema import STATE, TRAIL
 from sealwax.lab._sts import Sts
 from sealwax.lab._trail import Trail
@@ -85,7 +85,7 @@ class Lab:
                 root = _rootkey.load(connection, passphrase, None if key_file is None else Path(key_file))
             self._log = Database(self.path / "trail.db", TRAIL, durable=False)
             files.callback(self._log.close)
-            self._records = Records(self._state, root)
+            self._records = KeyRecords(self._state, root)
             self.trail = Trail(self._log, clock())
             self.faults = Faults(self._state)
             self._engine = KmsEngine(

@@ -28,7 +28,7 @@ _MAX_IMPORTS_OF_A_KEY = 64
 _Name: TypeAlias = tuple[str | None, ...]
 
 
-class Records:
+class KeyRecords:
     """Reads and writes the state file. Writers call inside ``change``."""
 
     def __init__(self, database: Database, root: RootKey) -> None:

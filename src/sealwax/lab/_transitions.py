@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sealwax.lab._model import ENABLED, PENDING_DELETION, PENDING_IMPORT, PENDING_REPLICA_DELETION, KeyRecord
-from sealwax.lab._records import Records
+from sealwax.lab._records import KeyRecords
 from sealwax.lab._rotate import DAY, rotate
 
 
-def settle(records: Records, key: KeyRecord, now: float) -> KeyRecord | None:
+def settle(records: KeyRecords, key: KeyRecord, now: float) -> KeyRecord | None:
     """The key in its state at ``now``, or None if it has been deleted by then."""
     if key.state == PENDING_DELETION and key.deletion_date is not None and key.deletion_date <= now:
         _delete(records, key)
@@ -25,7 +25,7 @@ def settle(records: Records, key: KeyRecord, now: float) -> KeyRecord | None:
     return key
 
 
-def _delete(records: Records, key: KeyRecord) -> None:
+def _delete(records: KeyRecords, key: KeyRecord) -> None:
     with records.change():
         records.delete_key(key)
         if key.multi_region is None or key.deletion_date is None:
@@ -39,7 +39,7 @@ def _delete(records: Records, key: KeyRecord) -> None:
             records.put_key(replace(primary, state=PENDING_DELETION, deletion_date=due))
 
 
-def _expire(records: Records, key: KeyRecord, now: float) -> KeyRecord:
+def _expire(records: KeyRecords, key: KeyRecord, now: float) -> KeyRecord:
     with records.change():
         for material in key.materials:
             if material.expires is not None and material.expires <= now:
@@ -49,7 +49,7 @@ def _expire(records: Records, key: KeyRecord, now: float) -> KeyRecord:
         return records.key(key.account, key.region, key.key_id) or key
 
 
-def _rotate(records: Records, key: KeyRecord, now: float) -> KeyRecord:
+def _rotate(records: KeyRecords, key: KeyRecord, now: float) -> KeyRecord:
     with records.change():
         current = records.key(key.account, key.region, key.key_id)
         # One rotation per date that has passed, unless another process did it.

@@ -7,7 +7,7 @@ from sealwax.records._form import is_record
 from sealwax.records._memory import MemoryKeys
 from sealwax.records._records import Records, RecordsStats
 from sealwax.records._rows import UNBOUND, Row, RowType, Unbound
-from sealwax.records._store import Changes, KeyRow, KeyState, KeyStore, Kind
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
 from sealwax.records._values import Value
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ __all__ = [
     "UNBOUND",
     "Changes",
     "Field",
+    "KeyKind",
     "KeyRow",
     "KeyState",
     "KeyStore",
-    "Kind",
     "MemoryKeys",
     "Records",
     "RecordsStats",

@@ -20,18 +20,18 @@ from sealwax._core.format import payload
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey
 from sealwax.errors import HeaderError, KeyRowError, PayloadError
 from sealwax.records import _keys
-from sealwax.records._store import KeyRow, KeyState, Kind
+from sealwax.records._store import KeyKind, KeyRow, KeyState
 
 USE: Final = "sealwax-use"
 MAX_BLOB_BYTES: Final = 8192
 
 
-def kms_context(scope: Mapping[str, str], kind: Kind) -> dict[str, str]:
+def kms_context(scope: Mapping[str, str], kind: KeyKind) -> dict[str, str]:
     """Return the encryption context of the data keys of a scope."""
     return {**scope, USE: kind.use}
 
 
-def make(keyring: Keyring, scope: Mapping[str, str], kind: Kind, generation: int) -> tuple[KeyRow, DataKey]:
+def make(keyring: Keyring, scope: Mapping[str, str], kind: KeyKind, generation: int) -> tuple[KeyRow, DataKey]:
     """Make a data key; the caller wipes it. Nothing may be sealed under it before a store has the row.
 
     Raises:

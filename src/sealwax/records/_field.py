@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from os import urandom
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 
@@ -18,9 +18,6 @@ from sealwax.records._keys import PREFIX_BYTES, SUFFIX_BYTES, FieldKey
 from sealwax.records._ring import Held, Ring
 from sealwax.records._rows import INT_STARTS, Row, RowType
 from sealwax.records._values import Value
-
-if TYPE_CHECKING:
-    from sealwax.records._records import Records
 
 # How many records share a prefix, and for how long: about as many and as long, since threads count for themselves.
 _RECORDS_A_PREFIX: Final = 65_536
@@ -42,6 +39,15 @@ def _no_key(*_: object) -> NoReturn:
 
 _NOTHING: Final[_Sealing] = (_no_key, b"", iter(()).__next__, float("-inf"))
 _NOT_OPENED: Final[_Opening] = (_no_key, float("-inf"))
+
+
+class FieldSettings(Protocol):
+    """What the fields of one ``Records`` share."""
+
+    @property
+    def monotonic(self) -> Callable[[], float]: ...
+
+    def note_record_key(self, field: Field, head: bytes) -> None: ...
 
 
 class Field:
@@ -70,7 +76,7 @@ class Field:
     )
     __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = refuse_copies
 
-    def __init__(self, records: Records, ring: Ring, local: bytes, name: str, row: RowType) -> None:
+    def __init__(self, records: FieldSettings, ring: Ring, local: bytes, name: str, row: RowType) -> None:
         self._records = records
         self._ring = ring
         self._local = local

@@ -33,7 +33,7 @@ _ID_DIGITS: Final = 22
 _DOT_AT: Final = len(TEXT_START) + _ID_DIGITS
 
 
-class Parts(NamedTuple):
+class RecordParts(NamedTuple):
     """A record in its parts.
 
     Attributes:
@@ -60,7 +60,7 @@ def is_record(value: object) -> bool:
     return False
 
 
-def parse(record: bytes | bytearray | memoryview | str) -> Parts:
+def parse(record: bytes | bytearray | memoryview | str) -> RecordParts:
     """Return the parts of a record.
 
     Raises:
@@ -74,7 +74,7 @@ def parse(record: bytes | bytearray | memoryview | str) -> Parts:
         raise NotARecordError(f"this is not a record: it {begins}")
     if len(binary) > _MAX_BYTES:
         raise NotARecordError(f"this is not a record: it has more than {_MAX_BYTES:,} bytes")
-    return Parts(binary[1:_ID_END], binary, text)
+    return RecordParts(binary[1:_ID_END], binary, text)
 
 
 def _checked(record: object) -> bytes | bytearray | memoryview:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sealwax._core import fork_locks
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import Changes, KeyRow, KeyState, Kind
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState
 
 _EPOCH_BYTES = 16
 
@@ -28,16 +28,16 @@ class MemoryKeys:
         self._lock = threading.Lock()
         fork_locks.renew_lock_in_children(self)
 
-    def _of(self, scope: Mapping[str, str], kind: Kind | None = None) -> Iterator[int]:
+    def _of(self, scope: Mapping[str, str], kind: KeyKind | None = None) -> Iterator[int]:
         for number, row in enumerate(self._rows):
             if row.scope == scope and kind in (None, row.kind):
                 yield number
 
-    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         with self._lock:
             return self._newest(scope, kind)
 
-    def _newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+    def _newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         rows = [self._rows[number] for number in self._of(scope, kind)]
         return max((row for row in rows if row.claim), key=lambda row: row.claim or 0, default=None)
 
@@ -104,7 +104,7 @@ class MemoryKeys:
                 if row.state is not KeyState.SHREDDED:
                     shredded.append(row)
                     self._rows[number] = dataclasses.replace(row, state=KeyState.SHREDDED, blob=b"")
-            for kind in Kind:
+            for kind in KeyKind:
                 newest = self._newest(scope, kind)
                 generation = 1 if newest is None else (newest.claim or 0) + 1
                 self._add(tombstone(scope, kind, generation))
@@ -122,7 +122,7 @@ class MemoryKeys:
             return Changes(self._epoch, {key_id: states.get(key_id) for key_id in key_ids})
 
 
-def tombstone(scope: Mapping[str, str], kind: Kind, generation: int) -> KeyRow:
+def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:
     """Return the row that keeps a shredded scope from being used again by itself."""
     made = os.urandom(KEY_ID_BYTES)
     return KeyRow(dict(scope), kind, generation, made, KeyState.SHREDDED, int(time.time()), "", b"", generation)

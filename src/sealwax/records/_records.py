@@ -25,7 +25,7 @@ from sealwax.records import _blob, _form
 from sealwax.records._field import Field
 from sealwax.records._ring import Ring
 from sealwax.records._rows import RowType
-from sealwax.records._store import KeyRow, KeyState, KeyStore, Kind
+from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 
 _WALL_CLOCK: Final[int] = time.CLOCK_REALTIME
 _read_clock: Final = time.clock_gettime
@@ -124,7 +124,7 @@ class Records:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._rings: OrderedDict[tuple[bytes, Kind], Ring] = OrderedDict()
+        self._rings: OrderedDict[tuple[bytes, KeyKind], Ring] = OrderedDict()
         self._record_keys: deque[tuple[weakref.ref[Field], bytes]] = deque()
         self._keeper: threading.Thread | None = None
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -177,7 +177,7 @@ class Records:
         if not 1 <= len(name.encode()) <= 255:
             raise ValueError("the name of a field has 1 to 255 bytes")
         scope, local = self._split(pairs)
-        return Field(self, self._ring(scope, Kind.DATA), ctx.encode(local), name, row)
+        return Field(self, self._ring(scope, KeyKind.DATA), ctx.encode(local), name, row)
 
     def _split(self, pairs: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
         whole = dict(self._scope)
@@ -196,7 +196,7 @@ class Records:
         whole = {**self._scope, **pairs}
         return {name: value for name, value in whole.items() if name not in self._local_names}
 
-    def _ring(self, scope: Mapping[str, str], kind: Kind) -> Ring:
+    def _ring(self, scope: Mapping[str, str], kind: KeyKind) -> Ring:
         key = ctx.encode(scope), kind
         with self._lock:
             if self.closed:
@@ -221,7 +221,7 @@ class Records:
 
         IAM: kms:GenerateDataKey for a new scope, else kms:Decrypt.
         """
-        self._ring(self._kms_scope(pairs), Kind.DATA).load_all()
+        self._ring(self._kms_scope(pairs), KeyKind.DATA).load_all()
 
     async def ensure_async(self, **pairs: str) -> None:
         """Load the data keys of a scope as ``ensure`` does, without blocking the event loop."""
@@ -233,7 +233,7 @@ class Records:
         Raises:
             UnknownKeyError, ShreddedError, KeyStoreError, KmsError, KeyRowError: a key cannot be loaded.
         """
-        ring = self._ring(self._kms_scope(pairs), Kind.DATA)
+        ring = self._ring(self._kms_scope(pairs), KeyKind.DATA)
         key_ids = {_form.parse(value).key_id for value in values if _form.is_record(value)}  # type: ignore[arg-type]
         await in_thread(ring.load_many, key_ids)
 
@@ -249,7 +249,7 @@ class Records:
 
         IAM: kms:GenerateDataKey.
         """
-        return self._ring(self._kms_scope(pairs), Kind.DATA).roll()
+        return self._ring(self._kms_scope(pairs), KeyKind.DATA).roll()
 
     def retire(self, generation: int, **pairs: str) -> KeyRow:
         """Mark a generation as retired, once nothing is sealed under it any more; it still opens.
@@ -259,7 +259,7 @@ class Records:
         """
         scope = self._kms_scope(pairs)
         for row in self.rows(**pairs):
-            if row.scope == scope and row.kind is Kind.DATA and row.claim == generation and self.store.retire(row):
+            if row.scope == scope and row.kind is KeyKind.DATA and row.claim == generation and self.store.retire(row):
                 return dataclasses.replace(row, state=KeyState.RETIRED)
         raise KeyStoreError(f"generation {generation} cannot be retired: it is missing, not live, or the newest one")
 
@@ -277,7 +277,7 @@ class Records:
         """
         scope = self._kms_scope(pairs)
         rows = self.store.shred(scope)
-        for kind in Kind:
+        for kind in KeyKind:
             self._ring(scope, kind).clear()
         return rows
 
@@ -288,7 +288,7 @@ class Records:
             KeyStoreError: the scope is not shredded.
             KmsError: there is no new key.
         """
-        return self._ring(self._kms_scope(pairs), Kind.DATA).reopen()
+        return self._ring(self._kms_scope(pairs), KeyKind.DATA).reopen()
 
     def repair(self, **pairs: str) -> list[KeyRow]:
         """Put back the rows of data keys that this process holds and the store has lost.
@@ -296,14 +296,14 @@ class Records:
         Returns:
             The rows that were put back.
         """
-        ring = self._ring(self._kms_scope(pairs), Kind.DATA)
+        ring = self._ring(self._kms_scope(pairs), KeyKind.DATA)
         put_back = [row for row in ring.rows() if self.store.put_back(row)]
         ring.accept()
         return put_back
 
     def accept(self, **pairs: str) -> None:
         """Take the state of the store as the right one after a deliberate restore, though it is older."""
-        self._ring(self._kms_scope(pairs), Kind.DATA).accept()
+        self._ring(self._kms_scope(pairs), KeyKind.DATA).accept()
 
     def remove(self, row: KeyRow) -> None:
         """Delete a row that does not unwrap.

@@ -29,7 +29,7 @@ from sealwax.errors import (
     UnknownKeyError,
 )
 from sealwax.records import _blob
-from sealwax.records._store import MAX_GENERATION, KeyRow, KeyState, KeyStore, Kind
+from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore
 
 Clocks = Callable[[], tuple[float, float]]
 
@@ -53,7 +53,7 @@ class Listener(Protocol):
         """Drop the record keys under these data keys; None for all."""
 
 
-class Settings(Protocol):
+class RingSettings(Protocol):
     """What the rings of one ``Records`` share."""
 
     keyring: Keyring
@@ -87,7 +87,7 @@ class Held:
 class Ring:
     """The held data keys of one scope and kind; see the module."""
 
-    def __init__(self, settings: Settings, scope: Mapping[str, str], kind: Kind) -> None:
+    def __init__(self, settings: RingSettings, scope: Mapping[str, str], kind: KeyKind) -> None:
         self.scope = dict(scope)
         self.scope_bytes = ctx.encode(scope)
         self.kind = kind

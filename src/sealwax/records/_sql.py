@@ -29,7 +29,7 @@ from sealwax._core import context as ctx
 from sealwax.errors import KeyStoreError
 from sealwax.records._keys import KEY_ID_BYTES
 from sealwax.records._memory import tombstone
-from sealwax.records._store import Changes, KeyRow, KeyState, Kind
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState
 
 T = TypeVar("T")
 Rows = list[KeyRow]
@@ -132,10 +132,10 @@ class SqlKeys:
 
     # --- reading
 
-    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         return self._read(lambda connection: self._newest(connection, _hash(scope), kind))
 
-    def _newest(self, connection: Connection, scope_hash: bytes, kind: Kind) -> KeyRow | None:
+    def _newest(self, connection: Connection, scope_hash: bytes, kind: KeyKind) -> KeyRow | None:
         keys = self._keys
         query = keys.select().where(
             keys.c.scope_hash == scope_hash, keys.c.kind == int(kind), keys.c.claim.is_not(None)
@@ -266,7 +266,7 @@ class SqlKeys:
 
         def shred(connection: Connection) -> Rows:
             # First the claims: a process that is just making a key then loses to them, or has made it already.
-            for kind in Kind:
+            for kind in KeyKind:
                 newest = self._newest(connection, scope_hash, kind)
                 self._insert(connection, tombstone(scope, kind, 1 if newest is None else (newest.claim or 0) + 1))
             of_scope = keys.c.scope_hash == scope_hash
@@ -411,7 +411,7 @@ def _state(state: str) -> KeyState:
 def _key_row(row: Any) -> KeyRow:
     try:
         scope = json.loads(row.scope)
-        kind = Kind(row.kind)
+        kind = KeyKind(row.kind)
     except ValueError:
         raise KeyStoreError("the key store has a row whose scope or kind is damaged") from None
     if not isinstance(scope, dict) or _hash(cast("dict[str, str]", scope)) != bytes(row.scope_hash):

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 MAX_GENERATION: Final = 2**31 - 1
 
 
-class Kind(enum.IntEnum):
+class KeyKind(enum.IntEnum):
     """What a data key is for."""
 
     DATA = 1
@@ -19,7 +19,7 @@ class Kind(enum.IntEnum):
     @property
     def use(self) -> str:
         """The value of ``sealwax-use`` in the encryption context of such a key."""
-        return "records-data" if self is Kind.DATA else "records-index"
+        return "records-data" if self is KeyKind.DATA else "records-index"
 
 
 class KeyState(enum.StrEnum):
@@ -48,7 +48,7 @@ class KeyRow:
     """
 
     scope: Mapping[str, str]
-    kind: Kind
+    kind: KeyKind
     generation: int
     key_id: bytes
     state: KeyState
@@ -81,7 +81,7 @@ class KeyStore(Protocol):
     call may succeed a little later.
     """
 
-    def newest(self, scope: Mapping[str, str], kind: Kind) -> KeyRow | None:
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         """Return the row with the highest claim, in any state; None if there is none. Never from a stale replica."""
         ...
 

@@ -16,12 +16,12 @@ import threading
 from collections.abc import Mapping
 
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import KeyRow, KeyState, KeyStore, Kind
+from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 
 __all__ = ["KeyStoreTests", "row"]
 
 
-def row(scope: Mapping[str, str], generation: int = 1, kind: Kind = Kind.DATA) -> KeyRow:
+def row(scope: Mapping[str, str], generation: int = 1, kind: KeyKind = KeyKind.DATA) -> KeyRow:
     """Return a row with a new id; a store does not look into its blob."""
     key_id, blob = os.urandom(KEY_ID_BYTES), os.urandom(600)
     return KeyRow(dict(scope), kind, generation, key_id, KeyState.LIVE, 1_800_000_000, "", blob, generation)
@@ -36,17 +36,17 @@ class KeyStoreTests:
 
     def test_a_new_scope_has_no_rows(self, store: KeyStore) -> None:
         scope = self.scope()
-        assert store.newest(scope, Kind.DATA) is None
+        assert store.newest(scope, KeyKind.DATA) is None
         assert store.get_many(scope, [bytes(KEY_ID_BYTES)]) == []
         assert list(store.list(scope)) == []
 
     def test_a_row_comes_back_as_it_was(self, store: KeyStore) -> None:
         made = row(self.scope())
         assert store.create(made) == made
-        assert store.newest(made.scope, Kind.DATA) == made
+        assert store.newest(made.scope, KeyKind.DATA) == made
         assert store.get_many(made.scope, [made.key_id]) == [made]
         assert list(store.list(made.scope)) == [made]
-        assert store.newest(made.scope, Kind.INDEX) is None
+        assert store.newest(made.scope, KeyKind.INDEX) is None
 
     def test_the_first_of_a_generation_wins(self, store: KeyStore) -> None:
         scope = self.scope()
@@ -78,16 +78,16 @@ class KeyStoreTests:
     def test_the_newest_has_the_highest_generation(self, store: KeyStore) -> None:
         scope = self.scope()
         rows = [store.create(row(scope, generation)) for generation in (1, 3, 2)]
-        assert store.newest(scope, Kind.DATA) == rows[1]
+        assert store.newest(scope, KeyKind.DATA) == rows[1]
 
     def test_scopes_and_kinds_are_apart(self, store: KeyStore) -> None:
         scope = self.scope()
         other = {**scope, "tenant": "acme"}
-        mine, theirs, index = row(scope), row(other), row(scope, kind=Kind.INDEX)
+        mine, theirs, index = row(scope), row(other), row(scope, kind=KeyKind.INDEX)
         for each in (mine, theirs, index):
             assert store.create(each) == each
         assert store.get_many(scope, [mine.key_id, theirs.key_id]) == [mine]
-        assert store.newest(scope, Kind.INDEX) == index
+        assert store.newest(scope, KeyKind.INDEX) == index
         assert {each.key_id for each in store.list(scope)} == {mine.key_id, theirs.key_id, index.key_id}
         assert [each.key_id for each in store.list(other)] == [theirs.key_id]
 
@@ -104,16 +104,16 @@ class KeyStoreTests:
         assert store.retire(first)
         assert not store.retire(first)
         assert store.get_many(scope, [first.key_id])[0].state is KeyState.RETIRED
-        assert store.newest(scope, Kind.DATA) == second
+        assert store.newest(scope, KeyKind.DATA) == second
 
     def test_a_row_is_removed_and_put_back(self, store: KeyStore) -> None:
         made = store.create(row(self.scope()))
         assert not store.put_back(made)
         assert not store.remove(dataclasses.replace(made, blob=b"another"))
         assert store.remove(made)
-        assert store.newest(made.scope, Kind.DATA) is None
+        assert store.newest(made.scope, KeyKind.DATA) is None
         assert store.put_back(made)
-        assert store.newest(made.scope, Kind.DATA) == made
+        assert store.newest(made.scope, KeyKind.DATA) == made
 
     def test_a_row_is_put_back_beside_a_newer_one(self, store: KeyStore) -> None:
         scope = self.scope()
@@ -121,19 +121,19 @@ class KeyStoreTests:
         store.remove(lost)
         winner = store.create(row(scope))
         assert store.put_back(lost)
-        assert store.newest(scope, Kind.DATA) == winner
+        assert store.newest(scope, KeyKind.DATA) == winner
         assert store.get_many(scope, [lost.key_id]) == [dataclasses.replace(lost, claim=None)]
 
     def test_shredding_leaves_no_blob(self, store: KeyStore) -> None:
         scope = self.scope()
         other = store.create(row({**scope, "tenant": "acme"}))
-        rows = [store.create(row(scope)), store.create(row(scope, 2)), store.create(row(scope, kind=Kind.INDEX))]
+        rows = [store.create(row(scope)), store.create(row(scope, 2)), store.create(row(scope, kind=KeyKind.INDEX))]
         shredded = store.shred(scope)
         assert {each.key_id for each in shredded} == {each.key_id for each in rows}
         assert all(each.blob for each in shredded)
         for each in store.get_many(scope, [each.key_id for each in rows]):
             assert (each.state, each.blob) == (KeyState.SHREDDED, b"")
-        for kind, generation in ((Kind.DATA, 3), (Kind.INDEX, 2)):
+        for kind, generation in ((KeyKind.DATA, 3), (KeyKind.INDEX, 2)):
             newest = store.newest(scope, kind)
             assert newest is not None
             assert (newest.generation, newest.state) == (generation, KeyState.SHREDDED)
