@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sealwax._core import fork_locks
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
 
 _EPOCH_BYTES = 16
 
 
-class MemoryKeys:
+class MemoryKeys(KeyStore):
     """A key store in the memory of this process: it is gone with it. For tests.
 
     Example:
@@ -41,9 +41,10 @@ class MemoryKeys:
         rows = [self._rows[number] for number in self._of(scope, kind)]
         return max((row for row in rows if row.claim), key=lambda row: row.claim or 0, default=None)
 
-    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> list[KeyRow]:
         with self._lock:
-            return [row for number in self._of(scope) if (row := self._rows[number]).key_id in key_ids]
+            rows = [self._rows[number] for number in self._of(scope)]
+        return [row for row in rows if key_ids is None or row.key_id in key_ids]
 
     def create(self, row: KeyRow) -> KeyRow:
         with self._lock:

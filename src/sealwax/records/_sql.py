@@ -29,7 +29,7 @@ from sealwax._core import context as ctx
 from sealwax.errors import KeyStoreError
 from sealwax.records._keys import KEY_ID_BYTES
 from sealwax.records._memory import tombstone
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
 
 T = TypeVar("T")
 Rows = list[KeyRow]
@@ -80,7 +80,7 @@ def epoch_table(metadata: sa.MetaData, name: str = "sealwax_keys") -> sa.Table:
     )
 
 
-class SqlKeys:
+class SqlKeys(KeyStore):
     """A key store in a database.
 
     Args:
@@ -143,9 +143,11 @@ class SqlKeys:
         row = connection.execute(query.order_by(keys.c.claim.desc()).limit(1)).first()
         return None if row is None else _key_row(row)
 
-    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> Rows:
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> Rows:
         keys = self._keys
-        query = keys.select().where(keys.c.scope_hash == _hash(scope), keys.c.key_id.in_(list(key_ids)))
+        query = keys.select().where(keys.c.scope_hash == _hash(scope))
+        if key_ids is not None:
+            query = query.where(keys.c.key_id.in_(list(key_ids)))
         return self._read(lambda connection: [_key_row(row) for row in connection.execute(query)])
 
     def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:

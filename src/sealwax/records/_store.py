@@ -82,15 +82,28 @@ class KeyStore(Protocol):
     """
 
     def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
-        """Return the row with the highest claim, in any state; None if there is none. Never from a stale replica."""
+        """Return the row with the highest claim, whatever its state; consistent with every change that has returned.
+
+        Args:
+            scope: exactly this scope.
+            kind: the kind of the key.
+        """
         ...
 
-    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
-        """Return those rows of the scope that have these ids; never those of another scope."""
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> list[KeyRow]:
+        """Return rows of a scope; never those of another scope.
+
+        Args:
+            scope: exactly this scope.
+            key_ids: the ids of the rows, of either kind; None returns all rows of the scope.
+        """
         ...
 
     def create(self, row: KeyRow) -> KeyRow:
         """Add a row; the first one of a scope, kind and generation wins.
+
+        Args:
+            row: the new row.
 
         Returns:
             The winner: ``row`` itself, or the row that was there before; the loser is not kept.
@@ -98,19 +111,48 @@ class KeyStore(Protocol):
         ...
 
     def put_back(self, row: KeyRow) -> bool:
-        """Add a row that was lost, with no claim if another row has its generation; False if its id is there."""
+        """Add a row that was lost, with no claim if another row has its generation.
+
+        Args:
+            row: the row as it was.
+
+        Returns:
+            False if a row with its id is there.
+        """
         ...
 
     def replace(self, row: KeyRow, blob: bytes) -> bool:
-        """Replace the blob of a row, for a re-wrap; False if it is not ``row.blob`` any more."""
+        """Replace the blob of a row, for a re-wrap.
+
+        Args:
+            row: the row as it was read.
+            blob: the new blob.
+
+        Returns:
+            False if the row is not as it was read, and nothing was changed.
+        """
         ...
 
     def retire(self, row: KeyRow) -> bool:
-        """Retire a live row, unless it is the newest one; False if nothing was changed."""
+        """Retire a live row, unless it is the newest one.
+
+        Args:
+            row: the row as it was read.
+
+        Returns:
+            False if nothing was changed.
+        """
         ...
 
     def remove(self, row: KeyRow) -> bool:
-        """Delete a row whose blob is ``row.blob``; False if there is none."""
+        """Delete a row, whatever it holds.
+
+        Args:
+            row: the row as it was read.
+
+        Returns:
+            False if there is none with its blob.
+        """
         ...
 
     def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
@@ -119,15 +161,26 @@ class KeyStore(Protocol):
         All of it is one transaction. It is done again until no row is live, and also for a scope without rows: a
         process that is just making the first key then finds the claim.
 
+        Args:
+            scope: exactly this scope.
+
         Returns:
             The rows whose blobs it has deleted, as they were.
         """
         ...
 
     def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:
-        """Yield every row whose scope has these pairs, and maybe more, in an order that does not change."""
+        """Yield every row whose scope has these pairs, and maybe more, in an order that does not change.
+
+        Args:
+            scope: the pairs; None yields all rows.
+        """
         ...
 
     def check(self, key_ids: Sequence[bytes]) -> Changes:
-        """Return the epoch, read before the rows, and the states of these keys: somebody may have deleted some."""
+        """Return the epoch, read before the rows, and the states of these keys: somebody may have deleted some.
+
+        Args:
+            key_ids: the ids of keys of any scopes.
+        """
         ...

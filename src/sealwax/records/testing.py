@@ -22,7 +22,11 @@ __all__ = ["KeyStoreTests", "row"]
 
 
 def row(scope: Mapping[str, str], generation: int = 1, kind: KeyKind = KeyKind.DATA) -> KeyRow:
-    """Return a row with a new id; a store does not look into its blob."""
+    """Return a row with a new id; a store does not look into its blob.
+
+    Args:
+        scope, generation, kind: those of the row.
+    """
     key_id, blob = os.urandom(KEY_ID_BYTES), os.urandom(600)
     return KeyRow(dict(scope), kind, generation, key_id, KeyState.LIVE, 1_800_000_000, "", blob, generation)
 
@@ -87,6 +91,7 @@ class KeyStoreTests:
         for each in (mine, theirs, index):
             assert store.create(each) == each
         assert store.get_many(scope, [mine.key_id, theirs.key_id]) == [mine]
+        assert {each.key_id for each in store.get_many(scope)} == {mine.key_id, index.key_id}
         assert store.newest(scope, KeyKind.INDEX) == index
         assert {each.key_id for each in store.list(scope)} == {mine.key_id, theirs.key_id, index.key_id}
         assert [each.key_id for each in store.list(other)] == [theirs.key_id]
