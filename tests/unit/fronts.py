@@ -20,6 +20,8 @@ FRONTS: Final = (
     "sealwax.otel",
     "sealwax.policy",
     "sealwax.prove",
+    "sealwax.records",
+    "sealwax.records.testing",
     "sealwax.stores",
     "sealwax.stores.s3",
 )

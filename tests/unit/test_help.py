@@ -19,7 +19,8 @@ _ROLE = re.compile(r":(class|meth|func|mod|data|attr|exc|ref|doc):`")
 
 def _methods(thing: type) -> Iterator[tuple[str, object]]:
     for name, member in vars(thing).items():
-        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+        # Tests are read, and not called.
+        if not name.startswith(("_", "test_")) and (inspect.isfunction(member) or isinstance(member, property)):
             yield name, member
 
 

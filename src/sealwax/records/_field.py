@@ -179,6 +179,9 @@ class Field:
     def seal_text(self, value: Value, *, row: Row | _rows.Unbound) -> str:
         """Seal a value for a column of text; as ``seal``.
 
+        Args:
+            value, row: as for ``seal``.
+
         Returns:
             The record as text: ``swr1.`` and base64url.
         """
@@ -186,6 +189,13 @@ class Field:
 
     def seal_many(self, values: Sequence[Value], *, rows: Sequence[Row] | _rows.Unbound) -> list[bytes]:
         """Seal many values, each bound to the row at its position; as ``seal``, and faster.
+
+        Args:
+            values: as for ``seal``.
+            rows: as many rows as values, or ``UNBOUND``.
+
+        Returns:
+            The records, in the order of the values.
 
         Raises:
             ValueError: there are not as many rows as values.
@@ -222,6 +232,13 @@ class Field:
         self, records: Sequence[bytes | bytearray | memoryview | str], *, rows: Sequence[Row] | _rows.Unbound
     ) -> list[Value]:
         """Open many records, each bound to the row at its position; as ``open``, and faster.
+
+        Args:
+            records: as for ``open``.
+            rows: as many rows as records, or ``UNBOUND``.
+
+        Returns:
+            The values, in the order of the records.
 
         Raises:
             ValueError: there are not as many rows as records.
@@ -271,14 +288,22 @@ class Field:
         return FieldKey(held.key, self._ring.scope_bytes, self._local, self._name)
 
     def forget(self, key_ids: frozenset[bytes] | None) -> None:
-        """Drop the record keys under these data keys; the ring calls this. None stands for what seals."""
+        """Drop the record keys under some data keys; ``Records`` calls this.
+
+        Args:
+            key_ids: the data keys; None drops only what seals.
+        """
         self._sealing = _NOTHING
         if key_ids:
             for head in [head for head in self._opening if head[1 : 1 + 16] in key_ids]:
                 del self._opening[head]
 
     def drop(self, head: bytes) -> None:
-        """Drop one record key."""
+        """Drop one record key; ``Records`` calls this.
+
+        Args:
+            head: the first bytes of the records under it.
+        """
         self._opening.pop(head, None)
 
     def _not_loaded(self, key_ids: tuple[bytes, ...]) -> KeyNotLoadedError:
