@@ -107,7 +107,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": set(),
     "kms": {"events", "_core", "_aws"},
     "stores": {"_core", "_aws"},
-    "records": {"_core"},
+    "records": {"events", "_core"},
     "fleet": {"events", "_core", "_aws", "_report", "kms", "stores", "records"},
     "audit": {
         "_core.files",

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Final
 
-from sealwax.events import CountsKmsCalls, Event, KmsStats, OnEvent
+from sealwax.events import CountsKmsCalls, Event, KmsCall, KmsStats, OnEvent
 
 _log: Final = logging.getLogger("sealwax")
+_noted: Final[ContextVar[list[KmsCall] | None]] = ContextVar("noted", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[list[KmsCall]]:
+    """Yield a list that receives the KMS requests of this thread, and of those that work for it."""
+    calls: list[KmsCall] = []
+    token = _noted.set(calls)
+    try:
+        yield calls
+    finally:
+        _noted.reset(token)
+
+
+def note(call: KmsCall) -> None:
+    """Add a request to the list of whoever wants it."""
+    calls = _noted.get()
+    if calls is not None:
+        calls.append(call)
 
 
 def ignore(_: Event) -> None:

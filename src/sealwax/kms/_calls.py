@@ -135,4 +135,5 @@ class KmsCaller:
     def _report(self, call: events.KmsCall) -> None:
         with self._lock:
             self._stats += events.KmsStats(calls=1, failures=call.error is not None)
+        watch.note(call)
         self._on_event(call)

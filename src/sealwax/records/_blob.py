@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives import constant_time
 
 from sealwax._core import context as ctx
-from sealwax._core import envelope
+from sealwax._core import envelope, watch
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey
 from sealwax.errors import HeaderError, KeyRowError, PayloadError
+from sealwax.events import KmsCall
 from sealwax.records import _keys
 from sealwax.records._store import KeyKind, KeyRow, KeyState
 
 USE: Final = "sealwax-use"
 MAX_BLOB_BYTES: Final = 8192
+_MADE_BY_CHARACTERS: Final = 128
 
 
 def kms_context(scope: Mapping[str, str], kind: KeyKind) -> dict[str, str]:
@@ -52,24 +54,52 @@ def make(keyring: Keyring, scope: Mapping[str, str], kind: KeyKind, generation: 
             )
         key_id = _keys.key_id(data_key, kind, generation, ctx.encode(scope))
         now = int(time.time())
-        row = KeyRow(dict(scope), kind, generation, key_id, KeyState.LIVE, now, "", blob, generation)
+        made_by = _made_by(calls)
+        row = KeyRow(dict(scope), kind, generation, key_id, KeyState.LIVE, now, made_by, blob, generation)
         return row, data_key.duplicate()
 
-    return keyring.generate(context, use, plaintext_bytes=0)
+    with watch.noting() as calls:
+        return keyring.generate(context, use, plaintext_bytes=0)
+
+
+def _made_by(calls: Sequence[KmsCall]) -> str:
+    """Return the request id of the call that made the data key, or "" if the keyring or KMS tells none."""
+    for call in reversed(calls):
+        if call.operation == "GenerateDataKey" and call.error is None:
+            made_by = str(call.request_id or "")
+            return made_by if made_by.isprintable() and len(made_by) <= _MADE_BY_CHARACTERS else ""
+    return ""
+
+
+def _where(row: KeyRow) -> str:
+    return f"generation {row.generation} ({row.kind.use}, key id {row.key_id.hex()}) of the key store"
+
+
+def check_claim(row: KeyRow) -> None:
+    """Refuse a row that claims another generation than its own.
+
+    Raises:
+        KeyRowError: it does.
+    """
+    if row.claim not in (None, row.generation):
+        raise KeyRowError(f"{_where(row)} claims to be generation {row.claim}: its columns were altered")
 
 
 def unwrap(keyring: Keyring, row: KeyRow) -> DataKey:
-    """Return the data key of a row; the caller wipes it.
+    """Return the data key of a row; the caller wipes it. KMS is called only if the row fits its own columns.
 
     Raises:
         KeyRowError: the row does not hold the data key that it claims to hold.
         KmsError: KMS did not unwrap it.
     """
-    where = f"generation {row.generation} of the key store"
+    where = _where(row)
+    check_claim(row)
     if len(row.blob) > MAX_BLOB_BYTES:
         raise KeyRowError(
             f"{where} has a wrapped key of {len(row.blob):,} bytes; at most {MAX_BLOB_BYTES:,} are allowed"
         )
+    if not row.blob:
+        raise KeyRowError(f"{where} has no wrapped key, but is marked as {row.state}: its state was altered")
     try:
         header, offset = envelope.find_header(None, lambda: envelope.header_of_value(row.blob))
         context = ctx.decode(header.preamble.kms_context)
