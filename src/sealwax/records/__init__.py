@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sealwax.records._explain import Explanation
 from sealwax.records._field import Field
 from sealwax.records._form import is_record
 from sealwax.records._memory import MemoryKeys
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNBOUND",
     "Changes",
+    "Explanation",
     "Field",
     "KeyKind",
     "KeyRow",

@@ -14,8 +14,9 @@ from sealwax._core.format.io import refuse_copies
 from sealwax.errors import KeyNotLoadedError, RecordTamperedError
 from sealwax.records import _form, _rows, _values
 from sealwax.records._form import CIPHERTEXT_AT, HEAD_BYTES, MAGIC, MAX_PLAINTEXT_BYTES
+from sealwax.records._held import Held
 from sealwax.records._keys import PREFIX_BYTES, SUFFIX_BYTES, FieldKey
-from sealwax.records._ring import Held, Ring
+from sealwax.records._ring import Ring
 from sealwax.records._rows import INT_STARTS, Row, RowType
 from sealwax.records._values import Value
 
@@ -297,6 +298,14 @@ class Field:
         if key_ids:
             for head in [head for head in self._opening if head[1 : 1 + 16] in key_ids]:
                 del self._opening[head]
+
+    def holds(self, head: bytes) -> bool:
+        """Whether it holds this record key; ``Records`` asks.
+
+        Args:
+            head: as for ``drop``.
+        """
+        return head in self._opening
 
     def drop(self, head: bytes) -> None:
         """Drop one record key; ``Records`` calls this.

@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import queue
-import threading
-import time
-import weakref
-from collections import OrderedDict, deque
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 from sealwax._core import context as ctx
-from sealwax._core import fork_locks
+from sealwax._core import validate, watch
 from sealwax._core.aio import in_thread
-from sealwax._core.cache import wiping
 from sealwax._core.format import payload
 from sealwax._core.format.io import refuse_copies
-from sealwax._core.keyring import CLOCK, Keyring, SupportsReady
-from sealwax.errors import ContextError, KeyRowError, KeyStoreError, WrappedKeyRefusedError
-from sealwax.records import _blob, _form
+from sealwax._core.keyring import Keyring, SupportsReady
+from sealwax.errors import ContextError, DataKeyError, KeyRowError, KeyStoreError, WrappedKeyRefusedError
+from sealwax.events import KmsStats
+from sealwax.records import _blob, _explain, _form
 from sealwax.records._field import Field
-from sealwax.records._ring import Ring
+from sealwax.records._keeper import Keeper
 from sealwax.records._rows import RowType
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 
-_WALL_CLOCK: Final[int] = time.CLOCK_REALTIME
-_read_clock: Final = time.clock_gettime
-_KEEPER_END_SECONDS: Final = 5.0
+_MOST: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class RecordsStats:
-    """What a ``Records`` holds now.
+    """What a ``Records`` holds now, and what it has asked of KMS.
 
     Attributes:
         scopes: scopes with data keys in memory.
         data_keys: data keys in memory.
         record_keys: record keys in memory that open.
+        kms: the KMS requests of its keyring; zeros if the keyring does not count.
     """
 
     scopes: int
     data_keys: int
     record_keys: int
+    kms: KmsStats
 
 
-class Records:
+class Records(Keeper):
     """Seals the fields of a database, each value by itself, bound to its field, its row and its scope.
 
     A *scope* is a map of text, such as ``{"app": "shop", "env": "prod", "tenant": "acme"}``. Each scope has a data key
@@ -58,7 +53,8 @@ class Records:
     Any number of threads use it at once. ``close`` wipes all keys.
 
     Args:
-        keyring: makes and unwraps the data keys; its allow-list counts for key rows too. Not a ``CachingKeyring``.
+        keyring: makes and unwraps the data keys; its allow-list and its ``limit`` count here too. Not a
+            ``CachingKeyring``.
         store: where the wrapped data keys are kept.
         scope: the pairs that all fields share.
         local_scope: the names of pairs that bind records but that KMS never sees: one data key serves all their values,
@@ -66,7 +62,7 @@ class Records:
         max_age: seconds for which a data key is used without asking KMS again; above 0.
         serve_stale_for: seconds for which it is used beyond that while KMS or the store is away.
         recheck: seconds between looks at the store for new, retired and shredded keys; they happen beside the caller.
-        capacity: how many scopes keep their data keys in memory.
+        capacity: how many scopes keep their data keys in memory; those used last.
         record_keys: how many record keys are kept in memory for opening, about 1 KiB each.
 
     Raises:
@@ -101,62 +97,22 @@ class Records:
                 "Records takes a KmsKeyring, not a CachingKeyring: two generations could then share one data key, and "
                 "rolling or shredding would change nothing. Records keeps its data keys itself"
             )
-        for name, number in {"max_age": max_age, "recheck": recheck}.items():
-            if not 0 < number < float("inf"):
-                raise ValueError(f"{name} is a number of seconds above 0, not {number!r}")
-        if not 0 <= serve_stale_for < float("inf"):
-            raise ValueError(f"serve_stale_for is a number of seconds from 0 on, not {serve_stale_for!r}")
-        if capacity < 1 or record_keys < 1:
-            raise ValueError("capacity and record_keys are at least 1")
-        self.keyring = keyring
-        self.store = store
-        self.max_age = max_age
-        self.serve_stale_for = serve_stale_for
-        self._recheck = recheck
-        self._capacity = capacity
-        self._most_record_keys = record_keys
-        self._local_names = frozenset(local_scope)
+        super().__init__(
+            validate.keyring(keyring),
+            validate.able("store", store, ["newest", "create", "check"], "a key store"),
+            max_age=validate.number("max_age", max_age, "seconds"),
+            serve_stale_for=validate.number("serve_stale_for", serve_stale_for, "seconds", least=0),
+            recheck=validate.number("recheck", recheck, "seconds"),
+            capacity=validate.whole("capacity", capacity, 1, _MOST),
+            record_keys=validate.whole("record_keys", record_keys, 1, _MOST),
+        )
+        self._local_names = frozenset(validate.texts("local_scope", local_scope, "names of pairs"))
         self._scope = dict(scope)
         ctx.encode(self._scope)
-        self._renew()
-        wiping.watch(self)
-        fork_locks.renew_in_children(self)
-
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._rings: OrderedDict[tuple[bytes, KeyKind], Ring] = OrderedDict()
-        self._record_keys: deque[tuple[weakref.ref[Field], bytes]] = deque()
-        self._keeper: threading.Thread | None = None
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._epoch = b""
-        self._checked_at = self.clocks()[0]
-        self.closed = False
-
-    def _after_fork(self) -> tuple[()]:
-        for ring in self._rings.values():
-            ring.clear_in_child()
-        if self._keeper is not None:
-            wiping.threads_of_parents.append(self._keeper)
-        rings, closed = list(self._rings.values()), self.closed
-        self._renew()
-        self.closed = closed
-        # Fields keep their rings: an empty ring loads its keys again.
-        self._rings.update(((ring.scope_bytes, ring.kind), ring) for ring in rings)
-        return ()
-
-    # Tests replace both in a subclass. They ignore clocks that a test has frozen, which differ between threads.
-    monotonic = staticmethod(time.monotonic)
-
-    @staticmethod
-    def _clocks() -> tuple[float, float]:
-        return _read_clock(CLOCK), _read_clock(_WALL_CLOCK)
-
-    def clocks(self) -> tuple[float, float]:
-        return self._clocks()
 
     # --- fields
 
-    def field(self, name: str, *, row: RowType, **pairs: str) -> Field:
+    def field(self, name: str, /, *, row: RowType, **pairs: str) -> Field:
         """Return one field of one scope.
 
         Args:
@@ -180,36 +136,28 @@ class Records:
         return Field(self, self._ring(scope, KeyKind.DATA), ctx.encode(local), name, row)
 
     def _split(self, pairs: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        whole = self._whole(pairs)
+        missing = self._local_names - whole.keys()
+        if missing:
+            raise ContextError(f"the scope lacks '{min(missing)}', which local_scope names")
+        return ctx.split(whole, self._local_names)
+
+    def _whole(self, pairs: Mapping[str, str]) -> dict[str, str]:
         whole = dict(self._scope)
         for name, value in pairs.items():
             if whole.setdefault(name, value) != value:
                 raise ValueError(f"the scope has '{name}' already, with another value")
-        missing = self._local_names - whole.keys()
-        if missing:
-            raise ContextError(f"the scope lacks '{min(missing)}', which local_scope names")
         if any(name.casefold() == _blob.USE for name in whole):
             raise ContextError(f"the name '{_blob.USE}' is reserved")
-        return ctx.split(whole, self._local_names)
+        return whole
 
     def _kms_scope(self, pairs: Mapping[str, str]) -> dict[str, str]:
         """Return the scope that KMS sees; pairs that it does not see need not be given."""
-        whole = {**self._scope, **pairs}
-        return {name: value for name, value in whole.items() if name not in self._local_names}
-
-    def _ring(self, scope: Mapping[str, str], kind: KeyKind) -> Ring:
-        key = ctx.encode(scope), kind
-        with self._lock:
-            if self.closed:
-                raise ValueError("this Records is closed")
-            ring = self._rings.get(key)
-            if ring is None:
-                ring = self._rings[key] = Ring(self, scope, kind)
-                self._start_keeper()
-            return ring
+        return {name: value for name, value in self._whole(pairs).items() if name not in self._local_names}
 
     # --- data keys
 
-    def ensure(self, **pairs: str) -> None:
+    def ensure(self, /, **pairs: str) -> None:
         """Load the data keys of a scope, and make the first one if there is none; this waits for the store and KMS.
 
         Args:
@@ -217,18 +165,26 @@ class Records:
 
         Raises:
             ShreddedError: the scope was shredded.
-            KeyStoreError, KmsError, KeyRowError: there is no usable data key.
+            KeyStoreError, KmsError, KeyRowError: a data key cannot be used; all others are loaded.
 
         IAM: kms:GenerateDataKey for a new scope, else kms:Decrypt.
         """
         self._ring(self._kms_scope(pairs), KeyKind.DATA).load_all()
 
-    async def ensure_async(self, **pairs: str) -> None:
-        """Load the data keys of a scope as ``ensure`` does, without blocking the event loop."""
-        await in_thread(self.ensure, **pairs)
+    async def ensure_async(self, /, **pairs: str) -> None:
+        """Load the data keys of a scope as ``ensure`` does, without blocking the event loop.
 
-    async def preload(self, values: Iterable[object], **pairs: str) -> None:
-        """Load the data keys that some records need; values that are no records are passed over.
+        Args:
+            **pairs: as for ``ensure``.
+        """
+        await in_thread(functools.partial(self.ensure, **pairs))
+
+    async def preload(self, values: Iterable[object], /, **pairs: str) -> None:
+        """Load the data keys that some records need, without blocking the event loop.
+
+        Args:
+            values: what columns hold; values that are no records, such as None, are passed over.
+            **pairs: as for ``ensure``.
 
         Raises:
             UnknownKeyError, ShreddedError, KeyStoreError, KmsError, KeyRowError: a key cannot be loaded.
@@ -237,37 +193,72 @@ class Records:
         key_ids = {_form.parse(value).key_id for value in values if _form.is_record(value)}  # type: ignore[arg-type]
         await in_thread(ring.load_many, key_ids)
 
-    def roll(self, **pairs: str) -> KeyRow:
+    def roll(self, /, **pairs: str) -> KeyRow:
         """Make the next generation of a scope's data key; older ones still open.
+
+        Args:
+            **pairs: as for ``ensure``.
 
         Returns:
             The row of the new key.
 
         Raises:
             ShreddedError: the scope was shredded; ``reopen`` it.
+            ConfigurationError: the keyring caches, and returned the same data key again.
             KeyStoreError, KmsError: there is no new key.
 
         IAM: kms:GenerateDataKey.
         """
         return self._ring(self._kms_scope(pairs), KeyKind.DATA).roll()
 
-    def retire(self, generation: int, **pairs: str) -> KeyRow:
+    async def roll_async(self, /, **pairs: str) -> KeyRow:
+        """Make the next generation as ``roll`` does, without blocking the event loop.
+
+        Args:
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The row of the new key.
+        """
+        return await in_thread(functools.partial(self.roll, **pairs))
+
+    def retire(self, generation: int, /, **pairs: str) -> KeyRow:
         """Mark a generation as retired, once nothing is sealed under it any more; it still opens.
+
+        Args:
+            generation: any but the newest one.
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The row as it is now.
 
         Raises:
             KeyStoreError: there is no such generation, it is not live, or it is the newest.
         """
-        scope = self._kms_scope(pairs)
-        for row in self.rows(**pairs):
-            if row.scope == scope and row.kind is KeyKind.DATA and row.claim == generation and self.store.retire(row):
+        for row in self.store.get_many(self._kms_scope(pairs)):
+            if row.kind is KeyKind.DATA and row.claim == generation and self.store.retire(row):
                 return dataclasses.replace(row, state=KeyState.RETIRED)
         raise KeyStoreError(f"generation {generation} cannot be retired: it is missing, not live, or the newest one")
 
-    def shred(self, **pairs: str) -> list[KeyRow]:
+    async def retire_async(self, generation: int, /, **pairs: str) -> KeyRow:
+        """Mark a generation as retired as ``retire`` does, without blocking the event loop.
+
+        Args:
+            generation, **pairs: as for ``retire``.
+
+        Returns:
+            The row as it is now.
+        """
+        return await in_thread(functools.partial(self.retire, generation, **pairs))
+
+    def shred(self, /, **pairs: str) -> list[KeyRow]:
         """Destroy the data keys of a scope: nothing that was sealed for it can be opened any more.
 
         Other processes may still open for ``recheck`` seconds. A backup of the key store brings the keys back; a Deny
         of kms:Decrypt for the scope then stops them.
+
+        Args:
+            **pairs: as for ``ensure``.
 
         Returns:
             The rows that were destroyed.
@@ -276,68 +267,182 @@ class Records:
             KeyStoreError: the store cannot do it; nothing was destroyed.
         """
         scope = self._kms_scope(pairs)
+        rings = [self._ring(scope, kind) for kind in KeyKind]
         rows = self.store.shred(scope)
-        for kind in KeyKind:
-            self._ring(scope, kind).clear()
+        for ring in rings:
+            ring.forget_shredded()
+        payload.leave_no_registers()
         return rows
 
-    def reopen(self, **pairs: str) -> KeyRow:
+    async def shred_async(self, /, **pairs: str) -> list[KeyRow]:
+        """Destroy the data keys of a scope as ``shred`` does, without blocking the event loop.
+
+        Args:
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The rows that were destroyed.
+        """
+        return await in_thread(functools.partial(self.shred, **pairs))
+
+    def reopen(self, /, **pairs: str) -> KeyRow:
         """Make a new data key for a scope that was shredded.
+
+        Args:
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The row of the new key.
 
         Raises:
             KeyStoreError: the scope is not shredded.
             KmsError: there is no new key.
+
+        IAM: kms:GenerateDataKey.
         """
         return self._ring(self._kms_scope(pairs), KeyKind.DATA).reopen()
 
-    def repair(self, **pairs: str) -> list[KeyRow]:
-        """Put back the rows of data keys that this process holds and the store has lost.
+    async def reopen_async(self, /, **pairs: str) -> KeyRow:
+        """Make a new data key as ``reopen`` does, without blocking the event loop.
+
+        Args:
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The row of the new key.
+        """
+        return await in_thread(functools.partial(self.reopen, **pairs))
+
+    # --- after a restore
+
+    def repair(self, /, **pairs: str) -> list[KeyRow]:
+        """Put back the rows of data keys that this process has and the store has lost; then it seals again.
+
+        What was shredded meanwhile is not put back.
+
+        Args:
+            **pairs: as for ``ensure``.
+
+        Returns:
+            The rows that were put back.
+
+        Raises:
+            KeyStoreError: the store refuses, or the newest key is neither in the store nor in this process any more.
+        """
+        scope = self._kms_scope(pairs)
+        return [row for kind in KeyKind for row in self._ring(scope, kind).repair()]
+
+    async def repair_async(self, /, **pairs: str) -> list[KeyRow]:
+        """Put rows back as ``repair`` does, without blocking the event loop.
+
+        Args:
+            **pairs: as for ``ensure``.
 
         Returns:
             The rows that were put back.
         """
-        ring = self._ring(self._kms_scope(pairs), KeyKind.DATA)
-        put_back = [row for row in ring.rows() if self.store.put_back(row)]
-        ring.accept()
-        return put_back
+        return await in_thread(functools.partial(self.repair, **pairs))
 
-    def accept(self, **pairs: str) -> None:
-        """Take the state of the store as the right one after a deliberate restore, though it is older."""
-        self._ring(self._kms_scope(pairs), KeyKind.DATA).accept()
+    def accept(self, /, **pairs: str) -> None:
+        """Take the state of the store as the right one after a deliberate restore, though it is older.
 
-    def remove(self, row: KeyRow) -> None:
-        """Delete a row that does not unwrap.
+        Args:
+            **pairs: as for ``ensure``.
+        """
+        scope = self._kms_scope(pairs)
+        for kind in KeyKind:
+            self._ring(scope, kind).accept()
+
+    async def accept_async(self, /, **pairs: str) -> None:
+        """Take the state of the store as ``accept`` does, without blocking the event loop.
+
+        Args:
+            **pairs: as for ``ensure``.
+        """
+        await in_thread(functools.partial(self.accept, **pairs))
+
+    def remove(self, row: KeyRow, /) -> None:
+        """Delete a row that does not unwrap: it was altered or planted.
+
+        Args:
+            row: as ``rows`` returned it.
 
         Raises:
-            ValueError: it does unwrap; ``shred`` destroys keys that work.
+            ValueError: it does unwrap, or it marks a shredded scope; ``shred`` destroys keys that work.
+            KmsError: KMS cannot tell, or its KMS key is not allowed here; ``store.remove`` does not ask.
             KeyStoreError: the store does not have the row.
+
+        IAM: kms:Decrypt.
         """
+        if row.state is KeyState.SHREDDED:
+            raise ValueError("this row marks its scope as shredded; without it, new keys would be made unasked")
         try:
             _blob.unwrap(self.keyring, row).close()
-        except (KeyRowError, WrappedKeyRefusedError):
+        except (KeyRowError, WrappedKeyRefusedError, DataKeyError):
             if not self.store.remove(row):
                 raise KeyStoreError("the key store does not have this row any more") from None
             return
-        raise ValueError("this row holds a data key that works; 'shred' destroys the keys of a scope")
+        raise ValueError("this row holds a data key that works; shred() destroys the keys of a scope")
 
-    def rows(self, **pairs: str) -> list[KeyRow]:
-        """Return the rows of all scopes that have these pairs, and those that all fields share."""
+    async def remove_async(self, row: KeyRow, /) -> None:
+        """Delete a row that does not unwrap as ``remove`` does, without blocking the event loop.
+
+        Args:
+            row: as for ``remove``.
+        """
+        await in_thread(self.remove, row)
+
+    # --- looking
+
+    def rows(self, /, **pairs: str) -> list[KeyRow]:
+        """Return the rows of all scopes that have these pairs, and those that all fields share.
+
+        Args:
+            **pairs: as for ``ensure``, or fewer.
+        """
         return list(self.store.list(self._kms_scope(pairs)))
 
-    def stats(self) -> RecordsStats:
-        """Return what is held now."""
-        with self._lock:
-            rings = list(self._rings.values())
-            record_keys = len(self._record_keys)
-        held = [len(ring.held_ids()) for ring in rings]
-        return RecordsStats(sum(map(bool, held)), sum(held), record_keys)
+    async def rows_async(self, /, **pairs: str) -> list[KeyRow]:
+        """Return rows as ``rows`` does, without blocking the event loop.
 
-    def close(self) -> None:
-        """Wipe all keys, and end the thread beside."""
-        with self._lock:
-            self.closed = True
-        self.clear()
-        self._wake.put(None)
+        Args:
+            **pairs: as for ``rows``.
+        """
+        return await in_thread(functools.partial(self.rows, **pairs))
+
+    def explain(self, record: bytes | bytearray | memoryview | str, /) -> _explain.Explanation:
+        """Tell which data key made a record, and for which scope, from the key store; nothing is opened.
+
+        This reads the whole key store.
+
+        Args:
+            record: what ``seal`` or ``seal_text`` returned.
+
+        Returns:
+            The form of the record, and the row of its data key; not whether it opens.
+
+        Raises:
+            NotARecordError: it does not have the form of a record.
+            KeyStoreError: the store cannot be read.
+            TypeError: it is neither bytes nor a str.
+        """
+        return _explain.explain(self.store, record)
+
+    async def explain_async(self, record: bytes | bytearray | memoryview | str, /) -> _explain.Explanation:
+        """Tell which data key made a record as ``explain`` does, without blocking the event loop.
+
+        Args:
+            record: as for ``explain``.
+
+        Returns:
+            As ``explain``.
+        """
+        return await in_thread(self.explain, record)
+
+    def stats(self) -> RecordsStats:
+        """Return what is held now, and what was asked of KMS."""
+        held = [len(ring.held_ids()) for ring in self._warm_rings()]
+        return RecordsStats(sum(map(bool, held)), sum(held), self._count_record_keys(), watch.kms_stats(self.keyring))
 
     def __enter__(self) -> Self:
         return self
@@ -347,79 +452,3 @@ class Records:
 
     def __repr__(self) -> str:
         return f"<Records of {', '.join(f'{name}={value}' for name, value in sorted(self._scope.items()))}>"
-
-    # --- for fields and rings
-
-    def note_record_key(self, field: Field, head: bytes) -> None:
-        """Note that a field holds one more record key for opening, and drop the oldest ones beyond the bound."""
-        with self._lock:
-            self._record_keys.append((weakref.ref(field), head))
-            while len(self._record_keys) > self._most_record_keys:
-                reference, oldest = self._record_keys.popleft()
-                holder = reference()
-                if holder is not None:
-                    holder.drop(oldest)
-
-    # --- beside the caller
-
-    def _start_keeper(self) -> None:
-        """Start the thread that looks at the store, fetches keys again, and wipes old ones. The lock is held."""
-        if self._keeper is not None:
-            return
-        wake = self._wake
-        reference: weakref.ref[wiping.Wipeable] = weakref.ref(self, lambda _: wake.put(None))
-        keeper = threading.Thread(target=wiping.reap, args=(reference, wake), name="sealwax-records", daemon=True)
-        # If there are no more threads, keys still end when they are asked for.
-        with contextlib.suppress(RuntimeError):
-            keeper.start()
-            self._keeper = keeper
-
-    def clear(self) -> None:
-        with self._lock:
-            rings = list(self._rings.values())
-        for ring in rings:
-            ring.clear()
-        payload.leave_no_registers()
-
-    def end_reaper(self) -> None:
-        self._wake.put(None)
-        if self._keeper is not None:
-            self._keeper.join(_KEEPER_END_SECONDS)
-
-    def wipe_old(self) -> float | None:
-        """Do what has to be done beside the callers; return the seconds until the next time."""
-        if self.closed or wiping.over:
-            return None
-        with self._lock:
-            rings = list(self._rings.values())
-        for ring in rings:
-            ring.wipe_old()
-        self._bound_scopes()
-        now = self.clocks()[0]
-        if now - self._checked_at >= self._recheck:
-            self._checked_at = now
-            self._look_at_store(rings)
-        for ring in rings:
-            ring.refresh()
-        return self._recheck
-
-    def _look_at_store(self, rings: Sequence[Ring]) -> None:
-        key_ids = [key_id for ring in rings for key_id in ring.held_ids()]
-        if not key_ids:
-            return
-        try:
-            changes = self.store.check(key_ids)
-        except KeyStoreError:
-            return  # keys are used to their end; the next look may succeed
-        changed = changes.epoch != self._epoch
-        self._epoch = changes.epoch
-        for ring in rings:
-            ring.recheck(changes.states, newest_too=changed)
-
-    def _bound_scopes(self) -> None:
-        """Wipe the keys of the scopes that were used longest ago, beyond the capacity."""
-        with self._lock:
-            rings = [ring for ring in self._rings.values() if ring.held_ids()]
-        rings.sort(key=lambda ring: ring.used_at)
-        for ring in rings[: max(0, len(rings) - self._capacity)]:
-            ring.clear()
