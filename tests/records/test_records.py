@@ -17,7 +17,7 @@ import sealwax
 from sealwax import errors
 from sealwax._core import context as ctx
 from sealwax._core.keyring import DataKey
-from sealwax.records import UNBOUND, KeyKind, KeyRow, MemoryKeys, Records
+from sealwax.records import UNBOUND, KeyKind, KeyRow, KeyStore, MemoryKeys, Records
 from sealwax.records._blob import kms_context
 from sealwax.records._form import to_text
 from tests.fakes import ALPHA, BETA, FakeKeyring, unwrap
@@ -63,7 +63,7 @@ def records(keyring: FakeKeyring, store: MemoryKeys) -> Iterator[Records]:
         yield records
 
 
-def again(store: MemoryKeys, **more: Any) -> Records:
+def again(store: KeyStore, **more: Any) -> Records:
     """Return what another process has."""
     return Records(FakeKeyring(), store, **{"scope": SCOPE, **more})
 

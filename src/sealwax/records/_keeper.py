@@ -117,11 +117,9 @@ class Keeper:
         with self._lock:
             self._start_keeper()
             self._warm[ring] = None
-            if len(self._warm) > self._capacity:
-                others = sorted((each for each in self._warm if each is not ring), key=lambda each: each.used_at)
-                surplus = others[: len(self._warm) - self._capacity]
-                for each in surplus:
-                    del self._warm[each]
+            while len(self._warm) > self._capacity:
+                surplus.append(min((each for each in self._warm if each is not ring), key=lambda each: each.used_at))
+                del self._warm[surplus[-1]]
         for each in surplus:
             each.clear()
 
@@ -168,7 +166,9 @@ class Keeper:
             return
         wake = self._wake
         reference: weakref.ref[wiping.Wipeable] = weakref.ref(self, lambda _: wake.put(None))
-        keeper = threading.Thread(target=wiping.reap, args=(reference, wake), name="sealwax-records", daemon=True)
+        keeper = threading.Thread(
+            target=_reap_later, args=(self._pause(), reference, wake), name="sealwax-records", daemon=True
+        )
         with contextlib.suppress(RuntimeError):
             keeper.start()
             self._keeper = keeper
@@ -202,6 +202,9 @@ class Keeper:
             _log.warning("looking after the data keys of records failed: %s", error)
         except Exception as error:  # of a store or keyring of the user's: the thread must go on
             _log.warning("looking after the data keys of records failed with %s", type(error).__name__)
+        return self._pause()
+
+    def _pause(self) -> float:
         due = self._checked_at + self._look_after - self.clocks()[0]
         return max(_SHORTEST_PAUSE_SECONDS, min(due, self.max_age / _WAKES_IN_MAX_AGE))
 
@@ -243,3 +246,9 @@ class Keeper:
             if self.closed or self._look_is_due() or (since is not None and self.clocks()[0] - since < self._recheck):
                 return
             ring.refresh()
+
+
+def _reap_later(seconds: float, reference: weakref.ref[wiping.Wipeable], wake: queue.SimpleQueue[None]) -> None:
+    with contextlib.suppress(queue.Empty):
+        wake.get(timeout=seconds)
+    wiping.reap(reference, wake)

@@ -308,12 +308,13 @@ class Ring(ScopeKeys):
                 self._settings.lost.pop(row.key_id, None)
             generation, key_id = self.highest
             newest = store.newest(self.scope, self.kind)
-            shredded = newest is not None and newest.state is KeyState.SHREDDED and newest.generation >= generation
-            if generation and not shredded and not any(row.key_id == key_id for row in (*there, *put_back)):
+            reached = newest is not None and newest.generation >= generation
+            shredded = newest is not None and newest.state is KeyState.SHREDDED
+            if generation and not (reached and (shredded or key_id in {row.key_id for row in (*there, *put_back)})):
                 raise KeyStoreError(
-                    f"generation {generation} of the scope {self.named()} (key id {key_id.hex()}) is neither in the "
-                    "key store nor held here any more, so it cannot be put back; restore its row from a newer copy of "
-                    "the store, or call accept() if the older state is right"
+                    f"generation {generation} of the scope {self.named()} (key id {key_id.hex()}) cannot be put back: "
+                    "its row was altered in the key store, or is not held here any more. Restore the row from a newer "
+                    "copy of the store, or call accept() if the older state is right."
                 )
             self._reset()
         return put_back
