@@ -92,7 +92,7 @@ def test_sqlite_under_the_callers_own_lock_is_a_clear_error(tmp_path_factory: py
     store.create_table()
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        with pytest.raises(KeyStoreError, match=r"call ensure\(\) before its transaction"):
+        with pytest.raises(KeyStoreError, match=r"call ensure\(\) before that transaction"):
             store.create(row({"app": "shop"}))
         connection.rollback()
     assert store.create(row({"app": "shop"})).generation == 1

@@ -13,6 +13,7 @@ from sealwax.records._values import Value
 
 if TYPE_CHECKING:
     from sealwax.records._sql import SqlKeys
+    from sealwax.records._sql_tables import key_tables
 
 __all__ = [
     "UNBOUND",
@@ -32,22 +33,24 @@ __all__ = [
     "Unbound",
     "Value",
     "is_record",
+    "key_tables",
 ]
 
 
 def __getattr__(name: str) -> object:
     # SQLAlchemy is an extra, and takes long to import.
-    if name != "SqlKeys":
+    if name not in ("SqlKeys", "key_tables"):
         raise AttributeError(f"module 'sealwax.records' has no attribute {name!r}")
     try:
         from sealwax.records._sql import SqlKeys
+        from sealwax.records._sql_tables import key_tables
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "sqlalchemy":
             raise
         raise ModuleNotFoundError(
-            "SqlKeys needs SQLAlchemy; install it and the driver of your database with "
+            f"{name} needs SQLAlchemy; install it and the driver of your database with "
             "pip install 'sealwax[postgresql]', 'sealwax[mysql]' or 'sealwax[sql]'",
             name="sqlalchemy",
         ) from None
-    globals()[name] = SqlKeys
-    return SqlKeys
+    globals().update(SqlKeys=SqlKeys, key_tables=key_tables)
+    return globals()[name]

@@ -44,7 +44,7 @@ class MemoryKeys(KeyStore):
     def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> list[KeyRow]:
         with self._lock:
             rows = [self._rows[number] for number in self._of(scope)]
-        return [row for row in rows if key_ids is None or row.key_id in key_ids]
+            return [row for row in rows if key_ids is None or row.key_id in key_ids]
 
     def create(self, row: KeyRow) -> KeyRow:
         with self._lock:
@@ -62,40 +62,49 @@ class MemoryKeys(KeyStore):
     def put_back(self, row: KeyRow) -> bool:
         with self._lock:
             rows = [self._rows[number] for number in self._of(row.scope, row.kind)]
-            if any(there.key_id == row.key_id for there in rows):
+            shredded = any(there.state is KeyState.SHREDDED and there.generation >= row.generation for there in rows)
+            if shredded or any(there.key_id == row.key_id for there in rows):
                 return False
             taken = any(there.claim == row.generation for there in rows)
             self._add(dataclasses.replace(row, claim=None if taken else row.generation))
             return True
 
-    def _change(self, row: KeyRow, **changes: object) -> bool:
-        with self._lock:
-            for number in self._of(row.scope, row.kind):
-                there = self._rows[number]
-                if (there.key_id, there.blob, there.state) == (row.key_id, row.blob, row.state):
-                    self._rows[number] = dataclasses.replace(there, **changes)  # type: ignore[arg-type]
-                    self._epoch = os.urandom(_EPOCH_BYTES)
-                    return True
-            return False
+    def _same(self, row: KeyRow) -> int | None:
+        """Return where the row is, unless it is shredded."""
+        for number in self._of(row.scope, row.kind):
+            there = self._rows[number]
+            if there.key_id == row.key_id and there.state is not KeyState.SHREDDED:
+                return number
+        return None
 
     def replace(self, row: KeyRow, blob: bytes) -> bool:
-        return self._change(row, blob=blob)
+        with self._lock:
+            number = self._same(row)
+            if number is None or self._rows[number].blob != row.blob:
+                return False
+            self._rows[number] = dataclasses.replace(self._rows[number], blob=blob)
+            self._epoch = os.urandom(_EPOCH_BYTES)
+            return True
 
     def retire(self, row: KeyRow) -> bool:
-        newest = self.newest(row.scope, row.kind)
-        if newest is None or newest.key_id == row.key_id or row.state is not KeyState.LIVE:
-            return False
-        return self._change(row, state=KeyState.RETIRED)
+        with self._lock:
+            number, newest = self._same(row), self._newest(row.scope, row.kind)
+            if number is None or newest is None or newest.key_id == row.key_id:
+                return False
+            if self._rows[number].state is not KeyState.LIVE:
+                return False
+            self._rows[number] = dataclasses.replace(self._rows[number], state=KeyState.RETIRED)
+            self._epoch = os.urandom(_EPOCH_BYTES)
+            return True
 
     def remove(self, row: KeyRow) -> bool:
         with self._lock:
-            for number in self._of(row.scope, row.kind):
-                there = self._rows[number]
-                if (there.key_id, there.blob) == (row.key_id, row.blob):
-                    del self._rows[number]
-                    self._epoch = os.urandom(_EPOCH_BYTES)
-                    return True
-            return False
+            number = self._same(row)
+            if number is None or self._rows[number].blob != row.blob:
+                return False
+            del self._rows[number]
+            self._epoch = os.urandom(_EPOCH_BYTES)
+            return True
 
     def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
         with self._lock:
@@ -119,8 +128,12 @@ class MemoryKeys(KeyStore):
 
     def check(self, key_ids: Sequence[bytes]) -> Changes:
         with self._lock:
-            states = {row.key_id: row.state for row in self._rows}
-            return Changes(self._epoch, {key_id: states.get(key_id) for key_id in key_ids})
+            states: dict[bytes, KeyState | None] = dict.fromkeys(key_ids)
+            for row in self._rows:
+                # A copy of a row in another scope must not hide that the key was shredded.
+                if row.key_id in states and states[row.key_id] is not KeyState.SHREDDED:
+                    states[row.key_id] = row.state
+            return Changes(self._epoch, states)
 
 
 def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:

@@ -63,7 +63,7 @@ class Changes:
     """What has changed in a key store.
 
     Args:
-        epoch: 16 bytes that another change replaces by others.
+        epoch: 16 random bytes, drawn again with every change; empty before the first one.
         states: the state of each key that was asked for; None if the store does not have it.
     """
 
@@ -117,7 +117,8 @@ class KeyStore(Protocol):
             row: the row as it was.
 
         Returns:
-            False if a row with its id is there.
+            False if a row with its id is there, or if the scope was shredded in this generation or a later one: what
+            was shredded does not come back.
         """
         ...
 
@@ -129,12 +130,12 @@ class KeyStore(Protocol):
             blob: the new blob.
 
         Returns:
-            False if the row is not as it was read, and nothing was changed.
+            False if the row is not as it was read or is shredded, and nothing was changed.
         """
         ...
 
     def retire(self, row: KeyRow) -> bool:
-        """Retire a live row, unless it is the newest one.
+        """Retire a live row, unless it is the newest one; its blob does not matter.
 
         Args:
             row: the row as it was read.
@@ -145,20 +146,20 @@ class KeyStore(Protocol):
         ...
 
     def remove(self, row: KeyRow) -> bool:
-        """Delete a row, whatever it holds.
+        """Delete a row, unless it is shredded: it remains so.
 
         Args:
             row: the row as it was read.
 
         Returns:
-            False if there is none with its blob.
+            False if there is none with its blob, or it is shredded.
         """
         ...
 
     def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
         """Delete the blobs of all rows of a scope, mark them shredded, and claim the next generation of both kinds.
 
-        All of it is one transaction. It is done again until no row is live, and also for a scope without rows: a
+        All of it is one transaction, after which no row of the scope is live. A scope without rows is shredded too: a
         process that is just making the first key then finds the claim.
 
         Args:

@@ -11,14 +11,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore
 
 __all__ = ["KeyStoreTests", "row"]
+
+T = TypeVar("T")
 
 
 def row(scope: Mapping[str, str], generation: int = 1, kind: KeyKind = KeyKind.DATA) -> KeyRow:
@@ -37,6 +42,18 @@ class KeyStoreTests:
     @staticmethod
     def scope(**more: str) -> dict[str, str]:
         return {"app": "shop", "test": os.urandom(8).hex(), "name": "Ünïcode ☃", **more}
+
+    @staticmethod
+    def at_once(*calls: Callable[[], T]) -> list[T]:
+        """Make these calls in threads at one moment, and return what they return."""
+        start = threading.Barrier(len(calls))
+
+        def call(work: Callable[[], T]) -> T:
+            start.wait(10)
+            return work()
+
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(call, calls))
 
     def test_a_new_scope_has_no_rows(self, store: KeyStore) -> None:
         scope = self.scope()
@@ -60,24 +77,46 @@ class KeyStoreTests:
         assert list(store.list(scope)) == [first]
 
     def test_creating_again_changes_nothing(self, store: KeyStore) -> None:
-        made = row(self.scope())
-        store.create(made)
-        store.retire(made)
-        assert store.create(made) == made
-        assert list(store.list(made.scope)) == [made]
+        scope = self.scope()
+        made, newer = store.create(row(scope)), store.create(row(scope, 2))
+        assert store.retire(made)
+        # The caller did not get the answer, and asks again.
+        assert store.create(made) == dataclasses.replace(made, state=KeyState.RETIRED)
+        assert store.create(newer) == newer
+        assert len(store.get_many(scope)) == 2
 
     def test_one_wins_among_threads(self, store: KeyStore) -> None:
         scope = self.scope()
-        rows = [row(scope) for _ in range(8)]
-        winners: list[KeyRow] = []
-        threads = [threading.Thread(target=lambda each=each: winners.append(store.create(each))) for each in rows]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(winners) == 8
-        assert all(winner == winners[0] for winner in winners)
-        assert list(store.list(scope)) == [winners[0]]
+        for generation in (1, 2):
+            rows = [row(scope, generation) for _ in range(8)]
+            winners = self.at_once(*(functools.partial(store.create, each) for each in rows))
+            assert winners[0] in rows
+            assert all(winner == winners[0] for winner in winners)
+            assert store.newest(scope, KeyKind.DATA) == winners[0]
+        assert len(list(store.list(scope))) == 2
+
+    def test_what_is_written_is_read_at_once(self, store: KeyStore) -> None:
+        scope = self.scope()
+        for generation in range(1, 6):
+            made = store.create(row(scope, generation))
+            seen = self.at_once(*[lambda: store.newest(scope, KeyKind.DATA)] * 2)
+            assert seen == [made, made]
+
+    def test_scopes_are_compared_exactly(self, store: KeyStore) -> None:
+        names = ["acme", "ACME", "acme ", "acm\u00e9", "acme\u0301", "acmé "]
+        scope = self.scope()
+        made = [store.create(row({**scope, "tenant": name})) for name in names]
+        assert len({each.key_id for each in made}) == len(names)
+        for each in made:
+            assert store.get_many(each.scope) == [each]
+            assert list(store.list(each.scope)) == [each]
+        assert store.get_many(scope) == []
+
+    def test_the_largest_row_comes_back_as_it_was(self, store: KeyStore) -> None:
+        scope = self.scope(large="\U0001f511" * 1900)
+        made = dataclasses.replace(row(scope, MAX_GENERATION), made_by="r" * 128, blob=os.urandom(8192), created=2**33)
+        assert store.create(made) == made
+        assert store.get_many(scope) == [made]
 
     def test_the_newest_has_the_highest_generation(self, store: KeyStore) -> None:
         scope = self.scope()
@@ -96,11 +135,64 @@ class KeyStoreTests:
         assert {each.key_id for each in store.list(scope)} == {mine.key_id, theirs.key_id, index.key_id}
         assert [each.key_id for each in store.list(other)] == [theirs.key_id]
 
+    def test_the_rows_of_a_scope_are_its_own(self, store: KeyStore) -> None:
+        scope = self.scope()
+        mine = [store.create(row(scope)), store.create(row(scope, 2)), store.create(row(scope, kind=KeyKind.INDEX))]
+        store.create(row({**scope, "tenant": "acme"}))
+        found = store.get_many(scope)
+        assert len(found) == 3
+        assert all(each in found for each in mine)
+        assert store.get_many(scope, []) == []
+        many = [os.urandom(KEY_ID_BYTES) for _ in range(1500)]
+        assert store.get_many(scope, [*many, mine[1].key_id, mine[1].key_id]) == [mine[1]]
+
+    def test_a_list_has_the_same_order_each_time(self, store: KeyStore) -> None:
+        scope = self.scope()
+        for number in range(5):
+            store.create(row({**scope, "tenant": f"t{number}"}))
+        listed = list(store.list(scope))
+        assert len(listed) == 5
+        assert all(list(store.list(scope)) == listed for _ in range(3))
+        ids = {each.key_id for each in listed}
+        assert [each for each in store.list() if each.key_id in ids] == listed
+
     def test_a_blob_is_replaced_if_it_is_the_old_one(self, store: KeyStore) -> None:
         made = store.create(row(self.scope()))
         assert store.replace(made, b"new")
         assert not store.replace(made, b"newer")
         assert store.get_many(made.scope, [made.key_id]) == [dataclasses.replace(made, blob=b"new")]
+
+    def test_one_of_many_re_wraps_wins(self, store: KeyStore) -> None:
+        made = store.create(row(self.scope()))
+        blobs = [os.urandom(600) for _ in range(4)]
+        done = self.at_once(*(functools.partial(store.replace, made, blob) for blob in blobs))
+        assert done.count(True) == 1
+        assert store.get_many(made.scope) == [dataclasses.replace(made, blob=blobs[done.index(True)])]
+
+    def test_a_re_wrap_changes_no_other_row(self, store: KeyStore) -> None:
+        scope = self.scope()
+        made = store.create(row(scope))
+        other = store.create(dataclasses.replace(row({**scope, "tenant": "acme"}), blob=made.blob))
+        index = store.create(dataclasses.replace(row(scope, kind=KeyKind.INDEX), blob=made.blob))
+        assert store.replace(made, b"new")
+        assert store.get_many(other.scope) == [other]
+        assert store.newest(scope, KeyKind.INDEX) == index
+
+    def test_a_row_that_was_re_wrapped_is_retired(self, store: KeyStore) -> None:
+        scope = self.scope()
+        first = store.create(row(scope))
+        store.create(row(scope, 2))
+        assert store.replace(first, b"new")
+        assert store.retire(first)
+        assert store.get_many(scope, [first.key_id])[0].state is KeyState.RETIRED
+
+    def test_a_row_that_is_missing_is_not_changed(self, store: KeyStore) -> None:
+        scope = self.scope()
+        store.create(row(scope, 2))
+        missing = row(scope)
+        assert not store.retire(missing)
+        assert not store.replace(missing, b"new")
+        assert not store.remove(missing)
 
     def test_the_newest_is_not_retired(self, store: KeyStore) -> None:
         scope = self.scope()
@@ -144,6 +236,41 @@ class KeyStoreTests:
             assert (newest.generation, newest.state) == (generation, KeyState.SHREDDED)
         assert store.get_many(other.scope, [other.key_id]) == [other]
 
+    def test_what_is_shredded_stays_so(self, store: KeyStore) -> None:
+        scope = self.scope()
+        lost, first = row(scope), store.create(row(scope))
+        store.shred(scope)
+        tombstone = store.newest(scope, KeyKind.DATA)
+        assert tombstone is not None
+        shredded = store.get_many(scope)
+        for gone in shredded:
+            assert not store.replace(gone, b"new")
+            assert not store.remove(gone)
+            assert not store.retire(gone)
+        for late in (lost, first):
+            assert not store.put_back(late)
+        assert store.create(row(scope)).state is KeyState.SHREDDED
+        assert store.create(row(scope, tombstone.generation)) == tombstone
+        assert sorted(each.key_id for each in store.get_many(scope)) == sorted(each.key_id for each in shredded)
+        # The next generation opens the scope again.
+        reopened = store.create(row(scope, tombstone.generation + 1))
+        assert store.newest(scope, KeyKind.DATA) == reopened
+        assert store.remove(reopened)
+        assert store.put_back(reopened)
+
+    def test_shredding_again_finds_nothing(self, store: KeyStore) -> None:
+        scope = self.scope()
+        store.create(row(scope))
+        assert len(store.shred(scope)) == 1
+        assert store.shred(scope) == []
+
+    def test_no_key_is_made_while_its_scope_is_shredded(self, store: KeyStore) -> None:
+        scope = self.scope()
+        creations = [functools.partial(store.create, row(scope)) for _ in range(3)]
+        self.at_once(*creations, lambda: store.shred(scope))
+        assert {(each.state, each.blob) for each in store.get_many(scope)} == {(KeyState.SHREDDED, b"")}
+        assert store.create(row(scope)).state is KeyState.SHREDDED
+
     def test_a_scope_without_rows_is_shredded_too(self, store: KeyStore) -> None:
         scope = self.scope()
         assert store.shred(scope) == []
@@ -169,10 +296,29 @@ class KeyStoreTests:
         epochs.append(store.check([]).epoch)
         assert len(set(epochs)) == len(epochs)
         assert store.check([]).epoch == epochs[-1]
+        assert all(len(epoch) == 16 for epoch in epochs[1:])
+
+    def test_a_call_that_changes_nothing_leaves_the_epoch(self, store: KeyStore) -> None:
+        made = store.create(row(self.scope()))
+        epoch = store.check([]).epoch
+        store.create(row(made.scope))
+        store.put_back(made)
+        store.retire(made)
+        store.replace(dataclasses.replace(made, blob=b"another"), b"new")
+        store.remove(dataclasses.replace(made, blob=b"another"))
+        assert store.check([]).epoch == epoch
 
     def test_states_are_told_by_id(self, store: KeyStore) -> None:
         scope = self.scope()
         first, second, missing = store.create(row(scope)), store.create(row(scope, 2)), os.urandom(KEY_ID_BYTES)
         store.retire(first)
-        states = store.check([first.key_id, second.key_id, missing]).states
-        assert states == {first.key_id: KeyState.RETIRED, second.key_id: KeyState.LIVE, missing: None}
+        many = [os.urandom(KEY_ID_BYTES) for _ in range(1500)]
+        states = store.check([first.key_id, second.key_id, missing, *many]).states
+        assert len(states) == 1503
+        assert states[first.key_id] is KeyState.RETIRED
+        assert states[second.key_id] is KeyState.LIVE
+        assert states[missing] is None
+        store.shred(scope)
+        # A copy of the row in another scope does not hide it.
+        store.create(dataclasses.replace(second, scope=self.scope(), generation=1, claim=1))
+        assert store.check([second.key_id]).states == {second.key_id: KeyState.SHREDDED}
