@@ -13,8 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 from tests import system
 
+# A role of PostgreSQL that has to give one; a test makes it.
+WITH_PASSWORD = "with_password"
 _SECONDS = 60.0
 # Crashes of the machine are not what is tested.
 _POSTGRESQL = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB")
@@ -86,11 +90,30 @@ def postgresql() -> Iterator[str]:
     with _folder() as folder:
         data, server = folder / "data", _server("postgresql")
         _make([server.with_name("initdb"), "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8", "--no-sync"], folder)
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"local all {WITH_PASSWORD} scram-sha-256\n{rules.read_text()}")
 
         def ready() -> bool:
             return (folder / ".s.PGSQL.5432").exists() and _answers()
 
         def _answers() -> bool:
+            asked = [server.with_name("pg_isready"), "-q", "-h", folder]
+            return subprocess.run(list(map(str, asked)), check=False).returncode == 0
+
+        with _running([server, "-D", data, "-k", folder, *_POSTGRESQL], folder, ready, signal.SIGINT):
+            yield f"postgresql+psycopg://app@/postgres?host={folder}"
+
+
+@contextlib.contextmanager
+def standby(primary: str) -> Iterator[str]:
+    """Yield the URL of a copy of a database of PostgreSQL as it is now; it stays in recovery."""
+    server = _server("postgresql")
+    with _folder() as folder:
+        data, source = folder / "data", make_url(primary).query["host"]
+        copy = ["-h", source, "-U", "app", "-D", data, "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]
+        _make([server.with_name("pg_basebackup"), *copy], folder)
+
+        def ready() -> bool:
             asked = [server.with_name("pg_isready"), "-q", "-h", folder]
             return subprocess.run(list(map(str, asked)), check=False).returncode == 0
 

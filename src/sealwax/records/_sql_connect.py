@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sealwax._text import printable
@@ -33,8 +33,8 @@ _ATTEMPTS: Final = 16
 _PAUSE_SECONDS: Final = 0.05
 _CONNECT_SECONDS: Final = 10
 # How long to wait for a lock of another connection. The caller may hold it, and would wait for itself.
-_LOCK_SECONDS: Final = 10
-_SQLITE_SECONDS: Final = 5.0
+_LOCK_SECONDS: Final = 5
+_SQLITE_SECONDS: Final = float(_LOCK_SECONDS)
 _SQLITE_WAIT_MS: Final = 100
 
 _DATABASES: Final = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
@@ -79,13 +79,14 @@ class KeyDatabase:
 
     def __init__(self, database: object, *, read_only: bool) -> None:
         given = getattr(database, "sync_engine", database)
-        self._engine = _own_engine(given) if isinstance(given, Engine) else _engine_of_url(given)
+        url = _given_url(given)
+        if url.get_backend_name() not in _DATABASES:
+            raise ValueError(
+                f"a key store is in one of {', '.join(_DATABASES.values())}, not in {printable(url.get_backend_name())}"
+            )
+        self._engine = _own_engine(given) if isinstance(given, Engine) else _engine_of_url(url)
         self._dialect = self._engine.dialect
         self._read_only = read_only
-        if self._dialect.name not in _DATABASES:
-            raise ValueError(
-                f"a key store can be in {', '.join(_DATABASES.values())}, and not in '{self._dialect.name}'"
-            )
         if self._dialect.name == "sqlite":
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
@@ -114,7 +115,7 @@ class KeyDatabase:
             attempt += 1
             try:
                 return self._once(engine, work)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, self._dialect.loaded_dbapi.Error) as error:  # SQLAlchemy does not wrap them all
                 again = attempt < _ATTEMPTS and _may_succeed(error)
                 if not again and not (_is_locked_sqlite(error) and time.monotonic() < locked_until):
                     failed = self._failed(doing, error)
@@ -173,9 +174,11 @@ class KeyDatabase:
 
     # --- failures
 
-    def _failed(self, doing: str, error: SQLAlchemyError) -> KeyStoreError:
-        cause = getattr(error, "orig", None) or error
-        away = isinstance(error, OperationalError | InterfaceError) or getattr(error, "connection_invalidated", False)
+    def _failed(self, doing: str, error: Exception) -> KeyStoreError:
+        cause = _cause(error)
+        driver: Any = self._dialect.loaded_dbapi
+        away = isinstance(cause, (driver.OperationalError, getattr(driver, "InterfaceError", OSError), OSError))
+        away = away or getattr(error, "connection_invalidated", False)
         hint = _hint_of(error)
         reason = type(cause).__name__
         if isinstance(error, IntegrityError):
@@ -202,7 +205,12 @@ def _shown(url: URL) -> str:
     return printable(url.set(query=shown).render_as_string(hide_password=True))
 
 
-def _hint_of(error: SQLAlchemyError) -> str:
+def _cause(error: Exception) -> BaseException:
+    """Return the error of the driver, without its wrapping."""
+    return getattr(error, "orig", None) or error
+
+
+def _hint_of(error: Exception) -> str:
     code = _code(error)
     if isinstance(code, sqlite3.OperationalError):
         if _is_locked_sqlite(error):
@@ -213,10 +221,10 @@ def _hint_of(error: SQLAlchemyError) -> str:
     return _HINTS.get(code, "")
 
 
-def _code(error: SQLAlchemyError) -> object:
+def _code(error: Exception) -> object:
     """Return the SQLSTATE, the number, or for SQLite the error itself."""
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if cause is None or isinstance(cause, sqlite3.OperationalError):
+    cause = _cause(error)
+    if isinstance(cause, sqlite3.OperationalError):
         return cause
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     # Errors of mysql drivers have a number first, and maybe a state, which says less.
@@ -224,7 +232,7 @@ def _code(error: SQLAlchemyError) -> object:
     return first if isinstance(first, int) else state
 
 
-def _is_locked_sqlite(error: SQLAlchemyError) -> bool:
+def _is_locked_sqlite(error: Exception) -> bool:
     cause = _code(error)
     return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in (
         sqlite3.SQLITE_BUSY,
@@ -232,7 +240,7 @@ def _is_locked_sqlite(error: SQLAlchemyError) -> bool:
     )
 
 
-def _may_succeed(error: SQLAlchemyError) -> bool:
+def _may_succeed(error: Exception) -> bool:
     code = _code(error)
     return isinstance(error, IntegrityError) or (isinstance(code, str | int) and code in _TRY_AGAIN)
 
@@ -240,13 +248,27 @@ def _may_succeed(error: SQLAlchemyError) -> bool:
 # --- engines
 
 
-def _engine_of_url(given: object) -> Engine:
+def _given_url(given: object) -> URL:
+    if isinstance(given, Engine):
+        return given.url
     if not isinstance(given, str | URL):
         raise TypeError(
             f"a key store takes an Engine, an AsyncEngine or a URL, not {type(given).__name__}: it needs "
             "connections of its own"
         )
-    url = _parsed(given)
+    url = None
+    with contextlib.suppress(SQLAlchemyError, ValueError):
+        url = make_url(given)
+    # What is wrong may be the password, so nothing of it is quoted.
+    if url is None or "@" in (url.host or ""):
+        raise ValueError(
+            "the URL of the key store is not understood; it has the form postgresql+psycopg://USER@HOST/DATABASE, and "
+            "characters such as @, / and : in a password are written %40, %2F and %3A"
+        )
+    return url
+
+
+def _engine_of_url(url: URL) -> Engine:
     arguments: dict[str, object] = {}
     if url.get_driver_name() == "psycopg" and not ("connect_timeout" in url.query or "PGCONNECT_TIMEOUT" in os.environ):
         arguments["connect_timeout"] = _CONNECT_SECONDS
@@ -263,19 +285,6 @@ def _engine_of_url(given: object) -> Engine:
             extra += f", and write {backend}+{driver}:// in the URL"
         raise ModuleNotFoundError(f"the driver '{lacking}' is not installed; install one with {extra}", name=lacking)
     return _own_engine(engine)
-
-
-def _parsed(given: str | URL) -> URL:
-    with contextlib.suppress(SQLAlchemyError, ValueError):
-        url = make_url(given)
-        if "@" not in (url.host or ""):
-            url.get_dialect()
-            return url
-    # What is wrong may be the password, so nothing of it is quoted.
-    raise ValueError(
-        "the URL of the key store is not understood; it has the form postgresql+psycopg://USER@HOST/DATABASE, and "
-        "characters such as @, / and : in a password are written %40, %2F and %3A"
-    )
 
 
 def _own_engine(engine: Engine) -> Engine:
@@ -301,7 +310,9 @@ def _own_engine(engine: Engine) -> Engine:
         reached.detach()
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(connection)
-        elif hasattr(driver, "prepare_threshold"):
+            return connection
+        connection.commit()  # what an event has set remains
+        if hasattr(driver, "prepare_threshold"):
             driver.prepare_threshold = None  # psycopg: a pooler lends another connection for each transaction
         return connection
 
