@@ -38,9 +38,14 @@ _SQLITE_SECONDS: Final = float(_LOCK_SECONDS)
 _SQLITE_WAIT_MS: Final = 100
 
 _DATABASES: Final = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
-_EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+# The extra that has a driver, and the driver.
+_DRIVERS: Final = {
+    "postgresql": ("postgresql", "psycopg"),
+    "mysql": ("mysql", "pymysql"),
+    "mariadb": ("mysql", "pymysql"),
+}
 # What may be shown of the part after the question mark: a driver takes passwords there under many names.
-_SHOWN_OPTIONS: Final = ("host", "port", "service", "unix_socket")
+_SHOWN_OPTIONS: Final = ("host", "service", "unix_socket")
 _SECRETS: Final = re.compile(
     r"""(?ix) (?P<name> [\w-]* (?: passw | passphrase | pwd | secret | token ) [\w-]* ['"]? \s* [=:] \s* )
               (?: '(?:\\.|[^'])*' | "(?:\\.|[^"])*" | [^\s,;)&]+ )"""
@@ -75,6 +80,9 @@ class KeyDatabase:
     Args:
         database: an engine, a URL, or an ``AsyncEngine``.
         read_only: whether the server may be a copy.
+
+    Attributes:
+        url: the database, without a password.
     """
 
     def __init__(self, database: object, *, read_only: bool) -> None:
@@ -84,9 +92,11 @@ class KeyDatabase:
             raise ValueError(
                 f"a key store is in one of {', '.join(_DATABASES.values())}, not in {printable(url.get_backend_name())}"
             )
-        self._engine = _own_engine(given) if isinstance(given, Engine) else _engine_of_url(url)
-        self._dialect = self._engine.dialect
+        self.url = printable(_without_secrets(url).render_as_string(hide_password=True))
+        self._secrets = _secrets_of(url)
         self._read_only = read_only
+        self._engine = _own_engine(given if isinstance(given, Engine) else _engine_of_url(url))
+        self._dialect = self._engine.dialect
         if self._dialect.name == "sqlite":
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
@@ -95,12 +105,8 @@ class KeyDatabase:
             self._engine = self._engine.execution_options(isolation_level=level)
         # SQLite begins a change by taking the lock that it needs: a transaction that reads first may never get it.
         self._writing = self._engine.execution_options(sealwax_writes=True)
-        self._refuse_memory()
-
-    @property
-    def url(self) -> str:
-        """The database, without a password."""
-        return _shown(self._engine.url)
+        if _may_be_memory(url):
+            self._refuse_memory()
 
     def run(self, work: Callable[[Connection], T], doing: str, *, changes: bool) -> T:
         """Return ``work(connection)`` of one transaction; repeat it if it failed and had no effect.
@@ -155,11 +161,6 @@ class KeyDatabase:
             raise KeyStoreError(f"the key store {self.url} was refused: {_READ_ONLY}")
 
     def _refuse_memory(self) -> None:
-        url = self._engine.url
-        if url.get_backend_name() != "sqlite" or (
-            url.database and ":memory:" not in url.database and url.query.get("mode") != "memory"
-        ):
-            return
         # A creator may open a file all the same.
         files = self.run(
             lambda connection: [row[2] for row in connection.exec_driver_sql("PRAGMA database_list")],
@@ -190,19 +191,27 @@ class KeyDatabase:
         return KeyStoreError(message, retryable=bool(away) and not hint)
 
     def _redacted(self, text: str) -> str:
-        url = self._engine.url
-        secrets = [str(url.password or "")]
-        secrets += [str(value) for name, value in url.query.items() if name not in _SHOWN_OPTIONS]
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            if len(secret) > 3 or secret == secrets[0]:
-                text = text.replace(secret, "***")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         text = _CREDENTIALS.sub(r"\g<begin>***@", text)
         return "\n".join(map(printable, _SECRETS.sub(r"\g<name>***", text).splitlines()))
 
 
-def _shown(url: URL) -> str:
+def _without_secrets(url: URL) -> URL:
     shown = {name: value for name, value in url.query.items() if name in _SHOWN_OPTIONS}
-    return printable(url.set(query=shown).render_as_string(hide_password=True))
+    return url.set(query=shown, password=None if url.password is None else "***")
+
+
+def _secrets_of(url: URL) -> list[str]:
+    options = [str(value) for name, value in url.query.items() if name not in _SHOWN_OPTIONS]
+    secrets = [str(url.password or ""), *(value for value in options if len(value) > 3)]
+    return sorted(filter(None, secrets), key=len, reverse=True)
+
+
+def _may_be_memory(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite" and (
+        not url.database or ":memory:" in url.database or "memory" in url.query.get("mode", "")
+    )
 
 
 def _cause(error: Exception) -> BaseException:
@@ -215,7 +224,7 @@ def _hint_of(error: Exception) -> str:
     if isinstance(code, sqlite3.OperationalError):
         if _is_locked_sqlite(error):
             return _LOCKED
-        if code.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+        if _sqlite_code(code) == sqlite3.SQLITE_READONLY:
             return "The file, or its folder, may not be written to."
         return _NO_TABLE if "no such table" in str(code) else ""
     return _HINTS.get(code, "")
@@ -232,9 +241,13 @@ def _code(error: Exception) -> object:
     return first if isinstance(first, int) else state
 
 
+def _sqlite_code(error: sqlite3.OperationalError) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _is_locked_sqlite(error: Exception) -> bool:
     cause = _code(error)
-    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode & 0xFF in (
+    return isinstance(cause, sqlite3.OperationalError) and _sqlite_code(cause) in (
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
     )
@@ -260,7 +273,8 @@ def _given_url(given: object) -> URL:
     with contextlib.suppress(SQLAlchemyError, ValueError):
         url = make_url(given)
     # What is wrong may be the password, so nothing of it is quoted.
-    if url is None or "@" in (url.host or ""):
+    named = "" if url is None or url.username is None else f"{url.host}{url.database}"
+    if url is None or "@" in named:
         raise ValueError(
             "the URL of the key store is not understood; it has the form postgresql+psycopg://USER@HOST/DATABASE, and "
             "characters such as @, / and : in a password are written %40, %2F and %3A"
@@ -270,45 +284,58 @@ def _given_url(given: object) -> URL:
 
 def _engine_of_url(url: URL) -> Engine:
     arguments: dict[str, object] = {}
+    # The library of PostgreSQL would wait for two minutes.
     if url.get_driver_name() == "psycopg" and not ("connect_timeout" in url.query or "PGCONNECT_TIMEOUT" in os.environ):
         arguments["connect_timeout"] = _CONNECT_SECONDS
-    lacking = None
+    engine, lacking = None, ""
     try:
         engine = sa.create_engine(url, connect_args=arguments, poolclass=NullPool)
     except ModuleNotFoundError as error:
-        lacking = error.name
-    if lacking is not None:
-        backend = url.get_backend_name()
-        extra = f"pip install 'sealwax[{_EXTRAS[backend]}]'" if backend in _EXTRAS else f"pip install {lacking}"
-        if url.get_driver_name() not in ("psycopg", "pymysql") and backend in _EXTRAS:
-            driver = "psycopg" if backend == "postgresql" else "pymysql"
-            extra += f", and write {backend}+{driver}:// in the URL"
-        raise ModuleNotFoundError(f"the driver '{lacking}' is not installed; install one with {extra}", name=lacking)
-    return _own_engine(engine)
+        lacking = error.name or ""
+    except (SQLAlchemyError, TypeError, ValueError):
+        pass  # its text quotes what it did not understand
+    if lacking:
+        raise ModuleNotFoundError(
+            f"the driver '{lacking}' is not installed; install one with {_how_to_install(url, lacking)}", name=lacking
+        )
+    if engine is None:
+        raise ValueError(f"an option in the URL of the key store, {_without_secrets(url)}, has an unusable value")
+    return engine
+
+
+def _how_to_install(url: URL, lacking: str) -> str:
+    backend = url.get_backend_name()
+    if backend not in _DRIVERS:
+        return f"pip install {lacking}"
+    extra, driver = _DRIVERS[backend]
+    install = f"pip install 'sealwax[{extra}]'"
+    return install if url.get_driver_name() == driver else f"{install}, and write {backend}+{driver}:// in the URL"
 
 
 def _own_engine(engine: Engine) -> Engine:
     """Return an engine that connects as the caller's does, and keeps no connection."""
-    pool = engine.pool
+    # The function below names no engine: tools that collect errors take the variables of each function.
+    pool, dialect, url = engine.pool, engine.dialect, _without_secrets(engine.url)
+    shown = printable(str(url))
 
     def connect() -> Any:
         # A new pool of the caller's kind has its events, which prepare a connection; the connection then leaves it.
         reached = None
         try:
             reached = pool.recreate().connect()
-        except engine.dialect.loaded_dbapi.Error:
+        except dialect.loaded_dbapi.Error:
             raise
         except Exception as error:
             kind = type(error).__name__
         if reached is None:
             raise KeyStoreError(
-                f"the key store {_shown(engine.url)} cannot be reached: its engine raised {kind} when it connected",
+                f"the key store {shown} cannot be reached: its engine raised {kind} when it connected",
                 retryable=True,
             )
         connection: Any = reached.dbapi_connection
         driver: Any = reached.driver_connection
         reached.detach()
-        if engine.dialect.name == "sqlite":
+        if dialect.name == "sqlite":
             _prepare_sqlite(connection)
             return connection
         connection.commit()  # what an event has set remains
@@ -316,7 +343,7 @@ def _own_engine(engine: Engine) -> Engine:
             driver.prepare_threshold = None  # psycopg: a pooler lends another connection for each transaction
         return connection
 
-    return Engine(NullPool(connect, dialect=engine.dialect), engine.dialect, engine.url, hide_parameters=True)
+    return Engine(NullPool(connect, dialect=dialect), dialect, url, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: Any) -> None:
