@@ -1,4 +1,4 @@
-"""One of many processes that meet new scopes at one moment: ``races.py URL COUNT SEED FOLDER``; prints its records.
+"""One of many processes that meet new scopes at one moment: ``races.py URL COUNT SEED``; prints its records.
 
 30 % of the writes fail after they took effect, and 10 % of the reads show the store as it was before.
 """
@@ -8,17 +8,13 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Mapping
-from typing import TypeVar
-
-from sqlalchemy.engine import Connection
+from collections.abc import Mapping
 
 from sealwax.errors import KeyStoreError
-from sealwax.records import KeyKind, KeyRow, Records
-from sealwax.records._sql import SqlKeys
+from sealwax.records import KeyKind, KeyRow, Records, SqlKeys
 from tests.fakes import FakeKeyring
 
-T = TypeVar("T")
+TABLE = "raced"
 
 
 class Faulty(SqlKeys):
@@ -26,11 +22,11 @@ class Faulty(SqlKeys):
 
     dice = random.Random()
 
-    def _change(self, work: Callable[[Connection], T], doing: str) -> T:
-        done = super()._change(work, doing)
+    def create(self, row: KeyRow) -> KeyRow:
+        winner = super().create(row)
         if self.dice.random() < 0.3:
             raise KeyStoreError("the answer was lost", retryable=True)
-        return done
+        return winner
 
     def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         return None if self.dice.random() < 0.1 else super().newest(scope, kind)
@@ -39,7 +35,7 @@ class Faulty(SqlKeys):
 def main() -> None:
     url, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     Faulty.dice = random.Random(seed)
-    store = Faulty(url, table="raced")
+    store = Faulty(url, table=TABLE)
     print("ready", flush=True)
     sys.stdin.readline()
     with Records(FakeKeyring(), store, scope={"app": "shop"}) as records:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 
 import pytest
 import sqlalchemy as sa
 
 from sealwax.errors import KeyStoreError
-from sealwax.records import KeyStore, MemoryKeys, Records
-from sealwax.records._sql import SqlKeys
+from sealwax.records import KeyState, KeyStore, MemoryKeys, Records, SqlKeys
 from sealwax.records.testing import KeyStoreTests, row
 from tests.fakes import FakeKeyring
 from tests.memory.conftest import ROOT
+from tests.records import killed, races
 
-PROCESSES, SCOPES = 16, 5
+PROCESSES = 16
 
 
 class TestMemoryKeys(KeyStoreTests):
@@ -34,10 +35,30 @@ class TestSqlKeys(KeyStoreTests):
         return store
 
 
-def test_processes_that_meet_a_scope_agree_on_one_key(database: str) -> None:
+@pytest.mark.parametrize("scopes", [5, pytest.param(100, marks=pytest.mark.soak)])
+def test_processes_that_meet_a_scope_agree_on_one_key(database: str, scopes: int) -> None:
     """30 % of the writes fail after they took effect, and 10 % of the reads are stale."""
-    SqlKeys(database, table="raced").create_table()
-    command = [sys.executable, "-m", "tests.records.races", database, str(SCOPES)]
+    store = SqlKeys(database, table=races.TABLE)
+    store.create_table()
+    for key in store.list():
+        store.remove(key)
+    sealed = _raced(database, scopes)
+    assert len(sealed) == PROCESSES * scopes
+    keys = list(store.list())
+    assert Counter(key.scope["tenant"] for key in keys) == {f"t{number}": 1 for number in range(scopes)}
+    assert {(key.generation, key.claim, key.state) for key in keys} == {(1, 1, KeyState.LIVE)}
+    ids = {int(key.scope["tenant"][1:]): key.key_id for key in keys}
+    with Records(FakeKeyring(), SqlKeys(database, table=races.TABLE), scope={"app": "shop"}) as fresh:
+        fields = [fresh.field("users.card", row=int, tenant=f"t{number}") for number in range(scopes)]
+        for seed, number, record in sealed:
+            # Nothing was sealed under a key that the store does not have.
+            assert record.split(".")[1] == urlsafe_b64encode(ids[number]).decode().rstrip("=")
+            assert fields[number].open(record, row=seed) == str(seed)
+
+
+def _raced(database: str, scopes: int) -> list[tuple[int, int, str]]:
+    """Return what the processes have sealed: which process, which scope, and the record."""
+    command = [sys.executable, "-m", "tests.records.races", database, str(scopes)]
     racers = [
         subprocess.Popen(
             [*command, str(seed)],
@@ -52,51 +73,37 @@ def test_processes_that_meet_a_scope_agree_on_one_key(database: str) -> None:
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
-    sealed: list[tuple[int, int, str]] = []
     for racer in racers:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
+    sealed: list[tuple[int, int, str]] = []
     for seed, racer in enumerate(racers):
         printed, errors = racer.communicate()
         assert racer.returncode == 0, errors
         sealed += [(seed, *json.loads(line)) for line in printed.splitlines()]
-    assert len(sealed) == PROCESSES * SCOPES
-    with Records(FakeKeyring(), SqlKeys(database, table="raced"), scope={"app": "shop"}) as records:
-        for seed, number, record in sealed:
-            assert records.field("users.card", row=int, tenant=f"t{number}").open(record, row=seed) == str(seed)
-        tenants = Counter(key.scope["tenant"] for key in records.rows())
-    assert tenants == {f"t{number}": 1 for number in range(SCOPES)}
+    return sealed
 
 
-def test_a_transaction_of_the_caller_that_is_rolled_back_loses_no_key(database: str) -> None:
-    engine = sa.create_engine(database, pool_size=1, max_overflow=0)
-    store = SqlKeys(engine)
+def test_a_process_that_is_killed_leaves_nothing_unreadable(database: str) -> None:
+    store = SqlKeys(database, table=killed.TABLE)
     store.create_table()
-    scope = KeyStoreTests.scope()
-    with Records(FakeKeyring(), store, scope=scope) as records, engine.connect() as connection:
-        # The caller's pool has no other connection to give.
-        transaction = connection.begin()
-        connection.execute(sa.text("SELECT 1"))
-        sealed = records.field("f", row=int).seal(b"value", row=1)
-        transaction.rollback()
-    with Records(FakeKeyring(), SqlKeys(database), scope=scope) as again:
-        assert again.field("f", row=int).open(sealed, row=1) == b"value"
-    engine.dispose()
-
-
-def test_sqlite_under_the_callers_own_lock_is_a_clear_error(tmp_path_factory: pytest.TempPathFactory) -> None:
-    url = f"sqlite:///{tmp_path_factory.mktemp('locked')}/keys.db"
-    engine = sa.create_engine(url)
-    store = SqlKeys(engine)
-    store.create_table()
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        with pytest.raises(KeyStoreError, match=r"call ensure\(\) before that transaction"):
-            store.create(row({"app": "shop"}))
-        connection.rollback()
-    assert store.create(row({"app": "shop"})).generation == 1
-    engine.dispose()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.records.killed", database], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    sealed = json.loads(done.stdout)
+    assert list(sealed) == ["roll-before", "roll-after"]
+    keys = sorted(store.list(), key=lambda key: key.generation)
+    generations = {key.scope["tenant"]: key.generation for key in keys}
+    assert generations == {"ensure-after": 1, "roll-before": 1, "roll-after": 2}
+    with Records(FakeKeyring(), store, scope={"app": "shop"}) as fresh:
+        for tenant in killed.TENANTS:
+            field = fresh.field("f", row=int, tenant=tenant)
+            if tenant in sealed:
+                assert field.open(sealed[tenant], row=1) == "old"
+            assert field.open(field.seal("new", row=2), row=2) == "new"
+            # What the killed process has made is used, and nothing is made beside it.
+            assert max(key.generation for key in fresh.rows(tenant=tenant)) == generations.get(tenant, 1)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
@@ -123,12 +130,3 @@ def test_a_replica_opens_and_makes_nothing(database: str) -> None:
 def test_a_store_without_tables_says_so(database: str) -> None:
     with pytest.raises(KeyStoreError, match="create_table"):
         SqlKeys(database, table="never_made").create(row({"app": "shop"}))
-
-
-def test_no_password_is_shown() -> None:
-    store = SqlKeys("postgresql+psycopg://app:hunter2@localhost:1/none?connect_timeout=1")
-    assert "hunter2" not in repr(store)
-    with pytest.raises(KeyStoreError) as refused:
-        store.check([])
-    assert "hunter2" not in str(refused.value)
-    assert refused.value.retryable
