@@ -1,4 +1,4 @@
-"""One of many processes that meet new scopes at one moment: ``races.py URL COUNT SEED``; prints its records.
+"""Processes that meet new scopes at one moment: ``races.py URL PROCESSES SCOPES``; prints the records of all.
 
 30 % of the writes fail after they took effect, and 10 % of the reads show the store as it was before.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from collections.abc import Mapping
@@ -32,24 +33,37 @@ class Faulty(SqlKeys):
         return None if self.dice.random() < 0.1 else super().newest(scope, kind)
 
 
-def main() -> None:
-    url, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def race(url: str, seed: int, scopes: int) -> None:
     Faulty.dice = random.Random(seed)
-    store = Faulty(url, table=TABLE)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    with Records(FakeKeyring(), store, scope={"app": "shop"}) as records:
-        for number in range(count):
+    with Records(FakeKeyring(), Faulty(url, table=TABLE), scope={"app": "shop"}) as records:
+        for number in range(scopes):
             field = records.field("users.card", row=int, tenant=f"t{number}")
             for _ in range(50):
                 try:
-                    print(json.dumps([number, field.seal_text(f"{seed}", row=seed)]), flush=True)
+                    line = json.dumps([seed, number, field.seal_text(f"{seed}", row=seed)])
+                    os.write(1, f"{line}\n".encode())  # whole, among those of other processes
                     break
                 except KeyStoreError as error:
                     if not error.retryable:
                         raise
             else:
                 raise AssertionError("it never succeeded")
+
+
+def main() -> None:
+    url, processes, scopes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    waiting, start = os.pipe()
+    children = []
+    for seed in range(processes):
+        child = os.fork()
+        if child == 0:
+            os.close(start)
+            os.read(waiting, 1)  # until the parent closes it, for all of them at once
+            race(url, seed, scopes)
+            os._exit(0)
+        children.append(child)
+    os.close(start)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
 
 
 if __name__ == "__main__":
