@@ -412,5 +412,31 @@ def test_a_missing_driver_says_what_to_install() -> None:
 
 @pytest.mark.parametrize("url", ["oracle+oracledb://db.example.com/shop", "postgres://db.example.com/shop"])
 def test_other_databases_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"one of PostgreSQL, MySQL, MariaDB, SQLite, not in (oracle|postgres)$"):
+    with pytest.raises(
+        ValueError, match=r"begin with postgresql, mysql, mariadb or sqlite, not with (oracle|postgres)$"
+    ):
         SqlKeys(url)
+
+
+def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    (tmp_path / "keys.db").write_text("a text, and a rather long one at that")
+    with pytest.raises(KeyStoreError, match="file is not a database"):
+        SqlKeys(f"sqlite:///{tmp_path}/keys.db").check([])
+
+
+@pytest.mark.parametrize("table", ["", "app."])
+def test_a_table_has_a_name(table: str) -> None:
+    with pytest.raises(ValueError, match="needs a name"):
+        SqlKeys("sqlite:///keys.db", table=table)
+
+
+def test_a_store_works_in_a_forked_child(async_url: str) -> None:
+    for database in (async_url, create_async_engine(async_url)):
+        store = SqlKeys(database)
+        store.create_table()
+        made = store.create(row(scope()))
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if store.newest(made.scope, KeyKind.DATA) == made and store.retire(made) is False else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert store.newest(made.scope, KeyKind.DATA) == made

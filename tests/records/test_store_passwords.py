@@ -82,7 +82,7 @@ def refused_by(make: Callable[[], SqlKeys], caplog: pytest.LogCaptureFixture) ->
 )
 def test_a_url_that_does_not_work(url: str, said: str | None, caplog: pytest.LogCaptureFixture) -> None:
     if said is None:  # the name of a database is shown, and is no password
-        with pytest.raises(ValueError, match="not in hunter2"):
+        with pytest.raises(ValueError, match="not with hunter2"):
             SqlKeys(url)
         return
     assert said in refused_by(lambda: SqlKeys(url), caplog)

@@ -37,7 +37,7 @@ _LOCK_SECONDS: Final = 5
 _SQLITE_SECONDS: Final = float(_LOCK_SECONDS)
 _SQLITE_WAIT_MS: Final = 100
 
-_DATABASES: Final = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
+_DATABASES: Final = ("postgresql", "mysql", "mariadb", "sqlite")
 # The extra that has a driver, and the driver.
 _DRIVERS: Final = {
     "postgresql": ("postgresql", "psycopg"),
@@ -90,7 +90,8 @@ class KeyDatabase:
         url = _given_url(given)
         if url.get_backend_name() not in _DATABASES:
             raise ValueError(
-                f"a key store is in one of {', '.join(_DATABASES.values())}, not in {printable(url.get_backend_name())}"
+                "a key store is in PostgreSQL, MySQL, MariaDB or SQLite: its URL begins with postgresql, mysql, mariadb "
+                f"or sqlite, not with {printable(url.get_backend_name())}"
             )
         self.url = printable(_without_secrets(url).render_as_string(hide_password=True))
         self._secrets = _secrets_of(url)
@@ -184,9 +185,10 @@ class KeyDatabase:
         reason = type(cause).__name__
         if isinstance(error, IntegrityError):
             reason = f"{_ATTEMPTS} races in a row were lost"
-        elif away or hint or getattr(error, "statement", None):
+        elif away or hint or getattr(error, "statement", None) or isinstance(cause, sqlite3.Error):
             # Else the driver did not understand what it was given to connect, and its text quotes that.
-            reason = next(iter(self._redacted(str(cause)).splitlines()), "") or reason
+            said = cause.args[1] if len(cause.args) == 2 and isinstance(cause.args[0], int) else cause
+            reason = next(iter(self._redacted(str(said)).splitlines()), "") or reason
         message = f"the key store {self.url} failed while {doing}: {reason.rstrip('.')}" + (f". {hint}" if hint else "")
         return KeyStoreError(message, retryable=bool(away) and not hint)
 

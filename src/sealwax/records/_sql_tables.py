@@ -36,10 +36,15 @@ def key_tables(metadata: sa.MetaData, table: str = "sealwax_keys") -> tuple[sa.T
     Returns:
         The table of data keys, and the table of one row that changes with every change of the keys.
 
+    Raises:
+        ValueError: the name is empty.
+
     Example:
         >>> key_tables(Base.metadata)  # in env.py or beside the models; then: alembic revision --autogenerate
     """
     schema, _, name = table.rpartition(".")
+    if not name:
+        raise ValueError("the table of a key store needs a name, such as 'sealwax_keys' or 'app.sealwax_keys'")
     keys = sa.Table(
         name,
         metadata,
