@@ -42,7 +42,7 @@ def timed(clock: Clock, keyring: Any, store: Any, **more: Any) -> Records:
 
     class Timed(Records):
         _clocks = staticmethod(clock)
-        monotonic = staticmethod(lambda: clock.now)
+        _monotonic = staticmethod(lambda: clock.now)
 
     return Timed(keyring, store, **{"scope": SCOPE, **more})
 

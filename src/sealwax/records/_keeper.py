@@ -54,6 +54,7 @@ class Keeper:
     ) -> None:
         self.keyring = keyring
         self.store = store
+        self.clocks, self.monotonic = self._clocks, self._monotonic
         self.max_age = max_age
         self.serve_stale_for = serve_stale_for
         self._recheck = recheck
@@ -90,14 +91,11 @@ class Keeper:
         return ()
 
     # Tests replace both in a subclass. They ignore clocks that a test has frozen, which differ between threads.
-    monotonic = staticmethod(time.monotonic)
+    _monotonic = staticmethod(time.monotonic)
 
     @staticmethod
     def _clocks() -> tuple[float, float]:
         return _read_clock(CLOCK), _read_clock(_WALL_CLOCK)
-
-    def clocks(self) -> tuple[float, float]:
-        return self._clocks()
 
     # --- rings and their bounds
 
