@@ -42,7 +42,8 @@ def timed(clock: Clock, keyring: Any, store: Any, **more: Any) -> Records:
 
     class Timed(Records):
         _clocks = staticmethod(clock)
-        _monotonic = staticmethod(lambda: clock.now)
+        _monotonic = staticmethod(lambda: clock()[0])
+        _wall = staticmethod(lambda: clock()[1])
 
     return Timed(keyring, store, **{"scope": SCOPE, **more})
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice, repeat
 from os import urandom
-from typing import Final, NoReturn, Protocol
+from struct import Struct
+from typing import Final, NoReturn, Protocol, cast
 
 from cryptography.exceptions import InvalidTag
 
@@ -15,31 +17,37 @@ from sealwax.errors import KeyNotLoadedError, RecordTamperedError
 from sealwax.records import _form, _rows, _values
 from sealwax.records._form import CIPHERTEXT_AT, HEAD_BYTES, MAGIC, MAX_PLAINTEXT_BYTES
 from sealwax.records._held import Held
-from sealwax.records._keys import PREFIX_BYTES, SUFFIX_BYTES, FieldKey
+from sealwax.records._keys import KEY_ID_BYTES, PREFIX_BYTES, SUFFIX_BYTES, FieldKey
 from sealwax.records._ring import Ring
-from sealwax.records._rows import INT_STARTS, Row, RowType
+from sealwax.records._rows import Row, RowType
 from sealwax.records._values import Value
 
-# How many records share a prefix, and for how long: about as many and as long, since threads count for themselves.
+# How many records share a prefix.
 _RECORDS_A_PREFIX: Final = 65_536
-_PREFIX_SECONDS: Final = 3600.0
 # How long a record key is used before its ring is asked again; so a ring knows whether it is in use.
 _ASK_SECONDS: Final = 300.0
+# How many records are sealed or opened between looks at the clocks: some milliseconds.
+_BLOCK: Final = 4096
 
 _Encrypt = Callable[[bytes, bytes, bytes], bytes]
-# What seals: the cipher's function, the first 29 bytes of each record, a function that raises StopIteration when the
-# prefix is used up, and until when it may be used.
-_Sealing = tuple[_Encrypt, bytes, Callable[[], int], float]
+# What seals: the cipher's function, a function that returns the first 29 bytes of a record until the prefix is used up
+# and then raises StopIteration, and until when both may be used, by the monotonic clock and by the time of day.
+_Sealing = tuple[_Encrypt, Callable[[], bytes], float, float]
 # What opens: the cipher's function, and until when it may be used.
-_Opening = tuple[_Encrypt, float]
+_Opening = tuple[_Encrypt, float, float]
+# The key of this field under one data key, and until when it may be used.
+_Keyed = tuple[FieldKey, float, float]
 
 
 def _no_key(*_: object) -> NoReturn:
     raise AssertionError("no record key")
 
 
-_NOTHING: Final[_Sealing] = (_no_key, b"", iter(()).__next__, float("-inf"))
-_NOT_OPENED: Final[_Opening] = (_no_key, float("-inf"))
+_NEVER: Final = float("-inf")
+_NOTHING: Final[_Sealing] = (_no_key, iter(()).__next__, _NEVER, _NEVER)
+_NOT_OPENED: Final[_Opening] = (_no_key, _NEVER, _NEVER)
+_NOT_KEYED: Final = (None, _NEVER, _NEVER)
+_SUFFIX: Final = Struct(f"{SUFFIX_BYTES}s")
 
 
 class FieldSettings(Protocol):
@@ -47,6 +55,9 @@ class FieldSettings(Protocol):
 
     @property
     def monotonic(self) -> Callable[[], float]: ...
+
+    @property
+    def wall(self) -> Callable[[], float]: ...
 
     def note_record_key(self, field: Field, head: bytes) -> None: ...
 
@@ -67,13 +78,15 @@ class Field:
         "__weakref__",
         "_clock",
         "_encode_row",
-        "_ints",
+        "_int_starts",
+        "_keys",
         "_local",
         "_name",
         "_opening",
         "_records",
         "_ring",
         "_sealing",
+        "_wall",
     )
     __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = refuse_copies
 
@@ -83,10 +96,12 @@ class Field:
         self._local = local
         self._name = name
         self._encode_row = _rows.encoder(row)
-        self._ints = row is int
+        self._int_starts = _rows.INT_STARTS if row is int else ()
         self._clock: Callable[[], float] = records.monotonic
+        self._wall: Callable[[], float] = records.wall
         self._sealing = _NOTHING
         self._opening: dict[bytes, _Opening] = {}
+        self._keys: dict[bytes, _Keyed] = {}
         ring.listen(self)
 
     def __repr__(self) -> str:
@@ -115,26 +130,24 @@ class Field:
 
         IAM: kms:GenerateDataKey for a new scope, else kms:Decrypt.
         """
-        encrypt, head, ticket, until = self._sealing
-        if type(value) is bytes:
-            plaintext = b"\1" + value
-        elif type(value) is str:
-            plaintext = b"\2" + value.encode()
-        else:
-            plaintext = _values.encode(value)
+        encrypt, ticket, until, until_wall = self._sealing
+        plaintext = b"\1" + value if type(value) is bytes else _values.encode(value)
         if len(plaintext) > MAX_PLAINTEXT_BYTES:
             raise _too_large(plaintext)
-        if self._ints and type(row) is int and 0 <= row < 1 << 500:
-            size = (row.bit_length() >> 3) + 1
-            bound = INT_STARTS[size] + row.to_bytes(size, "big")
+        if type(row) is int and row >= 0:
+            try:
+                start, size = self._int_starts[row.bit_length()]
+                bound = start + row.to_bytes(size)
+            except IndexError:
+                bound = self._encode_row(row)
         else:
             bound = self._encode_row(row)
         try:
-            if self._clock() > until:
+            if self._clock() > until or self._wall() > until_wall:
                 raise StopIteration
-            ticket()
+            head = ticket()
         except StopIteration:
-            encrypt, head, ticket, until = self._start_prefix()
+            encrypt, head = self._start_prefix()
         suffix = urandom(12)
         return head + suffix + encrypt(suffix, plaintext, bound)
 
@@ -161,14 +174,18 @@ class Field:
         """
         if type(record) is not bytes:
             record = _form.parse(record).binary
-        decrypt, until = self._opening.get(record[:HEAD_BYTES], _NOT_OPENED)
-        if self._ints and type(row) is int and 0 <= row < 1 << 500:
-            size = (row.bit_length() >> 3) + 1
-            bound = INT_STARTS[size] + row.to_bytes(size, "big")
+        if type(row) is int and row >= 0:
+            try:
+                start, size = self._int_starts[row.bit_length()]
+                bound = start + row.to_bytes(size)
+            except IndexError:
+                bound = self._encode_row(row)
         else:
             bound = self._encode_row(row)
-        if self._clock() > until:
-            decrypt = self._start_opening(record)
+        decrypt, until, until_wall = self._opening.get(record[:HEAD_BYTES], _NOT_OPENED)
+        if self._clock() > until or self._wall() > until_wall:
+            _form.check(record)
+            decrypt = self._start_opening(record[:HEAD_BYTES])
         try:
             plaintext = decrypt(record[HEAD_BYTES:CIPHERTEXT_AT], record[CIPHERTEXT_AT:], bound)
         except (InvalidTag, ValueError):
@@ -201,32 +218,19 @@ class Field:
         Raises:
             ValueError: there are not as many rows as values.
         """
-        encode_row, encode = self._encode_row, _values.encode
-        bounds = [b""] * len(values) if isinstance(rows, _rows.Unbound) else list(map(encode_row, rows))
-        if isinstance(rows, _rows.Unbound):
-            encode_row(rows)
-        if len(bounds) != len(values):
-            raise ValueError(f"there are {len(values)} values and {len(bounds)} rows; each value needs its row")
+        bounds = self._bounds(rows, len(values), "values")
+        encode = _values.encode
         plaintexts = [b"\1" + value if type(value) is bytes else encode(value) for value in values]
+        if max(map(len, plaintexts), default=0) > MAX_PLAINTEXT_BYTES:
+            raise _too_large(max(plaintexts, key=len))
         records: list[bytes] = []
-        done = 0
-        while done < len(plaintexts):
-            encrypt, head, ticket, until = self._sealing
-            if self._clock() > until:
-                encrypt, head, ticket, until = self._start_prefix()
-            part = range(done, min(done + 4096, len(plaintexts)))
-            suffixes = urandom(SUFFIX_BYTES * len(part))
-            for number, at in zip(part, range(0, len(suffixes), SUFFIX_BYTES), strict=True):
-                plaintext = plaintexts[number]
-                if len(plaintext) > MAX_PLAINTEXT_BYTES:
-                    raise _too_large(plaintext)
-                try:
-                    ticket()
-                except StopIteration:
-                    encrypt, head, ticket, until = self._start_prefix()
-                suffix = suffixes[at : at + SUFFIX_BYTES]
-                records.append(head + suffix + encrypt(suffix, plaintext, bounds[number]))
-            done = part.stop
+        while len(records) < len(plaintexts):
+            encrypt, heads = self._take_tickets(min(_BLOCK, len(plaintexts) - len(records)))
+            part = slice(len(records), len(records) + len(heads))
+            # From the kernel for this block alone. If a snapshot is restored here, the same values are sealed again.
+            suffixes = list(chain.from_iterable(_SUFFIX.iter_unpack(urandom(SUFFIX_BYTES * len(heads)))))
+            sealed = map(encrypt, suffixes, plaintexts[part], bounds[part])
+            records += map(b"".join, zip(heads, suffixes, sealed, strict=True))
         return records
 
     def open_many(
@@ -244,60 +248,127 @@ class Field:
         Raises:
             ValueError: there are not as many rows as records.
         """
+        bounds = self._bounds(rows, len(records), "records")
+        parse, decode = _form.parse, _values.decode
+        binaries = [record if type(record) is bytes else parse(record).binary for record in records]
+        values: list[Value] = []
+        for begin in range(0, len(binaries), _BLOCK):
+            block = binaries[begin : begin + _BLOCK]
+            plaintexts = self._open_block(block, bounds[begin : begin + _BLOCK], begin)
+            values += [data[1:] if data[0] == 1 else decode(data) for data in plaintexts]
+        return values
+
+    def _bounds(self, rows: Sequence[Row] | _rows.Unbound, count: int, what: str) -> list[bytes]:
+        """Encode the row of each of some values or records."""
+        encode, starts = self._encode_row, self._int_starts
         if isinstance(rows, _rows.Unbound):
-            return [self.open(record, row=rows) for record in records]
-        if len(rows) != len(records):
-            raise ValueError(f"there are {len(records)} records and {len(rows)} rows; each record needs its row")
-        return [self.open(record, row=row) for record, row in zip(records, rows, strict=True)]
+            return [encode(rows)] * count
+        if len(rows) != count:
+            raise ValueError(f"there are {count} {what} and {len(rows)} rows; each needs its own row")
+        try:
+            return [
+                (start := starts[row.bit_length()])[0] + row.to_bytes(start[1])
+                if type(row) is int and row >= 0
+                else encode(row)
+                for row in rows
+            ]
+        except IndexError:
+            return list(map(encode, rows))
+
+    def _take_tickets(self, most: int) -> tuple[_Encrypt, list[bytes]]:
+        """Return what seals, and the first bytes of some records: as many as the prefix has left, and at least one."""
+        encrypt, ticket, until, until_wall = self._sealing
+        if self._clock() <= until and self._wall() <= until_wall:
+            heads = list(islice(iter(ticket, b""), most))
+            if heads:
+                return encrypt, heads
+        encrypt, head = self._start_prefix()
+        return encrypt, [head]
+
+    def _open_block(self, block: Sequence[bytes], bounds: Sequence[bytes], begin: int) -> list[bytes]:
+        ciphers = _Ciphers(self)
+        plaintexts: list[bytes] = []
+        try:
+            for (head, suffix, sealed), bound in zip(_split(block), bounds, strict=True):
+                plaintexts.append(ciphers[head](suffix, sealed, bound))
+        except (InvalidTag, ValueError):
+            number = len(plaintexts)
+            raise self._tampered(block[number], f" at position {begin + number}") from None
+        return plaintexts
 
     # --- the slow way
 
-    def _start_prefix(self) -> _Sealing:
+    def _start_prefix(self) -> tuple[_Encrypt, bytes]:
         fork_locks.notice()
-        state: list[_Sealing] = []
+        taken: list[tuple[_Encrypt, bytes]] = []
 
         def use(held: Held, until: float) -> None:
+            key, until, until_wall = self._keyed(held, until)
             prefix = urandom(PREFIX_BYTES)
-            cipher = self._field_key(held).record_key(prefix)
-            until = min(until, self._clock() + _ASK_SECONDS)
+            encrypt = key.record_key(prefix).encrypt
             head = MAGIC + held.row.key_id + prefix
-            sealing = cipher.encrypt, head, iter(range(_RECORDS_A_PREFIX - 1)).__next__, until
-            self._sealing = sealing
-            state.append(sealing)
+            self._sealing = encrypt, repeat(head, _RECORDS_A_PREFIX - 1).__next__, until, until_wall
+            taken.append((encrypt, head))
 
         if not self._ring.with_newest(use, wait=_may_wait()):
             raise self._not_loaded(())
-        return state[0]
+        return taken[0]
 
-    def _start_opening(self, record: bytes) -> _Encrypt:
-        parts = _form.parse(record)
+    def _opener(self, head: bytes) -> _Encrypt:
+        """Return what opens the records that begin with ``head``."""
+        decrypt, until, until_wall = self._opening.get(head, _NOT_OPENED)
+        if self._clock() > until or self._wall() > until_wall:
+            return self._start_opening(head)
+        return decrypt
+
+    def _start_opening(self, head: bytes) -> _Encrypt:
+        """Derive the record key of the records that begin with ``head``."""
+        _form.check_start(head)
+        key_id = head[1:-PREFIX_BYTES]
+        # Before the key is read: what drops the key replaces this dictionary afterward, so that nothing is added to the
+        # new one under a key that was dropped.
+        opening = self._opening
+        key, until, until_wall = self._keys.get(key_id, _NOT_KEYED)
+        if key is None or self._clock() > until or self._wall() > until_wall:
+            key, until, until_wall = self._ask(key_id)
+        decrypt = key.record_key(head[-PREFIX_BYTES:]).decrypt
+        opening[head] = decrypt, until, until_wall
+        self._records.note_record_key(self, head)
+        return decrypt
+
+    def _ask(self, key_id: bytes) -> _Keyed:
+        """Return the key of this field under one data key, from its ring."""
         fork_locks.notice()
-        found: list[_Encrypt] = []
-
-        def use(held: Held, until: float) -> None:
-            head = record[:HEAD_BYTES]
-            cipher = self._field_key(held).record_key(head[-PREFIX_BYTES:])
-            self._opening[head] = cipher.decrypt, min(until, self._clock() + _ASK_SECONDS)
-            self._records.note_record_key(self, head)
-            found.append(cipher.decrypt)
-
-        if not self._ring.with_key(parts.key_id, use, wait=_may_wait()):
-            raise self._not_loaded((parts.key_id,))
+        found: list[_Keyed] = []
+        if not self._ring.with_key(
+            key_id, lambda held, until: found.append(self._keyed(held, until)), wait=_may_wait()
+        ):
+            raise self._not_loaded((key_id,))
         return found[0]
 
-    def _field_key(self, held: Held) -> FieldKey:
-        return FieldKey(held.key, self._ring.scope_bytes, self._local, self._name)
+    def _keyed(self, held: Held, until: float) -> _Keyed:
+        """Return the key of this field under a data key; the ring's lock is held."""
+        keyed = self._keys.get(held.row.key_id)
+        key = keyed[0] if keyed else FieldKey(held.key, self._ring.scope_bytes, self._local, self._name)
+        # The ring tells the end by one clock. By the other the key is as old, or its ring does not use it.
+        until_wall = until - held.monotonic + held.wall
+        keyed = self._keys[held.row.key_id] = key, min(until, self._clock() + _ASK_SECONDS), until_wall
+        return keyed
 
     def forget(self, key_ids: frozenset[bytes] | None) -> None:
-        """Drop the record keys under some data keys; ``Records`` calls this.
+        """Drop the keys under some data keys; the ring calls this, under its lock.
 
         Args:
             key_ids: the data keys; None drops only what seals.
         """
+        if key_ids == frozenset():
+            return
         self._sealing = _NOTHING
         if key_ids:
-            for head in [head for head in self._opening if head[1 : 1 + 16] in key_ids]:
-                del self._opening[head]
+            for key_id in key_ids:
+                self._keys.pop(key_id, None)
+            kept = {head: key for head, key in list(self._opening.items()) if head[1 : 1 + KEY_ID_BYTES] not in key_ids}
+            self._opening = kept
 
     def holds(self, head: bytes) -> bool:
         """Whether it holds this record key; ``Records`` asks.
@@ -323,12 +394,36 @@ class Field:
             key_ids,
         )
 
-    def _tampered(self, record: bytes) -> Exception:
-        _form.parse(record)  # it may not even be one
+    def _tampered(self, record: bytes, where: str = "") -> Exception:
+        _form.check(record)  # it may not even be one
         return RecordTamperedError(
-            f"the record of '{self._name}' does not authenticate: it was altered, or was sealed for another row, field "
-            "or local scope; nothing was released"
+            f"the record of '{self._name}'{where} does not authenticate: it was altered, or was sealed for another "
+            "row, field or local scope; nothing was released"
         )
+
+
+class _Ciphers(dict[bytes, _Encrypt]):
+    """What opens the records of one block, by their first bytes."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self._field = field
+
+    def __missing__(self, head: bytes) -> _Encrypt:
+        decrypt = self[head] = self._field._opener(head)
+        return decrypt
+
+
+def _split(records: Sequence[bytes]) -> Iterable[tuple[bytes, bytes, bytes]]:
+    """Yield the first bytes, the suffix, and the ciphertext with its tag of each record."""
+    sizes = set(map(len, records))
+    for record in records if min(sizes) < _form.MIN_BYTES or max(sizes) > _form.MAX_BYTES else ():
+        _form.check(record)
+    if len(sizes) == 1:
+        # Faster than slices.
+        parts = Struct(f"{HEAD_BYTES}s{SUFFIX_BYTES}s{sizes.pop() - CIPHERTEXT_AT}s").iter_unpack(b"".join(records))
+        return cast(Iterable[tuple[bytes, bytes, bytes]], parts)
+    return ((record[:HEAD_BYTES], record[HEAD_BYTES:CIPHERTEXT_AT], record[CIPHERTEXT_AT:]) for record in records)
 
 
 def _may_wait() -> bool:

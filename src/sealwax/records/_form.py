@@ -11,8 +11,7 @@ encodes back. What has the form of a record is one: it is never taken for plaint
 
 from __future__ import annotations
 
-import base64
-import binascii
+from binascii import a2b_base64, b2a_base64
 from typing import Final, NamedTuple
 
 from sealwax.errors import NotARecordError
@@ -26,11 +25,18 @@ CIPHERTEXT_AT: Final = HEAD_BYTES + SUFFIX_BYTES
 MIN_BYTES: Final = CIPHERTEXT_AT + 16
 # The plaintext of a record: a byte for the type, and the value.
 MAX_PLAINTEXT_BYTES: Final = 1 << 20
-_MAX_BYTES: Final = MIN_BYTES + MAX_PLAINTEXT_BYTES
+MAX_BYTES: Final = MIN_BYTES + MAX_PLAINTEXT_BYTES
 
 _ID_END: Final = 1 + KEY_ID_BYTES
 _ID_DIGITS: Final = 22
 _DOT_AT: Final = len(TEXT_START) + _ID_DIGITS
+_DOT: Final = ord(".")
+_DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+# What is no digit in a text must be none for the decoder either.
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+# Which digits may come last, by how many there are beyond a multiple of four.
+_LAST_DIGITS: Final = (b"", b"", _DIGITS[::16], _DIGITS[::4])
 
 
 class RecordParts(NamedTuple):
@@ -69,12 +75,31 @@ def parse(record: bytes | bytearray | memoryview | str) -> RecordParts:
     """
     text = isinstance(record, str)
     binary = from_text(record) if isinstance(record, str) else bytes(_checked(record))
-    if len(binary) < MIN_BYTES or binary[:1] != MAGIC:
-        begins = "ends too early" if binary[:1] == MAGIC else "does not begin with the byte C1"
-        raise NotARecordError(f"this is not a record: it {begins}")
-    if len(binary) > _MAX_BYTES:
-        raise NotARecordError(f"this is not a record: it has more than {_MAX_BYTES:,} bytes")
+    check(binary)
     return RecordParts(binary[1:_ID_END], binary, text)
+
+
+def check(binary: bytes) -> None:
+    """Refuse bytes that do not have the binary form of a record.
+
+    Raises:
+        NotARecordError: they do not.
+    """
+    check_start(binary)
+    if len(binary) < MIN_BYTES:
+        raise NotARecordError("this is not a record: it ends too early")
+    if len(binary) > MAX_BYTES:
+        raise NotARecordError(f"this is not a record: it has more than {MAX_BYTES:,} bytes")
+
+
+def check_start(binary: bytes) -> None:
+    """Refuse bytes that begin otherwise than a record.
+
+    Raises:
+        NotARecordError: they do.
+    """
+    if binary[:1] != MAGIC:
+        raise NotARecordError("this is not a record: it does not begin with the byte C1")
 
 
 def _checked(record: object) -> bytes | bytearray | memoryview:
@@ -85,7 +110,8 @@ def _checked(record: object) -> bytes | bytearray | memoryview:
 
 def to_text(record: bytes) -> str:
     """Return the text form of a record."""
-    return f"{TEXT_START}{_encode(record[1:_ID_END])}.{_encode(record[_ID_END:])}"
+    digits = b"".join((b2a_base64(record[1:_ID_END])[:_ID_DIGITS], b".", b2a_base64(record[_ID_END:]).rstrip(b"=\n")))
+    return TEXT_START + digits.translate(_TO_URL).decode("ascii")
 
 
 def from_text(text: str) -> bytes:
@@ -96,20 +122,18 @@ def from_text(text: str) -> bytes:
     """
     if not text.startswith(TEXT_START):
         raise NotARecordError(f"this is not a record: it does not begin with '{TEXT_START}'")
-
     try:
-        binary = b"".join((MAGIC, _decode(text[len(TEXT_START) : _DOT_AT]), _decode(text[_DOT_AT + 1 :])))
-    except (binascii.Error, ValueError):
-        binary = b""
-    # The decoder skips foreign characters and loose last bits; the comparison does not.
-    if len(binary) < _ID_END or to_text(binary) != text:
-        raise NotARecordError("this is not a record in its text form: it was cut off or changed")
-    return binary
+        digits = text.encode("ascii").translate(_FROM_URL)
+        if len(digits) <= _DOT_AT or digits[_DOT_AT] != _DOT:
+            raise ValueError
+        return b"".join((MAGIC, _decode(digits[len(TEXT_START) : _DOT_AT]), _decode(digits[_DOT_AT + 1 :])))
+    except ValueError:  # also of binascii and of what is not ASCII, whose messages show the text
+        raise NotARecordError("this is not a record in its text form: it was cut off or changed") from None
 
 
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _decode(digits: str) -> bytes:
-    return base64.urlsafe_b64decode(digits + "=" * (-len(digits) % 4))
+def _decode(digits: bytes) -> bytes:
+    """Decode unpadded base64 in its one form: only digits, and zeros in the bits of the last one that are left over."""
+    spare = len(digits) % 4
+    if spare and digits[-1] not in _LAST_DIGITS[spare]:
+        raise ValueError
+    return a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)

@@ -54,7 +54,7 @@ class Keeper:
     ) -> None:
         self.keyring = keyring
         self.store = store
-        self.clocks, self.monotonic = self._clocks, self._monotonic
+        self.clocks, self.monotonic, self.wall = self._clocks, self._monotonic, self._wall
         self.max_age = max_age
         self.serve_stale_for = serve_stale_for
         self._recheck = recheck
@@ -90,8 +90,9 @@ class Keeper:
         self._rings.update(((ring.scope_bytes, ring.kind), ring) for ring in rings)
         return ()
 
-    # Tests replace both in a subclass. They ignore clocks that a test has frozen, which differ between threads.
+    # Tests replace these in a subclass. They ignore clocks that a test has frozen, which differ between threads.
     _monotonic = staticmethod(time.monotonic)
+    _wall = staticmethod(time.time)
 
     @staticmethod
     def _clocks() -> tuple[float, float]:

@@ -81,12 +81,13 @@ class FieldKey:
 
     def record_key(self, prefix: bytes) -> AESGCM:
         """Return the cipher of the records that begin with a prefix."""
+        first, second = self._mac.copy(), self._mac.copy()
+        first.update(_FIRST_HALF + prefix)
+        second.update(_SECOND_HALF + prefix)
         key = bytearray(32)
         try:
-            for begin, half in ((_FIRST_HALF, slice(0, 16)), (_SECOND_HALF, slice(16, 32))):
-                mac = self._mac.copy()
-                mac.update(begin + prefix)
-                key[half] = mac.finalize()
+            key[:16] = first.finalize()
+            key[16:] = second.finalize()
             return AESGCM(key)
         finally:
             wipe(key)

@@ -19,8 +19,8 @@ _MAX_ITEMS: Final = 64
 
 _U16: Final = struct.Struct(">H")
 _INT, _STR, _BYTES, _UUID, _TUPLE = (bytes((tag,)) for tag in range(1, 6))
-# The beginnings of all ints that are not negative and have fewer than 64 bytes, by their number of bytes.
-INT_STARTS: Final = tuple(_INT + struct.pack(">I", size) for size in range(64))
+# How ints that are not negative are encoded, by their number of bits: what they begin with, and their number of bytes.
+INT_STARTS: Final = tuple((_INT + struct.pack(">I", bits // 8 + 1), bits // 8 + 1) for bits in range(256))
 
 Row = int | str | bytes | UUID | tuple[int | str | bytes | UUID, ...]
 Encode = Callable[[Any], bytes]

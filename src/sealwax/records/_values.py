@@ -10,6 +10,7 @@ Each value has one form, and every other is refused. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import json
@@ -37,6 +38,8 @@ def encode(value: object) -> bytes:
         ValueError: the value cannot be written down: a time without its offset, text that is not valid Unicode, JSON
             with NaN.
     """
+    if type(value) is str:  # the usual one
+        return STR + _write_str(value)
     for kind, tag, write, _ in _CODECS:
         if isinstance(value, kind):
             return tag + write(value)
@@ -54,6 +57,9 @@ def decode(data: bytes) -> Value:
     Raises:
         ValueError: they are those of no value; the message never contains them.
     """
+    if data[:1] == STR:  # UTF-8 has one form
+        with contextlib.suppress(UnicodeDecodeError):
+            return data[1:].decode()
     codec = _BY_TAG.get(data[:1])
     if codec is None:
         raise ValueError("the record holds a value of a type that this release does not know")
