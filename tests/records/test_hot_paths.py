@@ -61,7 +61,7 @@ def test_a_row_of_another_type_is_refused_everywhere(field: Field, row: Any) -> 
 
 def test_an_int_is_no_row_of_a_field_of_another_type(records: Records) -> None:
     for kind in (str, bytes, tuple, UNBOUND):
-        field = records.field("f", row=kind, tenant="acme")  # type: ignore[arg-type]
+        field = records.field("f", row=kind, tenant="acme")
         acts: list[Callable[[], object]] = [
             lambda field=field: field.seal(b"x", row=7),  # type: ignore[misc]
             lambda field=field: field.seal_many([b"x"], rows=[7]),  # type: ignore[misc]
