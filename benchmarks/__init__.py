@@ -18,8 +18,8 @@ What is compared:
   aws-encryption-sdk with its caching materials manager; ``encrypt_many`` against a loop of ``encrypt``; and 500 tenants
   with a context and a data key each, in turn.
 - *Records*: fields of a database, in the processor's time, one by one, in text, and 2,000 at once, against bare AESGCM
-  with the same additional data, tink and Fernet, which have one key for all; no call of KMS or of the key store is among
-  them. *A prefix each*: every record needs a key derived for it.
+  with the same additional data, tink and Fernet, which have one key for all; no call of KMS or of the key store is
+  among them. *A prefix each*: every record needs a key derived for it.
 - *File to file*: 1 GiB on tmpfs against ``cp``, once by the library and once as the whole process of the command line,
   start included, with the lab as KMS.
 - *500 files*: the whole process of ``encrypt -r`` over files of 2000 bytes on tmpfs, with the lab as KMS in it. Where

@@ -12,6 +12,7 @@ from typing import Final, NoReturn, Protocol, cast
 from cryptography.exceptions import InvalidTag
 
 from sealwax._core import fork_locks
+from sealwax._core.format import payload
 from sealwax._core.format.io import refuse_copies
 from sealwax.errors import KeyNotLoadedError, RecordTamperedError
 from sealwax.records import _form, _rows, _values
@@ -130,7 +131,6 @@ class Field:
 
         IAM: kms:GenerateDataKey for a new scope, else kms:Decrypt.
         """
-        encrypt, ticket, until, until_wall = self._sealing
         plaintext = b"\1" + value if type(value) is bytes else _values.encode(value)
         if len(plaintext) > MAX_PLAINTEXT_BYTES:
             raise _too_large(plaintext)
@@ -142,11 +142,13 @@ class Field:
                 bound = self._encode_row(row)
         else:
             bound = self._encode_row(row)
+        encrypt, ticket, until, until_wall = self._sealing
         try:
             if self._clock() > until or self._wall() > until_wall:
                 raise StopIteration
             head = ticket()
         except StopIteration:
+            del encrypt  # what keeps an error keeps the variables of its frames
             encrypt, head = self._start_prefix()
         suffix = urandom(12)
         return head + suffix + encrypt(suffix, plaintext, bound)
@@ -184,14 +186,17 @@ class Field:
             bound = self._encode_row(row)
         decrypt, until, until_wall = self._opening.get(record[:HEAD_BYTES], _NOT_OPENED)
         if self._clock() > until or self._wall() > until_wall:
+            del decrypt  # what keeps an error keeps the variables of its frames
             _form.check(record)
             decrypt = self._start_opening(record[:HEAD_BYTES])
         try:
             plaintext = decrypt(record[HEAD_BYTES:CIPHERTEXT_AT], record[CIPHERTEXT_AT:], bound)
         except (InvalidTag, ValueError):
+            del decrypt
             raise self._tampered(record) from None
         if plaintext[0] == 1:
             return plaintext[1:]
+        del decrypt
         return _values.decode(plaintext)
 
     def seal_text(self, value: Value, *, row: Row | _rows.Unbound) -> str:
@@ -282,6 +287,7 @@ class Field:
             heads = list(islice(iter(ticket, b""), most))
             if heads:
                 return encrypt, heads
+        del encrypt
         encrypt, head = self._start_prefix()
         return encrypt, [head]
 
@@ -292,6 +298,7 @@ class Field:
             for (head, suffix, sealed), bound in zip(_split(block), bounds, strict=True):
                 plaintexts.append(ciphers[head](suffix, sealed, bound))
         except (InvalidTag, ValueError):
+            ciphers.clear()
             number = len(plaintexts)
             raise self._tampered(block[number], f" at position {begin + number}") from None
         return plaintexts
@@ -318,6 +325,7 @@ class Field:
         """Return what opens the records that begin with ``head``."""
         decrypt, until, until_wall = self._opening.get(head, _NOT_OPENED)
         if self._clock() > until or self._wall() > until_wall:
+            del decrypt
             return self._start_opening(head)
         return decrypt
 
@@ -330,6 +338,7 @@ class Field:
         opening = self._opening
         key, until, until_wall = self._keys.get(key_id, _NOT_KEYED)
         if key is None or self._clock() > until or self._wall() > until_wall:
+            key = None
             key, until, until_wall = self._ask(key_id)
         decrypt = key.record_key(head[-PREFIX_BYTES:]).decrypt
         opening[head] = decrypt, until, until_wall
@@ -367,8 +376,12 @@ class Field:
         if key_ids:
             for key_id in key_ids:
                 self._keys.pop(key_id, None)
-            kept = {head: key for head, key in list(self._opening.items()) if head[1 : 1 + KEY_ID_BYTES] not in key_ids}
-            self._opening = kept
+            opening = self._opening
+            self._opening = {
+                head: key for head, key in list(opening.items()) if head[1 : 1 + KEY_ID_BYTES] not in key_ids
+            }
+            opening.clear()  # the frame of an error may keep it
+            payload.leave_no_registers()
 
     def holds(self, head: bytes) -> bool:
         """Whether it holds this record key; ``Records`` asks.

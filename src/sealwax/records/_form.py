@@ -32,9 +32,6 @@ _ID_DIGITS: Final = 22
 _DOT_AT: Final = len(TEXT_START) + _ID_DIGITS
 _DOT: Final = ord(".")
 _DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-# What is no digit in a text must be none for the decoder either.
-_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 # Which digits may come last, by how many there are beyond a multiple of four.
 _LAST_DIGITS: Final = (b"", b"", _DIGITS[::16], _DIGITS[::4])
 
@@ -111,7 +108,7 @@ def _checked(record: object) -> bytes | bytearray | memoryview:
 def to_text(record: bytes) -> str:
     """Return the text form of a record."""
     digits = b"".join((b2a_base64(record[1:_ID_END])[:_ID_DIGITS], b".", b2a_base64(record[_ID_END:]).rstrip(b"=\n")))
-    return TEXT_START + digits.translate(_TO_URL).decode("ascii")
+    return TEXT_START + digits.replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
 
 
 def from_text(text: str) -> bytes:
@@ -123,9 +120,10 @@ def from_text(text: str) -> bytes:
     if not text.startswith(TEXT_START):
         raise NotARecordError(f"this is not a record: it does not begin with '{TEXT_START}'")
     try:
-        digits = text.encode("ascii").translate(_FROM_URL)
-        if len(digits) <= _DOT_AT or digits[_DOT_AT] != _DOT:
+        digits = text.encode("ascii")
+        if len(digits) <= _DOT_AT or digits[_DOT_AT] != _DOT or b"+" in digits or b"/" in digits or b"=" in digits:
             raise ValueError
+        digits = digits.replace(b"-", b"+").replace(b"_", b"/")
         return b"".join((MAGIC, _decode(digits[len(TEXT_START) : _DOT_AT]), _decode(digits[_DOT_AT + 1 :])))
     except ValueError:  # also of binascii and of what is not ASCII, whose messages show the text
         raise NotARecordError("this is not a record in its text form: it was cut off or changed") from None
