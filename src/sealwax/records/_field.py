@@ -294,11 +294,16 @@ class Field:
     def _open_block(self, block: Sequence[bytes], bounds: Sequence[bytes], begin: int) -> list[bytes]:
         ciphers = _Ciphers(self)
         plaintexts: list[bytes] = []
+        head = b""
         try:
             for (head, suffix, sealed), bound in zip(_split(block), bounds, strict=True):
                 plaintexts.append(ciphers[head](suffix, sealed, bound))
         except (InvalidTag, ValueError):
+            opened = ciphers.pop(head, None)
             ciphers.clear()
+            if opened is None:
+                raise  # there is no cipher: this Records is closed
+            del opened
             number = len(plaintexts)
             raise self._tampered(block[number], f" at position {begin + number}") from None
         return plaintexts

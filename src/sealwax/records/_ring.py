@@ -162,7 +162,7 @@ class Ring(ScopeKeys):
         if row.state is KeyState.SHREDDED:
             self._drop_before(row.generation)
         if row.state is not KeyState.LIVE:
-            self._newest = None
+            self._seal_no_more()
             raise self._gone(row)
         held = self._held.get(row.key_id)
         if held is None or not self._is_good(held):
@@ -176,13 +176,19 @@ class Ring(ScopeKeys):
         if row is not None and (row.generation, row.key_id) == (generation, key_id):
             return
         if generation and (row is None or row.generation <= generation):
-            self._newest = None
+            self._seal_no_more()
             self._note_lost([key_id])
             raise KeyStoreError(
                 f"the key store has lost generation {generation} of the scope {self.named()} (key id {key_id.hex()}): "
                 "it was restored from an older copy, or rows were deleted. Nothing is sealed until repair() puts the "
                 "key back, or accept() says that the older state is right; keys that are held still open."
             )
+
+    def _seal_no_more(self) -> None:
+        """Have the next call that seals ask the store; what is held still opens."""
+        with self._lock:
+            self._newest = None
+            self._tell(None)
 
     def _promote(self, held: Held) -> None:
         with self._lock:
@@ -326,9 +332,8 @@ class Ring(ScopeKeys):
 
     def _reset(self) -> None:
         self._settings.highest.pop(self._mark, None)
-        self._newest = None
         self._missing.clear()
-        self._tell(None)
+        self._seal_no_more()
 
     # --- beside the caller
 
@@ -344,8 +349,7 @@ class Ring(ScopeKeys):
             absent = [key_id for key_id in self._held if key_id in states and states[key_id] is None]
             newest = self._newest
             if newest is not None and states.get(newest.row.key_id, KeyState.LIVE) is not KeyState.LIVE:
-                self._newest = None
-                self._tell(None)
+                self._seal_no_more()
             if absent:
                 self._note_lost(absent)
                 there = self._settings.store.get_many(self.scope)

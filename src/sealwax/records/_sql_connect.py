@@ -90,8 +90,8 @@ class KeyDatabase:
         url = _given_url(given)
         if url.get_backend_name() not in _DATABASES:
             raise ValueError(
-                "a key store is in PostgreSQL, MySQL, MariaDB or SQLite: its URL begins with postgresql, mysql, mariadb "
-                f"or sqlite, not with {printable(url.get_backend_name())}"
+                "a key store is in PostgreSQL, MySQL, MariaDB or SQLite: its URL begins with postgresql, mysql, "
+                f"mariadb or sqlite, not with {printable(url.get_backend_name())}"
             )
         self.url = printable(_without_secrets(url).render_as_string(hide_password=True))
         self._secrets = _secrets_of(url)
