@@ -1,11 +1,19 @@
-"""A reader of records that imports nothing of the library: HKDF by hmac, CMAC and AES-GCM by cryptography."""
+"""A reader of records that imports nothing of the library: hmac, AES of cryptography, and a KMS client of boto3.
+
+It is written from docs/records.md and docs/format.md alone.
+"""
 
 from __future__ import annotations
 
 import base64
+import datetime
+import decimal
 import hmac
+import json
 import struct
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -72,3 +80,72 @@ def open_record(
     data = binary(record)
     cipher = xaes(field_key(data_key, scope, local or {}, field), data[17:29])
     return cipher.decrypt(data[29:41], data[41:], row)
+
+
+def row_bytes(row: object) -> bytes:
+    """Return the additional data of a row; None stands for a field without rows."""
+    match row:
+        case None:
+            return b""
+        case int():
+            size = 1
+            while not -(1 << (8 * size - 1)) <= row < 1 << (8 * size - 1):
+                size += 1
+            return b"\1" + enc(row.to_bytes(size, "big", signed=True))
+        case str():
+            return b"\2" + enc(row.encode())
+        case bytes():
+            return b"\3" + enc(row)
+        case uuid.UUID():
+            return b"\4" + row.bytes
+        case tuple():
+            return b"\5" + struct.pack(">H", len(row)) + b"".join(map(row_bytes, row))
+    raise TypeError(type(row))
+
+
+def value_of(plaintext: bytes) -> Any:
+    """Return the value of an opened record."""
+    kind, data = plaintext[0], plaintext[1:]
+    return (
+        bytes,
+        bytes.decode,
+        lambda data: int.from_bytes(data, "big", signed=True),
+        lambda data: decimal.Decimal(data.decode()),
+        lambda data: datetime.date.fromisoformat(data.decode()),
+        lambda data: datetime.datetime.fromisoformat(data.decode()),
+        lambda data: uuid.UUID(bytes=data),
+        json.loads,
+        lambda data: data != b"\0",
+    )[kind - 1](data)
+
+
+def data_key_of(kms: Any, key_arns: Sequence[str], blob: bytes, scope: Mapping[str, str], use: str) -> bytes:
+    """Return the data key of a key row: an envelope of the empty value, opened with a KMS client of boto3."""
+    context = {**scope, "sealwax-use": use}
+    magic, version, kind, suite, slots, slot_at, slot_size, envelope_id, local, _, size = struct.unpack_from(
+        ">8sBBBBHH16sBBH", blob
+    )
+    assert (magic, version, kind, suite, local) == (b"\x8aSWX\r\n\x1a\n", 1, 1, 1, 0)
+    assert blob[36 : 36 + size] == canonical(context)
+    slot = max((blob[slot_at + n * slot_size :][:slot_size] for n in range(slots)), key=lambda slot: slot[:4])
+    opened = []
+    at = 5
+    for _ in range(slot[4]):
+        arn_size = struct.unpack_from(">H", slot, at + 1)[0]
+        arn = slot[at + 3 : at + 3 + arn_size].decode()
+        at += 3 + arn_size
+        blob_size = struct.unpack_from(">H", slot, at)[0]
+        wrapped = slot[at + 2 : at + 2 + blob_size]
+        at += 2 + blob_size
+        at += 1 + slot[at] + 8
+        if arn in key_arns:
+            opened.append(kms.decrypt(KeyId=arn, CiphertextBlob=wrapped, EncryptionContext=context)["Plaintext"])
+    payload = blob[slot_at + slots * slot_size :]
+    data_key: bytes
+    (data_key,) = set(opened)
+    bound = b"sealwax/envelope/v1\0\1" + envelope_id + enc(canonical(context)) + enc(canonical({}))
+    label = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
+    derived = expand(data_key, label + payload[:24] + bound, 76)
+    assert hmac.compare_digest(derived[44:], payload[24:56])
+    assert AESGCM(derived[:32]).decrypt(derived[32:44], payload[56:], None) == b""
+    return data_key
