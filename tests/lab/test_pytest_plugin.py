@@ -15,6 +15,10 @@ def test_in_process(sealwax_lab, sealwax_kms, sealwax_session):
     sealwax_lab.create_key(alias="payments")
     made = sealwax_kms.generate_data_key(KeyId="alias/payments", KeySpec="AES_256")
     assert sealwax_session.client("kms").decrypt(CiphertextBlob=made["CiphertextBlob"])["Plaintext"]
+
+def test_records(sealwax_records):
+    card = sealwax_records.field("users.card", row=int, tenant="acme")
+    assert card.open(card.seal("4111", row=7), row=7) == "4111"
 """
 
 
@@ -29,12 +33,12 @@ def pytest_says(folder: Path, *arguments: str) -> str:
 def test_the_fixtures_work(tmp_path: Path) -> None:
     """In a suite that is spread over processes and kept off the network, too."""
     (tmp_path / "test_theirs.py").write_text(SUITE)
-    assert "1 passed" in pytest_says(tmp_path, "-n", "1", "--disable-socket")
+    assert "2 passed" in pytest_says(tmp_path, "-n", "1", "--disable-socket")
 
 
 def test_pytest_shows_them(tmp_path: Path) -> None:
     said = pytest_says(tmp_path, "--fixtures")
-    for name in ("sealwax_lab", "sealwax_session", "sealwax_kms"):
+    for name in ("sealwax_lab", "sealwax_session", "sealwax_kms", "sealwax_records"):
         assert name in said
 
 

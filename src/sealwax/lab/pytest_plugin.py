@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
     from sealwax.lab import Lab
+    from sealwax.records import Records
 
-__all__ = ["sealwax_kms", "sealwax_lab", "sealwax_session"]
+__all__ = ["sealwax_kms", "sealwax_lab", "sealwax_records", "sealwax_session"]
 
 
 @pytest.fixture
@@ -39,3 +40,14 @@ def sealwax_session(sealwax_lab: Lab) -> boto3.Session:
 def sealwax_kms(sealwax_session: boto3.Session) -> KMSClient:
     """A boto3 KMS client that uses the test's lab, as the account's root."""
     return sealwax_session.client("kms")
+
+
+@pytest.fixture
+def sealwax_records(sealwax_lab: Lab, sealwax_session: boto3.Session) -> Iterator[Records]:
+    """A ``Records`` whose data keys are wrapped by the test's lab and kept in memory. See docs/testing.md."""
+    from sealwax.kms import KmsKeyring
+    from sealwax.records import MemoryKeys, Records
+
+    keyring = KmsKeyring(sealwax_lab.create_key(alias="sealwax-records")["Arn"], session=sealwax_session)
+    with Records(keyring, MemoryKeys(), scope={"env": "test"}) as records:
+        yield records

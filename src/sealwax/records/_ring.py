@@ -335,6 +335,12 @@ class Ring(ScopeKeys):
         self._missing.clear()
         self._seal_no_more()
 
+    def start_over(self) -> None:
+        """Wipe every key and forget what was seen, before another keyring and store."""
+        with self._alone(), self._lock:
+            self.clear()
+            self._reset()
+
     # --- beside the caller
 
     def recheck(self, states: Mapping[bytes, KeyState | None], *, newest_too: bool) -> None:

@@ -1,6 +1,7 @@
-"""Tests that every key store must pass, for pytest: inherit from ``KeyStoreTests``, and give it a fixture ``store``.
+"""For tests: of an application that holds a ``Records``, and of a key store that you write.
 
-::
+``override_records`` lets an application use the embedded KMS and a key store in memory. ``KeyStoreTests`` has the tests
+that every key store must pass, for pytest: inherit from it, and give it a fixture ``store``::
 
     class TestMyStore(KeyStoreTests):
         @pytest.fixture
@@ -19,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sealwax.records._keys import KEY_ID_BYTES
+from sealwax.records._override import override_records
 from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore
 
-__all__ = ["KeyStoreTests", "row"]
+__all__ = ["KeyStoreTests", "override_records", "row"]
 
 T = TypeVar("T")
 
