@@ -21,6 +21,10 @@ from sealwax._core.keyring import WrappedKey
 from sealwax.kms import KmsKeyring
 from sealwax.kms import _keyring as kms_keyring
 from sealwax.lab import Lab
+from sealwax.records import _blob as record_blob
+from sealwax.records import _form as record_form
+from sealwax.records import _rows as record_rows
+from sealwax.records import _store as record_store
 from tests.docs.blocks import PAGES, ROOT
 
 LIMITS: Final = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
@@ -127,12 +131,17 @@ def test_the_limits_are_the_codes() -> None:
         "| 16,384 bytes |": payload.CHUNK_BYTES,
         "| 64 chunks": payload.GROUP_CHUNKS,
         "chunks, 1,048,576 bytes": payload.GROUP_BYTES,
+        "records.md) | 1,048,575 bytes": record_form.MAX_PLAINTEXT_BYTES - 1,
+        "a record has 58 bytes more": record_form.MIN_BYTES + 1,
+        "items of a tuple | 4096 bytes": record_rows.MAX_ROW_BYTES,
+        "Wrapped data key in a key store | 8192 bytes": record_blob.MAX_BLOB_BYTES,
         "| 196,605 bytes |": envelopes.MAX_HEADER_BYTES,
         "| 2048 bytes, one for each data key": hdr.OUTLINED_BYTES,
     }.items():
         assert words in LIMITS
         assert str(number) in words.replace(",", ""), words
     assert payload.MAX_PLAINTEXT_BYTES == 2**52 - 1
+    assert record_store.MAX_GENERATION == 2**31 - 1
     assert hdr.MAX_SEQUENCE == 2**32 - 1  # the first slot has 1, so there are 2**32 - 2 re-wraps
 
 

@@ -32,7 +32,7 @@ class AlsoOutOfReach:
 
 
 def of_application(**more: Any) -> Records:
-    return Records(AlsoOutOfReach(), OutOfReach(), scope={"app": "shop", "env": "prod"}, **more)  # type: ignore[arg-type]
+    return Records(AlsoOutOfReach(), OutOfReach(), scope={"app": "shop", "env": "prod"}, **more)
 
 
 def test_fields_that_the_application_has_made_use_the_lab(sealwax_records: Records, sealwax_lab: Lab) -> None:
@@ -123,5 +123,5 @@ def test_threads_that_load_meanwhile_leave_nothing_behind() -> None:
 
 def test_only_records_can_be_overridden(sealwax_records: Records) -> None:
     for given in ((sealwax_records.keyring, sealwax_records), (sealwax_records, MemoryKeys())):
-        with pytest.raises(TypeError, match="takes two Records, not"), override_records(*given):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="takes two Records, not"), override_records(*given):
             raise AssertionError
