@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
     # A page that loses a block, or gets one nobody counted, fails here: what is not counted may not have run.
     kinds = {page: dict(Counter(b.file or b.language for b in blocks)) for page, blocks in RUN.items() if blocks}
     assert kinds == {
-        "README.md": {"sh": 4, "python": 1},
+        "README.md": {"sh": 4, "python": 2},
         "docs/async.md": {"sh": 1, "python": 1},
         "docs/audit.md": {"sh": 1, "python": 1},
         "docs/automatic-rotation.md": {"sh": 1},
@@ -76,7 +77,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def s3(_: Path) -> Iterator[dict[str, str]]:
     with StrictS3() as server:
         client = server.bucket("vault")
@@ -85,7 +86,7 @@ def s3(_: Path) -> Iterator[dict[str, str]]:
         assert names >= {"a.swx", "tree.tar.swx", "tree/one.swx", "tree/two.swx"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def bucket(_: Path) -> Iterator[dict[str, str]]:
     with StrictS3() as server:
         client = server.bucket("vault")
@@ -94,7 +95,7 @@ def bucket(_: Path) -> Iterator[dict[str, str]]:
         assert names == {"one.swx", "photos/2026/one.jpg.swx", "photos/2026/two.jpg.swx"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def served_lab(folder: Path) -> Iterator[dict[str, str]]:
     """The server that the page starts in another terminal, at a port that is free here."""
     command = [str(PROGRAMS / "sealwax"), "lab", "serve", "--lab", str(folder.with_name("served")), "--port", "0"]
@@ -108,7 +109,7 @@ def served_lab(folder: Path) -> Iterator[dict[str, str]]:
             server.terminate()
 
 
-@contextmanager
+@contextlib.contextmanager
 def nothing(_: Path) -> Iterator[Mapping[str, str]]:
     yield {}
 
@@ -140,6 +141,9 @@ def page_of_audit(folder: Path) -> None:
 
 def file_of_readme(folder: Path) -> None:
     assert (folder / "b.txt").read_text() == "the crown jewels\n"
+    with contextlib.closing(sqlite3.connect(folder / "shop.db")) as database:
+        states = database.execute("SELECT state FROM sealwax_keys WHERE kind = 1 ORDER BY generation").fetchall()
+    assert states == [("shredded",)] * 3
 
 
 def files_of_settings(folder: Path) -> None:
