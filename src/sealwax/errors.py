@@ -32,6 +32,7 @@
     ├── RecordError               a record could not be sealed or opened
     │   ├── NotARecordError         the value does not have the form of a record
     │   ├── RecordTamperedError     it was altered, or belongs to another row, field or local scope
+    │   ├── UnreadableValueError    it is authentic, and holds a value that this release cannot read
     │   ├── UnknownKeyError         no data key of this scope made it
     │   ├── ShreddedError           the data keys of its scope were destroyed on purpose
     │   ├── KeyNotLoadedError       its data key has to be loaded first, and an event loop is running
@@ -95,6 +96,7 @@ __all__ = [
     "ThrottledError",
     "UnavailableError",
     "UnknownKeyError",
+    "UnreadableValueError",
     "UnsupportedEnvelopeError",
     "WrappedKeyRefusedError",
     "WrongKeyError",
@@ -305,6 +307,10 @@ class NotARecordError(RecordError):
 
 class RecordTamperedError(RecordError):
     """The record was altered, or was sealed for another row, another field or another local scope."""
+
+
+class UnreadableValueError(RecordError):
+    """The record is authentic, and holds a value of a type, or in a form, that this release cannot read."""
 
 
 class UnknownKeyError(RecordError):

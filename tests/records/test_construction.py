@@ -21,7 +21,7 @@ from hypothesis import given
 
 from sealwax._core import context as ctx
 from sealwax._core.keyring import DataKey
-from sealwax.errors import NotARecordError
+from sealwax.errors import NotARecordError, UnreadableValueError
 from sealwax.records import UNBOUND, is_record
 from sealwax.records._form import MIN_BYTES, from_text, parse, to_text
 from sealwax.records._keys import FieldKey, key_id
@@ -223,9 +223,26 @@ def test_values_come_back_with_their_types(value: Any) -> None:
 def test_any_bytes_are_a_value_or_an_error(data: bytes) -> None:
     try:
         value = decode(data)
-    except ValueError:
+    except UnreadableValueError:
         return
     assert encode(value) == data
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"", b"\x00", b"\x0a", b"\xff", b"\2\xff", b"\3", b"\3\0\1", b"\3\xff\xff", b"\4", b"\x041_0", b"\4sNaN1x",
+        b"\x04 1", b"\0052026-02-30", b"\00520260228", b"\0062026-02-28T12:00:00", b"\7short", b"\x08",
+        b"\x08null", b'\x08"a"',
+        b"\x081", b"\x08true", b"\x08[1, 2]", b"\x08NaN", b"\x08" + b"[" * 100_000, b"\x09", b"\x09\2",
+        b"\x08" + b"9" * 5000 + b".5", b'\x08{"a":1,"a":1}',
+    ],
+)  # fmt: skip
+def test_what_holds_no_value_has_an_error_of_its_own(plaintext: bytes) -> None:
+    with pytest.raises(UnreadableValueError, match="authentic") as caught:
+        decode(plaintext)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(

@@ -515,6 +515,17 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Write it again; a baseline must be JSON with a reason for each entry.
         """,
     ),
+    errors.UnreadableValueError: _trouble(
+        "a record is authentic, but holds a value that this release cannot read",
+        """
+        A later release sealed it, with a type that this one does not know.
+            Open it with that release, or a later one.
+        Another program that has the data key sealed it.
+            Let that program write values as docs/records.md says.
+        The value is too large a number to read safely.
+            Seal numbers of more than 4,000 digits as text.
+        """,
+    ),
     errors.LabError: _trouble(
         "the embedded KMS lab cannot do what was asked",
         """

@@ -166,6 +166,7 @@ class Field:
         Raises:
             NotARecordError: it does not have the form of a record.
             RecordTamperedError: it was altered, or belongs to another row, field or local scope.
+            UnreadableValueError: it holds a value that this release cannot read.
             UnknownKeyError: no data key of this scope made it.
             ShreddedError: the scope was shredded.
             KeyNotLoadedError: see ``seal``.
@@ -194,7 +195,7 @@ class Field:
         except (InvalidTag, ValueError):
             del decrypt
             raise self._tampered(record) from None
-        if plaintext[0] == 1:
+        if plaintext[:1] == b"\1":
             return plaintext[1:]
         del decrypt
         return _values.decode(plaintext)

@@ -36,8 +36,8 @@ def override_records(records: Records, other: Records) -> Iterator[Records]:
     for given in (records, other):
         if not isinstance(given, Records):
             raise TypeError(f"override_records takes two Records, not {type(given).__name__}")
-    before = records.exchange(other.keyring, other.store)
+    before = records._exchange(other.keyring, other.store)
     try:
         yield records
     finally:
-        records.exchange(*before)
+        records._exchange(*before)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
+from sealwax.errors import UnreadableValueError
 from sealwax.records._rows import int_bytes
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -55,14 +56,17 @@ def decode(data: bytes) -> Value:
     """Return the value whose type and bytes these are.
 
     Raises:
-        ValueError: they are those of no value; the message never contains them.
+        UnreadableValueError: they are those of no value; the message never contains them.
     """
     if data[:1] == STR:  # UTF-8 has one form
         with contextlib.suppress(UnicodeDecodeError):
             return data[1:].decode()
     codec = _BY_TAG.get(data[:1])
     if codec is None:
-        raise ValueError("the record holds a value of a type that this release does not know")
+        raise UnreadableValueError(
+            "the record is authentic, but holds a value of a type that this release of sealwax does not know; open it "
+            "with the release that sealed it, or a later one"
+        )
     _, tag, write, read = codec
     try:
         value: Value = read(data[1:])
@@ -70,7 +74,9 @@ def decode(data: bytes) -> Value:
             return value
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         pass
-    raise ValueError("the record holds a value that is not written as its type demands")
+    raise UnreadableValueError(
+        "the record is authentic, but its value is not written as its type demands: another program sealed it"
+    )
 
 
 def _write_str(text: str) -> bytes:
@@ -154,6 +160,8 @@ def _check_json(value: object) -> None:
 
 def _read_json(data: bytes) -> Json:
     value: Json = json.loads(data.decode())
+    if not isinstance(value, dict | list | float):
+        raise TypeError("such a value has a type of its own")
     return value
 
 
