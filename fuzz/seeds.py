@@ -10,14 +10,19 @@ from dataclasses import replace
 from typing import Final
 
 from tests.foreign import samples
+from tests.records.make_vectors import VALUES
 
 from fuzz import CORPUS, TARGETS
 from fuzz import payload as payloads
+from fuzz.key_row import made
+from fuzz.record import sealed
 from sealwax._core import context as ctx
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.armor import armor
 from sealwax._core.keyring import WrappedKey
+from sealwax.records._form import to_text
+from sealwax.records._values import encode
 
 _ARN: Final = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0a0a0a0a00004000800000000000000a"
 _KEYS: Final = (
@@ -71,6 +76,18 @@ def _payloads() -> Iterator[bytes]:
             yield bytes((1, number, what, 0x41, 0x50, 7))
 
 
+def _records() -> Iterator[bytes]:
+    frozen = json.loads((CORPUS.parents[1] / "tests/vectors/records.json").read_text("utf-8"))["groups"][0]["records"]
+    yield from (value for value in map(encode, VALUES) if len(value) < 100)
+    for vector in frozen[:3]:
+        yield bytes.fromhex(vector["binary"])
+        yield vector["text"].encode()
+    for plaintext in (b"", b"\1value", b"\x08null", b"\x08" + b"[" * 2000, b"\x03\0\1", b"\x041e999999999999"):
+        yield sealed(plaintext)
+        yield plaintext
+    yield to_text(sealed(b"\2text")).encode()
+
+
 def _seeds(target: str) -> Iterator[bytes]:
     if target == "header":
         yield from _headers()
@@ -90,6 +107,12 @@ def _seeds(target: str) -> Iterator[bytes]:
             yield form(samples.ARN, samples.OTHER)
         yield json.dumps(samples.s3ec(3, samples.aws_blob())).encode()
         yield f"A=1\nB={armor(payloads.HEADER)}\n".encode("utf-16")
+    elif target == "record":
+        yield from _records()
+    elif target == "key_row":
+        yield made().blob
+        yield from (bytes((0, at, flag)) + b"\0\1" for at in range(0, 256, 17) for flag in (0, 1))
+        yield payloads.HEADER
     elif target == "context":
         for pairs in _CONTEXTS:
             yield ctx.encode(pairs)

@@ -13,7 +13,16 @@ import pytest
 from fuzz import CORPUS, TARGETS
 
 # What the corpus holds; fewer inputs mean that somebody has lost some.
-AT_LEAST: Final = {"header": 73, "payload": 70, "armor": 13, "context": 18, "context_file": 13, "foreign": 39}
+AT_LEAST: Final = {
+    "header": 73,
+    "payload": 70,
+    "armor": 13,
+    "context": 18,
+    "context_file": 13,
+    "foreign": 39,
+    "record": 45,
+    "key_row": 34,
+}
 CHANGED_COPIES: Final = 10
 # The payload's readers take 2 MiB of buffers each, whatever they read; nothing else comes near.
 MOST_BYTES: Final = 16 << 20
@@ -88,6 +97,8 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
         "context": "sealwax._core.context.decode",
         "context_file": "sealwax.cli.options._read_context_file",
         "foreign": "sealwax._core.recognize.esdk.recognize",
+        "record": "fuzz.record.from_text",
+        "key_row": "sealwax._core.format.payload.Decryptor",
     }[target]
     monkeypatch.setattr(reader, broken)
     with pytest.raises(IndexError):
