@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, assert_type
+from uuid import UUID
 
 import sealwax
 from sealwax import (
@@ -31,6 +33,7 @@ from sealwax import (
     NoContext,
     Preamble,
     RateLimit,
+    Records,
     RegionState,
     RetryPolicy,
     Rewrap,
@@ -43,6 +46,24 @@ from sealwax import (
     dearmor,
     inspect,
 )
+from sealwax.records import (
+    UNBOUND,
+    Changes,
+    Field,
+    KeyKind,
+    KeyRow,
+    KeyState,
+    KeyStore,
+    MemoryKeys,
+    RecordsStats,
+    Row,
+    RowType,
+    SqlKeys,
+    Unbound,
+    Value,
+    is_record,
+)
+from sealwax.records.testing import KeyStoreTests, override_records, row
 
 T = TypeVar("T")
 
@@ -169,6 +190,96 @@ def inspecting(source: AnySource) -> None:
         assert_type(key.key_arn, str)
 
 
+class OwnKeys:
+    """A key store that a program writes."""
+
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
+        return None
+
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
+        return []
+
+    def create(self, row: KeyRow) -> KeyRow:
+        assert_type(row.scope, Mapping[str, str])
+        assert_type((row.kind, row.generation, row.key_id), tuple[KeyKind, int, bytes])
+        assert_type((row.state, row.created, row.made_by), tuple[KeyState, int, str])
+        assert_type((row.blob, row.claim), tuple[bytes, int | None])
+        return row
+
+    def put_back(self, row: KeyRow) -> bool:
+        return False
+
+    def replace(self, row: KeyRow, blob: bytes) -> bool:
+        return False
+
+    def retire(self, row: KeyRow) -> bool:
+        return row.state is KeyState.LIVE
+
+    def remove(self, row: KeyRow) -> bool:
+        return row.kind is KeyKind.INDEX
+
+    def shred(self, scope: Mapping[str, str]) -> list[KeyRow]:
+        return []
+
+    def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:
+        yield from ()
+
+    def check(self, key_ids: Sequence[bytes]) -> Changes:
+        return Changes(bytes(16), dict.fromkeys(key_ids, KeyState.SHREDDED))
+
+
+class TestOwnKeys(KeyStoreTests):
+    """What a program inherits to test it."""
+
+
+def key_stores(keyring: Keyring) -> Iterable[Records]:
+    sql = SqlKeys("postgresql+psycopg://db.example.com/shop", table="keys", read_only=False)
+    sql.create_table()
+    assert_type(sql.url, str)
+    own: KeyStore = OwnKeys()
+    stores: list[KeyStore] = [sql, MemoryKeys(), own]
+    for store in stores:
+        yield Records(keyring, store, scope={"app": "shop"}, local_scope=("tenant",), max_age=600, capacity=10)
+
+
+def records_of(records: Records, column: object) -> None:
+    with records:
+        card = records.field("users.card", row=int, tenant="acme")
+        assert_type(card, Field)
+        sealed = card.seal(b"4111", row=7)
+        assert_type(sealed, bytes)
+        assert_type(card.seal_text("4111", row=7), str)
+        assert_type(card.open(sealed, row=7), Value)
+        assert_type(card.seal_many([1, True, {"a": [None]}], rows=[7, 8, 9]), list[bytes])
+        assert_type(card.open_many([sealed, "swr1."], rows=UNBOUND), list[Value])
+        kinds: list[RowType] = [int, str, bytes, UUID, tuple, UNBOUND]
+        rows: list[Row | Unbound] = [7, "7", b"7", UUID(int=7), (7, "7"), UNBOUND]
+        for kind, bound in zip(kinds, rows, strict=True):
+            records.field("users.note", row=kind).seal("hello", row=bound)
+        assert_type(is_record(column), bool)
+        records.ensure(tenant="acme")
+        for made in (records.roll(tenant="acme"), records.retire(1), records.reopen()):
+            assert_type(made, KeyRow)
+        for every in (records.rows(), records.shred(tenant="acme"), records.repair()):
+            assert_type(every, list[KeyRow])
+        records.accept()
+        records.remove(row({"app": "shop"}, generation=2, kind=KeyKind.DATA))
+        stats = records.stats()
+        assert_type(stats, RecordsStats)
+        assert_type((stats.scopes, stats.data_keys, stats.record_keys), tuple[int, int, int])
+
+
+async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
+    await records.ensure_async(tenant="acme")
+    await records.preload(values, tenant="acme")
+
+
+def records_under_test(records: Records, sealwax_records: Records) -> None:
+    overridden: AbstractContextManager[Records] = override_records(records, sealwax_records)
+    with overridden as same:
+        assert_type(same, Records)
+
+
 def errors(error: Exception) -> str:
     match error:
         case sealwax.NotAnEnvelopeError():
@@ -191,6 +302,16 @@ def errors(error: Exception) -> str:
             assert_type(error.retryable, bool)
         case sealwax.StoreError() | sealwax.FileError() | sealwax.ContextError() | sealwax.RewrapConflictError():
             pass
+        case sealwax.UnknownKeyError():
+            assert_type(error.key_id, bytes)
+        case sealwax.KeyNotLoadedError():
+            assert_type(error.key_ids, tuple[bytes, ...])
+        case sealwax.NotARecordError() | sealwax.RecordTamperedError() | sealwax.ShreddedError():
+            pass
+        case sealwax.UnreadableValueError() | sealwax.KeyRowError() | sealwax.RecordError():
+            pass
+        case sealwax.KeyStoreError():
+            assert_type(error.retryable, bool)
         case sealwax.EngineError() | sealwax.PlanError() | sealwax.PolicyError() | sealwax.FactsError():
             pass
         case sealwax.LabError() | sealwax.SettingsError() | sealwax.SealwaxError():
