@@ -1,4 +1,4 @@
-# make demo      the main job on a real file, with the embedded lab
+# make demo      the main job on a real file and a database, with the embedded lab
 # make quick     what a change is tried with: no Java, no browser, nothing slow
 # make test      every check: ruff, mypy, pytest
 # make coverage  the tests again, and which lines of the package they have run
@@ -102,7 +102,7 @@ upgrade:
 	$(PYTHON) -m venv .venv-upgrade
 	.venv-upgrade/bin/python $(PIP) --upgrade 'uv>=0.9.17'
 	$(PIN) pyproject.toml --group test --output-file requirements/test.txt
-	$(PIN) pyproject.toml --group build --constraint requirements/test.txt --output-file requirements/run.txt
+	$(PIN) pyproject.toml --extra sql --group build --constraint requirements/test.txt --output-file requirements/run.txt
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
 	$(PIN) --group awscli --output-file requirements/awscli.txt

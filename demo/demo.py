@@ -1,7 +1,8 @@
-"""The main features on a real file, with the embedded lab. Every command runs as it is shown."""
+"""The main features on a real file and a database, with the embedded lab. Everything runs as it is shown."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import os
@@ -13,6 +14,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -80,6 +82,103 @@ def make_file(name: str) -> None:
         archive.add(sysconfig.get_path("purelib"), "site-packages")
 
 
+def python(source: str, names: dict[str, object], refused: str = "") -> None:
+    """Show Python as if somebody typed it, run it, and stop the demo if it is not refused by the expected error."""
+    source, ended = textwrap.dedent(source).strip(), ""
+    for statement in ast.parse(source).body:
+        lines = (ast.get_source_segment(source, statement) or "").splitlines()
+        for number, line in enumerate(lines):
+            print(f"{DIM}  {'>>>' if number == 0 else '...'} {line}{END}", flush=True)
+        try:
+            if isinstance(statement, ast.Expr):
+                value = eval(compile(ast.Expression(statement.value), "demo", "eval"), names)
+                if value is not None:
+                    print(f"    {value!r}")
+            else:
+                exec(compile(ast.Module([statement], []), "demo", "exec"), names)
+        except Exception as error:
+            ended = type(error).__name__
+            for line in textwrap.wrap(f"{ended}: {error}", 110):
+                print(f"    {line}")
+    if ended != refused:
+        sys.exit(f"demo: that should have ended with {refused or 'no error'}, not {ended or 'without one'}")
+
+
+def database_demo() -> None:
+    names: dict[str, object] = {}
+
+    heading("7. Seal a column of a database; its data keys are wrapped by KMS and kept in a table beside it")
+    python(
+        """
+        import sqlite3, sealwax, sealwax.lab
+        from sealwax.records import SqlKeys
+        session = sealwax.lab.Lab("lab").session()
+        database = sqlite3.connect("shop.db")
+        table = database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, card BLOB)")
+        store = SqlKeys("sqlite:///shop.db")
+        store.create_table()
+        keyring = sealwax.KmsKeyring("alias/demo", session=session)
+        records = sealwax.Records(keyring, store, scope={"app": "shop"})
+        records.ensure(tenant="acme")
+        card = records.field("users.card", row=int, tenant="acme")
+        """,
+        names,
+    )
+    started = time.perf_counter()
+    python(
+        """
+        ids = range(1, 10_001)
+        sealed = card.seal_many([f"4111 0000 {id:08}" for id in ids], rows=ids)
+        inserted = database.executemany("INSERT INTO users VALUES (?, ?)", zip(ids, sealed))
+        database.commit()
+        """,
+        names,
+    )
+    print(f"{DIM}    ({time.perf_counter() - started:.2f} s){END}")
+    note("one KMS call, and none for the 10,000 values")
+    python(
+        """
+        def card_of(id):
+            (value,) = database.execute("SELECT card FROM users WHERE id = ?", [id]).fetchone()
+            return card.open(value, row=id)
+        card_of(7)
+        """,
+        names,
+    )
+
+    heading("8. Refused: a value that somebody copied to another row")
+    python('copied = database.execute("UPDATE users SET card = ? WHERE id = 8", [sealed[6]])', names)
+    python("card_of(8)", names, refused="RecordTamperedError")
+    python("database.rollback()", names)
+    note("row 7's value does not open in row 8")
+
+    heading("9. Roll the data key, and re-wrap both generations under the second KMS key")
+    python(
+        """
+        records.roll(tenant="acme").generation
+        changed = database.execute("UPDATE users SET card = ? WHERE id = 7", [card.seal("4222", row=7)])
+        database.commit()
+        before = list(database.execute("SELECT * FROM users"))
+        sealer = sealwax.Sealer(keyring)
+        for row in records.rows():
+            context = {**row.scope, "sealwax-use": row.kind.use}
+            assert store.replace(row, sealer.rewrap(row.blob, to="alias/demo2", context=context))
+        assert list(database.execute("SELECT * FROM users")) == before
+        keyring = sealwax.KmsKeyring("alias/demo2", session=session)
+        records = sealwax.Records(keyring, store, scope={"app": "shop"})
+        card = records.field("users.card", row=int, tenant="acme")
+        card_of(7), card_of(8)
+        """,
+        names,
+    )
+    note("two wrapped data keys changed, and none of the 10,000 rows")
+
+    heading("10. Shred the tenant's data keys: nothing of it can be opened any more")
+    python('len(records.shred(tenant="acme"))', names)
+    python("card_of(7)", names, refused="ShreddedError")
+    note("done")
+
+
 def main() -> None:
     folder = tempfile.mkdtemp(prefix="sealwax-demo-")
     os.chdir(folder)
@@ -132,6 +231,8 @@ def main() -> None:
         heading("6. Test the second key: what must work, and what must be refused")
         run_on_terminal("sealwax prove -k alias/demo2 -c purpose=backup --to alias/demo")
         note("done")
+
+        database_demo()
     finally:
         os.chdir("/")
         shutil.rmtree(folder)
