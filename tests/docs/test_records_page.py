@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sealwax import errors
 from sealwax.records import _form, _rows
 from tests.docs.blocks import ROOT
 from tests.docs.test_format_page import load
@@ -85,7 +87,8 @@ def test_a_reader_that_is_not_ours_opens_the_dump(maker: ModuleType) -> None:
 def test_the_numbers_of_the_page_are_the_codes() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for words, number in {
-        "57 bytes and a type byte more": _form.MIN_BYTES,
+        "58 bytes more than the value": _form.MIN_BYTES + 1,
+        "n + 58 bytes": _form.MIN_BYTES + 1,
         "have at most 4,096 bytes": _rows.MAX_ROW_BYTES,
         "189 records and": sum(len(group["records"]) for group in FROZEN["groups"]),
         "and 7 key rows are frozen": len(FROZEN["key_rows"]),
@@ -94,3 +97,17 @@ def test_the_numbers_of_the_page_are_the_codes() -> None:
         assert str(number) in words.replace(",", ""), words
     assert _form.MAX_PLAINTEXT_BYTES == 1 << 20
     assert "The plaintext is at most 1 MiB." in page
+
+
+def test_the_length_of_a_text_is_the_one_of_the_page() -> None:
+    assert "28 + 4 x (n + 41) / 3 characters, rounded up" in PAGE.read_text(encoding="utf-8")
+    for size in range(10):
+        record = bytes(_form.MIN_BYTES + 1 + size)
+        assert len(_form.to_text(record)) == 28 + math.ceil(4 * (size + 41) / 3)
+
+
+def test_each_error_of_records_is_in_the_table() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("## Errors")[2].partition("## Format")[0]
+    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    of_records = {name for name in errors.__all__ if issubclass(getattr(errors, name), errors.RecordError)}
+    assert named == of_records - {"RecordError"} | {"KeyStoreError", "KmsError"}

@@ -87,6 +87,29 @@ def test_it_ends_with_an_error_and_within_another(sealwax_records: Records) -> N
         assert records.stats().data_keys == 0
 
 
+def keepers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "sealwax-records"}
+
+
+def test_what_the_application_closes_is_open_for_the_next_test(sealwax_records: Records) -> None:
+    sealwax_records.ensure()
+    of_others = keepers()
+    records = of_application()
+    card = records.field("users.card", row=int)
+    for _ in range(2):
+        with override_records(records, sealwax_records):
+            assert card.open(card.seal(b"4111", row=7), row=7) == b"4111"
+            records.close()
+            with pytest.raises(ValueError, match="closed"):
+                card.seal(b"4111", row=7)
+        assert not records.closed
+        assert len(keepers() - of_others) == 1, "old keys are wiped beside the callers again"
+    records.close()
+    with override_records(records, sealwax_records), pytest.raises(ValueError, match="closed"):
+        card.seal(b"4111", row=7)
+    assert records.closed
+
+
 def test_two_tests_share_nothing(sealwax_lab: Lab) -> None:
     keyring = KmsKeyring(sealwax_lab.create_key()["Arn"], session=sealwax_lab.session())
     seen: list[list[KeyRow]] = []

@@ -13,7 +13,8 @@ def override_records(records: Records, other: Records) -> Iterator[Records]:
     """Let an application's ``Records``, and the fields made from it, use the KMS and the key store of another one.
 
     The application keeps its objects, its scopes and its fields. What it seals within the block opens within the block
-    only, and nothing reaches its own KMS keys and its own key store. Wait for its threads before the block ends.
+    only, and nothing reaches its own KMS keys and its own key store. Wait for its threads before the block ends. If the
+    application closes its ``Records`` within the block, as at its own end, it is open again afterwards.
 
     Args:
         records: the one that the application holds.
@@ -36,8 +37,9 @@ def override_records(records: Records, other: Records) -> Iterator[Records]:
     for given in (records, other):
         if not isinstance(given, Records):
             raise TypeError(f"override_records takes two Records, not {type(given).__name__}")
-    before = records._exchange(other.keyring, other.store)
+    closed = records.closed
+    before = records._exchange(other.keyring, other.store, closed=closed)
     try:
         yield records
     finally:
-        records._exchange(*before)
+        records._exchange(*before, closed=closed)
