@@ -253,6 +253,8 @@ def records_of(records: Records, column: object) -> None:
         assert_type(card.seal_many([1, True, {"a": [None]}], rows=[7, 8, 9]), list[bytes])
         assert_type(card.open_many([sealed, "swr1."], rows=UNBOUND), list[Value])
         kinds: list[RowType] = [int, str, bytes, UUID, tuple, UNBOUND]
+        counts: dict[str, int] = {"a": 1}
+        card.seal(counts, row=7)
         rows: list[Row | Unbound] = [7, "7", b"7", UUID(int=7), (7, "7"), UNBOUND]
         for kind, bound in zip(kinds, rows, strict=True):
             records.field("users.note", row=kind).seal("hello", row=bound)

@@ -20,8 +20,8 @@ def override_records(records: Records, other: Records) -> Iterator[Records]:
         records: the one that the application holds.
         other: whose keyring and key store it uses meanwhile, such as the pytest fixture ``sealwax_records``.
 
-    Yields:
-        ``records``.
+    Returns:
+        A context manager, which yields ``records``.
 
     Raises:
         TypeError: one of the two is no ``Records``.

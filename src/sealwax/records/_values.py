@@ -22,8 +22,9 @@ from uuid import UUID
 from sealwax.errors import UnreadableValueError
 from sealwax.records._rows import int_bytes
 
-Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
-Value = bytes | str | int | decimal.Decimal | datetime.date | datetime.datetime | UUID | bool | float | Json
+# Not a recursive type: a caller's dict[str, int] would not be one, and get_type_hints could not resolve it elsewhere.
+Json = dict[str, Any] | list[Any] | float
+Value = bytes | str | int | bool | decimal.Decimal | datetime.date | datetime.datetime | UUID | Json
 
 BYTES: Final = b"\1"
 STR: Final = b"\2"
