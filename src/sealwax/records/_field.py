@@ -261,7 +261,7 @@ class Field:
         for begin in range(0, len(binaries), _BLOCK):
             block = binaries[begin : begin + _BLOCK]
             plaintexts = self._open_block(block, bounds[begin : begin + _BLOCK], begin)
-            values += [data[1:] if data[0] == 1 else decode(data) for data in plaintexts]
+            values += [data[1:] if data[:1] == b"\1" else decode(data) for data in plaintexts]
         return values
 
     def _bounds(self, rows: Sequence[Row] | _rows.Unbound, count: int, what: str) -> list[bytes]:
