@@ -173,6 +173,12 @@ class Keys:
         # One KMS call also opens all the small envelopes that a program sealed under one cached data key.
         return self._sealer(CachingKeyring(self._keyring(), max_age=_CACHED_KEY_SECONDS))
 
+    def of_records(self) -> KmsKeyring:
+        """Return a keyring that makes and unwraps the data keys of records."""
+        if not self.names:
+            raise self._unnamed("name the KMS key of the records with -k or in SEALWAX_KEY")
+        return self._keyring()
+
     def to_reencrypt(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Sealer, Keyring]:
         """Return a sealer that opens what is under these keys and encrypts under ``targets``, and its keyring."""
         self._refuse_none(sources)

@@ -44,7 +44,13 @@ def of_runs(settings: SettingsFile) -> dict[str, object]:
     """Return what settings bring to a whole run, by parameter, as far as no variable counts."""
     region = None if os.environ.get(REGION_VARIABLE) else settings.region
     profile = None if identity_variable() else settings.profile
-    found = {"region": region, "profile": profile, "suffix": settings.suffix, "workers": settings.workers}
+    found = {
+        "region": region,
+        "profile": profile,
+        "suffix": settings.suffix,
+        "workers": settings.workers,
+        "store": settings.store,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -361,6 +361,14 @@ def context(*, stored: bool, of_files: bool = True, typed_only: bool = False) ->
 def _template(
     pairs: tuple[str, ...], context_file: str | None, no_context: bool, accept_stored: bool
 ) -> ContextTemplate:
+    context = typed_pairs(pairs, context_file)
+    if no_context and (context or accept_stored):
+        raise click.UsageError("--no-context cannot be combined with other context options")
+    return ContextTemplate(context, no_context, accept_stored, context)
+
+
+def typed_pairs(pairs: tuple[str, ...], context_file: str | None) -> dict[str, str]:
+    """Return the pairs of -c and --context-file, with their braces as they were typed."""
     context: dict[str, str] = {}
 
     def add(name: str, value: str) -> None:
@@ -379,9 +387,7 @@ def _template(
     if context_file is not None:
         for name, value in _read_context_file(context_file):
             add(name, value)
-    if no_context and (context or accept_stored):
-        raise click.UsageError("--no-context cannot be combined with other context options")
-    return ContextTemplate(context, no_context, accept_stored, context)
+    return context
 
 
 def _completed(template: ContextTemplate) -> ContextTemplate:

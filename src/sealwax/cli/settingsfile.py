@@ -37,7 +37,7 @@ _MAX_DOTS_IN_LINE: Final = 100
 _MAX_SHOWN: Final = 100
 
 _OF_FILES: Final = ("key", "context", "local_context")
-_OF_RUNS: Final = ("region", "profile", "suffix", "workers")
+_OF_RUNS: Final = ("region", "profile", "suffix", "workers", "store")
 _NEVER: Final = (
     (re.compile(r"lab([_-].*)?"), "a lab stands in for AWS KMS (use --lab or SEALWAX_LAB)"),
     (re.compile(r".*(endpoint|_url|-url).*"), "an endpoint receives data keys (use --endpoint-url)"),
@@ -125,6 +125,7 @@ class SettingsFile:
     profile: str | None = None
     suffix: str | None = None
     workers: int | None = None
+    store: str | None = None
 
     def layers(self, name: str | None) -> tuple[Layer, ...]:
         """Return what counts for a file or object, the nearer last: the top, and the first rule that matches.
@@ -364,7 +365,8 @@ def _settings(path: str, members: Mapping[str, Any]) -> SettingsFile:
     if workers is not None and (type(workers) is not int or not 1 <= workers <= MAX_WORKERS):
         table.refuse(f"'workers' must be a number from 1 to {MAX_WORKERS}")
     rules = tuple(_rule(path, rule, number) for number, rule in enumerate(table.tables("rule"), 1))
-    return SettingsFile(path, _layer(table), rules, table.text("region"), table.text("profile"), suffix, workers)
+    region, profile, store = map(table.text, ("region", "profile", "store"))
+    return SettingsFile(path, _layer(table), rules, region, profile, suffix, workers, store)
 
 
 def _rule(path: str, members: Mapping[str, Any], number: int) -> Layer:

@@ -1,0 +1,236 @@
+"""The options of `sealwax records`: the key store, its KMS key and the scope; and databases that are named by URL.
+
+A URL on a command line is in the list of processes and in the history of the shell, so one with a password is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+from click.core import ParameterSource
+
+from sealwax._text import printable
+from sealwax.cli import console, layers, options
+from sealwax.cli.kms import Aws, Keys
+from sealwax.cli.options import Command, ContextTemplate
+from sealwax.cli.state import current
+from sealwax.errors import KeyStoreError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from sealwax.records import Records, SqlKeys
+
+VARIABLE: Final = "SEALWAX_STORE"
+_PREFIX: Final = "sql+"
+_EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sql"}
+# What a driver takes as a query of the URL, and nobody else may see.
+_SECRETS: Final = ("passw", "pwd", "secret", "token")
+_DRIVERS: Final = {
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "sqlite": "sqlite",
+}
+_PASSWORDS: Final = {
+    "postgresql": "put it in ~/.pgpass, the file that PGPASSFILE names, or PGPASSWORD",
+    "mysql": "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf",
+    "mariadb": "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf",
+    "sqlite": "SQLite has no passwords",
+}
+
+
+def store(command: Command) -> Command:
+    """Add --store and --no-settings; the command gets ``store``, a key store that is not connected yet."""
+
+    @click.option(
+        "--store",
+        "store",
+        metavar="URL",
+        envvar=VARIABLE,
+        callback=_store_url,
+        help="The database with the key store: a SQLAlchemy URL without a password. Default: SEALWAX_STORE, or the "
+        "settings.",
+    )
+    @options.no_settings
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(context: click.Context, /, *args: object, store: URL, **kwargs: object) -> object:
+        if "lab" not in context.params:  # else `options.account` says it
+            layers.announce_command(context, None)
+        return command(*args, store=open_store(store, creating=context.command.name == "create-table"), **kwargs)
+
+    return wrapped
+
+
+def kms(command: Command) -> Command:
+    """Add -k and the options that select a KMS; the command gets ``keys``, whose ``of_records`` is the keyring."""
+
+    @click.option(
+        "-k",
+        "--key",
+        "names",
+        multiple=True,
+        metavar="KEY",
+        help="A KMS key of the records: key ID, key ARN, alias/NAME or alias ARN; repeatable. Default: SEALWAX_KEY, "
+        "or the settings.",
+    )
+    @options.aws
+    @functools.wraps(command)
+    def wrapped(*args: object, names: tuple[str, ...], aws: Aws, **kwargs: object) -> object:
+        return command(*args, keys=Keys(names or layers.default_keys(), aws, (), current().settings), **kwargs)
+
+    return wrapped
+
+
+def scope(*, required: bool, local: bool = False) -> Callable[[Command], Command]:
+    """Add the options that give a scope; the command gets ``scope``.
+
+    Neither SEALWAX_CONTEXT nor the settings add to it: they are about files, and one pair more is another scope.
+
+    Args:
+        required: whether there must be a pair.
+        local: whether to add --local-context; the command gets ``local_scope``, the names of local pairs.
+    """
+
+    def decorate(command: Command) -> Command:
+        @click.option(
+            "-c",
+            "--context",
+            "pairs",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A pair of the scope; repeatable. Write {{name}} for a literal {name}.",
+        )
+        @click.option(
+            "--context-file",
+            metavar="FILE.json",
+            type=click.Path(exists=True, dir_okay=False),
+            help="A file with more pairs of the scope: a JSON object of strings.",
+        )
+        @functools.wraps(command)
+        def wrapped(*args: object, pairs: tuple[str, ...], context_file: str | None, **kwargs: object) -> object:
+            found = ContextTemplate(options.typed_pairs(pairs, context_file)).without_file()
+            if required and not found:
+                raise click.UsageError("name the scope, pair by pair, with -c NAME=VALUE")
+            return command(*args, scope=found, **kwargs)
+
+        if not local:
+            return wrapped
+        return click.option(
+            "--local-context",
+            "local_scope",
+            multiple=True,
+            metavar="NAME",
+            help="The name of a pair of the scope that binds records, but is not sent to KMS; repeatable.",
+        )(wrapped)
+
+    return decorate
+
+
+@contextlib.contextmanager
+def opened(store: SqlKeys, keys: Keys, scope: Mapping[str, str], local_scope: Sequence[str] = ()) -> Iterator[Records]:
+    """Yield the ``Records`` of a scope, and wipe its keys afterwards."""
+    from sealwax.records import Records
+
+    with Records(keys.of_records(), store, scope=scope, local_scope=local_scope) as records:
+        yield records
+
+
+def open_store(url: URL, *, creating: bool = False) -> SqlKeys:
+    """Return the key store in a database; nothing connects to it yet.
+
+    Args:
+        creating: whether a SQLite file that does not exist is created; else a mistyped name would be an empty store.
+
+    Raises:
+        KeyStoreError: there is no such SQLite file.
+    """
+    from sealwax.records import SqlKeys
+
+    path = _sqlite_file(url)
+    if path is not None and not creating and not os.path.exists(path):
+        raise KeyStoreError(
+            f"the key store '{printable(path)}' does not exist; correct the URL, or create it with "
+            "`sealwax records create-table`"
+        )
+    return SqlKeys(url)
+
+
+def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
+    """Return a database's URL; it has no password, and its driver is installed.
+
+    Args:
+        source: where it was given, such as "--store".
+        folder: the folder that the path of a SQLite file is relative to; the current one by default.
+
+    Raises:
+        click.UsageError: it is not such a URL. The message has no part of what was given: it may hold a password.
+    """
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    except ModuleNotFoundError:
+        raise click.UsageError(
+            f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
+            "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
+        ) from None
+    try:
+        url = make_url(text.removeprefix(_PREFIX))
+    except (ArgumentError, ValueError):
+        raise click.UsageError(
+            f"{source} is not a database URL such as postgresql+psycopg://db.example.com/shop or sqlite:///keys.db; "
+            "special characters in a name are written as %XX"
+        ) from None
+    backend = url.get_backend_name()
+    if backend not in _EXTRAS:
+        raise click.UsageError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
+    if url.password is not None or any(secret in name.lower() for name in url.query for secret in _SECRETS):
+        raise click.UsageError(
+            f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}"
+        )
+    try:
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise _no_driver(source, backend) from None
+    if getattr(dialect, "is_async", False):
+        raise click.UsageError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
+    if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
+        raise click.UsageError(f"{source} names a SQLite database in memory; name a file, such as sqlite:///keys.db")
+    path = _sqlite_file(url)
+    return url if path is None else url.set(database=os.path.join(folder, path))
+
+
+def _no_driver(source: str, backend: str) -> click.UsageError:
+    return click.UsageError(
+        f'the driver that {source} names is not installed; install it, or run "pip install '
+        f"'sealwax[{_EXTRAS[backend]}]'\" and begin the URL with {_DRIVERS[backend]}://"
+    )
+
+
+def _store_url(context: click.Context, param: click.Parameter, text: str | None) -> URL | None:
+    if context.resilient_parsing:  # a shell that completes a command
+        return None
+    if text is None:
+        raise click.UsageError(f"name the key store with --store or in {VARIABLE}")
+    by = context.get_parameter_source(str(param.name))
+    settings = current().settings
+    if by is ParameterSource.DEFAULT_MAP and settings is not None:
+        source = f"'store' in '{printable(settings.path)}'"
+        return parsed_url(text, source, folder=os.path.dirname(settings.path))
+    source = VARIABLE if by is ParameterSource.ENVIRONMENT else "--store"
+    if source == VARIABLE:
+        console.info_once(f"using the key store of {VARIABLE}")
+    return parsed_url(text, source)
+
+
+def _sqlite_file(url: URL) -> str | None:
+    """Return the path of a SQLite database; None for another database, and for a URI of SQLite."""
+    name = url.database
+    return None if url.get_backend_name() != "sqlite" or name is None or name.startswith("file:") else name
