@@ -1,8 +1,8 @@
 """The command line: parse, make one library call, print.
 
-Exit status: 0 done; 1 any failure not named here; 2 wrong usage; 3 findings; 4 not an envelope, or a damaged header;
-5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8 partly done;
-130 interrupted; 143 terminated.
+Exit status: 0 done; 1 any failure not named here; 2 wrong usage; 3 findings; 4 not an envelope or record, or a damaged
+header; 5 the payload does not authenticate; 6 the context is missing or different; 7 the key cannot be used; 8 partly
+done; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ VERBS: Final = {
     "rewrap": "Move envelopes to another KMS key without touching the data.",
     "reencrypt": "Encrypt envelopes again under a new data key.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
+    "records": "Manage the data keys that seal fields of databases.",
     "prove": "Test, with evidence, that a KMS key protects what it should.",
     "audit": "Find misconfigured KMS keys and how to fix them.",
     "keys": "List, rotate and retire KMS keys.",
@@ -54,6 +55,11 @@ STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.ContextError, 6),
     (errors.KmsError, 7),
     (errors.SettingsError, 2),
+    (errors.NotARecordError, 4),
+    (errors.RecordTamperedError, 5),
+    (errors.KeyRowError, 5),
+    (errors.UnknownKeyError, 6),
+    (errors.ShreddedError, 7),
 )
 FINDINGS: Final = 3
 PARTLY_DONE: Final = 8

@@ -97,7 +97,9 @@ def type_for(parameter: click.Parameter) -> click.ParamType | None:  # type: ign
     if type(parameter.type) is not click.types.StringParamType:
         return None
     names = {*parameter.opts, *parameter.secondary_opts}
-    if names & {"--key", "--to", "--from"} or (isinstance(parameter, click.Argument) and parameter.name == "key"):
+    if (names & {"--key", "--to", "--from"} and parameter.metavar == "KEY") or (
+        isinstance(parameter, click.Argument) and parameter.name == "key"
+    ):
         return Offered(lambda typed: aliases(Place.of(typed)))
     if names & {"--profile", "--denied-profile"}:
         return Offered(lambda _typed: within(SECONDS, _profiles) or [])

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from sealwax._text import printable
-from sealwax.cli import console, layers, options
+from sealwax.cli import layers, options
 from sealwax.cli.kms import Aws, Keys
 from sealwax.cli.options import Command, ContextTemplate
 from sealwax.cli.state import current
@@ -46,7 +46,11 @@ _PASSWORDS: Final = {
 
 
 def store(command: Command) -> Command:
-    """Add --store and --no-settings; the command gets ``store``, a key store that is not connected yet."""
+    """Add --store; the command gets ``store``, a key store that is not connected yet. Above ``kms``, if both are used.
+
+    --no-settings comes with it, or with ``kms``.
+    """
+    has_settings = any(each.name == "no_settings" for each in getattr(command, "__click_params__", ()))
 
     @click.option(
         "--store",
@@ -57,7 +61,6 @@ def store(command: Command) -> Command:
         help="The database with the key store: a SQLAlchemy URL without a password. Default: SEALWAX_STORE, or the "
         "settings.",
     )
-    @options.no_settings
     @click.pass_context
     @functools.wraps(command)
     def wrapped(context: click.Context, /, *args: object, store: URL, **kwargs: object) -> object:
@@ -65,7 +68,7 @@ def store(command: Command) -> Command:
             layers.announce_command(context, None)
         return command(*args, store=open_store(store, creating=context.command.name == "create-table"), **kwargs)
 
-    return wrapped
+    return wrapped if has_settings else options.no_settings(wrapped)
 
 
 def kms(command: Command) -> Command:
@@ -224,10 +227,7 @@ def _store_url(context: click.Context, param: click.Parameter, text: str | None)
     if by is ParameterSource.DEFAULT_MAP and settings is not None:
         source = f"'store' in '{printable(settings.path)}'"
         return parsed_url(text, source, folder=os.path.dirname(settings.path))
-    source = VARIABLE if by is ParameterSource.ENVIRONMENT else "--store"
-    if source == VARIABLE:
-        console.info_once(f"using the key store of {VARIABLE}")
-    return parsed_url(text, source)
+    return parsed_url(text, VARIABLE if by is ParameterSource.ENVIRONMENT else "--store")
 
 
 def _sqlite_file(url: URL) -> str | None:

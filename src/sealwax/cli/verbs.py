@@ -30,7 +30,7 @@ _GROUPS: Final[Mapping[str, str]] = {
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream
         --throttle --error --latency --down --reset --quota --eventual --clear --seed""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
-        --accept-stored-context --share-key --no-settings""",
+        --accept-stored-context --share-key --store --confirm --no-settings""",
     "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays
         --results --save-facts --allow-disk""",
     "Speed and limits": "--workers --rate --engine --max-duration --max-error-rate",
