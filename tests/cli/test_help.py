@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,11 +17,13 @@ from typing import Final
 import click
 import pytest
 
+import sealwax
 from sealwax import cli, errors, policy
 from sealwax._aws.meanings import CODES
 from sealwax.cli import troubles, verbs
 from sealwax.cli.examples import EXAMPLES
 from sealwax.lab import Lab
+from sealwax.records import SqlKeys
 from tests.cli.shell import ROOT, Shell
 from tests.s3 import StrictS3
 
@@ -263,6 +266,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("fleet", "plan", "-q", *PLAN, *bound, "--digest", "all", "-o", "rotation.plan", "backups"),
         ):
             assert cli.run(command) == 0
+        key_stores(lab)
     os.unlink(folder / "backups/b.txt")
     (folder / "arn").write_text(arn)
     reader = policy.KeyUsers(decrypt=[f"{role}reader"])
@@ -273,13 +277,32 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def key_stores(lab: Lab) -> None:
+    """Make keys.db and backup.db, and a record in the file value."""
+    store = SqlKeys("sqlite:///keys.db")
+    store.create_table()
+    keyring = sealwax.KmsKeyring("alias/demo", session=lab.session())
+    with sealwax.Records(keyring, store, scope={"app": "shop"}) as records:
+        field = records.field("users.card", row=int, tenant="acme")
+        Path("value").write_bytes(field.seal(b"4111", row=7))
+        row = records.roll(tenant="acme")
+        for tenant in ("gone", "left"):
+            records.ensure(tenant=tenant)
+            records.shred(tenant=tenant)
+        for number, key_id in enumerate((b"\x00\xff" * 8, b"\x11\xff" * 8), 3):
+            torn = {"app": "shop", "tenant": "torn"}
+            store.put_back(dataclasses.replace(row, scope=torn, key_id=key_id, generation=number, blob=b"damaged"))
+    shutil.copy("keys.db", "backup.db")
+
+
 @pytest.fixture
 def place(world: Path, bare_shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """A shell in a copy of it, and this process in the same."""
     shutil.copytree(world, bare_shell.folder, dirs_exist_ok=True)
     bare_shell.environment |= {"SEALWAX_LAB": "./lab", "KEY_ARN": bare_shell.read("arn").decode()}
     monkeypatch.chdir(bare_shell.folder)
-    for name in ("SEALWAX_LAB", "KEY_ARN", "HOME"):
+    bare_shell.environment["VALUE"] = f"\\x{bare_shell.read('value').hex()}"
+    for name in ("SEALWAX_LAB", "KEY_ARN", "VALUE", "HOME"):
         monkeypatch.setenv(name, bare_shell.environment[name])
     return bare_shell
 

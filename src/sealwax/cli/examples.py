@@ -89,6 +89,84 @@ sealwax fleet verify rotation.plan
 # Also, do ten of them decrypt?
 sealwax fleet verify rotation.plan --decrypt 10
 """,
+    "records": r"""
+# A key store, the first data key of a scope, and what there is.
+export SEALWAX_STORE=sqlite:///new.db
+sealwax records create-table
+sealwax records ensure -k alias/demo -c app=shop -c tenant=acme
+sealwax records list
+""",
+    "records create-table": r"""
+# In a file, for a trial.
+sealwax records create-table --store sqlite:///new.db
+# Tables that exist are left as they are.
+sealwax records create-table --store sqlite:///keys.db
+""",
+    "records list": r"""
+# All scopes.
+sealwax records list --store sqlite:///keys.db
+# Those of one tenant, for a program.
+sealwax records list --store sqlite:///keys.db -c tenant=acme --json
+""",
+    "records ensure": r"""
+# Before the first request of a new tenant.
+sealwax records ensure --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=new
+# Does KMS unwrap every key of a tenant?
+sealwax records ensure --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=acme
+""",
+    "records roll": r"""
+# A new data key for new records.
+sealwax records roll --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=acme
+# From a scheduler.
+sealwax records roll -q --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=acme
+""",
+    "records retire": r"""
+# No record is under the first generation any more.
+sealwax records retire 1 --store sqlite:///keys.db -c app=shop -c tenant=acme
+# For a program.
+sealwax records retire 1 --json --store sqlite:///keys.db \
+  -c app=shop -c tenant=acme
+""",
+    "records shred": r"""
+# What would be destroyed?
+sealwax records shred --dry-run --store sqlite:///keys.db \
+  -c app=shop -c tenant=acme
+# Destroy it. Without --confirm, the scope is asked for.
+sealwax records shred --store sqlite:///keys.db -c app=shop -c tenant=acme \
+  --confirm app=shop,tenant=acme
+""",
+    "records reopen": r"""
+# A tenant that was shredded comes back.
+sealwax records reopen --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=gone
+# Another one, for a program.
+sealwax records reopen --json --store sqlite:///keys.db -k alias/demo \
+  -c app=shop -c tenant=left
+""",
+    "records repair": r"""
+# Which keys does a backup have that the store has lost?
+sealwax records repair --dry-run --store sqlite:///keys.db \
+  --from sqlite:///backup.db
+# Put them back.
+sealwax records repair --store sqlite:///keys.db --from sqlite:///backup.db
+""",
+    "records remove": r"""
+# A row whose key does not unwrap; `sealwax records list` shows its key ID.
+sealwax records remove 00ff00ff00ff --store sqlite:///keys.db -k alias/demo
+# Only if it is of this tenant.
+sealwax records remove 11ff11ff11ff --store sqlite:///keys.db \
+  -k alias/demo -c tenant=torn
+""",
+    "records explain": r"""
+# A value as psql prints it.
+sealwax records explain "$VALUE" --store sqlite:///keys.db
+# A value in a file.
+sealwax records explain @value --store sqlite:///keys.db
+""",
     "prove": r"""
 # Evidence about one key.
 sealwax prove -k alias/demo -c purpose=backup

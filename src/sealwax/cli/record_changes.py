@@ -82,6 +82,8 @@ def _confirm(shown: str, alive: Sequence[KeyRow], typed: str | None) -> None:
         )
         click.echo(f"Type the scope ({shown}) to go on: ", err=True, nl=False)
         typed = os.read(0, 1 << 16).decode(errors="replace")
+        if not typed:  # the end of the input, which leaves the line open
+            click.echo(err=True)
     if sorted(typed.strip().split(",")) != sorted(shown.split(",")):
         raise click.UsageError(
             f"the scope to confirm is '{printable(typed.strip())}', but that of -c is '{shown}'; nothing was destroyed"

@@ -18,8 +18,9 @@ from sealwax._text import printable
 from sealwax.cli import layers, options
 from sealwax.cli.kms import Aws, Keys
 from sealwax.cli.options import Command, ContextTemplate
+from sealwax.cli.settingsfile import has_password
 from sealwax.cli.state import current
-from sealwax.errors import KeyStoreError
+from sealwax.errors import ContextError, KeyStoreError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 VARIABLE: Final = "SEALWAX_STORE"
 _PREFIX: Final = "sql+"
 _EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sql"}
-# What a driver takes as a query of the URL, and nobody else may see.
-_SECRETS: Final = ("passw", "pwd", "secret", "token")
 _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
@@ -118,7 +117,12 @@ def scope(*, required: bool, local: bool = False) -> Callable[[Command], Command
         )
         @functools.wraps(command)
         def wrapped(*args: object, pairs: tuple[str, ...], context_file: str | None, **kwargs: object) -> object:
-            found = ContextTemplate(options.typed_pairs(pairs, context_file)).without_file()
+            typed = options.typed_pairs(pairs, context_file)
+            found = ContextTemplate(typed, typed=typed).without_file()
+            if reserved := next((name for name in found if name.casefold() == "sealwax-use"), None):
+                raise ContextError(
+                    f"'{printable(reserved)}' is no pair of a scope: it is reserved for what a key is for"
+                )
             if required and not found:
                 raise click.UsageError("name the scope, pair by pair, with -c NAME=VALUE")
             return command(*args, scope=found, **kwargs)
@@ -193,7 +197,7 @@ def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
     backend = url.get_backend_name()
     if backend not in _EXTRAS:
         raise click.UsageError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
-    if url.password is not None or any(secret in name.lower() for name in url.query for secret in _SECRETS):
+    if url.password is not None or has_password(text):
         raise click.UsageError(
             f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}"
         )

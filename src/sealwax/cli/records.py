@@ -232,7 +232,7 @@ def _value(typed: str) -> bytes | str:
 
 
 def _decoded(text: str) -> bytes | str:
-    text = text.strip()
+    text = "".join(text.split())  # base64 and xxd break lines
     if match := _HEX.fullmatch(text):
         return bytes.fromhex(match[1] or match[2])
     try:

@@ -7,12 +7,13 @@ import os
 import click
 
 from sealwax._text import printable
-from sealwax.cli import console, layers, options
-from sealwax.cli.settingsfile import Layer, SettingsFile
+from sealwax.cli import console, layers, options, record_store
+from sealwax.cli.settingsfile import Layer, SettingsFile, has_password
 from sealwax.cli.state import current
 
 _DEFAULT = "default"
 _AWS = "AWS configuration"
+_WITHHELD = "a URL with a password, which is refused"
 _COLUMNS = ("SETTING", "VALUE", "FROM")
 
 # What counts, and where it comes from.
@@ -107,11 +108,14 @@ def _runs(file: SettingsFile | None) -> dict[str, _Sourced]:
         "profile": (None, _AWS),
         "suffix": (options.SUFFIX, _DEFAULT),
         "workers": (options.WORKERS, _DEFAULT),
+        "store": (None, "not set"),
     }
     if file is not None:
         found |= {name: (value, os.path.basename(file.path)) for name, value in layers.of_runs(file).items()}
     if region := os.environ.get(layers.REGION_VARIABLE):
         found["region"] = region, layers.REGION_VARIABLE
+    if store := os.environ.get(record_store.VARIABLE):
+        found["store"] = _WITHHELD if has_password(store) else store, record_store.VARIABLE
     if identity is not None:
         # Not the value of a variable with an access key.
         found["profile"] = os.environ[identity] if identity.endswith("PROFILE") else None, identity

@@ -79,7 +79,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """,
     ),
     4: _trouble(
-        "not an envelope, or its header is damaged",
+        "not an envelope or a record, or its header is damaged",
         """
         It is a file of another kind.
             The message names the format if it is known; use the program that wrote it.
@@ -112,7 +112,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """,
     ),
     7: _trouble(
-        "the KMS key cannot be used (denied, disabled, unreachable), or there are no credentials for KMS or S3",
+        "a key cannot be used (denied, disabled, unreachable, shredded), or there are no credentials for KMS or S3",
         """
         The caller lacks a permission.
             Allow it in the key policy, an IAM policy or a grant: sealwax help AccessDeniedError.
@@ -458,6 +458,94 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Let one finish, then run the other again.
         Its two copies of the header differ.
             Decrypt it, and encrypt it again.
+        """,
+    ),
+    errors.RecordError: _trouble(
+        "a record could not be sealed or opened",
+        """
+        The value is not a record, or was altered.
+            See sealwax help NotARecordError and sealwax help RecordTamperedError.
+        Its data key is not in the key store, or was shredded.
+            See sealwax help UnknownKeyError and sealwax help ShreddedError.
+        A row of the key store was altered.
+            See sealwax help KeyRowError.
+        """,
+    ),
+    errors.NotARecordError: _trouble(
+        "the value does not have the form of a record",
+        """
+        The column holds plaintext, or values of another library.
+            Seal them once, and write them back.
+        The value was cut off, as by a column that is too short.
+            Make the column longer, and restore the value from a backup.
+        The text was copied in part, or its case was changed.
+            Copy all of it; the column needs a binary collation.
+        """,
+    ),
+    errors.RecordTamperedError: _trouble(
+        "a record was altered, or was sealed for another row, another field or another local scope",
+        """
+        The row or the field is not the one that the record was sealed for.
+            Open it with the name of its field and the primary key of its row.
+        The record was copied to another row, or its primary key changed.
+            Restore the row, or seal the value again for the new one.
+        A program, a person or a faulty disk changed it.
+            Restore it from a backup, and find out what wrote to it.
+        """,
+    ),
+    errors.UnknownKeyError: _trouble(
+        "no data key of the scope made the record",
+        """
+        The record is of another scope, such as another tenant or environment.
+            sealwax records explain VALUE shows its scope.
+        The program uses another key store than the one that has the key.
+            Check the URL of the store, and SEALWAX_STORE.
+        The key store was restored from an older copy, or rows were deleted.
+            sealwax records repair --from URL puts the key back from a copy that has it.
+        """,
+    ),
+    errors.ShreddedError: _trouble(
+        "the data keys of the scope were shredded: what was sealed under them is lost",
+        """
+        Somebody shredded the scope.
+            Nothing opens its records any more; remove them.
+        A program still writes for a tenant that is gone.
+            Stop it, or make a new key with sealwax records reopen.
+        The scope is mistyped.
+            sealwax records list shows the scopes and their states.
+        """,
+    ),
+    errors.KeyNotLoadedError: _trouble(
+        "the data key is not in memory yet, and an event loop must not wait for it",
+        """
+        The scope was not loaded before its records were used.
+            Await ensure_async or preload first; the library's reference describes both.
+        Another scope has taken its place in memory.
+            Give Records a larger capacity.
+        The key is older than its age limit, and KMS was away.
+            Load it again once KMS answers.
+        """,
+    ),
+    errors.KeyRowError: _trouble(
+        "a row of a key store does not hold the data key that it claims to hold",
+        """
+        Somebody changed its generation, kind, scope or wrapped key.
+            Restore the row from a backup, and find out who may write to the table.
+        The row was copied from another scope or key store.
+            Remove it with sealwax records remove KEY_ID; it never worked here.
+        The wrapped key was cut off or damaged.
+            Copy the row from a backup; sealwax records remove deletes one that nobody has.
+        """,
+    ),
+    errors.KeyStoreError: _trouble(
+        "a key store cannot be reached, refuses, or lacks a data key",
+        """
+        The database is away, or the user may not read or change its tables.
+            Check the URL and the rights; the message has the database's own.
+        The tables do not exist.
+            Create them with sealwax records create-table, or run your migrations.
+        It was restored from an older copy, so a newer key is missing.
+            sealwax records repair --from URL puts it back from a copy that has it.
         """,
     ),
     errors.EngineError: _trouble(
