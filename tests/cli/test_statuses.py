@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +38,8 @@ PLAN: Final[tuple[str, ...]] = ("fleet", "plan", *SETTINGS)
 RUN: Final = ("fleet", "run", "p", "--apply")
 AGAIN: Final[tuple[str, ...]] = (*RUN, "--stale")
 VERIFY: Final = ("fleet", "verify", "p")
+SCOPE: Final = ("-c", "app=shop", "-c", "tenant=acme")
+ENSURE: Final = ("records", "ensure", *K, *SCOPE)
 
 
 @functools.cache
@@ -134,6 +139,7 @@ def world(
 
     monkeypatch.chdir(shell.folder)
     monkeypatch.delenv("SEALWAX_KEY", raising=False)
+    monkeypatch.setenv("SEALWAX_STORE", "")  # a case may set it
     monkeypatch.setenv("SEALWAX_LAB", str(keys.lab.path))
     return World(keys, shell, serve, lambda: request.getfixturevalue("client"), capfd)
 
@@ -151,6 +157,13 @@ def line(what: str, where: str, status: int | str, tried: int) -> Callable[[Case
         return case
 
     return add
+
+
+def key_store(world: World, name: str = "keys.db") -> None:
+    """Make a key store in a file, with one data key of SCOPE, for all commands."""
+    os.environ["SEALWAX_STORE"] = f"sqlite:///{name}"
+    world.once("records", "create-table").succeeded()
+    world.once(*ENSURE).succeeded()
 
 
 # --- 0
@@ -192,8 +205,10 @@ def _(world: World) -> None:
     world.ends(0, *ENCRYPT, "-r", "sealed")
 
 
-@line("a list is empty, or shows `?` for what the caller may not read", "`keys list`, `audit`", 0, 2)
+@line("a list is empty, or shows `?` for what the caller may not read", "`keys list`, `records list`, `audit`", 0, 3)
 def _(world: World) -> None:
+    key_store(world)
+    world.ends(0, "records", "list", "-c", "tenant=none")
     for command in (("keys", "list", "--region", "eu-north-1"), ("audit", "--all", "--region", "eu-north-1")):
         world.ends(0, *command)
 
@@ -295,6 +310,29 @@ def _(world: World) -> None:
             world.ends(1, *command, says="another run is using the plan")
 
 
+@line(
+    "a key store cannot be reached, has no tables, scope or key of that name, or does not allow the step",
+    "`records`",
+    1,
+    9,
+)
+def _(world: World) -> None:
+    key_store(world)
+    sqlite3.connect("empty.db").execute("CREATE TABLE other (a)")
+    for url, says in {
+        "postgresql+psycopg://localhost:1/shop": "connection",
+        "mysql+pymysql://localhost:1/shop": "connect",
+        "sqlite:///none.db": "'none.db' does not exist",
+        "sqlite:///empty.db": "no such table",
+        "sqlite:///empty.db/keys.db": "does not exist",
+    }.items():
+        world.ends(1, "records", "list", "--store", url, says=says)
+    world.ends(1, "records", "roll", *K, "-c", "app=shop", says="no data key of the scope app=shop; 1 scope has these")
+    world.ends(1, "records", "retire", "7", *SCOPE, says="has no generation 7")
+    world.ends(1, "records", "retire", "1", *SCOPE, says="it is the newest one")
+    world.ends(1, "records", "reopen", *K, *SCOPE, says="is not shredded")
+
+
 @line("the editor fails or deletes its file, or another program changed the envelope meanwhile", "`edit`", 1, 3)
 def _(world: World) -> None:
     world.seal("a.swx")
@@ -374,6 +412,15 @@ def _(world: World) -> None:
     ends("doctor", "-k", "alias/none")
 
 
+@line("a scope is shredded in the other database, but not in the key store", "`records repair`", 3, 1)
+def _(world: World) -> None:
+    key_store(world)
+    shutil.copy("keys.db", "old.db")
+    world.once("records", "shred", *SCOPE, "--confirm", "app=shop,tenant=acme").succeeded()
+    repair = ("records", "repair", "--store", "sqlite:///old.db", "--from", "sqlite:///keys.db")
+    world.ends(3, *repair, says="app=shop,tenant=acme: shredded in the database of --from")
+
+
 @line(
     "a file is not an envelope, or its header is damaged",
     "`decrypt`, `verify`, `inspect`, `rewrap`, `reencrypt`",
@@ -389,6 +436,14 @@ def _(world: World) -> None:
     for command in OPENING.values():
         world.ends(4, *command, "other.swx", says="not a sealwax envelope")
     world.ends(4, *OPENING["inspect"], "bad.swx")
+
+
+@line("a value is not a record", "`records explain`", 4, 3)
+def _(world: World) -> None:
+    key_store(world)
+    world.seal("a.swx")
+    for value, says in {"plain": "not a record", "c1c1": "ends too early", "@a.swx": "but an envelope"}.items():
+        world.ends(4, "records", "explain", value, says=says)
 
 
 @line(
@@ -408,6 +463,16 @@ def _(world: World) -> None:
     world.ends(5, *VERIFY, "--decrypt", "1", says="1 envelope failed to decrypt")
 
 
+@line("a row of a key store was altered or damaged", "`records ensure`", 5, 2)
+def _(world: World) -> None:
+    for change in ("generation = 2, claim = 2", "blob = x'00'"):
+        Path("keys.db").unlink(missing_ok=True)
+        key_store(world)
+        with contextlib.closing(sqlite3.connect("keys.db")) as database, database:
+            database.execute(f"UPDATE sealwax_keys SET {change}")
+        world.ends(5, *ENSURE, says="of the key store has")
+
+
 @line("the context is missing or different, or matches no envelope of a fleet", "every verb", 6, 8)
 def _(world: World) -> None:
     world.seal("in/a.swx")
@@ -417,6 +482,12 @@ def _(world: World) -> None:
     places = ("fleet", "plan", *SETTINGS[:4], "-c", "purpose=other", *SETTINGS[6:], "in")
     for each in (places, RUN, AGAIN, ("fleet", "run", "p")):
         world.ends(6, *each, says="skipped 1 envelope, because none has")
+
+
+@line("the data key of a record is not in the key store", "`records explain`", 6, 1)
+def _(world: World) -> None:
+    key_store(world)
+    world.ends(6, "records", "explain", "c1" + "00" * 60, says="of another key store, or its key was lost")
 
 
 @line("the KMS key cannot be used, or its state does not allow the step", "every verb", 7, 7)
@@ -435,6 +506,14 @@ def _(world: World) -> None:
 
 
 # --- 8
+
+
+@line("the scope was shredded", "`records ensure`, `records roll`", 7, 2)
+def _(world: World) -> None:
+    key_store(world)
+    world.once("records", "shred", *SCOPE, "--confirm", "app=shop,tenant=acme").succeeded()
+    for verb in ("ensure", "roll"):
+        world.ends(7, "records", verb, *K, *SCOPE, says="were shredded")
 
 
 @line("some files are done, and others are not", "every verb with several files, or with `-r`", 8, 7)
@@ -667,5 +746,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 34
+    assert len(table) == 40
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}
