@@ -54,6 +54,7 @@ ENVIRONMENT = (
         "pairs of the context, besides those of `-c`: `NAME=VALUE,NAME=VALUE`, or a JSON object",
     ),
     ("SEALWAX_SETTINGS", "the settings file to read; empty for none"),
+    ("SEALWAX_STORE", "the database of the key store, if `--store` is not given: a URL without a password"),
     ("SEALWAX_LAB", "the lab's folder, like `--lab`"),
     ("AWS_PROFILE, AWS_DEFAULT_REGION and the others", "as boto3 uses them"),
     ("AWS_ENDPOINT_URL_S3", "an S3 endpoint other than AWS's; used with the lab too"),

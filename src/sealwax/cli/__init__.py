@@ -1,8 +1,8 @@
 """The command line: parse, make one library call, print.
 
 Exit status: 0 done; 1 any failure not named here; 2 wrong usage; 3 findings; 4 not an envelope or record, or a damaged
-header; 5 the payload does not authenticate; 6 the context is missing or different; 7 the key cannot be used; 8 partly
-done; 130 interrupted; 143 terminated.
+header; 5 the payload does not authenticate; 6 the context is missing or different; 7 the KMS key cannot be used; 8
+partly done; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
