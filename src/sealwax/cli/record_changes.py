@@ -22,6 +22,8 @@ from sealwax.cli.record_store import kms, open_store, opened, parsed_url, scope,
 from sealwax.errors import KeyStoreError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
     from sealwax.records import KeyRow, KeyStore, SqlKeys
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
@@ -127,6 +129,10 @@ def deny_statement(scope: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _other_url(context: click.Context, _param: click.Parameter, text: str) -> URL | None:
+    return None if context.resilient_parsing else parsed_url(text, "--from")
+
+
 @click.command()
 @store
 @scope(required=False)
@@ -135,12 +141,13 @@ def deny_statement(scope: Mapping[str, str]) -> dict[str, Any]:
     "source",
     metavar="URL",
     required=True,
+    callback=_other_url,
     help="The database with the rows that the store lost: a replica, or a restored backup.",
 )
 @_dry_run
 @options.as_json
 @options.loudness
-def repair(store: SqlKeys, scope: Mapping[str, str], source: str, dry_run: bool, as_json: bool) -> int:
+def repair(store: SqlKeys, scope: Mapping[str, str], source: URL, dry_run: bool, as_json: bool) -> int:
     """Copy data keys that a key store has lost from another one, such as a backup that was restored beside it.
 
     Only rows that are missing are added; none is replaced. A key of a scope that was shredded later is not put back.
@@ -148,7 +155,7 @@ def repair(store: SqlKeys, scope: Mapping[str, str], source: str, dry_run: bool,
 
     The exit status is 3 if a scope is shredded there, and not in the key store: it was restored from an older copy.
     """
-    other = open_store(parsed_url(source, "--from"))
+    other = open_store(source)
     found = record_rows.in_order(other.list(scope or None))
     if not found:
         raise KeyStoreError(f"the key store {other.url} has no data keys{' of such a scope' if scope else ''}")

@@ -15,6 +15,7 @@ from typing import Final
 _ON: Final = "-k alias/demo -c purpose=backup"
 _TO: Final = "--to alias/demo2"
 _PLAN: Final = "sealwax fleet plan --from alias/demo --to alias/demo2"
+_STORE: Final = "--store sqlite:///keys.db"
 _RUN: Final = "sealwax fleet run rotation.plan"
 
 SCENES: Final[dict[str, str]] = {
@@ -95,6 +96,26 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax fleet verify rotation.plan
         % rm sealed/b.swx; cp tampered.swx sealed/c.swx
         $ sealwax fleet verify rotation.plan
+    """,
+    "records": f"""
+        $ sealwax records list {_STORE}
+        $ sealwax records create-table {_STORE}
+        $ sealwax records ensure {_STORE} -k alias/demo -c app=shop -c tenant=acme
+        $ sealwax records ensure {_STORE} -k alias/off -c app=shop -c tenant=new
+        $ AWS_PROFILE=carol sealwax records ensure {_STORE} -k alias/demo -c app=shop -c tenant=acme
+        $ sealwax records roll {_STORE} -k alias/demo -c app=shop
+        $ sealwax records roll {_STORE} -k alias/demo -c app=shop -c tenant=acme
+        $ sealwax records retire 2 {_STORE} -c app=shop -c tenant=acme
+        $ sealwax records retire 1 {_STORE} -c app=shop -c tenant=acme
+        $ sealwax records list {_STORE}
+        $ sealwax records list --store postgresql://shop:secret@db.example.com/shop
+        $ sealwax records list --store postgresql+psycopg://localhost:1/shop
+        $ sealwax records explain {_STORE} plaintext
+        $ sealwax records explain {_STORE} c1{"00" * 60}
+        $ sealwax records shred {_STORE} -c app=shop -c tenant=acme
+        $ sealwax records shred {_STORE} -c app=shop -c tenant=acme --confirm app=shop,tenant=acme
+        $ sealwax records ensure {_STORE} -k alias/demo -c app=shop -c tenant=acme
+        $ sealwax records repair {_STORE} --from sqlite:///none.db
     """,
     "prove": """
         $ sealwax prove -k alias/demo -c purpose=backup
