@@ -72,7 +72,8 @@ SUCCEED: dict[str, tuple[str, ...]] = {
 }
 # What these print is all that they are for.
 ANSWERS = {
-    "inspect", "records list", "records explain", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
+    "records list", "records explain",
+    "inspect", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
     "policy grant", "policy explain", "settings show", "help", "completion", "lab create-key", "lab keys",
     "lab principal add", "lab trail",
 }  # fmt: skip

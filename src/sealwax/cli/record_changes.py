@@ -155,7 +155,7 @@ def repair(store: SqlKeys, scope: Mapping[str, str], source: URL, dry_run: bool,
 
     The exit status is 3 if a scope is shredded there, and not in the key store: it was restored from an older copy.
     """
-    other = open_store(source)
+    other = open_store(source, other=True)
     found = record_rows.in_order(other.list(scope or None))
     if not found:
         raise KeyStoreError(f"the key store {other.url} has no data keys{' of such a scope' if scope else ''}")

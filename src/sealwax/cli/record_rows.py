@@ -95,7 +95,7 @@ def cells(row: KeyRow) -> tuple[str, ...]:
         str(row.generation),
         _state(row),
         row.key_id.hex()[:SHORT_ID],
-        f"{created:%Y-%m-%d %H:%M}" if created else _UNKNOWN,
+        f"{created:%Y-%m-%d %H:%M} UTC" if created else _UNKNOWN,
         row.made_by or _UNKNOWN,
         _shown_keys(row),
     )

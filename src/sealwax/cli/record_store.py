@@ -149,10 +149,11 @@ def opened(store: SqlKeys, keys: Keys, scope: Mapping[str, str], local_scope: Se
         yield records
 
 
-def open_store(url: URL, *, creating: bool = False) -> SqlKeys:
+def open_store(url: URL, *, creating: bool = False, other: bool = False) -> SqlKeys:
     """Return the key store in a database; nothing connects to it yet.
 
     Args:
+        other: whether it is another one than that of --store, which nobody would create now.
         creating: whether a SQLite file that does not exist is created; else a mistyped name would be an empty store.
 
     Raises:
@@ -162,10 +163,8 @@ def open_store(url: URL, *, creating: bool = False) -> SqlKeys:
 
     path = _sqlite_file(url)
     if path is not None and not creating and not os.path.exists(path):
-        raise KeyStoreError(
-            f"the key store '{printable(path)}' does not exist; correct the URL, or create it with "
-            "`sealwax records create-table`"
-        )
+        hint = "" if other else ", or create it with `sealwax records create-table`"
+        raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL{hint}")
     return SqlKeys(url)
 
 

@@ -112,8 +112,8 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         """,
     ),
     7: _trouble(
-        "the KMS key cannot be used (denied, disabled, unreachable), there are no credentials for KMS or S3, or a scope "
-        "was shredded",
+        "the KMS key cannot be used (denied, disabled, unreachable), there are no credentials for KMS or S3, or a "
+        "scope was shredded",
         """
         The caller lacks a permission.
             Allow it in the key policy, an IAM policy or a grant: sealwax help AccessDeniedError.

@@ -112,7 +112,7 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax records list --store postgresql+psycopg://localhost:1/shop
         $ sealwax records explain {_STORE} plaintext
         $ sealwax records explain {_STORE} c1{"00" * 60}
-        $ sealwax records shred {_STORE} -c app=shop -c tenant=acme
+        $ sealwax records shred {_STORE} -c app=shop -c tenant=acme --confirm tenant=acme
         $ sealwax records shred {_STORE} -c app=shop -c tenant=acme --confirm app=shop,tenant=acme
         $ sealwax records ensure {_STORE} -k alias/demo -c app=shop -c tenant=acme
         $ sealwax records repair {_STORE} --from sqlite:///none.db
