@@ -281,6 +281,14 @@ def test_the_settings_name_a_key_store(
     assert err == f"sealwax: settings from {here}/sealwax.toml: store sqlite:///keys.db\n"
     assert run("records", "ensure", *C) == 0
     assert "key alias/demo; store sqlite:///keys.db" in capfd.readouterr().err
+    capfd.readouterr()
+    assert run("settings", "show") == 0
+    assert ["store", URL, "sealwax.toml"] in map(str.split, capfd.readouterr().out.splitlines())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEALWAX_STORE", "sqlite:///other.db")
+        assert run("settings", "show") == 0
+        assert capfd.readouterr().out.split()[-5:-3] == ["sqlite:///other.db", "SEALWAX_STORE"]
+        assert run("records", "list") == 1, "the variable counts before the file"
     assert run("records", "list", "--no-settings") == 2
     assert run("records", "list", "--store", "sqlite:///keys.db") == 1, "an option is relative to the current folder"
 
@@ -418,19 +426,25 @@ def test_lost_keys_are_put_back(run: Run, said: Said, store: SqlKeys, keys: Keys
     assert said(*from_backup, "-c", "tenant=other")["left_out"] == []
 
 
-@pytest.mark.usefixtures("store")
-def test_an_older_copy_of_a_shredded_scope_is_a_finding(run: Run, said: Said) -> None:
+def test_an_older_copy_of_a_shredded_scope_is_a_finding(run: Run, said: Said, store: SqlKeys) -> None:
+    """It is shredded again first, so that the keys of a scope that was reopened can be put back."""
     shutil.copy("keys.db", "backup.db")
     assert run("records", "shred", *C, *CONFIRM) == 0
+    assert run("records", "reopen", *K, *C) == 0
+    assert run("records", "ensure", *K, "-c", "app=shop") == 0
     shutil.move("keys.db", "newer.db")
     shutil.move("backup.db", "keys.db")
-    assert said("repair", "--from", "sqlite:///newer.db", "--dry-run", status=3)["shred_again"] == [
-        "app=shop,tenant=acme"
-    ]
+    repair = ("repair", "--from", "sqlite:///newer.db")
+    for more, tenants in ((("--dry-run",), [""]), ((), [""]), ((), [])):
+        found = said(*repair, *more, status=3)
+        assert found["shred_first"] == ["app=shop,tenant=acme"]
+        assert [row["scope"].get("tenant", "") for row in found["put_back"]] == tenants
     assert run("records", "shred", *C, *CONFIRM) == 0
-    assert said("repair", "--from", "sqlite:///newer.db")["shred_again"] == []
-    assert run("records", "reopen", *K, *C) == 0
-    assert said("repair", "--from", "sqlite:///newer.db")["shred_again"] == [], "a key made since is no older one"
+    found = said(*repair)
+    assert found["shred_first"] == []
+    assert [(row["generation"], row["state"]) for row in found["put_back"]] == [(3, "live")]
+    assert states(store) == states(SqlKeys("sqlite:///newer.db"))
+    assert run("records", "ensure", *K, *C) == 0
 
 
 @pytest.mark.usefixtures("store")

@@ -153,23 +153,23 @@ def repair(store: SqlKeys, scope: Mapping[str, str], source: URL, dry_run: bool,
     Only rows that are missing are added; none is replaced. A key of a scope that was shredded later is not put back.
     With -c, only scopes with these pairs are repaired. KMS is not called; `sealwax records ensure` checks a scope.
 
-    The exit status is 3 if a scope is shredded there, and not in the key store: it was restored from an older copy.
+    The exit status is 3 if a scope is shredded there, but not in the key store, which was restored from an older copy.
+    Its keys are left out until it is shredded again.
     """
     other = open_store(source, other=True)
     found = record_rows.in_order(other.list(scope or None))
     if not found:
         raise KeyStoreError(f"the key store {other.url} has no data keys{' of such a scope' if scope else ''}")
     rows = _Rows(store, scope)
+    revived = {ctx.encode(row.scope): row for row in found if row.state == "shredded" and rows.opens(row)}
     put_back, left_out = [], []
     for row in (row for row in found if row.state != "shredded" and not rows.has(row)):
-        if rows.is_shredded_since(row):
+        if ctx.encode(row.scope) in revived or rows.is_shredded_since(row):
             left_out.append(row)
         elif dry_run or store.put_back(row):
             put_back.append(row)
-    revived = sorted(
-        {record_rows.scope_text(row.scope) for row in found if row.state == "shredded" and rows.opens(row)}
-    )
-    _say_repaired(put_back, left_out, revived, dry_run=dry_run, as_json=as_json)
+    shred_first = sorted(record_rows.scope_text(row.scope) for row in revived.values())
+    _say_repaired(put_back, left_out, shred_first, dry_run=dry_run, as_json=as_json)
     return FINDINGS if revived else 0
 
 
@@ -194,10 +194,9 @@ class _Rows:
 
     def is_shredded_since(self, row: KeyRow) -> bool:
         """Whether the scope was shredded when it had this generation, or a later one."""
-        if any(each.state == "shredded" and each.generation >= row.generation for each in self._near(row)):
-            return True
         newest = self._store.newest(row.scope, row.kind)  # somebody may have just done it
-        return newest is not None and newest.state == "shredded"
+        there = [*self._near(row), *([] if newest is None else [newest])]
+        return any(each.state == "shredded" and each.generation >= row.generation for each in there)
 
     def opens(self, row: KeyRow) -> bool:
         """Whether what was sealed before a scope was shredded can be opened: the store is older than that."""
@@ -205,14 +204,14 @@ class _Rows:
 
 
 def _say_repaired(
-    put_back: Sequence[KeyRow], left_out: Sequence[KeyRow], revived: Sequence[str], *, dry_run: bool, as_json: bool
+    put_back: Sequence[KeyRow], left_out: Sequence[KeyRow], shred_first: Sequence[str], *, dry_run: bool, as_json: bool
 ) -> None:
     if as_json:
         console.print_json(
             {
                 "put_back": [record_rows.as_dict(row) for row in put_back],
                 "left_out": [record_rows.as_dict(row) for row in left_out],
-                "shred_again": list(revived),
+                "shred_first": list(shred_first),
                 "dry_run": dry_run,
             }
         )
@@ -222,10 +221,10 @@ def _say_repaired(
     what = "missing" if dry_run else "put back"
     more = f"; {counted(len(left_out), 'data key')} of shredded scopes left out" if left_out else ""
     console.info(f"{counted(len(put_back), 'data key')} {what}{more}" if put_back else f"no data key is missing{more}")
-    for shredded in revived:
+    for shredded in shred_first:
         console.warn(
-            f"{shredded}: shredded in the database of --from, but not in the key store, which is an older copy; its "
-            "records can be opened again, so shred it again"
+            f"{shredded}: shredded in the database of --from, but not in the key store, which is an older copy, so its "
+            "records can be opened again. Shred it, then run this command once more"
         )
 
 

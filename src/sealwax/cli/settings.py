@@ -108,7 +108,6 @@ def _runs(file: SettingsFile | None) -> dict[str, _Sourced]:
         "profile": (None, _AWS),
         "suffix": (options.SUFFIX, _DEFAULT),
         "workers": (options.WORKERS, _DEFAULT),
-        "store": (None, "not set"),
     }
     if file is not None:
         found |= {name: (value, os.path.basename(file.path)) for name, value in layers.of_runs(file).items()}
