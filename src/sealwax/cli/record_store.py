@@ -181,7 +181,7 @@ def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
     try:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-    except ModuleNotFoundError:
+    except ImportError:
         raise click.UsageError(
             f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
             "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
@@ -203,7 +203,7 @@ def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
-    except (ModuleNotFoundError, NoSuchModuleError):
+    except (ImportError, NoSuchModuleError):  # psycopg without libpq is no ModuleNotFoundError
         raise _no_driver(source, backend) from None
     if getattr(dialect, "is_async", False):
         raise click.UsageError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
