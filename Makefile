@@ -140,6 +140,7 @@ soak: .venv/test.stamp system
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
 	$(BIN)/python -m tests.soak_forks
+	$(BIN)/python -m tests.soak_records 10
 	$(BIN)/python -m tests.soak_fleet
 	$(BIN)/python -m tests.soak_spark
 
