@@ -120,9 +120,8 @@ def main(millions: float) -> None:
             total += count
         most = max(prefixes.values())
         soak.records.close()
-    print(
-        f"{total:,} records, {len(prefixes):,} prefixes, no nonce twice; the fullest prefix has {most:,} (copies share one)"
-    )
+    # Copies share the prefix that they had.
+    print(f"{total:,} records, {len(prefixes):,} prefixes, no nonce twice; the fullest prefix has {most:,} records")
     print(f"{time.monotonic() - began:.0f} s")
     if total < 0.99 * millions * 1e6:
         raise SystemExit("some records are missing")

@@ -30,7 +30,7 @@ MAX_BYTES: Final = MIN_BYTES + MAX_PLAINTEXT_BYTES
 _ID_END: Final = 1 + KEY_ID_BYTES
 _ID_DIGITS: Final = 22
 _DOT_AT: Final = len(TEXT_START) + _ID_DIGITS
-_DOT: Final = ord(".")
+_DOT, _PLUS, _SLASH, _EQUALS = b".+/="
 _DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 # Which digits may come last, by how many there are beyond a multiple of four.
 _LAST_DIGITS: Final = (b"", b"", _DIGITS[::16], _DIGITS[::4])
@@ -121,7 +121,13 @@ def from_text(text: str) -> bytes:
         raise NotARecordError(f"this is not a record: it does not begin with '{TEXT_START}'")
     try:
         digits = text.encode("ascii")
-        if len(digits) <= _DOT_AT or digits[_DOT_AT] != _DOT or b"+" in digits or b"/" in digits or b"=" in digits:
+        if (
+            len(digits) <= _DOT_AT
+            or digits[_DOT_AT] != _DOT
+            or _PLUS in digits
+            or _SLASH in digits
+            or _EQUALS in digits
+        ):
             raise ValueError
         digits = digits.replace(b"-", b"+").replace(b"_", b"/")
         return b"".join((MAGIC, _decode(digits[len(TEXT_START) : _DOT_AT]), _decode(digits[_DOT_AT + 1 :])))
