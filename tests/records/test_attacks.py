@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_null_is_neither_sealed_nor_opened(records: Records, value: Any) -> None
         field.open(value, row=1)
     if value is None:
         with pytest.raises(TypeError, match="None"):
-            field.seal(value, row=1)
+            field.seal(cast("Any", value), row=1)
 
 
 @pytest.mark.parametrize("value", [b"", "", b"\xc1", "swr1", "swr1.", b"swr1.", b"\xc1" * 56, "gAAAAA", b"\x00" * 100])

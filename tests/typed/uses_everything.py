@@ -196,7 +196,7 @@ class OwnKeys:
     def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
         return None
 
-    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes]) -> list[KeyRow]:
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> list[KeyRow]:
         return []
 
     def create(self, row: KeyRow) -> KeyRow:
