@@ -106,8 +106,8 @@ ROOMS: dict[str, set[str]] = {
     "otel": {"events", "_core.fork_locks"},
     "policy": set(),
     "kms": {"events", "_core", "_aws"},
-    "stores": {"_core", "_aws"},
     "records": {"events", "_core"},
+    "stores": {"_core", "_aws", "records"},
     "fleet": {"events", "_core", "_aws", "_report", "kms", "stores", "records"},
     "audit": {
         "_core.files",

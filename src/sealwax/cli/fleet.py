@@ -20,6 +20,7 @@ from sealwax.cli import PARTLY_DONE, console, fleet_reports, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many
 from sealwax.cli.kms_watch import KmsWatch
+from sealwax.cli.locations import is_s3
 from sealwax.cli.reporting import Reports, provenance, reports
 
 if TYPE_CHECKING:
@@ -65,9 +66,33 @@ def opening(aws: Aws) -> Callable[[str], Store]:
     from sealwax.stores import open_store
 
     def opened(where: str) -> Store:
-        return open_store(where, aws.sessions.open(aws.profile, aws.region) if "://" in where else None)
+        with _usage():
+            return open_store(where, aws.sessions.open(aws.profile, aws.region) if is_s3(where) else None)
 
     return opened
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """Report a place whose name is refused as a mistake in typing."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _refuse_places(where: Sequence[str], *, reencrypt: bool) -> None:
+    """Refuse URLs with passwords, and key stores where their data would be re-encrypted."""
+    from sealwax.fleet._rotation import absolute
+    from sealwax.stores._store import NO_REENCRYPTION, is_key_store
+
+    with _usage():
+        absolute(where)
+        if reencrypt and any(map(is_key_store, where)):
+            raise click.UsageError(
+                f"--reencrypt does not work on a key store: {NO_REENCRYPTION}; make new data keys with "
+                "`sealwax records roll`"
+            )
 
 
 def _or_all(number: int) -> int | None:
@@ -165,7 +190,8 @@ def plan_command(
 ) -> int:
     """Plan a rotation: find which envelopes are stale, and what it takes to re-wrap them.
 
-    Every header below WHERE is read, and the plan is written; nothing else is changed. -c gives the context that
+    WHERE is a folder, a file, an s3:// prefix, or sql+URL, a key store of records without its password. Every header
+    there is read, and the plan is written; nothing else is changed. -c gives the context that
     envelopes must have; * in a value stands for any text. Envelopes with another context are skipped. Only the keys of
     --from are trusted, not those that an envelope names. To move envelopes to new material of the same key, give that
     key with both --from and --to.
@@ -186,6 +212,7 @@ def plan_command(
         raise click.UsageError(
             "--reencrypt includes what --older-than, --add-region and --digest ask for; remove those options"
         )
+    _refuse_places(where, reencrypt=reencrypt)
     reports.refuse(plan_file, "the plan")
     if not force:
         with console.overwriting(plan_file):

@@ -29,6 +29,7 @@ from sealwax.fleet._threads import WORKERS, Engine, Health, Threads
 from sealwax.kms import RateLimit, RetryPolicy, _names
 from sealwax.kms._describe import describe
 from sealwax.stores import Store, open_store
+from sealwax.stores._store import NO_REENCRYPTION, is_key_store
 
 OpenStore = Callable[[str], Store]
 """Opens the store at a location."""
@@ -95,8 +96,16 @@ def _settings(
 
 def absolute(locations: Sequence[str]) -> list[str]:
     """Return locations by names that are valid in any working directory, as a plan stores them."""
+    return [_absolute(name) for name in locations]
+
+
+def _absolute(name: str) -> str:
+    if is_key_store(name):
+        from sealwax.stores import key_rows
+
+        return key_rows.absolute(name)
     # An empty name is an unset variable, not the working directory.
-    return [name if "://" in name or not name else str(Path(name).absolute()) for name in locations]
+    return name if "://" in name or not name else str(Path(name).absolute())
 
 
 def plan(
@@ -150,7 +159,8 @@ def plan(
         FileError: the plan exists or cannot be written, or a location does not exist.
         CredentialsError: there are no credentials.
         KmsError: a key cannot be looked up.
-        ValueError: an argument is not valid, or cannot be combined with ``reencrypt``.
+        KeyStoreError: a key store cannot be read.
+        ValueError: an argument is not valid, cannot be combined with ``reencrypt``, or is a URL with a password.
 
     Example:
         >>> fleet.plan("rotation.plan", ["backups"], sources=["alias/old"], to=["alias/new"],
@@ -161,6 +171,8 @@ def plan(
     validate.number("rate", rate, "requests a second")
     validate.kind("contexts", contexts, Contexts)
     locations = absolute(validate.texts("locations", locations, "names"))
+    if reencrypt and any(map(is_key_store, locations)):
+        raise ValueError(f"reencrypt cannot be combined with a key store: {NO_REENCRYPTION}; use Records.roll()")
     # What was wrapped in this very second counts as earlier: nobody can know.
     since = int(time.time()) + 1 if reencrypt else None
     target = Path(path)

@@ -21,6 +21,8 @@ from sealwax._text import printable
 from sealwax.errors import (
     ContextError,
     HeaderError,
+    KeyRowError,
+    KeyStoreError,
     KmsError,
     NotAnEnvelopeError,
     RewrapConflictError,
@@ -288,6 +290,8 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Sc
             yield ScanResult(item.number, item.name, State.UNREADABLE, _reason(error))
         except HeaderError as error:
             yield ScanResult(item.number, item.name, State.DAMAGED, _reason(error))
+        except KeyRowError as error:
+            yield ScanResult(item.number, item.name, State.REFUSED, _reason(error))
         except SealwaxError as error:
             if is_of_credentials(error):
                 raise
@@ -339,7 +343,7 @@ class RunResult:
             ``FOREIGN``, ``FAILED`` or ``LEFT``.
         reason: why, except for the first three.
         keys: for the first three and ``FOREIGN``, as in ``ScanResult``.
-        kms_error: KMS was unreachable, throttled, or refused.
+        kms_error: KMS, or a key store's database, was unreachable, throttled, or refused.
         no_credentials: there are no credentials: every other object will fail too.
         format: as in ``ScanResult``.
     """
@@ -433,6 +437,12 @@ def outcome(item: Item, work: Callable[[], RunResult]) -> RunResult:
         no_credentials = is_of_credentials(error)
         state = State.LEFT if error.retryable or no_credentials else State.FAILED
         return RunResult(item.number, item.name, state, _reason(error), kms_error=True, no_credentials=no_credentials)
+    except KeyRowError as error:
+        return RunResult(item.number, item.name, State.REFUSED, _reason(error))
+    except KeyStoreError as error:
+        # Counted like failures of KMS: a database that is away ends a run, which another one resumes.
+        state = State.LEFT if error.retryable else State.FAILED
+        return RunResult(item.number, item.name, state, _reason(error), kms_error=True)
     except SealwaxError as error:
         # Objects are removed and locked all the time, so this must not stop a run.
         left = is_gone(error) or is_locked(error)

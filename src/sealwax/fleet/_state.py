@@ -15,7 +15,7 @@ class State(StrEnum):
     REENCRYPTED = "reencrypted"
     """A run has re-encrypted it."""
     REFUSED = "refused"
-    """It is stale, but the settings do not allow a re-wrap."""
+    """It is stale, but the settings do not allow a re-wrap; or it is a row of a key store that was altered."""
     FAILED = "failed"
     """It is stale, and re-wrapping it failed."""
     LEFT = "left"

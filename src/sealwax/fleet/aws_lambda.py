@@ -35,6 +35,7 @@ from sealwax.fleet._rotation import OpenStore
 from sealwax.fleet._settings import Contexts
 from sealwax.fleet._state import State
 from sealwax.stores import open_store
+from sealwax.stores._store import is_key_store
 
 # Schedules are rules of EventBridge, or of EventBridge Scheduler.
 _EVENTS: Final = (
@@ -133,6 +134,11 @@ def rotate(
         )
     names = ("SEALWAX_LOCATIONS", "SEALWAX_FROM", "SEALWAX_TO")
     locations, sources, to = (_words(environment, name) for name in names)
+    if any(map(is_key_store, locations)):
+        raise ConfigurationError(
+            "SEALWAX_LOCATIONS names a key store, which this function does not rotate; run 'sealwax fleet' on a "
+            "machine that reaches its database"
+        )
     contexts = _contexts(environment)
     cut = False
 

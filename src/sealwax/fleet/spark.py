@@ -39,6 +39,7 @@ from sealwax.fleet._state import State
 from sealwax.fleet._threads import Health, batches, entries_of
 from sealwax.kms import RateLimit
 from sealwax.stores import Entry, Store, open_store
+from sealwax.stores._store import is_key_store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -197,6 +198,9 @@ class Spark:
         partitions: how many parts to divide the objects into; by default 4 for each core.
         rows: the most objects in one Spark job. Between jobs the plan is written, and a run can be stopped.
 
+    Raises:
+        EngineError: a location is a key store.
+
     Example:
         >>> engine = spark.Spark(spark.open_session(), ["s3://archive/"], rate=5000)
         >>> fleet.run("rotation.plan", engine=engine)
@@ -214,6 +218,8 @@ class Spark:
         partitions: int | None = None,
         rows: int = 200_000,
     ) -> None:
+        if any(map(is_key_store, locations)):
+            raise EngineError("Spark does not work on key stores; run this plan with threads, on one machine")
         self._session = session
         self._locations = tuple(locations)
         self._results = results

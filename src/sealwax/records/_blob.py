@@ -17,6 +17,7 @@ from sealwax._core import context as ctx
 from sealwax._core import envelope, watch
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
+from sealwax._core.format.header import Header
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey
 from sealwax.errors import HeaderError, KeyRowError, PayloadError
 from sealwax.events import KmsCall
@@ -85,12 +86,11 @@ def check_claim(row: KeyRow) -> None:
         raise KeyRowError(f"{_where(row)} claims to be generation {row.claim}: its columns were altered")
 
 
-def unwrap(keyring: Keyring, row: KeyRow) -> DataKey:
-    """Return the data key of a row; the caller wipes it. KMS is called only if the row fits its own columns.
+def header_of(row: KeyRow) -> tuple[Header, int]:
+    """Return the header of a row's envelope, which is of the row's scope and kind, and where its payload begins.
 
     Raises:
-        KeyRowError: the row does not hold the data key that it claims to hold.
-        KmsError: KMS did not unwrap it.
+        KeyRowError: it is not.
     """
     where = _where(row)
     check_claim(row)
@@ -107,6 +107,18 @@ def unwrap(keyring: Keyring, row: KeyRow) -> DataKey:
         raise KeyRowError(f"{where} has no usable wrapped key: {error}") from error
     if context != kms_context(row.scope, row.kind) or header.preamble.local_pairs:
         raise KeyRowError(f"{where} has a wrapped key that was made for something else than its scope and kind")
+    return header, offset
+
+
+def unwrap(keyring: Keyring, row: KeyRow) -> DataKey:
+    """Return the data key of a row; the caller wipes it. KMS is called only if the row fits its own columns.
+
+    Raises:
+        KeyRowError: the row does not hold the data key that it claims to hold.
+        KmsError: KMS did not unwrap it.
+    """
+    where = _where(row)
+    header, offset = header_of(row)
     body = memoryview(row.blob)[offset:]
     info = payload.info(header.preamble.suite, header.preamble.envelope_id, header.preamble.kms_context, ctx.EMPTY)
 
@@ -120,6 +132,6 @@ def unwrap(keyring: Keyring, row: KeyRow) -> DataKey:
         return data_key.duplicate()
 
     try:
-        return keyring.unwrap(header.slot.wrapped_keys, context, use)
+        return keyring.unwrap(header.slot.wrapped_keys, kms_context(row.scope, row.kind), use)
     except PayloadError as error:
         raise KeyRowError(f"{where} has a damaged wrapped key: {error}") from error

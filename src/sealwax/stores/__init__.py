@@ -1,4 +1,6 @@
-"""Where envelopes are stored: folders of files, and S3. ``sealwax.stores.s3`` reads and writes single S3 objects.
+"""Where envelopes are stored: folders of files, S3, and key stores of records.
+
+``sealwax.stores.s3`` reads and writes single S3 objects; ``sealwax.stores.key_rows`` makes a key store a location.
 
 Example:
     >>> store = stores.open_store("backups")

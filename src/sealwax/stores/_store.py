@@ -14,6 +14,10 @@ from sealwax._core.rewrap import Rewrap
 from sealwax.errors import SealwaxError, StoreError
 
 S3_SCHEME: Final = "s3://"
+# Before the URL of a database: the key store of records in it.
+KEY_STORE_PREFIX: Final = "sql+"
+NO_REENCRYPTION: Final = "re-encrypting a row of it would destroy the data key of records"
+_DATABASE: Final = re.compile(r"(postgres(ql)?|mysql|mariadb|sqlite)(\+[a-z0-9_]+)?://")
 # An access point's ARN, which takes the place of a bucket's name. A Multi-Region Access Point has no Region.
 _ACCESS_POINT: Final = re.compile(r"arn:aws[a-z-]*:s3:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}(?=/|$)")
 # The error code for an invalid name, about which S3 is not asked.
@@ -40,6 +44,20 @@ def split_s3(name: str) -> tuple[str, str]:
         return access_point[0], rest[access_point.end() + 1 :]
     bucket, _, key = rest.partition("/")
     return bucket, key
+
+
+def is_key_store(location: str) -> bool:
+    """Whether a location is ``sql+URL``, a key store.
+
+    Raises:
+        ValueError: the prefix is missing before the URL of a database.
+    """
+    if _DATABASE.match(location):
+        raise ValueError(
+            "a key store is named with sql+ before the URL of its database, such as "
+            "sql+postgresql+psycopg://db.example.com/shop"
+        )
+    return location.startswith(KEY_STORE_PREFIX) and "://" in location
 
 
 def is_other_arn(bucket: str) -> bool:

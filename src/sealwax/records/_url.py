@@ -1,0 +1,112 @@
+"""Databases named by URL where others can read it: on a command line, in a plan, in a report.
+
+So a URL with a password is refused. No message repeats a part of one: it may hold a password where none belongs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sealwax._text import printable
+from sealwax.errors import KeyStoreError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from sealwax.records._sql import SqlKeys
+
+PREFIX: Final = "sql+"
+_EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sql"}
+_DRIVERS: Final = {
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "sqlite": "sqlite",
+}
+# What a driver takes as a query of the URL, and nobody else may see.
+_SECRETS: Final = ("passw", "pwd", "secret", "token")
+_MY_CNF: Final = "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf"
+_PASSWORDS: Final = {
+    "postgresql": "put it in ~/.pgpass, the file that PGPASSFILE names, or PGPASSWORD",
+    "mysql": _MY_CNF,
+    "mariadb": _MY_CNF,
+    "sqlite": "SQLite has no passwords",
+}
+
+
+def parse_url(text: str, source: str, *, folder: str = "") -> URL:
+    """Return the URL of a database, with or without the prefix ``sql+``. It has no password, and its driver is there.
+
+    Args:
+        source: what names it in messages, such as "--store".
+        folder: the folder that the path of a SQLite file is relative to; the current one by default.
+
+    Raises:
+        ValueError: it is not such a URL.
+        KeyStoreError: SQLAlchemy or the driver is not installed.
+    """
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    except ModuleNotFoundError:
+        raise KeyStoreError(
+            f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
+            "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
+        ) from None
+    try:
+        url = make_url(text.removeprefix(PREFIX))
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            f"{source} is not a database URL such as postgresql+psycopg://db.example.com/shop or sqlite:///keys.db; "
+            "special characters in a name are written as %XX"
+        ) from None
+    backend = url.get_backend_name()
+    if backend not in _EXTRAS:
+        raise ValueError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
+    if url.password is not None or any(secret in name.lower() for name in url.query for secret in _SECRETS):
+        raise ValueError(f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}")
+    try:
+        dialect = url.get_dialect()
+        dialect.import_dbapi()
+    except (ModuleNotFoundError, NoSuchModuleError):
+        raise KeyStoreError(
+            f'the driver that {source} names is not installed; install it, or run "pip install '
+            f"'sealwax[{_EXTRAS[backend]}]'\" and begin the URL with {_DRIVERS[backend]}://"
+        ) from None
+    if getattr(dialect, "is_async", False):
+        raise ValueError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
+    if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
+        raise ValueError(f"{source} names a SQLite database in memory; name a file, such as sqlite:///keys.db")
+    path = sqlite_file(url)
+    return url if path is None else url.set(database=str(Path(folder, path)))
+
+
+def absolute_url(text: str, source: str) -> str:
+    """Return a URL that is valid in any working directory; only those of SQLite have paths."""
+    url = parse_url(text, source)
+    path = sqlite_file(url)
+    if path is None or Path(path).is_absolute():
+        return text
+    return PREFIX + url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
+
+
+def open_keys(text: str, source: str) -> SqlKeys:
+    """Return the key store in a database; nothing connects to it yet.
+
+    Raises:
+        ValueError, KeyStoreError: as for ``parse_url``; or there is no such SQLite file, which connecting would create.
+    """
+    url = parse_url(text, source)
+    path = sqlite_file(url)
+    if path is not None and not Path(path).exists():
+        raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL, or create its tables")
+    from sealwax.records._sql import SqlKeys
+
+    return SqlKeys(url)
+
+
+def sqlite_file(url: URL) -> str | None:
+    """Return the path of a SQLite database; None for another database, and for a URI of SQLite."""
+    name = url.database
+    return None if url.get_backend_name() != "sqlite" or name is None or name.startswith("file:") else name
