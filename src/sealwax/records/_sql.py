@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -113,18 +114,25 @@ class SqlKeys(KeyStore):
         keys = self._keys
         order = (keys.c.scope_hash, keys.c.kind, keys.c.key_id)
         after: tuple[bytes, int, bytes] | None = None
+        damaged: KeyStoreError | None = None
         while True:
             query = keys.select().order_by(*order).limit(_ROWS_AT_ONCE)
             if after is not None:
                 query = query.where(_after(order, after))
             rows = self._read(functools.partial(_all, query))
             for row in rows:
-                found = key_row(row)
+                try:
+                    found = key_row(row)
+                except KeyStoreError as error:
+                    damaged = damaged or error
+                    continue
                 if wanted <= found.scope.items():
                     yield found
             if len(rows) < _ROWS_AT_ONCE:
-                return
+                break
             after = bytes(rows[-1].scope_hash), rows[-1].kind, bytes(rows[-1].key_id)
+        if damaged is not None:
+            raise damaged
 
     def check(self, key_ids: Sequence[bytes]) -> Changes:
         keys, epochs = self._keys, self._epochs
@@ -274,6 +282,14 @@ def _parts(key_ids: Sequence[bytes]) -> Iterator[list[bytes]]:
     several = iter(dict.fromkeys(key_ids))
     while part := list(itertools.islice(several, _ROWS_AT_ONCE)):
         yield part
+
+
+def keeping_connections(url: URL) -> SqlKeys:
+    """Return a key store that keeps its connections, for a program that works on many rows and ends."""
+    keys = SqlKeys(url)
+    keys._database = KeyDatabase(url, read_only=False, keep=True)
+    weakref.finalize(keys, keys._database.close)
+    return keys
 
 
 def _all(query: sa.Select[Any], connection: Connection) -> Sequence[Any]:

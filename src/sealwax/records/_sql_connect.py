@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from sealwax._text import printable
 from sealwax.errors import KeyStoreError
@@ -80,12 +80,14 @@ class KeyDatabase:
     Args:
         database: an engine, a URL, or an ``AsyncEngine``.
         read_only: whether the server may be a copy.
+        keep: whether to keep connections, for a program that works on many rows and ends; without a limit, since each
+            thread uses one.
 
     Attributes:
         url: the database, without a password.
     """
 
-    def __init__(self, database: object, *, read_only: bool) -> None:
+    def __init__(self, database: object, *, read_only: bool, keep: bool = False) -> None:
         given = getattr(database, "sync_engine", database)
         url = _given_url(given)
         if url.get_backend_name() not in _DATABASES:
@@ -96,7 +98,7 @@ class KeyDatabase:
         self.url = printable(_without_secrets(url).render_as_string(hide_password=True))
         self._secrets = _secrets_of(url)
         self._read_only = read_only
-        self._engine = _own_engine(given if isinstance(given, Engine) else _engine_of_url(url))
+        self._engine = _own_engine(given if isinstance(given, Engine) else _engine_of_url(url), keep=keep)
         self._dialect = self._engine.dialect
         if self._dialect.name == "sqlite":
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -160,6 +162,10 @@ class KeyDatabase:
             is_copy = any(str(mode) not in ("0", "OFF") for mode in modes)
         if is_copy and not self._read_only:
             raise KeyStoreError(f"the key store {self.url} was refused: {_READ_ONLY}")
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._engine.dispose()
 
     def _refuse_memory(self) -> None:
         # A creator may open a file all the same.
@@ -314,8 +320,8 @@ def _how_to_install(url: URL, lacking: str) -> str:
     return install if url.get_driver_name() == driver else f"{install}, and write {backend}+{driver}:// in the URL"
 
 
-def _own_engine(engine: Engine) -> Engine:
-    """Return an engine that connects as the caller's does, and keeps no connection."""
+def _own_engine(engine: Engine, *, keep: bool) -> Engine:
+    """Return an engine that connects as the caller's does."""
     # The function below names no engine: tools that collect errors take the variables of each function.
     pool, dialect, url = engine.pool, engine.dialect, _without_secrets(engine.url)
     shown = printable(str(url))
@@ -345,7 +351,8 @@ def _own_engine(engine: Engine) -> Engine:
             driver.prepare_threshold = None  # psycopg: a pooler lends another connection for each transaction
         return connection
 
-    return Engine(NullPool(connect, dialect=dialect), dialect, url, hide_parameters=True)
+    own = QueuePool(connect, pool_size=0, dialect=dialect) if keep else NullPool(connect, dialect=dialect)
+    return Engine(own, dialect, url, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: Any) -> None:

@@ -175,6 +175,9 @@ class KeyStore(Protocol):
 
         Args:
             scope: the pairs; None yields all rows.
+
+        Raises:
+            KeyStoreError: also for a row that is damaged, once all others were yielded.
         """
         ...
 

@@ -92,7 +92,7 @@ def absolute_url(text: str, source: str) -> str:
 
 
 def open_keys(text: str, source: str) -> SqlKeys:
-    """Return the key store in a database; nothing connects to it yet.
+    """Return the key store in a database, for work on many rows; nothing connects to it yet.
 
     Raises:
         ValueError, KeyStoreError: as for ``parse_url``; or there is no such SQLite file, which connecting would create.
@@ -101,9 +101,9 @@ def open_keys(text: str, source: str) -> SqlKeys:
     path = sqlite_file(url)
     if path is not None and not Path(path).exists():
         raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL, or create its tables")
-    from sealwax.records._sql import SqlKeys
+    from sealwax.records._sql import keeping_connections
 
-    return SqlKeys(url)
+    return keeping_connections(url)
 
 
 def sqlite_file(url: URL) -> str | None:
