@@ -40,6 +40,9 @@ class KeyRows(Store):
         keys: the key store.
         location: the name that plans and reports use for it. It must not contain a password.
 
+    Attributes:
+        keys: the key store.
+
     Example:
         >>> fleet.plan("rotation.plan", ["my-keys://shop"], sources=["alias/old"], to=["alias/new"],
         ...            contexts=fleet.Contexts({"app": "shop"}, accept_stored=True),
@@ -47,7 +50,7 @@ class KeyRows(Store):
     """
 
     def __init__(self, keys: KeyStore, location: str) -> None:
-        self._keys = keys
+        self.keys = keys
         self._location = location
         self._listed: dict[str, KeyRow] = {}
         self._lock = threading.Lock()
@@ -67,7 +70,7 @@ class KeyRows(Store):
         """
         listed = False
         try:
-            for row in self._keys.list():
+            for row in self.keys.list():
                 listed = True
                 name = self._name(row)
                 with self._lock:
@@ -103,7 +106,7 @@ class KeyRows(Store):
             )
         seen = row.blob
         for _ in range(_ATTEMPTS):
-            if self._keys.replace(row, blob):
+            if self.keys.replace(row, blob):
                 return
             # It was retired or shredded meanwhile, re-wrapped by others, or replaced although the answer got lost.
             row = self._row(name)
@@ -124,7 +127,7 @@ class KeyRows(Store):
             FileError: it is not there, or not of this store.
         """
         scope, kind, key_id = self._parts(name)
-        for row in self._keys.get_many(scope, [key_id]):
+        for row in self.keys.get_many(scope, [key_id]):
             if row.kind.name == kind.upper():
                 return row
         raise FileError(f"'{printable(name)}' is not in the key store any more") from FileNotFoundError()
