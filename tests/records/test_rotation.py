@@ -113,9 +113,8 @@ class Cards:
 
     def __init__(self, url: str) -> None:
         self.engine = sa.create_engine(url)
-        binary = sa.LargeBinary
-        columns = sa.Column("id", sa.Integer, primary_key=True), sa.Column("sealed", binary, nullable=False)
-        self.table = sa.Table("cards", sa.MetaData(), *columns)
+        row = sa.Column("id", sa.Integer, primary_key=True, autoincrement=False)
+        self.table = sa.Table("cards", sa.MetaData(), row, sa.Column("sealed", sa.LargeBinary, nullable=False))
         self.table.create(self.engine)
 
     def add(self, sealed: list[bytes]) -> None:
@@ -264,9 +263,8 @@ def test_a_row_whose_scope_is_not_that_of_its_envelope_is_refused(shop: Shop, al
     with engine.begin() as connection:
         of = {tenant: table.c.key_id == row.key_id for tenant, row in rows.items()}
         taken = connection.execute(sa.select(*(table.c[name] for name in columns)).where(of["2"])).one()
-        connection.execute(
-            table.update().where(of["1"]).values(dict(zip(columns, taken, strict=True)) | {"claim": None})
-        )
+        values = dict(zip(columns, taken, strict=True)) | {"claim": None}
+        connection.execute(table.update().where(of["1"]).values(values))
     engine.dispose()
     planned = shop.planned()
     assert (planned.count("stale"), planned.count("refused")) == (2, 1)

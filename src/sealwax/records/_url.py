@@ -5,6 +5,8 @@ So a URL with a password is refused. No message repeats a part of one: it may ho
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +27,7 @@ _DRIVERS: Final = {
     "sqlite": "sqlite",
 }
 # What a driver takes as a query of the URL, and nobody else may see.
-_SECRETS: Final = ("passw", "pwd", "secret", "token")
+_SECRET: Final = re.compile("pass(?!file)|pwd|secret|token", re.IGNORECASE)
 _MY_CNF: Final = "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf"
 _PASSWORDS: Final = {
     "postgresql": "put it in ~/.pgpass, the file that PGPASSFILE names, or PGPASSWORD",
@@ -54,17 +56,18 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
             f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
             "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
         ) from None
-    try:
+    url = None
+    with contextlib.suppress(ArgumentError, ValueError):  # whose messages may repeat a part
         url = make_url(text.removeprefix(PREFIX))
-    except (ArgumentError, ValueError):
+    if url is None:
         raise ValueError(
             f"{source} is not a database URL such as postgresql+psycopg://db.example.com/shop or sqlite:///keys.db; "
             "special characters in a name are written as %XX"
-        ) from None
+        )
     backend = url.get_backend_name()
     if backend not in _EXTRAS:
         raise ValueError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
-    if url.password is not None or any(secret in name.lower() for name in url.query for secret in _SECRETS):
+    if url.password is not None or any(map(_SECRET.search, url.query)):
         raise ValueError(f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}")
     try:
         dialect = url.get_dialect()
