@@ -21,6 +21,7 @@ FRONTS = (
     "sealwax.otel",
     "sealwax.kms",
     "sealwax.stores",
+    "sealwax.stores.key_rows",
     "sealwax.stores.s3",
     "sealwax.records",
     "sealwax.records.testing",

@@ -23,6 +23,7 @@ FRONTS: Final = (
     "sealwax.records",
     "sealwax.records.testing",
     "sealwax.stores",
+    "sealwax.stores.key_rows",
     "sealwax.stores.s3",
 )
 
