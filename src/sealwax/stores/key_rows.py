@@ -28,7 +28,6 @@ SHREDDED: Final = ForeignFormat(
 SOURCE: Final = "the URL of the key store"
 # A row is inspected right after it was listed. The readers of a scan are far less behind than this many.
 _MOST_KEPT: Final = 10_000
-_ATTEMPTS: Final = 3
 
 
 class KeyRows(Store):
@@ -104,18 +103,13 @@ class KeyRows(Store):
                 f"it would have {len(blob):,} bytes, and a row of a key store holds {MAX_BLOB_BYTES:,}; use fewer KMS "
                 "keys or a smaller scope"
             )
-        seen = row.blob
-        for _ in range(_ATTEMPTS):
-            if self.keys.replace(row, blob):
-                return
-            # It was retired or shredded meanwhile, re-wrapped by others, or replaced although the answer got lost.
-            row = self._row(name)
-            _header_of(row)
-            if row.blob == blob:
-                return
-            if row.blob != seen:
-                break
-        raise RewrapConflictError(f"another program changed '{printable(name)}' meanwhile; it was left alone")
+        if self.keys.replace(row, blob):
+            return
+        # It was removed, shredded, retired or re-wrapped meanwhile, or replaced although the answer got lost.
+        row = self._row(name)
+        _header_of(row)
+        if row.blob != blob:
+            raise RewrapConflictError(f"another program changed '{printable(name)}' meanwhile; it was left alone")
 
     def replace(self, name: str, change: Change) -> None:  # noqa: ARG002  never
         raise KeyRowError(NO_REENCRYPTION)
