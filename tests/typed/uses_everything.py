@@ -64,6 +64,8 @@ from sealwax.records import (
     is_record,
 )
 from sealwax.records.testing import KeyStoreTests, override_records, row
+from sealwax.stores import Store
+from sealwax.stores.key_rows import KeyRows
 
 T = TypeVar("T")
 
@@ -321,3 +323,7 @@ def errors(error: Exception) -> str:
         case _:
             return "another program's"
     return str(error)
+
+
+def key_stores_are_locations(keys: KeyStore) -> Store:
+    return KeyRows(keys, "my-keys://shop")
