@@ -86,6 +86,8 @@ SCENES: Final[dict[str, str]] = {
         $ {_PLAN} -c purpose=backup -o empty.plan in
         $ {_PLAN} -c purpose=backup -o gone.plan nowhere
         $ sealwax fleet plan --from alias/demo --to alias/nothing -c purpose=backup -o bad.plan sealed
+        $ {_PLAN} --accept-stored-context -o keys.plan sql+postgresql+psycopg://app:secret@db.example.com/shop
+        $ {_PLAN} --accept-stored-context -o keys.plan sql+sqlite:///nowhere.db
         $ {_RUN}
         $ AWS_PROFILE=carol {_RUN} --apply
         $ {_RUN} --apply
