@@ -195,7 +195,7 @@ def test_a_key_store_is_moved_while_it_is_in_use(shop: Shop) -> None:
 
 @pytest.mark.soak
 def test_ten_thousand_scopes_are_moved_while_they_are_in_use(shop: Shop) -> None:
-    move(shop, 10_000, 10_000)
+    move(shop, 10_000, 1000)
 
 
 def test_a_killed_run_is_resumed(shop: Shop) -> None:
