@@ -25,6 +25,9 @@ MAX_PAIRS: Final = 64
 MAX_BYTES: Final = 8192
 EMPTY: Final = b"\0\0"
 
+RESERVED: Final = "sealwax-use"
+"""The name of the pair that says what the data keys of records are for. No other data key is made with it."""
+
 PLACEHOLDERS: Final = ("{relpath}", "{name}")
 # A word in braces is a placeholder, and in two pairs of braces it is the text with one. All other braces are text.
 BRACED: Final = re.compile(r"\{\{ *[\w.-]+ *\}\}|\{ *[\w.-]+ *\}")
@@ -163,14 +166,35 @@ def _decoded(data: bytes) -> dict[str, str]:
     return pairs
 
 
-def check_kms_keys(keys: Collection[str]) -> None:
-    """Refuse keys that differ only in case: grant constraints ignore case.
+def check_new_keys(kms: Collection[str], local: Collection[str] = ()) -> None:
+    """Check the keys of the context of a new envelope, those that KMS sees and the local ones.
 
     Raises:
-        ContextError: two keys differ only in case.
+        ContextError: two that KMS sees differ only in case, which grant constraints ignore, or one is reserved.
     """
-    if len(keys) > 1 and len({key.casefold() for key in keys}) != len(keys):
+    folded = {key.casefold() for key in kms}
+    if len(folded) != len(kms):
         raise ContextError("two keys of the context differ only in upper and lower case, which KMS grants ignore")
+    if RESERVED in folded or is_reserved(local):
+        raise ContextError(f"'{RESERVED}' is reserved for the data keys of records; use another name in the context")
+
+
+def is_reserved(keys: Collection[str]) -> bool:
+    """Return whether one of the keys is reserved for the data keys of records."""
+    return any(key.casefold() == RESERVED for key in keys)
+
+
+def refuse_records(stored: Mapping[str, str]) -> None:
+    """Refuse to re-encrypt the wrapped data key of records.
+
+    Raises:
+        ContextError: the stored context is that of one.
+    """
+    if is_reserved(stored):
+        raise ContextError(
+            f"the envelope is a data key of records ('{RESERVED}' is in its context), and re-encrypting it would "
+            "destroy what is sealed under it; to move it to another KMS key, re-wrap it"
+        )
 
 
 def as_pairs(context: Mapping[str, str] | NoContext) -> dict[str, str]:

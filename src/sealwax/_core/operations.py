@@ -68,8 +68,8 @@ class Begun(NamedTuple):
 def begin(keyring: Keyring, split: Split, plaintext_bytes: int | None, *, witness: bool = False) -> Begun:
     """Take a data key for one new envelope."""
     kms, local = split
-    ctx.check_kms_keys(kms)
     kms_bytes, local_bytes = ctx.encode(kms), ctx.encode(local)
+    ctx.check_new_keys(kms, local)
     # From the kernel each time, as is the salt: a generator in memory repeats itself in a restored snapshot of the
     # process, and a cached data key would then see the same key and nonce twice.
     envelope_id = os.urandom(hdr.ENVELOPE_ID_BYTES)
@@ -237,10 +237,16 @@ def rewrapper(
 
 
 def reencrypt_value(
-    binding: Binding, sealed: BytesLike, plaintext: bytes, expected: ctx.ExpectedContext, detached: AnySource | None
+    binding: Binding,
+    sealed: BytesLike,
+    decrypt: Callable[[], bytes],
+    expected: ctx.ExpectedContext,
+    detached: AnySource | None,
 ) -> bytes:
     """Return a new envelope for the plaintext of an old one, bound to the same context."""
     header, _ = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
+    ctx.refuse_records(ctx.decode(header.preamble.kms_context))
+    plaintext = decrypt()
     begun = begin(binding.keyring, binding.match(header, expected), len(plaintext))
     return payload.encrypt(begun.encryptor, begun.header(hdr.ATTACHED, 1), plaintext)
 
@@ -257,6 +263,7 @@ def reencryptor(
         header = envelope.header_of_stream(source) if detached is None else envelope.inspect(detached).header
         expected = expect(header)
         envelope.refuse_kind(header, hdr.ATTACHED if detached is None else hdr.DETACHED)
+        ctx.refuse_records(ctx.decode(header.preamble.kms_context))
         reader, _ = _reader_after(binding, header, source, expected)
         with reader:
             begun = begin(binding.keyring, binding.match(header, expected), None, witness=on_written is not None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypedDict, TypeVar, cast, overload
 
 from sealwax._core import files, operations, validate, watch
-from sealwax._core.context import ExpectedContext, NoContext
+from sealwax._core.context import ExpectedContext, NoContext, is_reserved
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.header import Header
@@ -66,7 +66,7 @@ class Sealer:
         # By its type: a wrapper that passes on every attribute must be asked itself.
         held = cast("SupportsReady", keyring)._ready() if issubclass(type(keyring), SupportsReady) else None
         # For small values in few steps, and for everything that needs no waiting.
-        self._small = None if held is None else SmallValues(held, names)
+        self._small = None if held is None or is_reserved(names) else SmallValues(held, names)
         self._at_once = None if held is None or held is keyring else Sealer(held, local_context=names)
 
     def __getstate__(self) -> _State:
@@ -638,8 +638,11 @@ class Sealer:
             >>> sealer.reencrypt("backup.tar.swx", context={"purpose": "backup"})
         """
         if isinstance(source, BytesLike):
-            plaintext = self.decrypt(source, context=context, header=header)
-            return operations.reencrypt_value(self._binding, source, plaintext, context, header)
+
+            def decrypt() -> bytes:
+                return self.decrypt(source, context=context, header=header)
+
+            return operations.reencrypt_value(self._binding, source, decrypt, context, header)
 
         reencrypt = operations.reencryptor(self._binding, lambda _: context, header, None)
         if output is not None:

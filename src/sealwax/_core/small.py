@@ -123,7 +123,7 @@ class SmallValues:
             return
         stored = dict(pairs)
         with contextlib.suppress(ContextError, HeaderError):
-            ctx.check_kms_keys(stored)
+            ctx.check_new_keys(stored)
             kms = ctx.encode(stored)
             template = hdr.HeaderTemplate(kms, loan.wrapped_keys, 1, hdr.ATTACHED)
             self._holder.mark(loan, pairs, (template, payload.framed(kms)))

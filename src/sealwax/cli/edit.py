@@ -165,6 +165,7 @@ class _Sealed:
             )
         if not inspection.header.finished:
             raise RewrapConflictError("a re-wrap of it was interrupted; run that again, then edit it")
+        ctx.refuse_records(inspection.context)
         arns = [key.key_arn for key in inspection.wrapped_keys]
         sealer, keyring = self._keys.to_reencrypt([self.name], arns)
         plaintext = sealer.decrypt(value, context=self._expected)

@@ -84,7 +84,9 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
                 return "already encrypted"
             force = work.force or there is outcomes.OutputState.OUTDATED
             if work.dry_run:
-                ctx.encode(ctx.split(ctx.as_pairs(context), keys.local_context)[0])
+                kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
+                ctx.encode(kms)
+                ctx.check_new_keys(kms, local)
                 for name in (job.output, work.detached):
                     dry.check_output(job, source, name, force=force)
                 return "would be encrypted"

@@ -24,6 +24,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, cast
 
+from sealwax._core import context as ctx
 from sealwax._core import files
 from sealwax._core.envelope import Inspection, inspect, read_full
 from sealwax._core.format.header import ATTACHED, DETACHED
@@ -159,6 +160,7 @@ class Under:
         """Return the ARNs, by generating a data key for a context; see ``arns``."""
 
         def ask() -> list[str]:
+            ctx.check_new_keys(context)
             return keyring.generate(context, lambda _, keys: [key.key_arn for key in keys], plaintext_bytes=None)
 
         return self.arns(ask)

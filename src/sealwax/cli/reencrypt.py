@@ -90,6 +90,7 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
                 inspection = inspect(source.binary) if work.detached is None else locations.inspect(work.detached)
                 preamble = inspection.header.preamble
                 ctx.match(expected, inspection.context, keys.local_context, preamble.local_pairs)
+                ctx.refuse_records(inspection.context)
                 if inspection.payload_bytes is not None:
                     plaintext_size(inspection.payload_bytes)  # refuses one that is cut off
                 dry.check_rewritten(work, job, source, inspection.header, keys, replaces=True)

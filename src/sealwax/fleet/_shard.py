@@ -187,6 +187,10 @@ def _decide_reencryption(header: Header, settings: Settings, verdict: Staleness)
         return EnvelopeDecision(
             State.REFUSED, f"it has a local context, which only its readers know; {_BY_HAND}", verdict
         )
+    try:
+        ctx.refuse_records(ctx.decode(header.preamble.kms_context))
+    except ContextError as error:
+        return EnvelopeDecision(State.REFUSED, str(error), verdict)
     if not settings._attempts(header.slot.wrapped_keys):
         return EnvelopeDecision(State.REFUSED, _not_allowed(header), verdict)
     return EnvelopeDecision(State.STALE, "", verdict)

@@ -7,7 +7,7 @@ from typing import Final
 
 from sealwax import errors
 from sealwax._aws.session import Session
-from sealwax._core.context import NoContext, as_pairs, check_kms_keys
+from sealwax._core.context import NoContext, as_pairs, check_new_keys
 from sealwax._text import printable
 from sealwax.prove import _envelopes, _moving, _outages, _requests, _traces
 from sealwax.prove._proof import UNANSWERED, Check, Failed, NotShown, Options, Proof
@@ -103,7 +103,7 @@ def prove(
                 print(result.outcome, result.name, result.detail)
     """
     bound = as_pairs(context)
-    check_kms_keys(bound)
+    check_new_keys(bound)
     proof = Proof(key, bound, session, options or Options())
     results: dict[Check, CheckResult] = {}
     try:

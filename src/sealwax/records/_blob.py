@@ -24,7 +24,7 @@ from sealwax.events import KmsCall
 from sealwax.records import _keys
 from sealwax.records._store import KeyKind, KeyRow, KeyState
 
-USE: Final = "sealwax-use"
+USE: Final = ctx.RESERVED
 MAX_BLOB_BYTES: Final = 8192
 _MADE_BY_CHARACTERS: Final = 128
 

@@ -23,6 +23,7 @@ from sealwax.records._rows import RowType
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 
 _MOST: Final = 10_000_000
+_RESERVED: Final = f"'{ctx.RESERVED}' is a name that Records adds to each scope itself; use another name in the scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,8 @@ class Records(Keeper):
         for name, value in pairs.items():
             if whole.setdefault(name, value) != value:
                 raise ValueError(f"the scope has '{name}' already, with another value")
-        if any(name.casefold() == _blob.USE for name in whole):
-            raise ContextError(f"the name '{_blob.USE}' is reserved")
+        if ctx.is_reserved(whole):
+            raise ContextError(_RESERVED)
         return whole
 
     def _kms_scope(self, pairs: Mapping[str, str]) -> dict[str, str]:
