@@ -391,3 +391,81 @@ def test_a_policy_for_an_alias_that_is_not_there(
     said = capsys.readouterr()
     assert said.out == ""
     assert "there is no such key or alias" in said.err
+
+
+SCOPE: Final = ("-c", "app=shop")
+NEW: Final = "arn:aws:kms:us-east-1:111122223333:key/5678abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def sids(text: bytes) -> list[str]:
+    return [statement["Sid"] for statement in json.loads(text)["Statement"]]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        (("decrypt",), ["Decrypt", "KeepRecords"]),
+        (("records",), ["MakeRecordsKeys", "OpenRecordsKeys", "PlantNoRecordsKeys"]),
+        (("search-records",), ["OpenIndexKeys", "OpenNoRecordsKeys"]),
+        (("rotate", "--to", NEW), ["RotateFrom", "RotateTo", "KeepRecords"]),
+        (("rotate-records", "--to", NEW), ["RotateRecordsFrom", "RotateRecordsTo", "RotateNothingElse"]),
+        (("decrypt", "-c", "sealwax-use=records-index"), ["Decrypt"]),
+    ],
+)
+def test_iam_policies_for_records(bare_shell: Shell, tasks: tuple[str, ...], expected: list[str]) -> None:
+    done = bare_shell.sealwax("policy", "iam", *tasks, "-k", KEY, *SCOPE).succeeded()
+    assert sids(done.out) == expected
+    assert done.err == ""
+
+
+def test_one_role_for_records_and_for_envelopes(bare_shell: Shell) -> None:
+    """Each statement is held to its own kind of data keys, and no Deny of one stops the other."""
+    text = bare_shell.sealwax("policy", "iam", "decrypt", "records", "-k", KEY, *SCOPE).succeeded().out
+    decrypt, _, opens, denied = json.loads(text)["Statement"]
+    assert decrypt["Condition"]["Null"] == {"kms:EncryptionContext:sealwax-use": "true"}
+    assert opens["Condition"]["Null"] == {"kms:EncryptionContext:sealwax-use": "false"}
+    assert denied["Action"] == "kms:Encrypt"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("rotate-records",), "rotate-records requires --to"),
+        (("records", "--to", NEW), "--to requires the task rotate or rotate-records"),
+        (("rotate", "rotate-records", "--to", NEW), "rotate and rotate-records are for different roles"),
+        (("records", "search-records"), "records and search-records are for different roles"),
+        (("records", "-c", "sealwax-use=records-data"), "remove it from the context"),
+        (("decrypt", "-c", "sealwax-use=data"), "'data' is not a value of sealwax-use"),
+        (("rotate", "--to", NEW, "--context-name", "sealwax-use"), "require one value of sealwax-use"),
+    ],
+)
+def test_iam_policies_that_make_no_sense(bare_shell: Shell, arguments: tuple[str, ...], sentence: str) -> None:
+    bare_shell.sealwax("policy", "iam", *arguments, "-k", KEY, *SCOPE).failed(2, sentence)
+
+
+def test_a_key_policy_for_records_is_written_and_explained(bare_shell: Shell) -> None:
+    roles = ("--records", f"{IAM}:user/shop", "--search-records", f"{IAM}:user/search")
+    moving = ("--rotate-records", f"{IAM}:user/rotation")
+    text = bare_shell.sealwax(*WRITE_KEY, *roles, *moving, *SCOPE).succeeded().out
+    bare_shell.write("key.json", text)
+    cases = {
+        ("shop", "Decrypt", "records-data"): True,
+        ("shop", "Encrypt", "records-data"): False,
+        ("search", "Decrypt", "records-index"): True,
+        ("search", "Decrypt", "records-data"): False,
+        ("rotation", "ReEncryptTo", "records-data"): True,
+        ("rotation", "ReEncryptTo", "records-index"): False,
+        ("app", "Decrypt", "records-data"): False,
+    }
+    for (who, action, use), expected in cases.items():
+        explain = ("policy", "explain", f"{IAM}:user/{who}", action, KEY, "--key-policy", "key.json", "--json")
+        done = bare_shell.sealwax(*explain, *SCOPE, "-c", f"sealwax-use={use}").succeeded()
+        assert json.loads(done.out)["allowed"] is expected, (who, action, use)
+    both = ("--rotate-from", f"{IAM}:user/rotation")
+    bare_shell.sealwax(*WRITE_KEY, *moving, *both, *SCOPE).failed(2, "name two different principals")
+
+
+def test_a_grant_may_name_the_use(bare_shell: Shell) -> None:
+    grant = ("policy", "grant", "-k", KEY, "--grantee", APP, "--operation", "Decrypt", *SCOPE)
+    done = bare_shell.sealwax(*grant, "-c", "sealwax-use=records-index").succeeded()
+    assert json.loads(done.out)["Constraints"]["EncryptionContextSubset"]["sealwax-use"] == "records-index"

@@ -19,6 +19,7 @@ from sealwax._core.rewrap import replace_file, rewrap_value
 from sealwax.fleet import aws_lambda
 from sealwax.lab import Lab
 from sealwax.policy import Request, evaluate, parse_identity_policy, parse_key_policy, principal
+from sealwax.records import MemoryKeys, Records
 from tests.docs.blocks import ROOT, blocks_of
 
 # One operation may need two permissions.
@@ -152,6 +153,57 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
             assert asked == named(name), name
     run = {name.partition(" for ")[0] for name, _ in calls}
     assert run == {call for calls_of_row, _ in rows().values() for call in calls_of_row}
+
+
+def test_each_call_of_records_asks_for_what_the_page_says(session: Recording) -> None:
+    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    table = text.partition("| Call of `Records` ")[2].partition("\n\n")[0]
+    page = {
+        name: set(re.findall(r"kms:\w+", actions))
+        for calls, actions in re.findall(r"^\| (`.*?) \| (.*?) \|$", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", calls)
+    }
+    assert page.pop("seal") == page.pop("open") == set()  # of the last row; the first one names them too
+    asked: dict[str, set[str]] = {name: set() for name in page}
+    store = MemoryKeys()
+    keyring = sealwax.KmsKeyring(["alias/one", "alias/two"], session=session)
+    with Records(keyring, store, scope={"app": "shop"}) as records:
+        card = records.field("users.card", row=int)
+
+        def again(call: Callable[[], object]) -> Callable[[], object]:
+            def forgotten() -> None:
+                records.clear()
+                call()
+
+            return forgotten
+
+        def remove() -> None:
+            with pytest.raises(ValueError, match="works"):
+                records.remove(next(store.list()))
+
+        calls: list[tuple[str, Callable[[], object]]] = [
+            ("ensure", records.ensure),
+            ("ensure", again(records.ensure)),
+            ("ensure_async", lambda: asyncio.run(records.ensure_async(tenant="a"))),
+            ("ensure_async", again(lambda: asyncio.run(records.ensure_async(tenant="a")))),
+            ("preload", again(lambda: asyncio.run(records.preload([card.seal(b"x", row=1)])))),
+            ("roll", records.roll),
+            ("remove", remove),
+            ("retire", lambda: records.retire(1)),
+            ("repair", records.repair),
+            ("accept", records.accept),
+            ("rows", records.rows),
+            ("stats", records.stats),
+            ("shred", records.shred),
+            ("reopen", records.reopen),
+        ]
+        for name, call in calls:
+            session.operations.clear()
+            call()
+            asked[name] |= {action for operation in session.operations for action in ACTIONS[operation]}
+    # What it needs for a new scope was asked for by ensure.
+    asked["preload"] |= page["preload"] & {"kms:GenerateDataKey", "kms:Encrypt"}
+    assert asked == page
 
 
 def rows_of_fleet() -> dict[str, set[str]]:

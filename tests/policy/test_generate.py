@@ -374,7 +374,8 @@ def test_no_policy_holds_a_wildcard_but_for_the_key_itself() -> None:
         write_identity_policy(allow_encrypt([KEY, KEY], BOUND)),
         write_identity_policy(allow_rotate([KEY], [KEY], BOUND)),
     ):
-        text = json.dumps(document)
+        allowing = [each for each in document["Statement"] if each["Effect"] == "Allow"]
+        text = json.dumps(allowing)
         assert text.count('"*"') == text.count('"Resource": "*"')
         assert text.count("*") == text.count('"*"')
 

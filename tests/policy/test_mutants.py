@@ -28,6 +28,8 @@ MODULES = [
     "grants",
     "evaluate",
     "explain",
+    "parts",
+    "records",
     "generate",
 ]
 NAME = "policy_mutant"

@@ -14,7 +14,7 @@ from sealwax import CachingKeyring, ContextError
 from sealwax._core import context as ctx
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
-from sealwax.policy._records import USE as USE_OF_POLICIES
+from sealwax.policy._parts import USE as USE_OF_POLICIES
 from sealwax.records import KeyKind, MemoryKeys, Records
 from sealwax.records._blob import USE, kms_context
 from tests.fakes import ALPHA, BETA, FakeKeyring

@@ -227,14 +227,18 @@ sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
 # As a CloudFormation template.
 sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
   -c purpose=backup --format cloudformation
+# One role seals and opens records of a scope, another moves their data keys.
+sealwax policy key --admin arn:aws:iam::111122223333:role/key-admin \
+  --records arn:aws:iam::111122223333:role/shop \
+  --rotate-records arn:aws:iam::111122223333:role/rotation -c app=shop
 """,
     "policy iam": r"""
 # For a service that writes and cannot read.
 sealwax policy iam encrypt -k alias/demo -c purpose=backup
 # For a role that restores backups, as a Terraform resource.
 sealwax policy iam decrypt -k alias/demo -c purpose=backup --format terraform
-# For `sealwax audit`.
-sealwax policy iam audit
+# For an application that seals and opens records of a scope.
+sealwax policy iam records -k alias/demo -c app=shop
 """,
     "policy grant": r"""
 # Print a grant, for `aws kms create-grant`.

@@ -4,50 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
 
-from sealwax._core import trusted
 from sealwax._core.context import placeholders
 from sealwax._text import printable
 from sealwax.cli import console, options
-from sealwax.cli.kms import Aws, open_lab
+from sealwax.cli.kms import Aws
+from sealwax.cli.policy_explain import explain_command
 from sealwax.cli.verbs import VerbGroup
-from sealwax.errors import FileError, PolicyError, UnavailableError
+from sealwax.errors import PolicyError, UnavailableError
 from sealwax.policy import (
     Document,
-    KeyDescription,
     KeyUsers,
-    Policy,
-    PrincipalDescription,
     RequiredContext,
     _render,
     allow_audit,
     allow_decrypt,
     allow_encrypt,
+    allow_records,
     allow_rotate,
-    explain,
+    allow_rotate_records,
+    allow_search_records,
+    deny_records,
     grant_request,
-    parse_identity_policy,
-    parse_key_policy,
-    principal,
     write_identity_policy,
     write_key_policy,
 )
 from sealwax.policy._expiry import due_name
-from sealwax.policy._explain import check, grant_of
 
 if TYPE_CHECKING:
-    from sealwax.policy import Decision, Grant
+    pass
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(?:[0-9]+[smhd])+")
@@ -55,8 +49,6 @@ _LONGEST_DAYS: Final = 7
 _DIGITS: Final = 6
 # After the machine slept, it has to notice soon that the time is over.
 _LOOK_SECONDS: Final = 10.0
-_MAX_FILE: Final = 16 << 20
-_KIND: Final = trusted.Kind("the file", FileError)
 
 
 class _Policies(VerbGroup):
@@ -72,6 +64,9 @@ class _Policies(VerbGroup):
 @click.group(cls=_Policies)
 def policy() -> None:
     """Write least-privilege policies for keys, principals and grants, and explain existing ones."""
+
+
+policy.add_command(explain_command)
 
 
 _format = click.option(
@@ -132,6 +127,9 @@ def _who(option: str, what: str, *, required: bool = False) -> Callable[[options
 @_who("--rotate-from", "may move wrapped keys from the key, without decrypting")
 @_who("--rotate-to", "may move wrapped keys to the key, without decrypting")
 @_who("--grant", "may grant the above to others")
+@_who("--records", "seals and opens records under the key")
+@_who("--search-records", "searches indexes of records, but opens no record")
+@_who("--rotate-records", "may move the data keys of records from the key and to it")
 @_bound
 @_format
 @options.loudness
@@ -142,6 +140,9 @@ def key_command(
     rotate_from: tuple[str, ...],
     rotate_to: tuple[str, ...],
     grant: tuple[str, ...],
+    records: tuple[str, ...],
+    search_records: tuple[str, ...],
+    rotate_records: tuple[str, ...],
     bound: RequiredContext | None,
     form: str,
 ) -> None:
@@ -149,8 +150,11 @@ def key_command(
 
     Every use requires the context. Only the named principals have access; IAM policies cannot add others. The account's
     root user can still replace the key policy, so that losing the administrators does not lose the key.
+
+    For --records, --search-records and --rotate-records, the context is the scope. Whoever is not named by one of them
+    is denied the data keys of records, by grants too.
     """
-    users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant)
+    users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant, records, search_records, rotate_records)
     document = write_key_policy(admin, users, _required(bound))
     _print(
         document,
@@ -161,8 +165,14 @@ def key_command(
     )
 
 
+_OF_RECORDS: Final = ("records", "search-records", "rotate-records")
+_TASKS: Final = ("encrypt", "decrypt", "rotate", *_OF_RECORDS, "audit")
+# One side of the second could become the other side of the first; the last two are part of the first.
+_APART: Final = (("rotate", "rotate-records"), ("records", "search-records"))
+
+
 @policy.command("iam")
-@click.argument("tasks", nargs=-1, required=True, type=click.Choice(["encrypt", "decrypt", "rotate", "audit"]))
+@click.argument("tasks", nargs=-1, required=True, type=click.Choice(_TASKS))
 @click.option(
     "-k",
     "--key",
@@ -189,16 +199,24 @@ def iam_command(
     """Write an IAM policy that allows one or more tasks, and nothing else.
 
     encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from the keys of -k to those of --to, without
-    decrypting. audit: read what `sealwax audit` reads; it takes no keys and no context.
+    decrypting. records: seal and open records of the scope that -c gives. search-records: search their indexes, but
+    open none. rotate-records: move their data keys, and nothing else. audit: read what `sealwax audit` reads; it takes
+    no keys and no context.
+
+    Without a task for records, the policy denies the data keys of records.
 
     A policy names keys by their ARNs. Keys that are given as key IDs or aliases are looked up (kms:DescribeKey).
     """
     if len(set(tasks)) != len(tasks):
         raise click.UsageError("a task was given twice")
-    if "rotate" in tasks and not targets:
-        raise click.UsageError("rotate requires --to: the keys to move wrapped keys to")
-    if "rotate" not in tasks and targets:
-        raise click.UsageError("--to requires the task rotate")
+    for one, other in _APART:
+        if one in tasks and other in tasks:
+            raise click.UsageError(f"{one} and {other} are for different roles; write a policy for each")
+    moving = next((task for task in tasks if task in ("rotate", "rotate-records")), None)
+    if moving and not targets:
+        raise click.UsageError(f"{moving} requires --to: the keys to move wrapped keys to")
+    if not moving and targets:
+        raise click.UsageError("--to requires the task rotate or rotate-records")
     if tasks == ("audit",):
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
@@ -207,15 +225,23 @@ def iam_command(
     elif not keys:
         raise click.UsageError("name a KMS key with -k or in SEALWAX_KEY")
     required = _required(bound)
+    of_records = any(task in _OF_RECORDS for task in tasks)
+    others = required.without_records() if of_records else required
     old, new = (aws.key_arns(names if tasks != ("audit",) else ()) for names in (keys, targets))
     allowed = {
-        "encrypt": lambda: allow_encrypt(old, required),
-        "decrypt": lambda: allow_decrypt(old, required),
-        "rotate": lambda: allow_rotate(old, new, required),
+        "encrypt": lambda: allow_encrypt(old, others),
+        "decrypt": lambda: allow_decrypt(old, others),
+        "rotate": lambda: allow_rotate(old, new, others),
+        "records": lambda: allow_records(old, required),
+        "search-records": lambda: allow_search_records(old, required),
+        "rotate-records": lambda: allow_rotate_records(old, new, required),
         "audit": allow_audit,
     }
+    statements = [statement for task in tasks for statement in allowed[task]()]
+    if old and not of_records and not required.is_of_records:
+        statements += deny_records(tuple(dict.fromkeys((*old, *new))))
     _print(
-        write_identity_policy([statement for task in tasks for statement in allowed[task]()]),
+        write_identity_policy(statements),
         form,
         cloudformation=_render.identity_in_cloudformation,
         terraform=_render.identity_in_terraform,
@@ -348,154 +374,3 @@ def _stopped() -> Iterator[_Stop]:
 
     with console.on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop_on):
         yield stop
-
-
-_file = click.Path(exists=True, dir_okay=False)
-
-
-@policy.command("explain")
-@click.argument("principal_arn", metavar="PRINCIPAL")
-@click.argument("action")
-@click.argument("key")
-@click.option("--key-policy", type=_file, metavar="FILE", help="Use this key policy instead of the key's own.")
-@click.option(
-    "--identity-policy",
-    "identity_policies",
-    multiple=True,
-    type=_file,
-    metavar="FILE",
-    help="Use this IAM policy of the principal instead of its own; repeatable.",
-)
-@click.option("--facts", type=_file, metavar="FILE", help="Use facts saved by `sealwax audit` instead of AWS.")
-@click.option("--grants", type=_file, metavar="FILE", help="Use these grants, as printed by `aws kms list-grants`.")
-@click.option(
-    "--given",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="The value of another condition key, such as kms:ViaService; repeatable.",
-)
-@options.context(stored=False, of_files=False, typed_only=True)
-@options.as_json
-@options.aws
-@options.loudness
-def explain_command(
-    principal_arn: str,
-    action: str,
-    key: str,
-    key_policy: str | None,
-    identity_policies: tuple[str, ...],
-    facts: str | None,
-    grants: str | None,
-    given: tuple[str, ...],
-    template: options.ContextTemplate,
-    as_json: bool,
-    aws: Aws,
-) -> None:
-    """Explain whether a principal may perform an action on a key, and why.
-
-    The key (kms:DescribeKey, GetKeyPolicy, ListGrants, ListAliases, ListResourceTags) and the principal's policies
-    (iam:Get* and List*) are read from AWS. With --facts, saved facts are used instead; the answer is as old as
-    they are. With --key-policy, files are used instead; KEY is looked up only if it is not an ARN. Nothing is changed.
-
-    Permissions boundaries, session policies, and the policies of organizations and VPC endpoints are not evaluated;
-    they can only deny more. Without -c, the request has no context.
-    """
-    try:
-        who = PrincipalDescription(principal(principal_arn))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    if facts is not None and key_policy is not None:
-        raise click.UsageError("--facts contains the key policy; remove --key-policy")
-    if grants is not None and key_policy is None:
-        raise click.UsageError("--grants requires --key-policy")
-    conditions = dict(_condition(text) for text in given)
-    pairs = template.without_file()
-    check(who.who, action, encryption_context=pairs, conditions=conditions)
-    policies: Sequence[Policy] = [
-        parse_identity_policy(console.read_text(path, _KIND, _MAX_FILE), name=f"identity policy '{printable(path)}'")
-        for path in identity_policies
-    ]
-    at = datetime.fromtimestamp(time.time(), UTC)
-    if key_policy is not None:
-        given_policy = parse_key_policy(console.read_text(key_policy, _KIND, _MAX_FILE))
-        (arn,) = aws.key_arns((key,))
-        seen = KeyDescription(arn, given_policy, _grants(grants, arn))
-    elif facts is not None:
-        seen, who, at = _recall(facts, key, aws.region, who, known=bool(policies))
-    else:
-        seen, who = _ask(aws, key, who, known=bool(policies))
-    if who.boundary is not None:
-        console.info(f"the permissions boundary '{printable(who.boundary)}' was not evaluated; it may deny the action")
-    decision = explain(
-        who.who,
-        action,
-        seen,
-        identity_policies=policies or who.policies,
-        time=at,
-        encryption_context=pairs,
-        conditions=conditions,
-    )
-    if as_json:
-        console.print_json(_as_dict(decision, seen.arn))
-    else:
-        console.print(f"{'allowed' if decision.allowed else 'not allowed'}: {decision.reason}")
-
-
-def _recall(
-    path: str, key: str, region: str | None, who: PrincipalDescription, *, known: bool
-) -> tuple[KeyDescription, PrincipalDescription, datetime]:
-    from sealwax.audit import _from_facts, read_facts
-
-    console.claim(path)
-    facts = read_facts(path)
-    console.info(f"using the facts of {facts.time.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
-    seen = _from_facts.describe_key(facts, key, region)
-    return seen, who if known else _from_facts.describe_principal(facts, who.who.arn), facts.time
-
-
-def _ask(aws: Aws, key: str, who: PrincipalDescription, *, known: bool) -> tuple[KeyDescription, PrincipalDescription]:
-    from sealwax.audit._collect import explanation
-
-    seen = explanation.read_key(aws.session(), key)
-    if known:
-        return seen, who
-    if aws.lab is None:
-        return seen, explanation.read_principal(aws.session(), who.who.arn)
-    with open_lab(aws.lab) as lab:
-        return seen, PrincipalDescription(*lab.known(who.who.arn))
-
-
-def _as_dict(decision: Decision, key: str) -> dict[str, object]:
-    return {
-        "allowed": decision.allowed,
-        "explicit_deny": decision.explicit_deny,
-        "reason": decision.reason,
-        "key": key,
-        "statements": [
-            {
-                "policy": statement.policy,
-                "sid": statement.sid,
-                "index": statement.index,
-                "effect": statement.effect,
-            }
-            for statement in decision.statements
-        ],
-        "grant": decision.grant.id if decision.grant is not None else None,
-    }
-
-
-def _grants(path: str | None, key: str) -> list[Grant]:
-    if path is None:
-        return []
-    try:
-        listed = json.loads(console.read_text(path, _KIND, _MAX_FILE))["Grants"]
-        return [grant_of(entry, key) for entry in listed]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        raise click.UsageError(f"'{printable(path)}' is not in the format of `aws kms list-grants`") from None
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"--given takes NAME=VALUE, not '{printable(text)}'")
-    return name, value

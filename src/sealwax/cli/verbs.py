@@ -25,7 +25,8 @@ _GROUPS: Final[Mapping[str, str]] = {
         --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
         --allow-changes --denied-profile --denied-role
         --scan --delete-after --every --now
-        --admin --encrypt --rotate-from --rotate-to --grant --grantee --operation --retiring --for
+        --admin --encrypt --rotate-from --rotate-to --grant --records --search-records --rotate-records
+        --grantee --operation --retiring --for
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream
         --throttle --error --latency --down --reset --quota --eventual --clear --seed""",

@@ -39,8 +39,6 @@ from sealwax.policy._documents import (
 from sealwax.policy._evaluate import evaluate
 from sealwax.policy._explain import KeyDescription, PrincipalDescription, explain
 from sealwax.policy._generate import (
-    KeyUsers,
-    RequiredContext,
     allow_audit,
     allow_decrypt,
     allow_encrypt,
@@ -51,7 +49,9 @@ from sealwax.policy._generate import (
 )
 from sealwax.policy._model import Decision, Grant, Principal, PrincipalKind, Request, Value, principal
 from sealwax.policy._operations import CROSS_ACCOUNT, GRANTABLE, On, Permission, permissions
+from sealwax.policy._parts import KeyUsers, RequiredContext
 from sealwax.policy._patterns import Lookup, Pattern, Token, Variable, Wild
+from sealwax.policy._records import allow_records, allow_rotate_records, allow_search_records, deny_records
 
 __all__ = [
     "CROSS_ACCOUNT",
@@ -82,7 +82,11 @@ __all__ = [
     "allow_audit",
     "allow_decrypt",
     "allow_encrypt",
+    "allow_records",
     "allow_rotate",
+    "allow_rotate_records",
+    "allow_search_records",
+    "deny_records",
     "evaluate",
     "explain",
     "grant_request",

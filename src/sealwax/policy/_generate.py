@@ -9,21 +9,20 @@ in the KMS Developer Guide.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from sealwax.errors import PolicyError
+from sealwax.policy import _records
 from sealwax.policy._documents import Document, parse_identity_policy, parse_key_policy
 from sealwax.policy._model import principal
 from sealwax.policy._operations import GRANTABLE, WITH_CONTEXT
+from sealwax.policy._parts import KeyUsers, RequiredContext, checked_keys, statement, to, unwrap
 from sealwax.policy._patterns import shown
 
 VERSION: Final = "2012-10-17"
 MAX_PAIRS: Final = 8  # in the constraint of a grant
 
-_KEY: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 _USER_OR_ROLE: Final = frozenset({"user", "role"})
 
 
@@ -62,78 +61,6 @@ AUDIT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RequiredContext:
-    """The encryption context that a policy or a grant requires.
-
-    Attributes:
-        pairs: pairs that the context must have.
-        names: names that the context must also have, with any value, such as the id of a record.
-
-    Example:
-        ``RequiredContext({"purpose": "backup"}, ("id",))``
-    """
-
-    pairs: Mapping[str, str] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
-
-    def check_names(self) -> None:
-        """Check that no two names differ only in case, because policies and grants ignore the case of names.
-
-        Raises:
-            PolicyError: two names do.
-        """
-        folded = [name.lower() for name in (*self.pairs, *self.names)]
-        if len(set(folded)) != len(folded):
-            raise PolicyError("two names of the context differ only in case, which policies cannot tell apart")
-
-    def condition(self) -> Document:
-        """Return the Condition element, empty if nothing is required.
-
-        Returns:
-            A condition that a policy statement can hold.
-        """
-        self.check_names()
-        condition: Document = {}
-        if self.pairs:
-            condition["StringEquals"] = {_context_key(name): _literal(value) for name, value in self.pairs.items()}
-        if self.names:
-            condition["Null"] = {_context_key(name): "false" for name in self.names}
-        return condition
-
-
-def _context_key(name: str) -> str:
-    return f"kms:EncryptionContext:{name}"
-
-
-def _literal(value: str) -> str:
-    """Escape a value for StringEquals, where ``${`` starts a policy variable."""
-    return value.replace("${", "${$}{")
-
-
-@dataclass(frozen=True, slots=True)
-class KeyUsers:
-    """The principals that use a key, by purpose. Each is the ARN of a user or role.
-
-    Attributes:
-        encrypt: can create data keys and wrap them.
-        decrypt: can unwrap data keys.
-        rotate_from: can move wrapped keys away from this key.
-        rotate_to: can move wrapped keys to this key.
-        grant: can give others these permissions by a grant that requires the same context.
-    """
-
-    encrypt: Sequence[str] = ()
-    decrypt: Sequence[str] = ()
-    rotate_from: Sequence[str] = ()
-    rotate_to: Sequence[str] = ()
-    grant: Sequence[str] = ()
-
-    def all(self) -> frozenset[str]:
-        """Return every principal once."""
-        return frozenset((*self.encrypt, *self.decrypt, *self.rotate_from, *self.rotate_to, *self.grant))
-
-
 # Without CreateGrant: a grantee must not pass the grant on.
 _GRANTABLE: Final = ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
 
@@ -156,7 +83,10 @@ def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: Re
         ``write_key_policy([admin], KeyUsers(decrypt=[app]), RequiredContext({"purpose": "backup"}))``
     """
     root = _root_of_administrators(administrators, users)
-    condition = context.condition()
+    _records.refuse_both_rotations(users)
+    of_records = users.records or users.search_records or users.rotate_records
+    condition = (context.without_records() if of_records else context).condition()
+    rotated = _records.pinned(context).condition() if users.rotate_from or users.rotate_to else {}
     delegated = {"ForAllValues:StringEquals": {"kms:GrantOperations": list(_GRANTABLE)}, **condition}
     statements = [
         {
@@ -167,14 +97,15 @@ def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: Re
             "Resource": "*",
             "Condition": {"StringEquals": {"aws:PrincipalType": "Account"}},
         },
-        _to("Administer", administrators, ADMINISTER),
-        _to("Encrypt", users.encrypt, ("kms:GenerateDataKey", "kms:Encrypt"), condition),
-        _to("Decrypt", users.decrypt, ("kms:Decrypt",), condition),
-        _to("RotateFrom", users.rotate_from, ("kms:ReEncryptFrom",), condition),
-        _to("RotateTo", users.rotate_to, ("kms:ReEncryptTo",), condition),
-        _to("Grant", users.grant, ("kms:CreateGrant",), delegated),
+        to("Administer", administrators, ADMINISTER),
+        to("Encrypt", users.encrypt, ("kms:GenerateDataKey", "kms:Encrypt"), condition),
+        to("Decrypt", users.decrypt, ("kms:Decrypt",), condition),
+        to("RotateFrom", users.rotate_from, ("kms:ReEncryptFrom",), rotated),
+        to("RotateTo", users.rotate_to, ("kms:ReEncryptTo",), rotated),
+        to("Grant", users.grant, ("kms:CreateGrant",), delegated),
+        *_records.in_key_policy(users, context),
     ]
-    document: Document = {"Version": VERSION, "Statement": [statement for statement in statements if statement]}
+    document: Document = {"Version": VERSION, "Statement": [each for each in statements if each]}
     parse_key_policy(document, name="requested key policy")
     return document
 
@@ -194,21 +125,6 @@ def _root_of_administrators(administrators: Sequence[str], users: KeyUsers) -> s
     return f"arn:{partition}:iam::{account}:root"
 
 
-def _to(
-    sid: str, principals: Sequence[str], actions: Sequence[str], condition: Document | None = None
-) -> Document | None:
-    if not principals:
-        return None
-    statement = {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Principal": {"AWS": _unwrap(principals)},
-        "Action": _unwrap(actions),
-        "Resource": "*",
-    }
-    return statement | ({"Condition": condition} if condition else {})
-
-
 def allow_encrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
     """Write the identity policy statements that allow encryption.
 
@@ -222,9 +138,9 @@ def allow_encrypt(keys: Sequence[str], context: RequiredContext) -> list[Documen
     Raises:
         PolicyError: there is no key, or one is not an ARN.
     """
-    first, others = _checked_keys(keys)[:1], keys[1:]
-    statements = [_statement("Encrypt", ("kms:GenerateDataKey",), first, context)]
-    return statements + ([_statement("EncryptToo", ("kms:Encrypt",), others, context)] if others else [])
+    first, others = checked_keys(keys)[:1], keys[1:]
+    statements = [statement("Encrypt", ("kms:GenerateDataKey",), first, context)]
+    return statements + ([statement("EncryptToo", ("kms:Encrypt",), others, context)] if others else [])
 
 
 def allow_decrypt(keys: Sequence[str], context: RequiredContext) -> list[Document]:
@@ -240,7 +156,7 @@ def allow_decrypt(keys: Sequence[str], context: RequiredContext) -> list[Documen
     Raises:
         PolicyError: there is no key, or one is not an ARN.
     """
-    return [_statement("Decrypt", ("kms:Decrypt",), _checked_keys(keys), context)]
+    return [statement("Decrypt", ("kms:Decrypt",), checked_keys(keys), context)]
 
 
 def allow_rotate(old: Sequence[str], new: Sequence[str], context: RequiredContext) -> list[Document]:
@@ -259,9 +175,10 @@ def allow_rotate(old: Sequence[str], new: Sequence[str], context: RequiredContex
     Raises:
         PolicyError: there is no old or no new key, or one is not an ARN.
     """
+    pinned = _records.pinned(context)
     return [
-        _statement("RotateFrom", ("kms:ReEncryptFrom",), _checked_keys(old), context),
-        _statement("RotateTo", ("kms:ReEncryptTo",), _checked_keys(new), context),
+        statement("RotateFrom", ("kms:ReEncryptFrom",), checked_keys(old), pinned),
+        statement("RotateTo", ("kms:ReEncryptTo",), checked_keys(new), pinned),
     ]
 
 
@@ -272,7 +189,7 @@ def allow_audit() -> list[Document]:
         Statements for ``write_identity_policy``.
     """
     return [
-        {"Sid": f"See{sid}", "Effect": "Allow", "Action": _unwrap(actions), "Resource": "*"}
+        {"Sid": f"See{sid}", "Effect": "Allow", "Action": unwrap(actions), "Resource": "*"}
         for sid, actions in AUDIT.items()
     ]
 
@@ -295,12 +212,6 @@ def write_identity_policy(statements: Sequence[Document]) -> Document:
     document: Document = {"Version": VERSION, "Statement": list(statements)}
     parse_identity_policy(document, name="requested identity policy")
     return document
-
-
-def _statement(sid: str, actions: Sequence[str], keys: Sequence[str], context: RequiredContext) -> Document:
-    condition = context.condition()
-    statement = {"Sid": sid, "Effect": "Allow", "Action": _unwrap(actions), "Resource": _unwrap(keys)}
-    return statement | ({"Condition": condition} if condition else {})
 
 
 def grant_request(
@@ -331,7 +242,7 @@ def grant_request(
     Example:
         ``boto3.client("kms").create_grant(**grant_request(key, app, ["Decrypt"], RequiredContext({"purpose": "x"})))``
     """
-    _checked_keys([key])
+    checked_keys([key])
     _owner(grantee, also=("session", "federated"))
     if retiring is not None:
         _owner(retiring, also=("session", "federated", "root"))
@@ -353,15 +264,6 @@ def grant_request(
     return request | {member: value for member, value in optional.items() if value is not None}
 
 
-def _checked_keys(keys: Sequence[str]) -> Sequence[str]:
-    for key in keys:
-        if not _KEY.fullmatch(key):
-            raise PolicyError(f"'{shown(key)}' is not the ARN of a key; a policy names keys by ARN, not by ID or alias")
-    if not keys:
-        raise PolicyError("name at least one key")
-    return keys
-
-
 def _owner(arn: str, *, also: Sequence[str] = ()) -> tuple[str, str]:
     """Return the partition and the account of a user or role.
 
@@ -375,7 +277,3 @@ def _owner(arn: str, *, also: Sequence[str] = ()) -> tuple[str, str]:
     if parsed is None or (parsed.kind not in _USER_OR_ROLE and parsed.kind not in also):
         raise PolicyError(f"'{shown(arn)}' is not the ARN of a user or role; name each one, not an account or *")
     return arn.split(":")[1], parsed.account
-
-
-def _unwrap(texts: Sequence[str]) -> str | list[str]:
-    return texts[0] if len(texts) == 1 else list(texts)
