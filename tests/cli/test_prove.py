@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from sealwax.lab import Lab
-from sealwax.prove import CHECKS
+from sealwax.prove import CHECKS, RECORDS_CHECKS
 from tests.cli.conftest import Keys
 from tests.cli.shell import SEALWAX, Shell
 from tests.docs.blocks import ROOT, blocks_of
@@ -316,3 +316,31 @@ def test_the_searched_process_is_the_one_that_the_profile_names(
             if event.record["eventName"] != "CreateKey" and event.record["eventName"] != "CreateAlias"
         )
     assert users == {"AKIANAMED": 28}
+
+
+def test_records_are_tried_in_a_scope_of_their_own(shell: Shell) -> None:
+    done = shell.sealwax(*PROVE, "--records").succeeded()
+    lines = done.out.decode().splitlines()
+    records = [line.split()[:2] for line in lines if " records-" in line]
+    assert records == [["passed", check.name] for check in RECORDS_CHECKS]
+    assert "39 KMS requests were made (39 planned)." in lines
+    assert "alias/demo passed 24 of 28 checks, and failed none; 4 are not shown, and may still fail." in lines
+
+
+def test_a_role_that_may_not_use_records_is_no_success(shell: Shell, tmp_path: Path) -> None:
+    """Its policy denies the data keys of records, so these checks, which were asked for, cannot run."""
+    iam = "arn:aws:iam::111122223333"
+    with Lab(tmp_path / "denied") as lab:
+        arn = lab.create_key(alias="demo")["Arn"]
+        user = lab.add_principal("app")
+        written = ("policy", "key", "--admin", f"{iam}:user/a", "--encrypt", f"{iam}:user/app")
+        text = shell.sealwax(*written, "--decrypt", f"{iam}:user/app", "-c", "purpose=backup").succeeded().out
+        lab.session(account="111122223333").client("kms").put_key_policy(KeyId=arn, Policy=text.decode())
+    shell.environment |= {
+        "SEALWAX_LAB": str(tmp_path / "denied"),
+        "AWS_ACCESS_KEY_ID": user["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": user["SecretAccessKey"],
+    }
+    done = shell.sealwax("prove", "-k", arn, *PROVE[3:], "--records")
+    done.failed(8, "these checks could not run: records-round-trip")
+    assert "failed" not in {line.split()[0] for line in done.out.decode().splitlines()[:28]}

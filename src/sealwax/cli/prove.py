@@ -66,6 +66,7 @@ _ROTATED: Final = (
 @click.option("--denied-profile", metavar="NAME", help="An AWS profile that must not be able to decrypt.")
 @click.option("--denied-role", metavar="ARN", help="A role that must not be able to decrypt; needs sts:AssumeRole.")
 @click.option("--allow-changes", is_flag=True, help="Also rotate the key, which cannot be undone.")
+@click.option("--records", is_flag=True, help="Also seal, roll, re-wrap and shred records, in a scope of their own.")
 @options.as_json
 @reports(*_FORMS, add_force=True)
 @options.loudness
@@ -77,6 +78,7 @@ def prove(
     denied_profile: str | None,
     denied_role: str | None,
     allow_changes: bool,
+    records: bool,
     as_json: bool,
     reports: Reports,
 ) -> int:
@@ -91,8 +93,9 @@ def prove(
     credentials.
     """
     from sealwax.events import USD_PER_CALL
-    from sealwax.prove import Options, planned_requests
+    from sealwax.prove import RECORDS_CHECKS, Options, planned_requests
     from sealwax.prove import prove as run
+    from sealwax.records import MemoryKeys
 
     names = names or layers.default_keys()
     if len(names) != 1:
@@ -106,6 +109,8 @@ def prove(
     context = template.to_bind(None)
     with _reach(aws, denied_profile, denied_role) as (session, denied, helper):
         chosen = Options(to=to, denied=denied, helper=helper, allow_changes=allow_changes)
+        if records:
+            chosen = replace(chosen, records=MemoryKeys())
         planned = planned_requests(key, context, session, chosen)
         console.info(
             f"{planned} KMS requests are planned ({planned * USD_PER_CALL:.5f} USD); "
@@ -114,6 +119,7 @@ def prove(
         silent = as_json or reports.on_stdout
         report = run(key, context, session, chosen, (lambda _: None) if silent else _print)
     asked_for = {"denied-principal": denied, "reencrypt-other-key": to, "rotation": allow_changes}
+    asked_for |= {check.name: records for check in RECORDS_CHECKS}
     missing = [
         check.name
         for check in report.checks

@@ -23,9 +23,9 @@ _GROUPS: Final[Mapping[str, str]] = {
     WHAT: """--recursive --include --exclude --follow-links --suffix --armor --detached --range --dry-run --apply
         --verify --older-than --add-region --reencrypt --digest --stale --decrypt --list --ask-kms
         --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
-        --allow-changes --denied-profile --denied-role
+        --allow-changes --records --denied-profile --denied-role
         --scan --delete-after --every --now
-        --admin --encrypt --rotate-from --rotate-to --grant --records --search-records --rotate-records
+        --admin --encrypt --rotate-from --rotate-to --grant --search-records --rotate-records
         --grantee --operation --retiring --for
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream

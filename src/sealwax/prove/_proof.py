@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sealwax import errors, events
 from sealwax._aws.responses import Answer
@@ -19,6 +19,7 @@ from sealwax.errors import SealwaxError
 from sealwax.kms import KmsKeyring, RetryPolicy, _hygiene, _names
 from sealwax.kms._calls import KmsCaller
 from sealwax.prove._results import Evidence
+from sealwax.records import KeyStore, Records
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -33,6 +34,7 @@ UNANSWERED: Final = (
     errors.ConfigurationError,
     errors.KeyStateError,
     errors.KeyNotFoundError,
+    errors.KeyStoreError,
     errors.ThrottledError,
     errors.UnavailableError,
 )
@@ -64,11 +66,13 @@ class Parts:
         keyring: creates a keyring, like ``KmsKeyring``.
         sealer: creates a sealer, like ``Sealer``.
         cache: creates a cache, like ``CachingKeyring``.
+        records: creates a ``Records``.
     """
 
     keyring: Callable[..., Keyring] = KmsKeyring
     sealer: Callable[..., Sealer] = Sealer
     cache: Callable[..., CachingKeyring] = CachingKeyring
+    records: Callable[..., Records] = Records
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,6 +99,8 @@ class Options:
         helper: the process whose memory and logs are searched.
         allow_changes: whether the key may be rotated, which cannot be undone.
         rotation_timeout: how many seconds a rotation may take.
+        records: a key store for the checks of records, such as ``MemoryKeys()``. They use a scope of their own, and
+            remove its rows again.
         parts: the parts of the library to check.
     """
 
@@ -103,6 +109,7 @@ class Options:
     helper: Helper | None = None
     allow_changes: bool = False
     rotation_timeout: float = 300.0
+    records: KeyStore | None = None
     parts: Parts = field(default_factory=Parts)
 
 
@@ -148,6 +155,12 @@ def check(
     return declare
 
 
+class SupportsClose(Protocol):
+    """What has something to end."""
+
+    def close(self) -> None: ...
+
+
 class Proof:
     """One run of the checks, and what they pass on to each other.
 
@@ -159,6 +172,7 @@ class Proof:
         sealed: an envelope of ``SAMPLE``, once there is one.
         revealed: whether GenerateDataKeyWithoutPlaintext returned a plaintext.
         traces: what ``sealwax.prove._traces`` keeps between its checks.
+        trial: what ``sealwax.prove._records`` keeps between its checks.
         signed_out: the check that found no valid credentials; empty while they are valid.
     """
 
@@ -175,6 +189,7 @@ class Proof:
         self.evidence: list[Evidence] = []
         self.revealed = False
         self.traces: object | None = None
+        self.trial: SupportsClose | None = None
         self.signed_out = ""
         self._clients = Clients(session, None, self._prepare)
         self._caller = KmsCaller(self._clients, RetryPolicy(), None, self.watch)
@@ -190,9 +205,11 @@ class Proof:
         client.meta.events.register("before-parse.kms.GenerateDataKeyWithoutPlaintext", look)
 
     def close(self) -> None:
-        """Wipe the data key."""
+        """Wipe the data keys, and remove what the checks of records have put into the key store."""
         if self.data_key is not None:
             self.data_key.close()
+        if self.trial is not None:
+            self.trial.close()
 
     # --- evidence
 

@@ -182,7 +182,7 @@ def denied_principal(proof: Proof) -> str:
 # --- what KMS must refuse
 
 
-def _refused(proof: Proof, what: str, blob: bytes, context: Mapping[str, str], *by: type[errors.SealwaxError]) -> str:
+def refused(proof: Proof, what: str, blob: bytes, context: Mapping[str, str], *by: type[errors.SealwaxError]) -> str:
     """Return what refused: ``KMS`` or a ``policy``."""
     error = proof.refused(what, lambda: wipe(_decrypt(proof, blob, context)), *_REFUSALS, *by)
     return "policy" if isinstance(error, errors.AccessDeniedError) else "KMS"
@@ -191,7 +191,7 @@ def _refused(proof: Proof, what: str, blob: bytes, context: Mapping[str, str], *
 def _contexts_refused(proof: Proof, contexts: Mapping[str, Mapping[str, str]]) -> str:
     assert proof.wrapped_key is not None
     blob = proof.wrapped_key.ciphertext
-    by = {what: _refused(proof, what, blob, pairs_, errors.AccessDeniedError) for what, pairs_ in contexts.items()}
+    by = {what: refused(proof, what, blob, pairs_, errors.AccessDeniedError) for what, pairs_ in contexts.items()}
     if "policy" in by.values():
         # With the right context it must still be allowed, or the policy denies everything.
         wipe(_decrypt(proof, blob, proof.context))
@@ -262,7 +262,7 @@ def tampered_wrapped_key(proof: Proof) -> str:
     assert proof.wrapped_key is not None
     blob = proof.wrapped_key.ciphertext
     for at in (0, len(blob) // 2, len(blob) - 1):
-        _refused(proof, f"a wrapped key with a bit of byte {at} flipped", flipped(blob, at), proof.context)
+        refused(proof, f"a wrapped key with a bit of byte {at} flipped", flipped(blob, at), proof.context)
     return "a change of the first, middle or last byte: refused by KMS"
 
 

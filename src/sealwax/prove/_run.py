@@ -9,7 +9,7 @@ from sealwax import errors
 from sealwax._aws.session import Session
 from sealwax._core.context import NoContext, as_pairs, check_new_keys
 from sealwax._text import printable
-from sealwax.prove import _envelopes, _moving, _outages, _requests, _traces
+from sealwax.prove import _envelopes, _moving, _outages, _records, _requests, _traces
 from sealwax.prove._proof import UNANSWERED, Check, Failed, NotShown, Options, Proof
 from sealwax.prove._results import FAILED, NOT_SHOWN, PASSED, CheckResult, Outcome, ProofReport
 
@@ -37,6 +37,13 @@ CHECKS: Final[tuple[Check, ...]] = (
     _moving.replicas,
     _outages.throttling,
     _outages.cached_offline,
+)
+RECORDS_CHECKS: Final[tuple[Check, ...]] = (
+    _records.records_round_trip,
+    _records.records_refused,
+    _records.records_roll,
+    _records.records_rewrap,
+    _records.records_shred,
 )
 # These pass: the same run may succeed later.
 _TEMPORARY: Final = (errors.CredentialsError, errors.KeyStateError, errors.ThrottledError, errors.UnavailableError)
@@ -66,7 +73,11 @@ def planned_requests(
 
 
 def _planned(proof: Proof) -> int:
-    return sum(check.requests(proof) for check in CHECKS)
+    return sum(check.requests(proof) for check in _checks(proof))
+
+
+def _checks(proof: Proof) -> tuple[Check, ...]:
+    return CHECKS if proof.options.records is None else CHECKS + RECORDS_CHECKS
 
 
 def prove(
@@ -76,7 +87,7 @@ def prove(
     options: Options | None = None,
     on_result: Callable[[CheckResult], None] = lambda _: None,
 ) -> ProofReport:
-    """Run every check against a KMS key.
+    """Run every check in ``CHECKS`` against a KMS key; with ``options.records``, also those in ``RECORDS_CHECKS``.
 
     Args:
         key: a key ID, key ARN, alias or alias ARN of a symmetric encryption key.
@@ -107,7 +118,7 @@ def prove(
     proof = Proof(key, bound, session, options or Options())
     results: dict[Check, CheckResult] = {}
     try:
-        for check in CHECKS:
+        for check in _checks(proof):
             results[check] = run_check(check, proof, results)
             on_result(results[check])
     finally:
