@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from sealwax.audit._facts import Facts, RotationFacts
+from sealwax.policy import KeyUsers, RequiredContext, write_key_policy
 from sealwax.policy._expiry import due_name
 from tests.audit.accounts import (
     ADMIN,
@@ -28,6 +30,7 @@ from tests.audit.accounts import (
     event,
     events,
     family,
+    grant,
     key,
     movers,
     plus,
@@ -43,6 +46,36 @@ from tests.audit.accounts import (
 )
 
 Make = Callable[[], Facts]
+
+USE: Final = "kms:EncryptionContext:sealwax-use"
+SHOP: Final = {"StringEquals": {"kms:EncryptionContext:app": "shop"}}
+RECORD: Final = {"app": "shop", "sealwax-use": "records-data"}
+OWNED: Final = {"Sid": "Own", "Principal": {"AWS": ADMIN}, "Action": "kms:PutKeyPolicy"}
+RECORDS: Final = {
+    "Sid": "Records",
+    "Principal": {"AWS": APP},
+    "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+    "Condition": SHOP | {"Null": {USE: "false"}},
+}
+RECORDS_WRITTEN: Final = json.dumps(
+    write_key_policy(
+        [ADMIN],
+        KeyUsers(decrypt=[role("More")], records=[APP], rotate_records=[role("Mover")]),
+        RequiredContext({"app": "shop"}),
+    )
+)
+
+
+def records_on(*statements: Mapping[str, Any], **changes: Any) -> Facts:
+    """Return an account whose key has records of a role, and statements about others."""
+    return clean(key(policy=text(OWNED, RECORDS, *statements), **changes))
+
+
+def made_by(who: str, **changes: Any) -> Facts:
+    """Return an account with such a key, and an event of a data key that was made for records."""
+    given = {"name": "GenerateDataKey", "principal": who, "context": RECORD} | changes
+    return replace(records_on(), events=(event(**given),))
+
 
 FILTER: Final = (
     "{($.eventSource = kms.amazonaws.com) && (($.eventName=DisableKey) || ($.eventName = ScheduleKeyDeletion))}"
@@ -426,6 +459,50 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
             lambda: events(
                 event(context={"purpose": "backup", "SecretARN": "arn:aws:secretsmanager:eu-west-1:1:secret:a"})
             ),
+        ),
+    ),
+    "records-open-to-others": (
+        (
+            lambda: records_on(use()),
+            lambda: records_on(use(Condition={})),
+            lambda: records_on(use(Action=["kms:ReEncryptFrom", "kms:ReEncryptTo"], Condition=SHOP)),
+            lambda: records_on(use(Principal={"AWS": APP}, Action="kms:Encrypt", Condition=SHOP)),
+            lambda: records_on(use(Principal={"AWS": APP}, Action="kms:ReEncryptFrom", Condition=SHOP)),
+            lambda: records_on(grants=(grant(grantee=role("More")),)),
+            lambda: records_on(
+                use(Sid="Pinned", Action="kms:ReEncryptTo", Condition=SHOP | {"Null": {USE: "false"}}),
+                use(Action="kms:ReEncryptTo", Condition=SHOP),
+            ),
+            lambda: clean(key(policy=text(OWNED, use())), events=(event(context=RECORD),)),
+        ),
+        (
+            lambda: records_on(),
+            lambda: records_on(use(Condition=BACKUP | {"Null": {USE: "true"}})),
+            lambda: records_on(use(Effect="Deny")),
+            lambda: records_on(use(), use(Sid="No", Effect="Deny", Condition={"Null": {USE: "false"}})),
+            lambda: records_on(use(Principal={"AWS": APP}, Condition={})),
+            lambda: records_on(use(Condition=SHOP | {"Null": {USE: "false"}})),
+            lambda: records_on(use(Action="kms:DescribeKey", Condition={})),
+            lambda: records_on(grants=(grant(grantee=role("More"), subset={"sealwax-use": "records-index"}),)),
+            lambda: clean(key(policy=text(OWNED, use()))),
+            lambda: clean(key(policy=RECORDS_WRITTEN), events=(event(context=RECORD),)),
+        ),
+    ),
+    "records-unexpected-maker": (
+        (
+            lambda: made_by(role("More")),
+            lambda: made_by(role("More"), name="Encrypt"),
+            lambda: made_by(ADMIN),
+            lambda: made_by(role("More"), context={"Sealwax-Use": "records-data"}),
+        ),
+        (
+            lambda: made_by(APP),
+            lambda: made_by(role("More"), name="Decrypt"),
+            lambda: made_by(role("More"), error="AccessDenied"),
+            lambda: made_by(role("More"), via="rds.amazonaws.com"),
+            lambda: made_by(role("More"), context={"app": "shop"}),
+            lambda: clean(events=(event(name="GenerateDataKey", principal=role("More"), context=RECORD),)),
+            lambda: replace(made_by(role("More")), principals=None, policies=None),
         ),
     ),
 }

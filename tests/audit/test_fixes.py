@@ -97,6 +97,7 @@ LOST: Final[Mapping[str, Callable[[Asked, Finding], bool]]] = {
     "reencrypt-asymmetry": lambda one, finding: (
         _of_finding(one, finding) and one[2] in ("kms:ReEncryptFrom", "kms:ReEncryptTo")
     ),
+    "records-open-to-others": lambda one, finding: _of_finding(one, finding) and "sealwax-use" in one[4],
 }
 
 

@@ -1,8 +1,8 @@
 """What policies say of the data keys of records, which have ``sealwax-use`` in their encryption context.
 
-Whoever may wrap a key with that name can plant one that he knows. Whoever may unwrap one, or re-encrypt it into a
-context that he can open, can read what is under it. A call of ReEncrypt has two sides, and a policy sees one at a time:
-so a role that re-wraps is held to one value on both sides, or to its absence on both.
+A principal that may wrap a key with that name can plant a known one. A principal that may unwrap one, or re-encrypt it
+into a context that it can open, can read what is under it. A call of ReEncrypt has two sides, and a policy sees one at
+a time: so a role that re-wraps is held to one value on both sides, or to its absence on both.
 """
 
 from __future__ import annotations

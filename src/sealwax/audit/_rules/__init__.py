@@ -16,11 +16,24 @@ from sealwax.audit._rules import (
     identities,
     keys,
     open_policies,
+    records,
     trails,
 )
 from sealwax.audit._rules.registry import Rule, findings_of
 
-_MODULES: Final = (open_policies, context_policies, duties, identities, grants, keys, aliases, trails, alarms, events)
+_MODULES: Final = (
+    open_policies,
+    context_policies,
+    duties,
+    identities,
+    grants,
+    keys,
+    aliases,
+    trails,
+    alarms,
+    events,
+    records,
+)
 
 #: All rules: by module, in the order in which they are declared there.
 RULES: Final[tuple[Rule, ...]] = tuple(

@@ -119,7 +119,7 @@ def _with_denials(policy: Policy, statement: Statement) -> Policy:
 # --- the encryption context
 
 
-def _context_clauses(statement: Statement) -> list[Clause]:
+def context_clauses(statement: Statement) -> list[Clause]:
     """Return the clauses that require an encryption context."""
     return [
         clause
@@ -132,7 +132,7 @@ def _context_clauses(statement: Statement) -> list[Clause]:
     ]
 
 
-def _required_names(clause: Clause) -> list[str]:
+def required_names(clause: Clause) -> list[str]:
     if clause.key.lower().startswith(_CONTEXT):
         return [clause.key[len(_CONTEXT) :]]
     return [value.text for value in clause.values]
@@ -168,17 +168,14 @@ def key_policy_no_context(account: Account) -> Iterator[Violation]:
             and (statement.principals.names or statement.principals.everyone)
         ]
         required = {
-            name
-            for statement in decrypting
-            for clause in _context_clauses(statement)
-            for name in _required_names(clause)
+            name for statement in decrypting for clause in context_clauses(statement) for name in required_names(clause)
         }
         # Names that start with aws: are those of services.
         names = sorted(name for name in required | set(seen.get(key.arn) or {}) if not name.lower().startswith("aws:"))
         if not names:
             continue
         for statement in decrypting:
-            if _context_clauses(statement) or not _decrypts_without(account, key, policy, statement, names[0]):
+            if context_clauses(statement) or not _decrypts_without(account, key, policy, statement, names[0]):
                 continue
             raw = account.raw(key.policy, statement)
             yield Violation(
@@ -226,7 +223,7 @@ def key_policy_wildcard_context(account: Account) -> Iterator[Violation]:
     for key, policy, statement, raw in account.allow_statements():
         wild = [
             f"{clause.key}={value.text}"
-            for clause in _context_clauses(statement)
+            for clause in context_clauses(statement)
             if "Like" in clause.operator
             for value in clause.values
             if any(isinstance(part, Wild) for part in value.parts)

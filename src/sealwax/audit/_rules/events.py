@@ -55,7 +55,7 @@ _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1
 _WORDS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def _shown(event: EventFacts) -> dict[str, object]:
+def shown_event(event: EventFacts) -> dict[str, object]:
     """Return an event without the values of its context, which may be confidential."""
     context = None if event.context is None else sorted(map(_shown_name, event.context))
     shown: dict[str, object] = {
@@ -73,7 +73,7 @@ def _shown_name(name: str) -> str:
     return "(not shown)" if suspect("", name) else name
 
 
-def _times(events: list[EventFacts] | tuple[EventFacts, ...]) -> str:
+def times(events: list[EventFacts] | tuple[EventFacts, ...]) -> str:
     return "once" if len(events) == 1 else f"{len(events)} times"
 
 
@@ -94,12 +94,12 @@ def decrypt_without_context(account: Account) -> Iterator[Violation]:
         callers = sorted({event.principal for event in events})
         yield Violation(
             arn,
-            _shown(events[0]),
+            shown_event(events[0]),
             Fix(
                 "Encrypt with a context (sealwax encrypt -c NAME=VALUE), encrypt existing data again, and require the "
                 "context in the key policy (sealwax policy key)."
             ),
-            f"{_times(events)}, by {join_names(callers)}",
+            f"{times(events)}, by {join_names(callers)}",
         )
 
 
@@ -116,12 +116,12 @@ def decrypt_unexpected_principal(account: Account) -> Iterator[Violation]:
         if calls.allowed is False:
             yield Violation(
                 calls.key.arn,
-                _shown(calls.events[0]),
+                shown_event(calls.events[0]),
                 Fix(
                     f"Find out who {calls.caller} is and why it decrypts. If it should, allow it by name in the key "
                     "policy. Otherwise disable its credentials, and check in CloudTrail what it decrypted."
                 ),
-                f"{calls.caller} called {calls.operation} {_times(calls.events)}",
+                f"{calls.caller} called {calls.operation} {times(calls.events)}",
             )
 
 
@@ -152,7 +152,7 @@ def denial_burst(account: Account) -> Iterator[Violation]:
             )
         yield Violation(
             keys[0] if len(keys) == 1 else account.root_arn,
-            _shown(first),
+            shown_event(first),
             Fix(advice),
             f"{len(events)} calls of {who}, from {first.time:%Y-%m-%d %H:%M} UTC on",
         )
@@ -218,10 +218,10 @@ def context_telling(account: Account) -> Iterator[Violation]:
     for (arn, looks), events in groups.items():
         yield Violation(
             arn,
-            _shown(events[0]),
+            shown_event(events[0]),
             Fix(
                 "Use a meaningless identifier instead (the number of a row, a random id), and encrypt the data again. "
                 "Anyone who can read the trail has seen the value, so replace it if it is a secret."
             ),
-            f"a {looks}, {_times(events)}",
+            f"a {looks}, {times(events)}",
         )
