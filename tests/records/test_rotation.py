@@ -22,7 +22,8 @@ from sealwax import fleet
 from sealwax.lab import Lab
 from sealwax.records import KeyKind, KeyRow, KeyState, Records, SqlKeys
 from sealwax.records._blob import make
-from sealwax.records._sql import keeping_connections, key_table
+from sealwax.records._sql import keeping_connections
+from sealwax.records._sql_tables import key_tables
 from tests.memory.conftest import ROOT
 
 SCOPE = {"app": "shop"}
@@ -257,7 +258,7 @@ def test_a_shredded_scope_has_no_envelopes(shop: Shop) -> None:
 def test_a_row_whose_scope_is_not_that_of_its_envelope_is_refused(shop: Shop, altered: str) -> None:
     shop.fill(3)
     rows = {row.scope["tenant"]: row for row in shop.keys.list()}
-    table = key_table(sa.MetaData())
+    table, _ = key_tables(sa.MetaData())
     columns = ("blob",) if altered == "blob" else ("scope_hash", "scope")
     engine = sa.create_engine(shop.url)
     with engine.begin() as connection:
