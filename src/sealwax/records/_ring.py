@@ -159,8 +159,6 @@ class Ring(ScopeKeys):
     def _take_newest(self, row: KeyRow) -> Held:
         _blob.check_claim(row)
         self._refuse_lost(row)
-        if row.state is KeyState.SHREDDED:
-            self._drop_before(row.generation)
         if row.state is not KeyState.LIVE:
             self._seal_no_more()
             raise self._gone(row)
@@ -362,12 +360,11 @@ class Ring(ScopeKeys):
                 marks = [row for row in there if row.kind is self.kind and row.state is KeyState.SHREDDED]
                 self._drop_before(max((row.generation for row in marks), default=0))
             if newest_too and newest is not None:
-                try:
+                failure = self._failure
+                with contextlib.suppress(SealwaxError):  # sealing reports what is wrong with the key
                     self.load_newest()
-                except SealwaxError as error:
-                    if _is_away(error):
-                        raise
-                    # Sealing reports what is wrong with the key.
+                if self._failure is not None and self._failure is not failure:
+                    raise copy.copy(self._failure[1])  # KMS or the store is away
 
     def refresh(self) -> None:
         """Fetch again what is near its end, if the ring was used since it was fetched."""
