@@ -127,6 +127,14 @@ def test_a_token_of_an_event(caplog: pytest.LogCaptureFixture) -> None:
     assert "connection failed" in refused_by(lambda: SqlKeys(engine), caplog)
 
 
+def test_a_driver_that_quotes_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    import psycopg
+
+    quoting = _raises(psycopg.OperationalError(f"I was given {SECRET}, by 'app:{SECRET}@localhost'"))
+    engine = sa.create_engine(f"postgresql+psycopg://app:{QUOTED}@localhost/shop", creator=quoting)
+    assert "I was given ***, by" in refused_by(lambda: SqlKeys(engine), caplog)
+
+
 def test_a_password_that_the_server_refuses(postgresql: str, caplog: pytest.LogCaptureFixture) -> None:
     with sa.create_engine(postgresql, poolclass=sa.NullPool).begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {WITH_PASSWORD} LOGIN PASSWORD 'right'")

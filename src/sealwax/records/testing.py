@@ -267,11 +267,14 @@ class KeyStoreTests:
         assert store.shred(scope) == []
 
     def test_no_key_is_made_while_its_scope_is_shredded(self, store: KeyStore) -> None:
-        scope = self.scope()
-        creations = [functools.partial(store.create, row(scope)) for _ in range(3)]
-        self.at_once(*creations, lambda: store.shred(scope))
-        assert {(each.state, each.blob) for each in store.get_many(scope)} == {(KeyState.SHREDDED, b"")}
-        assert store.create(row(scope)).state is KeyState.SHREDDED
+        for generation in (1, 2) * 5:
+            scope = self.scope()
+            for earlier in range(1, generation):
+                store.create(row(scope, earlier))
+            creations = [functools.partial(store.create, row(scope, generation)) for _ in range(3)]
+            self.at_once(*creations, lambda scope=scope: store.shred(scope))  # type: ignore[misc]
+            assert {(each.state, each.blob) for each in store.get_many(scope)} == {(KeyState.SHREDDED, b"")}
+            assert store.create(row(scope, generation)).state is KeyState.SHREDDED
 
     def test_a_scope_without_rows_is_shredded_too(self, store: KeyStore) -> None:
         scope = self.scope()
