@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -440,3 +441,23 @@ def test_a_store_works_in_a_forked_child(async_url: str) -> None:
             os._exit(0 if store.newest(made.scope, KeyKind.DATA) == made and store.retire(made) is False else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert store.newest(made.scope, KeyKind.DATA) == made
+
+
+def test_a_transaction_that_another_made_fail_is_repeated(postgresql: str) -> None:
+    engine = sa.create_engine(postgresql)
+    store = SqlKeys(engine)
+    store.create_table()
+    failures = [psycopg.errors.SerializationFailure("of two"), psycopg.errors.DeadlockDetected("of two")]
+    endless: list[bool] = []
+
+    @event.listens_for(engine, "do_execute")
+    def fail(_cursor: object, statement: str, _parameters: object, _context: object) -> None:
+        if statement.startswith("INSERT") and (failures or endless):
+            raise failures.pop() if failures else psycopg.errors.SerializationFailure("of many")
+
+    made = row(scope())
+    assert store.create(made) == made
+    assert not failures
+    endless.append(True)
+    with pytest.raises(KeyStoreError, match="failed while adding a key: of many"):
+        store.create(row(scope()))
