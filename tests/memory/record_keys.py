@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwax
+from sealwax._core.format import payload
 from sealwax.records import Field, MemoryKeys, Records
 from tests.memory.program import take_out_registers, take_out_wipe
 
@@ -67,10 +68,16 @@ def closed(folder: Path) -> None:
     fail_after_the_end(folder)
 
 
+def go_on() -> None:
+    """Do what a thread that goes on does sooner or later: the thread beside can overwrite no registers but its own."""
+    payload.leave_no_registers()
+
+
 def expired(folder: Path) -> None:
     records = used(folder, max_age=0.5, **_SOON)
     while records.stats().data_keys:
         time.sleep(0.1)
+    go_on()
 
 
 def shredded(folder: Path) -> None:
@@ -83,6 +90,7 @@ def evicted(folder: Path) -> None:
     held.append(records.field(FIELD, row=int, tenant="other").seal(_TEXT, row=7))
     while records.stats().data_keys > 1:
         time.sleep(0.1)
+    go_on()
 
 
 def forked(folder: Path) -> None:
