@@ -176,7 +176,7 @@ class Field:
         IAM: kms:Decrypt.
         """
         if type(record) is not bytes:
-            record = _form.parse(record).binary
+            record = _form.from_text(record) if type(record) is str else _form.parse(record).binary
         if type(row) is int and row >= 0:
             try:
                 start, size = self._int_starts[row.bit_length()]

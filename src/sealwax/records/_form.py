@@ -107,7 +107,9 @@ def _checked(record: object) -> bytes | bytearray | memoryview:
 
 def to_text(record: bytes) -> str:
     """Return the text form of a record."""
-    digits = b"".join((b2a_base64(record[1:_ID_END])[:_ID_DIGITS], b".", b2a_base64(record[_ID_END:]).rstrip(b"=\n")))
+    digits = b"".join(
+        (b2a_base64(record[1:_ID_END])[:_ID_DIGITS], b".", b2a_base64(record[_ID_END:], newline=False).rstrip(b"="))
+    )
     return TEXT_START + digits.replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
 
 
