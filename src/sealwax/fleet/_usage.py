@@ -21,7 +21,7 @@ from sealwax.kms import _names
 from sealwax.kms._names import KeyName
 from sealwax.stores import Entry, Store, open_store
 from sealwax.stores._files import FileStore
-from sealwax.stores._store import S3_SCHEME
+from sealwax.stores._store import S3_SCHEME, SHREDDED
 
 ENVELOPE: Final = "sealwax"
 AT_REST: Final = "sse-kms"
@@ -107,7 +107,6 @@ class _Examined:
         user: set if it needs the key.
         doubt: why it may need the key.
         was_read: whether it could be read.
-        names_keys: whether it names any key, of KMS or another; a shredded row of a key store names none.
     """
 
     name: str
@@ -116,7 +115,6 @@ class _Examined:
     user: User | None = None
     doubt: str = ""
     was_read: bool = True
-    names_keys: bool = True
 
 
 def locations_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -162,7 +160,7 @@ class _Tally:
         elif examined.doubt:
             self.doubt(f"{examined.name}: {examined.doubt}")
             self.unnamed += examined.was_read
-        elif examined.format and examined.names_keys:
+        elif examined.format not in ("", SHREDDED):
             self.elsewhere += 1
 
     def usage(self) -> Usage:
@@ -267,8 +265,7 @@ def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> 
             return _Examined(entry.name, name, is_known, User(entry.name, claim.format, claim.what, its))
         if not claim.complete or None in means.values():
             doubt = doubt or _doubt(claim, [named for named, is_it in means.items() if is_it is None])
-    names_keys = foreign is None or bool(foreign.keys or foreign.others)
-    return _Examined(entry.name, name, is_known, doubt=doubt, names_keys=names_keys)
+    return _Examined(entry.name, name, is_known, doubt=doubt)
 
 
 def _doubt(claim: _Claim, unclear: Sequence[str]) -> str:

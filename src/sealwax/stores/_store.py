@@ -16,6 +16,8 @@ from sealwax.errors import SealwaxError, StoreError
 S3_SCHEME: Final = "s3://"
 # Before the URL of a database: the key store of records in it.
 KEY_STORE_PREFIX: Final = "sql+"
+# The format of a row of it that has no wrapped key any more.
+SHREDDED: Final = "shredded"
 NO_REENCRYPTION: Final = "re-encrypting a row of it would destroy the data key of records"
 _DATABASE: Final = re.compile(r"(postgres(ql)?|mysql|mariadb|sqlite)(\+[a-z0-9_]+)?://")
 # An access point's ARN, which takes the place of a bucket's name. A Multi-Region Access Point has no Region.

@@ -18,12 +18,12 @@ from sealwax.errors import FileError, KeyRowError, KeyStoreError, NotAnEnvelopeE
 from sealwax.records._blob import MAX_BLOB_BYTES, header_of
 from sealwax.records._store import KeyRow, KeyState, KeyStore
 from sealwax.records._url import absolute_url, open_keys
-from sealwax.stores._store import NO_REENCRYPTION, Change, Entry, Store
+from sealwax.stores._store import NO_REENCRYPTION, SHREDDED, Change, Entry, Store
 
 __all__ = ["KeyRows"]
 
-SHREDDED: Final = ForeignFormat(
-    "shredded", "a shredded data key", complete=True, advice="nothing opens what was sealed under it"
+_SHREDDED: Final = ForeignFormat(
+    SHREDDED, "a shredded data key", complete=True, advice="nothing opens what was sealed under it"
 )
 SOURCE: Final = "the URL of the key store"
 # A row is inspected right after it was listed. The readers of a scan are far less behind than this many.
@@ -143,7 +143,7 @@ class KeyRows(Store):
 def _header_of(row: KeyRow) -> tuple[Header, int]:
     if row.state is KeyState.SHREDDED:
         error = NotAnEnvelopeError("it was shredded: there is no wrapped key any more")
-        error.foreign = SHREDDED
+        error.foreign = _SHREDDED
         raise error
     return header_of(row)
 
