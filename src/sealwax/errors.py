@@ -38,6 +38,7 @@
     │   ├── KeyNotLoadedError       its data key has to be loaded first, and an event loop is running
     │   └── KeyRowError             a row of the key store does not hold the data key that it claims to hold
     ├── KeyStoreError             a key store cannot be reached, refuses, or lost a key
+    ├── TableError                a table with sealed columns cannot be used, or is not as the map of fields says
     ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language
@@ -92,6 +93,7 @@ __all__ = [
     "SettingsError",
     "ShreddedError",
     "StoreError",
+    "TableError",
     "TamperedError",
     "ThrottledError",
     "UnavailableError",
@@ -360,6 +362,10 @@ class KeyStoreError(SealwaxError):
 
     def __reduce__(self) -> tuple[Callable[..., SealwaxError], tuple[object, ...]]:
         return _rebuild, (type(self), self.args[0], self.__dict__.copy())
+
+
+class TableError(SealwaxError):
+    """A table with sealed columns cannot be read or changed, or is not as the map of fields says."""
 
 
 class EngineError(SealwaxError):

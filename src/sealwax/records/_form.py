@@ -27,9 +27,10 @@ MIN_BYTES: Final = CIPHERTEXT_AT + 16
 MAX_PLAINTEXT_BYTES: Final = 1 << 20
 MAX_BYTES: Final = MIN_BYTES + MAX_PLAINTEXT_BYTES
 
-_ID_END: Final = 1 + KEY_ID_BYTES
+ID_END: Final = 1 + KEY_ID_BYTES
 _ID_DIGITS: Final = 22
-_DOT_AT: Final = len(TEXT_START) + _ID_DIGITS
+# What begins all records under one data key: ID_END bytes or, in text, this many characters.
+TEXT_HEAD: Final = len(TEXT_START) + _ID_DIGITS
 _DOT, _PLUS, _SLASH, _EQUALS = b".+/="
 _DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 # Which digits may come last, by how many there are beyond a multiple of four.
@@ -73,7 +74,7 @@ def parse(record: bytes | bytearray | memoryview | str) -> RecordParts:
     text = isinstance(record, str)
     binary = from_text(record) if isinstance(record, str) else bytes(_checked(record))
     check(binary)
-    return RecordParts(binary[1:_ID_END], binary, text)
+    return RecordParts(binary[1:ID_END], binary, text)
 
 
 def check(binary: bytes) -> None:
@@ -105,10 +106,21 @@ def _checked(record: object) -> bytes | bytearray | memoryview:
     raise TypeError(f"a record is bytes or a str, not {type(record).__name__}")
 
 
+def key_id_of(head: bytes | str) -> bytes:
+    """Return the key id of a record from its first ``ID_END`` bytes, or its first ``TEXT_HEAD`` characters.
+
+    Raises:
+        ValueError: no record begins so.
+    """
+    if isinstance(head, str) or head.startswith(TEXT_START.encode()):
+        return _decode_url((head.encode("ascii") if isinstance(head, str) else head)[len(TEXT_START) : TEXT_HEAD])
+    return head[1:ID_END]
+
+
 def to_text(record: bytes) -> str:
     """Return the text form of a record."""
     digits = b"".join(
-        (b2a_base64(record[1:_ID_END])[:_ID_DIGITS], b".", b2a_base64(record[_ID_END:], newline=False).rstrip(b"="))
+        (b2a_base64(record[1:ID_END])[:_ID_DIGITS], b".", b2a_base64(record[ID_END:], newline=False).rstrip(b"="))
     )
     return TEXT_START + digits.replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
 
@@ -123,22 +135,18 @@ def from_text(text: str) -> bytes:
         raise NotARecordError(f"this is not a record: it does not begin with '{TEXT_START}'")
     try:
         digits = text.encode("ascii")
-        if (
-            len(digits) <= _DOT_AT
-            or digits[_DOT_AT] != _DOT
-            or _PLUS in digits
-            or _SLASH in digits
-            or _EQUALS in digits
-        ):
+        if digits[TEXT_HEAD] != _DOT:
             raise ValueError
-        digits = digits.replace(b"-", b"+").replace(b"_", b"/")
-        return b"".join((MAGIC, _decode(digits[len(TEXT_START) : _DOT_AT]), _decode(digits[_DOT_AT + 1 :])))
-    except ValueError:  # also of binascii and of what is not ASCII, whose messages show the text
+        return b"".join((MAGIC, _decode_url(digits[len(TEXT_START) : TEXT_HEAD]), _decode_url(digits[TEXT_HEAD + 1 :])))
+    except (ValueError, IndexError):  # also of binascii and of what is not ASCII, whose messages show the text
         raise NotARecordError("this is not a record in its text form: it was cut off or changed") from None
 
 
-def _decode(digits: bytes) -> bytes:
-    """Decode unpadded base64 in its one form: only digits, and zeros in the bits of the last one that are left over."""
+def _decode_url(digits: bytes) -> bytes:
+    """Decode unpadded base64url in its one form: only digits, and zeros in the bits of the last one that are left over."""
+    if _PLUS in digits or _SLASH in digits or _EQUALS in digits:
+        raise ValueError
+    digits = digits.replace(b"-", b"+").replace(b"_", b"/")
     spare = len(digits) % 4
     if spare and digits[-1] not in _LAST_DIGITS[spare]:
         raise ValueError

@@ -1,0 +1,330 @@
+"""Walks through columns of records: seals them again under the newest keys, counts them by key, and opens them all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy.engine import URL, Engine
+
+from sealwax.records._fields import SealedColumn
+from sealwax.records._journal import Journal, Position, ResealCounts
+from sealwax.records._records import Records
+from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._tables import Item, Key, Record, SealedTable, connected
+from sealwax.records._walk import (
+    Failures,
+    Pace,
+    RowFailure,
+    Scopes,
+    VerifyCounts,
+    groups,
+    opened,
+    pages,
+    sealed,
+)
+
+_MOST_PASSES: Final = 10
+
+Columns = Sequence[SealedColumn]
+Database = Engine | URL | str
+OnProgress = Callable[[Sequence[ResealCounts]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """The records of one column under one data key.
+
+    Attributes:
+        column: the name of the column.
+        key_id: what the records begin with.
+        row: the row of the data key; None if the key store has none with this id in the scope that was given.
+        newest: whether it is the newest data key of its scope.
+        records: how many records there are.
+    """
+
+    column: str
+    key_id: bytes
+    row: KeyRow | None
+    newest: bool
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaleReport:
+    """Records by data key.
+
+    Attributes:
+        uses: one for each column and data key.
+        not_records: values that do not have the form of a record.
+        null: rows without a value.
+    """
+
+    uses: tuple[KeyUse, ...]
+    not_records: int
+    null: int
+
+    @property
+    def stale(self) -> int:
+        """How many records are not under the newest key of their scope."""
+        return sum(use.records for use in self.uses if not use.newest)
+
+
+@dataclass(frozen=True, slots=True)
+class ResealReport:
+    """What a reseal has done.
+
+    Attributes:
+        columns: the counts of each column.
+        passes: how often the columns were walked through.
+        stale: records that are still not under the newest key of their scope, by the last count.
+        retirable: data keys under which two counts found no record in these columns, so that they can be retired if no
+            other column has any.
+        failures: the first records that could not be opened in the last pass.
+    """
+
+    columns: tuple[ResealCounts, ...]
+    passes: int
+    stale: int
+    retirable: tuple[KeyRow, ...]
+    failures: tuple[RowFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsVerifyReport:
+    """What opening every record showed.
+
+    Attributes:
+        columns: the counts of each column.
+        failures: the first 1,000 records that could not be opened.
+    """
+
+    columns: tuple[VerifyCounts, ...]
+    failures: tuple[RowFailure, ...]
+
+
+def stale(
+    store: KeyStore, database: Database, columns: Columns, *, scope: Mapping[str, str] | None = None
+) -> StaleReport:
+    """Count records by the data key that they are under; the database does it, with one scan for each column.
+
+    Args:
+        store: the key store.
+        database: where the columns are: a SQLAlchemy ``Engine`` or a URL.
+        columns: the columns.
+        scope: the pairs that all records share; None counts the keys of every scope.
+
+    Raises:
+        TableError: a table cannot be read, or is not as its column says.
+        KeyStoreError: the key store cannot be read.
+    """
+    with connected(database) as engine:
+        return _counted(store, scope or {}, [SealedTable(engine, column) for column in columns])
+
+
+def _counted(store: KeyStore, scope: Mapping[str, str], tables: Sequence[SealedTable]) -> StaleReport:
+    # First the records, then the keys: so no key of a record is made in between.
+    counts = [(table.column.named, *table.count()) for table in tables]
+    rows = {row.key_id: row for row in store.list(scope) if row.kind is KeyKind.DATA}
+    newest = _newest_ids(rows.values())
+    uses = tuple(
+        KeyUse(column, key_id, rows.get(key_id), key_id in newest, count)
+        for column, records, _, _ in counts
+        for key_id, count in sorted(records.items())
+    )
+    return StaleReport(uses, sum(others for _, _, others, _ in counts), sum(null for _, _, _, null in counts))
+
+
+def _newest_ids(rows: Iterable[KeyRow]) -> set[bytes]:
+    newest: dict[tuple[tuple[str, str], ...], KeyRow] = {}
+    for row in rows:
+        scope = tuple(sorted(row.scope.items()))
+        if row.claim is not None and (scope not in newest or row.claim > (newest[scope].claim or 0)):
+            newest[scope] = row
+    return {row.key_id for row in newest.values()}
+
+
+def reseal(
+    records: Records,
+    database: Database,
+    columns: Columns,
+    *,
+    journal: str | os.PathLike[str] | None = None,
+    rate: float | None = None,
+    throttle_lag: float | None = None,
+    settle: float = 120.0,
+    on_progress: OnProgress | None = None,
+    on_wait: Callable[[float], None] | None = None,
+) -> ResealReport:
+    """Seal every record again that is not under the newest data key of its scope, while the application goes on.
+
+    A record is replaced only if its row still has the old one, so no update is lost. Then the records are counted
+    twice, ``settle`` seconds apart, because other processes may go on to seal under an older key for a while; if a
+    count finds such records, there is another pass.
+
+    Args:
+        records: the scopes; its fields are made from the columns.
+        database: where the columns are: a SQLAlchemy ``Engine`` or a URL.
+        columns: the columns.
+        journal: a file that remembers how far it has come; a call with the same file goes on there, and deletes it at
+            the end.
+        rate: rows per second, at most.
+        throttle_lag: wait while a replica of a PostgreSQL database is behind by more than these seconds.
+        settle: seconds between the two counts: more than the longest ``recheck`` of any process that seals, and than
+            its longest transaction.
+        on_progress: called with the counts after each page of rows.
+        on_wait: called with ``settle`` before each time that it waits so long.
+
+    Raises:
+        TableError: a table cannot be read or changed, or is not as its column says. What was done is kept.
+        KmsError, KeyStoreError: a data key cannot be loaded for now.
+        FileError: the journal cannot be read or written.
+
+    IAM: kms:Decrypt.
+    """
+    if settle < 0 or (rate is not None and rate <= 0) or (throttle_lag is not None and throttle_lag < 0):
+        raise ValueError("settle and throttle_lag are seconds from 0 on, and rate is above 0")
+    with connected(database) as engine:
+        tables = [SealedTable(engine, column) for column in columns]
+        run = _Run(records, tables, Pace(rate, throttle_lag), on_progress, on_wait)
+        url = engine.url.render_as_string(hide_password=True)
+        log = Journal(journal, url, [column.named for column in columns])
+        report = run.whole(log, settle)
+        log.remove()
+        return report
+
+
+def verify(
+    records: Records,
+    database: Database,
+    columns: Columns,
+    *,
+    rate: float | None = None,
+    on_progress: Callable[[Sequence[VerifyCounts]], None] | None = None,
+) -> RecordsVerifyReport:
+    """Open every record, and say which ones do not open.
+
+    Args:
+        records: the scopes; its fields are made from the columns.
+        database: where the columns are: a SQLAlchemy ``Engine`` or a URL.
+        columns: the columns.
+        rate: rows per second, at most.
+        on_progress: called with the counts after each page of rows.
+
+    Raises:
+        TableError: a table cannot be read, or is not as its column says.
+        KmsError, KeyStoreError: a data key cannot be loaded for now.
+
+    IAM: kms:Decrypt.
+    """
+    with connected(database) as engine:
+        tables = [SealedTable(engine, column) for column in columns]
+        counts = [VerifyCounts(column.named) for column in columns]
+        pace, failures = Pace(rate, None), Failures()
+        for table, count in zip(tables, counts, strict=True):
+            scopes = Scopes(records, table.column, sealing=False)
+            for items in pages(table, None, pace):
+                for scope, group in groups(scopes, items, count, table, failures):
+                    values = opened(scope, group, table, failures)
+                    count.opened += len(values)
+                    count.unopened += len(group) - len(values)
+                if on_progress is not None:
+                    on_progress(counts)
+                pace.wait(len(items))
+        return RecordsVerifyReport(tuple(counts), tuple(failures.first))
+
+
+# --- a run
+
+
+class _Run:
+    def __init__(
+        self,
+        records: Records,
+        tables: Sequence[SealedTable],
+        pace: Pace,
+        on_progress: OnProgress | None,
+        on_wait: Callable[[float], None] | None,
+    ) -> None:
+        self._records = records
+        self._tables = tables
+        self._pace = pace
+        self._on_progress = on_progress
+        self._on_wait = on_wait
+        self._failures = Failures()
+        for table in tables:
+            pace.check(table)
+
+    def whole(self, log: Journal, settle: float) -> ResealReport:
+        counts = [position.counts for position in log.positions]
+        scope = self._records._kms_scope({})
+        while True:
+            before = sum(count.resealed + count.changed for count in counts)
+            self._failures = Failures()
+            for table, position in zip(self._tables, log.positions, strict=True):
+                self._pass(table, position, lambda: self._told(log, counts))
+            log.write(now=True)
+            first = _counted(self._records.store, scope, self._tables)
+            if self._on_wait is not None:
+                self._on_wait(settle)
+            time.sleep(settle)
+            second = _counted(self._records.store, scope, self._tables)
+            unopened = sum(count.unopened for count in counts)
+            progress = sum(count.resealed + count.changed for count in counts) - before
+            # What cannot be opened is no reason to walk through everything again.
+            if first.stale == second.stale and first.stale in (0, unopened):
+                break
+            if not progress or log.passes >= _MOST_PASSES:
+                break
+            log.next_pass()
+        return ResealReport(
+            tuple(replace(count) for count in counts),
+            log.passes,
+            second.stale,
+            tuple(_retirable(self._records.store, scope, first, second)),
+            tuple(self._failures.first),
+        )
+
+    def _told(self, log: Journal, counts: Sequence[ResealCounts]) -> None:
+        log.write()
+        if self._on_progress is not None:
+            self._on_progress(counts)
+
+    def _pass(self, table: SealedTable, position: Position, told: Callable[[], None]) -> None:
+        if position.done:
+            return
+        scopes = Scopes(self._records, table.column, sealing=True)
+        for items in pages(table, position.after, self._pace):
+            # The counts of a page count together with its position, so that the journal has both or none.
+            self._page(table, scopes, items, counts := replace(position.counts))
+            position.counts.become(counts)
+            position.after = items[-1].key
+            told()
+            self._pace.wait(len(items))
+            self._pace.check(table)
+        position.done = True
+
+    def _page(self, table: SealedTable, scopes: Scopes, items: Sequence[Item], counts: ResealCounts) -> None:
+        changes: list[tuple[Key, Record, Record]] = []
+        for scope, group in groups(scopes, items, counts, table, self._failures):
+            old = [(item, key_id) for item, key_id in group if key_id != scope.newest(item.row)]
+            counts.newest += len(group) - len(old)
+            values = opened(scope, old, table, self._failures)
+            counts.unopened += len(old) - len(values)
+            if values:
+                changes += sealed(scope, values, text=table.text)
+        done = table.replace(changes) if changes else 0
+        counts.resealed += done
+        counts.changed += len(changes) - done
+
+
+def _retirable(store: KeyStore, scope: Mapping[str, str], first: StaleReport, second: StaleReport) -> Iterator[KeyRow]:
+    used = {use.key_id for report in (first, second) for use in report.uses}
+    rows = [row for row in store.list(scope) if row.kind is KeyKind.DATA]
+    newest = _newest_ids(rows)
+    for row in rows:
+        if row.state is KeyState.LIVE and row.claim is not None and not {row.key_id} & (used | newest):
+            yield row

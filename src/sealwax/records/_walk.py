@@ -1,0 +1,308 @@
+"""What walks through a column of records: pages at a pace, the fields of the scopes, and opening what is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from sealwax.errors import (
+    AccessDeniedError,
+    AllKeysFailedError,
+    KeyNotAllowedError,
+    KeyNotFoundError,
+    KeyRowError,
+    KeyStateError,
+    KeyStoreError,
+    KmsError,
+    SealwaxError,
+    TableError,
+    WrappedKeyRefusedError,
+    WrongKeyError,
+)
+from sealwax.records import _form
+from sealwax.records._field import Field
+from sealwax.records._fields import SealedColumn
+from sealwax.records._journal import ResealCounts
+from sealwax.records._records import Records
+from sealwax.records._rows import Row, Unbound
+from sealwax.records._store import KeyKind, KeyState
+from sealwax.records._tables import Item, Key, Record, SealedTable
+from sealwax.records._values import Value
+
+_FIRST_PAGE: Final = 50
+_LARGEST_PAGE: Final = 1000
+_PAGE_BYTES: Final = 4 << 20
+# Scopes that are at hand at once, each with a field of its own.
+_MOST_SCOPES: Final = 1000
+_MOST_FAILURES: Final = 1000
+_LAG_SECONDS: Final = 1.0
+# What is wrong with one KMS key or one data key: other records may open.
+_OF_ONE_KEY: Final = (
+    AccessDeniedError,
+    AllKeysFailedError,
+    KeyNotAllowedError,
+    KeyNotFoundError,
+    KeyStateError,
+    WrappedKeyRefusedError,
+    WrongKeyError,
+)
+
+Pairs = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A record that could not be opened.
+
+    Attributes:
+        column: the name of its column.
+        key: the primary key of its row.
+        reason: why; it holds no part of the value.
+    """
+
+    column: str
+    key: tuple[object, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class VerifyCounts:
+    """What became of the values of one column.
+
+    Attributes:
+        column: its name.
+        rows: rows that were looked at.
+        opened: records that were opened.
+        null: rows without a value.
+        not_records: values that do not have the form of a record.
+        unopened: records that could not be opened.
+    """
+
+    column: str
+    rows: int = 0
+    opened: int = 0
+    null: int = 0
+    not_records: int = 0
+    unopened: int = 0
+
+
+# --- pages
+
+
+class Pace:
+    """Keeps to a rate, and waits for replicas."""
+
+    def __init__(self, rate: float | None, lag: float | None) -> None:
+        self._rate = rate
+        self._lag = lag
+        self._began = self._checked = time.monotonic()
+        self._rows = 0
+
+    @property
+    def most(self) -> int:
+        """How many rows to read at once."""
+        return _LARGEST_PAGE if self._rate is None else max(1, min(_LARGEST_PAGE, int(self._rate)))
+
+    def wait(self, rows: int) -> None:
+        self._rows += rows
+        if self._rate is not None:
+            time.sleep(max(0.0, self._began + self._rows / self._rate - time.monotonic()))
+
+    def check(self, table: SealedTable) -> None:
+        """Wait while a replica is too far behind; look once a second."""
+        if self._lag is None or (self._rows and time.monotonic() - self._checked < _LAG_SECONDS):
+            return
+        while (lag := table.lag()) is None or lag > self._lag:
+            if lag is None:
+                raise TableError(
+                    f"the database of {table.column.named} does not show how far its replicas are behind: that needs "
+                    "PostgreSQL, and the role pg_monitor"
+                )
+            time.sleep(_LAG_SECONDS)
+        self._checked = time.monotonic()
+
+
+def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[Item]]:
+    """Yield the rows of a table; a page is smaller if its values are large."""
+    count = min(_FIRST_PAGE, pace.most)
+    while items := table.page(after, count):
+        yield items
+        if len(items) < count:
+            return
+        after = items[-1].key
+        size = sum(len(item.value) for item in items if isinstance(item.value, bytes | str)) // len(items) + 1
+        count = max(1, min(2 * count, pace.most, _PAGE_BYTES // size))
+
+
+# --- scopes
+
+Group = list[tuple[Item, bytes]]
+"""Records of one scope, with their key ids."""
+
+
+class FieldOfScope:
+    """A field of one scope; or why there is none."""
+
+    def __init__(self, field_: Field | None, refused: str = "") -> None:
+        self.field = field_
+        self.refused = refused
+        self.failed: dict[bytes, str] = {}
+
+    def newest(self, row: Row | Unbound | None) -> bytes:
+        """Return the id of the key that seals now: whatever the field seals begins with it."""
+        assert self.field is not None
+        assert row is not None
+        return self.field.seal(b"", row=row)[1 : _form.ID_END]
+
+
+@dataclass(slots=True)
+class Failures:
+    first: list[RowFailure] = field(default_factory=list)
+
+    def add(self, table: SealedTable, item: Item, reason: str) -> None:
+        if len(self.first) < _MOST_FAILURES:
+            self.first.append(RowFailure(table.column.named, item.key, reason))
+
+
+class Scopes:
+    """The fields of one column, by the values of its scope columns."""
+
+    def __init__(self, records: Records, column: SealedColumn, *, sealing: bool) -> None:
+        self._records = records
+        self._column = column
+        self._sealing = sealing
+        self._scopes: dict[Pairs, FieldOfScope] = {}
+
+    def of(self, pairs: Pairs, row: Row | Unbound) -> FieldOfScope:
+        scope = self._scopes.get(pairs)
+        if scope is None:
+            if len(self._scopes) >= _MOST_SCOPES:
+                self._scopes.clear()
+            scope = self._scopes[pairs] = self._made(pairs, row)
+        return scope
+
+    def _made(self, values: Pairs, row: Row | Unbound) -> FieldOfScope:
+        pairs = {name: value for name, value in zip(self._column.scope, values, strict=True) if value is not None}
+        if len(pairs) < len(values):
+            return FieldOfScope(None, "a column of its scope is NULL")
+        try:
+            scope = self._records._kms_scope(pairs)
+            newest = self._records.store.newest(scope, KeyKind.DATA)
+            # Asked before anything is sealed: a mistaken scope must not get a key.
+            if newest is None:
+                return FieldOfScope(None, f"the key store has no data key for its scope {_shown(scope)}")
+            if newest.state is KeyState.SHREDDED:
+                return FieldOfScope(None, f"the data keys of its scope {_shown(scope)} were shredded")
+            made = FieldOfScope(self._records.field(self._column.field, row=self._column.row_type, **pairs))
+            if self._sealing and made.newest(row) != newest.key_id:
+                self._records.ensure(**pairs)  # another process has rolled, and these Records have not seen it yet
+        except SealwaxError as error:
+            if is_passing(error):
+                raise
+            return FieldOfScope(None, str(error))
+        return made
+
+
+def groups(
+    scopes: Scopes,
+    items: Sequence[Item],
+    counts: ResealCounts | VerifyCounts,
+    table: SealedTable,
+    failures: Failures,
+) -> list[tuple[FieldOfScope, Group]]:
+    """Return the records of a page by their scopes, and count what is none, or has no scope."""
+    groups: dict[Pairs, tuple[FieldOfScope, Group]] = {}
+    counts.rows += len(items)
+    for item in items:
+        value = item.value
+        if value is None:
+            counts.null += 1
+            continue
+        key_id = _key_id(value, text=table.text)
+        if key_id is None:
+            counts.not_records += 1
+            continue
+        row = item.row
+        group = groups.get(item.pairs)
+        if row is not None and group is None:
+            group = groups[item.pairs] = scopes.of(item.pairs, row), []
+        if row is None or group is None or group[0].refused:
+            counts.unopened += 1
+            failures.add(
+                table, item, "a column of its row is NULL" if row is None or group is None else group[0].refused
+            )
+            continue
+        group[1].append((item, key_id))
+    return [group for group in groups.values() if group[1]]
+
+
+def _key_id(value: object, *, text: bool) -> bytes | None:
+    if isinstance(value, str) != text or not _form.is_record(value):
+        return None
+    if isinstance(value, str):
+        try:
+            return _form.key_id_of(value)
+        except ValueError:
+            return b""  # it has the form's beginning, so it is a damaged record
+    return bytes(cast("bytes", value)[1 : _form.ID_END])
+
+
+# --- opening and sealing
+
+
+def opened(scope: FieldOfScope, group: Group, table: SealedTable, failures: Failures) -> list[tuple[Item, Value]]:
+    """Open records; those that do not open are noted, and left out."""
+    assert scope.field is not None
+    values = None
+    if not any(key_id in scope.failed for _, key_id in group):
+        try:
+            rows = [cast("Row", item.row) for item, _ in group]
+            unbound = isinstance(table.column.row, Unbound)
+            values = scope.field.open_many(
+                [cast("Record", item.value) for item, _ in group],
+                rows=table.column.row if unbound else rows,  # type: ignore[arg-type]
+            )
+        except (SealwaxError, ValueError) as error:
+            if is_passing(error):
+                raise
+    if values is not None:
+        return [(item, value) for (item, _), value in zip(group, values, strict=True)]
+    opened = []
+    for item, key_id in group:
+        reason = scope.failed.get(key_id)
+        if reason is None:
+            try:
+                opened.append((item, scope.field.open(cast("Record", item.value), row=cast("Row", item.row))))
+                continue
+            except (SealwaxError, ValueError) as error:
+                if is_passing(error):
+                    raise
+                reason = str(error)
+                if isinstance(error, KmsError | KeyRowError):
+                    scope.failed[key_id] = reason  # the same for every record under this key
+        failures.add(table, item, reason)
+    return opened
+
+
+def sealed(
+    scope: FieldOfScope, values: Sequence[tuple[Item, Value]], *, text: bool
+) -> list[tuple[Key, Record, Record]]:
+    assert scope.field is not None
+    rows = [item.row for item, _ in values]
+    unbound = next((row for row in rows if isinstance(row, Unbound)), None)
+    records = scope.field.seal_many([value for _, value in values], rows=unbound or cast("list[Row]", rows))
+    new: Sequence[Record] = [_form.to_text(record) for record in records] if text else records
+    return [(item.key, cast("Record", item.value), record) for (item, _), record in zip(values, new, strict=True)]
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether a failure is none of the record or its key: the same record may open later."""
+    if isinstance(error, KmsError):
+        return error.retryable or not isinstance(error, _OF_ONE_KEY)
+    return isinstance(error, KeyStoreError)
+
+
+def _shown(scope: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}={value}" for name, value in sorted(scope.items())) + "}"
