@@ -2,8 +2,374 @@
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import click
 
-COMMANDS: Final[tuple[click.Command, ...]] = ()
+from sealwax._text import printable
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, record_rows
+from sealwax.cli.console import counted
+from sealwax.cli.kms import Keys
+from sealwax.cli.options import Command
+from sealwax.cli.record_store import kms, opened, parsed_url, scope, store
+from sealwax.errors import TableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from sealwax.records import KeyRow, SqlKeys
+    from sealwax.records.tables import KeyUse, ResealCounts, ResealReport, RowFailure, SealedColumn, StaleReport
+    from sealwax.records.tables import VerifyCounts as Verified
+
+_UNOPENED: Final = 5
+# Keys that are shown one by one; --json has them all.
+_SHOWN: Final = 20
+_HEAD: Final = ("COLUMN", "SCOPE", "GENERATION", "STATE", "KEY ID", "RECORDS")
+
+
+class _Rows(click.FloatRange):
+    """A number of rows per second."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{printable(str(value))}' is not a finite number", param, ctx)
+        return number
+
+
+def _tables(command: Command) -> Command:
+    """Add --fields and --data; the command gets ``columns`` and ``data``, the URL of the database with the tables."""
+
+    @click.option(
+        "--fields",
+        "fields",
+        metavar="FILE.toml",
+        required=True,
+        type=click.Path(),
+        help="The map of fields: which columns hold records, and what they are bound to.",
+    )
+    @click.option(
+        "--data",
+        "data",
+        metavar="URL",
+        help="The database with these columns: a SQLAlchemy URL without a password. Default: that of the key store.",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: object, store: SqlKeys, fields: str, data: str | None, **kwargs: object) -> object:
+        from sealwax.records.tables import read_fields
+
+        try:
+            columns = read_fields(fields)
+        except TableError as error:
+            raise click.UsageError(str(error)) from None
+        url = store.url if data is None else _existing(parsed_url(data, "--data"))
+        return command(*args, store=store, columns=columns, data=url, **kwargs)
+
+    return wrapped
+
+
+def _existing(url: URL) -> URL:
+    """Keep SQLite from making an empty database of a mistyped name."""
+    path = url.database
+    if url.get_backend_name() == "sqlite" and path and not path.startswith("file:") and not os.path.exists(path):
+        raise TableError(f"the database '{printable(path)}' of --data does not exist")
+    return url
+
+
+def _rate(command: Command) -> Command:
+    return click.option("--rate", type=_Rows(0, min_open=True), help="Rows per second, at most.")(command)
+
+
+# --- stale
+
+
+@click.command("stale")
+@store
+@scope(required=False)
+@_tables
+@options.as_json
+@options.loudness
+def stale(
+    store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColumn], data: URL | str, as_json: bool
+) -> int:
+    """Count records by the data key that they are under.
+
+    The database does it, with one scan for each column. KMS is not called. With -c, only keys of scopes that have
+    these pairs are known. The exit status is 3 if there are records under another than the newest key of their scope.
+    """
+    from sealwax.records import tables
+
+    report = tables.stale(store, data, columns, scope=scope)
+    if as_json:
+        console.print_json(
+            {
+                "stale": report.stale,
+                "not_records": report.not_records,
+                "null": report.null,
+                "keys": [_use_as_dict(use) for use in report.uses],
+            }
+        )
+    else:
+        _print_stale(report)
+    return FINDINGS if report.stale else 0
+
+
+def _print_stale(report: StaleReport) -> None:
+    newest = sum(use.records for use in report.uses if use.newest)
+    console.print(
+        f"{counted(newest, 'record')} under the newest keys, {report.stale:,} under others, "
+        f"{report.null:,} NULL, {counted(report.not_records, 'value')} not sealed"
+    )
+    old = [use for use in report.uses if not use.newest]
+    if old:
+        shown = sorted(old, key=lambda use: (use.column, -use.records))[:_SHOWN]
+        console.print_table(
+            ("COLUMN", "SCOPE", "GENERATION", "STATE", "KEY ID", "RECORDS"), list(map(_use_cells, shown))
+        )
+        if len(old) > _SHOWN:
+            console.print(f"and {counted(len(old) - _SHOWN, 'more key')}; --json lists them all")
+    if any(use.row is None for use in old):
+        console.info(
+            "a key id without a scope is of no key in this key store: its records are of another store or scope, or "
+            "the key was lost"
+        )
+
+
+def _use_cells(use: KeyUse) -> tuple[str, ...]:
+    row = use.row
+    about = ("-", "-", "unknown") if row is None else (_scope(row), str(row.generation), str(row.state))
+    return (use.column, *about, use.key_id.hex()[: record_rows.SHORT_ID], f"{use.records:,}")
+
+
+def _use_as_dict(use: KeyUse) -> dict[str, object]:
+    row = use.row
+    return {
+        "column": use.column,
+        "key_id": use.key_id.hex(),
+        "scope": None if row is None else dict(row.scope),
+        "generation": None if row is None else row.generation,
+        "state": "unknown" if row is None else str(row.state),
+        "newest": use.newest,
+        "records": use.records,
+    }
+
+
+def _scope(row: KeyRow) -> str:
+    return record_rows.scope_text(row.scope)
+
+
+# --- reseal
+
+
+@click.command("reseal")
+@store
+@scope(required=True, local=True)
+@kms
+@_tables
+@click.option("--journal", metavar="FILE", type=click.Path(), help="Remember the position in this file, to resume.")
+@_rate
+@click.option(
+    "--throttle-lag",
+    type=options.Duration(),
+    metavar="TIME",
+    help="Wait while a replica is further behind than this, such as 10s. PostgreSQL only.",
+)
+@click.option(
+    "--settle",
+    type=options.Duration(),
+    default="2m",
+    show_default=True,
+    metavar="TIME",
+    help="The time between the two last counts: more than running programs take to notice a new key, and than their "
+    "longest transaction.",
+)
+@options.as_json
+@options.loudness
+def reseal(
+    store: SqlKeys,
+    scope: Mapping[str, str],
+    local_scope: Sequence[str],
+    keys: Keys,
+    columns: Sequence[SealedColumn],
+    data: URL | str,
+    journal: str | None,
+    rate: float | None,
+    throttle_lag: float | None,
+    settle: float,
+    as_json: bool,
+) -> int:
+    """Seal records again under the newest data key of their scope, while the application runs.
+
+    A record is replaced only if its row still has the old one, so no update is lost. If the command is interrupted, run
+    it again: what is done is skipped. At the end the records are counted twice; keys that neither count finds can be
+    retired. -c names the pairs that all records share. The caller needs kms:Decrypt.
+    """
+    from sealwax.records import tables
+
+    def wait(seconds: float) -> None:
+        if seconds:
+            console.info(f"counting again in {seconds:g} s, in case a running program still seals under an older key")
+
+    with opened(store, keys, scope, local_scope) as records, _progress("resealing") as progress:
+        report = tables.reseal(
+            records,
+            data,
+            columns,
+            journal=journal,
+            rate=rate,
+            throttle_lag=throttle_lag,
+            settle=settle,
+            on_progress=progress,
+            on_wait=wait,
+        )
+    _warn(report.failures, sum(count.unopened for count in report.columns))
+    if as_json:
+        console.print_json(_reseal_as_dict(report))
+    else:
+        _print_reseal(report)
+    return PARTLY_DONE if report.stale or any(count.unopened for count in report.columns) else 0
+
+
+def _print_reseal(report: ResealReport) -> None:
+    for count in report.columns:
+        more = f", {counted(count.not_records, 'value')} not sealed" if count.not_records else ""
+        changed = f", {counted(count.changed, 'row')} changed meanwhile" if count.changed else ""
+        failed = f", {counted(count.unopened, 'record')} not opened" if count.unopened else ""
+        console.report(
+            f"{printable(count.column)}: {counted(count.resealed, 'record')} resealed, {count.newest:,} under the "
+            f"newest key already, {count.null:,} NULL{more}{changed}{failed}"
+        )
+    if report.stale:
+        console.warn(
+            f"{counted(report.stale, 'record')} {'is' if report.stale == 1 else 'are'} still not under the newest key; "
+            "run the command again, or see which with `sealwax records stale`"
+        )
+    if report.retirable:
+        console.report(
+            "two counts found no record under these keys; if no other column has any, retire them with `sealwax "
+            "records retire`:"
+        )
+        for row in report.retirable[:_SHOWN]:
+            console.report(f"  {record_rows.named(row)}")
+        if len(report.retirable) > _SHOWN:
+            console.report(f"  and {counted(len(report.retirable) - _SHOWN, 'more key')}; --json lists them all")
+
+
+def _reseal_as_dict(report: ResealReport) -> dict[str, object]:
+    return {
+        "columns": [
+            {
+                "column": count.column,
+                "resealed": count.resealed,
+                "newest": count.newest,
+                "null": count.null,
+                "changed": count.changed,
+                "not_records": count.not_records,
+                "unopened": count.unopened,
+            }
+            for count in report.columns
+        ],
+        "passes": report.passes,
+        "stale": report.stale,
+        "retirable": [
+            {"scope": dict(row.scope), "generation": row.generation, "key_id": row.key_id.hex()}
+            for row in report.retirable
+        ],
+        "failures": list(map(_failure_as_dict, report.failures)),
+    }
+
+
+# --- verify
+
+
+@click.command("verify")
+@store
+@scope(required=True, local=True)
+@kms
+@_tables
+@_rate
+@options.as_json
+@options.loudness
+def verify(
+    store: SqlKeys,
+    scope: Mapping[str, str],
+    local_scope: Sequence[str],
+    keys: Keys,
+    columns: Sequence[SealedColumn],
+    data: URL | str,
+    rate: float | None,
+    as_json: bool,
+) -> int:
+    """Open every record, without writing anything, and name the rows whose records do not open.
+
+    -c names the pairs that all records share. The caller needs kms:Decrypt. The exit status is 5 if a record does not
+    open, and 3 if a column has values that are not sealed.
+    """
+    from sealwax.records import tables
+
+    with opened(store, keys, scope, local_scope) as records, _progress("verifying") as progress:
+        report = tables.verify(records, data, columns, rate=rate, on_progress=progress)
+    unopened = sum(count.unopened for count in report.columns)
+    _warn(report.failures, unopened)
+    if as_json:
+        console.print_json(
+            {
+                "columns": [
+                    {
+                        "column": count.column,
+                        "opened": count.opened,
+                        "null": count.null,
+                        "not_records": count.not_records,
+                        "unopened": count.unopened,
+                    }
+                    for count in report.columns
+                ],
+                "failures": list(map(_failure_as_dict, report.failures)),
+            }
+        )
+    else:
+        for count in report.columns:
+            console.report(
+                f"{printable(count.column)}: {counted(count.opened, 'record')} opened, {count.null:,} NULL, "
+                f"{counted(count.not_records, 'value')} not sealed, {counted(count.unopened, 'record')} not opened"
+            )
+    if unopened:
+        return _UNOPENED
+    return FINDINGS if any(count.not_records for count in report.columns) else 0
+
+
+# --- what they share
+
+
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[Sequence[ResealCounts | Verified]], None]]:
+    with console.counting(doing) as advance:
+        yield lambda counts: advance(sum(count.rows for count in counts), 0)
+
+
+def _warn(failures: Sequence[RowFailure], total: int) -> None:
+    for failure in failures[:_SHOWN]:
+        console.warn(f"{printable(failure.column)}, row {_key(failure)}: {failure.reason}")
+    if total > _SHOWN:
+        console.warn(f"and {counted(total - _SHOWN, 'more record')} did not open; --json lists up to 1,000")
+
+
+def _key(failure: RowFailure) -> str:
+    parts = [printable(str(_key_part(part))) for part in failure.key]
+    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+def _failure_as_dict(failure: RowFailure) -> dict[str, object]:
+    return {"column": failure.column, "key": list(map(_key_part, failure.key)), "reason": failure.reason}
+
+
+def _key_part(part: object) -> int | str:
+    return part.hex() if isinstance(part, bytes) else part if isinstance(part, int) else str(part)
+
+
+COMMANDS: Final[tuple[click.Command, ...]] = (reseal, stale, verify)

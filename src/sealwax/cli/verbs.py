@@ -29,12 +29,13 @@ _GROUPS: Final[Mapping[str, str]] = {
         --grantee --operation --retiring --for
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream
-        --throttle --error --latency --down --reset --quota --eventual --clear --seed""",
+        --throttle --error --latency --down --reset --quota --eventual --clear --seed
+        --fields --data --settle""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
         --accept-stored-context --share-key --store --confirm --no-settings""",
     "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays
-        --results --save-facts --allow-disk""",
-    "Speed and limits": "--workers --rate --engine --max-duration --max-error-rate",
+        --journal --results --save-facts --allow-disk""",
+    "Speed and limits": "--workers --rate --throttle-lag --engine --max-duration --max-error-rate",
     "AWS": "--profile --region --endpoint-url --lab",
     THE_LAB: "--lab-key-file",
     OUTPUT: """--json --format --report --report-format --fail-on --allow-incomplete --wide --metrics --quiet
