@@ -1,9 +1,9 @@
 """A table whose records are sealed again while others write to it: ``resealing.py URL ROWS KILLS FOLDER``.
 
-Four processes update, insert and delete rows; each keeps in the row, unsealed, what it has sealed, so that a lost update
-shows. The run that seals again is killed as often as it says, and then comes to its end. Everything is forked from one
-process, which has imported all of it and touches no database: SQLite must not be in use while a process forks. It prints
-what the last run did.
+Four processes update, insert and delete rows; each keeps in the row, unsealed, what it has sealed, so that a lost
+update shows. The run that seals again is killed as often as it says, and then comes to its end. Everything is forked
+from one process, which has imported all of it and touches no database: SQLite must not be in use while a process forks.
+It prints what the last run did.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     """Run ``work`` in a child; return its process id, and a pipe with what it tells."""
     readable, writable = os.pipe()
     child = os.fork()
-    if child:
-        os.close(writable)
-        return child, readable
-    _in_child(work, readable, writable)
+    if not child:
+        _in_child(work, readable, writable)
+    os.close(writable)
+    return child, readable
 
 
 def _in_child(work: Callable[[Callable[[str], None]], None], readable: int, writable: int) -> NoReturn:
@@ -101,7 +101,7 @@ def void(_: object) -> None:
     pass
 
 
-def fill(url: str, rows: int) -> None:
+def fill(url: str, rows: int, told: Callable[[str], None]) -> None:
     store = SqlKeys(url)
     store.create_table()
     application = Rows(url)
@@ -112,6 +112,7 @@ def fill(url: str, rows: int) -> None:
         with application.engine.begin() as connection:
             connection.execute(application.table.insert(), made)
     application.close()
+    told("0")
 
 
 def write(url: str, rows: int, seed: int, pause: float, told: Callable[[str], None]) -> None:
@@ -192,8 +193,8 @@ def check(url: str) -> int:
     users, count = application.table, 0
     newest = []
     for name in TENANTS:
-        (row,) = (row for row in application.records.rows(tenant=name) if row.generation == 2)
-        newest.append(b"\xc1" + row.key_id)
+        (key,) = (key for key in application.records.rows(tenant=name) if key.generation == 2)
+        newest.append(b"\xc1" + key.key_id)
     with application.engine.connect() as connection:
         old = connection.execute(
             sa.select(sa.func.count()).where(
@@ -212,23 +213,25 @@ def check(url: str) -> int:
     return count
 
 
-def roll(url: str) -> None:
+def roll(url: str, told: Callable[[str], None]) -> None:
     with Records(FakeKeyring(), SqlKeys(url), scope=SCOPE) as records:
         for name in TENANTS:
             records.roll(tenant=name)
+    told("0")
 
 
 def main(url: str, rows: int, kills: int, folder: Path) -> dict[str, object]:
-    ended(*forked(lambda told: told(json.dumps(fill(url, rows)))))
+    ended(*forked(lambda told: fill(url, rows, told)))
     pause = 0.01 if url.startswith("sqlite") else 0.002
-    writers: list[tuple[int, int]] = []
+    writers = [
+        forked(lambda told, seed=seed: write(url, rows, seed, pause, told))  # type: ignore[misc]
+        for seed in range(WRITERS)
+    ]
     try:
-        for seed in range(WRITERS):
-            writers.append(forked(lambda told, seed=seed: write(url, rows, seed, pause, told)))  # type: ignore[misc]
         for _, pipe in writers:
             assert os.read(pipe, 6) == b"ready\n"
         # They hold the first generation now, and go on sealing under it for a while.
-        ended(*forked(lambda told: told(json.dumps(roll(url)))))
+        ended(*forked(lambda told: roll(url, told)))
         report = _resealed(url, kills, folder / "journal", [pipe for _, pipe in writers])
     finally:
         for child, pipe in writers:
