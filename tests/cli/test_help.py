@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -278,7 +280,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def key_stores(lab: Lab) -> None:
-    """Make keys.db and backup.db, and a record in the file value."""
+    """Make keys.db and backup.db, a record in the file value, and one in app.db, of which fields.toml tells."""
     store = SqlKeys("sqlite:///keys.db")
     store.create_table()
     keyring = sealwax.KmsKeyring("alias/demo", session=lab.session())
@@ -286,6 +288,13 @@ def key_stores(lab: Lab) -> None:
         field = records.field("users.card", row=int, tenant="acme")
         Path("value").write_bytes(field.seal(b"4111", row=7))
         row = records.roll(tenant="acme")
+        with contextlib.closing(sqlite3.connect("app.db")) as database, database:
+            database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, tenant TEXT, card BLOB)")
+            database.execute("INSERT INTO users VALUES (7, 'acme', ?)", (field.seal(b"4111", row=7),))
+        Path("fields.toml").write_text(
+            '[[fields]]\ntable = "users"\ncolumn = "card"\nrow = { column = "id", type = "int" }\n'
+            'scope = { tenant = "tenant" }\n'
+        )
         for tenant in ("gone", "left"):
             records.ensure(tenant=tenant)
             records.shred(tenant=tenant)

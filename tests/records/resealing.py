@@ -194,7 +194,7 @@ def check(url: str) -> int:
     users, count = application.table, 0
     newest = []
     for name in TENANTS:
-        (key,) = (key for key in application.records.rows(tenant=name) if key.generation == 2)
+        key = max(application.records.rows(tenant=name), key=lambda key: key.generation)
         newest.append(b"\xc1" + key.key_id)
     with application.engine.connect() as connection:
         old = connection.execute(

@@ -549,6 +549,17 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             sealwax records repair --from URL puts it back from a copy that has it.
         """,
     ),
+    errors.TableError: _trouble(
+        "a table with sealed columns cannot be used, or is not as the map of fields says",
+        """
+        A name or a type in the map of fields is wrong.
+            Correct the file of --fields; the message names the table and the column.
+        The table has no primary key.
+            Add one; rows are told apart by it.
+        The tables are in another database than the key store.
+            Name it with --data.
+        """,
+    ),
     errors.EngineError: _trouble(
         "Spark or the Lambda function did not start, or gave up on a job; finished work is kept",
         """

@@ -10,8 +10,6 @@ from typing import Final, cast
 from sealwax.errors import (
     AccessDeniedError,
     AllKeysFailedError,
-    KeyNotAllowedError,
-    KeyNotFoundError,
     KeyRowError,
     KeyStateError,
     KeyStoreError,
@@ -38,12 +36,11 @@ _PAGE_BYTES: Final = 4 << 20
 _MOST_SCOPES: Final = 1000
 _MOST_FAILURES: Final = 1000
 _LAG_SECONDS: Final = 1.0
-# What is wrong with one KMS key or one data key: other records may open.
+# What is wrong with one KMS key or one data key: other records may open. A key that does not exist or is not allowed is
+# a mistake of the caller.
 _OF_ONE_KEY: Final = (
     AccessDeniedError,
     AllKeysFailedError,
-    KeyNotAllowedError,
-    KeyNotFoundError,
     KeyStateError,
     WrappedKeyRefusedError,
     WrongKeyError,
