@@ -24,6 +24,7 @@ FRONTS = (
     "sealwax.stores.key_rows",
     "sealwax.stores.s3",
     "sealwax.records",
+    "sealwax.records.tables",
     "sealwax.records.testing",
     "sealwax.fleet",
     "sealwax.fleet.spark",
