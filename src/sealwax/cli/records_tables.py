@@ -32,7 +32,7 @@ _SHOWN: Final = 20
 _HEAD: Final = ("COLUMN", "SCOPE", "GENERATION", "STATE", "KEY ID", "RECORDS")
 
 
-class _Rows(click.FloatRange):
+class _RowRate(click.FloatRange):
     """A number of rows per second."""
 
     def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -82,7 +82,7 @@ def _existing(url: URL) -> URL:
 
 
 def _rate(command: Command) -> Command:
-    return click.option("--rate", type=_Rows(0, min_open=True), help="Rows per second, at most.")(command)
+    return click.option("--rate", type=_RowRate(0, min_open=True), help="Rows per second, at most.")(command)
 
 
 # --- stale

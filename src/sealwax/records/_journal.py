@@ -71,7 +71,7 @@ class Position:
     done: bool = False
 
 
-class Journal:
+class ResealJournal:
     """The positions of a reseal, in a file or nowhere.
 
     Args:

@@ -11,10 +11,10 @@ from typing import Final
 from sqlalchemy.engine import URL, Engine
 
 from sealwax.records._fields import SealedColumn
-from sealwax.records._journal import Journal, Position, ResealCounts
+from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._records import Records
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
-from sealwax.records._tables import Item, Key, Record, SealedTable, connected
+from sealwax.records._tables import ColumnValue, Key, Record, SealedTable, connected
 from sealwax.records._walk import (
     Failures,
     Pace,
@@ -191,7 +191,7 @@ def reseal(
         tables = [SealedTable(engine, column) for column in columns]
         run = _Run(records, tables, Pace(rate, throttle_lag), on_progress, on_wait)
         url = engine.url.render_as_string(hide_password=True)
-        log = Journal(journal, url, [column.named for column in columns])
+        log = ResealJournal(journal, url, [column.named for column in columns])
         report = run.whole(log, settle)
         log.remove()
         return report
@@ -258,7 +258,7 @@ class _Run:
         for table in tables:
             pace.check(table)
 
-    def whole(self, log: Journal, settle: float) -> ResealReport:
+    def whole(self, log: ResealJournal, settle: float) -> ResealReport:
         counts = [position.counts for position in log.positions]
         scope = self._records._kms_scope({})
         while True:
@@ -288,7 +288,7 @@ class _Run:
             tuple(self._failures.first),
         )
 
-    def _told(self, log: Journal, counts: Sequence[ResealCounts]) -> None:
+    def _told(self, log: ResealJournal, counts: Sequence[ResealCounts]) -> None:
         log.write()
         if self._on_progress is not None:
             self._on_progress(counts)
@@ -307,7 +307,7 @@ class _Run:
             self._pace.check(table)
         position.done = True
 
-    def _page(self, table: SealedTable, scopes: Scopes, items: Sequence[Item], counts: ResealCounts) -> None:
+    def _page(self, table: SealedTable, scopes: Scopes, items: Sequence[ColumnValue], counts: ResealCounts) -> None:
         changes: list[tuple[Key, Record, Record]] = []
         for scope, group in groups(scopes, items, counts, table, self._failures):
             old = [(item, key_id) for item, key_id in group if key_id != scope.newest(item.row)]

@@ -37,7 +37,7 @@ _BATCH_BYTES: Final = 4 << 20
 _TRY_AGAIN: Final = {"40001", "40P01", "55P03", 1213, 1205}
 
 
-class Item(NamedTuple):
+class ColumnValue(NamedTuple):
     """A value of the column, with what it takes to open and to replace it.
 
     Attributes:
@@ -118,7 +118,7 @@ class SealedTable:
         after = [sa.bindparam(f"k{number}", type_=key.type) for number, key in enumerate(self._keys)]
         return query, query.where(_comes_after(self._keys, after, tuples=self._dialect in ("postgresql", "sqlite")))
 
-    def page(self, after: Key | None, count: int) -> list[Item]:
+    def page(self, after: Key | None, count: int) -> list[ColumnValue]:
         """Return the next rows in the order of their primary keys, NULLs too."""
         parameters: dict[str, object] = {"count": count}
         query = self._first
@@ -128,7 +128,8 @@ class SealedTable:
         rows = self._attempt(lambda connection: connection.execute(query, parameters).all())
         keys, pairs = len(self._keys), len(self._keys) + len(self._scope)
         return [
-            Item(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:-1]), row[-1]) for row in rows
+            ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:-1]), row[-1])
+            for row in rows
         ]
 
     def _pairs(self, values: Sequence[object]) -> tuple[str | None, ...]:

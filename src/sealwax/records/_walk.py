@@ -26,7 +26,7 @@ from sealwax.records._journal import ResealCounts
 from sealwax.records._records import Records
 from sealwax.records._rows import Row, Unbound
 from sealwax.records._store import KeyKind, KeyState
-from sealwax.records._tables import Item, Key, Record, SealedTable
+from sealwax.records._tables import ColumnValue, Key, Record, SealedTable
 from sealwax.records._values import Value
 
 _FIRST_PAGE: Final = 50
@@ -121,7 +121,7 @@ class Pace:
         self._checked = time.monotonic()
 
 
-def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[Item]]:
+def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[ColumnValue]]:
     """Yield the rows of a table; a page is smaller if its values are large."""
     count = min(_FIRST_PAGE, pace.most)
     while items := table.page(after, count):
@@ -135,7 +135,7 @@ def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[It
 
 # --- scopes
 
-Group = list[tuple[Item, bytes]]
+Group = list[tuple[ColumnValue, bytes]]
 """Records of one scope, with their key ids."""
 
 
@@ -158,7 +158,7 @@ class FieldOfScope:
 class Failures:
     first: list[RowFailure] = field(default_factory=list)
 
-    def add(self, table: SealedTable, item: Item, reason: str) -> None:
+    def add(self, table: SealedTable, item: ColumnValue, reason: str) -> None:
         if len(self.first) < _MOST_FAILURES:
             self.first.append(RowFailure(table.column.named, item.key, reason))
 
@@ -204,7 +204,7 @@ class Scopes:
 
 def groups(
     scopes: Scopes,
-    items: Sequence[Item],
+    items: Sequence[ColumnValue],
     counts: ResealCounts | VerifyCounts,
     table: SealedTable,
     failures: Failures,
@@ -249,7 +249,9 @@ def _key_id(value: object, *, text: bool) -> bytes | None:
 # --- opening and sealing
 
 
-def opened(scope: FieldOfScope, group: Group, table: SealedTable, failures: Failures) -> list[tuple[Item, Value]]:
+def opened(
+    scope: FieldOfScope, group: Group, table: SealedTable, failures: Failures
+) -> list[tuple[ColumnValue, Value]]:
     """Open records; those that do not open are noted, and left out."""
     assert scope.field is not None
     values = None
@@ -284,7 +286,7 @@ def opened(scope: FieldOfScope, group: Group, table: SealedTable, failures: Fail
 
 
 def sealed(
-    scope: FieldOfScope, values: Sequence[tuple[Item, Value]], *, text: bool
+    scope: FieldOfScope, values: Sequence[tuple[ColumnValue, Value]], *, text: bool
 ) -> list[tuple[Key, Record, Record]]:
     assert scope.field is not None
     rows = [item.row for item, _ in values]
