@@ -81,7 +81,7 @@ class Lax(Field):
 
 
 class Careless(Records):
-    def field(self, name: str, *, row: Any, **pairs: str) -> Field:
+    def field(self, name: str, /, *, row: Any, **pairs: str) -> Field:
         made = super().field(name, row=row, **pairs)
         made.__class__ = Lax
         return made
@@ -90,7 +90,7 @@ class Careless(Records):
 class OneField(Records):
     """Has the same key for every field."""
 
-    def field(self, name: str, *, row: Any, **pairs: str) -> Field:
+    def field(self, name: str, /, *, row: Any, **pairs: str) -> Field:
         del name
         return super().field("the same", row=row, **pairs)
 
@@ -98,7 +98,7 @@ class OneField(Records):
 class OneScope(Records):
     """Has the same key for every scope."""
 
-    def field(self, name: str, *, row: Any, **pairs: str) -> Field:
+    def field(self, name: str, /, *, row: Any, **pairs: str) -> Field:
         del pairs
         return super().field(name, row=row)
 
@@ -146,7 +146,7 @@ def repeating(keyring: Any, store: MemoryKeys, **settings: Any) -> Records:
 class Asking(Records):
     """Asks KMS for each record."""
 
-    def field(self, name: str, *, row: Any, **pairs: str) -> Field:
+    def field(self, name: str, /, *, row: Any, **pairs: str) -> Field:
         self.clear()
         self.ensure(**pairs)
         return super().field(name, row=row, **pairs)

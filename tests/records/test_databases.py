@@ -414,7 +414,7 @@ def test_a_missing_driver_says_what_to_install() -> None:
 @pytest.mark.parametrize("url", ["oracle+oracledb://db.example.com/shop", "postgres://db.example.com/shop"])
 def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(
-        ValueError, match=r"begin with postgresql, mysql, mariadb or sqlite, not with (oracle|postgres)$"
+        ValueError, match=r"begins with postgresql, mysql, mariadb or sqlite, not with (oracle|postgres)$"
     ):
         SqlKeys(url)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, assert_type
 from uuid import UUID
 
+from sqlalchemy import MetaData, Table
+
 import sealwax
 from sealwax import (
     NO_CONTEXT,
@@ -49,6 +51,7 @@ from sealwax import (
 from sealwax.records import (
     UNBOUND,
     Changes,
+    Explanation,
     Field,
     KeyKind,
     KeyRow,
@@ -62,6 +65,7 @@ from sealwax.records import (
     Unbound,
     Value,
     is_record,
+    key_tables,
 )
 from sealwax.records.testing import KeyStoreTests, override_records, row
 from sealwax.stores import Store
@@ -267,6 +271,9 @@ def records_of(records: Records, column: object) -> None:
         for every in (records.rows(), records.shred(tenant="acme"), records.repair()):
             assert_type(every, list[KeyRow])
         records.accept()
+        explained = records.explain(sealed)
+        assert_type(explained, Explanation)
+        assert_type((explained.row, explained.newest), tuple[KeyRow | None, bool])
         records.remove(row({"app": "shop"}, generation=2, kind=KeyKind.DATA))
         stats = records.stats()
         assert_type(stats, RecordsStats)
@@ -276,6 +283,12 @@ def records_of(records: Records, column: object) -> None:
 async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
     await records.ensure_async(tenant="acme")
     await records.preload(values, tenant="acme")
+    assert_type(await records.roll_async(tenant="acme"), KeyRow)
+
+
+def migrations(metadata: MetaData) -> None:
+    keys, epoch = key_tables(metadata, "app.keys")
+    assert_type((keys, epoch), tuple[Table, Table])
 
 
 def records_under_test(records: Records, sealwax_records: Records) -> None:

@@ -143,7 +143,7 @@ def from_text(text: str) -> bytes:
 
 
 def _decode_url(digits: bytes) -> bytes:
-    """Decode unpadded base64url in its one form: only digits, and zeros in the bits of the last one that are left over."""
+    """Decode unpadded base64url in its one form: only digits, and zeros in the last one's spare bits."""
     if _PLUS in digits or _SLASH in digits or _EQUALS in digits:
         raise ValueError
     digits = digits.replace(b"-", b"+").replace(b"_", b"/")

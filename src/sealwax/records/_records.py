@@ -23,7 +23,7 @@ from sealwax.records._rows import RowType
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 
 _MOST: Final = 10_000_000
-_RESERVED: Final = f"'{ctx.RESERVED}' is a name that Records adds to each scope itself; use another name in the scope"
+_RESERVED: Final = f"'{ctx.RESERVED}' is reserved: Records adds it to each scope itself; use another name in the scope"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class KeyRows(Store):
 
     @property
     def location(self) -> str:
+        """The name that plans and reports use for it."""
         return self._location
 
     def list(self) -> Iterator[Entry | SealwaxError]:
