@@ -100,9 +100,10 @@ class ScopeKeys:
         with self._lock:
             if held is None or self._held.get(held.row.key_id) is not held:
                 return False
-            self.used_at = self._settings.clocks()[0]
+            times = self._settings.clocks()
+            self.used_at = times[0]
             until = held.monotonic + held.age_limit
-            if not self._is_good(held):
+            if held.age(times) >= held.age_limit:
                 if not stale:
                     return False
                 until = min(until + self._settings.serve_stale_for, self.used_at + RETRY_SECONDS)
