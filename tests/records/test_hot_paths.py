@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_many_name_the_one_that_does_not_authenticate(field: Field, at: int, eve
     swapped[at] = 77_777
     with pytest.raises(errors.RecordTamperedError, match=f"at position {at} does"):
         field.open_many(sealed, rows=swapped)
+
+
+def test_an_error_among_many_keeps_no_record_key(records: Records, field: Field) -> None:
+    sealed = field.seal(b"x", row=1)
+    foreign = records.field("f", row=int, tenant="other").seal(b"x", row=1)
+    for wrong, error in ((foreign, errors.UnknownKeyError), (sealed[:-1] + b"x", errors.RecordTamperedError)):
+        with pytest.raises(error) as refused:
+            field.open_many([sealed, wrong], rows=[1, 1])
+        records.clear()
+        frames = [frame for frame, _ in traceback.walk_tb(refused.tb) if frame.f_code.co_name == "_open_block"]
+        assert frames
+        assert "AESGCM" not in repr([frame.f_locals for frame in frames])
 
 
 def test_what_is_no_record_among_many(field: Field) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, islice, repeat
 from os import urandom
 from struct import Struct
-from typing import Final, NoReturn, Protocol, cast
+from time import monotonic
+from typing import Final, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 
@@ -31,11 +32,13 @@ _ASK_SECONDS: Final = 300.0
 _BLOCK: Final = 4096
 
 _Encrypt = Callable[[bytes, bytes, bytes], bytes]
+_Clock = Callable[[], float]
 # What seals: the cipher's function, a function that returns the first 29 bytes of a record until the prefix is used up
-# and then raises StopIteration, and until when both may be used, by the monotonic clock and by the time of day.
-_Sealing = tuple[_Encrypt, Callable[[], bytes], float, float]
+# and then raises StopIteration, and until when both may be used, by the monotonic clock and by the time of day. With
+# the clocks in it, which takes less than to find them elsewhere.
+_Sealing = tuple[_Encrypt, Callable[[], bytes], _Clock, float, _Clock, float]
 # What opens: the cipher's function, and until when it may be used.
-_Opening = tuple[_Encrypt, float, float]
+_Opening = tuple[_Encrypt, _Clock, float, _Clock, float]
 # The key of this field under one data key, and until when it may be used.
 _Keyed = tuple[FieldKey, float, float]
 
@@ -45,10 +48,15 @@ def _no_key(*_: object) -> NoReturn:
 
 
 _NEVER: Final = float("-inf")
-_NOTHING: Final[_Sealing] = (_no_key, iter(()).__next__, _NEVER, _NEVER)
-_NOT_OPENED: Final[_Opening] = (_no_key, _NEVER, _NEVER)
+_NOTHING: Final[_Sealing] = (_no_key, iter(()).__next__, monotonic, _NEVER, monotonic, _NEVER)
 _NOT_KEYED: Final = (None, _NEVER, _NEVER)
+_NOT_OPENED: Final[_Opening] = (_no_key, monotonic, _NEVER, monotonic, _NEVER)
 _SUFFIX: Final = Struct(f"{SUFFIX_BYTES}s")
+# Where the parts of a record are, and the value behind its type. A slice that is there already is faster.
+_HEAD: Final = slice(HEAD_BYTES)
+_SUFFIX_AT: Final = slice(HEAD_BYTES, CIPHERTEXT_AT)
+_SEALED_AT: Final = slice(CIPHERTEXT_AT, None)
+_VALUE: Final = slice(1, None)
 
 
 class FieldSettings(Protocol):
@@ -98,8 +106,8 @@ class Field:
         self._name = name
         self._encode_row = _rows.encoder(row)
         self._int_starts = _rows.INT_STARTS if row is int else ()
-        self._clock: Callable[[], float] = records.monotonic
-        self._wall: Callable[[], float] = records.wall
+        self._clock: _Clock = records.monotonic
+        self._wall: _Clock = records.wall
         self._sealing = _NOTHING
         self._opening: dict[bytes, _Opening] = {}
         self._keys: dict[bytes, _Keyed] = {}
@@ -142,9 +150,9 @@ class Field:
                 bound = self._encode_row(row)
         else:
             bound = self._encode_row(row)
-        encrypt, ticket, until, until_wall = self._sealing
+        encrypt, ticket, clock, until, wall, until_wall = self._sealing
         try:
-            if self._clock() > until or self._wall() > until_wall:
+            if clock() > until or wall() > until_wall:
                 raise StopIteration
             head = ticket()
         except StopIteration:
@@ -185,18 +193,18 @@ class Field:
                 bound = self._encode_row(row)
         else:
             bound = self._encode_row(row)
-        decrypt, until, until_wall = self._opening.get(record[:HEAD_BYTES], _NOT_OPENED)
-        if self._clock() > until or self._wall() > until_wall:
+        decrypt, clock, until, wall, until_wall = self._opening.get(record[_HEAD], _NOT_OPENED)
+        if clock() > until or wall() > until_wall:
             del decrypt  # what keeps an error keeps the variables of its frames
             _form.check(record)
-            decrypt = self._start_opening(record[:HEAD_BYTES])
+            decrypt = self._start_opening(record[_HEAD])
         try:
-            plaintext = decrypt(record[HEAD_BYTES:CIPHERTEXT_AT], record[CIPHERTEXT_AT:], bound)
+            plaintext = decrypt(record[_SUFFIX_AT], record[_SEALED_AT], bound)
         except (InvalidTag, ValueError):
             del decrypt
             raise self._tampered(record) from None
-        if plaintext[:1] == b"\1":
-            return plaintext[1:]
+        if plaintext and plaintext[0] == 1:
+            return plaintext[_VALUE]
         del decrypt
         return _values.decode(plaintext)
 
@@ -261,7 +269,7 @@ class Field:
         for begin in range(0, len(binaries), _BLOCK):
             block = binaries[begin : begin + _BLOCK]
             plaintexts = self._open_block(block, bounds[begin : begin + _BLOCK], begin)
-            values += [data[1:] if data[:1] == b"\1" else decode(data) for data in plaintexts]
+            values += [data[_VALUE] if data and data[0] == 1 else decode(data) for data in plaintexts]
         return values
 
     def _bounds(self, rows: Sequence[Row] | _rows.Unbound, count: int, what: str) -> list[bytes]:
@@ -283,8 +291,8 @@ class Field:
 
     def _take_tickets(self, most: int) -> tuple[_Encrypt, list[bytes]]:
         """Return what seals, and the first bytes of some records: as many as the prefix has left, and at least one."""
-        encrypt, ticket, until, until_wall = self._sealing
-        if self._clock() <= until and self._wall() <= until_wall:
+        encrypt, ticket, clock, until, wall, until_wall = self._sealing
+        if clock() <= until and wall() <= until_wall:
             heads = list(islice(iter(ticket, b""), most))
             if heads:
                 return encrypt, heads
@@ -293,18 +301,21 @@ class Field:
         return encrypt, [head]
 
     def _open_block(self, block: Sequence[bytes], bounds: Sequence[bytes], begin: int) -> list[bytes]:
-        ciphers = _Ciphers(self)
+        sizes = set(map(len, block))
+        for record in block if min(sizes) < _form.MIN_BYTES or max(sizes) > _form.MAX_BYTES else ():
+            _form.check(record)
+        # What begins the first and the last of them in order begins all of them.
+        heads = [min(block)[_HEAD], max(block)[_HEAD]]
+        heads = heads[:1] if heads[0] == heads[1] else [record[_HEAD] for record in block]
+        decrypts = {head: self._opener(head) for head in dict.fromkeys(heads)}
+        each = map(decrypts.__getitem__, heads) if len(heads) > 1 else repeat(decrypts[heads[0]])
         plaintexts: list[bytes] = []
-        head = b""
         try:
-            for (head, suffix, sealed), bound in zip(_split(block), bounds, strict=True):
-                plaintexts.append(ciphers[head](suffix, sealed, bound))
+            for decrypt, record, bound in zip(each, block, bounds, strict=False):
+                plaintexts.append(decrypt(record[_SUFFIX_AT], record[_SEALED_AT], bound))
         except (InvalidTag, ValueError):
-            opened = ciphers.pop(head, None)
-            ciphers.clear()
-            if opened is None:
-                raise  # there is no cipher: this Records is closed
-            del opened
+            decrypts.clear()
+            del each, decrypt
             number = len(plaintexts)
             raise self._tampered(block[number], f" at position {begin + number}") from None
         return plaintexts
@@ -320,7 +331,8 @@ class Field:
             prefix = urandom(PREFIX_BYTES)
             encrypt = key.record_key(prefix).encrypt
             head = MAGIC + held.row.key_id + prefix
-            self._sealing = encrypt, repeat(head, _RECORDS_A_PREFIX - 1).__next__, until, until_wall
+            ticket = repeat(head, _RECORDS_A_PREFIX - 1).__next__
+            self._sealing = encrypt, ticket, self._clock, until, self._wall, until_wall
             taken.append((encrypt, head))
 
         if not self._ring.with_newest(use, wait=_may_wait()):
@@ -329,15 +341,18 @@ class Field:
 
     def _opener(self, head: bytes) -> _Encrypt:
         """Return what opens the records that begin with ``head``."""
-        decrypt, until, until_wall = self._opening.get(head, _NOT_OPENED)
-        if self._clock() > until or self._wall() > until_wall:
+        opened = self._opening.get(head)
+        if opened is not None:
+            decrypt, clock, until, wall, until_wall = opened
+            if clock() <= until and wall() <= until_wall:
+                return decrypt
             del decrypt
-            return self._start_opening(head)
-        return decrypt
+        del opened
+        _form.check_start(head)
+        return self._start_opening(head)
 
     def _start_opening(self, head: bytes) -> _Encrypt:
         """Derive the record key of the records that begin with ``head``."""
-        _form.check_start(head)
         key_id = head[1:-PREFIX_BYTES]
         # Before the key is read: what drops the key replaces this dictionary afterward, so that nothing is added to the
         # new one under a key that was dropped.
@@ -347,7 +362,7 @@ class Field:
             key = None
             key, until, until_wall = self._ask(key_id)
         decrypt = key.record_key(head[-PREFIX_BYTES:]).decrypt
-        opening[head] = decrypt, until, until_wall
+        opening[head] = decrypt, self._clock, until, self._wall, until_wall
         self._records.note_record_key(self, head)
         return decrypt
 
@@ -419,30 +434,6 @@ class Field:
             f"the record of '{self._name}'{where} does not authenticate: it was altered, or was sealed for another "
             "row, field or local scope; nothing was released"
         )
-
-
-class _Ciphers(dict[bytes, _Encrypt]):
-    """What opens the records of one block, by their first bytes."""
-
-    def __init__(self, field: Field) -> None:
-        super().__init__()
-        self._field = field
-
-    def __missing__(self, head: bytes) -> _Encrypt:
-        decrypt = self[head] = self._field._opener(head)
-        return decrypt
-
-
-def _split(records: Sequence[bytes]) -> Iterable[tuple[bytes, bytes, bytes]]:
-    """Yield the first bytes, the suffix, and the ciphertext with its tag of each record."""
-    sizes = set(map(len, records))
-    for record in records if min(sizes) < _form.MIN_BYTES or max(sizes) > _form.MAX_BYTES else ():
-        _form.check(record)
-    if len(sizes) == 1:
-        # Faster than slices.
-        parts = Struct(f"{HEAD_BYTES}s{SUFFIX_BYTES}s{sizes.pop() - CIPHERTEXT_AT}s").iter_unpack(b"".join(records))
-        return cast(Iterable[tuple[bytes, bytes, bytes]], parts)
-    return ((record[:HEAD_BYTES], record[HEAD_BYTES:CIPHERTEXT_AT], record[CIPHERTEXT_AT:]) for record in records)
 
 
 def _may_wait() -> bool:
