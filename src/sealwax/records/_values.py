@@ -10,7 +10,6 @@ Each value has one form, and every other is refused. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import decimal
 import json
@@ -59,9 +58,11 @@ def decode(data: bytes) -> Value:
     Raises:
         UnreadableValueError: they are those of no value; the message never contains them.
     """
-    if data[:1] == STR:  # UTF-8 has one form
-        with contextlib.suppress(UnicodeDecodeError):
+    if data[:1] == STR:  # UTF-8 has one form, and the usual value must not wait for contextlib.suppress
+        try:
             return data[1:].decode()
+        except UnicodeDecodeError:
+            pass
     codec = _BY_TAG.get(data[:1])
     if codec is None:
         raise UnreadableValueError(
