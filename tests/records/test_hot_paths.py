@@ -122,6 +122,18 @@ def test_an_error_among_many_keeps_no_record_key(records: Records, field: Field)
         assert "AESGCM" not in repr([frame.f_locals for frame in frames])
 
 
+def test_an_error_among_many_keeps_no_value(field: Field) -> None:
+    values, rows = [b"a secret value"] * 5000, [1] * 5000
+    sealed = field.seal_many(values, rows=rows)
+    for position in (4, 4999):  # in the first block, and in a later one
+        altered = [*sealed[:position], sealed[position][:-1] + b"x", *sealed[position + 1 :]]
+        with pytest.raises(errors.RecordTamperedError) as refused:
+            field.open_many(altered, rows=rows)
+        ours = [frame for frame, _ in traceback.walk_tb(refused.tb) if "/sealwax/" in frame.f_code.co_filename]
+        assert len(ours) >= 2
+        assert "a secret value" not in repr([frame.f_locals for frame in ours])
+
+
 def test_what_is_no_record_among_many(field: Field) -> None:
     sealed = field.seal_many([b"x"] * 3, rows=[1, 2, 3])
     for wrong in (b"", b"\xc1", sealed[0][:56], b"x" * 58, sealed[0][:30], "plain", bytes(2 << 20)):

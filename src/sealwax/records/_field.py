@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from sealwax._core import fork_locks
 from sealwax._core.format import payload
 from sealwax._core.format.io import refuse_copies
-from sealwax.errors import KeyNotLoadedError, RecordTamperedError
+from sealwax.errors import KeyNotLoadedError, RecordTamperedError, SealwaxError
 from sealwax.records import _form, _rows, _values
 from sealwax.records._form import CIPHERTEXT_AT, HEAD_BYTES, MAGIC, MAX_PLAINTEXT_BYTES
 from sealwax.records._held import Held
@@ -266,10 +266,16 @@ class Field:
         parse, decode = _form.parse, _values.decode
         binaries = [record if type(record) is bytes else parse(record).binary for record in records]
         values: list[Value] = []
-        for begin in range(0, len(binaries), _BLOCK):
-            block = binaries[begin : begin + _BLOCK]
-            plaintexts = self._open_block(block, bounds[begin : begin + _BLOCK], begin)
-            values += [data[_VALUE] if data and data[0] == 1 else decode(data) for data in plaintexts]
+        try:
+            for begin in range(0, len(binaries), _BLOCK):
+                block = binaries[begin : begin + _BLOCK]
+                plaintexts = self._open_block(block, bounds[begin : begin + _BLOCK], begin)
+                values += [data[_VALUE] if data and data[0] == 1 else decode(data) for data in plaintexts]
+        except SealwaxError:
+            # Tools that collect errors take the variables of each frame.
+            plaintexts = []
+            values.clear()
+            raise
         return values
 
     def _bounds(self, rows: Sequence[Row] | _rows.Unbound, count: int, what: str) -> list[bytes]:
@@ -317,6 +323,7 @@ class Field:
             decrypts.clear()
             del each, decrypt
             number = len(plaintexts)
+            plaintexts.clear()
             raise self._tampered(block[number], f" at position {begin + number}") from None
         return plaintexts
 
