@@ -9,6 +9,7 @@ import gc
 import os
 import pickle
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -818,6 +819,33 @@ def test_a_child_uses_the_database(sql: SqlKeys) -> None:
 
         assert _in_child(child)
         assert [row.generation for row in sorted(records.rows(), key=lambda row: row.generation)] == [1, 2]
+
+
+def test_children_use_the_database_while_threads_do(sql: SqlKeys) -> None:
+    """SQLite's own locks, and what it knows of open files, would live on in a child as they were in its parent."""
+    with again(sql) as records:
+        records.ensure(tenant="acme")
+        over = threading.Event()
+
+        def work() -> None:
+            while not over.is_set():
+                sql.check([bytes(16)])
+
+        def child() -> bool:
+            signal.alarm(60)  # what waits for such a lock waits forever
+            records.roll(tenant="acme")
+            return True
+
+        workers = [threading.Thread(target=work) for _ in range(3)]
+        for thread in workers:
+            thread.start()
+        try:
+            assert [_in_child(child) for _ in range(20)] == [True] * 20
+        finally:
+            over.set()
+            for thread in workers:
+                thread.join()
+        assert len(records.rows()) == 21
 
 
 def test_a_closed_one_stays_closed(store: MemoryKeys) -> None:

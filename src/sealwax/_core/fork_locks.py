@@ -5,6 +5,9 @@ a shared connection, one process may receive the other's responses, including da
 are registered here. In each child, before it runs anything else, they get new locks, and the objects of botocore,
 urllib3 and OpenTelemetry below them get free locks and new connections.
 
+Some libraries of C cannot be freed in the child: SQLite's locks, and what it knows of open files, live on as they were.
+So no fork happens within ``no_forks()``.
+
 A fork that Python does not know of (a server written in C may make one) is noticed by the process id, when something
 that could be shared is used.
 """
@@ -45,6 +48,8 @@ SHARED: Final = (
 # method it is. The search goes no further into the user's objects, and into no large container of theirs.
 _FOREIGN_STEPS: Final = 3
 _FOREIGN_ITEMS: Final = 1000
+# Then the fork happens anyway: whoever works may wait for a lock of the thread that forks.
+_LONGEST_WAIT_SECONDS: Final = 15.0
 
 
 class _Locked(Protocol):
@@ -69,6 +74,9 @@ _own_sessions: Final[weakref.WeakSet[object]] = weakref.WeakSet()
 _pid = os.getpid()
 _is_child = False
 _turns: Final[dict[int, threading.Lock]] = {}
+_working: Final[set[int]] = set()  # threads within no_forks()
+_forking: Final[set[int]] = set()  # threads that are about to fork
+_settled = threading.Condition()  # guards both
 
 
 def renew_lock_in_children(owner: _Locked) -> None:
@@ -105,6 +113,45 @@ def notice() -> None:
         with _turns.setdefault(os.getpid(), threading.Lock()):
             if _pid != os.getpid():
                 _renew()
+
+
+@contextlib.contextmanager
+def no_forks() -> Iterator[None]:
+    """Let no thread fork within this block; a thread that is about to fork does so first."""
+    thread = threading.get_ident()
+    with _settled:
+        inner = thread in _working  # such as in a signal handler
+        if not inner:
+            _settled.wait_for(lambda: not _forking)
+            _working.add(thread)
+    try:
+        yield
+    finally:
+        if not inner:
+            with _settled:
+                _working.discard(thread)
+                _settled.notify_all()
+
+
+def _before_fork() -> None:
+    thread = threading.get_ident()
+    with _settled:
+        _forking.add(thread)
+        _settled.wait_for(lambda: _working <= {thread}, _LONGEST_WAIT_SECONDS)
+
+
+def _after_fork_in_parent() -> None:
+    with _settled:
+        _forking.discard(threading.get_ident())
+        _settled.notify_all()
+
+
+def _after_fork_in_child() -> None:
+    global _settled
+    _settled = threading.Condition()
+    _working.clear()
+    _forking.clear()
+    _renew()
 
 
 def is_shared(client: Any) -> bool:
@@ -234,4 +281,4 @@ def _attributes(thing: object) -> list[Any]:
         return []
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

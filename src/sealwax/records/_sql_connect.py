@@ -24,6 +24,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from sealwax._core import fork_locks
 from sealwax._text import printable
 from sealwax.errors import KeyStoreError
 
@@ -138,10 +139,11 @@ class KeyDatabase:
             self._prepare(connection)
             return work(connection)
 
-        if self._dialect.is_async:
-            return _in_loop(engine, prepared)
-        with contextlib.closing(engine.connect()) as connection, connection.begin():
-            return prepared(connection)
+        with fork_locks.no_forks():
+            if self._dialect.is_async:
+                return _in_loop(engine, prepared)
+            with contextlib.closing(engine.connect()) as connection, connection.begin():
+                return prepared(connection)
 
     def _prepare(self, connection: Connection) -> None:
         """Bound the waits for locks, and refuse a copy, which may not know the newest key yet."""
