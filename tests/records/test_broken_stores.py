@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 
 from sealwax.records import Changes, KeyKind, KeyRow, KeyState, MemoryKeys
+from sealwax.records._store import scope_hash
 from sealwax.records.testing import KeyStoreTests
 
 
@@ -198,6 +199,13 @@ class StatesAreOfAnyCopy(MemoryKeys):
         return Changes(self._epoch, {key_id: states.get(key_id) for key_id in key_ids})
 
 
+class AnyKeyIsNewest(MemoryKeys):
+    def check(self, key_ids: Sequence[bytes]) -> Changes:
+        rows = [row for row in self._rows if row.key_id in key_ids]
+        newest = frozenset((scope_hash(row.scope), int(row.kind), row.key_id) for row in rows)
+        return dataclasses.replace(super().check(key_ids), newest=newest)
+
+
 class ListsAreShuffled(MemoryKeys):
     def list(self, scope: Mapping[str, str] | None = None) -> Iterator[KeyRow]:
         rows = list(super().list(scope))
@@ -236,7 +244,7 @@ def _failures(store: type[MemoryKeys]) -> list[str]:
 
 
 def test_there_are_many_ways_to_break_a_store() -> None:
-    assert len(BROKEN) == 27
+    assert len(BROKEN) == 28
     assert _failures(MemoryKeys) == []
 
 

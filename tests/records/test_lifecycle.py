@@ -27,7 +27,7 @@ import sealwax
 from sealwax import errors
 from sealwax._core.keyring import asked_at, now
 from sealwax.lab import Lab
-from sealwax.records import Explanation, KeyKind, KeyRow, KeyState, MemoryKeys, Records, SqlKeys
+from sealwax.records import Changes, Explanation, KeyKind, KeyRow, KeyState, MemoryKeys, Records, SqlKeys
 from sealwax.records._ring import Ring
 from tests.fakes import FakeKeyring
 from tests.records.test_records import ACME, SCOPE, Away, Clock, again, timed
@@ -120,7 +120,7 @@ BY_HAND: dict[str, tuple[tuple[object, object, object], tuple[object, object, ob
         (_GONE, "opens", _GONE),
         (_GONE, "opens", _GONE),
     ),
-    "UPDATE sealwax_keys SET state = 'odd' WHERE generation = 2": ((2, "opens", "opens"), (_LOST, "opens", _LOST)),
+    "UPDATE sealwax_keys SET state = 'odd' WHERE generation = 2": ((_LOST, "opens", "opens"), (_LOST, "opens", _LOST)),
     "UPDATE sealwax_keys SET scope = '{}' WHERE generation = 2": ((2, "opens", "opens"), (_LOST, "opens", _LOST)),
     "UPDATE sealwax_keys SET blob = x'' WHERE generation = 2": ((2, "opens", "opens"), (_BAD, "opens", _BAD)),
     # The suite of the envelope that the blob is.
@@ -598,6 +598,63 @@ def test_a_failed_look_is_made_again(checks: bool) -> None:
         broken.failure = None
         shop.look()
         assert shop.field.seal(b"x", row=1)[1:17] == row.key_id
+
+
+class Asked(MemoryKeys):
+    """A store that counts how often it is asked for a newest key, and may not tell it in ``check``."""
+
+    asked = 0
+    tells = True
+
+    def newest(self, scope: Any, kind: KeyKind) -> KeyRow | None:
+        self.asked += 1
+        return super().newest(scope, kind)
+
+    def check(self, key_ids: Sequence[bytes]) -> Any:
+        changes = super().check(key_ids)
+        return changes if self.tells else Changes(changes.epoch, changes.states)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_change_asks_only_for_the_scope_that_changed(tells: bool) -> None:
+    asked, clock = Asked(), Clock()
+    asked.tells = tells
+    with timed(clock, FakeKeyring(), asked) as records, again(asked) as other:
+        fields = [records.field("f", row=int, tenant=str(number)) for number in range(20)]
+        for field in fields:
+            field.seal(b"x", row=1)
+        row = other.roll(tenant="7")
+        clock.now += 61
+        asked.asked = 0
+        records.wipe_old()
+        assert asked.asked == (1 if tells else 20)
+        assert [field.seal(b"x", row=1)[1:17] == row.key_id for field in fields].index(True) == 7
+        clock.now += 61
+        asked.asked = 0
+        records.wipe_old()
+        assert asked.asked == 0
+
+
+@pytest.mark.parametrize("column", ["state", "scope"])
+def test_a_damaged_row_does_not_hide_other_scopes(sql: SqlKeys, path: Path, column: str) -> None:
+    clock = Clock()
+    with timed(clock, FakeKeyring(), sql) as records, again(sql) as other:
+        damaged, gone, rolled = (records.field("f", row=int, tenant=tenant) for tenant in ("a", "b", "c"))
+        for field in (damaged, gone, rolled):
+            field.seal(b"x", row=1)
+        records.roll(tenant="a")
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            of_a = "scope LIKE '%\"a\"%' AND generation"
+            connection.execute(f"UPDATE sealwax_keys SET {column} = 'odd' WHERE {of_a} = 1")
+            connection.execute(f"DELETE FROM sealwax_keys WHERE {of_a} = 2")
+        other.shred(tenant="b")
+        row = other.roll(tenant="c")
+        clock.now += 61
+        records.wipe_old()
+        assert rolled.seal(b"x", row=1)[1:17] == row.key_id
+        for field, error in ((gone, errors.ShreddedError), (damaged, errors.KeyStoreError)):
+            with pytest.raises(error):
+                field.seal(b"x", row=1)
 
 
 def test_a_look_comes_at_recheck_at_the_latest() -> None:

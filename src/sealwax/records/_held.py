@@ -5,7 +5,6 @@ Sealing and opening hold record keys under them, and are told when a data key go
 
 from __future__ import annotations
 
-import hashlib
 import random
 import threading
 import weakref
@@ -16,7 +15,7 @@ from sealwax._core import context as ctx
 from sealwax._core.keyring import DataKey
 from sealwax._core.lru import LruMap
 from sealwax.errors import SealwaxError
-from sealwax.records._store import KeyKind, KeyRow, KeyState
+from sealwax.records._store import KeyKind, KeyRow, KeyState, scope_hash
 
 # If the two clocks differ by more than this, the machine slept or was restored from a snapshot.
 _CLOCK_SKEW_SECONDS: Final = 5.0
@@ -76,7 +75,7 @@ class ScopeKeys:
         self.scope = dict(scope)
         self.scope_bytes = ctx.encode(scope)
         self.kind = kind
-        self._mark = hashlib.sha256(self.scope_bytes).digest(), kind
+        self._mark = scope_hash(scope), kind
         self._settings = settings
         self._lock = threading.RLock()  # guards all attributes, for moments
         self._loading = threading.Lock()  # one thread at a time waits for the store and KMS

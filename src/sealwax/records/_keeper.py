@@ -22,7 +22,7 @@ from sealwax._core import fork_locks
 from sealwax._core.cache import wiping
 from sealwax._core.format import payload
 from sealwax._core.keyring import CLOCK, Keyring
-from sealwax.errors import SealwaxError
+from sealwax.errors import KeyStoreError, SealwaxError
 from sealwax.records._field import Field
 from sealwax.records._ring import Ring
 from sealwax.records._store import KeyKind, KeyRow, KeyStore
@@ -249,8 +249,17 @@ class Keeper:
         changed, self._epoch = changes.epoch != self._epoch, b""
         for ring in rings:
             ring.drop_shredded(changes.states)
+        failure: SealwaxError | None = None
+        outage_at = self.outage_at
         for ring in rings:
-            ring.recheck(changes.states, newest_too=changed)
+            try:
+                ring.recheck(changes, changed=changed)
+            except SealwaxError as error:
+                if self.outage_at != outage_at or (isinstance(error, KeyStoreError) and error.retryable):
+                    raise  # the others would wait for KMS or the store in turn
+                failure = failure or error  # such as a damaged row, which must not keep other scopes from being seen
+        if failure is not None:
+            raise failure
         self._epoch = changes.epoch
 
     def _refresh(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sealwax._core import fork_locks
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash
 
 _EPOCH_BYTES = 16
 
@@ -129,11 +129,14 @@ class MemoryKeys(KeyStore):
     def check(self, key_ids: Sequence[bytes]) -> Changes:
         with self._lock:
             states: dict[bytes, KeyState | None] = dict.fromkeys(key_ids)
+            newest = set()
             for row in self._rows:
                 # A copy of a row in another scope must not hide that the key was shredded.
                 if row.key_id in states and states[row.key_id] is not KeyState.SHREDDED:
                     states[row.key_id] = row.state
-            return Changes(self._epoch, states)
+                if row.key_id in states and row == self._newest(row.scope, row.kind):
+                    newest.add((scope_hash(row.scope), int(row.kind), row.key_id))
+            return Changes(self._epoch, states, frozenset(newest))
 
 
 def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:

@@ -29,7 +29,7 @@ from sealwax.errors import (
 )
 from sealwax.records import _blob, _keys
 from sealwax.records._held import RETRY_SECONDS, Held, HeldSettings, ScopeKeys
-from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._store import MAX_GENERATION, Changes, KeyKind, KeyRow, KeyState, KeyStore
 
 # How long it is remembered that the store has no such key.
 _MISSING_SECONDS: Final = 30.0
@@ -341,12 +341,13 @@ class Ring(ScopeKeys):
 
     # --- beside the caller
 
-    def recheck(self, states: Mapping[bytes, KeyState | None], *, newest_too: bool) -> None:
+    def recheck(self, changes: Changes, *, changed: bool) -> None:
         """Take what the store says of the held keys: seal no more under what is gone, and find a newer key.
 
         Raises:
             SealwaxError: it has to be done again.
         """
+        states = changes.states
         with self._alone(_BESIDE_WAIT_SECONDS):
             for key_id in [key_id for key_id in self._settings.lost if states.get(key_id) is not None]:
                 self._settings.lost.pop(key_id, None)
@@ -359,7 +360,7 @@ class Ring(ScopeKeys):
                 there = self._settings.store.get_many(self.scope)
                 marks = [row for row in there if row.kind is self.kind and row.state is KeyState.SHREDDED]
                 self._drop_before(max((row.generation for row in marks), default=0))
-            if newest_too and newest is not None:
+            if changed and newest is not None and (*self._mark, newest.row.key_id) not in changes.newest:
                 failure = self._failure
                 with contextlib.suppress(SealwaxError):  # sealing reports what is wrong with the key
                     self.load_newest()

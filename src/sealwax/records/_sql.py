@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sealwax.errors import KeyStoreError, NotPicklableError
 from sealwax.records._memory import tombstone
 from sealwax.records._sql_connect import KeyDatabase
-from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, scope_hash, state_of, values_of
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, known_state, values_of
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -135,18 +135,24 @@ class SqlKeys(KeyStore):
             raise damaged
 
     def check(self, key_ids: Sequence[bytes]) -> Changes:
-        keys, epochs = self._keys, self._epochs
+        keys, epochs, others = self._keys, self._epochs, self._keys.alias()
+        of_scope = (others.c.scope_hash == keys.c.scope_hash) & (others.c.kind == keys.c.kind)
+        highest = sa.select(sa.func.max(others.c.claim)).where(of_scope).scalar_subquery()
+        columns = (keys.c.key_id, keys.c.state, keys.c.scope_hash, keys.c.kind, keys.c.claim, highest)
 
         def look(connection: Connection) -> Changes:
             epoch = connection.execute(sa.select(epochs.c.epoch).where(epochs.c.id == EPOCH_ID)).scalar_one_or_none()
             states: dict[bytes, KeyState | None] = dict.fromkeys(key_ids)
+            newest = set()
             for part in _parts(key_ids):
-                query = sa.select(keys.c.key_id, keys.c.state).where(keys.c.key_id.in_(part))
-                for key_id, state in connection.execute(query):
+                query = sa.select(*columns).where(keys.c.key_id.in_(part))
+                for key_id, state, hashed, kind, claim, highest_claim in connection.execute(query):
                     # A copy of a row in another scope must not hide that the key was shredded.
                     if states[bytes(key_id)] is not KeyState.SHREDDED:
-                        states[bytes(key_id)] = state_of(state)
-            return Changes(bytes(epoch or b""), states)
+                        states[bytes(key_id)] = known_state(state)
+                    if claim is not None and claim == highest_claim:
+                        newest.add((bytes(hashed), kind, bytes(key_id)))
+            return Changes(bytes(epoch or b""), states, frozenset(newest))
 
         return self._read(look)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from sealwax._core import context as ctx
 from sealwax.errors import KeyStoreError
 from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import KeyKind, KeyRow, KeyState
+from sealwax.records._store import KeyKind, KeyRow, KeyState, scope_hash
 
 EPOCH_ID: Final = 1
 EPOCH_BYTES: Final = 16
@@ -74,10 +71,6 @@ def key_tables(metadata: sa.MetaData, table: str = "sealwax_keys") -> tuple[sa.T
     return keys, epochs
 
 
-def scope_hash(scope: Mapping[str, str]) -> bytes:
-    return hashlib.sha256(ctx.encode(scope)).digest()
-
-
 def values_of(row: KeyRow) -> dict[str, object]:
     """Return the columns of a row."""
     return {
@@ -95,13 +88,19 @@ def values_of(row: KeyRow) -> dict[str, object]:
     }
 
 
-def state_of(state: str) -> KeyState:
+def known_state(state: str) -> KeyState | None:
+    """Return the state of a row, or None for one that this release does not know."""
     try:
         return KeyState(state)
     except ValueError:
-        raise KeyStoreError(
-            f"the key store has a key in the state {state[:20]!a}, which this release does not know"
-        ) from None
+        return None
+
+
+def _state_of(state: str) -> KeyState:
+    known = known_state(state)
+    if known is None:
+        raise KeyStoreError(f"the key store has a key in the state {state[:20]!a}, which this release does not know")
+    return known
 
 
 def key_row(row: Any) -> KeyRow:
@@ -125,7 +124,7 @@ def key_row(row: Any) -> KeyRow:
         kind,
         row.generation,
         bytes(row.key_id),
-        state_of(row.state),
+        _state_of(row.state),
         row.created,
         row.made_by,
         bytes(row.blob),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from sealwax._core import context as ctx
 
 MAX_GENERATION: Final = 2**31 - 1
 
@@ -64,11 +67,16 @@ class Changes:
 
     Args:
         epoch: 16 random bytes, drawn again with every change; empty before the first one.
-        states: the state of each key that was asked for; None if the store does not have it.
+        states: the state of each key that was asked for; None if the store does not have it, or has it in a state that
+            this release does not know.
+        newest: which of these keys are the newest of their scope and kind: the SHA-256 of the canonical scope, the
+            kind, and the key id. A process asks ``newest`` for every other scope that it uses, once the epoch changed;
+            so a store may leave this out.
     """
 
     epoch: bytes
     states: Mapping[bytes, KeyState | None]
+    newest: frozenset[tuple[bytes, int, bytes]] = frozenset()
 
 
 class KeyStore(Protocol):
@@ -182,9 +190,14 @@ class KeyStore(Protocol):
         ...
 
     def check(self, key_ids: Sequence[bytes]) -> Changes:
-        """Return the epoch, read before the rows, and the states of these keys: somebody may have deleted some.
+        """Return the epoch, read before the rows, and what has become of these keys: somebody may have deleted some.
 
         Args:
             key_ids: the ids of keys of any scopes.
         """
         ...
+
+
+def scope_hash(scope: Mapping[str, str]) -> bytes:
+    """Return the SHA-256 of the canonical scope."""
+    return hashlib.sha256(ctx.encode(scope)).digest()

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from sealwax.records._keys import KEY_ID_BYTES
 from sealwax.records._override import override_records
-from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._store import MAX_GENERATION, KeyKind, KeyRow, KeyState, KeyStore, scope_hash
 
 __all__ = ["KeyStoreTests", "override_records", "row"]
 
@@ -327,3 +327,15 @@ class KeyStoreTests:
         # A copy of the row in another scope does not hide it.
         store.create(dataclasses.replace(second, scope=self.scope(), generation=1, claim=1))
         assert store.check([second.key_id]).states == {second.key_id: KeyState.SHREDDED}
+
+    def test_the_newest_is_told_truly_or_not_at_all(self, store: KeyStore) -> None:
+        scope = self.scope()
+        first, second = store.create(row(scope)), store.create(row(scope, 2))
+        loser = dataclasses.replace(row(scope, 2), key_id=os.urandom(KEY_ID_BYTES))
+        assert store.put_back(loser)
+        copied = store.create(dataclasses.replace(first, scope=self.scope()))
+        truly = {(scope_hash(each.scope), int(each.kind), each.key_id) for each in (second, copied)}
+        asked = [first.key_id, second.key_id, loser.key_id]
+        assert store.check(asked).newest in (frozenset(), truly)
+        store.create(row(scope, 3))
+        assert store.check([second.key_id]).newest == frozenset()
