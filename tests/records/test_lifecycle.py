@@ -700,6 +700,23 @@ def test_refreshing_is_no_storm(store: MemoryKeys) -> None:
         assert keyring.tries == 3 + 50
 
 
+@pytest.mark.parametrize("max_age", [60, 300, 3600])
+def test_a_busy_event_loop_always_has_its_keys(store: MemoryKeys, max_age: int) -> None:
+    clock = Clock()
+
+    async def live(field: Any, sealed: bytes) -> None:
+        for _ in range(300):
+            clock.now += max_age / 100
+            field.seal(b"x", row=1)
+            assert field.open(sealed, row=1) == b"x"
+            records.wipe_old()
+
+    with timed(clock, keyring := FakeKeyring(), store, max_age=max_age) as records:
+        field = records.field("f", row=int, tenant="acme")
+        asyncio.run(live(field, field.seal(b"x", row=1)))
+    assert 3 <= keyring.calls.count("Decrypt") <= 5
+
+
 def test_keys_that_nobody_uses_are_not_fetched_again(store: MemoryKeys) -> None:
     clock, keyring = Clock(), Counted()
     with timed(clock, keyring, store, max_age=1000) as records:
@@ -950,6 +967,37 @@ def test_a_key_that_arrives_after_the_end_is_wiped(store: MemoryKeys) -> None:
     with pytest.raises(ValueError, match="closed"):
         late.ensure(tenant="acme")
     assert late.stats().data_keys == 0
+
+
+def test_a_key_that_arrives_after_it_was_shredded_is_wiped(store: MemoryKeys) -> None:
+    """A thread has read the row, and KMS unwraps it while the scope is shredded."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeKeyring):
+        def unwrap(self, wrapped_keys: Any, context: Any, use: Any) -> Any:
+            asked.set()
+            assert go_on.wait(60)
+            return super().unwrap(wrapped_keys, context, use)
+
+    with again(store) as earlier:
+        sealed = earlier.field("f", row=int, tenant="acme").seal(b"x", row=1)
+    with Records(Slow(), store, scope=SCOPE) as records:
+        field = records.field("f", row=int, tenant="acme")
+        loader = threading.Thread(target=lambda: field.open(sealed, row=1))
+        loader.start()
+        assert asked.wait(60)
+        shredder = threading.Thread(target=lambda: records.shred(tenant="acme"))
+        shredder.start()
+        _until(lambda: KeyState.LIVE not in {row.state for row in store.list()})
+        shredder.join(0.2)
+        go_on.set()
+        loader.join()
+        shredder.join()
+        assert records.stats().data_keys == 0
+        with pytest.raises(errors.ShreddedError):
+            field.open(sealed, row=1)
+        with pytest.raises(errors.ShreddedError):
+            field.seal(b"y", row=1)
 
 
 def test_what_nobody_holds_is_wiped(store: MemoryKeys) -> None:

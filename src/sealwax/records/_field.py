@@ -26,8 +26,10 @@ from sealwax.records._values import Value
 
 # How many records share a prefix.
 _RECORDS_A_PREFIX: Final = 65_536
-# How long a record key is used before its ring is asked again; so a ring knows whether it is in use.
+# How long a record key is used before its ring is asked again, and for which part of its data key's age at most; so a
+# ring knows whether it is in use, well before the time to fetch the data key again.
 _ASK_SECONDS: Final = 300.0
+_ASK_IN_AGE: Final = 0.25
 # How many records are sealed or opened between looks at the clocks: some milliseconds.
 _BLOCK: Final = 4096
 
@@ -389,7 +391,8 @@ class Field:
         key = keyed[0] if keyed else FieldKey(held.key, self._ring.scope_bytes, self._local, self._name)
         # The ring tells the end by one clock. By the other the key is as old, or its ring does not use it.
         until_wall = until - held.monotonic + held.wall
-        keyed = self._keys[held.row.key_id] = key, min(until, self._clock() + _ASK_SECONDS), until_wall
+        ask_after = min(_ASK_SECONDS, held.age_limit * _ASK_IN_AGE)
+        keyed = self._keys[held.row.key_id] = key, min(until, self._clock() + ask_after), until_wall
         return keyed
 
     def forget(self, key_ids: frozenset[bytes] | None) -> None:

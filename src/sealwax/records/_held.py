@@ -154,13 +154,6 @@ class ScopeKeys:
                 self.drop([row.key_id])
                 lost.pop(row.key_id, None)
 
-    def forget_shredded(self) -> None:
-        """Wipe every key after the scope was shredded, and keep no row for ``repair``."""
-        with self._lock:
-            for row in self.rows():
-                self._settings.lost.pop(row.key_id, None)
-            self.clear()
-
     def _note_lost(self, key_ids: Iterable[bytes]) -> None:
         with self._lock:
             for key_id in key_ids:

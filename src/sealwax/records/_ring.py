@@ -333,6 +333,19 @@ class Ring(ScopeKeys):
         self._missing.clear()
         self._seal_no_more()
 
+    def forget_shredded(self) -> None:
+        """Wipe every key after the scope was shredded, and keep no row for ``repair``."""
+        self._wipe_shredded()
+        # A thread may have read its key from the store before, and unwrap it just now.
+        with self._alone():
+            self._wipe_shredded()
+
+    def _wipe_shredded(self) -> None:
+        with self._lock:
+            for row in self.rows():
+                self._settings.lost.pop(row.key_id, None)
+            self.clear()
+
     def start_over(self) -> None:
         """Wipe every key and forget what was seen, before another keyring and store."""
         with self._alone(), self._lock:
