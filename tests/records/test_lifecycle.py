@@ -784,6 +784,20 @@ def test_a_scope_that_was_dropped_is_not_rolled_back(store: MemoryKeys) -> None:
             records.field("f", row=int, tenant="acme").seal(b"x", row=1)
 
 
+def test_the_scopes_that_were_seen_are_bounded(store: MemoryKeys) -> None:
+    class Few(Records):
+        _scopes_seen = 10
+
+    with Few(FakeKeyring(), store, scope=SCOPE, capacity=1) as records:
+        for number in range(30):
+            records.ensure(tenant=str(number))
+            records.ensure(tenant="acme")
+        assert len(records.highest) == 10
+        store._rows = [row for row in store._rows if row.scope["tenant"] != "acme"]
+        with pytest.raises(errors.KeyStoreError, match="lost generation 1"):
+            records.roll(tenant="acme")
+
+
 def test_what_is_used_is_kept(store: MemoryKeys) -> None:
     clock, keyring = Clock(), FakeKeyring()
     with timed(clock, keyring, store, capacity=3, max_age=1e6) as records:

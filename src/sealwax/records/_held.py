@@ -41,8 +41,9 @@ class HeldSettings(Protocol):
     max_age: float
     serve_stale_for: float
     closed: bool
-    highest: dict[tuple[bytes, KeyKind], tuple[int, bytes]]
-    """The newest generation and its key id that were seen, by the hash of a scope and kind; they outlive the rings."""
+    highest: LruMap[tuple[bytes, KeyKind], tuple[int, bytes]]
+    """The newest generation and its key id that were seen, by the hash of a scope and kind; they outlive the rings, but
+    for scopes that were used longest ago."""
     lost: dict[bytes, KeyRow]
     """Rows that the store has lost, by key id."""
 

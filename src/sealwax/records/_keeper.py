@@ -22,6 +22,7 @@ from sealwax._core import fork_locks
 from sealwax._core.cache import wiping
 from sealwax._core.format import payload
 from sealwax._core.keyring import CLOCK, Keyring
+from sealwax._core.lru import LruMap
 from sealwax.errors import KeyStoreError, SealwaxError
 from sealwax.records._field import Field
 from sealwax.records._ring import Ring
@@ -60,7 +61,7 @@ class Keeper:
         self._recheck = recheck
         self._capacity = capacity
         self._most_record_keys = record_keys
-        self.highest: dict[tuple[bytes, KeyKind], tuple[int, bytes]] = {}
+        self.highest: LruMap[tuple[bytes, KeyKind], tuple[int, bytes]] = LruMap(self._scopes_seen)
         self.lost: dict[bytes, KeyRow] = {}
         self.outage_at: float | None = None
         self.closed = False
@@ -90,7 +91,10 @@ class Keeper:
         self._rings.update(((ring.scope_bytes, ring.kind), ring) for ring in rings)
         return ()
 
-    # Tests replace these in a subclass. They ignore clocks that a test has frozen, which differ between threads.
+    # Tests replace these in a subclass.
+    # Of how many scopes the newest generation is remembered, about 250 bytes each.
+    _scopes_seen = 100_000
+    # They ignore clocks that a test has frozen, which differ between threads.
     _monotonic = staticmethod(time.monotonic)
     _wall = staticmethod(time.time)
 
