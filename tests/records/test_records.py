@@ -199,6 +199,13 @@ def test_every_bit_counts(records: Records) -> None:
             with pytest.raises(errors.RecordError):
                 field.open(form, row=7)
             refused += 1
+    text = to_text(sealed)
+    for bit in range(len(text) * 7):
+        with pytest.raises(errors.RecordError):
+            field.open(
+                text[: bit // 7] + chr(ord(text[bit // 7]) ^ 1 << bit % 7) + text[bit // 7 + 1 :],
+                row=7,
+            )
     for end in range(len(sealed)):
         with pytest.raises(errors.RecordError):
             field.open(sealed[:end], row=7)
@@ -220,16 +227,13 @@ def test_a_key_that_is_not_allowed_is_not_used(records: Records, store: MemoryKe
 def test_every_bit_of_a_key_row_counts(records: Records, store: MemoryKeys) -> None:
     sealed = records.field("f", row=int, tenant="acme").seal(b"x", row=1)
     (row,) = store.list(ACME)
-    for bit in range(0, len(row.blob) * 8, 7):
+    for bit in range(len(row.blob) * 8):
         blob = bytearray(row.blob)
         blob[bit // 8] ^= 1 << bit % 8
-        with again(Planted(dataclasses.replace(row, blob=bytes(blob)))) as other:
-            field = other.field("f", row=int, tenant="acme")
-            try:
-                assert field.open(sealed, row=1) == b"x"  # what no key depends on: the id of the key's material
-            except (errors.KeyRowError, errors.KmsError):
-                continue
-    for end in range(0, len(row.blob), 13):
+        refused = pytest.raises((errors.KeyRowError, errors.KmsError))
+        with again(Planted(dataclasses.replace(row, blob=bytes(blob)))) as other, refused:
+            other.field("f", row=int, tenant="acme").open(sealed, row=1)
+    for end in range(len(row.blob)):
         with again(Planted(dataclasses.replace(row, blob=row.blob[:end]))) as other, pytest.raises(errors.KeyRowError):
             other.field("f", row=int, tenant="acme").open(sealed, row=1)
 
