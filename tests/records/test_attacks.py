@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -290,6 +291,32 @@ def test_a_bad_row_does_not_keep_the_others_from_loading(records: Records, store
         other.remove(next(row for row in other.rows() if row.key_id == planted.key_id))
         other.ensure(tenant="acme")
     assert len(store.get_many(ACME)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"blob": b"damaged"}, errors.KeyRowError),
+        ({"state": KeyState.RETIRED}, errors.KeyStoreError),
+        ({"claim": 9}, errors.KeyRowError),
+    ],
+    ids=str,
+)
+def test_a_bad_newest_row_does_not_keep_the_others_from_loading(
+    records: Records, store: MemoryKeys, change: Mapping[str, Any], error: type[Exception]
+) -> None:
+    old = records.field("f", row=int, tenant="acme", shard="1").seal(b"old", row=1)
+    records.roll(tenant="acme")
+    store._rows[-1] = dataclasses.replace(store._rows[-1], **change)
+    with Records(FakeKeyring(), store, scope=SCOPE, local_scope=["shard"]) as other:
+        field = other.field("f", row=int, tenant="acme", shard="1")
+
+        async def live() -> Any:
+            with pytest.raises(error):
+                await other.ensure_async(tenant="acme")
+            return field.open(old, row=1)
+
+        assert asyncio.run(live()) == b"old"
 
 
 # --- a keyring that caches

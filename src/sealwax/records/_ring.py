@@ -254,7 +254,12 @@ class Ring(ScopeKeys):
         """Fetch every key of the scope that is not shredded; a bad one is reported when the others are loaded."""
         failure: SealwaxError | None = None
         with self._alone():
-            self.load_newest()
+            try:
+                self.load_newest()
+            except SealwaxError as error:
+                if _is_away(error):
+                    raise
+                failure = error
             for row in self._settings.store.get_many(self.scope):
                 held = self._held.get(row.key_id)
                 if row.kind is not self.kind or row.state is KeyState.SHREDDED or (held and self._is_good(held)):
