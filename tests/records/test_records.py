@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import datetime
+import decimal
 import os
 import pickle
 import threading
+import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -85,6 +88,57 @@ def test_a_value_comes_back_with_its_type(records: Records, value: Any) -> None:
         opened = field.open(sealed, row=7)
         assert (type(opened), opened) == (type(value), value)
     assert field.open_many(field.seal_many([value] * 3, rows=[1, 2, 3]), rows=[1, 2, 3]) == [value] * 3
+
+
+class Nanoseconds(datetime.datetime):
+    """As pandas has it."""
+
+    nanosecond = 0
+
+    def isoformat(self, *_: Any) -> str:
+        return f"{self:%Y-%m-%dT%H:%M:%S.%f}{self.nanosecond:03}+00:00"
+
+    def replace(self, *fields: Any, **changes: Any) -> Any:
+        changed = super().replace(*fields, **changes)
+        changed.nanosecond = self.nanosecond
+        return changed
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self.nanosecond == getattr(other, "nanosecond", 0)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = datetime.datetime.__hash__
+
+
+class Shown(decimal.Decimal):
+    def __str__(self) -> str:
+        return f"EUR {super().__str__()}"
+
+
+def test_what_shows_itself_otherwise_comes_back(records: Records) -> None:
+    """Nothing is sealed that does not open."""
+    field = records.field("f", row=int, tenant="acme")
+    moment = Nanoseconds(2026, 1, 2, 3, 4, 5, 6, datetime.UTC)
+    values: list[Any] = [moment, Shown("1.50")]
+    for value in values:
+        opened = field.open(field.seal(value, row=1), row=1)
+        assert opened == value
+        assert type(opened) is type(value).__base__
+    moment.nanosecond = 1
+    with pytest.raises(ValueError, match="more precise"):
+        field.seal(moment, row=1)
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize(("day", "month"), [(29, 3), (25, 10)], ids=["no such hour", "the hour comes twice"])
+def test_a_time_of_a_change_of_clocks_comes_back(records: Records, day: int, month: int, fold: int) -> None:
+    field = records.field("f", row=int, tenant="acme")
+    value = datetime.datetime(2026, month, day, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=fold)
+    opened = field.open(field.seal(value, row=1), row=1)
+    assert isinstance(opened, datetime.datetime)
+    assert opened.isoformat() == value.isoformat()
 
 
 def test_a_record_has_57_bytes_more(records: Records) -> None:
@@ -608,6 +662,26 @@ def test_nothing_waits_in_a_loop(records: Records, store: MemoryKeys) -> None:
             assert theirs.open(theirs.seal(b"y", row=1), row=1) == b"y"
 
     asyncio.run(cold())
+
+
+def test_preload_loads_what_can_be_loaded(records: Records, store: MemoryKeys) -> None:
+    """One bad value on a page must not keep the others from opening."""
+    field = records.field("f", row=int, tenant="acme")
+    foreign = records.field("f", row=int, tenant="evil").seal(b"x", row=1)
+    sealed = []
+    for _ in range(10):
+        sealed.append(field.seal(b"x", row=1))
+        records.roll(tenant="acme")
+    values = [to_text(foreign)[:60], foreign, *sealed]
+
+    async def live() -> None:
+        with again(store) as other:
+            with pytest.raises(errors.UnknownKeyError) as refused:
+                await other.preload(values, tenant="acme")
+            assert refused.value.key_id == foreign[1:17]
+            assert other.field("f", row=int, tenant="acme").open_many(sealed, rows=[1] * 10) == [b"x"] * 10
+
+    asyncio.run(live())
 
 
 def test_ensure_loads_every_generation(records: Records, store: MemoryKeys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,14 @@ from sealwax._core.aio import in_thread
 from sealwax._core.format import payload
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.keyring import Keyring, SupportsReady
-from sealwax.errors import ContextError, DataKeyError, KeyRowError, KeyStoreError, WrappedKeyRefusedError
+from sealwax.errors import (
+    ContextError,
+    DataKeyError,
+    KeyRowError,
+    KeyStoreError,
+    NotARecordError,
+    WrappedKeyRefusedError,
+)
 from sealwax.events import KmsStats
 from sealwax.records import _blob, _explain, _form
 from sealwax.records._field import Field
@@ -184,14 +192,19 @@ class Records(Keeper):
         """Load the data keys that some records need, without blocking the event loop.
 
         Args:
-            values: what columns hold; values that are no records, such as None, are passed over.
+            values: what columns hold; values that are no records, such as None or what was cut off, are passed over.
             **pairs: as for ``ensure``.
 
         Raises:
-            UnknownKeyError, ShreddedError, KeyStoreError, KmsError, KeyRowError: a key cannot be loaded.
+            UnknownKeyError, ShreddedError, KeyStoreError, KmsError, KeyRowError: a key cannot be loaded; unless KMS or
+                the store is away, all others are.
         """
         ring = self._ring(self._kms_scope(pairs), KeyKind.DATA)
-        key_ids = {_form.parse(value).key_id for value in values if _form.is_record(value)}  # type: ignore[arg-type]
+        key_ids = set()
+        for value in values:
+            if _form.is_record(value):
+                with contextlib.suppress(NotARecordError):  # opening it tells what is wrong
+                    key_ids.add(_form.parse(value).key_id)  # type: ignore[arg-type]
         await in_thread(ring.load_many, key_ids)
 
     def roll(self, /, **pairs: str) -> KeyRow:

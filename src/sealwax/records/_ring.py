@@ -275,9 +275,17 @@ class Ring(ScopeKeys):
             raise failure
 
     def load_many(self, key_ids: Iterable[bytes]) -> None:
-        """Fetch these keys, unless they are held."""
+        """Fetch these keys, unless they are held; what fails is reported when the others are loaded."""
+        failure: SealwaxError | None = None
         for key_id in key_ids:
-            self.with_key(key_id, lambda _held, _until: None, wait=True)
+            try:
+                self.with_key(key_id, lambda _held, _until: None, wait=True)
+            except SealwaxError as error:
+                if _is_away(error):
+                    raise
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     # --- generations
 

@@ -99,7 +99,7 @@ def _write_bool(value: bool) -> bytes:
 def _write_decimal(value: decimal.Decimal) -> bytes:
     if len(value.as_tuple().digits) > _MAX_DIGITS:
         raise ValueError(f"the Decimal has more than {_MAX_DIGITS} digits")
-    return str(value).encode("ascii")
+    return decimal.Decimal.__str__(value).encode("ascii")  # a subclass may show itself otherwise
 
 
 def _read_decimal(data: bytes) -> decimal.Decimal:
@@ -108,7 +108,7 @@ def _read_decimal(data: bytes) -> decimal.Decimal:
 
 
 def _write_date(value: datetime.date) -> bytes:
-    return value.isoformat().encode("ascii")
+    return datetime.date.isoformat(value).encode("ascii")
 
 
 def _read_date(data: bytes) -> datetime.date:
@@ -118,7 +118,13 @@ def _read_date(data: bytes) -> datetime.date:
 def _write_datetime(value: datetime.datetime) -> bytes:
     if value.utcoffset() is None:
         raise ValueError("the datetime has no time zone, so nobody can tell later which moment it was; give it one")
-    return value.replace(tzinfo=datetime.timezone(value.utcoffset()), fold=0).isoformat().encode("ascii")  # type: ignore[arg-type]
+    # A subclass may show itself otherwise, and may be more precise, as that of pandas is.
+    day = value.year, value.month, value.day
+    plain = datetime.datetime(*day, value.hour, value.minute, value.second, value.microsecond)  # noqa: DTZ001
+    if value.replace(tzinfo=None, fold=0) != plain:
+        raise ValueError("the datetime is more precise than a microsecond, and would come back as another; round it")
+    zone = datetime.timezone(value.utcoffset())  # type: ignore[arg-type]
+    return plain.replace(tzinfo=zone).isoformat().encode("ascii")
 
 
 def _read_datetime(data: bytes) -> datetime.datetime:
