@@ -129,14 +129,15 @@ class MemoryKeys(KeyStore):
     def check(self, key_ids: Sequence[bytes]) -> Changes:
         with self._lock:
             states: dict[bytes, KeyState | None] = dict.fromkeys(key_ids)
-            newest = set()
+            newest: dict[tuple[bytes, int], tuple[int, bytes]] = {}  # the claim and key id by scope and kind
             for row in self._rows:
+                mark = scope_hash(row.scope), int(row.kind)
+                newest[mark] = max(newest.get(mark, (0, b"")), (row.claim or 0, row.key_id))
                 # A copy of a row in another scope must not hide that the key was shredded.
                 if row.key_id in states and states[row.key_id] is not KeyState.SHREDDED:
                     states[row.key_id] = row.state
-                if row.key_id in states and row == self._newest(row.scope, row.kind):
-                    newest.add((scope_hash(row.scope), int(row.kind), row.key_id))
-            return Changes(self._epoch, states, frozenset(newest))
+            told = ((*mark, key_id) for mark, (claim, key_id) in newest.items() if claim and key_id in states)
+            return Changes(self._epoch, states, frozenset(told))
 
 
 def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:
