@@ -48,7 +48,8 @@ SHARED: Final = (
 # method it is. The search goes no further into the user's objects, and into no large container of theirs.
 _FOREIGN_STEPS: Final = 3
 _FOREIGN_ITEMS: Final = 1000
-# Then the fork happens anyway: whoever works may wait for a lock of the thread that forks.
+# How long a fork and no_forks() wait for one another. Then they go on: whoever works may wait for a lock of the thread
+# that forks, and a program may fork all the time.
 _LONGEST_WAIT_SECONDS: Final = 15.0
 
 
@@ -122,7 +123,7 @@ def no_forks() -> Iterator[None]:
     with _settled:
         inner = thread in _working  # such as in a signal handler
         if not inner:
-            _settled.wait_for(lambda: not _forking)
+            _settled.wait_for(lambda: not _forking, _LONGEST_WAIT_SECONDS)
             _working.add(thread)
     try:
         yield
