@@ -983,6 +983,24 @@ def test_a_key_that_arrives_after_the_end_is_wiped(store: MemoryKeys) -> None:
     assert late.stats().data_keys == 0
 
 
+def test_an_end_while_keys_are_fetched_is_no_failure(store: MemoryKeys, caplog: pytest.LogCaptureFixture) -> None:
+    class Closing(FakeKeyring):
+        def unwrap(self, wrapped_keys: Any, context: Any, use: Any) -> Any:
+            records.close()
+            return super().unwrap(wrapped_keys, context, use)
+
+    clock = Clock()
+    records = timed(clock, Closing(), store, max_age=100)
+    field = records.field("f", row=int, tenant="acme")
+    field.seal(b"x", row=1)
+    clock.now += 70
+    field.seal(b"x", row=1)
+    clock.now += 20
+    assert records.wipe_old() is None
+    assert records.closed
+    assert caplog.text == ""
+
+
 def test_a_key_that_arrives_after_it_was_shredded_is_wiped(store: MemoryKeys) -> None:
     """A thread has read the row, and KMS unwraps it while the scope is shredded."""
     asked, go_on = threading.Event(), threading.Event()

@@ -220,6 +220,8 @@ class Keeper:
         except SealwaxError as error:
             _log.warning("looking after the data keys of records failed: %s", error)
         except Exception as error:  # of a store or keyring of the user's: the thread must go on
+            if self.closed:
+                return None
             _log.warning("looking after the data keys of records failed with %s", type(error).__name__)
         return self._pause()
 
