@@ -17,7 +17,7 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -1089,3 +1089,34 @@ def test_nothing_tells_or_copies_a_key(store: MemoryKeys) -> None:
             for act in (copy.copy, copy.deepcopy, pickle.dumps):
                 with pytest.raises(TypeError):
                     act(thing)
+
+
+class CountedStore(MemoryKeys):
+    """A key store that counts how often it is read."""
+
+    asked = 0
+
+    def newest(self, scope: Mapping[str, str], kind: KeyKind) -> KeyRow | None:
+        self.asked += 1
+        return super().newest(scope, kind)
+
+    def get_many(self, scope: Mapping[str, str], key_ids: Sequence[bytes] | None = None) -> list[KeyRow]:
+        self.asked += 1
+        return super().get_many(scope, key_ids)
+
+
+def test_ensure_asks_nobody_while_the_keys_are_loaded() -> None:
+    store, keyring, clock = CountedStore(), FakeKeyring(), Clock()
+    with timed(clock, keyring, store, max_age=600, recheck=10_000) as records:
+        records.ensure(tenant="acme")
+        records.roll(tenant="acme")
+        records.ensure(tenant="acme")
+        before = store.asked, len(keyring.calls)
+        for _ in range(3):
+            records.ensure(tenant="acme")
+            asyncio.run(records.ensure_async(tenant="acme"))
+        assert (store.asked, len(keyring.calls)) == before
+        clock.now += 601
+        records.ensure(tenant="acme")
+        assert store.asked > before[0]
+        assert len(keyring.calls) == before[1] + 2  # both generations

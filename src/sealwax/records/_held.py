@@ -82,6 +82,7 @@ class ScopeKeys:
         self._loading = threading.Lock()  # one thread at a time waits for the store and KMS
         self._held: dict[bytes, Held] = {}
         self._newest: Held | None = None
+        self._loaded: frozenset[bytes] = frozenset()
         self._failure: tuple[float, SealwaxError] | None = None
         self._missing: LruMap[bytes, float] = LruMap(_MISSING_IDS)
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()

@@ -169,6 +169,8 @@ class Records(Keeper):
     def ensure(self, /, **pairs: str) -> None:
         """Load the data keys of a scope, and make the first one if there is none; this waits for the store and KMS.
 
+        If they are loaded already, it returns at once, so it may be called for each request.
+
         Args:
             **pairs: the scope, beside the pairs that all fields share.
 
@@ -178,7 +180,9 @@ class Records(Keeper):
 
         IAM: kms:GenerateDataKey for a new scope, else kms:Decrypt.
         """
-        self._ring(self._kms_scope(pairs), KeyKind.DATA).load_all()
+        ring = self._ring(self._kms_scope(pairs), KeyKind.DATA)
+        if not ring.is_loaded():
+            ring.load_all()
 
     async def ensure_async(self, /, **pairs: str) -> None:
         """Load the data keys of a scope as ``ensure`` does, without blocking the event loop.
@@ -186,7 +190,8 @@ class Records(Keeper):
         Args:
             **pairs: as for ``ensure``.
         """
-        await in_thread(functools.partial(self.ensure, **pairs))
+        if not self._ring(self._kms_scope(pairs), KeyKind.DATA).is_loaded():
+            await in_thread(functools.partial(self.ensure, **pairs))
 
     async def preload(self, values: Iterable[object], /, **pairs: str) -> None:
         """Load the data keys that some records need, without blocking the event loop.

@@ -250,6 +250,15 @@ class Ring(ScopeKeys):
         except (KmsError, KeyStoreError) as error:
             return self._or_stale(held, error)
 
+    def is_loaded(self) -> bool:
+        """Whether every key that the last ``load_all`` found is held, and the newest one seals."""
+        with self._lock:
+            held = [self._newest, *map(self._held.get, self._loaded)]
+            if not all(each is not None and self._is_good(each) for each in held):
+                return False
+            self.used_at = self._settings.clocks()[0]
+            return True
+
     def load_all(self) -> None:
         """Fetch every key of the scope that is not shredded; a bad one is reported when the others are loaded."""
         failure: SealwaxError | None = None
@@ -271,6 +280,7 @@ class Ring(ScopeKeys):
                         self._or_stale(held, error)
                     except SealwaxError:
                         failure = failure or error
+            self._loaded = frozenset(self._held)
         if failure is not None:
             raise failure
 
