@@ -187,6 +187,13 @@ def test_what_the_caller_rolls_back_takes_no_key_with_it(database: str, savepoin
     engine.dispose()
 
 
+def test_threads_that_connect_first_wait_for_what_one_of_them_learns(database: str) -> None:
+    SqlKeys(database).create_table()
+    for _ in range(10):
+        store = SqlKeys(database)
+        assert KeyStoreTests.at_once(*[lambda store=store: store.newest(scope(), KeyKind.DATA)] * 8) == [None] * 8
+
+
 # --- tables
 
 

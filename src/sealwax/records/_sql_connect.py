@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _ATTEMPTS: Final = 16
 _PAUSE_SECONDS: Final = 0.05
+_CONNECTIONS: Final = 100
 _CONNECT_SECONDS: Final = 10
 # How long to wait for a lock of another connection. The caller may hold it, and would wait for itself.
 _LOCK_SECONDS: Final = 5
@@ -332,7 +333,7 @@ def _own_engine(engine: Engine, *, keep: bool) -> Engine:
         # A new pool of the caller's kind has its events, which prepare a connection; the connection then leaves it.
         reached = None
         try:
-            reached = pool.recreate().connect()
+            reached = _reached(pool, dialect)
         except dialect.loaded_dbapi.Error:
             raise
         except Exception as error:
@@ -355,6 +356,19 @@ def _own_engine(engine: Engine, *, keep: bool) -> Engine:
 
     own = QueuePool(connect, pool_size=0, dialect=dialect) if keep else NullPool(connect, dialect=dialect)
     return Engine(own, dialect, url, hide_parameters=True)
+
+
+def _reached(pool: Any, dialect: Any) -> Any:
+    """Return a connection of a new pool, with the events of another, once the dialect knows its database."""
+    for _ in range(_CONNECTIONS):
+        reached = pool.recreate().connect()
+        # The first connection looks at the database. A pool makes all others wait for that, but not those of new pools.
+        if hasattr(dialect, "default_isolation_level"):
+            break
+        reached.detach()
+        reached.close()
+        time.sleep(_PAUSE_SECONDS)
+    return reached
 
 
 def _prepare_sqlite(connection: Any) -> None:
