@@ -18,7 +18,7 @@ from typing import Final, cast
 from sealwax._core import trusted
 from sealwax._core.files import reading, whole
 from sealwax._text import printable
-from sealwax.errors import FileError
+from sealwax.errors import FileError, UnreadableValueError
 from sealwax.records import _values
 
 Key = tuple[object, ...]
@@ -99,8 +99,11 @@ class ResealJournal:
         try:
             kept = json.loads(data)
             same = {name: kept[name] for name in self._about} == self._about
-            passes, positions = int(kept["passes"]), [_position(entry) for entry in kept["positions"]]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            passes = _number(kept["passes"])
+            positions = [
+                _position(entry, column) for entry, column in zip(kept["positions"], kept["columns"], strict=True)
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnreadableValueError):
             raise FileError(f"'{shown}' is not the journal of a reseal; name another file") from None
         if not same:
             raise FileError(
@@ -149,8 +152,16 @@ def _kept(part: object) -> str:
         raise FileError(f"a journal cannot hold this table's primary key: {error}; run without one") from None
 
 
-def _position(entry: Mapping[str, object]) -> Position:
-    after = cast("list[str] | None", entry["after"])
-    counts = ResealCounts(**cast("dict[str, int]", entry["counts"]))  # type: ignore[arg-type]
+def _position(entry: Mapping[str, object], column: str) -> Position:
+    after, kept = cast("list[str] | None", entry["after"]), cast("dict[str, object]", entry["counts"])
+    if kept.pop("column") != column or type(entry["done"]) is not bool:
+        raise ValueError
+    counts = ResealCounts(column, **{name: _number(count) for name, count in kept.items()})
     key = None if after is None else tuple(_values.decode(bytes.fromhex(part)) for part in after)
-    return Position(counts, key, bool(entry["done"]))
+    return Position(counts, key, entry["done"])
+
+
+def _number(kept: object) -> int:
+    if type(kept) is not int or kept < 0:
+        raise ValueError
+    return kept
