@@ -49,13 +49,17 @@ def table() -> sa.Table:
     )
 
 
+def keys(url: str) -> SqlKeys:
+    return SqlKeys(url, table="resealed_keys")  # other tests have keys of the same scopes
+
+
 class Rows:
     """The application: it seals rows, each with what it has sealed beside it."""
 
     def __init__(self, url: str) -> None:
         self.engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
         self.table = table()
-        self.records = Records(FakeKeyring(), SqlKeys(url), scope=SCOPE, recheck=RECHECK)
+        self.records = Records(FakeKeyring(), keys(url), scope=SCOPE, recheck=RECHECK)
         self.cards = {name: self.records.field("resealed.card", row=int, tenant=name) for name in TENANTS}
         self.notes = {name: self.records.field("users.note", row=tuple, tenant=name) for name in TENANTS}
 
@@ -103,7 +107,7 @@ def void(_: object) -> None:
 
 
 def fill(url: str, rows: int, told: Callable[[str], None]) -> None:
-    store = SqlKeys(url)
+    store = keys(url)
     store.create_table()
     application = Rows(url)
     application.table.drop(application.engine, checkfirst=True)
@@ -144,7 +148,7 @@ def run(url: str, journal: Path, settle: float, told: Callable[[str], None]) -> 
     def progress(counts: Sequence[ResealCounts]) -> None:
         told(str(sum(count.rows for count in counts)))
 
-    with Records(FakeKeyring(), SqlKeys(url), scope=SCOPE) as records:
+    with Records(FakeKeyring(), keys(url), scope=SCOPE) as records:
         report = reseal(records, url, COLUMNS, journal=journal, settle=settle, on_progress=progress)
     told(
         json.dumps(
@@ -215,7 +219,7 @@ def check(url: str) -> int:
 
 
 def roll(url: str, told: Callable[[str], None]) -> None:
-    with Records(FakeKeyring(), SqlKeys(url), scope=SCOPE) as records:
+    with Records(FakeKeyring(), keys(url), scope=SCOPE) as records:
         for name in TENANTS:
             records.roll(tenant=name)
     told("0")

@@ -238,6 +238,180 @@ def test_a_journal_of_something_else_is_refused(local: App, tmp_path: Path) -> N
         reseal(local.records, local.engine, [NOTE], journal=journal)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"passes": "1"},
+        {"positions": []},
+        {"positions": [{"counts": {"column": "users.card", "rows": "1"}, "after": None, "done": False}] * 2},
+        {"positions": [{"counts": {"column": "users.note"}, "after": None, "done": False}] * 2},
+        {"positions": [{"counts": {"column": "users.card"}, "after": ["ff"], "done": False}] * 2},
+        {"positions": [{"counts": {"column": "users.card"}, "after": None, "done": 1}] * 2},
+    ],
+)
+def test_a_journal_that_was_changed_is_refused(local: App, tmp_path: Path, changed: dict[str, object]) -> None:
+    local.add(1)
+    journal = tmp_path / "journal"
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.reseal(journal=journal, on_progress=stop)
+    journal.write_text(json.dumps(json.loads(journal.read_text()) | changed))
+    with pytest.raises(FileError, match="is not the journal of a reseal"):
+        local.reseal(journal=journal)
+
+
+def test_a_run_that_was_cut_off_before_the_second_count_goes_on(local: App, tmp_path: Path) -> None:
+    """Another process seals under the older key while nobody counts."""
+    local.add(1)
+    slow = local.another()
+    slow.ensure(tenant="acme")
+    local.records.roll(tenant="acme")
+    journal = tmp_path / "journal"
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.reseal(journal=journal, on_wait=stop)
+    local.set(1, **local.seal(1, "later", records=slow))
+    slow.close()
+    report = local.reseal(journal=journal)
+    assert (report.passes, report.stale, local.opened(1)) == (2, 0, ("later",) * 2)
+
+
+def test_keys_of_other_tables_are_not_called_unused(local: App) -> None:
+    local.add(1)
+    for _ in range(2):
+        local.records.roll(tenant="acme", region="eu")
+        local.records.roll()
+        local.records.roll(tenant="acme")
+    assert [(row.scope["tenant"], row.generation) for row in local.reseal().retirable] == [("acme", 1), ("acme", 2)]
+
+
+def test_a_scope_that_is_shredded_meanwhile_stops_no_other(local: App) -> None:
+    for number in range(120):
+        local.add(number, tenant="acme" if number % 2 else "bolt")
+    for tenant in ("acme", "bolt"):
+        local.records.roll(tenant=tenant)
+    shredded: list[object] = []
+
+    def shred(_: object) -> None:
+        if not shredded:
+            shredded.append(local.records.shred(tenant="bolt"))
+
+    report = local.reseal(on_progress=shred)
+    assert [(count.resealed, count.unopened) for count in report.columns] == [(85, 60), (60, 60)]
+    assert all("were shredded" in each.reason for each in report.failures)
+
+
+def test_a_record_in_the_form_that_its_column_is_not_for_is_named(local: App) -> None:
+    local.add(1)
+    local.add(2)
+    local.set(1, card=local.get(1).note.encode())
+    with local.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE users SET note = card WHERE id = 2"))
+    local.records.roll(tenant="acme")
+    report = local.reseal()
+    assert [(count.resealed, count.unopened, count.not_records) for count in report.columns] == [(1, 1, 0), (1, 1, 0)]
+    assert [each.reason for each in report.failures] == [
+        "it is a record in text, and the column is of bytes",
+        "it is a record in bytes, and the column is of text",
+    ]
+    assert report.retirable == ()
+
+
+def test_records_are_found_whatever_the_character_set(mariadb: str) -> None:
+    app = App(mariadb)
+    with app.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE users MODIFY note TEXT CHARACTER SET utf16 COLLATE utf16_general_ci")
+    app.add(1)
+    app.records.roll(tenant="acme")
+    assert stale(app.store, app.engine, [NOTE], scope=SCOPE).stale == 1
+    report = app.reseal()
+    assert (report.columns[1].resealed, report.columns[1].changed, report.stale) == (1, 0, 0)
+    app.records.close()
+    app.engine.dispose()
+
+
+def test_a_text_that_only_a_collation_takes_for_a_record_is_none(postgresql: str) -> None:
+    app = App(postgresql)
+    with app.engine.begin() as connection:
+        for statement in (
+            "CREATE COLLATION no_case (provider=icu, locale='und-u-ks-level2', deterministic=false)",
+            "ALTER TABLE users ALTER note TYPE text COLLATE no_case",
+        ):
+            connection.exec_driver_sql(statement)
+    app.add(1, note="SWR1." + "A" * 80)
+    app.add(2)
+    app.records.roll(tenant="acme")
+    report = app.reseal()
+    assert (report.columns[1].resealed, report.columns[1].not_records, report.stale) == (1, 1, 0)
+    app.records.close()
+    app.engine.dispose()
+
+
+def test_rows_that_the_database_hides_are_an_error(postgresql: str) -> None:
+    app = App(postgresql)
+    with app.engine.begin() as connection:
+        for statement in (
+            "CREATE ROLE hidden LOGIN",
+            "GRANT ALL ON users TO hidden",
+            "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY one ON users USING (tenant = 'acme')",
+        ):
+            connection.exec_driver_sql(statement)
+    with pytest.raises(TableError, match="row-level security hides rows of the table 'users'"):
+        stale(app.store, postgresql.replace("app@", "hidden@"), [CARD], scope=SCOPE)
+    assert app.reseal().stale == 0
+    app.records.close()
+    app.engine.dispose()
+
+
+def test_a_row_that_the_application_has_locked_is_left_to_the_next_pass(postgresql: str) -> None:
+    app = App(postgresql)
+    for number in range(5):
+        app.add(number)
+    app.records.roll(tenant="acme")
+    held = app.engine.connect()
+    held.execute(app.table.select().where(app.table.c.id == 2).with_for_update())
+
+    def wait(_: float) -> None:
+        held.rollback()
+
+    report = app.reseal(on_wait=wait)
+    held.close()
+    assert [(count.resealed, count.changed) for count in report.columns] == [(5, 1), (5, 1)]
+    assert (report.passes, report.stale) == (2, 0)
+    app.records.close()
+    app.engine.dispose()
+
+
+@pytest.mark.parametrize("walk", [reseal, verify])
+def test_a_primary_key_that_leads_nowhere_is_refused(postgresql: str, local: App, walk: Callable[..., object]) -> None:
+    floats, nulls, mixed = (SealedColumn(name, "card", row=UNBOUND) for name in ("floats", "nulls", "mixed"))
+    engine = sa.create_engine(postgresql)
+    for database, statements in (
+        (engine, ["DROP TABLE IF EXISTS floats", "CREATE TABLE floats (id real PRIMARY KEY, card bytea)"]),
+        (engine, ["INSERT INTO floats SELECT n / 7.0, 'plain' FROM generate_series(1, 60) AS n"]),
+        (local.engine, ["CREATE TABLE nulls (id TEXT PRIMARY KEY, card BLOB)", "INSERT INTO nulls VALUES (NULL, 'x')"]),
+        (local.engine, ["CREATE TABLE mixed (id DATE PRIMARY KEY, card BLOB)", "INSERT INTO mixed VALUES (7, 'x')"]),
+    ):
+        with database.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    for database, column, message in (
+        (engine, floats, "does not compare its values"),
+        (local.engine, nulls, "NULL in the primary key"),
+        (local.engine, mixed, "not of the type of its column"),
+    ):
+        with pytest.raises(TableError, match=message):
+            walk(local.records, database, [column])
+    engine.dispose()
+
+
 def test_a_scope_without_a_usable_key_is_left_alone_and_gets_none(local: App) -> None:
     for number, tenant in enumerate(("acme", "gone", "acme", "bolt")):
         local.add(number, tenant=tenant)

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy.engine import URL, Engine
 
+from sealwax.errors import SealwaxError
 from sealwax.records._fields import SealedColumn
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._records import Records
@@ -22,6 +23,7 @@ from sealwax.records._walk import (
     Scopes,
     VerifyCounts,
     groups,
+    is_passing,
     opened,
     pages,
     sealed,
@@ -261,6 +263,8 @@ class _Run:
     def whole(self, log: ResealJournal, settle: float) -> ResealReport:
         counts = [position.counts for position in log.positions]
         scope = self._records._kms_scope({})
+        # Of a pass that another run began, this one does not see what that has done.
+        resumed = any(position.done or position.after is not None for position in log.positions)
         while True:
             before = sum(count.resealed + count.changed for count in counts)
             self._failures = Failures()
@@ -277,14 +281,15 @@ class _Run:
             # What cannot be opened is no reason to walk through everything again.
             if first.stale == second.stale and first.stale in (0, unopened):
                 break
-            if not progress or log.passes >= _MOST_PASSES:
+            if not (progress or resumed) or log.passes >= _MOST_PASSES:
                 break
             log.next_pass()
+            resumed = False
         return ResealReport(
             tuple(replace(count) for count in counts),
             log.passes,
             second.stale,
-            tuple(_retirable(self._records.store, scope, first, second)),
+            tuple(self._retirable(scope, first, second)),
             tuple(self._failures.first),
         )
 
@@ -310,21 +315,35 @@ class _Run:
     def _page(self, table: SealedTable, scopes: Scopes, items: Sequence[ColumnValue], counts: ResealCounts) -> None:
         changes: list[tuple[Key, Record, Record]] = []
         for scope, group in groups(scopes, items, counts, table, self._failures):
-            old = [(item, key_id) for item, key_id in group if key_id != scope.newest(item.row)]
+            try:
+                old = [(item, key_id) for item, key_id in group if key_id != scope.newest(item.row)]
+                values = opened(scope, old, table, self._failures)
+                made = sealed(scope, values, text=table.text) if values else []
+            except SealwaxError as error:
+                if is_passing(error):
+                    raise
+                scope.refused = str(error)  # it was shredded meanwhile
+                counts.unopened += len(group)
+                for item, _ in group:
+                    self._failures.add(table, item, scope.refused)
+                continue
             counts.newest += len(group) - len(old)
-            values = opened(scope, old, table, self._failures)
             counts.unopened += len(old) - len(values)
-            if values:
-                changes += sealed(scope, values, text=table.text)
+            changes += made
         done = table.replace(changes) if changes else 0
         counts.resealed += done
         counts.changed += len(changes) - done
 
-
-def _retirable(store: KeyStore, scope: Mapping[str, str], first: StaleReport, second: StaleReport) -> Iterator[KeyRow]:
-    used = {use.key_id for report in (first, second) for use in report.uses}
-    rows = [row for row in store.list(scope) if row.kind is KeyKind.DATA]
-    newest = _newest_ids(rows)
-    for row in rows:
-        if row.state is KeyState.LIVE and row.claim is not None and not {row.key_id} & (used | newest):
-            yield row
+    def _retirable(self, scope: Mapping[str, str], first: StaleReport, second: StaleReport) -> Iterator[KeyRow]:
+        used = self._failures.other_form | {use.key_id for report in (first, second) for use in report.uses}
+        # The store may have keys of other tables, whose scopes have other pairs.
+        names = [
+            self._records._kms_scope(dict.fromkeys(table.column.scope.keys() - scope.keys(), "")).keys()
+            for table in self._tables
+        ]
+        rows = [row for row in self._records.store.list(scope) if row.kind is KeyKind.DATA]
+        newest = _newest_ids(rows)
+        for row in rows:
+            counts = row.state is KeyState.LIVE and row.claim is not None and row.scope.keys() in names
+            if counts and row.key_id not in used | newest:
+                yield row

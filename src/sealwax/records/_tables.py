@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
@@ -89,6 +89,18 @@ class SealedTable:
         self._parts = [self._column(name) for name in rows]
         self._scope = [self._column(name) for name in column.scope.values()]
         self._first, self._next = self._pages()
+        if self._dialect == "postgresql":
+            self._refuse_hidden_rows()
+
+    def _refuse_hidden_rows(self) -> None:
+        """Refuse to work on some of the rows: a key would seem to be unused, though records of other rows need it."""
+        name = self._engine.dialect.identifier_preparer.format_table(self._table)
+        query = sa.select(sa.func.row_security_active(name))
+        if self._attempt(lambda connection: connection.execute(query).scalar_one()):
+            raise TableError(
+                f"row-level security hides rows of the table '{printable(self.column.table)}' from this database user; "
+                "connect as the owner of the table, or as a role with BYPASSRLS"
+            )
 
     def _column(self, name: str) -> sa.Column[Any]:
         try:
@@ -127,10 +139,25 @@ class SealedTable:
             parameters.update((f"k{number}", part) for number, part in enumerate(after))
         rows = self._attempt(lambda connection: connection.execute(query, parameters).all())
         keys, pairs = len(self._keys), len(self._keys) + len(self._scope)
-        return [
+        values = [
             ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:-1]), row[-1])
             for row in rows
         ]
+        self._check_order(after, values)
+        return values
+
+    def _check_order(self, after: Key | None, values: Sequence[ColumnValue]) -> None:
+        """Refuse primary keys that do not lead from one page to the next."""
+        table = printable(self.column.table)
+        if values and values[0].key == after:
+            raise TableError(
+                f"the primary key of the table '{table}' cannot be walked through: the database does not compare its "
+                "values as it returns them, as with floating-point numbers; change its type"
+            )
+        if any(None in value.key for value in values):  # only SQLite has such
+            raise TableError(
+                f"the table '{table}' has rows with NULL in the primary key, which cannot be told apart; correct them"
+            )
 
     def _pairs(self, values: Sequence[object]) -> tuple[str | None, ...]:
         return tuple(value if value is None or type(value) is str else self._pair(value) for value in values)
@@ -194,8 +221,17 @@ class SealedTable:
         arrays = [sa.bindparam(name, type_=postgresql.ARRAY(type_)) for name, type_ in zip(names, types, strict=True)]
         columns = [sa.column(name, type_) for name, type_ in zip(names, types, strict=True)]
         given = sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
-        where = [key == given.c[name] for key, name in zip(self._keys, names, strict=False)]
-        update = self._table.update().where(*where, self._value == given.c.old).values({self._value: given.c.new})
+        # Rows that another transaction has locked are left to the next pass: whoever waits while it holds locks stops
+        # the application, and may meet it in a deadlock.
+        free = sa.select(*given.c).where(
+            *(key == given.c[name] for key, name in zip(self._keys, names, strict=False)), self._exact == given.c.old
+        )
+        free_rows = free.with_for_update(key_share=True, skip_locked=True, of=self._table).subquery("free")
+        update = self._table.update().values({self._value: free_rows.c.new})
+        update = update.where(
+            *(key == free_rows.c[name] for key, name in zip(self._keys, names, strict=False)),
+            self._exact == free_rows.c.old,
+        )
         keys, old, new = zip(*changes, strict=True)
         parameters = dict(zip(names, [*map(list, zip(*keys, strict=True)), list(old), list(new)], strict=True))
         return connection.execute(update, parameters).rowcount
@@ -219,10 +255,17 @@ class SealedTable:
 
     @property
     def _exact(self) -> sa.ColumnElement[Any]:
-        """The value as it is compared: by its bytes, whatever the collation of the column."""
-        if self.text and self._dialect != "postgresql":
-            return sa.cast(self._value, sa.LargeBinary())
-        return self._value
+        """The value as it is compared: by its bytes, whatever the collation and character set of the column."""
+        return self._by_bytes(self._value)
+
+    def _by_bytes(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        if not self.text:
+            return value
+        if self._dialect == "postgresql":
+            return sa.collate(value, "C")
+        if self._dialect in ("mysql", "mariadb"):
+            value = sa.cast(value, mysql.CHAR(charset="utf8mb4"))
+        return sa.cast(value, sa.LargeBinary())
 
     def _encoded(self, record: Record) -> Record:
         return record.encode() if isinstance(record, str) and self._dialect != "postgresql" else record
@@ -263,8 +306,7 @@ class SealedTable:
         return records, others, missing
 
     def _start(self, count: int) -> sa.ColumnElement[Any]:
-        start = sa.func.substr(self._value, 1, count, type_=self._value.type)
-        return start if self._exact is self._value else sa.cast(start, sa.LargeBinary())
+        return self._by_bytes(sa.func.substr(self._value, 1, count, type_=self._value.type))
 
     def _plain(self, start: bytes) -> sa.ColumnElement[Any]:
         if self.text and self._dialect == "postgresql":
@@ -292,6 +334,11 @@ class SealedTable:
                     return work(connection)
             except NoSuchTableError:
                 raise
+            except (TypeError, ValueError):  # SQLite has values of any type in any column; the text would quote them
+                raise TableError(
+                    f"the table '{printable(self.column.table)}' in {_named(self._engine)} has a value that is not of "
+                    "the type of its column"
+                ) from None
             except SQLAlchemyError as error:
                 if attempt >= _ATTEMPTS or not _may_succeed(error):
                     raise TableError(

@@ -14,6 +14,7 @@ from sealwax.errors import (
     KeyStateError,
     KeyStoreError,
     KmsError,
+    NotARecordError,
     SealwaxError,
     TableError,
     WrappedKeyRefusedError,
@@ -156,7 +157,15 @@ class FieldOfScope:
 
 @dataclass(slots=True)
 class Failures:
+    """What could not be opened.
+
+    Attributes:
+        first: the first of them.
+        other_form: ids of the keys of records in the form that a count by the database does not look for.
+    """
+
     first: list[RowFailure] = field(default_factory=list)
+    other_form: set[bytes] = field(default_factory=set)
 
     def add(self, table: SealedTable, item: ColumnValue, reason: str) -> None:
         if len(self.first) < _MOST_FAILURES:
@@ -219,7 +228,14 @@ def groups(
             continue
         key_id = _key_id(value, text=table.text)
         if key_id is None:
-            counts.not_records += 1
+            other = _in_other_form(value, text=table.text)
+            if other is None:
+                counts.not_records += 1
+            else:
+                counts.unopened += 1
+                failures.other_form.add(other)
+                form = "bytes, and the column is of text" if table.text else "text, and the column is of bytes"
+                failures.add(table, item, f"it is a record in {form}")
             continue
         row = item.row
         group = groups.get(item.pairs)
@@ -244,6 +260,16 @@ def _key_id(value: object, *, text: bool) -> bytes | None:
         except ValueError:
             return b""  # it has the form's beginning, so it is a damaged record
     return bytes(cast("bytes", value)[1 : _form.ID_END])
+
+
+def _in_other_form(value: object, *, text: bool) -> bytes | None:
+    """Return the key id of a record that stands in bytes in a column of text, or the other way around."""
+    if not text and isinstance(value, bytes) and value.startswith(_form.TEXT_START.encode()):
+        value = value.decode("ascii", "replace")
+    try:
+        return _form.parse(value).key_id if isinstance(value, bytes if text else str) else None
+    except NotARecordError:
+        return None
 
 
 # --- opening and sealing
