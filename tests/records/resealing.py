@@ -227,7 +227,7 @@ def roll(url: str, told: Callable[[str], None]) -> None:
 
 def main(url: str, rows: int, kills: int, folder: Path) -> dict[str, object]:
     ended(*forked(lambda told: fill(url, rows, told)))
-    pause = 0.01 if url.startswith("sqlite") else 0.002
+    pause = 0.02 if url.startswith("sqlite") else 0.002
     writers = [
         forked(lambda told, seed=seed: write(url, rows, seed, pause, told))  # type: ignore[misc]
         for seed in range(WRITERS)

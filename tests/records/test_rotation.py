@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import subprocess
@@ -95,6 +96,12 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, database: str) -> Iterator[Shop]:
+    with _shop(tmp_path, database) as shop:
+        yield shop
+
+
+@contextlib.contextmanager
+def _shop(tmp_path: Path, database: str) -> Iterator[Shop]:
     keys = SqlKeys(database)
     keys.create_table()
     engine = sa.create_engine(database)
@@ -229,6 +236,33 @@ def test_a_killed_run_is_resumed(shop: Shop) -> None:
 
 def _under(row: KeyRow) -> set[str]:
     return {key.key_arn for key in sealwax.inspect(row.blob).wrapped_keys}
+
+
+def test_a_rotator_needs_no_right_to_insert(tmp_path: Path, postgresql: str) -> None:
+    with _shop(tmp_path, postgresql) as shop:
+        shop.fill(2)
+        engine = sa.create_engine(shop.url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE ROLE rotator LOGIN")
+            connection.exec_driver_sql("GRANT SELECT, UPDATE ON sealwax_keys, sealwax_keys_epoch TO rotator")
+        engine.dispose()
+        shop.url = postgresql.replace("app@", "rotator@")
+        shop.planned()
+        assert fleet.run(shop.plan, session=shop.rotator).rewrapped == 2
+        assert fleet.verify(shop.plan).done
+
+
+def test_a_plan_knows_what_became_of_the_rows_meanwhile(shop: Shop) -> None:
+    """One scope is rolled, and the row of another is removed."""
+    shop.fill(3)
+    shop.planned()
+    with shop.records(shop.old) as records:
+        records.roll(tenant="0")
+    assert shop.keys.remove(next(row for row in shop.keys.list() if row.scope["tenant"] == "1"))
+    done = fleet.run(shop.plan, session=shop.rotator)
+    assert (done.rewrapped, done.count("left"), done.done) == (2, 1, False)
+    proven = fleet.verify(shop.plan)
+    assert (proven.stale, proven.fresh, proven.done) == (1, 2, False)
 
 
 def test_new_key_material_alone_is_stale(shop: Shop) -> None:

@@ -63,7 +63,10 @@ _READ_ONLY: Final = (
     "This server is a read-only copy. Connect to the primary (for PostgreSQL, add target_session_attrs=read-write to "
     "the URL); a key store that only opens may set read_only=True."
 )
-_NO_RIGHT: Final = "Grant the database user SELECT, INSERT, UPDATE and DELETE on both of its tables."
+_NO_RIGHT: Final = (
+    "Grant the database user SELECT and UPDATE on both of its tables; INSERT and DELETE belong to the application "
+    "alone."
+)
 _LOCKED: Final = (
     "Another transaction holds the lock; if it is this program's own, call ensure() before that transaction begins."
 )
