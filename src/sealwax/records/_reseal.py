@@ -85,7 +85,8 @@ class ResealReport:
         stale: records that are still not under the newest key of their scope, by the last count.
         retirable: data keys under which two counts found no record in these columns, so that they can be retired if no
             other column has any.
-        failures: the first records that could not be opened in the last pass.
+        failures: the first records that could not be opened in the last pass, without those that an earlier call with
+            the same journal met; ``verify`` names them all.
     """
 
     columns: tuple[ResealCounts, ...]
