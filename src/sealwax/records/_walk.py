@@ -203,7 +203,8 @@ class Scopes:
                 return FieldOfScope(None, f"the data keys of its scope {_shown(scope)} were shredded")
             made = FieldOfScope(self._records.field(self._column.field, row=self._column.row_type, **pairs))
             if self._sealing and made.newest(row) != newest.key_id:
-                self._records.ensure(**pairs)  # another process has rolled, and these Records have not seen it yet
+                # Another process has rolled, and these Records have not seen it yet.
+                self._records._ring(scope, KeyKind.DATA).load_all()
         except SealwaxError as error:
             if is_passing(error):
                 raise
