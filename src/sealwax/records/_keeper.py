@@ -161,21 +161,21 @@ class Keeper:
         self.clear()
         self._wake.put(None)
 
-    def _exchange(self, keyring: Keyring, store: KeyStore, *, closed: bool) -> tuple[Keyring, KeyStore]:
-        """Take another keyring and store, wipe all keys, and return the keyring and store from before."""
+    def _exchange(self, keyring: Keyring, store: KeyStore, *, closed: bool) -> None:
+        """Take another keyring and store, and wipe all keys."""
         if self.closed and not closed:
             self.end_reaper()
         with self._lock:
-            before = self.keyring, self.store
             self.keyring, self.store, self._epoch = keyring, store, b""
             self.closed = closed
             rings = list(self._rings.values())
         for ring in rings:
-            ring.start_over()
+            ring.clear()
+        for ring in rings:
+            ring.start_over()  # waits for whoever is loading a key
         self.highest.clear()
         self.lost.clear()
         self.outage_at = None
-        return before
 
     # --- beside the caller
 

@@ -38,8 +38,9 @@ def override_records(records: Records, other: Records) -> Iterator[Records]:
         if not isinstance(given, Records):
             raise TypeError(f"override_records takes two Records, not {type(given).__name__}")
     closed = records.closed
-    before = records._exchange(other.keyring, other.store, closed=closed)
+    before = records.keyring, records.store
     try:
+        records._exchange(other.keyring, other.store, closed=closed)
         yield records
     finally:
         records._exchange(*before, closed=closed)
