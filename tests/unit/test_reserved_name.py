@@ -133,9 +133,9 @@ def test_no_scope_has_it(name: str) -> None:
     keyring = FakeKeyring(ALPHA)
     with Records(keyring, MemoryKeys(), scope=SCOPE) as records:
         for call in (records.ensure, records.roll, records.shred, records.reopen, records.rows):
-            with pytest.raises(ContextError, match="a name that Records adds to each scope itself"):
+            with pytest.raises(ContextError, match="is reserved: Records adds it to each scope itself"):
                 call(**{name: "records-index"})
-        with pytest.raises(ContextError, match="a name that Records adds to each scope itself"):
+        with pytest.raises(ContextError, match="is reserved: Records adds it to each scope itself"):
             records.field("users.card", row=int, **{name: "x"})
     assert keyring.calls == []
 

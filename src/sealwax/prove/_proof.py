@@ -100,7 +100,7 @@ class Options:
         allow_changes: whether the key may be rotated, which cannot be undone.
         rotation_timeout: how many seconds a rotation may take.
         records: a key store for the checks of records, such as ``MemoryKeys()``. They use a scope of their own, and
-            remove its rows again.
+            remove its keys again; what stays are rows without keys, which say that it was shredded.
         parts: the parts of the library to check.
     """
 

@@ -27,7 +27,7 @@ _SEAL: Final = "Field.seal"
 
 
 class Trial:
-    """Records in a scope of their own, which nobody else has; the store is left without it."""
+    """Records in a scope of their own, which nobody else has; the store keeps no key of it, only that it was shredded."""
 
     def __init__(self, proof: Proof, store: KeyStore) -> None:
         self._proof = proof
@@ -44,7 +44,7 @@ class Trial:
         return self._proof.options.parts.records(self._proof.keyring(), self.store, scope=self.scope)
 
     def rows(self) -> list[KeyRow]:
-        return [row for row in self.store.list(self.scope) if row.scope == self.scope]
+        return self.store.get_many(self.scope)
 
     def live(self) -> list[KeyRow]:
         return [row for row in self.rows() if row.state is KeyState.LIVE and row.kind is KeyKind.DATA]
@@ -53,7 +53,7 @@ class Trial:
         self.records.close()
         with contextlib.suppress(errors.KeyStoreError):
             for row in self.rows():
-                self.store.remove(row)
+                self.store.remove(row)  # a shredded row stays, in any store
 
 
 def _trial(proof: Proof) -> Trial:
