@@ -48,6 +48,10 @@ USERS: Final = ("admin", "app", "searcher", "rotator", "mailer", "mover")
 NOW: Final = datetime(2026, 11, 24, tzinfo=UTC)
 KEY: Final = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 NEW: Final = "arn:aws:kms:us-east-1:111122223333:key/5678abcd-12ab-34cd-56ef-1234567890ab"
+DELEGATING_TEXT: Final = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": f"{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}],
+}
 OPERATIONS: Final = ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
 
 
@@ -73,14 +77,18 @@ class Shop:
         root.put_key_policy(KeyId=self.key, Policy=json.dumps(document))
 
     def move(self, who: str, blob: bytes, source: Mapping[str, str], target: Mapping[str, str]) -> bytes:
-        moved: bytes = self.kms(who).re_encrypt(
-            CiphertextBlob=blob,
-            SourceKeyId=self.key,
-            DestinationKeyId=self.key,
-            SourceEncryptionContext=source,
-            DestinationEncryptionContext=target,
-        )["CiphertextBlob"]
-        return moved
+        return moved(self.kms(who), self.key, blob, source, target)
+
+
+def moved(kms: Any, key: str, blob: bytes, source: Mapping[str, str], target: Mapping[str, str]) -> bytes:
+    answer = kms.re_encrypt(
+        CiphertextBlob=blob,
+        SourceKeyId=key,
+        DestinationKeyId=key,
+        SourceEncryptionContext=source,
+        DestinationEncryptionContext=target,
+    )
+    return bytes(answer["CiphertextBlob"])
 
 
 @pytest.fixture
@@ -143,8 +151,8 @@ def denied(error: pytest.ExceptionInfo[botocore.exceptions.ClientError]) -> bool
 
 def read_through_a_rotation(shop: Shop, who: str, row: KeyRow) -> bytes:
     """Move a row's data key into a context that the mailer can open."""
-    moved = shop.move(who, wrapped(row.blob), DATA, MAIL)
-    opened: bytes = shop.kms("mailer").decrypt(CiphertextBlob=moved, EncryptionContext=MAIL)["Plaintext"]
+    away = shop.move(who, wrapped(row.blob), DATA, MAIL)
+    opened: bytes = shop.kms("mailer").decrypt(CiphertextBlob=away, EncryptionContext=MAIL)["Plaintext"]
     return opened
 
 
@@ -200,8 +208,8 @@ def test_each_does_its_work_with_the_policy(shop: Shop) -> None:
         records.roll()
     mailer = sealwax.Sealer(shop.keyring("mailer"))
     mail = mailer.encrypt(b"hello", context=MAIL)
-    moved = sealwax.Sealer(shop.keyring("mover")).rewrap(mail, to=shop.key, context=MAIL)
-    assert mailer.decrypt(moved, context=MAIL) == b"hello"
+    again = sealwax.Sealer(shop.keyring("mover")).rewrap(mail, to=shop.key, context=MAIL)
+    assert mailer.decrypt(again, context=MAIL) == b"hello"
     for who in ("searcher", "rotator", "mailer", "mover"):
         with pytest.raises(AccessDeniedError):
             _blob.unwrap(shop.keyring(who), row)
@@ -253,6 +261,98 @@ def test_a_grant_is_no_way_around_it(shop: Shop) -> None:
         assert denied(error)
 
 
+# --- every call of every role, with grants and without
+
+#: Contexts that an attacker may name. The last two are other scopes.
+NAMED: Final[Mapping[str, Mapping[str, str]]] = {
+    "data": DATA,
+    "index": INDEX,
+    "mail": MAIL,
+    "neither": SCOPE,
+    "tenant": {**DATA, "tenant": "acme"},
+    "evil": {"app": "evil", "sealwax-use": "records-data"},
+}
+OF_DATA: Final = {"data", "tenant"}
+OF_RECORDS: Final = {*OF_DATA, "index"}
+OF_OTHERS: Final = {"mail", "neither"}
+ROLES: Final[Mapping[str, Mapping[str, set[Any]]]] = {
+    "admin": {},
+    "app": {"GenerateDataKey": OF_RECORDS, "Decrypt": OF_RECORDS},
+    "searcher": {"Decrypt": {"index"}},
+    "rotator": {"ReEncrypt": set(itertools.product(OF_DATA, OF_DATA))},
+    "mailer": {"GenerateDataKey": OF_OTHERS, "Encrypt": OF_OTHERS, "Decrypt": OF_OTHERS},
+    "mover": {"ReEncrypt": set(itertools.product(OF_OTHERS, OF_OTHERS))},
+    "stranger": {},
+}
+#: What a grant for the application's context adds to each: what is not of records.
+GRANTED: Final[Mapping[str, set[Any]]] = {
+    "GenerateDataKey": OF_OTHERS,
+    "Encrypt": OF_OTHERS,
+    "Decrypt": OF_OTHERS,
+    "ReEncrypt": set(itertools.product(OF_OTHERS, OF_OTHERS)),
+}
+
+
+def may_call(shop: Shop, who: str, blobs: Mapping[str, bytes]) -> dict[str, set[Any]]:
+    """Return the contexts with which KMS does each operation for a role; of ReEncrypt, the pairs."""
+    kms, key = shop.kms(who), shop.key
+    calls: dict[str, dict[Any, Any]] = {
+        "GenerateDataKey": {
+            name: lambda c=c: kms.generate_data_key(KeyId=key, EncryptionContext=c, NumberOfBytes=32)
+            for name, c in NAMED.items()
+        },
+        "Encrypt": {
+            name: lambda c=c: kms.encrypt(KeyId=key, EncryptionContext=c, Plaintext=b"k" * 32)
+            for name, c in NAMED.items()
+        },
+        "Decrypt": {
+            name: lambda c=c, name=name: kms.decrypt(KeyId=key, EncryptionContext=c, CiphertextBlob=blobs[name])
+            for name, c in NAMED.items()
+        },
+        "ReEncrypt": {
+            (name, other): lambda name=name, other=other: moved(kms, key, blobs[name], NAMED[name], NAMED[other])
+            for name, other in itertools.product(NAMED, NAMED)
+        },
+    }
+    may: dict[str, set[Any]] = {}
+    for operation, by_context in calls.items():
+        for name, call in by_context.items():
+            try:
+                call()
+            except kms.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] != "AccessDeniedException":
+                    raise
+            else:
+                may.setdefault(operation, set()).add(name)
+    return may
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_each_role_does_its_own_and_no_grant_gives_it_more_of_records(shop: Shop, granted: bool) -> None:
+    shop.lab.add_principal("stranger")
+    shop.lab.add_principal("granter")
+    root = shop.lab.session(account="111122223333").client("kms")
+    shop.put(DELEGATING_TEXT)
+    blobs = {
+        name: root.encrypt(KeyId=shop.key, Plaintext=b"k" * 32, EncryptionContext=context)["CiphertextBlob"]
+        for name, context in NAMED.items()
+    }
+    shop.put(written(grant=[arn("granter")]))
+    for who in ROLES if granted else ():
+        shop.kms("granter").create_grant(
+            KeyId=shop.key,
+            GranteePrincipal=arn(who),
+            Operations=list(OPERATIONS),
+            Constraints={"EncryptionContextSubset": SCOPE},
+        )
+    for who, own in ROLES.items():
+        more = dict(GRANTED) if granted else {}
+        if who == "rotator":  # it is held to the data keys of records
+            more.pop("ReEncrypt", None)
+        expected = {name: own.get(name, set()) | more.get(name, set()) for name in {**own, **more}}
+        assert may_call(shop, who, blobs) == expected, who
+
+
 # --- by the evaluator: every operation, in every context, for each policy that is written
 
 CONTEXTS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -262,12 +362,7 @@ CONTEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "foreign": {"app": "other", "sealwax-use": "records-data"},
     "in capitals": {**SCOPE, "SEALWAX-USE": "records-data"},
 }
-DELEGATING: Final = parse_key_policy(
-    {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": f"{ACCOUNT}:root"}, "Action": "*", "Resource": "*"}],
-    }
-)
+DELEGATING: Final = parse_key_policy(DELEGATING_TEXT)
 EVERYTHING: Final = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}],
@@ -361,6 +456,40 @@ def test_a_key_policy_that_names_the_use_excepts_its_own_users() -> None:
             encryption_context=DATA,
         )
         assert decision.allowed is expected, (who, operation)
+
+
+def test_a_key_policy_of_one_use_holds_its_users_to_it() -> None:
+    users = KeyUsers(decrypt=[arn("searcher")], rotate_from=[arn("mover")], rotate_to=[arn("mover")])
+    document = write_key_policy([arn("admin")], users, RequiredContext({**SCOPE, "Sealwax-Use": "records-index"}))
+    # As a grant for the application would do.
+    document["Statement"].append(
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": [arn("searcher"), arn("mover")]},
+            "Action": ["kms:Decrypt", "kms:ReEncrypt*"],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"kms:EncryptionContext:app": "shop"}},
+        }
+    )
+    may = {
+        (who, operation, name)
+        for who, operation, (name, context) in itertools.product(("searcher", "mover"), OPERATIONS, CONTEXTS.items())
+        if explain(
+            principal(arn(who)),
+            f"kms:{operation}",
+            KeyDescription(KEY, parse_key_policy(document)),
+            identity_policies=[],
+            time=NOW,
+            encryption_context=context,
+        ).allowed
+    }
+    assert may == {
+        ("searcher", "Decrypt", "index"),
+        ("searcher", "Decrypt", "neither"),
+        *(("searcher", side, "neither") for side in ("ReEncryptFrom", "ReEncryptTo")),
+        ("mover", "Decrypt", "neither"),
+        *(("mover", side, "index") for side in ("ReEncryptFrom", "ReEncryptTo")),
+    }
 
 
 def test_a_key_policy_without_records_denies_their_data_keys_to_all() -> None:

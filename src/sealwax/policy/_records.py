@@ -44,11 +44,17 @@ def in_key_policy(users: KeyUsers, context: RequiredContext) -> list[Document | 
     may["kms:ReEncryptFrom"] += users.rotate_records
     may["kms:ReEncryptTo"] += users.rotate_records
     allowed: list[Document | None] = []
+    held: list[Document | None] = []
     if users.records or users.search_records or users.rotate_records:
         allowed = [
             to("Records", users.records, _OF_RECORDS, _with_use(context).condition()),
             to("SearchRecords", users.search_records, ("kms:Decrypt",), _with_use(context, INDEX).condition()),
             to("RotateRecords", users.rotate_records, _ROTATE, _with_use(context, DATA).condition()),
+        ]
+        searching = [arn for arn in users.search_records if arn not in users.records]
+        held = [
+            _hold("OpenIndexKeysOnly", searching, ("kms:Decrypt",), _others_than(INDEX, absent_too=False)),
+            _hold("RotateRecordsOnly", users.rotate_records, _ROTATE, _others_than(DATA, absent_too=True)),
         ]
     elif context.is_of_records:
         may["kms:Decrypt"] += users.decrypt
@@ -56,7 +62,14 @@ def in_key_policy(users: KeyUsers, context: RequiredContext) -> list[Document | 
         may["kms:GenerateDataKey"] += users.encrypt
         may["kms:ReEncryptFrom"] += users.rotate_from
         may["kms:ReEncryptTo"] += users.rotate_to
-    return [*allowed, *_denials(may)]
+        for name, value in context.pairs.items():
+            if name.lower() == USE:
+                rotating = list(dict.fromkeys((*users.rotate_from, *users.rotate_to)))
+                held = [
+                    _hold("OpenOneUse", users.decrypt, ("kms:Decrypt",), _others_than(value, absent_too=False)),
+                    _hold("RotateOneUse", rotating, _ROTATE, _others_than(value, absent_too=True)),
+                ]
+    return [*allowed, *held, *_denials(may)]
 
 
 def refuse_both_rotations(users: KeyUsers) -> None:
@@ -199,6 +212,14 @@ def _denials(users: Mapping[str, Collection[str]]) -> list[Document]:
         sid = f"KeepRecords{len(statements) + 1}" if len(groups) > 1 else "KeepRecords"
         statements.append({"Sid": sid, "Effect": "Deny", "Principal": "*", **_of(actions, ["*"], condition)})
     return statements
+
+
+def _hold(sid: str, arns: Sequence[str], actions: Sequence[str], condition: Document) -> Document | None:
+    """Return the statement of a key policy that holds these principals to one use: a grant may allow them more."""
+    if not arns:
+        return None
+    who = {"ArnEquals": {"aws:PrincipalArn": unwrap(arns)}}
+    return {"Sid": sid, "Effect": "Deny", "Principal": "*", **_of(actions, ["*"], condition | who)}
 
 
 def _denial(sid: str, actions: Sequence[str], keys: Sequence[str], condition: Document | None = None) -> Document:
