@@ -13,13 +13,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 import sealwax
+from sealwax import policy
+from sealwax.cli.record_changes import deny_statement
 from sealwax.records import KeyKind, KeyRow, KeyState, Records, SqlKeys
+from sealwax.records._blob import kms_context
 from tests.cli.conftest import K, Keys, Run
 from tests.cli.shell import SEALWAX, USUAL, Shell
 
@@ -401,6 +405,42 @@ def test_the_deny_holds_against_a_restored_backup(run: Run, said: Said, keys: Ke
     finally:
         keys.lab.call("PutKeyPolicy", KeyId=keys.demo, Policy=json.dumps(policy))
     assert run("records", "ensure", *K, *C) == 0
+
+
+def test_an_older_backup_is_under_an_older_kms_key(
+    run: Run, store: SqlKeys, capfd: pytest.CaptureFixture[str], keys: Keys
+) -> None:
+    """The rows name the KMS key of today only."""
+    del store
+    assert run("records", "shred", *C, *CONFIRM) == 0
+    assert f"to the key policy of {keys.demo}, and of every KMS key before it" in capfd.readouterr().err
+
+
+def test_a_deny_holds_whatever_the_names_of_the_pairs() -> None:
+    key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    root = {"AWS": "arn:aws:iam::111122223333:root"}
+    allow = {"Effect": "Allow", "Principal": root, "Action": "kms:Decrypt", "Resource": "*"}
+    for name in ("app", "App", "a${aws:username}", "a${*}", "a*", "a?", "app/b:c@d"):
+        scope = {"tenant": "acme", name: "shop"}
+        document = {"Version": "2012-10-17", "Statement": [allow, deny_statement(scope)]}
+        for kind in KeyKind:
+            for context, opens in ((kms_context(scope, kind), False), (kms_context({**scope, "x": "y"}, kind), True)):
+                decision = policy.explain(
+                    policy.principal("arn:aws:iam::111122223333:user/app"),
+                    "kms:Decrypt",
+                    policy.KeyDescription(key, policy.parse_key_policy(document)),
+                    identity_policies=[
+                        policy.parse_identity_policy(
+                            {
+                                "Version": "2012-10-17",
+                                "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}],
+                            }
+                        )
+                    ],
+                    time=datetime(2026, 11, 24, tzinfo=UTC),
+                    encryption_context=context,
+                )
+                assert decision.allowed is opens, context
 
 
 @pytest.mark.usefixtures("store")

@@ -97,10 +97,15 @@ def _say_what_remains(rows: Sequence[KeyRow], *, dry_run: bool) -> None:
         console.info("dry run: nothing was destroyed")
         return
     arns = sorted({arn for row in rows for arn in record_rows.kms_keys(row) or ()})
+    # Backups from before a rotation have them under the KMS keys of that time, which the rows do not name.
     of = (
-        f"the key policy of {', '.join(map(printable, arns))}" if arns else "the policy of each KMS key they were under"
+        f"{', '.join(map(printable, arns))}, and of every KMS key before it"
+        if arns
+        else "each KMS key that wrapped them"
     )
-    console.info(f"backups of the key store still have the wrapped keys; add the Deny statement to {of}")
+    console.info(
+        f"backups of the key store still have the wrapped keys; add the Deny statement to the key policy of {of}"
+    )
     if rows:
         console.info(
             "running programs may open until they look at the key store again (60 seconds by default), or until the "
@@ -110,7 +115,7 @@ def _say_what_remains(rows: Sequence[KeyRow], *, dry_run: bool) -> None:
 
 def deny_statement(scope: Mapping[str, str]) -> dict[str, Any]:
     """Return the statement of a key policy that keeps the data keys of one scope wrapped for good."""
-    names = sorted({*scope, "sealwax-use"})
+    names = [_literal(name) for name in sorted({*scope, "sealwax-use"})]
     return {
         "Sid": f"SealwaxShredded{hashlib.sha256(ctx.encode(scope)).hexdigest()[:_SID_DIGITS]}",
         "Effect": "Deny",
@@ -118,15 +123,16 @@ def deny_statement(scope: Mapping[str, str]) -> dict[str, Any]:
         "Action": list(_DENIED),
         "Resource": "*",
         "Condition": {
-            # "${" begins a variable.
-            "StringEquals": {
-                f"kms:EncryptionContext:{name}": value.replace("${", "${$}{") for name, value in sorted(scope.items())
-            },
+            "StringEquals": {f"kms:EncryptionContext:{name}": _literal(value) for name, value in sorted(scope.items())},
             # Scopes that have these pairs and more stay usable.
             "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": names},
             "Null": {"kms:EncryptionContext:sealwax-use": "false"},
         },
     }
+
+
+def _literal(text: str) -> str:
+    return text.replace("${", "${$}{")  # "${" begins a variable
 
 
 def _other_url(context: click.Context, _param: click.Parameter, text: str) -> URL | None:
