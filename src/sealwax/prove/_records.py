@@ -27,7 +27,7 @@ _SEAL: Final = "Field.seal"
 
 
 class Trial:
-    """Records in a scope of their own, which nobody else has; the store keeps no key of it, only that it was shredded."""
+    """Records in a scope of their own, which nobody else has; the store keeps no key of it."""
 
     def __init__(self, proof: Proof, store: KeyStore) -> None:
         self._proof = proof
