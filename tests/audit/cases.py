@@ -473,6 +473,9 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
                 use(Sid="Pinned", Action="kms:ReEncryptTo", Condition=SHOP | {"Null": {USE: "false"}}),
                 use(Action="kms:ReEncryptTo", Condition=SHOP),
             ),
+            lambda: records_on(
+                use(Sid="Search", Condition={"StringEquals": {USE: "records-index"}}), use(Condition=SHOP)
+            ),
             lambda: clean(key(policy=text(OWNED, use())), events=(event(context=RECORD),)),
         ),
         (
@@ -482,6 +485,11 @@ CASES: Final[Mapping[str, tuple[tuple[Make, ...], tuple[Make, ...]]]] = {
             lambda: records_on(use(), use(Sid="No", Effect="Deny", Condition={"Null": {USE: "false"}})),
             lambda: records_on(use(Principal={"AWS": APP}, Condition={})),
             lambda: records_on(use(Condition=SHOP | {"Null": {USE: "false"}})),
+            lambda: records_on(
+                use(Sid="Search", Condition={"StringEquals": {USE: "records-index"}}),
+                use(Condition=SHOP),
+                use(Sid="No", Effect="Deny", Condition={"StringEquals": {USE: "records-data"}}),
+            ),
             lambda: records_on(use(Action="kms:DescribeKey", Condition={})),
             lambda: records_on(grants=(grant(grantee=role("More"), subset={"sealwax-use": "records-index"}),)),
             lambda: clean(key(policy=text(OWNED, use()))),

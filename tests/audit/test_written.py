@@ -23,7 +23,11 @@ from sealwax.policy import (
     allow_audit,
     allow_decrypt,
     allow_encrypt,
+    allow_records,
     allow_rotate,
+    allow_rotate_records,
+    allow_search_records,
+    deny_records,
     grant_request,
     write_identity_policy,
     write_key_policy,
@@ -32,6 +36,7 @@ from sealwax.policy._expiry import due_name
 from tests.audit import accounts
 
 BOUND = RequiredContext({"purpose": "backup"}, ("row",))
+SHOP = RequiredContext({"app": "shop"})
 USES = ("encrypt", "decrypt", "rotate_from", "rotate_to", "grant")
 
 
@@ -70,6 +75,48 @@ def test_written_key_policies_have_no_finding() -> None:
             assert account.gaps == ()
             count += 1
     assert count == 16
+
+
+def test_written_key_policies_for_records_have_no_finding() -> None:
+    uses = ("encrypt", "decrypt", "rotate", "grant", "records", "search_records", "rotate_records")
+    count = 0
+    for chosen in itertools.product((False, True), repeat=len(uses)):
+        users: dict[str, list[str]] = {}
+        for use in itertools.compress(uses, chosen):
+            for name in ("rotate_from", "rotate_to") if use == "rotate" else (use,):
+                users[name] = [accounts.role(use)]
+        policy = write_key_policy([accounts.ADMIN], KeyUsers(**users), SHOP)
+        roles = tuple(PrincipalFacts(one) for one in {who for each in users.values() for who in each})
+        facts = accounts.clean(
+            accounts.key(policy=json.dumps(policy)), principals=(PrincipalFacts(accounts.ADMIN), *roles), events=()
+        )
+        account = Account(facts)
+        assert run_rules(account) == ()
+        assert account.gaps == ()
+        count += 1
+    assert count == 128
+
+
+def test_written_identity_policies_for_records_have_no_finding() -> None:
+    both = [accounts.arn(), accounts.arn(2)]
+    allowing = [each for each in accounts.WRITTEN["Statement"] if each["Effect"] == "Allow"]
+    unwanted = deny_records(both)[0] | {"Resource": "*", "Principal": {"AWS": accounts.APP}}
+    delegates = {"Effect": "Allow", "Resource": "*"} | accounts.DELEGATES
+    policy = accounts.WRITTEN | {"Statement": [*allowing, unwanted, delegates]}
+    facts = with_documents(
+        allow_records(both[:1], SHOP),
+        [*allow_search_records(both, SHOP), *allow_decrypt(both, SHOP)],
+        allow_rotate_records(both[:1], both[1:], SHOP),
+        [*allow_decrypt(both, SHOP), *allow_rotate(both, both, SHOP), *deny_records(both)],
+        policy=policy,
+    )
+    assert run_rules(Account(facts)) == ()
+    for name, expected in (("User0", []), ("User1", ["records-unexpected-maker"])):
+        context = {"app": "shop", "sealwax-use": "records-data"}
+        made = accounts.event(name="GenerateDataKey", principal=accounts.role(name), context=context)
+        assert [found.rule for found in run_rules(Account(replace(facts, events=(made,))))] == expected
+    without = with_documents(allow_records(both[:1], SHOP), allow_decrypt(both, SHOP), policy=policy)
+    assert [found.rule for found in run_rules(Account(without))] == ["records-open-to-others"]
 
 
 def test_written_identity_policies_have_no_finding() -> None:

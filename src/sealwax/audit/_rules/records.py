@@ -47,6 +47,12 @@ def _has_use(event: EventFacts) -> bool:
     return any(_is_use(name) for name in event.context or {})
 
 
+def _delegates(statement: Statement) -> bool:
+    """Tell whether a statement of a key policy allows nothing by itself, but lets identity policies do so."""
+    element = statement.principals
+    return element is not None and bool(element.accounts) and not (element.names or element.everyone or element.negated)
+
+
 class _Uses:
     """Tells which keys records are under, as far as policies, grants and events show."""
 
@@ -71,18 +77,23 @@ def _allows(statement: Statement) -> bool:
 
 def _decide(
     account: Account, key: KeyFacts, policy: Policy, who: Principal, action: str, *, of_records: bool
-) -> Decision | None:
-    """Return why a principal may use data keys of records: by what is about them only, or by the rest."""
+) -> dict[str, Decision]:
+    """Return why a principal may use data keys of records, by their use: by what is about them only, or by the rest."""
 
     def part(whole: Policy) -> Policy:
-        kept = (each for each in whole.statements if each.effect == "Deny" or _requires(each) is of_records)
+        kept = (
+            each
+            for each in whole.statements
+            if each.effect == "Deny" or _delegates(each) or _requires(each) is of_records
+        )
         return replace(whole, statements=tuple(kept))
 
     grants = [grant for grant in grants_of(key) if _grant_requires(grant) is of_records]
     identity = [part(each) for each in account.identity_policies_of(who.role or who.arn)]
     key_policy = part(policy)
+    found: dict[str, Decision] = {}
     for context, others in _wishes(key, action, [key_policy, *identity], grants):
-        for value in (DATA, INDEX):
+        for value in {DATA, INDEX} - found.keys():
             pairs = {name: text for name, text in context.items() if not _is_use(name)} | {USE: value}
             try:
                 request = Request(
@@ -97,8 +108,8 @@ def _decide(
             except ValueError:
                 continue
             if decision.allowed:
-                return decision
-    return None
+                found[value] = decision
+    return found
 
 
 def _wishes(key: KeyFacts, action: str, policies: Sequence[Policy], grants: Sequence[Grant]) -> Iterator[Wishes]:
@@ -150,19 +161,17 @@ def records_open_to_others(account: Account) -> Iterator[Violation]:
             who = _principal(account, allowed.principal) if allowed.action in _ACTIONS else None
             if who is None:
                 continue
-            decision = _decide(account, key, policy, who, allowed.action, of_records=False)
-            if decision is None:
-                continue
-            if allowed.action in _OF_THE_APPLICATION and _decide(
-                account, key, policy, who, allowed.action, of_records=True
-            ):
-                continue
-            found[allowed.principal][allowed.action] = decision
-        for name, decisions in found.items():
-            actions = [action for action in _ACTIONS if action in decisions]
+            decisions = _decide(account, key, policy, who, allowed.action, of_records=False)
+            if decisions and allowed.action in _OF_THE_APPLICATION:
+                own = _decide(account, key, policy, who, allowed.action, of_records=True)
+                decisions = {use: decision for use, decision in decisions.items() if use not in own}
+            if decisions:
+                found[allowed.principal][allowed.action] = decisions[min(decisions)]
+        for name, by_action in found.items():
+            actions = [action for action in _ACTIONS if action in by_action]
             yield Violation(
                 key.arn,
-                account.raw_of_key(key, decisions[actions[0]].statements),
+                account.raw_of_key(key, by_action[actions[0]].statements),
                 put_key_policy(
                     key,
                     f"Deny {name} the data keys of records. If it seals, searches or rotates records, write its policy "
