@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 
 import sealwax
-from sealwax.errors import KeyStoreError
+from sealwax.errors import AccessDeniedError, KeyStoreError
 from sealwax.lab import Lab
+from sealwax.policy import KeyUsers, RequiredContext, write_key_policy
 from sealwax.prove import CHECKS, RECORDS_CHECKS, Check, CheckResult, Options, Parts, prove
 from sealwax.prove._proof import Proof
 from sealwax.prove._run import run_check
@@ -241,6 +242,61 @@ def test_a_check_whose_requests_kms_refuses_is_not_shown(lab: Lab, name: str, co
 
 def _named(name: str) -> Check:
     return next(check for check in WANTED if check.name == name)
+
+
+ACCOUNT: Final = "arn:aws:iam::111122223333"
+#: The checks that are not shown to whoever lacks an action with `sealwax-use`.
+LACKING: Final[Mapping[str, set[str]]] = {
+    "GenerateDataKey": set(NAMES),
+    "Decrypt": set(NAMES),
+    "Encrypt": set(),
+    "ReEncryptFrom": {"records-rewrap"},
+    "ReEncryptTo": {"records-rewrap"},
+}
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab(tmp_path / "lab") as lab:
+        lab.create_key(alias=KEY.removeprefix("alias/"))
+        for name in ("admin", "app"):
+            lab.add_principal(name)
+        yield lab
+
+
+def under(lab: Lab, *denied: str, users: Sequence[str] = ("encrypt", "decrypt", "records", "rotate_records")) -> Any:
+    """Give the key a written policy that names one user for these purposes; return a session of that user."""
+    app = f"{ACCOUNT}:user/app"
+    chosen = KeyUsers(**{use: [app] for use in users})
+    document = write_key_policy([f"{ACCOUNT}:user/admin"], chosen, RequiredContext(CONTEXT))
+    condition = {"Null": {"kms:EncryptionContext:sealwax-use": "false"}}
+    for action in denied:
+        deny = {"Effect": "Deny", "Principal": "*", "Action": f"kms:{action}", "Resource": "*", "Condition": condition}
+        document["Statement"].append(deny)
+    root = lab.session(account="111122223333").client("kms")
+    arn = root.describe_key(KeyId=KEY)["KeyMetadata"]["Arn"]
+    root.put_key_policy(KeyId=arn, Policy=json.dumps(document), BypassPolicyLockoutSafetyCheck=True)
+    return lab.session(principal="app")
+
+
+@pytest.mark.parametrize("action", LACKING)
+def test_a_role_that_lacks_an_action(own_lab: Lab, action: str) -> None:
+    store = MemoryKeys()
+    found = outcomes(run(own_lab, Options(records=store), under(own_lab, action)))
+    assert found == {name: "not shown" if name in LACKING[action] else "passed" for name in NAMES}
+    kept_as_shredded(store)
+
+
+def test_the_role_of_an_application(own_lab: Lab) -> None:
+    session = under(own_lab, users=("encrypt", "decrypt", "records"))
+    found = outcomes(run(own_lab, Options(records=MemoryKeys()), session))
+    assert found == {name: "not shown" if name == "records-rewrap" else "passed" for name in NAMES}
+
+
+def test_a_role_of_records_alone_is_refused_at_once(own_lab: Lab) -> None:
+    session = under(own_lab, users=("records",))
+    with pytest.raises(AccessDeniedError):
+        prove(KEY, CONTEXT, session, Options(records=MemoryKeys()))
 
 
 class Away(MemoryKeys):
