@@ -183,6 +183,8 @@ WITH_PASSWORDS: Final = [
     "postgresql+psycopg://shop:geheim@rest@db.example.com/shop",
     "postgresql+psycopg://shop:gehe/im@db.example.com/shop",
     "postgresql+psycopg://db.example.com/shop?password=geheim",
+    "postgresql+psycopg://db.example.com/shop?sslpassphrase=geheim",
+    "postgresql+psycopg://db.example.com/shop?pass%77ord=geheim",
     "postgresql+psycopg://db.example.com/shop?sslmode=require&sslpassword=geheim",
     "mysql+pymysql://shop:geheim@db.example.com/shop",
     "mysql+pymysql://db.example.com/shop?passwd=geheim",

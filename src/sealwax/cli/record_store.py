@@ -18,7 +18,6 @@ from sealwax._text import printable
 from sealwax.cli import layers, options
 from sealwax.cli.kms import Aws, Keys
 from sealwax.cli.options import Command, ContextTemplate
-from sealwax.cli.settingsfile import has_password
 from sealwax.cli.state import current
 from sealwax.errors import ContextError, KeyStoreError
 
@@ -28,20 +27,6 @@ if TYPE_CHECKING:
     from sealwax.records import Records, SqlKeys
 
 VARIABLE: Final = "SEALWAX_STORE"
-_PREFIX: Final = "sql+"
-_EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sql"}
-_DRIVERS: Final = {
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "sqlite": "sqlite",
-}
-_PASSWORDS: Final = {
-    "postgresql": "put it in ~/.pgpass, the file that PGPASSFILE names, or PGPASSWORD",
-    "mysql": "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf",
-    "mariadb": "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf",
-    "sqlite": "SQLite has no passwords",
-}
 
 
 def store(command: Command) -> Command:
@@ -160,8 +145,9 @@ def open_store(url: URL, *, creating: bool = False, other: bool = False) -> SqlK
         KeyStoreError: there is no such SQLite file.
     """
     from sealwax.records import SqlKeys
+    from sealwax.records._url import sqlite_file
 
-    path = _sqlite_file(url)
+    path = sqlite_file(url)
     if path is not None and not creating and not os.path.exists(path):
         hint = "" if other else ", or create it with `sealwax records create-table`"
         raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL{hint}")
@@ -178,46 +164,12 @@ def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
     Raises:
         click.UsageError: it is not such a URL. The message has no part of what was given: it may hold a password.
     """
-    try:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-    except ImportError:
-        raise click.UsageError(
-            f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
-            "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
-        ) from None
-    try:
-        url = make_url(text.removeprefix(_PREFIX))
-    except (ArgumentError, ValueError):
-        raise click.UsageError(
-            f"{source} is not a database URL such as postgresql+psycopg://db.example.com/shop or sqlite:///keys.db; "
-            "special characters in a name are written as %XX"
-        ) from None
-    backend = url.get_backend_name()
-    if backend not in _EXTRAS:
-        raise click.UsageError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
-    if url.password is not None or has_password(text):
-        raise click.UsageError(
-            f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}"
-        )
-    try:
-        dialect = url.get_dialect()
-        dialect.import_dbapi()
-    except (ImportError, NoSuchModuleError):  # psycopg without libpq is no ModuleNotFoundError
-        raise _no_driver(source, backend) from None
-    if getattr(dialect, "is_async", False):
-        raise click.UsageError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
-    if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
-        raise click.UsageError(f"{source} names a SQLite database in memory; name a file, such as sqlite:///keys.db")
-    path = _sqlite_file(url)
-    return url if path is None else url.set(database=os.path.join(folder, path))
+    from sealwax.records._url import parse_url
 
-
-def _no_driver(source: str, backend: str) -> click.UsageError:
-    return click.UsageError(
-        f'the driver that {source} names is not installed; install it, or run "pip install '
-        f"'sealwax[{_EXTRAS[backend]}]'\" and begin the URL with {_DRIVERS[backend]}://"
-    )
+    try:
+        return parse_url(text, source, folder=folder)
+    except (KeyStoreError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _store_url(context: click.Context, param: click.Parameter, text: str | None) -> URL | None:
@@ -231,9 +183,3 @@ def _store_url(context: click.Context, param: click.Parameter, text: str | None)
         source = f"'store' in '{printable(settings.path)}'"
         return parsed_url(text, source, folder=os.path.dirname(settings.path))
     return parsed_url(text, VARIABLE if by is ParameterSource.ENVIRONMENT else "--store")
-
-
-def _sqlite_file(url: URL) -> str | None:
-    """Return the path of a SQLite database; None for another database, and for a URI of SQLite."""
-    name = url.database
-    return None if url.get_backend_name() != "sqlite" or name is None or name.startswith("file:") else name

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
+from urllib.parse import unquote
 
 from sealwax._core import context as ctx
 from sealwax._core import disk, trusted
@@ -47,12 +48,12 @@ _NEVER: Final = (
     ),
 )
 # In a database's URL: after the user, or among what the driver takes.
-_PASSWORD: Final = re.compile(r"://[^:/]*:[^@]*@|[?&][^=&]*(passw|pwd|secret|token)[^=&]*=", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"://[^:/]*:[^@]*@|[?&][^=&]*(pass(?!file)|pwd|secret|token)[^=&]*=", re.IGNORECASE)
 
 
 def has_password(url: str) -> bool:
     """Whether a database's URL has a password, which must not be shown."""
-    return _PASSWORD.search(url) is not None
+    return _PASSWORD.search(unquote(url)) is not None
 
 
 def is_suffix(text: str) -> bool:

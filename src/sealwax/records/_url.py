@@ -72,7 +72,7 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
     try:
         dialect = url.get_dialect()
         dialect.import_dbapi()
-    except (ModuleNotFoundError, NoSuchModuleError):
+    except (ImportError, NoSuchModuleError):  # psycopg without libpq is no ModuleNotFoundError
         raise KeyStoreError(
             f'the driver that {source} names is not installed; install it, or run "pip install '
             f"'sealwax[{_EXTRAS[backend]}]'\" and begin the URL with {_DRIVERS[backend]}://"
