@@ -15,6 +15,7 @@ import pytest
 
 import sealwax
 from sealwax.errors import AccessDeniedError, PolicyError
+from sealwax.kms import MultiRegionKeyring
 from sealwax.lab import Lab
 from sealwax.policy import (
     Document,
@@ -351,6 +352,28 @@ def test_each_role_does_its_own_and_no_grant_gives_it_more_of_records(shop: Shop
             more.pop("ReEncrypt", None)
         expected = {name: own.get(name, set()) | more.get(name, set()) for name in {**own, **more}}
         assert may_call(shop, who, blobs) == expected, who
+
+
+def test_a_multi_region_key_needs_no_more(shop: Shop) -> None:
+    """Each replica has the same policy; without the first Region, the other one makes and opens."""
+    regions = ("eu-west-1", "us-east-1")
+    clients = {region: shop.lab.session(account="111122223333").client("kms", region_name=region) for region in regions}
+    key = clients["eu-west-1"].create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    clients["eu-west-1"].replicate_key(KeyId=key, ReplicaRegion="us-east-1")
+    for region, kms in clients.items():
+        replica = key.replace("eu-west-1", region)
+        kms.put_key_policy(KeyId=replica, Policy=json.dumps(written()), BypassPolicyLockoutSafetyCheck=True)
+    store, session = MemoryKeys(), shop.lab.session(principal="app")
+    with Records(MultiRegionKeyring(key, regions=regions, session=session), store, scope=SCOPE) as records:
+        sealed = records.field("f", row=int).seal(b"x", row=1)
+    shop.lab.faults.add("eu-west-1", "error", 1.0, code="KMSInternalException", seed=0)
+    with Records(MultiRegionKeyring(key, regions=regions, session=session), store, scope=SCOPE) as records:
+        field = records.field("f", row=int)
+        assert field.open(sealed, row=1) == b"x"
+        records.roll()
+        assert field.open(field.seal(b"y", row=1), row=1) == b"y"
+    arns = [sealwax.inspect(row.blob).wrapped_keys[0].key_arn for row in store.list()]
+    assert [arn.split(":")[3] for arn in arns] == list(regions)
 
 
 # --- by the evaluator: every operation, in every context, for each policy that is written

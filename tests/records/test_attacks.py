@@ -124,6 +124,14 @@ def test_a_record_whose_id_is_exchanged_does_not_open(records: Records) -> None:
             field.open(forged, row=1)
 
 
+def test_what_records_do_not_prevent(records: Records) -> None:
+    """The threat model says so: no freshness within a row, and whoever has the data key can make what he likes."""
+    field = records.field("f", row=int, tenant="acme", shard="1")
+    older = field.seal(b"old", row=1)
+    assert field.seal(b"new", row=1) != older
+    assert field.open(older, row=1) == b"old"
+
+
 # --- what stands in a column is no record, or looks like one
 
 
