@@ -17,7 +17,7 @@ from sealwax.cli.console import counted
 from sealwax.cli.kms import Keys
 from sealwax.cli.record_changes import remove, repair, shred
 from sealwax.cli.record_store import kms, opened, scope, store
-from sealwax.cli.records_tables import COMMANDS
+from sealwax.cli.record_tables import COMMANDS
 from sealwax.errors import KeyStoreError, NotARecordError, UnknownKeyError
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Final
 from sqlalchemy.engine import URL, Engine
 
 from sealwax.errors import SealwaxError
-from sealwax.records._fields import SealedColumn
+from sealwax.records._columns import SealedColumn
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._records import Records
+from sealwax.records._sealed_table import ColumnValue, Key, Record, SealedTable, connected
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
-from sealwax.records._tables import ColumnValue, Key, Record, SealedTable, connected
 from sealwax.records._walk import (
     Failures,
     Pace,

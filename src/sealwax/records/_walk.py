@@ -21,13 +21,13 @@ from sealwax.errors import (
     WrongKeyError,
 )
 from sealwax.records import _form
+from sealwax.records._columns import SealedColumn
 from sealwax.records._field import Field
-from sealwax.records._fields import SealedColumn
 from sealwax.records._journal import ResealCounts
 from sealwax.records._records import Records
 from sealwax.records._rows import Row, Unbound
+from sealwax.records._sealed_table import ColumnValue, Key, Record, SealedTable
 from sealwax.records._store import KeyKind, KeyState
-from sealwax.records._tables import ColumnValue, Key, Record, SealedTable
 from sealwax.records._values import Value
 
 _FIRST_PAGE: Final = 50

@@ -12,7 +12,7 @@ except ModuleNotFoundError:
         name="sqlalchemy",
     ) from None
 
-from sealwax.records._fields import SealedColumn, read_fields
+from sealwax.records._columns import SealedColumn, read_fields
 from sealwax.records._journal import ResealCounts
 from sealwax.records._reseal import (
     KeyUse,

@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeEngine
 from sealwax._text import printable
 from sealwax.errors import TableError
 from sealwax.records import _form
-from sealwax.records._fields import SealedColumn
+from sealwax.records._columns import SealedColumn
 from sealwax.records._rows import UNBOUND, Row, Unbound
 
 T = TypeVar("T")
