@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pty
@@ -420,29 +421,22 @@ def test_an_older_backup_is_under_an_older_kms_key(
 
 def test_a_deny_holds_whatever_the_names_of_the_pairs() -> None:
     key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-    root = {"AWS": "arn:aws:iam::111122223333:root"}
-    allow = {"Effect": "Allow", "Principal": root, "Action": "kms:Decrypt", "Resource": "*"}
-    for name in ("app", "App", "a${aws:username}", "a${*}", "a*", "a?", "app/b:c@d"):
+    allow = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:user/app"}, "Resource": "*"}
+    names = ("app", "App", "a${aws:username}", "a${*}", "a*", "a?", "app/b:c@d")
+    for name, kind, action in itertools.product(names, KeyKind, ("Decrypt", "ReEncryptFrom", "GenerateDataKey")):
         scope = {"tenant": "acme", name: "shop"}
-        document = {"Version": "2012-10-17", "Statement": [allow, deny_statement(scope)]}
-        for kind in KeyKind:
-            for context, opens in ((kms_context(scope, kind), False), (kms_context({**scope, "x": "y"}, kind), True)):
-                decision = policy.explain(
-                    policy.principal("arn:aws:iam::111122223333:user/app"),
-                    "kms:Decrypt",
-                    policy.KeyDescription(key, policy.parse_key_policy(document)),
-                    identity_policies=[
-                        policy.parse_identity_policy(
-                            {
-                                "Version": "2012-10-17",
-                                "Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}],
-                            }
-                        )
-                    ],
-                    time=datetime(2026, 11, 24, tzinfo=UTC),
-                    encryption_context=context,
-                )
-                assert decision.allowed is opens, context
+        statements = [{**allow, "Action": f"kms:{action}"}, deny_statement(scope)]
+        document = policy.parse_key_policy({"Version": "2012-10-17", "Statement": statements})
+        for context, allowed in ((kms_context(scope, kind), False), (kms_context({**scope, "x": "y"}, kind), True)):
+            decision = policy.explain(
+                policy.principal("arn:aws:iam::111122223333:user/app"),
+                f"kms:{action}",
+                policy.KeyDescription(key, document),
+                identity_policies=[],
+                time=datetime(2026, 11, 24, tzinfo=UTC),
+                encryption_context=context,
+            )
+            assert decision.allowed is allowed, (action, context)
 
 
 @pytest.mark.usefixtures("store")

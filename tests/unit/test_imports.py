@@ -108,7 +108,7 @@ ROOMS: dict[str, set[str]] = {
     "kms": {"events", "_core", "_aws"},
     "records": {"events", "_core"},
     "stores": {"_core", "_aws", "records"},
-    "fleet": {"events", "_core", "_aws", "_report", "kms", "stores", "records"},
+    "fleet": {"events", "_core", "_aws", "_report", "kms", "stores"},
     "audit": {
         "_core.files",
         "_core.disk",
