@@ -211,9 +211,9 @@ def records_unexpected_maker(account: Account) -> Iterator[Violation]:
             arn,
             shown_event(events[0]),
             Fix(
-                f"Find out who {caller} is and why it made a data key. Compare the request id of the event with what "
-                "sealwax records list shows, remove or roll the key that it made, and reseal what is under it. If it "
-                "should make data keys, name it in the key policy (sealwax policy key --records)."
+                f"Find out who {caller} is and why it made a data key. Look the event up in CloudTrail by its eventID; "
+                "sealwax records list shows its requestID under MADE BY. Remove or roll that key, and reseal what is "
+                "under it. If it should make data keys, name it in the key policy (sealwax policy key --records)."
             ),
             f"{caller} called {name} {times(events)}; policies name {join_names(makers)}",
         )
