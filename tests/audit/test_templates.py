@@ -109,7 +109,7 @@ def linted(templates: Iterable[tuple[str, str]]) -> set[str]:
 
 def test_a_cloudformation_block_of_each_rule_lints() -> None:
     templates = blocks(BlockKind.CLOUDFORMATION)
-    assert len(templates) == 50
+    assert len(templates) == 51
     first = dict(reversed(templates))
     assert len(first) == 23
     assert linted(first.items()) == set()
@@ -169,7 +169,7 @@ def test_the_templates_hold_the_policy_that_the_commands_put() -> None:
                 (written,) = re.findall(r"jsonencode\((.*?)\n  }\)", block.text, re.DOTALL)
                 assert json.loads((written + "\n}").replace("$${", "${").replace("%%{", "%{")) == policy
                 count += 1
-    assert count == 78
+    assert count == 80
 
 
 @pytest.mark.parametrize("text", ["{{resolve:ssm:x}}", "{{resolve:secretsmanager:y}}"])
