@@ -86,6 +86,21 @@ def test_rows_that_do_not_open_are_named(run: Run, change: Change, capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+def test_tables_beside_the_key_store_are_reached_by_its_whole_url(
+    run: Run, change: Change, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With its options, which may say where the password is, and that TLS is needed."""
+    assert callable(change)
+    with contextlib.closing(sqlite3.connect("app.db")) as database, database:
+        database.execute("ATTACH 'keys.db' AS keys")
+        for name in ("sealwax_keys", "sealwax_keys_epoch"):
+            database.execute(f"CREATE TABLE {name} AS SELECT * FROM keys.{name}")
+    before = sorted(Path().iterdir())
+    assert run("records", "stale", "--store", "sqlite:///file:app.db?uri=true", "--fields", "fields.toml") == 3
+    assert "5 under others" in capfd.readouterr().out
+    assert sorted(Path().iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("status", "more", "said"),
     [

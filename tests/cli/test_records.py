@@ -25,6 +25,7 @@ from sealwax import policy
 from sealwax.cli.record_changes import deny_statement
 from sealwax.records import KeyKind, KeyRow, KeyState, Records, SqlKeys
 from sealwax.records._blob import kms_context
+from sealwax.records._url import has_password
 from tests.cli.conftest import K, Keys, Run
 from tests.cli.shell import SEALWAX, USUAL, Shell
 
@@ -188,7 +189,9 @@ WITH_PASSWORDS: Final = [
     "postgresql+psycopg://db.example.com/shop?pass%77ord=geheim",
     "postgresql+psycopg://db.example.com/shop?sslmode=require&sslpassword=geheim",
     "mysql+pymysql://shop:geheim@db.example.com/shop",
+    "postgresql+psycopg://db.example.com/shop?passphrase=geheim",
     "mysql+pymysql://db.example.com/shop?passwd=geheim",
+    "mysql+pyodbc:///?odbc_connect=DRIVER%3Dmysql%3BPWD%3Dgeheim",
     "mariadb+pymysql://:geheim@db.example.com/shop",
     "sqlite://:geheim@/keys.db",
 ]
@@ -199,8 +202,6 @@ NO_STORES: Final = {
     "postgresql://db.example.com:geheim": "is not a database URL",
     "oracle://db/geheim": "names no PostgreSQL, MySQL, MariaDB or SQLite database",
     "https://geheim/x": "names no PostgreSQL, MySQL, MariaDB or SQLite database",
-    "postgresql+geheim://db/x": "the driver that --store names is not installed",
-    "mysql://db/x": "begin the URL with mysql+pymysql://",
     "sqlite+aiosqlite:///keys.db": "names an asynchronous driver; use sqlite://",
     "sqlite://": "in memory",
     "sqlite:///:memory:": "in memory",
@@ -246,16 +247,41 @@ def test_what_is_no_key_store_is_refused(run: Run, capfd: pytest.CaptureFixture[
     assert "geheim" not in err
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+psycopg://db.example.com/x?passfile=/run/secrets/pgpass", "mysql+pymysql://db/token?charset=utf8"],
+)
+def test_a_file_of_passwords_is_none(url: str) -> None:
+    assert not has_password(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql+geheim://db/x", "the driver that --store names is not installed"),
+        ("mysql://db/x", "begin the URL with mysql+pymysql://"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_driver_that_is_not_installed(run: Run, capfd: pytest.CaptureFixture[str], url: str, says: str) -> None:
+    assert run("records", "list", "--store", url) == 1, "as in `fleet plan`"
+    err = capfd.readouterr().err
+    assert says in err
+    assert "geheim" not in err
+
+
 @pytest.mark.parametrize("url", [URL, "postgresql+psycopg://db/x", "mysql+pymysql://db/x"])
 @pytest.mark.usefixtures("here")
 def test_without_sqlalchemy_it_is_said_what_to_install(
     run: Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy.engine", None)
-    assert run("records", "list", "--store", url) == 2
-    err = capfd.readouterr().err
-    assert "needs SQLAlchemy" in err
-    assert "pip install 'sealwax[" in err
+    plan = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", "-c", "app=shop", "-o", "p", f"sql+{url}")
+    for command in (("records", "list", "--store", url), ("records", "list", "-q", "--store", url), plan):
+        assert run(*command) == 1
+        err = capfd.readouterr().err
+        assert "needs SQLAlchemy" in err
+        assert "pip install 'sealwax[" in err
 
 
 @pytest.mark.usefixtures("here")
@@ -267,7 +293,7 @@ def test_a_driver_that_cannot_be_loaded_is_not_installed(
         monkeypatch.delitem(sys.modules, name)
     Path("psycopg.py").write_text("raise ImportError('no pq wrapper available')\n")
     monkeypatch.syspath_prepend(Path.cwd())
-    assert run("records", "list", "--store", "postgresql+psycopg://db/shop") == 2
+    assert run("records", "list", "--store", "postgresql+psycopg://db/shop") == 1
     assert "pip install 'sealwax[postgresql]'" in capfd.readouterr().err
 
 

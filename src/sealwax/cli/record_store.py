@@ -1,7 +1,4 @@
-"""The options of `sealwax records`: the key store, its KMS key and the scope; and databases that are named by URL.
-
-A URL on a command line is in the list of processes and in the history of the shell, so one with a password is refused.
-"""
+"""The options of `sealwax records`: the key store, its KMS key and the scope; and databases that are named by URL."""
 
 from __future__ import annotations
 
@@ -145,30 +142,26 @@ def open_store(url: URL, *, creating: bool = False, other: bool = False) -> SqlK
         KeyStoreError: there is no such SQLite file.
     """
     from sealwax.records import SqlKeys
-    from sealwax.records._url import sqlite_file
+    from sealwax.records._url import missing_file
 
-    path = sqlite_file(url)
-    if path is not None and not creating and not os.path.exists(path):
+    if not creating and (path := missing_file(url)):
         hint = "" if other else ", or create it with `sealwax records create-table`"
         raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL{hint}")
     return SqlKeys(url)
 
 
 def parsed_url(text: str, source: str, *, folder: str = "") -> URL:
-    """Return a database's URL; it has no password, and its driver is installed.
-
-    Args:
-        source: where it was given, such as "--store".
-        folder: the folder that the path of a SQLite file is relative to; the current one by default.
+    """Return ``parse_url`` of what was typed.
 
     Raises:
-        click.UsageError: it is not such a URL. The message has no part of what was given: it may hold a password.
+        click.UsageError: it is not such a URL.
+        KeyStoreError: SQLAlchemy or the driver is not installed.
     """
     from sealwax.records._url import parse_url
 
     try:
         return parse_url(text, source, folder=folder)
-    except (KeyStoreError, ValueError) as error:
+    except ValueError as error:
         raise click.UsageError(str(error)) from None
 
 

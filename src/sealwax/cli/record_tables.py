@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -67,7 +66,9 @@ def _tables(command: Command) -> Command:
             columns = read_fields(fields)
         except TableError as error:
             raise click.UsageError(str(error)) from None
-        url = store.url if data is None else _existing(parsed_url(data, "--data"))
+        # Not ``store.url``, which has no options: they say whether TLS is used, or where the password is.
+        at_store: URL = click.get_current_context().params["store"]
+        url = at_store if data is None else _existing(parsed_url(data, "--data"))
         return command(*args, store=store, columns=columns, data=url, **kwargs)
 
     return wrapped
@@ -75,8 +76,9 @@ def _tables(command: Command) -> Command:
 
 def _existing(url: URL) -> URL:
     """Keep SQLite from making an empty database of a mistyped name."""
-    path = url.database
-    if url.get_backend_name() == "sqlite" and path and not path.startswith("file:") and not os.path.exists(path):
+    from sealwax.records._url import missing_file
+
+    if path := missing_file(url):
         raise TableError(f"the database '{printable(path)}' of --data does not exist")
     return url
 
@@ -94,9 +96,7 @@ def _rate(command: Command) -> Command:
 @_tables
 @options.as_json
 @options.loudness
-def stale(
-    store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColumn], data: URL | str, as_json: bool
-) -> int:
+def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColumn], data: URL, as_json: bool) -> int:
     """Count records by the data key that they are under.
 
     The database does it, with one scan for each column. KMS is not called. With -c, only keys of scopes that have
@@ -196,7 +196,7 @@ def reseal(
     local_scope: Sequence[str],
     keys: Keys,
     columns: Sequence[SealedColumn],
-    data: URL | str,
+    data: URL,
     journal: str | None,
     rate: float | None,
     throttle_lag: float | None,
@@ -301,7 +301,7 @@ def verify(
     local_scope: Sequence[str],
     keys: Keys,
     columns: Sequence[SealedColumn],
-    data: URL | str,
+    data: URL,
     rate: float | None,
     as_json: bool,
 ) -> int:

@@ -8,7 +8,7 @@ import click
 
 from sealwax._text import printable
 from sealwax.cli import console, layers, options, record_store
-from sealwax.cli.settingsfile import Layer, SettingsFile, has_password
+from sealwax.cli.settingsfile import Layer, SettingsFile
 from sealwax.cli.state import current
 
 _DEFAULT = "default"
@@ -114,6 +114,8 @@ def _runs(file: SettingsFile | None) -> dict[str, _Sourced]:
     if region := os.environ.get(layers.REGION_VARIABLE):
         found["region"] = region, layers.REGION_VARIABLE
     if store := os.environ.get(record_store.VARIABLE):
+        from sealwax.records._url import has_password
+
         found["store"] = _WITHHELD if has_password(store) else store, record_store.VARIABLE
     if identity is not None:
         # Not the value of a variable with an access key.

@@ -47,13 +47,6 @@ _NEVER: Final = (
         "credentials and the ways to get them do not belong here (name an AWS profile with 'profile')",
     ),
 )
-# In a database's URL: after the user, or among what the driver takes.
-_PASSWORD: Final = re.compile(r"://[^:/]*:[^@]*@|[?&][^=&]*(pass(?!file)|pwd|secret|token)[^=&]*=", re.IGNORECASE)
-
-
-def has_password(url: str) -> bool:
-    """Whether a database's URL has a password, which must not be shown."""
-    return _PASSWORD.search(unquote(url)) is not None
 
 
 def is_suffix(text: str) -> bool:
@@ -373,10 +366,18 @@ def _settings(path: str, members: Mapping[str, Any]) -> SettingsFile:
     if workers is not None and (type(workers) is not int or not 1 <= workers <= MAX_WORKERS):
         table.refuse(f"'workers' must be a number from 1 to {MAX_WORKERS}")
     rules = tuple(_rule(path, rule, number) for number, rule in enumerate(table.tables("rule"), 1))
+    region, profile, store = table.text("region"), table.text("profile"), _store(table)
+    return SettingsFile(path, _layer(table), rules, region, profile, suffix, workers, store)
+
+
+def _store(table: _Table) -> str | None:
     store = table.text("store")
-    if store is not None and has_password(store):
-        table.refuse("'store' has a password, which does not belong here (docs/records.md says where it does)")
-    return SettingsFile(path, _layer(table), rules, table.text("region"), table.text("profile"), suffix, workers, store)
+    if store is not None:
+        from sealwax.records._url import has_password
+
+        if has_password(store):
+            table.refuse("'store' has a password, which does not belong here (docs/records.md says where it does)")
+    return store
 
 
 def _rule(path: str, members: Mapping[str, Any], number: int) -> Layer:

@@ -1,6 +1,7 @@
-"""Databases named by URL where others can read it: on a command line, in a plan, in a report.
+"""Databases named by URL where others can read it: on a command line, in the settings, in a plan, in a report.
 
-So a URL with a password is refused. No message repeats a part of one: it may hold a password where none belongs.
+A command line is in the list of processes and in the history of the shell, so a URL with a password is refused. No
+message repeats a part of one: it may hold a password where none belongs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from sealwax._text import printable
 from sealwax.errors import KeyStoreError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from sealwax.records._sql import SqlKeys
 
-PREFIX: Final = "sql+"
+_PREFIX: Final = "sql+"
 _EXTRAS: Final = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql", "sqlite": "sql"}
 _DRIVERS: Final = {
     "postgresql": "postgresql+psycopg",
@@ -26,8 +28,9 @@ _DRIVERS: Final = {
     "mariadb": "mariadb+pymysql",
     "sqlite": "sqlite",
 }
-# What a driver takes as a query of the URL, and nobody else may see.
-_SECRET: Final = re.compile("pass(?!file)|pwd|secret|token", re.IGNORECASE)
+# After the user, as SQLAlchemy splits a URL, or among what the driver takes.
+_PASSWORD: Final = re.compile("://[^:/]*:[^@]*@")
+_SECRET: Final = re.compile("(pass(?!file)|pwd|secret|token)[^=&;]*=", re.IGNORECASE)
 _MY_CNF: Final = "put it below [client] in a file such as ~/.my.cnf, and add ?read_default_file=~/.my.cnf"
 _PASSWORDS: Final = {
     "postgresql": "put it in ~/.pgpass, the file that PGPASSFILE names, or PGPASSWORD",
@@ -35,6 +38,11 @@ _PASSWORDS: Final = {
     "mariadb": _MY_CNF,
     "sqlite": "SQLite has no passwords",
 }
+
+
+def has_password(text: str) -> bool:
+    """Whether the URL of a database has a password. SQLAlchemy need not be installed."""
+    return _PASSWORD.search(text) is not None or _SECRET.search(unquote(text.partition("?")[2])) is not None
 
 
 def parse_url(text: str, source: str, *, folder: str = "") -> URL:
@@ -51,14 +59,14 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
     try:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-    except ModuleNotFoundError:
+    except ImportError:
         raise KeyStoreError(
             f'{source} needs SQLAlchemy and the driver of the database; install them with "pip install '
             "'sealwax[postgresql]'\", 'sealwax[mysql]' or, for SQLite, 'sealwax[sql]'"
         ) from None
     url = None
     with contextlib.suppress(ArgumentError, ValueError):  # whose messages may repeat a part
-        url = make_url(text.removeprefix(PREFIX))
+        url = make_url(text.removeprefix(_PREFIX))
     if url is None:
         raise ValueError(
             f"{source} is not a database URL such as postgresql+psycopg://db.example.com/shop or sqlite:///keys.db; "
@@ -67,7 +75,7 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
     backend = url.get_backend_name()
     if backend not in _EXTRAS:
         raise ValueError(f"{source} names no PostgreSQL, MySQL, MariaDB or SQLite database")
-    if url.password is not None or any(map(_SECRET.search, url.query)):
+    if url.password is not None or has_password(text):
         raise ValueError(f"{source} has a password, which others on this machine could read; {_PASSWORDS[backend]}")
     try:
         dialect = url.get_dialect()
@@ -81,17 +89,17 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
         raise ValueError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
     if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
         raise ValueError(f"{source} names a SQLite database in memory; name a file, such as sqlite:///keys.db")
-    path = sqlite_file(url)
+    path = _sqlite_file(url)
     return url if path is None else url.set(database=str(Path(folder, path)))
 
 
 def absolute_url(text: str, source: str) -> str:
     """Return a URL that is valid in any working directory; only those of SQLite have paths."""
     url = parse_url(text, source)
-    path = sqlite_file(url)
+    path = _sqlite_file(url)
     if path is None or Path(path).is_absolute():
         return text
-    return PREFIX + url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
+    return _PREFIX + url.set(database=str(Path(path).absolute())).render_as_string(hide_password=False)
 
 
 def open_keys(text: str, source: str) -> SqlKeys:
@@ -101,15 +109,20 @@ def open_keys(text: str, source: str) -> SqlKeys:
         ValueError, KeyStoreError: as for ``parse_url``; or there is no such SQLite file, which connecting would create.
     """
     url = parse_url(text, source)
-    path = sqlite_file(url)
-    if path is not None and not Path(path).exists():
-        raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL, or create its tables")
+    if path := missing_file(url):
+        raise KeyStoreError(f"the key store '{printable(path)}' does not exist; correct the URL")
     from sealwax.records._sql import keeping_connections
 
     return keeping_connections(url)
 
 
-def sqlite_file(url: URL) -> str | None:
+def missing_file(url: URL) -> str | None:
+    """Return the path of a SQLite database that does not exist, and that connecting would create; else None."""
+    path = _sqlite_file(url)
+    return None if path is None or Path(path).exists() else path
+
+
+def _sqlite_file(url: URL) -> str | None:
     """Return the path of a SQLite database; None for another database, and for a URI of SQLite."""
     name = url.database
     return None if url.get_backend_name() != "sqlite" or name is None or name.startswith("file:") else name
