@@ -206,6 +206,9 @@ NO_STORES: Final = {
     "sqlite://": "in memory",
     "sqlite:///:memory:": "in memory",
     "sqlite:///file:geheim?mode=memory&uri=true": "in memory",
+    "sqlite:///keys.db?timeout=geheim": "has an option that the driver does not know, or whose value it cannot use",
+    "sqlite:///keys.db?geheim=1": "has an option that the driver does not know, or whose value it cannot use",
+    "mysql+pymysql://db/x?connect_timeout=geheim": "whose value it cannot use",
 }
 
 

@@ -536,12 +536,21 @@ def test_replicas_are_watched_where_the_database_tells(app: App) -> None:
             app.reseal(throttle_lag=5.0)
 
 
-def test_no_password_and_no_value_is_shown() -> None:
-    url = "postgresql+psycopg://app:hunter2@localhost:1/none?connect_timeout=1"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://app:hunter2@localhost:1/none?connect_timeout=1",
+        "postgresql+psycopg://localhost:1/none?password=hunter2",
+        "mysql+pymysql://localhost:1/none?password=hunter2",
+        "mysql+pymysql://localhost:1/none?secret=hunter2",
+    ],
+)
+def test_no_password_and_no_value_is_shown(url: str) -> None:
     with Records(FakeKeyring(), MemoryKeys(), scope=SCOPE) as records, pytest.raises(TableError) as refused:
         verify(records, url, [CARD])
     assert "hunter2" not in str(refused.value)
     assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None
 
 
 # --- the map of fields

@@ -21,6 +21,7 @@ from sealwax.errors import TableError
 from sealwax.records import _form
 from sealwax.records._columns import SealedColumn
 from sealwax.records._rows import UNBOUND, Row, Unbound
+from sealwax.records._sql_connect import reason_of, shown_url
 
 T = TypeVar("T")
 Key = tuple[object, ...]
@@ -330,7 +331,7 @@ class SealedTable:
         while True:
             attempt += 1
             try:
-                with self._engine.begin() as connection:
+                with self._connection() as connection, connection.begin():
                     return work(connection)
             except NoSuchTableError:
                 raise
@@ -341,11 +342,20 @@ class SealedTable:
                 ) from None
             except SQLAlchemyError as error:
                 if attempt >= _ATTEMPTS or not _may_succeed(error):
-                    raise TableError(
-                        f"the database {_named(self._engine)} failed at {self.column.named}: "
-                        f"{_reason(error, self._engine)}"
-                    ) from None
+                    failed = reason_of(error, self._engine.dialect, self._engine.url)
+                    break
             time.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311  not for a secret
+        # Raised out here, it has no context: the driver's error holds values and what was given to connect.
+        raise TableError(f"the database {_named(self._engine)} failed at {self.column.named}: {failed}")
+
+    def _connection(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # whatever a driver makes of an option that it does not know
+            kind = type(error).__name__
+        raise TableError(f"the database {_named(self._engine)} cannot be reached: its driver raised {kind}")
 
 
 @contextlib.contextmanager
@@ -398,16 +408,8 @@ def _may_succeed(error: SQLAlchemyError) -> bool:
     return code in _TRY_AGAIN
 
 
-def _reason(error: SQLAlchemyError, engine: Engine) -> str:
-    """Return the first line of what a driver says, without the statement, its values and the password."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-    password = engine.url.password
-    return printable(reason.replace(password, "***") if password else reason)
-
-
 def _named(engine: Engine) -> str:
-    return printable(engine.url.render_as_string(hide_password=True))
+    return shown_url(engine.url)
 
 
 def _int(value: object) -> int | None:

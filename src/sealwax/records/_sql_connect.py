@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Dialect, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -100,8 +100,8 @@ class KeyDatabase:
                 "a key store is in PostgreSQL, MySQL, MariaDB or SQLite: its URL begins with postgresql, mysql, "
                 f"mariadb or sqlite, not with {printable(url.get_backend_name())}"
             )
-        self.url = printable(_without_secrets(url).render_as_string(hide_password=True))
-        self._secrets = _secrets_of(url)
+        self.url = shown_url(url)
+        self._url = url
         self._read_only = read_only
         self._engine = _own_engine(given if isinstance(given, Engine) else _engine_of_url(url), keep=keep)
         self._dialect = self._engine.dialect
@@ -189,26 +189,41 @@ class KeyDatabase:
     # --- failures
 
     def _failed(self, doing: str, error: Exception) -> KeyStoreError:
-        cause = _cause(error)
-        driver: Any = self._dialect.loaded_dbapi
-        away = isinstance(cause, (driver.OperationalError, getattr(driver, "InterfaceError", OSError), OSError))
-        away = away or getattr(error, "connection_invalidated", False)
         hint = _hint_of(error)
-        reason = type(cause).__name__
+        reason = reason_of(error, self._dialect, self._url)
         if isinstance(error, IntegrityError):
             reason = f"{_ATTEMPTS} races in a row were lost"
-        elif away or hint or getattr(error, "statement", None) or isinstance(cause, sqlite3.Error):
-            # Else the driver did not understand what it was given to connect, and its text quotes that.
-            said = cause.args[1] if len(cause.args) == 2 and isinstance(cause.args[0], int) else cause
-            reason = next(iter(self._redacted(str(said)).splitlines()), "") or reason
-        message = f"the key store {self.url} failed while {doing}: {reason.rstrip('.')}" + (f". {hint}" if hint else "")
-        return KeyStoreError(message, retryable=bool(away) and not hint)
+        message = f"the key store {self.url} failed while {doing}: {reason}" + (f". {hint}" if hint else "")
+        return KeyStoreError(message, retryable=_is_away(error, self._dialect) and not hint)
 
-    def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = _CREDENTIALS.sub(r"\g<begin>***@", text)
-        return "\n".join(map(printable, _SECRETS.sub(r"\g<name>***", text).splitlines()))
+
+def shown_url(url: URL) -> str:
+    """Return a URL as messages show it, without what may be a secret."""
+    return printable(_without_secrets(url).render_as_string(hide_password=True))
+
+
+def reason_of(error: Exception, dialect: Dialect, url: URL) -> str:
+    """Return the first line of what a driver says, without secrets, statements and values."""
+    cause = _cause(error)
+    kind = type(cause).__name__
+    said_by_server = _is_away(error, dialect) or _hint_of(error) or getattr(error, "statement", None)
+    if not said_by_server and not isinstance(cause, sqlite3.Error):
+        return kind  # the driver did not understand what it was given to connect, and its text quotes that
+    said = cause.args[1] if len(cause.args) == 2 and isinstance(cause.args[0], int) else cause
+    return (next(iter(_redacted(str(said), url).splitlines()), "") or kind).rstrip(".")
+
+
+def _is_away(error: Exception, dialect: Dialect) -> bool:
+    driver: Any = dialect.loaded_dbapi
+    away = isinstance(_cause(error), (driver.OperationalError, getattr(driver, "InterfaceError", OSError), OSError))
+    return away or bool(getattr(error, "connection_invalidated", False))
+
+
+def _redacted(text: str, url: URL) -> str:
+    for secret in _secrets_of(url):
+        text = text.replace(secret, "***")
+    text = _CREDENTIALS.sub(r"\g<begin>***@", text)
+    return "\n".join(map(printable, _SECRETS.sub(r"\g<name>***", text).splitlines()))
 
 
 def _without_secrets(url: URL) -> URL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -89,8 +90,21 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
         raise ValueError(f"{source} names an asynchronous driver; use {_DRIVERS[backend]}://")
     if backend == "sqlite" and (not url.database or ":memory:" in url.database or url.query.get("mode") == "memory"):
         raise ValueError(f"{source} names a SQLite database in memory; name a file, such as sqlite:///keys.db")
+    _check_options(url, source)
     path = _sqlite_file(url)
     return url if path is None else url.set(database=str(Path(folder, path)))
+
+
+def _check_options(url: URL, source: str) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SAWarning, SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    with warnings.catch_warnings(), contextlib.suppress(SAWarning, SQLAlchemyError, TypeError, ValueError):
+        warnings.simplefilter("error", SAWarning)
+        create_engine(url, poolclass=NullPool)
+        return
+    raise ValueError(f"{source} has an option that the driver does not know, or whose value it cannot use")
 
 
 def absolute_url(text: str, source: str) -> str:
