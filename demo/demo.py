@@ -159,10 +159,14 @@ def database_demo() -> None:
         changed = database.execute("UPDATE users SET card = ? WHERE id = 7", [card.seal("4222", row=7)])
         database.commit()
         before = list(database.execute("SELECT * FROM users"))
-        sealer = sealwax.Sealer(keyring)
-        for row in records.rows():
-            context = {**row.scope, "sealwax-use": row.kind.use}
-            assert store.replace(row, sealer.rewrap(row.blob, to="alias/demo2", context=context))
+        """,
+        names,
+    )
+    scopes = "-c app=shop -c 'tenant=*' -c 'sealwax-use=records-*'"
+    run(f"sealwax fleet plan --from alias/demo --to alias/demo2 {scopes} -o keys.plan sql+sqlite:///shop.db")
+    run("sealwax fleet run keys.plan --apply")
+    python(
+        """
         assert list(database.execute("SELECT * FROM users")) == before
         keyring = sealwax.KmsKeyring("alias/demo2", session=session)
         records = sealwax.Records(keyring, store, scope={"app": "shop"})

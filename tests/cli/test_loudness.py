@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests.s3 import StrictS3
 
 APP = "arn:aws:iam::111122223333:user/app"
 STORE = ("--store", "sqlite:///keys.db")
+TABLES = ("--fields", "fields.toml", "--data", "sqlite:///app.db")
 SCOPE = ("-c", "app=shop")
 PLAN = ("fleet", "plan", "--from", "alias/demo", "--to", "alias/demo2", *PURPOSE, "--force", "-o", "plan", "in")
 # Commands of every verb that succeed, in an order in which each finds what it needs.
@@ -45,6 +48,9 @@ SUCCEED: dict[str, tuple[str, ...]] = {
     "records retire": ("records", "retire", *STORE, *SCOPE, "1"),
     "records list": ("records", "list", *STORE),
     "records explain": ("records", "explain", *STORE, "@record"),
+    "records stale": ("records", "stale", *STORE, *TABLES),
+    "records reseal": ("records", "reseal", *STORE, *K, *SCOPE, *TABLES, "--settle", "1s"),
+    "records verify": ("records", "verify", *STORE, *K, *SCOPE, *TABLES),
     "records repair": ("records", "repair", *STORE, "--from", "sqlite:///keys.db"),
     "records remove": ("records", "remove", *STORE, *K, "00" * 16),
     "records shred": ("records", "shred", *STORE, *SCOPE, "--confirm", "app=shop"),
@@ -72,7 +78,7 @@ SUCCEED: dict[str, tuple[str, ...]] = {
 }
 # What these print is all that they are for.
 ANSWERS = {
-    "records list", "records explain",
+    "records list", "records explain", "records stale",
     "inspect", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
     "policy grant", "policy explain", "settings show", "help", "completion", "lab create-key", "lab keys",
     "lab principal add", "lab trail",
@@ -103,6 +109,9 @@ def prepare_records() -> None:
     row = next(store.list())
     store.put_back(dataclasses.replace(row, key_id=bytes(16), blob=b"damaged"))
     Path("record").write_bytes(b"\xc1" + row.key_id + bytes(50))
+    with contextlib.closing(sqlite3.connect("app.db")) as database:
+        database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, card BLOB)")
+    Path("fields.toml").write_text('[[fields]]\ntable = "users"\ncolumn = "card"\nrow = "unbound"\n')
 
 
 def test_quiet_prints_errors_only(run: Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import sealwax
 from sealwax.cli import run
+from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import ROOT, Done, Shell, unprivileged
 from tests.s3 import Answer, Request, StrictS3, error
@@ -40,6 +41,10 @@ AGAIN: Final[tuple[str, ...]] = (*RUN, "--stale")
 VERIFY: Final = ("fleet", "verify", "p")
 SCOPE: Final = ("-c", "app=shop", "-c", "tenant=acme")
 ENSURE: Final = ("records", "ensure", *K, *SCOPE)
+RESEAL: Final = ("records", "reseal", *K, *SCOPE, "--settle", "1s")
+STALE: Final = ("records", "stale")
+VERIFY_RECORDS: Final = ("records", "verify", *K, *SCOPE)
+PLAN_ROWS: Final = (*PLAN[:6], *SCOPE, "-c", "sealwax-use=records-*", "-o", "p", "--force")
 
 
 @functools.cache
@@ -164,6 +169,28 @@ def key_store(world: World, name: str = "keys.db") -> None:
     os.environ["SEALWAX_STORE"] = f"sqlite:///{name}"
     world.once("records", "create-table").succeeded()
     world.once(*ENSURE).succeeded()
+
+
+def sealed_table(world: World) -> tuple[str, ...]:
+    """Make a key store, and a table in the same file with two records under its key; return the options for both."""
+    key_store(world)
+    keyring = sealwax.KmsKeyring(world.keys.demo, session=world.keys.lab.session())
+    store = SqlKeys("sqlite:///keys.db")
+    with sealwax.Records(keyring, store, scope={"app": "shop", "tenant": "acme"}) as records:
+        card = records.field("users.card", row=int)
+        rows = [(number, card.seal("4111", row=number)) for number in (1, 2)]
+    change("CREATE TABLE users (id INTEGER PRIMARY KEY, card BLOB)")
+    for row in rows:
+        change("INSERT INTO users VALUES (?, ?)", *row)
+    Path("fields.toml").write_text(
+        '[[fields]]\ntable = "users"\ncolumn = "card"\nrow = { column = "id", type = "int" }\n'
+    )
+    return "--fields", "fields.toml"
+
+
+def change(statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect("keys.db")) as database, database:
+        database.execute(statement, values)
 
 
 # --- 0
@@ -333,6 +360,47 @@ def _(world: World) -> None:
     world.ends(1, "records", "reopen", *K, *SCOPE, says="is not shredded")
 
 
+@line(
+    "the database of a key store cannot be read, or has no table of keys",
+    "`fleet plan`, `verify`; `keys retire --scan`",
+    1,
+    5,
+)
+def _(world: World) -> None:
+    key_store(world)
+    Path("empty.db").write_bytes(b"")
+    for place in ("sql+sqlite:///none.db", "sql+sqlite:///empty.db"):
+        world.ends(1, *PLAN_ROWS, place)
+        world.ends(1, "keys", "retire", "alias/demo", "--scan", place)
+    world.once(*PLAN_ROWS, "sql+sqlite:///keys.db").succeeded()
+    change("DROP TABLE sealwax_keys")
+    world.ends(1, *VERIFY, says="no such table")
+
+
+@line("SQLAlchemy or the driver of a database is not installed", "`records`; `fleet plan`", 1, 2)
+def _(world: World) -> None:
+    world.ends(1, "records", "list", "--store", "postgresql+none://db/x", says="that --store names is not installed")
+    world.ends(1, *PLAN_ROWS, "sql+postgresql+none://db/x", says="is not installed")
+
+
+@line(
+    "a table cannot be reached, or has no such column or no primary key",
+    "`records reseal`, `stale`, `verify`",
+    1,
+    9,
+)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    for statement, says in {
+        "ALTER TABLE users RENAME COLUMN card TO number": "has no column 'card'",
+        "DROP TABLE users": "there is no table 'users'",
+        "CREATE TABLE users (id INTEGER, card BLOB)": "has no primary key",
+    }.items():
+        change(statement)
+        for command in (RESEAL, STALE, VERIFY_RECORDS):
+            world.ends(1, *command, *tables, says=says)
+
+
 @line("the editor fails or deletes its file, or another program changed the envelope meanwhile", "`edit`", 1, 3)
 def _(world: World) -> None:
     world.seal("a.swx")
@@ -386,6 +454,29 @@ def _(world: World) -> None:
         world.ends(2, verb, *PURPOSE, "a.swx", says="no rule with a key for it")
 
 
+@line("the URL of a database has a password", "`records`; `fleet plan`; `keys retire --scan`", 2, 4)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    url = "postgresql+psycopg://app:hunter2@localhost/shop"
+    for command in (
+        ("records", "list", "--store", url),
+        (*STALE, *tables, "--data", url),
+        (*PLAN_ROWS, f"sql+{url}"),
+        ("keys", "retire", "alias/demo", "--scan", f"sql+{url}"),
+    ):
+        world.ends(2, *command, says="has a password")
+        assert "hunter2" not in world.once(*command).err
+
+
+@line("the map of fields is refused", "`records reseal`, `stale`, `verify`", 2, 6)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    for text, says in {"fields": "is not valid TOML", "[[field]]": "unknown key 'field'"}.items():
+        Path("fields.toml").write_text(text)
+        for command in (RESEAL, STALE, VERIFY_RECORDS):
+            world.ends(2, *command, *tables, says=says)
+
+
 @line(
     "a finding: a failed check, one of the severity of `--fail-on` or higher, a key to retire that may be needed, or a "
     "line that needs fixing",
@@ -419,6 +510,20 @@ def _(world: World) -> None:
     world.once("records", "shred", *SCOPE, "--confirm", "app=shop,tenant=acme").succeeded()
     repair = ("records", "repair", "--store", "sqlite:///old.db", "--from", "sqlite:///keys.db")
     world.ends(3, *repair, says="app=shop,tenant=acme: shredded in the database of --from")
+
+
+@line("records are under another than the newest data key of their scope", "`records stale`", 3, 1)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    world.once("records", "roll", *K, *SCOPE).succeeded()
+    world.ends(3, *STALE, *tables, says="2 records are not under the newest key", ways=3)
+
+
+@line("a column of records has values that are not sealed", "`records verify`", 3, 1)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    change("UPDATE users SET card = x'00' WHERE id = 1")
+    world.ends(3, *VERIFY_RECORDS, *tables, says="1 value is not sealed", ways=3)
 
 
 @line(
@@ -471,6 +576,15 @@ def _(world: World) -> None:
         with contextlib.closing(sqlite3.connect("keys.db")) as database, database:
             database.execute(f"UPDATE sealwax_keys SET {change}")
         world.ends(5, *ENSURE, says="of the key store has")
+
+
+@line("a record does not open", "`records verify`", 5, 1)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    change("UPDATE users SET id = id + 1000")
+    world.ends(
+        5, *VERIFY_RECORDS, *tables, says="users.card, row 1001: the record of 'users.card' does not authenticate"
+    )
 
 
 @line("the context is missing or different, or matches no envelope of a fleet", "every verb", 6, 8)
@@ -621,6 +735,24 @@ def _(world: World) -> None:
     world.ends(8, *PLAN, "in", says="2 envelopes cannot be re-wrapped; the first: ")
 
 
+@line("a row of a key store was altered", "`fleet plan`, `run`, `verify`", 8, 4)
+def _(world: World) -> None:
+    key_store(world)
+    change("UPDATE sealwax_keys SET kind = 2")
+    world.ends(8, *PLAN_ROWS, "sql+sqlite:///keys.db", says="made for something else than its scope and kind")
+    world.ends(8, *RUN, ways=3)
+    world.ends(8, *AGAIN)
+    world.ends(8, *VERIFY)
+
+
+@line("records do not open, or are still under an older data key", "`records reseal`", 8, 1)
+def _(world: World) -> None:
+    tables = sealed_table(world)
+    world.once("records", "roll", *K, *SCOPE).succeeded()
+    change("UPDATE users SET id = 1000 WHERE id = 1")
+    world.ends(8, *RESEAL, *tables, says="users.card, row 1000: ", ways=3)
+
+
 @line(
     "envelopes are still stale, because of an error, a lock or `--max-duration`",
     "`fleet run --apply`, `fleet verify`",
@@ -746,5 +878,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 40
+    assert len(table) == 51
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

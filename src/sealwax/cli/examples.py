@@ -162,27 +162,29 @@ sealwax records remove 11ff11ff11ff --store sqlite:///keys.db \
   -k alias/demo -c tenant=torn
 """,
     "records stale": r"""
-# How many records are under which data key; fields.toml says where records are.
-sealwax records stale --store sqlite:///keys.db --fields fields.toml --data sqlite:///app.db
+# How many records are under which data key? fields.toml says where they are.
+sealwax records stale --store sqlite:///keys.db --fields fields.toml \
+  --data sqlite:///app.db
 # For a program.
 sealwax records stale --json --store sqlite:///keys.db --fields fields.toml \
-    --data sqlite:///app.db
+  --data sqlite:///app.db
 """,
     "records reseal": r"""
 # All records of a scope, while no other program seals.
 sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
-    --fields fields.toml --data sqlite:///app.db --settle 1s
+  --fields fields.toml --data sqlite:///app.db --settle 1s
 # At most 1000 rows a second; killed, the same command goes on where it was.
 sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
-    --fields fields.toml --data sqlite:///app.db --settle 1s --rate 1000 --journal reseal.json
+  --fields fields.toml --data sqlite:///app.db --settle 1s --rate 1000 \
+  --journal reseal.json
 """,
     "records verify": r"""
 # Open every record, and name the rows whose records do not open.
 sealwax records verify --store sqlite:///keys.db -k alias/demo -c app=shop \
-    --fields fields.toml --data sqlite:///app.db
+  --fields fields.toml --data sqlite:///app.db
 # For a program.
-sealwax records verify --json --store sqlite:///keys.db -k alias/demo -c app=shop \
-    --fields fields.toml --data sqlite:///app.db
+sealwax records verify --json --store sqlite:///keys.db -k alias/demo \
+  -c app=shop --fields fields.toml --data sqlite:///app.db
 """,
     "records explain": r"""
 # A value as psql prints it.

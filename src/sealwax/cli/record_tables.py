@@ -116,6 +116,11 @@ def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColu
         )
     else:
         _print_stale(report)
+    if report.stale:
+        console.warn(
+            f"{counted(report.stale, 'record')} {_is(report.stale)} not under the newest key; `sealwax records reseal` "
+            "seals records again"
+        )
     return FINDINGS if report.stale else 0
 
 
@@ -232,6 +237,11 @@ def reseal(
         console.print_json(_reseal_as_dict(report))
     else:
         _print_reseal(report)
+    if report.stale:
+        console.warn(
+            f"{counted(report.stale, 'record')} {_is(report.stale)} still not under the newest key; run the command "
+            "again, or see which with `sealwax records stale`"
+        )
     return PARTLY_DONE if report.stale or any(count.unopened for count in report.columns) else 0
 
 
@@ -243,11 +253,6 @@ def _print_reseal(report: ResealReport) -> None:
         console.report(
             f"{printable(count.column)}: {counted(count.resealed, 'record')} resealed, {count.newest:,} under the "
             f"newest key already, {count.null:,} NULL{more}{changed}{failed}"
-        )
-    if report.stale:
-        console.warn(
-            f"{counted(report.stale, 'record')} {'is' if report.stale == 1 else 'are'} still not under the newest key; "
-            "run the command again, or see which with `sealwax records stale`"
         )
     if report.retirable:
         console.report(
@@ -338,12 +343,18 @@ def verify(
                 f"{printable(count.column)}: {counted(count.opened, 'record')} opened, {count.null:,} NULL, "
                 f"{counted(count.not_records, 'value')} not sealed, {counted(count.unopened, 'record')} not opened"
             )
+    if not_sealed := sum(count.not_records for count in report.columns):
+        console.warn(f"{counted(not_sealed, 'value')} {_is(not_sealed)} not sealed")
     if unopened:
         return _UNOPENED
-    return FINDINGS if any(count.not_records for count in report.columns) else 0
+    return FINDINGS if not_sealed else 0
 
 
 # --- what they share
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 @contextmanager
