@@ -115,6 +115,11 @@ def test_tables_beside_the_key_store_are_reached_by_its_whole_url(
         (1, ("--data", "postgresql+psycopg://localhost:1/d?option=hunter2"), "failed at users.card: ProgrammingError"),
         (1, ("--data", "postgresql+psycopg://localhost:1/d"), "connection failed"),
         (2, ("--rate", "nan"), "is not a finite number"),
+        (
+            2,
+            ("-c", "tenant=acme"),
+            "the pair 'tenant' is given by -c and, in the map of fields, by a column of users.card",
+        ),
         (1, ("--throttle-lag", "5s"), "needs PostgreSQL"),
         (1, ("--journal", "fields.toml"), "is not the journal of a reseal"),
         (7, ("-k", "alias/none"), "alias/none"),

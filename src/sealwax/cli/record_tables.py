@@ -220,6 +220,7 @@ def reseal(
         if seconds:
             console.info(f"counting again in {seconds:g} s, in case a running program still seals under an older key")
 
+    _refuse_twice(scope, columns)
     with opened(store, keys, scope, local_scope) as records, _progress("resealing") as progress:
         report = tables.reseal(
             records,
@@ -317,6 +318,7 @@ def verify(
     """
     from sealwax.records import tables
 
+    _refuse_twice(scope, columns)
     with opened(store, keys, scope, local_scope) as records, _progress("verifying") as progress:
         report = tables.verify(records, data, columns, rate=rate, on_progress=progress)
     unopened = sum(count.unopened for count in report.columns)
@@ -351,6 +353,15 @@ def verify(
 
 
 # --- what they share
+
+
+def _refuse_twice(scope: Mapping[str, str], columns: Sequence[SealedColumn]) -> None:
+    for column in columns:
+        if twice := sorted(scope.keys() & column.scope.keys()):
+            raise click.UsageError(
+                f"the pair '{printable(twice[0])}' is given by -c and, in the map of fields, by a column of "
+                f"{column.named}; leave it out of one of them"
+            )
 
 
 def _is(count: int) -> str:
