@@ -17,7 +17,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
-from urllib.parse import unquote
 
 from sealwax._core import context as ctx
 from sealwax._core import disk, trusted
