@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from sealwax._core import fork_locks
-from sealwax.records._keys import KEY_ID_BYTES
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash, tombstone
 
 _EPOCH_BYTES = 16
 
@@ -138,9 +136,3 @@ class MemoryKeys(KeyStore):
                     states[row.key_id] = row.state
             told = ((*mark, key_id) for mark, (claim, key_id) in newest.items() if claim and key_id in states)
             return Changes(self._epoch, states, frozenset(told))
-
-
-def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:
-    """Return the row that keeps a shredded scope from being used again by itself."""
-    made = os.urandom(KEY_ID_BYTES)
-    return KeyRow(dict(scope), kind, generation, made, KeyState.SHREDDED, int(time.time()), "", b"", generation)

@@ -14,10 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
 from sealwax.errors import KeyStoreError, NotPicklableError
-from sealwax.records._memory import tombstone
 from sealwax.records._sql_connect import KeyDatabase
 from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, known_state, values_of
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash, tombstone
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

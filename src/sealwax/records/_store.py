@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from sealwax._core import context as ctx
+from sealwax.records._keys import KEY_ID_BYTES
 
 MAX_GENERATION: Final = 2**31 - 1
 
@@ -201,3 +204,9 @@ class KeyStore(Protocol):
 def scope_hash(scope: Mapping[str, str]) -> bytes:
     """Return the SHA-256 of the canonical scope."""
     return hashlib.sha256(ctx.encode(scope)).digest()
+
+
+def tombstone(scope: Mapping[str, str], kind: KeyKind, generation: int) -> KeyRow:
+    """Return the row that keeps a shredded scope from being used again by itself."""
+    made = os.urandom(KEY_ID_BYTES)
+    return KeyRow(dict(scope), kind, generation, made, KeyState.SHREDDED, int(time.time()), "", b"", generation)
