@@ -334,6 +334,14 @@ def test_missing_rights_are_named(postgresql: str) -> None:
         store.create(row(scope()))
 
 
+@pytest.mark.parametrize(("part", "said"), [("app@", 'role "none" '), ("/postgres?", 'database "none" ')])
+def test_a_missing_user_or_database_is_no_missing_table(postgresql: str, part: str, said: str) -> None:
+    wrong = postgresql.replace(part, part.replace("app", "none").replace("postgres", "none"))
+    assert wrong != postgresql
+    with pytest.raises(KeyStoreError, match=f"{said}does not exist$"):
+        SqlKeys(wrong).newest(scope(), KeyKind.DATA)
+
+
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_lock_of_the_caller_is_a_clear_error(kind: str, request: pytest.FixtureRequest) -> None:
     url: str = request.getfixturevalue(kind)

@@ -32,7 +32,7 @@ import click
 from sealwax._core import disk, trusted
 from sealwax._text import printable
 from sealwax.cli.state import current
-from sealwax.errors import FileError, NotAnEnvelopeError
+from sealwax.errors import FileError, KeyStoreError, NotAnEnvelopeError, RecordError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -108,10 +108,35 @@ def _escaped(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+# What to do about a key store, as the library says it, and as it is typed. tests/cli/test_record_hints.py has them all.
+_IN_COMMANDS: Final[Mapping[str, str]] = {
+    "create_table()": "`sealwax records create-table`",
+    "reopen()": "`sealwax records reopen`",
+    "roll()": "`sealwax records roll`",
+    "; a key store that only opens may set read_only=True": "",
+    "; if it is this program's own, call ensure() before that transaction begins": "; run the command again once it "
+    "has ended",
+    "Nothing is sealed until repair() puts the key back, or accept() says that the older state is right; keys that are "
+    "held still open.": "`sealwax records repair` puts the key back; if the older state is right, run the command "
+    "again.",
+    "This process still has the row: repair() puts it back": "`sealwax records repair` puts it back from a copy of the "
+    "store",
+}
+
+
+def in_commands(text: str) -> str:
+    """Return what the library says about a key store, with commands in place of its methods and arguments."""
+    for said, typed in _IN_COMMANDS.items():
+        text = text.replace(said, typed)
+    return text
+
+
 def error(error: Exception, about: str | None = None) -> None:
     """Print an error, and the file it is about; the library's message never names an option."""
     foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
     message = f"{error}, or use --armor" if foreign is not None and foreign.format == "sealwax-text" else str(error)
+    if isinstance(error, KeyStoreError | RecordError):
+        message = in_commands(message)
     warn(f"{shown(about)}: {message}" if about else message)
 
 

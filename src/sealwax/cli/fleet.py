@@ -355,7 +355,9 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, reports: Report
             if as_json:
                 console.print_json({"name": name, "state": state, "reason": reason})
             else:
-                console.print(f"{state}: {printable(name)}{': ' if name and reason else ''}{reason}")
+                console.print(
+                    f"{state}: {printable(name)}{': ' if name and reason else ''}{console.in_commands(reason)}"
+                )
         return 0
     _show(library.status(plan_file), plan_file, as_json, reports, None, None)
     return 0
@@ -468,7 +470,7 @@ def _named(report: FleetReport, states: Sequence[str]) -> str:
     """Return the first object in these states, and why; -q and --json print nothing else about it."""
     for name, state, reason in report.problems:
         if state in states:
-            return f"; the first: {printable(name)}{': ' if name and reason else ''}{reason}"
+            return f"; the first: {printable(name)}{': ' if name and reason else ''}{console.in_commands(reason)}"
     return ""
 
 

@@ -376,7 +376,7 @@ def _progress(doing: str) -> Iterator[Callable[[Sequence[ResealCounts | Verified
 
 def _warn(failures: Sequence[RowFailure], total: int) -> None:
     for failure in failures[:_SHOWN]:
-        console.warn(f"{printable(failure.column)}, row {_key(failure)}: {failure.reason}")
+        console.warn(f"{printable(failure.column)}, row {_key(failure)}: {console.in_commands(failure.reason)}")
     if total > _SHOWN:
         console.warn(f"and {counted(total - _SHOWN, 'more record')} did not open; --json lists up to 1,000")
 
@@ -387,7 +387,11 @@ def _key(failure: RowFailure) -> str:
 
 
 def _failure_as_dict(failure: RowFailure) -> dict[str, object]:
-    return {"column": failure.column, "key": list(map(_key_part, failure.key)), "reason": failure.reason}
+    return {
+        "column": failure.column,
+        "key": list(map(_key_part, failure.key)),
+        "reason": console.in_commands(failure.reason),
+    }
 
 
 def _key_part(part: object) -> int | str:
