@@ -520,6 +520,52 @@ def test_an_event_loop_is_served_stale_keys(store: MemoryKeys) -> None:
             asyncio.run(open_it())
 
 
+@pytest.mark.parametrize("answer", ["a look", "a load", "none"])
+def test_an_outage_of_the_store_ends_with_its_answer(answer: str) -> None:
+    """No key has to be unwrapped for that: in an event loop, ``max_age`` holds again."""
+    away = Broken()
+    clock = Clock()
+    with timed(clock, FakeKeyring(), away, max_age=1000, serve_stale_for=500) as records:
+        field, other = (records.field("f", row=int, tenant=tenant) for tenant in ("acme", "other"))
+        sealed = field.seal(b"x", row=1)
+        away.failure = errors.KeyStoreError("away", retryable=True)
+        with pytest.raises(errors.KeyStoreError):
+            other.seal(b"x", row=1)
+        away.failure = None
+        clock.now += 61
+        if answer == "a look":
+            records.wipe_old()
+        elif answer == "a load":
+            with pytest.raises(errors.UnknownKeyError):
+                other.open(sealed, row=1)
+        clock.now += 1000
+
+        async def open_it() -> object:
+            return field.open(sealed, row=1)
+
+        if answer == "none":
+            assert asyncio.run(open_it()) == b"x"
+        else:
+            with pytest.raises(errors.KeyNotLoadedError):
+                asyncio.run(open_it())
+
+
+def test_an_answer_of_the_store_ends_no_outage_of_kms(store: MemoryKeys) -> None:
+    clock, keyring = Clock(), Counted()
+    with timed(clock, keyring, store, max_age=1000, serve_stale_for=500) as records:
+        field = records.field("f", row=int, tenant="acme")
+        sealed = field.seal(b"x", row=1)
+        keyring.away = True
+        clock.now += 1001
+        assert field.open(sealed, row=1) == b"x"
+        records.wipe_old()
+
+        async def open_it() -> object:
+            return field.open(sealed, row=1)
+
+        assert asyncio.run(open_it()) == b"x"
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_threads_share_one_failure(store: MemoryKeys, stale: bool) -> None:
     """They have all asked before it failed, so none of them tries again: it fails for all, or all use the old key."""

@@ -64,6 +64,7 @@ class Keeper:
         self.highest: LruMap[tuple[bytes, KeyKind], tuple[int, bytes]] = LruMap(self._scopes_seen)
         self.lost: dict[bytes, KeyRow] = {}
         self.outage_at: float | None = None
+        self.store_is_away = False
         self.closed = False
         self._renew()
         wiping.watch(self)
@@ -125,6 +126,11 @@ class Keeper:
                 del self._warm[surplus[-1]]
         for each in surplus:
             each.clear()
+
+    def note_store_answer(self) -> None:
+        """Note that the store is not away: keys beyond their age are not used any more, unless it is KMS that is."""
+        if self.store_is_away:
+            self.outage_at = None
 
     def note_record_key(self, field: Field, head: bytes) -> None:
         """Note that a field holds one more record key for opening, and drop the oldest ones beyond the bound."""
@@ -252,6 +258,7 @@ class Keeper:
         if not key_ids:
             return
         changes = self.store.check(key_ids)
+        self.note_store_answer()
         changed, self._epoch = changes.epoch != self._epoch, b""
         for ring in rings:
             ring.drop_shredded(changes.states)

@@ -46,7 +46,11 @@ class RingSettings(HeldSettings, Protocol):
     keyring: Keyring
     store: KeyStore
     outage_at: float | None
-    """When KMS or the store was found to be away; None once KMS has answered again."""
+    """When KMS or the store was found to be away; None once it has answered again."""
+    store_is_away: bool
+    """Whether it was the store."""
+
+    def note_store_answer(self) -> None: ...
 
     def _note_keys(self, ring: Ring) -> None: ...
 
@@ -140,6 +144,7 @@ class Ring(ScopeKeys):
         """
         try:
             row = self._settings.store.newest(self.scope, self.kind)
+            self._settings.note_store_answer()
             if row is None:
                 self._refuse_lost(None)
                 return self._make(1)
@@ -151,6 +156,7 @@ class Ring(ScopeKeys):
         """Return a key that may be used while KMS or the store is away, or raise the error."""
         if _is_away(error):
             self._settings.outage_at = self._settings.clocks()[0]
+            self._settings.store_is_away = isinstance(error, KeyStoreError)
             self._failure = now(), copy.copy(error)
             if held is not None and self._is_usable(held):
                 return held
@@ -236,6 +242,7 @@ class Ring(ScopeKeys):
         held = self._held.get(key_id)
         try:
             rows = self._settings.store.get_many(self.scope, [key_id])
+            self._settings.note_store_answer()
             row = next((row for row in rows if row.key_id == key_id and row.kind is self.kind), None)
             if row is None:
                 self._note_lost([key_id])
