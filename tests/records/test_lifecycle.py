@@ -29,6 +29,7 @@ from sealwax._core.keyring import asked_at, now
 from sealwax.lab import Lab
 from sealwax.records import Changes, Explanation, KeyKind, KeyRow, KeyState, MemoryKeys, Records, SqlKeys
 from sealwax.records._ring import Ring
+from sealwax.records._store import scope_hash
 from tests.fakes import FakeKeyring
 from tests.records.test_records import ACME, SCOPE, Away, Clock, again, timed
 
@@ -701,6 +702,42 @@ def test_a_damaged_row_does_not_hide_other_scopes(sql: SqlKeys, path: Path, colu
         for field, error in ((gone, errors.ShreddedError), (damaged, errors.KeyStoreError)):
             with pytest.raises(error):
                 field.seal(b"x", row=1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("scope", "odd"), ("scope", '{"a": "b"}'), ("kind", 7), ("state", "odd")]
+)
+def test_a_damaged_row_stops_its_scope_alone_and_is_named(sql: SqlKeys, path: Path, column: str, value: object) -> None:
+    with again(sql) as records:
+        for tenant in ("a", "b"):
+            records.ensure(tenant=tenant)
+        (row,), others = records.rows(tenant="a"), records.rows(tenant="b")
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"UPDATE sealwax_keys SET {column} = ? WHERE key_id = ?", (value, row.key_id))
+        assert records.rows(tenant="b") == others
+        assert records.roll(tenant="b").generation == 2
+        named = f"scope_hash {scope_hash(row.scope).hex()}, key_id {row.key_id.hex()}.*DELETE it by this key_id"
+        with again(sql) as fresh:
+            for read, pairs in ((fresh.rows, {}), (fresh.rows, {"tenant": "a"}), (fresh.roll, {"tenant": "a"})):
+                with pytest.raises(errors.KeyStoreError, match=named):
+                    read(**pairs)
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"DELETE FROM sealwax_keys WHERE key_id = X'{row.key_id.hex()}'")
+        assert len(records.rows()) == 2
+    with again(sql) as fresh:
+        assert fresh.roll(tenant="a").generation == 1
+
+
+def test_a_damaged_mark_of_a_shredded_scope_may_be_of_any(sql: SqlKeys, path: Path) -> None:
+    """Nothing tells its scope, so no list is complete without it."""
+    with again(sql) as records:
+        records.ensure(tenant="b")
+        records.shred(tenant="a")
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE sealwax_keys SET scope = 'odd' WHERE state = 'shredded'")
+        with pytest.raises(errors.KeyStoreError, match="scope or kind is damaged"):
+            records.rows(tenant="b")
+        assert records.roll(tenant="b").generation == 2
 
 
 def test_a_look_comes_at_recheck_at_the_latest() -> None:

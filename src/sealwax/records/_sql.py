@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from sealwax.errors import KeyStoreError, NotPicklableError
 from sealwax.records._sql_connect import KeyDatabase
-from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, known_state, values_of
+from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, known_state, proven_scope, values_of
 from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash, tombstone
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ class SqlKeys(KeyStore):
                 try:
                     found = key_row(row)
                 except KeyStoreError as error:
-                    damaged = damaged or error
+                    scope_of_row = proven_scope(row)
+                    if scope_of_row is None or wanted <= scope_of_row.items():
+                        damaged = damaged or error
                     continue
                 if wanted <= found.scope.items():
                     yield found

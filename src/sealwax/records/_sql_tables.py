@@ -8,7 +8,9 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from sealwax.errors import KeyStoreError
+from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect
+from sealwax.errors import ContextError, HeaderError, KeyStoreError
 from sealwax.records._keys import KEY_ID_BYTES
 from sealwax.records._store import KeyKind, KeyRow, KeyState, scope_hash
 
@@ -96,11 +98,28 @@ def known_state(state: str) -> KeyState | None:
         return None
 
 
-def _state_of(state: str) -> KeyState:
-    known = known_state(state)
-    if known is None:
-        raise KeyStoreError(f"the key store has a key in the state {state[:20]!a}, which this release does not know")
-    return known
+def proven_scope(row: Any) -> dict[str, str] | None:
+    """Return the scope that the hash of a damaged row names; None if neither its column nor its wrapped key has it."""
+    for read in (_scope_of, _wrapped_scope):
+        try:
+            scope = read(row)
+            if scope_hash(scope) == bytes(row.scope_hash):
+                return scope
+        except (ValueError, RecursionError, HeaderError, ContextError):
+            continue
+    return None
+
+
+def _scope_of(row: Any) -> dict[str, str]:
+    scope = json.loads(row.scope)
+    if not isinstance(scope, dict) or not all(isinstance(value, str) for value in scope.values()):
+        raise ValueError("not an object of strings")
+    return cast("dict[str, str]", scope)
+
+
+def _wrapped_scope(row: Any) -> dict[str, str]:
+    pairs = ctx.decode(inspect(bytes(row.blob)).header.preamble.kms_context)
+    return {name: value for name, value in pairs.items() if name != ctx.RESERVED}
 
 
 def key_row(row: Any) -> KeyRow:
@@ -110,23 +129,32 @@ def key_row(row: Any) -> KeyRow:
         KeyStoreError: it was altered.
     """
     try:
-        scope = json.loads(row.scope)
-        kind = KeyKind(row.kind)
-        damaged = not isinstance(scope, dict) or not all(isinstance(value, str) for value in scope.values())
+        scope, kind = _scope_of(row), KeyKind(row.kind)
     except (ValueError, RecursionError):
-        damaged = True
-    if damaged:
-        raise KeyStoreError("the key store has a row whose scope or kind is damaged")
-    if scope_hash(cast("dict[str, str]", scope)) != bytes(row.scope_hash):
-        raise KeyStoreError("the key store has a row whose scope is not the one that its hash names: it was altered")
+        raise _damaged(row, "whose scope or kind is damaged") from None
+    if scope_hash(scope) != bytes(row.scope_hash):
+        raise _damaged(row, "whose scope is not the one that its hash names")
+    state = known_state(row.state)
+    if state is None:
+        raise _damaged(row, f"in the state {row.state[:20]!a}, which this release does not know", newer=True)
     return KeyRow(
         scope,
         kind,
         row.generation,
         bytes(row.key_id),
-        _state_of(row.state),
+        state,
         row.created,
         row.made_by,
         bytes(row.blob),
         row.claim,
+    )
+
+
+def _damaged(row: Any, how: str, *, newer: bool = False) -> KeyStoreError:
+    """Return the error, with what names the row in SQL: no method or command can."""
+    restore = "Use a newer release, or restore" if newer else "Restore"
+    return KeyStoreError(
+        f"the key store has a row {how} (scope_hash {bytes(row.scope_hash).hex()}, key_id {bytes(row.key_id).hex()}). "
+        f"{restore} the row from a backup, with SQL; if nobody has it undamaged, DELETE it by this key_id: what was "
+        "sealed under it is lost"
     )

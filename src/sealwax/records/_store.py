@@ -188,7 +188,7 @@ class KeyStore(Protocol):
             scope: the pairs; None yields all rows.
 
         Raises:
-            KeyStoreError: also for a row that is damaged, once all others were yielded.
+            KeyStoreError: also for a row that is damaged and may be of such a scope, once all others were yielded.
         """
         ...
 
