@@ -5,7 +5,8 @@
 The commands of a verb run in order in one folder, a copy of the world that ``world.py`` makes: the lab in ``./lab``,
 with the keys alias/demo, alias/demo2 and alias/off, which is disabled; a.txt and the folder in/ of plaintext; and
 envelopes under alias/demo, bound to purpose=backup: a.swx, b.swx and those of the folder sealed/. tampered.swx has an
-altered payload, and damaged.swx an altered header. The AWS profile carol may do nothing.
+altered payload, and damaged.swx an altered header. shop.db is a key store, with a table that fields.toml describes. The
+AWS profile carol may do nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _ON: Final = "-k alias/demo -c purpose=backup"
 _TO: Final = "--to alias/demo2"
 _PLAN: Final = "sealwax fleet plan --from alias/demo --to alias/demo2"
 _STORE: Final = "--store sqlite:///keys.db"
+_SHOP: Final = "--store sqlite:///shop.db --fields fields.toml"
 _RUN: Final = "sealwax fleet run rotation.plan"
 
 SCENES: Final[dict[str, str]] = {
@@ -118,6 +120,10 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax records shred {_STORE} -c app=shop -c tenant=acme --confirm app=shop,tenant=acme
         $ sealwax records ensure {_STORE} -k alias/demo -c app=shop -c tenant=acme
         $ sealwax records repair {_STORE} --from sqlite:///none.db
+        $ sealwax records stale {_SHOP} -c app=shop
+        $ sealwax records verify {_SHOP} -k alias/demo -c app=shop
+        $ sealwax records reseal {_SHOP} -k alias/demo -c app=shop --settle 1s
+        $ sealwax records stale {_SHOP}
     """,
     "prove": """
         $ sealwax prove -k alias/demo -c purpose=backup
