@@ -9,6 +9,18 @@ import pytest
 
 from tests.records import servers
 
+_SERVERS = ("postgresql", "mariadb")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what starts a server to `make test`; `make quick` has the tests with SQLite."""
+    for item in items:
+        if item.path.parent != Path(__file__).parent:
+            continue
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(server in item.fixturenames or server in parameters for server in _SERVERS):  # type: ignore[attr-defined]
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:

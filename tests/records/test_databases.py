@@ -360,6 +360,7 @@ def test_a_lock_of_the_caller_is_a_clear_error(kind: str, request: pytest.Fixtur
 # --- SQLite
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("driver", "journal"), [("sqlite", "wal"), ("sqlite", "delete"), ("sqlite+aiosqlite", "delete")]
 )

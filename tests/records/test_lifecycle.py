@@ -344,6 +344,7 @@ with Records(FakeKeyring(), SqlKeys(url), scope={"app": "shop", "env": "prod"}, 
 """
 
 
+@pytest.mark.slow
 def test_after_the_next_look_no_process_opens_what_was_shredded(sql: SqlKeys, path: Path, tmp_path: Path) -> None:
     with again(sql) as records:
         field = records.field("f", row=int, tenant="acme")
@@ -946,6 +947,7 @@ def _in_child(work: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.slow
 def test_children_work_while_threads_seal(store: MemoryKeys) -> None:
     """Forks at any moment: in a thread, while others load keys and while the thread beside looks at the store."""
     with Records(FakeKeyring(), store, scope=SCOPE, recheck=0.05, capacity=2) as records:
@@ -992,6 +994,7 @@ def test_a_child_uses_the_database(sql: SqlKeys) -> None:
         assert [row.generation for row in sorted(records.rows(), key=lambda row: row.generation)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_children_use_the_database_while_threads_do(sql: SqlKeys) -> None:
     """SQLite's own locks, and what it knows of open files, would live on in a child as they were in its parent."""
     with again(sql) as records:
@@ -1130,6 +1133,7 @@ def test_what_nobody_holds_is_wiped(store: MemoryKeys) -> None:
     assert not keeper.is_alive()
 
 
+@pytest.mark.slow
 def test_the_interpreter_ends() -> None:
     """Exit handlers that run after the keys were wiped still seal, and keep no key; no thread holds the end up."""
     program = """

@@ -199,6 +199,7 @@ def test_records_that_have_not_seen_the_new_key_look_first(local: App) -> None:
     assert local.reseal().stale == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on_where_it_was(local: App, tmp_path: Path) -> None:
     for number in range(200):
         local.add(number)
@@ -495,6 +496,7 @@ def test_rows_of_every_type(app: App) -> None:
     assert [each.opened for each in verify(app.records, app.engine, columns).columns] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_large_values_make_small_pages(local: App) -> None:
     for number in range(120):
         local.add(number, "x" * 100_000, note=None)

@@ -197,6 +197,7 @@ def move(shop: Shop, scopes: int, sealed: int) -> None:
     cards.engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_key_store_is_moved_while_it_is_in_use(shop: Shop) -> None:
     move(shop, 1000 if shop.url.startswith("postgresql") else 100, 20)
 
@@ -206,6 +207,7 @@ def test_ten_thousand_scopes_are_moved_while_they_are_in_use(shop: Shop) -> None
     move(shop, 10_000, 1000)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed(shop: Shop) -> None:
     scopes = 40
     shop.fill(scopes)

@@ -35,6 +35,7 @@ class TestSqlKeys(KeyStoreTests):
         return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scopes", [10, pytest.param(100, marks=pytest.mark.soak)])
 def test_processes_that_meet_a_scope_agree_on_one_key(database: str, scopes: int) -> None:
     """30 % of the writes fail after they took effect, and 10 % of the reads are stale."""
@@ -64,6 +65,7 @@ def _raced(database: str, scopes: int) -> list[tuple[int, int, str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_unreadable(database: str) -> None:
     store = SqlKeys(database, table=killed.TABLE)
     store.create_table()
