@@ -125,6 +125,18 @@ def test_a_list_is_of_the_pairs_that_are_given(run: Run, said: Said) -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_a_damaged_row_hides_no_other(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("records", "ensure", *K, "-c", "app=shop", "-c", "tenant=other") == 0
+    changed("""UPDATE sealwax_keys SET scope = 'odd' WHERE scope LIKE '%acme%'""")
+    for output in ([], ["--json"]):
+        capfd.readouterr()
+        assert run("records", "list", *output) == 1
+        printed = capfd.readouterr()
+        assert "other" in printed.out
+        assert "damaged" in printed.err
+
+
+@pytest.mark.usefixtures("store")
 def test_other_sources_add_nothing_to_a_scope(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEALWAX_CONTEXT", "purpose=backup")
     Path("sealwax.toml").write_text('context = { team = "files" }\n')

@@ -66,7 +66,15 @@ def list_command(store: SqlKeys, scope: Mapping[str, str], as_json: bool) -> Non
     The newest live generation seals; all but shredded ones open. "Opens only" is a key whose generation another key
     has taken. MADE BY is the request ID of the KMS call, which CloudTrail has too. KMS is not called.
     """
-    rows = record_rows.in_order(store.list(scope or None))
+    found: list[KeyRow] = []
+    damaged: KeyStoreError | None = None
+    try:
+        found.extend(store.list(scope or None))
+    except KeyStoreError as error:
+        damaged = error  # all other rows came before it
+    rows = record_rows.in_order(found)
+    if damaged is not None and not rows:
+        raise damaged
     if as_json:
         console.print_json({"store": store.url, "keys": [record_rows.as_dict(row) for row in rows]})
     elif rows:
@@ -74,6 +82,8 @@ def list_command(store: SqlKeys, scope: Mapping[str, str], as_json: bool) -> Non
     else:
         of_scope = f" of a scope with {record_rows.scope_text(scope)}" if scope else ""
         console.info(f"{store.url} has no data keys{of_scope}")
+    if damaged is not None:
+        raise damaged
 
 
 @records.command("ensure")
