@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -219,6 +220,24 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(local: App, tmp_path: Path)
     assert seen[:2] == [50, 100]
     assert (report.columns[0].rows, report.columns[0].resealed) == (200, 200)
     assert not journal.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Query string")
+@pytest.mark.parametrize("option", ["password", "sslpassword", "application"])
+def test_a_journal_keeps_no_option_of_the_url(local: App, tmp_path: Path, option: str) -> None:
+    local.add(1)
+    journal = tmp_path / "journal"
+    path = tmp_path / "app.db"
+    engine = sa.create_engine(f"sqlite:///app.db?{option}=hunter2", creator=lambda: sqlite3.connect(path))
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reseal(local.records, engine, [CARD], journal=journal, settle=0.0, on_progress=stop)
+    assert "hunter2" not in journal.read_text()
+    assert reseal(local.records, engine, [CARD], journal=journal, settle=0.0).stale == 0
+    engine.dispose()
 
 
 def test_a_journal_of_something_else_is_refused(local: App, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class ResealJournal:
 
     Args:
         path: the file; None keeps nothing.
-        database: the URL of the database, without a password.
+        database: the URL of the database, as messages show it.
         columns: the names of the columns, in their order.
 
     Raises:

@@ -15,6 +15,7 @@ from sealwax.records._columns import SealedColumn
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._records import Records
 from sealwax.records._sealed_table import ColumnValue, Key, Record, SealedTable, connected
+from sealwax.records._sql_connect import shown_url
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
 from sealwax.records._walk import (
     Failures,
@@ -193,8 +194,7 @@ def reseal(
     with connected(database) as engine:
         tables = [SealedTable(engine, column) for column in columns]
         run = _Run(records, tables, Pace(rate, throttle_lag), on_progress, on_wait)
-        url = engine.url.render_as_string(hide_password=True)
-        log = ResealJournal(journal, url, [column.named for column in columns])
+        log = ResealJournal(journal, shown_url(engine.url), [column.named for column in columns])
         report = run.whole(log, settle)
         log.remove()
         return report
