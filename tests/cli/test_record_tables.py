@@ -68,6 +68,19 @@ def test_stale_reseal_verify(run: Run, change: Change, capfd: pytest.CaptureFixt
     assert (report["columns"][0]["newest"], report["stale"], report["retirable"]) == (10, 0, [])
 
 
+def test_stale_of_one_tenant_counts_no_other(run: Run, change: Change, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("records", "stale", *AT, "-c", "tenant=bolt") == 0
+    assert capfd.readouterr().out == "5 records under the newest keys, 0 under others, 0 NULL, 0 values not sealed\n"
+    assert run("records", "stale", *AT, "-c", "tenant=acme") == 3
+    out, err = capfd.readouterr()
+    assert out.splitlines()[0] == "0 records under the newest keys, 5 under others, 0 NULL, 0 values not sealed"
+    assert "unknown" not in out
+    assert "lost" not in err
+    change("UPDATE users SET card = ? WHERE id = 1", b"\xc1" + bytes(70))
+    assert run("records", "stale", *AT, "-c", "tenant=bolt") == 3, "it may be a record of any scope"
+    assert "the key was lost" in capfd.readouterr().err
+
+
 def test_rows_that_do_not_open_are_named(run: Run, change: Change, capfd: pytest.CaptureFixture[str]) -> None:
     change("UPDATE users SET card = (SELECT card FROM users WHERE id = 2) WHERE id = 4")
     change("UPDATE users SET card = NULL WHERE id = 6")

@@ -99,8 +99,9 @@ def _rate(command: Command) -> Command:
 def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColumn], data: URL, as_json: bool) -> int:
     """Count records by the data key that they are under.
 
-    The database does it, with one scan for each column. KMS is not called. With -c, only keys of scopes that have
-    these pairs are known. The exit status is 3 if there are records under another than the newest key of their scope.
+    The database does it, with one scan for each column. KMS is not called. With -c, records under keys of scopes
+    without these pairs are left out. The exit status is 3 if there are records under another than the newest key of
+    their scope.
     """
     from sealwax.records import tables
 
@@ -140,8 +141,8 @@ def _print_stale(report: StaleReport) -> None:
             console.print(f"and {counted(len(old) - _SHOWN, 'more key')}; --json lists them all")
     if any(use.row is None for use in old):
         console.info(
-            "a key id without a scope is of no key in this key store: its records are of another store or scope, or "
-            "the key was lost"
+            "a key id without a scope is of no key in this key store: its records are of another store, or the key was "
+            "lost"
         )
 
 

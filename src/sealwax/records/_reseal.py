@@ -44,7 +44,7 @@ class KeyUse:
     Attributes:
         column: the name of the column.
         key_id: what the records begin with.
-        row: the row of the data key; None if the key store has none with this id in the scope that was given.
+        row: the row of the data key; None if the key store has none with this id.
         newest: whether it is the newest data key of its scope.
         records: how many records there are.
     """
@@ -119,14 +119,17 @@ def stale(
         store: the key store.
         database: where the columns are: a SQLAlchemy ``Engine`` or a URL.
         columns: the columns.
-        scope: the pairs that all records share; None counts the keys of every scope.
+        scope: leave out records under data keys of scopes without these pairs; None counts all. Records whose data key
+            is not in the store count always.
 
     Raises:
         TableError: a table cannot be read, or is not as its column says.
         KeyStoreError: the key store cannot be read.
     """
     with connected(database) as engine:
-        return _counted(store, scope or {}, [SealedTable(engine, column) for column in columns])
+        report = _counted(store, {}, [SealedTable(engine, column) for column in columns])
+    pairs = (scope or {}).items()
+    return replace(report, uses=tuple(use for use in report.uses if use.row is None or pairs <= use.row.scope.items()))
 
 
 def _counted(store: KeyStore, scope: Mapping[str, str], tables: Sequence[SealedTable]) -> StaleReport:
