@@ -99,6 +99,20 @@ def test_rows_that_do_not_open_are_named(run: Run, change: Change, capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_key_that_is_not_allowed_is_said_once(
+    run: Run, change: Change, capfd: pytest.CaptureFixture[str], keys: Keys
+) -> None:
+    for command in (VERIFY, RESEAL):
+        wrong = [word.replace("alias/demo", "alias/demo2") for word in command]
+        assert run(*wrong) == 7
+        refusals = [line for line in capfd.readouterr().err.splitlines() if keys.demo in line]
+        assert len(refusals) == 1
+        rows = refusals[0].split(": ")[1].partition(", rows ")[2].split(", ")
+        assert sorted(map(int, rows)) == list(range(10))
+    change("UPDATE users SET tenant = NULL WHERE id = 4")
+    assert run(*(word.replace("alias/demo", "alias/demo2") for word in VERIFY)) == 5
+
+
 def test_tables_beside_the_key_store_are_reached_by_its_whole_url(
     run: Run, change: Change, capfd: pytest.CaptureFixture[str]
 ) -> None:

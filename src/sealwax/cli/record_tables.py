@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from sealwax.records.tables import VerifyCounts as Verified
 
 _UNOPENED: Final = 5
+_KMS: Final = 7
 # Keys that are shown one by one; --json has them all.
 _SHOWN: Final = 20
+# The same refusal by KMS has another one at each call.
+_REQUEST_ID: Final = re.compile(r",? request id [\w-]+")
 _HEAD: Final = ("COLUMN", "SCOPE", "GENERATION", "STATE", "KEY ID", "RECORDS")
 
 
@@ -244,7 +248,10 @@ def reseal(
             f"{counted(report.stale, 'record')} {_is(report.stale)} still not under the newest key; run the command "
             "again, or see which with `sealwax records stale`"
         )
-    return PARTLY_DONE if report.stale or any(count.unopened for count in report.columns) else 0
+    unopened = sum(count.unopened for count in report.columns)
+    if unopened and report.refused == unopened and not any(count.resealed + count.newest for count in report.columns):
+        return _KMS
+    return PARTLY_DONE if report.stale or unopened else 0
 
 
 def _print_reseal(report: ResealReport) -> None:
@@ -315,7 +322,7 @@ def verify(
     """Open every record, without writing anything, and name the rows whose records do not open.
 
     -c names the pairs that all records share. The caller needs kms:Decrypt. The exit status is 5 if a record does not
-    open, and 3 if a column has values that are not sealed.
+    open, 7 if that is only because KMS refused data keys, and 3 if a column has values that are not sealed.
     """
     from sealwax.records import tables
 
@@ -349,7 +356,7 @@ def verify(
     if not_sealed := sum(count.not_records for count in report.columns):
         console.warn(f"{counted(not_sealed, 'value')} {_is(not_sealed)} not sealed")
     if unopened:
-        return _UNOPENED
+        return _KMS if report.refused == unopened else _UNOPENED
     return FINDINGS if not_sealed else 0
 
 
@@ -376,10 +383,18 @@ def _progress(doing: str) -> Iterator[Callable[[Sequence[ResealCounts | Verified
 
 
 def _warn(failures: Sequence[RowFailure], total: int) -> None:
-    for failure in failures[:_SHOWN]:
-        console.warn(f"{printable(failure.column)}, row {_key(failure)}: {console.in_commands(failure.reason)}")
-    if total > _SHOWN:
-        console.warn(f"and {counted(total - _SHOWN, 'more record')} did not open; --json lists up to 1,000")
+    causes: dict[tuple[str, str], list[RowFailure]] = {}
+    for failure in failures:
+        causes.setdefault((failure.column, _REQUEST_ID.sub("", failure.reason)), []).append(failure)
+    told = 0
+    for rows in list(causes.values())[:_SHOWN]:
+        shown = ", ".join(map(_key, rows[:_SHOWN]))
+        more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        row = "row" if len(rows) == 1 else "rows"
+        console.warn(f"{printable(rows[0].column)}, {row} {shown}{more}: {console.in_commands(rows[0].reason)}")
+        told += len(rows)
+    if total > told:
+        console.warn(f"and {counted(total - told, 'more record')} did not open; --json lists up to 1,000")
 
 
 def _key(failure: RowFailure) -> str:

@@ -27,6 +27,7 @@ from sealwax.records._walk import (
     is_passing,
     opened,
     pages,
+    reason_of,
     sealed,
 )
 
@@ -88,6 +89,7 @@ class ResealReport:
             other column has any.
         failures: the first records that could not be opened in the last pass, without those that an earlier call with
             the same journal met; ``verify`` names them all.
+        refused: how many of these, beyond the first ones too, have a data key that KMS, or the keyring, has refused.
     """
 
     columns: tuple[ResealCounts, ...]
@@ -95,6 +97,7 @@ class ResealReport:
     stale: int
     retirable: tuple[KeyRow, ...]
     failures: tuple[RowFailure, ...]
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,12 @@ class RecordsVerifyReport:
     Attributes:
         columns: the counts of each column.
         failures: the first 1,000 records that could not be opened.
+        refused: how many could not be opened because KMS, or the keyring, refused their data key.
     """
 
     columns: tuple[VerifyCounts, ...]
     failures: tuple[RowFailure, ...]
+    refused: int
 
 
 def stale(
@@ -240,7 +245,7 @@ def verify(
                 if on_progress is not None:
                     on_progress(counts)
                 pace.wait(len(items))
-        return RecordsVerifyReport(tuple(counts), tuple(failures.first))
+        return RecordsVerifyReport(tuple(counts), tuple(failures.first), failures.refused)
 
 
 # --- a run
@@ -295,6 +300,7 @@ class _Run:
             second.stale,
             tuple(self._retirable(scope, first, second)),
             tuple(self._failures.first),
+            self._failures.refused,
         )
 
     def _told(self, log: ResealJournal, counts: Sequence[ResealCounts]) -> None:
@@ -326,7 +332,7 @@ class _Run:
             except SealwaxError as error:
                 if is_passing(error):
                     raise
-                scope.refused = str(error)  # it was shredded meanwhile
+                scope.refused = reason_of(error)  # it was shredded meanwhile
                 counts.unopened += len(group)
                 for item, _ in group:
                     self._failures.add(table, item, scope.refused)

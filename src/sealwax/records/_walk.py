@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from sealwax.errors import (
     AccessDeniedError,
@@ -140,13 +140,20 @@ Group = list[tuple[ColumnValue, bytes]]
 """Records of one scope, with their key ids."""
 
 
+class Reason(NamedTuple):
+    """Why a record could not be opened; and whether KMS, or the keyring, has refused its data key."""
+
+    text: str
+    by_kms: bool = False
+
+
 class FieldOfScope:
     """A field of one scope; or why there is none."""
 
-    def __init__(self, field_: Field | None, refused: str = "") -> None:
+    def __init__(self, field_: Field | None, refused: Reason | None = None) -> None:
         self.field = field_
         self.refused = refused
-        self.failed: dict[bytes, str] = {}
+        self.failed: dict[bytes, Reason] = {}
 
     def newest(self, row: Row | Unbound | None) -> bytes:
         """Return the id of the key that seals now: whatever the field seals begins with it."""
@@ -162,14 +169,17 @@ class Failures:
     Attributes:
         first: the first of them.
         other_form: ids of the keys of records in the form that a count by the database does not look for.
+        refused: how many could not be opened because KMS, or the keyring, refused their data key.
     """
 
     first: list[RowFailure] = field(default_factory=list)
     other_form: set[bytes] = field(default_factory=set)
+    refused: int = 0
 
-    def add(self, table: SealedTable, item: ColumnValue, reason: str) -> None:
+    def add(self, table: SealedTable, item: ColumnValue, reason: Reason) -> None:
+        self.refused += reason.by_kms
         if len(self.first) < _MOST_FAILURES:
-            self.first.append(RowFailure(table.column.named, item.key, reason))
+            self.first.append(RowFailure(table.column.named, item.key, reason.text))
 
 
 class Scopes:
@@ -192,15 +202,15 @@ class Scopes:
     def _made(self, values: Pairs, row: Row | Unbound) -> FieldOfScope:
         pairs = {name: value for name, value in zip(self._column.scope, values, strict=True) if value is not None}
         if len(pairs) < len(values):
-            return FieldOfScope(None, "a column of its scope is NULL")
+            return FieldOfScope(None, Reason("a column of its scope is NULL"))
         try:
             scope = self._records._kms_scope(pairs)
             newest = self._records.store.newest(scope, KeyKind.DATA)
             # Asked before anything is sealed: a mistaken scope must not get a key.
             if newest is None:
-                return FieldOfScope(None, f"the key store has no data key for its scope {_shown(scope)}")
+                return FieldOfScope(None, Reason(f"the key store has no data key for its scope {_shown(scope)}"))
             if newest.state is KeyState.SHREDDED:
-                return FieldOfScope(None, f"the data keys of its scope {_shown(scope)} were shredded")
+                return FieldOfScope(None, Reason(f"the data keys of its scope {_shown(scope)} were shredded"))
             made = FieldOfScope(self._records.field(self._column.field, row=self._column.row_type, **pairs))
             if self._sealing and made.newest(row) != newest.key_id:
                 # Another process has rolled, and these Records have not seen it yet.
@@ -208,7 +218,7 @@ class Scopes:
         except SealwaxError as error:
             if is_passing(error):
                 raise
-            return FieldOfScope(None, str(error))
+            return FieldOfScope(None, reason_of(error))
         return made
 
 
@@ -236,19 +246,18 @@ def groups(
                 counts.unopened += 1
                 failures.other_form.add(other)
                 form = "bytes, and the column is of text" if table.text else "text, and the column is of bytes"
-                failures.add(table, item, f"it is a record in {form}")
+                failures.add(table, item, Reason(f"it is a record in {form}"))
             continue
         row = item.row
         group = groups.get(item.pairs)
         if row is not None and group is None:
             group = groups[item.pairs] = scopes.of(item.pairs, row), []
-        if row is None or group is None or group[0].refused:
-            counts.unopened += 1
-            failures.add(
-                table, item, "a column of its row is NULL" if row is None or group is None else group[0].refused
-            )
+        if row is not None and group is not None and group[0].refused is None:
+            group[1].append((item, key_id))
             continue
-        group[1].append((item, key_id))
+        counts.unopened += 1
+        refused = group[0].refused if row is not None and group is not None else None
+        failures.add(table, item, refused or Reason("a column of its row is NULL"))
     return [group for group in groups.values() if group[1]]
 
 
@@ -305,7 +314,7 @@ def opened(
             except (SealwaxError, ValueError) as error:
                 if is_passing(error):
                     raise
-                reason = str(error)
+                reason = reason_of(error)
                 if isinstance(error, KmsError | KeyRowError):
                     scope.failed[key_id] = reason  # the same for every record under this key
         failures.add(table, item, reason)
@@ -321,6 +330,10 @@ def sealed(
     records = scope.field.seal_many([value for _, value in values], rows=unbound or cast("list[Row]", rows))
     new: Sequence[Record] = [_form.to_text(record) for record in records] if text else records
     return [(item.key, cast("Record", item.value), record) for (item, _), record in zip(values, new, strict=True)]
+
+
+def reason_of(error: Exception) -> Reason:
+    return Reason(str(error), isinstance(error, KmsError))
 
 
 def is_passing(error: Exception) -> bool:
