@@ -564,6 +564,12 @@ def test_replicas_are_watched_where_the_database_tells(app: App) -> None:
         "postgresql+psycopg://localhost:1/none?password=hunter2",
         "mysql+pymysql://localhost:1/none?password=hunter2",
         "mysql+pymysql://localhost:1/none?secret=hunter2",
+        "postgresql+psycopg://localhost:1/none?port=hunter2",
+        "postgresql+psycopg://localhost:hunter2/none",
+        "mysql+pymysql://localhost:1/none?connect_timeout=hunter2",
+        "postgresql+hunter2://localhost:1/none",
+        "mysql+mysqldb://app:hunter2@localhost:1/none",
+        "hunter2",
     ],
 )
 def test_no_password_and_no_value_is_shown(url: str) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, NoSuchTableError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
 from sealwax._text import printable
@@ -360,15 +360,34 @@ class SealedTable:
 
 @contextlib.contextmanager
 def connected(database: Engine | URL | str) -> Iterator[Engine]:
-    """Yield the engine of a database, and close its connections if it was named by a URL."""
+    """Yield the engine of a database, and close its connections if it was named by a URL.
+
+    Raises:
+        TableError: the URL is not understood, or its driver is not installed.
+    """
     if isinstance(database, Engine):
         yield database
         return
-    engine = sa.create_engine(make_url(database))
+    engine = _made_engine(database)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+def _made_engine(url: URL | str) -> Engine:
+    if not isinstance(url, URL | str):
+        raise TypeError(f"a database is an Engine or a URL, not {type(url).__name__}")
+    # What is wrong may be a password in the wrong place, and these errors quote it.
+    reason = "its URL is not understood, or an option in it has an unusable value"
+    try:
+        return sa.create_engine(make_url(url))
+    except (ImportError, NoSuchModuleError):
+        reason = "the driver that its URL names is not installed"
+    except (SQLAlchemyError, TypeError, ValueError):
+        pass
+    # Raised out here, it has no context, which would quote it too.
+    raise TableError(f"the database cannot be reached: {reason}")
 
 
 def _comes_after(
