@@ -145,8 +145,10 @@ def test_tables_beside_the_key_store_are_reached_by_its_whole_url(
         (
             2,
             ("-c", "tenant=acme"),
-            "the pair 'tenant' is given by -c and, in the map of fields, by a column of users.card",
+            "the pair 'tenant' is in the scope that all records share and, in the map of fields, in a column of "
+            "users.card",
         ),
+        (2, ("--local-context", "region"), "no record of users.card can have its scope: the scope lacks 'region'"),
         (1, ("--throttle-lag", "5s"), "needs PostgreSQL"),
         (1, ("--journal", "fields.toml"), "is not the journal of a reseal"),
         (7, ("-k", "alias/none"), "alias/none"),

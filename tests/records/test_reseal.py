@@ -548,6 +548,21 @@ def test_a_map_that_does_not_fit_is_refused(local: App, column: SealedColumn, me
     assert local.get(1) == before
 
 
+def test_a_scope_that_no_record_can_have_is_refused_as_a_whole(local: App) -> None:
+    local.add(1)
+    with (
+        Records(local.keyring, local.store, scope={"app": "shop"}, local_scope=["region"]) as lacking,
+        Records(local.keyring, local.store, scope={"tenant": "acme"}) as twice,
+    ):
+        for records, message in (
+            (lacking, "lacks 'region'"),
+            (twice, "the pair 'tenant' is in the scope that all"),
+        ):
+            for work in (reseal, verify):
+                with pytest.raises(ValueError, match=message):
+                    work(records, local.engine, [CARD])
+
+
 def test_replicas_are_watched_where_the_database_tells(app: App) -> None:
     app.add(1)
     if app.engine.dialect.name == "postgresql":
@@ -625,6 +640,14 @@ def test_the_map_is_read(tmp_path: Path) -> None:
         ('[[fields]]\ntable = "t"\ncolumn = "c"\nrow = []', "'row' is empty"),
         ('[[fields]]\ntable = "t"\ncolumn = "c"\nrow = { column = "id", type = "float" }', "int, str, bytes, uuid"),
         ('[[fields]]\ntable = "t"\ncolumn = "c"\nrow = "unbound"\nscope = "x"', "'scope' names a column"),
+        *(
+            (
+                f'[[fields]]\ntable = "t"\ncolumn = "c"\nrow = "unbound"\nscope."{name}" = "x"',
+                f"'{name}' cannot be the name of a pair in the scope of t.c",
+            )
+            for name in ("", "row", "sealwax-use", "Sealwax-USE")
+        ),
+        (f'[[fields]]\ntable = "t"\ncolumn = "c"\nrow = "unbound"\nname = "{"x" * 256}"', "has 1 to 255 bytes"),
         ('[[fields]]\ntable = "t"\ncolumn = "c"\nrow = "unbound"\nbind = "x"', "unknown key 'bind'"),
         ('[[fields]]\ntable = "t"\ncolumn = "c"\nrow = "unbound"\n' * 2, "a column twice"),
     ],

@@ -22,7 +22,7 @@ from sealwax.errors import TableError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-    from sealwax.records import KeyRow, SqlKeys
+    from sealwax.records import KeyRow, Records, SqlKeys
     from sealwax.records.tables import KeyUse, ResealCounts, ResealReport, RowFailure, SealedColumn, StaleReport
     from sealwax.records.tables import VerifyCounts as Verified
 
@@ -225,8 +225,8 @@ def reseal(
         if seconds:
             console.info(f"counting again in {seconds:g} s, in case a running program still seals under an older key")
 
-    _refuse_twice(scope, columns)
     with opened(store, keys, scope, local_scope) as records, _progress("resealing") as progress:
+        _check_scopes(records, columns)
         report = tables.reseal(
             records,
             data,
@@ -326,7 +326,6 @@ def verify(
     """
     from sealwax.records import tables
 
-    _refuse_twice(scope, columns)
     with opened(store, keys, scope, local_scope) as records, _progress("verifying") as progress:
         report = tables.verify(records, data, columns, rate=rate, on_progress=progress)
     unopened = sum(count.unopened for count in report.columns)
@@ -363,13 +362,13 @@ def verify(
 # --- what they share
 
 
-def _refuse_twice(scope: Mapping[str, str], columns: Sequence[SealedColumn]) -> None:
-    for column in columns:
-        if twice := sorted(scope.keys() & column.scope.keys()):
-            raise click.UsageError(
-                f"the pair '{printable(twice[0])}' is given by -c and, in the map of fields, by a column of "
-                f"{column.named}; leave it out of one of them"
-            )
+def _check_scopes(records: Records, columns: Sequence[SealedColumn]) -> None:
+    from sealwax.records._walk import check_scopes
+
+    try:
+        check_scopes(records, columns)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _is(count: int) -> str:

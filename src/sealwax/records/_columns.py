@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 from uuid import UUID
 
+from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.files import reading
 from sealwax._text import printable
@@ -59,6 +60,11 @@ class SealedColumn:
         object.__setattr__(self, "field", field or f"{table}.{column}")
         if not isinstance(row, Unbound) and not row:
             raise ValueError(f"the records of {self.named} need the columns of their row, or row=UNBOUND")
+        if not 1 <= len(self.field.encode(errors="replace")) <= 255:
+            raise ValueError(f"the name of the field of {self.named} has 1 to 255 bytes")
+        for name in self.scope:
+            if not name or name == "row" or ctx.is_reserved([name]):
+                raise ValueError(f"'{printable(name)}' cannot be the name of a pair in the scope of {self.named}")
         for name, kind in {} if isinstance(row, Unbound) else row.items():
             if kind not in _ROW_TYPES.values():
                 raise TypeError(f"the row column '{name}' is of type int, str, bytes or uuid.UUID, not {kind!r}")

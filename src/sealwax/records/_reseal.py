@@ -23,6 +23,7 @@ from sealwax.records._walk import (
     RowFailure,
     Scopes,
     VerifyCounts,
+    check_scopes,
     groups,
     is_passing,
     opened,
@@ -191,6 +192,7 @@ def reseal(
         on_wait: called with ``settle`` before each time that it waits so long.
 
     Raises:
+        ValueError: the columns do not fit the scope of ``records``, or a number is out of range.
         TableError: a table cannot be read or changed, or is not as its column says. What was done is kept.
         KmsError, KeyStoreError: a data key cannot be loaded for now.
         FileError: the journal cannot be read or written.
@@ -199,6 +201,7 @@ def reseal(
     """
     if settle < 0 or (rate is not None and rate <= 0) or (throttle_lag is not None and throttle_lag < 0):
         raise ValueError("settle and throttle_lag are seconds from 0 on, and rate is above 0")
+    check_scopes(records, columns)
     with connected(database) as engine:
         tables = [SealedTable(engine, column) for column in columns]
         run = _Run(records, tables, Pace(rate, throttle_lag), on_progress, on_wait)
@@ -226,11 +229,13 @@ def verify(
         on_progress: called with the counts after each page of rows.
 
     Raises:
+        ValueError: the columns do not fit the scope of ``records``.
         TableError: a table cannot be read, or is not as its column says.
         KmsError, KeyStoreError: a data key cannot be loaded for now.
 
     IAM: kms:Decrypt.
     """
+    check_scopes(records, columns)
     with connected(database) as engine:
         tables = [SealedTable(engine, column) for column in columns]
         counts = [VerifyCounts(column.named) for column in columns]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, cast
 
+from sealwax._core import context as ctx
+from sealwax._text import printable
 from sealwax.errors import (
     AccessDeniedError,
     AllKeysFailedError,
+    ContextError,
     KeyRowError,
     KeyStateError,
     KeyStoreError,
@@ -135,6 +138,27 @@ def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[Co
 
 
 # --- scopes
+
+
+def check_scopes(records: Records, columns: Iterable[SealedColumn]) -> None:
+    """Refuse columns whose scopes these Records cannot have, whatever is in their rows.
+
+    Raises:
+        ValueError: a pair is given twice, or no column has one that ``local_scope`` names.
+    """
+    for column in columns:
+        if twice := sorted(records._kms_scope({}).keys() & column.scope.keys()):
+            raise ValueError(
+                f"the pair '{printable(twice[0])}' is in the scope that all records share and, in the map of fields, "
+                f"in a column of {column.named}; leave it out of one of them"
+            )
+        try:
+            scope, local = records._split(dict.fromkeys(column.scope, ""))
+            ctx.encode(scope)
+            ctx.encode(local)
+        except (ContextError, ValueError) as error:
+            raise ValueError(f"no record of {column.named} can have its scope: {error}") from None
+
 
 Group = list[tuple[ColumnValue, bytes]]
 """Records of one scope, with their key ids."""
