@@ -243,12 +243,17 @@ def reseal(
         console.print_json(_reseal_as_dict(report))
     else:
         _print_reseal(report)
-    if report.stale:
-        console.warn(
-            f"{counted(report.stale, 'record')} {_is(report.stale)} still not under the newest key; run the command "
-            "again, or see which with `sealwax records stale`"
-        )
     unopened = sum(count.unopened for count in report.columns)
+    if report.stale:
+        left = f"{counted(report.stale, 'record')} {_is(report.stale)} still not under the newest key"
+        if report.stale > unopened:
+            console.warn(f"{left}; run the command again, or see which with `sealwax records stale`")
+        else:
+            console.warn(
+                f"{left}, because {'it does' if report.stale == 1 else 'they do'} not open: fix the causes above, then "
+                "run the command again. `sealwax records repair` puts lost data keys back; values of a shredded scope "
+                "never open again, and can be set to NULL"
+            )
     if unopened and report.refused == unopened and not any(count.resealed + count.newest for count in report.columns):
         return _KMS
     return PARTLY_DONE if report.stale or unopened else 0
