@@ -516,13 +516,16 @@ def test_rows_of_every_type(app: App) -> None:
 
 
 @pytest.mark.slow
-def test_large_values_make_small_pages(local: App) -> None:
-    for number in range(120):
-        local.add(number, "x" * 100_000, note=None)
+def test_large_values_make_small_pages(app: App) -> None:
+    """Also after small ones."""
+    for number in range(150):
+        app.add(number, region="r0")
+    for number in range(150, 250):
+        app.add(number, region="r0", card=app.seal(number, "x" * 60_000)["card"])
     pages: list[int] = []
-    verify(local.records, local.engine, [CARD], on_progress=lambda counts: pages.append(counts[0].rows))
-    assert pages[0] == 50
-    assert pages[1] - pages[0] < 60
+    checked = verify(app.records, app.engine, [CARD], on_progress=lambda counts: pages.append(counts[0].rows))
+    assert checked.columns[0].opened == 250
+    assert pages == [50, 150, 219, 250]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import sqlite3
 import time
@@ -89,7 +90,10 @@ class SealedTable:
         self._readers = [(name, _READERS[kind]) for name, kind in rows.items()]
         self._parts = [self._column(name) for name in rows]
         self._scope = [self._column(name) for name in column.scope.values()]
-        self._first, self._next = self._pages()
+        columns = [*self._keys, *self._scope, *self._parts, self._value]
+        self._first, self._next = self._pages(columns)
+        size = sa.func.octet_length if self._dialect == "postgresql" else sa.func.length
+        self._first_sizes, self._next_sizes = self._pages([size(self._value)])
         if self._dialect == "postgresql":
             self._refuse_hidden_rows()
 
@@ -123,22 +127,30 @@ class SealedTable:
 
     # --- reading
 
-    def _pages(self) -> tuple[sa.Select[Any], sa.Select[Any]]:
-        columns = [*self._keys, *self._scope, *self._parts, self._value]
+    def _pages(self, columns: Sequence[sa.ColumnElement[Any]]) -> tuple[sa.Select[Any], sa.Select[Any]]:
         # A column may be there twice, as a part of the key and of the row.
         query = sa.select(*(column.label(f"c{number}") for number, column in enumerate(columns)))
         query = query.order_by(*self._keys).limit(sa.bindparam("count", type_=sa.Integer()))
         after = [sa.bindparam(f"k{number}", type_=key.type) for number, key in enumerate(self._keys)]
         return query, query.where(_comes_after(self._keys, after, tuples=self._dialect in ("postgresql", "sqlite")))
 
-    def page(self, after: Key | None, count: int) -> list[ColumnValue]:
-        """Return the next rows in the order of their primary keys, NULLs too."""
-        parameters: dict[str, object] = {"count": count}
-        query = self._first
-        if after is not None:
-            query = self._next
-            parameters.update((f"k{number}", part) for number, part in enumerate(after))
-        rows = self._attempt(lambda connection: connection.execute(query, parameters).all())
+    def page(self, after: Key | None, count: int, size: int) -> list[ColumnValue]:
+        """Return the next rows in the order of their primary keys, NULLs too.
+
+        Args:
+            after: the key of the row before them; None begins at the first one.
+            count: how many rows at most.
+            size: how many bytes of values at most; but one row in any case.
+        """
+        query, sizes = (self._first, self._first_sizes) if after is None else (self._next, self._next_sizes)
+        place = {f"k{number}": part for number, part in enumerate(after or ())}
+
+        def read(connection: Connection) -> Sequence[sa.Row[Any]]:
+            lengths = connection.execute(sizes, {**place, "count": count}).scalars()
+            fitting = sum(total <= size for total in itertools.accumulate(length or 0 for length in lengths))
+            return connection.execute(query, {**place, "count": max(1, fitting)}).all()
+
+        rows = self._attempt(read)
         keys, pairs = len(self._keys), len(self._keys) + len(self._scope)
         values = [
             ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:-1]), row[-1])

@@ -128,13 +128,10 @@ class Pace:
 def pages(table: SealedTable, after: Key | None, pace: Pace) -> Iterator[list[ColumnValue]]:
     """Yield the rows of a table; a page is smaller if its values are large."""
     count = min(_FIRST_PAGE, pace.most)
-    while items := table.page(after, count):
+    while items := table.page(after, count, _PAGE_BYTES):
         yield items
-        if len(items) < count:
-            return
         after = items[-1].key
-        size = sum(len(item.value) for item in items if isinstance(item.value, bytes | str)) // len(items) + 1
-        count = max(1, min(2 * count, pace.most, _PAGE_BYTES // size))
+        count = min(2 * count, pace.most)
 
 
 # --- scopes
