@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, assert_type
 from uuid import UUID
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Engine, MetaData, Table
 
 import sealwax
 from sealwax import (
@@ -66,6 +66,20 @@ from sealwax.records import (
     Value,
     is_record,
     key_tables,
+)
+from sealwax.records.tables import (
+    KeyUse,
+    RecordsVerifyReport,
+    ResealCounts,
+    ResealReport,
+    RowFailure,
+    SealedColumn,
+    StaleReport,
+    VerifyCounts,
+    read_fields,
+    reseal,
+    stale,
+    verify,
 )
 from sealwax.records.testing import KeyStoreTests, override_records, row
 from sealwax.stores import Store
@@ -286,6 +300,22 @@ async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
     assert_type(await records.roll_async(tenant="acme"), KeyRow)
 
 
+def tables_of_records(records: Records, engine: Engine, path: Path) -> None:
+    columns: list[SealedColumn] = [*read_fields(path), SealedColumn("users", "card", row={"id": int})]
+    columns.append(SealedColumn("notes", "text", row=UNBOUND, scope={"tenant": "tenant_id"}, field="notes"))
+    before: StaleReport = stale(records.store, engine, columns, scope={"app": "shop"})
+    for use in before.uses:
+        assert_type(use, KeyUse)
+        assert_type((use.key_id, use.row, use.newest, use.records), tuple[bytes, KeyRow | None, bool, int])
+    done: ResealReport = reseal(records, engine, columns, journal=path, rate=1000, throttle_lag=2, settle=120)
+    counts: tuple[ResealCounts, ...] = done.columns
+    failures: tuple[RowFailure, ...] = done.failures
+    assert_type((done.passes, done.stale, done.retirable), tuple[int, int, tuple[KeyRow, ...]])
+    checked: RecordsVerifyReport = verify(records, "postgresql+psycopg://db.example.com/shop", columns)
+    opened: tuple[VerifyCounts, ...] = checked.columns
+    assert_type((len(counts), len(failures), len(opened)), tuple[int, int, int])
+
+
 def migrations(metadata: MetaData) -> None:
     keys, epoch = key_tables(metadata, "app.keys")
     assert_type((keys, epoch), tuple[Table, Table])
@@ -329,7 +359,13 @@ def errors(error: Exception) -> str:
             pass
         case sealwax.KeyStoreError():
             assert_type(error.retryable, bool)
-        case sealwax.EngineError() | sealwax.PlanError() | sealwax.PolicyError() | sealwax.FactsError():
+        case (
+            sealwax.TableError()
+            | sealwax.EngineError()
+            | sealwax.PlanError()
+            | sealwax.PolicyError()
+            | sealwax.FactsError()
+        ):
             pass
         case sealwax.LabError() | sealwax.SettingsError() | sealwax.SealwaxError():
             pass

@@ -97,6 +97,9 @@ def read_fields(path: str | os.PathLike[str]) -> tuple[SealedColumn, ...]:
     Args:
         path: the file.
 
+    Returns:
+        The columns, in the order of the file.
+
     Raises:
         TableError: it cannot be read, others could have written it, or it is no map of fields.
     """

@@ -54,7 +54,11 @@ class ResealCounts:
     unopened: int = 0
 
     def become(self, other: ResealCounts) -> None:
-        """Take the numbers of other counts."""
+        """Take the numbers of other counts.
+
+        Args:
+            other: the counts of the same column.
+        """
         for name in _COUNTS:
             setattr(self, name, getattr(other, name))
 

@@ -128,6 +128,9 @@ def stale(
         scope: leave out records under data keys of scopes without these pairs; None counts all. Records whose data key
             is not in the store count always.
 
+    Returns:
+        The counts, by column and data key.
+
     Raises:
         TableError: a table cannot be read, or is not as its column says.
         KeyStoreError: the key store cannot be read.
@@ -191,6 +194,9 @@ def reseal(
         on_progress: called with the counts after each page of rows.
         on_wait: called with ``settle`` before each time that it waits so long.
 
+    Returns:
+        What was done, what is left, and which data keys are not in use any more.
+
     Raises:
         ValueError: the columns do not fit the scope of ``records``, or a number is out of range.
         TableError: a table cannot be read or changed, or is not as its column says. What was done is kept.
@@ -227,6 +233,9 @@ def verify(
         columns: the columns.
         rate: rows per second, at most.
         on_progress: called with the counts after each page of rows.
+
+    Returns:
+        The counts, and the records that did not open.
 
     Raises:
         ValueError: the columns do not fit the scope of ``records``.
