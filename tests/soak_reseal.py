@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sealwax.records import Records, SqlKeys
+from sealwax.records import Records
 from sealwax.records.tables import reseal, verify
 from tests.fakes import FakeKeyring
 from tests.records import resealing, servers
@@ -25,7 +25,7 @@ def whole(url: str, rows: int, told: Callable[[str], None]) -> None:
     resealing.fill(url, rows, resealing.void)
     resealing.roll(url, resealing.void)
     card = resealing.COLUMNS[:1]
-    with Records(FakeKeyring(), SqlKeys(url), scope=resealing.SCOPE) as records:
+    with Records(FakeKeyring(), resealing.keys(url), scope=resealing.SCOPE) as records:
         start, used = time.monotonic(), time.process_time()
         report = reseal(records, url, card, settle=0)
         took, used = time.monotonic() - start, time.process_time() - used
