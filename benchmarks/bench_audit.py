@@ -38,7 +38,7 @@ def rows(folder: Path) -> Iterator[Row]:
     for form in ("json", "html"):
         report = folder / f"audit.{form}"
         took = seconds(
-            {"ours": lambda form=form, report=report: _run([*command, "--format", form, "-o", str(report), "--force"])},
+            {"ours": lambda report=report: _run([*command, "--report", str(report), "--force"])},
             rounds=3,
         )["ours"]
         assert report.stat().st_size > 1 << 20
