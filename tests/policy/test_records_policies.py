@@ -328,6 +328,7 @@ def may_call(shop: Shop, who: str, blobs: Mapping[str, bytes]) -> dict[str, set[
     return may
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granted", [False, True])
 def test_each_role_does_its_own_and_no_grant_gives_it_more_of_records(shop: Shop, granted: bool) -> None:
     shop.lab.add_principal("stranger")

@@ -407,6 +407,7 @@ def well_set(lab: Lab, key: str, options: Options) -> dict[str, str]:
     return _well_set[case]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [check.name for check in CHECKS])
 def test_a_check_fails_where_its_promise_is_broken(name: str, lab: Lab, helper: Helper) -> None:
     key = "alias/many" if name == "replicas" else KEY

@@ -248,6 +248,7 @@ def test_there_are_many_ways_to_break_a_store() -> None:
     assert _failures(MemoryKeys) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
 def test_a_broken_promise_is_noticed(store: type[MemoryKeys]) -> None:
     assert _failures(store)

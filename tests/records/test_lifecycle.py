@@ -833,6 +833,7 @@ class Quick(MemoryKeys):
         return self._part(row.scope).create(row)
 
 
+@pytest.mark.slow
 def test_many_scopes_hold_bounded_memory() -> None:
     keyring = FakeKeyring()
     with Records(keyring, Quick(), scope=SCOPE, capacity=100) as records:
