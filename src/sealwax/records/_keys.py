@@ -6,7 +6,8 @@
              --HKDF--> field key --CMAC, with a prefix of 12 bytes--> record key
 
 The record key encrypts with AES-256-GCM and a nonce of its own 12 bytes, the suffix: together this is XAES-256-GCM
-(https://c2sp.org/XAES-256-GCM) under the field key, with prefix and suffix as its nonce of 24 bytes.
+(https://c2sp.org/XAES-256-GCM) under the field key, with prefix and suffix as its nonce of 24 bytes. The key of a blind
+index is derived as a field key is, from a data key of its own kind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from sealwax._core.format.io import refuse_copies
@@ -34,6 +36,8 @@ _SHA512: Final = hashes.SHA512()
 # More than one block of SHA-512: cryptography leaves a copy of the last block in memory that it frees.
 _DERIVED_BYTES: Final = 80
 _FIELD_KEY_BYTES: Final = 32
+_INDEX_KEY_BYTES: Final = 32
+_U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _FIRST_HALF: Final = b"\0\1X\0"
 _SECOND_HALF: Final = b"\0\2X\0"
@@ -91,3 +95,33 @@ class FieldKey:
             return AESGCM(key)
         finally:
             wipe(key)
+
+
+class IndexKey:
+    """The key of one blind index of one scope.
+
+    Args:
+        scope, local_scope: the canonical bytes of the pairs that KMS sees, and of those that it does not.
+        field: the name of the field.
+        normalizer: the name and version of the normalizer.
+        bits: the length of an index.
+    """
+
+    def __init__(
+        self, data_key: DataKey, scope: bytes, local_scope: bytes, field: str, normalizer: str, bits: int
+    ) -> None:
+        texts = scope, local_scope, field.encode(), normalizer.encode()
+        derived = _expand(data_key, b"".join((_LABEL, b"index\0", *map(framed, texts), _U16.pack(bits))))
+        try:
+            with memoryview(derived) as view:
+                self._mac = HMAC(view[:_INDEX_KEY_BYTES], hashes.SHA256())
+        finally:
+            wipe(derived)
+
+    __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = refuse_copies
+
+    def digest(self, *parts: bytes) -> bytes:
+        """Return the index of some parts, before it is cut: 32 bytes."""
+        mac = self._mac.copy()
+        mac.update(b"".join(map(framed, parts)))
+        return mac.finalize()
