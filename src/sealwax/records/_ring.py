@@ -148,9 +148,19 @@ class Ring(ScopeKeys):
             if row is None:
                 self._refuse_lost(None)
                 return self._make(1)
+            if row.state is KeyState.SHREDDED and self._was_reopened():
+                self._drop_before(row.generation)
+                return self._make_next(row.generation)
             return self._take_newest(row)
         except (KmsError, KeyStoreError) as error:
             return self._or_stale(self._newest, error)
+
+    def _was_reopened(self) -> bool:
+        """Whether the scope of a shredded index key has a new data key; if it is shredded again, the claim is lost."""
+        if self.kind is not KeyKind.INDEX:
+            return False
+        row = self._settings.store.newest(self.scope, KeyKind.DATA)
+        return row is not None and row.state is KeyState.LIVE
 
     def _or_stale(self, held: Held | None, error: SealwaxError) -> Held:
         """Return a key that may be used while KMS or the store is away, or raise the error."""
