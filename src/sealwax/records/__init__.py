@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sealwax.records._explain import Explanation
 from sealwax.records._field import Field
 from sealwax.records._form import is_record
+from sealwax.records._index import Index
 from sealwax.records._memory import MemoryKeys
 from sealwax.records._records import Records, RecordsStats
 from sealwax.records._rows import UNBOUND, Row, RowType, Unbound
@@ -20,6 +21,7 @@ __all__ = [
     "Changes",
     "Explanation",
     "Field",
+    "Index",
     "KeyKind",
     "KeyRow",
     "KeyState",

@@ -26,6 +26,7 @@ from sealwax.errors import (
 from sealwax.events import KmsStats
 from sealwax.records import _blob, _explain, _form
 from sealwax.records._field import Field
+from sealwax.records._index import Index
 from sealwax.records._keeper import Keeper
 from sealwax.records._rows import RowType
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
@@ -137,12 +138,36 @@ class Records(Keeper):
             ValueError: the name is empty or longer than 255 bytes, or a pair was given already with another value.
             ContextError: a pair of ``local_scope`` is missing, or the scope is unusable.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a field is a str, not {type(name).__name__}")
-        if not 1 <= len(name.encode()) <= 255:
-            raise ValueError("the name of a field has 1 to 255 bytes")
         scope, local = self._split(pairs)
-        return Field(self, self._ring(scope, KeyKind.DATA), ctx.encode(local), name, row)
+        return Field(self, self._ring(scope, KeyKind.DATA), ctx.encode(local), _checked_name(name), row)
+
+    def index(
+        self, name: str, /, *, bits: int, normalize: str = "exact/1", shared: bool = False, **pairs: str
+    ) -> Index:
+        """Return the blind index of one field: by it, a database finds rows whose sealed values are equal.
+
+        docs/blind-indexes.md says what an index tells to those who see it, and how many bits it should have.
+
+        Args:
+            name: the name of the field, as it is given to ``field``.
+            bits: the length of an index, 1 to 256. With less than 128, other values have the same index.
+            normalize: which values are the same: ``"exact/1"``, ``"casefold-nfc/1"``, ``"digits/1"`` or ``"email/1"``.
+            shared: one index for all scopes, under the pairs that all fields share; no others are given.
+            **pairs: the rest of the scope; equal values of two scopes have different indexes.
+
+        Returns:
+            The index. Make it once and keep it.
+
+        Raises:
+            TypeError: the name is not a str, or ``shared`` is given with pairs.
+            ValueError: the name is too long, ``bits`` is out of range, or there is no such normalizer.
+            ContextError: a pair of ``local_scope`` is missing, or the scope is unusable.
+        """
+        if shared and pairs:
+            raise TypeError(f"a shared index is of all scopes, so it takes no pair; leave out {min(pairs)}=")
+        scope, local = (self._kms_scope({}), {}) if shared else self._split(pairs)
+        ring = self._ring(scope, KeyKind.INDEX)
+        return Index(self, ring, ctx.encode(local), _checked_name(name), normalize, bits)
 
     def _split(self, pairs: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
         whole = self._whole(pairs)
@@ -305,7 +330,7 @@ class Records(Keeper):
         return await in_thread(functools.partial(self.shred, **pairs))
 
     def reopen(self, /, **pairs: str) -> KeyRow:
-        """Make a new data key for a scope that was shredded.
+        """Make a new data key for a scope that was shredded; a new index key is made when an index needs it.
 
         Args:
             **pairs: as for ``ensure``.
@@ -471,3 +496,11 @@ class Records(Keeper):
 
     def __repr__(self) -> str:
         return f"<Records of {', '.join(f'{name}={value}' for name, value in sorted(self._scope.items()))}>"
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a field is a str, not {type(name).__name__}")
+    if not 1 <= len(name.encode()) <= 255:
+        raise ValueError("the name of a field has 1 to 255 bytes")
+    return name
