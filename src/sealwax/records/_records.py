@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -24,7 +25,7 @@ from sealwax.errors import (
     WrappedKeyRefusedError,
 )
 from sealwax.events import KmsStats
-from sealwax.records import _blob, _explain, _form
+from sealwax.records import _blob, _current, _explain, _form
 from sealwax.records._field import Field
 from sealwax.records._index import Index
 from sealwax.records._keeper import Keeper
@@ -188,6 +189,26 @@ class Records(Keeper):
     def _kms_scope(self, pairs: Mapping[str, str]) -> dict[str, str]:
         """Return the scope that KMS sees; pairs that it does not see need not be given."""
         return {name: value for name, value in self._whole(pairs).items() if name not in self._local_names}
+
+    def scope(self, /, **pairs: str) -> AbstractContextManager[None]:
+        """Set pairs of the scope for what runs within the block: the thread, or the asyncio task and those it starts.
+
+        The types of ``sealwax.sqlalchemy`` that see a value but not its row take their pairs from here.
+
+        Args:
+            **pairs: such as ``tenant="acme"``; a block within a block adds to its pairs, or replaces their values.
+
+        Returns:
+            A context manager.
+
+        Raises:
+            TypeError: a value is not a str.
+
+        Example:
+            >>> with records.scope(tenant="acme"):
+            ...     session.execute(insert(notes), [{"text": "..."}])
+        """
+        return _current.within(self, pairs)
 
     # --- data keys
 
