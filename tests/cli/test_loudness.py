@@ -47,6 +47,7 @@ SUCCEED: dict[str, tuple[str, ...]] = {
     "records roll": ("records", "roll", *STORE, *K, *SCOPE),
     "records retire": ("records", "retire", *STORE, *SCOPE, "1"),
     "records list": ("records", "list", *STORE),
+    "records index-bits": ("records", "index-bits", "--rows", "1000000"),
     "records explain": ("records", "explain", *STORE, "@record"),
     "records stale": ("records", "stale", *STORE, *TABLES),
     "records reseal": ("records", "reseal", *STORE, *K, *SCOPE, *TABLES, "--settle", "1s"),
@@ -78,7 +79,7 @@ SUCCEED: dict[str, tuple[str, ...]] = {
 }
 # What these print is all that they are for.
 ANSWERS = {
-    "records list", "records explain", "records stale",
+    "records list", "records explain", "records stale", "records index-bits",
     "inspect", "fleet status", "audit", "keys list", "keys rotations", "keys retire", "policy key", "policy iam",
     "policy grant", "policy explain", "settings show", "help", "completion", "lab create-key", "lab keys",
     "lab principal add", "lab trail",

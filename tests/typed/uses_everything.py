@@ -53,6 +53,7 @@ from sealwax.records import (
     Changes,
     Explanation,
     Field,
+    Index,
     KeyKind,
     KeyRow,
     KeyState,
@@ -294,8 +295,19 @@ def records_of(records: Records, column: object) -> None:
         assert_type((stats.scopes, stats.data_keys, stats.record_keys), tuple[int, int, int])
 
 
+def indexes_of(records: Records) -> None:
+    index: Index = records.index("users.email", normalize="email/1", bits=32, tenant="acme")
+    index.ensure()
+    assert_type(index.of("ada@example.com"), bytes)
+    assert_type(index.of_many(["ada@example.com"]), list[bytes])
+    assert_type(index.same("ada@example.com", None), bool)
+    assert_type((index.bits, index.size, index.named), tuple[int, int, str])
+    records.index("users.email", bits=128, shared=True)
+
+
 async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
     await records.ensure_async(tenant="acme")
+    await records.index("users.email", bits=32, tenant="acme").ensure_async()
     await records.preload(values, tenant="acme")
     assert_type(await records.roll_async(tenant="acme"), KeyRow)
 

@@ -186,6 +186,12 @@ sealwax records verify --store sqlite:///keys.db -k alias/demo -c app=shop \
 sealwax records verify --json --store sqlite:///keys.db -k alias/demo \
   -c app=shop --fields fields.toml --data sqlite:///app.db
 """,
+    "records index-bits": r"""
+# For a table of a million rows.
+sealwax records index-bits --rows 1000000
+# As JSON.
+sealwax records index-bits --rows 1000000 --json
+""",
     "records explain": r"""
 # A value as psql prints it.
 sealwax records explain "$VALUE" --store sqlite:///keys.db

@@ -16,6 +16,7 @@ from sealwax.cli import console, options, record_rows
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Keys
 from sealwax.cli.record_changes import remove, repair, shred
+from sealwax.cli.record_index import index_bits
 from sealwax.cli.record_store import kms, opened, scope, store
 from sealwax.cli.record_tables import COMMANDS
 from sealwax.errors import KeyStoreError, NotARecordError, UnknownKeyError
@@ -265,5 +266,5 @@ def _again(store: KeyStore, row: KeyRow) -> KeyRow:
     return next((each for each in store.get_many(row.scope, [row.key_id]) if each.kind == row.kind), row)
 
 
-for _command in (shred, repair, remove, *COMMANDS):
+for _command in (shred, repair, remove, index_bits, *COMMANDS):
     records.add_command(_command)
