@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from sealwax.errors import KeyStoreError
 from sealwax.records import KeyKind, KeyState, KeyStore, Records, SqlKeys, key_tables
-from sealwax.records._sql_tables import values_of
+from sealwax.records._key_columns import values_of
 from sealwax.records.testing import KeyStoreTests, row
 from tests.fakes import FakeKeyring
 from tests.records import servers

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
 from sealwax.errors import KeyStoreError, NotPicklableError
+from sealwax.records._key_columns import EPOCH_BYTES, EPOCH_ID, key_row, known_state, proven_scope, values_of
 from sealwax.records._sql_connect import KeyDatabase
-from sealwax.records._sql_tables import EPOCH_BYTES, EPOCH_ID, key_row, key_tables, known_state, proven_scope, values_of
+from sealwax.records._sql_tables import key_tables
 from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash, tombstone
 
 if TYPE_CHECKING:
