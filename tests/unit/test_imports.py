@@ -109,6 +109,7 @@ ROOMS: dict[str, set[str]] = {
     "records": {"events", "_core"},
     "stores": {"_core", "_aws", "records"},
     "fleet": {"events", "_core", "_aws", "_report", "kms", "stores"},
+    "django": {"_core", "kms", "records"},
     "audit": {
         "_core.files",
         "_core.disk",

@@ -1,0 +1,49 @@
+"""Sealed fields of Django models.
+
+Put ``"sealwax.django"`` into INSTALLED_APPS, and the setting SEALWAX beside it; docs/django.md shows both.
+"""
+
+try:
+    import django as _django  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "django":
+        raise
+    raise ModuleNotFoundError(
+        "sealwax.django needs Django 5.2 or later; install it with pip install 'sealwax[django]'", name="django"
+    ) from None
+
+from typing import TYPE_CHECKING
+
+from django.db.models.signals import class_prepared as _class_prepared
+
+from sealwax.django._errors import SealedFieldError
+from sealwax.django._fields import Sealed
+from sealwax.django._index import IndexOf
+from sealwax.django._query import SealedManager, SealedQuerySet
+from sealwax.django._query import give_manager as _give_manager
+from sealwax.django._settings import get_records
+from sealwax.records import UNBOUND
+
+if TYPE_CHECKING:
+    from sealwax.django._keys import DjangoKeys
+
+__all__ = [
+    "UNBOUND",
+    "DjangoKeys",
+    "IndexOf",
+    "Sealed",
+    "SealedFieldError",
+    "SealedManager",
+    "SealedQuerySet",
+    "get_records",
+]
+
+_class_prepared.connect(_give_manager, dispatch_uid="sealwax")
+
+
+def __getattr__(name: str) -> object:
+    if name != "DjangoKeys":
+        raise AttributeError(f"module 'sealwax.django' has no attribute {name!r}")
+    from sealwax.django._keys import DjangoKeys
+
+    return DjangoKeys

@@ -1,0 +1,143 @@
+"""What a record of a model is bound to, and records that were read and not opened."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from django.db import models
+
+from sealwax.django._errors import SealedFieldError
+from sealwax.django._settings import current_pairs, get_records
+from sealwax.records import UNBOUND, Field, Records
+from sealwax.records._rows import Row, RowType, Unbound
+
+Pairs = tuple[tuple[str, str], ...]
+
+# While it is set, attributes give records instead of what they hold.
+_AS_RECORDS: Final[ContextVar[bool]] = ContextVar("sealwax_as_records", default=False)
+
+
+class Binding(NamedTuple):
+    """What one record is bound to beside its field."""
+
+    row: Row | Unbound
+    pairs: Pairs
+
+
+class LoadedRecord:
+    """A record as the database has it; it is opened when somebody looks at its attribute.
+
+    Args:
+        record: the record.
+        binding: what the instance that it was read with says that it is bound to; None if that is not known.
+    """
+
+    __slots__ = ("binding", "record")
+
+    def __init__(self, record: bytes, binding: Binding | None = None) -> None:
+        self.record = record
+        self.binding = binding
+
+    def __repr__(self) -> str:
+        return "<sealed>"
+
+
+@contextlib.contextmanager
+def as_records() -> Iterator[None]:
+    """Let attributes of sealed fields give records, for what writes them to a database or a file."""
+    token = _AS_RECORDS.set(True)
+    try:
+        yield
+    finally:
+        _AS_RECORDS.reset(token)
+
+
+def gives_records() -> bool:
+    return _AS_RECORDS.get()
+
+
+def row_type(fields: tuple[models.Field[Any, Any], ...]) -> RowType:
+    """Return the type of the rows that these model fields make.
+
+    Raises:
+        TypeError: the values of one of them may come back otherwise.
+    """
+    if not fields:
+        return UNBOUND
+    kinds = [_kind(field) for field in fields]
+    return kinds[0] if len(kinds) == 1 else tuple
+
+
+def _kind(field: models.Field[Any, Any]) -> Any:
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    for kinds, kind in _KINDS:
+        if isinstance(field, kinds):
+            return kind
+    raise TypeError(
+        f"'{field.name}' is a {type(field).__name__}, and a row is of integers, text, UUIDs or bytes, "
+        "which come back as they were"
+    )
+
+
+_KINDS: Final[tuple[tuple[Any, type], ...]] = (
+    (models.IntegerField, int),
+    (models.UUIDField, UUID),
+    ((models.CharField, models.TextField), str),
+    (models.BinaryField, bytes),
+)
+
+
+def row_of(instance: models.Model, fields: tuple[models.Field[Any, Any], ...]) -> Row | Unbound | None:
+    """Return the row of an instance; None if a part of it is not known yet."""
+    if not fields:
+        return UNBOUND
+    parts = []
+    for field in fields:
+        value = getattr(instance, field.attname)
+        target = field
+        while isinstance(target, models.ForeignKey):
+            target = target.target_field
+        value = None if value is None else target.to_python(value)
+        if value is None:
+            return None
+        parts.append(bytes(value) if isinstance(value, memoryview) else value)
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def pairs_of_instance(instance: models.Model, columns: Mapping[str, str]) -> Pairs:
+    """Return the pairs of the scope: those in columns of the instance, and those of the work under way."""
+    pairs = dict(current_pairs(get_records()))
+    for name, column in columns.items():
+        value = getattr(instance, attname_of(instance, column))
+        if value is None:
+            raise SealedFieldError(f"{_named(instance)} has no {column}, which names the {name} that it is sealed for")
+        text = str(value)
+        if pairs.setdefault(name, text) != text:
+            raise SealedFieldError(
+                f"{_named(instance)} is of another {name} than the one that records.scope() has set; nothing was "
+                "sealed or opened"
+            )
+    return tuple(sorted(pairs.items()))
+
+
+def attname_of(instance: models.Model, name: str) -> str:
+    """Return the attribute with the value of a field: ``clinic_id`` for ``clinic``."""
+    field: Any = instance._meta.get_field(name)
+    attname: str = field.attname
+    return attname
+
+
+def _named(instance: models.Model) -> str:
+    return f"this {instance._meta.object_name}"
+
+
+@functools.lru_cache(maxsize=4096)
+def field_of(records: Records, name: str, kind: Any, pairs: Pairs) -> Field:
+    """Return the field of a scope; it holds the keys that make it fast, so it is kept."""
+    return records.field(name, row=kind, **dict(pairs))

@@ -1,0 +1,488 @@
+"""``Sealed``: a model field whose values are sealed in the database, and are otherwise those of another field."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import django.db.models.signals as signals
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.db.models import Case, Value
+from django.db.models.fields import NOT_PROVIDED
+from django.db.models.functions import Cast
+from django.db.models.query_utils import DeferredAttribute
+from django.utils import timezone
+
+from sealwax.django._binding import (
+    Binding,
+    LoadedRecord,
+    attname_of,
+    field_of,
+    gives_records,
+    pairs_of_instance,
+    row_of,
+    row_type,
+)
+from sealwax.django._columns import RecordCol, RecordField
+from sealwax.django._errors import SealedFieldError
+from sealwax.django._settings import current_pairs, get_records
+from sealwax.records import UNBOUND, is_record
+from sealwax.records._form import from_text, to_text
+from sealwax.records._rows import Unbound
+
+# Of these, a record holds the values with their types.
+_KINDS: Final = (
+    models.CharField,
+    models.TextField,
+    models.IntegerField,
+    models.BooleanField,
+    models.DecimalField,
+    models.FloatField,
+    models.DateField,
+    models.UUIDField,
+    models.BinaryField,
+    models.JSONField,
+    models.GenericIPAddressField,
+)
+_NO_KINDS: Final = (models.AutoField, models.ForeignKey, models.FileField, models.FilePathField)
+
+
+class Sealing(NamedTuple):
+    """What the records of a field are bound to."""
+
+    row: tuple[str, ...]
+    """The names of the fields that the row is made of; none for UNBOUND."""
+    scope: Mapping[str, str]
+    """Which fields of the model have the pairs of the scope."""
+    name: str
+    """The name of the field of ``Records``; "" for that of table and column."""
+
+
+def Sealed(  # noqa: N802  it stands where a class of fields does
+    field: models.Field[Any, Any],
+    /,
+    *,
+    row: str | Sequence[str] | Unbound,
+    scope: Mapping[str, str] | None = None,
+    name: str = "",
+) -> Any:
+    """Seal the values of a model field.
+
+    Forms, validators, the admin and migrations see the field as it was. The column holds bytes: it is selected
+    and asked for NULL, and cannot be compared, sorted or computed by the database.
+
+    Args:
+        field: the field as it would be without sealing; of text, numbers, dates, UUIDs, bytes, JSON or booleans.
+        row: the name of the field that tells one row from another and never changes, usually the primary key, or
+            several names; ``UNBOUND`` for records that are bound to column and scope alone.
+        scope: which fields of the model name the pairs of the scope, such as ``{"tenant": "tenant"}``; by default what
+            the model has as ``sealed_scope``. Other pairs are those of ``records.scope``.
+        name: the name of the field for ``Records``; by default that of the table and column, such as
+            ``"clinic_patient.name"``. Give it before you rename either.
+
+    Returns:
+        A field of the class of ``field``.
+
+    Raises:
+        TypeError: it is of a kind whose values are not sealed.
+        ValueError: it has an option that would need the database to see values, such as ``unique``.
+
+    Example:
+        >>> name = Sealed(models.CharField(max_length=50), row="id")
+    """
+    _refuse_kind(field)
+    rows = () if isinstance(row, Unbound) else (row,) if isinstance(row, str) else tuple(row)
+    if not rows and not isinstance(row, Unbound):
+        raise ValueError("row names at least one field, or is UNBOUND")
+    _, _, args, kwargs = field.deconstruct()
+    _refuse_options(field, kwargs)
+    kind: Any = type(field)
+    sealed = _class(kind)(*args, **kwargs)
+    sealed.sealing = Sealing(rows, dict(scope or {}), name)
+    sealed.creation_counter = field.creation_counter
+    return sealed
+
+
+def _refuse_kind(field: object) -> None:
+    if not isinstance(field, models.Field):
+        raise TypeError(f"Sealed() takes a model field, such as models.CharField(max_length=50), not {field!r}")
+    if isinstance(field, (SealedMixin, *_NO_KINDS)) or not isinstance(field, _KINDS):
+        raise TypeError(
+            "Sealed() takes fields of text, numbers, dates, UUIDs, bytes, JSON and booleans, not "
+            f"{type(field).__name__}"
+        )
+
+
+def _refuse_options(field: models.Field[Any, Any], kwargs: Mapping[str, object]) -> None:
+    if field.primary_key:
+        raise ValueError("a primary key is not sealed: it tells rows apart")
+    for option in ("unique", "db_index", "unique_for_date", "unique_for_month", "unique_for_year", "db_collation"):
+        if getattr(field, option, None):
+            raise ValueError(
+                f"a sealed field cannot have {option}: records of equal values differ. "
+                + (
+                    "Add IndexOf(..., bits=128, unique=True) beside it"
+                    if option.startswith("unique")
+                    else "Leave it out, for a SlugField with db_index=False, and add an IndexOf beside it"
+                )
+            )
+    if "db_default" in kwargs:
+        raise ValueError("a sealed field cannot have db_default: the database would write a value that is not sealed")
+
+
+@functools.cache
+def _class(kind: type[models.Field[Any, Any]]) -> Any:
+    return type(f"Sealed{kind.__name__}", (SealedMixin, kind), {"__module__": __name__})
+
+
+class SealedAttribute(DeferredAttribute):
+    """Opens a record when it is looked at."""
+
+    field: Any
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        if gives_records():
+            return self.field.record_of(instance)
+        value = super().__get__(instance, cls)
+        if isinstance(value, LoadedRecord):
+            value = instance.__dict__[self.field.attname] = self.field.open(instance, value)
+        return value
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        # With it, an attribute is asked for here each time, and not in the instance first.
+        instance.__dict__[self.field.attname] = value
+
+
+class SealedMixin(models.Field):  # type: ignore[type-arg]
+    """What sealed fields of all kinds have in common; ``Sealed`` makes them."""
+
+    descriptor_class = SealedAttribute
+    sealing: Sealing
+    source: type[models.Field[Any, Any]]
+
+    # --- as a field of a model
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        kind = next(each for each in type(self).__mro__ if not issubclass(each, SealedMixin))
+        row = self.sealing.row
+        sealing: dict[str, Any] = {"row": UNBOUND if not row else row[0] if len(row) == 1 else row}
+        if self.sealing.scope:
+            sealing["scope"] = dict(self.sealing.scope)
+        if self.sealing.name:
+            sealing["name"] = self.sealing.name
+        return name, "sealwax.django.Sealed", [kind(*args, **kwargs)], sealing
+
+    def clone(self) -> Any:
+        _, _, args, kwargs = self.deconstruct()
+        return Sealed(*args, **kwargs)
+
+    def contribute_to_class(self, cls: Any, name: str, *args: Any, **kwargs: Any) -> None:
+        super().contribute_to_class(cls, name, *args, **kwargs)
+        if not self.sealing.scope:
+            self.sealing = self.sealing._replace(scope=dict(getattr(cls, "sealed_scope", {})))
+        if not cls._meta.abstract:
+            signals.post_init.connect(_bind_loaded, sender=cls, dispatch_uid=("sealwax", cls))
+            signals.post_save.connect(_note_saved, sender=cls, dispatch_uid=("sealwax", cls))
+            signals.pre_save.connect(_check_saved, sender=cls, dispatch_uid=("sealwax", cls))
+
+    @property
+    def field_name(self) -> str:
+        """The name of the field of ``Records``."""
+        return self.sealing.name or f"{self.model._meta.db_table}.{self.column}"
+
+    def row_fields(self) -> tuple[models.Field[Any, Any], ...]:
+        """The fields that the row is made of."""
+        opts = self.model._meta
+        return tuple(opts.pk if name == "pk" else opts.get_field(name) for name in self.sealing.row)  # type: ignore[misc]
+
+    @property
+    def like(self) -> object:
+        """What it has in common with fields that are bound to the same."""
+        return self.sealing.row, tuple(self.sealing.scope.items())
+
+    def bound_to(self) -> set[str]:
+        """The names of the fields that a record changes with, of columns too."""
+        columns: list[Any] = [self.model._meta.get_field(name) for name in self.sealing.scope.values()]
+        return {name for field in (*self.row_fields(), *columns) for name in (field.name, field.attname)}
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [*super().check(**kwargs), *self._check_row(), *self._check_scope(), *self._check_constraints()]
+
+    def _check_row(self) -> list[checks.CheckMessage]:
+        try:
+            fields = self.row_fields()
+            row_type(fields)
+        except FieldDoesNotExist as error:
+            return [checks.Error(f"row: {error}", obj=self, id="sealwax.E001")]
+        except TypeError as error:
+            return [checks.Error(f"row: {error}", obj=self, id="sealwax.E002")]
+        for field in fields:
+            if isinstance(field, models.AutoField) or field.has_db_default():
+                return [
+                    checks.Error(
+                        f"row: the database makes '{field.name}' when the row is inserted, and a record is bound to it "
+                        "before",
+                        hint="Use id = models.UUIDField(primary_key=True, default=uuid.uuid4), or row=UNBOUND.",
+                        obj=self,
+                        id="sealwax.E003",
+                    )
+                ]
+        return []
+
+    def _check_scope(self) -> list[checks.CheckMessage]:
+        for name, column in self.sealing.scope.items():
+            try:
+                self.model._meta.get_field(column)
+            except FieldDoesNotExist as error:
+                return [checks.Error(f"scope, {name}: {error}", obj=self, id="sealwax.E004")]
+        return []
+
+    def _check_constraints(self) -> list[checks.CheckMessage]:
+        opts = self.model._meta
+        named = [name for names in opts.unique_together for name in names]
+        for each in (*opts.constraints, *opts.indexes):
+            named += [name.lstrip("-") for name in getattr(each, "fields", ())]
+        if self.name in named or self.name in [str(name).lstrip("-") for name in opts.ordering or ()]:
+            return [
+                checks.Error(
+                    f"'{self.name}' is sealed, so no index, constraint or ordering can be of it",
+                    hint="Use an IndexOf beside it.",
+                    obj=self,
+                    id="sealwax.E005",
+                )
+            ]
+        if isinstance(self, models.DateTimeField) and not settings.USE_TZ:
+            return [checks.Error("a sealed DateTimeField needs USE_TZ = True", obj=self, id="sealwax.E006")]
+        return []
+
+    # --- as a column
+
+    @functools.cached_property
+    def _record_field(self) -> RecordField:
+        field = RecordField(null=self.null)
+        field.sealed = self
+        field.set_attributes_from_name(self.name)
+        field.model = self.model
+        return field
+
+    def db_type(self, connection: Any) -> str:
+        return models.BinaryField().db_type(connection)  # type: ignore[return-value]
+
+    rel_db_type = cast_db_type = db_type
+
+    def db_check(self, connection: Any) -> None:  # noqa: ARG002
+        return None
+
+    def db_type_suffix(self, connection: Any) -> None:  # noqa: ARG002
+        return None
+
+    def db_parameters(self, connection: Any) -> dict[str, Any]:
+        return {"type": self.db_type(connection), "check": None, "collation": None}
+
+    def get_col(self, alias: str, output_field: Any = None) -> Any:  # noqa: ARG002
+        return RecordCol(alias, self, self._record_field)
+
+    @property
+    def cached_col(self) -> Any:
+        return RecordCol(self.model._meta.db_table, self, self._record_field)
+
+    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> Any:  # noqa: ARG002
+        if hasattr(value, "as_sql") and not all(map(_is_record, _results(value))):
+            raise self._one_value()
+        return connection.ops.binary_placeholder_sql(value)
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        return self._record_field.get_lookup(lookup_name)
+
+    def get_transform(self, lookup_name: str) -> Any:
+        return self._record_field.get_transform(lookup_name)
+
+    def get_db_converters(self, connection: Any) -> list[Any]:  # noqa: ARG002
+        return [self._loaded]
+
+    def _loaded(self, value: Any, expression: Any, connection: Any) -> Any:  # noqa: ARG002
+        return None if value is None else LoadedRecord(bytes(value))
+
+    def opened_alone(self, value: Any, expression: Any, connection: Any) -> Any:  # noqa: ARG002
+        """Open a record of no row, which values() has read, in the scope of the work under way."""
+        if value is None:
+            return None
+        records = get_records()
+        pairs = tuple(sorted(current_pairs(records).items()))
+        return self.opened(field_of(records, self.field_name, UNBOUND, pairs).open(bytes(value), row=UNBOUND))
+
+    # --- what is written
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        if not isinstance(model_instance.__dict__.get(self.attname), LoadedRecord):
+            super().pre_save(model_instance, add)  # auto_now
+        return self.record_of(model_instance)
+
+    def record_of(self, instance: models.Model) -> Any:
+        """Return the record to write for an instance; None for NULL, and an expression as it is."""
+        value = instance.__dict__.get(self.attname, NOT_PROVIDED)
+        if value is NOT_PROVIDED:
+            value = getattr(super(SealedMixin, type(instance)), self.attname, None)
+        if value is None:
+            return None
+        if hasattr(value, "resolve_expression"):
+            raise SealedFieldError(
+                f"'{self.name}' of {self.model.__name__} is sealed, so the database cannot compute it; assign a value"
+            )
+        binding = self.binding(instance)
+        if isinstance(value, LoadedRecord):
+            if value.binding == binding:
+                return value
+            value = self.open(instance, value)
+        return LoadedRecord(self._field(binding).seal(self.to_seal(value), row=binding.row), binding)
+
+    def binding(self, instance: models.Model) -> Binding:
+        """Return what a record of an instance is bound to now."""
+        row = row_of(instance, self.row_fields())
+        if row is None:
+            raise SealedFieldError(
+                f"'{self.name}' of {self.model.__name__} is bound to {', '.join(self.sealing.row)}, which has no value "
+                "yet; set it before saving, as default=uuid4 does"
+            )
+        return Binding(row, pairs_of_instance(instance, self.sealing.scope))
+
+    def open(self, instance: models.Model, loaded: LoadedRecord) -> Any:
+        """Open a record of an instance."""
+        binding = loaded.binding or self.binding(instance)
+        value = self._field(binding).open(loaded.record, row=binding.row)
+        return self.opened(value)
+
+    def _field(self, binding: Binding) -> Any:
+        kind: Any = row_type(self.row_fields())
+        return field_of(get_records(), self.field_name, kind, binding.pairs)
+
+    def to_seal(self, value: Any) -> Any:
+        """Return a value as the field would give it to a database, with its type."""
+        value = self.get_prep_value(value)
+        if isinstance(self, models.DateTimeField) and timezone.is_aware(value):
+            return value.astimezone(datetime.UTC)
+        if isinstance(self, models.DecimalField):
+            return self._quantized(value)
+        return bytes(value) if isinstance(value, memoryview) else value
+
+    def _quantized(self, value: Any) -> Any:
+        from django.db.backends.utils import format_number
+
+        text = format_number(value, self.max_digits, self.decimal_places)  # type: ignore[attr-defined]
+        return type(value)(text) if text is not None else value
+
+    def opened(self, value: Any) -> Any:
+        return self.to_python(value) if not isinstance(self, models.JSONField) else value
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, LoadedRecord):
+            return connection.Database.Binary(value.record)
+        if hasattr(value, "as_sql"):
+            return value
+        raise self._one_value()
+
+    def _one_value(self) -> SealedFieldError:
+        return SealedFieldError(
+            f"'{self.name}' of {self.model.__name__} is sealed: update(), expressions and defaults of migrations give "
+            "one value to rows that each need a record of their own. Assign it to the objects and save them, or use "
+            "bulk_update() of a SealedManager"
+        )
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:  # noqa: ARG002
+        return self.get_db_prep_save(value, connection)
+
+    # --- fixtures
+
+    def value_from_object(self, obj: models.Model) -> Any:
+        return getattr(obj, self.attname)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        value = getattr(obj, self.attname)
+        if isinstance(value, LoadedRecord):
+            return to_text(value.record)
+        return super().value_to_string(obj)
+
+    def to_python(self, value: Any) -> Any:
+        if gives_records() and isinstance(value, str) and is_record(value):
+            return LoadedRecord(from_text(value))
+        return value if isinstance(value, LoadedRecord) else super().to_python(value)
+
+
+def _results(expression: Any) -> list[Any]:
+    """Return what an expression may give to a column, as bulk_update() makes one."""
+    if isinstance(expression, Cast):
+        return _results(expression.get_source_expressions()[0])
+    if isinstance(expression, Case):
+        return [part for case in expression.cases for part in _results(case.result)] + _results(expression.default)
+    return [expression]
+
+
+def _is_record(expression: Any) -> bool:
+    return isinstance(expression, Value) and (expression.value is None or isinstance(expression.value, LoadedRecord))
+
+
+def sealed_fields(model: type[models.Model]) -> list[SealedMixin]:
+    return [field for field in model._meta.concrete_fields if isinstance(field, SealedMixin)]
+
+
+def _bind_loaded(instance: models.Model, **_: object) -> None:
+    """Note what records that were just read are bound to, before anybody assigns another tenant or key."""
+    data = instance.__dict__
+    known: dict[object, Binding | None] = {}
+    for field in sealed_fields(type(instance)):
+        loaded = data.get(field.attname)
+        if isinstance(loaded, LoadedRecord) or field.attname not in data:
+            like = field.like
+            if like not in known:
+                known[like] = _binding_if_known(instance, field)
+            if isinstance(loaded, LoadedRecord) and loaded.binding is None:
+                loaded.binding = known[like]
+    instance._state.sealwax_bound = known  # type: ignore[attr-defined]
+
+
+def _binding_if_known(instance: models.Model, field: SealedMixin) -> Binding | None:
+    names = [each.attname for each in field.row_fields()]
+    names += [attname_of(instance, column) for column in field.sealing.scope.values()]
+    if any(instance.__dict__.get(name) is None for name in names):
+        return None
+    return field.binding(instance)
+
+
+def _check_saved(instance: models.Model, update_fields: Any, **_: object) -> None:
+    """Refuse to write what records are bound to without the records, and a field without its index."""
+    if not update_fields:
+        return
+    model = type(instance)
+    for field in sealed_fields(model):
+        written = field.bound_to() & set(update_fields)
+        if field.name in update_fields or not written:
+            continue
+        before = getattr(instance._state, "sealwax_bound", {}).get(field.like)
+        if before is None or before != _binding_if_known(instance, field):
+            raise SealedFieldError(
+                f"save() writes {min(written)}, which '{field.name}' of {model.__name__} is bound to, and not "
+                f"'{field.name}', which could not be opened any more; add it to update_fields, and load what only() or "
+                "defer() left out"
+            )
+    for each in model._meta.concrete_fields:
+        if getattr(each, "index_of", None) in update_fields and each.name not in update_fields:
+            raise SealedFieldError(
+                f"save() writes '{each.index_of}' of {model.__name__} and not its index; add '{each.name}' to "  # type: ignore[attr-defined]
+                "update_fields"
+            )
+
+
+def _note_saved(instance: models.Model, **_: object) -> None:
+    instance._state.sealwax_bound = {  # type: ignore[attr-defined]
+        field.like: _binding_if_known(instance, field) for field in sealed_fields(type(instance))
+    }

@@ -1,0 +1,162 @@
+"""``IndexOf``: the blind index of a sealed field, in a column beside it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NoReturn
+
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.db.models.query_utils import DeferredAttribute
+
+from sealwax.django._binding import LoadedRecord, Pairs, gives_records, pairs_of_instance
+from sealwax.django._errors import SealedFieldError
+from sealwax.django._fields import SealedMixin
+from sealwax.django._settings import current_pairs, get_records
+from sealwax.records import Index, Records
+from sealwax.records._index import UNIQUE_BITS
+from sealwax.records._normalize import normalizer
+
+
+class IndexAttribute(DeferredAttribute):
+    """The index of an instance; of a model, what searches."""
+
+    field: IndexOf
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        if instance is not None and gives_records():
+            return self.field.of_instance(instance)
+        return super().__get__(instance, cls)
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        # With it, an attribute is asked for here each time, and not in the instance first.
+        instance.__dict__[self.field.attname] = value
+
+    def find(self, value: object, queryset: Any = None, /, **pairs: str) -> list[Any]:
+        """Return the objects whose sealed field has a value: the index finds them, and each is opened and compared.
+
+        Args:
+            value: the value; the normalizer says which others are the same.
+            queryset: where to look; all objects by default.
+            **pairs: the scope to look in, beside that of ``records.scope``.
+
+        Returns:
+            The objects, in the order of the queryset.
+        """
+        field = self.field
+        index = field.index({**current_pairs(get_records()), **pairs})
+        objects = field.model._default_manager.all() if queryset is None else queryset
+        attname = field.source.attname
+        prepared = field.source.to_seal(value)
+        found = objects.filter(**{field.name: index.of(prepared)})
+        return [each for each in found if index.same(getattr(each, attname), prepared)]
+
+
+class IndexOf(models.BinaryField):  # type: ignore[type-arg]
+    """A column with the blind index of a sealed field of the same model; it is written with it.
+
+    ``Patient.name_index.find("Ada")`` returns the patients of this name. docs/blind-indexes.md says what an index
+    tells.
+
+    Args:
+        field: the name of the sealed field.
+        bits: the length of an index; `sealwax records index-bits` suggests one.
+        normalize: which values are the same.
+        shared: one index for all scopes.
+        unique: whether the database refuses a second row with the same value; needs 128 bits.
+
+    Raises:
+        ValueError: there is no such normalizer, or ``unique`` is asked of fewer bits.
+
+    Example:
+        >>> name_index = IndexOf("name", normalize="casefold-nfc/1", bits=16)
+    """
+
+    descriptor_class = IndexAttribute
+
+    def __init__(
+        self, field: str, *, bits: int, normalize: str = "exact/1", shared: bool = False, **options: Any
+    ) -> None:
+        normalizer(normalize)
+        if options.get("unique") and bits < UNIQUE_BITS:
+            raise ValueError(
+                f"unique=True needs bits={UNIQUE_BITS}, not {bits}: different values may have the same index, and "
+                "the second one could not be saved"
+            )
+        self.index_of, self.bits, self.normalize, self.shared = field, bits, normalize, shared
+        options = {"null": True, "editable": False, "db_index": not options.get("unique"), **options}
+        super().__init__(**options)
+        self.serialize = False
+
+    def deconstruct(self) -> Any:
+        name, _, _, kwargs = super().deconstruct()
+        for option, usual in (("null", True), ("editable", False), ("db_index", not self.unique)):
+            if kwargs.pop(option, getattr(self, option)) != usual:
+                kwargs[option] = getattr(self, option)
+        kwargs.pop("serialize", None)
+        about = {"bits": self.bits, "normalize": self.normalize, **({"shared": True} if self.shared else {})}
+        return name, "sealwax.django.IndexOf", [self.index_of], {**about, **kwargs}
+
+    def db_type(self, connection: Any) -> str | None:
+        # MySQL has no index on a BLOB.
+        return f"varbinary({-(-self.bits // 8)})" if connection.vendor == "mysql" else super().db_type(connection)
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        messages = super().check(**kwargs)
+        try:
+            source: Any = self.model._meta.get_field(self.index_of)
+        except FieldDoesNotExist as error:
+            return [*messages, checks.Error(str(error), obj=self, id="sealwax.E007")]
+        if not isinstance(source, SealedMixin):
+            return [*messages, checks.Error(f"'{self.index_of}' is not sealed", obj=self, id="sealwax.E008")]
+        return messages
+
+    @property
+    def source(self) -> Any:
+        """The sealed field."""
+        return self.model._meta.get_field(self.index_of)
+
+    def index(self, pairs: dict[str, str]) -> Index:
+        """Return the index of a scope."""
+        scope = () if self.shared else tuple(sorted(pairs.items()))
+        return _index(get_records(), self.source.field_name, self.bits, self.normalize, self.shared, scope)
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: ARG002
+        data = model_instance.__dict__
+        if self.source.attname in data or self.attname not in data:  # else it was deferred, and is not changed
+            data[self.attname] = self.of_instance(model_instance)
+        return data[self.attname]
+
+    def of_instance(self, instance: models.Model) -> bytes | None:
+        """Return the index of what an instance has; None for NULL."""
+        source = self.source
+        value = instance.__dict__.get(source.attname)
+        if value is None and source.attname not in instance.__dict__:
+            value = getattr(instance, source.attname)
+        if isinstance(value, LoadedRecord):
+            value = source.open(instance, value)
+        if value is None:
+            return None
+        return self.index(dict(pairs_of_instance(instance, source.sealing.scope))).of(source.to_seal(value))
+
+    def get_lookup(self, lookup_name: str) -> Any:  # noqa: RET503
+        if lookup_name in ("exact", "in", "isnull"):
+            return super().get_lookup(lookup_name)
+        self._refuse(f"cannot be searched by {lookup_name}")
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            self._refuse("is not compared with a value")
+        return super().get_prep_value(value)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise SealedFieldError(
+            f"'{self.name}' of {self.model.__name__} is a blind index and {what}; "
+            f"{self.model.__name__}.{self.name}.find(value) opens and compares what it finds"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _index(records: Records, name: str, bits: int, normalize: str, shared: bool, pairs: Pairs) -> Index:
+    return records.index(name, bits=bits, normalize=normalize, shared=shared, **dict(pairs))
