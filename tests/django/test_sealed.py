@@ -41,7 +41,7 @@ def raw(instance: Any, column: str) -> Any:
     with connection.cursor() as cursor:
         table = instance._meta.db_table
         pk = instance._meta.pk.get_db_prep_value(instance.pk, connection)
-        cursor.execute(f'SELECT "{column}" FROM "{table}" WHERE id = %s', [pk])
+        cursor.execute(f"SELECT {connection.ops.quote_name(column)} FROM {table} WHERE id = %s", [pk])
         return cursor.fetchone()[0]
 
 
@@ -88,6 +88,8 @@ def test_a_record_is_opened_when_it_is_looked_at(models: Any) -> None:
 
 
 def test_instances_are_refreshed_deferred_copied_and_pickled(models: Any) -> None:
+    from django.db import transaction
+
     made = patient(models, born=datetime.date(1815, 12, 10))
     for read in (
         models.Patient.objects.only("ward").get(),
@@ -97,12 +99,13 @@ def test_instances_are_refreshed_deferred_copied_and_pickled(models: Any) -> Non
         pickle.loads(pickle.dumps(models.Patient.objects.get())),
         models.Patient.objects.select_related("clinic").get(),
         models.Clinic.objects.prefetch_related("patient_set").get().patient_set.all()[0],
-        models.Patient.objects.select_for_update().get(),
         next(models.Patient.objects.iterator()),
         models.Patient.objects.raw("SELECT * FROM clinic_patient")[0],
         models.Patient.objects.union(models.Patient.objects.all()).get(),
     ):
         assert (read.name, read.born) == ("Ada", datetime.date(1815, 12, 10))
+    with transaction.atomic():
+        assert models.Patient.objects.select_for_update().get().name == "Ada"
     models.Patient.objects.get(pk=made.pk).delete()
     made.name = "Bob"
     made.save(force_insert=True)

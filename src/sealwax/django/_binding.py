@@ -22,7 +22,7 @@ Pairs = tuple[tuple[str, str], ...]
 _AS_RECORDS: Final[ContextVar[bool]] = ContextVar("sealwax_as_records", default=False)
 
 
-class Binding(NamedTuple):
+class RowBinding(NamedTuple):
     """What one record is bound to beside its field."""
 
     row: Row | Unbound
@@ -39,7 +39,7 @@ class LoadedRecord:
 
     __slots__ = ("binding", "record")
 
-    def __init__(self, record: bytes, binding: Binding | None = None) -> None:
+    def __init__(self, record: bytes, binding: RowBinding | None = None) -> None:
         self.record = record
         self.binding = binding
 

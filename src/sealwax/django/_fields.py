@@ -19,8 +19,8 @@ from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 
 from sealwax.django._binding import (
-    Binding,
     LoadedRecord,
+    RowBinding,
     attname_of,
     field_of,
     gives_records,
@@ -52,7 +52,7 @@ _KINDS: Final = (
 _NO_KINDS: Final = (models.AutoField, models.ForeignKey, models.FileField, models.FilePathField)
 
 
-class Sealing(NamedTuple):
+class SealedOptions(NamedTuple):
     """What the records of a field are bound to."""
 
     row: tuple[str, ...]
@@ -103,7 +103,7 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
     _refuse_options(field, kwargs)
     kind: Any = type(field)
     sealed = _class(kind)(*args, **kwargs)
-    sealed.sealing = Sealing(rows, dict(scope or {}), name)
+    sealed.sealing = SealedOptions(rows, dict(scope or {}), name)
     sealed.creation_counter = field.creation_counter
     return sealed
 
@@ -164,7 +164,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
     """What sealed fields of all kinds have in common; ``Sealed`` makes them."""
 
     descriptor_class = SealedAttribute
-    sealing: Sealing
+    sealing: SealedOptions
     source: type[models.Field[Any, Any]]
 
     # --- as a field of a model
@@ -344,7 +344,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             value = self.open(instance, value)
         return LoadedRecord(self._field(binding).seal(self.to_seal(value), row=binding.row), binding)
 
-    def binding(self, instance: models.Model) -> Binding:
+    def binding(self, instance: models.Model) -> RowBinding:
         """Return what a record of an instance is bound to now."""
         row = row_of(instance, self.row_fields())
         if row is None:
@@ -352,7 +352,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
                 f"'{self.name}' of {self.model.__name__} is bound to {', '.join(self.sealing.row)}, which has no value "
                 "yet; set it before saving, as default=uuid4 does"
             )
-        return Binding(row, pairs_of_instance(instance, self.sealing.scope))
+        return RowBinding(row, pairs_of_instance(instance, self.sealing.scope))
 
     def open(self, instance: models.Model, loaded: LoadedRecord) -> Any:
         """Open a record of an instance."""
@@ -360,7 +360,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         value = self._field(binding).open(loaded.record, row=binding.row)
         return self.opened(value)
 
-    def _field(self, binding: Binding) -> Any:
+    def _field(self, binding: RowBinding) -> Any:
         kind: Any = row_type(self.row_fields())
         return field_of(get_records(), self.field_name, kind, binding.pairs)
 
@@ -438,7 +438,7 @@ def sealed_fields(model: type[models.Model]) -> list[SealedMixin]:
 def _bind_loaded(instance: models.Model, **_: object) -> None:
     """Note what records that were just read are bound to, before anybody assigns another tenant or key."""
     data = instance.__dict__
-    known: dict[object, Binding | None] = {}
+    known: dict[object, RowBinding | None] = {}
     for field in sealed_fields(type(instance)):
         loaded = data.get(field.attname)
         if isinstance(loaded, LoadedRecord) or field.attname not in data:
@@ -450,7 +450,7 @@ def _bind_loaded(instance: models.Model, **_: object) -> None:
     instance._state.sealwax_bound = known  # type: ignore[attr-defined]
 
 
-def _binding_if_known(instance: models.Model, field: SealedMixin) -> Binding | None:
+def _binding_if_known(instance: models.Model, field: SealedMixin) -> RowBinding | None:
     names = [each.attname for each in field.row_fields()]
     names += [attname_of(instance, column) for column in field.sealing.scope.values()]
     if any(instance.__dict__.get(name) is None for name in names):

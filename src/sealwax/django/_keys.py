@@ -412,7 +412,8 @@ def _begin(connection: Any, *, changes: bool) -> None:
 def _code(error: Exception) -> object:
     cause = error.__cause__ or error
     first = cause.args[0] if cause.args else None
-    return getattr(cause, "sqlstate", None) or (first if isinstance(first, int) else None)
+    # Errors of mysql drivers have a number first, and maybe a state, which says less.
+    return first if isinstance(first, int) else getattr(cause, "sqlstate", None)
 
 
 def _is_locked(error: Exception) -> bool:

@@ -52,10 +52,10 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
             if "pk" in target and self.model._meta.pk is not None:
                 target = target | {self.model._meta.pk.name}
             if field.name in updated and row and not (row and target and target <= row):
+                names = ", ".join(sorted(row))
                 raise SealedFieldError(
                     f"bulk_create() would give a record of '{field.name}' to a row that was there before, and it "
-                    f"is bound to the {', '.join(sorted(row))} of the new one; use unique_fields=[{', '.join(sorted(row))}], or "
-                    "look for the row first"
+                    f"is bound to the {names} of the new one; use unique_fields=[{names}], or look for the row first"
                 )
 
 
