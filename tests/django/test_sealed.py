@@ -181,6 +181,8 @@ def test_another_tenant_than_that_of_the_request_is_refused(models: Any) -> None
 
 
 def test_bulk_create_and_bulk_update_seal_each_row(models: Any) -> None:
+    from django.db import connection
+
     from sealwax.django import SealedFieldError
 
     clinic = models.Clinic.objects.create(title="north")
@@ -196,12 +198,17 @@ def test_bulk_create_and_bulk_update_seal_each_row(models: Any) -> None:
         models.Patient.objects.update(name="x")
     assert models.Patient.objects.update(ward="W") == 5
     upsert = models.Patient(pk=rows[0].pk, clinic=clinic, name="again")
-    models.Patient.objects.bulk_create([upsert], update_conflicts=True, update_fields=["name"], unique_fields=["id"])
-    assert models.Patient.objects.get(pk=rows[0].pk).name == "again"
+    if connection.features.supports_update_conflicts_with_target:
+        models.Patient.objects.bulk_create(
+            [upsert], update_conflicts=True, update_fields=["name"], unique_fields=["id"]
+        )
+        assert models.Patient.objects.get(pk=rows[0].pk).name == "again"
     with pytest.raises(SealedFieldError, match="there before"):
         models.Patient.objects.bulk_create(
             [upsert], update_conflicts=True, update_fields=["name"], unique_fields=["ward"]
         )
+    with pytest.raises(SealedFieldError, match="there before"):  # as for MySQL, which takes any unique key
+        models.Patient.objects.bulk_create([upsert], update_conflicts=True, update_fields=["name"])
 
 
 def test_a_plain_queryset_refuses_what_it_cannot_seal(models: Any) -> None:
@@ -357,7 +364,7 @@ def test_an_index_finds_by_opened_values(models: Any) -> None:
         found = models.Patient.name_index.find("NAME 7")
     assert [(each.name, each.clinic_id) for each in found] == [("Name 7", north.pk)]
     candidates = models.Patient.objects.filter(name_index=found[0].name_index)
-    assert candidates.count() > 1  # of 4 bits
+    assert candidates.count() > 1  # of 2 bits
     assert models.Patient.name_index.find("nobody", clinic=str(north.pk)) == []
     none = models.Patient.objects.none()
     assert models.Patient.name_index.find("name 7", none, clinic=str(north.pk)) == []

@@ -43,9 +43,9 @@ def current_pairs(records: Records) -> Mapping[str, str]:
 
 
 def key_database() -> str | None:
-    """Return the alias of the database with the key tables; None if RECORDS brings a store of its own."""
-    setting = getattr(settings, "SEALWAX", None) or {}
-    return None if "RECORDS" in setting else setting.get("DATABASE", "default")
+    """Return the alias of the database with the key tables; None if DATABASE is None: another store has them."""
+    alias: str | None = _setting().get("DATABASE", "default")
+    return alias
 
 
 def _setting() -> Mapping[str, Any]:

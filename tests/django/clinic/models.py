@@ -19,7 +19,7 @@ class Patient(models.Model):
     clinic = models.ForeignKey(Clinic, on_delete=models.CASCADE)
     ward = models.CharField(max_length=20, blank=True)
     name = Sealed(models.CharField(max_length=50), row="id")
-    name_index = IndexOf("name", normalize="casefold-nfc/1", bits=4)
+    name_index = IndexOf("name", normalize="casefold-nfc/1", bits=2)
     born = Sealed(models.DateField(null=True, blank=True), row="id")
     notes = Sealed(models.TextField(blank=True, default=""), row=UNBOUND)
 

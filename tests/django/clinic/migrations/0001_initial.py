@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ("ward", models.CharField(blank=True, max_length=20)),
                 ("name", sealwax.django.Sealed(models.CharField(max_length=50), row="id", scope={"clinic": "clinic"})),
-                ("name_index", sealwax.django.IndexOf("name", bits=4, normalize="casefold-nfc/1")),
+                ("name_index", sealwax.django.IndexOf("name", bits=2, normalize="casefold-nfc/1")),
                 (
                     "born",
                     sealwax.django.Sealed(
