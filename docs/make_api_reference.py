@@ -26,6 +26,8 @@ FRONTS = (
     "sealwax.records",
     "sealwax.records.tables",
     "sealwax.records.testing",
+    "sealwax.django",
+    "sealwax.django.admin",
     "sealwax.fleet",
     "sealwax.fleet.spark",
     "sealwax.fleet.aws_lambda",

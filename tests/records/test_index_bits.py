@@ -71,15 +71,3 @@ def repeats(draw: random.Random, bits: int) -> int:
         if len(seen) < number:
             break
     return len(seen)
-
-
-def write() -> None:
-    """Fill in the tables of the page: ``python -c 'from tests.records.test_index_bits import write; write()'``."""
-    text = PAGE.read_text("utf-8")
-    for name, cell in (
-        ("table", lambda rows, bits: share(alone(rows, bits))),
-        ("others", lambda rows, bits: rough(others(rows, bits))),
-    ):
-        begin, end = f"(<!-- {name}: begin -->\n.*\n\\|---.*\n)", f"(<!-- {name}: end -->)"
-        text = re.sub(f"{begin}(?:\\|.*\n)*{end}", lambda match, cell=cell: match[1] + table(cell) + match[2], text)
-    PAGE.write_text(text, "utf-8")

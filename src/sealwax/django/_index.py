@@ -118,7 +118,11 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         return self.model._meta.get_field(self.index_of)
 
     def index(self, pairs: dict[str, str]) -> Index:
-        """Return the index of a scope."""
+        """Return the index of a scope.
+
+        Args:
+            pairs: the pairs of the scope, beside those that all fields share.
+        """
         scope = () if self.shared else tuple(sorted(pairs.items()))
         return _index(get_records(), self.source.field_name, self.bits, self.normalize, self.shared, scope)
 
@@ -129,7 +133,11 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         return data[self.attname]
 
     def of_instance(self, instance: models.Model) -> bytes | None:
-        """Return the index of what an instance has; None for NULL."""
+        """Return the index of what an instance has; None for NULL.
+
+        Args:
+            instance: an object of the model.
+        """
         source = self.source
         value = instance.__dict__.get(source.attname)
         if value is None and source.attname not in instance.__dict__:

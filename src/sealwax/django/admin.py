@@ -9,6 +9,8 @@ from django.contrib import admin
 
 from sealwax.django._index import IndexOf
 
+__all__ = ["SealedAdmin"]
+
 
 class SealedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A ``ModelAdmin`` whose ``search_fields`` may name an ``IndexOf``: it finds whole values, opened and compared.
