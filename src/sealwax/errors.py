@@ -79,6 +79,7 @@ __all__ = [
     "KeyStoreError",
     "KmsError",
     "LabError",
+    "ModelError",
     "NotARecordError",
     "NotAnEnvelopeError",
     "NotPicklableError",
@@ -366,6 +367,10 @@ class KeyStoreError(SealwaxError):
 
 class TableError(SealwaxError):
     """A table with sealed columns cannot be read or changed, or is not as the map of fields says."""
+
+
+class ModelError(SealwaxError):
+    """A model or a statement uses a sealed column in a way that cannot work."""
 
 
 class EngineError(SealwaxError):

@@ -1,0 +1,457 @@
+"""Attributes of mapped classes that are sealed: opened when they are looked at, sealed again when their row changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event, inspect
+from sqlalchemy.orm import Bundle, InstrumentedAttribute, MappedColumn, Mapper, mapped_column, object_session
+from sqlalchemy.orm.attributes import NO_VALUE, flag_modified
+from sqlalchemy.orm.base import PASSIVE_OFF
+
+from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
+from sealwax.sqlalchemy._binding import (
+    Binding,
+    Pairs,
+    Scope,
+    can_await,
+    current_pairs,
+    declare_scope,
+    pair_text,
+    scope_of,
+)
+from sealwax.sqlalchemy._errors import passing_on
+from sealwax.sqlalchemy._types import Sealed, SealedRow, check_table, row_type_of
+from sealwax.sqlalchemy._value import UNSET, SealedValue
+
+_PLAN: Final = "sealwax_plan"
+
+
+def sealed(
+    value_type: Any, /, *, row: str | Sequence[str], length: int | None = None, field: str | None = None, **options: Any
+) -> MappedColumn[Any]:
+    """Declare a sealed attribute of a mapped class, bound to its row, its column and the scope of the class.
+
+    It is opened when it is looked at. If the row or the scope changes, the flush seals it again.
+
+    Args:
+        value_type: str, bytes, int, bool, float, Decimal, date, datetime (with a time zone), UUID, dict, list, or an
+            Enum, whose names are sealed. NULL stays NULL.
+        row: the attributes that records are bound to, such as the primary key. The program has to know them before
+            the row is inserted.
+        length: the most characters or bytes that a value may have.
+        field: the name of the field, if the column is renamed; ``"table.column"`` by default.
+        **options: as for ``mapped_column``, such as ``name="..."`` or ``deferred=True``; ``repr=False`` in a dataclass.
+
+    Returns:
+        What ``mapped_column`` returns.
+
+    Raises:
+        TypeError: no record holds such values.
+
+    Example:
+        >>> email: Mapped[str] = sealed(str, row="id")
+    """
+    name = options.pop("name", None)
+    given = () if name is None else (name,)
+    return mapped_column(*given, SealedRow(value_type, row=row, length=length, field=field), **options)
+
+
+class _OpenedBundle(Bundle[Any]):
+    """A sealed column in a SELECT, with the columns that its records are bound to."""
+
+    inherit_cache = True
+
+    def __init__(self, name: str, kind: SealedRow, rows: int, scope: Scope, *columns: Any) -> None:
+        super().__init__(name, *columns)
+        self._kind, self._rows, self._scope = kind, rows, scope
+
+    def create_row_processor(self, query: Any, procs: Any, labels: Any) -> Any:  # noqa: ARG002
+        kind, rows, scope = self._kind, self._rows, self._scope
+
+        def opened(row: Any) -> Any:
+            value, *bound = [proc(row) for proc in procs]
+            if type(value) is not SealedValue:
+                return value
+            value.row = bound[0] if rows == 1 else tuple(bound[:rows])
+            value.pairs = tuple(
+                (name, pair_text(part, name, column))
+                for (name, column), part in zip(scope.columns.items(), bound[rows:], strict=True)
+            )
+            return kind.opened(value)
+
+        return opened
+
+
+class SealedAttribute(InstrumentedAttribute[Any]):
+    """The attribute of a class: opens the value of an instance, and selects a value with what it is bound to."""
+
+    __slots__ = ()
+    inherit_cache = True
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        value: Any = super().__get__(instance, owner)
+        if type(value) is not SealedValue:
+            return value
+        if value.value is UNSET:
+            state = inspect(instance)
+            plan = _plan_of(state.mapper)
+            if value.unknown:
+                plan.bind(state, load=True)
+            return plan.attributes[self.key].opened(value)
+        return value.value
+
+    def _memoized_attr_expression(self) -> Any:
+        column = super()._memoized_attr_expression()
+        plan = _plan_of(self._parententity.mapper)  # type: ignore[union-attr]
+        kind, entity = plan.attributes[self.key], self._parententity.entity  # type: ignore[union-attr]
+        keys = (*plan.rows[self.key], *plan.scope.columns.values())
+        bundle = _OpenedBundle(
+            self.key, kind, len(plan.rows[self.key]), plan.scope, column, *(getattr(entity, key) for key in keys)
+        )
+        return bundle.__clause_element__()
+
+    def label(self, name: str | None) -> Any:
+        return self.__clause_element__()._annotations["bundle"].label(name)
+
+
+class _Plan:
+    """What is sealed in a mapped class, and what it is bound to."""
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self.mapper = mapper
+        scope = getattr(mapper.class_, "__sealed_scope__", None) or scope_of(mapper.local_table)  # type: ignore[arg-type]
+        if not isinstance(scope, Scope):
+            raise ModelError(
+                f"__sealed_scope__ of {mapper.class_.__name__} is a Scope, such as Scope(tenant='tenant_id')"
+            )
+        self.scope = Scope(**{name: _key_of(mapper, column) for name, column in scope.columns.items()})
+        self.attributes: dict[str, SealedRow] = {}
+        self.columns: dict[str, Sealed] = {}
+        self.rows: dict[str, tuple[str, ...]] = {}
+        for key, columns in _columns(mapper).items():
+            kind = columns[0].type
+            if isinstance(kind, SealedRow):
+                self.attributes[key] = kind
+                self.rows[key] = tuple(_key_of(mapper, name) for name in kind.row)
+            elif isinstance(kind, Sealed):
+                self.columns[key] = kind
+        self.bound_to = frozenset((*(key for keys in self.rows.values() for key in keys), *self.scope.columns.values()))
+
+    @property
+    def binding(self) -> Binding:
+        return next(iter((*self.attributes.values(), *self.columns.values()))).binding
+
+    # --- what a state is bound to
+
+    def pairs(self, values: Any) -> Pairs:
+        return tuple((name, pair_text(values(key), name, key)) for name, key in self.scope.columns.items())
+
+    def row(self, key: str, values: Any) -> Any:
+        parts = tuple(values(name) for name in self.rows[key])
+        return parts[0] if len(parts) == 1 else parts
+
+    def bind(self, state: Any, *, load: bool = False) -> None:
+        """Note what the records that were loaded are bound to: the values in the database, not newer ones."""
+        values, committed = state.dict, state.committed_state
+
+        def stored(key: str) -> Any:
+            if key in committed:
+                value = committed[key]
+            elif key not in values and load:
+                value = state.manager[key].impl.get(state, values, PASSIVE_OFF)
+            else:
+                value = values.get(key, NO_VALUE)
+            return value
+
+        if any(stored(key) is NO_VALUE for key in self.bound_to):
+            return
+        pairs: Pairs | None = None
+        for key in self.attributes:
+            value = values.get(key)
+            if type(value) is SealedValue and value.unknown:
+                pairs = self.pairs(stored) if pairs is None else pairs
+                value.row, value.pairs = self.row(key, stored), pairs
+
+    # --- the flush
+
+    def seal(self, state: Any) -> None:
+        """Seal what is new, and again what is bound to something else now."""
+        values = state.dict
+        present = [key for key in self.attributes if isinstance(values.get(key), SealedValue)]
+        current = _Current(state)
+        if not present:
+            return
+        pairs = self.pairs(current)
+        for key in present:
+            kind, value = self.attributes[key], values[key]
+            row = self.row(key, current)
+            _check_row(kind, row)
+            sealed_value = kind.sealed_for(value, row, pairs)
+            if sealed_value is not value:
+                values[key] = sealed_value
+                if state.key is not None and key not in state.committed_state:
+                    flag_modified(state.obj(), key)
+
+    def rebind(self, state: Any) -> None:
+        """Load what is bound to values that change, and have the flush write all of it."""
+        changed = [key for key in self.bound_to if _has_changed(state, key)]
+        if not changed:
+            return
+        scope_changed = any(key in self.scope.columns.values() for key in changed)
+        for key in (*self.attributes, *(self.columns if scope_changed else ())):
+            if key not in state.dict:
+                self._load(state, key)
+            flag_modified(state.obj(), key)
+        self.bind(state)
+
+    def _load(self, state: Any, key: str) -> None:
+        session = object_session(state.obj())
+        assert session is not None
+
+        def stored(name: str) -> Any:
+            return state.committed_state.get(name, state.dict.get(name))
+
+        with session.no_autoflush, self.binding.records.scope(**dict(self.pairs(stored))):
+            state.manager[key].impl.get(state, state.dict, PASSIVE_OFF)
+
+    def check_scope(self, state: Any) -> None:
+        """Compare the scope of the row with the one that its columns of type ``Sealed`` are about to be sealed for."""
+        if not any(state.dict.get(key) is not None and _is_written(state, key) for key in self.columns):
+            return
+        kind = next(iter(self.columns.values()))
+        own, around = self.pairs(_Current(state)), current_pairs(kind.binding, kind.named.table)
+        if own != around:
+            raise ContextError(
+                f"a row of '{kind.named.table.fullname}' is of another scope than the block of records.scope(...) "
+                f"around this flush ({', '.join(self.scope.columns)} differs); flush it within a block of its own scope"
+            )
+
+
+class _Current:
+    """The values that a state has now."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def __call__(self, key: str) -> Any:
+        values = self._state.dict
+        if key in values:
+            return values[key]
+        return self._state.manager[key].impl.get(self._state, values, PASSIVE_OFF)
+
+
+def _has_changed(state: Any, key: str) -> bool:
+    committed = state.committed_state
+    if key not in committed or key not in state.dict:
+        return False
+    return bool(committed[key] != state.dict[key])
+
+
+def _is_written(state: Any, key: str) -> bool:
+    return state.key is None or key in state.committed_state
+
+
+def _check_row(kind: SealedRow, row: object) -> None:
+    parts = row if isinstance(row, tuple) else (row,)
+    for name, part in zip(kind.row, parts, strict=True):
+        if part is None:
+            raise ModelError(
+                f"'{kind.field_name}' is bound to '{name}', which this row does not have yet; set it first"
+            )
+
+
+def _key_of(mapper: Mapper[Any], name: str) -> str:
+    """Return the attribute that is called so, or that maps the column of this name."""
+    attributes = _columns(mapper)
+    if name in attributes:
+        return name
+    for key, columns in attributes.items():
+        if any(getattr(column, "name", None) == name for column in columns):
+            return key
+    raise ModelError(f"{mapper.class_.__name__} has no column '{name}', which a sealed column is bound to")
+
+
+def _columns(mapper: Mapper[Any]) -> dict[str, list[Any]]:
+    """Return the columns of each attribute; ``column_attrs`` would configure all mappers, which may be too early."""
+    return {key: list(mapper.get_property(key).columns) for key in mapper.columns.keys()}  # type: ignore[attr-defined]
+
+
+def _plan_of(mapper: Any) -> _Plan:
+    plan = mapper.class_manager.info.get(_PLAN)
+    if plan is None:
+        plan = mapper.class_manager.info[_PLAN] = _Plan(mapper)
+    assert isinstance(plan, _Plan)
+    return plan
+
+
+# --- when a class is mapped
+
+
+def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Check a class that has been mapped, and let its sealed attributes open."""
+    columns = [column for each in _columns(mapper).values() for column in each]
+    kinds = [column.type for column in columns if isinstance(column.type, Sealed | SealedRow)]
+    if not kinds:
+        return
+    scope = getattr(class_, "__sealed_scope__", None)
+    if isinstance(scope, Scope):
+        for kind in kinds:
+            declare_scope(kind.named.table, scope)  # type: ignore[arg-type]
+    mapper.class_manager.info.pop(_PLAN, None)
+    plan = _plan_of(mapper)
+    for table in mapper.tables:
+        check_table(table)  # type: ignore[arg-type]
+    for key, attribute_kind in plan.attributes.items():
+        _check_attribute(mapper, key, attribute_kind, plan.rows[key])
+        attribute = mapper.class_manager[key]
+        if type(attribute) is InstrumentedAttribute:
+            attribute.__class__ = SealedAttribute
+
+
+def _check_attribute(mapper: Mapper[Any], key: str, kind: SealedRow, row: Sequence[str]) -> None:
+    attributes = _columns(mapper)
+    parts = [attributes[name] for name in row]
+    kind.declare(row_type_of([columns[0] for columns in parts], kind))
+    for name, columns in zip(row, parts, strict=True):
+        for column in columns:
+            if isinstance(column, sa.Column) and _is_made_by_database(column):
+                raise ModelError(
+                    f"'{kind.field_name}' is bound to '{name}', which the database makes when the row is inserted, too "
+                    "late to seal the value; let the program make it, as with default=uuid4, or use Sealed, which is "
+                    "not bound to the row"
+                )
+    fields = dataclasses.fields(mapper.class_) if dataclasses.is_dataclass(mapper.class_) else ()
+    if any(each.name == key and each.repr for each in fields):
+        raise ModelError(f"the repr of {mapper.class_.__name__} would show '{key}'; add repr=False to sealed()")
+
+
+def _is_made_by_database(column: sa.Column[Any]) -> bool:
+    default = column.default
+    return (
+        column is column.table.autoincrement_column and default is None
+        if isinstance(column.table, sa.Table) and column.server_default is None
+        else column.server_default is not None
+    ) or (default is not None and not (default.is_scalar or default.is_callable))
+
+
+def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Follow the instances of a class, once its attributes are complete."""
+    plan = mapper.class_manager.info.get(_PLAN)
+    if plan is None:
+        return
+    for key in plan.attributes:
+        # After the validators of the class, which see the value.
+        event.listen(getattr(class_, key), "set", _wrap_for(plan.attributes[key]), retval=True)
+    for key in plan.bound_to:
+        event.listen(getattr(class_, key), "set", _note_old, active_history=True)
+    if plan.attributes:
+        event.listen(class_, "load", _loaded, raw=True)
+        event.listen(class_, "refresh", _refreshed, raw=True)
+    event.listen(mapper, "before_insert", _before_insert, raw=True)
+    event.listen(mapper, "before_update", _before_update, raw=True)
+
+
+def _wrap_for(kind: SealedRow) -> Any:
+    def wrap(target: Any, value: Any, old: Any, initiator: Any) -> Any:  # noqa: ARG001
+        if value is None or type(value) is SealedValue:
+            return value
+        kind.checked(value)
+        return SealedValue(value)
+
+    return wrap
+
+
+def _note_old(target: Any, value: Any, old: Any, initiator: Any) -> None:
+    """Have SQLAlchemy load the value that is replaced: the records in the database are bound to it."""
+
+
+def _loaded(state: Any, context: Any) -> None:  # noqa: ARG001
+    plan = _plan_of(state.mapper)
+    plan.bind(state)
+    if can_await():
+        _preload(plan, state)
+
+
+def _refreshed(state: Any, context: Any, attributes: Any) -> None:  # noqa: ARG001
+    _loaded(state, context)
+
+
+def _preload(plan: _Plan, state: Any) -> None:
+    """Load data keys while they can be awaited; the attribute is looked at when they cannot."""
+    for key, kind in plan.attributes.items():
+        value = state.dict.get(key)
+        if type(value) is SealedValue and value.value is UNSET and not value.unknown:
+            try:
+                kind.opened(value)
+            except KeyNotLoadedError:
+                raise
+            except SealwaxError:
+                pass  # reported when it is looked at
+
+
+def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
+    with passing_on():
+        plan = _plan_of(state.mapper)
+        _wrap_plain(plan, state)
+        if any(state.dict.get(key) is not None for key in plan.attributes):
+            for key in plan.bound_to:
+                _make_default(state, key)
+        plan.seal(state)
+        plan.check_scope(state)
+
+
+def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
+    with passing_on():
+        plan = _plan_of(state.mapper)
+        _wrap_plain(plan, state)
+        plan.bind(state)
+        plan.rebind(state)
+        plan.seal(state)
+        plan.check_scope(state)
+
+
+def _wrap_plain(plan: _Plan, state: Any) -> None:
+    """Wrap values that did not come through the attribute, such as by ``set_attribute``."""
+    for key, kind in plan.attributes.items():
+        value = state.dict.get(key)
+        if value is not None and type(value) is not SealedValue:
+            kind.checked(value)
+            state.dict[key] = SealedValue(value)
+
+
+def _make_default(state: Any, key: str) -> None:
+    """Make the default of a column that records are bound to, before SQLAlchemy would."""
+    if state.dict.get(key) is not None:
+        return
+    for column in _columns(state.mapper)[key]:
+        made = client_default(column)
+        if made is not None:
+            setattr(state.obj(), key, made)
+            return
+
+
+def client_default(column: Any) -> Any:
+    """Return what the program's default of a column makes, or None.
+
+    Raises:
+        ModelError: it needs the statement, which there is not yet.
+    """
+    default = getattr(column, "default", None)
+    if default is None or not (default.is_scalar or default.is_callable):
+        return None
+    if default.is_scalar:
+        return default.arg
+    try:
+        return default.arg(None)
+    except (AttributeError, TypeError):
+        raise ModelError(
+            f"records are bound to '{column}', whose default needs the other columns; set it before the flush"
+        ) from None
+
+
+event.listen(Mapper, "after_mapper_constructed", _prepare)
+event.listen(Mapper, "mapper_configured", _listen)

@@ -1,0 +1,368 @@
+"""The types of sealed columns: ``Sealed``, which SQLAlchemy Core can use alone, and that of ``sealed``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import operators
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sealwax.errors import ModelError
+from sealwax.records import UNBOUND, RowType
+from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
+from sealwax.sqlalchemy._binding import Binding, binding_of, current_pairs
+from sealwax.sqlalchemy._errors import passing_on
+from sealwax.sqlalchemy._kinds import PythonType
+from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
+
+# What MySQL keeps in a BLOB.
+_BLOB: Final = 65_535
+_ALLOWED: Final = (operators.is_, operators.is_not)
+_SEARCH = "the database sees a different record each time a value is sealed; search through an IndexOf column instead"
+
+
+def refuse(what: str, column: Any) -> NoReturn:
+    """Refuse a statement that would give a wrong answer.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(f"{what} '{_name(column)}', which is sealed, cannot work: {_SEARCH}")
+
+
+def _name(column: Any) -> str:
+    table = getattr(column, "table", None)
+    name = getattr(table, "name", None)
+    own = str(getattr(column, "name", None) or "a column")
+    return f"{name}.{own}" if isinstance(name, str) else own
+
+
+class SealedType(TypeDecorator[Any]):
+    """What the types of sealed columns share."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    class Comparator(TypeDecorator.Comparator[Any]):
+        """Refuses every operator but IS NULL."""
+
+        def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
+            if op in (operators.eq, operators.ne) and len(other) == 1 and _is_null(other[0]):
+                op, other = (operators.is_ if op is operators.eq else operators.is_not), (sa.null(),)
+            if op not in _ALLOWED:
+                refuse("comparing, sorting or computing with", self.expr)
+            return super().operate(op, *other, **kwargs)
+
+        def reverse_operate(self, op: Any, other: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+            refuse("comparing or computing with", self.expr)
+
+    comparator_factory = Comparator
+
+    def __init__(self, value_type: Any, /, *, length: int | None = None, field: str | None = None) -> None:
+        super().__init__()
+        self.kind = PythonType(value_type)
+        self.value_type = self.kind.type
+        if length is not None and (type(length) is not int or length < 1 or self.value_type not in (str, bytes)):
+            raise ValueError("length is the most characters or bytes of a value of str or bytes, a positive int")
+        self.length = length
+        self.field = field
+        self.column: sa.Column[Any] | None = None
+        self.impl = _storage(length)
+
+    @property
+    def _static_cache_key(self) -> Any:
+        # By its column, which decides how it seals: equal arguments do not make two of these types the same.
+        return type(self), self.column if self.column is not None else self
+
+    @property
+    def python_type(self) -> type[Any]:
+        return self.value_type
+
+    # --- the column
+
+    def _set_parent(self, parent: Any, outer: bool = False, **kw: Any) -> None:
+        if self.column is not None and self.column is not parent:
+            # An instance may be used for several columns, and each is a field of its own.
+            own = self.copy()
+            own.column = None
+            parent.type = own
+            own._set_parent(parent, outer=outer, **kw)
+            return
+        self.column = parent
+        super()._set_parent(parent, outer=outer, **kw)
+        event.listen(parent, "after_parent_attach", _check_column)
+
+    def copy(self, **kw: Any) -> Any:
+        return super().copy(**kw)
+
+    @property
+    def named(self) -> sa.Column[Any]:
+        """The column.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if self.column is None or self.column.table is None:
+            raise ModelError("a sealed type is used without its column, so its field is not known; use the column")
+        return self.column
+
+    @property
+    def field_name(self) -> str:
+        """The name of the field, which binds its records."""
+        column = self.named
+        return self.field or f"{column.table.fullname}.{column.name}"
+
+    @property
+    def binding(self) -> Binding:
+        return binding_of(self.named.table)
+
+    @property
+    def row_type(self) -> RowType:
+        return UNBOUND
+
+    # --- values
+
+    def checked(self, value: Any) -> Any:
+        """Return what a record holds for a value.
+
+        Raises:
+            TypeError, ValueError: it is of another type, or too long; the message does not show it.
+        """
+        try:
+            held = self.kind.checked(value)
+        except TypeError as error:
+            raise TypeError(f"'{self.field_name}': {error}") from None
+        if self.length is not None and len(held) > self.length:
+            raise ValueError(f"'{self.field_name}': the value has {len(held)} characters, and may have {self.length}")
+        return held
+
+    def seal(self, value: Any, row: Any, pairs: Any) -> bytes:
+        binding = self.binding
+        return binding.seal(binding.field(self.field_name, self.row_type, pairs), pairs, self.checked(value), row)
+
+    def open(self, record: bytes, row: Any, pairs: Any) -> Any:
+        binding = self.binding
+        opened = binding.open(binding.field(self.field_name, self.row_type, pairs), pairs, record, row)
+        return self.kind.restored(opened)
+
+    def process_literal_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
+        return "<sealed>"
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        # Not valid SQL, so that it is never executed; an error would show the value.
+        return lambda _: "<sealed>"
+
+    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:  # noqa: ARG002
+        return self
+
+    def _options(self) -> str:
+        given = [f"{name}={getattr(self, name)!r}" for name in ("length", "field") if getattr(self, name) is not None]
+        return "".join(f", {option}" for option in given)
+
+
+class Sealed(SealedType):
+    """The type of a column whose values are sealed: bound to the column and the scope, not to the row.
+
+    It works wherever a type does: in Core, in bulk statements, with RETURNING, in upserts. The pairs of the scope come
+    from ``records.scope(...)``.
+
+    Args:
+        value_type: str, bytes, int, bool, float, Decimal, date, datetime (with a time zone), UUID, dict, list, or an
+            Enum, whose names are sealed. NULL stays NULL.
+        length: the most characters or bytes that a value may have.
+        field: the name of the field, if the column is renamed; ``"table.column"`` by default.
+
+    Raises:
+        TypeError: no record holds such values.
+
+    Example:
+        >>> Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", Sealed(str)))
+    """
+
+    cache_ok = True
+
+    def __init__(self, value_type: Any, /, *, length: int | None = None, field: str | None = None) -> None:
+        super().__init__(value_type, length=length, field=field)
+
+    def __repr__(self) -> str:
+        return f"Sealed({self.value_type.__name__}{self._options()})"
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        if type(value) is HiddenValue:
+            value = value.value
+        if value is None:
+            return None
+        with passing_on():
+            return self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        if value is None:
+            return None
+        with passing_on():
+            return self.open(bytes(value), UNBOUND, current_pairs(self.binding, self.named.table))
+
+
+class SealedRow(SealedType):
+    """The type of a column that ``sealed`` declares: its records are bound to the row too.
+
+    A type sees a value and not its row. So mapped classes and INSERT statements seal and open these columns; where
+    neither is involved, values are of type ``SealedValue``, with the record.
+
+    Args:
+        value_type: as for ``Sealed``.
+        row: the columns that records are bound to, such as the primary key.
+        length, field: as for ``Sealed``.
+
+    Raises:
+        TypeError: no record holds such values, or a column is not given by its name.
+    """
+
+    cache_ok = True
+
+    def __init__(
+        self, value_type: Any, /, *, row: str | Sequence[str], length: int | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(value_type, length=length, field=field)
+        names = (row,) if isinstance(row, str) else tuple(row)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise TypeError("row names the columns that the records are bound to, such as row='id'")
+        self.row = names
+        self._row_type: RowType | None = None
+
+    def __repr__(self) -> str:
+        row = self.row[0] if len(self.row) == 1 else self.row
+        return f"SealedRow({self.value_type.__name__}, row={row!r}{self._options()})"
+
+    @property
+    def row_type(self) -> RowType:
+        if self._row_type is None:
+            columns = self.named.table.c
+            self._row_type = row_type_of([columns[name] for name in self.row if name in columns], self)
+        return self._row_type
+
+    def declare(self, row_type: RowType) -> None:
+        """Say what type the rows have, where an attribute of another name or table has them."""
+        self._row_type = row_type
+
+    def opened(self, value: SealedValue) -> Any:
+        """Return what a value is; it is opened once."""
+        if value.value is UNSET:
+            if value.record is None or value.unknown:
+                raise ModelError(f"it is not known which row the record of '{self.field_name}' belongs to")
+            value.value = self.open(value.record, value.row, value.pairs)
+        return value.value
+
+    def sealed_for(self, value: SealedValue, row: Any, pairs: Any) -> SealedValue:
+        """Return a value with a record that is bound to a row."""
+        if value.record is not None and value.row == row and value.pairs == pairs:
+            return value
+        plain = self.opened(value)
+        return SealedValue(plain, self.seal(plain, row, pairs), row, pairs)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        if value is None:
+            return None
+        if type(value) is SealedValue and value.record is not None:
+            return value.record
+        with passing_on():
+            raise ModelError(
+                f"'{self.field_name}' is bound to its row, and this statement does not say which one that is; set it "
+                f"on an instance, or insert it with the values of {', '.join(self.row)} and of the scope's columns"
+            )
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> SealedValue | None:  # noqa: ARG002
+        return None if value is None else SealedValue(UNSET, bytes(value))
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        if type(x) is SealedValue and type(y) is SealedValue:
+            return x is y or (x.record is not None and x.record == y.record and x.row == y.row and x.pairs == y.pairs)
+        return x is y
+
+
+def row_type_of(columns: Sequence[sa.Column[Any]], of: SealedRow) -> RowType:
+    """Return the type of the rows that some columns are.
+
+    Raises:
+        ModelError: a column is missing, or the database may give its value back in another form.
+    """
+    if len(columns) != len(of.row):
+        raise ModelError(f"'{of.field_name}' has row={of.row!r}, and there is no such column")
+    types = [_row_part(column, of) for column in columns]
+    return types[0] if len(types) == 1 else tuple
+
+
+def _row_part(column: sa.Column[Any], of: SealedRow) -> Any:
+    from uuid import UUID
+
+    kind: Any = None
+    with_collation = str(getattr(column.type, "collation", None) or "").lower()
+    if not isinstance(column.type, sa.CHAR) and not with_collation.endswith("_ci"):
+        try:
+            kind = column.type.python_type
+        except NotImplementedError:
+            kind = None
+    if kind not in (int, str, bytes, UUID):
+        raise ModelError(
+            f"'{of.field_name}' cannot be bound to '{column.name}' of type {column.type!r}: a row is an integer, text "
+            "that is neither padded nor compared without case, bytes, a UUID, or several of these"
+        )
+    return kind
+
+
+def _is_null(value: object) -> bool:
+    return value is None or isinstance(value, sa.Null)
+
+
+def _storage(length: int | None) -> TypeEngine[Any]:
+    """Return a type that is never too short: a character takes up to 4 bytes, and MySQL's BLOB ends at 64 KB."""
+    longest = MAX_PLAINTEXT_BYTES if length is None else 1 + 4 * length
+    if longest + MIN_BYTES <= _BLOB:
+        return sa.LargeBinary()
+    return sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+
+
+def _check_column(column: sa.Column[Any], table: Any) -> None:
+    """Refuse what cannot work with records in a column, when the column becomes one of a table."""
+    if not isinstance(column.type, SealedType) or not isinstance(table, sa.Table):
+        return
+    wrong = {
+        "the primary key": column.primary_key,
+        "UNIQUE": column.unique,
+        "an index": column.index,
+        "a foreign key": bool(column.foreign_keys),
+        "a server_default": column.server_default is not None or column.server_onupdate is not None,
+        "Computed": column.computed is not None,
+        "an SQL expression as default": any(
+            default is not None and not (default.is_scalar or default.is_callable)
+            for default in (column.default, column.onupdate)
+        ),
+    }
+    for what, there in wrong.items():
+        if there:
+            refuse_column(what, column)
+
+
+def refuse_column(what: str, column: sa.Column[Any]) -> NoReturn:
+    raise ModelError(f"{what} on '{column.table.name}.{column.name}', which is sealed, cannot work: {_SEARCH}")
+
+
+def check_table(table: sa.Table) -> None:
+    """Refuse constraints and indexes of a table that name a sealed column.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for constraint in table.constraints:
+        if isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint | sa.ForeignKeyConstraint):
+            for column in constraint.columns:
+                if isinstance(column.type, SealedType):
+                    refuse_column("UNIQUE or a key", column)
+    for index in table.indexes:
+        for expression in index.expressions:
+            if isinstance(getattr(expression, "type", None), SealedType) and isinstance(expression, sa.Column):
+                refuse_column("an index", expression)
