@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+import sqlalchemy as sa
 from sealwax._core.lru import LruMap
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError
 from sealwax.records import Field, Records, RowType

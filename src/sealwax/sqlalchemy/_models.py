@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
+from weakref import WeakSet
 
-import sqlalchemy as sa
-from sqlalchemy import event, inspect
 from sqlalchemy.orm import Bundle, InstrumentedAttribute, MappedColumn, Mapper, mapped_column, object_session
 from sqlalchemy.orm.attributes import NO_VALUE, flag_modified
 from sqlalchemy.orm.base import PASSIVE_OFF
 
+import sqlalchemy as sa
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
 from sealwax.sqlalchemy._binding import (
     Binding,
@@ -26,8 +26,11 @@ from sealwax.sqlalchemy._binding import (
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._types import Sealed, SealedRow, check_table, row_type_of
 from sealwax.sqlalchemy._value import UNSET, SealedValue
+from sqlalchemy import event, inspect
 
 _PLAN: Final = "sealwax_plan"
+# Connections on which a flush changes what records are bound to, and writes all of the records that the row has.
+REBOUND: Final[WeakSet[Any]] = WeakSet()
 
 
 def sealed(
@@ -112,7 +115,8 @@ class SealedAttribute(InstrumentedAttribute[Any]):
         bundle = _OpenedBundle(
             self.key, kind, len(plan.rows[self.key]), plan.scope, column, *(getattr(entity, key) for key in keys)
         )
-        return bundle.__clause_element__()
+        # A column everywhere but in the columns of a SELECT, where it stands for the bundle.
+        return column._annotate({"bundle": bundle})
 
     def label(self, name: str | None) -> Any:
         return self.__clause_element__()._annotations["bundle"].label(name)
@@ -196,17 +200,18 @@ class _Plan:
                 if state.key is not None and key not in state.committed_state:
                     flag_modified(state.obj(), key)
 
-    def rebind(self, state: Any) -> None:
+    def rebind(self, state: Any) -> bool:
         """Load what is bound to values that change, and have the flush write all of it."""
         changed = [key for key in self.bound_to if _has_changed(state, key)]
         if not changed:
-            return
+            return False
         scope_changed = any(key in self.scope.columns.values() for key in changed)
         for key in (*self.attributes, *(self.columns if scope_changed else ())):
             if key not in state.dict:
                 self._load(state, key)
             flag_modified(state.obj(), key)
         self.bind(state)
+        return True
 
     def _load(self, state: Any, key: str) -> None:
         session = object_session(state.obj())
@@ -353,6 +358,7 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
         event.listen(class_, "refresh", _refreshed, raw=True)
     event.listen(mapper, "before_insert", _before_insert, raw=True)
     event.listen(mapper, "before_update", _before_update, raw=True)
+    event.listen(mapper, "after_update", _after_update, raw=True)
 
 
 def _wrap_for(kind: SealedRow) -> Any:
@@ -404,12 +410,17 @@ def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
         plan.check_scope(state)
 
 
+def _after_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
+    REBOUND.discard(connection)
+
+
 def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
     with passing_on():
         plan = _plan_of(state.mapper)
         _wrap_plain(plan, state)
         plan.bind(state)
-        plan.rebind(state)
+        if plan.rebind(state):
+            REBOUND.add(connection)
         plan.seal(state)
         plan.check_scope(state)
 

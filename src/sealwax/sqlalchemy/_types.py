@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+import sqlalchemy as sa
 from sealwax.errors import ModelError
 from sealwax.records import UNBOUND, RowType
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
@@ -19,6 +18,7 @@ from sealwax.sqlalchemy._binding import Binding, binding_of, current_pairs
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._kinds import PythonType
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
+from sqlalchemy import event
 
 # What MySQL keeps in a BLOB.
 _BLOB: Final = 65_535
@@ -54,7 +54,9 @@ class SealedType(TypeDecorator[Any]):
         def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
             if op in (operators.eq, operators.ne) and len(other) == 1 and _is_null(other[0]):
                 op, other = (operators.is_ if op is operators.eq else operators.is_not), (sa.null(),)
-            if op not in _ALLOWED:
+            # SQLAlchemy itself asks whether a column is in a list of columns; statements are looked at before they run.
+            of_columns = op in (operators.eq, operators.ne) and isinstance(other[0], sa.ColumnElement)
+            if op not in _ALLOWED and not of_columns:
                 refuse("comparing, sorting or computing with", self.expr)
             return super().operate(op, *other, **kwargs)
 
