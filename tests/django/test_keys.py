@@ -79,10 +79,10 @@ def test_sqlalchemy_and_django_use_the_same_tables(database: str, store: Any) ->
 
 def test_the_tables_are_those_that_sqlalchemy_makes(database: str, alias: str) -> None:
     """As Alembic compares them: columns, types, keys, and indexes."""
+    import sqlalchemy as sa
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    import sqlalchemy as sa
     from sealwax.django import DjangoKeys
     from sealwax.records import key_tables
 
@@ -139,6 +139,7 @@ def test_a_writer_of_sqlite_that_waits_for_itself_is_told_so(project: Path, tmp_
 
 def test_without_tables_it_says_what_makes_them(alias: str, database: str) -> None:
     import sqlalchemy as sa
+
     from sealwax.django import DjangoKeys
 
     engine = sa.create_engine(database)

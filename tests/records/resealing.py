@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import sqlalchemy as sa
+
 from sealwax.records import Records, SqlKeys
 from sealwax.records.tables import ResealCounts, SealedColumn, reseal
 from tests.fakes import FakeKeyring

@@ -13,16 +13,16 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-import sqlalchemy as sa
 from sealwax.errors import KeyStoreError
 from sealwax.records import KeyKind, KeyState, KeyStore, Records, SqlKeys, key_tables
 from sealwax.records._key_columns import values_of
 from sealwax.records.testing import KeyStoreTests, row
-from sqlalchemy import event
 from tests.fakes import FakeKeyring
 from tests.records import servers
 

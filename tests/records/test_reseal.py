@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import sqlalchemy as sa
+
 from sealwax.errors import AccessDeniedError, FileError, TableError, ThrottledError
 from sealwax.records import UNBOUND, MemoryKeys, Records
 from sealwax.records.tables import ResealCounts, SealedColumn, read_fields, reseal, stale, verify

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 import sealwax
-import sqlalchemy as sa
 from sealwax import fleet
 from sealwax.lab import Lab
 from sealwax.records import KeyKind, KeyRow, KeyState, Records, SqlKeys

@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-import sqlalchemy as sa
 from sealwax.errors import KeyStoreError
 from sealwax.records import KeyKind, SqlKeys
 from sealwax.records.testing import KeyStoreTests, row
-from sqlalchemy import event
 from tests.records.servers import WITH_PASSWORD
 
 SECRET = "hunter2=p@ss/w:rd'\"x"

@@ -9,8 +9,8 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 
 import pytest
-
 import sqlalchemy as sa
+
 from sealwax.errors import KeyStoreError
 from sealwax.records import KeyState, KeyStore, MemoryKeys, Records, SqlKeys
 from sealwax.records.testing import KeyStoreTests, row

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, assert_type
 from uuid import UUID
 
+from sqlalchemy import Engine, MetaData, Table
+
 import sealwax
 from sealwax import (
     NO_CONTEXT,
@@ -83,7 +85,6 @@ from sealwax.records.tables import (
 from sealwax.records.testing import KeyStoreTests, override_records, row
 from sealwax.stores import Store
 from sealwax.stores.key_rows import KeyRows
-from sqlalchemy import Engine, MetaData, Table
 
 T = TypeVar("T")
 

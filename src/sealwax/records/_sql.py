@@ -10,9 +10,9 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-import sqlalchemy as sa
 from sealwax.errors import KeyStoreError, NotPicklableError
 from sealwax.records._key_columns import EPOCH_BYTES, EPOCH_ID, key_row, known_state, proven_scope, values_of
 from sealwax.records._sql_connect import KeyDatabase

@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Dialect, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-import sqlalchemy as sa
 from sealwax._core import fork_locks
 from sealwax._text import printable
 from sealwax.errors import KeyStoreError
-from sqlalchemy import event
 
 T = TypeVar("T")
 

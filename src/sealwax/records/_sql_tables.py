@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-import sqlalchemy as sa
 from sealwax.records._key_columns import EPOCH_BYTES, MAX_BLOB_BYTES
 from sealwax.records._keys import KEY_ID_BYTES
 

@@ -96,10 +96,9 @@ def parse_url(text: str, source: str, *, folder: str = "") -> URL:
 
 
 def _check_options(url: URL, source: str) -> None:
+    from sqlalchemy import create_engine
     from sqlalchemy.exc import SAWarning, SQLAlchemyError
     from sqlalchemy.pool import NullPool
-
-    from sqlalchemy import create_engine
 
     with warnings.catch_warnings(), contextlib.suppress(SAWarning, SQLAlchemyError, TypeError, ValueError):
         warnings.simplefilter("error", SAWarning)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
+import sqlalchemy as sa
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-import sqlalchemy as sa
 from sealwax._core.lru import LruMap
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError
 from sealwax.records import Field, Records, RowType
@@ -21,15 +22,14 @@ T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 
 _INFO: Final = "sealwax_records"
-_SCOPE: Final = "sealed_scope"
 _FIELDS: Final = 10_000
 
 
 class Scope:
     """The pairs of the scope that the columns of a row hold.
 
-    ``__sealed_scope__ = Scope(tenant="tenant_id")`` in a mapped class, or
-    ``Table(..., info={"sealed_scope": Scope(tenant="tenant_id")})``. A column of text, integers or UUIDs can be one.
+    ``__sealed_scope__ = Scope(tenant="tenant_id")`` in a mapped class, or ``Sealed(str, scope=...)`` in a ``Table``. A
+    column of text, integers or UUIDs can be one.
 
     Args:
         **columns: for each pair, the column or attribute that holds its value.
@@ -127,12 +127,14 @@ def binding_of(table: sa.Table) -> Binding:
 
 def scope_of(table: sa.Table) -> Scope:
     """Return the scope that a table declares."""
-    scope = table.info.get(_SCOPE)
-    return scope if isinstance(scope, Scope) else _NO_SCOPE
+    if table in _declared:
+        return _declared[table]
+    given = (getattr(column.type, "scope", None) for column in table.c)
+    return next((scope for scope in given if isinstance(scope, Scope)), _NO_SCOPE)
 
 
 def declare_scope(table: sa.Table, scope: Scope) -> None:
-    table.info.setdefault(_SCOPE, scope)
+    _declared.setdefault(table, scope)
 
 
 def current_pairs(binding: Binding, table: sa.Table) -> Pairs:
@@ -168,3 +170,5 @@ def pair_text(value: object, name: str, column: str) -> str:
 
 
 _NO_SCOPE: Final = Scope()
+# Not in Table.info, which Alembic writes into migrations.
+_declared: Final[WeakKeyDictionary[sa.Table, Scope]] = WeakKeyDictionary()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import DontWrapMixin
 
 from sealwax.errors import SealwaxError
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -27,10 +29,11 @@ def passed_on(error: Exception) -> Exception:
     return _passed_on(type(error))(*error.args)
 
 
-@contextlib.contextmanager
-def passing_on() -> Iterator[None]:
-    """Let errors of this block through SQLAlchemy."""
+def passing_on(call: Callable[[], T]) -> T:
+    """Call a function whose errors SQLAlchemy is to pass on; what they were raised from may show the value."""
     try:
-        yield
+        return call()
     except (SealwaxError, TypeError, ValueError) as error:
-        raise passed_on(error) from None
+        failure = passed_on(error)
+    failure.__context__ = failure.__cause__ = None
+    raise failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sealwax.sqlalchemy._types import SealedType
+from sealwax.sqlalchemy._types import SealedType, fits_blob
 
 
 def render_item(kind: str, item: Any, context: Any) -> str | bool:
@@ -23,6 +23,7 @@ def render_item(kind: str, item: Any, context: Any) -> str | bool:
     """
     if kind != "type" or not isinstance(item, SealedType):
         return False
-    from alembic.autogenerate.render import _repr_type
-
-    return str(_repr_type(item.impl_instance, context))
+    if context.dialect.name in ("mysql", "mariadb") and not fits_blob(item.length):
+        context.imports.add("from sqlalchemy.dialects import mysql")
+        return "mysql.MEDIUMBLOB()"
+    return f"{context.opts['sqlalchemy_module_prefix'] or ''}LargeBinary()"

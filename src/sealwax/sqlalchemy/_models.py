@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
+import sqlalchemy as sa
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import Bundle, InstrumentedAttribute, MappedColumn, Mapper, mapped_column, object_session
 from sqlalchemy.orm.attributes import NO_VALUE, flag_modified
 from sqlalchemy.orm.base import PASSIVE_OFF
 
-import sqlalchemy as sa
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
 from sealwax.sqlalchemy._binding import (
     Binding,
@@ -26,7 +27,6 @@ from sealwax.sqlalchemy._binding import (
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._types import Sealed, SealedRow, check_table, row_type_of
 from sealwax.sqlalchemy._value import UNSET, SealedValue
-from sqlalchemy import event, inspect
 
 _PLAN: Final = "sealwax_plan"
 # Connections on which a flush changes what records are bound to, and writes all of the records that the row has.
@@ -400,29 +400,33 @@ def _preload(plan: _Plan, state: Any) -> None:
 
 
 def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
-    with passing_on():
-        plan = _plan_of(state.mapper)
-        _wrap_plain(plan, state)
-        if any(state.dict.get(key) is not None for key in plan.attributes):
-            for key in plan.bound_to:
-                _make_default(state, key)
-        plan.seal(state)
-        plan.check_scope(state)
+    passing_on(lambda: _seal_new(_plan_of(state.mapper), state))
+
+
+def _seal_new(plan: _Plan, state: Any) -> None:
+    _wrap_plain(plan, state)
+    if any(state.dict.get(key) is not None for key in plan.attributes):
+        for key in plan.bound_to:
+            _make_default(state, key)
+    plan.seal(state)
+    plan.check_scope(state)
+
+
+def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
+    passing_on(lambda: _seal_changed(_plan_of(state.mapper), state, connection))
+
+
+def _seal_changed(plan: _Plan, state: Any, connection: Any) -> None:
+    _wrap_plain(plan, state)
+    plan.bind(state)
+    if plan.rebind(state):
+        REBOUND.add(connection)
+    plan.seal(state)
+    plan.check_scope(state)
 
 
 def _after_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
     REBOUND.discard(connection)
-
-
-def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
-    with passing_on():
-        plan = _plan_of(state.mapper)
-        _wrap_plain(plan, state)
-        plan.bind(state)
-        if plan.rebind(state):
-            REBOUND.add(connection)
-        plan.seal(state)
-        plan.check_scope(state)
 
 
 def _wrap_plain(plan: _Plan, state: Any) -> None:

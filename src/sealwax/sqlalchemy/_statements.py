@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
+import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.dml import Insert, Update
@@ -27,14 +29,12 @@ from sqlalchemy.sql.elements import (
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import CompoundSelect, Select
 
-import sqlalchemy as sa
 from sealwax.errors import ModelError
 from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._models import REBOUND, client_default
 from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, check_table, refuse
 from sealwax.sqlalchemy._value import HiddenValue, SealedValue
-from sqlalchemy import event
 
 _NULL_TESTS: Final = (operators.is_, operators.is_not)
 _ALL: Final = ("UNION ALL", "EXCEPT ALL", "INTERSECT ALL")
@@ -114,9 +114,11 @@ def _key_of(table: sa.Table, name: str) -> str:
 def _sealed_table(table: Any) -> _SealedTable | None:
     if not isinstance(table, sa.Table):
         return None
-    known = table.info.get("sealwax_table")
-    if not isinstance(known, _SealedTable) or known.size != len(table.c) or known.table is not table:
-        known = table.info["sealwax_table"] = _SealedTable(table)
+    # In the metadata, which goes when its tables go; Alembic writes Table.info into migrations.
+    tables = table.metadata.info.setdefault("sealwax_tables", {})
+    known: _SealedTable | None = tables.get(table)
+    if known is None or known.size != len(table.c):
+        known = tables[table] = _SealedTable(table)
     return known if known.sealed else None
 
 
@@ -132,14 +134,17 @@ def _before_execute(
 ) -> tuple[Any, Any, Any]:
     if not isinstance(statement, Insert | Update):
         return statement, many, one
-    with passing_on():
-        table = _sealed_table(statement.table)
-        if table is None:
-            return statement, many, one
-        binding_of(table.table)
-        if isinstance(statement, Update):
-            return statement, [_hidden(table, values) for values in many], _hidden(table, one)
-        return _seal_insert(table, statement, many, one)
+    return passing_on(lambda: _prepared(statement, many, one))
+
+
+def _prepared(statement: Insert | Update, many: Any, one: Any) -> tuple[Any, Any, Any]:
+    table = _sealed_table(statement.table)
+    if table is None:
+        return statement, many, one
+    binding_of(table.table)
+    if isinstance(statement, Update):
+        return statement, [_hidden(table, values) for values in many], _hidden(table, one)
+    return _seal_insert(table, statement, many, one)
 
 
 def _hidden(table: _SealedTable, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,8 +200,11 @@ def _before_cursor_execute(
     many: bool,  # noqa: ARG001
 ) -> None:
     compiled = getattr(context, "compiled", None)
-    if compiled is None or compiled in _checked:
-        return
+    if compiled is not None and compiled not in _checked:
+        passing_on(lambda: _check_compiled(connection, compiled))
+
+
+def _check_compiled(connection: Any, compiled: Any) -> None:
     statement = compiled.statement
     if isinstance(statement, sa.ClauseElement):
         check(statement)
@@ -403,18 +411,7 @@ def _target_of(table: _SealedTable, clause: Any) -> set[str]:
     return {_key_of(table.table, each) if isinstance(each, str) else getattr(each, "key", "") for each in elements}
 
 
-def _check_cursor(*given: Any) -> None:
-    with passing_on():
-        _before_cursor_execute(*given)
-
-
 def listen() -> None:
     """Look at the statements of all engines."""
     event.listen(Engine, "before_execute", _before_execute, retval=True)
-    event.listen(
-        Engine,
-        "before_cursor_execute",
-        lambda connection, cursor, statement, parameters, context, executemany: _check_cursor(
-            connection, cursor, statement, parameters, context, executemany
-        ),
-    )
+    event.listen(Engine, "before_cursor_execute", _before_cursor_execute)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
+import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-import sqlalchemy as sa
 from sealwax.errors import ModelError
 from sealwax.records import UNBOUND, RowType
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
-from sealwax.sqlalchemy._binding import Binding, binding_of, current_pairs
-from sealwax.sqlalchemy._errors import passing_on
+from sealwax.sqlalchemy._binding import Binding, Scope, binding_of, current_pairs
+from sealwax.sqlalchemy._errors import passed_on, passing_on
 from sealwax.sqlalchemy._kinds import PythonType
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
-from sqlalchemy import event
 
 # What MySQL keeps in a BLOB.
 _BLOB: Final = 65_535
@@ -178,6 +178,7 @@ class Sealed(SealedType):
             Enum, whose names are sealed. NULL stays NULL.
         length: the most characters or bytes that a value may have.
         field: the name of the field, if the column is renamed; ``"table.column"`` by default.
+        scope: the pairs that columns of the table hold; in a mapped class, ``__sealed_scope__`` says it.
 
     Raises:
         TypeError: no record holds such values.
@@ -188,8 +189,13 @@ class Sealed(SealedType):
 
     cache_ok = True
 
-    def __init__(self, value_type: Any, /, *, length: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self, value_type: Any, /, *, length: int | None = None, field: str | None = None, scope: Scope | None = None
+    ) -> None:
         super().__init__(value_type, length=length, field=field)
+        if scope is not None and not isinstance(scope, Scope):
+            raise TypeError(f"scope is a Scope, such as Scope(tenant='tenant_id'), not {type(scope).__name__}")
+        self.scope = scope
 
     def __repr__(self) -> str:
         return f"Sealed({self.value_type.__name__}{self._options()})"
@@ -199,14 +205,12 @@ class Sealed(SealedType):
             value = value.value
         if value is None:
             return None
-        with passing_on():
-            return self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table))
+        return passing_on(lambda: self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table)))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         if value is None:
             return None
-        with passing_on():
-            return self.open(bytes(value), UNBOUND, current_pairs(self.binding, self.named.table))
+        return passing_on(lambda: self.open(bytes(value), UNBOUND, current_pairs(self.binding, self.named.table)))
 
 
 class SealedRow(SealedType):
@@ -271,11 +275,12 @@ class SealedRow(SealedType):
             return None
         if type(value) is SealedValue and value.record is not None:
             return value.record
-        with passing_on():
-            raise ModelError(
+        raise passed_on(
+            ModelError(
                 f"'{self.field_name}' is bound to its row, and this statement does not say which one that is; set it "
                 f"on an instance, or insert it with the values of {', '.join(self.row)} and of the scope's columns"
             )
+        )
 
     def process_result_value(self, value: Any, dialect: Dialect) -> SealedValue | None:  # noqa: ARG002
         return None if value is None else SealedValue(UNSET, bytes(value))
@@ -320,10 +325,14 @@ def _is_null(value: object) -> bool:
     return value is None or isinstance(value, sa.Null)
 
 
+def fits_blob(length: int | None) -> bool:
+    """Whether all records fit MySQL's BLOB of 64 KB; a character takes up to 4 bytes."""
+    return MIN_BYTES + (MAX_PLAINTEXT_BYTES if length is None else 1 + 4 * length) <= _BLOB
+
+
 def _storage(length: int | None) -> TypeEngine[Any]:
-    """Return a type that is never too short: a character takes up to 4 bytes, and MySQL's BLOB ends at 64 KB."""
-    longest = MAX_PLAINTEXT_BYTES if length is None else 1 + 4 * length
-    if longest + MIN_BYTES <= _BLOB:
+    """Return a type that is never too short."""
+    if fits_blob(length):
         return sa.LargeBinary()
     return sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-import sqlalchemy as sa
 from sealwax.sqlalchemy import Scope, Sealed, sealed
 
 
@@ -132,6 +132,5 @@ notes = sa.Table(
     Base.metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("tenant_id", sa.String(40)),
-    sa.Column("text", Sealed(str)),
-    info={"sealed_scope": Scope(tenant="tenant_id")},
+    sa.Column("text", Sealed(str, scope=Scope(tenant="tenant_id"))),
 )

@@ -8,16 +8,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, aliased, mapped_column
 
-import sqlalchemy as sa
 from sealwax import Records
 from sealwax.errors import ContextError, ModelError, RecordError
 from sealwax.records import MemoryKeys
 from sealwax.sqlalchemy import Scope, Sealed, sealed, use_records
-from sqlalchemy import func, insert, select, update
 from tests.fakes import FakeKeyring
-from tests.sqlalchemy.models import Everything, Tenant, User, notes
+from tests.orm.models import Everything, Tenant, User, notes
 
 OTHER = aliased(User)
 TABLE: Any = User.__table__

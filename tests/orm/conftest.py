@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 import sqlalchemy as sa
+
 from sealwax import Records
 from sealwax.records import MemoryKeys
 from sealwax.sqlalchemy import use_records
 from tests.fakes import FakeKeyring
+from tests.orm.models import Base
 from tests.records.conftest import database as database
 from tests.records.conftest import mariadb as mariadb
 from tests.records.conftest import postgresql as postgresql
-from tests.sqlalchemy.models import Base
 
 
 @pytest.fixture

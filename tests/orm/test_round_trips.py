@@ -8,13 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session, aliased, defer, load_only, selectinload, undefer
 
-import sqlalchemy as sa
 from sealwax import Records
 from sealwax.sqlalchemy import SealedValue
-from sqlalchemy import insert, select
-from tests.sqlalchemy.models import Base, Doctor, Everything, Nurse, Person, Tenant, User, notes, rows_of_everything
+from tests.orm.models import Base, Doctor, Everything, Nurse, Person, Tenant, User, notes, rows_of_everything
 
 ROWS = rows_of_everything()
 

@@ -1,0 +1,92 @@
+"""An ``AsyncSession`` awaits data keys that are not in memory, where it can, and says what to await where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from sealwax import Records
+from sealwax.errors import KeyNotLoadedError
+from sealwax.records import MemoryKeys
+from sealwax.sqlalchemy import use_records
+from tests.fakes import FakeKeyring
+from tests.orm.models import Base, Tenant, User, notes
+
+
+def of(database: str) -> AsyncEngine:
+    if "pymysql" in database:
+        pytest.skip("no driver of MySQL that awaits")
+    return create_async_engine(database.replace("sqlite:", "sqlite+aiosqlite:"))
+
+
+def test_an_async_session_awaits_what_is_missing(database: str) -> None:
+    keyring, store = FakeKeyring(), MemoryKeys()
+
+    async def write() -> None:
+        async with AsyncSession(engine) as session:
+            async with engine.begin() as connection:
+                await connection.run_sync(Base.metadata.drop_all)
+                await connection.run_sync(Base.metadata.create_all)
+            session.add(Tenant(id="acme"))
+            session.add(User(tenant_id="acme", email="ada@example.com", card=b"4111", notes="VIP"))
+            await session.commit()
+            await session.execute(insert(notes), [{"id": 1, "tenant_id": "acme", "text": "one"}])
+            await session.commit()
+
+    async def read() -> None:
+        async with AsyncSession(engine) as session:
+            user = (await session.scalars(select(User))).one()
+            assert (user.email, user.notes) == ("ada@example.com", "VIP")
+            await session.refresh(user, ["card"])
+            assert user.card == b"4111"
+            assert (await session.scalars(select(User.email))).all() == ["ada@example.com"]
+            user.tenant_id = "globex"
+            session.add(Tenant(id="globex"))
+            with records.scope(tenant="globex"):
+                await session.commit()
+                await session.refresh(user)
+            assert user.email == "ada@example.com"
+
+    engine = of(database)
+    for work in (write, read):
+        with Records(keyring, store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+            use_records(Base.metadata, records)
+
+            async def run(work: object = work) -> None:
+                await work()  # type: ignore[operator]
+                await engine.dispose()
+
+            asyncio.run(run())
+
+
+def test_rows_of_core_that_are_read_in_the_loop_name_what_to_await(tmp_path: Path) -> None:
+    keyring, store = FakeKeyring(), MemoryKeys()
+    url = f"{tmp_path}/app.db"
+    engine = sa.create_engine(f"sqlite:///{url}")
+    with Records(keyring, store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.execute(insert(notes), [{"id": 1, "tenant_id": "acme", "text": "one"}])
+            session.commit()
+    engine.dispose()
+
+    async def read(records: Records) -> None:
+        asynchronous = create_async_engine(f"sqlite+aiosqlite:///{url}")
+        async with asynchronous.connect() as connection:
+            rows = await connection.execute(select(notes.c.text))
+            with pytest.raises(KeyNotLoadedError, match="await records.ensure_async"):
+                rows.all()
+            await records.ensure_async(tenant="acme")
+            assert (await connection.scalars(select(notes.c.text))).all() == ["one"]
+        await asynchronous.dispose()
+
+    with Records(keyring, store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        asyncio.run(read(records))

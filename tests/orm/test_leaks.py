@@ -1,0 +1,186 @@
+"""No plaintext is printed: not by an error of any kind, the echo, a log, a warning or a repr."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from sealwax import Records, SealwaxError
+from sealwax.records import MemoryKeys
+from sealwax.sqlalchemy import use_records
+from tests.fakes import FakeKeyring
+from tests.orm.models import Base, Tenant, User, notes
+
+SECRET = "4111-secret-1111"
+
+
+class Broken(MemoryKeys):
+    """A store that fails once broken."""
+
+    broken = False
+
+    def newest(self, scope: Any, kind: Any) -> Any:
+        self.check_broken()
+        return super().newest(scope, kind)
+
+    def get_many(self, scope: Any, key_ids: Any = None) -> Any:
+        self.check_broken()
+        return super().get_many(scope, key_ids)
+
+    def check_broken(self) -> None:
+        if self.broken:
+            from sealwax.errors import KeyStoreError
+
+            raise KeyStoreError("the store is away")
+
+
+def of_tenant(**more: Any) -> dict[str, Any]:
+    return {"id": uuid4(), "tenant_id": "acme", "email": SECRET, "notes": SECRET, "card": SECRET.encode(), **more}
+
+
+USERS: Any = User.__table__
+LATER = object()
+# Each fails; those of a store that is away are run when it is.
+FAILURES: dict[str, Callable[[Session], Any]] = {
+    "unique": lambda s: [s.add_all([User(**of_tenant(name="a")), User(**of_tenant(name="a"))]), s.flush()],
+    "not null": lambda s: s.execute(insert(USERS), of_tenant(tenant_id=None)),
+    "foreign key of another type": lambda s: s.execute(insert(User), [of_tenant(id="no uuid")]),
+    "bind of another column": lambda s: s.execute(
+        insert(notes), [{"id": object(), "text": SECRET, "tenant_id": "acme"}]
+    ),
+    "bind of another column, core": lambda s: s.connection().execute(
+        insert(USERS), [of_tenant(), of_tenant(id="no uuid")]
+    ),
+    "bind of another column, values": lambda s: s.execute(insert(User).values(**of_tenant(id="no uuid"))),
+    "bind of another column, rows": lambda s: s.execute(insert(User).values([of_tenant(), of_tenant(id="no uuid")])),
+    "missing parameter": lambda s: s.execute(
+        insert(notes), [{"id": 1, "text": SECRET, "tenant_id": "acme"}, {"id": 2, "tenant_id": "acme"}]
+    ),
+    "another type": lambda s: s.execute(insert(notes), [{"id": 1, "text": [SECRET], "tenant_id": "acme"}]),
+    "another type of a row": lambda s: s.execute(insert(User), [of_tenant(email=[SECRET])]),
+    "flush of another type": lambda s: [s.add(User(**of_tenant(notes=[SECRET]))), s.flush()],
+    "flush without a scope": lambda s: [s.add(User(**of_tenant(tenant_id=None))), s.flush()],
+    "surrogate": lambda s: [s.add(User(**of_tenant(email=SECRET + "\ud800"))), s.flush()],
+    "surrogate of a type": lambda s: s.execute(
+        insert(notes), [{"id": 1, "tenant_id": "acme", "text": SECRET + "\ud800"}]
+    ),
+    "comparison": lambda s: s.execute(select(User).where(User.email == SECRET)),
+    "reversed comparison": lambda s: s.execute(select(notes).where(sa.literal(SECRET) == notes.c.text)),
+    "update": lambda s: s.execute(update(User).values(email=SECRET)),
+    "update of parameters": lambda s: s.execute(
+        update(USERS).where(USERS.c.id == sa.bindparam("k")), [{"k": 1, "email": SECRET}]
+    ),
+    "literals": lambda s: (
+        str(insert(notes).values(id=1, text=SECRET).compile(s.get_bind(), compile_kwargs={"literal_binds": True}))
+        + fail()
+    ),
+    "literals of a row": lambda s: (
+        str(insert(USERS).values(email=SECRET).compile(s.get_bind(), compile_kwargs={"literal_binds": True})) + fail()
+    ),
+    "literal execute": lambda s: s.execute(
+        update(notes).values(text=sa.bindparam("x", SECRET, literal_execute=True, type_=notes.c.text.type))
+    ),
+    "pickle": lambda s: __import__("pickle").dumps(User(**of_tenant())),
+}
+
+
+def fail() -> str:
+    raise ZeroDivisionError
+
+
+def printed(session: Session, fails: Callable[[Session], Any], name: str = "") -> str:
+    """Return all that a failure prints, and what is around it then."""
+    try:
+        fails(session)
+    except Exception as error:
+        failed = error
+    else:
+        pytest.fail(f"'{name}' does not fail")
+    text = "".join(traceback.format_exception(failed)) + repr(failed) + str(failed.__dict__)
+    cause: BaseException | None = failed
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        text += repr(getattr(cause, "params", "")) + repr(cause.args)
+        cause = cause.__cause__ or cause.__context__
+    text += "".join(repr(each) + repr(sa.inspect(each).attrs.email.history) for each in session.new)
+    session.rollback()
+    # The lines of this file and of SQLAlchemy that a traceback quotes have names, and not values.
+    return text
+
+
+@pytest.fixture
+def log() -> Any:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)  # at DEBUG, SQLAlchemy logs the rows that it returns
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_in_which_everything_fails_once(log: io.StringIO, capfd: pytest.CaptureFixture[str]) -> None:
+    store = Broken()
+    engine = sa.create_engine("sqlite://", echo=True)
+    everything = ""
+    with Records(FakeKeyring(), store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add(Tenant(id="acme"))
+            session.add(User(**of_tenant(name="there")))
+            session.execute(insert(notes), [{"id": 77, "tenant_id": "acme", "text": SECRET}])
+            session.commit()
+            for name, fails in FAILURES.items():
+                everything += printed(session, fails, name)
+            store.broken = True
+            with records.scope(tenant="globex"):
+                for fails in (
+                    lambda s: [s.add(User(**of_tenant(tenant_id="globex"))), s.flush()],
+                    lambda s: s.execute(insert(notes), [{"id": 5, "tenant_id": "globex", "text": SECRET}]),
+                    lambda s: s.scalars(select(notes.c.text)).all(),
+                    lambda s: s.scalars(select(User.notes)).all() and fail(),
+                ):
+                    everything += printed(session, fails)
+            store.broken = False
+            assert session.scalars(select(notes.c.text)).all() == [SECRET]
+            found = session.scalars(select(User)).all()
+            assert found
+            everything += repr([each.__dict__ for each in found if sa.inspect(each)])
+            session.connection().exec_driver_sql("DROP TABLE users")
+            everything += printed(session, lambda s: [s.add(User(**of_tenant())), s.flush()])
+    engine.dispose()
+    out = capfd.readouterr()
+    everything += log.getvalue() + out.out + out.err
+    assert "INSERT INTO users" in everything
+    # What a column of type Sealed has on an instance is its value, and only a repr of the program's own shows it.
+    everything = everything.replace(f"'notes': '{SECRET}'", "")
+    lines = [line for line in everything.splitlines() if SECRET in line]
+    assert not lines, lines[:5]
+
+
+def test_errors_are_of_the_classes_that_callers_catch() -> None:
+    engine = sa.create_engine("sqlite://")
+    store = Broken()
+    with Records(FakeKeyring(), store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        Base.metadata.create_all(engine)
+        store.broken = True
+        with Session(engine) as session, contextlib.suppress(SealwaxError):
+            session.execute(insert(notes), [{"id": 5, "tenant_id": "acme", "text": SECRET}])
+            raise AssertionError
+    engine.dispose()
