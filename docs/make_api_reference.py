@@ -26,6 +26,7 @@ FRONTS = (
     "sealwax.records",
     "sealwax.records.tables",
     "sealwax.records.testing",
+    "sealwax.sqlalchemy",
     "sealwax.django",
     "sealwax.django.admin",
     "sealwax.fleet",

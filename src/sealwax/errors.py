@@ -39,6 +39,7 @@
     │   └── KeyRowError             a row of the key store does not hold the data key that it claims to hold
     ├── KeyStoreError             a key store cannot be reached, refuses, or lost a key
     ├── TableError                a table with sealed columns cannot be used, or is not as the map of fields says
+    ├── ModelError                a model or a statement uses a sealed column in a way that cannot work
     ├── EngineError               Spark did not start, or gave up on a job; finished work is kept
     ├── PlanError                 not a fleet's plan file, or damaged, or in use by another run
     ├── PolicyError               a key policy or an IAM policy breaks a rule of the policy language

@@ -107,7 +107,7 @@ class Person(Base):
     """Joined inheritance, and below it single-table inheritance."""
 
     __tablename__ = "people"
-    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
     __sealed_scope__ = Scope(tenant="tenant_id")
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     kind: Mapped[str] = mapped_column(sa.String(20))
@@ -117,13 +117,13 @@ class Person(Base):
 
 class Doctor(Person):
     __tablename__ = "doctors"
-    __mapper_args__ = {"polymorphic_identity": "doctor"}
+    __mapper_args__ = {"polymorphic_identity": "doctor"}  # noqa: RUF012
     id: Mapped[UUID] = mapped_column(sa.ForeignKey("people.id"), primary_key=True)
     license: Mapped[str | None] = sealed(str, row="id")
 
 
 class Nurse(Person):
-    __mapper_args__ = {"polymorphic_identity": "nurse"}
+    __mapper_args__ = {"polymorphic_identity": "nurse"}  # noqa: RUF012
     ward: Mapped[str | None] = sealed(str, row="id", nullable=True)
 
 

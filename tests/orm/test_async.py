@@ -81,7 +81,7 @@ def test_rows_of_core_that_are_read_in_the_loop_name_what_to_await(tmp_path: Pat
         asynchronous = create_async_engine(f"sqlite+aiosqlite:///{url}")
         async with asynchronous.connect() as connection:
             rows = await connection.execute(select(notes.c.text))
-            with pytest.raises(KeyNotLoadedError, match="await records.ensure_async"):
+            with pytest.raises(KeyNotLoadedError, match=r"await records\.ensure_async"):
                 rows.all()
             await records.ensure_async(tenant="acme")
             assert (await connection.scalars(select(notes.c.text))).all() == ["one"]

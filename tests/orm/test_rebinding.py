@@ -106,7 +106,7 @@ def test_core_does_not_open_what_it_sees_without_its_row(session: Session, recor
         assert value.record.startswith(b"\xc1")
         assert (
             records.field("users.email", row=type(uuid4()), tenant="acme").open(
-                value.record, row=session.scalar(select(User.id))
+                value.record, row=session.scalars(select(User.id)).one()
             )
             == "ada@example.com"
         )

@@ -23,6 +23,7 @@ FRONTS: Final = (
     "sealwax.records",
     "sealwax.records.tables",
     "sealwax.records.testing",
+    "sealwax.sqlalchemy",
     "sealwax.django",
     "sealwax.django.admin",
     "sealwax.stores",

@@ -107,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": set(),
     "kms": {"events", "_core", "_aws"},
     "records": {"events", "_core"},
+    "sqlalchemy": {"_core.lru", "records"},
     "stores": {"_core", "_aws", "records"},
     "fleet": {"events", "_core", "_aws", "_report", "kms", "stores"},
     "django": {"_core", "kms", "records"},

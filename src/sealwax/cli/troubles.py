@@ -560,6 +560,17 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Name it with --data.
         """,
     ),
+    errors.ModelError: _trouble(
+        "a model or a statement uses a sealed column in a way that cannot work",
+        """
+        A statement sorts, groups, compares or computes with a sealed column.
+            Search through an IndexOf column, or open the values and do it in the program.
+        A class is declared so that its values could not be opened again.
+            The message names the column and what to declare instead.
+        No Records seals the tables.
+            Call sealwax.sqlalchemy.use_records(Base.metadata, records) when the program starts.
+        """,
+    ),
     errors.EngineError: _trouble(
         "Spark or the Lambda function did not start, or gave up on a job; finished work is kept",
         """

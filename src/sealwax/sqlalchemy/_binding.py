@@ -52,7 +52,7 @@ class Scope:
         return f"Scope({', '.join(f'{name}={column!r}' for name, column in self.columns.items())})"
 
 
-class Binding:
+class RecordsBinding:
     """A ``Records``, and its fields that are in use."""
 
     def __init__(self, records: Records) -> None:
@@ -107,17 +107,17 @@ def use_records(metadata: sa.MetaData, records: Records) -> None:
         raise TypeError(f"use_records takes the metadata of the tables, such as Base.metadata, not {metadata!r}")
     if not isinstance(records, Records):
         raise TypeError(f"use_records takes a Records, not {type(records).__name__}")
-    metadata.info[_INFO] = Binding(records)
+    metadata.info[_INFO] = RecordsBinding(records)
 
 
-def binding_of(table: sa.Table) -> Binding:
+def binding_of(table: sa.Table) -> RecordsBinding:
     """Return what seals a table.
 
     Raises:
         ModelError: nothing does.
     """
     binding = table.metadata.info.get(_INFO)
-    if not isinstance(binding, Binding):
+    if not isinstance(binding, RecordsBinding):
         raise ModelError(
             f"the table '{table.fullname}' has sealed columns, and no Records seals them; call "
             "sealwax.sqlalchemy.use_records(Base.metadata, records) when the program starts"
@@ -137,7 +137,7 @@ def declare_scope(table: sa.Table, scope: Scope) -> None:
     _declared.setdefault(table, scope)
 
 
-def current_pairs(binding: Binding, table: sa.Table) -> Pairs:
+def current_pairs(binding: RecordsBinding, table: sa.Table) -> Pairs:
     """Return the pairs of a table's scope from the block of ``records.scope`` around the caller.
 
     Raises:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.exc import DontWrapMixin
 
@@ -13,18 +12,23 @@ from sealwax.errors import SealwaxError
 T = TypeVar("T")
 
 
-@functools.cache
+_classes: Final[dict[type[Exception], type[Exception]]] = {}
+
+
 def _passed_on(kind: type[Exception]) -> type[Exception]:
+    """Return a class of errors that SQLAlchemy passes on, under the name of another."""
     if issubclass(kind, DontWrapMixin):
         return kind
-    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind, DontWrapMixin), names)
+    if kind not in _classes:
+        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        _classes[kind] = type(kind.__name__, (kind, DontWrapMixin), names)
+    return _classes[kind]
 
 
 def passed_on(error: Exception) -> Exception:
     """Return an error as SQLAlchemy passes it on, of the same class for whoever catches it."""
     if isinstance(error, SealwaxError):
-        error.__class__ = _passed_on(type(error))
+        error.__class__ = _passed_on(type(error))  # type: ignore[assignment]  # a subclass of its own class
         return error
     return _passed_on(type(error))(*error.args)
 

@@ -10,13 +10,13 @@ from weakref import WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Bundle, InstrumentedAttribute, MappedColumn, Mapper, mapped_column, object_session
-from sqlalchemy.orm.attributes import NO_VALUE, flag_modified
-from sqlalchemy.orm.base import PASSIVE_OFF
+from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy.orm.base import NO_VALUE, PASSIVE_OFF
 
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
 from sealwax.sqlalchemy._binding import (
-    Binding,
     Pairs,
+    RecordsBinding,
     Scope,
     can_await,
     current_pairs,
@@ -108,9 +108,9 @@ class SealedAttribute(InstrumentedAttribute[Any]):
         return value.value
 
     def _memoized_attr_expression(self) -> Any:
-        column = super()._memoized_attr_expression()
-        plan = _plan_of(self._parententity.mapper)  # type: ignore[union-attr]
-        kind, entity = plan.attributes[self.key], self._parententity.entity  # type: ignore[union-attr]
+        column: Any = super()._memoized_attr_expression()
+        plan = _plan_of(self._parententity.mapper)
+        kind, entity = plan.attributes[self.key], self._parententity.entity
         keys = (*plan.rows[self.key], *plan.scope.columns.values())
         bundle = _OpenedBundle(
             self.key, kind, len(plan.rows[self.key]), plan.scope, column, *(getattr(entity, key) for key in keys)
@@ -146,7 +146,7 @@ class _Plan:
         self.bound_to = frozenset((*(key for keys in self.rows.values() for key in keys), *self.scope.columns.values()))
 
     @property
-    def binding(self) -> Binding:
+    def binding(self) -> RecordsBinding:
         return next(iter((*self.attributes.values(), *self.columns.values()))).binding
 
     # --- what a state is bound to
@@ -282,7 +282,7 @@ def _key_of(mapper: Mapper[Any], name: str) -> str:
 
 def _columns(mapper: Mapper[Any]) -> dict[str, list[Any]]:
     """Return the columns of each attribute; ``column_attrs`` would configure all mappers, which may be too early."""
-    return {key: list(mapper.get_property(key).columns) for key in mapper.columns.keys()}  # type: ignore[attr-defined]
+    return {key: list(mapper.get_property(key).columns) for key, _ in mapper.columns.items()}
 
 
 def _plan_of(mapper: Any) -> _Plan:
@@ -305,7 +305,7 @@ def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
     scope = getattr(class_, "__sealed_scope__", None)
     if isinstance(scope, Scope):
         for kind in kinds:
-            declare_scope(kind.named.table, scope)  # type: ignore[arg-type]
+            declare_scope(kind.named.table, scope)
     mapper.class_manager.info.pop(_PLAN, None)
     plan = _plan_of(mapper)
     for table in mapper.tables:
@@ -336,11 +336,9 @@ def _check_attribute(mapper: Mapper[Any], key: str, kind: SealedRow, row: Sequen
 
 def _is_made_by_database(column: sa.Column[Any]) -> bool:
     default = column.default
-    return (
-        column is column.table.autoincrement_column and default is None
-        if isinstance(column.table, sa.Table) and column.server_default is None
-        else column.server_default is not None
-    ) or (default is not None and not (default.is_scalar or default.is_callable))
+    if default is not None:
+        return not (default.is_scalar or default.is_callable)
+    return column.server_default is not None or column is column.table.autoincrement_column
 
 
 def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:

@@ -309,8 +309,8 @@ def _check_dml(table: _SealedTable, statement: Insert | Update, compiled: Any, *
         for key, column in table.sealed.items():
             if key in names:
                 raise ModelError(
-                    f"INSERT FROM SELECT into '{table.table.name}.{column.name}', which is sealed, would copy records "
-                    "to rows that they do not open in; read the values and insert them"
+                    f"'{table.table.name}.{column.name}' is sealed, and records that are copied between rows do not "
+                    "open: read the values and insert them, without a SELECT in the INSERT"
                 )
     clause = statement._post_values_clause
     if clause is not None:
@@ -323,8 +323,8 @@ def _check_set(table: _SealedTable, names: set[str], given: Mapping[Any, Any], *
     left = [key for key in table.sealed if key not in names]
     if touched and left and not by_flush:
         raise ModelError(
-            f"this UPDATE changes '{touched[0]}' of '{table.table.name}', and '{left[0]}' is bound to it and would not open "
-            "any more; change it on an instance, which seals again"
+            f"this UPDATE changes '{touched[0]}' of '{table.table.name}', and '{left[0]}' is bound to it and would not "
+            "open any more; change it on an instance, which seals again"
         )
     for name, value in given.items():
         key = _key_of(table.table, name) if isinstance(name, str) else name.key
@@ -332,8 +332,8 @@ def _check_set(table: _SealedTable, names: set[str], given: Mapping[Any, Any], *
             if isinstance(value, ColumnClause) and value.key == key and value.table is table.table:
                 continue
             raise ModelError(
-                f"this UPDATE sets '{table.table.name}.{key}', which is sealed, to an SQL expression, whose records would "
-                "not open there; give a value"
+                f"this UPDATE sets '{table.table.name}.{key}', which is sealed, to an SQL expression, whose records "
+                "would not open there; give a value"
             )
 
 
@@ -343,16 +343,13 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
         return
     if name == "on_duplicate_key_update":
         updates = dict(clause.update)
-        excluded: Any = clause.inserted_alias
         target = None if _other_keys(table) else {column.key for column in table.table.primary_key}
     else:
         updates = dict(clause.update_values_to_set)
-        excluded = None
         target = _target_of(table, clause)
     names = {_key_of(table.table, key) if isinstance(key, str) else key.key for key in updates}
     if not names & (table.sealed.keys() | table.bound_to):
         return
-    del excluded
     fixed = (target or set()) | {
         _key_of(table.table, key) if isinstance(key, str) else key.key
         for key, value in updates.items()
@@ -364,8 +361,8 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
     missing = sorted(bound_to - fixed)
     if missing:
         raise ModelError(
-            f"this upsert may write sealed values into a row of '{table.table.name}' with another '{missing[0]}', where "
-            "they would not open; name it in the conflict target, or load the row and change it"
+            f"this upsert may write sealed values into a row of '{table.table.name}' with another '{missing[0]}', "
+            "where they would not open; name it in the conflict target, or load the row and change it"
         )
     touched = sorted((names & table.bound_to) - (target or set()))
     left = [key for key in table.sealed if key not in names]
@@ -376,12 +373,12 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
         )
     for key, value in updates.items():
         own = _key_of(table.table, key) if isinstance(key, str) else key.key
-        if own in table.sealed and isinstance(value, sa.ClauseElement) and not isinstance(value, BindParameter | Null):
-            if not _is_excluded(value, key):
-                raise ModelError(
-                    f"this upsert sets '{table.table.name}.{own}', which is sealed, to an SQL expression, whose "
-                    "records would not open there; use the value of the inserted row"
-                )
+        is_value = isinstance(value, BindParameter | Null) or not isinstance(value, sa.ClauseElement)
+        if own in table.sealed and not is_value and not _is_excluded(value, key):
+            raise ModelError(
+                f"this upsert sets '{table.table.name}.{own}', which is sealed, to an SQL expression, whose records "
+                "would not open there; use the value of the inserted row"
+            )
 
 
 def _is_excluded(value: Any, key: Any) -> bool:

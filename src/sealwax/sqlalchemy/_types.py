@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sealwax.errors import ModelError
 from sealwax.records import UNBOUND, RowType
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
-from sealwax.sqlalchemy._binding import Binding, Scope, binding_of, current_pairs
+from sealwax.sqlalchemy._binding import RecordsBinding, Scope, binding_of, current_pairs
 from sealwax.sqlalchemy._errors import passed_on, passing_on
 from sealwax.sqlalchemy._kinds import PythonType
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
@@ -74,7 +74,7 @@ class SealedType(TypeDecorator[Any]):
         self.length = length
         self.field = field
         self.column: sa.Column[Any] | None = None
-        self.impl = _storage(length)
+        self.impl = _storage(length)  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
 
     @property
     def _static_cache_key(self) -> Any:
@@ -120,7 +120,7 @@ class SealedType(TypeDecorator[Any]):
         return self.field or f"{column.table.fullname}.{column.name}"
 
     @property
-    def binding(self) -> Binding:
+    def binding(self) -> RecordsBinding:
         return binding_of(self.named.table)
 
     @property
@@ -278,7 +278,7 @@ class SealedRow(SealedType):
         raise passed_on(
             ModelError(
                 f"'{self.field_name}' is bound to its row, and this statement does not say which one that is; set it "
-                f"on an instance, or insert it with the values of {', '.join(self.row)} and of the scope's columns"
+                f"on an instance, or add {', '.join(self.row)} and the columns of the scope to an INSERT"
             )
         )
 
