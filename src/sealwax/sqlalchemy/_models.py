@@ -96,14 +96,13 @@ class SealedAttribute(InstrumentedAttribute[Any]):
     inherit_cache = True
 
     def __get__(self, instance: Any, owner: Any) -> Any:
-        value: Any = super().__get__(instance, owner)
+        value: Any = InstrumentedAttribute.__get__(self, instance, owner)
         if type(value) is not SealedValue:
             return value
         if value.value is UNSET:
-            state = inspect(instance)
-            plan = _plan_of(state.mapper)
+            plan = _plan_of(self._parententity)
             if value.unknown:
-                plan.bind(state, load=True)
+                plan.bind(inspect(instance), load=True)
             return plan.attributes[self.key].opened(value)
         return value.value
 
@@ -155,12 +154,15 @@ class _Plan:
         return tuple((name, pair_text(values(key), name, key)) for name, key in self.scope.columns.items())
 
     def row(self, key: str, values: Any) -> Any:
-        parts = tuple(values(name) for name in self.rows[key])
-        return parts[0] if len(parts) == 1 else parts
+        names = self.rows[key]
+        return values(names[0]) if len(names) == 1 else tuple(values(name) for name in names)
 
     def bind(self, state: Any, *, load: bool = False) -> None:
         """Note what the records that were loaded are bound to: the values in the database, not newer ones."""
         values, committed = state.dict, state.committed_state
+        if not committed and not load and self.bound_to <= values.keys():
+            self._note(values, values.__getitem__)
+            return
 
         def stored(key: str) -> Any:
             if key in committed:
@@ -171,12 +173,14 @@ class _Plan:
                 value = values.get(key, NO_VALUE)
             return value
 
-        if any(stored(key) is NO_VALUE for key in self.bound_to):
-            return
+        if not any(stored(key) is NO_VALUE for key in self.bound_to):
+            self._note(values, stored)
+
+    def _note(self, values: Any, stored: Any) -> None:
         pairs: Pairs | None = None
         for key in self.attributes:
             value = values.get(key)
-            if type(value) is SealedValue and value.unknown:
+            if type(value) is SealedValue and value.row is UNSET and value.record is not None:
                 pairs = self.pairs(stored) if pairs is None else pairs
                 value.row, value.pairs = self.row(key, stored), pairs
 
@@ -286,10 +290,9 @@ def _columns(mapper: Mapper[Any]) -> dict[str, list[Any]]:
 
 
 def _plan_of(mapper: Any) -> _Plan:
-    plan = mapper.class_manager.info.get(_PLAN)
+    plan: _Plan | None = mapper.class_manager.info.get(_PLAN)
     if plan is None:
         plan = mapper.class_manager.info[_PLAN] = _Plan(mapper)
-    assert isinstance(plan, _Plan)
     return plan
 
 
@@ -374,7 +377,7 @@ def _note_old(target: Any, value: Any, old: Any, initiator: Any) -> None:
 
 
 def _loaded(state: Any, context: Any) -> None:  # noqa: ARG001
-    plan = _plan_of(state.mapper)
+    plan = _plan_of(state.manager.mapper)
     plan.bind(state)
     if can_await():
         _preload(plan, state)

@@ -54,6 +54,8 @@ class _SealedTable:
         self.bound_to = set(self.scope.values()) if columns else set()
         for column in self.rows:
             self.bound_to.update(self.row_of(column))
+        self.keys = [(column, self.row_of(column)) for column in self.rows]
+        self.scoped = [column.key for column in columns if isinstance(column.type, Sealed)]
         if columns:
             check_table(table)
 
@@ -66,19 +68,19 @@ class _SealedTable:
     def seal(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of a row with its values sealed, or hidden until they are."""
         values = dict(given)
-        for column in self.rows:
+        for column, row in self.keys:
             value = values.get(column.key)
             if value is not None and not isinstance(value, sa.ClauseElement):
-                values[column.key] = self._seal(column, value, values)
+                values[column.key] = self._seal(column, row, value, values)
         hide(self, values)
         return values
 
-    def _seal(self, column: sa.Column[Any], value: Any, values: dict[str, Any]) -> SealedValue:
+    def _seal(self, column: sa.Column[Any], row: list[str], value: Any, values: dict[str, Any]) -> SealedValue:
         kind = column.type
         assert isinstance(kind, SealedRow)
         if type(value) is SealedValue and value.record is not None and not self.bound_to <= values.keys():
             return value  # a flush has sealed it; what it is bound to is in another table
-        parts = [self._part(kind, name, values) for name in self.row_of(column)]
+        parts = [self._part(kind, name, values) for name in row]
         pairs = tuple((name, pair_text(self._part(kind, key, values), name, key)) for name, key in self.scope.items())
         sealed = value if type(value) is SealedValue else SealedValue(value)
         return kind.sealed_for(sealed, parts[0] if len(parts) == 1 else tuple(parts), pairs)
@@ -98,9 +100,9 @@ class _SealedTable:
 
 def hide(table: _SealedTable, values: dict[str, Any]) -> None:
     """Hide what a type seals later from messages that show parameters."""
-    for key, column in table.sealed.items():
+    for key in table.scoped:
         value = values.get(key)
-        if isinstance(column.type, Sealed) and value is not None and not isinstance(value, sa.ClauseElement):
+        if value is not None and not isinstance(value, sa.ClauseElement):
             values[key] = HiddenValue(value)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -12,10 +13,11 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sealwax.errors import ModelError
-from sealwax.records import UNBOUND, RowType
+from sealwax.errors import KeyNotLoadedError, ModelError, SealwaxError
+from sealwax.records import UNBOUND, Field, RowType, Value
+from sealwax.records._current import pairs_of
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
-from sealwax.sqlalchemy._binding import RecordsBinding, Scope, binding_of, current_pairs
+from sealwax.sqlalchemy._binding import Pairs, RecordsBinding, Scope, binding_of, current_pairs
 from sealwax.sqlalchemy._errors import passed_on, passing_on
 from sealwax.sqlalchemy._kinds import PythonType
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
@@ -74,6 +76,8 @@ class SealedType(TypeDecorator[Any]):
         self.length = length
         self.field = field
         self.column: sa.Column[Any] | None = None
+        # What the last value was sealed or opened by, while nothing around it changes.
+        self._last: tuple[Any, Any, Field | None, Pairs] = (None, None, None, ())
         self.impl = _storage(length)  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
 
     @property
@@ -109,9 +113,10 @@ class SealedType(TypeDecorator[Any]):
         Raises:
             ModelError: there is none.
         """
-        if self.column is None or self.column.table is None:
+        column = self.column
+        if column is None or column.table is None:
             raise ModelError("a sealed type is used without its column, so its field is not known; use the column")
-        return self.column
+        return column
 
     @property
     def field_name(self) -> str:
@@ -143,14 +148,25 @@ class SealedType(TypeDecorator[Any]):
             raise ValueError(f"'{self.field_name}': the value has {len(held)} characters, and may have {self.length}")
         return held
 
-    def seal(self, value: Any, row: Any, pairs: Any) -> bytes:
+    def field_of(self, pairs: Pairs) -> Field:
         binding = self.binding
-        return binding.seal(binding.field(self.field_name, self.row_type, pairs), pairs, self.checked(value), row)
+        last = self._last
+        if last[0] is not binding or last[1] != pairs or last[2] is None:
+            field = binding.field(self.field_name, self.row_type, pairs)
+            self._last = binding, pairs, field, pairs
+            return field
+        return last[2]
 
-    def open(self, record: bytes, row: Any, pairs: Any) -> Any:
-        binding = self.binding
-        opened = binding.open(binding.field(self.field_name, self.row_type, pairs), pairs, record, row)
-        return self.kind.restored(opened)
+    def seal(self, value: Any, row: Any, pairs: Pairs) -> bytes:
+        return self.binding.seal(self.field_of(pairs), pairs, self.checked(value), row)
+
+    def open(self, record: bytes, row: Any, pairs: Pairs) -> Any:
+        field = self.field_of(pairs)
+        try:
+            opened: Any = field.open(record, row=row)
+        except KeyNotLoadedError:
+            opened = self.binding.open(field, pairs, record, row)
+        return opened if type(opened) is self.value_type else self.kind.restored(opened)
 
     def process_literal_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
         return "<sealed>"
@@ -205,12 +221,31 @@ class Sealed(SealedType):
             value = value.value
         if value is None:
             return None
+        if self.length is None and type(value) is self.kind.type:
+            with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
+                return self._current().seal(cast("Value", value), row=UNBOUND)
         return passing_on(lambda: self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table)))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         if value is None:
             return None
+        with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
+            opened = self._current().open(value, row=UNBOUND)
+            if type(opened) is self.value_type:
+                return opened
         return passing_on(lambda: self.open(bytes(value), UNBOUND, current_pairs(self.binding, self.named.table)))
+
+    def _current(self) -> Field:
+        """Return the field of the scope around the caller."""
+        binding = self.binding
+        given = pairs_of(binding.records)
+        last = self._last
+        if last[0] is binding and last[1] is given and last[2] is not None:
+            return last[2]
+        pairs = current_pairs(binding, self.named.table)
+        field = binding.field(self.field_name, UNBOUND, pairs)
+        self._last = binding, given, field, pairs
+        return field
 
 
 class SealedRow(SealedType):
@@ -258,7 +293,7 @@ class SealedRow(SealedType):
     def opened(self, value: SealedValue) -> Any:
         """Return what a value is; it is opened once."""
         if value.value is UNSET:
-            if value.record is None or value.unknown:
+            if value.record is None or value.row is UNSET:
                 raise ModelError(f"it is not known which row the record of '{self.field_name}' belongs to")
             value.value = self.open(value.record, value.row, value.pairs)
         return value.value
