@@ -28,13 +28,12 @@ from sealwax.sqlalchemy._binding import Scope, use_records
 from sealwax.sqlalchemy._migrations import render_item
 from sealwax.sqlalchemy._models import sealed
 from sealwax.sqlalchemy._statements import listen as _listen
-from sealwax.sqlalchemy._types import Sealed, SealedRow
+from sealwax.sqlalchemy._types import Sealed
 from sealwax.sqlalchemy._value import SealedValue
 
 __all__ = [
     "Scope",
     "Sealed",
-    "SealedRow",
     "SealedValue",
     "render_item",
     "sealed",
