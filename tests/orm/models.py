@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, validates
 
 from sealwax.sqlalchemy import Scope, Sealed, sealed
 
@@ -101,6 +101,18 @@ def rows_of_everything() -> list[dict[str, Any]]:
     names = [name for name in rows[1] if name != "id"]
     rows[0].update(dict.fromkeys(names))
     return rows
+
+
+class Renamed(Base):
+    """An attribute of another name than its column, with a validator."""
+
+    __tablename__ = "renamed"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    mail: Mapped[str] = sealed(str, row="id", name="e_mail")
+
+    @validates("mail")
+    def lower(self, key: str, value: str) -> str:  # noqa: ARG002
+        return value.lower()
 
 
 class Person(Base):

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased, defer, load_only, selectinload, und
 
 from sealwax import Records
 from sealwax.sqlalchemy import SealedValue
-from tests.orm.models import Base, Doctor, Everything, Nurse, Person, Tenant, User, notes, rows_of_everything
+from tests.orm.models import Base, Doctor, Everything, Nurse, Person, Renamed, Tenant, User, notes, rows_of_everything
 
 ROWS = rows_of_everything()
 
@@ -217,3 +217,14 @@ def test_upserts(engine: sa.Engine, records: Records) -> None:
 
 def test_metadata_is_shared_by_all(engine: sa.Engine) -> None:
     assert set(sa.inspect(engine).get_table_names()) >= set(Base.metadata.tables)
+
+
+def test_an_attribute_of_another_name_than_its_column(engine: sa.Engine) -> None:
+    with Session(engine) as session:
+        session.add(Renamed(id=1, mail="ADA"))
+        session.flush()
+        session.execute(insert(Renamed).values(id=2, mail="b"))
+        session.execute(insert(Renamed), [{"id": 3, "mail": "c"}])
+        session.execute(insert(Renamed).values({Renamed.id: 4, Renamed.mail: "d"}))
+        session.execute(insert(Renamed).values([{"id": 5, "mail": "e"}]))
+        assert session.scalars(select(Renamed.mail).order_by(Renamed.id)).all() == ["ada", "b", "c", "d", "e"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import DontWrapMixin
 
@@ -20,9 +20,22 @@ def _passed_on(kind: type[Exception]) -> type[Exception]:
     if issubclass(kind, DontWrapMixin):
         return kind
     if kind not in _classes:
-        names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        names: dict[str, Any] = {
+            "__module__": kind.__module__,
+            "__qualname__": kind.__qualname__,
+            "__doc__": kind.__doc__,
+        }
+        names["__reduce__"] = lambda self: (_plain, (kind, self.args, self.__dict__.copy()))
         _classes[kind] = type(kind.__name__, (kind, DontWrapMixin), names)
     return _classes[kind]
+
+
+def _plain(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    """Return an error in another process, where SQLAlchemy does not see it."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def passed_on(error: Exception) -> Exception:

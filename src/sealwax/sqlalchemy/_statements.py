@@ -159,17 +159,17 @@ def _seal_insert(table: _SealedTable, statement: Insert, many: Any, one: Any) ->
     given = statement._values
     rows = statement._multi_values
     if rows:
-        sealed_rows = [table.seal(_literals(table, row)) for part in rows for row in _dicts(table, part)]
+        sealed_rows = [table.seal(_literals(table, row, statement)) for part in rows for row in _dicts(table, part)]
         copy = statement._generate()
         copy._multi_values = ()
         return copy.values(sealed_rows), many, one
     if given:
-        literals = _literals(table, given)
+        literals = _literals(table, given, statement)
         if not many:
             sealed = table.seal({**literals, **one})
-            new = {key: value for key, value in sealed.items() if key not in one or key in table.sealed}
-            shared = {key: value for key, value in sealed.items() if key in one}
-            return statement.values({k: v for k, v in new.items() if k not in shared}), many, shared
+            names = {_key_in(table, name, statement): name for name in given}
+            new = {names.get(key, key): value for key, value in sealed.items() if key not in one}
+            return statement.values(new), many, {key: value for key, value in sealed.items() if key in one}
         return statement, [table.seal({**literals, **values}) for values in many], one
     if many:
         return statement, [table.seal(values) for values in many], one
@@ -181,12 +181,21 @@ def _dicts(table: _SealedTable, rows: Any) -> Iterator[Mapping[Any, Any]]:
         yield row if isinstance(row, Mapping) else dict(zip(table.table.c.keys(), row, strict=False))
 
 
-def _literals(table: _SealedTable, given: Mapping[Any, Any]) -> dict[str, Any]:
+def _key_in(table: _SealedTable, name: Any, statement: Any) -> str:
+    """Return the key of a column that a statement names, maybe by its attribute."""
+    key = name if isinstance(name, str) else str(name.key)
+    mapper = getattr(statement._propagate_attrs.get("plugin_subject"), "mapper", None)
+    if mapper is not None and key in mapper.columns:
+        return str(mapper.columns[key].key)
+    return _key_of(table.table, key)
+
+
+def _literals(table: _SealedTable, given: Mapping[Any, Any], statement: Any) -> dict[str, Any]:
     """Return the values of a statement by the keys of their columns."""
     values: dict[str, Any] = {}
     for name, value in given.items():
-        key = _key_of(table.table, name) if isinstance(name, str) else name.key
-        values[key] = value.value if isinstance(value, BindParameter) and not value.required else value
+        is_value = isinstance(value, BindParameter) and not value.required
+        values[_key_in(table, name, statement)] = value.value if is_value else value
     return values
 
 
