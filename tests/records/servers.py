@@ -50,13 +50,24 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _env(folder: Path) -> dict[str, str]:
+    # When it starts, a server of MariaDB deletes what others keep in the folder of temporary files.
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
 @contextlib.contextmanager
 def _running(
     command: Sequence[object], folder: Path, ready: Callable[[], bool], stop: signal.Signals
 ) -> Iterator[None]:
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
         server = subprocess.Popen(
-            list(map(str, command)), cwd=folder, user=_user(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            list(map(str, command)),
+            cwd=folder,
+            env=_env(folder),
+            user=_user(),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
         )
         try:
             deadline = time.monotonic() + _SECONDS
@@ -73,7 +84,7 @@ def _running(
 
 def _make(command: Sequence[object], folder: Path) -> None:
     done = subprocess.run(
-        list(map(str, command)), cwd=folder, user=_user(), capture_output=True, text=True, check=False
+        list(map(str, command)), cwd=folder, env=_env(folder), user=_user(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
