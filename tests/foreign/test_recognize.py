@@ -489,7 +489,7 @@ SECTION = st.tuples(GROUP, st.none() | st.lists(GROUP, min_size=1, max_size=3)).
 def test_keys_that_are_told_are_all_that_a_yaml_reader_finds(
     section: dict[str, Any], indent: int, is_sorted: bool, indented: bool, flow: bool | None
 ) -> None:
-    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    class Dumper(yaml.SafeDumper):
         def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
             super().increase_indent(flow, indentless and not indented)
 

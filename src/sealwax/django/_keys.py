@@ -18,9 +18,8 @@ from django.db.utils import DatabaseError, IntegrityError, InterfaceError, Opera
 from sealwax._text import printable
 from sealwax.django import _tables
 from sealwax.errors import KeyStoreError, NotPicklableError
-from sealwax.records._key_columns import EPOCH_BYTES, EPOCH_ID, key_row, scope_hash, state_of, values_of
-from sealwax.records._memory import tombstone
-from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._key_columns import EPOCH_BYTES, EPOCH_ID, key_row, known_state, values_of
+from sealwax.records._store import Changes, KeyKind, KeyRow, KeyState, KeyStore, scope_hash, tombstone
 
 T = TypeVar("T")
 Rows = list[KeyRow]
@@ -143,7 +142,7 @@ class DjangoKeys(KeyStore):
                 for key_id, state in session.execute(query, *part):
                     # A copy of a row in another scope must not hide that the key was shredded.
                     if states[bytes(key_id)] is not KeyState.SHREDDED:
-                        states[bytes(key_id)] = state_of(state)
+                        states[bytes(key_id)] = known_state(state)
             return Changes(bytes(epoch[0][0]) if epoch else b"", states)
 
         return self._read(look)
