@@ -24,6 +24,7 @@ FRONTS = (
     "sealwax.stores.key_rows",
     "sealwax.stores.s3",
     "sealwax.records",
+    "sealwax.records.moving",
     "sealwax.records.tables",
     "sealwax.records.testing",
     "sealwax.sqlalchemy",

@@ -37,6 +37,7 @@
     │   ├── ShreddedError           the data keys of its scope were destroyed on purpose
     │   ├── KeyNotLoadedError       its data key has to be loaded first, and an event loop is running
     │   └── KeyRowError             a row of the key store does not hold the data key that it claims to hold
+    ├── OldFormError              a value cannot be read from the form it was stored in before records, or stored in it
     ├── KeyStoreError             a key store cannot be reached, refuses, or lost a key
     ├── TableError                a table with sealed columns cannot be used, or is not as the map of fields says
     ├── ModelError                a model or a statement uses a sealed column in a way that cannot work
@@ -84,6 +85,7 @@ __all__ = [
     "NotARecordError",
     "NotAnEnvelopeError",
     "NotPicklableError",
+    "OldFormError",
     "PayloadError",
     "PlanError",
     "PolicyError",
@@ -349,6 +351,10 @@ class KeyNotLoadedError(RecordError):
 
 class KeyRowError(RecordError):
     """A row of the key store does not hold the data key that it claims to hold: it was altered or put together."""
+
+
+class OldFormError(SealwaxError):
+    """A value cannot be read from the form that it was stored in before records, or cannot be stored in that form."""
 
 
 class KeyStoreError(SealwaxError):

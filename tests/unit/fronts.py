@@ -21,6 +21,7 @@ FRONTS: Final = (
     "sealwax.policy",
     "sealwax.prove",
     "sealwax.records",
+    "sealwax.records.moving",
     "sealwax.records.tables",
     "sealwax.records.testing",
     "sealwax.sqlalchemy",

@@ -58,6 +58,7 @@ STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.NotARecordError, 4),
     (errors.RecordTamperedError, 5),
     (errors.KeyRowError, 5),
+    (errors.OldFormError, 5),
     (errors.UnknownKeyError, 6),
     (errors.ShreddedError, 7),
 )

@@ -571,6 +571,21 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Call sealwax.sqlalchemy.use_records(Base.metadata, records) when the program starts.
         """,
     ),
+    errors.OldFormError: _trouble(
+        "a value is not in the form in which a column held its values before records, or cannot be stored in it",
+        """
+        Another key encrypted it.
+            Give the old form all keys that were ever used, the newest first.
+        It is in yet another form: somebody stored plaintext among tokens.
+            Name both, as AnyOf(Fernet(key), Plaintext()).
+        It is of another type, or a datetime without a time zone.
+            Give the type that the column had, and zone= for such datetimes.
+        It was altered or cut off.
+            Restore it from a backup; what does not open is never taken for plaintext.
+        It begins as a record does, while the old form is still written.
+            Refuse it as input; from the next state on it can be sealed.
+        """,
+    ),
     errors.EngineError: _trouble(
         "Spark or the Lambda function did not start, or gave up on a job; finished work is kept",
         """

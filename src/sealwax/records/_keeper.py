@@ -66,6 +66,7 @@ class Keeper:
         self.outage_at: float | None = None
         self.store_is_away = False
         self.closed = False
+        self._old_values: dict[str, list[int]] = {}
         self._renew()
         wiping.watch(self)
         fork_locks.renew_in_children(self)
@@ -131,6 +132,21 @@ class Keeper:
         """Note that the store is not away: keys beyond their age are not used any more, unless it is KMS that is."""
         if self.store_is_away:
             self.outage_at = None
+
+    def note_old_value(self, field: str, form: str, *, read: bool) -> None:
+        """Count a value that was read or written in the form that a field had before records, and log the first one."""
+        with self._lock:
+            first = field not in self._old_values
+            self._old_values.setdefault(field, [0, 0])[0 if read else 1] += 1
+        if first:
+            _log.warning("'%s' still has values as %s; stats() counts those that are read and written", field, form)
+
+    def _count_old_values(self) -> tuple[dict[str, int], dict[str, int]]:
+        with self._lock:
+            counts = sorted(self._old_values.items())
+            return {name: both[0] for name, both in counts if both[0]}, {
+                name: both[1] for name, both in counts if both[1]
+            }
 
     def note_record_key(self, field: Field, head: bytes) -> None:
         """Note that a field holds one more record key for opening, and drop the oldest ones beyond the bound."""

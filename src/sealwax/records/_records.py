@@ -45,12 +45,17 @@ class RecordsStats:
         data_keys: data keys in memory.
         record_keys: record keys in memory that open.
         kms: the KMS requests of its keyring; zeros if the keyring does not count.
+        old_values_read: values that were read in the form they had before records, by the name of the field; see
+            ``sealwax.records.moving``.
+        old_values_written: values that were written in that form.
     """
 
     scopes: int
     data_keys: int
     record_keys: int
     kms: KmsStats
+    old_values_read: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    old_values_written: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Records(Keeper):
@@ -505,9 +510,15 @@ class Records(Keeper):
         return await in_thread(self.explain, record)
 
     def stats(self) -> RecordsStats:
-        """Return what is held now, and what was asked of KMS."""
+        """Return what is held now, what was asked of KMS, and which values were not records yet."""
         held = [len(ring.held_ids()) for ring in self._warm_rings()]
-        return RecordsStats(sum(map(bool, held)), sum(held), self._count_record_keys(), watch.kms_stats(self.keyring))
+        return RecordsStats(
+            sum(map(bool, held)),
+            sum(held),
+            self._count_record_keys(),
+            watch.kms_stats(self.keyring),
+            *self._count_old_values(),
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,21 @@
+"""The way in: columns that hold plaintext, Fernet tokens or what other libraries encrypted become columns of records.
+
+::
+
+    from sealwax.records.moving import Moving, Plaintext
+
+    email: Mapped[str] = sealed(str, row="id", moving=Moving(Plaintext(), writes="old"))
+
+docs/moving-in.md has the steps.
+"""
+
+from sealwax.records._moving import Moving
+from sealwax.records._old_forms import AnyOf, Fernet, OldForm, Plaintext
+
+__all__ = [
+    "AnyOf",
+    "Fernet",
+    "Moving",
+    "OldForm",
+    "Plaintext",
+]
