@@ -204,7 +204,6 @@ class Fernet(QuietForm):
     """
 
     name = "fernet"
-    _bools = staticmethod(str)
 
     def __init__(self, *keys: str | bytes, zone: datetime.tzinfo | None = None) -> None:
         self._fernet = several([_checked_key(key) for key in keys])
@@ -231,11 +230,14 @@ class Fernet(QuietForm):
             raise OldFormError("it is no token, was altered, or is of another key")
         return data if kind is bytes else read_text(decoded(data), kind, self._zone)
 
+    def _spelled(self, value: bool) -> str:
+        return str(value)
+
     def _write(self, value: object, *, text: bool) -> str | bytes:
         plain = (
             bytes(value)
             if isinstance(value, bytes | bytearray | memoryview)
-            else encoded(write_text(value, self._zone, bools=self._bools))
+            else encoded(write_text(value, self._zone, bools=self._spelled))
         )
         token = self._fernet.encrypt(plain)
         return token.decode("ascii") if text else token
@@ -309,7 +311,12 @@ class AnyOf(QuietForm):
         Raises:
             OldFormError: the form cannot hold it.
         """
-        return self.forms[0].write(value, text=text)
+        try:
+            return self.forms[0].write(value, text=text)
+        except OldFormError as error:
+            why = str(error)
+        del value
+        raise OldFormError(why)
 
 
 def several(keys: Sequence[fernet.Fernet]) -> fernet.MultiFernet:

@@ -64,9 +64,7 @@ def with_zone(value: object, zone: datetime.tzinfo | None) -> object:
     if not isinstance(value, datetime.datetime) or value.utcoffset() is not None:
         return value
     if zone is None:
-        raise OldFormError(
-            "it holds a datetime without a time zone, and records keep the moment; pass zone= to the old form"
-        )
+        raise OldFormError("it holds a datetime without a time zone; pass the zone= of such values to the old form")
     return value.replace(tzinfo=zone)
 
 

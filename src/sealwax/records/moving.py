@@ -10,11 +10,19 @@ docs/moving-in.md has the steps.
 """
 
 from sealwax.records._moving import Moving
+from sealwax.records._old_django import DjangoCryptography, DjangoFernetEncryptedFields, DjangoFernetFields
 from sealwax.records._old_forms import AnyOf, Fernet, OldForm, Plaintext
+from sealwax.records._old_sqlalchemy import AesEngine, AesGcmEngine, FernetEngine
 
 __all__ = [
+    "AesEngine",
+    "AesGcmEngine",
     "AnyOf",
+    "DjangoCryptography",
+    "DjangoFernetEncryptedFields",
+    "DjangoFernetFields",
     "Fernet",
+    "FernetEngine",
     "Moving",
     "OldForm",
     "Plaintext",
