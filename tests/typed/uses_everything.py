@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, assert_type
+from typing import Any, BinaryIO, Literal, TypeVar, assert_type
 from uuid import UUID
 
 from sqlalchemy import Engine, MetaData, Table
@@ -67,6 +68,19 @@ from sealwax.records import (
     Value,
     is_record,
     key_tables,
+)
+from sealwax.records.moving import (
+    AesEngine,
+    AesGcmEngine,
+    AnyOf,
+    DjangoCryptography,
+    DjangoFernetEncryptedFields,
+    DjangoFernetFields,
+    Fernet,
+    FernetEngine,
+    Moving,
+    OldForm,
+    Plaintext,
 )
 from sealwax.records.tables import (
     KeyUse,
@@ -293,6 +307,30 @@ def records_of(records: Records, column: object) -> None:
         stats = records.stats()
         assert_type(stats, RecordsStats)
         assert_type((stats.scopes, stats.data_keys, stats.record_keys), tuple[int, int, int])
+
+
+def moves_of(records: Records, key: str) -> None:
+    utc = datetime.UTC
+    forms: list[OldForm] = [
+        Plaintext(),
+        Fernet(key, key.encode(), zone=utc),
+        AesEngine(key, "pkcs5"),
+        AesGcmEngine(key),
+        FernetEngine(key),
+        DjangoFernetFields(key, hkdf=False, prefix=b"django-fernet-fields"),
+        DjangoFernetEncryptedFields(key, salts=["salt"]),
+        DjangoCryptography(key, cryptography_key=key, salt="salt", field_key=bytes(32), ttl=60),
+    ]
+    moving = Moving(AnyOf(*forms, Plaintext(zone=utc)), writes="old", until=datetime.date(2027, 3, 31))
+    moving.check("users.email")
+    stored = moving.write(records, "users.email", "ann@example.com", text=True)
+    assert_type(stored, str | bytes)
+    if moving.is_old(stored) and moving.old.recognizes(stored):
+        assert_type(moving.read(records, "users.email", stored, str), object)
+    assert_type(moving.writes, Literal["old", "records"])
+    stats = records.stats()
+    assert_type((stats.old_values_read, stats.old_values_written), tuple[Mapping[str, int], Mapping[str, int]])
+    raise sealwax.OldFormError(moving.old.name)
 
 
 def indexes_of(records: Records) -> None:
