@@ -572,18 +572,14 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """,
     ),
     errors.OldFormError: _trouble(
-        "a value is not in the form in which a column held its values before records, or cannot be stored in it",
+        "a value is not in the form in which its column was before records, or cannot be stored in that form",
         """
-        Another key encrypted it.
-            Give the old form all keys that were ever used, the newest first.
-        It is in yet another form: somebody stored plaintext among tokens.
-            Name both, as AnyOf(Fernet(key), Plaintext()).
-        It is of another type, or a datetime without a time zone.
-            Give the type that the column had, and zone= for such datetimes.
-        It was altered or cut off.
-            Restore it from a backup; what does not open is never taken for plaintext.
+        Another key encrypted it, or it was altered.
+            Give the old form all keys that were ever used, the newest first, or restore the value from a backup.
+        It is in yet another form, of another type, or a datetime without a time zone.
+            Name every form, as AnyOf(Fernet(key), Plaintext()), the type of the column, and zone= for such datetimes.
         It begins as a record does, while the old form is still written.
-            Refuse it as input; from the next state on it can be sealed.
+            Refuse it as input; once records are written, it can be sealed.
         """,
     ),
     errors.EngineError: _trouble(
