@@ -16,6 +16,7 @@ import pickle
 import struct
 import time
 import traceback
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -283,6 +284,23 @@ def test_each_padding_gives_back_every_length(padding: Any) -> None:
         AesEngine(SECRET, "iso")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("padding", "padded"),
+    [
+        ("pkcs5", b"abc" + b"\1" * 12 + b"\x0d"), ("pkcs5", b"a" * 15 + b"\0"), ("pkcs5", b"a" * 15 + b"\x11"),
+        ("pkcs5", b"a" * 16), ("zeroes", b"abc" + b"\1" * 12 + b"\x0d"), ("zeroes", b"a" * 15 + b"\0"),
+        ("zeroes", b"\0" * 15 + b"\x11"), ("oneandzeroes", b"a" * 16), ("oneandzeroes", b"\0" * 16),
+        ("oneandzeroes", b"a" * 15 + b"\x80" + b"\0" * 16), ("naive", b"a" * 16), ("naive", b"\xff" * 15 + b"*"),
+    ],
+)  # fmt: skip
+def test_what_was_padded_otherwise_is_refused(padding: Any, padded: bytes) -> None:
+    key = hashlib.sha256(SECRET.encode()).digest()
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(key[:16])).encryptor()
+    stored = base64.b64encode(encryptor.update(padded) + encryptor.finalize())
+    with pytest.raises(OldFormError, match=r"its padding is wrong|no text in UTF-8"):
+        AesEngine(SECRET, padding).read(stored, str)
+
+
 def test_a_wrong_key_of_aes_engine_is_hardly_ever_taken_for_text() -> None:
     """Nothing is authenticated: the padding and UTF-8 find it, nearly always."""
     for padding in ("pkcs5", "oneandzeroes", "zeroes", "naive"):
@@ -387,6 +405,7 @@ def _call(module: str, name: str, *arguments: bytes) -> bytes:
         _call("builtins", "getattr", b"cbuiltins\nint\n", b"X\x03\x00\x00\x00min"),
         _call("builtins", "getattr", b"cdecimal\nDecimal\n", b"X\x08\x00\x00\x00__init__"),
         _call("builtins", "getattr", b"cdecimal\nDecimal\n", b"X\x09\x00\x00\x00_function"),
+        _call("builtins", "getattr", b"cdecimal\nDecimal\n", b"X\x09\x00\x00\x00_function")[:-1] + b")R.",
         _call("datetime", "datetime.now"),
         _call("zoneinfo", "ZoneInfo", b"X\x0d\x00\x00\x00../etc/passwd"),
         b"\x80\x04ios\nsystem\n(X\x04\x00\x00\x00truetR.",
@@ -424,6 +443,18 @@ def test_pickles_of_anything_else_are_refused(attack: bytes) -> None:
     assert Touched.times == 0
     assert PICKLES.read(_signed(_pickled(Decimal("1.5"))), Decimal) == Decimal("1.5")
     assert PICKLES.read(_signed(_pickled(UUID(int=5))), UUID) == UUID(int=5)
+
+
+@pytest.mark.parametrize("memo", [b"r\x00\x00\x40\x00", b"p4194304\n"])
+def test_a_pickle_cannot_ask_for_memory(memo: bytes) -> None:
+    stored = _signed(b"\x80\x02K\x01" + memo + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(OldFormError):
+            PICKLES.read(stored, int)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_class_of_a_program_is_named() -> None:
