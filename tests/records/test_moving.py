@@ -9,6 +9,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,3 +220,14 @@ def test_a_state_is_a_value() -> None:
     with pytest.raises(AttributeError):
         OLD.writes = "records"  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(OLD)).writes == "old"
+
+
+def test_the_page_has_the_lengths_that_columns_need(records: Records) -> None:
+    field = records.field("users.email", row=UNBOUND)
+    for size in range(300):
+        value = "x" * size
+        assert len(field.seal(value, row=UNBOUND)) == size + 58
+        assert len(field.seal_text(value, row=UNBOUND)) == 28 + -(-4 * (size + 41) // 3)
+    longest = len(field.seal_text("\U0001f600" * 50, row=UNBOUND))
+    page = (Path(__file__).parents[2] / "docs" / "moving-in.md").read_text("utf-8")
+    assert f"50 characters, up to 200 bytes, takes {longest} characters" in " ".join(page.split())
