@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, TypeVar, assert_type
 from uuid import UUID
 
 from sqlalchemy import Engine, MetaData, Table
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
 import sealwax
 from sealwax import (
@@ -97,6 +98,7 @@ from sealwax.records.tables import (
     verify,
 )
 from sealwax.records.testing import KeyStoreTests, override_records, row
+from sealwax.sqlalchemy import Scope, Sealed, SealedValue, render_item, sealed, use_records
 from sealwax.stores import Store
 from sealwax.stores.key_rows import KeyRows
 
@@ -371,6 +373,31 @@ def migrations(metadata: MetaData) -> None:
     assert_type((keys, epoch), tuple[Table, Table])
 
 
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    __sealed_scope__ = Scope(tenant="tenant_id")
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    email: Mapped[str | None] = sealed(str, row="id", length=200, field="users.email", deferred=True)
+    notes: Mapped[str] = mapped_column(Sealed(str, length=200, field="users.notes"))
+
+
+def models(records: Records, user: User, value: SealedValue) -> None:
+    use_records(Base.metadata, records)
+    assert_type(user.email, str | None)
+    assert_type(user.notes, str)
+    assert_type(value.record, bytes | None)
+    column: MappedColumn[int] = sealed(int, row=["id"])
+    columns = {"column": column, "scope": Sealed(bytes, scope=Scope(tenant="tenant_id"))}
+    assert_type(render_item("type", columns["scope"], None), str | bool)
+    with records.scope(tenant="acme"):
+        pass
+
+
 def records_under_test(records: Records, sealwax_records: Records) -> None:
     overridden: AbstractContextManager[Records] = override_records(records, sealwax_records)
     with overridden as same:
@@ -379,6 +406,8 @@ def records_under_test(records: Records, sealwax_records: Records) -> None:
 
 def errors(error: Exception) -> str:
     match error:
+        case sealwax.ModelError():
+            return "fix the model or the statement"
         case sealwax.NotAnEnvelopeError():
             assert_type(error.foreign, ForeignFormat | None)
         case sealwax.DamagedHeaderError() | sealwax.UnsupportedEnvelopeError() | sealwax.HeaderError():

@@ -15,13 +15,14 @@ import sealwax
 from tests.unit.fronts import FRONTS, front, names_of
 
 _ROLE = re.compile(r":(class|meth|func|mod|data|attr|exc|ref|doc):`")
+_FROM_SQLALCHEMY = r"\|  [^\n|]* inherited from sqlalchemy\..*?(?=\n *\|  -{9}|\n    \n)|impl = <class 'sqlalchemy\..*?(?=\n *\|  -{9})"
 
 
 def _methods(thing: type) -> Iterator[tuple[str, object]]:
-    django = [vars(base) for base in thing.__mro__ if base.__module__.startswith("django.")]
+    foreign = [vars(base) for base in thing.__mro__ if base.__module__.startswith(("django.", "sqlalchemy."))]
     for name, member in vars(thing).items():
-        if any(name in names for names in django):
-            continue  # as Django has it
+        if any(name in names for names in foreign):
+            continue  # as Django or SQLAlchemy has it
         # Tests are read, and not called.
         if not name.startswith(("_", "test_")) and (inspect.isfunction(member) or isinstance(member, property)):
             yield name, member
@@ -49,6 +50,8 @@ def test_no_roles_are_shown(name: str) -> None:
         pytest.skip("help() looks at what Django translates, which takes the settings of a project")
     text = pydoc.plain(pydoc.render_doc(front(name)))
     assert len(text) > 200
+    # What a class inherits from SQLAlchemy is in SQLAlchemy's words.
+    text = re.sub(_FROM_SQLALCHEMY, "", text, flags=re.DOTALL)
     shown = [line.strip() for line in text.splitlines() if _ROLE.search(line)]
     assert not shown, "\n".join(shown)
 

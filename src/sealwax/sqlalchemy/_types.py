@@ -87,6 +87,7 @@ class SealedType(TypeDecorator[Any]):
 
     @property
     def python_type(self) -> type[Any]:
+        """The type of the values."""
         return self.value_type
 
     # --- the column
@@ -102,9 +103,6 @@ class SealedType(TypeDecorator[Any]):
         self.column = parent
         super()._set_parent(parent, outer=outer, **kw)
         event.listen(parent, "after_parent_attach", _check_column)
-
-    def copy(self, **kw: Any) -> Any:
-        return super().copy(**kw)
 
     @property
     def named(self) -> sa.Column[Any]:
@@ -169,13 +167,16 @@ class SealedType(TypeDecorator[Any]):
         return opened if type(opened) is self.value_type else self.kind.restored(opened)
 
     def process_literal_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
+        """Return what stands for a value where SQLAlchemy writes it into SQL."""
         return "<sealed>"
 
     def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        """Return what writes a value into SQL."""
         # Not valid SQL, so that it is never executed; an error would show the value.
         return lambda _: "<sealed>"
 
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:  # noqa: ARG002
+        """Return the type of what the column is compared with."""
         return self
 
     def _options(self) -> str:
@@ -208,6 +209,7 @@ class Sealed(SealedType):
     def __init__(
         self, value_type: Any, /, *, length: int | None = None, field: str | None = None, scope: Scope | None = None
     ) -> None:
+        """Take the type of the values."""
         super().__init__(value_type, length=length, field=field)
         if scope is not None and not isinstance(scope, Scope):
             raise TypeError(f"scope is a Scope, such as Scope(tenant='tenant_id'), not {type(scope).__name__}")
@@ -217,6 +219,7 @@ class Sealed(SealedType):
         return f"Sealed({self.value_type.__name__}{self._options()})"
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        """Seal a value."""
         if type(value) is HiddenValue:
             value = value.value
         if value is None:
@@ -227,6 +230,7 @@ class Sealed(SealedType):
         return passing_on(lambda: self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table)))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        """Open a record."""
         if value is None:
             return None
         with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
@@ -306,6 +310,7 @@ class SealedRow(SealedType):
         return SealedValue(plain, self.seal(plain, row, pairs), row, pairs)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        """Seal a value."""
         if value is None:
             return None
         if type(value) is SealedValue and value.record is not None:
@@ -318,6 +323,7 @@ class SealedRow(SealedType):
         )
 
     def process_result_value(self, value: Any, dialect: Dialect) -> SealedValue | None:  # noqa: ARG002
+        """Return a value that is not opened yet."""
         return None if value is None else SealedValue(UNSET, bytes(value))
 
     def compare_values(self, x: Any, y: Any) -> bool:
