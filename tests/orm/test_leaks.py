@@ -90,9 +90,6 @@ FAILURES: dict[str, Callable[[Session], Any]] = {
     "literals of a row": lambda s: (
         str(insert(USERS).values(email=SECRET).compile(s.get_bind(), compile_kwargs={"literal_binds": True})) + fail()
     ),
-    "literal execute": lambda s: s.execute(
-        update(notes).values(text=sa.bindparam("x", SECRET, literal_execute=True, type_=notes.c.text.type))
-    ),
     "pickle": lambda _: pickle.dumps(User(**of_tenant())),
 }
 

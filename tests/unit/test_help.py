@@ -15,7 +15,10 @@ import sealwax
 from tests.unit.fronts import FRONTS, front, names_of
 
 _ROLE = re.compile(r":(class|meth|func|mod|data|attr|exc|ref|doc):`")
-_FROM_SQLALCHEMY = r"\|  [^\n|]* inherited from sqlalchemy\..*?(?=\n *\|  -{9}|\n    \n)|impl = <class 'sqlalchemy\..*?(?=\n *\|  -{9})"
+_FROM_SQLALCHEMY = (
+    r"\|  [^\n|]* inherited from sqlalchemy\..*?(?=\n *\|  -{9}|\n    \n)"
+    r"|impl = <class 'sqlalchemy\..*?(?=\n *\|  -{9})"
+)
 
 
 def _methods(thing: type) -> Iterator[tuple[str, object]]:

@@ -25,6 +25,7 @@ except ModuleNotFoundError:
     ) from None
 
 from sealwax.sqlalchemy._binding import Scope, use_records
+from sealwax.sqlalchemy._echo import listen as _listen_for_rows
 from sealwax.sqlalchemy._migrations import render_item
 from sealwax.sqlalchemy._models import sealed
 from sealwax.sqlalchemy._statements import listen as _listen
@@ -41,3 +42,4 @@ __all__ = [
 ]
 
 _listen()
+_listen_for_rows()

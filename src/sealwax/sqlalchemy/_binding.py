@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -162,8 +163,9 @@ def pair_text(value: object, name: str, column: str) -> str:
     """
     if type(value) is str:
         return value
-    if isinstance(value, str | int | UUID) and not isinstance(value, bool):
-        return str(value)
+    # The text of an Enum differs from what the database has of it.
+    if isinstance(value, str | int | UUID) and not isinstance(value, bool | enum.Enum):
+        return str.__str__(value) if isinstance(value, str) else str(value)
     if value is None:
         raise ContextError(f"the pair '{name}' of the scope is in '{column}', which this row does not have yet; set it")
     raise ContextError(f"the pair '{name}' of the scope is text, an integer or a UUID, not {type(value).__name__}")

@@ -53,4 +53,5 @@ def passing_on(call: Callable[[], T]) -> T:
     except (SealwaxError, TypeError, ValueError) as error:
         failure = passed_on(error)
     failure.__context__ = failure.__cause__ = None
-    raise failure
+    # The frames below have the value among their local variables, which reports of errors show.
+    raise failure.with_traceback(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakSet
@@ -24,8 +23,9 @@ from sealwax.sqlalchemy._binding import (
     pair_text,
     scope_of,
 )
+from sealwax.sqlalchemy._definitions import check_attribute, check_bound, columns_of
 from sealwax.sqlalchemy._errors import passing_on
-from sealwax.sqlalchemy._types import Sealed, SealedRow, check_table, row_type_of
+from sealwax.sqlalchemy._types import Sealed, SealedRow, as_stored, check_table
 from sealwax.sqlalchemy._value import UNSET, SealedValue
 
 _PLAN: Final = "sealwax_plan"
@@ -71,6 +71,9 @@ class _OpenedBundle(Bundle[Any]):
     def __init__(self, name: str, kind: SealedRow, rows: int, scope: Scope, *columns: Any) -> None:
         super().__init__(name, *columns)
         self._kind, self._rows, self._scope = kind, rows, scope
+
+    def labeled(self, name: str | None, label: Any) -> _OpenedBundle:
+        return _OpenedBundle(name or self.name, self._kind, self._rows, self._scope, label, *self.exprs[1:])
 
     def create_row_processor(self, query: Any, procs: Any, labels: Any) -> Any:  # noqa: ARG002
         kind, rows, scope = self._kind, self._rows, self._scope
@@ -118,7 +121,9 @@ class SealedAttribute(InstrumentedAttribute[Any]):
         return column._annotate({"bundle": bundle})
 
     def label(self, name: str | None) -> Any:
-        return self.__clause_element__()._annotations["bundle"].label(name)
+        column = self.__clause_element__()
+        label = column.label(name)
+        return label._annotate({"bundle": column._annotations["bundle"].labeled(name, label)})
 
 
 class _Plan:
@@ -135,14 +140,15 @@ class _Plan:
         self.attributes: dict[str, SealedRow] = {}
         self.columns: dict[str, Sealed] = {}
         self.rows: dict[str, tuple[str, ...]] = {}
-        for key, columns in _columns(mapper).items():
-            kind = columns[0].type
+        for key, kind in _sealed_in(mapper).items():
             if isinstance(kind, SealedRow):
                 self.attributes[key] = kind
                 self.rows[key] = tuple(_key_of(mapper, name) for name in kind.row)
-            elif isinstance(kind, Sealed):
+            else:
                 self.columns[key] = kind
         self.bound_to = frozenset((*(key for keys in self.rows.values() for key in keys), *self.scope.columns.values()))
+        forms = {key: as_stored(columns_of(mapper)[key][0].type) for key in self.bound_to}
+        self._forms = {key: form for key, form in forms.items() if form is not None}
 
     @property
     def binding(self) -> RecordsBinding:
@@ -151,11 +157,15 @@ class _Plan:
     # --- what a state is bound to
 
     def pairs(self, values: Any) -> Pairs:
-        return tuple((name, pair_text(values(key), name, key)) for name, key in self.scope.columns.items())
+        return tuple((name, pair_text(self._part(key, values), name, key)) for name, key in self.scope.columns.items())
 
     def row(self, key: str, values: Any) -> Any:
         names = self.rows[key]
-        return values(names[0]) if len(names) == 1 else tuple(values(name) for name in names)
+        return self._part(names[0], values) if len(names) == 1 else tuple(self._part(name, values) for name in names)
+
+    def _part(self, key: str, values: Any) -> Any:
+        form = self._forms.get(key)
+        return values(key) if form is None else form(values(key))
 
     def bind(self, state: Any, *, load: bool = False) -> None:
         """Note what the records that were loaded are bound to: the values in the database, not newer ones."""
@@ -275,7 +285,7 @@ def _check_row(kind: SealedRow, row: object) -> None:
 
 def _key_of(mapper: Mapper[Any], name: str) -> str:
     """Return the attribute that is called so, or that maps the column of this name."""
-    attributes = _columns(mapper)
+    attributes = columns_of(mapper)
     if name in attributes:
         return name
     for key, columns in attributes.items():
@@ -284,9 +294,10 @@ def _key_of(mapper: Mapper[Any], name: str) -> str:
     raise ModelError(f"{mapper.class_.__name__} has no column '{name}', which a sealed column is bound to")
 
 
-def _columns(mapper: Mapper[Any]) -> dict[str, list[Any]]:
-    """Return the columns of each attribute; ``column_attrs`` would configure all mappers, which may be too early."""
-    return {key: list(mapper.get_property(key).columns) for key, _ in mapper.columns.items()}
+def _sealed_in(mapper: Mapper[Any]) -> dict[str, Sealed | SealedRow]:
+    """Return the types of the attributes that are sealed columns of tables, not expressions over such columns."""
+    kinds = {key: columns[0].type for key, columns in columns_of(mapper).items() if isinstance(columns[0], sa.Column)}
+    return {key: kind for key, kind in kinds.items() if isinstance(kind, Sealed | SealedRow)}
 
 
 def _plan_of(mapper: Any) -> _Plan:
@@ -301,8 +312,7 @@ def _plan_of(mapper: Any) -> _Plan:
 
 def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Check a class that has been mapped, and let its sealed attributes open."""
-    columns = [column for each in _columns(mapper).values() for column in each]
-    kinds = [column.type for column in columns if isinstance(column.type, Sealed | SealedRow)]
+    kinds = _sealed_in(mapper).values()
     if not kinds:
         return
     scope = getattr(class_, "__sealed_scope__", None)
@@ -313,40 +323,21 @@ def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
     plan = _plan_of(mapper)
     for table in mapper.tables:
         check_table(table)  # type: ignore[arg-type]
+    for key in plan.bound_to if plan.attributes else ():
+        check_bound(mapper, key)
     for key, attribute_kind in plan.attributes.items():
-        _check_attribute(mapper, key, attribute_kind, plan.rows[key])
+        check_attribute(mapper, key, attribute_kind, plan.rows[key])
         attribute = mapper.class_manager[key]
         if type(attribute) is InstrumentedAttribute:
             attribute.__class__ = SealedAttribute
 
 
-def _check_attribute(mapper: Mapper[Any], key: str, kind: SealedRow, row: Sequence[str]) -> None:
-    attributes = _columns(mapper)
-    parts = [attributes[name] for name in row]
-    kind.declare(row_type_of([columns[0] for columns in parts], kind))
-    for name, columns in zip(row, parts, strict=True):
-        for column in columns:
-            if isinstance(column, sa.Column) and _is_made_by_database(column):
-                raise ModelError(
-                    f"'{kind.field_name}' is bound to '{name}', which the database makes when the row is inserted, too "
-                    "late to seal the value; let the program make it, as with default=uuid4, or use Sealed, which is "
-                    "not bound to the row"
-                )
-    fields = dataclasses.fields(mapper.class_) if dataclasses.is_dataclass(mapper.class_) else ()
-    if any(each.name == key and each.repr for each in fields):
-        raise ModelError(f"the repr of {mapper.class_.__name__} would show '{key}'; add repr=False to sealed()")
-
-
-def _is_made_by_database(column: sa.Column[Any]) -> bool:
-    default = column.default
-    if default is not None:
-        return not (default.is_scalar or default.is_callable)
-    return column.server_default is not None or column is column.table.autoincrement_column
-
-
 def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
     """Follow the instances of a class, once its attributes are complete."""
-    plan = mapper.class_manager.info.get(_PLAN)
+    plan: _Plan | None = mapper.class_manager.info.get(_PLAN)
+    if _sealed_in(mapper).keys() != (plan.attributes.keys() | plan.columns.keys() if plan else set()):
+        _prepare(mapper, class_)  # some were added to the class since
+        plan = mapper.class_manager.info[_PLAN]
     if plan is None:
         return
     for key in plan.attributes:
@@ -406,6 +397,12 @@ def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
 
 def _seal_new(plan: _Plan, state: Any) -> None:
     _wrap_plain(plan, state)
+    for key, kind in plan.attributes.items():
+        if state.dict.get(key) is None:
+            made = client_default(kind.named)
+            if made is not None:
+                kind.checked(made)
+                state.dict[key] = SealedValue(made)
     if any(state.dict.get(key) is not None for key in plan.attributes):
         for key in plan.bound_to:
             _make_default(state, key)
@@ -443,7 +440,7 @@ def _make_default(state: Any, key: str) -> None:
     """Make the default of a column that records are bound to, before SQLAlchemy would."""
     if state.dict.get(key) is not None:
         return
-    for column in _columns(state.mapper)[key]:
+    for column in columns_of(state.mapper)[key]:
         made = client_default(column)
         if made is not None:
             setattr(state.obj(), key, made)
@@ -465,7 +462,7 @@ def client_default(column: Any) -> Any:
         return default.arg(None)
     except (AttributeError, TypeError):
         raise ModelError(
-            f"records are bound to '{column}', whose default needs the other columns; set it before the flush"
+            f"the default of '{column}' needs the other columns, and its value is needed before; set it on the instance"
         ) from None
 
 

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import (
-    BinaryExpression,
     BindParameter,
-    Cast,
-    ClauseList,
-    CollectionAggregate,
     ColumnClause,
-    Extract,
-    Grouping,
-    Label,
-    Null,
-    Over,
-    TypeCoerce,
-    UnaryExpression,
 )
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import CompoundSelect, Select
 
 from sealwax.errors import ModelError
 from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
 from sealwax.sqlalchemy._errors import passing_on
+from sealwax.sqlalchemy._expressions import check, is_plain_value
 from sealwax.sqlalchemy._models import REBOUND, client_default
-from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, check_table, refuse
+from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, as_stored, check_table
+from sealwax.sqlalchemy._updates import pinned, value_of
 from sealwax.sqlalchemy._value import HiddenValue, SealedValue
 
-_NULL_TESTS: Final = (operators.is_, operators.is_not)
-_ALL: Final = ("UNION ALL", "EXCEPT ALL", "INTERSECT ALL")
 _checked: Final[WeakSet[Any]] = WeakSet()
 
 
@@ -68,12 +54,37 @@ class _SealedTable:
     def seal(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of a row with its values sealed, or hidden until they are."""
         values = dict(given)
+        self._refuse_expressions(values)
         for column, row in self.keys:
             value = values.get(column.key)
+            if value is None and column.key not in values:
+                value = client_default(column)
             if value is not None and not isinstance(value, sa.ClauseElement):
                 values[column.key] = self._seal(column, row, value, values)
         hide(self, values)
         return values
+
+    def seal_known(self, known: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
+        """Return the values of these keys sealed, as far as it is known for which row."""
+        sealed = {}
+        for column, row in self.keys:
+            value = known.get(column.key)
+            if column.key not in keys or value is None or isinstance(value, sa.ClauseElement):
+                continue
+            bound = [known.get(key) for key in (*row, *self.scope.values())]
+            if type(value) is SealedValue and value.record is not None:
+                continue  # by a flush
+            if not any(part is None or isinstance(part, sa.ClauseElement) for part in bound):
+                sealed[column.key] = self._seal(column, row, value, known)
+        return sealed
+
+    def _refuse_expressions(self, values: Mapping[str, Any]) -> None:
+        for key in self.sealed:
+            if not is_plain_value(values.get(key)):
+                raise ModelError(
+                    f"this INSERT sets '{self.table.name}.{key}', which is sealed, to an SQL expression, so the value "
+                    "would be stored as it is; give a value"
+                )
 
     def _seal(self, column: sa.Column[Any], row: list[str], value: Any, values: dict[str, Any]) -> SealedValue:
         kind = column.type
@@ -91,11 +102,17 @@ class _SealedTable:
             value = client_default(self.table.c[key])
             if value is not None:
                 values[key] = value
+        if key not in self.table.c:
+            raise ModelError(
+                f"'{kind.field_name}' is bound to '{key}', which is not a column of '{self.table.name}'; add instances "
+                "with session.add_all(), which knows the whole row"
+            )
         if value is None or isinstance(value, sa.ClauseElement):
             raise ModelError(
                 f"'{kind.field_name}' is bound to '{key}', and this INSERT does not give it as a value; add it"
             )
-        return value
+        form = as_stored(self.table.c[key].type)
+        return value if form is None else form(value)
 
 
 def hide(table: _SealedTable, values: dict[str, Any]) -> None:
@@ -124,11 +141,17 @@ def _sealed_table(table: Any) -> _SealedTable | None:
     return known if known.sealed else None
 
 
+def _target(statement: Any) -> Any:
+    """Return the table that an INSERT or UPDATE writes; of a bulk statement of a class of several tables, one."""
+    given = statement._annotations
+    return given.get("_emit_insert_table", given.get("_emit_update_table", statement.table))
+
+
 # --- before a statement is compiled
 
 
 def _before_execute(
-    connection: Any,  # noqa: ARG001
+    connection: Any,
     statement: Any,
     many: Any,
     one: Any,
@@ -136,23 +159,42 @@ def _before_execute(
 ) -> tuple[Any, Any, Any]:
     if not isinstance(statement, Insert | Update):
         return statement, many, one
-    return passing_on(lambda: _prepared(statement, many, one))
+    return passing_on(lambda: _prepared(connection, statement, many, one))
 
 
-def _prepared(statement: Insert | Update, many: Any, one: Any) -> tuple[Any, Any, Any]:
-    table = _sealed_table(statement.table)
+def _prepared(connection: Any, statement: Insert | Update, many: Any, one: Any) -> tuple[Any, Any, Any]:
+    table = _sealed_table(_target(statement))
     if table is None:
         return statement, many, one
     binding_of(table.table)
     if isinstance(statement, Update):
-        return statement, [_hidden(table, values) for values in many], _hidden(table, one)
+        return _seal_update(table, statement, many, one, connection.dialect.name)
     return _seal_insert(table, statement, many, one)
 
 
-def _hidden(table: _SealedTable, given: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(given)
-    hide(table, values)
-    return values
+def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, dialect: str) -> tuple[Any, Any, Any]:
+    """Seal what an UPDATE sets in a row that its WHERE names, and hide what is sealed later."""
+    literals = _literals(table, statement._values or {}, statement)
+    pins = pinned(table.table, statement.whereclause, dialect) if table.rows else {}
+    rows = []
+    for given in many or [one]:
+        own = {_key_in(table, key, statement): value for key, value in given.items()}
+        values = {**literals, **{key: value for key, value in own.items() if key in table.table.c}}
+        bound = {key: value_of(pin, given) for key, pin in pins.items()}
+        sealed = table.seal_known({**bound, **values}, values)
+        hidden = {key: values[key] for key in table.scoped if key in values}
+        hide(table, hidden)
+        sealed.update(hidden)
+        if not many:
+            named = {key: value for key, value in sealed.items() if key in literals and key not in own}
+            statement = statement.values(_by_given_names(table, statement, named)) if named else statement
+        rows.append({key: sealed.get(_key_in(table, key, statement), value) for key, value in given.items()})
+    return (statement, rows, one) if many else (statement, many, rows[0])
+
+
+def _by_given_names(table: _SealedTable, statement: Any, values: Mapping[str, Any]) -> dict[Any, Any]:
+    names = {_key_in(table, name, statement): name for name in statement._values or ()}
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def _seal_insert(table: _SealedTable, statement: Insert, many: Any, one: Any) -> tuple[Any, Any, Any]:
@@ -224,85 +266,12 @@ def _check_compiled(connection: Any, compiled: Any) -> None:
         if inner is not None and inner is not statement:
             check(inner, distinct=False)
         if isinstance(statement, Insert | Update):
-            table = _sealed_table(statement.table)
+            table = _sealed_table(_target(statement))
             if table is not None:
                 _check_dml(table, statement, compiled, by_flush=connection in REBOUND)
                 if connection in REBOUND:
                     return
     _checked.add(compiled)
-
-
-def check(statement: sa.ClauseElement, *, distinct: bool = True) -> None:
-    """Refuse a statement that sorts, groups, compares or computes with a sealed column.
-
-    Raises:
-        ModelError: it does.
-    """
-    for element in visitors.iterate(statement):
-        if isinstance(element, Select):
-            _check_select(element, distinct=distinct)
-        elif isinstance(element, CompoundSelect):
-            if str(element.keyword.value).upper() not in _ALL:
-                for select in element.selects:
-                    _refuse_any("comparing (UNION, INTERSECT, EXCEPT)", getattr(select, "_raw_columns", ()))
-            _refuse_any("ORDER BY or GROUP BY", (*element._order_by_clauses, *element._group_by_clauses))
-        elif isinstance(element, FunctionElement):
-            if getattr(element, "name", "") != "count":
-                _refuse_any(f"the function {getattr(element, 'name', '')}() of", element.clauses)
-        elif isinstance(element, BinaryExpression):
-            if element.operator not in _NULL_TESTS:
-                _refuse_any("comparing or computing with", (element.left, element.right))
-        elif isinstance(element, CollectionAggregate) or (
-            isinstance(element, UnaryExpression) and element.operator is operators.distinct_op
-        ):
-            _refuse_any("DISTINCT of", (element.element,))
-        elif isinstance(element, Cast):
-            _refuse_any("CAST of", (element.clause,))
-        elif isinstance(element, Extract):
-            _refuse_any("EXTRACT of", (element.expr,))
-        elif isinstance(element, Over):
-            parts = (element.partition_by, element.order_by)
-            _refuse_any("a window over", [part for part in parts if part is not None])
-
-
-def _check_select(select: Select[Any], *, distinct: bool) -> None:
-    _refuse_any("ORDER BY", select._order_by_clauses)
-    _refuse_any("GROUP BY", select._group_by_clauses)
-    _refuse_any("DISTINCT ON", select._distinct_on)
-    if distinct and select._distinct:
-        _refuse_any("DISTINCT of", select._raw_columns)
-    names = {
-        str(getattr(clause, "element", "")).rpartition(".")[2]
-        for part in (*select._order_by_clauses, *select._group_by_clauses)
-        for clause in visitors.iterate(part)
-        if clause.__visit_name__ == "textual_label_reference"
-    }
-    if names:
-        for column in select.selected_columns:
-            if isinstance(column.type, SealedType) and getattr(column, "name", None) in names:
-                refuse("ORDER BY or GROUP BY", column)
-
-
-def _refuse_any(what: str, clauses: Any) -> None:
-    for clause in clauses:
-        for column in _operands(clause):
-            refuse(what, column)
-
-
-def _operands(clause: Any) -> Iterator[Any]:
-    """Yield the sealed columns whose values an expression takes as they are."""
-    if isinstance(clause, TypeCoerce | FunctionElement | Cast) or clause is None:
-        return  # looked at by themselves
-    if isinstance(clause, ColumnClause):
-        if isinstance(clause.type, SealedType):
-            yield clause
-    elif isinstance(clause, Label | Grouping | UnaryExpression):
-        yield from _operands(clause.element)
-    elif isinstance(clause, ClauseList):
-        for each in clause.clauses:
-            yield from _operands(each)
-    elif clause.__visit_name__ == "label_reference":
-        yield from _operands(clause.element)
 
 
 # --- INSERT and UPDATE
@@ -339,7 +308,7 @@ def _check_set(table: _SealedTable, names: set[str], given: Mapping[Any, Any], *
         )
     for name, value in given.items():
         key = _key_of(table.table, name) if isinstance(name, str) else name.key
-        if key in table.sealed and not isinstance(value, BindParameter | Null) and isinstance(value, sa.ClauseElement):
+        if key in table.sealed and not is_plain_value(value):
             if isinstance(value, ColumnClause) and value.key == key and value.table is table.table:
                 continue
             raise ModelError(
@@ -384,8 +353,7 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
         )
     for key, value in updates.items():
         own = _key_of(table.table, key) if isinstance(key, str) else key.key
-        is_value = isinstance(value, BindParameter | Null) or not isinstance(value, sa.ClauseElement)
-        if own in table.sealed and not is_value and not _is_excluded(value, key):
+        if own in table.sealed and not is_plain_value(value) and not _is_excluded(value, key):
             raise ModelError(
                 f"this upsert sets '{table.table.name}.{own}', which is sealed, to an SQL expression, whose records "
                 "would not open there; use the value of the inserted row"

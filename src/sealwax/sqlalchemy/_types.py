@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, cast
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sealwax.errors import KeyNotLoadedError, ModelError, SealwaxError
+from sealwax.errors import KeyNotLoadedError, ModelError, NotARecordError, SealwaxError, UnreadableValueError
 from sealwax.records import UNBOUND, Field, RowType, Value
 from sealwax.records._current import pairs_of
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
@@ -25,6 +26,8 @@ from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
 # What MySQL keeps in a BLOB.
 _BLOB: Final = 65_535
 _ALLOWED: Final = (operators.is_, operators.is_not)
+# With NULL, the same.
+_DISTINCT: Final = {operators.is_distinct_from: operators.is_not, operators.is_not_distinct_from: operators.is_}
 _SEARCH = "the database sees a different record each time a value is sealed; search through an IndexOf column instead"
 
 
@@ -56,6 +59,8 @@ class SealedType(TypeDecorator[Any]):
         def operate(self, op: Any, *other: Any, **kwargs: Any) -> Any:
             if op in (operators.eq, operators.ne) and len(other) == 1 and _is_null(other[0]):
                 op, other = (operators.is_ if op is operators.eq else operators.is_not), (sa.null(),)
+            if op in _DISTINCT and _is_null(other[0]):
+                op, other = _DISTINCT[op], (sa.null(),)
             # SQLAlchemy itself asks whether a column is in a list of columns; statements are looked at before they run.
             of_columns = op in (operators.eq, operators.ne) and isinstance(other[0], sa.ColumnElement)
             if op not in _ALLOWED and not of_columns:
@@ -164,7 +169,21 @@ class SealedType(TypeDecorator[Any]):
             opened: Any = field.open(record, row=row)
         except KeyNotLoadedError:
             opened = self.binding.open(field, pairs, record, row)
-        return opened if type(opened) is self.value_type else self.kind.restored(opened)
+        if type(opened) is self.value_type:
+            return opened
+        try:
+            return self.kind.restored(opened)
+        except UnreadableValueError as error:
+            failure = error.with_traceback(None)
+            del opened  # a report of local variables would show it
+        raise failure
+
+    def _record(self, value: Any) -> bytes:
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise NotARecordError(
+                f"the database returned a {type(value).__name__} for '{self.field_name}', not a record"
+            )
+        return bytes(value)
 
     def process_literal_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
         """Return what stands for a value where SQLAlchemy writes it into SQL."""
@@ -220,14 +239,15 @@ class Sealed(SealedType):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Seal a value."""
-        if type(value) is HiddenValue:
-            value = value.value
         if value is None:
             return None
-        if self.length is None and type(value) is self.kind.type:
+        # Not unpacked into a variable, which a report of the local variables of an error would show.
+        hidden = value if type(value) is HiddenValue else HiddenValue(value)
+        del value
+        if self.length is None and type(hidden.value) is self.kind.type:
             with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
-                return self._current().seal(cast("Value", value), row=UNBOUND)
-        return passing_on(lambda: self.seal(value, UNBOUND, current_pairs(self.binding, self.named.table)))
+                return self._current().seal(cast("Value", hidden.value), row=UNBOUND)
+        return passing_on(lambda: self.seal(hidden.value, UNBOUND, current_pairs(self.binding, self.named.table)))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         """Open a record."""
@@ -237,7 +257,9 @@ class Sealed(SealedType):
             opened = self._current().open(value, row=UNBOUND)
             if type(opened) is self.value_type:
                 return opened
-        return passing_on(lambda: self.open(bytes(value), UNBOUND, current_pairs(self.binding, self.named.table)))
+        return passing_on(
+            lambda: self.open(self._record(value), UNBOUND, current_pairs(self.binding, self.named.table))
+        )
 
     def _current(self) -> Field:
         """Return the field of the scope around the caller."""
@@ -324,7 +346,7 @@ class SealedRow(SealedType):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> SealedValue | None:  # noqa: ARG002
         """Return a value that is not opened yet."""
-        return None if value is None else SealedValue(UNSET, bytes(value))
+        return None if value is None else SealedValue(UNSET, passing_on(lambda: self._record(value)))
 
     def compare_values(self, x: Any, y: Any) -> bool:
         if type(x) is SealedValue and type(y) is SealedValue:
@@ -344,9 +366,27 @@ def row_type_of(columns: Sequence[sa.Column[Any]], of: SealedRow) -> RowType:
     return types[0] if len(types) == 1 else tuple
 
 
-def _row_part(column: sa.Column[Any], of: SealedRow) -> Any:
-    from uuid import UUID
+def as_stored(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what brings a value of a column into the form that the database gives back, if that may be another one.
 
+    Records are bound to what comes back.
+    """
+    if isinstance(type_, sa.Uuid) and not type_.as_uuid:
+        return lambda value: str(UUID(value)) if isinstance(value, str) else value
+    if isinstance(type_, sa.Integer):
+        return _whole
+    return None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str | bytes | float):
+        raise TypeError(f"a column of integers, which records are bound to, is set to a {type(value).__name__}")
+    return value
+
+
+def _row_part(column: sa.Column[Any], of: SealedRow) -> Any:
+    if isinstance(column.type, SealedType):
+        raise ModelError(f"'{of.field_name}' cannot be bound to '{column.name}', which is sealed itself")
     kind: Any = None
     with_collation = str(getattr(column.type, "collation", None) or "").lower()
     if not isinstance(column.type, sa.CHAR) and not with_collation.endswith("_ci"):
@@ -393,6 +433,7 @@ def _check_column(column: sa.Column[Any], table: Any) -> None:
             default is not None and not (default.is_scalar or default.is_callable)
             for default in (column.default, column.onupdate)
         ),
+        "onupdate": column.onupdate is not None and isinstance(column.type, SealedRow),
     }
     for what, there in wrong.items():
         if there:
