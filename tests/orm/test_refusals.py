@@ -10,16 +10,29 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, aliased, mapped_column
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    aliased,
+    mapped_column,
+    with_loader_criteria,
+)
 
 from sealwax import Records
 from sealwax.errors import ContextError, ModelError, RecordError
 from sealwax.records import MemoryKeys
 from sealwax.sqlalchemy import Scope, Sealed, sealed, use_records
+from sealwax.sqlalchemy._expressions import check
 from tests.fakes import FakeKeyring
 from tests.orm.models import Everything, Tenant, User, notes
 
 OTHER = aliased(User)
+OF_SUBQUERY: Any = aliased(User, select(User).subquery())
+CTE = select(notes.c.text.label("t"), notes.c.id).cte()
+LABELED = select(User.email.label("e"), User.id).subquery()
 TABLE: Any = User.__table__
 EMAIL, ID = TABLE.c.email, TABLE.c.id
 
@@ -59,6 +72,53 @@ SELECTS: dict[str, Callable[[], Any]] = {
     "having": lambda: select(func.count()).select_from(notes).having(func.min(notes.c.text) > "secret"),
     "join": lambda: select(User.id).join(notes, notes.c.text == User.notes),
     "delete": lambda: sa.delete(notes).where(sa.literal("secret") == notes.c.text),
+    "order by text": lambda: select(User).order_by(sa.text("users.email DESC")),
+    "order by literal column": lambda: select(notes).order_by(sa.literal_column("text")),
+    "group by text": lambda: select(func.count()).select_from(notes).group_by(sa.text("text")),
+    "where in text": lambda: select(User.id).where(sa.text("lower(email) = 'secret'")),
+    "having in text": lambda: select(User.name).group_by(User.name).having(sa.text("max(notes) > 'secret'")),
+    "delete in text": lambda: sa.delete(notes).where(sa.text("text = 'secret'")),
+    "order of union by name": lambda: sa.union_all(select(notes.c.text), select(notes.c.text)).order_by("text"),
+    "order by attribute's label": lambda: select(User.email.label("e")).order_by("e"),
+    "order by label desc": lambda: select(User.email.label("e")).order_by(sa.desc("e")),
+    "group by label": lambda: select(User.email.label("e")).group_by("e"),
+    "order of aliased subquery": lambda: select(OF_SUBQUERY).order_by(OF_SUBQUERY.email),
+    "where of cte": lambda: select(CTE.c.id).where(CTE.c.t == "secret"),
+    "order of label in subquery": lambda: select(LABELED.c.e).order_by(LABELED.c.e),
+    "in subquery": lambda: select(User.id).where(User.name.in_(select(User.notes))),
+    "compared with subquery": lambda: select(User.id).where(
+        User.name == select(OTHER.notes).limit(1).scalar_subquery()
+    ),
+    "order by subquery": lambda: select(Tenant.id).order_by(select(User.notes).limit(1).scalar_subquery()),
+    "case of": lambda: select(sa.case({"secret": 1}, value=User.notes)),
+    "case compared": lambda: select(User.id).where(sa.case((User.name == "a", User.notes), else_=None) == "secret"),
+    "order by case": lambda: select(User.id).order_by(sa.case((User.name == "a", User.notes))),
+    "between": lambda: select(User.id).where(User.name.between(User.notes, "secret")),
+    "tuple in": lambda: select(User.id).where(sa.tuple_(User.notes, User.name).in_([("secret", "a")])),
+    "condition": lambda: select(User.id).where(User.notes),
+    "coerced": lambda: select(User.id).where(sa.type_coerce(User.notes, sa.String) == "secret"),
+    "order coerced": lambda: select(User.id).order_by(sa.type_coerce(User.notes, sa.String)),
+    "concatenation": lambda: select(User.name.concat(User.notes)),
+    "filter": lambda: select(func.count(User.id).filter(User.notes == "secret")),
+    "within group": lambda: select(func.percentile_disc(0.5).within_group(User.notes)),
+    "partition": lambda: select(func.count().over(partition_by=User.notes)),
+    "loader criteria": lambda: select(User).options(with_loader_criteria(User, lambda of: of.notes == "secret")),
+    "returning": lambda: insert(notes).values(id=5, tenant_id="acme").returning(func.lower(notes.c.text)),
+    "upsert where": lambda: (
+        sqlite.insert(User)
+        .values(id=uuid4(), tenant_id="acme")
+        .on_conflict_do_update(index_elements=["id"], set_={"name": "x"}, where=func.lower(User.email) == "secret")
+    ),
+}
+
+# What would not open, or be of another shape than the program expects.
+UNREADABLE: dict[str, Callable[[], Any]] = {
+    "one value of a row": lambda: select(Tenant.id, select(User.email).limit(1).scalar_subquery()),
+    "union of rows' values": lambda: sa.union_all(select(User.email), select(User.email)),
+    "union of fields": lambda: sa.union_all(select(notes.c.text), select(User.notes)),
+    "union with a plain column": lambda: sa.union_all(select(notes.c.text), select(notes.c.tenant_id)),
+    "case of fields": lambda: select(sa.case((User.name == "a", User.notes), else_="secret")),
+    "in rows' values": lambda: select(User.id).where(User.name.in_(select(User.email))),
 }
 
 
@@ -80,6 +140,51 @@ def test_a_wrong_answer_is_refused(session: Session, name: str) -> None:
         with pytest.raises(ModelError, match=r"which is sealed, cannot work: .* IndexOf column instead") as refused:
             session.execute(SELECTS[name]())
         assert "secret" not in str(refused.value)
+
+
+def test_distinct_on_is_refused() -> None:
+    of_postgresql = getattr(postgresql, "distinct_on", None)  # since SQLAlchemy 2.1
+    statement: Any = select(User.id)
+    statement = statement.ext(of_postgresql(User.notes)) if of_postgresql else statement.distinct(User.notes)
+    with pytest.raises(ModelError, match=r"DISTINCT ON 'users\.notes'"):
+        check(statement)
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_would_not_open_is_refused(session: Session, name: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"which is sealed|bound to its row") as refused:
+            session.execute(UNREADABLE[name]()).all()
+        assert "secret" not in str(refused.value)
+
+
+RIGHT: dict[str, tuple[Callable[[], Any], list[Any]]] = {
+    "is not distinct": (lambda: select(User.name).where(User.email.is_not_distinct_from(None)), []),
+    "is distinct": (lambda: select(User.name).where(User.email.is_distinct_from(None)), ["a"]),
+    "not": (lambda: select(User.name).where(~User.email.is_(None)), ["a"]),
+    "text of other columns": (lambda: select(User.email).where(sa.text("name = 'email'")), []),
+    "null in text": (
+        lambda: select(User.email).where(sa.text("users.email IS NOT NULL")).order_by(sa.text("name")),
+        None,
+    ),
+    "exists": (lambda: select(Tenant.id).where(sa.exists(select(User.email))), ["acme"]),
+    "subquery of a label": (lambda: select(LABELED.c.id.is_not(None)).order_by(LABELED.c.id), [True]),
+    "aliased subquery": (lambda: select(OF_SUBQUERY.email), ["ada@example.com"]),
+    "aliased cte": (lambda: select(aliased(User, select(User).cte()).email), ["ada@example.com"]),
+    "label": (lambda: select(User.email.label("e")).order_by(User.name), ["ada@example.com"]),
+    "one value": (lambda: select(select(User.notes).limit(1).scalar_subquery()), ["VIP"]),
+    "case": (lambda: select(sa.case((User.name == "a", User.notes), else_=None)), ["VIP"]),
+    "order by a test": (lambda: select(User.email).order_by(sa.case((User.email.is_(None), 1), else_=0)), None),
+    "count over": (lambda: select(func.count(User.email).over(partition_by=User.name)), [1]),
+    "union of one field": (lambda: sa.union_all(select(User.notes), select(User.notes)), ["VIP", "VIP"]),
+    "union with null": (lambda: sa.union_all(select(User.notes), select(sa.null())), ["VIP", None]),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_right_is_not_refused(session: Session, name: str) -> None:
+    statement, expected = RIGHT[name]
+    assert session.scalars(statement()).all() == (["ada@example.com"] if expected is None else expected)
 
 
 def test_what_gives_right_answers_is_not_refused(session: Session) -> None:
@@ -222,6 +327,39 @@ def key() -> Any:
         ),
         (lambda: {"id": key(), "a": sealed(str, row="id"), "__sealed_scope__": Scope(tenant="t")}, "no column 't'"),
         (lambda: {"id": key(), "a": sealed(str, row="id"), "__sealed_scope__": "t"}, "__sealed_scope__ of Model"),
+        (
+            lambda: {"id": key(), "n": mapped_column(sa.Integer, onupdate=2), "a": sealed(str, row=("id", "n"))},
+            "bound to 'n', which changes by itself",
+        ),
+        (
+            lambda: {
+                "id": key(),
+                "t": mapped_column(sa.String, server_onupdate=sa.FetchedValue()),
+                "a": sealed(str, row="id"),
+                "__sealed_scope__": Scope(tenant="t"),
+            },
+            "bound to 't', which changes by itself",
+        ),
+        (
+            lambda: {
+                "id": key(),
+                "v": (v := mapped_column(sa.Integer)),
+                "a": sealed(str, row=("id", "v")),
+                "__mapper_args__": {"version_id_col": v},
+            },
+            "bound to 'v', which changes by itself",
+        ),
+        (lambda: {"id": key(), "b": sealed(str, row="id"), "a": sealed(str, row="b")}, "which is sealed itself"),
+        (
+            lambda: {
+                "id": key(),
+                "t": mapped_column(Sealed(str)),
+                "a": sealed(str, row="id"),
+                "__sealed_scope__": Scope(tenant="t"),
+            },
+            "the scope of Model cannot be in 't', which is sealed itself",
+        ),
+        (lambda: {"id": key(), "a": sealed(str, row="id", onupdate=lambda: "x")}, "onupdate on 'models.a'"),
     ],
 )
 def test_a_class_that_cannot_work_is_refused(columns: Callable[[], dict[str, Any]], message: str) -> None:

@@ -84,6 +84,7 @@ def check(statement: sa.ClauseElement, *, distinct: bool = True) -> None:
         else:
             # Of windows and of aggregates.
             parts = (getattr(element, "partition_by", None), getattr(element, "order_by", None))
+            _refuse_any("DISTINCT ON", getattr(element, "_distinct_on", ()))  # of PostgreSQL
             _refuse_any("a window or an order over", [part for part in parts if isinstance(part, sa.ClauseElement)])
 
 
@@ -126,7 +127,7 @@ def _refuse_any(what: str, clauses: Any) -> None:
 
 def _operands(clause: Any) -> Iterator[Any]:
     """Yield the sealed columns whose values an expression takes as they are."""
-    if isinstance(clause, FunctionElement | Cast) or clause is None:
+    if isinstance(clause, FunctionElement | Cast | Exists) or clause is None:
         return  # looked at by themselves
     if isinstance(clause, TypeCoerce):
         if not isinstance(clause.type, sa.LargeBinary):  # as bytes, it is the record

@@ -8,7 +8,15 @@ from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import event, inspect
-from sqlalchemy.orm import Bundle, InstrumentedAttribute, MappedColumn, Mapper, mapped_column, object_session
+from sqlalchemy.orm import (
+    Bundle,
+    ColumnProperty,
+    InstrumentedAttribute,
+    MappedColumn,
+    Mapper,
+    mapped_column,
+    object_session,
+)
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.base import NO_VALUE, PASSIVE_OFF
 
@@ -92,6 +100,20 @@ class _OpenedBundle(Bundle[Any]):
         return opened
 
 
+class _SealedComparator(ColumnProperty.Comparator[Any]):
+    """What an attribute and its synonyms are in a statement."""
+
+    def _memoized_method___clause_element__(self) -> Any:
+        column: Any = super()._memoized_method___clause_element__()
+        key, entity = self.prop.key, self._parententity.entity
+        plan = _plan_of(self._parententity.mapper)
+        keys = (*plan.rows[key], *plan.scope.columns.values())
+        bound = (getattr(entity, name) for name in keys)
+        bundle = _OpenedBundle(key, plan.attributes[key], len(plan.rows[key]), plan.scope, column, *bound)
+        # A column everywhere but in the columns of a SELECT, where it stands for the bundle.
+        return column._annotate({"bundle": bundle})
+
+
 class SealedAttribute(InstrumentedAttribute[Any]):
     """The attribute of a class: opens the value of an instance, and selects a value with what it is bound to."""
 
@@ -108,17 +130,6 @@ class SealedAttribute(InstrumentedAttribute[Any]):
                 plan.bind(inspect(instance), load=True)
             return plan.attributes[self.key].opened(value)
         return value.value
-
-    def _memoized_attr_expression(self) -> Any:
-        column: Any = super()._memoized_attr_expression()
-        plan = _plan_of(self._parententity.mapper)
-        kind, entity = plan.attributes[self.key], self._parententity.entity
-        keys = (*plan.rows[self.key], *plan.scope.columns.values())
-        bundle = _OpenedBundle(
-            self.key, kind, len(plan.rows[self.key]), plan.scope, column, *(getattr(entity, key) for key in keys)
-        )
-        # A column everywhere but in the columns of a SELECT, where it stands for the bundle.
-        return column._annotate({"bundle": bundle})
 
     def label(self, name: str | None) -> Any:
         column = self.__clause_element__()
@@ -330,6 +341,9 @@ def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
         attribute = mapper.class_manager[key]
         if type(attribute) is InstrumentedAttribute:
             attribute.__class__ = SealedAttribute
+            prop: Any = attribute.prop
+            prop.comparator_factory = _SealedComparator
+            attribute.comparator = _SealedComparator(prop, mapper)
 
 
 def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:

@@ -186,7 +186,9 @@ def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, di
         hide(table, hidden)
         sealed.update(hidden)
         if not many:
-            in_order = getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False)
+            in_order = getattr(statement, "_ordered_values", None) or getattr(
+                statement, "_maintain_values_ordering", False
+            )
             named = {key: value for key, value in sealed.items() if key in literals and key not in own and not in_order}
             statement = statement.values(_by_given_names(table, statement, named)) if named else statement
         rows.append({key: sealed.get(_key_in(table, key, statement), value) for key, value in given.items()})
