@@ -20,12 +20,12 @@ from tests.orm.models import Base, Tenant, User, notes
 
 
 def of(database: str) -> AsyncEngine:
-    if "pymysql" in database:
-        pytest.skip("no driver of MySQL that awaits")
     return create_async_engine(database.replace("sqlite:", "sqlite+aiosqlite:"))
 
 
-def test_an_async_session_awaits_what_is_missing(database: str) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])  # there is no driver of MySQL that awaits here
+def test_an_async_session_awaits_what_is_missing(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/app.db" if kind == "sqlite" else request.getfixturevalue("postgresql")
     keyring, store = FakeKeyring(), MemoryKeys()
 
     async def write() -> None:

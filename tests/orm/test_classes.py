@@ -89,10 +89,8 @@ def test_hybrids_synonyms_and_column_properties(own: Records) -> None:
         def _loud(cls) -> Any:
             return func.upper(cls.email)
 
-    Client.no_mail = column_property(Client.__table__.c.email.is_(None))  # type: ignore[attr-defined]
-    Shop.last = column_property(  # type: ignore[attr-defined]
-        select(Client.notes).where(Client.shop_id == Shop.id).limit(1).scalar_subquery()
-    )
+    Client.no_mail = column_property(Client.__table__.c.email.is_(None))
+    Shop.last = column_property(select(Client.notes).where(Client.shop_id == Shop.id).limit(1).scalar_subquery())
     with opened(Base.metadata, own) as session:
         session.add_all([Shop(id=1), Client(email="ada@example.com", notes="n", shop_id=1)])
         client: Any = again(session, Client)
@@ -187,8 +185,8 @@ def test_mixins_abstract_bases_and_attributes_that_are_added_later(own: Records)
     class Supplier(Contact, Numbered):
         __tablename__ = "suppliers"
 
-    Supplier.iban = sealed(str, row="id", nullable=True)  # type: ignore[attr-defined]
-    Supplier.remark = mapped_column(Sealed(str))  # type: ignore[attr-defined]
+    Supplier.iban = sealed(str, row="id", nullable=True)
+    Supplier.remark = mapped_column(Sealed(str))
     with opened(Base.metadata, own) as session, own.scope(tenant="acme"):
         values = {"email": "e", "phone": "p", "notes": "n", "number": 5}
         session.add(Client(tenant_id="acme", **values))
@@ -198,7 +196,7 @@ def test_mixins_abstract_bases_and_attributes_that_are_added_later(own: Records)
             assert {name: getattr(each, name) for name in values} == values
         client, supplier = session.scalars(select(Client)).one(), each
         assert (supplier.iban, supplier.remark) == ("i", "r")
-        assert session.scalars(select(Supplier.iban)).all() == ["i"]
+        assert session.scalars(select(supplier.__class__.iban)).all() == ["i"]
         records = session.connection().exec_driver_sql("SELECT email, iban, remark FROM suppliers").one()
         assert all(bytes(record)[:1] == b"\xc1" for record in records)
         for table, attribute in (("clients", "email"), ("suppliers", "email")):
@@ -382,7 +380,7 @@ def test_imperative_mappings(own: Records) -> None:
         id: UUID
         text: str
 
-    columns = (sa.Column("id", sa.Uuid, primary_key=True), sa.Column("text", Sealed(str)))
+    columns: Any = (sa.Column("id", sa.Uuid, primary_key=True), sa.Column("text", Sealed(str)))
     table = sa.Table("notes", mapped.metadata, *columns)
     mapped.map_imperatively(Note, table)
     with opened(mapped.metadata, own) as session:

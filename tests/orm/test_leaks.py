@@ -6,19 +6,19 @@ import io
 import logging
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from sealwax import Records
-from sealwax.errors import KeyStoreError
+from sealwax.errors import KeyStoreError, UnreadableValueError
 from sealwax.records import MemoryKeys
-from sealwax.sqlalchemy import use_records
+from sealwax.sqlalchemy import Sealed, use_records
 from tests.fakes import FakeKeyring
 from tests.orm.models import Base, Tenant, User, notes
 
@@ -107,6 +107,7 @@ def printed(session: Session, fails: Callable[[Session], Any], name: str = "") -
     else:
         pytest.fail(f"'{name}' does not fail")
     text = "".join(traceback.format_exception(failed)) + repr(failed) + str(failed.__dict__)
+    text += "".join(shown for file, name, shown in frames_of(failed) if "/sealwax/" in file and name not in GIVEN)
     cause: BaseException | None = failed
     seen: set[int] = set()
     while cause is not None and id(cause) not in seen:
@@ -119,6 +120,21 @@ def printed(session: Session, fails: Callable[[Session], Any], name: str = "") -
     return text
 
 
+# They get what a program hands to SQLAlchemy, which has it in its own variables.
+GIVEN = ("_before_execute", "_before_cursor_execute", "wrap", "checked", "operate", "reverse_operate")
+
+
+def frames_of(error: BaseException) -> Iterator[tuple[str, str, str]]:
+    """Yield file, name and local variables of each function that an error passed, as reports of errors show them."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
+            yield frame.f_code.co_filename, frame.f_code.co_name, repr(frame.f_locals)
+        cause = cause.__cause__ or cause.__context__
+
+
 @pytest.fixture
 def log() -> Any:
     stream = io.StringIO()
@@ -126,7 +142,7 @@ def log() -> Any:
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO)  # at DEBUG, SQLAlchemy logs the rows that it returns
+    root.setLevel(logging.DEBUG)
     yield stream
     root.removeHandler(handler)
     root.setLevel(level)
@@ -135,7 +151,7 @@ def log() -> Any:
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_in_which_everything_fails_once(log: io.StringIO, capfd: pytest.CaptureFixture[str]) -> None:
     store = Broken()
-    engine = sa.create_engine("sqlite://", echo=True)
+    engine = sa.create_engine("sqlite://", echo="debug", logging_name="shop")
     everything = ""
     with Records(FakeKeyring(), store, scope={"app": "shop"}) as records, records.scope(tenant="acme"):
         use_records(Base.metadata, records)
@@ -171,6 +187,70 @@ def test_a_run_in_which_everything_fails_once(log: io.StringIO, capfd: pytest.Ca
     everything = everything.replace(f"'notes': '{SECRET}'", "")
     lines = [line for line in everything.splitlines() if SECRET in line]
     assert not lines, lines[:5]
+
+
+ROWS: dict[str, Callable[[], Any]] = {
+    "entities": lambda: select(User),
+    "columns": lambda: select(User.notes, User.email),
+    "subquery": lambda: select(select(User.notes).subquery().c.notes),
+    "union": lambda: sa.union_all(select(User.notes), select(User.notes)),
+    "joined": lambda: select(User).options(joinedload(User.tenant)),
+    "text": lambda: select(User).from_statement(sa.text("SELECT * FROM users")),
+    "returning": lambda: insert(User).values(**of_tenant(name="b")).returning(User.notes, User.email),
+    "scalar": lambda: select(Tenant.id, select(User.notes).limit(1).scalar_subquery()),
+}
+
+
+def test_rows_with_opened_values_are_not_logged(log: io.StringIO) -> None:
+    engine = sa.create_engine("sqlite://", echo="debug", logging_name="shop")
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add(Tenant(id="acme"))
+            session.add(User(**of_tenant(name="a")))
+            session.commit()
+            for name, statement in ROWS.items():
+                found = session.execute(statement()).all()
+                values = [value.notes if isinstance(value, User) else value for value in found[0]]
+                assert SECRET in values, name
+            assert log.getvalue().count("Rows are not logged: sealed columns are opened in them") == len(ROWS)
+            assert SECRET not in log.getvalue()
+            # The others are, and so are the statements.
+            session.execute(select(Tenant.id)).all()
+            session.execute(insert(notes), note())
+            assert "Row ('acme',)" in log.getvalue()
+            assert "INSERT INTO notes" in log.getvalue()
+    engine.dispose()
+
+
+def test_a_value_of_another_type_is_not_in_the_variables_of_its_error() -> None:
+    engine = sa.create_engine("sqlite://")
+    metadata = sa.MetaData()
+    text = sa.Table("t", metadata, sa.Column("a", Sealed(str, field="f")))
+    number = sa.Table("t", other := sa.MetaData(), sa.Column("a", Sealed(int, field="f")))
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records, engine.begin() as connection:
+        use_records(metadata, records)
+        use_records(other, records)
+        metadata.create_all(connection)
+        connection.execute(insert(text), {"a": SECRET})
+        with pytest.raises(UnreadableValueError) as refused:
+            connection.execute(select(number)).all()
+        assert not [name for file, name, shown in frames_of(refused.value) if SECRET in shown and file != __file__]
+    engine.dispose()
+
+
+def test_a_flush_of_bound_values_has_none_in_any_variable() -> None:
+    engine = sa.create_engine("sqlite://")
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records, records.scope(tenant="acme"):
+        use_records(Base.metadata, records)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all([User(tenant_id="acme", email=SECRET, name="a"), User(tenant_id="acme", name="a")])
+            with pytest.raises(sa.exc.IntegrityError) as refused:
+                session.flush()
+            assert not [name for _, name, shown in frames_of(refused.value) if SECRET in shown]
+    engine.dispose()
 
 
 def test_errors_are_of_the_classes_that_callers_catch() -> None:

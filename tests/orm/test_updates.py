@@ -37,7 +37,7 @@ def session(records: Records) -> Iterator[Session]:
     engine.dispose()
 
 
-def emails(session: Session) -> list[str]:
+def emails(session: Session) -> list[str | None]:
     session.expire_all()
     assert session.scalars(select(User.email).order_by(User.name)).all() == [
         each.email for each in session.scalars(select(User).order_by(User.name))

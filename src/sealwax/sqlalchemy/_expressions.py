@@ -53,6 +53,11 @@ def check(statement: sa.ClauseElement, *, distinct: bool = True) -> None:
             _check_expression(element)
         if isinstance(element, Insert | Update):
             _check_copies(element)
+        if isinstance(element, Insert) and element._post_values_clause is not None:
+            for name in ("update_whereclause", "inferred_target_whereclause"):
+                condition = getattr(element._post_values_clause, name, None)
+                if isinstance(condition, sa.ClauseElement):
+                    check(condition)
         if isinstance(element, Select):
             _check_select(element, distinct=distinct)
             where = () if element.whereclause is None else (element.whereclause,)

@@ -257,6 +257,7 @@ class Sealed(SealedType):
             opened = self._current().open(value, row=UNBOUND)
             if type(opened) is self.value_type:
                 return opened
+            del opened  # a report of local variables would show it
         return passing_on(
             lambda: self.open(self._record(value), UNBOUND, current_pairs(self.binding, self.named.table))
         )
@@ -337,6 +338,7 @@ class SealedRow(SealedType):
             return None
         if type(value) is SealedValue and value.record is not None:
             return value.record
+        del value  # a report of local variables would show it
         raise passed_on(
             ModelError(
                 f"'{self.field_name}' is bound to its row, and this statement does not say which one that is; set it "
