@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ from sealwax.errors import KeyNotLoadedError
 from sealwax.records import MemoryKeys
 from sealwax.sqlalchemy import use_records
 from tests.fakes import FakeKeyring
-from tests.orm.models import Base, Tenant, User, notes
+from tests.orm.models import Base, Everything, Tenant, User, notes, rows_of_everything
 
 
 def of(database: str) -> AsyncEngine:
@@ -63,6 +63,43 @@ def test_an_async_session_awaits_what_is_missing(kind: str, request: pytest.Fixt
                 await engine.dispose()
 
             asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_every_type_comes_back(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/app.db" if kind == "sqlite" else request.getfixturevalue("postgresql")
+    rows = rows_of_everything()
+    names = [name for name in rows[1] if name != "id"]
+
+    async def run() -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.drop_all)
+            await connection.run_sync(Base.metadata.create_all)
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            session.add_all([Everything(**row) for row in rows[:2]])
+            await session.commit()
+            await session.execute(insert(Everything), rows[2:4])
+            await session.execute(insert(Everything).returning(Everything), rows[4:])
+            await session.execute(update(Everything), rows)
+            await session.commit()
+        async with AsyncSession(engine) as session:
+            columns = [getattr(Everything, name) for name in names]
+            read = (await session.execute(select(Everything.id, *columns))).all()
+            streamed = [each async for each in await session.stream_scalars(select(Everything))]
+            assert len(read) == len(streamed) == len(rows)
+            for values in (*read, *((each.id, *(getattr(each, name) for name in names)) for each in streamed)):
+                assert dict(zip(("id", *names), values, strict=True)) == rows[values[0]]
+            one = await session.get_one(Everything, 1)
+            one.bound_str = "changed"
+            await session.commit()
+            await session.refresh(one)
+            assert one.bound_str == "changed"
+        await engine.dispose()
+
+    engine = of(database)
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records:
+        use_records(Base.metadata, records)
+        asyncio.run(run())
 
 
 def test_rows_of_core_that_are_read_in_the_loop_name_what_to_await(tmp_path: Path) -> None:
