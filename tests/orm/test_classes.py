@@ -246,6 +246,29 @@ def test_dataclasses_and_defaults(own: Records) -> None:
         assert set(session.scalars(select(Order.state)).all()) == {"changed"}
 
 
+def test_a_default_in_the_table_of_a_subclass(own: Records) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(Base):
+        __tablename__ = "people"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012
+        __sealed_scope__ = Scope(tenant="tenant_id")
+        id: Mapped[UUID] = key()
+        kind: Mapped[str]
+        tenant_id: Mapped[str]
+
+    class Doctor(Person):
+        __tablename__ = "doctors"
+        __mapper_args__ = {"polymorphic_identity": "doctor"}  # noqa: RUF012
+        id: Mapped[UUID] = mapped_column(sa.ForeignKey("people.id"), primary_key=True)
+        license: Mapped[str] = sealed(str, row="id", default="none yet")
+
+    with opened(Base.metadata, own) as session:
+        session.add(Doctor(tenant_id="acme"))
+        assert again(session, Doctor).license == "none yet"
+
+
 def test_composite_keys_that_cascade_and_versions(database: str, own: Records) -> None:
     class Base(DeclarativeBase):
         pass

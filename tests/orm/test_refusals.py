@@ -169,6 +169,7 @@ RIGHT: dict[str, tuple[Callable[[], Any], list[Any] | None]] = {
     ),
     "exists": (lambda: select(Tenant.id).where(sa.exists(select(User.email))), ["acme"]),
     "subquery of a label": (lambda: select(LABELED.c.id.is_not(None)).order_by(LABELED.c.id), [True]),
+    "label of a subquery": (lambda: select(LABELED.c.e.is_not(None)), [True]),
     "aliased subquery": (lambda: select(OF_SUBQUERY.email), ["ada@example.com"]),
     "aliased cte": (lambda: select(aliased(User, select(User).cte()).email), ["ada@example.com"]),
     "label": (lambda: select(User.email.label("e")).order_by(User.name), ["ada@example.com"]),
@@ -203,6 +204,14 @@ def test_what_gives_right_answers_is_not_refused(session: Session) -> None:
 
 WRITES: dict[str, tuple[Callable[[], Any], Any]] = {
     "update of a row": (lambda: update(User).values(email="secret"), None),
+    "update of a row or others": (
+        lambda: update(User).where(sa.or_(User.id == uuid4(), User.tenant_id == "acme")).values(email="secret"),
+        None,
+    ),
+    "update of all rows but one": (
+        lambda: update(User).where(User.id != uuid4(), User.tenant_id == "acme").values(email="secret"),
+        None,
+    ),
     "update of the scope": (lambda: update(User).values(tenant_id="globex"), None),
     "update of the scope, core": (lambda: update(notes).values(tenant_id="globex"), None),
     "update of the key": (lambda: update(TABLE).values(id=uuid4()), None),
