@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sealwax import Records
-from sealwax.errors import ModelError, RecordTamperedError
+from sealwax.errors import ModelError, NotARecordError, RecordTamperedError
 from tests.orm.models import Base, Tenant, User
 
 
@@ -112,3 +112,14 @@ def test_core_does_not_open_what_it_sees_without_its_row(session: Session, recor
         )
         with pytest.raises(ModelError, match="not known which row"):
             session.execute(sa.insert(User), [{"id": uuid4(), "tenant_id": "acme", "email": value}])
+
+
+def test_text_where_a_record_should_be_is_named(session: Session, records: Records) -> None:
+    """SQLite keeps it in a column of bytes."""
+    with records.scope(tenant="acme"):
+        for column in ("email", "notes"):
+            session.connection().exec_driver_sql(f"UPDATE users SET {column} = 'plain text'")
+            with pytest.raises(NotARecordError, match=f"returned a str for 'users.{column}', not a record") as refused:
+                session.execute(select(User.email, User.notes)).all()
+            assert "plain text" not in str(refused.value)
+            session.rollback()

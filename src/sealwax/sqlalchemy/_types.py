@@ -179,7 +179,7 @@ class SealedType(TypeDecorator[Any]):
         raise failure
 
     def _record(self, value: Any) -> bytes:
-        if not isinstance(value, bytes | bytearray | memoryview):
+        if not isinstance(value, bytes | bytearray | memoryview):  # SQLite keeps text in any column
             raise NotARecordError(
                 f"the database returned a {type(value).__name__} for '{self.field_name}', not a record"
             )
@@ -348,7 +348,9 @@ class SealedRow(SealedType):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> SealedValue | None:  # noqa: ARG002
         """Return a value that is not opened yet."""
-        return None if value is None else SealedValue(UNSET, passing_on(lambda: self._record(value)))
+        if value is None:
+            return None
+        return SealedValue(UNSET, value if type(value) is bytes else passing_on(lambda: self._record(value)))
 
     def compare_values(self, x: Any, y: Any) -> bool:
         if type(x) is SealedValue and type(y) is SealedValue:
