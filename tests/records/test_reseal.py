@@ -254,7 +254,7 @@ def test_a_journal_of_something_else_is_refused(local: App, tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         local.reseal(journal=journal, on_progress=stop)
-    with pytest.raises(FileError, match="of another database or of other columns"):
+    with pytest.raises(FileError, match="of other columns or forms"):
         reseal(local.records, local.engine, [NOTE], journal=journal)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, record_rows
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, record_moves, record_rows
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Keys
 from sealwax.cli.options import Command
@@ -105,7 +105,7 @@ def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColu
 
     The database does it, with one scan for each column. KMS is not called. With -c, records under keys of scopes
     without these pairs are left out. The exit status is 3 if there are records under another than the newest key of
-    their scope.
+    their scope, or values that are still of the form that their column moves from.
     """
     from sealwax.records import tables
 
@@ -114,6 +114,7 @@ def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColu
         console.print_json(
             {
                 "stale": report.stale,
+                "old": report.old,
                 "not_records": report.not_records,
                 "null": report.null,
                 "keys": [_use_as_dict(use) for use in report.uses],
@@ -126,7 +127,12 @@ def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColu
             f"{counted(report.stale, 'record')} {_is(report.stale)} not under the newest key; `sealwax records reseal` "
             "seals records again"
         )
-    return FINDINGS if report.stale else 0
+    if report.old:
+        console.warn(
+            f"{counted(report.old, 'value')} {_is(report.old)} still of the form that the column moves from; `sealwax "
+            "records reseal` makes records of them"
+        )
+    return FINDINGS if report.stale or report.old else 0
 
 
 def _print_stale(report: StaleReport) -> None:
@@ -134,6 +140,7 @@ def _print_stale(report: StaleReport) -> None:
     console.print(
         f"{counted(newest, 'record')} under the newest keys, {report.stale:,} under others, "
         f"{report.null:,} NULL, {counted(report.not_records, 'value')} not sealed"
+        + (f", {report.old:,} of an old form" if report.old else "")
     )
     old = [use for use in report.uses if not use.newest]
     if old:
@@ -198,6 +205,13 @@ def _scope(row: KeyRow) -> str:
     help="The time between the two last counts: more than running programs take to notice a new key, and than their "
     "longest transaction.",
 )
+@click.option(
+    "--to",
+    metavar="FORM",
+    help="The way out: make every record a value of this form, plaintext or one that the map of fields names with its "
+    "keys. Nothing is changed without --apply.",
+)
+@click.option("--apply", is_flag=True, help="With --to: do it; without it, only count.")
 @options.as_json
 @options.loudness
 def reseal(
@@ -211,15 +225,23 @@ def reseal(
     rate: float | None,
     throttle_lag: float | None,
     settle: float,
+    to: str | None,
+    apply: bool,
     as_json: bool,
 ) -> int:
     """Seal records again under the newest data key of their scope, while the application runs.
 
-    A record is replaced only if its row still has the old one, so no update is lost. If the command is interrupted, run
-    it again: what is done is skipped. At the end the records are counted twice; keys that neither count finds can be
-    retired. -c names the pairs that all records share. The caller needs kms:Decrypt.
+    Values of the form that a column moves from ('moves_from' in the map of fields) become records too. A value is
+    replaced only if its row still has it, so no update is lost. If the command is interrupted, run it again: what is
+    done is skipped. At the end the records are counted twice; keys that neither count finds can be retired. -c names
+    the pairs that all records share. The caller needs kms:Decrypt, and kms:GenerateDataKey where values move into
+    scopes without a data key.
     """
     from sealwax.records import tables
+
+    form = record_moves.form_for(to, columns, apply=apply)
+    if form is not None and not apply:
+        return record_moves.preview(tables.stale(store, data, columns), form, as_json=as_json)
 
     def wait(seconds: float) -> None:
         if seconds:
@@ -235,14 +257,19 @@ def reseal(
             rate=rate,
             throttle_lag=throttle_lag,
             settle=settle,
+            to=form,
             on_progress=progress,
             on_wait=wait,
         )
-    _warn(report.failures, sum(count.unopened for count in report.columns))
+    _warn(report.failures, sum(count.unopened + count.unmoved for count in report.columns))
     if as_json:
         console.print_json(_reseal_as_dict(report))
     else:
-        _print_reseal(report)
+        _print_reseal(report, record_moves.names(columns, form), out=form is not None)
+    return _reseal_status(report, out=form is not None)
+
+
+def _reseal_status(report: ResealReport, *, out: bool) -> int:
     unopened = sum(count.unopened for count in report.columns)
     if report.stale:
         left = f"{counted(report.stale, 'record')} {_is(report.stale)} still not under the newest key"
@@ -254,20 +281,36 @@ def reseal(
                 "run the command again. `sealwax records repair` puts lost data keys back; values of a shredded scope "
                 "never open again, and can be set to NULL"
             )
-    if unopened and report.refused == unopened and not any(count.resealed + count.newest for count in report.columns):
+    unmoved = sum(count.unmoved for count in report.columns)
+    record_moves.warn_of_left(report, out=out)
+    failed = unopened + unmoved
+    if failed and report.refused == failed and not any(map(_done, report.columns)):
         return _KMS
-    return PARTLY_DONE if report.stale or unopened else 0
+    return PARTLY_DONE if report.stale or report.left or failed else 0
 
 
-def _print_reseal(report: ResealReport) -> None:
-    for count in report.columns:
-        more = f", {counted(count.not_records, 'value')} not sealed" if count.not_records else ""
-        changed = f", {counted(count.changed, 'row')} changed meanwhile" if count.changed else ""
+def _done(count: ResealCounts) -> int:
+    return count.resealed + count.newest + count.moved
+
+
+def _print_reseal(report: ResealReport, forms: Sequence[str | None], *, out: bool) -> None:
+    for count, form in zip(report.columns, forms, strict=True):
         failed = f", {counted(count.unopened, 'record')} not opened" if count.unopened else ""
+        failed += f", {counted(count.unmoved, 'value')} not moved" if count.unmoved else ""
+        changed = f", {counted(count.changed, 'row')} changed meanwhile" if count.changed else ""
+        if out:
+            console.report(
+                f"{printable(count.column)}: {counted(count.moved, 'record')} moved to {form}, {count.null:,} NULL, "
+                f"{counted(count.not_records, 'value')} not sealed already{changed}{failed}"
+            )
+            continue
+        moved = "" if form is None else f"{counted(count.moved, 'value')} moved from {printable(form)}, "
+        more = f", {counted(count.not_records, 'value')} not sealed" if count.not_records else ""
         console.report(
-            f"{printable(count.column)}: {counted(count.resealed, 'record')} resealed, {count.newest:,} under the "
-            f"newest key already, {count.null:,} NULL{more}{changed}{failed}"
+            f"{printable(count.column)}: {moved}{counted(count.resealed, 'record')} resealed, {count.newest:,} under "
+            f"the newest key already, {count.null:,} NULL{more}{changed}{failed}"
         )
+    record_moves.print_next_steps(report.next_steps)
     if report.retirable:
         console.report(
             "two counts found no record under these keys; if no other column has any, retire them with `sealwax "
@@ -290,11 +333,15 @@ def _reseal_as_dict(report: ResealReport) -> dict[str, object]:
                 "changed": count.changed,
                 "not_records": count.not_records,
                 "unopened": count.unopened,
+                "moved": count.moved,
+                "unmoved": count.unmoved,
             }
             for count in report.columns
         ],
         "passes": report.passes,
         "stale": report.stale,
+        "left": report.left,
+        "next_steps": dict(report.next_steps),
         "retirable": [
             {"scope": dict(row.scope), "generation": row.generation, "key_id": row.key_id.hex()}
             for row in report.retirable
@@ -326,14 +373,15 @@ def verify(
 ) -> int:
     """Open every record, without writing anything, and name the rows whose records do not open.
 
-    -c names the pairs that all records share. The caller needs kms:Decrypt. The exit status is 5 if a record does not
-    open, 7 if that is only because KMS refused data keys, and 3 if a column has values that are not sealed.
+    Values of the form that a column moves from are read, too. -c names the pairs that all records share. The caller
+    needs kms:Decrypt. The exit status is 5 if a record does not open or an old value cannot be read, 7 if that is only
+    because KMS refused data keys, and 3 if a column has values that are not sealed.
     """
     from sealwax.records import tables
 
     with opened(store, keys, scope, local_scope) as records, _progress("verifying") as progress:
         report = tables.verify(records, data, columns, rate=rate, on_progress=progress)
-    unopened = sum(count.unopened for count in report.columns)
+    unopened = sum(count.unopened + count.unmoved for count in report.columns)
     _warn(report.failures, unopened)
     if as_json:
         console.print_json(
@@ -345,6 +393,8 @@ def verify(
                         "null": count.null,
                         "not_records": count.not_records,
                         "unopened": count.unopened,
+                        "old": count.old,
+                        "unmoved": count.unmoved,
                     }
                     for count in report.columns
                 ],
@@ -356,8 +406,10 @@ def verify(
             console.report(
                 f"{printable(count.column)}: {counted(count.opened, 'record')} opened, {count.null:,} NULL, "
                 f"{counted(count.not_records, 'value')} not sealed, {counted(count.unopened, 'record')} not opened"
+                + (f", {counted(count.old, 'value')} of the old form" if count.old else "")
+                + (f", {counted(count.unmoved, 'value')} of the old form not readable" if count.unmoved else "")
             )
-    if not_sealed := sum(count.not_records for count in report.columns):
+    if not_sealed := sum(count.not_records + count.old for count in report.columns):
         console.warn(f"{counted(not_sealed, 'value')} {_is(not_sealed)} not sealed")
     if unopened:
         return _KMS if report.refused == unopened else _UNOPENED
@@ -398,7 +450,7 @@ def _warn(failures: Sequence[RowFailure], total: int) -> None:
         console.warn(f"{printable(rows[0].column)}, {row} {shown}{more}: {console.in_commands(rows[0].reason)}")
         told += len(rows)
     if total > told:
-        console.warn(f"and {counted(total - told, 'more record')} did not open; --json lists up to 1,000")
+        console.warn(f"and {counted(total - told, 'more row')}; --json lists up to 1,000")
 
 
 def _key(failure: RowFailure) -> str:

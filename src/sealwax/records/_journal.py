@@ -42,6 +42,8 @@ class ResealCounts:
         null: rows without a value.
         not_records: values that do not have the form of a record; they are left alone.
         unopened: records that could not be opened; they are left alone.
+        moved: values that are not in their old form any more, by all passes.
+        unmoved: values that could not be moved; they are left alone.
     """
 
     column: str
@@ -52,6 +54,8 @@ class ResealCounts:
     null: int = 0
     not_records: int = 0
     unopened: int = 0
+    moved: int = 0
+    unmoved: int = 0
 
     def become(self, other: ResealCounts) -> None:
         """Take the numbers of other counts.
@@ -82,14 +86,21 @@ class ResealJournal:
         path: the file; None keeps nothing.
         database: the URL of the database, as messages show it.
         columns: the names of the columns, in their order.
+        forms: what their values move from, or to; None if they do not move.
 
     Raises:
         FileError: the file cannot be read or written, or is the journal of something else.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, database: str, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        database: str,
+        columns: Sequence[str],
+        forms: Sequence[str | None],
+    ) -> None:
         self._path = path
-        self._about = {"version": _VERSION, "database": database, "columns": list(columns)}
+        self._about = {"version": _VERSION, "database": database, "columns": list(columns), "forms": list(forms)}
         self._written = 0.0
         self.passes = 1
         self.positions = [Position(ResealCounts(name)) for name in columns]
@@ -111,8 +122,8 @@ class ResealJournal:
             raise FileError(f"'{shown}' is not the journal of a reseal; name another file") from None
         if not same:
             raise FileError(
-                f"the journal '{shown}' is of another database or of other columns; name another file, or delete this "
-                "one to begin again"
+                f"the journal '{shown}' is of another database, or of other columns or forms; name another file, or "
+                "delete this one to begin again"
             )
         self.passes, self.positions = passes, positions
 
@@ -122,7 +133,7 @@ class ResealJournal:
         for position in self.positions:
             position.after, position.done = None, False
             counts = position.counts
-            counts.become(ResealCounts(counts.column, counts.resealed, counts.changed))
+            counts.become(ResealCounts(counts.column, counts.resealed, counts.changed, moved=counts.moved))
         self.write(now=True)
 
     def write(self, *, now: bool = False) -> None:

@@ -1,25 +1,33 @@
-"""Walks through columns of records: seals them again under the newest keys, counts them by key, and opens them all."""
+"""Walks through columns of records: seals them again, moves them in and out, counts them by key, and opens them."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy.engine import URL, Engine
 
-from sealwax.errors import SealwaxError
+from sealwax.errors import OldFormError, SealwaxError
 from sealwax.records._columns import SealedColumn
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
+from sealwax.records._moves import NewValues, OldValues, check_columns, check_null, next_step
+from sealwax.records._old_forms import OldForm
 from sealwax.records._records import Records
-from sealwax.records._sealed_table import ColumnValue, Key, Record, SealedTable, connected
+from sealwax.records._sealed_table import SealedTable
 from sealwax.records._sql_connect import shown_url
 from sealwax.records._store import KeyKind, KeyRow, KeyState, KeyStore
+from sealwax.records._table_work import connected
+from sealwax.records._value_swap import Change
 from sealwax.records._walk import (
     Failures,
+    Group,
     Pace,
+    Reason,
     RowFailure,
     Scopes,
     VerifyCounts,
@@ -28,10 +36,13 @@ from sealwax.records._walk import (
     is_passing,
     opened,
     pages,
+    read_old,
     reason_of,
     sealed,
+    sealed_old,
 )
 
+_log: Final = logging.getLogger("sealwax")
 _MOST_PASSES: Final = 10
 
 Columns = Sequence[SealedColumn]
@@ -66,16 +77,23 @@ class StaleReport:
         uses: one for each column and data key.
         not_records: values that do not have the form of a record.
         null: rows without a value.
+        old: values of the form that their column moves from, whether or not they can be read.
     """
 
     uses: tuple[KeyUse, ...]
     not_records: int
     null: int
+    old: int = 0
 
     @property
     def stale(self) -> int:
         """How many records are not under the newest key of their scope."""
         return sum(use.records for use in self.uses if not use.newest)
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return sum(use.records for use in self.uses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,10 @@ class ResealReport:
         failures: the first records that could not be opened in the last pass, without those that an earlier call with
             the same journal met; ``verify`` names them all.
         refused: how many of these, beyond the first ones too, have a data key that KMS, or the keyring, has refused.
+        left: by the last count, values that are still of the form that their column moves from; if records move out,
+            how many records are left.
+        next_steps: by the names of columns that have moved as a whole, SQL that keeps them so: a CHECK, or what drops
+            the column that they came from.
     """
 
     columns: tuple[ResealCounts, ...]
@@ -99,6 +121,8 @@ class ResealReport:
     retirable: tuple[KeyRow, ...]
     failures: tuple[RowFailure, ...]
     refused: int
+    left: int = 0
+    next_steps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +167,17 @@ def stale(
 
 def _counted(store: KeyStore, scope: Mapping[str, str], tables: Sequence[SealedTable]) -> StaleReport:
     # First the records, then the keys: so no key of a record is made in between.
-    counts = [(table.column.named, *table.count()) for table in tables]
+    counts = [(table.column, table.count()) for table in tables]
     rows = {row.key_id: row for row in store.list(scope) if row.kind is KeyKind.DATA}
     newest = _newest_ids(rows.values())
     uses = tuple(
-        KeyUse(column, key_id, rows.get(key_id), key_id in newest, count)
-        for column, records, _, _ in counts
-        for key_id, count in sorted(records.items())
+        KeyUse(column.named, key_id, rows.get(key_id), key_id in newest, count)
+        for column, tally in counts
+        for key_id, count in sorted(tally.records.items())
     )
-    return StaleReport(uses, sum(others for _, _, others, _ in counts), sum(null for _, _, _, null in counts))
+    old = sum(tally.others for column, tally in counts if column.moves_from is not None)
+    others = sum(tally.others + tally.damaged for _, tally in counts)
+    return StaleReport(uses, others - old, sum(tally.null for _, tally in counts), old)
 
 
 def _newest_ids(rows: Iterable[KeyRow]) -> set[bytes]:
@@ -172,10 +198,14 @@ def reseal(
     rate: float | None = None,
     throttle_lag: float | None = None,
     settle: float = 120.0,
+    to: OldForm | None = None,
     on_progress: OnProgress | None = None,
     on_wait: Callable[[float], None] | None = None,
 ) -> ResealReport:
     """Seal every record again that is not under the newest data key of its scope, while the application goes on.
+
+    Values of the form that a column moves from become records too. The first one of a scope may need its first data
+    key, which is made if any scope with the pairs that all records share has one.
 
     A record is replaced only if its row still has the old one, so no update is lost. Then the records are counted
     twice, ``settle`` seconds apart, because other processes may go on to seal under an older key for a while; if a
@@ -191,6 +221,8 @@ def reseal(
         throttle_lag: wait while a replica of a PostgreSQL database is behind by more than these seconds.
         settle: seconds between the two counts: more than the longest ``recheck`` of any process that seals, and than
             its longest transaction.
+        to: the way out: make every record a value of this form instead. What the application writes must be of this
+            form already, ``Moving(..., writes="old")``.
         on_progress: called with the counts after each page of rows.
         on_wait: called with ``settle`` before each time that it waits so long.
 
@@ -199,19 +231,25 @@ def reseal(
 
     Raises:
         ValueError: the columns do not fit the scope of ``records``, or a number is out of range.
-        TableError: a table cannot be read or changed, or is not as its column says. What was done is kept.
+        TableError: a table cannot be read or changed, is not as its column says, or has a column that is too short
+            for its records. What was done is kept.
         KmsError, KeyStoreError: a data key cannot be loaded for now.
         FileError: the journal cannot be read or written.
 
-    IAM: kms:Decrypt.
+    IAM: kms:Decrypt; kms:GenerateDataKey too, where values move into scopes without a data key.
     """
     if settle < 0 or (rate is not None and rate <= 0) or (throttle_lag is not None and throttle_lag < 0):
         raise ValueError("settle and throttle_lag are seconds from 0 on, and rate is above 0")
     check_scopes(records, columns)
     with connected(database) as engine:
         tables = [SealedTable(engine, column) for column in columns]
-        run = _Run(records, tables, Pace(rate, throttle_lag), on_progress, on_wait)
-        log = ResealJournal(journal, shown_url(engine.url), [column.named for column in columns])
+        run = _Run(records, tables, Pace(rate, throttle_lag), to, on_progress, on_wait)
+        forms = [column.moves_from for column in columns]
+        names = [None if form is None else form.name for form in forms]
+        if to is not None:
+            _log.warning("moving the records of %s to %s", ", ".join(column.named for column in columns), to.name)
+            names = [f"to {to.name}"] * len(columns)
+        log = ResealJournal(journal, shown_url(engine.url), [column.named for column in columns], names)
         report = run.whole(log, settle)
         log.remove()
         return report
@@ -225,7 +263,7 @@ def verify(
     rate: float | None = None,
     on_progress: Callable[[Sequence[VerifyCounts]], None] | None = None,
 ) -> RecordsVerifyReport:
-    """Open every record, and say which ones do not open.
+    """Open every record, and say which ones do not open; read values of the form that a column moves from, too.
 
     Args:
         records: the scopes; its fields are made from the columns.
@@ -251,11 +289,16 @@ def verify(
         pace, failures = Pace(rate, None), Failures()
         for table, count in zip(tables, counts, strict=True):
             scopes = Scopes(records, table.column, sealing=False)
+            old = None if table.column.moves_from is None else OldValues(table)
             for items in pages(table, None, pace):
-                for scope, group in groups(scopes, items, count, table, failures):
-                    values = opened(scope, group, table, failures)
+                for group in groups(scopes, items, count, table, failures, old):
+                    values = opened(group.scope, group.records, table, failures)
                     count.opened += len(values)
-                    count.unopened += len(group) - len(values)
+                    count.unopened += len(group.records) - len(values)
+                    if old is not None:
+                        read = read_old(old, group.old, table, failures)
+                        count.old += len(read)
+                        count.unmoved += len(group.old) - len(read)
                 if on_progress is not None:
                     on_progress(counts)
                 pace.wait(len(items))
@@ -271,6 +314,7 @@ class _Run:
         records: Records,
         tables: Sequence[SealedTable],
         pace: Pace,
+        to: OldForm | None,
         on_progress: OnProgress | None,
         on_wait: Callable[[float], None] | None,
     ) -> None:
@@ -280,6 +324,19 @@ class _Run:
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._failures = Failures()
+        self._out = to is not None
+        walks = [functools.partial(pages, table, None, Pace(None, None)) for table in tables]
+        # All of them before anything is changed.
+        self._old: list[OldValues | None] = []
+        self._new: list[NewValues | None] = []
+        for table, walk in zip(tables, walks, strict=True):
+            self._new.append(None if to is None else NewValues(table, to))
+            if to is not None:
+                check_null(table, table.value)
+            moves = to is None and table.column.moves_from is not None
+            self._old.append(values := OldValues(table) if moves else None)
+            if values is not None:
+                check_columns(table, values, walk)
         for table in tables:
             pace.check(table)
 
@@ -289,46 +346,70 @@ class _Run:
         # Of a pass that another run began, this one does not see what that has done.
         resumed = any(position.done or position.after is not None for position in log.positions)
         while True:
-            before = sum(count.resealed + count.changed for count in counts)
+            before = _changed(counts)
             self._failures = Failures()
-            for table, position in zip(self._tables, log.positions, strict=True):
-                self._pass(table, position, lambda: self._told(log, counts))
+            for number, position in enumerate(log.positions):
+                self._pass(number, position, lambda: self._told(log, counts))
             log.write(now=True)
             first = _counted(self._records.store, scope, self._tables)
             if self._on_wait is not None:
                 self._on_wait(settle)
             time.sleep(settle)
             second = _counted(self._records.store, scope, self._tables)
-            unopened = sum(count.unopened for count in counts)
-            progress = sum(count.resealed + count.changed for count in counts) - before
-            # What cannot be opened is no reason to walk through everything again.
-            if first.stale == second.stale and first.stale in (0, unopened):
+            # What cannot be opened or moved is no reason to walk through everything again.
+            if self._todo(first) == self._todo(second) and self._is_done(second, counts):
                 break
-            if not (progress or resumed) or log.passes >= _MOST_PASSES:
+            if not (_changed(counts) - before or resumed) or log.passes >= _MOST_PASSES:
                 break
             log.next_pass()
             resumed = False
         return ResealReport(
             tuple(replace(count) for count in counts),
             log.passes,
-            second.stale,
+            0 if self._out else second.stale,
             tuple(self._retirable(scope, first, second)),
             tuple(self._failures.first),
             self._failures.refused,
+            self._todo(second)[1],
+            self._next_steps(self._todo(first), self._todo(second), counts),
         )
+
+    def _todo(self, report: StaleReport) -> tuple[int, int]:
+        """Return how many records are under older keys, and how many values are to be moved."""
+        return (0, report.records) if self._out else (report.stale, report.old)
+
+    def _is_done(self, report: StaleReport, counts: Sequence[ResealCounts]) -> bool:
+        unopened, unmoved = sum(count.unopened for count in counts), sum(count.unmoved for count in counts)
+        stale, left = self._todo(report)
+        return stale in (0, unopened) and left in (0, unopened + unmoved if self._out else unmoved)
+
+    def _next_steps(
+        self, first: tuple[int, int], second: tuple[int, int], counts: Sequence[ResealCounts]
+    ) -> dict[str, str]:
+        if first[1] or second[1] or any(count.unmoved for count in counts):
+            return {}
+        moved = [table for table, old in zip(self._tables, self._old, strict=True) if old is not None]
+        return {table.column.named: next_step(table) for table in moved}
 
     def _told(self, log: ResealJournal, counts: Sequence[ResealCounts]) -> None:
         log.write()
         if self._on_progress is not None:
             self._on_progress(counts)
 
-    def _pass(self, table: SealedTable, position: Position, told: Callable[[], None]) -> None:
+    def _pass(self, number: int, position: Position, told: Callable[[], None]) -> None:
         if position.done:
             return
-        scopes = Scopes(self._records, table.column, sealing=True)
+        table = self._tables[number]
+        scopes = Scopes(self._records, table.column, sealing=not self._out)
         for items in pages(table, position.after, self._pace):
             # The counts of a page count together with its position, so that the journal has both or none.
-            self._page(table, scopes, items, counts := replace(position.counts))
+            counts = replace(position.counts)
+            found = groups(scopes, items, counts, table, self._failures, self._old[number])
+            new = self._new[number]
+            if new is not None:
+                self._move_out(table, found, new, counts)
+            else:
+                self._seal(table, found, self._old[number], counts)
             position.counts.become(counts)
             position.after = items[-1].key
             told()
@@ -336,27 +417,54 @@ class _Run:
             self._pace.check(table)
         position.done = True
 
-    def _page(self, table: SealedTable, scopes: Scopes, items: Sequence[ColumnValue], counts: ResealCounts) -> None:
-        changes: list[tuple[Key, Record, Record]] = []
-        for scope, group in groups(scopes, items, counts, table, self._failures):
+    def _seal(self, table: SealedTable, found: Sequence[Group], old: OldValues | None, counts: ResealCounts) -> None:
+        changes: list[Change] = []
+        moves: list[Change] = []
+        for group in found:
+            scope = group.scope
             try:
-                old = [(item, key_id) for item, key_id in group if key_id != scope.newest(item.row)]
-                values = opened(scope, old, table, self._failures)
+                stale = [(item, key_id) for item, key_id in group.records if key_id != scope.newest(item.row)]
+                values = opened(scope, stale, table, self._failures)
                 made = sealed(scope, values, text=table.text) if values else []
+                read = read_old(old, group.old, table, self._failures) if old is not None else []
+                moving = sealed_old(scope, read, old, table, self._failures) if old is not None else []
             except SealwaxError as error:
                 if is_passing(error):
                     raise
-                scope.refused = reason_of(error)  # it was shredded meanwhile
-                counts.unopened += len(group)
-                for item, _ in group:
-                    self._failures.add(table, item, scope.refused)
+                self._refuse(group, table, reason_of(error), counts)  # it was shredded meanwhile
                 continue
-            counts.newest += len(group) - len(old)
-            counts.unopened += len(old) - len(values)
-            changes += made
-        done = table.replace(changes) if changes else 0
-        counts.resealed += done
-        counts.changed += len(changes) - done
+            counts.newest += len(group.records) - len(stale)
+            counts.unopened += len(stale) - len(values)
+            counts.unmoved += len(group.old) - len(moving)
+            changes += [Change(item.key, item.value, new) for (item, _), new in zip(values, made, strict=True)]  # type: ignore[arg-type]
+            moves += moving
+        resealed = table.replace(changes) if changes else 0
+        moved = table.move(moves) if moves else 0
+        counts.resealed += resealed
+        counts.moved += moved
+        counts.changed += len(changes) - resealed + len(moves) - moved
+
+    def _move_out(self, table: SealedTable, found: Sequence[Group], new: NewValues, counts: ResealCounts) -> None:
+        moves: list[Change] = []
+        for group in found:
+            values = opened(group.scope, group.records, table, self._failures)
+            counts.unopened += len(group.records) - len(values)
+            for item, value in values:
+                try:
+                    moves.append(Change(item.key, item.value, new.write(value)))  # type: ignore[arg-type]
+                except OldFormError as error:
+                    counts.unmoved += 1
+                    self._failures.add(table, item, Reason(str(error)))
+        moved = table.move_out(moves) if moves else 0
+        counts.moved += moved
+        counts.changed += len(moves) - moved
+
+    def _refuse(self, group: Group, table: SealedTable, reason: Reason, counts: ResealCounts) -> None:
+        group.scope.refused = reason
+        counts.unopened += len(group.records)
+        counts.unmoved += len(group.old)
+        for item in (*(item for item, _ in group.records), *group.old):
+            self._failures.add(table, item, reason)
 
     def _retirable(self, scope: Mapping[str, str], first: StaleReport, second: StaleReport) -> Iterator[KeyRow]:
         used = self._failures.other_form | {use.key_id for report in (first, second) for use in report.uses}
@@ -371,3 +479,7 @@ class _Run:
             counts = row.state is KeyState.LIVE and row.claim is not None and row.scope.keys() in names
             if counts and row.key_id not in used | newest:
                 yield row
+
+
+def _changed(counts: Sequence[ResealCounts]) -> int:
+    return sum(count.resealed + count.moved + count.changed for count in counts)

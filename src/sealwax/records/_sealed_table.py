@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, NoSuchTableError, SQLAlchemyError
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import NoSuchTableError
 
 from sealwax._text import printable
 from sealwax.errors import TableError
 from sealwax.records import _form
 from sealwax.records._columns import SealedColumn
+from sealwax.records._keys import KEY_ID_BYTES
 from sealwax.records._rows import UNBOUND, Row, Unbound
-from sealwax.records._sql_connect import reason_of, shown_url
-
-T = TypeVar("T")
-Key = tuple[object, ...]
-"""The primary key of a row."""
-
-Record = bytes | str
-
-_ATTEMPTS: Final = 8
-_PAUSE_SECONDS: Final = 0.05
-# A statement of MySQL compares each row with all records of its batch.
-_MYSQL_BATCH: Final = 200
-_BATCH_BYTES: Final = 4 << 20
-# Serialization failures, deadlocks and lock timeouts had no effect.
-_TRY_AGAIN: Final = {"40001", "40P01", "55P03", 1213, 1205}
+from sealwax.records._sql_connect import shown_url
+from sealwax.records._stored_column import Stored, StoredColumn
+from sealwax.records._table_work import TableWork
+from sealwax.records._value_swap import Change, Key, ValueSwap
 
 
 class ColumnValue(NamedTuple):
@@ -47,12 +32,32 @@ class ColumnValue(NamedTuple):
         pairs: the values of the scope columns, in the order of ``SealedColumn.scope``; None where there is NULL.
         row: the row that the record is bound to; None if a part of it is NULL.
         value: what the column has.
+        old: what the column has that values move from, if that is another one.
+        witness: the same as text or bytes, to be compared when it is changed.
     """
 
     key: Key
     pairs: tuple[str | None, ...]
     row: Row | Unbound | None
     value: object
+    old: object = None
+    witness: Stored | None = None
+
+
+class ColumnTally(NamedTuple):
+    """How many values a column has, of each sort.
+
+    Attributes:
+        records: records, by their key ids.
+        damaged: values that begin as a record does, and are none.
+        others: all other values; of a column that values move from, those that are in the old form.
+        null: rows without a value.
+    """
+
+    records: Mapping[bytes, int]
+    damaged: int
+    others: int
+    null: int
 
 
 class SealedTable:
@@ -64,44 +69,54 @@ class SealedTable:
 
     def __init__(self, engine: Engine, column: SealedColumn) -> None:
         self.column = column
-        self._engine = engine
-        self._dialect = engine.dialect.name
-        schema, _, name = column.table.rpartition(".")
+        self.dialect = engine.dialect
+        self._work = TableWork(engine, column.table, column.named)
+        self._table = table = self._reflected(engine)
+        self._keys: Sequence[sa.Column[Any]] = list(table.primary_key)
+        if not self._keys:
+            raise TableError(
+                f"the table '{printable(column.table)}' has no primary key, so its rows cannot be told apart; add one"
+            )
+        self.value = StoredColumn(self._column(column.column), self.dialect.name)
+        if self.value.text is None:
+            raise TableError(
+                f"the column {column.named} is of type {self.value.column.type}, and records are in columns of text or "
+                "bytes"
+            )
+        self.text = self.value.text
+        self.source = self.value
+        if column.moved_from is not None:
+            self.source = StoredColumn(self._column(column.moved_from), self.dialect.name)
+        self._into = ValueSwap(self._work, table, self._keys, self.source, self.value)
+        self._within = ValueSwap(self._work, table, self._keys, self.value, self.value)
+        self._out = ValueSwap(self._work, table, self._keys, self.value, self.source)
+        rows = {} if isinstance(column.row, Unbound) else column.row
+        self._readers = [(name, _READERS[kind]) for name, kind in rows.items()]
+        self._parts = [self._column(name) for name in rows]
+        self._scope = [self._column(name) for name in column.scope.values()]
+        self._prepare_pages()
+        if self.dialect.name == "postgresql":
+            self._refuse_hidden_rows()
+
+    def _reflected(self, engine: Engine) -> sa.Table:
+        schema, _, name = self.column.table.rpartition(".")
         try:
-            table = self._attempt(
+            return self._work.run(
                 lambda connection: sa.Table(
                     name, sa.MetaData(), schema=schema or None, autoload_with=connection, resolve_fks=False
                 )
             )
         except NoSuchTableError:
             raise TableError(
-                f"there is no table '{printable(column.table)}' in {_named(engine)}; correct the map of fields, or the "
-                "URL of the data"
+                f"there is no table '{printable(self.column.table)}' in {shown_url(engine.url)}; correct the map of "
+                "fields, or the URL of the data"
             ) from None
-        self._table = table
-        self._keys: Sequence[sa.Column[Any]] = list(table.primary_key)
-        if not self._keys:
-            raise TableError(
-                f"the table '{printable(column.table)}' has no primary key, so its rows cannot be told apart; add one"
-            )
-        self._value = self._column(column.column)
-        self.text = self._is_text()
-        rows = {} if isinstance(column.row, Unbound) else column.row
-        self._readers = [(name, _READERS[kind]) for name, kind in rows.items()]
-        self._parts = [self._column(name) for name in rows]
-        self._scope = [self._column(name) for name in column.scope.values()]
-        columns = [*self._keys, *self._scope, *self._parts, self._value]
-        self._first, self._next = self._pages(columns)
-        size = sa.func.octet_length if self._dialect == "postgresql" else sa.func.length
-        self._first_sizes, self._next_sizes = self._pages([size(self._value)])
-        if self._dialect == "postgresql":
-            self._refuse_hidden_rows()
 
     def _refuse_hidden_rows(self) -> None:
         """Refuse to work on some of the rows: a key would seem to be unused, though records of other rows need it."""
-        name = self._engine.dialect.identifier_preparer.format_table(self._table)
+        name = self.dialect.identifier_preparer.format_table(self._table)
         query = sa.select(sa.func.row_security_active(name))
-        if self._attempt(lambda connection: connection.execute(query).scalar_one()):
+        if self._work.run(lambda connection: connection.execute(query).scalar_one()):
             raise TableError(
                 f"row-level security hides rows of the table '{printable(self.column.table)}' from this database user; "
                 "connect as the owner of the table, or as a role with BYPASSRLS"
@@ -116,23 +131,29 @@ class SealedTable:
                 "fields"
             ) from None
 
-    def _is_text(self) -> bool:
-        with contextlib.suppress(NotImplementedError):
-            kind = self._value.type.python_type
-            if kind in (str, bytes):
-                return kind is str
-        raise TableError(
-            f"the column {self.column.named} is of type {self._value.type}, and records are in columns of text or bytes"
-        )
+    @property
+    def table(self) -> sa.Table:
+        """The table as it was reflected."""
+        return self._table
 
     # --- reading
+
+    def _prepare_pages(self) -> None:
+        size = sa.func.octet_length if self.dialect.name == "postgresql" else sa.func.length
+        total: sa.ColumnElement[Any] = size(self.value.column)
+        columns: list[sa.ColumnElement[Any]] = [*self._keys, *self._scope, *self._parts, self.value.column]
+        if self.source is not self.value:
+            columns += [self.source.column, self.source.witness]
+            total = sa.func.coalesce(total, 0) + sa.func.coalesce(self.source.size, 0)
+        self._first, self._next = self._pages(columns)
+        self._first_sizes, self._next_sizes = self._pages([total])
 
     def _pages(self, columns: Sequence[sa.ColumnElement[Any]]) -> tuple[sa.Select[Any], sa.Select[Any]]:
         # A column may be there twice, as a part of the key and of the row.
         query = sa.select(*(column.label(f"c{number}") for number, column in enumerate(columns)))
         query = query.order_by(*self._keys).limit(sa.bindparam("count", type_=sa.Integer()))
         after = [sa.bindparam(f"k{number}", type_=key.type) for number, key in enumerate(self._keys)]
-        return query, query.where(_comes_after(self._keys, after, tuples=self._dialect in ("postgresql", "sqlite")))
+        return query, query.where(_comes_after(self._keys, after, tuples=self.dialect.name in ("postgresql", "sqlite")))
 
     def page(self, after: Key | None, count: int, size: int) -> list[ColumnValue]:
         """Return the next rows in the order of their primary keys, NULLs too.
@@ -150,10 +171,11 @@ class SealedTable:
             fitting = sum(total <= size for total in itertools.accumulate(length or 0 for length in lengths))
             return connection.execute(query, {**place, "count": max(1, fitting)}).all()
 
-        rows = self._attempt(read)
+        rows = self._work.run(read)
         keys, pairs = len(self._keys), len(self._keys) + len(self._scope)
+        parts = pairs + len(self._parts)
         values = [
-            ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:-1]), row[-1])
+            ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:parts]), *row[parts:])
             for row in rows
         ]
         self._check_order(after, values)
@@ -201,205 +223,106 @@ class SealedTable:
 
     # --- changing
 
-    def replace(self, changes: Sequence[tuple[Key, Record, Record]]) -> int:
+    def replace(self, changes: Sequence[Change]) -> int:
         """Replace records, each only if its row still has the old one.
 
         Returns:
             How many were replaced.
         """
-        done = 0
-        for batch in _batches(changes, _MYSQL_BATCH if self._dialect in ("mysql", "mariadb") else len(changes)):
-            done += self._attempt(lambda connection, batch=batch: self._replace(connection, batch))  # type: ignore[misc]
-        return done
+        return self._within.replace(changes)
 
-    def _replace(self, connection: Connection, changes: Sequence[tuple[Key, Record, Record]]) -> int:
-        if self._dialect == "postgresql":
-            return self._replace_by_arrays(connection, changes)
-        if self._dialect in ("mysql", "mariadb"):
-            return self._replace_by_cases(connection, changes)
-        where = [key == sa.bindparam(f"k{number}") for number, key in enumerate(self._keys)]
-        update = self._table.update().where(*where, self._exact == sa.bindparam("old", type_=self._exact.type))
-        update = update.values({self._value: sa.bindparam("new", type_=self._value.type)})
-        parameters = [
-            {**{f"k{number}": part for number, part in enumerate(key)}, "old": self._encoded(old), "new": new}
-            for key, old, new in changes
-        ]
-        return connection.execute(update, parameters).rowcount
+    def move(self, changes: Sequence[Change]) -> int:
+        """Put records where values of an old form are, each only if its row still has that value and no record.
 
-    def _replace_by_arrays(self, connection: Connection, changes: Sequence[tuple[Key, Record, Record]]) -> int:
-        # Not of the column's type: a cast to a length would cut a record off, where an assignment refuses it.
-        kind: TypeEngine[Any] = sa.Text() if self.text else sa.LargeBinary()
-        names = [*(f"k{number}" for number in range(len(self._keys))), "old", "new"]
-        types = [*(key.type for key in self._keys), kind, kind]
-        arrays = [sa.bindparam(name, type_=postgresql.ARRAY(type_)) for name, type_ in zip(names, types, strict=True)]
-        columns = [sa.column(name, type_) for name, type_ in zip(names, types, strict=True)]
-        given = sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
-        # Rows that another transaction has locked are left to the next pass: whoever waits while it holds locks stops
-        # the application, and may meet it in a deadlock.
-        free = sa.select(*given.c).where(
-            *(key == given.c[name] for key, name in zip(self._keys, names, strict=False)), self._exact == given.c.old
-        )
-        free_rows = free.with_for_update(key_share=True, skip_locked=True, of=self._table).subquery("free")
-        update = self._table.update().values({self._value: free_rows.c.new})
-        update = update.where(
-            *(key == free_rows.c[name] for key, name in zip(self._keys, names, strict=False)),
-            self._exact == free_rows.c.old,
-        )
-        keys, old, new = zip(*changes, strict=True)
-        parameters = dict(zip(names, [*map(list, zip(*keys, strict=True)), list(old), list(new)], strict=True))
-        return connection.execute(update, parameters).rowcount
+        Returns:
+            How many were moved.
+        """
+        return self._into.replace(changes)
 
-    def _replace_by_cases(self, connection: Connection, changes: Sequence[tuple[Key, Record, Record]]) -> int:
-        # Told by the old record alone: no two records are equal, and a copy in another row opened there no more than
-        # its successor will.
-        exact, kind = self._exact, self._exact.type
-        old = [sa.literal(self._encoded(record), kind) for _, record, _ in changes]
-        whens = [(each, sa.literal(new, self._value.type)) for each, (_, _, new) in zip(old, changes, strict=True)]
-        keys = [key for key, _, _ in changes]
-        here = (
-            self._keys[0].in_([key[0] for key in keys])
-            if len(self._keys) == 1
-            else sa.tuple_(*self._keys).in_([tuple(key) for key in keys])
-        )
-        new_value = sa.case(*((exact == each, new) for each, new in whens), else_=self._value)
-        records = [self._encoded(record) for _, record, _ in changes]
-        update = self._table.update().where(here, exact.in_(records)).values({self._value: new_value})
-        return connection.execute(update).rowcount
+    def move_out(self, changes: Sequence[Change]) -> int:
+        """Put values of an old form where records are, each only if its row still has that record.
 
-    @property
-    def _exact(self) -> sa.ColumnElement[Any]:
-        """The value as it is compared: by its bytes, whatever the collation and character set of the column."""
-        return self._by_bytes(self._value)
-
-    def _by_bytes(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        if not self.text:
-            return value
-        if self._dialect == "postgresql":
-            return sa.collate(value, "C")
-        if self._dialect in ("mysql", "mariadb"):
-            value = sa.cast(value, mysql.CHAR(charset="utf8mb4"))
-        return sa.cast(value, sa.LargeBinary())
-
-    def _encoded(self, record: Record) -> Record:
-        return record.encode() if isinstance(record, str) and self._dialect != "postgresql" else record
+        Returns:
+            How many were moved.
+        """
+        return self._out.replace(changes)
 
     # --- counting
 
-    def count(self) -> tuple[dict[bytes, int], int, int]:
-        """Count all values with one scan by the database.
-
-        Returns:
-            How many records there are by key id, how many values that are no records, and how many NULLs.
-        """
-        start = _form.TEXT_START.encode() if self.text else _form.MAGIC
-        head = _form.TEXT_HEAD if self.text else _form.ID_END
-        is_record = sa.and_(
-            sa.func.length(self._value) >= (_form.TEXT_HEAD if self.text else _form.MIN_BYTES),
-            self._start(len(start)) == self._plain(start),
-        )
+    def count(self) -> ColumnTally:
+        """Count all values with one scan by the database, or two if they move from another column."""
+        head: sa.ColumnElement[Any] = self._start(_form.TEXT_HEAD if self.text else _form.ID_END)
+        if not self.text:
+            short = sa.func.length(self.value.column) < _form.MIN_BYTES
+            head = sa.case((sa.or_(short, ~self._begins(_form.MAGIC)), sa.literal(b"", sa.LargeBinary())), else_=head)
         query = sa.select(
-            sa.case((is_record, self._start(head)), else_=sa.null()).label("head"),
-            self._value.is_(None).label("missing"),
+            sa.case((self._begins_as_record, head), else_=sa.null()).label("head"),
+            self.value.column.is_(None).label("missing"),
             sa.func.count().label("count"),
         ).group_by(sa.text("1"), sa.text("2"))
         records: dict[bytes, int] = {}
-        others = missing = 0
-        for row in self._attempt(lambda connection: connection.execute(query).all()):
+        damaged = others = null = 0
+        for row in self._work.run(lambda connection: connection.execute(query).all()):
             if row.missing:
-                missing += row[2]
+                null += row[2]
             elif row.head is None:
                 others += row[2]
             else:
-                try:
+                key_id = b""
+                with contextlib.suppress(ValueError):
                     key_id = _form.key_id_of(row.head if isinstance(row.head, str) else bytes(row.head))
-                except ValueError:
-                    others += row[2]
-                else:
+                if len(key_id) == KEY_ID_BYTES:
                     records[key_id] = records.get(key_id, 0) + row[2]
-        return records, others, missing
+                else:
+                    damaged += row[2]
+        if self.source is self.value:
+            return ColumnTally(records, damaged, others, null)
+        both, alone = self._sources()
+        return ColumnTally(records, damaged + others, both + alone, null - alone)
+
+    def _sources(self) -> tuple[int, int]:
+        """Count the values of the column that they move from: beside another one, and alone."""
+        query = (
+            sa.select(self.value.column.is_(None), sa.func.count())
+            .where(self.source.column.is_not(None))
+            .group_by(sa.text("1"))
+        )
+        rows = self._work.run(lambda connection: connection.execute(query).all())
+        counts = {bool(missing): int(count) for missing, count in rows}
+        return counts.get(False, 0), counts.get(True, 0)
+
+    def longest(self) -> int:
+        """Return how many bytes the longest value has of those that are to be moved."""
+        query = sa.select(sa.func.max(self.source.size))
+        if self.source is self.value:
+            query = query.where(~self._begins_as_record)
+        return self._work.run(lambda connection: connection.execute(query).scalar()) or 0
+
+    @property
+    def _begins_as_record(self) -> sa.ColumnElement[bool]:
+        begins = self._begins(_form.TEXT_START.encode())
+        return begins if self.text else sa.or_(begins, self._begins(_form.MAGIC))
+
+    def _begins(self, start: bytes) -> sa.ColumnElement[bool]:
+        plain = sa.literal(start, sa.LargeBinary())
+        if self.text and self.dialect.name == "postgresql":
+            plain = sa.literal(start.decode(), sa.Text())
+        return self._start(len(start)) == plain
 
     def _start(self, count: int) -> sa.ColumnElement[Any]:
-        return self._by_bytes(sa.func.substr(self._value, 1, count, type_=self._value.type))
+        return self.value.by_bytes(sa.func.substr(self.value.column, 1, count, type_=self.value.column.type))
 
-    def _plain(self, start: bytes) -> sa.ColumnElement[Any]:
-        if self.text and self._dialect == "postgresql":
-            return sa.literal(start.decode(), sa.Text())
-        return sa.literal(start, sa.LargeBinary())
-
-    # --- connections
+    # --- replicas
 
     def lag(self) -> float | None:
         """Return by how many seconds the slowest replica is behind; None if the database does not tell it here."""
-        if self._dialect != "postgresql":
+        if self.dialect.name != "postgresql":
             return None
         query = sa.text("SELECT state, extract(epoch FROM replay_lag) FROM pg_stat_replication")
-        rows = self._attempt(lambda connection: connection.execute(query).all())
+        rows = self._work.run(lambda connection: connection.execute(query).all())
         if any(state is None for state, _ in rows):  # without the right to see it
             return None
         return max((float(lag or 0) for _, lag in rows), default=0.0)
-
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                with self._connection() as connection, connection.begin():
-                    return work(connection)
-            except NoSuchTableError:
-                raise
-            except (TypeError, ValueError):  # SQLite has values of any type in any column; the text would quote them
-                raise TableError(
-                    f"the table '{printable(self.column.table)}' in {_named(self._engine)} has a value that is not of "
-                    "the type of its column"
-                ) from None
-            except SQLAlchemyError as error:
-                if attempt >= _ATTEMPTS or not _may_succeed(error):
-                    failed = reason_of(error, self._engine.dialect, self._engine.url)
-                    break
-            time.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311  not for a secret
-        # Raised out here, it has no context: the driver's error holds values and what was given to connect.
-        raise TableError(f"the database {_named(self._engine)} failed at {self.column.named}: {failed}")
-
-    def _connection(self) -> Connection:
-        try:
-            return self._engine.connect()
-        except SQLAlchemyError:
-            raise
-        except Exception as error:  # whatever a driver makes of an option that it does not know
-            kind = type(error).__name__
-        raise TableError(f"the database {_named(self._engine)} cannot be reached: its driver raised {kind}")
-
-
-@contextlib.contextmanager
-def connected(database: Engine | URL | str) -> Iterator[Engine]:
-    """Yield the engine of a database, and close its connections if it was named by a URL.
-
-    Raises:
-        TableError: the URL is not understood, or its driver is not installed.
-    """
-    if isinstance(database, Engine):
-        yield database
-        return
-    engine = _made_engine(database)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def _made_engine(url: URL | str) -> Engine:
-    if not isinstance(url, URL | str):
-        raise TypeError(f"a database is an Engine or a URL, not {type(url).__name__}")
-    # What is wrong may be a password in the wrong place, and these errors quote it.
-    reason = "its URL is not understood, or an option in it has an unusable value"
-    try:
-        return sa.create_engine(make_url(url))
-    except (ImportError, NoSuchModuleError):
-        reason = "the driver that its URL names is not installed"
-    except (SQLAlchemyError, TypeError, ValueError):
-        pass
-    # Raised out here, it has no context, which would quote it too.
-    raise TableError(f"the database cannot be reached: {reason}")
 
 
 def _comes_after(
@@ -416,31 +339,6 @@ def _comes_after(
             for count in range(len(keys))
         )
     )
-
-
-def _batches(changes: Sequence[tuple[Key, Record, Record]], most: int) -> Iterator[list[tuple[Key, Record, Record]]]:
-    batch: list[tuple[Key, Record, Record]] = []
-    size = 0
-    for change in changes:
-        size += 2 * len(change[2])
-        if batch and (len(batch) >= most or size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 2 * len(change[2])
-        batch.append(change)
-    if batch:
-        yield batch
-
-
-def _may_succeed(error: SQLAlchemyError) -> bool:
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if isinstance(cause, sqlite3.OperationalError):
-        return "locked" in str(cause)
-    code = getattr(cause, "sqlstate", None) or (cause.args[:1] or (None,))[0] if cause else None
-    return code in _TRY_AGAIN
-
-
-def _named(engine: Engine) -> str:
-    return shown_url(engine.url)
 
 
 def _int(value: object) -> int | None:

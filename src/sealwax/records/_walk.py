@@ -18,6 +18,7 @@ from sealwax.errors import (
     KeyStoreError,
     KmsError,
     NotARecordError,
+    OldFormError,
     SealwaxError,
     TableError,
     WrappedKeyRefusedError,
@@ -27,10 +28,12 @@ from sealwax.records import _form
 from sealwax.records._columns import SealedColumn
 from sealwax.records._field import Field
 from sealwax.records._journal import ResealCounts
+from sealwax.records._moves import OldValues, too_long
 from sealwax.records._records import Records
 from sealwax.records._rows import Row, Unbound
-from sealwax.records._sealed_table import ColumnValue, Key, Record, SealedTable
+from sealwax.records._sealed_table import ColumnValue, SealedTable
 from sealwax.records._store import KeyKind, KeyState
+from sealwax.records._value_swap import Change, Key
 from sealwax.records._values import Value
 
 _FIRST_PAGE: Final = 50
@@ -50,12 +53,13 @@ _OF_ONE_KEY: Final = (
     WrongKeyError,
 )
 
+Record = bytes | str
 Pairs = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RowFailure:
-    """A record that could not be opened.
+    """A record that could not be opened, or a value that could not be moved.
 
     Attributes:
         column: the name of its column.
@@ -79,6 +83,8 @@ class VerifyCounts:
         null: rows without a value.
         not_records: values that do not have the form of a record.
         unopened: records that could not be opened.
+        old: values of the form that the column moves from, which can be read.
+        unmoved: values that could not be moved.
     """
 
     column: str
@@ -87,6 +93,8 @@ class VerifyCounts:
     null: int = 0
     not_records: int = 0
     unopened: int = 0
+    old: int = 0
+    unmoved: int = 0
 
 
 # --- pages
@@ -157,8 +165,8 @@ def check_scopes(records: Records, columns: Iterable[SealedColumn]) -> None:
             raise ValueError(f"no record of {column.named} can have its scope: {error}") from None
 
 
-Group = list[tuple[ColumnValue, bytes]]
-"""Records of one scope, with their key ids."""
+RecordItems = list[tuple[ColumnValue, bytes]]
+"""Records, with their key ids."""
 
 
 class Reason(NamedTuple):
@@ -171,9 +179,10 @@ class Reason(NamedTuple):
 class FieldOfScope:
     """A field of one scope; or why there is none."""
 
-    def __init__(self, field_: Field | None, refused: Reason | None = None) -> None:
+    def __init__(self, field_: Field | None, refused: Reason | None = None, *, keyless: bool = False) -> None:
         self.field = field_
         self.refused = refused
+        self.keyless = keyless
         self.failed: dict[bytes, Reason] = {}
 
     def newest(self, row: Row | Unbound | None) -> bytes:
@@ -181,6 +190,20 @@ class FieldOfScope:
         assert self.field is not None
         assert row is not None
         return self.field.seal(b"", row=row)[1 : _form.ID_END]
+
+
+class Group(NamedTuple):
+    """Values of one scope.
+
+    Attributes:
+        scope: the field, or why there is none.
+        records: its records.
+        old: its values of the form that the column moves from.
+    """
+
+    scope: FieldOfScope
+    records: RecordItems
+    old: list[ColumnValue]
 
 
 @dataclass(slots=True)
@@ -211,25 +234,34 @@ class Scopes:
         self._column = column
         self._sealing = sealing
         self._scopes: dict[Pairs, FieldOfScope] = {}
+        self._ours: bool | None = None
 
-    def of(self, pairs: Pairs, row: Row | Unbound) -> FieldOfScope:
+    def of(self, pairs: Pairs, row: Row | Unbound, *, for_old: bool = False) -> FieldOfScope:
+        """Return the field of a scope; for a value of an old form, a scope without a data key may get its first one."""
         scope = self._scopes.get(pairs)
-        if scope is None:
+        if scope is None or (scope.keyless and for_old):
             if len(self._scopes) >= _MOST_SCOPES:
                 self._scopes.clear()
-            scope = self._scopes[pairs] = self._made(pairs, row)
+            scope = self._scopes[pairs] = self._made(pairs, row, for_old and self._sealing)
+            scope.keyless = scope.keyless and not for_old
         return scope
 
-    def _made(self, values: Pairs, row: Row | Unbound) -> FieldOfScope:
+    def _made(self, values: Pairs, row: Row | Unbound, first_key: bool) -> FieldOfScope:
         pairs = {name: value for name, value in zip(self._column.scope, values, strict=True) if value is not None}
         if len(pairs) < len(values):
             return FieldOfScope(None, Reason("a column of its scope is NULL"))
         try:
             scope = self._records._kms_scope(pairs)
             newest = self._records.store.newest(scope, KeyKind.DATA)
+            if newest is None and first_key and self._is_ours():
+                self._records.ensure(**pairs)
+                newest = self._records.store.newest(scope, KeyKind.DATA)
             # Asked before anything is sealed: a mistaken scope must not get a key.
             if newest is None:
-                return FieldOfScope(None, Reason(f"the key store has no data key for its scope {_shown(scope)}"))
+                reason = f"the key store has no data key for its scope {_shown(scope)}"
+                if first_key:
+                    reason += ", and none for any like it: if the pairs are right, make the first one with ensure()"
+                return FieldOfScope(None, Reason(reason), keyless=True)
             if newest.state is KeyState.SHREDDED:
                 return FieldOfScope(None, Reason(f"the data keys of its scope {_shown(scope)} were shredded"))
             made = FieldOfScope(self._records.field(self._column.field, row=self._column.row_type, **pairs))
@@ -242,6 +274,13 @@ class Scopes:
             return FieldOfScope(None, reason_of(error))
         return made
 
+    def _is_ours(self) -> bool:
+        """Whether the scope that all records share has a data key: then its name is no mistake."""
+        if self._ours is None:
+            rows = self._records.store.list(self._records._kms_scope({}))
+            self._ours = any(row.kind is KeyKind.DATA and row.state is KeyState.LIVE for row in rows)
+        return self._ours
+
 
 def groups(
     scopes: Scopes,
@@ -249,37 +288,70 @@ def groups(
     counts: ResealCounts | VerifyCounts,
     table: SealedTable,
     failures: Failures,
-) -> list[tuple[FieldOfScope, Group]]:
-    """Return the records of a page by their scopes, and count what is none, or has no scope."""
-    groups: dict[Pairs, tuple[FieldOfScope, Group]] = {}
+    old: OldValues | None,
+) -> list[Group]:
+    """Return the values of a page by their scopes, and count what is none, or has no scope."""
+    groups: dict[Pairs, Group] = {}
     counts.rows += len(items)
     for item in items:
-        value = item.value
-        if value is None:
-            counts.null += 1
-            continue
-        key_id = _key_id(value, text=table.text)
+        is_old = old is not None and old.has(item)
+        key_id = b"" if is_old else _record_in(item, counts, table, failures, old)
         if key_id is None:
-            other = _in_other_form(value, text=table.text)
-            if other is None:
-                counts.not_records += 1
-            else:
-                counts.unopened += 1
-                failures.other_form.add(other)
-                form = "bytes, and the column is of text" if table.text else "text, and the column is of bytes"
-                failures.add(table, item, Reason(f"it is a record in {form}"))
             continue
         row = item.row
-        group = groups.get(item.pairs)
-        if row is not None and group is None:
-            group = groups[item.pairs] = scopes.of(item.pairs, row), []
-        if row is not None and group is not None and group[0].refused is None:
-            group[1].append((item, key_id))
-            continue
+        refused = Reason("a column of its row is NULL")
+        if row is not None:
+            group = groups.get(item.pairs)
+            if group is None or (is_old and group.scope.keyless):
+                group = groups[item.pairs] = Group(scopes.of(item.pairs, row, for_old=is_old), [], [])
+            if group.scope.refused is None:
+                if is_old:
+                    group.old.append(item)
+                else:
+                    group.records.append((item, key_id))
+                continue
+            refused = group.scope.refused
+        if is_old:
+            counts.unmoved += 1
+        else:
+            counts.unopened += 1
+        failures.add(table, item, refused)
+    return [group for group in groups.values() if group.records or group.old]
+
+
+def _record_in(
+    item: ColumnValue,
+    counts: ResealCounts | VerifyCounts,
+    table: SealedTable,
+    failures: Failures,
+    old: OldValues | None,
+) -> bytes | None:
+    """Return the key id of the record in a row; None if there is none, which is counted."""
+    value = item.value
+    if item.old is not None:
+        if value is None:
+            counts.not_records += 1  # it is where it should be: values move out
+            return None
+        counts.unmoved += 1
+        failures.add(table, item, Reason("both columns have a value, and only one of them can be right"))
+    if value is None:
+        counts.null += 1
+        return None
+    key_id = _key_id(value, text=table.text)
+    if key_id is not None:
+        return key_id
+    other = _in_other_form(value, text=table.text)
+    if other is not None:
         counts.unopened += 1
-        refused = group[0].refused if row is not None and group is not None else None
-        failures.add(table, item, refused or Reason("a column of its row is NULL"))
-    return [group for group in groups.values() if group[1]]
+        failures.other_form.add(other)
+        form = "bytes, and the column is of text" if table.text else "text, and the column is of bytes"
+        failures.add(table, item, Reason(f"it is a record in {form}"))
+    elif old is not None and item.old is None and table.column.moved_from is None:
+        counts.unmoved += 1
+        failures.add(table, item, Reason("it begins as a record does, and is none"))
+    else:
+        counts.not_records += 1
+    return None
 
 
 def _key_id(value: object, *, text: bool) -> bytes | None:
@@ -307,7 +379,7 @@ def _in_other_form(value: object, *, text: bool) -> bytes | None:
 
 
 def opened(
-    scope: FieldOfScope, group: Group, table: SealedTable, failures: Failures
+    scope: FieldOfScope, group: RecordItems, table: SealedTable, failures: Failures
 ) -> list[tuple[ColumnValue, Value]]:
     """Open records; those that do not open are noted, and left out."""
     assert scope.field is not None
@@ -342,15 +414,56 @@ def opened(
     return opened
 
 
-def sealed(
-    scope: FieldOfScope, values: Sequence[tuple[ColumnValue, Value]], *, text: bool
-) -> list[tuple[Key, Record, Record]]:
+def read_old(
+    values: OldValues, items: Sequence[ColumnValue], table: SealedTable, failures: Failures
+) -> list[tuple[ColumnValue, Value]]:
+    """Read values of an old form; those that cannot be read are noted, and left out."""
+    read = []
+    for item in items:
+        try:
+            read.append((item, values.read(item)))
+        except OldFormError as error:
+            failures.add(table, item, reason_of(error))
+    return read
+
+
+def sealed(scope: FieldOfScope, values: Sequence[tuple[ColumnValue, Value]], *, text: bool) -> list[Record]:
+    """Seal values for their rows."""
     assert scope.field is not None
     rows = [item.row for item, _ in values]
     unbound = next((row for row in rows if isinstance(row, Unbound)), None)
     records = scope.field.seal_many([value for _, value in values], rows=unbound or cast("list[Row]", rows))
-    new: Sequence[Record] = [_form.to_text(record) for record in records] if text else records
-    return [(item.key, cast("Record", item.value), record) for (item, _), record in zip(values, new, strict=True)]
+    return [_form.to_text(record) for record in records] if text else list(records)
+
+
+def sealed_old(
+    scope: FieldOfScope,
+    values: Sequence[tuple[ColumnValue, Value]],
+    old: OldValues,
+    table: SealedTable,
+    failures: Failures,
+) -> list[Change]:
+    """Seal values of an old form; those that no record can hold, or the column, are noted and left out."""
+    changes = []
+    try:
+        records: Iterable[Record | Reason] = sealed(scope, values, text=table.text) if values else []
+    except (TypeError, ValueError):
+        records = [_sealed_one(scope, each, text=table.text) for each in values]
+    for (item, _), record in zip(values, records, strict=True):
+        if not isinstance(record, Reason) and (excess := too_long(table.value, record)) is not None:
+            record = Reason(f"its record {excess}")
+        if isinstance(record, Reason):
+            failures.add(table, item, record)
+        else:
+            changes.append(Change(item.key, old.witness(item), record))
+    return changes
+
+
+def _sealed_one(scope: FieldOfScope, value: tuple[ColumnValue, Value], *, text: bool) -> Record | Reason:
+    try:
+        return sealed(scope, [value], text=text)[0]
+    except (TypeError, ValueError) as error:
+        return reason_of(error)
 
 
 def reason_of(error: Exception) -> Reason:

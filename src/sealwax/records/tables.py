@@ -12,7 +12,8 @@ except ModuleNotFoundError:
         name="sqlalchemy",
     ) from None
 
-from sealwax.records._columns import SealedColumn, read_fields
+from sealwax.records._columns import SealedColumn
+from sealwax.records._fields_file import read_fields
 from sealwax.records._journal import ResealCounts
 from sealwax.records._reseal import (
     KeyUse,
