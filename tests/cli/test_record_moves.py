@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 
 import sealwax
 from sealwax.errors import TableError
-from sealwax.records import SqlKeys
+from sealwax.records import SqlKeys, moving
 from sealwax.records.moving import AnyOf
 from sealwax.records.tables import read_fields
 from tests.cli.conftest import Keys, Run
@@ -186,6 +186,38 @@ def test_what_is_refused(
         assert "hunter2" not in out + err
         assert "\x1b[1m" not in err
     assert change("SELECT count(*) FROM users WHERE email LIKE 'swr1.%'") == [(0,)]
+
+
+def test_every_form_can_be_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that may be any text are not taken apart."""
+    monkeypatch.setenv("ANY", "any, text")
+    monkeypatch.setenv("KEYS", f"{KEY}, {Fernet.generate_key().decode()}")
+    made = {
+        "fernet": moving.Fernet(KEY),
+        "fernet-engine": moving.FernetEngine("any, text"),
+        "aes-engine": moving.AesEngine("any, text", "pkcs5"),
+        "aes-gcm-engine": moving.AesGcmEngine("any, text"),
+        "django-fernet-fields": moving.DjangoFernetFields(KEY),
+        "django-fernet-encrypted-fields": moving.DjangoFernetEncryptedFields("any, text", salts="salt"),
+        "django-cryptography": moving.DjangoCryptography("any, text"),
+    }
+    own = {"aes-engine": ', padding = "pkcs5"', "django-fernet-encrypted-fields": ', salt = "salt"'}
+    for name, form in made.items():
+        source = "KEYS" if name in ("fernet", "django-fernet-fields") else "ANY"
+        text = PLAIN.replace('"plaintext"', f'{{ form = "{name}", keys_env = "{source}"{own.get(name, "")} }}')
+        (here / "fields.toml").write_text(text)
+        read = read_fields(here / "fields.toml")[0].moves_from
+        assert read is not None
+        assert read.name == form.name == name
+        text_form = name != "django-cryptography"  # it is in columns of bytes
+        assert read.read(form.write("ნინო", text=text_form), str) == "ნინო"
+    names = {vars(form).get("name") for form in vars(moving).values() if isinstance(form, type)}
+    assert {*made, "plaintext"} == {name for name in names if isinstance(name, str)}
+    (here / "fields.toml").write_text(
+        PLAIN.replace('"plaintext"', '{ form = "aes-engine", keys_env = "ANY", padding = 5 }')
+    )
+    with pytest.raises(TableError, match="'padding' is a text"):
+        read_fields(here / "fields.toml")
 
 
 def test_a_map_names_forms_and_keys(here: Path) -> None:

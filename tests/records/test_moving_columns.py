@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import pickle
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -21,6 +24,7 @@ from sealwax.records import UNBOUND, MemoryKeys, Records
 from sealwax.records.moving import AnyOf, Fernet, Moving, OldForm, Plaintext
 from sealwax.records.tables import SealedColumn, reseal, stale, verify
 from tests.fakes import FakeKeyring
+from tests.memory.conftest import ROOT
 
 SCOPE = {"app": "shop"}
 KEY = Token.generate_key().decode()
@@ -101,6 +105,23 @@ def local(tmp_path: Path) -> Iterator[App]:
     app = App(f"sqlite:///{tmp_path}/app.db", sa.Column("note", sa.Text), sa.Column("blob", sa.LargeBinary))
     yield app
     app.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("database", "rows"), [("postgresql", 30_000), ("mariadb", 2000), ("sqlite", 500)])
+def test_nothing_is_lost_while_old_and_new_versions_write(
+    database: str, rows: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path}/app.db" if database == "sqlite" else request.getfixturevalue(database)
+    command = [sys.executable, "-m", "tests.records.moving_rows", url, str(rows), "5", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["killed"] >= 3
+    assert report["committed"] > 20
+    assert report["checked"] > rows * 0.9
+    assert (report["left"], report["failed"]) == (0, 0), report
+    assert report["refused"] == (0 if database == "sqlite" else 2)
 
 
 # --- in

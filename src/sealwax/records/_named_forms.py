@@ -9,14 +9,16 @@ import os
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sealwax._core import trusted
 from sealwax._core.files import reading
 from sealwax._text import printable
 from sealwax.errors import TableError
+from sealwax.records._old_django import DjangoCryptography, DjangoFernetEncryptedFields, DjangoFernetFields
 from sealwax.records._old_forms import AnyOf, Fernet, OldForm, Plaintext
+from sealwax.records._old_sqlalchemy import AesEngine, AesGcmEngine, FernetEngine
 
 KINDS: Final[Mapping[str, type]] = {
     "str": str,
@@ -33,13 +35,38 @@ KINDS: Final[Mapping[str, type]] = {
 }
 _MAX_FILE: Final = 1 << 16
 _KEYS_FILE: Final = trusted.Kind("the file of keys", TableError)
+PLAINTEXT: Final = "plaintext"
 _OPTIONS: Final = {"form", "keys_file", "keys_env", "zone"}
 
-PLAINTEXT: Final = "plaintext"
-
 Zone = datetime.tzinfo | None
-_KEYED: Final[Mapping[str, Callable[[Sequence[str], Zone], OldForm]]] = {
-    "fernet": lambda keys, zone: Fernet(*keys, zone=zone),
+
+
+class _Keyed(NamedTuple):
+    """A form with keys.
+
+    Attributes:
+        make: makes it, from its keys, its zone and its own option.
+        option: the name of that option.
+        single: whether there is one key, which may be any text.
+    """
+
+    make: Callable[[Sequence[str], Zone, Any], OldForm]
+    option: str = ""
+    single: bool = False
+
+
+_KEYED: Final[Mapping[str, _Keyed]] = {
+    "fernet": _Keyed(lambda keys, zone, _: Fernet(*keys, zone=zone)),
+    "fernet-engine": _Keyed(lambda keys, zone, _: FernetEngine(*keys, zone=zone), single=True),
+    "aes-engine": _Keyed(
+        lambda keys, zone, padding: AesEngine(keys[0], padding or "naive", zone=zone), "padding", single=True
+    ),
+    "aes-gcm-engine": _Keyed(lambda keys, zone, _: AesGcmEngine(keys[0], zone=zone), single=True),
+    "django-fernet-fields": _Keyed(lambda keys, zone, _: DjangoFernetFields(*keys, zone=zone)),
+    "django-fernet-encrypted-fields": _Keyed(
+        lambda keys, zone, salt: DjangoFernetEncryptedFields(*keys, salts=salt or "", zone=zone), "salt", single=True
+    ),
+    "django-cryptography": _Keyed(lambda keys, zone, _: DjangoCryptography(keys[0], zone=zone), single=True),
 }
 
 
@@ -78,11 +105,14 @@ class NamedForms:
         if name == PLAINTEXT:
             return Plaintext(zone=zone)
         source = str(options.get("keys_file", options.get("keys_env")))
-        keys = _keys_of_file(self._folder / source) if "keys_file" in options else _keys_of_env(source)
+        keyed = _KEYED[name]
+        text = _file_of_keys(self._folder / source) if "keys_file" in options else os.environ.get(source, "")
+        separator = "\n" if "keys_file" in options else ","
+        keys = [key.strip() for key in ([text] if keyed.single else text.split(separator)) if key.strip()]
         if not keys:
             raise ValueError(f"{where}: there is no key in '{printable(source)}'")
         try:
-            return _KEYED[name](keys, zone)
+            return keyed.make(keys, zone, options.get(keyed.option))
         except (ValueError, TypeError) as error:
             why = str(error)
         raise ValueError(f"{where}: a key of the form '{name}' is not usable: {why}")
@@ -95,11 +125,14 @@ def _checked(options: object, where: str) -> Mapping[str, object]:
             f'{where}: \'moves_from\' is "plaintext", {{ form = "fernet", keys_env = "NAME" }} or a list of '
             f"these; the forms are {forms}"
         )
-    if unknown := sorted(options.keys() - _OPTIONS):
+    own = _KEYED[options["form"]].option if options["form"] in _KEYED else ""
+    known = sorted({*_OPTIONS, own} - {""})
+    if unknown := sorted(options.keys() - known):
         raise ValueError(
-            f"{where}: 'moves_from' has the unknown key '{printable(unknown[0])}'; there are "
-            f"{', '.join(sorted(_OPTIONS))}"
+            f"{where}: 'moves_from' has the unknown key '{printable(unknown[0])}'; there are {', '.join(known)}"
         )
+    if not isinstance(options.get(own, ""), str):
+        raise ValueError(f"{where}: '{own}' is a text")
     sources = [options[source] for source in ("keys_file", "keys_env") if source in options]
     if options["form"] == PLAINTEXT and sources:
         raise ValueError(f"{where}: plaintext takes no keys")
@@ -111,7 +144,7 @@ def _checked(options: object, where: str) -> Mapping[str, object]:
     return options
 
 
-def _keys_of_file(path: Path) -> list[str]:
+def _file_of_keys(path: Path) -> str:
     with reading.reported("reading the file of keys", path), trusted.open_file(path, _KEYS_FILE) as file:
         data = file.read(_MAX_FILE + 1)
     text: str | None = None
@@ -120,11 +153,7 @@ def _keys_of_file(path: Path) -> list[str]:
             text = data.decode()
     if text is None:
         raise TableError(f"the file of keys '{printable(os.fspath(path))}' is not text, or has more than 64 KiB")
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _keys_of_env(name: str) -> list[str]:
-    return [key.strip() for key in os.environ.get(name, "").split(",") if key.strip()]
+    return text
 
 
 def _zone(name: object, where: str) -> Zone:
