@@ -143,6 +143,7 @@ soak: .venv/test.stamp system
 	$(BIN)/python -m tests.soak_records 10
 	$(BIN)/python -m tests.soak_fleet
 	$(BIN)/python -m tests.soak_reseal
+	$(BIN)/python -m tests.soak_moving
 	$(BIN)/python -m tests.soak_spark
 
 clean:

@@ -188,6 +188,17 @@ def sealed_table(world: World) -> tuple[str, ...]:
     return "--fields", "fields.toml"
 
 
+def moving_table(world: World) -> tuple[str, ...]:
+    """The same table with a column that holds one value of plaintext; the map of fields has that column alone."""
+    options = sealed_table(world)
+    change("ALTER TABLE users ADD COLUMN note TEXT")
+    change("UPDATE users SET note = 'plain' WHERE id = 1")
+    Path("fields.toml").write_text(
+        Path("fields.toml").read_text().replace('"card"', '"note"') + 'moves_from = "plaintext"\n'
+    )
+    return options
+
+
 def change(statement: str, *values: object) -> None:
     with contextlib.closing(sqlite3.connect("keys.db")) as database, database:
         database.execute(statement, values)
@@ -401,6 +412,14 @@ def _(world: World) -> None:
             world.ends(1, *command, *tables, says=says)
 
 
+@line("a column is too short for records, or of a type that they cannot move from or to", "`records reseal`", 1, 1)
+def _(world: World) -> None:
+    tables = moving_table(world)
+    change("ALTER TABLE users ADD COLUMN born INTEGER NOT NULL DEFAULT 7")
+    Path("fields.toml").write_text(Path("fields.toml").read_text() + 'moved_from = "born"\n')
+    world.ends(1, *RESEAL, *tables, says="the column users.born is NOT NULL", ways=3)
+
+
 @line("the editor fails or deletes its file, or another program changed the envelope meanwhile", "`edit`", 1, 3)
 def _(world: World) -> None:
     world.seal("a.swx")
@@ -523,6 +542,13 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     tables = sealed_table(world)
     change("UPDATE users SET card = x'00' WHERE id = 1")
+    world.ends(3, *VERIFY_RECORDS, *tables, says="1 value is not sealed", ways=3)
+
+
+@line("values are still of the form that their column moves from", "`records stale`, `verify`", 3, 2)
+def _(world: World) -> None:
+    tables = moving_table(world)
+    world.ends(3, *STALE, *tables, says="1 value is still of the form that the column moves from", ways=3)
     world.ends(3, *VERIFY_RECORDS, *tables, says="1 value is not sealed", ways=3)
 
 
@@ -761,6 +787,19 @@ def _(world: World) -> None:
 
 
 @line(
+    "values cannot be moved to records or out of them, or a program still writes the old form", "`records reseal`", 8, 2
+)
+def _(world: World) -> None:
+    tables = moving_table(world)
+    change("UPDATE users SET note = x'ff' WHERE id = 1")
+    world.ends(8, *RESEAL, *tables, says="users.note, row 1: ", ways=3)
+    change("UPDATE users SET note = 'plain' WHERE id = 1")
+    world.once(*RESEAL, *tables).succeeded()
+    change("UPDATE users SET id = 7 WHERE id = 1")
+    world.ends(8, *RESEAL, *tables, "--to", "plaintext", "--apply", says="users.note, row 7: ", ways=3)
+
+
+@line(
     "envelopes are still stale, because of an error, a lock or `--max-duration`",
     "`fleet run --apply`, `fleet verify`",
     8,
@@ -885,5 +924,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 51
+    assert len(table) == 54
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

@@ -355,11 +355,16 @@ async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
 def tables_of_records(records: Records, engine: Engine, path: Path) -> None:
     columns: list[SealedColumn] = [*read_fields(path), SealedColumn("users", "card", row={"id": int})]
     columns.append(SealedColumn("notes", "text", row=UNBOUND, scope={"tenant": "tenant_id"}, field="notes"))
+    columns.append(SealedColumn("a", "b", row=UNBOUND, moves_from=Plaintext(), kind=datetime.date, moved_from="c"))
+    assert_type((columns[0].moves_from, columns[0].kind), tuple[OldForm | None, type | None])
     before: StaleReport = stale(records.store, engine, columns, scope={"app": "shop"})
     for use in before.uses:
         assert_type(use, KeyUse)
         assert_type((use.key_id, use.row, use.newest, use.records), tuple[bytes, KeyRow | None, bool, int])
-    done: ResealReport = reseal(records, engine, columns, journal=path, rate=1000, throttle_lag=2, settle=120)
+    done: ResealReport = reseal(
+        records, engine, columns, journal=path, rate=1000, throttle_lag=2, settle=120, to=Plaintext()
+    )
+    assert_type((done.left, done.next_steps), tuple[int, Mapping[str, str]])
     counts: tuple[ResealCounts, ...] = done.columns
     failures: tuple[RowFailure, ...] = done.failures
     assert_type((done.passes, done.stale, done.retirable), tuple[int, int, tuple[KeyRow, ...]])

@@ -177,6 +177,9 @@ sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
 sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
   --fields fields.toml --data sqlite:///app.db --settle 1s --rate 1000 \
   --journal reseal.json
+# The way out: how many records would become plaintext? --apply does it.
+sealwax records reseal --store sqlite:///keys.db -k alias/demo -c app=shop \
+  --fields fields.toml --data sqlite:///app.db --settle 1s --to plaintext
 """,
     "records verify": r"""
 # Open every record, and name the rows whose records do not open.
