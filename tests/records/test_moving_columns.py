@@ -286,6 +286,22 @@ def test_two_values_of_a_row_are_never_chosen_between(app: App) -> None:
     assert (app.get(2).note, app.open("blob", 2), app.open("blob", 1)) == ("new", "older", "old")
 
 
+def test_a_record_that_comes_meanwhile_is_not_written_over(app: App) -> None:
+    app.add(1, note="old")
+    record = app.records.field("people.blob", row=int, tenant="acme").seal("newer", row=1)
+
+    class Late(Plaintext):
+        """Somebody writes the record, and leaves the old value, while it is being read."""
+
+        def read(self, stored: object, kind: type) -> object:
+            app.set(1, blob=record)
+            return super().read(stored, kind)
+
+    report = app.reseal(sealed("blob", Late(), moved_from="note"))
+    assert (report.columns[0].moved, report.columns[0].changed, report.columns[0].unmoved) == (0, 1, 1)
+    assert (app.get(1).note, app.open("blob", 1)) == ("old", "newer")
+
+
 def test_what_is_written_meanwhile_is_kept(app: App) -> None:
     """Between the page and the statement: an old value, a record, NULL, a deleted row, and the same value elsewhere."""
     for number in range(60):
