@@ -86,9 +86,15 @@ def test_a_column_moves_in_and_out(run: Run, change: Change, capfd: pytest.Captu
     assert json.loads(capfd.readouterr().out.splitlines()[-1]) == {"to": "plaintext", "records": 10, "dry_run": True}
     assert run(*OUT, "--apply") == 0
     out, err = capfd.readouterr()
-    assert out == "users.email: 10 records moved to plaintext, 0 NULL, 0 values not sealed already\n"
+    assert out == "users.email: 10 records moved to plaintext, 0 NULL, 0 values not sealed before\n"
     assert change("SELECT email FROM users") == before
     assert run(*VERIFY) == 3
+
+
+def test_a_scope_that_nobody_uses_gets_no_key(run: Run, change: Change, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(*(word.replace("app=shop", "app=shpo") for word in RESEAL)) == 8
+    assert "if the pairs are right, make the first one with `sealwax records ensure`" in capfd.readouterr().err
+    assert change("SELECT count(*) FROM users WHERE email LIKE 'swr1.%'") == [(0,)]
 
 
 def test_values_that_cannot_be_moved_are_named(run: Run, change: Change, capfd: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +105,7 @@ def test_values_that_cannot_be_moved_are_named(run: Run, change: Change, capfd: 
     assert "1 record not opened, 1 value not moved" in out
     assert "users.email, row 3: " in err
     assert "users.email, row 4: a column of its scope is NULL" in err
-    assert "1 value is still of the old form, for the reasons above: correct these rows" in err
+    assert "1 value is still of the old form, for the reasons above; fix them" in err
     assert "secret" not in out + err
     assert "CHECK" not in out
     assert run(*RESEAL, "--json") == 8

@@ -116,6 +116,7 @@ _IN_COMMANDS: Final[Mapping[str, str]] = {
     "; a key store that only opens may set read_only=True": "",
     "; if it is this program's own, call ensure() before that transaction begins": "; run the command again once it "
     "has ended",
+    "ensure()": "`sealwax records ensure`",
     "Nothing is sealed until repair() puts the key back, or accept() says that the older state is right; keys that are "
     "held still open.": "`sealwax records repair` puts the key back; if the older state is right, run the command "
     "again.",

@@ -101,7 +101,7 @@ def warn_of_left(report: ResealReport, *, out: bool) -> None:
     what = counted(report.left, "record" if out else "value")
     left = f"{what} {'is' if report.left == 1 else 'are'} still {'there' if out else 'of the old form'}"
     if report.left <= unmoved:
-        console.warn(f"{left}, for the reasons above: correct these rows, then run the command again")
+        console.warn(f"{left}, for the reasons above; fix them, then run the command again")
     elif out:
         console.warn(
             f"{left}: a program writes records; let all of them write the old form, then run the command again"

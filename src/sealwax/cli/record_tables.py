@@ -301,7 +301,7 @@ def _print_reseal(report: ResealReport, forms: Sequence[str | None], *, out: boo
         if out:
             console.report(
                 f"{printable(count.column)}: {counted(count.moved, 'record')} moved to {form}, {count.null:,} NULL, "
-                f"{counted(count.not_records, 'value')} not sealed already{changed}{failed}"
+                f"{counted(count.not_records, 'value')} not sealed before{changed}{failed}"
             )
             continue
         moved = "" if form is None else f"{counted(count.moved, 'value')} moved from {printable(form)}, "
