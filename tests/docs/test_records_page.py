@@ -110,4 +110,4 @@ def test_each_error_of_records_is_in_the_table() -> None:
     table = PAGE.read_text(encoding="utf-8").partition("## Errors")[2].partition("## Format")[0]
     named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     of_records = {name for name in errors.__all__ if issubclass(getattr(errors, name), errors.RecordError)}
-    assert named == of_records - {"RecordError"} | {"KeyStoreError", "KmsError", "OldFormError"}
+    assert named == of_records - {"RecordError"} | {"KeyStoreError", "KmsError"}
