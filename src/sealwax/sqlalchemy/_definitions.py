@@ -21,14 +21,14 @@ def columns_of(mapper: Mapper[Any]) -> dict[str, list[Any]]:
 def check_attribute(mapper: Mapper[Any], key: str, kind: SealedRow, row: Sequence[str]) -> None:
     attributes = columns_of(mapper)
     parts = [attributes[name] for name in row]
-    kind.declare(row_type_of([columns[0] for columns in parts], kind))
+    kind._declare(row_type_of([columns[0] for columns in parts], kind))
     for name, columns in zip(row, parts, strict=True):
         for column in columns:
             if isinstance(column, sa.Column) and _is_made_by_database(column):
                 raise ModelError(
-                    f"'{kind.field_name}' is bound to '{name}', which the database makes when the row is inserted, too "
-                    "late to seal the value; let the program make it, as with default=uuid4, or use Sealed, which is "
-                    "not bound to the row"
+                    f"'{kind._field_name}' is bound to '{name}', which the database makes when the row is inserted, "
+                    "too late to seal the value; let the program make it, as with default=uuid4, or use Sealed, which "
+                    "is not bound to the row"
                 )
     fields = dataclasses.fields(mapper.class_) if dataclasses.is_dataclass(mapper.class_) else ()
     if any(each.name == key and each.repr for each in fields):

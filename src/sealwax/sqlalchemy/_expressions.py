@@ -197,7 +197,7 @@ def _check_one_field(what: str, parts: Iterable[Any]) -> None:
     for part in parts:
         kind = part.type
         if isinstance(kind, Sealed):
-            fields[kind.field_name] = part
+            fields[kind._field_name] = part
         elif not isinstance(kind, SealedRow) and not isinstance(part, sa.Null):
             fields[None] = part
     if len(fields) > 1:
@@ -212,8 +212,8 @@ def _refuse_bound(select: Select[Any], what: str) -> None:
     for column in select.inner_columns:
         if isinstance(column._annotations.get("bundle"), Bundle) and isinstance(column.type, SealedRow):
             raise ModelError(
-                f"'{column.type.field_name}' is bound to its row, and {what} cannot have it, because the row would not "
-                "be known; select the attribute itself or the class"
+                f"'{column.type._field_name}' is bound to its row, and {what} cannot have it, because the row would "
+                "not be known; select the attribute itself or the class"
             )
 
 

@@ -95,7 +95,7 @@ class _OpenedBundle(Bundle[Any]):
                 (name, pair_text(part, name, column))
                 for (name, column), part in zip(scope.columns.items(), bound[rows:], strict=True)
             )
-            return kind.opened(value)
+            return kind._opened(value)
 
         return opened
 
@@ -126,9 +126,9 @@ class SealedAttribute(InstrumentedAttribute[Any]):
             return value
         if value.value is UNSET:
             plan = _plan_of(self._parententity)
-            if value.unknown:
+            if value._unknown:
                 plan.bind(inspect(instance), load=True)
-            return plan.attributes[self.key].opened(value)
+            return plan.attributes[self.key]._opened(value)
         return value.value
 
     def label(self, name: str | None) -> Any:
@@ -163,7 +163,7 @@ class _Plan:
 
     @property
     def binding(self) -> RecordsBinding:
-        return next(iter((*self.attributes.values(), *self.columns.values()))).binding
+        return next(iter((*self.attributes.values(), *self.columns.values())))._binding
 
     # --- what a state is bound to
 
@@ -219,7 +219,7 @@ class _Plan:
             kind, value = self.attributes[key], values[key]
             row = self.row(key, current)
             _check_row(kind, row)
-            sealed_value = kind.sealed_for(value, row, pairs)
+            sealed_value = kind._sealed_for(value, row, pairs)
             if sealed_value is not value:
                 values[key] = sealed_value
                 if state.key is not None and key not in state.committed_state:
@@ -253,10 +253,10 @@ class _Plan:
         if not any(state.dict.get(key) is not None and _is_written(state, key) for key in self.columns):
             return
         kind = next(iter(self.columns.values()))
-        own, around = self.pairs(_Current(state)), current_pairs(kind.binding, kind.named.table)
+        own, around = self.pairs(_Current(state)), current_pairs(kind._binding, kind._named.table)
         if own != around:
             raise ContextError(
-                f"a row of '{kind.named.table.fullname}' is of another scope than the block of records.scope(...) "
+                f"a row of '{kind._named.table.fullname}' is of another scope than the block of records.scope(...) "
                 f"around this flush ({', '.join(self.scope.columns)} differs); flush it within a block of its own scope"
             )
 
@@ -290,7 +290,7 @@ def _check_row(kind: SealedRow, row: object) -> None:
     for name, part in zip(kind.row, parts, strict=True):
         if part is None:
             raise ModelError(
-                f"'{kind.field_name}' is bound to '{name}', which this row does not have yet; set it first"
+                f"'{kind._field_name}' is bound to '{name}', which this row does not have yet; set it first"
             )
 
 
@@ -329,7 +329,7 @@ def _prepare(mapper: Mapper[Any], class_: type[Any]) -> None:
     scope = getattr(class_, "__sealed_scope__", None)
     if isinstance(scope, Scope):
         for kind in kinds:
-            declare_scope(kind.named.table, scope)
+            declare_scope(kind._named.table, scope)
     mapper.class_manager.info.pop(_PLAN, None)
     plan = _plan_of(mapper)
     for table in mapper.tables:
@@ -371,7 +371,7 @@ def _wrap_for(kind: SealedRow) -> Any:
     def wrap(target: Any, value: Any, old: Any, initiator: Any) -> Any:  # noqa: ARG001
         if value is None or type(value) is SealedValue:
             return value
-        kind.checked(value)
+        kind._checked(value)
         return SealedValue(value)
 
     return wrap
@@ -396,9 +396,9 @@ def _preload(plan: _Plan, state: Any) -> None:
     """Load data keys while they can be awaited; the attribute is looked at when they cannot."""
     for key, kind in plan.attributes.items():
         value = state.dict.get(key)
-        if type(value) is SealedValue and value.value is UNSET and not value.unknown:
+        if type(value) is SealedValue and value.value is UNSET and not value._unknown:
             try:
-                kind.opened(value)
+                kind._opened(value)
             except KeyNotLoadedError:
                 raise
             except SealwaxError:
@@ -413,9 +413,9 @@ def _seal_new(plan: _Plan, state: Any) -> None:
     _wrap_plain(plan, state)
     for key, kind in plan.attributes.items():
         if state.dict.get(key) is None:
-            made = client_default(kind.named)
+            made = client_default(kind._named)
             if made is not None:
-                kind.checked(made)
+                kind._checked(made)
                 state.dict[key] = SealedValue(made)
     if any(state.dict.get(key) is not None for key in plan.attributes):
         for key in plan.bound_to:
@@ -446,7 +446,7 @@ def _wrap_plain(plan: _Plan, state: Any) -> None:
     for key, kind in plan.attributes.items():
         value = state.dict.get(key)
         if value is not None and type(value) is not SealedValue:
-            kind.checked(value)
+            kind._checked(value)
             state.dict[key] = SealedValue(value)
 
 

@@ -94,7 +94,7 @@ class _SealedTable:
         parts = [self._part(kind, name, values) for name in row]
         pairs = tuple((name, pair_text(self._part(kind, key, values), name, key)) for name, key in self.scope.items())
         sealed = value if type(value) is SealedValue else SealedValue(value)
-        return kind.sealed_for(sealed, parts[0] if len(parts) == 1 else tuple(parts), pairs)
+        return kind._sealed_for(sealed, parts[0] if len(parts) == 1 else tuple(parts), pairs)
 
     def _part(self, kind: SealedRow, key: str, values: dict[str, Any]) -> Any:
         value = values.get(key)
@@ -104,12 +104,12 @@ class _SealedTable:
                 values[key] = value
         if key not in self.table.c:
             raise ModelError(
-                f"'{kind.field_name}' is bound to '{key}', which is not a column of '{self.table.name}'; add instances "
-                "with session.add_all(), which knows the whole row"
+                f"'{kind._field_name}' is bound to '{key}', which is not a column of '{self.table.name}'; add "
+                "instances with session.add_all(), which knows the whole row"
             )
         if value is None or isinstance(value, sa.ClauseElement):
             raise ModelError(
-                f"'{kind.field_name}' is bound to '{key}', and this INSERT does not give it as a value; add it"
+                f"'{kind._field_name}' is bound to '{key}', and this INSERT does not give it as a value; add it"
             )
         form = as_stored(self.table.c[key].type)
         return value if form is None else form(value)

@@ -74,13 +74,13 @@ class SealedType(TypeDecorator[Any]):
 
     def __init__(self, value_type: Any, /, *, length: int | None = None, field: str | None = None) -> None:
         super().__init__()
-        self.kind = PythonType(value_type)
-        self.value_type = self.kind.type
+        self._kind = PythonType(value_type)
+        self.value_type = self._kind.type
         if length is not None and (type(length) is not int or length < 1 or self.value_type not in (str, bytes)):
             raise ValueError("length is the most characters or bytes of a value of str or bytes, a positive int")
         self.length = length
         self.field = field
-        self.column: sa.Column[Any] | None = None
+        self._column: sa.Column[Any] | None = None
         # What the last value was sealed or opened by, while nothing around it changes.
         self._last: tuple[Any, Any, Field | None, Pairs] = (None, None, None, ())
         self.impl = _storage(length)  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
@@ -88,7 +88,7 @@ class SealedType(TypeDecorator[Any]):
     @property
     def _static_cache_key(self) -> Any:
         # By its column, which decides how it seals: equal arguments do not make two of these types the same.
-        return type(self), self.column if self.column is not None else self
+        return type(self), self._column if self._column is not None else self
 
     @property
     def python_type(self) -> type[Any]:
@@ -98,81 +98,81 @@ class SealedType(TypeDecorator[Any]):
     # --- the column
 
     def _set_parent(self, parent: Any, outer: bool = False, **kw: Any) -> None:
-        if self.column is not None and self.column is not parent:
+        if self._column is not None and self._column is not parent:
             # An instance may be used for several columns, and each is a field of its own.
             own = self.copy()
-            own.column = None
+            own._column = None
             parent.type = own
             own._set_parent(parent, outer=outer, **kw)
             return
-        self.column = parent
+        self._column = parent
         super()._set_parent(parent, outer=outer, **kw)
         event.listen(parent, "after_parent_attach", _check_column)
 
     @property
-    def named(self) -> sa.Column[Any]:
+    def _named(self) -> sa.Column[Any]:
         """The column.
 
         Raises:
             ModelError: there is none.
         """
-        column = self.column
+        column = self._column
         if column is None or column.table is None:
             raise ModelError("a sealed type is used without its column, so its field is not known; use the column")
         return column
 
     @property
-    def field_name(self) -> str:
+    def _field_name(self) -> str:
         """The name of the field, which binds its records."""
-        column = self.named
+        column = self._named
         return self.field or f"{column.table.fullname}.{column.name}"
 
     @property
-    def binding(self) -> RecordsBinding:
-        return binding_of(self.named.table)
+    def _binding(self) -> RecordsBinding:
+        return binding_of(self._named.table)
 
     @property
-    def row_type(self) -> RowType:
+    def _row_type(self) -> RowType:
         return UNBOUND
 
     # --- values
 
-    def checked(self, value: Any) -> Any:
+    def _checked(self, value: Any) -> Any:
         """Return what a record holds for a value.
 
         Raises:
             TypeError, ValueError: it is of another type, or too long; the message does not show it.
         """
         try:
-            held = self.kind.checked(value)
+            held = self._kind.checked(value)
         except TypeError as error:
-            raise TypeError(f"'{self.field_name}': {error}") from None
+            raise TypeError(f"'{self._field_name}': {error}") from None
         if self.length is not None and len(held) > self.length:
-            raise ValueError(f"'{self.field_name}': the value has {len(held)} characters, and may have {self.length}")
+            raise ValueError(f"'{self._field_name}': the value has {len(held)} characters, and may have {self.length}")
         return held
 
-    def field_of(self, pairs: Pairs) -> Field:
-        binding = self.binding
+    def _field_of(self, pairs: Pairs) -> Field:
+        binding = self._binding
         last = self._last
         if last[0] is not binding or last[1] != pairs or last[2] is None:
-            field = binding.field(self.field_name, self.row_type, pairs)
+            field = binding.field(self._field_name, self._row_type, pairs)
             self._last = binding, pairs, field, pairs
             return field
         return last[2]
 
-    def seal(self, value: Any, row: Any, pairs: Pairs) -> bytes:
-        return self.binding.seal(self.field_of(pairs), pairs, self.checked(value), row)
+    def _seal(self, value: Any, row: Any, pairs: Pairs) -> bytes:
+        return self._binding.seal(self._field_of(pairs), pairs, self._checked(value), row)
 
-    def open(self, record: bytes, row: Any, pairs: Pairs) -> Any:
-        field = self.field_of(pairs)
+    def _open(self, record: bytes, row: Any, pairs: Pairs) -> Any:
+        field = self._field_of(pairs)
         try:
             opened: Any = field.open(record, row=row)
         except KeyNotLoadedError:
-            opened = self.binding.open(field, pairs, record, row)
+            opened = self._binding.open(field, pairs, record, row)
         if type(opened) is self.value_type:
             return opened
         try:
-            return self.kind.restored(opened)
+            return self._kind.restored(opened)
         except UnreadableValueError as error:
             failure = error.with_traceback(None)
             del opened  # a report of local variables would show it
@@ -181,7 +181,7 @@ class SealedType(TypeDecorator[Any]):
     def _record(self, value: Any) -> bytes:
         if not isinstance(value, bytes | bytearray | memoryview):  # SQLite keeps text in any column
             raise NotARecordError(
-                f"the database returned a {type(value).__name__} for '{self.field_name}', not a record"
+                f"the database returned a {type(value).__name__} for '{self._field_name}', not a record"
             )
         return bytes(value)
 
@@ -244,10 +244,10 @@ class Sealed(SealedType):
         # Not unpacked into a variable, which a report of the local variables of an error would show.
         hidden = value if type(value) is HiddenValue else HiddenValue(value)
         del value
-        if self.length is None and type(hidden.value) is self.kind.type:
+        if self.length is None and type(hidden.value) is self._kind.type:
             with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
                 return self._current().seal(cast("Value", hidden.value), row=UNBOUND)
-        return passing_on(lambda: self.seal(hidden.value, UNBOUND, current_pairs(self.binding, self.named.table)))
+        return passing_on(lambda: self._seal(hidden.value, UNBOUND, current_pairs(self._binding, self._named.table)))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         """Open a record."""
@@ -259,18 +259,18 @@ class Sealed(SealedType):
                 return opened
             del opened  # a report of local variables would show it
         return passing_on(
-            lambda: self.open(self._record(value), UNBOUND, current_pairs(self.binding, self.named.table))
+            lambda: self._open(self._record(value), UNBOUND, current_pairs(self._binding, self._named.table))
         )
 
     def _current(self) -> Field:
         """Return the field of the scope around the caller."""
-        binding = self.binding
+        binding = self._binding
         given = pairs_of(binding.records)
         last = self._last
         if last[0] is binding and last[1] is given and last[2] is not None:
             return last[2]
-        pairs = current_pairs(binding, self.named.table)
-        field = binding.field(self.field_name, UNBOUND, pairs)
+        pairs = current_pairs(binding, self._named.table)
+        field = binding.field(self._field_name, UNBOUND, pairs)
         self._last = binding, given, field, pairs
         return field
 
@@ -300,37 +300,37 @@ class SealedRow(SealedType):
         if not names or not all(isinstance(name, str) for name in names):
             raise TypeError("row names the columns that the records are bound to, such as row='id'")
         self.row = names
-        self._row_type: RowType | None = None
+        self._bound_type: RowType | None = None
 
     def __repr__(self) -> str:
         row = self.row[0] if len(self.row) == 1 else self.row
         return f"SealedRow({self.value_type.__name__}, row={row!r}{self._options()})"
 
     @property
-    def row_type(self) -> RowType:
-        if self._row_type is None:
-            columns = self.named.table.c
-            self._row_type = row_type_of([columns[name] for name in self.row if name in columns], self)
-        return self._row_type
+    def _row_type(self) -> RowType:
+        if self._bound_type is None:
+            columns = self._named.table.c
+            self._bound_type = row_type_of([columns[name] for name in self.row if name in columns], self)
+        return self._bound_type
 
-    def declare(self, row_type: RowType) -> None:
+    def _declare(self, row_type: RowType) -> None:
         """Say what type the rows have, where an attribute of another name or table has them."""
-        self._row_type = row_type
+        self._bound_type = row_type
 
-    def opened(self, value: SealedValue) -> Any:
+    def _opened(self, value: SealedValue) -> Any:
         """Return what a value is; it is opened once."""
         if value.value is UNSET:
             if value.record is None or value.row is UNSET:
-                raise ModelError(f"it is not known which row the record of '{self.field_name}' belongs to")
-            value.value = self.open(value.record, value.row, value.pairs)
+                raise ModelError(f"it is not known which row the record of '{self._field_name}' belongs to")
+            value.value = self._open(value.record, value.row, value.pairs)
         return value.value
 
-    def sealed_for(self, value: SealedValue, row: Any, pairs: Any) -> SealedValue:
+    def _sealed_for(self, value: SealedValue, row: Any, pairs: Any) -> SealedValue:
         """Return a value with a record that is bound to a row."""
         if value.record is not None and value.row == row and value.pairs == pairs:
             return value
-        plain = self.opened(value)
-        return SealedValue(plain, self.seal(plain, row, pairs), row, pairs)
+        plain = self._opened(value)
+        return SealedValue(plain, self._seal(plain, row, pairs), row, pairs)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Seal a value."""
@@ -341,7 +341,7 @@ class SealedRow(SealedType):
         del value  # a report of local variables would show it
         raise passed_on(
             ModelError(
-                f"'{self.field_name}' is bound to its row, and this statement does not say which one that is; set it "
+                f"'{self._field_name}' is bound to its row, and this statement does not say which one that is; set it "
                 f"on an instance, or add {', '.join(self.row)} and the columns of the scope to an INSERT"
             )
         )
@@ -365,7 +365,7 @@ def row_type_of(columns: Sequence[sa.Column[Any]], of: SealedRow) -> RowType:
         ModelError: a column is missing, or the database may give its value back in another form.
     """
     if len(columns) != len(of.row):
-        raise ModelError(f"'{of.field_name}' has row={of.row!r}, and there is no such column")
+        raise ModelError(f"'{of._field_name}' has row={of.row!r}, and there is no such column")
     types = [_row_part(column, of) for column in columns]
     return types[0] if len(types) == 1 else tuple
 
@@ -390,7 +390,7 @@ def _whole(value: Any) -> Any:
 
 def _row_part(column: sa.Column[Any], of: SealedRow) -> Any:
     if isinstance(column.type, SealedType):
-        raise ModelError(f"'{of.field_name}' cannot be bound to '{column.name}', which is sealed itself")
+        raise ModelError(f"'{of._field_name}' cannot be bound to '{column.name}', which is sealed itself")
     kind: Any = None
     with_collation = str(getattr(column.type, "collation", None) or "").lower()
     if not isinstance(column.type, sa.CHAR) and not with_collation.endswith("_ci"):
@@ -400,7 +400,7 @@ def _row_part(column: sa.Column[Any], of: SealedRow) -> Any:
             kind = None
     if kind not in (int, str, bytes, UUID):
         raise ModelError(
-            f"'{of.field_name}' cannot be bound to '{column.name}' of type {column.type!r}: a row is an integer, text "
+            f"'{of._field_name}' cannot be bound to '{column.name}' of type {column.type!r}: a row is an integer, text "
             "that is neither padded nor compared without case, bytes, a UUID, or several of these"
         )
     return kind

@@ -34,7 +34,7 @@ class SealedValue:
         self.pairs = pairs
 
     @property
-    def unknown(self) -> bool:
+    def _unknown(self) -> bool:
         """Whether it is not known what the record is bound to."""
         return self.record is not None and self.row is UNSET
 
