@@ -22,7 +22,7 @@ from sealwax.records._current import pairs_of
 T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 
-_INFO: Final = "sealwax_records"
+RECORDS_INFO: Final = "sealwax_records"
 _FIELDS: Final = 10_000
 
 
@@ -108,7 +108,7 @@ def use_records(metadata: sa.MetaData, records: Records) -> None:
         raise TypeError(f"use_records takes the metadata of the tables, such as Base.metadata, not {metadata!r}")
     if not isinstance(records, Records):
         raise TypeError(f"use_records takes a Records, not {type(records).__name__}")
-    metadata.info[_INFO] = RecordsBinding(records)
+    metadata.info[RECORDS_INFO] = RecordsBinding(records)
 
 
 def binding_of(table: sa.Table) -> RecordsBinding:
@@ -117,7 +117,7 @@ def binding_of(table: sa.Table) -> RecordsBinding:
     Raises:
         ModelError: nothing does.
     """
-    binding = table.metadata.info.get(_INFO)
+    binding = table.metadata.info.get(RECORDS_INFO)
     if not isinstance(binding, RecordsBinding):
         raise ModelError(
             f"the table '{table.fullname}' has sealed columns, and no Records seals them; call "

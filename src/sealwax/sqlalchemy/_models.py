@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -19,6 +19,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.base import NO_VALUE, PASSIVE_OFF
+from sqlalchemy.orm.interfaces import EXT_CONTINUE
 
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
 from sealwax.sqlalchemy._binding import (
@@ -26,7 +27,6 @@ from sealwax.sqlalchemy._binding import (
     RecordsBinding,
     Scope,
     can_await,
-    current_pairs,
     declare_scope,
     pair_text,
     scope_of,
@@ -37,6 +37,8 @@ from sealwax.sqlalchemy._types import Sealed, SealedRow, as_stored, check_table
 from sealwax.sqlalchemy._value import UNSET, SealedValue
 
 _PLAN: Final = "sealwax_plan"
+# Of listeners that SQLAlchemy calls without a function of its own around them.
+_AS_IT_IS: Final = {"raw": True, "retval": True, "include_key": True}
 # Connections on which a flush changes what records are bound to, and writes all of the records that the row has.
 REBOUND: Final[WeakSet[Any]] = WeakSet()
 
@@ -148,6 +150,7 @@ class _Plan:
                 f"__sealed_scope__ of {mapper.class_.__name__} is a Scope, such as Scope(tenant='tenant_id')"
             )
         self.scope = Scope(**{name: _key_of(mapper, column) for name, column in scope.columns.items()})
+        self._scope_keys = tuple(self.scope.columns.items())
         self.attributes: dict[str, SealedRow] = {}
         self.columns: dict[str, Sealed] = {}
         self.rows: dict[str, tuple[str, ...]] = {}
@@ -168,15 +171,21 @@ class _Plan:
     # --- what a state is bound to
 
     def pairs(self, values: Any) -> Pairs:
-        return tuple((name, pair_text(self._part(key, values), name, key)) for name, key in self.scope.columns.items())
+        return tuple(
+            [
+                (name, value if type(value := self._part(key, values)) is str else pair_text(value, name, key))
+                for name, key in self._scope_keys
+            ]
+        )
 
     def row(self, key: str, values: Any) -> Any:
         names = self.rows[key]
         return self._part(names[0], values) if len(names) == 1 else tuple(self._part(name, values) for name in names)
 
     def _part(self, key: str, values: Any) -> Any:
-        form = self._forms.get(key)
-        return values(key) if form is None else form(values(key))
+        value, form = values(key), self._forms.get(key)
+        # An int is as it comes back, whichever form there is.
+        return value if form is None or type(value) is int else form(value)
 
     def bind(self, state: Any, *, load: bool = False) -> None:
         """Note what the records that were loaded are bound to: the values in the database, not newer ones."""
@@ -210,18 +219,21 @@ class _Plan:
     def seal(self, state: Any) -> None:
         """Seal what is new, and again what is bound to something else now."""
         values = state.dict
-        present = [key for key in self.attributes if isinstance(values.get(key), SealedValue)]
-        current = _Current(state)
+        present = [key for key in self.attributes if type(values.get(key)) is SealedValue]
         if not present:
             return
+        current = self._current(state)
         pairs = self.pairs(current)
+        names: tuple[str, ...] = ()
+        row: Any = None
         for key in present:
             kind, value = self.attributes[key], values[key]
-            row = self.row(key, current)
-            _check_row(kind, row)
-            sealed_value = kind._sealed_for(value, row, pairs)
-            if sealed_value is not value:
-                values[key] = sealed_value
+            if self.rows[key] != names:
+                names, row = self.rows[key], self.row(key, current)
+            if row is None or type(row) is tuple:
+                _check_row(kind, row)
+            if value.record is None or value.row != row or value.pairs != pairs:
+                values[key] = kind._sealed_for(value, row, pairs)
                 if state.key is not None and key not in state.committed_state:
                     flag_modified(state.obj(), key)
 
@@ -250,15 +262,21 @@ class _Plan:
 
     def check_scope(self, state: Any) -> None:
         """Compare the scope of the row with the one that its columns of type ``Sealed`` are about to be sealed for."""
-        if not any(state.dict.get(key) is not None and _is_written(state, key) for key in self.columns):
+        values = state.dict
+        keys = [key for key in self.columns if values.get(key) is not None and _is_written(state, key)]
+        if not keys:
             return
-        kind = next(iter(self.columns.values()))
-        own, around = self.pairs(_Current(state)), current_pairs(kind._binding, kind._named.table)
-        if own != around:
+        kind = self.columns[keys[0]]
+        if self.pairs(self._current(state)) != kind._current()[1]:
             raise ContextError(
                 f"a row of '{kind._named.table.fullname}' is of another scope than the block of records.scope(...) "
                 f"around this flush ({', '.join(self.scope.columns)} differs); flush it within a block of its own scope"
             )
+
+    def _current(self, state: Any) -> Callable[[str], Any]:
+        """Return what gives the values that a state has now."""
+        values = state.dict
+        return values.__getitem__ if self.bound_to <= values.keys() else _Current(state)
 
 
 class _Current:
@@ -356,29 +374,31 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
         return
     for key in plan.attributes:
         # After the validators of the class, which see the value.
-        event.listen(getattr(class_, key), "set", _wrap_for(plan.attributes[key]), retval=True)
+        event.listen(getattr(class_, key), "set", _wrap_for(plan.attributes[key]), **_AS_IT_IS)
     for key in plan.bound_to:
-        event.listen(getattr(class_, key), "set", _note_old, active_history=True)
+        event.listen(getattr(class_, key), "set", _note_old, active_history=True, **_AS_IT_IS)
     if plan.attributes:
         event.listen(class_, "load", _loaded, raw=True)
         event.listen(class_, "refresh", _refreshed, raw=True)
-    event.listen(mapper, "before_insert", _before_insert, raw=True)
+    event.listen(mapper, "before_insert", _before_insert, raw=True, retval=True)
     event.listen(mapper, "before_update", _before_update, raw=True)
     event.listen(mapper, "after_update", _after_update, raw=True)
 
 
 def _wrap_for(kind: SealedRow) -> Any:
-    def wrap(target: Any, value: Any, old: Any, initiator: Any) -> Any:  # noqa: ARG001
+    def wrap(state: Any, value: Any, old: Any, initiator: Any, **_: Any) -> Any:  # noqa: ARG001
         if value is None or type(value) is SealedValue:
             return value
-        kind._checked(value)
+        if type(value) is not kind._exact:
+            kind._checked(value)
         return SealedValue(value)
 
     return wrap
 
 
-def _note_old(target: Any, value: Any, old: Any, initiator: Any) -> None:
+def _note_old(state: Any, value: Any, old: Any, initiator: Any, **_: Any) -> Any:  # noqa: ARG001
     """Have SQLAlchemy load the value that is replaced: the records in the database are bound to it."""
+    return value
 
 
 def _loaded(state: Any, context: Any) -> None:  # noqa: ARG001
@@ -405,23 +425,26 @@ def _preload(plan: _Plan, state: Any) -> None:
                 pass  # reported when it is looked at
 
 
-def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
-    passing_on(lambda: _seal_new(_plan_of(state.mapper), state))
+def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> Any:  # noqa: ARG001
+    passing_on(lambda: _seal_new(_plan_of(mapper), state))
+    return EXT_CONTINUE
 
 
 def _seal_new(plan: _Plan, state: Any) -> None:
-    _wrap_plain(plan, state)
+    values = state.dict
     for key, kind in plan.attributes.items():
-        if state.dict.get(key) is None:
+        if values.get(key) is None:
             made = client_default(kind._named)
             if made is not None:
                 kind._checked(made)
-                state.dict[key] = SealedValue(made)
-    if any(state.dict.get(key) is not None for key in plan.attributes):
+                values[key] = SealedValue(made)
+    if plan.attributes and _wrap_plain(plan, state):
         for key in plan.bound_to:
-            _make_default(state, key)
-    plan.seal(state)
-    plan.check_scope(state)
+            if values.get(key) is None:
+                _make_default(state, key)
+        plan.seal(state)
+    if plan.columns:
+        plan.check_scope(state)
 
 
 def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # noqa: ARG001
@@ -441,19 +464,21 @@ def _after_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  # 
     REBOUND.discard(connection)
 
 
-def _wrap_plain(plan: _Plan, state: Any) -> None:
-    """Wrap values that did not come through the attribute, such as by ``set_attribute``."""
+def _wrap_plain(plan: _Plan, state: Any) -> bool:
+    """Wrap values that did not come through the attribute, such as by ``set_attribute``; return if there are values."""
+    values, found = state.dict, False
     for key, kind in plan.attributes.items():
-        value = state.dict.get(key)
-        if value is not None and type(value) is not SealedValue:
-            kind._checked(value)
-            state.dict[key] = SealedValue(value)
+        value = values.get(key)
+        if value is not None:
+            found = True
+            if type(value) is not SealedValue:
+                kind._checked(value)
+                values[key] = SealedValue(value)
+    return found
 
 
 def _make_default(state: Any, key: str) -> None:
     """Make the default of a column that records are bound to, before SQLAlchemy would."""
-    if state.dict.get(key) is not None:
-        return
     for column in columns_of(state.mapper)[key]:
         made = client_default(column)
         if made is not None:

@@ -22,7 +22,7 @@ from sealwax.sqlalchemy._expressions import check, is_plain_value
 from sealwax.sqlalchemy._models import REBOUND, client_default
 from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, as_stored, check_table
 from sealwax.sqlalchemy._updates import pinned, value_of
-from sealwax.sqlalchemy._value import HiddenValue, SealedValue
+from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
 
 _checked: Final[WeakSet[Any]] = WeakSet()
 
@@ -40,7 +40,8 @@ class _SealedTable:
         self.bound_to = set(self.scope.values()) if columns else set()
         for column in self.rows:
             self.bound_to.update(self.row_of(column))
-        self.keys = [(column, self.row_of(column)) for column in self.rows]
+        self.scope_keys = tuple(self.scope.items())
+        self.keys = [(column, column.key, self.row_of(column)) for column in self.rows]
         self.scoped = [column.key for column in columns if isinstance(column.type, Sealed)]
         if columns:
             check_table(table)
@@ -55,19 +56,23 @@ class _SealedTable:
         """Return the parameters of a row with its values sealed, or hidden until they are."""
         values = dict(given)
         self._refuse_expressions(values)
-        for column, row in self.keys:
-            value = values.get(column.key)
-            if value is None and column.key not in values:
+        pairs = tuple([(name, values.get(key)) for name, key in self.scope_keys])
+        for column, key, row in self.keys:
+            value = values.get(key)
+            if type(value) is SealedValue and _is_bound(value, row, pairs, values):
+                continue
+            if value is None and key not in values:
                 value = client_default(column)
             if value is not None and not isinstance(value, sa.ClauseElement):
-                values[column.key] = self._seal(column, row, value, values)
-        hide(self, values)
+                values[key] = self._seal(column, row, value, values)
+        if self.scoped:
+            hide(self, values)
         return values
 
     def seal_known(self, known: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
         """Return the values of these keys sealed, as far as it is known for which row."""
         sealed = {}
-        for column, row in self.keys:
+        for column, _, row in self.keys:
             value = known.get(column.key)
             if column.key not in keys or value is None or isinstance(value, sa.ClauseElement):
                 continue
@@ -80,7 +85,8 @@ class _SealedTable:
 
     def _refuse_expressions(self, values: Mapping[str, Any]) -> None:
         for key in self.sealed:
-            if not is_plain_value(values.get(key)):
+            value = values.get(key)
+            if type(value) is not SealedValue and not is_plain_value(value):
                 raise ModelError(
                     f"this INSERT sets '{self.table.name}.{key}', which is sealed, to an SQL expression, so the value "
                     "would be stored as it is; give a value"
@@ -113,6 +119,14 @@ class _SealedTable:
             )
         form = as_stored(self.table.c[key].type)
         return value if form is None else form(value)
+
+
+def _is_bound(value: SealedValue, row: list[str], pairs: tuple[Any, ...], values: Mapping[str, Any]) -> bool:
+    """Whether a record is bound to these very values, as that of a flush is."""
+    if value.record is None or value.row is UNSET:
+        return False
+    parts = values.get(row[0]) if len(row) == 1 else tuple([values.get(name) for name in row])
+    return parts is not None and value.row == parts and value.pairs == pairs
 
 
 def hide(table: _SealedTable, values: dict[str, Any]) -> None:

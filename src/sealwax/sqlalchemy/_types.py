@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 from uuid import UUID
 
@@ -18,13 +17,16 @@ from sealwax.errors import KeyNotLoadedError, ModelError, NotARecordError, Sealw
 from sealwax.records import UNBOUND, Field, RowType, Value
 from sealwax.records._current import pairs_of
 from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
-from sealwax.sqlalchemy._binding import Pairs, RecordsBinding, Scope, binding_of, current_pairs
+from sealwax.sqlalchemy._binding import RECORDS_INFO, Pairs, RecordsBinding, Scope, binding_of, current_pairs
 from sealwax.sqlalchemy._errors import passed_on, passing_on
 from sealwax.sqlalchemy._kinds import PythonType
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
 
 # What MySQL keeps in a BLOB.
 _BLOB: Final = 65_535
+# Drivers that take bytes as they are; SQLAlchemy wraps them for those that do not.
+_TAKE_BYTES: Final = ("psycopg", "psycopg_async")
+_NO_INFO: Final[Mapping[Any, Any]] = {}
 _ALLOWED: Final = (operators.is_, operators.is_not)
 # With NULL, the same.
 _DISTINCT: Final = {operators.is_distinct_from: operators.is_not, operators.is_not_distinct_from: operators.is_}
@@ -81,8 +83,9 @@ class SealedType(TypeDecorator[Any]):
         self.length = length
         self.field = field
         self._column: sa.Column[Any] | None = None
-        # What the last value was sealed or opened by, while nothing around it changes.
-        self._last: tuple[Any, Any, Field | None, Pairs] = (None, None, None, ())
+        self._forget_column()
+        # Values of exactly this type need no other look; None if they always do.
+        self._exact = None if length is not None or self._kind.enum is not None else self.value_type
         self.impl = _storage(length)  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
 
     @property
@@ -102,12 +105,18 @@ class SealedType(TypeDecorator[Any]):
             # An instance may be used for several columns, and each is a field of its own.
             own = self.copy()
             own._column = None
+            own._forget_column()
             parent.type = own
             own._set_parent(parent, outer=outer, **kw)
             return
         self._column = parent
         super()._set_parent(parent, outer=outer, **kw)
         event.listen(parent, "after_parent_attach", _check_column)
+
+    def _forget_column(self) -> None:
+        self._info: Mapping[Any, Any] = _NO_INFO
+        # What the last value was sealed or opened by, while nothing around it changes.
+        self._last: tuple[Any, Any, Field | None, Pairs] = (None, None, None, ())
 
     @property
     def _named(self) -> sa.Column[Any]:
@@ -129,7 +138,12 @@ class SealedType(TypeDecorator[Any]):
 
     @property
     def _binding(self) -> RecordsBinding:
-        return binding_of(self._named.table)
+        binding = self._info.get(RECORDS_INFO)
+        if type(binding) is RecordsBinding:
+            return binding
+        table = self._named.table
+        self._info = table.metadata.info
+        return binding_of(table)
 
     @property
     def _row_type(self) -> RowType:
@@ -153,15 +167,19 @@ class SealedType(TypeDecorator[Any]):
 
     def _field_of(self, pairs: Pairs) -> Field:
         binding = self._binding
-        last = self._last
-        if last[0] is not binding or last[1] != pairs or last[2] is None:
+        last_binding, last_pairs, field, _ = self._last
+        if last_binding is not binding or last_pairs != pairs or field is None:
             field = binding.field(self._field_name, self._row_type, pairs)
             self._last = binding, pairs, field, pairs
-            return field
-        return last[2]
+        return field
 
     def _seal(self, value: Any, row: Any, pairs: Pairs) -> bytes:
-        return self._binding.seal(self._field_of(pairs), pairs, self._checked(value), row)
+        held: Any = value if type(value) is self._exact else self._checked(value)
+        field = self._field_of(pairs)
+        try:
+            return field.seal(held, row=row)
+        except KeyNotLoadedError:
+            return self._binding.seal(field, pairs, held, row)
 
     def _open(self, record: bytes, row: Any, pairs: Pairs) -> Any:
         field = self._field_of(pairs)
@@ -184,6 +202,12 @@ class SealedType(TypeDecorator[Any]):
                 f"the database returned a {type(value).__name__} for '{self._field_name}', not a record"
             )
         return bytes(value)
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        process = self.process_bind_param
+        if dialect.driver not in _TAKE_BYTES:
+            return super().bind_processor(dialect)
+        return lambda value: process(value, dialect)
 
     def process_literal_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
         """Return what stands for a value where SQLAlchemy writes it into SQL."""
@@ -244,35 +268,40 @@ class Sealed(SealedType):
         # Not unpacked into a variable, which a report of the local variables of an error would show.
         hidden = value if type(value) is HiddenValue else HiddenValue(value)
         del value
-        if self.length is None and type(hidden.value) is self._kind.type:
-            with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
-                return self._current().seal(cast("Value", hidden.value), row=UNBOUND)
-        return passing_on(lambda: self._seal(hidden.value, UNBOUND, current_pairs(self._binding, self._named.table)))
+        if type(hidden.value) is self._exact:
+            try:
+                return self._current()[0].seal(cast("Value", hidden.value), row=UNBOUND)
+            except (SealwaxError, TypeError, ValueError):
+                pass  # raised below, not while this error is handled: it may show the value
+        return passing_on(lambda: self._seal(hidden.value, UNBOUND, self._current()[1]))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         """Open a record."""
         if value is None:
             return None
-        with contextlib.suppress(SealwaxError, TypeError, ValueError):  # raised below
-            opened = self._current().open(value, row=UNBOUND)
-            if type(opened) is self.value_type:
-                return opened
-            del opened  # a report of local variables would show it
-        return passing_on(
-            lambda: self._open(self._record(value), UNBOUND, current_pairs(self._binding, self._named.table))
-        )
+        try:
+            opened: Any = self._current()[0].open(value, row=UNBOUND)
+        except (SealwaxError, TypeError, ValueError):
+            opened = None  # raised below
+        if type(opened) is self.value_type:
+            return opened
+        del opened  # a report of local variables would show it
+        return passing_on(lambda: self._open(self._record(value), UNBOUND, self._current()[1]))
 
-    def _current(self) -> Field:
-        """Return the field of the scope around the caller."""
+    def _current(self) -> tuple[Field, Pairs]:
+        """Return the field of the scope around the caller, and the pairs of this scope.
+
+        Raises:
+            ContextError: a pair is missing.
+        """
         binding = self._binding
         given = pairs_of(binding.records)
-        last = self._last
-        if last[0] is binding and last[1] is given and last[2] is not None:
-            return last[2]
-        pairs = current_pairs(binding, self._named.table)
-        field = binding.field(self._field_name, UNBOUND, pairs)
-        self._last = binding, given, field, pairs
-        return field
+        last_binding, last_given, field, pairs = self._last
+        if last_binding is not binding or last_given is not given or field is None:
+            pairs = current_pairs(binding, self._named.table)
+            field = binding.field(self._field_name, UNBOUND, pairs)
+            self._last = binding, given, field, pairs
+        return field, pairs
 
 
 class SealedRow(SealedType):
@@ -329,8 +358,18 @@ class SealedRow(SealedType):
         """Return a value with a record that is bound to a row."""
         if value.record is not None and value.row == row and value.pairs == pairs:
             return value
+        if value.record is None and value.value is not UNSET:
+            # Nothing was written of it yet.
+            value.record, value.row, value.pairs = self._seal(value.value, row, pairs), row, pairs
+            return value
         plain = self._opened(value)
         return SealedValue(plain, self._seal(plain, row, pairs), row, pairs)
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        bound = super().bind_processor(dialect)
+        if dialect.driver not in _TAKE_BYTES:
+            return bound
+        return lambda value: (type(value) is SealedValue and value.record) or bound(value)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """Seal a value."""
