@@ -50,7 +50,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/rotation.md": {"sh": 7, "python": 2},
         "docs/s3.md": {"sh": 2, "python": 1},
         "docs/settings.md": {"sh": 2},
-        "docs/sqlalchemy.md": {"python": 2},
+        "docs/sqlalchemy.md": {"python": 4},
         "docs/testing.md": {"python": 1},
         "docs/throttling.md": {"sh": 1, "python": 2},
         "docs/verification.md": {"sh": 1},

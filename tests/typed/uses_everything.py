@@ -6,12 +6,14 @@ import datetime
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, assert_type
 from uuid import UUID
 
-from sqlalchemy import Engine, MetaData, Table
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
+from sqlalchemy import Date, Engine, MetaData, Table, Text, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, Session, mapped_column
 
 import sealwax
 from sealwax import (
@@ -98,7 +100,7 @@ from sealwax.records.tables import (
     verify,
 )
 from sealwax.records.testing import KeyStoreTests, override_records, row
-from sealwax.sqlalchemy import Scope, Sealed, SealedValue, render_item, sealed, use_records
+from sealwax.sqlalchemy import IndexOf, Scope, Sealed, SealedValue, render_item, sealed, sealed_columns, use_records
 from sealwax.stores import Store
 from sealwax.stores.key_rows import KeyRows
 
@@ -388,19 +390,31 @@ class User(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     email: Mapped[str | None] = sealed(str, row="id", length=200, field="users.email", deferred=True)
-    notes: Mapped[str] = mapped_column(Sealed(str, length=200, field="users.notes"))
+    email_index: Mapped[bytes] = mapped_column(IndexOf("email", normalize="email/1", bits=16, shared=True), index=True)
+    born_before: Mapped[date | None] = mapped_column("born", Date)
+    born: Mapped[date | None] = sealed(
+        date, row="id", name="born_sealed", moving=Moving(Plaintext(), writes="old"), moved_from="born"
+    )
+    notes: Mapped[str] = mapped_column(Sealed(str, length=200, field="users.notes", storage=Text))
 
 
 def models(records: Records, user: User, value: SealedValue) -> None:
     use_records(Base.metadata, records)
     assert_type(user.email, str | None)
     assert_type(user.notes, str)
-    assert_type(value.record, bytes | None)
+    assert_type(value.record, bytes | str | None)
     column: MappedColumn[int] = sealed(int, row=["id"])
     columns = {"column": column, "scope": Sealed(bytes, scope=Scope(tenant="tenant_id"))}
-    assert_type(render_item("type", columns["scope"], None), str | bool)
+    assert_type(render_item("type", columns["scope"], None), str | Literal[False])
+    assert_type(sealed_columns(Base.metadata), list[SealedColumn])
     with records.scope(tenant="acme"):
-        pass
+        found: list[User] = User.email_index.find(Session(), "ada@example.com", select(User), tenant="acme")
+    assert found == []
+
+
+async def searching(session: AsyncSession) -> None:
+    found: list[User] = await User.email_index.find_async(session, "ada@example.com")
+    assert found == []
 
 
 def records_under_test(records: Records, sealwax_records: Records) -> None:

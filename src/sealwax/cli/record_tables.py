@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._text import printable
-from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, record_moves, record_rows
+from sealwax.cli import FINDINGS, PARTLY_DONE, console, options, record_models, record_moves, record_rows
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Keys
 from sealwax.cli.options import Command
@@ -46,15 +46,20 @@ class _RowRate(click.FloatRange):
 
 
 def _tables(command: Command) -> Command:
-    """Add --fields and --data; the command gets ``columns`` and ``data``, the URL of the database with the tables."""
+    """Add --fields, --models and --data; the command gets ``columns``, and ``data``, the URL of their database."""
 
     @click.option(
         "--fields",
         "fields",
         metavar="FILE.toml",
-        required=True,
         type=click.Path(),
         help="The map of fields: which columns hold records, and what they are bound to.",
+    )
+    @click.option(
+        "--models",
+        "models",
+        metavar="MODULE:NAME",
+        help="Instead of --fields, the models of SQLAlchemy, such as shop.models:Base: the module is imported.",
     )
     @click.option(
         "--data",
@@ -63,19 +68,31 @@ def _tables(command: Command) -> Command:
         help="The database with these columns: a SQLAlchemy URL without a password. Default: that of the key store.",
     )
     @functools.wraps(command)
-    def wrapped(*args: object, store: SqlKeys, fields: str, data: str | None, **kwargs: object) -> object:
-        from sealwax.records.tables import read_fields
-
-        try:
-            columns = read_fields(fields)
-        except TableError as error:
-            raise click.UsageError(str(error)) from None
+    def wrapped(
+        *args: object, store: SqlKeys, fields: str | None, models: str | None, data: str | None, **kwargs: object
+    ) -> object:
+        columns = _columns(fields, models)
         # Not ``store.url``, which has no options: they say whether TLS is used, or where the password is.
         at_store: URL = click.get_current_context().params["store"]
         url = at_store if data is None else _existing(parsed_url(data, "--data"))
         return command(*args, store=store, columns=columns, data=url, **kwargs)
 
     return wrapped
+
+
+def _columns(fields: str | None, models: str | None) -> Sequence[SealedColumn]:
+    if fields is not None and models is not None:
+        raise click.UsageError("--fields and --models exclude each other: both say which columns hold records")
+    if models is not None:
+        return record_models.columns_of(models)
+    if fields is None:
+        raise click.UsageError("say which columns hold records, with --fields FILE.toml or --models MODULE:NAME")
+    from sealwax.records.tables import read_fields
+
+    try:
+        return read_fields(fields)
+    except TableError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _existing(url: URL) -> URL:

@@ -30,7 +30,7 @@ _GROUPS: Final[Mapping[str, str]] = {
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream
         --throttle --error --latency --down --reset --quota --eventual --clear --seed
-        --fields --data --settle --rows""",
+        --fields --models --data --settle --rows""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
         --accept-stored-context --share-key --store --confirm --no-settings""",
     "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays

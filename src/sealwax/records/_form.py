@@ -125,6 +125,11 @@ def to_text(record: bytes) -> str:
     return TEXT_START + digits.replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
 
 
+def text_length(size: int) -> int:
+    """Return how many characters the text form of a record of some bytes has."""
+    return TEXT_HEAD + 1 + -(-(size - ID_END) * 8 // 6)
+
+
 def from_text(text: str) -> bytes:
     """Return the binary form of a record in text.
 

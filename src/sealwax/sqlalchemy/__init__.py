@@ -26,6 +26,9 @@ except ModuleNotFoundError:
 
 from sealwax.sqlalchemy._binding import Scope, use_records
 from sealwax.sqlalchemy._echo import listen as _listen_for_rows
+from sealwax.sqlalchemy._index import IndexOf
+from sealwax.sqlalchemy._index_attributes import FindingAttribute as _FindingAttribute  # noqa: F401  # follows mappers
+from sealwax.sqlalchemy._maps import sealed_columns
 from sealwax.sqlalchemy._migrations import render_item
 from sealwax.sqlalchemy._models import sealed
 from sealwax.sqlalchemy._statements import listen as _listen
@@ -33,11 +36,13 @@ from sealwax.sqlalchemy._types import Sealed
 from sealwax.sqlalchemy._value import SealedValue
 
 __all__ = [
+    "IndexOf",
     "Scope",
     "Sealed",
     "SealedValue",
     "render_item",
     "sealed",
+    "sealed_columns",
     "use_records",
 ]
 

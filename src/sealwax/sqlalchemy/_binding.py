@@ -16,11 +16,13 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from sealwax._core.lru import LruMap
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError
-from sealwax.records import Field, Records, RowType
+from sealwax.records import Field, Index, Records, RowType
 from sealwax.records._current import pairs_of
 
 T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
+# Bits, normalizer, and whether all scopes share the index.
+IndexSettings = tuple[int, str, bool]
 
 RECORDS_INFO: Final = "sealwax_records"
 _FIELDS: Final = 10_000
@@ -59,6 +61,7 @@ class RecordsBinding:
     def __init__(self, records: Records) -> None:
         self.records = records
         self._fields: LruMap[tuple[str, object, Pairs], Field] = LruMap(_FIELDS)
+        self._indexes: LruMap[tuple[str, IndexSettings, Pairs], Index] = LruMap(_FIELDS)
 
     def field(self, name: str, row: RowType, pairs: Pairs) -> Field:
         key = name, row, pairs
@@ -68,11 +71,32 @@ class RecordsBinding:
             field = self._fields[key] = self.records.field(name, row=row, **dict(pairs))
             return field
 
+    def index(self, name: str, settings: IndexSettings, pairs: Pairs) -> Index:
+        key = name, settings, pairs
+        try:
+            return self._indexes[key]
+        except KeyError:
+            bits, normalize, shared = settings
+            made = self.records.index(name, bits=bits, normalize=normalize, shared=shared, **dict(pairs))
+            self._indexes[key] = made
+            return made
+
+    def index_of(self, name: str, settings: IndexSettings, pairs: Pairs, value: Any) -> bytes:
+        """Return the index of a value; in an ``AsyncSession``, an index key that is missing is awaited."""
+        index = self.index(name, settings, pairs)
+        try:
+            return index.of(value)
+        except KeyNotLoadedError:
+            if not can_await():
+                raise
+        await_only(index.ensure_async())
+        return index.of(value)
+
     def seal(self, field: Field, pairs: Pairs, value: Any, row: Any) -> bytes:
         """Seal a value; in an ``AsyncSession``, a data key that is missing is awaited."""
         return self._awaiting(lambda: field.seal(value, row=row), pairs)
 
-    def open(self, field: Field, pairs: Pairs, record: bytes, row: Any) -> Any:
+    def open(self, field: Field, pairs: Pairs, record: bytes | str, row: Any) -> Any:
         """Open a record; in an ``AsyncSession``, a data key that is missing is awaited."""
         return self._awaiting(lambda: field.open(record, row=row), pairs)
 

@@ -15,6 +15,10 @@ _PLAIN: Final = (str, bytes, int, bool, float, Decimal, date, datetime, UUID, di
 _EXCEPT: Final[dict[type, type]] = {int: bool, date: datetime}
 
 
+# Equal values of these are written in one way only, and so have one index.
+_EXACT: Final = (str, bytes, int, date, UUID)
+
+
 class PythonType:
     """The type of the values of a column.
 
@@ -37,6 +41,10 @@ class PythonType:
     @property
     def name(self) -> str:
         return self.type.__name__
+
+    def has_index(self, normalize: str) -> bool:
+        """Whether a normalizer takes these values; the names of an Enum are str."""
+        return self.enum is not None or self.type is str or (normalize == "exact/1" and self.type in _EXACT)
 
     def checked(self, value: Any) -> Any:
         """Return what a record holds for a value.

@@ -22,6 +22,7 @@ from sqlalchemy.orm.base import NO_VALUE, PASSIVE_OFF
 from sqlalchemy.orm.interfaces import EXT_CONTINUE
 
 from sealwax.errors import ContextError, KeyNotLoadedError, ModelError, SealwaxError
+from sealwax.records.moving import Moving
 from sealwax.sqlalchemy._binding import (
     Pairs,
     RecordsBinding,
@@ -33,6 +34,7 @@ from sealwax.sqlalchemy._binding import (
 )
 from sealwax.sqlalchemy._definitions import check_attribute, check_bound, columns_of
 from sealwax.sqlalchemy._errors import passing_on
+from sealwax.sqlalchemy._moved import MovedColumn
 from sealwax.sqlalchemy._types import Sealed, SealedRow, as_stored, check_table
 from sealwax.sqlalchemy._value import UNSET, SealedValue
 
@@ -44,7 +46,16 @@ REBOUND: Final[WeakSet[Any]] = WeakSet()
 
 
 def sealed(
-    value_type: Any, /, *, row: str | Sequence[str], length: int | None = None, field: str | None = None, **options: Any
+    value_type: Any,
+    /,
+    *,
+    row: str | Sequence[str],
+    length: int | None = None,
+    field: str | None = None,
+    storage: Any = None,
+    moving: Moving | None = None,
+    moved_from: str | None = None,
+    **options: Any,
 ) -> MappedColumn[Any]:
     """Declare a sealed attribute of a mapped class, bound to its row, its column and the scope of the class.
 
@@ -57,6 +68,10 @@ def sealed(
             the row is inserted.
         length: the most characters or bytes that a value may have.
         field: the name of the field, if the column is renamed; ``"table.column"`` by default.
+        storage: the type of the column: of bytes, ``LargeBinary`` by default, or of text, such as ``Text``.
+        moving: how values were stored before, while the column moves to records.
+        moved_from: the column that they were in, if its type is neither of bytes nor of text: records go into a
+            second column, and a row has its value in one of the two.
         **options: as for ``mapped_column``, such as ``name="..."`` or ``deferred=True``; ``repr=False`` in a dataclass.
 
     Returns:
@@ -70,7 +85,10 @@ def sealed(
     """
     name = options.pop("name", None)
     given = () if name is None else (name,)
-    return mapped_column(*given, SealedRow(value_type, row=row, length=length, field=field), **options)
+    kind = SealedRow(
+        value_type, row=row, length=length, field=field, storage=storage, moving=moving, moved_from=moved_from
+    )
+    return mapped_column(*given, kind, **options)
 
 
 class _OpenedBundle(Bundle[Any]):
@@ -78,18 +96,25 @@ class _OpenedBundle(Bundle[Any]):
 
     inherit_cache = True
 
-    def __init__(self, name: str, kind: SealedRow, rows: int, scope: Scope, *columns: Any) -> None:
+    def __init__(
+        self, name: str, kind: SealedRow, rows: int, scope: Scope, moved: MovedColumn | None, *columns: Any
+    ) -> None:
         super().__init__(name, *columns)
-        self._kind, self._rows, self._scope = kind, rows, scope
+        self._kind, self._rows, self._scope, self._moved = kind, rows, scope, moved
 
     def labeled(self, name: str | None, label: Any) -> _OpenedBundle:
-        return _OpenedBundle(name or self.name, self._kind, self._rows, self._scope, label, *self.exprs[1:])
+        return _OpenedBundle(
+            name or self.name, self._kind, self._rows, self._scope, self._moved, label, *self.exprs[1:]
+        )
 
     def create_row_processor(self, query: Any, procs: Any, labels: Any) -> Any:  # noqa: ARG002
-        kind, rows, scope = self._kind, self._rows, self._scope
+        kind, rows, scope, moved = self._kind, self._rows, self._scope, self._moved
 
         def opened(row: Any) -> Any:
             value, *bound = [proc(row) for proc in procs]
+            if moved is not None:
+                old = bound.pop()
+                value = moved.read(old) if value is None else value
             if type(value) is not SealedValue:
                 return value
             value.row = bound[0] if rows == 1 else tuple(bound[:rows])
@@ -108,10 +133,13 @@ class _SealedComparator(ColumnProperty.Comparator[Any]):
     def _memoized_method___clause_element__(self) -> Any:
         column: Any = super()._memoized_method___clause_element__()
         key, entity = self.prop.key, self._parententity.entity
-        plan = _plan_of(self._parententity.mapper)
-        keys = (*plan.rows[key], *plan.scope.columns.values())
+        plan: _Plan | None = self._parententity.mapper.class_manager.info.get(_PLAN)
+        if plan is None:  # the class is being mapped, and gets another one of these
+            return column
+        moved = plan.moved.get(key)
+        keys = (*plan.rows[key], *plan.scope.columns.values(), *(() if moved is None else (moved.old_key,)))
         bound = (getattr(entity, name) for name in keys)
-        bundle = _OpenedBundle(key, plan.attributes[key], len(plan.rows[key]), plan.scope, column, *bound)
+        bundle = _OpenedBundle(key, plan.attributes[key], len(plan.rows[key]), plan.scope, moved, column, *bound)
         # A column everywhere but in the columns of a SELECT, where it stands for the bundle.
         return column._annotate({"bundle": bundle})
 
@@ -124,6 +152,8 @@ class SealedAttribute(InstrumentedAttribute[Any]):
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         value: Any = InstrumentedAttribute.__get__(self, instance, owner)
+        if value is None:
+            return _plan_of(self._parententity).moved_value(instance, self.key)
         if type(value) is not SealedValue:
             return value
         if value.value is UNSET:
@@ -160,6 +190,11 @@ class _Plan:
                 self.rows[key] = tuple(_key_of(mapper, name) for name in kind.row)
             else:
                 self.columns[key] = kind
+        self.moved = {
+            key: MovedColumn(key, kind, columns_of(mapper))
+            for key, kind in self.attributes.items()
+            if kind.moved_from is not None
+        }
         self.bound_to = frozenset((*(key for keys in self.rows.values() for key in keys), *self.scope.columns.values()))
         forms = {key: as_stored(columns_of(mapper)[key][0].type) for key in self.bound_to}
         self._forms = {key: form for key, form in forms.items() if form is not None}
@@ -167,6 +202,13 @@ class _Plan:
     @property
     def binding(self) -> RecordsBinding:
         return next(iter((*self.attributes.values(), *self.columns.values())))._binding
+
+    def moved_value(self, instance: Any, key: str) -> Any:
+        """Return the value of an attribute that is NULL: it may be in the column that it moves from."""
+        moved = self.moved.get(key)
+        if moved is None or key in inspect(instance).committed_state:
+            return None
+        return moved.read(getattr(instance, moved.old_key))
 
     # --- what a state is bound to
 
@@ -453,6 +495,8 @@ def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
 
 def _seal_changed(plan: _Plan, state: Any, connection: Any) -> None:
     _wrap_plain(plan, state)
+    for moved in plan.moved.values():
+        moved.note_null(state)
     plan.bind(state)
     if plan.rebind(state):
         REBOUND.add(connection)

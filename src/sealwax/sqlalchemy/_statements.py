@@ -9,6 +9,7 @@ from weakref import WeakSet
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import (
     BindParameter,
@@ -17,9 +18,12 @@ from sqlalchemy.sql.elements import (
 
 from sealwax.errors import ModelError
 from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
+from sealwax.sqlalchemy._column_type import key_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._expressions import check, is_plain_value
+from sealwax.sqlalchemy._index import TableIndexes
 from sealwax.sqlalchemy._models import REBOUND, client_default
+from sealwax.sqlalchemy._moved import MovedColumn
 from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, as_stored, check_table
 from sealwax.sqlalchemy._updates import pinned, value_of
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
@@ -36,7 +40,7 @@ class _SealedTable:
         columns = [column for column in table.c if isinstance(column.type, SealedType)]
         self.sealed = {column.key: column for column in columns}
         self.rows = [column for column in columns if isinstance(column.type, SealedRow)]
-        self.scope = {name: _key_of(table, column) for name, column in scope_of(table).columns.items()}
+        self.scope = {name: key_of(table, column) for name, column in scope_of(table).columns.items()}
         self.bound_to = set(self.scope.values()) if columns else set()
         for column in self.rows:
             self.bound_to.update(self.row_of(column))
@@ -45,10 +49,18 @@ class _SealedTable:
         self.scoped = [column.key for column in columns if isinstance(column.type, Sealed)]
         if columns:
             check_table(table)
+        self.indexes = TableIndexes(table)
+        beside = {column.key: [column] for column in table.c}
+        kinds = [(column.key, column.type) for column in self.rows]
+        self.moved = [
+            MovedColumn(key, kind, beside)
+            for key, kind in kinds
+            if isinstance(kind, SealedRow) and kind.moved_from is not None
+        ]
 
     def row_of(self, column: sa.Column[Any]) -> list[str]:
         assert isinstance(column.type, SealedRow)
-        return [_key_of(self.table, name) for name in column.type.row]
+        return [key_of(self.table, name) for name in column.type.row]
 
     # --- INSERT
 
@@ -65,6 +77,10 @@ class _SealedTable:
                 value = client_default(column)
             if value is not None and not isinstance(value, sa.ClauseElement):
                 values[key] = self._seal(column, row, value, values)
+        if self.indexes.types:
+            self.indexes.fill(values, new=True)
+        for moved in self.moved:
+            moved.move(values)
         if self.scoped:
             hide(self, values)
         return values
@@ -137,13 +153,6 @@ def hide(table: _SealedTable, values: dict[str, Any]) -> None:
             values[key] = HiddenValue(value)
 
 
-def _key_of(table: sa.Table, name: str) -> str:
-    """Return the key of a column that is named so, or by that of its attribute."""
-    if name in table.c:
-        return name
-    return next((column.key for column in table.c if column.name == name), name)
-
-
 def _sealed_table(table: Any) -> _SealedTable | None:
     if not isinstance(table, sa.Table):
         return None
@@ -152,7 +161,7 @@ def _sealed_table(table: Any) -> _SealedTable | None:
     known: _SealedTable | None = tables.get(table)
     if known is None or known.size != len(table.c):
         known = tables[table] = _SealedTable(table)
-    return known if known.sealed else None
+    return known if known.sealed or known.indexes.types else None
 
 
 def _target(statement: Any) -> Any:
@@ -187,31 +196,56 @@ def _prepared(connection: Any, statement: Insert | Update, many: Any, one: Any) 
 
 
 def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, dialect: str) -> tuple[Any, Any, Any]:
-    """Seal what an UPDATE sets in a row that its WHERE names, and hide what is sealed later."""
-    literals = _literals(table, statement._values or {}, statement)
+    """Seal what an UPDATE sets in a row that its WHERE names, write its indexes, and hide what is sealed later."""
+    literals = _literals(table, _set_by(statement), statement)
     pins = pinned(table.table, statement.whereclause, dialect) if table.rows else {}
     rows = []
     for given in many or [one]:
         own = {_key_in(table, key, statement): value for key, value in given.items()}
         values = {**literals, **{key: value for key, value in own.items() if key in table.table.c}}
+        indexes = _indexes_of(table, values)
         bound = {key: value_of(pin, given) for key, pin in pins.items()}
         sealed = table.seal_known({**bound, **values}, values)
         hidden = {key: values[key] for key in table.scoped if key in values}
         hide(table, hidden)
         sealed.update(hidden)
-        if not many:
-            in_order = getattr(statement, "_ordered_values", None) or getattr(
-                statement, "_maintain_values_ordering", False
-            )
-            named = {key: value for key, value in sealed.items() if key in literals and key not in own and not in_order}
-            statement = statement.values(_by_given_names(table, statement, named)) if named else statement
-        rows.append({key: sealed.get(_key_in(table, key, statement), value) for key, value in given.items()})
+        row = {key: sealed.get(_key_in(table, key, statement), value) for key, value in given.items()}
+        if many or own.keys() & table.indexes.sources.values():
+            row.update(indexes)
+        else:
+            statement = _with_values(table, statement, {key: sealed[key] for key in sealed if key not in own}, indexes)
+        rows.append(row)
     return (statement, rows, one) if many else (statement, many, rows[0])
 
 
-def _by_given_names(table: _SealedTable, statement: Any, values: Mapping[str, Any]) -> dict[Any, Any]:
+def _indexes_of(table: _SealedTable, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the indexes of the values that an UPDATE writes."""
+    if not table.indexes.types and not table.moved:
+        return {}
+    complete = dict(values)
+    table.indexes.fill(complete, new=False)
+    for moved in table.moved:
+        moved.check(complete)
+    return {key: complete[key] for key in table.indexes.types if key in complete}
+
+
+def _with_values(
+    table: _SealedTable, statement: Update, sealed: Mapping[str, Any], indexes: Mapping[str, Any]
+) -> Update:
+    """Return an UPDATE with sealed literals instead of its own, and with indexes."""
+    in_order = getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False)
+    if indexes and in_order:
+        raise ModelError(
+            f"this UPDATE of '{table.table.name}' has ordered_values(), which no blind index goes with; use values()"
+        )
     names = {_key_in(table, name, statement): name for name in statement._values or ()}
-    return {names.get(key, key): value for key, value in values.items()}
+    named = {} if in_order else {names[key]: value for key, value in sealed.items() if key in names}
+    new = named | {table.table.c[key]: value for key, value in indexes.items()}
+    return statement.values(new) if new else statement
+
+
+def _set_by(statement: Update) -> dict[Any, Any]:
+    return dict(statement._values or getattr(statement, "_ordered_values", None) or ())
 
 
 def _seal_insert(table: _SealedTable, statement: Insert, many: Any, one: Any) -> tuple[Any, Any, Any]:
@@ -221,18 +255,23 @@ def _seal_insert(table: _SealedTable, statement: Insert, many: Any, one: Any) ->
         sealed_rows = [table.seal(_literals(table, row, statement)) for part in rows for row in _dicts(table, part)]
         copy = statement._generate()
         copy._multi_values = ()
-        return copy.values(sealed_rows), many, one
+        named = [{_name_in(table, key, statement): value for key, value in row.items()} for row in sealed_rows]
+        return copy.values(named), many, one
     if given:
         literals = _literals(table, given, statement)
         if not many:
             sealed = table.seal({**literals, **one})
             names = {_key_in(table, name, statement): name for name in given}
-            new = {names.get(key, key): value for key, value in sealed.items() if key not in one}
+            new = {
+                names[key] if key in names else _name_in(table, key, statement): value
+                for key, value in sealed.items()
+                if key not in one
+            }
             return statement.values(new), many, {key: value for key, value in sealed.items() if key in one}
         return statement, [table.seal({**literals, **values}) for values in many], one
     if many:
         return statement, [table.seal(values) for values in many], one
-    return statement, many, table.seal(one) if one else one
+    return statement, many, table.seal(one) if one or table.indexes.types else one
 
 
 def _dicts(table: _SealedTable, rows: Any) -> Iterator[Mapping[Any, Any]]:
@@ -242,11 +281,24 @@ def _dicts(table: _SealedTable, rows: Any) -> Iterator[Mapping[Any, Any]]:
 
 def _key_in(table: _SealedTable, name: Any, statement: Any) -> str:
     """Return the key of a column that a statement names, maybe by its attribute."""
-    key = name if isinstance(name, str) else str(name.key)
+    if not isinstance(name, str):
+        element = name.__clause_element__() if hasattr(name, "__clause_element__") else name
+        return key_of(table.table, str(element.key))
     mapper = getattr(statement._propagate_attrs.get("plugin_subject"), "mapper", None)
-    if mapper is not None and key in mapper.columns:
-        return str(mapper.columns[key].key)
-    return _key_of(table.table, key)
+    if mapper is not None and name in mapper.columns:
+        return str(mapper.columns[name].key)
+    return key_of(table.table, name)
+
+
+def _name_in(table: _SealedTable, key: str, statement: Any) -> str:
+    """Return the name that a statement has for a column: that of its attribute, or its key."""
+    mapper = getattr(statement._propagate_attrs.get("plugin_subject"), "mapper", None)
+    if mapper is None or key not in table.table.c:
+        return key
+    try:
+        return str(mapper.get_property_by_column(table.table.c[key]).key)
+    except UnmappedColumnError:
+        return key
 
 
 def _literals(table: _SealedTable, given: Mapping[Any, Any], statement: Any) -> dict[str, Any]:
@@ -296,8 +348,8 @@ def _check_compiled(connection: Any, compiled: Any) -> None:
 
 def _check_dml(table: _SealedTable, statement: Insert | Update, compiled: Any, *, by_flush: bool) -> None:
     if isinstance(statement, Update):
-        given = statement._values or dict(getattr(statement, "_ordered_values", None) or ())
-        names = {_key_of(table.table, name) if isinstance(name, str) else name.key for name in given}
+        given = _set_by(statement)
+        names = {key_of(table.table, name) if isinstance(name, str) else name.key for name in given}
         names |= set(compiled.column_keys or ()) & set(table.table.c.keys())
         _check_set(table, names, given, by_flush=by_flush)
         return
@@ -308,6 +360,11 @@ def _check_dml(table: _SealedTable, statement: Insert | Update, compiled: Any, *
                 raise ModelError(
                     f"'{table.table.name}.{column.name}' is sealed, and records that are copied between rows do not "
                     "open: read the values and insert them, without a SELECT in the INSERT"
+                )
+        for key in table.indexes.types:
+            if key in names:
+                raise ModelError(
+                    f"'{table.table.name}.{key}' is a blind index, which is written with its column: leave it out"
                 )
     clause = statement._post_values_clause
     if clause is not None:
@@ -324,7 +381,7 @@ def _check_set(table: _SealedTable, names: set[str], given: Mapping[Any, Any], *
             "open any more; change it on an instance, which seals again"
         )
     for name, value in given.items():
-        key = _key_of(table.table, name) if isinstance(name, str) else name.key
+        key = key_of(table.table, name) if isinstance(name, str) else name.key
         if key in table.sealed and not is_plain_value(value):
             if isinstance(value, ColumnClause) and value.key == key and value.table is table.table:
                 continue
@@ -344,14 +401,16 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
     else:
         updates = dict(clause.update_values_to_set)
         target = _target_of(table, clause)
-    names = {_key_of(table.table, key) if isinstance(key, str) else key.key for key in updates}
-    if not names & (table.sealed.keys() | table.bound_to):
-        return
-    fixed = (target or set()) | {
-        _key_of(table.table, key) if isinstance(key, str) else key.key
+    names = {key_of(table.table, key) if isinstance(key, str) else key.key for key in updates}
+    excluded = {
+        key_of(table.table, key) if isinstance(key, str) else key.key
         for key, value in updates.items()
         if _is_excluded(value, key)
     }
+    table.indexes.check_upsert(names, excluded)
+    if not names & (table.sealed.keys() | table.bound_to):
+        return
+    fixed = (target or set()) | excluded
     bound_to = set(table.scope.values())
     for column in table.rows:
         bound_to.update(table.row_of(column))
@@ -369,7 +428,7 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
             "open any more; set it too"
         )
     for key, value in updates.items():
-        own = _key_of(table.table, key) if isinstance(key, str) else key.key
+        own = key_of(table.table, key) if isinstance(key, str) else key.key
         if own in table.sealed and not is_plain_value(value) and not _is_excluded(value, key):
             raise ModelError(
                 f"this upsert sets '{table.table.name}.{own}', which is sealed, to an SQL expression, whose records "
@@ -401,7 +460,7 @@ def _target_of(table: _SealedTable, clause: Any) -> set[str]:
             if constraint.name == name and hasattr(constraint, "columns"):
                 return {column.key for column in constraint.columns}
         return set()
-    return {_key_of(table.table, each) if isinstance(each, str) else getattr(each, "key", "") for each in elements}
+    return {key_of(table.table, each) if isinstance(each, str) else getattr(each, "key", "") for each in elements}
 
 
 def listen() -> None:

@@ -7,8 +7,6 @@ from typing import Any, Final, NoReturn, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -16,21 +14,21 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from sealwax.errors import KeyNotLoadedError, ModelError, NotARecordError, SealwaxError, UnreadableValueError
 from sealwax.records import UNBOUND, Field, RowType, Value
 from sealwax.records._current import pairs_of
-from sealwax.records._form import MAX_PLAINTEXT_BYTES, MIN_BYTES
+from sealwax.records._form import to_text
+from sealwax.records.moving import Moving
 from sealwax.sqlalchemy._binding import RECORDS_INFO, Pairs, RecordsBinding, Scope, binding_of, current_pairs
+from sealwax.sqlalchemy._column_type import ColumnType
 from sealwax.sqlalchemy._errors import passed_on, passing_on
 from sealwax.sqlalchemy._kinds import PythonType
+from sealwax.sqlalchemy._storage import Storage
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
 
-# What MySQL keeps in a BLOB.
-_BLOB: Final = 65_535
 # Drivers that take bytes as they are; SQLAlchemy wraps them for those that do not.
 _TAKE_BYTES: Final = ("psycopg", "psycopg_async")
 _NO_INFO: Final[Mapping[Any, Any]] = {}
 _ALLOWED: Final = (operators.is_, operators.is_not)
 # With NULL, the same.
 _DISTINCT: Final = {operators.is_distinct_from: operators.is_not, operators.is_not_distinct_from: operators.is_}
-_SEARCH = "the database sees a different record each time a value is sealed; search through an IndexOf column instead"
 
 
 def refuse(what: str, column: Any) -> NoReturn:
@@ -39,7 +37,16 @@ def refuse(what: str, column: Any) -> NoReturn:
     Raises:
         ModelError: always.
     """
-    raise ModelError(f"{what} '{_name(column)}', which is sealed, cannot work: {_SEARCH}")
+    raise ModelError(f"{what} '{_name(column)}', which is sealed, cannot work: {_instead(column.type._column)}")
+
+
+def _instead(column: sa.Column[Any] | None) -> str:
+    """Say how to search a column: through its index, if it has one."""
+    beside = column.table.c if column is not None and isinstance(column.table, sa.Table) else ()
+    names = [each.type._finds(column) for each in beside if isinstance(each.type, ColumnType) and column is not None]
+    name = next(filter(None, names), "")
+    through = f"its IndexOf column instead, with {name}.find(session, value)" if name else "an IndexOf column instead"
+    return f"the database sees a different record each time a value is sealed; search through {through}"
 
 
 def _name(column: Any) -> str:
@@ -49,10 +56,9 @@ def _name(column: Any) -> str:
     return f"{name}.{own}" if isinstance(name, str) else own
 
 
-class SealedType(TypeDecorator[Any]):
+class SealedType(ColumnType):
     """What the types of sealed columns share."""
 
-    impl = sa.LargeBinary
     cache_ok = True
 
     class Comparator(TypeDecorator.Comparator[Any]):
@@ -74,7 +80,16 @@ class SealedType(TypeDecorator[Any]):
 
     comparator_factory = Comparator
 
-    def __init__(self, value_type: Any, /, *, length: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self,
+        value_type: Any,
+        /,
+        *,
+        length: int | None = None,
+        field: str | None = None,
+        storage: Any = None,
+        moving: Moving | None = None,
+    ) -> None:
         super().__init__()
         self._kind = PythonType(value_type)
         self.value_type = self._kind.type
@@ -82,16 +97,18 @@ class SealedType(TypeDecorator[Any]):
             raise ValueError("length is the most characters or bytes of a value of str or bytes, a positive int")
         self.length = length
         self.field = field
-        self._column: sa.Column[Any] | None = None
         self._forget_column()
         # Values of exactly this type need no other look; None if they always do.
         self._exact = None if length is not None or self._kind.enum is not None else self.value_type
-        self.impl = _storage(length)  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
-
-    @property
-    def _static_cache_key(self) -> Any:
-        # By its column, which decides how it seals: equal arguments do not make two of these types the same.
-        return type(self), self._column if self._column is not None else self
+        if moving is not None and not isinstance(moving, Moving):
+            raise TypeError(
+                f"moving is a Moving, such as Moving(Plaintext(), writes='old'), not {type(moving).__name__}"
+            )
+        self.moving = moving
+        self.storage = Storage(storage, self._kind, length)
+        # Whether the column holds nothing but records in their binary form.
+        self._binary = moving is None and not self.storage.text
+        self.impl = self.storage.type  # type: ignore[assignment]  # SQLAlchemy takes an instance here too
 
     @property
     def python_type(self) -> type[Any]:
@@ -100,35 +117,31 @@ class SealedType(TypeDecorator[Any]):
 
     # --- the column
 
-    def _set_parent(self, parent: Any, outer: bool = False, **kw: Any) -> None:
-        if self._column is not None and self._column is not parent:
-            # An instance may be used for several columns, and each is a field of its own.
-            own = self.copy()
-            own._column = None
-            own._forget_column()
-            parent.type = own
-            own._set_parent(parent, outer=outer, **kw)
-            return
-        self._column = parent
-        super()._set_parent(parent, outer=outer, **kw)
-        event.listen(parent, "after_parent_attach", _check_column)
+    def _check_column(self, column: sa.Column[Any]) -> None:
+        wrong = {
+            "the primary key": column.primary_key,
+            "UNIQUE": column.unique,
+            "an index": column.index,
+            "a foreign key": bool(column.foreign_keys),
+            "a server_default": column.server_default is not None or column.server_onupdate is not None,
+            "Computed": column.computed is not None,
+            "an SQL expression as default": any(
+                default is not None and not (default.is_scalar or default.is_callable)
+                for default in (column.default, column.onupdate)
+            ),
+            "onupdate": column.onupdate is not None and isinstance(column.type, SealedRow),
+        }
+        for what, there in wrong.items():
+            if there:
+                refuse_column(what, column)
+        self.storage.check(f"{column.table.name}.{column.name}")
+        if self.moving is not None:
+            self.moving.check(self._field_name)
 
     def _forget_column(self) -> None:
         self._info: Mapping[Any, Any] = _NO_INFO
         # What the last value was sealed or opened by, while nothing around it changes.
         self._last: tuple[Any, Any, Field | None, Pairs] = (None, None, None, ())
-
-    @property
-    def _named(self) -> sa.Column[Any]:
-        """The column.
-
-        Raises:
-            ModelError: there is none.
-        """
-        column = self._column
-        if column is None or column.table is None:
-            raise ModelError("a sealed type is used without its column, so its field is not known; use the column")
-        return column
 
     @property
     def _field_name(self) -> str:
@@ -173,15 +186,22 @@ class SealedType(TypeDecorator[Any]):
             self._last = binding, pairs, field, pairs
         return field
 
-    def _seal(self, value: Any, row: Any, pairs: Pairs) -> bytes:
+    def _seal(self, value: Any, row: Any, pairs: Pairs) -> bytes | str:
+        """Return what the column holds for a value: a record, or the old form while it is written."""
         held: Any = value if type(value) is self._exact else self._checked(value)
+        if self.moving is not None and self.moving.writes == "old":
+            return self.moving.write(self._binding.records, self._field_name, held, text=self.storage.text)
         field = self._field_of(pairs)
         try:
-            return field.seal(held, row=row)
+            record = field.seal(held, row=row)
         except KeyNotLoadedError:
-            return self._binding.seal(field, pairs, held, row)
+            record = self._binding.seal(field, pairs, held, row)
+        return to_text(record) if self.storage.text else record
 
-    def _open(self, record: bytes, row: Any, pairs: Pairs) -> Any:
+    def _open(self, record: bytes | str, row: Any, pairs: Pairs) -> Any:
+        """Return the value that the column holds: of a record, or of the old form while it is read."""
+        if self.moving is not None and self.moving.is_old(record):
+            return self.moving.read(self._binding.records, self._field_name, record, self.value_type)
         field = self._field_of(pairs)
         try:
             opened: Any = field.open(record, row=row)
@@ -196,14 +216,17 @@ class SealedType(TypeDecorator[Any]):
             del opened  # a report of local variables would show it
         raise failure
 
-    def _record(self, value: Any) -> bytes:
-        if not isinstance(value, bytes | bytearray | memoryview):  # SQLite keeps text in any column
-            raise NotARecordError(
-                f"the database returned a {type(value).__name__} for '{self._field_name}', not a record"
-            )
-        return bytes(value)
+    def _record(self, value: Any) -> bytes | str:
+        """Return what a driver gives back; some give views of memory."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        if isinstance(value, str) and not self._binary:
+            return value
+        # SQLite keeps text in any column.
+        raise NotARecordError(f"the database returned a {type(value).__name__} for '{self._field_name}', not a record")
 
     def bind_processor(self, dialect: Dialect) -> Any:
+        """Return what seals the values of a statement."""
         process = self.process_bind_param
         if dialect.driver not in _TAKE_BYTES:
             return super().bind_processor(dialect)
@@ -224,6 +247,7 @@ class SealedType(TypeDecorator[Any]):
 
     def _options(self) -> str:
         given = [f"{name}={getattr(self, name)!r}" for name in ("length", "field") if getattr(self, name) is not None]
+        given += ["moving=..."] if self.moving is not None else []
         return "".join(f", {option}" for option in given)
 
 
@@ -239,9 +263,11 @@ class Sealed(SealedType):
         length: the most characters or bytes that a value may have.
         field: the name of the field, if the column is renamed; ``"table.column"`` by default.
         scope: the pairs that columns of the table hold; in a mapped class, ``__sealed_scope__`` says it.
+        storage: the type of the column: of bytes, ``LargeBinary`` by default, or of text, such as ``Text``.
+        moving: how values were stored before, while the column moves to records.
 
     Raises:
-        TypeError: no record holds such values.
+        TypeError: no record holds such values, or no column of this type records.
 
     Example:
         >>> Table("notes", metadata, Column("id", Integer, primary_key=True), Column("text", Sealed(str)))
@@ -250,10 +276,18 @@ class Sealed(SealedType):
     cache_ok = True
 
     def __init__(
-        self, value_type: Any, /, *, length: int | None = None, field: str | None = None, scope: Scope | None = None
+        self,
+        value_type: Any,
+        /,
+        *,
+        length: int | None = None,
+        field: str | None = None,
+        scope: Scope | None = None,
+        storage: Any = None,
+        moving: Moving | None = None,
     ) -> None:
         """Take the type of the values."""
-        super().__init__(value_type, length=length, field=field)
+        super().__init__(value_type, length=length, field=field, storage=storage, moving=moving)
         if scope is not None and not isinstance(scope, Scope):
             raise TypeError(f"scope is a Scope, such as Scope(tenant='tenant_id'), not {type(scope).__name__}")
         self.scope = scope
@@ -261,14 +295,14 @@ class Sealed(SealedType):
     def __repr__(self) -> str:
         return f"Sealed({self.value_type.__name__}{self._options()})"
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | str | None:  # noqa: ARG002
         """Seal a value."""
         if value is None:
             return None
         # Not unpacked into a variable, which a report of the local variables of an error would show.
         hidden = value if type(value) is HiddenValue else HiddenValue(value)
         del value
-        if type(hidden.value) is self._exact:
+        if type(hidden.value) is self._exact and self._binary:
             try:
                 return self._current()[0].seal(cast("Value", hidden.value), row=UNBOUND)
             except (SealwaxError, TypeError, ValueError):
@@ -279,13 +313,14 @@ class Sealed(SealedType):
         """Open a record."""
         if value is None:
             return None
-        try:
-            opened: Any = self._current()[0].open(value, row=UNBOUND)
-        except (SealwaxError, TypeError, ValueError):
-            opened = None  # raised below
-        if type(opened) is self.value_type:
-            return opened
-        del opened  # a report of local variables would show it
+        if self._binary:
+            try:
+                opened: Any = self._current()[0].open(value, row=UNBOUND)
+            except (SealwaxError, TypeError, ValueError):
+                opened = None  # raised below
+            if type(opened) is self.value_type:
+                return opened
+            del opened  # a report of local variables would show it
         return passing_on(lambda: self._open(self._record(value), UNBOUND, self._current()[1]))
 
     def _current(self) -> tuple[Field, Pairs]:
@@ -313,7 +348,8 @@ class SealedRow(SealedType):
     Args:
         value_type: as for ``Sealed``.
         row: the columns that records are bound to, such as the primary key.
-        length, field: as for ``Sealed``.
+        length, field, storage, moving: as for ``Sealed``.
+        moved_from: the column that values were in before, if it is another one.
 
     Raises:
         TypeError: no record holds such values, or a column is not given by its name.
@@ -322,9 +358,21 @@ class SealedRow(SealedType):
     cache_ok = True
 
     def __init__(
-        self, value_type: Any, /, *, row: str | Sequence[str], length: int | None = None, field: str | None = None
+        self,
+        value_type: Any,
+        /,
+        *,
+        row: str | Sequence[str],
+        length: int | None = None,
+        field: str | None = None,
+        storage: Any = None,
+        moving: Moving | None = None,
+        moved_from: str | None = None,
     ) -> None:
-        super().__init__(value_type, length=length, field=field)
+        super().__init__(value_type, length=length, field=field, storage=storage, moving=moving)
+        if moved_from is not None and (moving is None or not isinstance(moved_from, str)):
+            raise TypeError("moved_from names the column that values were in before, while moving= says in what form")
+        self.moved_from = moved_from
         names = (row,) if isinstance(row, str) else tuple(row)
         if not names or not all(isinstance(name, str) for name in names):
             raise TypeError("row names the columns that the records are bound to, such as row='id'")
@@ -371,7 +419,7 @@ class SealedRow(SealedType):
             return bound
         return lambda value: (type(value) is SealedValue and value.record) or bound(value)
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | str | None:  # noqa: ARG002
         """Seal a value."""
         if value is None:
             return None
@@ -449,42 +497,8 @@ def _is_null(value: object) -> bool:
     return value is None or isinstance(value, sa.Null)
 
 
-def fits_blob(length: int | None) -> bool:
-    """Whether all records fit MySQL's BLOB of 64 KB; a character takes up to 4 bytes."""
-    return MIN_BYTES + (MAX_PLAINTEXT_BYTES if length is None else 1 + 4 * length) <= _BLOB
-
-
-def _storage(length: int | None) -> TypeEngine[Any]:
-    """Return a type that is never too short."""
-    if fits_blob(length):
-        return sa.LargeBinary()
-    return sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
-
-
-def _check_column(column: sa.Column[Any], table: Any) -> None:
-    """Refuse what cannot work with records in a column, when the column becomes one of a table."""
-    if not isinstance(column.type, SealedType) or not isinstance(table, sa.Table):
-        return
-    wrong = {
-        "the primary key": column.primary_key,
-        "UNIQUE": column.unique,
-        "an index": column.index,
-        "a foreign key": bool(column.foreign_keys),
-        "a server_default": column.server_default is not None or column.server_onupdate is not None,
-        "Computed": column.computed is not None,
-        "an SQL expression as default": any(
-            default is not None and not (default.is_scalar or default.is_callable)
-            for default in (column.default, column.onupdate)
-        ),
-        "onupdate": column.onupdate is not None and isinstance(column.type, SealedRow),
-    }
-    for what, there in wrong.items():
-        if there:
-            refuse_column(what, column)
-
-
 def refuse_column(what: str, column: sa.Column[Any]) -> NoReturn:
-    raise ModelError(f"{what} on '{column.table.name}.{column.name}', which is sealed, cannot work: {_SEARCH}")
+    raise ModelError(f"{what} on '{column.table.name}.{column.name}', which is sealed, cannot work: {_instead(column)}")
 
 
 def check_table(table: sa.Table) -> None:

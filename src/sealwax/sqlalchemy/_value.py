@@ -27,7 +27,9 @@ class SealedValue:
 
     __slots__ = ("pairs", "record", "row", "value")
 
-    def __init__(self, value: Any = UNSET, record: bytes | None = None, row: Any = UNSET, pairs: Any = ()) -> None:
+    def __init__(
+        self, value: Any = UNSET, record: bytes | str | None = None, row: Any = UNSET, pairs: Any = ()
+    ) -> None:
         self.value = value
         self.record = record
         self.row = row
