@@ -186,6 +186,8 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def contribute_to_class(self, cls: Any, name: str, *args: Any, **kwargs: Any) -> None:
         super().contribute_to_class(cls, name, *args, **kwargs)
+        for known in ("_row", "_row_type"):  # of an abstract class, which this is a copy from
+            self.__dict__.pop(known, None)
         if not self.sealing.scope:
             self.sealing = self.sealing._replace(scope=dict(getattr(cls, "sealed_scope", {})))
         if not cls._meta.abstract:
@@ -200,8 +202,16 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def row_fields(self) -> tuple[models.Field[Any, Any], ...]:
         """The fields that the row is made of."""
+        return self._row
+
+    @functools.cached_property
+    def _row(self) -> tuple[models.Field[Any, Any], ...]:
         opts = self.model._meta
         return tuple(opts.pk if name == "pk" else opts.get_field(name) for name in self.sealing.row)  # type: ignore[misc]
+
+    @functools.cached_property
+    def _row_type(self) -> Any:
+        return row_type(self._row)
 
     @property
     def like(self) -> object:
@@ -361,8 +371,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         return self.opened(value)
 
     def _field(self, binding: RowBinding) -> Any:
-        kind: Any = row_type(self.row_fields())
-        return field_of(get_records(), self.field_name, kind, binding.pairs)
+        return field_of(get_records(), self.field_name, self._row_type, binding.pairs)
 
     def to_seal(self, value: Any) -> Any:
         """Return a value as the field would give it to a database, with its type."""
