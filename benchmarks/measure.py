@@ -125,7 +125,18 @@ def _figure(took: float, row: Row) -> str:
 
 def machine() -> str:
     """Return the versions and the machine, in two lines."""
-    packages = ("sealwax", "cryptography", "boto3", "aws-encryption-sdk", "tink", "pyrage")
+    packages = (
+        "sealwax",
+        "cryptography",
+        "boto3",
+        "aws-encryption-sdk",
+        "tink",
+        "pyrage",
+        "sqlalchemy",
+        "sqlalchemy-utils",
+        "django",
+        "django-fernet-encrypted-fields",
+    )
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     model = next(
         (
