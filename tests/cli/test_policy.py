@@ -409,6 +409,7 @@ def sids(text: bytes) -> list[str]:
         (("search-records",), ["OpenIndexKeys", "OpenNoRecordsKeys"]),
         (("rotate", "--to", NEW), ["RotateFrom", "RotateTo", "KeepRecords"]),
         (("rotate-records", "--to", NEW), ["RotateRecordsFrom", "RotateRecordsTo", "RotateNothingElse"]),
+        (("rotate-indexes", "--to", NEW), ["RotateIndexesFrom", "RotateIndexesTo", "RotateNothingElse"]),
         (("decrypt", "-c", "sealwax-use=records-index"), ["Decrypt"]),
     ],
 )
@@ -431,8 +432,14 @@ def test_one_role_for_records_and_for_envelopes(bare_shell: Shell) -> None:
     ("arguments", "sentence"),
     [
         (("rotate-records",), "rotate-records requires --to"),
-        (("records", "--to", NEW), "--to requires the task rotate or rotate-records"),
+        (("rotate-indexes",), "rotate-indexes requires --to"),
+        (("records", "--to", NEW), "--to requires the task rotate, rotate-records or rotate-indexes"),
         (("rotate", "rotate-records", "--to", NEW), "rotate and rotate-records are for different roles"),
+        (("rotate-indexes", "rotate", "--to", NEW), "rotate and rotate-indexes are for different roles"),
+        (
+            ("rotate-records", "rotate-indexes", "--to", NEW),
+            "rotate-records and rotate-indexes are for different roles",
+        ),
         (("records", "search-records"), "records and search-records are for different roles"),
         (("records", "-c", "sealwax-use=records-data"), "remove it from the context"),
         (("decrypt", "-c", "sealwax-use=data"), "'data' is not a value of sealwax-use"),
@@ -445,7 +452,7 @@ def test_iam_policies_that_make_no_sense(bare_shell: Shell, arguments: tuple[str
 
 def test_a_key_policy_for_records_is_written_and_explained(bare_shell: Shell) -> None:
     roles = ("--records", f"{IAM}:user/shop", "--search-records", f"{IAM}:user/search")
-    moving = ("--rotate-records", f"{IAM}:user/rotation")
+    moving = ("--rotate-records", f"{IAM}:user/rotation", "--rotate-indexes", f"{IAM}:user/moving")
     text = bare_shell.sealwax(*WRITE_KEY, *roles, *moving, *SCOPE).succeeded().out
     bare_shell.write("key.json", text)
     cases = {
@@ -455,6 +462,8 @@ def test_a_key_policy_for_records_is_written_and_explained(bare_shell: Shell) ->
         ("search", "Decrypt", "records-data"): False,
         ("rotation", "ReEncryptTo", "records-data"): True,
         ("rotation", "ReEncryptTo", "records-index"): False,
+        ("moving", "ReEncryptTo", "records-index"): True,
+        ("moving", "ReEncryptFrom", "records-data"): False,
         ("app", "Decrypt", "records-data"): False,
     }
     for (who, action, use), expected in cases.items():
@@ -462,6 +471,8 @@ def test_a_key_policy_for_records_is_written_and_explained(bare_shell: Shell) ->
         done = bare_shell.sealwax(*explain, *SCOPE, "-c", f"sealwax-use={use}").succeeded()
         assert json.loads(done.out)["allowed"] is expected, (who, action, use)
     both = ("--rotate-from", f"{IAM}:user/rotation")
+    bare_shell.sealwax(*WRITE_KEY, *moving, *both, *SCOPE).failed(2, "name two different principals")
+    both = ("--rotate-records", f"{IAM}:user/moving")
     bare_shell.sealwax(*WRITE_KEY, *moving, *both, *SCOPE).failed(2, "name two different principals")
 
 

@@ -26,6 +26,7 @@ from sealwax.policy import (
     allow_encrypt,
     allow_records,
     allow_rotate,
+    allow_rotate_indexes,
     allow_rotate_records,
     allow_search_records,
     deny_records,
@@ -45,7 +46,7 @@ SHOP: Final = RequiredContext(SCOPE)
 MAIL: Final = {"app": "shop", "purpose": "mail"}
 DATA: Final = kms_context(SCOPE, KeyKind.DATA)
 INDEX: Final = kms_context(SCOPE, KeyKind.INDEX)
-USERS: Final = ("admin", "app", "searcher", "rotator", "mailer", "mover")
+USERS: Final = ("admin", "app", "searcher", "rotator", "indexer", "mailer", "mover")
 NOW: Final = datetime(2026, 11, 24, tzinfo=UTC)
 KEY: Final = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 NEW: Final = "arn:aws:kms:us-east-1:111122223333:key/5678abcd-12ab-34cd-56ef-1234567890ab"
@@ -134,6 +135,7 @@ def written(**more: Sequence[str]) -> Document:
         "records": [arn("app")],
         "search_records": [arn("searcher")],
         "rotate_records": [arn("rotator")],
+        "rotate_indexes": [arn("indexer")],
     }
     return write_key_policy([arn("admin")], KeyUsers(**users | more), SHOP)
 
@@ -175,7 +177,7 @@ def test_the_attack_works_without_the_policy(shop: Shop) -> None:
     assert shop.kms("app").decrypt(CiphertextBlob=planted, EncryptionContext=DATA)["Plaintext"] == known
 
 
-@pytest.mark.parametrize("who", ["rotator", "mover"])
+@pytest.mark.parametrize("who", ["rotator", "indexer", "mover"])
 def test_it_is_refused_with_the_policy(shop: Shop, who: str) -> None:
     shop.put(written())
     store = MemoryKeys()
@@ -211,9 +213,34 @@ def test_each_does_its_work_with_the_policy(shop: Shop) -> None:
     mail = mailer.encrypt(b"hello", context=MAIL)
     again = sealwax.Sealer(shop.keyring("mover")).rewrap(mail, to=shop.key, context=MAIL)
     assert mailer.decrypt(again, context=MAIL) == b"hello"
-    for who in ("searcher", "rotator", "mailer", "mover"):
+    for who in ("searcher", "rotator", "indexer", "mailer", "mover"):
         with pytest.raises(AccessDeniedError):
             _blob.unwrap(shop.keyring(who), row)
+
+
+def test_index_keys_have_a_rotation_role_of_their_own(shop: Shop) -> None:
+    shop.put(written())
+    store = MemoryKeys()
+    with Records(shop.keyring("app"), store, scope=SCOPE) as records:
+        index = records.index("users.email", bits=64)
+        made = index.of("anna")
+        row = row_of(store)
+        indexer = sealwax.Sealer(shop.keyring("indexer"))
+        assert store.replace(row, indexer.rewrap(row.blob, to=shop.key, context=INDEX))
+        records.clear()
+        assert index.of("anna") == made
+    with Records(shop.keyring("searcher"), store, scope=SCOPE) as searching:
+        assert searching.index("users.email", bits=64).of("anna") == made
+    for who in ("searcher", "rotator", "mailer", "mover"):
+        with pytest.raises(AccessDeniedError):
+            sealwax.Sealer(shop.keyring(who)).rewrap(row.blob, to=shop.key, context=INDEX)
+    # One role for both could turn what opens records into what a searcher opens.
+    data, key = _blob.make(shop.keyring("app"), SCOPE, KeyKind.DATA, 1)
+    key.close()
+    for who in ("rotator", "indexer"):
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            shop.move(who, wrapped(data.blob), DATA, INDEX)
+        assert denied(error)
 
 
 def test_a_searcher_opens_the_keys_of_indexes_only(shop: Shop) -> None:
@@ -237,7 +264,7 @@ def test_nobody_wraps_a_key_that_he_knows(shop: Shop) -> None:
             shop.kms(who).encrypt(KeyId=shop.key, Plaintext=b"k" * 32, EncryptionContext=context)
         assert denied(error)
         refused += 1
-    assert refused == 18
+    assert refused == 21
 
 
 def test_a_grant_is_no_way_around_it(shop: Shop) -> None:
@@ -281,6 +308,7 @@ ROLES: Final[Mapping[str, Mapping[str, set[Any]]]] = {
     "app": {"GenerateDataKey": OF_RECORDS, "Decrypt": OF_RECORDS},
     "searcher": {"Decrypt": {"index"}},
     "rotator": {"ReEncrypt": set(itertools.product(OF_DATA, OF_DATA))},
+    "indexer": {"ReEncrypt": {("index", "index")}},
     "mailer": {"GenerateDataKey": OF_OTHERS, "Encrypt": OF_OTHERS, "Decrypt": OF_OTHERS},
     "mover": {"ReEncrypt": set(itertools.product(OF_OTHERS, OF_OTHERS))},
     "stranger": {},
@@ -349,7 +377,7 @@ def test_each_role_does_its_own_and_no_grant_gives_it_more_of_records(shop: Shop
         )
     for who, own in ROLES.items():
         more = dict(GRANTED) if granted else {}
-        if who == "rotator":  # it is held to the data keys of records
+        if who in ("rotator", "indexer"):  # they are held to the data keys of one use
             more.pop("ReEncrypt", None)
         expected = {name: own.get(name, set()) | more.get(name, set()) for name in {**own, **more}}
         assert may_call(shop, who, blobs) == expected, who
@@ -440,6 +468,14 @@ def test_the_rotators_policy() -> None:
     assert allowed(allow_rotate_records([KEY], [NEW], SHOP), key=NEW) == {"ReEncryptTo": {"data", CAPITALS}}
     wide = allowed(allow_rotate_records([KEY], [KEY], SHOP), also=[EVERYTHING])
     assert wide["ReEncryptFrom"] == wide["ReEncryptTo"] == {"data", "foreign", CAPITALS}
+
+
+def test_the_policy_of_those_who_rotate_indexes() -> None:
+    one = allowed(allow_rotate_indexes([KEY], [KEY], SHOP))
+    assert one == {"ReEncryptFrom": {"index"}, "ReEncryptTo": {"index"}}
+    assert allowed(allow_rotate_indexes([KEY], [NEW], SHOP), key=NEW) == {"ReEncryptTo": {"index"}}
+    wide = allowed(allow_rotate_indexes([KEY], [KEY], SHOP), also=[EVERYTHING])
+    assert wide["ReEncryptFrom"] == wide["ReEncryptTo"] == {"index"}
 
 
 def test_the_policy_of_a_role_that_is_not_of_records() -> None:
@@ -536,15 +572,17 @@ def test_what_cannot_be_written() -> None:
         lambda: allow_records([KEY], named),
         lambda: allow_search_records([KEY], named),
         lambda: allow_rotate_records([KEY], [KEY], named),
+        lambda: allow_rotate_indexes([KEY], [KEY], named),
         lambda: write_key_policy([arn("admin")], KeyUsers(records=[arn("app")]), named),
     ):
         with pytest.raises(PolicyError, match="remove it from the context"):
             write()
         refused += 1
-    assert refused == 4
-    both = KeyUsers(rotate_from=[arn("mover")], rotate_records=[arn("mover")])
-    with pytest.raises(PolicyError, match="name two different principals"):
-        write_key_policy([arn("admin")], both, SHOP)
+    assert refused == 5
+    for names in itertools.combinations(("rotate_from", "rotate_records", "rotate_indexes"), 2):
+        both = KeyUsers(**{name: [arn("mover")] for name in names})
+        with pytest.raises(PolicyError, match="name two different principals"):
+            write_key_policy([arn("admin")], both, SHOP)
     with pytest.raises(PolicyError, match="would both administer the key and use it"):
         write_key_policy([arn("admin")], KeyUsers(records=[arn("admin")]), SHOP)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 import signal
 import threading
@@ -31,6 +32,7 @@ from sealwax.policy import (
     allow_encrypt,
     allow_records,
     allow_rotate,
+    allow_rotate_indexes,
     allow_rotate_records,
     allow_search_records,
     deny_records,
@@ -130,6 +132,7 @@ def _who(option: str, what: str, *, required: bool = False) -> Callable[[options
 @_who("--records", "seals and opens records under the key")
 @_who("--search-records", "searches indexes of records, but opens no record")
 @_who("--rotate-records", "may move the data keys of records from the key and to it")
+@_who("--rotate-indexes", "may move the index keys of records from the key and to it")
 @_bound
 @_format
 @options.loudness
@@ -143,6 +146,7 @@ def key_command(
     records: tuple[str, ...],
     search_records: tuple[str, ...],
     rotate_records: tuple[str, ...],
+    rotate_indexes: tuple[str, ...],
     bound: RequiredContext | None,
     form: str,
 ) -> None:
@@ -151,10 +155,11 @@ def key_command(
     Every use requires the context. Only the named principals have access; IAM policies cannot add others. The account's
     root user can still replace the key policy, so that losing the administrators does not lose the key.
 
-    For --records, --search-records and --rotate-records, the context is the scope. Whoever is not named by one of them
-    is denied the data keys of records, by grants too.
+    For --records, --search-records, --rotate-records and --rotate-indexes, the context is the scope. Whoever is not
+    named by one of them is denied the data keys of records, by grants too.
     """
-    users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant, records, search_records, rotate_records)
+    moving = rotate_records, rotate_indexes
+    users = KeyUsers(encrypt, decrypt, rotate_from, rotate_to, grant, records, search_records, *moving)
     document = write_key_policy(admin, users, _required(bound))
     _print(
         document,
@@ -165,10 +170,11 @@ def key_command(
     )
 
 
-_OF_RECORDS: Final = ("records", "search-records", "rotate-records")
+_MOVING: Final = ("rotate", "rotate-records", "rotate-indexes")
+_OF_RECORDS: Final = ("records", "search-records", *_MOVING[1:])
 _TASKS: Final = ("encrypt", "decrypt", "rotate", *_OF_RECORDS, "audit")
-# One side of the second could become the other side of the first; the last two are part of the first.
-_APART: Final = (("rotate", "rotate-records"), ("records", "search-records"))
+# Of the first three, one side of one could become the other side of the other; who may records, may search them.
+_APART: Final = (*itertools.combinations(_MOVING, 2), ("records", "search-records"))
 
 
 @policy.command("iam")
@@ -200,8 +206,8 @@ def iam_command(
 
     encrypt, decrypt: under the keys of -k. rotate: move wrapped keys from the keys of -k to those of --to, without
     decrypting. records: seal and open records of the scope that -c gives. search-records: search their indexes, but
-    open none. rotate-records: move their data keys, and nothing else. audit: read what `sealwax audit` reads; it takes
-    no keys and no context.
+    open none. rotate-records: move their data keys, and nothing else. rotate-indexes: move their index keys, and
+    nothing else. audit: read what `sealwax audit` reads; it takes no keys and no context.
 
     Without a task for records, the policy denies the data keys of records.
 
@@ -212,11 +218,11 @@ def iam_command(
     for one, other in _APART:
         if one in tasks and other in tasks:
             raise click.UsageError(f"{one} and {other} are for different roles; write a policy for each")
-    moving = next((task for task in tasks if task in ("rotate", "rotate-records")), None)
+    moving = next((task for task in tasks if task in _MOVING), None)
     if moving and not targets:
         raise click.UsageError(f"{moving} requires --to: the keys to move wrapped keys to")
     if not moving and targets:
-        raise click.UsageError("--to requires the task rotate or rotate-records")
+        raise click.UsageError(f"--to requires the task {', '.join(_MOVING[:-1])} or {_MOVING[-1]}")
     if tasks == ("audit",):
         typed = click.get_current_context().get_parameter_source("keys") is ParameterSource.COMMANDLINE
         if typed or bound is not None:
@@ -235,6 +241,7 @@ def iam_command(
         "records": lambda: allow_records(old, required),
         "search-records": lambda: allow_search_records(old, required),
         "rotate-records": lambda: allow_rotate_records(old, new, required),
+        "rotate-indexes": lambda: allow_rotate_indexes(old, new, required),
         "audit": allow_audit,
     }
     statements = [statement for task in tasks for statement in allowed[task]()]

@@ -26,6 +26,7 @@ _GROUPS: Final[Mapping[str, str]] = {
         --allow-changes --records --denied-profile --denied-role
         --scan --delete-after --every --now
         --admin --encrypt --rotate-from --rotate-to --grant --search-records --rotate-records
+        --rotate-indexes
         --grantee --operation --retiring --for
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream

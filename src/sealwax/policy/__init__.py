@@ -51,7 +51,13 @@ from sealwax.policy._model import Decision, Grant, Principal, PrincipalKind, Req
 from sealwax.policy._operations import CROSS_ACCOUNT, GRANTABLE, On, Permission, permissions
 from sealwax.policy._parts import KeyUsers, RequiredContext
 from sealwax.policy._patterns import Lookup, Pattern, Token, Variable, Wild
-from sealwax.policy._records import allow_records, allow_rotate_records, allow_search_records, deny_records
+from sealwax.policy._records import (
+    allow_records,
+    allow_rotate_indexes,
+    allow_rotate_records,
+    allow_search_records,
+    deny_records,
+)
 
 __all__ = [
     "CROSS_ACCOUNT",
@@ -84,6 +90,7 @@ __all__ = [
     "allow_encrypt",
     "allow_records",
     "allow_rotate",
+    "allow_rotate_indexes",
     "allow_rotate_records",
     "allow_search_records",
     "deny_records",

@@ -84,8 +84,7 @@ def write_key_policy(administrators: Sequence[str], users: KeyUsers, context: Re
     """
     root = _root_of_administrators(administrators, users)
     _records.refuse_both_rotations(users)
-    of_records = users.records or users.search_records or users.rotate_records
-    condition = (context.without_records() if of_records else context).condition()
+    condition = (context.without_records() if users.of_records else context).condition()
     rotated = _records.pinned(context).condition() if users.rotate_from or users.rotate_to else {}
     delegated = {"ForAllValues:StringEquals": {"kms:GrantOperations": list(_GRANTABLE)}, **condition}
     statements = [

@@ -102,6 +102,7 @@ class KeyUsers:
         records: can make and open the data keys of records.
         search_records: can open those that indexes are made with, and no records.
         rotate_records: can move the data keys of records from this key and to it.
+        rotate_indexes: can move those that indexes are made with from this key and to it.
     """
 
     encrypt: Sequence[str] = ()
@@ -112,11 +113,18 @@ class KeyUsers:
     records: Sequence[str] = ()
     search_records: Sequence[str] = ()
     rotate_records: Sequence[str] = ()
+    rotate_indexes: Sequence[str] = ()
+
+    @property
+    def of_records(self) -> bool:
+        """Whether somebody may use the data keys of records."""
+        return bool(self.records or self.search_records or self.rotate_records or self.rotate_indexes)
 
     def all(self) -> frozenset[str]:
         """Return every principal once."""
         others = (*self.encrypt, *self.decrypt, *self.rotate_from, *self.rotate_to, *self.grant)
-        return frozenset((*others, *self.records, *self.search_records, *self.rotate_records))
+        rotating = (*self.rotate_records, *self.rotate_indexes)
+        return frozenset((*others, *self.records, *self.search_records, *rotating))
 
 
 def to(

@@ -41,20 +41,22 @@ def in_key_policy(users: KeyUsers, context: RequiredContext) -> list[Document | 
     may: dict[str, list[str]] = {action: [] for action in ACTIONS}
     may["kms:Decrypt"] += [*users.records, *users.search_records]
     may["kms:GenerateDataKey"] += users.records
-    may["kms:ReEncryptFrom"] += users.rotate_records
-    may["kms:ReEncryptTo"] += users.rotate_records
+    may["kms:ReEncryptFrom"] += (*users.rotate_records, *users.rotate_indexes)
+    may["kms:ReEncryptTo"] += (*users.rotate_records, *users.rotate_indexes)
     allowed: list[Document | None] = []
     held: list[Document | None] = []
-    if users.records or users.search_records or users.rotate_records:
+    if users.of_records:
         allowed = [
             to("Records", users.records, _OF_RECORDS, _with_use(context).condition()),
             to("SearchRecords", users.search_records, ("kms:Decrypt",), _with_use(context, INDEX).condition()),
             to("RotateRecords", users.rotate_records, _ROTATE, _with_use(context, DATA).condition()),
+            to("RotateIndexes", users.rotate_indexes, _ROTATE, _with_use(context, INDEX).condition()),
         ]
         searching = [arn for arn in users.search_records if arn not in users.records]
         held = [
             _hold("OpenIndexKeysOnly", searching, ("kms:Decrypt",), _others_than(INDEX, absent_too=False)),
             _hold("RotateRecordsOnly", users.rotate_records, _ROTATE, _others_than(DATA, absent_too=True)),
+            _hold("RotateIndexesOnly", users.rotate_indexes, _ROTATE, _others_than(INDEX, absent_too=True)),
         ]
     elif context.is_of_records:
         may["kms:Decrypt"] += users.decrypt
@@ -73,11 +75,12 @@ def in_key_policy(users: KeyUsers, context: RequiredContext) -> list[Document | 
 
 
 def refuse_both_rotations(users: KeyUsers) -> None:
-    both = sorted({*users.rotate_from, *users.rotate_to} & set(users.rotate_records))
+    records, indexes = set(users.rotate_records), set(users.rotate_indexes)
+    both = sorted(({*users.rotate_from, *users.rotate_to} & (records | indexes)) | (records & indexes))
     if both:
         raise PolicyError(
-            f"'{shown(both[0])}' would move the data keys of records and others too, and so could turn one into the "
-            "other; name two different principals"
+            f"'{shown(both[0])}' would move data keys of two kinds (of records, of their indexes, others), and so "
+            "could turn one into the other; name two different principals"
         )
 
 
@@ -161,13 +164,34 @@ def allow_rotate_records(old: Sequence[str], new: Sequence[str], scope: Required
     Raises:
         PolicyError: as for ``allow_records``.
     """
-    context = _with_use(scope, DATA)
+    return _rotation("RotateRecords", DATA, old, new, scope)
+
+
+def allow_rotate_indexes(old: Sequence[str], new: Sequence[str], scope: RequiredContext) -> list[Document]:
+    """Write the identity policy statements of a role that moves the index keys of records to other KMS keys.
+
+    It is another role than the one that moves the other data keys of records: one that moves both could turn one of
+    these into an index key, which those who only search may open.
+
+    Args:
+        old, new, scope: as for ``allow_rotate_records``.
+
+    Returns:
+        Statements for ``write_identity_policy``.
+
+    Raises:
+        PolicyError: as for ``allow_records``.
+    """
+    return _rotation("RotateIndexes", INDEX, old, new, scope)
+
+
+def _rotation(sid: str, use: str, old: Sequence[str], new: Sequence[str], scope: RequiredContext) -> list[Document]:
+    context = _with_use(scope, use)
     keys = tuple(dict.fromkeys((*checked_keys(old), *checked_keys(new))))
-    others = _others_than(DATA, absent_too=True)
     return [
-        statement("RotateRecordsFrom", ("kms:ReEncryptFrom",), old, context),
-        statement("RotateRecordsTo", ("kms:ReEncryptTo",), new, context),
-        _denial("RotateNothingElse", _ROTATE, keys, others),
+        statement(f"{sid}From", ("kms:ReEncryptFrom",), old, context),
+        statement(f"{sid}To", ("kms:ReEncryptTo",), new, context),
+        _denial("RotateNothingElse", _ROTATE, keys, _others_than(use, absent_too=True)),
     ]
 
 

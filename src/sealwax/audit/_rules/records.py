@@ -175,7 +175,8 @@ def records_open_to_others(account: Account) -> Iterator[Violation]:
                 put_key_policy(
                     key,
                     f"Deny {name} the data keys of records. If it seals, searches or rotates records, write its policy "
-                    "with sealwax policy key --records, --search-records or --rotate-records instead.",
+                    "with sealwax policy key --records, --search-records, --rotate-records or --rotate-indexes "
+                    "instead.",
                     add_denial(key, name, actions, {"Null": {context_key(USE): "false"}}),
                 ),
                 f"{name} has {', '.join(actions)} for any value of {USE}",
