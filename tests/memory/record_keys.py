@@ -1,6 +1,7 @@
-"""A program that seals and opens records, and then waits while its memory is read: ``record_keys.py SCENARIO DIR``.
+"""A program that uses records, and then waits while its memory is read: ``record_keys.py SCENARIO DIR``.
 
-It writes down the records whose keys must be gone: no secret, their prefixes say which record keys there were.
+It writes down the records whose keys must be gone, and an index: no secrets. Their prefixes say which record keys there
+were, and the index tells the index key from those of other scopes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 
 import sealwax
 from sealwax._core.format import payload
-from sealwax.records import Field, MemoryKeys, Records
+from sealwax.records import Field, Index, KeyKind, MemoryKeys, Records
 from tests.memory.program import take_out_registers, take_out_wipe
 
 SCOPE = {"app": "scan", "tenant": "acme"}
 FIELD = "users.card"
+BITS = 64
+INDEXED = "what is indexed"
 _TEXT = b"plaintext is not what is looked for"
 _SOON = {"recheck": 0.2}
 
@@ -28,7 +31,8 @@ held: list[Any] = []
 
 def used(folder: Path, **bounds: Any) -> Records:
     """Seal and open under three record keys of a first tenant."""
-    records = Records(sealwax.KmsKeyring("alias/one"), MemoryKeys(), scope={"app": "scan"}, **bounds)
+    store = MemoryKeys()
+    records = Records(sealwax.KmsKeyring("alias/one"), store, scope={"app": "scan"}, **bounds)
     fields: list[Field] = [records.field(FIELD, row=int, tenant="acme") for _ in range(3)]
     sealed = [field.seal(_TEXT, row=7) for field in fields] + fields[0].seal_many([_TEXT] * 20, rows=[7] * 20)
     for field in fields:
@@ -40,7 +44,14 @@ def used(folder: Path, **bounds: Any) -> Records:
         fail(lambda field=field: field.seal(None, row=8))  # type: ignore[misc]
         fail(lambda field=field: field.seal_many([None], rows=[8]))  # type: ignore[misc]
     (folder / "records").write_text("".join(f"{record.hex()}\n" for record in sealed))
-    held[:0] = [records, fields]
+    indexes: list[Index] = [records.index(FIELD, bits=BITS, tenant="acme") for _ in range(3)]
+    for index in indexes:
+        assert index.of_many([INDEXED] * 20) == [index.of(INDEXED)] * 20
+        fail(lambda index=index: index.of(None))  # type: ignore[misc]
+        fail(lambda index=index: index.of_many([INDEXED, None]))  # type: ignore[misc]
+    (row,) = [row for row in store.list() if row.kind is KeyKind.INDEX]
+    (folder / "index").write_text(row.key_id.hex())
+    held[:0] = [records, fields, indexes]
     return records
 
 
@@ -61,6 +72,8 @@ def fail_after_the_end(folder: Path) -> None:
         fail(lambda field=field: field.open(sealed[0], row=7))  # type: ignore[misc]
         fail(lambda field=field: field.open_many(sealed, rows=[7] * len(sealed)))  # type: ignore[misc]
         fail(lambda field=field: field.seal_many([_TEXT], rows=[7]))  # type: ignore[misc]
+    for index in held[2]:
+        fail(lambda index=index: index.of(INDEXED))  # type: ignore[misc]
 
 
 def closed(folder: Path) -> None:
@@ -88,6 +101,7 @@ def shredded(folder: Path) -> None:
 def evicted(folder: Path) -> None:
     records = used(folder, capacity=1, **_SOON)
     held.append(records.field(FIELD, row=int, tenant="other").seal(_TEXT, row=7))
+    held.append(records.index(FIELD, bits=BITS, tenant="other").of(INDEXED))
     while records.stats().data_keys > 1:
         time.sleep(0.1)
     go_on()
@@ -109,11 +123,15 @@ SCENARIOS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def in_use(folder: Path) -> None:
+    used(folder)
+
+
 def main() -> None:
     scenario, folder, *broken = sys.argv[1:]
     for name in broken:
         {"wipe": take_out_all_wipes, "registers": take_out_registers}[name]()
-    SCENARIOS[scenario](Path(folder))
+    (SCENARIOS | {"in_use": in_use})[scenario](Path(folder))
     print("done", os.getpid(), flush=True)
     sys.stdin.readline()
 

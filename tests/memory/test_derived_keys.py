@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from sealwax._core.keyring import DataKey
 from tests.memory import scan
 from tests.memory.conftest import ROOT
 from tests.memory.derive import ID, INFO, SALT
+from tests.memory.midstate import sha256_state
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/mem")
 
@@ -68,3 +70,10 @@ def test_the_keys_are_those_of_the_format() -> None:
     chunks.close()
     key = expanded(secret, witness.LABEL + INFO, 32)
     assert taken.finish() == ID + hmac.digest(key, b"data", hashlib.sha256)
+
+
+def test_the_state_is_that_of_sha_256() -> None:
+    """Of a message of one block less the padding, which is the block here, the state is the digest."""
+    message = b"what is hashed"
+    padded = message + b"\x80" + bytes(64 - 1 - 8 - len(message)) + struct.pack(">Q", 8 * len(message))
+    assert struct.pack(">8I", *sha256_state(padded)) == hashlib.sha256(message).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -13,8 +14,9 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from tests.memory import scan
 from tests.memory.conftest import ROOT, Kms
-from tests.memory.record_keys import FIELD, SCENARIOS, SCOPE
-from tests.records import reader
+from tests.memory.midstate import sha256_state
+from tests.memory.record_keys import BITS, FIELD, SCENARIOS, SCOPE
+from tests.records import index_reader, reader
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/mem"),
@@ -45,6 +47,19 @@ def secrets_of(data_keys: list[bytes], sealed: list[bytes]) -> dict[str, list[by
     }
 
 
+def index_secrets_of(data_keys: list[bytes], key_id: bytes) -> dict[str, list[bytes]]:
+    """Return the keys of the indexes, also as HMAC keeps one: its two states after the first block."""
+    (used,) = [key for key in data_keys if reader.key_id(key, 2, 1, SCOPE) == key_id]
+    key = index_reader.index_key(used, SCOPE, {}, FIELD, "exact/1", BITS)
+    states = [sha256_state(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C)]
+    return {
+        "index data key": [used],
+        "index key": [key],
+        "padded index key": [bytes(byte ^ pad for byte in key) for pad in (0x36, 0x5C)],
+        "state of an index key": [struct.pack("=8I", *state) for state in states],
+    }
+
+
 def hits(kms: Kms, scenario: str, folder: Path, *broken: str) -> Counter[str]:
     command = [sys.executable, "-m", "tests.memory.record_keys", scenario, str(folder), *broken]
     with subprocess.Popen(
@@ -55,7 +70,9 @@ def hits(kms: Kms, scenario: str, folder: Path, *broken: str) -> Counter[str]:
         done, _, pid = process.stdout.readline().partition(b" ")
         assert done == b"done"
         sealed = [bytes.fromhex(line) for line in (folder / "records").read_text().split()]
-        found = scan.process(int(pid), secrets_of(kms.data_keys(), sealed))
+        index_key_id = bytes.fromhex((folder / "index").read_text())
+        secrets = secrets_of(kms.data_keys(), sealed) | index_secrets_of(kms.data_keys(), index_key_id)
+        found = scan.process(int(pid), secrets)
         process.stdin.write(b"\n")
     assert process.returncode == 0
     return found
@@ -70,3 +87,10 @@ def test_wiping_records_is_needed(kms: Kms, tmp_path: Path) -> None:
     found = hits(kms, "closed", tmp_path, "wipe")
     assert found["data key raw"]
     assert found["record key raw"]
+    assert found["index data key raw"]
+    assert found["index key raw"]
+
+
+def test_keys_in_use_are_found(kms: Kms, tmp_path: Path) -> None:
+    found = hits(kms, "in_use", tmp_path)
+    assert {"data key raw", "index data key raw", "state of an index key raw"} <= found.keys()

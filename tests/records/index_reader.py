@@ -61,6 +61,13 @@ def normalized(value: object, normalizer: str) -> bytes:
     raise TypeError(normalizer)
 
 
+def index_key(
+    data_key: bytes, scope: Mapping[str, str], local: Mapping[str, str], field: str, normalizer: str, bits: int
+) -> bytes:
+    bound = enc(canonical(scope)) + enc(canonical(local)) + enc(field.encode()) + enc(normalizer.encode())
+    return expand(data_key, b"sealwax/records/v1/index\0" + bound + struct.pack(">H", bits), 80)[:32]
+
+
 def index(
     data_key: bytes,
     value: object,
@@ -71,9 +78,8 @@ def index(
     normalizer: str,
     bits: int,
 ) -> bytes:
-    bound = enc(canonical(scope)) + enc(canonical(local)) + enc(field.encode()) + enc(normalizer.encode())
-    info = b"sealwax/records/v1/index\0" + bound + struct.pack(">H", bits)
-    digest = hmac.digest(expand(data_key, info, 80)[:32], enc(normalized(value, normalizer)), "sha256")
+    key = index_key(data_key, scope, local, field, normalizer, bits)
+    digest = hmac.digest(key, enc(normalized(value, normalizer)), "sha256")
     size = -(-bits // 8)
     number = int.from_bytes(digest[:size], "big")
     spare = 8 * size - bits
