@@ -140,7 +140,7 @@ def _class(kind: type[models.Field[Any, Any]]) -> Any:
     return type(f"Sealed{kind.__name__}", (SealedMixin, kind), {"__module__": __name__})
 
 
-class SealedAttribute(DeferredAttribute):
+class SealedFieldAttribute(DeferredAttribute):
     """Opens a record when it is looked at."""
 
     field: Any
@@ -163,7 +163,7 @@ class SealedAttribute(DeferredAttribute):
 class SealedMixin(models.Field):  # type: ignore[type-arg]
     """What sealed fields of all kinds have in common; ``Sealed`` makes them."""
 
-    descriptor_class = SealedAttribute
+    descriptor_class = SealedFieldAttribute
     sealing: SealedOptions
     source: type[models.Field[Any, Any]]
 

@@ -26,7 +26,7 @@ from sealwax.records._store import KeyKind, KeyRow, KeyState
 _RESERVED: Final = f"'{ctx.RESERVED}' is reserved: Records adds it to each scope itself; use another name in the scope"
 
 
-class KeyLife(Keeper):
+class DataKeyLife(Keeper):
     """Makes and ends the data keys of scopes; ``Records`` is one."""
 
     # The pairs that all fields share, and the names of those that KMS never sees.

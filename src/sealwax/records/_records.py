@@ -17,7 +17,7 @@ from sealwax.events import KmsStats
 from sealwax.records import _current, _explain
 from sealwax.records._field import Field
 from sealwax.records._index import Index
-from sealwax.records._life import KeyLife
+from sealwax.records._life import DataKeyLife
 from sealwax.records._rows import RowType
 from sealwax.records._store import KeyKind, KeyRow, KeyStore
 
@@ -46,7 +46,7 @@ class RecordsStats:
     old_values_written: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-class Records(KeyLife):
+class Records(DataKeyLife):
     """Seals the fields of a database, each value by itself, bound to its field, its row and its scope.
 
     A *scope* is a map of text, such as ``{"app": "shop", "env": "prod", "tenant": "acme"}``. Each scope has a data key
