@@ -19,7 +19,7 @@ from sealwax.records._index import UNIQUE_BITS
 from sealwax.records._normalize import normalizer
 
 
-class IndexAttribute(DeferredAttribute):
+class IndexFieldAttribute(DeferredAttribute):
     """The index of an instance; of a model, what searches."""
 
     field: IndexOf
@@ -73,7 +73,7 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         >>> name_index = IndexOf("name", normalize="casefold-nfc/1", bits=16)
     """
 
-    descriptor_class = IndexAttribute
+    descriptor_class = IndexFieldAttribute
 
     def __init__(
         self, field: str, *, bits: int, normalize: str = "exact/1", shared: bool = False, **options: Any
