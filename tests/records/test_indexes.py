@@ -456,6 +456,50 @@ def test_a_planted_data_key_is_no_index_key(keyring: FakeKeyring, store: MemoryK
         records.index("users.email", bits=64).of("anna")
 
 
+def test_an_index_key_opens_no_record_and_seals_none(keyring: FakeKeyring, store: MemoryKeys) -> None:
+    with Records(keyring, store, scope=SCOPE) as records:
+        records.index("users.email", bits=64).ensure()
+    row = store.newest(SCOPE, KeyKind.INDEX)
+    assert row is not None
+    store.create(dataclasses.replace(row, kind=KeyKind.DATA))
+    with Records(keyring, store, scope=SCOPE) as records:
+        field = records.field("users.email", row=int)
+        for act in (lambda: field.seal("anna", row=1), lambda: records.ensure()):
+            with pytest.raises(errors.KeyRowError):
+                act()
+
+
+@pytest.mark.parametrize("change", ["scope", "generation", "key_id"])
+def test_an_index_key_is_of_its_row_alone(keyring: FakeKeyring, store: MemoryKeys, change: str) -> None:
+    """Whoever writes to the key store cannot give two tenants one index, nor bring an index key back under a new id."""
+    with Records(keyring, store, scope=SCOPE) as records:
+        records.index("users.email", bits=64, tenant="evil").ensure()
+    evil = store.newest({**SCOPE, "tenant": "evil"}, KeyKind.INDEX)
+    assert evil is not None
+    new: dict[str, Any] = {"scope": {**SCOPE, "tenant": "acme"}, "generation": 2, "key_id": bytes(16)}
+    planted = MemoryKeys()
+    planted.create(
+        dataclasses.replace(evil, **{change: new[change]}, **({"claim": 2} if change == "generation" else {}))
+    )
+    tenant = "acme" if change == "scope" else "evil"
+    with Records(keyring, planted, scope=SCOPE) as records, pytest.raises(errors.KeyRowError):
+        records.index("users.email", bits=64, tenant=tenant).of("anna")
+
+
+def test_rolling_retiring_and_counting_are_of_data_keys(records: Records, store: MemoryKeys) -> None:
+    index = records.index("users.email", bits=64)
+    made = index.of("anna")
+    with pytest.raises(errors.KeyStoreError, match="missing"):
+        records.retire(1)  # the index key has a generation 1, and no data key does
+    records.ensure()
+    records.roll()
+    assert records.retire(1).kind is KeyKind.DATA
+    assert index.of("anna") == made
+    states = {(row.kind, row.generation): row.state for row in store.list()}
+    live, retired = KeyState.LIVE, KeyState.RETIRED
+    assert states == {(KeyKind.DATA, 1): retired, (KeyKind.DATA, 2): live, (KeyKind.INDEX, 1): live}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_fetches_its_own_key(records: Records, keyring: FakeKeyring) -> None:
     index = records.index("users.email", bits=64)
