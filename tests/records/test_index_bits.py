@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sealwax.records import MemoryKeys, Records
 from sealwax.records._index_bits import alone, first_repeated, others, suggested
+from tests.fakes import FakeKeyring
 
 PAGE = Path(__file__).parents[2] / "docs" / "blind-indexes.md"
 ROWS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -62,6 +64,24 @@ def test_chance_agrees() -> None:
     first = sorted(repeats(draw, 16) for _ in range(400))[200]
     assert first == pytest.approx(first_repeated(16), rel=0.15)
     assert round(first_repeated(32), -3) == 77_000
+
+
+@pytest.mark.parametrize(("rows", "bits"), [(1_000, 8), (1_000, 12), (10_000, 12), (10_000, 16), (20_000, 8)])
+def test_real_indexes_tell_as_much_as_the_tables_say(rows: int, bits: int) -> None:
+    """Of real indexes of different values, with three keys, and not of numbers that are drawn."""
+    told, found = 0, 0
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records:
+        for tenant in ("acme", "evil", "other"):
+            index = records.index("users.email", bits=bits, tenant=tenant)
+            counts = Counter(index.of_many(f"name.{number}@example.com" for number in range(rows)))
+            assert counts.total() == rows
+            assert len(counts) <= 1 << bits
+            told += sum(count == 1 for count in counts.values())
+            found += sum(count * (count - 1) for count in counts.values())
+    # Six standard deviations, as of independent rows and of independent pairs.
+    share, pairs = alone(rows, bits), 3 * rows * others(rows, bits) / 2
+    assert told / (3 * rows) == pytest.approx(share, abs=6 * (share * (1 - share) / (3 * rows)) ** 0.5)
+    assert found / 2 == pytest.approx(pairs, abs=6 * pairs**0.5)
 
 
 def repeats(draw: random.Random, bits: int) -> int:

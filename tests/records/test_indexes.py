@@ -486,6 +486,19 @@ def test_an_index_key_is_of_its_row_alone(keyring: FakeKeyring, store: MemoryKey
         records.index("users.email", bits=64, tenant=tenant).of("anna")
 
 
+def test_one_more_pair_of_the_scope_gives_another_index_key(records: Records, store: MemoryKeys) -> None:
+    """The page advises it where an index key has leaked."""
+    first = records.index("users.email", bits=64, tenant="acme")
+    second = records.index("users.email", bits=64, tenant="acme", indexes="2")
+    made = first.of("anna")
+    assert second.of("anna") != made
+    assert len({row.key_id for row in store.list() if row.kind is KeyKind.INDEX}) == 2
+    records.shred(tenant="acme", indexes="2")
+    with pytest.raises(errors.ShreddedError):
+        second.of("anna")
+    assert first.of("anna") == made
+
+
 def test_rolling_retiring_and_counting_are_of_data_keys(records: Records, store: MemoryKeys) -> None:
     index = records.index("users.email", bits=64)
     made = index.of("anna")
