@@ -476,11 +476,13 @@ def test_an_index_key_is_of_its_row_alone(keyring: FakeKeyring, store: MemoryKey
         records.index("users.email", bits=64, tenant="evil").ensure()
     evil = store.newest({**SCOPE, "tenant": "evil"}, KeyKind.INDEX)
     assert evil is not None
-    new: dict[str, Any] = {"scope": {**SCOPE, "tenant": "acme"}, "generation": 2, "key_id": bytes(16)}
+    new: dict[str, dict[str, Any]] = {
+        "scope": {"scope": {**SCOPE, "tenant": "acme"}},
+        "generation": {"generation": 2, "claim": 2},
+        "key_id": {"key_id": bytes(16)},
+    }
     planted = MemoryKeys()
-    planted.create(
-        dataclasses.replace(evil, **{change: new[change]}, **({"claim": 2} if change == "generation" else {}))
-    )
+    planted.create(dataclasses.replace(evil, **new[change]))
     tenant = "acme" if change == "scope" else "evil"
     with Records(keyring, planted, scope=SCOPE) as records, pytest.raises(errors.KeyRowError):
         records.index("users.email", bits=64, tenant=tenant).of("anna")
