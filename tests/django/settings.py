@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 SECRET_KEY = "of a test"
 DEBUG = False
@@ -41,24 +40,8 @@ TEMPLATES = [
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "static/"
 FOLDER = os.environ.get("CLINIC_FOLDER", ".")
-if SERVER := os.environ.get("CLINIC_SERVER"):  # an engine of Django, and the socket of a server
-    ENGINE, SOCKET = SERVER.split(":")
-    if ENGINE == "mysql":
-        import pymysql  # type: ignore[import-untyped]
-
-        pymysql.install_as_MySQLdb()
-    CONNECT: dict[str, Any] = (
-        {"HOST": SOCKET, "USER": "app", "NAME": "postgres"}
-        if ENGINE == "postgresql"
-        else {"OPTIONS": {"unix_socket": SOCKET}, "NAME": "app", "USER": "root"}
-    )
-    DATABASES: dict[str, Any] = {
-        "default": {"ENGINE": f"django.db.backends.{ENGINE}", **CONNECT},
-        "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/other.db"},
-    }
-else:
-    DATABASES = {
-        name: {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/{file}.db"}
-        for name, file in (("default", "clinic"), ("other", "other"))
-    }
+DATABASES = {
+    name: {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER}/{file}.db"}
+    for name, file in (("default", "clinic"), ("other", "other"))
+}
 SEALWAX = {"RECORDS": "tests.django.records.make"}

@@ -11,44 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from sealwax.errors import KeyStoreError, NotPicklableError
 from sealwax.records import KeyKind, KeyStore, Records, SqlKeys
 from sealwax.records.testing import KeyStoreTests, row
+from tests.django.databases import in_settings, settings_of
 from tests.fakes import FakeKeyring
-from tests.records.conftest import database, mariadb, postgresql
-
-__all__ = ["database", "mariadb", "postgresql"]
-
-ENGINES = {"postgresql": "postgresql", "mysql": "mysql", "sqlite": "sqlite3"}
 
 
 @pytest.fixture
 def alias(project: Path, database: str) -> Iterator[str]:  # noqa: ARG001
     """A database in the settings."""
-    from django.db import connections
-
-    url = make_url(database)
-    if url.get_backend_name() == "mysql":
-        import pymysql  # type: ignore[import-untyped]
-
-        pymysql.install_as_MySQLdb()
-    options: dict[str, Any] = {}
-    if socket := url.query.get("unix_socket"):
-        options["unix_socket"] = socket
-    settings = {
-        "ENGINE": f"django.db.backends.{ENGINES[url.get_backend_name()]}",
-        "NAME": url.database,
-        "USER": url.username or "",
-        "HOST": url.query.get("host", url.host) or "",
-        "OPTIONS": options,
-    }
-    connections.settings["keys"] = connections.configure_settings({"default": {}, "keys": settings})["keys"]
-    yield "keys"
-    connections["keys"].close()
-    del connections["keys"]
-    del connections.settings["keys"]
+    with in_settings("keys", settings_of(database)):
+        yield "keys"
 
 
 @pytest.fixture
@@ -104,11 +79,10 @@ def test_the_tables_are_those_that_sqlalchemy_makes(database: str, alias: str) -
     assert differences == []
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)  # SQLite has one writer
 def test_a_transaction_that_is_rolled_back_takes_no_key(alias: str, store: Any) -> None:
-    from django.db import connections, transaction
+    from django.db import transaction
 
-    if connections[alias].vendor == "sqlite":
-        pytest.skip("SQLite has one writer")
     with Records(FakeKeyring(), store, scope=KeyStoreTests.scope()) as records:
         with pytest.raises(ZeroDivisionError), transaction.atomic(using=alias):  # noqa: PT012
             sealed = records.field("x", row=int).seal(b"1", row=1)
@@ -124,17 +98,14 @@ def test_a_writer_of_sqlite_that_waits_for_itself_is_told_so(project: Path, tmp_
 
     file = str(tmp_path / "own.db")
     settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": {"timeout": 0.1}}
-    connections.settings["own"] = connections.configure_settings({"default": {}, "own": settings})["own"]
-    store = DjangoKeys("own")
-    store.create_table()
-    with transaction.atomic(using="own"), connections["own"].cursor() as cursor:
-        cursor.execute("CREATE TABLE mine (x)")
-        with pytest.raises(KeyStoreError, match=r"ensure\(\)"):
-            store.create(row(KeyStoreTests.scope()))
-    store.create(row(KeyStoreTests.scope()))
-    connections["own"].close()
-    del connections["own"]
-    del connections.settings["own"]
+    with in_settings("own", settings):
+        store = DjangoKeys("own")
+        store.create_table()
+        with transaction.atomic(using="own"), connections["own"].cursor() as cursor:
+            cursor.execute("CREATE TABLE mine (x)")
+            with pytest.raises(KeyStoreError, match=r"ensure\(\)"):
+                store.create(row(KeyStoreTests.scope()))
+        store.create(row(KeyStoreTests.scope()))
 
 
 def test_without_tables_it_says_what_makes_them(alias: str, database: str) -> None:
@@ -154,16 +125,11 @@ def test_without_tables_it_says_what_makes_them(alias: str, database: str) -> No
 
 
 def test_a_database_in_memory_is_refused(project: Path) -> None:  # noqa: ARG001
-    from django.db import connections
-
     from sealwax.django import DjangoKeys
 
     settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    connections.settings["memory"] = connections.configure_settings({"default": {}, "memory": settings})["memory"]
-    with pytest.raises(ValueError, match="override_records"):
+    with in_settings("memory", settings), pytest.raises(ValueError, match="override_records"):
         DjangoKeys("memory").check([])
-    del connections["memory"]
-    del connections.settings["memory"]
 
 
 def test_it_is_not_pickled_and_shows_no_password(store: Any) -> None:
