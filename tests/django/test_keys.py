@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import sqlite3
+import subprocess
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -52,20 +56,35 @@ def test_sqlalchemy_and_django_use_the_same_tables(database: str, store: Any) ->
     assert store.retire(mine)
 
 
-def test_the_tables_are_those_that_sqlalchemy_makes(database: str, alias: str) -> None:
-    """As Alembic compares them: columns, types, keys, and indexes."""
+def test_a_migration_makes_the_tables_that_sqlalchemy_makes(database: str, alias: str) -> None:
+    """As Alembic compares them: columns, types, keys, and indexes. What is there already remains."""
     import sqlalchemy as sa
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
+    from django.conf import settings
+    from django.db import connections
+    from django.test import override_settings
 
-    from sealwax.django import DjangoKeys
+    from sealwax.django._operations import CreateKeyTables
     from sealwax.records import key_tables
 
     engine = sa.create_engine(database)
-    with engine.begin() as connection:
-        for name in ("sealwax_keys", "sealwax_keys_epoch"):
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
-    DjangoKeys(alias).create_table()
+    drop_tables(engine)
+    with override_settings(SEALWAX={**settings.SEALWAX, "DATABASE": alias}):
+        for lost in ("", "ix_sealwax_keys_key_id", ""):
+            if lost:  # a migration was interrupted, where it is no transaction
+                with engine.begin() as connection:
+                    on = " ON sealwax_keys" if engine.dialect.name == "mysql" else ""
+                    connection.exec_driver_sql(f"DROP INDEX {lost}{on}")
+            with connections[alias].schema_editor() as editor:
+                CreateKeyTables().database_forwards("sealwax", editor, None, None)
+        with connections[alias].schema_editor(collect_sql=True) as editor:
+            CreateKeyTables().database_forwards("sealwax", editor, None, None)
+        assert [line.split(maxsplit=2)[:2] for line in editor.collected_sql if line.startswith("CREATE")] == [
+            ["CREATE", "TABLE"],
+            ["CREATE", "INDEX"],
+            ["CREATE", "TABLE"],
+        ]
     metadata = sa.MetaData()
     key_tables(metadata)
     ours = set(metadata.tables)
@@ -77,6 +96,12 @@ def test_the_tables_are_those_that_sqlalchemy_makes(database: str, alias: str) -
         differences = compare_metadata(MigrationContext.configure(connection, opts=about), metadata)
     engine.dispose()
     assert differences == []
+
+
+def drop_tables(engine: Any) -> None:
+    with engine.begin() as connection:
+        for name in ("sealwax_keys", "sealwax_keys_epoch"):
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)  # SQLite has one writer
@@ -114,9 +139,7 @@ def test_without_tables_it_says_what_makes_them(alias: str, database: str) -> No
     from sealwax.django import DjangoKeys
 
     engine = sa.create_engine(database)
-    with engine.begin() as connection:
-        for name in ("sealwax_keys", "sealwax_keys_epoch"):
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+    drop_tables(engine)
     engine.dispose()
     with pytest.raises(KeyStoreError, match=r"manage\.py migrate"):
         DjangoKeys(alias).check([])
@@ -128,7 +151,7 @@ def test_a_database_in_memory_is_refused(project: Path) -> None:  # noqa: ARG001
     from sealwax.django import DjangoKeys
 
     settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    with in_settings("memory", settings), pytest.raises(ValueError, match="override_records"):
+    with in_settings("memory", settings), pytest.raises(KeyStoreError, match="override_records"):
         DjangoKeys("memory").check([])
 
 
@@ -136,6 +159,83 @@ def test_it_is_not_pickled_and_shows_no_password(store: Any) -> None:
     assert repr(store) == "<DjangoKeys keys>"
     with pytest.raises(NotPicklableError):
         pickle.dumps(store)
+
+
+def test_errors_show_no_password(project: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    """Neither that of the setting, nor one in an option of the driver."""
+    from sealwax.django import DjangoKeys
+
+    for more in ({"PASSWORD": "hunter2secret"}, {"OPTIONS": {"password": "hunter2secret"}}):
+        engine = "django.db.backends.postgresql"
+        settings = {"ENGINE": engine, "NAME": "shop", "USER": "app", "HOST": str(tmp_path / "hunter2secret"), **more}
+        with in_settings("away", settings):
+            store = DjangoKeys("away")
+            with pytest.raises(KeyStoreError) as caught:
+                store.check([])
+        assert caught.value.retryable
+        assert "the key store in the database 'away' failed while reading it" in str(caught.value)
+        said = "".join(traceback.format_exception(caught.value)) + repr(vars(store))
+        assert "hunter2secret" not in said
+        assert "***" in str(caught.value)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_it_connects_as_the_setting_says(alias: str, store: Any) -> None:
+    """With the role to assume, the options, and what listeners of connection_created do; not by Django's pool."""
+    from django.db import connections
+    from django.db.backends.signals import connection_created
+
+    from sealwax.django import DjangoKeys
+
+    made = store.create(row(KeyStoreTests.scope()))
+    with connections[alias].cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS keeper")
+        cursor.execute("CREATE ROLE keeper")
+    seen: list[str] = []
+
+    def listen(connection: Any, **_: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_user, current_setting('application_name')")
+            seen.append("/".join(cursor.fetchone()))
+
+    options = {"assume_role": "keeper", "application_name": "shop", "pool": True}
+    settings = {**connections[alias].settings_dict, "OPTIONS": options}
+    connection_created.connect(listen)
+    try:
+        with in_settings("as_keeper", settings):
+            other = DjangoKeys("as_keeper")
+            with pytest.raises(KeyStoreError, match="Grant the database user"):
+                other.get_many(made.scope)
+            with connections[alias].cursor() as cursor:
+                cursor.execute("GRANT SELECT ON sealwax_keys TO keeper")
+            assert other.get_many(made.scope) == [made]
+    finally:
+        connection_created.disconnect(listen)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("DROP OWNED BY keeper")
+            cursor.execute("DROP ROLE keeper")
+    assert set(seen) == {"keeper/shop"}
+
+
+def test_the_database_of_a_test_run_is_used(project: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    """Test runners rename the databases of the settings after the store was made."""
+    from django.db import connections
+
+    from sealwax.django import DjangoKeys
+
+    with in_settings("renamed", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "real.db")}):
+        store = DjangoKeys("renamed")
+        connections["renamed"].settings_dict["NAME"] = str(tmp_path / "test.db")
+        store.create_table()
+    assert [each.name for each in tmp_path.iterdir()] == ["test.db"]
+
+
+def test_an_event_loop_is_told_what_to_await(alias: str, store: Any) -> None:  # noqa: ARG001
+    async def look() -> None:
+        store.check([])
+
+    with pytest.raises(KeyStoreError, match="ensure_async"):
+        asyncio.run(look())
 
 
 def test_migrate_makes_its_tables_where_the_setting_says(project: Path) -> None:
@@ -161,3 +261,18 @@ def test_threads_of_an_application_share_nothing(store: Any) -> None:
     made = KeyStoreTests.at_once(*[lambda: store.create(row(scope))] * 4)
     assert len({each.key_id for each in made}) == 1
     assert threading.active_count() < 20
+
+
+def test_without_sqlalchemy_it_is_said_what_to_install() -> None:
+    program = """
+import sys
+sys.modules["sqlalchemy"] = None
+import sealwax.django
+try:
+    sealwax.django.DjangoKeys
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "needs SQLAlchemy" in done.stdout
+    assert "pip install 'sealwax[django]'" in done.stdout

@@ -9,7 +9,6 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.serializer import BaseSerializer
 
 from sealwax.django._settings import key_database
-from sealwax.django._tables import statements
 
 
 class UnboundSerializer(BaseSerializer):
@@ -31,8 +30,11 @@ class CreateKeyTables(Operation):
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
         alias = schema_editor.connection.alias
         if alias == key_database() and router.allow_migrate(alias, app_label):
-            for statement in statements(schema_editor.connection):
-                schema_editor.execute(statement)
+            from sealwax.django._tables import statements
+
+            # `sqlmigrate` prints what a new database needs.
+            for statement in statements(schema_editor.connection, looking=not schema_editor.collect_sql):
+                schema_editor.execute(statement, params=None)
 
     def describe(self) -> str:
         return "Create the tables of the data keys of records"

@@ -1,48 +1,38 @@
-"""The two tables of a key store, as SqlKeys makes them too: both read what the other writes."""
+"""The two tables of a key store in a migration, as SqlKeys makes them too."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-KEYS: Final = "sealwax_keys"
-EPOCH: Final = "sealwax_keys_epoch"
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
 
-_TYPES: Final = {
-    "postgresql": ("bytea", "bytea", "bytea", ""),
-    "sqlite": ("BLOB", "BLOB", "BLOB", ""),
-    "mysql": ("VARBINARY(32)", "VARBINARY(16)", "VARBINARY(8192)", " ENGINE=InnoDB"),
-}
+from sealwax.django._engines import engine_of
+from sealwax.records._sql_tables import key_tables
 
 
-def statements(connection: Any) -> list[str]:
-    """Return the statements that make the tables, unless they are there.
+def statements(connection: Any, *, looking: bool) -> list[str]:
+    """Return the statements that make the tables and indexes that are missing.
 
-    Raises:
-        KeyError: the database is of another kind.
+    Args:
+        connection: Django's connection to the database.
+        looking: whether to look which are missing; else all are.
     """
-    hash_type, id_type, blob_type, engine = _TYPES[connection.vendor]
-    quoted = connection.ops.quote_name
-    index = f"INDEX {quoted('ix_sealwax_keys_key_id')} (key_id)"
-    keys = f"""CREATE TABLE IF NOT EXISTS {quoted(KEYS)} (
-    scope_hash {hash_type} NOT NULL,
-    kind SMALLINT NOT NULL,
-    key_id {id_type} NOT NULL,
-    generation INTEGER NOT NULL,
-    claim INTEGER,
-    state VARCHAR(8) NOT NULL,
-    created BIGINT NOT NULL,
-    made_by VARCHAR(128) NOT NULL,
-    scope TEXT NOT NULL,
-    {quoted("blob")} {blob_type} NOT NULL,
-    PRIMARY KEY (scope_hash, kind, key_id),
-    CONSTRAINT {quoted("uq_sealwax_keys_claim")} UNIQUE (scope_hash, kind, claim){f", {index}" if engine else ""}
-){engine}"""
-    epoch = f"""CREATE TABLE IF NOT EXISTS {quoted(EPOCH)} (
-    id SMALLINT NOT NULL,
-    epoch {id_type} NOT NULL,
-    PRIMARY KEY (id)
-){engine}"""
-    made = [keys, epoch]
-    if not engine:  # MySQL has no IF NOT EXISTS for an index
-        made.append(f"CREATE {index.replace('INDEX', 'INDEX IF NOT EXISTS', 1).replace(' (', f' ON {quoted(KEYS)} (')}")
-    return made
+    metadata = sa.MetaData()
+    key_tables(metadata)
+    dialect = engine_of(connection.alias).dialect
+    there = set(connection.introspection.table_names()) if looking else set()
+    made: list[str] = []
+    for table in metadata.sorted_tables:
+        if table.name not in there:
+            made.append(str(CreateTable(table).compile(dialect=dialect)))
+        indexes = _indexes(connection, table.name) if table.name in there else set()
+        made += [
+            str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes if index.name not in indexes
+        ]
+    return [statement.strip() for statement in made]
+
+
+def _indexes(connection: Any, table: str) -> set[str]:
+    with connection.cursor() as cursor:
+        return set(connection.introspection.get_constraints(cursor, table))

@@ -29,51 +29,19 @@ _ROWS_AT_ONCE: Final = 500
 _SHREDDED: Final = str(KeyState.SHREDDED)
 
 
-class SqlKeys(KeyStore):
-    """A key store in a database.
+class TableKeys(KeyStore):
+    """A key store in two tables of a database, however it is reached."""
 
-    Each call has a connection of its own, which is closed after it. Every change holds a lock on one row, the epoch, so
-    that changes of all processes happen one after another.
-
-    Args:
-        database: a SQLAlchemy ``Engine`` or ``AsyncEngine``, or a URL, such as
-            ``"postgresql+psycopg://db.example.com/shop"``. Of an engine, its arguments, creator and events are used to
-            connect, and none of its connections.
-        table: the name of the table, maybe with its schema: ``"app.sealwax_keys"``.
-        read_only: whether to refuse every change: for a replica, whose keys open and are never made.
-
-    Raises:
-        ValueError: the URL is not understood; the database is of another kind; or it is a SQLite database in memory,
-            which another connection does not see: use ``MemoryKeys``.
-        TypeError: it is neither an engine nor a URL, such as a connection or a session.
-        ModuleNotFoundError: the driver of the URL is not installed.
-
-    Example:
-        >>> store = SqlKeys("postgresql+psycopg://db.example.com/shop")
-        >>> store.create_table()
-        >>> records = sealwax.Records(keyring, store, scope={"app": "shop"})
-    """
-
-    def __init__(
-        self, database: Engine | AsyncEngine | URL | str, *, table: str = "sealwax_keys", read_only: bool = False
-    ) -> None:
-        self._database = KeyDatabase(database, read_only=read_only)
+    def __init__(self, database: KeyDatabase, *, table: str = "sealwax_keys", read_only: bool = False) -> None:
+        self._database = database
         self._read_only = read_only
         self._metadata = sa.MetaData()
         self._keys, self._epochs = key_tables(self._metadata, table)
-
-    def __repr__(self) -> str:
-        return f"<SqlKeys {self.url}>"
 
     def __reduce__(self) -> NoReturn:
         raise NotPicklableError(
             "a key store is not copied or pickled: the pickle would hold the password of its database. Make another one"
         )
-
-    @property
-    def url(self) -> str:
-        """The database, without a password."""
-        return self._database.url
 
     def create_table(self) -> None:
         """Create the two tables, unless they are there; any number of processes may do so at once.
@@ -282,8 +250,47 @@ class SqlKeys(KeyStore):
     def _refuse_read_only(self, doing: str) -> None:
         if self._read_only:
             raise KeyStoreError(
-                f"the key store {self.url} is open for reading only, so {doing} is refused; use the primary database"
+                f"{self._database.named} is open for reading only, so {doing} is refused; use the primary database"
             )
+
+
+class SqlKeys(TableKeys):
+    """A key store in a database.
+
+    Each call has a connection of its own, which is closed after it. Every change holds a lock on one row, the epoch, so
+    that changes of all processes happen one after another.
+
+    Args:
+        database: a SQLAlchemy ``Engine`` or ``AsyncEngine``, or a URL, such as
+            ``"postgresql+psycopg://db.example.com/shop"``. Of an engine, its arguments, creator and events are used to
+            connect, and none of its connections.
+        table: the name of the table, maybe with its schema: ``"app.sealwax_keys"``.
+        read_only: whether to refuse every change: for a replica, whose keys open and are never made.
+
+    Raises:
+        ValueError: the URL is not understood; the database is of another kind; or it is a SQLite database in memory,
+            which another connection does not see: use ``MemoryKeys``.
+        TypeError: it is neither an engine nor a URL, such as a connection or a session.
+        ModuleNotFoundError: the driver of the URL is not installed.
+
+    Example:
+        >>> store = SqlKeys("postgresql+psycopg://db.example.com/shop")
+        >>> store.create_table()
+        >>> records = sealwax.Records(keyring, store, scope={"app": "shop"})
+    """
+
+    def __init__(
+        self, database: Engine | AsyncEngine | URL | str, *, table: str = "sealwax_keys", read_only: bool = False
+    ) -> None:
+        super().__init__(KeyDatabase(database, read_only=read_only), table=table, read_only=read_only)
+
+    def __repr__(self) -> str:
+        return f"<SqlKeys {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """The database, without a password."""
+        return self._database.url
 
 
 def _parts(key_ids: Sequence[bytes]) -> Iterator[list[bytes]]:

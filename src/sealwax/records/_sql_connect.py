@@ -87,12 +87,17 @@ class KeyDatabase:
         read_only: whether the server may be a copy.
         keep: whether to keep connections, for a program that works on many rows and ends; without a limit, since each
             thread uses one.
+        name: how messages name the database; by default by its URL.
+        no_table: what to do if its tables are missing.
 
     Attributes:
         url: the database, without a password.
+        named: the key store as messages name it.
     """
 
-    def __init__(self, database: object, *, read_only: bool, keep: bool = False) -> None:
+    def __init__(
+        self, database: object, *, read_only: bool, keep: bool = False, name: str = "", no_table: str = _NO_TABLE
+    ) -> None:
         given = getattr(database, "sync_engine", database)
         url = _given_url(given)
         if url.get_backend_name() not in _DATABASES:
@@ -101,9 +106,13 @@ class KeyDatabase:
                 f"mariadb or sqlite, not with {printable(url.get_backend_name())}"
             )
         self.url = shown_url(url)
+        self.named = f"the key store {name or self.url}"
+        self._no_table = no_table
         self._url = url
         self._read_only = read_only
-        self._engine = _own_engine(given if isinstance(given, Engine) else _engine_of_url(url), keep=keep)
+        self._engine = _own_engine(
+            given if isinstance(given, Engine) else _engine_of_url(url), keep=keep, named=self.named
+        )
         self._dialect = self._engine.dialect
         if self._dialect.name == "sqlite":
             event.listen(self._engine, "begin", _begin_sqlite)
@@ -167,7 +176,7 @@ class KeyDatabase:
             modes = connection.exec_driver_sql("SELECT @@GLOBAL.read_only, @@GLOBAL.innodb_read_only").one()
             is_copy = any(str(mode) not in ("0", "OFF") for mode in modes)
         if is_copy and not self._read_only:
-            raise KeyStoreError(f"the key store {self.url} was refused: {_READ_ONLY}")
+            raise KeyStoreError(f"{self.named} was refused: {_READ_ONLY}")
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -190,10 +199,11 @@ class KeyDatabase:
 
     def _failed(self, doing: str, error: Exception) -> KeyStoreError:
         hint = _hint_of(error)
+        hint = self._no_table if hint == _NO_TABLE else hint
         reason = reason_of(error, self._dialect, self._url)
         if isinstance(error, IntegrityError):
             reason = f"{_ATTEMPTS} races in a row were lost"
-        message = f"the key store {self.url} failed while {doing}: {reason}" + (f". {hint}" if hint else "")
+        message = f"{self.named} failed while {doing}: {reason}" + (f". {hint}" if hint else "")
         return KeyStoreError(message, retryable=_is_away(error, self._dialect) and not hint)
 
 
@@ -341,25 +351,23 @@ def _how_to_install(url: URL, lacking: str) -> str:
     return install if url.get_driver_name() == driver else f"{install}, and write {backend}+{driver}:// in the URL"
 
 
-def _own_engine(engine: Engine, *, keep: bool) -> Engine:
+def _own_engine(engine: Engine, *, keep: bool, named: str) -> Engine:
     """Return an engine that connects as the caller's does."""
     # The function below names no engine: tools that collect errors take the variables of each function.
     pool, dialect, url = engine.pool, engine.dialect, _without_secrets(engine.url)
-    shown = printable(str(url))
 
     def connect() -> Any:
         # A new pool of the caller's kind has its events, which prepare a connection; the connection then leaves it.
         reached = None
         try:
             reached = _reached(pool, dialect)
-        except dialect.loaded_dbapi.Error:
+        except (dialect.loaded_dbapi.Error, KeyStoreError):
             raise
         except Exception as error:
             kind = type(error).__name__
         if reached is None:
             raise KeyStoreError(
-                f"the key store {shown} cannot be reached: its engine raised {kind} when it connected",
-                retryable=True,
+                f"{named} cannot be reached: its engine raised {kind} when it connected", retryable=True
             )
         connection: Any = reached.dbapi_connection
         driver: Any = reached.driver_connection
