@@ -175,6 +175,13 @@ def test_another_tenant_than_that_of_the_request_is_refused(models: Any) -> None
     with get_records().scope(clinic=str(made.clinic_id)):
         made.save()
         assert models.Patient.objects.get().name == "Ada"
+    with get_records().scope(clinic="other"):
+        read = models.Patient.objects.get()  # what is not sealed can be looked at
+        assert read.ward == ""
+        with pytest.raises(SealedFieldError, match="another clinic"):
+            _ = read.name
+        with pytest.raises(SealedFieldError, match="another clinic"):
+            read.save()
 
 
 # --- many rows
@@ -368,6 +375,19 @@ def test_an_index_finds_by_opened_values(models: Any) -> None:
     assert models.Patient.name_index.find("nobody", clinic=str(north.pk)) == []
     none = models.Patient.objects.none()
     assert models.Patient.name_index.find("name 7", none, clinic=str(north.pk)) == []
+
+
+def test_an_index_finds_what_is_of_the_scope_alone(models: Any) -> None:
+    """A row of another tenant may have the same short index, and its own value."""
+    from django.db import connection
+
+    made = patient(models)
+    other = patient(models, clinic=models.Clinic.objects.create(title="south"))
+    with connection.cursor() as cursor:
+        pk = made._meta.pk.get_db_prep_value(other.pk, connection)
+        cursor.execute("UPDATE clinic_patient SET name_index = %s WHERE id = %s", [raw(made, "name_index"), pk])
+    assert models.Patient.objects.filter(name_index=made.name_index).count() == 2
+    assert models.Patient.name_index.find("ada", clinic=str(made.clinic_id)) == [made]
 
 
 def test_an_index_follows_its_field(models: Any) -> None:

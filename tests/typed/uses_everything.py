@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, assert_type
 from uuid import UUID
 
+from django.contrib.admin import ModelAdmin
+from django.db import models
 from sqlalchemy import Date, Engine, MetaData, Table, Text, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, Session, mapped_column
 
 import sealwax
+import sealwax.django
+import sealwax.django.admin
 from sealwax import (
     NO_CONTEXT,
     AcceptStoredContext,
@@ -474,3 +478,34 @@ def errors(error: Exception) -> str:
 
 def key_stores_are_locations(keys: KeyStore) -> Store:
     return KeyRows(keys, "my-keys://shop")
+
+
+class Patient(models.Model):
+    # The types that the plugin of django-stubs gives to fields.
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True)
+    name: models.CharField[str, str] = sealwax.django.Sealed(
+        models.CharField(max_length=50), row="id", scope={"tenant": "tenant"}
+    )
+    name_index = sealwax.django.IndexOf("name", normalize="casefold-nfc/1", bits=16)
+    notes: models.TextField[str, str] = sealwax.django.Sealed(
+        models.TextField(), row=sealwax.django.UNBOUND, name="patients.notes"
+    )
+    tenant: models.CharField[str, str] = models.CharField(max_length=20)
+
+    objects = sealwax.django.SealedManager()
+
+
+class PatientAdmin(sealwax.django.admin.SealedAdmin):
+    search_fields = ("name_index",)
+
+
+def models_of_django(queryset: sealwax.django.SealedQuerySet) -> ModelAdmin[Any] | None:
+    assert_type(sealwax.django.get_records(), Records)
+    store: KeyStore = sealwax.django.DjangoKeys("default")
+    patient = Patient(name="Ada")
+    text: str = patient.name
+    try:
+        queryset.update(ward="W")
+    except sealwax.django.SealedFieldError as error:
+        print(error, text, store)
+    return None

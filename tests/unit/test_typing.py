@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import sealwax
+import sealwax.django
+import sealwax.django.admin
 import sealwax.sqlalchemy
 from sealwax.records import moving, tables, testing
 
@@ -26,7 +28,16 @@ def test_the_program_uses_every_name() -> None:
     tree = ast.parse(PROGRAM.read_text())
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    fronts = (sealwax, sealwax.records, moving, tables, testing, sealwax.sqlalchemy)
+    fronts = (
+        sealwax,
+        sealwax.records,
+        moving,
+        tables,
+        testing,
+        sealwax.sqlalchemy,
+        sealwax.django,
+        sealwax.django.admin,
+    )
     assert {name for front in fronts for name in front.__all__} - names == set()
 
 

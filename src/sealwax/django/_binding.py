@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -117,13 +117,31 @@ def pairs_of_instance(instance: models.Model, columns: Mapping[str, str]) -> Pai
         value = getattr(instance, attname_of(instance, column))
         if value is None:
             raise SealedFieldError(f"{_named(instance)} has no {column}, which names the {name} that it is sealed for")
-        text = str(value)
-        if pairs.setdefault(name, text) != text:
+        pairs[name] = str(value)
+    return tuple(sorted(pairs.items()))
+
+
+def check_scope(instance: models.Model, names: Iterable[str], pairs: Pairs) -> None:
+    """Refuse to seal or open what is of another scope than the work under way.
+
+    Args:
+        instance: the object.
+        names: the pairs that it has in columns.
+        pairs: all pairs that a record of it is bound to.
+
+    Raises:
+        SealedFieldError: ``records.scope`` has set another value of one of them.
+    """
+    current = current_pairs(get_records())
+    if not current:
+        return
+    bound = dict(pairs)
+    for name in names:
+        if current.get(name, bound[name]) != bound[name]:
             raise SealedFieldError(
                 f"{_named(instance)} is of another {name} than the one that records.scope() has set; nothing was "
                 "sealed or opened"
             )
-    return tuple(sorted(pairs.items()))
 
 
 def attname_of(instance: models.Model, name: str) -> str:

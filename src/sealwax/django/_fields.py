@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import django.db.models.signals as signals
 from django.conf import settings
@@ -22,6 +22,7 @@ from sealwax.django._binding import (
     LoadedRecord,
     RowBinding,
     attname_of,
+    check_scope,
     field_of,
     gives_records,
     pairs_of_instance,
@@ -34,6 +35,8 @@ from sealwax.django._settings import current_pairs, get_records
 from sealwax.records import UNBOUND, is_record
 from sealwax.records._form import from_text, to_text
 from sealwax.records._rows import Unbound
+
+_F = TypeVar("_F", bound="models.Field[Any, Any]")
 
 # Of these, a record holds the values with their types.
 _KINDS: Final = (
@@ -64,13 +67,13 @@ class SealedOptions(NamedTuple):
 
 
 def Sealed(  # noqa: N802  it stands where a class of fields does
-    field: models.Field[Any, Any],
+    field: _F,
     /,
     *,
     row: str | Sequence[str] | Unbound,
     scope: Mapping[str, str] | None = None,
     name: str = "",
-) -> Any:
+) -> _F:
     """Seal the values of a model field.
 
     Forms, validators, the admin and migrations see the field as it was. The column holds bytes: it is selected
@@ -102,10 +105,10 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
     _, _, args, kwargs = field.deconstruct()
     _refuse_options(field, kwargs)
     kind: Any = type(field)
-    sealed = _class(kind)(*args, **kwargs)
+    sealed: Any = _class(kind)(*args, **kwargs)
     sealed.sealing = SealedOptions(rows, dict(scope or {}), name)
     sealed.creation_counter = field.creation_counter
-    return sealed
+    return sealed  # type: ignore[no-any-return]
 
 
 def _refuse_kind(field: object) -> None:
@@ -348,6 +351,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
                 f"'{self.name}' of {self.model.__name__} is sealed, so the database cannot compute it; assign a value"
             )
         binding = self.binding(instance)
+        check_scope(instance, self.sealing.scope, binding.pairs)
         if isinstance(value, LoadedRecord):
             if value.binding == binding:
                 return value
@@ -367,6 +371,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
     def open(self, instance: models.Model, loaded: LoadedRecord) -> Any:
         """Open a record of an instance."""
         binding = loaded.binding or self.binding(instance)
+        check_scope(instance, self.sealing.scope, binding.pairs)
         value = self._field(binding).open(loaded.record, row=binding.row)
         return self.opened(value)
 

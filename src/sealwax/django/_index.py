@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from django.core import checks
@@ -10,7 +11,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
-from sealwax.django._binding import LoadedRecord, Pairs, gives_records, pairs_of_instance
+from sealwax.django._binding import LoadedRecord, Pairs, attname_of, check_scope, gives_records, pairs_of_instance
 from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import SealedMixin
 from sealwax.django._settings import current_pairs, get_records
@@ -45,12 +46,17 @@ class IndexFieldAttribute(DeferredAttribute):
             The objects, in the order of the queryset.
         """
         field = self.field
-        index = field.index({**current_pairs(get_records()), **pairs})
+        wanted = {**current_pairs(get_records()), **pairs}
+        index = field.index(wanted)
         objects = field.model._default_manager.all() if queryset is None else queryset
-        attname = field.source.attname
-        prepared = field.source.to_seal(value)
+        source = field.source
+        prepared = source.to_seal(value)
         found = objects.filter(**{field.name: index.of(prepared)})
-        return [each for each in found if index.same(getattr(each, attname), prepared)]
+        return [
+            each
+            for each in found
+            if _is_of(each, source.sealing.scope, wanted) and index.same(getattr(each, source.attname), prepared)
+        ]
 
 
 class IndexOf(models.BinaryField):  # type: ignore[type-arg]
@@ -146,7 +152,9 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             value = source.open(instance, value)
         if value is None:
             return None
-        return self.index(dict(pairs_of_instance(instance, source.sealing.scope))).of(source.to_seal(value))
+        pairs = pairs_of_instance(instance, source.sealing.scope)
+        check_scope(instance, source.sealing.scope, pairs)
+        return self.index(dict(pairs)).of(source.to_seal(value))
 
     def get_lookup(self, lookup_name: str) -> Any:  # noqa: RET503
         if lookup_name in ("exact", "in", "isnull"):
@@ -163,6 +171,15 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             f"'{self.name}' of {self.model.__name__} is a blind index and {what}; "
             f"{self.model.__name__}.{self.name}.find(value) opens and compares what it finds"
         )
+
+
+def _is_of(instance: models.Model, columns: Mapping[str, str], pairs: Mapping[str, str]) -> bool:
+    """Whether an object is of a scope; a short index of another scope may be the same."""
+    return all(
+        str(getattr(instance, attname_of(instance, column))) == pairs[name]
+        for name, column in columns.items()
+        if name in pairs
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
@@ -63,7 +63,14 @@ def _follows(field: Any, changed: set[str]) -> bool:
     return isinstance(field, IndexOf) and field.index_of in changed and field.name not in changed
 
 
-SealedManager = models.Manager.from_queryset(SealedQuerySet, "SealedManager")
+if TYPE_CHECKING:
+    _Manager = models.Manager[Any]
+else:
+    _Manager = models.Manager.from_queryset(SealedQuerySet)
+
+
+class SealedManager(_Manager):
+    """The manager of models with sealed fields; its querysets are ``SealedQuerySet``."""
 
 
 def give_manager(sender: Any, **_: object) -> None:
