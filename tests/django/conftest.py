@@ -54,12 +54,13 @@ def server(request: pytest.FixtureRequest, project: Path, migrated: set[str]) ->
     """Each kind of database, as the project's default one."""
     from django.core.management import call_command
 
-    from tests.django.databases import in_settings, settings_of
+    from tests.django.databases import in_settings, settings_of, with_unicode
 
     if request.param == "sqlite":
         yield request.param
         return
-    with in_settings("default", settings_of(request.getfixturevalue(request.param))):
+    settings = settings_of(request.getfixturevalue(request.param))
+    with in_settings("default", settings if request.param == "postgresql" else with_unicode(settings)):
         if request.param not in migrated:
             call_command("migrate", verbosity=0)
             migrated.add(request.param)

@@ -35,6 +35,15 @@ def settings_of(url: str) -> dict[str, Any]:
     }
 
 
+def with_unicode(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a database of MariaDB beside another one, which takes any character."""
+    from django.db import connections
+
+    with in_settings("beside", settings), connections["beside"].cursor() as cursor:
+        cursor.execute("CREATE DATABASE IF NOT EXISTS clinic CHARACTER SET utf8mb4")
+    return {**settings, "NAME": "clinic"}
+
+
 @contextlib.contextmanager
 def in_settings(alias: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """Let an alias be a database for a while, as if DATABASES had it."""

@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "sealwax.django",
     "tests.django.clinic",
+    "tests.django.archive",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -38,6 +39,7 @@ TEMPLATES = [
     }
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+SILENCED_SYSTEM_CHECKS = ["models.E028"]  # the versions of one table in tests.django.archive
 STATIC_URL = "static/"
 FOLDER = os.environ.get("CLINIC_FOLDER", ".")
 DATABASES = {

@@ -29,7 +29,16 @@ class RowBinding(NamedTuple):
     pairs: Pairs
 
 
-class LoadedRecord:
+class Stored:
+    """What the database has, until somebody looks at the attribute."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<sealed>"
+
+
+class LoadedRecord(Stored):
     """A record as the database has it; it is opened when somebody looks at its attribute.
 
     Args:
@@ -39,12 +48,28 @@ class LoadedRecord:
 
     __slots__ = ("binding", "record")
 
-    def __init__(self, record: bytes, binding: RowBinding | None = None) -> None:
+    def __init__(self, record: bytes | str, binding: RowBinding | None = None) -> None:
         self.record = record
         self.binding = binding
 
-    def __repr__(self) -> str:
-        return "<sealed>"
+
+class LoadedOld(Stored):
+    """A value in the form that it had before records, as the database has it.
+
+    Args:
+        stored: the value.
+    """
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: str | bytes) -> None:
+        self.stored = stored
+
+
+class InOldField(Stored):
+    """In place of a value that is not in this field, and maybe in the one that it moves from."""
+
+    __slots__ = ()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,12 @@ class RecordField(models.BinaryField):  # type: ignore[type-arg]
     sealed: Any  # the sealed field
 
     def get_lookup(self, lookup_name: str) -> Any:  # noqa: RET503
+        if self.sealed.sealing.moved_from:
+            refuse(
+                self.sealed,
+                f"is not searched while values move to it from '{self.sealed.sealing.moved_from}': NULL in one of two "
+                "columns says nothing",
+            )
         if lookup_name in ("exact", "iexact"):
             return NullAlone
         if lookup_name == "isnull":

@@ -19,8 +19,11 @@ from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 
 from sealwax.django._binding import (
+    InOldField,
+    LoadedOld,
     LoadedRecord,
     RowBinding,
+    Stored,
     attname_of,
     check_scope,
     field_of,
@@ -31,10 +34,12 @@ from sealwax.django._binding import (
 )
 from sealwax.django._columns import RecordCol, RecordField
 from sealwax.django._errors import SealedFieldError
+from sealwax.django._moving import Mover, check_moving, check_storage, is_text, mover_of, settle
 from sealwax.django._settings import current_pairs, get_records
 from sealwax.records import UNBOUND, is_record
 from sealwax.records._form import from_text, to_text
 from sealwax.records._rows import Unbound
+from sealwax.records.moving import Moving
 
 _F = TypeVar("_F", bound="models.Field[Any, Any]")
 
@@ -64,6 +69,12 @@ class SealedOptions(NamedTuple):
     """Which fields of the model have the pairs of the scope."""
     name: str
     """The name of the field of ``Records``; "" for that of table and column."""
+    storage: models.Field[Any, Any]
+    """The type of the column."""
+    moving: Moving | None = None
+    """The state of the column while it moves from an old form."""
+    moved_from: str = ""
+    """The name of the field that values move from, if it is another one."""
 
 
 def Sealed(  # noqa: N802  it stands where a class of fields does
@@ -73,10 +84,13 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
     row: str | Sequence[str] | Unbound,
     scope: Mapping[str, str] | None = None,
     name: str = "",
+    storage: models.Field[Any, Any] | None = None,
+    moving: Moving | None = None,
+    moved_from: str = "",
 ) -> _F:
     """Seal the values of a model field.
 
-    Forms, validators, the admin and migrations see the field as it was. The column holds bytes: it is selected
+    Forms, validators, the admin and migrations see the field as it was. The column holds records: it is selected
     and asked for NULL, and cannot be compared, sorted or computed by the database.
 
     Args:
@@ -87,13 +101,19 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
             the model has as ``sealed_scope``. Other pairs are those of ``records.scope``.
         name: the name of the field for ``Records``; by default that of the table and column, such as
             ``"clinic_patient.name"``. Give it before you rename either.
+        storage: the type of the column: ``models.BinaryField()`` by default, or a field of text, such as
+            ``models.TextField()``, which holds records in their text form.
+        moving: while the column has values that are not records yet: how they were stored, and what is written now;
+            docs/moving-in.md has the steps. Migrations do not see it.
+        moved_from: the name of the field that has these values, if it is another one.
 
     Returns:
         A field of the class of ``field``.
 
     Raises:
         TypeError: it is of a kind whose values are not sealed.
-        ValueError: it has an option that would need the database to see values, such as ``unique``.
+        ValueError: it has an option that would need the database to see values, such as ``unique``; or ``moving`` and
+            ``moved_from`` or ``storage`` do not fit each other.
 
     Example:
         >>> name = Sealed(models.CharField(max_length=50), row="id")
@@ -106,7 +126,8 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
     _refuse_options(field, kwargs)
     kind: Any = type(field)
     sealed: Any = _class(kind)(*args, **kwargs)
-    sealed.sealing = SealedOptions(rows, dict(scope or {}), name)
+    stored = check_storage(storage, moving, moved_from)
+    sealed.sealing = SealedOptions(rows, dict(scope or {}), name, stored, moving, moved_from)
     sealed.creation_counter = field.creation_counter
     return sealed  # type: ignore[no-any-return]
 
@@ -154,7 +175,9 @@ class SealedFieldAttribute(DeferredAttribute):
         if gives_records():
             return self.field.record_of(instance)
         value = super().__get__(instance, cls)
-        if isinstance(value, LoadedRecord):
+        if isinstance(value, InOldField):
+            return self.field.mover.read_old_field(instance)
+        if isinstance(value, Stored):
             value = instance.__dict__[self.field.attname] = self.field.open(instance, value)
         return value
 
@@ -181,11 +204,14 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             sealing["scope"] = dict(self.sealing.scope)
         if self.sealing.name:
             sealing["name"] = self.sealing.name
+        if not isinstance(self.sealing.storage, models.BinaryField):
+            sealing["storage"] = self.sealing.storage
         return name, "sealwax.django.Sealed", [kind(*args, **kwargs)], sealing
 
     def clone(self) -> Any:
         _, _, args, kwargs = self.deconstruct()
-        return Sealed(*args, **kwargs)
+        about = self.sealing._asdict()
+        return Sealed(*args, **{**kwargs, **{name: about[name] for name in ("storage", "moving", "moved_from")}})
 
     def contribute_to_class(self, cls: Any, name: str, *args: Any, **kwargs: Any) -> None:
         super().contribute_to_class(cls, name, *args, **kwargs)
@@ -197,6 +223,16 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             signals.post_init.connect(_bind_loaded, sender=cls, dispatch_uid=("sealwax", cls))
             signals.post_save.connect(_note_saved, sender=cls, dispatch_uid=("sealwax", cls))
             signals.pre_save.connect(_check_saved, sender=cls, dispatch_uid=("sealwax", cls))
+
+    @functools.cached_property
+    def mover(self) -> Mover | None:
+        """What reads and writes the old form, while the column moves."""
+        return mover_of(self)
+
+    @property
+    def text(self) -> bool:
+        """Whether the column is of text."""
+        return is_text(self.sealing.storage)
 
     @property
     def field_name(self) -> str:
@@ -227,7 +263,13 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         return {name for field in (*self.row_fields(), *columns) for name in (field.name, field.attname)}
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        return [*super().check(**kwargs), *self._check_row(), *self._check_scope(), *self._check_constraints()]
+        return [
+            *super().check(**kwargs),
+            *self._check_row(),
+            *self._check_scope(),
+            *self._check_constraints(),
+            *check_moving(self),
+        ]
 
     def _check_row(self) -> list[checks.CheckMessage]:
         try:
@@ -287,7 +329,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         return field
 
     def db_type(self, connection: Any) -> str:
-        return models.BinaryField().db_type(connection)  # type: ignore[return-value]
+        return self.sealing.storage.db_type(connection)  # type: ignore[return-value]
 
     rel_db_type = cast_db_type = db_type
 
@@ -310,7 +352,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
     def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> Any:  # noqa: ARG002
         if hasattr(value, "as_sql") and not all(map(_is_record, _results(value))):
             raise self._one_value()
-        return connection.ops.binary_placeholder_sql(value)
+        return "%s" if self.text else connection.ops.binary_placeholder_sql(value)
 
     def get_lookup(self, lookup_name: str) -> Any:
         return self._record_field.get_lookup(lookup_name)
@@ -322,20 +364,27 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         return [self._loaded]
 
     def _loaded(self, value: Any, expression: Any, connection: Any) -> Any:  # noqa: ARG002
-        return None if value is None else LoadedRecord(bytes(value))
+        if value is None:
+            return None
+        stored = value if isinstance(value, str) else bytes(value)
+        is_old = self.mover is not None and self.mover.is_old(stored)
+        return LoadedOld(stored) if is_old else LoadedRecord(stored)
 
     def opened_alone(self, value: Any, expression: Any, connection: Any) -> Any:  # noqa: ARG002
         """Open a record of no row, which values() has read, in the scope of the work under way."""
         if value is None:
             return None
+        loaded = self._loaded(value, None, None)
+        if isinstance(loaded, LoadedOld):
+            return self.mover.read(loaded.stored)  # type: ignore[union-attr]
         records = get_records()
         pairs = tuple(sorted(current_pairs(records).items()))
-        return self.opened(field_of(records, self.field_name, UNBOUND, pairs).open(bytes(value), row=UNBOUND))
+        return self.opened(field_of(records, self.field_name, UNBOUND, pairs).open(loaded.record, row=UNBOUND))
 
     # --- what is written
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        if not isinstance(model_instance.__dict__.get(self.attname), LoadedRecord):
+        if not isinstance(model_instance.__dict__.get(self.attname), Stored):
             super().pre_save(model_instance, add)  # auto_now
         return self.record_of(model_instance)
 
@@ -350,6 +399,14 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             raise SealedFieldError(
                 f"'{self.name}' of {self.model.__name__} is sealed, so the database cannot compute it; assign a value"
             )
+        if isinstance(value, LoadedOld | InOldField):
+            return value if isinstance(value, LoadedOld) else None
+        if self.mover is not None and self.mover.writes_old and not isinstance(value, LoadedRecord):
+            return self.mover.written(self.to_seal(value))
+        return self.sealed(instance, value)
+
+    def sealed(self, instance: models.Model, value: Any) -> LoadedRecord:
+        """Return a record of a value of an instance."""
         binding = self.binding(instance)
         check_scope(instance, self.sealing.scope, binding.pairs)
         if isinstance(value, LoadedRecord):
@@ -368,8 +425,11 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             )
         return RowBinding(row, pairs_of_instance(instance, self.sealing.scope))
 
-    def open(self, instance: models.Model, loaded: LoadedRecord) -> Any:
-        """Open a record of an instance."""
+    def open(self, instance: models.Model, loaded: Stored) -> Any:
+        """Open a record of an instance, or read what is in the old form."""
+        if not isinstance(loaded, LoadedRecord):
+            assert self.mover is not None
+            return self.mover.read_stored(instance, loaded)
         binding = loaded.binding or self.binding(instance)
         check_scope(instance, self.sealing.scope, binding.pairs)
         value = self._field(binding).open(loaded.record, row=binding.row)
@@ -399,11 +459,20 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         if value is None:
             return None
-        if isinstance(value, LoadedRecord):
-            return connection.Database.Binary(value.record)
+        if isinstance(value, Stored):
+            stored = self._in_column(value)
+            return stored if isinstance(stored, str) else connection.Database.Binary(stored)
         if hasattr(value, "as_sql"):
             return value
         raise self._one_value()
+
+    def _in_column(self, value: Stored) -> str | bytes:
+        if isinstance(value, LoadedOld):
+            return value.stored
+        record: str | bytes = value.record  # type: ignore[attr-defined]
+        if isinstance(record, str) == self.text:
+            return record
+        return from_text(record) if isinstance(record, str) else to_text(record)
 
     def _one_value(self) -> SealedFieldError:
         return SealedFieldError(
@@ -422,14 +491,16 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def value_to_string(self, obj: models.Model) -> str:
         value = getattr(obj, self.attname)
+        if isinstance(value, LoadedOld):  # a fixture has no values in the clear unless it is asked for
+            value = self.sealed(obj, self.open(obj, value))
         if isinstance(value, LoadedRecord):
-            return to_text(value.record)
+            return value.record if isinstance(value.record, str) else to_text(value.record)
         return super().value_to_string(obj)
 
     def to_python(self, value: Any) -> Any:
         if gives_records() and isinstance(value, str) and is_record(value):
             return LoadedRecord(from_text(value))
-        return value if isinstance(value, LoadedRecord) else super().to_python(value)
+        return value if isinstance(value, Stored) else super().to_python(value)
 
 
 def _results(expression: Any) -> list[Any]:
@@ -442,7 +513,7 @@ def _results(expression: Any) -> list[Any]:
 
 
 def _is_record(expression: Any) -> bool:
-    return isinstance(expression, Value) and (expression.value is None or isinstance(expression.value, LoadedRecord))
+    return isinstance(expression, Value) and (expression.value is None or isinstance(expression.value, Stored))
 
 
 def sealed_fields(model: type[models.Model]) -> list[SealedMixin]:
@@ -461,6 +532,8 @@ def _bind_loaded(instance: models.Model, **_: object) -> None:
                 known[like] = _binding_if_known(instance, field)
             if isinstance(loaded, LoadedRecord) and loaded.binding is None:
                 loaded.binding = known[like]
+        elif loaded is None and field.mover is not None:
+            field.mover.look_in_old_field(data)
     instance._state.sealwax_bound = known  # type: ignore[attr-defined]
 
 
@@ -474,6 +547,7 @@ def _binding_if_known(instance: models.Model, field: SealedMixin) -> RowBinding 
 
 def _check_saved(instance: models.Model, update_fields: Any, **_: object) -> None:
     """Refuse to write what records are bound to without the records, and a field without its index."""
+    settle(instance, update_fields)
     if not update_fields:
         return
     model = type(instance)

@@ -11,7 +11,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
-from sealwax.django._binding import LoadedRecord, Pairs, attname_of, check_scope, gives_records, pairs_of_instance
+from sealwax.django._binding import Pairs, Stored, attname_of, check_scope, gives_records, pairs_of_instance
 from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import SealedMixin
 from sealwax.django._settings import current_pairs, get_records
@@ -148,7 +148,7 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         value = instance.__dict__.get(source.attname)
         if value is None and source.attname not in instance.__dict__:
             value = getattr(instance, source.attname)
-        if isinstance(value, LoadedRecord):
+        if isinstance(value, Stored):
             value = source.open(instance, value)
         if value is None:
             return None

@@ -11,6 +11,7 @@ from sealwax.django._binding import as_records
 from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import sealed_fields
 from sealwax.django._index import IndexOf
+from sealwax.django._moving import settle
 
 
 class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
@@ -20,8 +21,12 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
         names = list(fields)
         changed = set(names)
         names += [field.name for field in self.model._meta.concrete_fields if _follows(field, changed)]
+        names += self._moved_from(changed)
+        objects = list(objs)
+        for each in objects:
+            settle(each)
         with as_records():
-            return super().bulk_update(list(objs), names, batch_size)
+            return super().bulk_update(objects, names, batch_size)
 
     def update(self, **kwargs: Any) -> int:
         for field in sealed_fields(self.model):
@@ -44,7 +49,17 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
     ) -> list[Any]:
         if update_conflicts:
             self._check_upsert(set(update_fields or ()), set(unique_fields or ()))
+            update_fields = [*(update_fields or ()), *self._moved_from(set(update_fields or ()))]
+        objs = list(objs)
+        for each in objs:
+            settle(each)
         return super().bulk_create(objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+
+    def _moved_from(self, changed: set[str]) -> list[str]:
+        """Return the names of the fields that values of changed fields move from."""
+        movers = [field.mover for field in sealed_fields(self.model) if field.name in changed]
+        names = [mover.old.name for mover in movers if mover is not None and mover.old is not None]
+        return [name for name in names if name not in changed]
 
     def _check_upsert(self, updated: set[str], target: set[str]) -> None:
         for field in sealed_fields(self.model):
