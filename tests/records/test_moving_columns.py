@@ -590,3 +590,12 @@ def test_the_way_out_and_the_way_in_meet_the_states_of_models(local: App) -> Non
     assert not old.is_old(local.get(1).note)
     local.reseal(column, to=form)
     assert old.read(local.records, "people.note", local.get(1).note, str) == "value"
+
+
+def test_a_pair_may_be_a_uuid_in_a_column_of_text() -> None:
+    """tests/django/test_commands.py seals such columns again."""
+    made = SealedColumn("t", "c", row={"id": int}, scope={"tenant": "tenant_id"}, scope_types={"tenant": uuid.UUID})
+    assert made.scope_types == {"tenant": uuid.UUID}
+    for types in ({"other": uuid.UUID}, {"tenant": int}):
+        with pytest.raises(ValueError, match="scope_types"):
+            SealedColumn("t", "c", row={"id": int}, scope={"tenant": "tenant_id"}, scope_types=types)

@@ -25,6 +25,7 @@ class SealedColumn:
         row: the columns that the row of each record is made of, with their types, such as ``{"id": int}``; several
             are the items of a tuple, in this order. ``UNBOUND`` if the records are bound to no row.
         scope: the columns that pairs of the scope stand in, such as ``{"tenant": "tenant_id"}``.
+        scope_types: ``{"tenant": UUID}`` if the pair is a UUID, and the database has no type for them.
         field: the name of the field, as it is given to ``Records.field``; ``"table.column"`` by default.
         moves_from: how values are stored that are not records yet, while the column moves; None if it does not.
         kind: the type of these values, such as ``str`` or ``datetime.date``. It is only needed if the column does not
@@ -41,6 +42,7 @@ class SealedColumn:
     column: str
     row: Mapping[str, type] | Unbound
     scope: Mapping[str, str]
+    scope_types: Mapping[str, type]
     field: str
     moves_from: OldForm | None
     kind: type | None
@@ -53,6 +55,7 @@ class SealedColumn:
         *,
         row: Mapping[str, type] | Unbound,
         scope: Mapping[str, str] | None = None,
+        scope_types: Mapping[str, type] | None = None,
         field: str = "",
         moves_from: OldForm | None = None,
         kind: type | None = None,
@@ -62,6 +65,7 @@ class SealedColumn:
         object.__setattr__(self, "column", column)
         object.__setattr__(self, "row", row if isinstance(row, Unbound) else dict(row))
         object.__setattr__(self, "scope", dict(scope or {}))
+        object.__setattr__(self, "scope_types", dict(scope_types or {}))
         object.__setattr__(self, "field", field or f"{table}.{column}")
         object.__setattr__(self, "moves_from", moves_from)
         object.__setattr__(self, "kind", kind)
@@ -74,6 +78,9 @@ class SealedColumn:
         for name in self.scope:
             if not name or name == "row" or ctx.is_reserved([name]):
                 raise ValueError(f"'{printable(name)}' cannot be the name of a pair in the scope of {self.named}")
+        for name, kind in self.scope_types.items():
+            if name not in self.scope or kind is not UUID:
+                raise ValueError(f"scope_types of {self.named} says UUID of pairs that 'scope' has, and nothing else")
         for name, kind in {} if isinstance(row, Unbound) else row.items():
             if kind not in ROW_TYPES.values():
                 raise TypeError(f"the row column '{name}' is of type int, str, bytes or uuid.UUID, not {kind!r}")

@@ -94,6 +94,7 @@ class SealedTable:
         self._readers = [(name, _READERS[kind]) for name, kind in rows.items()]
         self._parts = [self._column(name) for name in rows]
         self._scope = [self._column(name) for name in column.scope.values()]
+        self._uuids = [column.scope_types.get(name) is UUID for name in column.scope]
         self._prepare_pages()
         if self.dialect.name == "postgresql":
             self._refuse_hidden_rows()
@@ -195,6 +196,9 @@ class SealedTable:
             )
 
     def _pairs(self, values: Sequence[object]) -> tuple[str | None, ...]:
+        if any(self._uuids):
+            pairs = zip(values, self._uuids, strict=True)
+            values = [_uuid(value) or value if is_uuid else value for value, is_uuid in pairs]
         return tuple(value if value is None or type(value) is str else self._pair(value) for value in values)
 
     def _pair(self, value: object) -> str:
