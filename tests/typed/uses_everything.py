@@ -495,6 +495,16 @@ class Patient(models.Model):
     objects = sealwax.django.SealedManager()
 
 
+class OldPatient(models.Model):
+    id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True)
+    name: models.TextField[str, str] = sealwax.django.Sealed(
+        models.TextField(), row="id", storage=models.TextField(), moving=Moving(Plaintext(), writes="old")
+    )
+    born: models.DateField[date, date] = sealwax.django.Sealed(
+        models.DateField(null=True), row="id", moving=Moving(Plaintext(), writes="records"), moved_from="birthday"
+    )
+
+
 class PatientAdmin(sealwax.django.admin.SealedAdmin):
     search_fields = ("name_index",)
 
@@ -504,6 +514,7 @@ def models_of_django(queryset: sealwax.django.SealedQuerySet) -> ModelAdmin[Any]
     store: KeyStore = sealwax.django.DjangoKeys("default")
     patient = Patient(name="Ada")
     text: str = patient.name
+    assert_type(sealwax.django.sealed_columns(Patient, OldPatient), list[SealedColumn])
     try:
         queryset.update(ward="W")
     except sealwax.django.SealedFieldError as error:

@@ -26,6 +26,7 @@ from sealwax.records import UNBOUND
 
 if TYPE_CHECKING:
     from sealwax.django._keys import DjangoKeys
+    from sealwax.django._maps import sealed_columns
 
 __all__ = [
     "UNBOUND",
@@ -36,14 +37,18 @@ __all__ = [
     "SealedManager",
     "SealedQuerySet",
     "get_records",
+    "sealed_columns",
 ]
 
 _class_prepared.connect(_give_manager, dispatch_uid="sealwax")
 
 
 def __getattr__(name: str) -> object:
-    if name != "DjangoKeys":
+    # SQLAlchemy takes long to import, and most processes need it only once they need a key store.
+    if name not in ("DjangoKeys", "sealed_columns"):
         raise AttributeError(f"module 'sealwax.django' has no attribute {name!r}")
     from sealwax.django._keys import DjangoKeys
+    from sealwax.django._maps import sealed_columns
 
-    return DjangoKeys
+    globals().update(DjangoKeys=DjangoKeys, sealed_columns=sealed_columns)
+    return globals()[name]

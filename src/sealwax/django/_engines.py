@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any, Final
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.utils import load_backend
 
-from sealwax.errors import KeyStoreError
+from sealwax.errors import KeyStoreError, TableError
 
 try:
     import sqlalchemy as sa
@@ -45,6 +47,26 @@ def engine_of(alias: str) -> Engine:
     return sa.create_engine(_url(wrapper), module=wrapper.Database, creator=lambda: _connected(alias))
 
 
+@contextlib.contextmanager
+def data_engine(alias: str) -> Iterator[Engine]:
+    """Yield an engine for the tables of models, whose connections are closed afterwards.
+
+    Raises:
+        TableError: no other connection sees the database.
+    """
+    wrapper = _wrapper(alias)
+    if wrapper.vendor == "sqlite" and wrapper.is_in_memory_db():
+        raise TableError(
+            f"the database '{alias}' is a SQLite database in memory, which another connection does not share; use a "
+            "file"
+        )
+    engine = engine_of(alias)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def _wrapper(alias: str) -> Any:
     """Return what connects, with settings of its own: Django's wrapper of this thread may be in a transaction."""
     settings = copy.deepcopy(connections[alias].settings_dict)
@@ -54,6 +76,8 @@ def _wrapper(alias: str) -> Any:
     wrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
     if wrapper.vendor == "postgresql":
         options.setdefault("connect_timeout", _CONNECT_SECONDS)
+    if wrapper.vendor == "sqlite":
+        options["detect_types"] = 0  # SQLAlchemy reads dates and the like itself
     return wrapper
 
 

@@ -41,7 +41,9 @@ from sealwax.records._form import from_text, to_text
 from sealwax.records._rows import Unbound
 from sealwax.records.moving import Moving
 
+# A field takes no arguments when it runs.
 _F = TypeVar("_F", bound="models.Field[Any, Any]")
+_S = TypeVar("_S", bound="models.Field[Any, Any]")
 
 # Of these, a record holds the values with their types.
 _KINDS: Final = (
@@ -84,7 +86,7 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
     row: str | Sequence[str] | Unbound,
     scope: Mapping[str, str] | None = None,
     name: str = "",
-    storage: models.Field[Any, Any] | None = None,
+    storage: _S | None = None,
     moving: Moving | None = None,
     moved_from: str = "",
 ) -> _F:

@@ -31,7 +31,7 @@ class DjangoKeys(TableKeys):
     def __init__(self, alias: str = "default") -> None:
         self.alias = alias
         name = f"in the database '{alias}'"
-        super().__init__(KeyDatabase(engine_of(alias), read_only=False, name=name, no_table=_MIGRATE))
+        self._open(KeyDatabase(engine_of(alias), read_only=False, name=name, no_table=_MIGRATE))
 
     def __repr__(self) -> str:
         return f"<DjangoKeys {self.alias}>"

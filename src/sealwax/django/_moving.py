@@ -213,10 +213,7 @@ def _check_length(field: Any) -> list[checks.CheckMessage]:
     most = getattr(field.sealing.storage, "max_length", None)
     if most is None:
         return []
-    needed: int | None = None
-    if not isinstance(field, models.TextField | models.JSONField | models.BinaryField):
-        size = MIN_BYTES + 4 * (getattr(field, "max_length", None) or _USUAL_BYTES // 4) + 1
-        needed = len(to_text(bytes(size))) if field.text else size
+    needed = needed_length(field)
     if needed is not None and needed <= most:
         return []
     what = "of any length" if needed is None else f"of up to {needed} {'characters' if field.text else 'bytes'}"
@@ -228,6 +225,14 @@ def _check_length(field: Any) -> list[checks.CheckMessage]:
             id="sealwax.E009",
         )
     ]
+
+
+def needed_length(field: Any) -> int | None:
+    """Return how long the record of the longest value is, in characters or bytes; None if that is not known."""
+    if isinstance(field, models.TextField | models.JSONField | models.BinaryField):
+        return None
+    size = MIN_BYTES + 4 * (getattr(field, "max_length", None) or _USUAL_BYTES // 4) + 1
+    return len(to_text(bytes(size))) if field.text else size
 
 
 def _check_old_field(field: Any) -> list[checks.CheckMessage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from sealwax._core import context as ctx
@@ -42,8 +42,8 @@ class RecordsStats:
     data_keys: int
     record_keys: int
     kms: KmsStats
-    old_values_read: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    old_values_written: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    old_values_read: Mapping[str, int] = field(default_factory=dict)
+    old_values_written: Mapping[str, int] = field(default_factory=dict)
 
 
 class Records(DataKeyLife):

@@ -32,7 +32,7 @@ _SHREDDED: Final = str(KeyState.SHREDDED)
 class TableKeys(KeyStore):
     """A key store in two tables of a database, however it is reached."""
 
-    def __init__(self, database: KeyDatabase, *, table: str = "sealwax_keys", read_only: bool = False) -> None:
+    def _open(self, database: KeyDatabase, table: str = "sealwax_keys", *, read_only: bool = False) -> None:
         self._database = database
         self._read_only = read_only
         self._metadata = sa.MetaData()
@@ -282,7 +282,7 @@ class SqlKeys(TableKeys):
     def __init__(
         self, database: Engine | AsyncEngine | URL | str, *, table: str = "sealwax_keys", read_only: bool = False
     ) -> None:
-        super().__init__(KeyDatabase(database, read_only=read_only), table=table, read_only=read_only)
+        self._open(KeyDatabase(database, read_only=read_only), table, read_only=read_only)
 
     def __repr__(self) -> str:
         return f"<SqlKeys {self.url}>"

@@ -115,3 +115,13 @@ class Remark(models.Model):
     text = Sealed(models.TextField(), row=UNBOUND, storage=models.TextField(), moving=Moving(PLAINTEXT, writes="old"))
 
     sealed_scope = {"tenant": "tenant"}  # noqa: RUF012
+
+
+class Visit(models.Model):
+    """Of a tenant that is a UUID."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    tenant = models.UUIDField()
+    text = Sealed(models.TextField(), row="id")
+
+    sealed_scope = {"tenant": "tenant"}  # noqa: RUF012
