@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -36,11 +36,16 @@ def sealed_columns(*given: Model) -> list[SealedColumn]:
     Example:
         >>> tables.stale(records.store, "postgresql+psycopg://db.example.com/shop", sealed_columns(Patient))
     """
-    columns: dict[tuple[str, str], SealedColumn] = {}
+    return [column_of(model, field) for model, field in fields_of(given)]
+
+
+def fields_of(given: Iterable[Model]) -> list[tuple[Model, Any]]:
+    """Return the sealed fields of models, of each column one; of all models of the project, if none is given."""
+    fields: dict[tuple[str, str], tuple[Model, Any]] = {}
     for model in given or apps.get_models():
         for field in own_sealed_fields(model):
-            columns.setdefault((model._meta.db_table, field.column), _column(model, field))
-    return list(columns.values())
+            fields.setdefault((model._meta.db_table, field.column), (model, field))
+    return list(fields.values())
 
 
 def own_sealed_fields(model: Model) -> list[Any]:
@@ -51,7 +56,14 @@ def own_sealed_fields(model: Model) -> list[Any]:
     return [field for field in sealed_fields(model) if field in own]
 
 
-def _column(model: Model, field: Any) -> SealedColumn:
+def column_of(model: Model, field: Any, *, moves: bool = True) -> SealedColumn:
+    """Return the column of a sealed field.
+
+    Args:
+        model: the model in whose table it is.
+        field: the field.
+        moves: whether to say what its values move from.
+    """
     pairs = {name: model._meta.get_field(other) for name, other in field.sealing.scope.items()}
     scope = {name: _column_of(model, field, other) for name, other in pairs.items()}
     return SealedColumn(
@@ -61,7 +73,7 @@ def _column(model: Model, field: Any) -> SealedColumn:
         scope=scope,
         scope_types=dict.fromkeys(_uuids(pairs), UUID),
         field=field.field_name,
-        **_moves(field),
+        **(_moves(field) if moves else {}),
     )
 
 

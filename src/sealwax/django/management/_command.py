@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
@@ -11,6 +12,7 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, models, router
 
+from sealwax._text import printable
 from sealwax.cli import console, options, status_of
 from sealwax.cli.state import RunState
 from sealwax.errors import SealwaxError
@@ -65,6 +67,17 @@ def seconds(text: str) -> float:
         return float(options.Duration().convert(text, None, None))
     except click.UsageError as error:
         raise CommandError(error.format_message(), returncode=2) from None
+
+
+def rows_per_second(text: str) -> float:
+    """Read a rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise CommandError(f"'{printable(text)}' is not a number of rows per second", returncode=2)
+    return rate
 
 
 def _models(names: Sequence[str], using: str) -> list[type[models.Model]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
+from sealwax._text import printable
 from sealwax.cli import FINDINGS, PARTLY_DONE, console
 from sealwax.cli.console import counted
-from sealwax.django.management._command import SealedCommand, seconds
+from sealwax.django.management._command import SealedCommand, rows_per_second, seconds
+
+if TYPE_CHECKING:
+    from sealwax.django._index_fill import IndexCounts
+    from sealwax.records.tables import ResealReport
 
 
 class Command(SealedCommand):
@@ -23,7 +28,7 @@ class Command(SealedCommand):
         super().add_arguments(parser)
         parser.add_argument("--dry-run", action="store_true", help="Only count what there is to do.")
         parser.add_argument("--journal", metavar="FILE", help="Remember the position in this file, to resume.")
-        parser.add_argument("--rate", type=float, metavar="ROWS", help="Rows per second, at most.")
+        parser.add_argument("--rate", type=rows_per_second, metavar="ROWS", help="Rows per second, at most.")
         parser.add_argument(
             "--settle",
             type=seconds,
@@ -61,12 +66,16 @@ def _count(given: Sequence[type[models.Model]], using: str, *, as_json: bool) ->
 
 def _reseal(given: Sequence[type[models.Model]], using: str, **options: Any) -> int:
     from sealwax.cli import record_reports
-    from sealwax.django import get_records, sealed_columns
+    from sealwax.django import get_records
     from sealwax.django._engines import data_engine
     from sealwax.django._index_fill import fill, index_fields
+    from sealwax.django._maps import column_of, fields_of
     from sealwax.records._walk import Pace
 
-    columns = sealed_columns(*given)
+    fields = fields_of(given)
+    waiting = [field for _, field in fields if field.mover is not None and field.mover.writes_old]
+    columns = [column_of(model, field, moves=field not in waiting) for model, field in fields]
+    _ensure_first_key(fields, using)
     with console.counting("indexing") as advance:
         pace = Pace(options["rate"], None)
         indexes = [fill(each, using, pace, lambda done: advance(done, 0)) for each in index_fields(*given)]
@@ -79,20 +88,70 @@ def _reseal(given: Sequence[type[models.Model]], using: str, **options: Any) -> 
             rate=options["rate"],
             settle=options["settle"],
         )
-    failed = sum(each.failed for each in indexes)
-    record_reports.warn_of_rows([failure for each in indexes for failure in each.failures], failed)
-    if options["json"]:
-        console.print_json({**record_reports.reseal_as_dict(report), "indexes": list(map(_as_dict, indexes))})
-    else:
-        for each in indexes:
-            changed = f", {counted(each.changed, 'row')} changed meanwhile" if each.changed else ""
-            left = f", {counted(each.left, 'row')} without one" if each.left else ""
-            console.report(f"{each.column}: {counted(each.filled, 'index', 'indexes')} filled{changed}{left}")
-        forms = [None if each.moves_from is None else each.moves_from.name for each in columns]
-        record_reports.print_reseal(report, forms, out=False)
-    record_reports.warn_of_rows(report.failures, sum(each.unopened + each.unmoved for each in report.columns))
+    names = {column.named: field for column, (_, field) in zip(columns, fields, strict=True)}
+    _tell(report, indexes, names, as_json=options["json"])
+    for field in waiting:
+        console.warn(
+            f"{field.model._meta.db_table}.{field.column}: the old form is still written, so older versions may read "
+            'it, and its values were not moved; deploy Moving(..., writes="records") first'
+        )
     status = record_reports.reseal_status(report, out=False)
-    return status or (PARTLY_DONE if any(each.left for each in indexes) else 0)
+    return status or (PARTLY_DONE if waiting or any(each.left for each in indexes) else 0)
+
+
+def _tell(report: ResealReport, indexes: Sequence[IndexCounts], fields: Mapping[str, Any], *, as_json: bool) -> None:
+    from sealwax.cli import record_reports
+
+    failures = [failure for each in indexes for failure in each.failures]
+    record_reports.warn_of_rows(failures, sum(each.failed for each in indexes))
+    record_reports.warn_of_rows(report.failures, sum(each.unopened + each.unmoved for each in report.columns))
+    if as_json:
+        console.print_json({**record_reports.reseal_as_dict(report), "indexes": list(map(_as_dict, indexes))})
+        return
+    _print_indexes(indexes)
+    movers = [field.mover for field in fields.values()]
+    forms = [None if each is None or each.writes_old else each.moving.old.name for each in movers]
+    record_reports.print_reseal(replace(report, next_steps={}), forms, out=False)
+    _print_next_steps(report.next_steps, fields)
+
+
+def _ensure_first_key(fields: Sequence[tuple[type[models.Model], Any]], using: str) -> None:
+    """Make the first data key, if there is none and values are to move: their pairs are those of the settings."""
+    from sealwax.django import get_records
+    from sealwax.django._binding import pairs_of_instance
+    from sealwax.records import KeyKind
+
+    records = get_records()
+    moving = [(model, field) for model, field in fields if field.mover is not None and not field.mover.writes_old]
+    if not moving or any(row.kind is KeyKind.DATA for row in records.store.list(records._kms_scope({}))):
+        return
+    for model, field in moving:
+        first: Any = models.QuerySet(model, using=using).first()
+        if first is not None:
+            records.ensure(**dict(pairs_of_instance(first, field.sealing.scope)))
+            return
+
+
+def _print_indexes(indexes: Sequence[IndexCounts]) -> None:
+    for each in indexes:
+        changed = f", {counted(each.changed, 'row')} changed meanwhile" if each.changed else ""
+        left = f", {counted(each.left, 'row')} without one" if each.left else ""
+        console.report(f"{each.column}: {counted(each.filled, 'index', 'indexes')} filled{changed}{left}")
+
+
+def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> None:
+    for name, step in steps.items():
+        field = fields[name]
+        if old := field.sealing.moved_from:
+            todo = f"once no program uses '{old}', take moving= and moved_from= out of the model, and delete '{old}'"
+            console.report(f"{name}: every value is a record; {todo}")
+            continue
+        console.report(
+            f"{name}: every value is a record; once no program writes the old form, take moving= out of the model, "
+            "and keep it so with a migrations.RunSQL of:"
+        )
+        for line in step.splitlines():
+            console.report(f"  {printable(line)}")
 
 
 def _as_dict(counts: Any) -> dict[str, object]:
