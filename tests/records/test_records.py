@@ -737,3 +737,8 @@ def test_a_forked_child_has_nothing_of_its_parent(records: Records) -> None:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert field.open(sealed, row=1) == b"x"
+
+
+def test_there_is_one_unbound() -> None:
+    """Objects of models that are copied or pickled hold it."""
+    assert copy.deepcopy([UNBOUND]) == [UNBOUND] == pickle.loads(pickle.dumps([UNBOUND]))

@@ -32,6 +32,9 @@ class Unbound:
     def __repr__(self) -> str:
         return "sealwax.records.UNBOUND"
 
+    def __reduce__(self) -> str:
+        return "UNBOUND"  # there is one, for copies and pickles too
+
 
 UNBOUND: Final = Unbound()
 RowType = type[int] | type[str] | type[bytes] | type[UUID] | type[tuple[object, ...]] | Unbound
