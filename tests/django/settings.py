@@ -19,6 +19,7 @@ INSTALLED_APPS = [
     "sealwax.django",
     "tests.django.clinic",
     "tests.django.archive",
+    "tests.django.hospital",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

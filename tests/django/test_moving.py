@@ -309,7 +309,7 @@ def test_columns_and_days_are_checked(models: Any) -> None:  # noqa: ARG001
 
     from sealwax.django import UNBOUND, Sealed
     from sealwax.records.moving import Moving, Plaintext
-    from tests.django.test_sealed import checked
+    from tests.django.test_checks import checked
 
     def field(inner: Any, **arguments: Any) -> dict[str, Any]:
         return {"id": d.BigAutoField(primary_key=True), "x": Sealed(inner, row=UNBOUND, **arguments)}

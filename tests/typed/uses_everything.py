@@ -515,6 +515,8 @@ def models_of_django(queryset: sealwax.django.SealedQuerySet) -> ModelAdmin[Any]
     patient = Patient(name="Ada")
     text: str = patient.name
     assert_type(sealwax.django.sealed_columns(Patient, OldPatient), list[SealedColumn])
+    assert_type(Patient.name_index.find("Ada", tenant="acme"), list[Any])
+    assert_type(patient.name_index, bytes | None)
     try:
         queryset.update(ward="W")
     except sealwax.django.SealedFieldError as error:

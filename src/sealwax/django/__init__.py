@@ -20,7 +20,7 @@ from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import Sealed
 from sealwax.django._index import IndexOf
 from sealwax.django._query import SealedManager, SealedQuerySet
-from sealwax.django._query import give_manager as _give_manager
+from sealwax.django._query import prepare as _prepare
 from sealwax.django._settings import get_records
 from sealwax.records import UNBOUND
 
@@ -40,7 +40,7 @@ __all__ = [
     "sealed_columns",
 ]
 
-_class_prepared.connect(_give_manager, dispatch_uid="sealwax")
+_class_prepared.connect(_prepare, dispatch_uid="sealwax")
 
 
 def __getattr__(name: str) -> object:

@@ -18,8 +18,44 @@ from sealwax.records._rows import Row, RowType, Unbound
 
 Pairs = tuple[tuple[str, str], ...]
 
-# While it is set, attributes give records instead of what they hold.
-_AS_RECORDS: Final[ContextVar[bool]] = ContextVar("sealwax_as_records", default=False)
+# What attributes of sealed fields give instead of what they hold; "" for just that.
+RECORDS: Final = "records"
+MARKS: Final = "marks"
+# Values, for a fixture.
+OPENING: Final = "opening"
+# Records as well, and what is assigned may be one in its text form.
+LOADING: Final = "loading"
+_GIVES: Final[ContextVar[str]] = ContextVar("sealwax_gives", default="")
+
+
+class _Hidden(str):
+    """Stands for a value, of whatever kind, in a text that is stored; what __str__ of a model does with it works."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> _Hidden:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Hidden:
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+    def _with(self, _other: object) -> _Hidden:
+        return self
+
+    def _never(self, _other: object) -> bool:
+        return False
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __floordiv__ = __mod__ = _with
+    __getitem__ = _with
+    __lt__ = __le__ = __gt__ = __ge__ = _never
+
+
+HIDDEN: Final = _Hidden("<sealed>")
 
 
 class RowBinding(NamedTuple):
@@ -72,18 +108,36 @@ class InOldField(Stored):
     __slots__ = ()
 
 
-@contextlib.contextmanager
-def as_records() -> Iterator[None]:
+def as_records() -> contextlib.AbstractContextManager[None]:
     """Let attributes of sealed fields give records, for what writes them to a database or a file."""
-    token = _AS_RECORDS.set(True)
+    return _giving(RECORDS)
+
+
+def opening() -> contextlib.AbstractContextManager[None]:
+    """Let attributes give values for a fixture."""
+    return _giving(OPENING)
+
+
+def loading() -> contextlib.AbstractContextManager[None]:
+    """Let sealed fields take the records that a fixture has."""
+    return _giving(LOADING)
+
+
+def hidden() -> contextlib.AbstractContextManager[None]:
+    """Let attributes of sealed fields give "<sealed>", for what writes down the names of objects."""
+    return _giving(MARKS)
+
+
+@contextlib.contextmanager
+def _giving(what: str) -> Iterator[None]:
+    token = _GIVES.set(what)
     try:
         yield
     finally:
-        _AS_RECORDS.reset(token)
+        _GIVES.reset(token)
 
 
-def gives_records() -> bool:
-    return _AS_RECORDS.get()
+given: Final = _GIVES.get
 
 
 def row_type(fields: tuple[models.Field[Any, Any], ...]) -> RowType:

@@ -64,6 +64,11 @@ class RecordCol(Col):
 
 
 def refuse(field: Any, what: str) -> NoReturn:
+    """Refuse what a query does with a sealed field, and name the index that can do it.
+
+    Raises:
+        SealedFieldError: always.
+    """
     index = next(
         (each.name for each in field.model._meta.concrete_fields if getattr(each, "index_of", None) == field.name), None
     )
@@ -96,11 +101,14 @@ def _check_select(query: Query) -> None:
     selected: list[Any] = [col for col in query.select if isinstance(col, RecordCol)]
     for col in selected:
         if col.target.sealing.row:
-            refuse(
-                col.target,
-                "bound to its row, so values() and values_list() cannot open it; use the objects, maybe with only()",
+            raise SealedFieldError(
+                f"'{col.target.name}' of {col.target.model.__name__} is sealed and bound to its row, which values(), "
+                "values_list() and subqueries do not have; use the objects, maybe with only()"
             )
-    keyed = query.default_cols or any(isinstance(col, Col) and col.target.primary_key for col in query.select)
+    grouped = query.group_by if isinstance(query.group_by, tuple) else ()
+    keyed = query.default_cols or any(
+        isinstance(col, Col) and col.target.primary_key for col in (*query.select, *grouped)
+    )
     if selected and not keyed and (query.distinct or query.group_by):
         refuse(selected[0].target, "looks different in each row, so it cannot be grouped")
 

@@ -7,10 +7,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-import django.db.models.signals as signals
-from django.conf import settings
 from django.core import checks
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Case, Value
 from django.db.models.fields import NOT_PROVIDED
@@ -19,23 +17,28 @@ from django.db.models.query_utils import DeferredAttribute
 from django.utils import timezone
 
 from sealwax.django._binding import (
+    HIDDEN,
+    LOADING,
+    MARKS,
+    OPENING,
     InOldField,
     LoadedOld,
     LoadedRecord,
     RowBinding,
     Stored,
-    attname_of,
     check_scope,
     field_of,
-    gives_records,
+    given,
     pairs_of_instance,
     row_of,
     row_type,
 )
+from sealwax.django._checks import check_sealed
 from sealwax.django._columns import RecordCol, RecordField
-from sealwax.django._errors import SealedFieldError
-from sealwax.django._moving import Mover, check_moving, check_storage, is_text, mover_of, settle
+from sealwax.django._errors import SealedFieldError, without_frames
+from sealwax.django._moving import Mover, check_moving, check_storage, is_text, mover_of
 from sealwax.django._settings import current_pairs, get_records
+from sealwax.errors import SealwaxError
 from sealwax.records import UNBOUND, is_record
 from sealwax.records._form import from_text, to_text
 from sealwax.records._rows import Unbound
@@ -174,8 +177,8 @@ class SealedFieldAttribute(DeferredAttribute):
     def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
         if instance is None:
             return self
-        if gives_records():
-            return self.field.record_of(instance)
+        if (gives := given()) and gives != OPENING:
+            return self.field.given(instance, gives)
         value = super().__get__(instance, cls)
         if isinstance(value, InOldField):
             return self.field.mover.read_old_field(instance)
@@ -193,7 +196,6 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     descriptor_class = SealedFieldAttribute
     sealing: SealedOptions
-    source: type[models.Field[Any, Any]]
 
     # --- as a field of a model
 
@@ -221,10 +223,6 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             self.__dict__.pop(known, None)
         if not self.sealing.scope:
             self.sealing = self.sealing._replace(scope=dict(getattr(cls, "sealed_scope", {})))
-        if not cls._meta.abstract:
-            signals.post_init.connect(_bind_loaded, sender=cls, dispatch_uid=("sealwax", cls))
-            signals.post_save.connect(_note_saved, sender=cls, dispatch_uid=("sealwax", cls))
-            signals.pre_save.connect(_check_saved, sender=cls, dispatch_uid=("sealwax", cls))
 
     @functools.cached_property
     def mover(self) -> Mover | None:
@@ -259,66 +257,27 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         """What it has in common with fields that are bound to the same."""
         return self.sealing.row, tuple(self.sealing.scope.items())
 
-    def bound_to(self) -> set[str]:
-        """The names of the fields that a record changes with, of columns too."""
-        columns: list[Any] = [self.model._meta.get_field(name) for name in self.sealing.scope.values()]
-        return {name for field in (*self.row_fields(), *columns) for name in (field.name, field.attname)}
+    @functools.cached_property
+    def bound_fields(self) -> tuple[models.Field[Any, Any], ...]:
+        """The fields that a record is bound to: those of the row, and those with pairs of the scope."""
+        opts = self.model._meta
+        return (*self.row_fields(), *(opts.get_field(name) for name in self.sealing.scope.values()))  # type: ignore[arg-type]
+
+    def binding_if_known(self, instance: models.Model) -> RowBinding | None:
+        """Return what a record of an instance is bound to; None if a part of it was not loaded, or has no value."""
+        data = instance.__dict__
+        if any(data.get(each.attname) is None for each in self.bound_fields):
+            return None
+        return self.binding(instance)
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        return [
-            *super().check(**kwargs),
-            *self._check_row(),
-            *self._check_scope(),
-            *self._check_constraints(),
-            *check_moving(self),
-        ]
+        return [*super().check(**kwargs), *check_sealed(self), *check_moving(self)]
 
-    def _check_row(self) -> list[checks.CheckMessage]:
-        try:
-            fields = self.row_fields()
-            row_type(fields)
-        except FieldDoesNotExist as error:
-            return [checks.Error(f"row: {error}", obj=self, id="sealwax.E001")]
-        except TypeError as error:
-            return [checks.Error(f"row: {error}", obj=self, id="sealwax.E002")]
-        for field in fields:
-            if isinstance(field, models.AutoField) or field.has_db_default():
-                return [
-                    checks.Error(
-                        f"row: the database makes '{field.name}' when the row is inserted, and a record is bound to it "
-                        "before",
-                        hint="Use id = models.UUIDField(primary_key=True, default=uuid.uuid4), or row=UNBOUND.",
-                        obj=self,
-                        id="sealwax.E003",
-                    )
-                ]
-        return []
-
-    def _check_scope(self) -> list[checks.CheckMessage]:
-        for name, column in self.sealing.scope.items():
-            try:
-                self.model._meta.get_field(column)
-            except FieldDoesNotExist as error:
-                return [checks.Error(f"scope, {name}: {error}", obj=self, id="sealwax.E004")]
-        return []
-
-    def _check_constraints(self) -> list[checks.CheckMessage]:
-        opts = self.model._meta
-        named = [name for names in opts.unique_together for name in names]
-        for each in (*opts.constraints, *opts.indexes):
-            named += [name.lstrip("-") for name in getattr(each, "fields", ())]
-        if self.name in named or self.name in [str(name).lstrip("-") for name in opts.ordering or ()]:
-            return [
-                checks.Error(
-                    f"'{self.name}' is sealed, so no index, constraint or ordering can be of it",
-                    hint="Use an IndexOf beside it.",
-                    obj=self,
-                    id="sealwax.E005",
-                )
-            ]
-        if isinstance(self, models.DateTimeField) and not settings.USE_TZ:
-            return [checks.Error("a sealed DateTimeField needs USE_TZ = True", obj=self, id="sealwax.E006")]
-        return []
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value, model_instance)
+        for each in self.model._meta.concrete_fields:
+            if getattr(each, "index_of", None) == self.name and each.unique and each.taken(model_instance, value):  # type: ignore[attr-defined]
+                raise model_instance.unique_error_message(type(model_instance), (self.name,))
 
     # --- as a column
 
@@ -380,10 +339,22 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         if isinstance(loaded, LoadedOld):
             return self.mover.read(loaded.stored)  # type: ignore[union-attr]
         records = get_records()
-        pairs = tuple(sorted(current_pairs(records).items()))
+        current = current_pairs(records)
+        if missing := [name for name in self.sealing.scope if name not in current]:
+            raise SealedFieldError(
+                f"'{self.name}' of {self.model.__name__} is sealed for a {missing[0]}, which values() does not see; "
+                f"set it with records.scope({missing[0]}=...), or use the objects"
+            )
+        pairs = tuple(sorted(current.items()))
         return self.opened(field_of(records, self.field_name, UNBOUND, pairs).open(loaded.record, row=UNBOUND))
 
     # --- what is written
+
+    def given(self, instance: models.Model, gives: str) -> Any:
+        """Return what an attribute is while it does not give its value: the record, or a mark that hides it."""
+        if gives != MARKS:
+            return self.record_of(instance)
+        return None if instance.__dict__.get(self.attname, "") is None else HIDDEN
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         if not isinstance(model_instance.__dict__.get(self.attname), Stored):
@@ -394,28 +365,49 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         """Return the record to write for an instance; None for NULL, and an expression as it is."""
         value = instance.__dict__.get(self.attname, NOT_PROVIDED)
         if value is NOT_PROVIDED:
-            value = getattr(super(SealedMixin, type(instance)), self.attname, None)
+            instance.refresh_from_db(fields=[self.attname])
+            value = instance.__dict__[self.attname]
         if value is None:
             return None
+        if given() == LOADING and isinstance(value, str) and is_record(value):  # XML has that of a JSONField as JSON
+            value = LoadedRecord(from_text(value))
         if hasattr(value, "resolve_expression"):
             raise SealedFieldError(
                 f"'{self.name}' of {self.model.__name__} is sealed, so the database cannot compute it; assign a value"
             )
         if isinstance(value, LoadedOld | InOldField):
             return value if isinstance(value, LoadedOld) else None
-        if self.mover is not None and self.mover.writes_old and not isinstance(value, LoadedRecord):
-            return self.mover.written(self.to_seal(value))
-        return self.sealed(instance, value)
+        try:
+            if self.mover is not None and self.mover.writes_old and not isinstance(value, LoadedRecord):
+                return self.mover.written(self.to_seal(value))
+            return self.sealed(instance, value)
+        except Exception:
+            del value  # what keeps an error keeps the variables of its frames
+            raise
 
     def sealed(self, instance: models.Model, value: Any) -> LoadedRecord:
         """Return a record of a value of an instance."""
         binding = self.binding(instance)
         check_scope(instance, self.sealing.scope, binding.pairs)
         if isinstance(value, LoadedRecord):
-            if value.binding == binding:
+            if value.binding == binding and given() != LOADING:
                 return value
-            value = self.open(instance, value)
-        return LoadedRecord(self._field(binding).seal(self.to_seal(value), row=binding.row), binding)
+            record, value = value, self.open(instance, value)  # a fixture's may be of another key store
+            if record.binding == binding:
+                return record
+        try:
+            return LoadedRecord(self._seal(binding, value), binding)
+        except Exception:
+            del value  # what keeps an error keeps the variables of its frames
+            raise
+
+    def _seal(self, binding: RowBinding, value: Any) -> bytes:
+        try:
+            record: bytes = self._field(binding).seal(self.to_seal(value), row=binding.row)
+            return record
+        except (SealwaxError, TypeError, ValueError) as error:
+            del value
+            raise without_frames(error)  # noqa: B904  the same
 
     def binding(self, instance: models.Model) -> RowBinding:
         """Return what a record of an instance is bound to now."""
@@ -432,22 +424,42 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         if not isinstance(loaded, LoadedRecord):
             assert self.mover is not None
             return self.mover.read_stored(instance, loaded)
-        binding = loaded.binding or self.binding(instance)
+        binding = loaded.binding or self._stored_binding(instance, loaded)
         check_scope(instance, self.sealing.scope, binding.pairs)
-        value = self._field(binding).open(loaded.record, row=binding.row)
-        return self.opened(value)
+        return self.opened(self._field(binding).open(loaded.record, row=binding.row))
+
+    def _stored_binding(self, instance: models.Model, loaded: LoadedRecord) -> RowBinding:
+        """Ask the row for what only() or defer() left out: the instance may have been assigned another tenant."""
+        rows = type(instance)._base_manager.using(instance._state.db).filter(pk=instance.pk)
+        row = rows.only(*(each.name for each in self.bound_fields)).first()
+        loaded.binding = (self.binding_if_known(row) if row is not None else None) or self.binding(instance)
+        return loaded.binding
 
     def _field(self, binding: RowBinding) -> Any:
         return field_of(get_records(), self.field_name, self._row_type, binding.pairs)
 
     def to_seal(self, value: Any) -> Any:
         """Return a value as the field would give it to a database, with its type."""
+        kind = type(value)
+        try:
+            return self._prepared(value)
+        except (TypeError, ValueError, ArithmeticError, ValidationError):  # which may show the value
+            del value
+        raise self._wrong_value(kind)
+
+    def _prepared(self, value: Any) -> Any:
         value = self.get_prep_value(value)
         if isinstance(self, models.DateTimeField) and timezone.is_aware(value):
             return value.astimezone(datetime.UTC)
         if isinstance(self, models.DecimalField):
             return self._quantized(value)
         return bytes(value) if isinstance(value, memoryview) else value
+
+    def _wrong_value(self, kind: type) -> SealedFieldError:
+        source = next(each.__name__ for each in type(self).__mro__ if not issubclass(each, SealedMixin))
+        return SealedFieldError(
+            f"'{self.name}' of {self.model.__name__} cannot hold this {kind.__name__}: it takes what {source} does"
+        )
 
     def _quantized(self, value: Any) -> Any:
         from django.db.backends.utils import format_number
@@ -456,7 +468,15 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
         return type(value)(text) if text is not None else value
 
     def opened(self, value: Any) -> Any:
-        return self.to_python(value) if not isinstance(self, models.JSONField) else value
+        """Return a value of a record as the field has it."""
+        if isinstance(self, models.JSONField):
+            return value
+        kind = type(value)
+        try:
+            return super().to_python(value)
+        except ValidationError:  # which shows the value; it was sealed when the field was of another kind
+            del value
+        raise self._wrong_value(kind)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         if value is None:
@@ -497,12 +517,21 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             value = self.sealed(obj, self.open(obj, value))
         if isinstance(value, LoadedRecord):
             return value.record if isinstance(value.record, str) else to_text(value.record)
+        if given() == OPENING and isinstance(value, str) and is_record(value):
+            raise SealedFieldError(
+                f"'{self.name}' of the {self.model.__name__} {obj.pk} holds text that begins as a record does, and "
+                "loaddata would take it for one"
+            )
         return super().value_to_string(obj)
 
     def to_python(self, value: Any) -> Any:
-        if gives_records() and isinstance(value, str) and is_record(value):
+        if given() == LOADING and isinstance(value, str) and is_record(value):
             return LoadedRecord(from_text(value))
-        return value if isinstance(value, Stored) else super().to_python(value)
+        if isinstance(value, Stored):
+            return value
+        if given() != LOADING:
+            return super().to_python(value)
+        return self.opened(value)
 
 
 def _results(expression: Any) -> list[Any]:
@@ -520,59 +549,3 @@ def _is_record(expression: Any) -> bool:
 
 def sealed_fields(model: type[models.Model]) -> list[SealedMixin]:
     return [field for field in model._meta.concrete_fields if isinstance(field, SealedMixin)]
-
-
-def _bind_loaded(instance: models.Model, **_: object) -> None:
-    """Note what records that were just read are bound to, before anybody assigns another tenant or key."""
-    data = instance.__dict__
-    known: dict[object, RowBinding | None] = {}
-    for field in sealed_fields(type(instance)):
-        loaded = data.get(field.attname)
-        if isinstance(loaded, LoadedRecord) or field.attname not in data:
-            like = field.like
-            if like not in known:
-                known[like] = _binding_if_known(instance, field)
-            if isinstance(loaded, LoadedRecord) and loaded.binding is None:
-                loaded.binding = known[like]
-        elif loaded is None and field.mover is not None:
-            field.mover.look_in_old_field(data)
-    instance._state.sealwax_bound = known  # type: ignore[attr-defined]
-
-
-def _binding_if_known(instance: models.Model, field: SealedMixin) -> RowBinding | None:
-    names = [each.attname for each in field.row_fields()]
-    names += [attname_of(instance, column) for column in field.sealing.scope.values()]
-    if any(instance.__dict__.get(name) is None for name in names):
-        return None
-    return field.binding(instance)
-
-
-def _check_saved(instance: models.Model, update_fields: Any, **_: object) -> None:
-    """Refuse to write what records are bound to without the records, and a field without its index."""
-    settle(instance, update_fields)
-    if not update_fields:
-        return
-    model = type(instance)
-    for field in sealed_fields(model):
-        written = field.bound_to() & set(update_fields)
-        if field.name in update_fields or not written:
-            continue
-        before = getattr(instance._state, "sealwax_bound", {}).get(field.like)
-        if before is None or before != _binding_if_known(instance, field):
-            raise SealedFieldError(
-                f"save() writes {min(written)}, which '{field.name}' of {model.__name__} is bound to, and not "
-                f"'{field.name}', which could not be opened any more; add it to update_fields, and load what only() or "
-                "defer() left out"
-            )
-    for each in model._meta.concrete_fields:
-        if getattr(each, "index_of", None) in update_fields and each.name not in update_fields:
-            raise SealedFieldError(
-                f"save() writes '{each.index_of}' of {model.__name__} and not its index; add '{each.name}' to "  # type: ignore[attr-defined]
-                "update_fields"
-            )
-
-
-def _note_saved(instance: models.Model, **_: object) -> None:
-    instance._state.sealwax_bound = {  # type: ignore[attr-defined]
-        field.like: _binding_if_known(instance, field) for field in sealed_fields(type(instance))
-    }

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from asgiref.sync import sync_to_async
 from django.core import checks
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
-from sealwax.django._binding import Pairs, Stored, attname_of, check_scope, gives_records, pairs_of_instance
-from sealwax.django._errors import SealedFieldError
+from sealwax.django._binding import (
+    LOADING,
+    RECORDS,
+    Pairs,
+    Stored,
+    attname_of,
+    check_scope,
+    given,
+    pairs_of_instance,
+)
+from sealwax.django._errors import SealedFieldError, without_frames
 from sealwax.django._fields import SealedMixin
 from sealwax.django._settings import current_pairs, get_records
+from sealwax.errors import SealwaxError
 from sealwax.records import Index, Records
 from sealwax.records._index import UNIQUE_BITS
 from sealwax.records._normalize import normalizer
@@ -23,10 +34,10 @@ from sealwax.records._normalize import normalizer
 class IndexFieldAttribute(DeferredAttribute):
     """The index of an instance; of a model, what searches."""
 
-    field: IndexOf
+    field: Any
 
     def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
-        if instance is not None and gives_records():
+        if instance is not None and given() in (RECORDS, LOADING):
             return self.field.of_instance(instance)
         return super().__get__(instance, cls)
 
@@ -51,12 +62,31 @@ class IndexFieldAttribute(DeferredAttribute):
         objects = field.model._default_manager.all() if queryset is None else queryset
         source = field.source
         prepared = source.to_seal(value)
-        found = objects.filter(**{field.name: index.of(prepared)})
+        del value
+        try:
+            candidates = objects.filter(**{field.name: index.of(prepared)})
+        except (SealwaxError, TypeError, ValueError) as error:
+            del prepared
+            raise without_frames(error)  # noqa: B904  the same
         return [
             each
-            for each in found
+            for each in candidates
             if _is_of(each, source.sealing.scope, wanted) and index.same(getattr(each, source.attname), prepared)
         ]
+
+    async def afind(self, value: object, queryset: Any = None, /, **pairs: str) -> list[Any]:
+        """Return what ``find`` does, in a thread; the fields of the objects are open.
+
+        Args:
+            value: see ``find``.
+            queryset: see ``find``.
+            **pairs: see ``find``.
+
+        Returns:
+            The objects.
+        """
+        found: list[Any] = await sync_to_async(self.find)(value, queryset, **pairs)
+        return found
 
 
 class IndexOf(models.BinaryField):  # type: ignore[type-arg]
@@ -80,6 +110,14 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
     """
 
     descriptor_class = IndexFieldAttribute
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: Any) -> IndexAttribute: ...
+        @overload
+        def __get__(self, instance: models.Model, owner: Any) -> bytes | None: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
 
     def __init__(
         self, field: str, *, bits: int, normalize: str = "exact/1", shared: bool = False, **options: Any
@@ -133,10 +171,10 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         return _index(get_records(), self.source.field_name, self.bits, self.normalize, self.shared, scope)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:  # noqa: ARG002
-        data = model_instance.__dict__
-        if self.source.attname in data or self.attname not in data:  # else it was deferred, and is not changed
-            data[self.attname] = self.of_instance(model_instance)
-        return data[self.attname]
+        # No name for what the instance has: what keeps an error keeps the variables of its frames.
+        if self.source.attname in model_instance.__dict__ or self.attname not in model_instance.__dict__:
+            model_instance.__dict__[self.attname] = self.of_instance(model_instance)
+        return model_instance.__dict__[self.attname]  # a field that was deferred is not changed
 
     def of_instance(self, instance: models.Model) -> bytes | None:
         """Return the index of what an instance has; None for NULL.
@@ -154,7 +192,32 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             return None
         pairs = pairs_of_instance(instance, source.sealing.scope)
         check_scope(instance, source.sealing.scope, pairs)
-        return self.index(dict(pairs)).of(source.to_seal(value))
+        try:
+            return self.index(dict(pairs)).of(source.to_seal(value))
+        except (SealwaxError, TypeError, ValueError) as error:
+            del value
+            raise without_frames(error)  # noqa: B904  the same
+
+    def taken(self, instance: Any, value: Any) -> bool:
+        """Whether another object has the index of a value; forms ask it of one that is unique.
+
+        Args:
+            instance: the object that is validated.
+            value: what its field would hold.
+
+        Returns:
+            False if the scope of the object is not known yet.
+        """
+        if instance is None or value in self.source.empty_values:
+            return False
+        if any(
+            getattr(instance, attname_of(instance, column)) is None for column in self.source.sealing.scope.values()
+        ):
+            return False
+        pairs = pairs_of_instance(instance, self.source.sealing.scope)
+        same = self.index(dict(pairs)).of(self.source.to_seal(value))
+        others = type(instance)._default_manager.using(instance._state.db).filter(**{self.name: same})
+        return bool(others.exclude(pk=instance.pk).exists())
 
     def get_lookup(self, lookup_name: str) -> Any:  # noqa: RET503
         if lookup_name in ("exact", "in", "isnull"):

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
+from django.db.models.options import Options
+from django.utils.functional import cached_property
 
-from sealwax.django._binding import as_records
+from sealwax.django._binding import RECORDS, as_records, given
+from sealwax.django._columns import refuse
 from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import sealed_fields
 from sealwax.django._index import IndexOf
 from sealwax.django._moving import settle
+from sealwax.django._saving import check_written, forget, watch
 
 
 class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
     """A queryset that seals in ``bulk_update``, and refuses what would leave records that do not open."""
 
     def bulk_update(self, objs: Iterable[Any], fields: Iterable[str], batch_size: int | None = None) -> int:
-        names = list(fields)
-        changed = set(names)
-        names += [field.name for field in self.model._meta.concrete_fields if _follows(field, changed)]
-        names += self._moved_from(changed)
-        objects = list(objs)
+        objects, names = list(objs), _with_indexes(self.model, fields)
+        names += self._moved_from(set(names))
         for each in objects:
             settle(each)
+        check_written(objects, names, self.db)
         with as_records():
             return super().bulk_update(objects, names, batch_size)
 
     def update(self, **kwargs: Any) -> int:
-        for field in sealed_fields(self.model):
-            bound = field.bound_to()
-            if bound & kwargs.keys() and field.name not in kwargs:
-                raise SealedFieldError(
-                    f"update() of {min(bound & kwargs.keys())} would leave '{field.name}' of {self.model.__name__} "
-                    "bound to what it was; assign it to the objects and save them"
-                )
+        if given() != RECORDS:  # else bulk_update() has made them of the objects
+            self._check_update(kwargs)
         return super().update(**kwargs)
+
+    def _check_update(self, kwargs: dict[str, Any]) -> None:
+        for field in sealed_fields(self.model):
+            bound = {name for each in field.bound_fields for name in (each.name, each.attname)} & kwargs.keys()
+            if bound and kwargs.get(field.name, field) is not None:
+                raise SealedFieldError(
+                    f"update() of {min(bound)} would leave '{field.name}' of {self.model.__name__} bound to what it "
+                    "was; assign it to the objects and save them"
+                )
+        for index in _indexes(self.model):
+            if index.index_of in kwargs and kwargs[index.index_of] is None:
+                kwargs.setdefault(index.name, None)
+            elif index.name in kwargs and index.index_of not in kwargs:
+                raise SealedFieldError(
+                    f"'{index.name}' of {self.model.__name__} is written with '{index.index_of}', whose index it is, "
+                    f"and never alone; bulk_update() of '{index.name}' computes it"
+                )
 
     def bulk_create(
         self,
@@ -47,13 +61,19 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
     ) -> list[Any]:
-        if update_conflicts:
-            self._check_upsert(set(update_fields or ()), set(unique_fields or ()))
-            update_fields = [*(update_fields or ()), *self._moved_from(set(update_fields or ()))]
-        objs = list(objs)
-        for each in objs:
+        objects = list(objs)
+        if update_conflicts and update_fields:
+            update_fields = _with_indexes(self.model, update_fields)
+            self._check_upsert(set(update_fields), set(unique_fields or ()))
+            update_fields = [*update_fields, *self._moved_from(set(update_fields))]
+        for each in objects:
             settle(each)
-        return super().bulk_create(objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+        made = super().bulk_create(
+            objects, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
+        )
+        for each in objects if ignore_conflicts or update_conflicts else ():
+            forget(each)
+        return made
 
     def _moved_from(self, changed: set[str]) -> list[str]:
         """Return the names of the fields that values of changed fields move from."""
@@ -62,39 +82,81 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
         return [name for name in names if name not in changed]
 
     def _check_upsert(self, updated: set[str], target: set[str]) -> None:
+        """Of a row that is there, what is neither the target nor updated may be other than that of the object."""
+        if "pk" in target and self.model._meta.pk is not None:
+            target = target | {self.model._meta.pk.name}
         for field in sealed_fields(self.model):
-            row = {each.name for each in field.row_fields()}
-            if "pk" in target and self.model._meta.pk is not None:
-                target = target | {self.model._meta.pk.name}
-            if field.name in updated and row and not (row and target and target <= row):
-                names = ", ".join(sorted(row))
+            bound = {each.name for each in field.bound_fields}
+            if field.name in updated and not bound <= target | updated:
+                names = ", ".join(sorted(bound - target - updated))
                 raise SealedFieldError(
                     f"bulk_create() would give a record of '{field.name}' to a row that was there before, and it "
-                    f"is bound to the {names} of the new one; use unique_fields=[{names}], or look for the row first"
+                    f"is bound to the {names} of the new one; name it in unique_fields or update_fields, or look for "
+                    "the row first"
+                )
+            if field.name not in updated and bound & updated:
+                raise SealedFieldError(
+                    f"bulk_create() would change {min(bound & updated)} of a row that was there before, which "
+                    f"'{field.name}' is bound to; add '{field.name}' to update_fields"
                 )
 
+    def dates(self, field_name: str, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_dates(field_name)
+        return super().dates(field_name, *args, **kwargs)
 
-def _follows(field: Any, changed: set[str]) -> bool:
-    return isinstance(field, IndexOf) and field.index_of in changed and field.name not in changed
+    def datetimes(self, field_name: str, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_dates(field_name)
+        return super().datetimes(field_name, *args, **kwargs)
+
+    def _refuse_dates(self, field_name: str) -> None:
+        for field in sealed_fields(self.model):
+            if field.name == field_name:
+                refuse(field, "cannot be computed by a database")
 
 
-if TYPE_CHECKING:
-    _Manager = models.Manager[Any]
-else:
-    _Manager = models.Manager.from_queryset(SealedQuerySet)
+def _indexes(model: Any) -> list[IndexOf]:
+    return [field for field in model._meta.concrete_fields if isinstance(field, IndexOf)]
 
 
-class SealedManager(_Manager):
+def _with_indexes(model: Any, fields: Iterable[str]) -> list[str]:
+    """Return the names of fields, each with its index and each index with its field: one is not written alone."""
+    names = dict.fromkeys(fields)
+    for each in _indexes(model):
+        if {each.index_of, each.name} & names.keys():
+            names |= dict.fromkeys((each.index_of, each.name))
+    return list(names)
+
+
+_Manager: Any = models.Manager.from_queryset(SealedQuerySet)
+
+
+class SealedManager(_Manager):  # type: ignore[misc]
     """The manager of models with sealed fields; its querysets are ``SealedQuerySet``."""
 
 
-def give_manager(sender: Any, **_: object) -> None:
-    """Give a model that has no manager of its own one that seals."""
+class _SealedModelOptions(Options):  # type: ignore[type-arg]
+    """``_meta`` of a model with sealed fields: related objects are added through its base manager, which checks too."""
+
+    @cached_property
+    def base_manager(self) -> Any:
+        usual = super().base_manager
+        if usual.name != "_base_manager":  # the model has chosen one
+            return usual
+        manager = SealedManager()
+        manager.name, manager.model, manager.auto_created = usual.name, self.model, True
+        return manager
+
+
+def prepare(sender: Any, **_: object) -> None:
+    """Let a model with sealed fields seal: its objects are watched, and its managers check what they write."""
     opts = sender._meta
-    if not sealed_fields(sender) or opts.abstract or not getattr(opts.managers[0], "auto_created", False):
+    if opts.abstract or not sealed_fields(sender):
         return
-    manager = SealedManager()
-    manager.auto_created = True
-    opts.local_managers = [each for each in opts.local_managers if each.name != "objects"]
-    sender.add_to_class("objects", manager)
+    watch(sender)
+    opts.__class__ = _SealedModelOptions
+    if getattr(opts.managers[0], "auto_created", False):
+        manager = SealedManager()
+        manager.auto_created = True
+        opts.local_managers = [each for each in opts.local_managers if each.name != "objects"]
+        sender.add_to_class("objects", manager)
     opts._expire_cache()

@@ -1,0 +1,66 @@
+"""Blind indexes of Django models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.django.made import patient, raw
+
+
+def test_an_index_finds_by_opened_values(models: Any) -> None:
+    from sealwax.django import get_records
+
+    north, south = (models.Clinic.objects.create(title=title) for title in ("north", "south"))
+    for number in range(60):
+        patient(models, f"Name {number}", clinic=north)
+    patient(models, "name 7", clinic=south)
+    with get_records().scope(clinic=str(north.pk)):
+        found = models.Patient.name_index.find("NAME 7")
+    assert [(each.name, each.clinic_id) for each in found] == [("Name 7", north.pk)]
+    candidates = models.Patient.objects.filter(name_index=found[0].name_index)
+    assert candidates.count() > 1  # of 2 bits
+    assert models.Patient.name_index.find("nobody", clinic=str(north.pk)) == []
+    none = models.Patient.objects.none()
+    assert models.Patient.name_index.find("name 7", none, clinic=str(north.pk)) == []
+
+
+def test_an_index_finds_what_is_of_the_scope_alone(models: Any) -> None:
+    """A row of another tenant may have the same short index, and its own value."""
+    from django.db import connection
+
+    made = patient(models)
+    other = patient(models, clinic=models.Clinic.objects.create(title="south"))
+    with connection.cursor() as cursor:
+        pk = made._meta.pk.get_db_prep_value(other.pk, connection)
+        cursor.execute("UPDATE clinic_patient SET name_index = %s WHERE id = %s", [raw(made, "name_index"), pk])
+    assert models.Patient.objects.filter(name_index=made.name_index).count() == 2
+    assert models.Patient.name_index.find("ada", clinic=str(made.clinic_id)) == [made]
+
+
+def test_an_index_follows_its_field(models: Any) -> None:
+    from sealwax.django import SealedFieldError
+
+    made = patient(models)
+    pairs = {"clinic": str(made.clinic_id)}
+    made.name = "Bob"
+    with pytest.raises(SealedFieldError, match="name_index"):
+        made.save(update_fields=["name"])
+    made.save()
+    assert models.Patient.name_index.find("ada", **pairs) == []
+    assert models.Patient.name_index.find("bob", **pairs) == [made]
+    models.Patient.objects.update_or_create(pk=made.pk, defaults={"name": "Cyd"})
+    assert [each.name for each in models.Patient.name_index.find("cyd", **pairs)] == ["Cyd"]
+
+
+def test_an_index_is_not_compared_with_values(models: Any) -> None:
+    from sealwax.django import IndexOf, SealedFieldError
+
+    for lookup in ("name_index", "name_index__icontains", "name_index__gt"):
+        with pytest.raises(SealedFieldError, match="find"):
+            list(models.Patient.objects.filter(**{lookup: "Ada"}))
+    with pytest.raises(ValueError, match="needs bits=128"):
+        IndexOf("name", bits=32, unique=True)
+    with pytest.raises(ValueError, match="normalizer"):
+        IndexOf("name", bits=32, normalize="lower")
