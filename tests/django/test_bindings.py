@@ -233,3 +233,12 @@ def test_an_index_is_written_with_its_field_alone(models: Any) -> None:  # noqa:
     assert Person.mail_index.find("ada@example.com") == []
     Person.objects.bulk_update(Person.objects.all(), ["mail_index"])
     assert Person.mail_index.find("ada@example.com") == [made]
+
+
+def test_a_record_read_without_its_tenant_is_opened_with_that_of_its_row(models: Any) -> None:  # noqa: ARG001
+    from tests.django.hospital.models import Ticket
+
+    Ticket.objects.create(tenant="acme", text="a")
+    read = Ticket.objects.only("text").get()
+    read.tenant = "other"
+    assert read.text == "a"
