@@ -78,7 +78,9 @@ def _of_django(url: str, records: Records) -> Iterator[Row]:
 
 def _row(what: str, ours: float, peer: str, theirs: float, share: float | None) -> Row:
     aim = "" if share is None else f">= {1 / share:.2f}"
-    return Row(f"{what}, added to a row", ours, peer, theirs, None, aim, None if share is None else ours <= share * theirs)
+    return Row(
+        f"{what}, added to a row", ours, peer, theirs, None, aim, None if share is None else ours <= share * theirs
+    )
 
 
 def _added(models: Mapping[str, Model]) -> dict[tuple[str, str], float]:

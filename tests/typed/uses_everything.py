@@ -402,7 +402,7 @@ class User(Base):
     notes: Mapped[str] = mapped_column(Sealed(str, length=200, field="users.notes", storage=Text))
 
 
-def models(records: Records, user: User, value: SealedValue) -> None:
+def mapped_models(records: Records, user: User, value: SealedValue) -> None:
     use_records(Base.metadata, records)
     assert_type(user.email, str | None)
     assert_type(user.notes, str)
