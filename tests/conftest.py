@@ -35,6 +35,7 @@ TIERS = {
     "audit/test_live_record.py": "slow",
     "audit/test_resuming.py": "slow",
     "docs": "slow",
+    "examples": "slow",
     "faults": "slow",
     "fleet": "slow",
     "forks": "slow",

@@ -1,0 +1,3 @@
+"""The database of the examples."""
+
+from tests.records.conftest import postgresql as postgresql
