@@ -123,6 +123,20 @@ def test_the_shop_does_what_its_readme_says(postgresql: str, tmp_path: Path) -> 
     )
 
 
+def test_the_clinic_does_what_its_readme_says(postgresql: str, tmp_path: Path) -> None:
+    folder = copy_of("django-clinic", tmp_path)
+    script, counts = script_of(folder / "README.md", {})
+    assert counts == {"sh": 5, "installs from the network": 1, "serves until Ctrl-C": 1}
+    url = sa.make_url(create_database(postgresql, "clinic"))
+    needs = {"PGHOST": str(url.query["host"]), "PGUSER": str(url.username)}
+    shown = run(script, folder, needs)
+    assert "[('Ada Lovelace', datetime.date(1815, 12, 10))]" in shown
+    assert "north: data keys destroyed: 3, patients deleted: 1" in shown
+    assert "Ran 5 tests" in shown
+    check = [sys.executable, "manage.py", "makemigrations", "--check"]
+    subprocess.run(check, cwd=folder, env=bare_environment(tmp_path, needs), check=True)
+
+
 @pytest.mark.parametrize("example", sorted(path.parent.name for path in EXAMPLES.glob("*/README.md")))
 def test_a_readme_names_files_that_are_there(example: str) -> None:
     text = (EXAMPLES / example / "README.md").read_text()
