@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
+from confluent_kafka import Producer
+from fakeredis import TcpFakeServer
+from redis import Redis
 
 import sealwax
 from sealwax import fleet
@@ -45,6 +49,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/records.md": {"python": 7, "shop.py": 1, "test_shop.py": 1, "sh": 6},
         "docs/django.md": {"python": 2, "conftest.py": 1, "sh": 5},
         "docs/blind-indexes.md": {"python": 1, "sh": 1},
+        "docs/recipes.md": {"python": 8, "sealing.py": 1},
         "docs/regions.md": {"python": 3},
         "docs/reports.md": {"sh": 2, "python": 1},
         "docs/rotation.md": {"sh": 7, "python": 2},
@@ -76,6 +81,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
         "docs/lab.md": ["serves until Ctrl-C, and needs the AWS CLI"],
         "docs/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/policies.md": ["waits for an hour"],
+        "docs/recipes.md": ["tests/spark runs it"],
         "docs/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
     }
@@ -114,11 +120,42 @@ def served_lab(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
+def queues(folder: Path) -> Iterator[dict[str, str]]:
+    results = folder.with_name("results")
+    results.mkdir()
+    redis = TcpFakeServer(("127.0.0.1", 0))
+    thread = threading.Thread(target=redis.serve_forever)
+    thread.start()
+    kafka = Producer({"test.mock.num.brokers": 1})
+    try:
+        (broker,) = kafka.list_topics(timeout=30).brokers.values()
+        yield {
+            "REDIS_URL": f"redis://127.0.0.1:{redis.server_address[1]}",
+            "KAFKA_BROKERS": f"{broker.host}:{broker.port}",
+            "CELERY_BROKER_URL": "memory://",
+            "CELERY_RESULT_BACKEND": results.as_uri(),
+        }
+        with Redis(port=redis.server_address[1]) as client:
+            assert [b"Ada" in client.dump(key) for key in client.scan_iter()] == [False]
+        kept = [path.read_bytes() for path in results.iterdir()]
+        assert [b"1234" in result or b"1250" in result for result in kept] == [False]
+    finally:
+        redis.shutdown()
+        thread.join()
+        redis.server_close()
+
+
+@contextlib.contextmanager
 def nothing(_: Path) -> Iterator[Mapping[str, str]]:
     yield {}
 
 
-NEEDS: Final = {"docs/everyday.md": bucket, "docs/s3.md": s3, "docs/open-without-sealwax.md": served_lab}
+NEEDS: Final = {
+    "docs/everyday.md": bucket,
+    "docs/open-without-sealwax.md": served_lab,
+    "docs/recipes.md": queues,
+    "docs/s3.md": s3,
+}
 
 
 def run_page(page: str, folder: Path, *, terminal: bool) -> str:
