@@ -1,7 +1,6 @@
 """Customers: sealed attributes are used as any others; an index finds a customer by e-mail address."""
 
 import base64
-import functools
 import hashlib
 import hmac
 import os
@@ -11,12 +10,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
-from sealwax.records import Index
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from shop.models import Customer
-from shop.sealing import records
 from shop.tenants import CurrentTenant, Session
 
 router = APIRouter()
@@ -46,7 +42,6 @@ async def create(new: NewCustomer, tenant: CurrentTenant, session: Session) -> S
     customer = Customer(
         tenant_id=tenant,
         email=new.email,
-        email_index=(await email_index(tenant)).of(new.email),
         password_hash=hash_password(new.password),
         address=new.address,
         notes=new.notes,
@@ -70,28 +65,10 @@ async def read(customer_id: UUID, tenant: CurrentTenant, session: Session) -> Sh
 
 @router.post("/sign-in")
 async def sign_in(given: SignIn, tenant: CurrentTenant, session: Session) -> Shown:
-    customer = await find(session, tenant, given.email)
-    if customer is None or not password_fits(given.password, customer.password_hash):
-        raise HTTPException(401, "wrong e-mail address or password")
-    return shown(customer)
-
-
-async def find(session: AsyncSession, tenant: str, email: str) -> Customer | None:
-    index = await email_index(tenant)
-    query = sa.select(Customer).where(Customer.tenant_id == tenant, Customer.email_index == index.of(email))
-    # An index is not authenticated, so what it finds is opened and compared.
-    return next((each for each in await session.scalars(query) if index.same(each.email, email)), None)
-
-
-async def email_index(tenant: str) -> Index:
-    index = index_of(tenant)
-    await index.ensure_async()
-    return index
-
-
-@functools.lru_cache(maxsize=1000)
-def index_of(tenant: str) -> Index:
-    return records.index("customers.email", normalize="email/1", bits=128, tenant=tenant)
+    for customer in await Customer.email_index.find_async(session, given.email, tenant=tenant):
+        if password_fits(given.password, customer.password_hash):
+            return shown(customer)
+    raise HTTPException(401, "wrong e-mail address or password")
 
 
 def shown(customer: Customer) -> Shown:

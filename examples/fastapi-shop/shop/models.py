@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sealwax.records import key_tables
-from sealwax.sqlalchemy import Scope, Sealed, sealed
+from sealwax.sqlalchemy import IndexOf, Scope, Sealed, sealed
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -28,8 +28,8 @@ class Customer(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     tenant_id: Mapped[str] = mapped_column(sa.ForeignKey("tenants.id"), index=True)
     email: Mapped[str] = sealed(str, row="id")  # does not open in another row, column or tenant
-    # 128 bits, so that it can be UNIQUE: an e-mail address signs one customer in.
-    email_index: Mapped[bytes] = mapped_column(unique=True)
+    # Finds a customer by e-mail address. 128 bits, so that it can be UNIQUE.
+    email_index: Mapped[bytes] = mapped_column(IndexOf("email", normalize="email/1", bits=128), unique=True)
     password_hash: Mapped[str]
     address: Mapped[dict[str, Any] | None] = sealed(dict, row="id")
     notes: Mapped[str | None] = mapped_column(Sealed(str))  # bound to column and tenant alone, so Core can read it

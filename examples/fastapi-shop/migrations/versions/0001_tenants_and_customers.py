@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("tenant_id", sa.String(length=40), nullable=False),
         sa.Column("email", sa.LargeBinary(), nullable=False),
-        sa.Column("email_index", sa.LargeBinary(), nullable=False),
+        sa.Column("email_index", sa.LargeBinary(length=16), nullable=False),
         sa.Column("password_hash", sa.String(), nullable=False),
         sa.Column("address", sa.LargeBinary(), nullable=True),
         sa.Column("notes", sa.LargeBinary(), nullable=True),
