@@ -111,7 +111,7 @@ def test_the_shop_does_what_its_readme_says(postgresql: str, tmp_path: Path) -> 
     assert '"email":"ada@example.com","address":null,"notes":"prefers letters"' in shown
     assert '{"database":"ok","kms":"ok"}' in shown
     assert '{"customers":1,"data_keys":3}' in shown
-    assert "6 passed" in shown
+    assert "7 passed" in shown
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         states = connection.exec_driver_sql("SELECT state FROM sealwax_keys").scalars().all()

@@ -21,10 +21,16 @@ class Command(BaseCommand):
         clinic = Clinic.objects.filter(slug=slug).first()
         if clinic is None:
             raise CommandError(f"there is no clinic {slug}")
-        if (confirm or input(f"Type {slug} to destroy its data keys; this cannot be undone: ")) != slug:
+        if (confirm or self.ask(slug)) != slug:
             raise CommandError("not confirmed; nothing was changed")
         rows = get_records().shred(clinic=slug)  # first: if the rest fails, run the command again
         with transaction.atomic():
             patients, _ = Patient.objects.filter(clinic=clinic).delete()
             clinic.delete()
         self.stdout.write(f"{slug}: data keys destroyed: {len(rows)}, patients deleted: {patients}")
+
+    def ask(self, slug: str) -> str:
+        try:
+            return input(f"Type {slug} to destroy its data keys; this cannot be undone: ")
+        except EOFError:
+            return ""
