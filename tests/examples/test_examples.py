@@ -132,6 +132,7 @@ def test_the_clinic_does_what_its_readme_says(postgresql: str, tmp_path: Path) -
     shown = run(script, folder, needs)
     assert "[('Ada Lovelace', datetime.date(1815, 12, 10))]" in shown
     assert "north: data keys destroyed: 3, patients deleted: 1" in shown
+    assert "clinic_patient.notes: 1 record resealed" in shown
     assert "Ran 5 tests" in shown
     check = [sys.executable, "manage.py", "makemigrations", "--check"]
     subprocess.run(check, cwd=folder, env=bare_environment(tmp_path, needs), check=True)
