@@ -42,7 +42,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/iam.md": {"python": 1},
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/many-files.md": {"sh": 3},
-        "docs/moving-in.md": {"python": 1},
+        "docs/moving-in.md": {"python": 2, "sh": 2},
         "docs/misconfigurations.md": {"sh": 1, "python": 1},
         "docs/open-without-sealwax.md": {"unseal.py": 1, "sh": 1},
         "docs/policies.md": {"sh": 6, "python": 1},
