@@ -47,7 +47,7 @@ def synopsis(context: click.Context) -> str:
     if isinstance(context.command, click.Group):
         parts.append("\\fIVERB\\fR")
     parts.append("[\\fIOPTIONS\\fR]")
-    parts += [escaped(argument_name(argument)) for argument in arguments(context.command)]
+    parts += [escaped(argument_name(argument)).replace("|", "|\\:") for argument in arguments(context.command)]
     return " ".join(parts)
 
 

@@ -75,7 +75,7 @@ def test_records_are_sealed_again(records: Any, patients: Any) -> None:
     rolled = patients.objects.filter(clinic_id=clinic).count()
     status, out, _ = run("sealwax_reseal", "clinic.Patient", dry_run=True)
     assert (status, f"{2 * rolled} under others" in out) == (3, True)
-    assert run("sealwax_check", "clinic")[0] == 3
+    assert run("sealwax_check", "clinic.Patient")[0] == 3
     status, out, err = run("sealwax_reseal", "clinic.Patient")
     assert status == 0, err
     assert f"clinic_patient.name: {rolled} record{'s' * (rolled > 1)} resealed" in out
@@ -83,7 +83,7 @@ def test_records_are_sealed_again(records: Any, patients: Any) -> None:
     assert names(patients) == ["Ada", "Bob", "Cyd"]
     status, out, _ = run("sealwax_reseal", "clinic.Patient", dry_run=True)
     assert (status, "0 under others" in out) == (0, True)
-    status, out, err = run("sealwax_check", "clinic")
+    status, out, err = run("sealwax_check", "clinic.Patient")
     assert (status, err) == (0, "")
     assert "6 values opened, nothing found" in out
 
@@ -124,14 +124,14 @@ def test_an_index_that_is_new_is_filled(patients: Any) -> None:
     clinic = str(patients.objects.first().clinic_id)
     name = patients.objects.first().name
     assert patients.name_index.find(name, clinic=clinic) == []
-    status, _, err = run("sealwax_check", "clinic")
+    status, _, err = run("sealwax_check", "clinic.Patient")
     assert (status, "clinic_patient.name_index: 3 rows have a value and no index" in err) == (3, True)
     status, out, _ = run("sealwax_reseal", "clinic", dry_run=True)
     assert (status, "clinic_patient.name_index: 3 rows without an index" in out) == (3, True)
     status, out, _ = run("sealwax_reseal", "clinic")
     assert (status, "clinic_patient.name_index: 3 indexes filled" in out) == (0, True)
     assert [each.name for each in patients.name_index.find(name, clinic=clinic)] == [name]
-    assert run("sealwax_check", "clinic")[0] == 0
+    assert run("sealwax_check", "clinic.Patient")[0] == 0
 
 
 def test_an_index_is_not_of_a_value_that_was_replaced(patients: Any) -> None:
@@ -158,12 +158,12 @@ def test_an_index_is_not_of_a_value_that_was_replaced(patients: Any) -> None:
     assert status == 8, err
     assert "clinic_patient.name_index: 0 indexes filled, 3 rows changed meanwhile, 3 rows without one" in out
     assert run("sealwax_reseal", "clinic")[0] == 0
-    assert run("sealwax_check", "clinic")[0] == 0
+    assert run("sealwax_check", "clinic.Patient")[0] == 0
 
 
 def test_an_index_of_another_value_is_found(patients: Any) -> None:
     set_raw(patients, name_index=b"\xff")
-    status, _, err = run("sealwax_check", "clinic")
+    status, _, err = run("sealwax_check", "clinic.Patient")
     assert status == 3
     assert "clinic_patient.name_index" in err
     assert "the index is not that of the value" in err
@@ -202,7 +202,7 @@ def test_a_shredded_scope_is_a_finding(records: Any, patients: Any) -> None:
     gone = patients.objects.filter(clinic_id=clinic).count()
     records.shred(clinic=clinic)
     records.clear()
-    status, _, err = run("sealwax_check", "clinic")
+    status, _, err = run("sealwax_check", "clinic.Patient")
     assert status == 3
     assert "clinic_patient.name, row" in err
     status, out, err = run("sealwax_reseal", "clinic")
@@ -270,7 +270,7 @@ def test_it_is_quiet_if_it_is_asked_to(patients: Any, tmp_path: Path) -> None:  
     journal = tmp_path / "journal"
     assert run("sealwax_reseal", "clinic", verbosity=0, journal=str(journal)) == (0, "", "")
     assert not journal.exists()
-    assert run("sealwax_check", "clinic", verbosity=0) == (0, "", "")
+    assert run("sealwax_check", "clinic.Patient", verbosity=0) == (0, "", "")
     assert run("sealwax_reseal", "clinic", journal=str(tmp_path))[0] == 1
 
 

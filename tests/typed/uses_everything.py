@@ -480,15 +480,18 @@ def key_stores_are_locations(keys: KeyStore) -> Store:
     return KeyRows(keys, "my-keys://shop")
 
 
+# The types that the plugin of django-stubs gives to fields.
+of_names: models.CharField[str, str] = models.CharField(max_length=50)
+of_texts: models.TextField[str, str] = models.TextField()
+of_dates: models.DateField[date, date] = models.DateField(null=True)
+
+
 class Patient(models.Model):
-    # The types that the plugin of django-stubs gives to fields.
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True)
-    name: models.CharField[str, str] = sealwax.django.Sealed(
-        models.CharField(max_length=50), row="id", scope={"tenant": "tenant"}
-    )
+    name: models.CharField[str, str] = sealwax.django.Sealed(of_names, row="id", scope={"tenant": "tenant"})
     name_index = sealwax.django.IndexOf("name", normalize="casefold-nfc/1", bits=16)
     notes: models.TextField[str, str] = sealwax.django.Sealed(
-        models.TextField(), row=sealwax.django.UNBOUND, name="patients.notes"
+        of_texts, row=sealwax.django.UNBOUND, name="patients.notes"
     )
     tenant: models.CharField[str, str] = models.CharField(max_length=20)
 
@@ -498,10 +501,10 @@ class Patient(models.Model):
 class OldPatient(models.Model):
     id: models.UUIDField[UUID, UUID] = models.UUIDField(primary_key=True)
     name: models.TextField[str, str] = sealwax.django.Sealed(
-        models.TextField(), row="id", storage=models.TextField(), moving=Moving(Plaintext(), writes="old")
+        of_texts, row="id", storage=of_texts, moving=Moving(Plaintext(), writes="old")
     )
     born: models.DateField[date, date] = sealwax.django.Sealed(
-        models.DateField(null=True), row="id", moving=Moving(Plaintext(), writes="records"), moved_from="birthday"
+        of_dates, row="id", moving=Moving(Plaintext(), writes="records"), moved_from="birthday"
     )
 
 
