@@ -24,14 +24,12 @@ except ModuleNotFoundError:
         name="sqlalchemy",
     ) from None
 
+from sealwax.sqlalchemy import _echo, _index_attributes, _models, _statements
 from sealwax.sqlalchemy._binding import Scope, use_records
-from sealwax.sqlalchemy._echo import listen as _listen_for_rows
 from sealwax.sqlalchemy._index import IndexOf
-from sealwax.sqlalchemy._index_attributes import FindingAttribute as _FindingAttribute  # noqa: F401  # follows mappers
 from sealwax.sqlalchemy._maps import sealed_columns
 from sealwax.sqlalchemy._migrations import render_item
 from sealwax.sqlalchemy._models import sealed
-from sealwax.sqlalchemy._statements import listen as _listen
 from sealwax.sqlalchemy._types import Sealed
 from sealwax.sqlalchemy._value import SealedValue
 
@@ -46,5 +44,8 @@ __all__ = [
     "use_records",
 ]
 
-_listen()
-_listen_for_rows()
+# In this order: an index is of a value that is sealed.
+_models.listen()
+_index_attributes.listen()
+_statements.listen()
+_echo.listen()

@@ -76,3 +76,22 @@ def key_of(table: sa.Table, name: str) -> str:
     if name in table.c:
         return name
     return next((column.key for column in table.c if column.name == name), name)
+
+
+def client_default(column: Any) -> Any:
+    """Return what the program's default of a column makes, or None.
+
+    Raises:
+        ModelError: it needs the statement, which there is not yet.
+    """
+    default = getattr(column, "default", None)
+    if default is None or not (default.is_scalar or default.is_callable):
+        return None
+    if default.is_scalar:
+        return default.arg
+    try:
+        return default.arg(None)
+    except (AttributeError, TypeError):
+        raise ModelError(
+            f"the default of '{column}' needs the other columns, and its value is needed before; set it on the instance"
+        ) from None

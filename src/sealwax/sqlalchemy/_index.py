@@ -15,9 +15,8 @@ from sealwax.errors import ModelError
 from sealwax.records._index import MAX_BITS, UNIQUE_BITS
 from sealwax.records._normalize import normalizer
 from sealwax.sqlalchemy._binding import IndexSettings, Pairs, RecordsBinding, binding_of, current_pairs
-from sealwax.sqlalchemy._column_type import ColumnType, key_of
+from sealwax.sqlalchemy._column_type import ColumnType, client_default, key_of
 from sealwax.sqlalchemy._errors import passed_on, passing_on
-from sealwax.sqlalchemy._models import client_default
 from sealwax.sqlalchemy._types import SealedType
 from sealwax.sqlalchemy._value import HiddenValue, SealedValue
 

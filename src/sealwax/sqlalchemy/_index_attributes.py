@@ -18,8 +18,8 @@ from sealwax.sqlalchemy._binding import Pairs, binding_of, pair_text
 from sealwax.sqlalchemy._definitions import columns_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._index import IndexOf
-from sealwax.sqlalchemy._models import _PLAN, _Current, _make_default, _plan_of
 from sealwax.sqlalchemy._moved import write_moved
+from sealwax.sqlalchemy._plan import CurrentValues, existing_plan, make_default, plan_of
 from sealwax.sqlalchemy._types import Sealed
 from sealwax.sqlalchemy._value import SealedValue
 
@@ -85,7 +85,7 @@ class _Search:
     """The search for a value: the statement that finds its candidates, and their comparison."""
 
     def __init__(self, attribute: FindingAttribute, value: object, statement: Any, pairs: Mapping[str, str]) -> None:
-        plan = _plan_of(attribute.parent.mapper)
+        plan = plan_of(attribute.parent.mapper)
         source_key, self._kind = _indexes_of(attribute.parent.mapper)[attribute.key]
         self.binding = binding_of(self._kind._named.table)
         self._plan, self._held = plan, self._kind._held(value)
@@ -201,8 +201,8 @@ def _source_of(attributes: Mapping[str, list[Any]], kind: IndexOf) -> str | None
 
 
 def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:  # noqa: ARG001
-    # After the listeners that seal.
-    if _indexes_of(mapper) or (_PLAN in mapper.class_manager.info and _plan_of(mapper).moved):
+    plan = existing_plan(mapper)
+    if _indexes_of(mapper) or (plan is not None and plan.moved):
         event.listen(mapper, "before_insert", _before_insert, raw=True)
         event.listen(mapper, "before_update", _before_update, raw=True)
 
@@ -212,10 +212,10 @@ def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
 
 
 def _fill_new(state: Any) -> None:
-    plan = _plan_of(state.mapper)
+    plan = plan_of(state.mapper)
     for key, (source, kind) in _indexes_of(state.mapper).items():
         if source in plan.columns and state.dict.get(source) is None:
-            _make_default(state, source)
+            make_default(state, source)
             plan.check_scope(state)
         state.dict[key] = kind._of_value(_value_of(plan, state, source))
     write_moved(plan.moved, state)
@@ -227,7 +227,7 @@ def _value_of(plan: Any, state: Any, source: str) -> Any:
     moved = plan.moved.get(source)
     if value is not None or moved is None:
         return value
-    current = _Current(state)
+    current = CurrentValues(state)
     plain = moved.read(current(moved.old_key))
     return None if plain is None else SealedValue(plain, None, plan.row(source, current), plan.pairs(current))
 
@@ -237,14 +237,14 @@ def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
 
 
 def _fill_changed(state: Any) -> None:
-    plan, values, committed = _plan_of(state.mapper), state.dict, state.committed_state
+    plan, values, committed = plan_of(state.mapper), state.dict, state.committed_state
     for key, (source, kind) in _indexes_of(state.mapper).items():
         if source not in committed:
             if key not in committed:
                 continue
             # Such as by merge(): it goes with the value that it is of.
             if source not in values:
-                plan._load(state, source)
+                plan.load(state, source)
             flag_modified(state.obj(), source)
         own = kind._of_value(_value_of(plan, state, source))
         if key not in values or values[key] != own:
@@ -254,5 +254,7 @@ def _fill_changed(state: Any) -> None:
     write_moved(plan.moved, state)
 
 
-event.listen(Mapper, "after_mapper_constructed", _prepare)
-event.listen(Mapper, "mapper_configured", _listen)
+def listen() -> None:
+    """Follow all classes that are mapped; call it after what seals their values, which listens first then."""
+    event.listen(Mapper, "after_mapper_constructed", _prepare)
+    event.listen(Mapper, "mapper_configured", _listen)

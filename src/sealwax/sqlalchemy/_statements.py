@@ -18,11 +18,11 @@ from sqlalchemy.sql.elements import (
 
 from sealwax.errors import ModelError
 from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
-from sealwax.sqlalchemy._column_type import key_of
+from sealwax.sqlalchemy._column_type import client_default, key_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._expressions import check, is_plain_value
 from sealwax.sqlalchemy._index import TableIndexes
-from sealwax.sqlalchemy._models import REBOUND, client_default
+from sealwax.sqlalchemy._models import REBOUND
 from sealwax.sqlalchemy._moved import MovedColumn
 from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, as_stored, check_table
 from sealwax.sqlalchemy._updates import pinned, value_of
