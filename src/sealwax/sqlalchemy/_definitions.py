@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapper
 
 from sealwax.errors import ModelError
-from sealwax.sqlalchemy._types import SealedRow, SealedType, row_type_of
+from sealwax.sqlalchemy._sealed_type import SealedType
+from sealwax.sqlalchemy._types import SealedRow, row_type_of
 
 
 def columns_of(mapper: Mapper[Any]) -> dict[str, list[Any]]:

@@ -30,7 +30,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import CompoundSelect, Exists, ScalarSelect, Select, SelectBase
 
 from sealwax.errors import ModelError
-from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, refuse
+from sealwax.sqlalchemy._sealed_type import SealedType, refuse
+from sealwax.sqlalchemy._types import Sealed, SealedRow
 
 _NULL_TESTS: Final = (operators.is_, operators.is_not)
 _ALL: Final = ("UNION ALL", "EXCEPT ALL", "INTERSECT ALL")

@@ -17,7 +17,7 @@ from sealwax.records._normalize import normalizer
 from sealwax.sqlalchemy._binding import IndexSettings, Pairs, RecordsBinding, binding_of, current_pairs
 from sealwax.sqlalchemy._column_type import ColumnType, client_default, key_of
 from sealwax.sqlalchemy._errors import passed_on, passing_on
-from sealwax.sqlalchemy._types import SealedType
+from sealwax.sqlalchemy._sealed_type import SealedType
 from sealwax.sqlalchemy._value import HiddenValue, SealedValue
 
 _NULL_TESTS: Final = (operators.is_, operators.is_not)

@@ -14,7 +14,8 @@ from sealwax.records import UNBOUND
 from sealwax.records.tables import SealedColumn
 from sealwax.sqlalchemy._binding import scope_of
 from sealwax.sqlalchemy._column_type import key_of
-from sealwax.sqlalchemy._types import SealedRow, SealedType
+from sealwax.sqlalchemy._sealed_type import SealedType
+from sealwax.sqlalchemy._types import SealedRow
 
 # The columns of attributes of other names.
 _attributes: Final[WeakKeyDictionary[Any, dict[str, sa.Column[Any]]]] = WeakKeyDictionary()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from sealwax.sqlalchemy._index import IndexOf
-from sealwax.sqlalchemy._types import SealedType
+from sealwax.sqlalchemy._sealed_type import SealedType
 
 
 def render_item(kind: str, item: Any, context: Any) -> str | Literal[False]:

@@ -18,7 +18,8 @@ from sealwax.sqlalchemy._definitions import check_attribute, check_bound
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._moved import MovedColumn
 from sealwax.sqlalchemy._plan import Plan, existing_plan, forget_plan, make_default, plan_of, sealed_in
-from sealwax.sqlalchemy._types import SealedRow, check_table
+from sealwax.sqlalchemy._sealed_type import check_table
+from sealwax.sqlalchemy._types import SealedRow
 from sealwax.sqlalchemy._value import UNSET, SealedValue
 
 # Of listeners that SQLAlchemy calls without a function of its own around them.

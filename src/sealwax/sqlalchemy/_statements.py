@@ -24,7 +24,8 @@ from sealwax.sqlalchemy._expressions import check, is_plain_value
 from sealwax.sqlalchemy._index import TableIndexes
 from sealwax.sqlalchemy._models import REBOUND
 from sealwax.sqlalchemy._moved import MovedColumn
-from sealwax.sqlalchemy._types import Sealed, SealedRow, SealedType, as_stored, check_table
+from sealwax.sqlalchemy._sealed_type import SealedType, check_table
+from sealwax.sqlalchemy._types import Sealed, SealedRow, as_stored
 from sealwax.sqlalchemy._updates import pinned, value_of
 from sealwax.sqlalchemy._value import UNSET, HiddenValue, SealedValue
 
