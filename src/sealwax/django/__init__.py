@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from django.db.models.signals import class_prepared as _class_prepared
 
 from sealwax.django._errors import SealedFieldError
-from sealwax.django._fields import Sealed
 from sealwax.django._index import IndexOf
 from sealwax.django._query import SealedManager, SealedQuerySet
 from sealwax.django._query import prepare as _prepare
+from sealwax.django._sealed import Sealed
 from sealwax.django._settings import get_records
 from sealwax.records import UNBOUND
 
