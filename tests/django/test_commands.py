@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import uuid
@@ -67,6 +68,41 @@ def set_raw(model: Any, **columns: Any) -> None:
     with connection.cursor() as cursor:
         assignments = ", ".join(f"{name} = %s" for name in columns)
         cursor.execute(f"UPDATE {model._meta.db_table} SET {assignments}", list(columns.values()))
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--settle", "0.1s"), ("--rate", "0"), ("--rate", "many"), ("--database", "elsewhere"), ("nowhere",)]
+)
+@pytest.mark.usefixtures("models")
+def test_wrong_usage_is_status_2(wrong: tuple[str, ...], capsys: Any) -> None:
+    from sealwax.django.management.commands.sealwax_reseal import Command
+
+    with pytest.raises(SystemExit) as ended:
+        Command().run_from_argv(["manage.py", "sealwax_reseal", *wrong])
+    assert ended.value.code == 2
+    assert wrong[-1] in capsys.readouterr().err
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_text(records: Any, patients: Any) -> None:
+    """Around its streams, Django puts what colors all that is written to stderr as an error, and bytes as their repr."""
+    from django.core.management import call_command
+
+    records.roll(clinic=str(patients.objects.first().clinic_id))
+    stream = Terminal(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        call_command("sealwax_reseal", "clinic.Patient", settle=0.01)
+        call_command("sealwax_check", "clinic.Patient")
+    stream.flush()
+    shown = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert "sealwax: counting again" in shown
+    assert "values opened" in shown
+    assert "b'" not in shown
+    assert "\x1b[31" not in shown
 
 
 def test_records_are_sealed_again(records: Any, patients: Any) -> None:

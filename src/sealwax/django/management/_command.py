@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import math
 from collections.abc import Sequence
@@ -38,13 +39,12 @@ class SealedCommand(BaseCommand):
         given = _models(options.pop("models"), options["database"])
         state = RunState(quiet=options["verbosity"] == 0, verbose=options["verbosity"] > 1)
         status = 0
-        # What is printed has its line ends.
-        self.stdout.ending, ending = "", self.stdout.ending
-        self.stderr.ending = ""
+        # Not what Django wraps around them, which adds line ends, and colors for errors: progress is no error.
+        out, err = (cast("TextIO", each._out) for each in (self.stdout, self.stderr))
         with (
             click.Context(click.Command(type(self).__module__.rpartition(".")[2]), obj=state),
-            contextlib.redirect_stdout(cast("TextIO", self.stdout)),
-            contextlib.redirect_stderr(cast("TextIO", self.stderr)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
         ):
             try:
                 status = self.work(given, options.pop("database"), **options)
@@ -55,8 +55,6 @@ class SealedCommand(BaseCommand):
             except KeyboardInterrupt:
                 console.warn("interrupted")
                 status = _INTERRUPTED
-            finally:
-                self.stdout.ending = self.stderr.ending = ending
         if status:
             raise SystemExit(status)
 
@@ -66,7 +64,7 @@ def seconds(text: str) -> float:
     try:
         return float(options.Duration().convert(text, None, None))
     except click.UsageError as error:
-        raise CommandError(error.format_message(), returncode=2) from None
+        raise argparse.ArgumentTypeError(error.format_message()) from None
 
 
 def rows_per_second(text: str) -> float:
@@ -76,7 +74,7 @@ def rows_per_second(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < math.inf:
-        raise CommandError(f"'{printable(text)}' is not a number of rows per second", returncode=2)
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a number of rows per second")
     return rate
 
 
