@@ -197,6 +197,19 @@ def test_an_index_is_not_of_a_value_that_was_replaced(patients: Any) -> None:
     assert run("sealwax_check", "clinic.Patient")[0] == 0
 
 
+def test_an_index_follows_what_an_older_version_writes(letters: Any) -> None:
+    """It replaces a value of the old form, and knows nothing of the index beside it."""
+    made = letters.WritesOld.objects.create(tenant="acme", note="before", mail="a@example.com")
+    same = letters.WritesOld.objects.create(tenant="acme", note="same")
+    letters.Letter.objects.filter(pk=made.pk).update(note="after")
+    status, out, err = run("sealwax_reseal", "archive.WritesRecords")
+    assert status == 0, err
+    assert "archive_letter.note_index: 1 index filled" in out
+    assert [each.pk for each in letters.RecordsOnly.note_index.find("after", tenant="acme")] == [made.pk]
+    assert [each.pk for each in letters.RecordsOnly.note_index.find("same", tenant="acme")] == [same.pk]
+    assert run("sealwax_check", "archive.RecordsOnly", all=True)[0] == 0
+
+
 def test_an_index_of_another_value_is_found(patients: Any) -> None:
     set_raw(patients, name_index=b"\xff")
     status, _, err = run("sealwax_check", "clinic.Patient")

@@ -1,4 +1,4 @@
-"""Fills index columns of rows that were there before them."""
+"""Fills index columns of rows that were there before them, and of values that a version without indexes wrote."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db import OperationalError, connections, models, transaction
 
 from sealwax._text import printable
+from sealwax.django._binding import InOldField, LoadedOld
 from sealwax.django._index import IndexOf
 from sealwax.errors import SealwaxError
 from sealwax.records._walk import Pace, is_passing
@@ -103,7 +104,9 @@ def _rows(index: IndexOf, using: str) -> Any:
     old = [source.mover.old] if source.mover is not None and source.mover.old is not None else []
     names = {each.name for each in (index.model._meta.pk, index, source, *source.row_fields(), *scope, *old)}
     # Not the model's manager, which may leave rows out.
-    rows: Any = models.QuerySet(index.model, using=using).filter(**{f"{index.name}__isnull": True})
+    rows: Any = models.QuerySet(index.model, using=using)
+    if source.mover is None:
+        rows = rows.filter(**{f"{index.name}__isnull": True})
     return rows.only(*names).order_by("pk")
 
 
@@ -113,10 +116,14 @@ def _page(index: IndexOf, using: str, after: Any) -> list[Any]:
 
 
 def _value(index: IndexOf, instance: Any, counts: IndexCounts) -> bytes | None:
-    """Return the index of an instance; None for NULL, and if there can be none, which is noted."""
+    """Return the index that an instance lacks; None if it lacks none, and if there can be none, which is noted."""
     seen = _seen(index, instance)
+    has = instance.__dict__[index.attname]
+    if has is not None and not isinstance(instance.__dict__[index.source.attname], LoadedOld | InOldField):
+        return None  # a record was written with its index
     try:
-        return index.of_instance(instance)
+        value = index.of_instance(instance)
+        return None if has is not None and value == bytes(has) else value
     except (SealwaxError, ValueError) as error:
         if isinstance(error, SealwaxError) and is_passing(error):
             raise

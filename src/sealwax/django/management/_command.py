@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
     try:
         return float(options.Duration().convert(text, None, None))
     except click.UsageError as error:
-        raise argparse.ArgumentTypeError(error.format_message()) from None
+        raise argparse.ArgumentTypeError(error.message) from None
 
 
 def rows_per_second(text: str) -> float:
