@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sealwax
 from sealwax.records import UNBOUND
 
 
@@ -151,3 +155,16 @@ def test_the_project_is_right(models: Any) -> None:  # noqa: ARG001
     from django.core.checks import run_checks
 
     assert [each for each in run_checks() if str(each.id).startswith("sealwax")] == []
+
+
+def test_each_id_is_of_one_check() -> None:
+    """Whoever silences one by SILENCED_SYSTEM_CHECKS silences no other."""
+    made: dict[str, set[str]] = {}
+    for path in (Path(sealwax.__file__).parent / "django").rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Constant) and re.fullmatch(r"sealwax\.[EW]\d+", str(node.value)):
+                        made.setdefault(str(node.value), set()).add(f"{path.name} {function.name}")
+    assert len(made) == 16
+    assert {name: functions for name, functions in made.items() if len(functions) > 1} == {}

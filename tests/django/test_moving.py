@@ -318,13 +318,13 @@ def test_columns_and_days_are_checked(models: Any) -> None:  # noqa: ARG001
         day = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days)
         return {"moving": Moving(Plaintext(), writes="old", until=day), "storage": d.TextField()}
 
-    assert checked(field(d.CharField(max_length=50), storage=d.CharField(max_length=200))) == ["sealwax.E009"]
+    assert checked(field(d.CharField(max_length=50), storage=d.CharField(max_length=200))) == ["sealwax.E012"]
     assert checked(field(d.CharField(max_length=50), storage=d.CharField(max_length=400))) == []
-    assert checked(field(d.TextField(), storage=d.CharField(max_length=4000))) == ["sealwax.E009"]
-    assert checked(field(d.DateField(), storage=d.BinaryField(max_length=100))) == ["sealwax.E009"]
+    assert checked(field(d.TextField(), storage=d.CharField(max_length=4000))) == ["sealwax.E012"]
+    assert checked(field(d.DateField(), storage=d.BinaryField(max_length=100))) == ["sealwax.E012"]
     assert checked(field(d.DateField(), storage=d.CharField(max_length=200))) == []
-    assert checked(field(d.TextField(), **until(-1))) == ["sealwax.E010"]
-    assert checked(field(d.TextField(), **until(3))) == ["sealwax.W001"]
+    assert checked(field(d.TextField(), **until(-1))) == ["sealwax.E013"]
+    assert checked(field(d.TextField(), **until(3))) == ["sealwax.W003"]
     assert checked(field(d.TextField(), **until(40))) == []
     from_old = {"moving": Moving(Plaintext(), writes="old"), "moved_from": "old"}
     assert checked(field(d.DateField(null=True), **from_old)) == ["sealwax.E011"]

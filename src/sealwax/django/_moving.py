@@ -222,7 +222,7 @@ def _check_length(field: Any) -> list[checks.CheckMessage]:
             f"storage has room for {most}, and the records of '{field.name}' are {what}",
             hint="Use storage=models.TextField()" + (f" or max_length={needed}." if needed else "."),
             obj=field,
-            id="sealwax.E009",
+            id="sealwax.E012",
         )
     ]
 
@@ -263,5 +263,5 @@ def _check_until(field: Any) -> list[checks.CheckMessage]:
         try:
             field.sealing.moving.check(field.field_name)
         except ModelError as error:
-            return [checks.Error(str(error), obj=field, id="sealwax.E010")]
-    return [checks.Warning(str(each.message), obj=field, id="sealwax.W001") for each in caught]
+            return [checks.Error(str(error), obj=field, id="sealwax.E013")]
+    return [checks.Warning(str(each.message), obj=field, id="sealwax.W003") for each in caught]
