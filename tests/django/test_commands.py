@@ -89,7 +89,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def test_a_terminal_shows_text(records: Any, patients: Any) -> None:
-    """Around its streams, Django puts what colors all that is written to stderr as an error, and bytes as their repr."""
+    """What Django puts around its streams colors progress as an error, and shows bytes by their repr."""
     from django.core.management import call_command
 
     records.roll(clinic=str(patients.objects.first().clinic_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,6 +37,38 @@ def test_an_index_finds_what_is_of_the_scope_alone(models: Any) -> None:
         cursor.execute("UPDATE clinic_patient SET name_index = %s WHERE id = %s", [raw(made, "name_index"), pk])
     assert models.Patient.objects.filter(name_index=made.name_index).count() == 2
     assert models.Patient.name_index.find("ada", clinic=str(made.clinic_id)) == [made]
+
+
+def test_a_search_that_could_find_nothing_is_refused(models: Any) -> None:
+    """Without the pair of the tenant, or with a misspelt one, it would look under a key that no row has."""
+    from django.contrib import admin
+    from django.test import RequestFactory
+
+    from sealwax.django import SealedFieldError, get_records
+    from sealwax.django.admin import SealedAdmin
+
+    made = patient(models)
+    find = models.Patient.name_index.find
+    keys = list(get_records().store.list({}))
+    for pairs in ({}, {"clinik": str(made.clinic_id)}):
+        with pytest.raises(SealedFieldError, match=r"call it with clinic=..., or set it with records.scope\(clinic="):
+            find("ada", **pairs)
+    assert len(list(get_records().store.list({}))) == len(keys)
+    assert find("ada", clinic=made.clinic_id) == [made]
+    with pytest.raises(TypeError, match="takes clinic as its rows have it, a str, an int or a UUID, and not a Clinic"):
+        find("ada", clinic=made.clinic)
+
+    class PatientAdmin(SealedAdmin):
+        search_fields = ("name_index",)
+        said: ClassVar[list[str]] = []
+
+        def message_user(self, request: Any, message: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
+            self.said.append(message)
+
+    each = PatientAdmin(models.Patient, admin.AdminSite())
+    found, _ = each.get_search_results(RequestFactory().get("/"), models.Patient.objects.all(), "ada")
+    assert list(found) == []
+    assert "call it with clinic=..." in each.said[0]
 
 
 def test_an_index_follows_its_field(models: Any) -> None:

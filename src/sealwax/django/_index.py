@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, overload
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core import checks
@@ -45,19 +46,23 @@ class IndexFieldAttribute(DeferredAttribute):
         # With it, an attribute is asked for here each time, and not in the instance first.
         instance.__dict__[self.field.attname] = value
 
-    def find(self, value: object, queryset: Any = None, /, **pairs: str) -> list[Any]:
+    def find(self, value: object, queryset: Any = None, /, **pairs: str | int | UUID) -> list[Any]:
         """Return the objects whose sealed field has a value: the index finds them, and each is opened and compared.
 
         Args:
             value: the value; the normalizer says which others are the same.
             queryset: where to look; all objects by default.
-            **pairs: the scope to look in, beside that of ``records.scope``.
+            **pairs: the scope to look in, beside that of ``records.scope``; keys as the model has them, or as text.
 
         Returns:
             The objects, in the order of the queryset.
+
+        Raises:
+            SealedFieldError: a pair of the scope is missing, in which the index would find nothing.
         """
         field = self.field
-        wanted = {**current_pairs(get_records()), **pairs}
+        wanted = {**current_pairs(get_records()), **_as_text(field, pairs)}
+        field.check_scope_of_search(wanted)
         index = field.index(wanted)
         objects = field.model._default_manager.all() if queryset is None else queryset
         source = field.source
@@ -74,7 +79,7 @@ class IndexFieldAttribute(DeferredAttribute):
             if _is_of(each, source.sealing.scope, wanted) and index.same(getattr(each, source.attname), prepared)
         ]
 
-    async def afind(self, value: object, queryset: Any = None, /, **pairs: str) -> list[Any]:
+    async def afind(self, value: object, queryset: Any = None, /, **pairs: str | int | UUID) -> list[Any]:
         """Return what ``find`` does, in a thread; the fields of the objects are open.
 
         Args:
@@ -161,6 +166,22 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         """The sealed field."""
         return self.model._meta.get_field(self.index_of)
 
+    def check_scope_of_search(self, pairs: Mapping[str, str]) -> None:
+        """Refuse to search in another scope than those that rows are in.
+
+        Args:
+            pairs: the pairs that are given.
+
+        Raises:
+            SealedFieldError: one is missing.
+        """
+        missing = [name for name in self.source.sealing.scope if name not in pairs]
+        if missing and not self.shared:
+            raise SealedFieldError(
+                f"'{self.name}' of {self.model.__name__} is an index of each {missing[0]}, and find() does not know "
+                f"which; call it with {missing[0]}=..., or set it with records.scope({missing[0]}=...)"
+            )
+
     def index(self, pairs: dict[str, str]) -> Index:
         """Return the index of a scope.
 
@@ -234,6 +255,16 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             f"'{self.name}' of {self.model.__name__} is a blind index and {what}; "
             f"{self.model.__name__}.{self.name}.find(value) opens and compares what it finds"
         )
+
+
+def _as_text(field: IndexOf, pairs: Mapping[str, object]) -> dict[str, str]:
+    for name, value in pairs.items():
+        if not isinstance(value, str | int | UUID):
+            raise TypeError(
+                f"find() of '{field.name}' takes {name} as its rows have it, a str, an int or a UUID, and not a "
+                f"{type(value).__name__}"
+            )
+    return {name: str(value) for name, value in pairs.items()}
 
 
 def _is_of(instance: models.Model, columns: Mapping[str, str], pairs: Mapping[str, str]) -> bool:

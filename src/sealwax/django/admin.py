@@ -6,13 +6,14 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core import checks
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models.constants import LOOKUP_SEP
 
 from sealwax.django._binding import hidden
 from sealwax.django._checks import mentioned
+from sealwax.django._errors import SealedFieldError
 from sealwax.django._fields import SealedMixin, sealed_fields
 from sealwax.django._index import IndexOf
 
@@ -34,7 +35,11 @@ class SealedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         indexes = [name for name in names if self._index(name) is not None]
         if not indexes or not search_term:
             return super().get_search_results(request, queryset, search_term)
-        found = {each.pk for name in indexes for each in self._find(name, search_term, queryset)}
+        try:
+            found = {each.pk for name in indexes for each in self._find(name, search_term, queryset)}
+        except SealedFieldError as error:  # nobody has said in which scope to look
+            self.message_user(request, str(error), messages.ERROR, fail_silently=True)
+            found = set()
         others = [name for name in names if name not in indexes]
         if not others:
             return queryset.filter(pk__in=found), False
