@@ -156,3 +156,23 @@ def test_a_model_is_given_as_a_dict_and_cleaned(models: Any) -> None:
     made.name = "x" * 51
     with pytest.raises(ValidationError, match="at most 50"):
         made.full_clean()
+
+
+def test_the_log_of_the_admin_takes_an_object_that_is_named_by_its_sealed_field(
+    models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.contrib import admin
+    from django.contrib.admin.models import LogEntry
+    from django.contrib.auth.models import User
+    from django.test import RequestFactory
+
+    from sealwax.django.admin import SealedAdmin
+
+    monkeypatch.setattr(models.Patient, "__str__", lambda each: each.name)
+    request = RequestFactory().get("/")
+    request.user = User.objects.create(username="nina")
+    made, patients = patient(models), SealedAdmin(models.Patient, admin.AdminSite())
+    patients.log_addition(request, made, [])
+    patients.log_change(request, made, [])
+    patients.log_deletions(request, models.Patient.objects.all())
+    assert [each.object_repr for each in LogEntry.objects.all()] == ["<sealed>"] * 3

@@ -28,13 +28,17 @@ LOADING: Final = "loading"
 _GIVES: Final[ContextVar[str]] = ContextVar("sealwax_gives", default="")
 
 
+# By these, Django tells expressions from values; __str__ may return what stands for a value as it is.
+_OF_EXPRESSIONS: Final = ("resolve_expression", "as_sql")
+
+
 class _Hidden(str):
     """Stands for a value, of whatever kind, in a text that is stored; what __str__ of a model does with it works."""
 
     __slots__ = ()
 
     def __getattr__(self, name: str) -> _Hidden:
-        if name.startswith("__"):
+        if name.startswith("__") or name in _OF_EXPRESSIONS:
             raise AttributeError(name)
         return self
 
