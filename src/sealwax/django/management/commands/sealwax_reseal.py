@@ -146,9 +146,14 @@ def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> No
             todo = f"once no program uses '{old}', take moving= and moved_from= out of the model, and delete '{old}'"
             console.report(f"{name}: every value is a record; {todo}")
             continue
+        keep = (
+            "a migrations.RunSQL, with atomic = False, of:"
+            if step.startswith("ALTER")
+            else "this, where the table is made; SQLite adds it to no table that is there:"
+        )
         console.report(
             f"{name}: every value is a record; once no program writes the old form, take moving= out of the model, "
-            "and keep it so with a migrations.RunSQL of:"
+            f"and keep it so with {keep}"
         )
         for line in step.splitlines():
             console.report(f"  {printable(line)}")
