@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sealwax import errors
+from tests.django.databases import in_settings
 from tests.django.test_moving import VALUES, held, plain
 
 
@@ -270,7 +271,8 @@ def refusing(models: Any) -> Iterator[None]:  # noqa: ARG001
 
     class Refusing(FakeKeyring):
         def unwrap(self, *_: Any) -> Any:
-            raise errors.AccessDeniedError("refused by a policy", code="AccessDeniedException", key="alias/shop")
+            about = f"refused by a policy (request id {uuid.uuid4()})"
+            raise errors.AccessDeniedError(about, code="AccessDeniedException", key="alias/shop")
 
     records = get_records()
     with override_records(records, Records(Refusing(), records.store, scope={"app": "clinic"})):
@@ -281,6 +283,7 @@ def refusing(models: Any) -> Iterator[None]:  # noqa: ARG001
 def test_what_kms_refuses_has_a_status_of_its_own() -> None:
     status, _, err = run("sealwax_check", "clinic.Patient")
     assert (status, "clinic_patient.name" in err) == (7, True)
+    assert err.count("refused by a policy") == 2  # of each field once, whatever the request id
     assert run("sealwax_reseal", "clinic.Patient")[0] == 7
 
 
@@ -378,6 +381,16 @@ def test_tenants_may_be_uuids(letters: Any, records: Any) -> None:
     assert "archive_visit.text: 1 record resealed" in out
     assert letters.Visit.objects.get().text == "hello"
     assert run("sealwax_check", "archive.Visit")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["sealwax_reseal", "sealwax_check"])
+def test_a_database_that_is_away_is_one_sentence(project: Path, name: str) -> None:
+    settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(project / "no" / "where.db")}
+    with in_settings("away", settings):
+        status, out, err = run(name, "clinic.Patient", "--database", "away")
+    assert (status, out) == (1, "")
+    assert "unable to open database file" in err
+    assert err.count("\n") == 0
 
 
 def test_a_store_that_is_away_is_one_sentence(records: Any, patients: Any) -> None:  # noqa: ARG001

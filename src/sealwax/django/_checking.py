@@ -22,6 +22,8 @@ from sealwax.records._sealed_table import SealedTable
 from sealwax.records._walk import is_passing
 
 _SHOWN: Final = 5
+# By the column, and what is alike about what is wrong with it: the reason, and the keys of the rows.
+_Reasons = dict[tuple[str, str], tuple[str, list[str]]]
 _RESEAL: Final = "`manage.py sealwax_reseal`"
 
 
@@ -100,18 +102,18 @@ class FieldCheck:
     def rows(self, model: type[models.Model]) -> None:
         """Open sealed fields, and compare their indexes."""
         fields = own_sealed_fields(model)
-        reasons: dict[tuple[str, str], list[str]] = {}
+        reasons: _Reasons = {}
         for field in fields:
             self.opened.setdefault(f"{model._meta.db_table}.{field.column}", 0)
         objects: Any = models.QuerySet(model, using=self.using).order_by("pk")
         for each in objects[: self.sample] if self.sample else objects.iterator(2000):
             for field in sealed_fields(model):
                 self._open(each, field, reasons)
-        for (named, reason), keys in reasons.items():
+        for (named, _), (reason, keys) in reasons.items():
             shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else "")
             self.findings.append(f"{named}, row{'s' if len(keys) > 1 else ''} {shown}: {reason}")
 
-    def _open(self, instance: models.Model, field: Any, reasons: dict[tuple[str, str], list[str]]) -> None:
+    def _open(self, instance: models.Model, field: Any, reasons: _Reasons) -> None:
         named = f"{field.model._meta.db_table}.{field.column}"
         try:
             value = getattr(instance, field.attname)
@@ -121,19 +123,19 @@ class FieldCheck:
         except (SealwaxError, ValueError) as error:
             if isinstance(error, SealwaxError) and is_passing(error):
                 raise
-            key = named, str(error)
-            self._refused += isinstance(error, KmsError) and key not in reasons
-            reasons.setdefault(key, []).append(printable(str(instance.pk)))
+            refused = isinstance(error, KmsError)  # each time with another request id
+            key = named, type(error).__name__ if refused else str(error)
+            self._refused += refused and key not in reasons
+            reasons.setdefault(key, (str(error), []))[1].append(printable(str(instance.pk)))
             return
         self.opened[named] = self.opened.get(named, 0) + (value is not None)
 
-    def _compare(self, instance: models.Model, index: IndexOf, reasons: dict[tuple[str, str], list[str]]) -> None:
+    def _compare(self, instance: models.Model, index: IndexOf, reasons: _Reasons) -> None:
         held = instance.__dict__.get(index.attname)
         if held is not None and bytes(held) != index.of_instance(instance):
             why = "the index is not that of the value: save the object"
-            reasons.setdefault((f"{index.model._meta.db_table}.{index.column}", why), []).append(
-                printable(str(instance.pk))
-            )
+            key = f"{index.model._meta.db_table}.{index.column}", why
+            reasons.setdefault(key, (why, []))[1].append(printable(str(instance.pk)))
 
     def indexes(self, model: type[models.Model]) -> None:
         """Count the rows that have a value and no index."""

@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 import click
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections, models, router
+from django.db import DatabaseError, InterfaceError, connections, models, router
 
 from sealwax._text import printable
 from sealwax.cli import console, options, status_of
@@ -36,7 +36,8 @@ class SealedCommand(BaseCommand):
         raise NotImplementedError
 
     def handle(self, *_: object, **options: Any) -> None:
-        given = _models(options.pop("models"), options["database"])
+        using = options.pop("database")
+        given = _models(options.pop("models"), using)
         state = RunState(quiet=options["verbosity"] == 0, verbose=options["verbosity"] > 1)
         status = 0
         # Not what Django wraps around them, which adds line ends, and colors for errors: progress is no error.
@@ -47,9 +48,12 @@ class SealedCommand(BaseCommand):
             contextlib.redirect_stderr(err),
         ):
             try:
-                status = self.work(given, options.pop("database"), **options)
+                status = self.work(given, using, **options)
             except SealwaxError as error:
                 raise CommandError(console.in_commands(str(error)), returncode=status_of(error)) from None
+            except (DatabaseError, InterfaceError) as error:
+                message = printable(" ".join(str(error).split()))
+                raise CommandError(f"the database '{using}' failed: {message}", returncode=1) from None
             except click.ClickException as error:
                 raise CommandError(error.format_message(), returncode=error.exit_code) from None
             except KeyboardInterrupt:
