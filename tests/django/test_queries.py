@@ -60,6 +60,8 @@ def refused() -> dict[str, Any]:
         "values through": lambda m: m.values("clinic__patient__name"),
         "subquery": lambda m: m.filter(ward__in=m.values("name")),
         "subquery of one": lambda m: m.annotate(x=Subquery(m.values("name")[:1])),
+        "subquery of no row": lambda m: m.filter(ward__in=m.values("notes")),
+        "subquery that is written": lambda m: m.update(ward=Subquery(m.values("notes")[:1])),
         "outer": lambda m: m.filter(Exists(outer(m))),
         "related": lambda m: m.filter(clinic__patient__name="Ada"),
         "update from F": lambda m: m.update(ward=F("name")),

@@ -105,6 +105,8 @@ def _check_select(query: Query) -> None:
                 f"'{col.target.name}' of {col.target.model.__name__} is sealed and bound to its row, which values(), "
                 "values_list() and subqueries do not have; use the objects, maybe with only()"
             )
+        if query.subquery:
+            refuse(col.target, "cannot be copied or compared by a subquery")
     grouped = query.group_by if isinstance(query.group_by, tuple) else ()
     keyed = query.default_cols or any(
         isinstance(col, Col) and col.target.primary_key for col in (*query.select, *grouped)
