@@ -236,6 +236,18 @@ def test_what_does_not_open_is_named(letters: Any) -> None:
     assert "secret" not in out + err
 
 
+def test_what_was_there_before_a_field_was_sealed_is_not_done(letters: Any) -> None:
+    """Somebody has sealed a field with values, and left out moving=."""
+    made = letters.RecordsOnly.objects.create(tenant="acme", note="fine")
+    letters.Letter.objects.filter(pk=made.pk).update(note="a secret in the clear")
+    assert run("sealwax_reseal", "archive.RecordsOnly", dry_run=True)[0] == 3
+    status, out, err = run("sealwax_reseal", "archive.RecordsOnly")
+    assert status == 8
+    assert "archive_letter.note: 1 value is no record and cannot be read" in err
+    assert "it needs moving=" in err
+    assert "secret" not in out + err
+
+
 def test_values_that_cannot_be_read_are_left_alone(letters: Any) -> None:
     plain(letters)
     bad = plain(letters, token=b"no token, a secret")
