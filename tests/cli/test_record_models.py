@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+import sealwax
 from sealwax.records import SqlKeys
-from tests.cli.conftest import Run
+from tests.cli.conftest import Keys, Run
 
 MODELS = """
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -86,3 +87,46 @@ def test_one_of_fields_and_models_is_needed(run: Run, capfd: pytest.CaptureFixtu
     ):
         assert run(*STALE, *more) == 2
         assert says in " ".join(capfd.readouterr().err.split())
+
+
+SEARCHED = """
+from sqlalchemy import Text
+from sealwax.records.moving import Moving, Plaintext
+from sealwax.sqlalchemy import IndexOf
+
+class Searched(Base):
+    __tablename__ = "searched"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    card: Mapped[str] = sealed(str, row="id", storage=Text, moving=Moving(Plaintext(), writes="records"))
+    card_index: Mapped[bytes | None] = mapped_column(IndexOf("card", bits=16))
+"""
+
+
+def test_the_indexes_of_models_are_counted_and_filled(
+    folder: Path, run: Run, keys: Keys, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "own_searched.py").write_text(MODELS + SEARCHED)
+    store, engine = SqlKeys("sqlite:///app.db"), sa.create_engine("sqlite:///app.db")
+    keyring = sealwax.KmsKeyring(keys.demo, session=keys.lab.session())
+    with sealwax.Records(keyring, store, scope={"app": "shop"}) as records:
+        records.ensure()
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE searched (id INTEGER PRIMARY KEY, card TEXT, card_index BLOB)"))
+        connection.execute(sa.text("INSERT INTO searched VALUES (1, '4111', NULL), (2, '4222', NULL)"))
+    engine.dispose()
+    models = ("--models", "own_searched:Base")
+    assert run(*STALE, *models) == 3
+    shown = capfd.readouterr().err
+    assert "searched.card_index: 2 rows with a value and no index; `sealwax records reseal` fills them" in shown
+    reseal = ("records", "reseal", *STALE[2:], *models, "-k", "alias/demo", "-c", "app=shop", "--settle", "1s")
+    assert run(*reseal) == 0
+    assert "searched.card_index: 2 indexes filled\n" in capfd.readouterr().out
+    assert run(*STALE, *models) == 0
+    capfd.readouterr()
+    # Out again is refused as long as the models write records.
+    for more in ((), ("--apply",)):
+        assert run(*reseal, "--to", "plaintext", *more) == 2
+        assert "while the models write records there" in " ".join(capfd.readouterr().err.split())
+    (folder / "own_release.py").write_text((MODELS + SEARCHED).replace('"records"', '"old"'))
+    assert run(*reseal, "--models", "own_release:Searched", "--to", "plaintext", "--apply") == 2  # users.card, too
+    assert "users.card" in capfd.readouterr().err

@@ -16,8 +16,8 @@ from sealwax import Records
 from sealwax.errors import ModelError
 from sealwax.records import UNBOUND, SqlKeys
 from sealwax.records.moving import Moving, Plaintext
-from sealwax.records.tables import SealedColumn, reseal, stale, verify
-from sealwax.sqlalchemy import Scope, Sealed, sealed, sealed_columns, use_records
+from sealwax.records.tables import SealedColumn, SealedIndex, reseal, stale, verify
+from sealwax.sqlalchemy import IndexOf, Scope, Sealed, sealed, sealed_columns, use_records
 from tests.fakes import FakeKeyring
 from tests.orm.models import Base, Color
 
@@ -34,6 +34,7 @@ def _models() -> tuple[Any, Any]:
         key: Mapped[UUID] = mapped_column("id", primary_key=True)
         tenant: Mapped[int] = mapped_column("tenant_id")
         email: Mapped[str] = sealed(str, row="key", field="users.mail", name="e_mail")
+        mail_index: Mapped[bytes | None] = mapped_column(IndexOf("email", normalize="email/1", bits=16))
         color: Mapped[Color | None] = sealed(
             Color, row=("key", "tenant"), storage=sa.Text, moving=Moving(OLD, writes="records")
         )
@@ -49,13 +50,13 @@ def _models() -> tuple[Any, Any]:
 def test_a_map_has_what_the_models_say() -> None:
     own, _ = _models()
     scope = {"tenant": "tenant_id"}
+    by_id: dict[str, Any] = {"row": {"id": UUID}, "scope": scope, "writes": "records"}
+    index = SealedIndex("mail_index", 16, "email/1")
     assert sealed_columns(own.metadata) == [
-        SealedColumn("users", "e_mail", row={"id": UUID}, scope=scope, field="users.mail"),
-        SealedColumn("users", "color", row={"id": UUID, "tenant_id": int}, scope=scope, moves_from=OLD, kind=str),
-        SealedColumn(
-            "users", "born_sealed", row={"id": UUID}, scope=scope, moves_from=OLD, kind=date, moved_from="born"
-        ),
-        SealedColumn("other.notes", "text", row=UNBOUND),
+        SealedColumn("users", "e_mail", **by_id, field="users.mail", indexes=[index]),
+        SealedColumn("users", "color", **{**by_id, "row": {"id": UUID, "tenant_id": int}}, moves_from=OLD, kind=str),
+        SealedColumn("users", "born_sealed", **by_id, moves_from=OLD, kind=date, moved_from="born"),
+        SealedColumn("other.notes", "text", row=UNBOUND, writes="records"),
     ]
 
 

@@ -90,12 +90,14 @@ from sealwax.records.moving import (
     Plaintext,
 )
 from sealwax.records.tables import (
+    IndexCounts,
     KeyUse,
     RecordsVerifyReport,
     ResealCounts,
     ResealReport,
     RowFailure,
     SealedColumn,
+    SealedIndex,
     StaleReport,
     VerifyCounts,
     read_fields,
@@ -361,7 +363,9 @@ async def records_in_a_loop(records: Records, values: list[bytes]) -> None:
 def tables_of_records(records: Records, engine: Engine, path: Path) -> None:
     columns: list[SealedColumn] = [*read_fields(path), SealedColumn("users", "card", row={"id": int})]
     columns.append(SealedColumn("notes", "text", row=UNBOUND, scope={"tenant": "tenant_id"}, field="notes"))
+    index = SealedIndex("c_index", 16, "email/1", shared=True)
     columns.append(SealedColumn("a", "b", row=UNBOUND, moves_from=Plaintext(), kind=datetime.date, moved_from="c"))
+    columns.append(SealedColumn("a", "c", row=UNBOUND, moves_from=Plaintext(), writes="old", indexes=[index]))
     assert_type((columns[0].moves_from, columns[0].kind), tuple[OldForm | None, type | None])
     before: StaleReport = stale(records.store, engine, columns, scope={"app": "shop"})
     for use in before.uses:
@@ -372,6 +376,8 @@ def tables_of_records(records: Records, engine: Engine, path: Path) -> None:
     )
     assert_type((done.left, done.next_steps), tuple[int, Mapping[str, str]])
     counts: tuple[ResealCounts, ...] = done.columns
+    filled: tuple[IndexCounts, ...] = done.indexes
+    assert_type((before.without_index, len(filled)), tuple[Mapping[str, int], int])
     failures: tuple[RowFailure, ...] = done.failures
     assert_type((done.passes, done.stale, done.retirable), tuple[int, int, tuple[KeyRow, ...]])
     checked: RecordsVerifyReport = verify(records, "postgresql+psycopg://db.example.com/shop", columns)

@@ -20,14 +20,19 @@ def form_for(name: str | None, columns: Sequence[SealedColumn], *, apply: bool) 
     """Return the form that --to names, as the map of fields has it for these columns; None if it is not given.
 
     Raises:
-        click.UsageError: the map does not have it, or has several; or --apply stands alone.
+        click.UsageError: the map does not have it, or has several; models write records there; or --apply stands alone.
     """
+    from sealwax.records._reseal import check_writes
     from sealwax.records.moving import Plaintext
 
     if name is None:
         if apply:
             raise click.UsageError("--apply goes with --to; without --to, reseal changes records at once")
         return None
+    try:
+        check_writes(columns)
+    except ValueError as error:
+        raise click.UsageError(f"{error}; or name the columns that move out with --fields") from None
     forms = [_named(name, column) for column in columns]
     given = [form for form in forms if form is not None]
     if not given and name == Plaintext.name:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from sealwax.records import KeyRow, Records
     from sealwax.records.moving import OldForm
-    from sealwax.records.tables import KeyUse, ResealCounts, ResealReport, RowFailure, SealedColumn, StaleReport
+    from sealwax.records.tables import (
+        IndexCounts,
+        KeyUse,
+        ResealCounts,
+        ResealReport,
+        RowFailure,
+        SealedColumn,
+        StaleReport,
+    )
     from sealwax.records.tables import VerifyCounts as Verified
 
 KMS: Final = 7
@@ -47,7 +55,13 @@ def tell_stale(report: StaleReport, *, as_json: bool) -> int:
             f"{counted(report.old, 'value')} {are(report.old)} still of the form that the column moves from; `sealwax "
             "records reseal` makes records of them"
         )
-    return FINDINGS if report.stale or report.old else 0
+    for name, count in report.without_index.items():
+        if count:
+            console.warn(
+                f"{name}: {counted(count, 'row')} with a value and no index; `sealwax records reseal` fills "
+                f"{'it' if count == 1 else 'them'}"
+            )
+    return FINDINGS if report.stale or report.old or any(report.without_index.values()) else 0
 
 
 def stale_as_dict(report: StaleReport) -> dict[str, object]:
@@ -56,6 +70,7 @@ def stale_as_dict(report: StaleReport) -> dict[str, object]:
         "old": report.old,
         "not_records": report.not_records,
         "null": report.null,
+        "without_index": dict(report.without_index),
         "keys": [_use_as_dict(use) for use in report.uses],
     }
 
@@ -156,9 +171,11 @@ def tell_reseal(report: ResealReport, forms: Sequence[str | None], *, out: bool,
         as_json: whether to print an object.
     """
     warn_of_rows(report.failures, sum(count.unopened + count.unmoved for count in report.columns))
+    warn_of_indexes(report.indexes)
     if as_json:
         console.print_json(reseal_as_dict(report))
     else:
+        print_indexes(report.indexes)
         print_reseal(report, forms, out=out)
 
 
@@ -179,7 +196,7 @@ def reseal_status(report: ResealReport, *, out: bool) -> int:
     failed = unopened + unmoved
     if failed and report.refused == failed and not any(map(_done, report.columns)):
         return KMS
-    return PARTLY_DONE if report.stale or report.left or failed else 0
+    return PARTLY_DONE if report.stale or report.left or failed or any(each.left for each in report.indexes) else 0
 
 
 def _done(count: ResealCounts) -> int:
@@ -240,7 +257,33 @@ def reseal_as_dict(report: ResealReport) -> dict[str, object]:
             for row in report.retirable
         ],
         "failures": list(map(failure_as_dict, report.failures)),
+        "indexes": [
+            {"column": each.column, "filled": each.filled, "changed": each.changed, "failed": each.failed}
+            | {"left": each.left}
+            for each in report.indexes
+        ],
     }
+
+
+# --- indexes
+
+
+def warn_of_indexes(indexes: Sequence[IndexCounts]) -> None:
+    warn_of_rows([failure for each in indexes for failure in each.failures], sum(each.failed for each in indexes))
+    for each in indexes:
+        if each.left > each.failed:
+            console.warn(
+                f"{each.column}: {counted(each.left, 'row')} with a value and no index, so that searches do not find "
+                f"{'it' if each.left == 1 else 'them'}; once all values are records, and every program writes the "
+                "index, run the command again"
+            )
+
+
+def print_indexes(indexes: Sequence[IndexCounts]) -> None:
+    for each in indexes:
+        changed = f", {counted(each.changed, 'row')} changed meanwhile" if each.changed else ""
+        left = f", {counted(each.left, 'row')} without one" if each.left else ""
+        console.report(f"{each.column}: {counted(each.filled, 'index', 'indexes')} filled{changed}{left}")
 
 
 # --- what they share

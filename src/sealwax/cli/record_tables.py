@@ -119,7 +119,8 @@ def stale(store: SqlKeys, scope: Mapping[str, str], columns: Sequence[SealedColu
 
     The database does it, with one scan for each column. KMS is not called. With -c, records under keys of scopes
     without these pairs are left out. The exit status is 3 if there are records under another than the newest key of
-    their scope, or values that are still of the form that their column moves from.
+    their scope, values that are still of the form that their column moves from, or, with --models, rows without the
+    index of their value.
     """
     from sealwax.records import tables
 
@@ -177,11 +178,12 @@ def reseal(
 ) -> int:
     """Seal records again under the newest data key of their scope, while the application runs.
 
-    Values of the form that a column moves from ('moves_from' in the map of fields) become records too. A value is
-    replaced only if its row still has it, so no update is lost. If the command is interrupted, run it again: what is
+    Values of the form that a column moves from ('moves_from' in the map of fields) become records too, and with
+    --models, indexes that are newer than their rows are filled. A value is replaced only if its row still has it, so no
+    update is lost. If the command is interrupted, run it again: what is
     done is skipped. At the end the records are counted twice; keys that neither count finds can be retired. -c names
     the pairs that all records share. The caller needs kms:Decrypt, and kms:GenerateDataKey where values move into
-    scopes without a data key.
+    scopes without a data key, or indexes are filled that have no index key.
     """
     from sealwax.records import tables
 

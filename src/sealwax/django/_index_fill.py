@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.apps import apps
@@ -16,33 +15,12 @@ from sealwax.django._binding import InOldField, LoadedOld
 from sealwax.django._index import IndexOf
 from sealwax.errors import SealwaxError
 from sealwax.records._walk import Pace, is_passing
-from sealwax.records.tables import RowFailure
+from sealwax.records.tables import IndexCounts, RowFailure
 
 _PAGE: Final = 200
 _ATTEMPTS: Final = 8
 _PAUSE_SECONDS: Final = 0.05
 _MOST_FAILURES: Final = 1000
-
-
-@dataclass(slots=True)
-class IndexCounts:
-    """What became of the rows without an index of one column.
-
-    Attributes:
-        column: the name of the index column.
-        filled: rows that have an index now.
-        changed: rows that somebody else changed meanwhile; the next run looks at them again.
-        failed: rows whose value could not be read, or has no index.
-        left: rows that have a value and still no index.
-        failures: the first of these.
-    """
-
-    column: str
-    filled: int = 0
-    changed: int = 0
-    failed: int = 0
-    left: int = 0
-    failures: list[RowFailure] = field(default_factory=list)
 
 
 def index_fields(*given: type[models.Model]) -> list[IndexOf]:

@@ -108,7 +108,7 @@ def _moves(field: Any) -> dict[str, Any]:
     old = mover.moving.old
     if mover.old is not None and isinstance(old, Plaintext) and mover.kinds == (datetime.datetime,):
         old = Plaintext(zone=old._zone or datetime.UTC)  # in which Django writes where a database has no zones
-    moves: dict[str, Any] = {"moves_from": old, "kind": mover.kinds[0]}
+    moves: dict[str, Any] = {"moves_from": old, "kind": mover.kinds[0], "writes": mover.moving.writes}
     return {**moves, "moved_from": mover.old.column} if mover.old is not None else moves
 
 

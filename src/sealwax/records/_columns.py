@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Literal, cast
 from uuid import UUID
 
 from sealwax._core import context as ctx
@@ -13,6 +13,23 @@ from sealwax.records._old_forms import OldForm
 from sealwax.records._rows import UNBOUND, RowType, Unbound
 
 ROW_TYPES: Final[Mapping[str, type]] = {"int": int, "str": str, "bytes": bytes, "uuid": UUID}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedIndex:
+    """A column with the blind index of a sealed column, in the same table.
+
+    Attributes:
+        column: the name of the column.
+        bits: the length of an index.
+        normalize: which values are the same, such as ``"email/1"``.
+        shared: whether it is one index for all scopes.
+    """
+
+    column: str
+    bits: int
+    normalize: str = "exact/1"
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,10 @@ class SealedColumn:
             tell it: values in a column of text are ``str`` by default, and plaintext is of the column's own type.
         moved_from: the column that these values are in, if it is another one than that of the records. Each row has
             its value in one of the two.
+        writes: what the programs write while the column moves, ``"old"`` or ``"records"``, if that is known. ``reseal``
+            moves nothing in while they write the old form, because an older version may still read it; and nothing out
+            while they write records.
+        indexes: its blind indexes, which ``reseal`` fills where they are NULL.
 
     Example:
         >>> SealedColumn("users", "card", row={"id": int}, scope={"tenant": "tenant_id"}).field
@@ -47,6 +68,8 @@ class SealedColumn:
     moves_from: OldForm | None
     kind: type | None
     moved_from: str | None
+    writes: Literal["old", "records"] | None
+    indexes: tuple[SealedIndex, ...]
 
     def __init__(
         self,
@@ -60,6 +83,8 @@ class SealedColumn:
         moves_from: OldForm | None = None,
         kind: type | None = None,
         moved_from: str | None = None,
+        writes: Literal["old", "records"] | None = None,
+        indexes: Sequence[SealedIndex] = (),
     ) -> None:
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "column", column)
@@ -70,6 +95,8 @@ class SealedColumn:
         object.__setattr__(self, "moves_from", moves_from)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "moved_from", moved_from)
+        object.__setattr__(self, "writes", writes)
+        object.__setattr__(self, "indexes", tuple(indexes))
         self._check_move()
         if not isinstance(row, Unbound) and not row:
             raise ValueError(f"the records of {self.named} need the columns of their row, or row=UNBOUND")
@@ -90,6 +117,8 @@ class SealedColumn:
             raise ValueError(
                 f"kind and moved_from say where the values of {self.named} come from, so moves_from is needed too"
             )
+        if self.writes not in (None, "old", "records"):
+            raise ValueError(f'writes of {self.named} is "old" or "records"')
         if self.moved_from == self.column:
             raise ValueError(f"the values of {self.named} move within their column: leave out moved_from")
         bound = {} if isinstance(self.row, Unbound) else self.row

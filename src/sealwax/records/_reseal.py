@@ -12,8 +12,10 @@ from typing import Final
 
 from sqlalchemy.engine import URL, Engine
 
+from sealwax._text import printable
 from sealwax.errors import OldFormError, SealwaxError
 from sealwax.records._columns import SealedColumn
+from sealwax.records._index_fill import IndexCounts, fill
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._moves import NewValues, OldValues, check_columns, check_null, next_step
 from sealwax.records._old_forms import OldForm
@@ -78,12 +80,14 @@ class StaleReport:
         not_records: values that do not have the form of a record.
         null: rows without a value.
         old: values of the form that their column moves from, whether or not they can be read.
+        without_index: by the name of each index of the columns, how many rows have a value and no index.
     """
 
     uses: tuple[KeyUse, ...]
     not_records: int
     null: int
     old: int = 0
+    without_index: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stale(self) -> int:
@@ -113,6 +117,7 @@ class ResealReport:
             how many records are left.
         next_steps: by the names of columns that have moved as a whole, SQL that keeps them so: a CHECK, or what drops
             the column that they came from.
+        indexes: what became of the rows without an index, for each index of the columns.
     """
 
     columns: tuple[ResealCounts, ...]
@@ -123,6 +128,7 @@ class ResealReport:
     refused: int
     left: int = 0
     next_steps: Mapping[str, str] = field(default_factory=dict)
+    indexes: tuple[IndexCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +167,17 @@ def stale(
     """
     with connected(database) as engine:
         report = _counted(store, {}, [SealedTable(engine, column) for column in columns])
+        without_index = {
+            printable(f"{column.table}.{index.column}"): SealedTable(engine, column, index=index.column).lacking()
+            for column in columns
+            for index in column.indexes
+        }
     pairs = (scope or {}).items()
-    return replace(report, uses=tuple(use for use in report.uses if use.row is None or pairs <= use.row.scope.items()))
+    return replace(
+        report,
+        without_index=without_index,
+        uses=tuple(use for use in report.uses if use.row is None or pairs <= use.row.scope.items()),
+    )
 
 
 def _counted(store: KeyStore, scope: Mapping[str, str], tables: Sequence[SealedTable]) -> StaleReport:
@@ -209,7 +224,7 @@ def reseal(
 
     A record is replaced only if its row still has the old one, so no update is lost. Then the records are counted
     twice, ``settle`` seconds apart, because other processes may go on to seal under an older key for a while; if a
-    count finds such records, there is another pass.
+    count finds such records, there is another pass. At the end, indexes that are NULL are filled.
 
     Args:
         records: the scopes; its fields are made from the columns.
@@ -221,8 +236,8 @@ def reseal(
         throttle_lag: wait while a replica of a PostgreSQL database is behind by more than these seconds.
         settle: seconds between the two counts: more than the longest ``recheck`` of any process that seals, and than
             its longest transaction.
-        to: the way out: make every record a value of this form instead. What the application writes must be of this
-            form already, ``Moving(..., writes="old")``.
+        to: the way out: make every record a value of this form instead, and leave indexes alone. What the application
+            writes must be of this form already, ``Moving(..., writes="old")``.
         on_progress: called with the counts after each page of rows.
         on_wait: called with ``settle`` before each time that it waits so long.
 
@@ -230,17 +245,21 @@ def reseal(
         What was done, what is left, and which data keys are not in use any more.
 
     Raises:
-        ValueError: the columns do not fit the scope of ``records``, or a number is out of range.
+        ValueError: the columns do not fit the scope of ``records``, a number is out of range, or records are to move
+            out of columns into which programs write records.
         TableError: a table cannot be read or changed, is not as its column says, or has a column that is too short
             for its records. What was done is kept.
         KmsError, KeyStoreError: a data key cannot be loaded for now.
         FileError: the journal cannot be read or written.
 
-    IAM: kms:Decrypt; kms:GenerateDataKey too, where values move into scopes without a data key.
+    IAM: kms:Decrypt; kms:GenerateDataKey too, where values move into scopes without a data key, or indexes are filled
+    that have no index key.
     """
     if settle < 0 or (rate is not None and rate <= 0) or (throttle_lag is not None and throttle_lag < 0):
         raise ValueError("settle and throttle_lag are seconds from 0 on, and rate is above 0")
     check_scopes(records, columns)
+    if to is not None:
+        check_writes(columns)
     with connected(database) as engine:
         tables = [SealedTable(engine, column) for column in columns]
         run = _Run(records, tables, Pace(rate, throttle_lag), to, on_progress, on_wait)
@@ -251,8 +270,31 @@ def reseal(
             names = [f"to {to.name}"] * len(columns)
         log = ResealJournal(journal, shown_url(engine.url), [column.named for column in columns], names)
         report = run.whole(log, settle)
+        indexes = (
+            []
+            if to is not None
+            else [
+                fill(records, engine, column, index, Pace(rate, throttle_lag))
+                for column in columns
+                for index in column.indexes
+            ]
+        )
         log.remove()
-        return report
+        return replace(report, indexes=tuple(indexes))
+
+
+def check_writes(columns: Columns) -> None:
+    """Refuse to move records out of columns into which programs go on to write records.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for column in columns:
+        if column.writes == "records":
+            raise ValueError(
+                f"records cannot move out of {column.named} while the models write records there, and do not read what "
+                'they would become: deploy Moving(..., writes="old") everywhere first'
+            )
 
 
 def verify(
@@ -333,7 +375,8 @@ class _Run:
             self._new.append(None if to is None else NewValues(table, to))
             if to is not None:
                 check_null(table, table.value)
-            moves = to is None and table.column.moves_from is not None
+            # While the old form is written, an older version may still read it.
+            moves = to is None and table.column.moves_from is not None and table.column.writes != "old"
             self._old.append(values := OldValues(table) if moves else None)
             if values is not None:
                 check_columns(table, values, walk)

@@ -63,11 +63,16 @@ class ColumnTally(NamedTuple):
 class SealedTable:
     """A sealed column in a database.
 
+    Args:
+        engine: the database.
+        column: the column.
+        index: the name of a column with its index: then the pages have only the rows that have a value, and no index.
+
     Raises:
         TableError: the table or a column is missing, or there can be no records in it.
     """
 
-    def __init__(self, engine: Engine, column: SealedColumn) -> None:
+    def __init__(self, engine: Engine, column: SealedColumn, *, index: str | None = None) -> None:
         self.column = column
         self.dialect = engine.dialect
         self._work = TableWork(engine, column.table, column.named)
@@ -90,6 +95,7 @@ class SealedTable:
         self._into = ValueSwap(self._work, table, self._keys, self.source, self.value)
         self._within = ValueSwap(self._work, table, self._keys, self.value, self.value)
         self._out = ValueSwap(self._work, table, self._keys, self.value, self.source)
+        self._index = None if index is None else StoredColumn(self._column(index), self.dialect.name)
         rows = {} if isinstance(column.row, Unbound) else column.row
         self._readers = [(name, _READERS[kind]) for name, kind in rows.items()]
         self._parts = [self._column(name) for name in rows]
@@ -152,6 +158,8 @@ class SealedTable:
     def _pages(self, columns: Sequence[sa.ColumnElement[Any]]) -> tuple[sa.Select[Any], sa.Select[Any]]:
         # A column may be there twice, as a part of the key and of the row.
         query = sa.select(*(column.label(f"c{number}") for number, column in enumerate(columns)))
+        if self._index is not None:
+            query = query.where(*self._lacking(self._index))
         query = query.order_by(*self._keys).limit(sa.bindparam("count", type_=sa.Integer()))
         after = [sa.bindparam(f"k{number}", type_=key.type) for number, key in enumerate(self._keys)]
         return query, query.where(_comes_after(self._keys, after, tuples=self.dialect.name in ("postgresql", "sqlite")))
@@ -251,7 +259,26 @@ class SealedTable:
         """
         return self._out.replace(changes)
 
+    def fill(self, changes: Sequence[Change]) -> int:
+        """Set indexes, each only if its row still has the record, and no index.
+
+        Returns:
+            How many were set.
+        """
+        assert self._index is not None
+        return ValueSwap(self._work, self._table, self._keys, self.value, self._index, keep=True).replace(changes)
+
     # --- counting
+
+    def lacking(self) -> int:
+        """Count the rows that have a value and no index."""
+        assert self._index is not None
+        query = sa.select(sa.func.count()).select_from(self._table).where(*self._lacking(self._index))
+        return int(self._work.run(lambda connection: connection.execute(query).scalar_one()))
+
+    def _lacking(self, index: StoredColumn) -> list[sa.ColumnElement[bool]]:
+        values = {self.value.column, self.source.column}
+        return [index.column.is_(None), sa.or_(*(column.is_not(None) for column in values))]
 
     def count(self) -> ColumnTally:
         """Count all values with one scan by the database, or two if they move from another column."""

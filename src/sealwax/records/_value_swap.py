@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class ValueSwap:
-    """Replaces the values of one column; or takes them out of one column as it sets another one, which must be NULL.
+    """Replaces the values of one column; or sets another one that is NULL, and takes them out of the first.
 
     Args:
         work: what runs the statements.
@@ -45,6 +45,7 @@ class ValueSwap:
         keys: the columns of its primary key.
         old: the column whose values are compared.
         new: the column that is set; the same one, or another.
+        keep: whether the values stay, as those beside an index do.
     """
 
     def __init__(
@@ -54,12 +55,15 @@ class ValueSwap:
         keys: Sequence[sa.Column[Any]],
         old: StoredColumn,
         new: StoredColumn,
+        *,
+        keep: bool = False,
     ) -> None:
         self._work = work
         self._table = table
         self._keys = keys
         self._old = old
         self._new = new
+        self._keep = keep
         self._dialect = old.dialect
 
     def replace(self, changes: Sequence[Change]) -> int:
@@ -98,7 +102,7 @@ class ValueSwap:
 
     def _set(self, new: sa.ColumnElement[Any]) -> list[tuple[sa.Column[Any], Any]]:
         # In this order: MySQL computes one after the other, from what is there by then.
-        taken = [] if self._new is self._old else [(self._old.column, sa.null())]
+        taken = [] if self._keep or self._new is self._old else [(self._old.column, sa.null())]
         return [(self._new.column, new), *taken]
 
     def _replace_by_arrays(self, connection: Connection, changes: Sequence[Change]) -> int:

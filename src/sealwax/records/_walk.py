@@ -214,14 +214,17 @@ class Failures:
         first: the first of them.
         other_form: ids of the keys of records in the form that a count by the database does not look for.
         refused: how many could not be opened because KMS, or the keyring, refused their data key.
+        total: how many there are.
     """
 
     first: list[RowFailure] = field(default_factory=list)
     other_form: set[bytes] = field(default_factory=set)
     refused: int = 0
+    total: int = 0
 
     def add(self, table: SealedTable, item: ColumnValue, reason: Reason) -> None:
         self.refused += reason.by_kms
+        self.total += 1
         if len(self.first) < _MOST_FAILURES:
             self.first.append(RowFailure(table.column.named, item.key, reason.text))
 

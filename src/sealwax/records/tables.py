@@ -12,8 +12,9 @@ except ModuleNotFoundError:
         name="sqlalchemy",
     ) from None
 
-from sealwax.records._columns import SealedColumn
+from sealwax.records._columns import SealedColumn, SealedIndex
 from sealwax.records._fields_file import read_fields
+from sealwax.records._index_fill import IndexCounts
 from sealwax.records._journal import ResealCounts
 from sealwax.records._reseal import (
     KeyUse,
@@ -27,12 +28,14 @@ from sealwax.records._reseal import (
 from sealwax.records._walk import RowFailure, VerifyCounts
 
 __all__ = [
+    "IndexCounts",
     "KeyUse",
     "RecordsVerifyReport",
     "ResealCounts",
     "ResealReport",
     "RowFailure",
     "SealedColumn",
+    "SealedIndex",
     "StaleReport",
     "VerifyCounts",
     "read_fields",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -14,8 +14,7 @@ from sealwax.cli.console import counted
 from sealwax.django.management._command import SealedCommand, rows_per_second, seconds
 
 if TYPE_CHECKING:
-    from sealwax.django._index_fill import IndexCounts
-    from sealwax.records.tables import ResealReport
+    from sealwax.records.tables import IndexCounts, ResealReport
 
 
 class Command(SealedCommand):
@@ -115,13 +114,12 @@ def _warn_of_foreign(report: ResealReport, told: Collection[str]) -> bool:
 def _tell(report: ResealReport, indexes: Sequence[IndexCounts], fields: Mapping[str, Any], *, as_json: bool) -> None:
     from sealwax.cli import record_reports
 
-    failures = [failure for each in indexes for failure in each.failures]
-    record_reports.warn_of_rows(failures, sum(each.failed for each in indexes))
     record_reports.warn_of_rows(report.failures, sum(each.unopened + each.unmoved for each in report.columns))
+    record_reports.warn_of_indexes(indexes)
     if as_json:
-        console.print_json({**record_reports.reseal_as_dict(report), "indexes": list(map(_as_dict, indexes))})
+        console.print_json(record_reports.reseal_as_dict(replace(report, indexes=tuple(indexes))))
         return
-    _print_indexes(indexes)
+    record_reports.print_indexes(indexes)
     movers = [field.mover for field in fields.values()]
     forms = [None if each is None or each.writes_old else each.moving.old.name for each in movers]
     record_reports.print_reseal(replace(report, next_steps={}), forms, out=False)
@@ -145,13 +143,6 @@ def _ensure_first_key(fields: Sequence[tuple[type[models.Model], Any]], using: s
             return
 
 
-def _print_indexes(indexes: Sequence[IndexCounts]) -> None:
-    for each in indexes:
-        changed = f", {counted(each.changed, 'row')} changed meanwhile" if each.changed else ""
-        left = f", {counted(each.left, 'row')} without one" if each.left else ""
-        console.report(f"{each.column}: {counted(each.filled, 'index', 'indexes')} filled{changed}{left}")
-
-
 def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> None:
     for name, step in steps.items():
         field = fields[name]
@@ -170,7 +161,3 @@ def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> No
         )
         for line in step.splitlines():
             console.report(f"  {printable(line)}")
-
-
-def _as_dict(counts: Any) -> dict[str, object]:
-    return {name: value for name, value in asdict(counts).items() if name != "failures"}
