@@ -386,9 +386,38 @@ def test_a_mistaken_scope_gets_no_key(local: App) -> None:
     assert (report.columns[0].moved, report.columns[0].unmoved) == (0, 60)
     (reason,) = {each.reason for each in report.failures}
     assert reason.startswith(
-        "the key store has no data key for its scope {app=shpo, tenant=acme}, and none for any like"
+        "the key store has no data key for its scope {app=shpo, tenant=acme}, and none for any with these"
     )
     assert local.get(1).note == "old"
+
+
+@pytest.mark.parametrize(
+    ("made", "scope"),
+    [({"tenant": "acme"}, {}), ({}, {"tenant": "tenant"}), ({"tenant": "acme", "team": "red"}, {"tenant": "tenant"})],
+)
+def test_a_pair_too_few_or_too_many_gets_no_key(tmp_path: Path, made: dict[str, str], scope: dict[str, str]) -> None:
+    """Such as a tenant that the map leaves out, or one that is local and not said to be."""
+    app = App(f"sqlite:///{tmp_path}/app.db", sa.Column("note", sa.Text))
+    app.add(1, note="old")
+    with Records(FakeKeyring(), MemoryKeys(), scope={"app": "shop"}) as records:
+        records.ensure(**made)
+        report = reseal(records, app.engine, [sealed("note", Plaintext(), scope=scope)], settle=0.0)
+        assert (report.columns[0].moved, report.columns[0].unmoved, report.left) == (0, 1, 1)
+        assert [row.scope for row in records.store.list({})] == [{"app": "shop", **made}]
+    assert app.get(1).note == "old"
+    app.close()
+
+
+@pytest.mark.parametrize("wrong", [{"field": "people.name"}, {"row": {"tenant": str}}, {"row": UNBOUND}, {"scope": {}}])
+def test_a_map_that_programs_do_not_seal_by_moves_nothing(local: App, wrong: dict[str, Any]) -> None:
+    local.records.ensure()
+    field = local.records.field("people.note", row=int, tenant="acme")
+    for number in range(60):
+        local.add(number, note="old" if number < 50 else field.seal_text("new", row=number))
+    with pytest.raises(TableError, match=r"none of the first records that people\.note has opens"):
+        local.reseal(sealed("note", Plaintext(), **wrong))
+    assert local.get(1).note == "old"
+    assert local.reseal(sealed("note", Plaintext())).columns[0].moved == 50
 
 
 def test_verify_and_stale_make_no_key(local: App) -> None:

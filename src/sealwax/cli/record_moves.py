@@ -22,7 +22,7 @@ def form_for(name: str | None, columns: Sequence[SealedColumn], *, apply: bool) 
     Raises:
         click.UsageError: the map does not have it, or has several; models write records there; or --apply stands alone.
     """
-    from sealwax.records._reseal import check_writes
+    from sealwax.records._preconditions import check_writes
     from sealwax.records.moving import Plaintext
 
     if name is None:

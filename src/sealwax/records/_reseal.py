@@ -19,6 +19,7 @@ from sealwax.records._index_fill import IndexCounts, fill
 from sealwax.records._journal import Position, ResealCounts, ResealJournal
 from sealwax.records._moves import NewValues, OldValues, check_columns, check_null, next_step
 from sealwax.records._old_forms import OldForm
+from sealwax.records._preconditions import check_map, check_writes
 from sealwax.records._records import Records
 from sealwax.records._sealed_table import SealedTable
 from sealwax.records._sql_connect import shown_url
@@ -220,7 +221,7 @@ def reseal(
     """Seal every record again that is not under the newest data key of its scope, while the application goes on.
 
     Values of the form that a column moves from become records too. The first one of a scope may need its first data
-    key, which is made if any scope with the pairs that all records share has one.
+    key, which is made if another scope with the same names, and the pairs that all records share, has one.
 
     A record is replaced only if its row still has the old one, so no update is lost. Then the records are counted
     twice, ``settle`` seconds apart, because other processes may go on to seal under an older key for a while; if a
@@ -247,8 +248,8 @@ def reseal(
     Raises:
         ValueError: the columns do not fit the scope of ``records``, a number is out of range, or records are to move
             out of columns into which programs write records.
-        TableError: a table cannot be read or changed, is not as its column says, or has a column that is too short
-            for its records. What was done is kept.
+        TableError: a table cannot be read or changed, is not as its column says, has a column that is too short for its
+            records, or one from which no record opens where values are to move. What was done is kept.
         KmsError, KeyStoreError: a data key cannot be loaded for now.
         FileError: the journal cannot be read or written.
 
@@ -281,20 +282,6 @@ def reseal(
         )
         log.remove()
         return replace(report, indexes=tuple(indexes))
-
-
-def check_writes(columns: Columns) -> None:
-    """Refuse to move records out of columns into which programs go on to write records.
-
-    Raises:
-        ValueError: there is one.
-    """
-    for column in columns:
-        if column.writes == "records":
-            raise ValueError(
-                f"records cannot move out of {column.named} while the models write records there, and do not read what "
-                'they would become: deploy Moving(..., writes="old") everywhere first'
-            )
 
 
 def verify(
@@ -380,6 +367,7 @@ class _Run:
             self._old.append(values := OldValues(table) if moves else None)
             if values is not None:
                 check_columns(table, values, walk)
+                check_map(records, table)
         for table in tables:
             pace.check(table)
 

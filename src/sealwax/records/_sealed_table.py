@@ -180,15 +180,26 @@ class SealedTable:
             fitting = sum(total <= size for total in itertools.accumulate(length or 0 for length in lengths))
             return connection.execute(query, {**place, "count": max(1, fitting)}).all()
 
-        rows = self._work.run(read)
+        values = self._read(self._work.run(read))
+        self._check_order(after, values)
+        return values
+
+    def first_records(self, count: int) -> list[ColumnValue]:
+        """Return the first rows whose values begin as records do.
+
+        Args:
+            count: how many rows at most.
+        """
+        query = self._first.where(self._begins_as_record)
+        return self._read(self._work.run(lambda connection: connection.execute(query, {"count": count}).all()))
+
+    def _read(self, rows: Sequence[sa.Row[Any]]) -> list[ColumnValue]:
         keys, pairs = len(self._keys), len(self._keys) + len(self._scope)
         parts = pairs + len(self._parts)
-        values = [
+        return [
             ColumnValue(tuple(row[:keys]), self._pairs(row[keys:pairs]), self._row(row[pairs:parts]), *row[parts:])
             for row in rows
         ]
-        self._check_order(after, values)
-        return values
 
     def _check_order(self, after: Key | None, values: Sequence[ColumnValue]) -> None:
         """Refuse primary keys that do not lead from one page to the next."""

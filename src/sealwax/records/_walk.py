@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, cast
 
@@ -237,7 +237,7 @@ class Scopes:
         self._column = column
         self._sealing = sealing
         self._scopes: dict[Pairs, FieldOfScope] = {}
-        self._ours: bool | None = None
+        self._known: bool | None = None
 
     def of(self, pairs: Pairs, row: Row | Unbound, *, for_old: bool = False) -> FieldOfScope:
         """Return the field of a scope; for a value of an old form, a scope without a data key may get its first one."""
@@ -256,14 +256,16 @@ class Scopes:
         try:
             scope = self._records._kms_scope(pairs)
             newest = self._records.store.newest(scope, KeyKind.DATA)
-            if newest is None and first_key and self._is_ours():
+            if newest is None and first_key and self._is_known(scope.keys()):
                 self._records.ensure(**pairs)
                 newest = self._records.store.newest(scope, KeyKind.DATA)
             # Asked before anything is sealed: a mistaken scope must not get a key.
             if newest is None:
                 reason = f"the key store has no data key for its scope {_shown(scope)}"
                 if first_key:
-                    reason += ", and none for any like it: if the pairs are right, make the first one with ensure()"
+                    reason += (
+                        ", and none for any with these names: if the pairs are right, make the first one with ensure()"
+                    )
                 return FieldOfScope(None, Reason(reason), keyless=True)
             if newest.state is KeyState.SHREDDED:
                 return FieldOfScope(None, Reason(f"the data keys of its scope {_shown(scope)} were shredded"))
@@ -277,12 +279,16 @@ class Scopes:
             return FieldOfScope(None, reason_of(error))
         return made
 
-    def _is_ours(self) -> bool:
-        """Whether the scope that all records share has a data key: then its name is no mistake."""
-        if self._ours is None:
+    def _is_known(self, names: Set[str]) -> bool:
+        """Whether a scope with these names, and the pairs that all records share, has a data key, so none is a mistake.
+
+        With a pair too few, too many, or not known to be local, it would be another scope than that of the programs.
+        """
+        if self._known is None:
             rows = self._records.store.list(self._records._kms_scope({}))
-            self._ours = any(row.kind is KeyKind.DATA and row.state is KeyState.LIVE for row in rows)
-        return self._ours
+            live = (row for row in rows if row.kind is KeyKind.DATA and row.state is KeyState.LIVE)
+            self._known = any(row.scope.keys() == names for row in live)
+        return self._known
 
 
 def groups(

@@ -127,20 +127,22 @@ def _tell(report: ResealReport, indexes: Sequence[IndexCounts], fields: Mapping[
 
 
 def _ensure_first_key(fields: Sequence[tuple[type[models.Model], Any]], using: str) -> None:
-    """Make the first data key, if there is none and values are to move: their pairs are those of the settings."""
+    """Make the first data key of each sort of scopes that values move into: models and settings name the pairs."""
     from sealwax.django import get_records
     from sealwax.django._binding import pairs_of_instance
     from sealwax.records import KeyKind
 
     records = get_records()
-    moving = [(model, field) for model, field in fields if field.mover is not None and not field.mover.writes_old]
-    if not moving or any(row.kind is KeyKind.DATA for row in records.store.list(records._kms_scope({}))):
-        return
-    for model, field in moving:
+    for model, field in fields:
+        if field.mover is None or field.mover.writes_old:
+            continue
+        names = records._kms_scope(dict.fromkeys(field.sealing.scope, "")).keys()
+        rows = records.store.list(records._kms_scope({}))
+        if any(row.kind is KeyKind.DATA and row.scope.keys() == names for row in rows):
+            continue
         first: Any = models.QuerySet(model, using=using).first()
         if first is not None:
             records.ensure(**dict(pairs_of_instance(first, field.sealing.scope)))
-            return
 
 
 def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> None:
