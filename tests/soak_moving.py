@@ -41,7 +41,7 @@ def main(rows: int, kills: int) -> None:
         start = time.monotonic()
         report = moving_rows.main(url, rows, kills, Path(folder))
         print(f"soak: {report}: {time.monotonic() - start:.0f} s", flush=True)
-        assert (report["left"], report["failed"], report["refused"]) == (0, 0, 2)
+        assert (report["killed"], report["left"], report["failed"], report["refused"]) == (kills, 0, 0, 2)
 
 
 if __name__ == "__main__":

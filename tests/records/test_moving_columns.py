@@ -416,6 +416,10 @@ def test_a_map_that_programs_do_not_seal_by_moves_nothing(local: App, wrong: dic
         local.add(number, note="old" if number < 50 else field.seal_text("new", row=number))
     with pytest.raises(TableError, match=r"none of the first records that people\.note has opens"):
         local.reseal(sealed("note", Plaintext(), **wrong))
+    with Records(FakeKeyring(), local.records.store, scope={"app": "staging"}) as mistaken:
+        mistaken.ensure(tenant="acme")
+        with pytest.raises(TableError, match="none of the first records"):
+            reseal(mistaken, local.engine, [sealed("note", Plaintext())], settle=0.0)
     assert local.get(1).note == "old"
     assert local.reseal(sealed("note", Plaintext())).columns[0].moved == 50
 

@@ -43,12 +43,13 @@ def check_map(records: Records, table: SealedTable) -> None:
     found = groups(scopes, items, VerifyCounts(table.column.named), table, failures, None)
     if any(opened(group.scope, group.records, table, failures) for group in found) or failures.refused:
         return
-    rows = records.store.list(records._kms_scope({}))
+    rows = records.store.list({})  # of any scope: that of these Records may be the mistake
     live = {row.key_id for row in rows if row.kind is KeyKind.DATA and row.state is KeyState.LIVE}
     if any(_is_under(item.value, live) for item in items):
         raise TableError(
             f"none of the first records that {table.column.named} has opens, so programs could not open what would be "
-            f"sealed either; correct its row, scope or field in the map of fields. Nothing was changed. The first one: "
+            "sealed either; correct its row, scope or field in the map of fields, or the pairs that all records share. "
+            "Nothing was changed. The first one: "
             f"{failures.first[0].reason}"
         )
 
