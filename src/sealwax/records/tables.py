@@ -16,15 +16,8 @@ from sealwax.records._columns import SealedColumn, SealedIndex
 from sealwax.records._fields_file import read_fields
 from sealwax.records._index_fill import IndexCounts
 from sealwax.records._journal import ResealCounts
-from sealwax.records._reseal import (
-    KeyUse,
-    RecordsVerifyReport,
-    ResealReport,
-    StaleReport,
-    reseal,
-    stale,
-    verify,
-)
+from sealwax.records._reports import KeyUse, RecordsVerifyReport, ResealReport, StaleReport
+from sealwax.records._reseal import reseal, stale, verify
 from sealwax.records._walk import RowFailure, VerifyCounts
 
 __all__ = [
