@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 from cryptography import fernet
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, make_transient, mapped_column
+from sqlalchemy.orm.attributes import flag_modified
 
 from sealwax import Records
 from sealwax.errors import ModelError, OldFormError, RecordError
@@ -255,6 +256,85 @@ def test_rows_that_change_keep_their_values(fleet: Fleet) -> None:
                     assert (row.born, row.email, row.notes) == (None, "Ada", "VIP")
 
 
+def test_a_flush_that_writes_a_value_again_keeps_it(fleet: Fleet) -> None:
+    """Whichever state wrote the row, and whether or not the value differs."""
+    for writer, state in ((writer, state) for writer in BOTH for state in BOTH):
+        old, model = fleet.models[writer], fleet.models[state]
+        for how in TOUCHES:
+            with fleet.session() as session:
+                session.execute(sa.delete(old))
+                session.add(old(tenant_id="acme", **VALUES))
+                session.commit()
+            with fleet.session() as session:
+                TOUCHES[how](session, session.scalars(select(model)).one())
+                session.commit()
+                row = session.scalars(select(model)).one()
+                case = f"{how} in state {state} of what {writer} wrote"
+                assert {key: getattr(row, key) for key in VALUES} == VALUES, case
+                assert model.born_index.find(session, VALUES["born"]) == [row], case
+                raw = fleet.raw()
+                assert [raw["born"] is None, raw["born_sealed"] is None] == [state != "old", state == "old"], case
+
+
+def _again(session: Session, row: Any) -> None:  # noqa: ARG001
+    for key, value in VALUES.items():
+        setattr(row, key, value)
+
+
+def _flagged(session: Session, row: Any) -> None:  # noqa: ARG001
+    for key in VALUES:
+        flag_modified(row, key)
+
+
+def _flagged_and_read(session: Session, row: Any) -> None:
+    _flagged(session, row)
+    assert row.born == VALUES["born"]
+
+
+def _merged(session: Session, row: Any) -> None:
+    session.expunge(row)
+    session.merge(row)
+
+
+def _inserted_again(session: Session, row: Any) -> None:
+    session.delete(row)
+    session.flush()
+    make_transient(row)
+    session.add(row)
+
+
+TOUCHES: dict[str, Callable[[Session, Any], None]] = {
+    "assigned again": _again,
+    "flagged": _flagged,
+    "flagged and read": _flagged_and_read,
+    "merged": _merged,
+    "inserted again": _inserted_again,
+}
+
+
+def test_null_is_written_to_both_columns(fleet: Fleet) -> None:
+    for writer, state in ((writer, state) for writer in BOTH for state in BOTH):
+        old, model = fleet.models[writer], fleet.models[state]
+        for write in (
+            lambda session, row: setattr(row, "born", None),  # noqa: ARG005
+            lambda session, row: session.merge(model(id=row.id, tenant_id="acme", born=None)),  # noqa: B023
+            lambda session, row: session.execute(  # noqa: ARG005
+                update(model).values(born=None, born_before=None)  # noqa: B023
+            ),
+        ):
+            with fleet.session() as session:
+                session.execute(sa.delete(old))
+                session.add(old(tenant_id="acme", **VALUES))
+                session.commit()
+            with fleet.session() as session:
+                row = session.scalars(select(model)).one()
+                write(session, row)
+                assert row.born is None
+                session.commit()
+                assert row.born is None
+                assert (fleet.raw()["born"], fleet.raw()["born_sealed"], row.born_index) == (None, None, None)
+
+
 @pytest.fixture
 def sqlite_fleet(records: Records, old: OldForm, tmp_path: Any) -> Iterator[Fleet]:
     made = Fleet(f"sqlite:///{tmp_path}/a.db", records, old)
@@ -319,7 +399,28 @@ def _flushed(session: Session, row: Any) -> None:
     session.flush()
 
 
-def test_the_old_column_is_not_written_alone(sqlite_fleet: Fleet) -> None:
+def _of_one_column(session: Session, model: Any, row: UUID) -> tuple[Callable[[], Any], ...]:
+    """Return statements that name the row, and leave what is in the other column."""
+    table, new = model.__table__, date(2002, 1, 1)
+    of_row = update(model).where(model.id == row, model.tenant_id == "acme")
+    whole = {"id": row, "tenant_id": "acme"}
+    upsert = sqlite.insert(table).values(**whole, born_sealed=new)
+    one = {key: upsert.excluded[key] for key in ("tenant_id", "born_sealed", "born_index")}
+    return (
+        lambda: session.execute(of_row.values(born=new)),
+        lambda: session.execute(of_row.values(born=None)),
+        lambda: session.execute(of_row.values(born=new, born_before=new)),
+        lambda: session.execute(of_row.values(born=None, born_before=new)),  # without its index
+        lambda: session.execute(update(table).where(table.c.id == row).values(born_sealed=sa.null())),
+        lambda: session.execute(update(model), [{"id": row, "born": new}]),
+        lambda: session.execute(update(model), [{"id": row, "born": None}]),
+        lambda: session.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=one)),
+        lambda: session.execute(insert(table).values(id=uuid4(), tenant_id="acme", born=new, born_sealed=new)),
+        lambda: session.execute(insert(table).values(id=uuid4(), tenant_id="acme", born=new, born_sealed=None)),
+    )
+
+
+def test_one_of_two_columns_is_not_written_alone(sqlite_fleet: Fleet) -> None:
     for state in BOTH:
         model = sqlite_fleet.models[state]
         with sqlite_fleet.session() as session:
@@ -331,6 +432,7 @@ def test_the_old_column_is_not_written_alone(sqlite_fleet: Fleet) -> None:
                 lambda: session.execute(update(model).values(born_before=date(2000, 1, 1))),  # noqa: B023
                 lambda: session.execute(update(model).values({model.born_before: date(2000, 1, 1)})),  # noqa: B023
                 lambda: _flushed(session, row),  # noqa: B023
+                *_of_one_column(session, model, row.id),
             )
             for write in writes:
                 with pytest.raises(ModelError, match=r"values of 'movers\.born' move to 'born_sealed': set that one"):

@@ -18,7 +18,7 @@ from sealwax.sqlalchemy._binding import Pairs, binding_of, pair_text
 from sealwax.sqlalchemy._definitions import columns_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._index import IndexOf
-from sealwax.sqlalchemy._moved import write_moved
+from sealwax.sqlalchemy._moved import write, write_moved
 from sealwax.sqlalchemy._plan import CurrentValues, existing_plan, make_default, plan_of
 from sealwax.sqlalchemy._types import Sealed
 from sealwax.sqlalchemy._value import SealedValue
@@ -247,7 +247,9 @@ def _fill_changed(state: Any) -> None:
                 plan.load(state, source)
             flag_modified(state.obj(), source)
         own = kind._of_value(_value_of(plan, state, source))
-        if key not in values or values[key] != own:
+        if source in plan.moved:
+            write(state, key, own)  # a statement that writes the two columns of a value writes its index
+        elif key not in values or values[key] != own:
             values[key] = own
             if key not in committed:
                 flag_modified(state.obj(), key)

@@ -17,7 +17,7 @@ from sealwax.sqlalchemy._column_type import client_default
 from sealwax.sqlalchemy._definitions import check_attribute, check_bound
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._moved import MovedColumn
-from sealwax.sqlalchemy._plan import Plan, existing_plan, forget_plan, make_default, plan_of, sealed_in
+from sealwax.sqlalchemy._plan import CurrentValues, Plan, existing_plan, forget_plan, make_default, plan_of, sealed_in
 from sealwax.sqlalchemy._sealed_type import check_table
 from sealwax.sqlalchemy._types import SealedRow
 from sealwax.sqlalchemy._value import UNSET, SealedValue
@@ -132,6 +132,13 @@ class SealedAttribute(InstrumentedAttribute[Any]):
 
     __slots__ = ()
     inherit_cache = True
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        InstrumentedAttribute.__set__(self, instance, value)
+        if value is None:
+            moved = plan_of(self._parententity).moved.get(self.key)
+            if moved is not None:
+                moved.set_null(inspect(instance))
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         value: Any = InstrumentedAttribute.__get__(self, instance, owner)
@@ -248,6 +255,8 @@ def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> Any:  # 
 
 def _seal_new(plan: Plan, state: Any) -> None:
     values = state.dict
+    for moved in plan.moved.values():
+        moved.take(state, CurrentValues(state))
     for key, kind in plan.attributes.items():
         if values.get(key) is None:
             made = client_default(kind._named)
@@ -269,11 +278,11 @@ def _before_update(mapper: Mapper[Any], connection: Any, state: Any) -> None:  #
 
 def _seal_changed(plan: Plan, state: Any, connection: Any) -> None:
     _wrap_plain(plan, state)
-    for moved in plan.moved.values():
-        moved.note_null(state)
     plan.bind(state)
     if plan.rebind(state):
         REBOUND.add(connection)
+    for moved in plan.moved.values():
+        moved.take(state, CurrentValues(state))
     plan.seal(state)
     plan.check_scope(state)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy.orm.base import NO_VALUE
 
 from sealwax.errors import ModelError
 from sealwax.records.moving import Moving, Plaintext
+from sealwax.sqlalchemy._column_type import ColumnType
 from sealwax.sqlalchemy._types import SealedRow
 from sealwax.sqlalchemy._value import SealedValue
 
@@ -44,6 +46,12 @@ class MovedColumn:
                     f"'{self._old.name}' to '{own.name}': each row has its value in one of the two"
                 )
 
+    @property
+    def _indexes(self) -> list[str]:
+        """The keys of the blind indexes of the column."""
+        own = self.kind._named
+        return [each.key for each in own.table.c if isinstance(each.type, ColumnType) and each.type._finds(own)]
+
     def read(self, stored: Any) -> Any:
         """Return the value that the old column holds."""
         if stored is None:
@@ -61,33 +69,90 @@ class MovedColumn:
         held = self.kind._kind.checked(plain)
         return self.moving.write(self.kind._binding.records, self.kind._field_name, held, text=text)
 
-    def move(self, values: dict[str, Any]) -> None:
-        """Put a value of an INSERT into the old column, while that is written."""
-        self.check(values)
+    # --- statements
+
+    def move(self, values: dict[str, Any], indexes: Container[str]) -> None:
+        """Put a value of an INSERT into the old column, while that is written.
+
+        Args:
+            values: what the INSERT writes, by the keys of the columns; it is changed.
+            indexes: the keys of the blind indexes that it gives.
+
+        Raises:
+            ModelError: it writes the old column, and the other one or its index not.
+        """
         value = values.get(self.key)
+        if self.old_key in values and (self.key not in values or not self._is_one(values, indexes)):
+            self._refuse()
         if type(value) is SealedValue and self.moving.writes == "old":
             values[self.old_key], values[self.key] = self.to_old(value), None
 
-    def check(self, values: Mapping[str, Any]) -> None:
-        """Refuse a statement that writes the old column alone: the row might have a record beside it.
+    def check_update(self, values: Mapping[str, Any]) -> None:
+        """Refuse an UPDATE that writes one of the columns alone: the row might have a value in the other one.
+
+        Args:
+            values: what the UPDATE writes, by the keys of the columns.
+
+        Raises:
+            ModelError: it does, or it leaves out the index.
+        """
+        given = {self.key, self.old_key} & values.keys()
+        if not given:
+            return
+        if len(given) < 2 or not self._is_one(values, values):
+            self._refuse()
+        if _is_value(values[self.key]) and self.moving.writes == "old":
+            self._refuse()
+
+    def check_upsert(self, names: Container[str], excluded: Container[str]) -> None:
+        """Refuse an upsert that writes one of the columns alone.
+
+        Args:
+            names: the keys of the columns that the upsert sets.
+            excluded: those that it sets to the values of the row that was to be inserted.
 
         Raises:
             ModelError: it does.
         """
-        if self.old_key in values and self.key not in values:
-            own = self.kind._named
-            raise ModelError(
-                f"the values of '{own.table.name}.{self._old.name}' move to '{own.name}': set that one on an instance, "
-                "which writes both"
-            )
+        both = (self.key, self.old_key)
+        if any(key in names for key in both) and not all(key in excluded for key in both):
+            self._refuse()
+
+    def _is_one(self, values: Mapping[str, Any], indexes: Container[str]) -> bool:
+        """Whether at most one of the columns gets a value, with its indexes."""
+        if not _is_value(values[self.old_key]):
+            return True
+        return not _is_value(values[self.key]) and all(key in indexes for key in self._indexes)
+
+    def _refuse(self) -> NoReturn:
+        own = self.kind._named
+        raise ModelError(
+            f"the values of '{own.table.name}.{self._old.name}' move to '{own.name}': set that one on an instance, "
+            "which writes both"
+        )
 
     # --- the flush
 
-    def note_null(self, state: Any) -> None:
+    def set_null(self, state: Any) -> None:
         """Have NULL that is assigned replace the old value, too."""
-        if self.key in state.committed_state and state.dict.get(self.key) is None:
-            _write(state, self.old_key, None)
-            _write(state, self.key, None)
+        write(state, self.old_key, None)
+
+    def take(self, state: Any, current: Callable[[str], Any]) -> None:
+        """Take the value from the old column, if the flush is about to write the row or the attribute.
+
+        Args:
+            state: of the instance.
+            current: returns the value that an attribute has now.
+        """
+        is_written = state.key is None or self.key in state.committed_state
+        if not is_written or state.dict.get(self.key) is not None:
+            return
+        old = current(self.old_key)
+        if _is_value(old) and old is not NO_VALUE:
+            state.dict[self.key] = SealedValue(self.read(old))
+        elif state.key is not None:
+            write(state, self.old_key, None)
+            write(state, self.key, None)
 
     def write(self, state: Any) -> None:
         """Have the flush write a value to one of the columns, and NULL to the other, whatever is there now."""
@@ -95,10 +160,11 @@ class MovedColumn:
         if type(value) is not SealedValue or (state.key is not None and self.key not in state.committed_state):
             return
         if self.moving.writes == "old":
-            _write(state, self.old_key, self.to_old(value))
-            _write(state, self.key, None)
+            write(state, self.old_key, self.to_old(value))
+            write(state, self.key, None)
         else:
-            _write(state, self.old_key, None)
+            write(state, self.old_key, None)
+            write(state, self.key, value)
 
 
 def _is_text_of_other(column: Any, kind: type) -> bool:
@@ -106,11 +172,16 @@ def _is_text_of_other(column: Any, kind: type) -> bool:
     return kind not in (str, bytes) and isinstance(column.type, sa.String | sa.LargeBinary | sa.BINARY | sa.VARBINARY)
 
 
-def _write(state: Any, key: str, value: Any) -> None:
+def _is_value(value: Any) -> bool:
+    return value is not None and not isinstance(value, sa.Null)
+
+
+def write(state: Any, key: str, value: Any) -> None:
+    """Have the flush write an attribute, also if it seems to be so already: the row may have changed meanwhile."""
     state.dict[key] = value
     if state.key is not None:
-        # Also if it seems to be so already: another process may write the other state.
         flag_modified(state.obj(), key)
+        state.committed_state[key] = NO_VALUE
 
 
 def write_moved(moved: Mapping[str, MovedColumn], state: Any) -> None:

@@ -58,7 +58,7 @@ class Plan:
     def moved_value(self, instance: Any, key: str) -> Any:
         """Return the value of an attribute that is NULL: it may be in the column that it moves from."""
         moved = self.moved.get(key)
-        if moved is None or key in sa.inspect(instance).committed_state:
+        if moved is None:
             return None
         return moved.read(getattr(instance, moved.old_key))
 

@@ -81,7 +81,7 @@ class _SealedTable:
         if self.indexes.types:
             self.indexes.fill(values, new=True)
         for moved in self.moved:
-            moved.move(values)
+            moved.move(values, given)
         if self.scoped:
             hide(self, values)
         return values
@@ -223,10 +223,10 @@ def _indexes_of(table: _SealedTable, values: Mapping[str, Any]) -> dict[str, Any
     """Return the indexes of the values that an UPDATE writes."""
     if not table.indexes.types and not table.moved:
         return {}
+    for moved in table.moved:
+        moved.check_update(values)
     complete = dict(values)
     table.indexes.fill(complete, new=False)
-    for moved in table.moved:
-        moved.check(complete)
     return {key: complete[key] for key in table.indexes.types if key in complete}
 
 
@@ -409,6 +409,8 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
         if _is_excluded(value, key)
     }
     table.indexes.check_upsert(names, excluded)
+    for moved in table.moved:
+        moved.check_upsert(names, excluded)
     if not names & (table.sealed.keys() | table.bound_to):
         return
     fixed = (target or set()) | excluded

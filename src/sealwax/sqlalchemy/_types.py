@@ -176,6 +176,9 @@ class SealedRow(SealedType):
         """Return a value with a record that is bound to a row."""
         if value.record is not None and value.row == row and value.pairs == pairs:
             return value
+        if self.moved_from is not None and self.moving is not None and self.moving.writes == "old":
+            # It goes into the other column. Without a record, no statement takes it for this one.
+            return SealedValue(self._opened(value), None, row, pairs)
         if value.record is None and value.value is not UNSET:
             # Nothing was written of it yet.
             value.record, value.row, value.pairs = self._seal(value.value, row, pairs), row, pairs
@@ -199,7 +202,8 @@ class SealedRow(SealedType):
         raise passed_on(
             ModelError(
                 f"'{self._field_name}' is bound to its row, and this statement does not say which one that is; set it "
-                f"on an instance, or add {', '.join(self.row)} and the columns of the scope to an INSERT"
+                f"on an instance, or give {', '.join(self.row)} and the columns of the scope, among the values of an "
+                "INSERT or in the WHERE of an UPDATE"
             )
         )
 
