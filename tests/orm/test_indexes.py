@@ -278,6 +278,33 @@ def test_updates_of_core_write_indexes(session: Session, records: Records) -> No
         assert _stored(session)[0][1] is None
 
 
+def test_an_update_writes_the_index_of_the_scope_of_its_row(session: Session, records: Records) -> None:
+    """Which its WHERE or its values name, whatever scope is around it."""
+    account = _ada(tenant_id="beta", notes=None)
+    session.add(account)
+    session.commit()
+    key = account.id
+    of_row = (Account.id == key, Account.tenant_id == "beta")
+    by_parameters = update(TABLE).where(TABLE.c.id == sa.bindparam("k"), TABLE.c.tenant_id == sa.bindparam("t"))
+    writes: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("beta", lambda: session.execute(update(Account).where(*of_row).values(email="new@x.org"))),
+        ("beta", lambda: session.connection().execute(by_parameters, [{"k": key, "t": "beta", "e_mail": "new@x.org"}])),
+        ("gamma", lambda: session.execute(update(TABLE).where(TABLE.c.id == key).values(_whole("gamma")))),
+    )
+    for tenant, write in writes:
+        write()
+        assert _stored(session)[0][0] == _index(records, "new@x.org", "e_mail", tenant)
+        (found,) = Account.email_index.find(session, "new@x.org", tenant=tenant)
+        assert found.email == "new@x.org"
+        session.rollback()
+
+
+def _whole(tenant: str) -> dict[str, Any]:
+    """Return values that move a row to another tenant, with every column that is bound to it."""
+    nothing = dict.fromkeys(("login", "born", "notes", "plan"))
+    return {**nothing, "tenant_id": tenant, "e_mail": "new@x.org"}
+
+
 BY_HAND: dict[str, Callable[[Session], Any]] = {
     "attribute": lambda session: setattr(_added(session), "notes_index", b"1234"),
     "constructor": lambda session: _ada(notes_index=b"1234"),  # noqa: ARG005

@@ -12,8 +12,8 @@ from sqlalchemy import bindparam, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from sealwax import Records
-from sealwax.errors import ModelError
-from tests.orm.models import Base, Doctor, Everything, Renamed, Tenant, User, notes, rows_of_everything
+from sealwax.errors import ContextError, ModelError
+from tests.orm.models import Base, Doctor, Everything, Person, Renamed, Tenant, User, notes, rows_of_everything
 
 KEY = UUID(int=5)
 TABLE: Any = User.__table__
@@ -106,6 +106,39 @@ def test_an_update_may_move_a_row_that_it_names_and_sets_whole(session: Session,
         session.expire_all()
         user = session.get_one(User, KEY)
         assert {name: getattr(user, name) for name in moved} == moved
+
+
+def test_an_update_is_not_sealed_for_a_row_of_another_table(session: Session) -> None:
+    """Though the WHERE names one, by the same names of columns."""
+    other, alias = sa.orm.aliased(User), TABLE.alias()
+    session.add(Person(id=KEY, tenant_id="acme", kind="person"))
+    session.commit()
+    for of_other in (
+        (Person.id == KEY, Person.tenant_id == "acme", User.id != Person.id),
+        (other.id == KEY, other.tenant_id == "acme", User.id != other.id),
+        (alias.c.id == KEY, alias.c.tenant_id == "acme", User.id != alias.c.id),
+    ):
+        statement = update(User).where(*of_other).values(email="new")
+        with pytest.raises(ModelError, match="does not say which one"):
+            session.execute(statement, execution_options={"synchronize_session": False})
+        session.rollback()
+        assert emails(session) == ["old", "other"]
+
+
+def test_statements_do_not_write_rows_of_another_scope(session: Session) -> None:
+    """A value of ``Sealed`` would be sealed for the scope of the block."""
+    for write in (
+        insert(notes).values(id=7, tenant_id="globex", text="new"),
+        insert(notes).values([{"id": 7, "tenant_id": "globex", "text": "new"}]),
+        insert(User).values(id=uuid4(), tenant_id="globex", notes="new"),
+        update(notes).where(notes.c.id == 1, notes.c.tenant_id == "globex").values(text="new"),
+        update(notes).where(notes.c.id == 1).values(tenant_id="globex", text="new"),
+    ):
+        with pytest.raises(ContextError, match=r"another scope than the block of records\.scope"):
+            session.execute(write)
+        session.rollback()
+    session.execute(insert(notes), [{"id": 7, "tenant_id": "globex", "text": None}])
+    assert set(session.execute(select(notes.c.text, notes.c.tenant_id))) == {("old", "acme"), (None, "globex")}
 
 
 STORED: dict[str, tuple[Any, Any]] = {

@@ -16,8 +16,8 @@ from sqlalchemy.sql.elements import (
     ColumnClause,
 )
 
-from sealwax.errors import ModelError
-from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
+from sealwax.errors import ContextError, ModelError
+from sealwax.sqlalchemy._binding import binding_of, current_pairs, pair_text, scope_of
 from sealwax.sqlalchemy._column_type import client_default, key_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._expressions import check, is_plain_value
@@ -83,8 +83,32 @@ class _SealedTable:
         for moved in self.moved:
             moved.move(values, given)
         if self.scoped:
+            self.check_scope(values, values)
             hide(self, values)
         return values
+
+    def check_scope(self, values: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+        """Compare the scope of a row with the one that its columns of type ``Sealed`` are about to be sealed for.
+
+        Args:
+            values: what the statement writes, by the keys of the columns.
+            known: that, and what is known of the row otherwise.
+
+        Raises:
+            ContextError: they differ.
+        """
+        if not self.scope or all(values.get(key) is None for key in self.scoped):
+            return
+        for name, text in current_pairs(binding_of(self.table), self.table):
+            key = self.scope[name]
+            value = known.get(key)
+            if value is None or isinstance(value, sa.ClauseElement):
+                continue
+            if pair_text(value, name, key) != text:
+                raise ContextError(
+                    f"this statement writes a row of '{self.table.fullname}' of another scope than the block of "
+                    f"records.scope(...) around it ('{key}' differs); run it within a block of the scope of the row"
+                )
 
     def seal_known(self, known: dict[str, Any], keys: Container[str]) -> dict[str, Any]:
         """Return the values of these keys sealed, as far as it is known for which row."""
@@ -199,14 +223,15 @@ def _prepared(connection: Any, statement: Insert | Update, many: Any, one: Any) 
 def _seal_update(table: _SealedTable, statement: Update, many: Any, one: Any, dialect: str) -> tuple[Any, Any, Any]:
     """Seal what an UPDATE sets in a row that its WHERE names, write its indexes, and hide what is sealed later."""
     literals = _literals(table, _set_by(statement), statement)
-    pins = pinned(table.table, statement.whereclause, dialect) if table.rows else {}
+    pins = pinned(table.table, statement.whereclause, dialect)
     rows = []
     for given in many or [one]:
         own = {_key_in(table, key, statement): value for key, value in given.items()}
         values = {**literals, **{key: value for key, value in own.items() if key in table.table.c}}
-        indexes = _indexes_of(table, values)
-        bound = {key: value_of(pin, given) for key, pin in pins.items()}
-        sealed = table.seal_known({**bound, **values}, values)
+        known = {**{key: value_of(pin, given) for key, pin in pins.items()}, **values}
+        sealed = table.seal_known(known, values)
+        indexes = _indexes_of(table, {**values, **sealed})  # of the scope of the row, where that is known
+        table.check_scope(values, known)
         hidden = {key: values[key] for key in table.scoped if key in values}
         hide(table, hidden)
         sealed.update(hidden)

@@ -17,11 +17,18 @@ def pinned(table: sa.Table, where: Any, dialect: str) -> dict[str, BindParameter
     for each in _conditions(where):
         if isinstance(each, BinaryExpression) and each.operator is operators.eq:
             for column, value in ((each.left, each.right), (each.right, each.left)):
-                if isinstance(column, ColumnClause) and column.table is not None and isinstance(value, BindParameter):
+                if _is_of(table, column) and isinstance(value, BindParameter):
                     key = str(column.key)
                     if key in table.c and _is_exact(table.c[key], dialect):
                         pins[key] = value
     return pins
+
+
+def _is_of(table: sa.Table, column: Any) -> bool:
+    """Whether a column is that of the rows that change, not one of another table or alias."""
+    owner = column.table if isinstance(column, ColumnClause) else None
+    # A class is annotated in its statements.
+    return owner is not None and owner._deannotate() is table
 
 
 def _conditions(where: Any) -> Iterator[Any]:
