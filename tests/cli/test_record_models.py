@@ -54,7 +54,7 @@ def test_the_command_line_takes_models(folder: Path, run: Run, capfd: pytest.Cap
 
 WRONG = {
     "own_models": ("", "is no MODULE:NAME, such as shop.models:Base"),
-    "own_missing:Base": ("", "cannot be imported: ModuleNotFoundError: No module named 'own_missing'"),
+    "own_missing:Base": ("", "No module named 'own_missing'; run this in the folder that has it, or add that folder"),
     "own_nothing:Base": ("x = 1", "the module 'own_nothing' has no 'Base'"),
     "own_number:x": ("x = 1", "is neither the base class of models nor a MetaData"),
     "own_empty:m": ("import sqlalchemy\nm = sqlalchemy.MetaData()", "there is no sealed column in these tables"),

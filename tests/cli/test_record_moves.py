@@ -72,7 +72,7 @@ def test_a_column_moves_in_and_out(run: Run, change: Change, capfd: pytest.Captu
     )
     assert why.endswith("SQLite takes a CHECK only when a table is made; when you make it again, add:")
     assert check == "  CHECK (email GLOB 'swr1.*')"
-    assert then.startswith("then take `moving=` out of the model, and 'moves_from', ")
+    assert then.startswith("then take `moving=` and `moved_from=` out of the model, and 'moves_from', ")
     assert all(str(value).startswith("swr1.") for (value,) in change("SELECT email FROM users"))
     assert run(*STALE) == 0
     assert run(*VERIFY) == 0

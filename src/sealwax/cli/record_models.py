@@ -62,5 +62,7 @@ def _imported(module: str, shown: str) -> object:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
         last = frames[-1] if len(frames) > 1 else None
         where = "" if last is None else f" ({os.path.basename(last.filename)}, line {last.lineno})"
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+            where = "; run this in the folder that has it, or add that folder to PYTHONPATH"
         what = type(error).__name__ + (f": {error}" if isinstance(error, _TOLD) else "")
         raise click.UsageError(f"{shown} cannot be imported: {printable(what)}{printable(where)}") from None

@@ -94,7 +94,8 @@ def print_next_steps(steps: Mapping[str, str]) -> None:
             console.report(f"  {printable(line)}")
     if steps:
         console.report(
-            "then take `moving=` out of the model, and 'moves_from', 'type' and 'moved_from' out of the map of fields"
+            "then take `moving=` and `moved_from=` out of the model, and 'moves_from', 'type' and 'moved_from' out of "
+            "the map of fields"
         )
 
 
