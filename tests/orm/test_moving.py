@@ -15,7 +15,7 @@ from cryptography import fernet
 from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, make_transient, mapped_column
-from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy.orm.attributes import flag_modified, set_attribute
 
 from sealwax import Records
 from sealwax.errors import ModelError, OldFormError, RecordError
@@ -317,6 +317,8 @@ def test_null_is_written_to_both_columns(fleet: Fleet) -> None:
         old, model = fleet.models[writer], fleet.models[state]
         for write in (
             lambda session, row: setattr(row, "born", None),  # noqa: ARG005
+            lambda session, row: delattr(row, "born"),  # noqa: ARG005
+            lambda session, row: set_attribute(row, "born", None),  # noqa: ARG005
             lambda session, row: session.merge(model(id=row.id, tenant_id="acme", born=None)),  # noqa: B023
             lambda session, row: session.execute(  # noqa: ARG005
                 update(model).values(born=None, born_before=None)  # noqa: B023

@@ -133,12 +133,11 @@ class SealedAttribute(InstrumentedAttribute[Any]):
     __slots__ = ()
     inherit_cache = True
 
-    def __set__(self, instance: Any, value: Any) -> None:
-        InstrumentedAttribute.__set__(self, instance, value)
-        if value is None:
-            moved = plan_of(self._parententity).moved.get(self.key)
-            if moved is not None:
-                moved.set_null(inspect(instance))
+    def __delete__(self, instance: Any) -> None:
+        InstrumentedAttribute.__delete__(self, instance)
+        moved = plan_of(self._parententity).moved.get(self.key)
+        if moved is not None:
+            moved.set_null(inspect(instance))
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         value: Any = InstrumentedAttribute.__get__(self, instance, owner)
@@ -197,7 +196,7 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
         return
     for key in plan.attributes:
         # After the validators of the class, which see the value.
-        event.listen(getattr(class_, key), "set", _wrap_for(plan.attributes[key]), **_AS_IT_IS)
+        event.listen(getattr(class_, key), "set", _wrap_for(plan, key), **_AS_IT_IS)
     for key in plan.bound_to:
         event.listen(getattr(class_, key), "set", _note_old, active_history=True, **_AS_IT_IS)
     if plan.attributes:
@@ -208,8 +207,12 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
     event.listen(mapper, "after_update", _after_update, raw=True)
 
 
-def _wrap_for(kind: SealedRow) -> Any:
+def _wrap_for(plan: Plan, key: str) -> Any:
+    kind, moved = plan.attributes[key], plan.moved.get(key)
+
     def wrap(state: Any, value: Any, old: Any, initiator: Any, **_: Any) -> Any:  # noqa: ARG001
+        if value is None and moved is not None:
+            moved.set_null(state)
         if value is None or type(value) is SealedValue:
             return value
         if type(value) is not kind._exact:
