@@ -246,6 +246,8 @@ def _fill_changed(state: Any) -> None:
             if source not in values:
                 plan.load(state, source)
             flag_modified(state.obj(), source)
+            plan.take_moved(state)
+            plan.seal(state)
         own = kind._of_value(_value_of(plan, state, source))
         if source in plan.moved:
             write(state, key, own)  # a statement that writes the two columns of a value writes its index

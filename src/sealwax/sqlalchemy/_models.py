@@ -17,7 +17,7 @@ from sealwax.sqlalchemy._column_type import client_default
 from sealwax.sqlalchemy._definitions import check_attribute, check_bound
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._moved import MovedColumn
-from sealwax.sqlalchemy._plan import CurrentValues, Plan, existing_plan, forget_plan, make_default, plan_of, sealed_in
+from sealwax.sqlalchemy._plan import Plan, existing_plan, forget_plan, make_default, plan_of, sealed_in
 from sealwax.sqlalchemy._sealed_type import check_table
 from sealwax.sqlalchemy._types import SealedRow
 from sealwax.sqlalchemy._value import UNSET, SealedValue
@@ -133,8 +133,17 @@ class SealedAttribute(InstrumentedAttribute[Any]):
     __slots__ = ()
     inherit_cache = True
 
+    # Not a listener, which merge() calls too: NULL that was loaded says nothing of the column that a value moves from.
+    def __set__(self, instance: Any, value: Any) -> None:
+        InstrumentedAttribute.__set__(self, instance, value)
+        if value is None:
+            self._set_null(instance)
+
     def __delete__(self, instance: Any) -> None:
         InstrumentedAttribute.__delete__(self, instance)
+        self._set_null(instance)
+
+    def _set_null(self, instance: Any) -> None:
         moved = plan_of(self._parententity).moved.get(self.key)
         if moved is not None:
             moved.set_null(inspect(instance))
@@ -196,7 +205,7 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
         return
     for key in plan.attributes:
         # After the validators of the class, which see the value.
-        event.listen(getattr(class_, key), "set", _wrap_for(plan, key), **_AS_IT_IS)
+        event.listen(getattr(class_, key), "set", _wrap_for(plan.attributes[key]), **_AS_IT_IS)
     for key in plan.bound_to:
         event.listen(getattr(class_, key), "set", _note_old, active_history=True, **_AS_IT_IS)
     if plan.attributes:
@@ -207,12 +216,8 @@ def _listen(mapper: Mapper[Any], class_: type[Any]) -> None:
     event.listen(mapper, "after_update", _after_update, raw=True)
 
 
-def _wrap_for(plan: Plan, key: str) -> Any:
-    kind, moved = plan.attributes[key], plan.moved.get(key)
-
+def _wrap_for(kind: SealedRow) -> Any:
     def wrap(state: Any, value: Any, old: Any, initiator: Any, **_: Any) -> Any:  # noqa: ARG001
-        if value is None and moved is not None:
-            moved.set_null(state)
         if value is None or type(value) is SealedValue:
             return value
         if type(value) is not kind._exact:
@@ -258,8 +263,7 @@ def _before_insert(mapper: Mapper[Any], connection: Any, state: Any) -> Any:  # 
 
 def _seal_new(plan: Plan, state: Any) -> None:
     values = state.dict
-    for moved in plan.moved.values():
-        moved.take(state, CurrentValues(state))
+    plan.take_moved(state)
     for key, kind in plan.attributes.items():
         if values.get(key) is None:
             made = client_default(kind._named)
@@ -284,8 +288,7 @@ def _seal_changed(plan: Plan, state: Any, connection: Any) -> None:
     plan.bind(state)
     if plan.rebind(state):
         REBOUND.add(connection)
-    for moved in plan.moved.values():
-        moved.take(state, CurrentValues(state))
+    plan.take_moved(state)
     plan.seal(state)
     plan.check_scope(state)
 

@@ -134,9 +134,8 @@ class MovedColumn:
     # --- the flush
 
     def set_null(self, state: Any) -> None:
-        """Have NULL that is assigned replace the old value, too; ``merge`` assigns the old value itself."""
-        if self.old_key not in state.committed_state:
-            write(state, self.old_key, None)
+        """Have NULL that is assigned replace the old value, too."""
+        write(state, self.old_key, None)
 
     def take(self, state: Any, current: Callable[[str], Any]) -> None:
         """Take the value from the old column, if the flush is about to write the row or the attribute.

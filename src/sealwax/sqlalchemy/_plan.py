@@ -62,6 +62,11 @@ class Plan:
             return None
         return moved.read(getattr(instance, moved.old_key))
 
+    def take_moved(self, state: Any) -> None:
+        """Take values that the flush writes from the columns that they move from."""
+        for moved in self.moved.values():
+            moved.take(state, CurrentValues(state))
+
     # --- what a state is bound to
 
     def pairs(self, values: Any) -> Pairs:
