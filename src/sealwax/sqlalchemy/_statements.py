@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import (
 )
 
 from sealwax.errors import ContextError, ModelError
-from sealwax.sqlalchemy._binding import binding_of, current_pairs, pair_text, scope_of
+from sealwax.sqlalchemy._binding import binding_of, pair_text, scope_of
 from sealwax.sqlalchemy._column_type import client_default, key_of
 from sealwax.sqlalchemy._errors import passing_on
 from sealwax.sqlalchemy._expressions import check, is_plain_value
@@ -97,11 +97,20 @@ class _SealedTable:
         Raises:
             ContextError: they differ.
         """
-        if not self.scope or all(values.get(key) is None for key in self.scoped):
+        if not self.scope:
             return
-        for name, text in current_pairs(binding_of(self.table), self.table):
+        for written in self.scoped:
+            if values.get(written) is not None:
+                break
+        else:
+            return
+        kind = self.sealed[written].type
+        assert isinstance(kind, Sealed)
+        for name, text in kind._current()[1]:
             key = self.scope[name]
             value = known.get(key)
+            if type(value) is str and value == text:
+                continue  # as nearly always
             if value is None or isinstance(value, sa.ClauseElement):
                 continue
             if pair_text(value, name, key) != text:
