@@ -26,9 +26,8 @@ def pinned(table: sa.Table, where: Any, dialect: str) -> dict[str, BindParameter
 
 def _is_of(table: sa.Table, column: Any) -> bool:
     """Whether a column is that of the rows that change, not one of another table or alias."""
-    owner = column.table if isinstance(column, ColumnClause) else None
-    # A class is annotated in its statements.
-    return owner is not None and owner._deannotate() is table
+    # Not `is`: the table of a class is annotated in its statements, and equal all the same.
+    return isinstance(column, ColumnClause) and bool(column.table == table)
 
 
 def _conditions(where: Any) -> Iterator[Any]:
