@@ -349,6 +349,44 @@ def test_null_is_written_to_both_columns(fleet: Fleet) -> None:
                 assert (fleet.raw()["born"], fleet.raw()["born_sealed"], row.born_index) == (None, None, None)
 
 
+@pytest.mark.parametrize("state", BOTH)
+def test_null_of_json_is_null_of_the_database(
+    records: Records, database: str, state: Literal["old", "records"]
+) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Form(Base):
+        __tablename__ = "forms"
+        id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+        answers_before: Mapped[dict[str, Any] | None] = mapped_column("answers", sa.JSON)
+        answers: Mapped[dict[str, Any] | None] = sealed(
+            dict, row="id", name="answers_sealed", moving=Moving(Plaintext(), writes=state), moved_from="answers"
+        )
+
+    use_records(Base.metadata, records)
+    engine = sa.create_engine(database)
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    values = "SELECT count(answers), count(answers_sealed) FROM forms"
+    with Session(engine) as session:
+        for number in (1, 2):
+            form = Form(id=number, answers={"a": 1})
+            session.add(form)
+            session.commit()
+            form.answers = {"a": 2}
+            session.commit()
+            assert form.answers == {"a": 2}
+        assert session.execute(sa.text(values)).one() == ((2, 0) if state == "old" else (0, 2))
+        form.answers = None
+        assert form.answers is None
+        session.commit()
+        assert form.answers is None
+        assert session.execute(sa.text(values)).one() == ((1, 0) if state == "old" else (0, 1))
+    Base.metadata.drop_all(engine)
+    engine.dispose()
+
+
 @pytest.fixture
 def sqlite_fleet(records: Records, old: OldForm, tmp_path: Any) -> Iterator[Fleet]:
     made = Fleet(f"sqlite:///{tmp_path}/a.db", records, old)

@@ -39,6 +39,8 @@ class MovedColumn:
         if not found or found[0][1] is own:
             raise ModelError(f"'{kind._field_name}' has moved_from='{name}', and there is no such column beside it")
         self.old_key, self._old = found[0]
+        # In JSON, None is a value of its own.
+        self._old_null = sa.null() if self._old.type.should_evaluate_none else None
         for column in (own, self._old):
             if not column.nullable:
                 raise ModelError(
@@ -54,7 +56,7 @@ class MovedColumn:
 
     def read(self, stored: Any) -> Any:
         """Return the value that the old column holds."""
-        if stored is None:
+        if not _is_value(stored):
             return None
         records = self.kind._binding.records
         return self.moving.read(records, self.kind._field_name, stored, self.kind.value_type)
@@ -135,7 +137,7 @@ class MovedColumn:
 
     def set_null(self, state: Any) -> None:
         """Have NULL that is assigned replace the old value, too."""
-        write(state, self.old_key, None)
+        write(state, self.old_key, self._old_null)
 
     def take(self, state: Any, current: Callable[[str], Any]) -> None:
         """Take the value from the old column, if the flush is about to write the row or the attribute.
@@ -151,7 +153,7 @@ class MovedColumn:
         if _is_value(old) and old is not NO_VALUE:
             state.dict[self.key] = SealedValue(self.read(old))
         elif state.key is not None:
-            write(state, self.old_key, None)
+            write(state, self.old_key, self._old_null)
             write(state, self.key, None)
 
     def write(self, state: Any) -> None:
@@ -163,7 +165,7 @@ class MovedColumn:
             write(state, self.old_key, self.to_old(value))
             write(state, self.key, None)
         else:
-            write(state, self.old_key, None)
+            write(state, self.old_key, self._old_null)
             write(state, self.key, value)
 
 
