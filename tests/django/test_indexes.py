@@ -96,3 +96,8 @@ def test_an_index_is_not_compared_with_values(models: Any) -> None:
         IndexOf("name", bits=32, unique=True)
     with pytest.raises(ValueError, match="normalizer"):
         IndexOf("name", bits=32, normalize="lower")
+    for bits in (0, 257):
+        with pytest.raises(ValueError, match="bits must be from 1 to 256"):
+            IndexOf("name", bits=bits)
+    with pytest.raises(TypeError, match="bits must be a whole number"):
+        IndexOf("name", bits="32")  # type: ignore[arg-type]

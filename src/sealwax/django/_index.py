@@ -13,6 +13,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
+from sealwax._core.validate import whole
 from sealwax.django._binding import (
     LOADING,
     RECORDS,
@@ -28,7 +29,7 @@ from sealwax.django._fields import SealedMixin
 from sealwax.django._settings import current_pairs, get_records
 from sealwax.errors import SealwaxError
 from sealwax.records import Index, Records
-from sealwax.records._index import UNIQUE_BITS
+from sealwax.records._index import MAX_BITS, UNIQUE_BITS
 from sealwax.records._normalize import normalizer
 
 
@@ -108,7 +109,8 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         unique: whether the database refuses a second row with the same value; needs 128 bits.
 
     Raises:
-        ValueError: there is no such normalizer, or ``unique`` is asked of fewer bits.
+        TypeError: ``bits`` is not an int.
+        ValueError: ``bits`` is out of range, there is no such normalizer, or ``unique`` is asked of fewer bits.
 
     Example:
         >>> name_index = IndexOf("name", normalize="casefold-nfc/1", bits=16)
@@ -128,6 +130,7 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
         self, field: str, *, bits: int, normalize: str = "exact/1", shared: bool = False, **options: Any
     ) -> None:
         normalizer(normalize)
+        whole("bits", bits, 1, MAX_BITS)
         if options.get("unique") and bits < UNIQUE_BITS:
             raise ValueError(
                 f"unique=True needs bits={UNIQUE_BITS}, not {bits}: different values may have the same index, and "
