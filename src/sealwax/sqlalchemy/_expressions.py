@@ -60,38 +60,36 @@ def check(statement: sa.ClauseElement, *, distinct: bool = True) -> None:
                 if isinstance(condition, sa.ClauseElement):
                     check(condition)
         if isinstance(element, Select):
-            _check_select(element, distinct=distinct)
-            where = () if element.whereclause is None else (element.whereclause,)
-            sorted_by = (*element._order_by_clauses, *element._group_by_clauses, *element._having_criteria)
-            _check_text((*where, *sorted_by), tables)
-            _refuse_any("a condition by", where)
+            _check_select(element, tables, distinct=distinct)
         elif isinstance(element, CompoundSelect):
-            if str(element.keyword.value).upper() not in _ALL:
-                for select in element.selects:
-                    _refuse_any("comparing (UNION, INTERSECT, EXCEPT)", getattr(select, "inner_columns", ()))
-            _refuse_any("ORDER BY or GROUP BY", (*element._order_by_clauses, *element._group_by_clauses))
-            _refuse_names(element)
-        elif isinstance(element, FunctionElement):
-            if getattr(element, "name", "") != "count":
-                _refuse_any(f"the function {getattr(element, 'name', '')}() of", element.clauses)
-        elif isinstance(element, BinaryExpression):
-            if element.operator not in _NULL_TESTS:
-                _refuse_any("comparing or computing with", (element.left, element.right))
-        elif isinstance(element, CollectionAggregate) or (
-            isinstance(element, UnaryExpression) and element.operator is operators.distinct_op
-        ):
-            _refuse_any("DISTINCT of", (element.element,))
-        elif isinstance(element, Case) and element.value is not None:
-            _refuse_any("CASE of", (element.value, *(condition for condition, _ in element.whens)))
-        elif isinstance(element, Cast):
-            _refuse_any("CAST of", (element.clause,))
-        elif isinstance(element, Extract):
-            _refuse_any("EXTRACT of", (element.expr,))
+            _check_compound(element)
         else:
-            # Of windows and of aggregates.
-            parts = (getattr(element, "partition_by", None), getattr(element, "order_by", None))
-            _refuse_any("DISTINCT ON", getattr(element, "_distinct_on", ()))  # of PostgreSQL
-            _refuse_any("a window or an order over", [part for part in parts if isinstance(part, sa.ClauseElement)])
+            _check_operation(element)
+
+
+def _check_operation(element: Any) -> None:
+    """Refuse a function, an operator, or another expression that computes with a sealed column."""
+    if isinstance(element, FunctionElement):
+        if getattr(element, "name", "") != "count":
+            _refuse_any(f"the function {getattr(element, 'name', '')}() of", element.clauses)
+    elif isinstance(element, BinaryExpression):
+        if element.operator not in _NULL_TESTS:
+            _refuse_any("comparing or computing with", (element.left, element.right))
+    elif isinstance(element, CollectionAggregate) or (
+        isinstance(element, UnaryExpression) and element.operator is operators.distinct_op
+    ):
+        _refuse_any("DISTINCT of", (element.element,))
+    elif isinstance(element, Case) and element.value is not None:
+        _refuse_any("CASE of", (element.value, *(condition for condition, _ in element.whens)))
+    elif isinstance(element, Cast):
+        _refuse_any("CAST of", (element.clause,))
+    elif isinstance(element, Extract):
+        _refuse_any("EXTRACT of", (element.expr,))
+    else:
+        # Of windows and of aggregates.
+        parts = (getattr(element, "partition_by", None), getattr(element, "order_by", None))
+        _refuse_any("DISTINCT ON", getattr(element, "_distinct_on", ()))  # of PostgreSQL
+        _refuse_any("a window or an order over", [part for part in parts if isinstance(part, sa.ClauseElement)])
 
 
 def _check_copies(statement: Insert | Update) -> None:
@@ -103,13 +101,25 @@ def _check_copies(statement: Insert | Update) -> None:
             _refuse_any("copying into another column of", [value])
 
 
-def _check_select(select: Select[Any], *, distinct: bool) -> None:
+def _check_compound(select: CompoundSelect[Any]) -> None:
+    if str(select.keyword.value).upper() not in _ALL:
+        for each in select.selects:
+            _refuse_any("comparing (UNION, INTERSECT, EXCEPT)", getattr(each, "inner_columns", ()))
+    _refuse_any("ORDER BY or GROUP BY", (*select._order_by_clauses, *select._group_by_clauses))
+    _refuse_names(select)
+
+
+def _check_select(select: Select[Any], tables: Iterable[Any], *, distinct: bool) -> None:
     _refuse_any("ORDER BY", select._order_by_clauses)
     _refuse_any("GROUP BY", select._group_by_clauses)
     _refuse_any("DISTINCT ON", select._distinct_on)
     if distinct and select._distinct:
         _refuse_any("DISTINCT of", select._raw_columns)  # of which a class is one
     _refuse_names(select)
+    where = () if select.whereclause is None else (select.whereclause,)
+    sorted_by = (*select._order_by_clauses, *select._group_by_clauses, *select._having_criteria)
+    _check_text((*where, *sorted_by), tables)
+    _refuse_any("a condition by", where)
 
 
 def _refuse_names(select: Select[Any] | CompoundSelect[Any]) -> None:

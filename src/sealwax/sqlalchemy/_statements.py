@@ -447,23 +447,7 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
         moved.check_upsert(names, excluded)
     if not names & (table.sealed.keys() | table.bound_to):
         return
-    fixed = (target or set()) | excluded
-    bound_to = set(table.scope.values())
-    for column in table.rows:
-        bound_to.update(table.row_of(column))
-    missing = sorted(bound_to - fixed)
-    if missing:
-        raise ModelError(
-            f"this upsert may write sealed values into a row of '{table.table.name}' with another '{missing[0]}', "
-            "where they would not open; name it in the conflict target, or load the row and change it"
-        )
-    touched = sorted((names & table.bound_to) - (target or set()))
-    left = [key for key in table.sealed if key not in names]
-    if touched and left:
-        raise ModelError(
-            f"this upsert changes '{touched[0]}' of '{table.table.name}', and '{left[0]}' is bound to it and would not "
-            "open any more; set it too"
-        )
+    _check_target(table, names, target or set(), excluded)
     for key, value in updates.items():
         own = key_of(table.table, key) if isinstance(key, str) else key.key
         if own in table.sealed and not is_plain_value(value) and not _is_excluded(value, key):
@@ -471,6 +455,23 @@ def _check_upsert(table: _SealedTable, clause: Any) -> None:
                 f"this upsert sets '{table.table.name}.{own}', which is sealed, to an SQL expression, whose records "
                 "would not open there; use the value of the inserted row"
             )
+
+
+def _check_target(table: _SealedTable, names: set[str], target: set[str], excluded: set[str]) -> None:
+    """Refuse an upsert that meets a row which the records of the inserted one are not bound to."""
+    missing = sorted(table.bound_to - target - excluded)
+    if missing:
+        raise ModelError(
+            f"this upsert may write sealed values into a row of '{table.table.name}' with another '{missing[0]}', "
+            "where they would not open; name it in the conflict target, or load the row and change it"
+        )
+    touched = sorted((names & table.bound_to) - target)
+    left = [key for key in table.sealed if key not in names]
+    if touched and left:
+        raise ModelError(
+            f"this upsert changes '{touched[0]}' of '{table.table.name}', and '{left[0]}' is bound to it and would not "
+            "open any more; set it too"
+        )
 
 
 def _is_excluded(value: Any, key: Any) -> bool:
