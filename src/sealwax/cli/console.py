@@ -239,13 +239,6 @@ def facts(lines: Sequence[tuple[str, str]], indent: int = 10) -> str:
     return "\n".join(f"{name:<{indent}}{folded(text)}" for name, text in lines)
 
 
-def _column(name: str) -> Any:
-    from rich.table import Column
-    from rich.text import Text
-
-    return Column(Text(name))
-
-
 def drop_output() -> None:
     """Keep the interpreter's last flush of standard output from failing again."""
     if sys.stdout is not None:
