@@ -513,7 +513,10 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
         r"UNIQUE on 't.i' needs bits=128, not 32",
         lambda add: add(sa.Column("i", IndexOf("v", bits=32)), sa.Index("x", "i", unique=True)),
     ),
-    "no column": (r"'w', which is no column of the table 't'", lambda add: add(sa.Column("i", IndexOf("w", bits=8)))),
+    "no column": (
+        r"'w', which is not a column of the table 't'",
+        lambda add: add(sa.Column("i", IndexOf("w", bits=8))),
+    ),
     "not sealed": (r"'id', which is not sealed", lambda add: add(sa.Column("i", IndexOf("id", bits=8)))),
     "default": (r"a default on 't.i'", lambda add: add(sa.Column("i", IndexOf("v", bits=8), default=b""))),
     "primary key": (

@@ -323,7 +323,7 @@ def test_a_chain_takes_the_first_form_that_recognizes() -> None:
     for plain in ("gAAAA", "", "gAAAAABé" + "x" * 100, b"\x80\x04\x95", "გამარჯობა"):
         assert chain.read(plain, type(plain)) == plain
     # What looks like a token and is none is not plaintext.
-    with pytest.raises(OldFormError, match=r"^a stored value cannot be read as fernet: it is no token"):
+    with pytest.raises(OldFormError, match=r"^a stored value cannot be read as fernet: it is not a token"):
         chain.read(Fernet(KEYS[1]).write("abc", text=True), str)
     # Nor is what was cut off, as columns that are too short do, or came with a line of its own.
     for form in chain.forms[:2]:
@@ -333,7 +333,7 @@ def test_a_chain_takes_the_first_form_that_recognizes() -> None:
             assert form.recognizes(cut)
         assert chain.forms[0].recognizes(b"\n" + stored) is (form.name == "fernet")
         for cut in (stored[:20], stored[:50], stored[:-3]):
-            with pytest.raises(OldFormError, match=r"it is no token|altered, or is of another key|too short"):
+            with pytest.raises(OldFormError, match=r"it is not a token|altered, or is of another key|too short"):
                 chain.read(cut, bytes)
     with pytest.raises(OldFormError, match=r"^a stored value does not look like fernet or aes-engine$"):
         AnyOf(Fernet(KEYS[0]), AesEngine(SECRET)).read("plain", str)

@@ -103,7 +103,7 @@ def scope(*, required: bool, local: bool = False) -> Callable[[Command], Command
             found = ContextTemplate(typed, typed=typed).without_file()
             if reserved := next((name for name in found if name.casefold() == "sealwax-use"), None):
                 raise ContextError(
-                    f"'{printable(reserved)}' is no pair of a scope: it is reserved for what a key is for"
+                    f"'{printable(reserved)}' cannot be a pair of a scope: it is reserved for what a key is for"
                 )
             if required and not found:
                 raise click.UsageError("name the scope, pair by pair, with -c NAME=VALUE")

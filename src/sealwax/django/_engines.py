@@ -31,7 +31,7 @@ _VENDORS: Final = ("postgresql", "mysql", "sqlite")
 def engine_of(alias: str) -> Engine:
     """Return an engine for a database of the settings; nothing connects to it yet.
 
-    Each connection is made by Django's backend, with all that DATABASES says at that time, and is none of Django's own.
+    Django's backend makes each connection, with all that DATABASES says at that time; none is Django's own.
 
     Args:
         alias: the name of the database in DATABASES.

@@ -19,7 +19,7 @@ class DjangoKeys(TableKeys):
     too.
 
     Args:
-        alias: the name of the database in DATABASES; the primary one, and no replica.
+        alias: the name of the database in DATABASES; the primary, not a replica.
 
     Raises:
         ValueError: it is a database of another kind.

@@ -45,7 +45,7 @@ def read_fields(path: str | os.PathLike[str]) -> tuple[SealedColumn, ...]:
         The columns, in the order of the file.
 
     Raises:
-        TableError: it cannot be read, others could have written it, or it is no map of fields.
+        TableError: it cannot be read, others could have written it, or it is not a map of fields.
     """
     shown = printable(os.fspath(path))
     with reading.reported("reading the map of fields", path), trusted.open_file(path, _FIELDS_FILE) as file:

@@ -34,7 +34,7 @@ class Moving:
             it; processes that run go on reading.
 
     Raises:
-        TypeError: ``old`` is no old form, or ``until`` no date.
+        TypeError: ``old`` is not an old form, or ``until`` is not a date.
         ValueError: ``writes`` is neither.
 
     Example:

@@ -227,7 +227,7 @@ class Fernet(QuietForm):
         except fernet.InvalidToken:
             pass
         if data is None:
-            raise OldFormError("it is no token, was altered, or is of another key")
+            raise OldFormError("it is not a token, was altered, or is of another key")
         return data if kind is bytes else read_text(decoded(data), kind, self._zone)
 
     def _spelled(self, value: bool) -> str:

@@ -39,7 +39,7 @@ def loads(data: bytes) -> object:
     """Return the value of a pickle: one of a plain type, or dicts, lists and tuples of them.
 
     Raises:
-        OldFormError: it is no pickle, or holds something else; the message shows the name of a class at most.
+        OldFormError: it is not a pickle, or holds something else; the message shows the name of a class at most.
     """
     why = "it holds no pickle of a plain value"
     try:

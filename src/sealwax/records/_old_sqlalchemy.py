@@ -54,7 +54,7 @@ class _Engine(QuietForm):
     def _read(self, stored: object, kind: type) -> object:
         data = self._data_of(stored)
         if data is None:
-            raise OldFormError("it is no base64 of a possible length")
+            raise OldFormError("it is not base64 of a possible length")
         if kind is bytes:
             raise OldFormError("sqlalchemy-utils encrypts text, never bytes")
         return read_text(decoded(self._decrypt(data)), kind, self._zone)

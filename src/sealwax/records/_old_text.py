@@ -43,7 +43,7 @@ def read_text(text: str, kind: type, zone: datetime.tzinfo | None) -> object:
     if issubclass(kind, enum.Enum):
         if text in kind.__members__:
             return kind[text]
-        raise OldFormError(f"it is no name of {kind.__name__}")
+        raise OldFormError(f"it is not a name of {kind.__name__}")
     read = _READERS.get(kind)
     if read is None:
         raise OldFormError(f"no value of type {kind.__name__} was ever text")

@@ -357,7 +357,7 @@ def _record_in(
         failures.add(table, item, Reason(f"it is a record in {form}"))
     elif old is not None and item.old is None and table.column.moved_from is None:
         counts.unmoved += 1
-        failures.add(table, item, Reason("it begins as a record does, and is none"))
+        failures.add(table, item, Reason("it begins as a record does, but is not one"))
     else:
         counts.not_records += 1
     return None

@@ -126,7 +126,7 @@ class IndexOf(ColumnType):
         """
         column = self._named.table.c.get(self._source_key)
         if column is None or not isinstance(column.type, SealedType):
-            what = "is not sealed" if column is not None else f"is no column of the table '{self._named.table.name}'"
+            what = "is not sealed" if column is not None else f"is not a column of the table '{self._named.table.name}'"
             raise ModelError(f"'{self._name}' is an index of '{self.of}', which {what}; name a sealed column beside it")
         return column.type
 

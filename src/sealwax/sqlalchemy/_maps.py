@@ -36,7 +36,7 @@ def sealed_columns(metadata: sa.MetaData) -> list[SealedColumn]:
     Raises:
         ModelError: there is none; or the scope or the row of one is in another table, as in joined inheritance, or of a
             type that changes values on their way to the database.
-        TypeError: it is no ``MetaData``.
+        TypeError: it is not a ``MetaData``.
 
     Example:
         >>> report = reseal(records, engine.url, sealed_columns(Base.metadata))
