@@ -101,3 +101,19 @@ def test_an_index_is_not_compared_with_values(models: Any) -> None:
             IndexOf("name", bits=bits)
     with pytest.raises(TypeError, match="bits must be a whole number"):
         IndexOf("name", bits="32")  # type: ignore[arg-type]
+
+
+def test_an_admin_finds_nothing_by_what_is_no_value_of_the_field(models: Any) -> None:  # noqa: ARG001
+    from django.apps.registry import Apps
+    from django.contrib import admin
+    from django.db import models as d
+
+    from sealwax.django import IndexOf, Sealed
+    from sealwax.django.admin import SealedAdmin
+
+    fields: dict[str, Any] = {"id": d.UUIDField(primary_key=True), "age": Sealed(d.IntegerField(), row="id")}
+    inner = type("Meta", (), {"app_label": "clinic", "apps": Apps()})
+    attributes = {**fields, "age_index": IndexOf("age", bits=8), "__module__": __name__, "Meta": inner}
+    model: Any = type("Aged", (d.Model,), attributes)
+    searched = type("AgedAdmin", (SealedAdmin,), {"search_fields": ("age_index",)})(model, admin.site)
+    assert list(searched.get_search_results(None, model._default_manager.all(), "forty")[0]) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from sealwax.records.tables import SealedColumn
 
 _UNOPENED: Final = 5
-# Keys that are shown one by one; --json has them all.
-_SHOWN: Final = 20
-# The same refusal by KMS has another one at each call.
-_REQUEST_ID: Final = re.compile(r",? request id [\w-]+")
-_HEAD: Final = ("COLUMN", "SCOPE", "GENERATION", "STATE", "KEY ID", "RECORDS")
 
 
 class _RowRate(click.FloatRange):

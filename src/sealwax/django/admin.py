@@ -87,9 +87,14 @@ class SealedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return field if isinstance(field, IndexOf) else None
 
     def _find(self, name: str, term: str, queryset: Any) -> list[Any]:
+        index: Any = self._index(name)
+        try:
+            index.source.to_seal(term)
+        except SealedFieldError:  # what was typed is not a value of the field
+            return []
         try:
             found: list[Any] = getattr(self.model, name).find(term, queryset)
-        except (TypeError, ValueError):  # what was typed is no value of the field
+        except (TypeError, ValueError):  # nor one of the normalizer
             return []
         return found
 
