@@ -197,8 +197,14 @@ ROWS: dict[str, Callable[[], Any]] = {
     "joined": lambda: select(User).options(joinedload(User.tenant)),
     "text": lambda: select(User).from_statement(sa.text("SELECT * FROM users")),
     "returning": lambda: insert(User).values(**of_tenant(name="b")).returning(User.notes, User.email),
+    "returning of several": lambda: insert(User).returning(User.notes, User.email),
+    "core, of several": lambda: insert(USERS).returning(USERS.c.notes),
+    "update": lambda: update(User).values(name=User.name).returning(User.notes),
     "scalar": lambda: select(Tenant.id, select(User.notes).limit(1).scalar_subquery()),
 }
+
+
+BULK = {name: [of_tenant(), of_tenant()] for name in ("returning of several", "core, of several")}
 
 
 def test_rows_with_opened_values_are_not_logged(log: io.StringIO) -> None:
@@ -211,7 +217,7 @@ def test_rows_with_opened_values_are_not_logged(log: io.StringIO) -> None:
             session.add(User(**of_tenant(name="a")))
             session.commit()
             for name, statement in ROWS.items():
-                found = session.execute(statement()).all()
+                found = session.execute(statement(), BULK.get(name)).all()
                 values = [value.notes if isinstance(value, User) else value for value in found[0]]
                 assert SECRET in values, name
             assert log.getvalue().count("Rows are not logged: sealed columns are opened in them") == len(ROWS)

@@ -38,14 +38,18 @@ def _opens(context: Any) -> bool:
     compiled = getattr(context, "compiled", None)
     if compiled is None:
         return False
+    # Of a bulk INSERT with RETURNING, only one of the two has the columns.
     inner = getattr(getattr(compiled, "compile_state", None), "statement", None)
-    for statement in (inner, compiled.statement):
-        if isinstance(statement, sa.ReturnsRows):
-            try:
-                return any(isinstance(column.type, Sealed) for column in statement.exported_columns)
-            except NotImplementedError:
-                return True  # SQL in text
-    return False
+    return any(_returns_sealed(statement) for statement in (inner, compiled.statement))
+
+
+def _returns_sealed(statement: Any) -> bool:
+    if not isinstance(statement, sa.ReturnsRows):
+        return False
+    try:
+        return any(isinstance(column.type, Sealed) for column in statement.exported_columns)
+    except NotImplementedError:
+        return True  # SQL in text
 
 
 def _restore(connection: Connection, *_: Any) -> None:
