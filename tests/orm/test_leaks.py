@@ -8,17 +8,17 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column
 
 from sealwax import Records
-from sealwax.errors import KeyStoreError, UnreadableValueError
+from sealwax.errors import KeyStoreError, SealwaxError, UnreadableValueError
 from sealwax.records import MemoryKeys
-from sealwax.sqlalchemy import Sealed, use_records
+from sealwax.sqlalchemy import IndexOf, Sealed, sealed, use_records
 from tests.fakes import FakeKeyring
 from tests.orm.models import Base, Tenant, User, notes
 
@@ -256,6 +256,55 @@ def test_a_flush_of_bound_values_has_none_in_any_variable() -> None:
             with pytest.raises(sa.exc.IntegrityError) as refused:
                 session.flush()
             assert not [name for _, name, shown in frames_of(refused.value) if SECRET in shown]
+    engine.dispose()
+
+
+class Member(DeclarativeBase):
+    pass
+
+
+class Reader(Member):
+    __tablename__ = "readers"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    email: Mapped[str | None] = sealed(str, row="id")
+    email_index: Mapped[bytes | None] = mapped_column(IndexOf("email", bits=16))
+    notes: Mapped[str | None] = mapped_column(Sealed(str))
+
+
+# What fails, and whether the store is away or the table is gone.
+SEARCHES: dict[str, tuple[Callable[[Session], Any], str]] = {
+    "store": (lambda s: Reader.email_index.find(s, SECRET), "store"),
+    "database": (lambda s: Reader.email_index.find(s, SECRET), "table"),
+    "wrong type": (lambda s: Reader.email_index.find(s, [SECRET]), ""),
+    "surrogate": (lambda s: Reader.email_index.find(s, SECRET + "\ud800"), ""),
+    "attribute that is no record": (lambda s: s.scalars(select(Reader)).one().email, ""),
+    "column that is no record": (lambda s: s.scalars(select(Reader.email)).all(), ""),
+    "type that is no record": (lambda s: s.scalars(select(Reader.notes)).all(), ""),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_searches_and_what_is_no_record_are_in_no_variable_of_ours(name: str) -> None:
+    search, away = SEARCHES[name]
+    engine, store = sa.create_engine("sqlite://"), Broken()
+    with Records(FakeKeyring(), store, scope={"app": "shop"}) as records, Session(engine) as session:
+        use_records(Member.metadata, records)
+        Member.metadata.create_all(session.connection())
+        session.add(Reader(notes="x" if "type" not in name else None))
+        session.flush()
+        column = "notes" if "type" in name else "email"
+        session.execute(sa.text(f"UPDATE readers SET {column} = CAST('{SECRET}' AS BLOB)"))
+        session.expire_all()
+        if away == "table":
+            session.execute(sa.text("DROP TABLE readers"))
+        store.broken = away == "store"
+        with pytest.raises((SealwaxError, TypeError, ValueError, sa.exc.OperationalError)) as refused:
+            search(session)
+        shown = [
+            (file, each) for file, each, text in frames_of(refused.value) if SECRET in text and "/sealwax/" in file
+        ]
+        assert not shown
+        assert SECRET not in str(refused.value)
     engine.dispose()
 
 

@@ -128,6 +128,7 @@ def test_errors_show_no_value(records: Records) -> None:
         lambda: OLD.read(records, "users.age", b"\xff4111", str),
         lambda: OLD.write(records, "users.age", {"4111"}, text=True),
         lambda: OLD.write(records, "users.age", "4111\ud800", text=False),
+        lambda: OLD.write(records, "users.age", "4111\ud800", text=True),
     )
     for call in calls:
         with pytest.raises(OldFormError) as caught:

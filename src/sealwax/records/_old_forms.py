@@ -177,7 +177,9 @@ class Plaintext(QuietForm):
                 raise OldFormError("the column is one of text, and the value bytes")
             return bytes(value)
         written = write_text(value, self._zone, bools=lambda value: str(value).lower())
-        return written if text else encoded(written)
+        # Drivers show text that is not valid Unicode in their errors.
+        binary = encoded(written)
+        return written if text else binary
 
     def __reduce__(self) -> tuple[object, ...]:
         return _plaintext, (self._zone,)

@@ -21,7 +21,7 @@ from sealwax.sqlalchemy._index import IndexOf
 from sealwax.sqlalchemy._moved import write, write_moved
 from sealwax.sqlalchemy._plan import CurrentValues, existing_plan, make_default, plan_of
 from sealwax.sqlalchemy._types import Sealed
-from sealwax.sqlalchemy._value import SealedValue
+from sealwax.sqlalchemy._value import HiddenValue, SealedValue
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -64,7 +64,10 @@ class FindingAttribute(InstrumentedAttribute[Any]):
         """
         if not isinstance(session, Session):
             raise TypeError(f"find takes a Session, not {type(session).__name__}; find_async takes an AsyncSession")
-        search = _Search(self, value, statement, pairs)
+        # Not in a variable, which a report of the local variables of an error would show.
+        hidden = value if type(value) is HiddenValue else HiddenValue(value)
+        del value
+        search = passing_on(lambda: _Search(self, hidden.value, statement, pairs))
         with search.binding.records.scope(**search.around):
             return [row[0] for row in session.execute(search.statement).unique() if search.has_found(row)]
 
@@ -78,7 +81,9 @@ class FindingAttribute(InstrumentedAttribute[Any]):
         """
         if isinstance(session, Session):
             raise TypeError("find_async takes an AsyncSession; find takes a Session")
-        return await session.run_sync(lambda inner: self.find(inner, value, statement, **pairs))
+        hidden = HiddenValue(value)
+        del value
+        return await session.run_sync(lambda inner: self.find(inner, hidden, statement, **pairs))
 
 
 class _Search:

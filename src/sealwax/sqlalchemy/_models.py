@@ -95,6 +95,7 @@ class _OpenedBundle(Bundle[Any]):
 
         def opened(row: Any) -> Any:
             value, *bound = [proc(row) for proc in procs]
+            del row  # a report of local variables would show it
             if moved is not None:
                 old = bound.pop()
                 value = moved.read(old) if value is None else value

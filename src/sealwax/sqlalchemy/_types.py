@@ -90,7 +90,9 @@ class Sealed(SealedType):
             if type(opened) is self.value_type:
                 return opened
             del opened  # a report of local variables would show it
-        return passing_on(lambda: self._open(self._record(value), UNBOUND, self._current()[1]))
+        hidden = HiddenValue(value)  # it may be no record
+        del value
+        return passing_on(lambda: self._open(self._record(hidden.value), UNBOUND, self._current()[1]))
 
     def _current(self) -> tuple[Field, Pairs]:
         """Return the field of the scope around the caller, and the pairs of this scope.
@@ -169,8 +171,21 @@ class SealedRow(SealedType):
         if value.value is UNSET:
             if value.record is None or value.row is UNSET:
                 raise ModelError(f"it is not known which row the record of '{self._field_name}' belongs to")
-            value.value = self._open(value.record, value.row, value.pairs)
+            self._open_into(value)
         return value.value
+
+    def _open_into(self, value: SealedValue) -> None:
+        record = value.record
+        assert record is not None
+        try:
+            value.value = self._open(record, value.row, value.pairs)
+        except (SealwaxError, TypeError, ValueError) as error:
+            failure = passed_on(error)
+        else:
+            return
+        del record  # it may be none, and a report of local variables would show it
+        failure.__context__ = failure.__cause__ = None
+        raise failure.with_traceback(None)
 
     def _sealed_for(self, value: SealedValue, row: Any, pairs: Any) -> SealedValue:
         """Return a value with a record that is bound to a row."""
