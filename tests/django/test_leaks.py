@@ -91,6 +91,7 @@ def wrong_values(person: Any) -> dict[str, Callable[[], Any]]:
         "large": lambda: Everything.objects.create(text=SECRET * 100_000),
         "surrogate": lambda: Everything.objects.create(text=f"{SECRET}\ud800"),
         "index": lambda: people.create(badge="a", mail=f"{SECRET}\U0003fffe@x.org"),
+        "one value": lambda: people.update(name=SECRET),
         "find": lambda: Person.mail_index.find(f"{SECRET}\U0003fffe@x.org"),
     }
 
@@ -159,6 +160,25 @@ def test_a_record_that_does_not_open_shows_no_value(people: Any) -> None:
             look()
         for text in (*shown(caught.value), *shown(tampered.value)):
             assert SECRET not in text, text
+
+
+def test_what_is_no_record_is_not_shown(people: Any) -> None:
+    """Such as plaintext, in a field that was to hold records only."""
+    read = _with_record(people, "name", SECRET.encode())
+    with pytest.raises(errors.NotARecordError) as refused:
+        _ = read.name
+    for text in shown(refused.value):
+        assert SECRET not in text, text
+
+
+def test_a_search_that_finds_a_damaged_record_shows_no_value(people: Any) -> None:
+    from tests.django.hospital.models import Person
+
+    _with_record(people, "mail", b"\0")
+    with pytest.raises(errors.NotARecordError) as refused:
+        Person.mail_index.find(f"{SECRET}@x.org")
+    for text in shown(refused.value):
+        assert SECRET not in text, text
 
 
 def _with_record(person: Any, column: str, record: bytes) -> Any:

@@ -134,6 +134,15 @@ def test_an_error_among_many_keeps_no_value(field: Field) -> None:
         assert "a secret value" not in repr([frame.f_locals for frame in ours])
 
 
+def test_what_is_no_record_is_in_no_variable(field: Field) -> None:
+    """It may be plaintext, in a column that was to hold records only."""
+    for wrong in (b"a secret value", "a secret value", "swr1.a secret value", bytearray(b"a secret value")):
+        with pytest.raises(errors.NotARecordError) as refused:
+            field.open(wrong, row=1)
+        ours = [frame for frame, _ in traceback.walk_tb(refused.tb) if "/sealwax/" in frame.f_code.co_filename]
+        assert "a secret value" not in repr([frame.f_locals for frame in ours])
+
+
 def test_what_is_no_record_among_many(field: Field) -> None:
     sealed = field.seal_many([b"x"] * 3, rows=[1, 2, 3])
     for wrong in (b"", b"\xc1", sealed[0][:56], b"x" * 58, sealed[0][:30], "plain", bytes(2 << 20)):

@@ -205,7 +205,7 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
 
     def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> Any:  # noqa: ARG002
         if hasattr(value, "as_sql") and not all(map(_is_record, _results(value))):
-            raise self._one_value()
+            raise self.one_value()
         return "%s" if self.text else connection.ops.binary_placeholder_sql(value)
 
     def get_lookup(self, lookup_name: str) -> Any:
@@ -379,7 +379,8 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             return stored if isinstance(stored, str) else connection.Database.Binary(stored)
         if hasattr(value, "as_sql"):
             return value
-        raise self._one_value()
+        del value
+        raise self.one_value()
 
     def _in_column(self, value: Stored) -> str | bytes:
         if isinstance(value, LoadedOld):
@@ -389,7 +390,8 @@ class SealedMixin(models.Field):  # type: ignore[type-arg]
             return record
         return from_text(record) if isinstance(record, str) else to_text(record)
 
-    def _one_value(self) -> SealedFieldError:
+    def one_value(self) -> SealedFieldError:
+        """Return the error for one value that is given to many rows."""
         return SealedFieldError(
             f"'{self.name}' of {self.model.__name__} is sealed: update(), expressions and defaults of migrations give "
             "one value to rows that each need a record of their own. Assign it to the objects and save them, or use "

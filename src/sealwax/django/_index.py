@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 from uuid import UUID
 
@@ -74,10 +74,12 @@ class IndexFieldAttribute(DeferredAttribute):
         except (SealwaxError, TypeError, ValueError) as error:
             del prepared
             raise without_frames(error)  # noqa: B904  the same
+        same = _same_as(index, prepared)
+        del prepared
         return [
             each
             for each in candidates
-            if _is_of(each, source.sealing.scope, wanted) and index.same(getattr(each, source.attname), prepared)
+            if _is_of(each, source.sealing.scope, wanted) and same(getattr(each, source.attname))
         ]
 
     async def afind(self, value: object, queryset: Any = None, /, **pairs: str | int | UUID) -> list[Any]:
@@ -93,6 +95,11 @@ class IndexFieldAttribute(DeferredAttribute):
         """
         found: list[Any] = await sync_to_async(self.find)(value, queryset, **pairs)
         return found
+
+
+def _same_as(index: Index, prepared: Any) -> Callable[[Any], bool]:
+    """Return what compares with a value, which is then in no variable of the caller."""
+    return lambda opened: index.same(opened, prepared)
 
 
 class IndexOf(models.BinaryField):  # type: ignore[type-arg]

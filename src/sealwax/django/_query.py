@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 
 from sealwax.django._binding import RECORDS, as_records, given
 from sealwax.django._columns import refuse
-from sealwax.django._errors import SealedFieldError
+from sealwax.django._errors import SealedFieldError, without_frames
 from sealwax.django._fields import sealed_fields
 from sealwax.django._index import IndexOf
 from sealwax.django._moving import settle
@@ -32,7 +32,11 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
 
     def update(self, **kwargs: Any) -> int:
         if given() != RECORDS:  # else bulk_update() has made them of the objects
-            self._check_update(kwargs)
+            try:
+                self._check_update(kwargs)
+            except SealedFieldError as error:
+                del kwargs  # what keeps an error keeps the variables of its frames
+                raise without_frames(error)  # noqa: B904  the same
         return super().update(**kwargs)
 
     def _check_update(self, kwargs: dict[str, Any]) -> None:
@@ -43,6 +47,8 @@ class SealedQuerySet(models.QuerySet):  # type: ignore[type-arg]
                     f"update() of {min(bound)} would leave '{field.name}' of {self.model.__name__} bound to what it "
                     "was; assign it to the objects and save them"
                 )
+            if field.name in kwargs and _is_value(kwargs[field.name]):
+                raise field.one_value()
         for index in _indexes(self.model):
             if index.index_of in kwargs and kwargs[index.index_of] is None:
                 kwargs.setdefault(index.name, None)
@@ -160,3 +166,8 @@ def prepare(sender: Any, **_: object) -> None:
         opts.local_managers = [each for each in opts.local_managers if each.name != "objects"]
         sender.add_to_class("objects", manager)
     opts._expire_cache()
+
+
+def _is_value(given: Any) -> bool:
+    """Whether update() got a value, and neither NULL nor an expression."""
+    return given is not None and not hasattr(given, "as_sql") and not hasattr(given, "resolve_expression")

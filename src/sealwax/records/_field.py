@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from sealwax._core import fork_locks
 from sealwax._core.format import payload
 from sealwax._core.format.io import refuse_copies
-from sealwax.errors import KeyNotLoadedError, RecordTamperedError, SealwaxError
+from sealwax.errors import KeyNotLoadedError, NotARecordError, RecordTamperedError, SealwaxError
 from sealwax.records import _form, _rows, _values
 from sealwax.records._form import CIPHERTEXT_AT, HEAD_BYTES, MAGIC, MAX_PLAINTEXT_BYTES
 from sealwax.records._held import Held
@@ -186,7 +186,11 @@ class Field:
         IAM: kms:Decrypt.
         """
         if type(record) is not bytes:
-            record = _form.from_text(record) if type(record) is str else _form.parse(record).binary
+            try:
+                record = _form.from_text(record) if type(record) is str else _form.parse(record).binary
+            except (NotARecordError, TypeError) as error:
+                del record  # it may be plaintext, and what keeps an error keeps the variables of its frames
+                raise error.with_traceback(None)  # noqa: B904  the same
         if type(row) is int and row >= 0:
             try:
                 start, size = self._int_starts[row.bit_length()]
@@ -198,7 +202,11 @@ class Field:
         decrypt, clock, until, wall, until_wall = self._opening.get(record[_HEAD], _NOT_OPENED)
         if clock() > until or wall() > until_wall:
             del decrypt  # what keeps an error keeps the variables of its frames
-            _form.check(record)
+            try:
+                _form.check(record)
+            except NotARecordError as error:
+                del record
+                raise error.with_traceback(None)  # noqa: B904  the same
             decrypt = self._start_opening(record[_HEAD])
         try:
             plaintext = decrypt(record[_SUFFIX_AT], record[_SEALED_AT], bound)
