@@ -43,7 +43,7 @@ def test_no_text_is_taken_for_a_request(path: Path) -> None:
         assert not line.startswith("'")
         if line.startswith("."):
             assert re.match(r"\.(\\\"|[A-Za-z]+)", line)[1] in _REQUESTS, line  # type: ignore[index]
-        unescaped = re.sub(r"\\(e|-|&|f[BIR]|\((aq|ga|ha|ti))", "", line.removeprefix('.\\"'))
+        unescaped = re.sub(r"\\(e|-|&|:|f[BIR]|\((aq|ga|ha|ti))", "", line.removeprefix('.\\"'))
         assert "\\" not in unescaped, line
         assert "`" not in unescaped, line
         if not line.startswith((".TH", '.\\"')):
