@@ -4,6 +4,7 @@
 # make coverage  the tests again, and which lines of the package they have run
 # make wheel     builds dist/, and tests what a wheel installs, where src is not
 # make lowest    the same tests with the lowest allowed versions of the dependencies
+# make django    the tests of Django with its newest release, which may need a newer Python than the package: make django PYTHON=python3.14
 # make upgrade   renew requirements/, the pins of all that is installed here
 # make mutants   break the library in 200 small ways, and count how many the tests notice
 # make bench, make fuzz, make soak: measurements and long runs, apart from the tests
@@ -18,7 +19,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 INSTALL := $(PIP) --require-hashes --requirement
 EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo quick test lint types pytest coverage system wheel lowest upgrade mutants bench fuzz soak clean
+.PHONY: demo quick test lint types pytest coverage system wheel lowest django upgrade mutants bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -93,6 +94,19 @@ lowest: .venv-lowest/stamp .venv-awscli/stamp system
 	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
 	.venv-lowest/bin/$(PYTEST)
 
+# Above what test.txt has, which is the release with long-term support.
+.venv-django/stamp: pyproject.toml requirements/run.txt requirements/test.txt requirements/django.txt
+	$(PYTHON) -m venv .venv-django
+	.venv-django/bin/python $(INSTALL) requirements/run.txt
+	.venv-django/bin/python $(INSTALL) requirements/test.txt
+	.venv-django/bin/python $(INSTALL) requirements/django.txt
+	.venv-django/bin/python $(EDITABLE)
+	@touch $@
+
+django: .venv-django/stamp system
+	.venv-django/bin/python -m django --version
+	.venv-django/bin/$(PYTEST) tests/django
+
 # Each file is resolved for all Pythons and systems at once. What is in several files has one version in all of them, but for lowest.txt,
 # in which the package's own dependencies are the lowest that pyproject.toml allows.
 PIN = .venv-upgrade/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
@@ -106,6 +120,7 @@ upgrade:
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
 	$(PIN) --group awscli --output-file requirements/awscli.txt
+	echo 'django>=6' | $(subst 3.11,3.12,$(PIN)) - --output-file requirements/django.txt
 	$(PYTHON) -c 'import tomllib; print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > .venv-upgrade/lowest.txt
 	$(PIN) pyproject.toml --group test --constraint .venv-upgrade/lowest.txt --output-file requirements/lowest.txt
 

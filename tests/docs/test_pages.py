@@ -189,6 +189,7 @@ def test_the_make_targets_of_the_pages_exist() -> None:
         "bench",
         "coverage",
         "demo",
+        "django",
         "fuzz",
         "lowest",
         "mutants",
