@@ -121,7 +121,7 @@ def printed(session: Session, fails: Callable[[Session], Any], name: str = "") -
 
 
 # They get what a program hands to SQLAlchemy, which has it in its own variables.
-GIVEN = ("_before_execute", "_before_cursor_execute", "wrap", "checked", "operate", "reverse_operate")
+GIVEN = ("wrap", "checked", "operate", "reverse_operate")
 
 
 def frames_of(error: BaseException) -> Iterator[tuple[str, str, str]]:

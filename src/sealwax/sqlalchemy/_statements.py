@@ -216,7 +216,9 @@ def _before_execute(
 ) -> tuple[Any, Any, Any]:
     if not isinstance(statement, Insert | Update):
         return statement, many, one
-    return passing_on(lambda: _prepared(connection, statement, many, one))
+    given = HiddenValue((many, one))
+    del many, one  # a report of local variables would show them
+    return passing_on(lambda: _prepared(connection, statement, *given.value))
 
 
 def _prepared(connection: Any, statement: Insert | Update, many: Any, one: Any) -> tuple[Any, Any, Any]:
@@ -352,10 +354,11 @@ def _before_cursor_execute(
     connection: Any,
     cursor: Any,  # noqa: ARG001
     text: str,  # noqa: ARG001
-    parameters: Any,  # noqa: ARG001
+    parameters: Any,
     context: Any,
     many: bool,  # noqa: ARG001
 ) -> None:
+    del parameters  # a report of local variables would show them
     compiled = getattr(context, "compiled", None)
     if compiled is not None and compiled not in _checked:
         passing_on(lambda: _check_compiled(connection, compiled))
