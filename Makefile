@@ -91,7 +91,7 @@ system:
 	@touch $@
 
 lowest: .venv-lowest/stamp .venv-awscli/stamp system
-	.venv-lowest/bin/pip list --format=freeze | grep -E '^(boto3|botocore|click|cryptography|rich)=='
+	.venv-lowest/bin/pip list --format=freeze | grep -iE '^(boto3|botocore|click|cryptography|psycopg|pymysql|rich|sqlalchemy)=='
 	.venv-lowest/bin/$(PYTEST)
 
 # Above what test.txt has, which is the release with long-term support.
@@ -108,7 +108,7 @@ django: .venv-django/stamp system
 	.venv-django/bin/$(PYTEST) tests/django
 
 # Each file is resolved for all Pythons and systems at once. What is in several files has one version in all of them, but for lowest.txt,
-# in which the package's own dependencies are the lowest that pyproject.toml allows.
+# in which the package's own dependencies, SQLAlchemy and the drivers are the lowest that pyproject.toml allows.
 PIN = .venv-upgrade/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-annotate \
   --custom-compile-command 'make upgrade'
 
@@ -121,7 +121,7 @@ upgrade:
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
 	$(PIN) --group awscli --output-file requirements/awscli.txt
 	echo 'django>=6' | $(subst 3.11,3.12,$(PIN)) - --output-file requirements/django.txt
-	$(PYTHON) -c 'import tomllib; print(*(d.replace(">=", "==") for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]), sep="\n")' > .venv-upgrade/lowest.txt
+	$(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*(re.sub(r"\[.*\]", "", d).replace(">=", "==") for d in p["dependencies"] + e["postgresql"] + e["mysql"]), sep="\n")' > .venv-upgrade/lowest.txt
 	$(PIN) pyproject.toml --group test --constraint .venv-upgrade/lowest.txt --output-file requirements/lowest.txt
 
 .venv/bench.stamp: .venv/test.stamp requirements/bench.txt
