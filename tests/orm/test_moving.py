@@ -630,3 +630,24 @@ def test_the_longest_values_fit(database: str, records: Records) -> None:
         assert dict(connection.execute(select(table)).mappings().one()) == row
     metadata.drop_all(engine)
     engine.dispose()
+
+
+def test_a_row_that_changes_writes_its_value_even_if_that_is_moved_meanwhile(fleet: Fleet) -> None:
+    for state in BOTH:
+        model = fleet.models[state]
+        with fleet.session() as session:
+            session.execute(sa.delete(model))
+            session.add(fleet.models["old"](tenant_id="acme", born=date(1815, 12, 10)))
+            session.commit()
+            row = session.scalars(select(model)).one()
+            session.rollback()  # and read again, before another process writes
+            assert row.born == date(1815, 12, 10)
+            # As if it had been moved.
+            session.execute(sa.text(f"UPDATE {model.__tablename__} SET born = NULL"))
+            row.id = uuid4()
+            session.commit()
+            raw = fleet.raw()
+            assert [name for name in ("born", "born_sealed") if raw[name] is not None] == [
+                "born" if state == "old" else "born_sealed"
+            ]
+            assert session.scalars(select(model.born)).one() == date(1815, 12, 10)
