@@ -95,6 +95,11 @@ def test_rows_that_do_not_open_are_named(run: Run, change: Change, capfd: pytest
     out, err = capfd.readouterr()
     assert "1 value not sealed" in out
     assert "secret plaintext" not in out + err
+    assert run(*RESEAL) == 8
+    out, err = capfd.readouterr()
+    assert "users.card: 1 value is not sealed, and of no form that the column moves from: find out who wrote" in err
+    assert "secret plaintext" not in out + err
+    change("UPDATE users SET card = NULL WHERE id = 4")
     assert run(*RESEAL, "-q") == 0
     assert capfd.readouterr() == ("", "")
 

@@ -243,8 +243,8 @@ def test_what_was_there_before_a_field_was_sealed_is_not_done(letters: Any) -> N
     assert run("sealwax_reseal", "archive.RecordsOnly", dry_run=True)[0] == 3
     status, out, err = run("sealwax_reseal", "archive.RecordsOnly")
     assert status == 8
-    assert "archive_letter.note: 1 value is no record and cannot be read" in err
-    assert "it needs moving=" in err
+    assert "archive_letter.note: 1 value is not sealed, and of no form that the column moves from" in err
+    assert "name their form with moves_from or moving=" in err
     assert "secret" not in out + err
 
 

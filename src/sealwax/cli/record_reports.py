@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -55,13 +55,23 @@ def tell_stale(report: StaleReport, *, as_json: bool) -> int:
             f"{counted(report.old, 'value')} {are(report.old)} still of the form that the column moves from; `sealwax "
             "records reseal` makes records of them"
         )
+    if report.not_records:
+        _warn_of_foreign("", report.not_records)
     for name, count in report.without_index.items():
         if count:
             console.warn(
                 f"{name}: {counted(count, 'row')} with a value and no index; `sealwax records reseal` fills "
                 f"{'it' if count == 1 else 'them'}"
             )
-    return FINDINGS if report.stale or report.old or any(report.without_index.values()) else 0
+    found = report.stale or report.old or report.not_records or any(report.without_index.values())
+    return FINDINGS if found else 0
+
+
+def _warn_of_foreign(column: str, count: int) -> None:
+    console.warn(
+        f"{column}{counted(count, 'value')} {are(count)} not sealed, and of no form that the column moves from: find "
+        "out who wrote them; if the column had values before it was sealed, name their form with moves_from or moving="
+    )
 
 
 def stale_as_dict(report: StaleReport) -> dict[str, object]:
@@ -179,7 +189,13 @@ def tell_reseal(report: ResealReport, forms: Sequence[str | None], *, out: bool,
         print_reseal(report, forms, out=out)
 
 
-def reseal_status(report: ResealReport, *, out: bool) -> int:
+def reseal_status(report: ResealReport, *, out: bool, told: Collection[str] = ()) -> int:
+    """Warn of what is left; return the exit status.
+
+    Args:
+        out: whether the columns move out.
+        told: the names of columns whose values are not sealed for a reason that was told.
+    """
     unopened = sum(count.unopened for count in report.columns)
     if report.stale:
         left = f"{counted(report.stale, 'record')} {are(report.stale)} still not under the newest key"
@@ -193,10 +209,14 @@ def reseal_status(report: ResealReport, *, out: bool) -> int:
             )
     unmoved = sum(count.unmoved for count in report.columns)
     record_moves.warn_of_left(report, out=out)
+    foreign = [] if out else [each for each in report.columns if each.not_records and each.column not in told]
+    for each in foreign:
+        _warn_of_foreign(f"{printable(each.column)}: ", each.not_records)
     failed = unopened + unmoved
     if failed and report.refused == failed and not any(map(_done, report.columns)):
         return KMS
-    return PARTLY_DONE if report.stale or report.left or failed or any(each.left for each in report.indexes) else 0
+    left_over = report.stale or report.left or failed or foreign or any(index.left for index in report.indexes)
+    return PARTLY_DONE if left_over else 0
 
 
 def _done(count: ResealCounts) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,21 +94,9 @@ def _reseal(given: Sequence[type[models.Model]], using: str, **options: Any) -> 
             f"{field.model._meta.db_table}.{field.column}: the old form is still written, so older versions may read "
             'it, and its values were not moved; deploy Moving(..., writes="records") first'
         )
-    foreign = _warn_of_foreign(report, {name for name, field in names.items() if field in waiting})
-    status = record_reports.reseal_status(report, out=False)
-    return status or (PARTLY_DONE if waiting or foreign or any(each.left for each in indexes) else 0)
-
-
-def _warn_of_foreign(report: ResealReport, told: Collection[str]) -> bool:
-    """Warn of values that are neither records nor in a form that their field moves from; return whether there are."""
-    counts = {count.column: count.not_records for count in report.columns if count.column not in told}
-    for name, count in counts.items():
-        if count:
-            console.warn(
-                f"{name}: {counted(count, 'value')} {'is no record' if count == 1 else 'are no records'} and cannot be "
-                "read: find out who wrote them; if the field had values before it was sealed, it needs moving="
-            )
-    return any(counts.values())
+    told = {name for name, field in names.items() if field in waiting}
+    status = record_reports.reseal_status(report, out=False, told=told)
+    return status or (PARTLY_DONE if waiting or any(each.left for each in indexes) else 0)
 
 
 def _tell(report: ResealReport, indexes: Sequence[IndexCounts], fields: Mapping[str, Any], *, as_json: bool) -> None:
