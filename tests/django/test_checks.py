@@ -45,6 +45,18 @@ def test_models_are_checked(models: Any) -> None:  # noqa: ARG001
     assert checked({**key, "x": text()}, indexes=[d.Index(fields=["x"], name="i")]) == ["sealwax.E005"]
     assert checked({**key, "x": text(), "i": IndexOf("no", bits=8)}) == ["sealwax.E007"]
     assert checked({**key, "x": d.TextField(), "i": IndexOf("x", bits=8)}) == ["sealwax.E008"]
+    for field, normalize, found in (
+        (d.DecimalField(max_digits=5, decimal_places=2), "exact/1", ["sealwax.E014"]),
+        (d.DateTimeField(), "exact/1", ["sealwax.E014"]),
+        (d.BooleanField(), "exact/1", ["sealwax.E014"]),
+        (d.JSONField(), "exact/1", ["sealwax.E014"]),
+        (d.IntegerField(), "digits/1", ["sealwax.E014"]),
+        (d.DateField(), "exact/1", []),
+        (d.IntegerField(), "exact/1", []),
+        (d.EmailField(), "email/1", []),
+    ):
+        sealed: Any = Sealed(field, row="id")
+        assert checked({**key, "x": sealed, "i": IndexOf("x", normalize=normalize, bits=8)}) == found
 
 
 def test_a_key_that_the_database_makes_is_no_row(models: Any) -> None:
@@ -166,5 +178,5 @@ def test_each_id_is_of_one_check() -> None:
                 for node in ast.walk(function):
                     if isinstance(node, ast.Constant) and re.fullmatch(r"sealwax\.[EW]\d+", str(node.value)):
                         made.setdefault(str(node.value), set()).add(f"{path.name} {function.name}")
-    assert len(made) == 16
+    assert len(made) == 17
     assert {name: functions for name, functions in made.items() if len(functions) > 1} == {}

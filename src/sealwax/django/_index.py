@@ -169,7 +169,21 @@ class IndexOf(models.BinaryField):  # type: ignore[type-arg]
             return [*messages, checks.Error(str(error), obj=self, id="sealwax.E007")]
         if not isinstance(source, SealedMixin):
             return [*messages, checks.Error(f"'{self.index_of}' is not sealed", obj=self, id="sealwax.E008")]
+        if not self._takes(source):
+            kinds = "text, bytes, integers, dates and UUIDs" if self.normalize == "exact/1" else "text"
+            problem = f"'{self.index_of}' cannot have this index: the normalizer {self.normalize} takes {kinds}"
+            return [*messages, checks.Error(problem, obj=self, id="sealwax.E014")]
         return messages
+
+    def _takes(self, source: Any) -> bool:
+        """Whether the normalizer takes the values of a field."""
+        if isinstance(source, models.CharField | models.TextField):
+            return True
+        # Equal values of the others may be written differently. A DateTimeField is a DateField.
+        exact = (models.BinaryField, models.DateField, models.IntegerField, models.UUIDField)
+        return (
+            self.normalize == "exact/1" and isinstance(source, exact) and not isinstance(source, models.DateTimeField)
+        )
 
     @property
     def source(self) -> Any:
