@@ -23,6 +23,7 @@ _UNREACHED: Final = (
     "cannot be put back",
     "this row holds a data key that works",
     "MemoryKeys() for tests",
+    "such as Plaintext() or Fernet(key)",
 )
 
 

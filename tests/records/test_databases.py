@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -418,7 +419,8 @@ def test_a_store_takes_an_engine_or_a_url(make: Callable[[sa.Engine], object], t
     getattr(given, "close", lambda: None)()
 
 
-def test_a_missing_driver_says_what_to_install() -> None:
+def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)  # Django may have taken PyMySQL for it
     with pytest.raises(
         ModuleNotFoundError, match=r"'psycopg2' is not .*'sealwax\[postgresql\]', and write postgresql\+"
     ):

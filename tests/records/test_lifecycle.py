@@ -843,7 +843,7 @@ def test_many_scopes_hold_bounded_memory() -> None:
             assert number % 100 or records.stats().data_keys <= 100
         assert keyring.calls == ["GenerateDataKey"] * 2000
         gc.collect()
-        rings = [ring for ring in gc.get_objects() if isinstance(ring, Ring) and ring._settings is records]
+        rings = [ring for ring in gc.get_objects() if type(ring) is Ring and ring._settings is records]
         assert len(rings) <= 101
         for number, record in enumerate(sealed):
             assert records.field("f", row=int, tenant=str(number)).open(record, row=1) == b"x"

@@ -43,9 +43,9 @@ def test_values_of_the_old_form_are_read_counted_and_logged_once(
         assert fernet.read(records, "users.born", stored, datetime.date) == datetime.date(2026, 2, 28)
         assert OLD.write(records, "users.note", b"\0", text=False) == b"\0"
     assert [record.getMessage() for record in caplog.records] == [
-        "'users.email' still has values as plaintext; stats() counts those that are read and written",
-        "'users.born' still has values as fernet; stats() counts those that are read and written",
-        "'users.note' still has values as plaintext; stats() counts those that are read and written",
+        "'users.email' still has values as plaintext, which have not been moved to records",
+        "'users.born' still has values as fernet, which have not been moved to records",
+        "'users.note' still has values as plaintext, which have not been moved to records",
     ]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     stats = records.stats()
@@ -156,7 +156,7 @@ def test_until_warns_for_thirty_days_and_then_refuses() -> None:
     assert said(400) == said(32) == []
     assert len(said(29)) == len(said(2)) == 1
     assert (
-        " days left), then models that say so fail: seal what is left with reseal() and leave out moving="
+        " days left), then models that say so fail: reseal what is left, and leave out moving="
         in said(29)[0]
     )
     for days in (-2, -400):

@@ -139,7 +139,7 @@ class Keeper:
             first = field not in self._old_values
             self._old_values.setdefault(field, [0, 0])[0 if read else 1] += 1
         if first:
-            _log.warning("'%s' still has values as %s; stats() counts those that are read and written", field, form)
+            _log.warning("'%s' still has values as %s, which have not been moved to records", field, form)
 
     def _count_old_values(self) -> tuple[dict[str, int], dict[str, int]]:
         with self._lock:

@@ -66,7 +66,7 @@ class Moving:
         if self.until is None:
             return
         left = (self.until - datetime.datetime.now(datetime.UTC).date()).days
-        todo = "seal what is left with reseal() and leave out moving=, or set a later day"
+        todo = "reseal what is left, and leave out moving=, or set a later day"
         if left < 0:
             raise ModelError(f"'{field}' was to hold {self.old.name} until {self.until}, which has passed: {todo}")
         if left <= _WARN_DAYS:

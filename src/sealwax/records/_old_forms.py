@@ -343,7 +343,7 @@ def _checked_key(key: str | bytes) -> fernet.Fernet:
     except (ValueError, TypeError):
         pass
     del key
-    raise ValueError("a Fernet key is 32 bytes in base64url, as Fernet.generate_key() makes it")
+    raise ValueError("a Fernet key is 32 bytes in base64url, 44 characters in all")
 
 
 def bytes_of(stored: object) -> bytes | None:
