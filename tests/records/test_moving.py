@@ -155,10 +155,7 @@ def test_until_warns_for_thirty_days_and_then_refuses() -> None:
     # The day may end while this runs.
     assert said(400) == said(32) == []
     assert len(said(29)) == len(said(2)) == 1
-    assert (
-        " days left), then models that say so fail: reseal what is left, and leave out moving="
-        in said(29)[0]
-    )
+    assert " days left), then models that say so fail: reseal what is left, and leave out moving=" in said(29)[0]
     for days in (-2, -400):
         with pytest.raises(ModelError, match=r"^'users\.email' was to hold plaintext until \d{4}-.*, which has passed"):
             said(days)
