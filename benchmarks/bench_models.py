@@ -37,7 +37,7 @@ _AIMS: Final = {
     ("read", "Sealed"): 0.25,
     ("insert", "sealed"): 0.75,
     ("read", "sealed"): 0.75,
-    ("insert", "Django"): 1.0,
+    ("insert", "Django"): 1.35,
     ("read", "Django"): 1.0,
 }
 
