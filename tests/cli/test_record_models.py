@@ -53,7 +53,7 @@ def test_the_command_line_takes_models(folder: Path, run: Run, capfd: pytest.Cap
 
 
 WRONG = {
-    "own_models": ("", "is no MODULE:NAME, such as shop.models:Base"),
+    "own_models": ("", "is not of the form MODULE:NAME, such as shop.models:Base"),
     "own_missing:Base": ("", "No module named 'own_missing'; run this in the folder that has it, or add that folder"),
     "own_nothing:Base": ("x = 1", "the module 'own_nothing' has no 'Base'"),
     "own_number:x": ("x = 1", "is neither the base class of models nor a MetaData"),
@@ -130,3 +130,20 @@ def test_the_indexes_of_models_are_counted_and_filled(
     (folder / "own_release.py").write_text((MODELS + SEARCHED).replace('"records"', '"old"'))
     assert run(*reseal, "--models", "own_release:Searched", "--to", "plaintext", "--apply") == 2  # users.card, too
     assert "users.card" in capfd.readouterr().err
+
+
+def test_values_of_a_form_that_is_still_written_are_not_called_foreign(
+    folder: Path, run: Run, keys: Keys, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "own_waiting.py").write_text((MODELS + SEARCHED).replace('writes="records"', 'writes="old"'))
+    engine = sa.create_engine("sqlite:///app.db")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE searched (id INTEGER PRIMARY KEY, card TEXT, card_index BLOB)"))
+        connection.execute(sa.text("INSERT INTO searched VALUES (1, 'a secret', NULL)"))
+    engine.dispose()
+    given = ("--models", "own_waiting:Base", "-k", keys.demo, "-c", "app=shop", "--settle", "1s")
+    assert run("records", "reseal", "--store", "sqlite:///app.db", *given) == 8
+    out, err = capfd.readouterr()
+    assert "1 value is still of the old form: a program writes it" in err
+    assert "of no form" not in err
+    assert "a secret" not in out + err

@@ -197,7 +197,9 @@ def reseal(
             to=form,
         )
     record_reports.tell_reseal(report, record_moves.names(columns, form), out=form is not None, as_json=as_json)
-    return record_reports.reseal_status(report, out=form is not None)
+    # While a program writes the old form, what is left of it is told as that.
+    told = {column.named for column in columns if column.writes == "old"}
+    return record_reports.reseal_status(report, out=form is not None, told=told)
 
 
 # --- verify
