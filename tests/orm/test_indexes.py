@@ -524,10 +524,10 @@ WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda add: add(sa.Column("i", IndexOf("v", bits=8), primary_key=True)),
     ),
     "type": (
-        r"email/1 takes no Decimal; 'exact/1' takes str",
+        r"email/1 does not take Decimal; 'exact/1' takes str",
         lambda add: add(sa.Column("i", IndexOf("d", normalize="email/1", bits=8))),
     ),
-    "exact type": (r"exact/1 takes no Decimal", lambda add: add(sa.Column("i", IndexOf("d", bits=8)))),
+    "exact type": (r"exact/1 does not take Decimal", lambda add: add(sa.Column("i", IndexOf("d", bits=8)))),
     "bits": (r"bits is an int from 1 to 256, not 0", lambda add: add(IndexOf("v", bits=0))),
     "normalizer": (r"there is no normalizer 'x'", lambda add: add(IndexOf("v", bits=8, normalize="x"))),
 }

@@ -297,7 +297,7 @@ def test_what_was_padded_otherwise_is_refused(padding: Any, padded: bytes) -> No
     key = hashlib.sha256(SECRET.encode()).digest()
     encryptor = Cipher(algorithms.AES(key), modes.CBC(key[:16])).encryptor()
     stored = base64.b64encode(encryptor.update(padded) + encryptor.finalize())
-    with pytest.raises(OldFormError, match=r"its padding is wrong|no text in UTF-8"):
+    with pytest.raises(OldFormError, match=r"its padding is wrong|not hold text in UTF-8"):
         AesEngine(SECRET, padding).read(stored, str)
 
 
@@ -448,7 +448,9 @@ def _call(module: str, name: str, *arguments: bytes) -> bytes:
 )
 def test_pickles_of_anything_else_are_refused(attack: bytes) -> None:
     for kind in (str, list, UUID, Decimal):
-        with pytest.raises(OldFormError, match=r"^a stored value cannot be read as django-cryptography: it holds "):
+        with pytest.raises(
+            OldFormError, match=r"^a stored value cannot be read as django-cryptography: it (holds|does not hold) "
+        ):
             PICKLES.read(_signed(attack), kind)
     assert Touched.times == 0
     assert PICKLES.read(_signed(_pickled(Decimal("1.5"))), Decimal) == Decimal("1.5")

@@ -32,7 +32,7 @@ def columns_of(given: str) -> Sequence[SealedColumn]:
     module, colon, name = given.partition(":")
     shown = f"--models '{printable(given)}'"
     if not module or not colon or not name:
-        raise click.UsageError(f"{shown} is no MODULE:NAME, such as shop.models:Base")
+        raise click.UsageError(f"{shown} is not of the form MODULE:NAME, such as shop.models:Base")
     try:
         from sealwax.sqlalchemy import sealed_columns
     except ModuleNotFoundError as error:

@@ -86,7 +86,7 @@ class DataKeyLife(Keeper):
         """Load the data keys that some records need, without blocking the event loop.
 
         Args:
-            values: what columns hold; values that are no records, such as None or what was cut off, are passed over.
+            values: what columns hold; values that are not records, such as None or what was cut off, are passed over.
             **pairs: as for ``ensure``.
 
         Raises:

@@ -94,8 +94,8 @@ class NewValues:
         self._python = None if self._source.text is not None else _python_type(self._source)
         if self._source.text is None and (form.name != PLAINTEXT or self._python is None):
             raise TableError(
-                f"the column {_named(table, self._source)} is of type {self._source.column.type}, which holds no "
-                f"{form.name}"
+                f"the column {_named(table, self._source)} is of type {self._source.column.type}, which cannot "
+                f"hold {form.name}"
             )
 
     def write(self, value: object) -> object:

@@ -149,7 +149,7 @@ class Moving:
 
 
 def _begins_as_record(stored: object) -> bool:
-    # More than is_record() asks for: what was cut off is no plaintext either.
+    # More than is_record() asks for: what was cut off is not plaintext either.
     if isinstance(stored, str):
         return stored.startswith(TEXT_START)
     if isinstance(stored, bytes | bytearray | memoryview):

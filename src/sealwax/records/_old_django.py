@@ -65,7 +65,7 @@ class DjangoFernetFields(Fernet):
 class DjangoFernetEncryptedFields(Fernet):
     """What django-fernet-encrypted-fields stores: Fernet tokens as text, under keys of the settings.
 
-    That package takes text that is no token of its keys for plaintext, and so hides wrong keys and plaintext alike;
+    That package takes text that is not a token of its keys for plaintext, and so hides wrong keys and plaintext alike;
     name plaintext if there is any: ``AnyOf(DjangoFernetEncryptedFields(...), Plaintext())``. Its JSON field encrypts
     each leaf as text: numbers, booleans and null come back as text, as they always did.
 
@@ -113,7 +113,7 @@ class DjangoFernetEncryptedFields(Fernet):
         with suppress(RecursionError):
             opened = _mapped(value, lambda token: super(DjangoFernetEncryptedFields, self)._read(token, str))
         if type(opened) is not kind:
-            raise OldFormError(f"it holds no {kind.__name__}")
+            raise OldFormError(f"it does not hold a value of type {kind.__name__}")
         return opened
 
     def _write(self, value: object, *, text: bool) -> str | bytes:
@@ -124,7 +124,7 @@ class DjangoFernetEncryptedFields(Fernet):
             tokens = _mapped(value, lambda leaf: super(DjangoFernetEncryptedFields, self)._write(str(leaf), text=True))
             mapped = json.dumps(tokens)
         if mapped is None:
-            raise OldFormError("it is no JSON")
+            raise OldFormError("it is not JSON")
         return mapped if text else encoded(mapped)
 
 

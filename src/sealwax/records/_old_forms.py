@@ -192,7 +192,7 @@ def _plaintext(zone: datetime.tzinfo | None) -> Plaintext:
 class Fernet(QuietForm):
     """Tokens of ``cryptography.fernet``, written by hand or through its MultiFernet.
 
-    A token is authenticated under one of the keys; it is bound to no row and no column, and its time is not looked at.
+    A token is authenticated under one of the keys. It is not bound to a row or a column, and its time is not looked at.
 
     Args:
         *keys: as ``cryptography.fernet.Fernet`` takes them, the newest first: it writes.

@@ -41,7 +41,7 @@ def loads(data: bytes) -> object:
     Raises:
         OldFormError: it is not a pickle, or holds something else; the message shows the name of a class at most.
     """
-    why = "it holds no pickle of a plain value"
+    why = "it does not hold a pickle of a plain value"
     try:
         _check_opcodes(data)
         return _restored(_Unpickler(io.BytesIO(data)).load(), [_OBJECTS_PER_BYTE * len(data)])
@@ -113,7 +113,7 @@ class _Uuid:
 
 
 class _Text(str):
-    """Text of a subclass of str, of which it is no instance."""
+    """Text of a subclass of str, of which it is not an instance."""
 
     __slots__ = ()
 

@@ -99,7 +99,7 @@ class AesEngine(_Engine):
         if padding not in ("pkcs5", "oneandzeroes", "zeroes", "naive"):
             raise ValueError('padding is "pkcs5", "oneandzeroes", "zeroes" or "naive"')
         hashed = hashed_key(key)
-        # The library fixed the initialization vector; it is no choice of ours.
+        # The library fixed the initialization vector; it is not our choice.
         self._cipher = Cipher(algorithms.AES(hashed), modes.CBC(hashed[:_BLOCK]))
         self._padding: PaddingName = padding
         self._zone = zone

@@ -51,7 +51,7 @@ def read_text(text: str, kind: type, zone: datetime.tzinfo | None) -> object:
     with contextlib.suppress(ValueError, ArithmeticError, RecursionError):
         value = read(text)
     if type(value) is not kind:
-        raise OldFormError(f"it holds no {kind.__name__}")
+        raise OldFormError(f"it does not hold a value of type {kind.__name__}")
     return with_zone(value, zone)
 
 
@@ -110,7 +110,7 @@ def write_text(value: object, zone: datetime.tzinfo | None, *, bools: Callable[[
         return value.isoformat()
     if isinstance(value, int | decimal.Decimal | float | UUID):
         return str(value)
-    raise OldFormError(f"it takes no {type(value).__name__} as text")
+    raise OldFormError(f"it does not take a value of type {type(value).__name__} as text")
 
 
 def decoded(data: bytes) -> str:
@@ -123,7 +123,7 @@ def decoded(data: bytes) -> str:
     with contextlib.suppress(UnicodeDecodeError):
         text = data.decode()
     if text is None:
-        raise OldFormError("it holds no text in UTF-8")
+        raise OldFormError("it does not hold text in UTF-8")
     return text
 
 
@@ -184,7 +184,7 @@ def _write_json(value: object) -> str:
     with contextlib.suppress(TypeError, ValueError, RecursionError):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if text is None:
-        raise OldFormError("it is no JSON")
+        raise OldFormError("it is not JSON")
     return text
 
 

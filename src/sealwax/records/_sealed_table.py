@@ -49,7 +49,7 @@ class ColumnTally(NamedTuple):
 
     Attributes:
         records: records, by their key ids.
-        damaged: values that begin as a record does, and are none.
+        damaged: values that begin as a record does, and are not records.
         others: all other values; of a column that values move from, those that are in the old form.
         null: rows without a value.
     """

@@ -160,7 +160,7 @@ class IndexOf(ColumnType):
         kind = self._source._kind
         if not kind.has_index(self.normalize):
             raise ModelError(
-                f"'{self._name}' cannot be an index of '{self.of}': the normalizer {self.normalize} takes no "
+                f"'{self._name}' cannot be an index of '{self.of}': the normalizer {self.normalize} does not take "
                 f"{kind.name}; 'exact/1' takes str, bytes, int, date, UUID and an Enum, the others str and an Enum"
             )
         table = self._named.table

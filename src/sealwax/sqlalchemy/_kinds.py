@@ -69,7 +69,7 @@ class PythonType:
         if self.enum is not None:
             if type(opened) is str and opened in self.enum.__members__:
                 return self.enum[opened]
-            raise UnreadableValueError(f"the record holds no name of {self.name}")
+            raise UnreadableValueError(f"the record does not hold a name of {self.name}")
         if type(opened) is self.type:
             return opened
         raise UnreadableValueError(f"the record holds a value of type {type(opened).__name__}, not {self.name}")

@@ -90,7 +90,7 @@ class Sealed(SealedType):
             if type(opened) is self.value_type:
                 return opened
             del opened  # a report of local variables would show it
-        hidden = HiddenValue(value)  # it may be no record
+        hidden = HiddenValue(value)  # it may not be a record
         del value
         return passing_on(lambda: self._open(self._record(hidden.value), UNBOUND, self._current()[1]))
 

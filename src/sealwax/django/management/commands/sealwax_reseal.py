@@ -143,7 +143,7 @@ def _print_next_steps(steps: Mapping[str, str], fields: Mapping[str, Any]) -> No
         keep = (
             "a migrations.RunSQL, with atomic = False, of:"
             if step.startswith("ALTER")
-            else "this, where the table is made; SQLite adds it to no table that is there:"
+            else "this, where the table is made; SQLite cannot add it to a table that exists:"
         )
         console.report(
             f"{name}: every value is a record; once no program writes the old form, take moving= out of the model, "
