@@ -36,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "_core.format": {"_core.context", "_core.keyring"},
     "_core.trusted": {"_core.fork_locks"},
     "_core.files": {"_core.disk", "_core.validate", "_core.keyring", "_core.locking"},
+    "_core.foreign": {"_core.context", "_core.keyring", "_core.format"},
     "_core.recognize": {"_core.keyring", "_core.format"},
     "_core.envelope": {
         "_core.context",

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.utils import Buffer
 
-from sealwax._core.format.io import refuse_copies
+from sealwax._core.format.io import BinarySource, read_full, refuse_copies
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, wipe
 from sealwax.errors import CommitmentError, TamperedError
 
@@ -267,9 +267,23 @@ class Decryptor:
                 raise CommitmentError(_NOT_THIS_KEY)
             self._chunks = Chunks(data_key, info, bytes(view[:SALT_BYTES]), view[SALT_BYTES:])
         self._index = 0
+        self._sealed = bytearray()
 
     def close(self) -> None:
         self._chunks.close()
+
+    def open_from(self, source: BinarySource, into: memoryview) -> tuple[int, bool]:
+        """Read and decrypt a group; return how many bytes were written, and whether it was the last one.
+
+        Raises:
+            InvalidTag: as for ``open_into``.
+        """
+        if not self._sealed:
+            self._sealed = bytearray(SEALED_GROUP_BYTES)
+        with memoryview(self._sealed) as sealed:
+            size = read_full(source, sealed)
+            last = size < len(sealed)
+            return self.open_into(sealed[:size], into, last=last), last
 
     def open_into(self, sealed: memoryview, into: memoryview, *, last: bool) -> int:
         """Decrypt whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.

@@ -1,9 +1,10 @@
-"""A payload as a file that is open for reading at any position."""
+"""A payload as a file that is open for reading at any position, and what other formats share of that."""
 
 from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,51 +31,32 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-class RandomAccessReader(io.RawIOBase):
-    """Reads any position of a payload in a seekable file; each chunk is authenticated before a byte of it is used.
+class PositionedReader(io.RawIOBase, ABC):
+    """A file of plaintext that is read at any position: parts of one size, each of them authentic by itself.
 
-    Opening reads the head and the last chunk, so that the size is authenticated. Size, salt and keys are fixed then.
-
-    Args:
-        source: the file that holds the payload.
-        offset: where in the file the payload begins, in bytes.
-        size: the payload's size in bytes.
-        data_key, info: as for ``Decryptor``.
-        on_close: called once.
-
-    Raises:
-        CommitmentError: the key or the context does not belong to this payload.
-        TamperedError: the last chunk does not authenticate, or no payload has that size.
+    Attributes:
+        size: the size of the plaintext in bytes.
     """
 
     __copy__ = __reduce_ex__ = refuse_copies
 
-    def __init__(
-        self,
-        source: SeekableSource,
-        offset: int,
-        size: int,
-        data_key: DataKey,
-        info: bytes,
-        on_close: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, source: SeekableSource, offset: int, part_bytes: int, most_parts: int) -> None:
         super().__init__()
         self._on_close: Callable[[], None] | None = None  # closes nothing if opening fails
-        self._chunks: Chunks | None = None
-        self._plain = bytearray()
         self._source = source
         self._offset = offset
-        self._payload_size = size
-        self.size = plaintext_size(size)
-        self._position = 0
-        self._sealed = bytearray(min(SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
-        self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
+        self._part_bytes, self._most_parts = part_bytes, most_parts
+        self.size = self._position = 0
+        self._sealed = bytearray()
+        self._plain = bytearray()
         self._process = os.getpid()
-        head = self._read(0, HEAD_BYTES)
-        self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
-        head.release()
-        self._open_chunks(self.size // CHUNK_BYTES, 1)
-        self._on_close = on_close
+
+    @abstractmethod
+    def _open_parts(self, first: int, count: int) -> int:
+        """Decrypt up to ``count`` parts from ``first`` into the private buffer; return the bytes of plaintext."""
+
+    @abstractmethod
+    def _drop_keys(self) -> None: ...
 
     def _read(self, at: int, size: int) -> memoryview:
         refuse_forked(self._process)
@@ -84,23 +66,8 @@ class RandomAccessReader(io.RawIOBase):
             raise tampered(None)
         return view
 
-    def _open_chunks(self, first: int, count: int) -> int:
-        """Decrypt ``count`` chunks from ``first`` into the private buffer; return the bytes of plaintext."""
-        if self._chunks is None:
-            raise tampered(first * CHUNK_BYTES)
-        start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
-        end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
-        try:
-            with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
-                return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
-        except (InvalidTag, TamperedError):
-            self._give_up()
-            raise tampered(first * CHUNK_BYTES) from None
-
     def _give_up(self) -> None:
-        if self._chunks is not None:
-            self._chunks.close()
-            self._chunks = None
+        self._drop_keys()
         wipe(self._plain)
 
     def readable(self) -> bool:
@@ -138,12 +105,12 @@ class RandomAccessReader(io.RawIOBase):
         if self.closed:
             raise ValueError("read from a closed file")
         with memoryview(buffer).cast("B") as view:
-            first, skip = divmod(self._position, CHUNK_BYTES)
+            first, skip = divmod(self._position, self._part_bytes)
             wanted = min(len(view), self.size - self._position)
             if wanted <= 0:
                 return 0
-            count = min(-(-(skip + wanted) // CHUNK_BYTES), GROUP_CHUNKS)
-            size = min(self._open_chunks(first, count) - skip, wanted)
+            count = min(-(-(skip + wanted) // self._part_bytes), self._most_parts)
+            size = min(self._open_parts(first, count) - skip, wanted)
             with memoryview(self._plain) as plain:
                 view[:size] = plain[skip : skip + size]
         self._position += size
@@ -164,3 +131,59 @@ class RandomAccessReader(io.RawIOBase):
             super().close()
             if self._on_close is not None:
                 self._on_close()
+
+
+class RandomAccessReader(PositionedReader):
+    """Reads any position of a payload in a seekable file; each chunk is authenticated before a byte of it is used.
+
+    Opening reads the head and the last chunk, so that the size is authenticated. Size, salt and keys are fixed then.
+
+    Args:
+        source: the file that holds the payload.
+        offset: where in the file the payload begins, in bytes.
+        size: the payload's size in bytes.
+        data_key, info: as for ``Decryptor``.
+        on_close: called once.
+
+    Raises:
+        CommitmentError: the key or the context does not belong to this payload.
+        TamperedError: the last chunk does not authenticate, or no payload has that size.
+    """
+
+    def __init__(
+        self,
+        source: SeekableSource,
+        offset: int,
+        size: int,
+        data_key: DataKey,
+        info: bytes,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._chunks: Chunks | None = None
+        super().__init__(source, offset, CHUNK_BYTES, GROUP_CHUNKS)
+        self._payload_size = size
+        self.size = plaintext_size(size)
+        self._sealed = bytearray(min(SEALED_GROUP_BYTES, max(size, HEAD_BYTES)))
+        self._plain = bytearray(min(GROUP_BYTES, self.size + 1))
+        head = self._read(0, HEAD_BYTES)
+        self._chunks = Chunks(data_key, info, bytes(head[:SALT_BYTES]), bytes(head[SALT_BYTES:]))
+        head.release()
+        self._open_parts(self.size // CHUNK_BYTES, 1)
+        self._on_close = on_close
+
+    def _open_parts(self, first: int, count: int) -> int:
+        if self._chunks is None:
+            raise tampered(first * CHUNK_BYTES)
+        start = HEAD_BYTES + first * SEALED_CHUNK_BYTES
+        end = min(start + count * SEALED_CHUNK_BYTES, self._payload_size)
+        try:
+            with self._read(start, end - start) as sealed, memoryview(self._plain) as plain:
+                return self._chunks.open(first, sealed, plain, last=end == self._payload_size)
+        except (InvalidTag, TamperedError):
+            self._give_up()
+            raise tampered(first * CHUNK_BYTES) from None
+
+    def _drop_keys(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None

@@ -10,16 +10,15 @@ import io
 import os
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from sealwax._core.format.io import BinarySink, BinarySource, read_full, refuse_copies, write_all
+from sealwax._core.format.io import BinarySink, BinarySource, refuse_copies, write_all
 from sealwax._core.format.payload import (
     GROUP_BYTES,
     MAX_PLAINTEXT_BYTES,
     SEALED_GROUP_BYTES,
-    Decryptor,
     Encryptor,
     refuse_forked,
     tampered,
@@ -207,6 +206,15 @@ class StreamWriter(io.RawIOBase):
                 warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
 
 
+class GroupDecryptor(Protocol):
+    """Decrypts what a source holds, front to back: a ``payload.Decryptor``, or another format's."""
+
+    def open_from(self, source: BinarySource, into: memoryview) -> tuple[int, bool]:
+        """Read and decrypt up to 1 MiB; return how many bytes were written, and whether the end was authenticated."""
+
+    def close(self) -> None: ...
+
+
 class StreamReader(io.RawIOBase):
     """A file of plaintext, open for one pass front to back; ``Sealer.open_stream`` returns it.
 
@@ -224,12 +232,13 @@ class StreamReader(io.RawIOBase):
 
     __copy__ = __reduce_ex__ = refuse_copies
 
-    def __init__(self, source: BinarySource, decryptor: Decryptor, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, source: BinarySource, decryptor: GroupDecryptor, on_close: Callable[[], None] | None = None
+    ) -> None:
         super().__init__()
         self._on_close = on_close
         self._source = source
-        self._decryptor: Decryptor | None = decryptor
-        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._decryptor: GroupDecryptor | None = decryptor
         self._plain = bytearray(GROUP_BYTES)
         self._start = self._end = 0
         self._position = 0
@@ -347,7 +356,7 @@ class StreamReader(io.RawIOBase):
             self._give_up()
             raise
 
-    def _take(self, decryptor: Decryptor) -> None:
+    def _take(self, decryptor: GroupDecryptor) -> None:
         # A taker may still hold the buffer, which is about to be overwritten here or by the second thread.
         if not _is_free(self._plain):
             self._plain = bytearray(GROUP_BYTES)
@@ -364,13 +373,11 @@ class StreamReader(io.RawIOBase):
                 self._ahead = None
         self._end, self._finished = size, last
 
-    def _group(self, decryptor: Decryptor, plain: bytearray, position: int) -> tuple[int, bool]:
+    def _group(self, decryptor: GroupDecryptor, plain: bytearray, position: int) -> tuple[int, bool]:
         """Read and decrypt a group into ``plain``; return its size, and whether it is the last one."""
-        with memoryview(self._sealed) as sealed, memoryview(plain) as view:
-            size = read_full(self._source, sealed)
-            last = size < len(sealed)
+        with memoryview(plain) as view:
             try:
-                return decryptor.open_into(sealed[:size], view, last=last), last
+                return decryptor.open_from(self._source, view)
             except InvalidTag:
                 raise tampered(position) from None
 
