@@ -34,7 +34,7 @@ _SINGLE_HEAD: Final = struct.Struct(">12sQ")
 # What one key and nonce of AES-GCM may encrypt.
 _MOST_SINGLE_BYTES: Final = 2**36 - 32
 U32: Final = struct.Struct(">I")
-_U32_U64: Final = struct.Struct(">IQ")
+U32_U64: Final = struct.Struct(">IQ")
 
 
 class Body(Protocol):
@@ -63,6 +63,9 @@ class Body(Protocol):
         Raises:
             TamperedError: it is cut off.
         """
+
+    def close(self) -> None:
+        """Drop the key, if it is in use."""
 
 
 class OpenMessage:
@@ -108,7 +111,7 @@ class OpenMessage:
     def body(self) -> Body:
         """Return what opens the body once, front to back."""
         if self.header.frame_length:
-            return FramedBody(self.header, self.aead)
+            return FramedBody(self)
         return UnframedBody(self)
 
     def signed(self) -> SignedBytes | None:
@@ -152,16 +155,15 @@ class Frames:
     nonce that a frame stores counts, and nothing is expected of it.
 
     Args:
-        header: of a message with frames.
-        aead: its key.
+        message: a message with frames.
     """
 
-    def __init__(self, header: EsdkHeader, aead: AESGCM) -> None:
-        self.length = header.frame_length
+    def __init__(self, message: OpenMessage) -> None:
+        self.length = message.header.frame_length
         self.step = self.length + FRAME_OVERHEAD
-        self._aead = aead
-        self._message_id = header.message_id
-        self._aad = header.message_id + FRAME_AAD + _U32_U64.pack(0, self.length)
+        self._message = message
+        self._message_id = message.header.message_id
+        self._aad = self._message_id + FRAME_AAD + U32_U64.pack(0, self.length)
 
     def open(self, number: int, sealed: memoryview, into: memoryview) -> int:
         """Decrypt the complete frames before the final one, the first of which has this number; return how many.
@@ -170,8 +172,8 @@ class Frames:
             InvalidTag: a frame was altered or moved.
         """
         length, step, aad = self.length, self.step, bytearray(self._aad)
-        place = len(aad) - _U32_U64.size
-        mark_at, pack_into, work = U32.unpack_from, U32.pack_into, self._aead.decrypt_into
+        place = len(aad) - U32_U64.size
+        mark_at, pack_into, work = U32.unpack_from, U32.pack_into, self._message.aead.decrypt_into
         at, at_into, first, most = 0, 0, number, len(sealed) - step
         try:
             # This is the innermost loop of all.
@@ -208,9 +210,9 @@ class Frames:
             raise InvalidTag
         if len(sealed) < FINAL_OVERHEAD + size:
             return None
-        aad = self._message_id + FINAL_FRAME_AAD + _U32_U64.pack(number, size)
+        aad = self._message_id + FINAL_FRAME_AAD + U32_U64.pack(number, size)
         try:
-            self._aead.decrypt_into(nonce, sealed[_FINAL_HEAD.size : FINAL_OVERHEAD + size], aad, into[:size])
+            self._message.aead.decrypt_into(nonce, sealed[_FINAL_HEAD.size : FINAL_OVERHEAD + size], aad, into[:size])
         finally:
             leave_no_registers()
         return FINAL_OVERHEAD + size, size
@@ -219,8 +221,8 @@ class Frames:
 class FramedBody:
     """Opens a body of frames front to back."""
 
-    def __init__(self, header: EsdkHeader, aead: AESGCM) -> None:
-        self._frames = Frames(header, aead)
+    def __init__(self, message: OpenMessage) -> None:
+        self._frames = Frames(message)
         self._number = 1
         self.finished = False
         per_group = max(1, GROUP_BYTES // self._frames.step)
@@ -250,6 +252,9 @@ class FramedBody:
                 return at // step * self._frames.length + int(size)
             at += step
         raise tampered(None)
+
+    def close(self) -> None:
+        """Nothing is kept but the message."""
 
 
 class UnframedBody:
@@ -288,7 +293,7 @@ class UnframedBody:
         nonce, self._left = _SINGLE_HEAD.unpack_from(sealed)
         if self._left > _MOST_SINGLE_BYTES:
             raise InvalidTag
-        aad = self._message.header.message_id + _SINGLE_AAD + _U32_U64.pack(1, self._left)
+        aad = self._message.header.message_id + _SINGLE_AAD + U32_U64.pack(1, self._left)
         self._decryptor = self._message.decryptor(nonce, aad)
         return _SINGLE_HEAD.size
 
@@ -298,3 +303,6 @@ class UnframedBody:
             if size <= len(sealed) - _SINGLE_HEAD.size - TAG_BYTES:
                 return size
         raise tampered(None)
+
+    def close(self) -> None:
+        self._decryptor = None

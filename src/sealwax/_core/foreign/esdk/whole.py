@@ -10,7 +10,7 @@ from cryptography.utils import Buffer
 
 from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import EsdkHeader
-from sealwax._core.foreign.esdk.opening import OpenMessage
+from sealwax._core.foreign.esdk.opening import Body, OpenMessage
 from sealwax._core.format.payload import tampered
 from sealwax._core.keyring import wipe
 
@@ -47,21 +47,27 @@ def decrypt_body(opened: OpenMessage, body: memoryview) -> bytes:
     if size:
         out.seek(size - 1)
         out.write(b"\0")
-    with out.getbuffer() as room:
-        try:
-            used, written = opener.open_into(body, room)
-            if not opener.finished or written != size:
-                raise tampered(None)
-            signed = opened.signed()
-            if signed is not None:
-                signed.update(body[:used])
-                signed.verify(body[used:])
-            elif used != len(body):
-                raise tampered(None)
-        except InvalidTag:
-            wipe(room)
-            raise tampered(None) from None
-        except BaseException:
-            wipe(room)
-            raise
+    try:
+        with out.getbuffer() as room:
+            _decrypt_into(opened, opener, body, room)
+    except InvalidTag:
+        raise tampered(None) from None
+    finally:
+        opener.close()
     return out.getvalue()
+
+
+def _decrypt_into(opened: OpenMessage, opener: Body, body: memoryview, room: memoryview) -> None:
+    try:
+        used, written = opener.open_into(body, room)
+        if not opener.finished or written != len(room):
+            raise InvalidTag
+        signed = opened.signed()
+        if signed is not None:
+            signed.update(body[:used])
+            signed.verify(body[used:])
+        elif used != len(body):
+            raise InvalidTag
+    except BaseException:
+        wipe(room)
+        raise
