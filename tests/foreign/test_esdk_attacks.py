@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from aws_encryption_sdk.identifiers import AlgorithmSuite
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -242,6 +243,65 @@ def test_a_file_that_changes_between_the_passes(messages: list[tuple[bytes, byte
     ):
         reader.read()
     assert source.reads == 2
+
+
+@pytest.mark.parametrize(("suite", "framed"), [(0x0178, True), (0x0178, False), (0x0478, True), (0x0478, False)])
+def test_no_byte_can_be_changed(messages: list[tuple[bytes, bytearray]], suite: int, framed: bool) -> None:
+    message, header, dek = of(messages, suite, framed=framed)
+    quick = [read for read in esdk.readers(header) if read in (esdk.in_memory, esdk.at_any_place)]
+    for at in range(len(message)):
+        changed = bytearray(message)
+        changed[at] ^= 1
+        try:
+            other = header_of(bytes(changed))
+        except HeaderError:
+            continue
+        for read in quick:
+            with pytest.raises((PayloadError, ValueError)) as caught:
+                read(bytes(changed), other, dek, {})
+            # An unframed body that is taken for a framed one, or the other way, is not read at any place.
+            assert isinstance(caught.value, PayloadError) or not framed
+
+
+def forged(header: EsdkHeader, dek: bytearray, number: int, plaintext: bytes) -> bytes:
+    """A final frame by someone who has the data key."""
+    key = header.suite.derive(ForeignDataKey(bytearray(dek)), header.message_id, header.commitment or None)
+    nonce, size = number.to_bytes(12, "big"), len(plaintext)
+    aad = header.message_id + b"AWSKMSEncryptionClient Final Frame" + number.to_bytes(4, "big")
+    sealed = AESGCM(key).encrypt(nonce, plaintext, aad + size.to_bytes(8, "big"))
+    return b"\xff\xff\xff\xff" + number.to_bytes(4, "big") + nonce + size.to_bytes(4, "big") + sealed
+
+
+def test_a_final_frame_is_no_longer_than_a_frame_and_has_the_next_number() -> None:
+    dek = bytearray(esdk.DEK)
+    message = esdk.written(bytes(40), CONTEXT, 16)
+    header = header_of(message)
+    body = message[header.size :]
+    frames = body[: 2 * 48]
+    for number, size, opens in ((3, 16, True), (3, 0, True), (3, 17, False), (2, 16, False), (4, 16, False)):
+        data = message[: header.size] + frames + forged(header, dek, number, bytes(size))
+        for read in esdk.readers(header):
+            if opens:
+                assert read(data, header, dek, {}) == bytes(32 + size)
+            else:
+                with pytest.raises(TamperedError):
+                    read(data, header, dek, {})
+
+
+def test_no_memory_is_taken_for_a_body_that_is_only_claimed(messages: list[tuple[bytes, bytearray]]) -> None:
+    for suite, framed in ((0x0478, True), (0x0478, False), (0x0178, False)):
+        message, header, dek = of(messages, suite, framed=framed)
+        claim = (
+            b"\xff\xff\xff\xff\0\0\0\1" + bytes(12) + b"\x7f\xff\xff\xff" if framed else bytes(12) + b"\0\0\0\x0f" * 2
+        )
+        for read in esdk.readers(header):
+            tracemalloc.start()
+            try:
+                with pytest.raises(TamperedError):
+                    read(message[: header.size] + claim + bytes(100), header, dek, {})
+                assert tracemalloc.get_traced_memory()[1] < 8 << 20
+            finally:
+                tracemalloc.stop()
 
 
 # --- keys and headers

@@ -14,11 +14,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from sealwax._core.foreign.esdk.suites import SUITES
 from sealwax._core.format import payload, witness
 from sealwax._core.keyring import DataKey
 from tests.memory import scan
 from tests.memory.conftest import ROOT
-from tests.memory.derive import ID, INFO, SALT
+from tests.memory.derive import ID, INFO, MESSAGE_ID, SALT
 from tests.memory.midstate import sha256_state
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/mem")
@@ -43,13 +44,30 @@ def hits(folder: Path, what: str) -> dict[str, int]:
         assert process.stdout.readline() == b"done\n"
         derived = expanded(secret, payload.LABEL + SALT + INFO, 44)
         key = expanded(secret, witness.LABEL + INFO, 32)
-        found = scan.process(process.pid, {"key": [secret, derived[:32], derived[32:], key]})
+        secrets = [secret, derived[:32], derived[32:], key, *esdk_keys(secret)]
+        found = scan.process(process.pid, {"key": secrets})
         process.stdin.write(b"\n")
     return dict(found)
 
 
+def esdk_keys(secret: bytes) -> list[bytes]:
+    """The keys of messages of the AWS Encryption SDK, and what HKDF extracts first, in halves."""
+    first = hmac.digest(bytes(32), secret, "sha256"), hmac.digest(MESSAGE_ID, secret, "sha512")
+    old = hmac.digest(first[0], b"\1\x78" + MESSAGE_ID[:16] + b"\1", "sha256")
+    new = hmac.digest(first[1], b"\4\x78DERIVEKEY\1", "sha512")
+    return [first[0], first[1][:32], first[1][32:], old, new[:32]]
+
+
+def test_the_keys_of_messages_are_those_of_the_format() -> None:
+    secret = bytes(range(32))
+    with DataKey(bytearray(secret)) as data_key:
+        old = SUITES[0x0178].derive(data_key, MESSAGE_ID[:16], None)
+        new = SUITES[0x0478].derive(data_key, MESSAGE_ID, SUITES[0x0478].commit(data_key, MESSAGE_ID))
+    assert [bytes(old), bytes(new)] == esdk_keys(secret)[3:]
+
+
 @linux
-@pytest.mark.parametrize("what", ["chunks", "small", "witness"])
+@pytest.mark.parametrize("what", ["chunks", "small", "witness", "esdk"])
 def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
     assert hits(tmp_path, what) == {}
 

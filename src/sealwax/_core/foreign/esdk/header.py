@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sealwax._core.foreign.esdk.signature import PUBLIC_KEY, public_key
 from sealwax._core.foreign.esdk.suites import COMMITMENT_BYTES, SUITES, EsdkSuite
@@ -66,6 +68,7 @@ class EsdkHeader:
         commitment: what the header commits to; empty in version 1.
         nonce, tag: what authenticates the header.
         body: the header's bytes before nonce and tag.
+        public_key: what verifies the signature; None if the message is not signed.
         size: the size of the whole header in bytes.
     """
 
@@ -78,6 +81,7 @@ class EsdkHeader:
     nonce: bytes
     tag: bytes
     body: bytes
+    public_key: ec.EllipticCurvePublicKey | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -152,8 +156,7 @@ def read_header(read: Callable[[int], bytes]) -> EsdkHeader:
     if (PUBLIC_KEY in context) != (suite.signature is not None):
         which = "a message that is not signed holds" if suite.signature is None else "a signed message lacks"
         raise DamagedHeaderError(f"{which} '{PUBLIC_KEY}' in its context")
-    if suite.signature is not None:
-        public_key(suite, context[PUBLIC_KEY])
+    key = None if suite.signature is None else public_key(suite, context[PUBLIC_KEY])
     data_keys = _data_keys(taken)
     end = _end_1(taken) if suite.version == 1 else _end_2(taken)
     kind, frame_length, commitment, nonce, tag = end
@@ -161,7 +164,7 @@ def read_header(read: Callable[[int], bytes]) -> EsdkHeader:
     body = taken.all()
     after = TAG_BYTES + (NONCE_BYTES if suite.version == 1 else 0)
     return EsdkHeader(
-        suite, message_id, context, data_keys, frame_length, commitment, nonce, tag, body[: len(body) - after]
+        suite, message_id, context, data_keys, frame_length, commitment, nonce, tag, body[: len(body) - after], key
     )
 
 

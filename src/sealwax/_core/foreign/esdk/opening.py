@@ -14,7 +14,7 @@ from cryptography.utils import Buffer
 from sealwax._core import context as ctx
 from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import NONCE_BYTES, TAG_BYTES, EsdkHeader
-from sealwax._core.foreign.esdk.signature import PUBLIC_KEY, SignedBytes
+from sealwax._core.foreign.esdk.signature import SignedBytes
 from sealwax._core.foreign.esdk.suites import NOT_THIS_KEY
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
@@ -116,10 +116,10 @@ class OpenMessage:
 
     def signed(self) -> SignedBytes | None:
         """Return what verifies the message's signature, after its header; None if the message has none."""
-        suite = self.header.suite
-        if suite.signature is None:
+        algorithm = self.header.suite.signature
+        if algorithm is None or self.header.public_key is None:
             return None
-        signed = SignedBytes(suite, self.header.context[PUBLIC_KEY])
+        signed = SignedBytes(self.header.public_key, algorithm)
         signed.update(self.header.signed_bytes)
         return signed
 
@@ -269,6 +269,7 @@ class UnframedBody:
 
     def open_into(self, sealed: memoryview, into: memoryview) -> tuple[int, int]:
         used = size = 0
+        decryptor = None
         try:
             if self._decryptor is None:
                 if len(sealed) < _SINGLE_HEAD.size:
@@ -286,6 +287,7 @@ class UnframedBody:
                 self._decryptor = None
                 self.finished = True
         finally:
+            del decryptor  # it holds the key, and a kept exception holds this frame
             leave_no_registers()
         return used, size
 

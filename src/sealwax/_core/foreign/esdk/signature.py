@@ -38,17 +38,12 @@ def public_key(suite: EsdkSuite, text: str) -> ec.EllipticCurvePublicKey:
 
 
 class SignedBytes:
-    """Takes in a message, front to back, and verifies the signature of what it took in.
+    """Takes in a message, front to back, and verifies the signature of what it took in."""
 
-    Raises:
-        DamagedHeaderError: the context holds no public key.
-    """
-
-    def __init__(self, suite: EsdkSuite, text: str) -> None:
-        assert suite.signature is not None
-        self._key = public_key(suite, text)
-        self._algorithm = suite.signature
-        self._hash = hashes.Hash(suite.signature)
+    def __init__(self, key: ec.EllipticCurvePublicKey, algorithm: hashes.HashAlgorithm) -> None:
+        self._key = key
+        self._algorithm = algorithm
+        self._hash = hashes.Hash(algorithm)
 
     def update(self, data: Buffer) -> None:
         self._hash.update(data)
