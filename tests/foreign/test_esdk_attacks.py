@@ -191,6 +191,8 @@ def damages(message: bytes, header: EsdkHeader) -> dict[str, bytes]:
     if header.suite.signature is not None:
         size = footer_bytes(message, header)
         result["no signature"] = message[:-size]
+        for name, length in (("a longer signature is claimed", size - 1), ("a shorter one", size - 3)):
+            result[name] = message[:-size] + length.to_bytes(2, "big") + message[2 - size :]
         result["an empty signature"] = message[:-size] + b"\0\0"
         result["half a signature"] = message[: -size // 2]
         result["a long signature"] = message[:-size] + b"\xff\xff" + bytes(0xFFFF)
@@ -212,7 +214,7 @@ def test_nothing_appears_before_the_end_is_authentic(
 ) -> None:
     message, header, dek = of(messages, suite, framed=framed)
     ways = damages(message, header)
-    assert len(ways) == 6 + 4 * framed + 4 * (header.suite.signature is not None)
+    assert len(ways) == 6 + 4 * framed + 6 * (header.suite.signature is not None)
     for what, damaged in ways.items():
         for read in esdk.readers(header):
             with pytest.raises(TamperedError):
@@ -322,9 +324,9 @@ def test_a_wrong_data_key_is_no_key_of_the_message(messages: list[tuple[bytes, b
 @pytest.mark.parametrize("size", [0, 1, 15, 17, 31, 33, 64])
 def test_a_data_key_of_another_size_is_wiped(size: int) -> None:
     buffer = bytearray(b"\xaa" * size)
-    with pytest.raises(DataKeyError):
+    with pytest.raises(DataKeyError) as caught:
         ForeignDataKey(buffer)
-    assert buffer == bytes(size)
+    assert buffer == bytes(size), caught
 
 
 @pytest.mark.parametrize("size", [16, 24, 32])

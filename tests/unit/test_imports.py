@@ -38,6 +38,14 @@ ROOMS: dict[str, set[str]] = {
     "_core.files": {"_core.disk", "_core.validate", "_core.keyring", "_core.locking"},
     "_core.foreign": {"_core.context", "_core.keyring", "_core.format"},
     "_core.recognize": {"_core.keyring", "_core.format"},
+    "_core.messages": {
+        "_core.context",
+        "_core.keyring",
+        "_core.files",
+        "_core.format",
+        "_core.foreign",
+        "_core.envelope",
+    },
     "_core.envelope": {
         "_core.context",
         "_core.validate",
@@ -57,7 +65,9 @@ ROOMS: dict[str, set[str]] = {
         "_core.keyring",
         "_core.format",
         "_core.files",
+        "_core.foreign",
         "_core.envelope",
+        "_core.messages",
         "_core.rewrap",
     },
     "_core.sealer": {
@@ -68,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.envelope",
         "_core.files",
         "_core.format",
+        "_core.foreign",
         "_core.keyring",
         "_core.operations",
         "_core.rewrap",
@@ -78,6 +89,7 @@ ROOMS: dict[str, set[str]] = {
     "_core.cache": {
         "events",
         "_core.context",
+        "_core.foreign",
         "_core.validate",
         "_core.keyring",
         "_core.fork_locks",

@@ -73,8 +73,11 @@ def header_of_view(view: memoryview | bytes) -> Header:
     return _read_header(read)
 
 
-def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
+def header_of_stream(file: BinaryIO | io.RawIOBase, begun: bytes = b"") -> Header:
     """Read a header from the current position of ``file``, and not a byte more.
+
+    Args:
+        begun: the header's first bytes, if they have been read already.
 
     Raises:
         HeaderError: there is no header.
@@ -83,7 +86,7 @@ def header_of_stream(file: BinaryIO | io.RawIOBase) -> Header:
 
     def read(size: int) -> bytes:
         nonlocal first
-        data = read_full(file, size)
+        data = read_full(file, size) if first else begun + read_full(file, size - len(begun))
         first = first or data
         return data
 

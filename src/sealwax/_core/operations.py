@@ -6,11 +6,12 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Final, NamedTuple, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar, cast
 
 from sealwax._core import context as ctx
 from sealwax._core import envelope, files, validate
+from sealwax._core.foreign.rules import BEGINNING_BYTES, ForeignRules, begins_message, is_message
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload, random_access, stream
 from sealwax._core.format.header import Header
@@ -19,6 +20,10 @@ from sealwax._core.format.witness import Witness
 from sealwax._core.keyring import SUITE_COBBLESTONE_256, DataKey, Keyring, WrappedKey, kept_by_rewrap
 from sealwax._core.rewrap import Rewrap
 from sealwax._core.sources import AnyPath, AnySource, BytesLike
+from sealwax.errors import NotAnEnvelopeError
+
+if TYPE_CHECKING:
+    from sealwax._core.messages import MessageOpener
 
 T = TypeVar("T")
 
@@ -36,6 +41,7 @@ class Binding:
 
     keyring: Keyring
     local_names: frozenset[str]
+    foreign: ForeignRules = field(default_factory=ForeignRules)
 
     def split(self, context: ToBind) -> Split:
         """Split the context of a new envelope."""
@@ -47,6 +53,13 @@ class Binding:
         """Return the context of an existing envelope, once the expected one fits."""
         stored = ctx.decode(header.preamble.kms_context)
         return stored, ctx.match(expected, stored, self.local_names, header.preamble.local_pairs)
+
+    @property
+    def messages(self) -> MessageOpener:
+        """What opens messages of the AWS Encryption SDK."""
+        from sealwax._core.messages import MessageOpener
+
+        return MessageOpener(self.keyring, self.foreign)
 
 
 class Begun(NamedTuple):
@@ -97,8 +110,10 @@ def unwrap(binding: Binding, header: Header, expected: ctx.ExpectedContext, use:
 
 
 def decrypt(binding: Binding, sealed: BytesLike, expected: ctx.ExpectedContext, detached: AnySource | None) -> bytes:
-    header, offset = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
     with memoryview(sealed).cast("B") as view:
+        if detached is None and begins_message(bytes(view[:BEGINNING_BYTES])):
+            return binding.messages.decrypt(sealed, expected)
+        header, offset = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
         body = view[offset:]
         payload.plaintext_size(len(body))  # an impossible size needs no KMS call
         head = body[: payload.HEAD_BYTES]
@@ -164,7 +179,12 @@ def open_for_reading(
         if not envelope.is_seekable(opened):
             return stream_reader(binding, opened, expected, detached, on_close)
         start = opened.tell()
-        header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
+        try:
+            header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
+        except NotAnEnvelopeError as error:
+            if detached is not None or not is_message(error):
+                raise
+            return binding.messages.at_any_position(opened, expected, on_close, start)
         size = opened.seek(0, os.SEEK_END) - start - offset
         payload.plaintext_size(size)  # an impossible size needs no KMS call
         source = cast("SeekableSource", opened)
@@ -185,7 +205,18 @@ def stream_reader(
     on_close: Callable[[], None] | None,
 ) -> stream.StreamReader:
     """Return a reader of the payload that begins where ``file`` is, or after the header there."""
-    header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file))
+    first = b""
+    if detached is None and not envelope.is_seekable(file):
+        first = envelope.read_full(file, BEGINNING_BYTES)
+        if begins_message(first):
+            return binding.messages.spooled(file, expected, on_close, first)
+    start = file.tell() if envelope.is_seekable(file) else 0
+    try:
+        header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file, first))
+    except NotAnEnvelopeError as error:
+        if detached is not None or not is_message(error) or not envelope.is_seekable(file):
+            raise
+        return binding.messages.stream(file, expected, on_close, start)
     return _reader_after(binding, header, file, expected, on_close)[0]
 
 

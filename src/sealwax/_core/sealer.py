@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypedDict, TypeVar, 
 
 from sealwax._core import files, operations, validate, watch
 from sealwax._core.context import ExpectedContext, NoContext, is_reserved
+from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.header import Header
@@ -35,6 +36,8 @@ _SMALL_BYTES: Final = 1 << 16
 class _State(TypedDict):
     keyring: Keyring
     local_context: Collection[str]
+    allow_legacy: Collection[str]
+    unstored_context: Collection[str]
 
 
 class Sealer:
@@ -49,9 +52,14 @@ class Sealer:
     Args:
         keyring: where data keys come from; usually a ``KmsKeyring``.
         local_context: names of context pairs that are neither stored nor sent to KMS, but still bind the data.
+        allow_legacy: what may also be read although it does not commit to its data key: ``"esdk-0178"`` for messages
+            of the AWS Encryption SDK in that suite, and so on.
+        unstored_context: names of context pairs that a message of the AWS Encryption SDK is bound to without storing
+            them.
 
     Raises:
         TypeError: the keyring or a name is of the wrong type.
+        ValueError: a name of ``allow_legacy`` is unknown.
 
     Example:
         >>> sealer = Sealer(KmsKeyring("alias/payments"))
@@ -60,17 +68,36 @@ class Sealer:
         b'4111 1111 1111 1111'
     """
 
-    def __init__(self, keyring: Keyring, *, local_context: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        local_context: Collection[str] = (),
+        allow_legacy: Collection[str] = (),
+        unstored_context: Collection[str] = (),
+    ) -> None:
         names = frozenset(validate.texts("local_context", local_context, "names of context pairs"))
-        self._binding = operations.Binding(validate.keyring(keyring), names)
+        unstored = frozenset(validate.texts("unstored_context", unstored_context, "names of context pairs"))
+        legacy = frozenset(validate.texts("allow_legacy", allow_legacy, "names of what to allow"))
+        foreign = ForeignRules(legacy, unstored)
+        self._binding = operations.Binding(validate.keyring(keyring), names, foreign)
         # By its type: a wrapper that passes on every attribute must be asked itself.
         held = cast("SupportsReady", keyring)._ready() if issubclass(type(keyring), SupportsReady) else None
         # For small values in few steps, and for everything that needs no waiting.
         self._small = None if held is None or is_reserved(names) else SmallValues(held, names)
-        self._at_once = None if held is None or held is keyring else Sealer(held, local_context=names)
+        self._at_once = (
+            None
+            if held is None or held is keyring
+            else Sealer(held, local_context=names, allow_legacy=legacy, unstored_context=unstored)
+        )
 
     def __getstate__(self) -> _State:
-        return {"keyring": self._binding.keyring, "local_context": self._binding.local_names}
+        return {
+            "keyring": self._binding.keyring,
+            "local_context": self._binding.local_names,
+            "allow_legacy": self._binding.foreign.legacy,
+            "unstored_context": self._binding.foreign.unstored,
+        }
 
     def __setstate__(self, state: _State) -> None:
         Sealer.__init__(self, **state)

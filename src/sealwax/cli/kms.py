@@ -19,6 +19,7 @@ from sealwax.errors import ConfigurationError, LabError, SealwaxError, SettingsE
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
+    from sealwax._core.foreign.data_key import ForeignDataKey
     from sealwax._core.format.header import Header
     from sealwax._core.keyring import DataKey, Keyring, WrappedKey
     from sealwax._core.sealer import Sealer
@@ -269,6 +270,13 @@ class _Sized:
 
     def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
         return self._keyring.unwrap(wrapped_keys, context, use)
+
+    def _unwrap_foreign(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+    ) -> T:
+        from sealwax._core.foreign.data_key import unwrap_foreign
+
+        return unwrap_foreign(self._keyring, wrapped_keys, context, use)
 
     def rewrap(
         self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], to: Sequence[str]

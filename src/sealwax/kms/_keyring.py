@@ -13,6 +13,7 @@ from sealwax import errors, events
 from sealwax._aws.responses import Answer
 from sealwax._aws.session import Clients, Session, merged, pack_config, pack_session, refuse_async
 from sealwax._core import pickling, validate
+from sealwax._core.foreign.data_key import ForeignDataKey
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
 from sealwax._text import printable
 from sealwax.kms import _allowlist, _hygiene, _names
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
 T = TypeVar("T")
+K = TypeVar("K", DataKey, ForeignDataKey)
 
 # An envelope can hold 16 wrapped keys, but an attacker's must not cause 16 calls.
 MAX_ATTEMPTS: Final = 3
@@ -241,7 +243,16 @@ class KmsKeyring:
         """
 
         def decrypt(attempt: _allowlist.Attempt) -> T:
-            with self._decrypt(attempt, context) as data_key:
+            with self._decrypt(attempt, context, _data_key) as data_key:
+                return use(data_key)
+
+        return self._first(self._attempts(wrapped_keys), decrypt)
+
+    def _unwrap_foreign(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+    ) -> T:
+        def decrypt(attempt: _allowlist.Attempt) -> T:
+            with self._decrypt(attempt, context, _foreign_data_key) as data_key:
                 return use(data_key)
 
         return self._first(self._attempts(wrapped_keys), decrypt)
@@ -266,7 +277,9 @@ class KmsKeyring:
                     silent.add(attempt.region)
         raise _all_failed(failures)
 
-    def _decrypt(self, attempt: _allowlist.Attempt, context: Mapping[str, str]) -> DataKey:
+    def _decrypt(
+        self, attempt: _allowlist.Attempt, context: Mapping[str, str], made: Callable[[bytearray, Answer, str], K]
+    ) -> K:
         with _hygiene.Exchange() as exchange:
             try:
                 answer = self._caller.call(
@@ -281,7 +294,7 @@ class KmsKeyring:
                 )
             except (errors.WrongKeyError, errors.KeyNotFoundError) as error:
                 raise _explained(error, attempt) from None
-            data_key = _data_key(exchange.plaintext(answer), answer, attempt.key_id)
+            data_key = made(exchange.plaintext(answer), answer, attempt.key_id)
         try:
             _check_arn(answer.need("KeyId", str), attempt.expected_arn)
         except errors.KmsError:
@@ -463,6 +476,15 @@ def _data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
             "was not made for an envelope"
         )
     return DataKey(plaintext)
+
+
+def _foreign_data_key(plaintext: bytearray, answer: Answer, key: str) -> ForeignDataKey:
+    if not plaintext:
+        raise answer.unreadable("the answer has no Plaintext")
+    try:
+        return ForeignDataKey(plaintext)
+    except errors.DataKeyError as error:
+        raise errors.DataKeyError(f"KMS key '{printable(key)}' did not decrypt a data key: {error}") from None
 
 
 def _check_arn(answered: str, expected: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 from sealwax import errors, events
 from sealwax._aws.session import Session, pack_config, pack_session
 from sealwax._core import pickling, validate
+from sealwax._core.foreign.data_key import ForeignDataKey
 from sealwax._core.keyring import DataKey, WrappedKey, now
 from sealwax._core.pool import Pool
 from sealwax._core.watch import guarded
@@ -291,6 +292,21 @@ class MultiRegionKeyring:
             return member.keyring.unwrap(wrapped_keys, context, DataKey.duplicate)
 
         with contextlib.closing(self._successes(decrypt_in, DataKey.close)) as data_keys:
+            for data_key in data_keys:
+                with data_key:
+                    try:
+                        return use(data_key)
+                    except errors.CommitmentError as error:
+                        refusal = error
+        raise refusal
+
+    def _unwrap_foreign(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+    ) -> T:
+        def decrypt_in(member: _Member) -> ForeignDataKey:
+            return member.keyring._unwrap_foreign(wrapped_keys, context, ForeignDataKey.duplicate)
+
+        with contextlib.closing(self._successes(decrypt_in, ForeignDataKey.close)) as data_keys:
             for data_key in data_keys:
                 with data_key:
                     try:

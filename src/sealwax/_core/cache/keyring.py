@@ -35,6 +35,7 @@ from sealwax._core.cache.entries import (
 )
 from sealwax._core.cache.held import HeldKeys, Taken
 from sealwax._core.cache.nowait import Ready
+from sealwax._core.foreign.data_key import ForeignDataKey, unwrap_foreign
 from sealwax._core.keyring import CLOCK, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
 from sealwax._core.single_flight import wait_for
 from sealwax.errors import KmsError
@@ -218,6 +219,13 @@ class CachingKeyring:
             ValueError: the cache is closed.
         """
         return self._unwrap(wrapped_keys, context, use, wait=True)
+
+    def _unwrap_foreign(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+    ) -> T:
+        # What is held has 32 bytes: a shorter key is unwrapped each time.
+        self._bypass(wait=True, decrypting=True)
+        return unwrap_foreign(self._keyring, wrapped_keys, context, use)
 
     def _unwrap(
         self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T], *, wait: bool

@@ -69,6 +69,9 @@ class Ready:
     def rewrap(self, *_: object) -> NoReturn:
         raise NotReadyError  # re-wrapping always calls KMS
 
+    def _unwrap_foreign(self, *_: object) -> NoReturn:
+        raise NotReadyError  # only data keys of envelopes are held
+
     def find(
         self, mark: Hashable, pairs: frozenset[tuple[str, str]], wrapped_keys: tuple[WrappedKey, ...] | None = None
     ) -> CacheEntry | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NoReturn, Protocol, Self, TypeVar, runtime_checkable
 
-from sealwax._core.keyring import wipe
-from sealwax.errors import DataKeyError
+from sealwax._core.keyring import Keyring, WrappedKey, wipe
+from sealwax.errors import DataKeyError, UnsupportedEnvelopeError
+
+T = TypeVar("T")
 
 SIZES: Final = (16, 24, 32)
 
@@ -51,6 +54,10 @@ class ForeignDataKey:
         wipe(self._buffer)
         self._buffer = bytearray()
 
+    def duplicate(self) -> ForeignDataKey:
+        """Return the same key in a buffer of its own."""
+        return ForeignDataKey(bytearray(self.buffer))
+
     def __enter__(self) -> Self:
         return self
 
@@ -68,3 +75,30 @@ class ForeignDataKey:
 
     __copy__ = __deepcopy__ = __reduce__ = __reduce_ex__ = __eq__ = _refuse
     __hash__ = None  # type: ignore[assignment]  # a hash would be a trace of the key
+
+
+@runtime_checkable
+class LendsForeignKeys(Protocol):
+    """A keyring that also unwraps data keys of 16 and 24 bytes, which no envelope has."""
+
+    def _unwrap_foreign(
+        self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+    ) -> T:
+        """Lend the data key to ``use``, as ``unwrap`` does."""
+        ...
+
+
+def unwrap_foreign(
+    keyring: Keyring, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
+) -> T:
+    """Lend a data key of 16 or 24 bytes to ``use``, as ``Keyring.unwrap`` does.
+
+    Raises:
+        KmsError: as for ``Keyring.unwrap``.
+        UnsupportedEnvelopeError: the keyring unwraps only data keys of envelopes.
+    """
+    if not isinstance(keyring, LendsForeignKeys):
+        raise UnsupportedEnvelopeError(
+            f"the data key has less than 32 bytes, and {type(keyring).__name__} unwraps only those of 32"
+        )
+    return keyring._unwrap_foreign(wrapped_keys, context, use)

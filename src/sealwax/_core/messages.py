@@ -1,0 +1,138 @@
+"""What a sealer does with a message of the AWS Encryption SDK.
+
+All of a message is authentic before anything of it is released, except where it is read at any position: then each
+frame is, and the size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from sealwax._core import context as ctx
+from sealwax._core.envelope import read_full
+from sealwax._core.files import COPY_BYTES, reported
+from sealwax._core.foreign.data_key import unwrap_foreign
+from sealwax._core.foreign.esdk import passes, random_access, whole
+from sealwax._core.foreign.esdk.header import RESERVED, EsdkHeader, header_of, read_header
+from sealwax._core.foreign.esdk.opening import OpenMessage
+from sealwax._core.foreign.rules import ForeignRules
+from sealwax._core.format.io import SeekableSource
+from sealwax._core.format.stream import StreamReader
+from sealwax._core.keyring import DATA_KEY_BYTES, Keyring
+from sealwax._core.sources import BytesLike
+from sealwax._text import printable
+from sealwax.errors import ContextError, KeyNotAllowedError, UnsupportedEnvelopeError
+
+OnClose = Callable[[], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOpener:
+    """Opens messages with the data keys of a keyring."""
+
+    keyring: Keyring
+    rules: ForeignRules
+
+    def open(self, header: EsdkHeader, expected: ctx.ExpectedContext) -> OpenMessage:
+        """Return the open message, once the expected context fits and KMS has unwrapped its data key.
+
+        Raises:
+            CommitmentError, ContextError, KmsError: as for ``Sealer.open``.
+            UnsupportedEnvelopeError: it is in a suite that does not commit, and that the caller did not name.
+        """
+        suite = header.suite
+        if not suite.committing and suite.name not in self.rules.legacy:
+            raise UnsupportedEnvelopeError(
+                f"the message's suite, {suite.name}, does not commit to its data key: someone who can choose the data "
+                f"key can make a message that opens differently for two readers; to read it, allow {suite.name} by name"
+            )
+        unstored = self._match(header, expected)
+        wrapped_keys = header.wrapped_keys
+        if not wrapped_keys:
+            others = ", ".join(sorted({f"'{printable(key.provider[:100])}'" for key in header.data_keys}))
+            raise KeyNotAllowedError(f"no KMS key wrapped the message's data key, only {others}; KMS was not called")
+        context = {**header.context, **unstored}
+        if suite.key_bytes == DATA_KEY_BYTES:
+            return self.keyring.unwrap(wrapped_keys, context, lambda key: OpenMessage(header, key, unstored))
+        return unwrap_foreign(self.keyring, wrapped_keys, context, lambda key: OpenMessage(header, key, unstored))
+
+    def _match(self, header: EsdkHeader, expected: ctx.ExpectedContext) -> Mapping[str, str]:
+        """Return the pairs that are bound and not stored, once the expected context fits."""
+        given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
+        names = () if isinstance(given, ctx.NoContext) else given
+        stored = header.caller_context
+        for name in (*names, *stored):
+            if name.casefold().startswith(RESERVED):
+                raise ContextError(
+                    f"names of context pairs that begin with '{RESERVED}' are the AWS Encryption SDK's own, and "
+                    f"'{printable(name[:100])}' is one: pass the other pairs only"
+                )
+        return ctx.match(expected, stored, self.rules.unstored, None)
+
+    def decrypt(self, message: BytesLike, expected: ctx.ExpectedContext) -> bytes:
+        with memoryview(message).cast("B") as view:
+            header = header_of(view)
+            opened = self.open(header, expected)
+            try:
+                return whole.decrypt_body(opened, view[header.size :])
+            finally:
+                opened.close()
+
+    def stream(self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: OnClose, start: int) -> StreamReader:
+        """Return a file of the plaintext of a seekable file, for one pass."""
+        file.seek(start)
+        header = read_header(lambda size: read_full(file, size))
+        opened = self.open(header, expected)
+        return passes.reader(cast("SeekableSource", file), start + header.size, opened, on_close, whole_first=True)
+
+    def spooled(self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: OnClose, first: bytes) -> StreamReader:
+        """Return a file of the plaintext of a message that can be read once only, for one pass.
+
+        What is read is copied, still encrypted, to a temporary file without a name.
+
+        Args:
+            first: the message's first bytes, which have been read already.
+        """
+        ahead = io.BytesIO(first)
+
+        def read(size: int) -> bytes:
+            begun = ahead.read(size)
+            return begun + read_full(file, size - len(begun))
+
+        header = read_header(read)
+        with contextlib.ExitStack() as undo:
+            opened = self.open(header, expected)
+            undo.callback(opened.close)
+            with reported("copying a message to a temporary file in", tempfile.gettempdir()):
+                spool = undo.enter_context(tempfile.TemporaryFile())
+            while part := file.read(COPY_BYTES):
+                with reported("copying a message to a temporary file in", tempfile.gettempdir()):
+                    spool.write(part)
+
+            def close() -> None:
+                spool.close()
+                if on_close is not None:
+                    on_close()
+
+            reader = passes.reader(cast("SeekableSource", spool), 0, opened, close, whole_first=True)
+            undo.pop_all()
+            return reader
+
+    def at_any_position(
+        self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: OnClose, start: int
+    ) -> io.RawIOBase:
+        """Return a file of the plaintext of a seekable file: seekable too, if the message is framed and not signed."""
+        file.seek(start)
+        header = read_header(lambda size: read_full(file, size))
+        opened = self.open(header, expected)
+        source = cast("SeekableSource", file)
+        if not opened.early:
+            return passes.reader(source, start + header.size, opened, on_close)
+        size = file.seek(0, os.SEEK_END) - start - header.size
+        return random_access.FrameReader(source, start + header.size, size, opened, on_close)
