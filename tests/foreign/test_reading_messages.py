@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
 import os
 import pickle
@@ -18,8 +20,10 @@ from aws_encryption_sdk.key_providers.kms import StrictAwsKmsMasterKeyProvider
 
 import sealwax
 from sealwax import AcceptStoredContext, errors
+from sealwax._core.foreign.esdk import writing
 from sealwax._core.foreign.esdk.suites import SUITES
 from sealwax._core.foreign.rules import LEGACY, begins_message
+from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.lab import Lab
 from tests.fakes import FakeKeyring
 from tests.foreign import esdk
@@ -182,9 +186,16 @@ def test_random_access(world: World, tmp_path: Path) -> None:
 # --- what is refused before KMS is asked
 
 
-def refused(sealer: sealwax.Sealer, message: bytes, path: Path, kind: type[Exception], context: Any = CONTEXT) -> str:
-    errors_ = list(every_way(sealer, message, path, context))
-    assert len(errors_) == WAYS
+def refused(
+    sealer: sealwax.Sealer,
+    message: bytes,
+    path: Path,
+    kind: type[Exception],
+    context: Any = CONTEXT,
+    ways: slice = slice(None),
+) -> str:
+    errors_ = list(every_way(sealer, message, path, context))[ways]
+    assert len(errors_) == len(range(WAYS)[ways])
     assert {type(error) for error in errors_} == {kind}, errors_
     assert sealer.stats().calls == 0
     assert len({str(error) for error in errors_}) == 1
@@ -228,6 +239,11 @@ def test_the_context_is_compared_first(world: World, tmp_path: Path) -> None:
             assert list(every_way(sealer, message, tmp_path / "x", good)) == [DATA] * WAYS
 
 
+def test_stored_names_of_the_formats_own_are_not_accepted(world: World, tmp_path: Path) -> None:
+    message = esdk.written(DATA, {"aws_crypto-x": "1"}).replace(b"aws_crypto-x", b"aws-crypto-x", 1)
+    refused(world.sealer(), message, tmp_path / "x", errors.ContextError, AcceptStoredContext())
+
+
 def test_keys_that_are_not_allowed(world: World, tmp_path: Path) -> None:
     for message in (world.messages[0x0478, 4096], world.messages[0x0014, 0]):
         refused(world.sealer(world.keys[2]), message, tmp_path / "x", errors.KeyNotAllowedError)
@@ -269,10 +285,40 @@ def test_nothing_is_released_before_the_end(world: World, tmp_path: Path, monkey
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+def test_no_frame_is_released_before_the_end(world: World, tmp_path: Path) -> None:
+    """Frames that are authentic by themselves are not enough: the message may be cut off."""
+    data = os.urandom(3 << 20)
+    kms = world.lab.session().client("kms")
+    made = kms.generate_data_key(KeyId=world.keys[0], KeySpec="AES_256", EncryptionContext=CONTEXT)
+    with DataKey(bytearray(made["Plaintext"])) as data_key:
+        wrapped = (WrappedKey(world.keys[0], made["CiphertextBlob"]),)
+        message = writing.encrypt(writing.MessageEncryptor(data_key, CONTEXT, wrapped), data)
+    for damaged, whole in ((message, True), (message[: -10 * (4096 + 32)], False), (message + b"x", False)):
+        (tmp_path / "x").write_bytes(damaged)
+        for source in (tmp_path / "x", io.BytesIO(damaged), pipe(damaged)):
+            out = io.BytesIO()
+            try:
+                with world.sealer().open_stream(source, context=CONTEXT) as reader:
+                    reader.write_to(out)
+            except errors.TamperedError:
+                assert not whole
+                assert out.getvalue() == b""
+            else:
+                assert whole
+                assert out.getvalue() == data
+
+
 def test_a_sealer_with_its_rules_goes_elsewhere(world: World) -> None:
     sealer = sealwax.Sealer(FakeKeyring(esdk.ARN), allow_legacy=["esdk-0178"], unstored_context=["tenant"])
     with pytest.raises(errors.KeyNotAllowedError):
         pickle.loads(pickle.dumps(sealer)).decrypt(world.messages[0x0178, 0], context=CONTEXT)
+
+
+def test_what_holds_a_message_is_not_one(world: World, tmp_path: Path) -> None:
+    message = world.messages[0x0478, 4096]
+    for data, word in ((base64.b64encode(message), "base64"), (gzip.compress(message), "gzip")):
+        for ways in (slice(0, 2), slice(2, 4), slice(5, 7)):
+            assert word in refused(world.sealer(), data, tmp_path / "x", errors.NotAnEnvelopeError, ways=ways)
 
 
 def test_other_bytes_are_what_they_were(world: World) -> None:

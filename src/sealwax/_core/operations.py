@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar, cast
 
 from sealwax._core import context as ctx
 from sealwax._core import envelope, files, validate
-from sealwax._core.foreign.rules import BEGINNING_BYTES, ForeignRules, begins_message, is_message
+from sealwax._core.foreign.rules import BEGINNING_BYTES, ForeignRules, begins_message
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload, random_access, stream
 from sealwax._core.format.header import Header
@@ -182,7 +182,7 @@ def open_for_reading(
         try:
             header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
         except NotAnEnvelopeError as error:
-            if detached is not None or not is_message(error):
+            if detached is not None or not _is_message(error, opened, start):
                 raise
             return binding.messages.at_any_position(opened, expected, on_close, start)
         size = opened.seek(0, os.SEEK_END) - start - offset
@@ -195,6 +195,14 @@ def open_for_reading(
         return unwrap(binding, header, expected, use)
 
     return io.BufferedReader(files.use_input(file, open_raw), _READ_AHEAD_BYTES)
+
+
+def _is_message(error: NotAnEnvelopeError, file: BinaryIO, start: int) -> bool:
+    """Whether a seekable file is a message of the AWS Encryption SDK, and its metadata does not say otherwise."""
+    if error.foreign is None or not error.foreign.format.startswith("esdk"):
+        return False
+    file.seek(start)
+    return begins_message(envelope.read_full(file, BEGINNING_BYTES))
 
 
 def stream_reader(
@@ -214,7 +222,7 @@ def stream_reader(
     try:
         header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file, first))
     except NotAnEnvelopeError as error:
-        if detached is not None or not is_message(error) or not envelope.is_seekable(file):
+        if detached is not None or not envelope.is_seekable(file) or not _is_message(error, file, start):
             raise
         return binding.messages.stream(file, expected, on_close, start)
     return _reader_after(binding, header, file, expected, on_close)[0]

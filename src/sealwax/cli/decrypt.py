@@ -18,7 +18,7 @@ from sealwax.cli import console, contents, jobs, locations, objects, options, ou
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
-from sealwax.errors import FileError
+from sealwax.errors import FileError, UnsupportedEnvelopeError
 
 
 def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -37,6 +37,7 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 @click.command()
 @options.keys
+@options.foreign
 @options.context(stored=True)
 @on("envelope", output="Write the plaintext to this file or folder, or - for standard output.", update=True)
 @click.option(
@@ -112,6 +113,11 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             ):
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size
+                if bounds is not None and not reader.seekable():
+                    raise UnsupportedEnvelopeError(
+                        "nothing of this message is authentic before its end, since it is signed or not framed: "
+                        "--range cannot read a part of it; decrypt all of it"
+                    )
                 if bounds is not None:
                     size = _size_of(bounds, reader.seek(0, os.SEEK_END), job.source)
                     reader.seek(bounds[0])

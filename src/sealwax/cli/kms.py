@@ -125,6 +125,7 @@ class Keys:
 
     Attributes:
         settings: the settings file, which says what else counts for a file; see ``of``.
+        legacy, unstored_context: what is read of other formats; see ``Sealer``.
         sealers: those made so far, for --metrics.
     """
 
@@ -132,6 +133,8 @@ class Keys:
     aws: Aws
     local_context: tuple[str, ...] = ()
     settings: SettingsFile | None = None
+    legacy: tuple[str, ...] = ()
+    unstored_context: tuple[str, ...] = ()
     sealers: list[Sealer] = field(default_factory=list)  # those made so far, for --metrics
     keyrings: dict[tuple[str, ...], KmsKeyring] = field(default_factory=dict)  # likewise, by the names of their keys
     watch: KmsWatch = field(default_factory=KmsWatch)
@@ -230,7 +233,14 @@ class Keys:
     def _sealer(self, keyring: Keyring) -> Sealer:
         from sealwax._core.sealer import Sealer
 
-        self.sealers.append(Sealer(keyring, local_context=self.local_context))
+        self.sealers.append(
+            Sealer(
+                keyring,
+                local_context=self.local_context,
+                allow_legacy=self.legacy,
+                unstored_context=self.unstored_context,
+            )
+        )
         return self.sealers[-1]
 
     def stats(self) -> KmsStats:

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
+from sealwax._core.foreign.rules import LEGACY
 from sealwax._text import printable
 from sealwax.cli import console, layers, settingsfile
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
@@ -299,6 +300,33 @@ def keys(command: Command) -> Command:
         finally:
             if metrics and keys.sealers:
                 keys.print_metrics()
+
+    return wrapped
+
+
+def foreign(command: Command) -> Command:
+    """Add the options for messages of the AWS Encryption SDK, below those of ``keys``."""
+
+    @click.option(
+        "--allow-legacy",
+        "legacy",
+        multiple=True,
+        type=click.Choice(LEGACY),
+        metavar="NAME",
+        help="Also read this format, which does not commit to its data key, such as esdk-0178; repeatable.",
+    )
+    @click.option(
+        "--unstored-context",
+        "unstored_context",
+        multiple=True,
+        metavar="NAME",
+        help="The name of a pair that an AWS Encryption SDK message is bound to, but does not store; repeatable.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: object, keys: Keys, legacy: tuple[str, ...], unstored_context: tuple[str, ...], **kwargs: object
+    ) -> object:
+        return command(*args, keys=replace(keys, legacy=legacy, unstored_context=unstored_context), **kwargs)
 
     return wrapped
 

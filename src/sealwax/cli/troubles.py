@@ -211,6 +211,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
             Update sealwax: pip install --upgrade sealwax.
         An old environment is first on the PATH.
             Compare sealwax --version with that of the writer.
+        It is a message of the AWS Encryption SDK whose suite does not commit to its data key.
+            If you trust whoever wrote it, add --allow-legacy with the name in the message.
         The version or suite byte was overwritten.
             Restore the file from a backup.
         """,

@@ -33,7 +33,7 @@ _GROUPS: Final[Mapping[str, str]] = {
         --throttle --error --latency --down --reset --quota --eventual --clear --seed
         --fields --models --data --settle --rows""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
-        --accept-stored-context --share-key --store --confirm --no-settings""",
+        --accept-stored-context --allow-legacy --unstored-context --share-key --store --confirm --no-settings""",
     "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays
         --journal --results --save-facts --allow-disk""",
     "Speed and limits": "--workers --rate --throttle-lag --engine --max-duration --max-error-rate",

@@ -12,6 +12,7 @@ from sealwax.cli.work import Work, on
 
 @click.command()
 @options.keys
+@options.foreign
 @options.context(stored=True)
 @on("envelope", output=None)
 @objects.options(writes=False)

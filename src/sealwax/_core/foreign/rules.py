@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sealwax.errors import NotAnEnvelopeError
-
 _OLD_SUITES: Final = (0x0014, 0x0046, 0x0078, 0x0114, 0x0146, 0x0178, 0x0214, 0x0346, 0x0378)
 _BEGINNINGS: Final = frozenset(
     (
@@ -45,8 +43,3 @@ class ForeignRules:
 def begins_message(data: bytes) -> bool:
     """Return whether a message of the AWS Encryption SDK begins like this."""
     return data[:3] in _BEGINNINGS or data[:4] in _BEGINNINGS
-
-
-def is_message(error: NotAnEnvelopeError) -> bool:
-    """Return whether what is not an envelope was recognized as a message of the AWS Encryption SDK."""
-    return error.foreign is not None and error.foreign.format in ("esdk-v1", "esdk-v2")

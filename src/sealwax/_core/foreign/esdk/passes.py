@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.format.io import BinarySource, SeekableSource, read_full, refuse_copies
-from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
+from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import wipe
 from sealwax.errors import TamperedError
@@ -170,7 +170,10 @@ def check(source: BinarySource, message: OpenMessage) -> FirstPass:
                 size, last = passage.open_from(noting, view)
                 checked.plaintext_bytes += size
     except InvalidTag:
-        raise tampered(checked.plaintext_bytes) from None
+        raise TamperedError(
+            f"the message does not authenticate after byte {checked.plaintext_bytes} of the plaintext: it was altered, "
+            "cut off or extended; nothing was released"
+        ) from None
     finally:
         passage.end()
         wipe(room)
