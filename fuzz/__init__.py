@@ -16,5 +16,5 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-TARGETS: Final = ("header", "payload", "armor", "context", "context_file", "foreign", "record", "key_row")
+TARGETS: Final = ("header", "payload", "armor", "context", "context_file", "foreign", "record", "key_row", "esdk")
 CORPUS: Final = Path(__file__).parent / "corpus"

@@ -12,11 +12,12 @@ from typing import Final
 from tests.foreign import samples
 from tests.records.make_vectors import VALUES
 
-from fuzz import CORPUS, TARGETS
+from fuzz import CORPUS, TARGETS, esdk
 from fuzz import payload as payloads
 from fuzz.key_row import made
 from fuzz.record import sealed
 from sealwax._core import context as ctx
+from sealwax._core.foreign.esdk.suites import SUITES
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.armor import armor
@@ -113,6 +114,10 @@ def _seeds(target: str) -> Iterator[bytes]:
         yield made().blob
         yield from (bytes((0, at, flag)) + b"\0\1" for at in range(0, 256, 17) for flag in (0, 1))
         yield payloads.HEADER
+    elif target == "esdk":
+        for number in SUITES:
+            for size, length in ((0, 16), (48, 16), (100, 64), (100, 0)):
+                yield esdk.message(number, esdk.PLAINTEXT[:size], length)
     elif target == "context":
         for pairs in _CONTEXTS:
             yield ctx.encode(pairs)

@@ -22,6 +22,7 @@ AT_LEAST: Final = {
     "foreign": 39,
     "record": 45,
     "key_row": 34,
+    "esdk": 44,
 }
 CHANGED_COPIES: Final = 10
 # The payload's readers take 2 MiB of buffers each, whatever they read; nothing else comes near.
@@ -99,6 +100,7 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
         "foreign": "sealwax._core.recognize.esdk.recognize",
         "record": "fuzz.record.from_text",
         "key_row": "sealwax._core.format.payload.Decryptor",
+        "esdk": "sealwax._core.foreign.esdk.whole.decrypt",
     }[target]
     monkeypatch.setattr(reader, broken)
     with pytest.raises(IndexError):

@@ -52,48 +52,64 @@ class Passage:
         if self._body.room <= GROUP_BYTES:
             return self._decrypt(source, into), self._body.finished
         if self._from == self._to and not self._body.finished:
-            if not self._plain:
-                self._plain = bytearray(self._body.room)
-            with memoryview(self._plain) as plain:
-                self._from, self._to = 0, self._decrypt(source, plain)
+            self._from, self._to = 0, self._decrypt(source, None)
         size = min(self._to - self._from, GROUP_BYTES)
         into[:size] = memoryview(self._plain)[self._from : self._from + size]
         self._from += size
         return size, self._body.finished and self._from == self._to
 
-    def _decrypt(self, source: BinarySource, into: memoryview) -> int:
-        if not self._sealed:
-            self._sealed = bytearray(self._body.capacity)
-        with memoryview(self._sealed) as sealed:
-            size = 0
-            # Nothing written and not finished would look like the end.
-            while not size and not self._body.finished:
-                self._fill(source, sealed)
-                used, size = self._body.open_into(sealed[: self._end], into)
-                if not used:
-                    raise InvalidTag  # the source ends within a part
-                if self._signed is not None:
+    def _decrypt(self, source: BinarySource, into: memoryview | None) -> int:
+        """Decrypt into ``into``, or else into the private buffer, as much as the buffer of ciphertext can hold."""
+        size = 0
+        # Nothing written and not finished would look like the end.
+        while not size and not self._body.finished:
+            self._fill(source)
+            room = self._room() if into is None else into
+            with memoryview(self._sealed) as sealed:
+                used, size = self._body.open_into(sealed[: self._end], room)
+                if used and self._signed is not None:
                     self._signed.update(sealed[:used])
-                self._start = used
-            if self._body.finished:
-                self._finish(source, sealed)
+            self._start = used
+            if not used:
+                self._grow()
+        if self._body.finished:
+            self._finish(source)
         return size
 
-    def _fill(self, source: BinarySource, sealed: memoryview) -> None:
-        """Move what was not used to the start, and fill up the rest."""
-        left = self._end - self._start
-        sealed[:left] = bytes(sealed[self._start : self._end])
-        self._start, self._end = 0, left + read_full(source, sealed[left:])
+    def _room(self) -> memoryview:
+        """Return a private buffer for what the ciphertext that was read can hold."""
+        most = min(self._body.room, self._end)
+        if len(self._plain) < most:
+            wipe(self._plain)
+            self._plain = bytearray(most)
+        return memoryview(self._plain)
 
-    def _finish(self, source: BinarySource, sealed: memoryview) -> None:
+    def _fill(self, source: BinarySource) -> None:
+        """Move what was not used to the start, and fill up the rest."""
+        if not self._sealed:
+            self._sealed = bytearray(min(self._body.capacity, _BLOCK_BYTES))
+        left = self._end - self._start
+        with memoryview(self._sealed) as sealed:
+            sealed[:left] = bytes(sealed[self._start : self._end])
+            self._start, self._end = 0, left + read_full(source, sealed[left:])
+
+    def _grow(self) -> None:
+        """Make room for a part that is not complete. Nothing is taken for a length that is only claimed."""
+        size = len(self._sealed)
+        if self._end < size or size == self._body.capacity:
+            raise InvalidTag  # the source ends within a part
+        self._sealed += bytes(min(size, self._body.capacity - size))
+
+    def _finish(self, source: BinarySource) -> None:
         """Authenticate what follows the body, to the end of the source."""
-        self._fill(source, sealed)
-        if self._end == len(sealed):  # far more than a signature
-            raise InvalidTag
-        if self._signed is not None:
-            self._signed.verify(sealed[: self._end])
-        elif self._end:
-            raise InvalidTag
+        self._fill(source)
+        if self._end == len(self._sealed) and read_full(source, memoryview(bytearray(1))):
+            raise InvalidTag  # far more than a signature
+        with memoryview(self._sealed) as sealed:
+            if self._signed is not None:
+                self._signed.verify(sealed[: self._end])
+            elif self._end:
+                raise InvalidTag
 
     def end(self) -> None:
         """Wipe the plaintext that was not handed on; the message stays open."""
