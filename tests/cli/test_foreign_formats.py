@@ -351,6 +351,8 @@ def test_every_verb_names_the_format(lab: Lab, capfd: pytest.CaptureFixture[str]
             ("y", "sops", f"it is a sops file, under '{arn}'"),
             ("z", "boto3-fernet", "it looks like a file of the boto3 guide"),
         ):
+            if name == "x" and verb in ("verify", "decrypt"):
+                continue  # these read it: see test_messages.py
             before = Path("data", name).read_bytes()
             assert run([verb, *_arguments(verb), "--json", f"data/{name}"]) == 4
             out, err = capfd.readouterr()
@@ -370,7 +372,7 @@ def test_a_stream_is_named_by_what_was_read_of_it(
     put("x", samples.esdk(("aws-kms", arn_of(lab, "alias/old"))))
     with open("data/x", "rb") as file:
         monkeypatch.setattr(sys, "stdin", file)
-        assert run(["verify", *_arguments("verify"), "-"]) == 4
+        assert run(["rewrap", *_arguments("rewrap"), "-"]) == 4
     assert "it is an AWS Encryption SDK message, version 2, under" in capfd.readouterr().err
 
 
@@ -403,10 +405,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
         lambda: sealwax.inspect(message),
         lambda: sealwax.inspect(path),
         lambda: sealwax.inspect(io.BytesIO(message)),
-        lambda: sealer.decrypt(message, context=CONTEXT),
-        lambda: sealer.open(path, context=CONTEXT),
-        lambda: sealer.verify(path, context=CONTEXT),
-        lambda: sealer.open_stream(io.BytesIO(message), context=CONTEXT),
+        lambda: sealer.reencrypt(path, context=CONTEXT),
         lambda: sealer.rewrap(path, to=BETA, context=CONTEXT),
     )
     for read in reads:

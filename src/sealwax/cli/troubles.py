@@ -208,9 +208,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "an envelope of a version or suite that this release does not support",
         """
         A newer release of sealwax wrote it.
-            Update sealwax: pip install --upgrade sealwax.
-        An old environment is first on the PATH.
-            Compare sealwax --version with that of the writer.
+            Update sealwax: pip install --upgrade sealwax; sealwax --version shows which one runs.
         It is a message of the AWS Encryption SDK whose suite does not commit to its data key.
             If you trust whoever wrote it, add --allow-legacy with the name in the message.
         The version or suite byte was overwritten.
