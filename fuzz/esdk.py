@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.foreign.esdk import passes, whole
+from sealwax._core.foreign.esdk import whole
 from sealwax._core.foreign.esdk.header import MAX_HEADER_BYTES, EsdkHeader, header_of, read_header
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.esdk.random_access import FrameReader

@@ -9,8 +9,9 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealwax._core.context import encode
+from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.foreign.esdk import passes, random_access, whole, writing
+from sealwax._core.foreign.esdk import random_access, whole, writing
 from sealwax._core.foreign.esdk.header import EsdkHeader, header_of
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.keyring import DataKey, WrappedKey

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.foreign.esdk import passes
 from sealwax._core.foreign.esdk.header import EsdkHeader, header_of, read_header
 from sealwax._core.foreign.esdk.writing import MessageEncryptor
 from sealwax._core.keyring import DataKey, WrappedKey

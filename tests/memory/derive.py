@@ -14,7 +14,8 @@ import sys
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealwax._core.context import encode
-from sealwax._core.foreign.esdk import passes, whole, writing
+from sealwax._core.foreign import passes
+from sealwax._core.foreign.esdk import whole, writing
 from sealwax._core.foreign.esdk.header import header_of
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.esdk.random_access import FrameReader

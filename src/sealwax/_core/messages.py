@@ -17,8 +17,9 @@ from typing import BinaryIO, cast
 from sealwax._core import context as ctx
 from sealwax._core.envelope import read_full
 from sealwax._core.files import COPY_BYTES, reported
+from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import unwrap_foreign
-from sealwax._core.foreign.esdk import passes, random_access, whole
+from sealwax._core.foreign.esdk import random_access, whole
 from sealwax._core.foreign.esdk.header import RESERVED, EsdkHeader, header_of, read_header
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.rules import ForeignRules

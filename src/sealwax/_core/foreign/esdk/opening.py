@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
@@ -16,6 +16,7 @@ from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import NONCE_BYTES, TAG_BYTES, EsdkHeader
 from sealwax._core.foreign.esdk.signature import SignedBytes
 from sealwax._core.foreign.esdk.suites import NOT_THIS_KEY
+from sealwax._core.foreign.passes import Body
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
 from sealwax._core.keyring import wipe
@@ -35,37 +36,6 @@ _SINGLE_HEAD: Final = struct.Struct(">12sQ")
 _MOST_SINGLE_BYTES: Final = 2**36 - 32
 U32: Final = struct.Struct(">I")
 U32_U64: Final = struct.Struct(">IQ")
-
-
-class Body(Protocol):
-    """Opens the body of a message front to back, over any number of calls.
-
-    Attributes:
-        finished: whether its end was authenticated.
-        capacity: how many bytes of ciphertext one call can need.
-        room: how many bytes of plaintext one call on ``capacity`` bytes can write.
-    """
-
-    finished: bool
-    capacity: int
-    room: int
-
-    def open_into(self, sealed: memoryview, into: memoryview) -> tuple[int, int]:
-        """Decrypt what is complete; return how many bytes were used, and how many were written.
-
-        Raises:
-            InvalidTag: a part was altered, moved, or breaks a rule of the format.
-        """
-
-    def plaintext_bytes(self, sealed: memoryview) -> int:
-        """Return how many bytes of plaintext a whole body claims to have, no more than it is long.
-
-        Raises:
-            TamperedError: it is cut off.
-        """
-
-    def close(self) -> None:
-        """Drop the key, if it is in use."""
 
 
 class OpenMessage:

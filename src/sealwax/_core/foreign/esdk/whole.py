@@ -10,7 +10,8 @@ from cryptography.utils import Buffer
 
 from sealwax._core.foreign.data_key import Secret
 from sealwax._core.foreign.esdk.header import EsdkHeader
-from sealwax._core.foreign.esdk.opening import Body, OpenMessage
+from sealwax._core.foreign.esdk.opening import OpenMessage
+from sealwax._core.foreign.passes import Body
 from sealwax._core.format.payload import tampered
 from sealwax._core.keyring import wipe
 

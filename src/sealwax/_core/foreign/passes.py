@@ -1,8 +1,8 @@
-"""A message as a file that is open for passes front to back.
+"""A message of another format as a file that is open for passes front to back.
 
-Frames of a message that is not signed are authentic one by one. Everything else is authentic only at its end, so it is
-read twice: the first pass authenticates all of it and notes a digest of each MiB of ciphertext; the second releases the
-plaintext, of exactly that ciphertext.
+Frames of a message of the AWS Encryption SDK that is not signed are authentic one by one. Everything else is authentic
+only at its end, so it is read twice: the first pass authenticates all of it and notes a digest of each MiB of
+ciphertext; the second releases the plaintext, of exactly that ciphertext.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
+from cryptography.utils import Buffer
 
-from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.format.io import BinarySource, SeekableSource, read_full, refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
 from sealwax._core.format.stream import StreamReader
@@ -22,6 +22,67 @@ from sealwax._core.keyring import wipe
 from sealwax.errors import TamperedError
 
 _BLOCK_BYTES: Final = 1 << 20
+
+
+class Body(Protocol):
+    """Opens the body of a message front to back, over any number of calls.
+
+    Attributes:
+        finished: whether its end was authenticated.
+        capacity: how many bytes of ciphertext one call can need.
+        room: how many bytes of plaintext one call on ``capacity`` bytes can write.
+    """
+
+    finished: bool
+    capacity: int
+    room: int
+
+    def open_into(self, sealed: memoryview, into: memoryview) -> tuple[int, int]:
+        """Decrypt what is complete; return how many bytes were used, and how many were written.
+
+        Raises:
+            InvalidTag: a part was altered, moved, or breaks a rule of the format.
+        """
+
+    def plaintext_bytes(self, sealed: memoryview) -> int:
+        """Return how many bytes of plaintext a whole body claims to have, no more than it is long.
+
+        Raises:
+            TamperedError: it is cut off.
+        """
+
+    def close(self) -> None:
+        """Drop the key, if it is in use."""
+
+
+class Signed(Protocol):
+    """Verifies the signature of a message, once it has seen all bytes before it."""
+
+    def update(self, data: Buffer) -> None: ...
+
+    def verify(self, footer: Buffer) -> None:
+        """Check what follows the body.
+
+        Raises:
+            TamperedError: it is not a valid signature.
+        """
+
+
+class Opened(Protocol):
+    """A message whose data key is known.
+
+    Attributes:
+        early: whether each part is authentic by itself, so that it may be released before the end.
+    """
+
+    @property
+    def early(self) -> bool: ...
+
+    def body(self) -> Body: ...
+
+    def signed(self) -> Signed | None: ...
+
+    def close(self) -> None: ...
 
 
 class Passage:
@@ -33,7 +94,7 @@ class Passage:
 
     __copy__ = __reduce_ex__ = refuse_copies
 
-    def __init__(self, message: OpenMessage) -> None:
+    def __init__(self, message: Opened) -> None:
         self._message = message
         self._body = message.body()
         self._signed = message.signed()
@@ -172,7 +233,7 @@ class _Same:
         return size
 
 
-def check(source: BinarySource, message: OpenMessage) -> FirstPass:
+def check(source: BinarySource, message: Opened) -> FirstPass:
     """Authenticate a whole body, which begins where ``source`` is, and release nothing; the message stays open.
 
     Raises:
@@ -201,7 +262,7 @@ def check(source: BinarySource, message: OpenMessage) -> FirstPass:
 def reader(
     source: SeekableSource,
     start: int,
-    message: OpenMessage,
+    message: Opened,
     on_close: Callable[[], None] | None = None,
     *,
     whole_first: bool = False,
