@@ -1,0 +1,306 @@
+"""What an object's metadata, and its instruction file if it has one, say: strict, bounded, total.
+
+Any texts end in ``ObjectFields`` or a ``HeaderError``. Fields of two versions, or an instruction file beside a wrapped
+key in the metadata, are a contradiction: no side is preferred.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from sealwax._text import printable
+from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
+
+CEK_ALGORITHM: Final = "aws:x-amz-cek-alg"
+KMS_KEY_ID: Final = "kms_cmk_id"
+RESERVED: Final = frozenset((CEK_ALGORITHM, KMS_KEY_ID))
+"""The pairs of a context that are the format's own."""
+
+INSTRUCTION_SUFFIX: Final = ".instruction"
+INSTRUCTION_MARK: Final = "x-amz-crypto-instr-file"
+MESSAGE_ID_BYTES: Final = 28
+COMMITMENT_BYTES: Final = 28
+GCM_NONCE_BYTES: Final = 12
+_CBC_IV_BYTES: Final = 16
+# KMS takes no longer blob.
+_MAX_BLOB_BYTES: Final = 6144
+_MAX_FIELD_CHARACTERS: Final = 1 << 16
+
+GCM: Final = "AES/GCM/NoPadding"
+CBC: Final = "AES/CBC/PKCS5Padding"
+COMMITTING: Final = "115"
+_WITH_CONTEXT: Final = "kms+context"
+_OLD_WRAPPING: Final = "kms"
+_V3_WITH_CONTEXT: Final = "12"
+
+_V2: Final = frozenset(
+    ("x-amz-key-v2", "x-amz-iv", "x-amz-matdesc", "x-amz-wrap-alg", "x-amz-cek-alg", "x-amz-tag-len")
+)
+_V3_OF_OBJECT: Final = frozenset(("x-amz-c", "x-amz-d", "x-amz-i"))
+_V3_OF_KEY: Final = frozenset(("x-amz-3", "x-amz-w", "x-amz-t", "x-amz-m"))
+_V3: Final = _V3_OF_OBJECT | _V3_OF_KEY
+_V1: Final = "x-amz-key"
+# What these clients note beside the fields.
+_BESIDE: Final = frozenset(("x-amz-unencrypted-content-length", "x-amz-unencrypted-content-md5", INSTRUCTION_MARK))
+_ALL: Final = _V2 | _V3 | {_V1}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFields:
+    """How an object was encrypted. None of it is authenticated.
+
+    Attributes:
+        version: 2 or 3.
+        cipher: ``GCM``, ``CBC`` or ``COMMITTING``.
+        wrapping: ``"kms+context"`` or, in old objects, ``"kms"``.
+        wrapped_key: the data key as KMS wrapped it; which key wrapped it is not said.
+        context: all pairs that KMS sees.
+        nonce: of the cipher; empty in version 3.
+        message_id, commitment: of version 3; empty in version 2.
+        key_field, context_field: the names of the fields that hold the wrapped key and the context.
+        in_instructions: whether they are in an instruction file.
+    """
+
+    version: int
+    cipher: str
+    wrapping: str
+    wrapped_key: bytes
+    context: Mapping[str, str]
+    nonce: bytes
+    message_id: bytes
+    commitment: bytes
+    key_field: str
+    context_field: str
+    in_instructions: bool
+
+    @property
+    def caller_context(self) -> dict[str, str]:
+        """The pairs that the caller gave."""
+        return {name: value for name, value in self.context.items() if name not in RESERVED}
+
+    @property
+    def legacy_name(self) -> str | None:
+        """What the caller names to allow reading it; None if it commits to its data key, and needs no name."""
+        if self.version == 3:
+            return None
+        return "s3ec-v2" if self.wrapping == _WITH_CONTEXT else "s3ec-kms"
+
+
+def claims(metadata: Mapping[str, str]) -> bool:
+    """Return whether an object's metadata have a field of this format."""
+    return any(name.lower() in _ALL or name.lower() == INSTRUCTION_MARK for name in metadata)
+
+
+def needs_instructions(metadata: Mapping[str, str]) -> bool:
+    """Return whether the metadata leave the wrapped key to an instruction file, or do not mention it."""
+    names = {name.lower() for name in metadata}
+    return not names & {_V1, "x-amz-key-v2", "x-amz-3"}
+
+
+def object_fields(metadata: Mapping[str, str], instructions: bytes | None = None) -> ObjectFields:
+    """Return how an object was encrypted.
+
+    Args:
+        metadata: the object's user metadata, by names without ``x-amz-meta-``.
+        instructions: the content of its instruction file, if it has one.
+
+    Raises:
+        DamagedHeaderError: a field is missing or not as it should be, or they contradict each other.
+        NotAnEnvelopeError: the object is not of this format, or is an instruction file.
+        UnsupportedEnvelopeError: version 1, or a data key that KMS did not wrap.
+    """
+    own = _fields(metadata)
+    if INSTRUCTION_MARK in own:
+        raise NotAnEnvelopeError(
+            "this is an instruction file of the S3 Encryption Client; name the object it belongs to"
+        )
+    there = {} if instructions is None else instruction_fields(instructions)
+    if instructions is not None:
+        _check_places(own, there)
+    fields = {**own, **there}
+    if _V1 in fields:
+        raise UnsupportedEnvelopeError(
+            "the object is of version 1 of the S3 Encryption Client's format, which is not read; read it with that "
+            "client, and encrypt it again"
+        )
+    is_2, is_3 = bool(fields.keys() & _V2), bool(fields.keys() & _V3)
+    if is_2 and is_3:
+        _contradiction("the fields of versions 2 and 3")
+    if not is_2 and not is_3:
+        raise NotAnEnvelopeError("the object has no metadata of the S3 Encryption Client")
+    return (_version_2 if is_2 else _version_3)(fields, instructions is not None)
+
+
+def instruction_fields(content: bytes) -> dict[str, str]:
+    """Return the fields of an instruction file.
+
+    Raises:
+        DamagedHeaderError: it is not a JSON object of this format's fields.
+    """
+    pairs = _json("the instruction file", _decoded("the instruction file", content))
+    for name in pairs:
+        if name.lower() not in _ALL | _BESIDE:
+            _damaged(f"the instruction file has the field '{printable(name[:100])}', which is none of this format's")
+    fields = _fields(pairs)
+    if found := sorted(fields.keys() & _V3_OF_OBJECT):
+        _contradiction(f"'{found[0]}' in its instruction file, where the format never puts it")
+    return fields
+
+
+def _check_places(own: Mapping[str, str], there: Mapping[str, str]) -> None:
+    """Refuse fields in the metadata that belong into the instruction file, or are there already."""
+    wrong = own.keys() & (_V2 | _V3_OF_KEY | {_V1})
+    if wrong:
+        _contradiction(f"'{min(wrong)}' in its metadata beside an instruction file")
+    if not own.keys() & _V3 and not there.keys() & (_V2 | {_V1}):
+        _contradiction("an instruction file of version 3 beside metadata that are not")
+
+
+def _fields(given: Mapping[str, object]) -> dict[str, str]:
+    """Return the fields of this format, by their names in lower case; all others are the caller's own."""
+    fields: dict[str, str] = {}
+    for name, value in given.items():
+        lower = name.lower()
+        if lower not in _ALL | _BESIDE:
+            continue
+        if lower in fields:
+            _contradiction(f"the field '{lower}' twice")
+        if not isinstance(value, str) or len(value) > _MAX_FIELD_CHARACTERS:
+            _damaged(f"the field '{lower}' is not text, or longer than it can be")
+        fields[lower] = value
+    return fields
+
+
+def _version_2(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields:
+    cipher, wrapping = _need(fields, "x-amz-cek-alg"), _need(fields, "x-amz-wrap-alg")
+    if cipher not in (GCM, CBC):
+        raise UnsupportedEnvelopeError(f"the object's cipher, '{printable(cipher[:100])}', is unknown")
+    if wrapping not in (_WITH_CONTEXT, _OLD_WRAPPING):
+        _other_wrapping(wrapping)
+    context = _context(fields, "x-amz-matdesc")
+    if wrapping == _WITH_CONTEXT or CEK_ALGORITHM in context:
+        _check_bound(context, cipher)
+    if fields.get("x-amz-tag-len") != ("128" if cipher == GCM else None):
+        _damaged("the field 'x-amz-tag-len' does not fit the object's cipher")
+    return ObjectFields(
+        version=2,
+        cipher=cipher,
+        wrapping=wrapping,
+        wrapped_key=_blob(fields, "x-amz-key-v2"),
+        context=context,
+        nonce=_bytes(fields, "x-amz-iv", GCM_NONCE_BYTES if cipher == GCM else _CBC_IV_BYTES),
+        message_id=b"",
+        commitment=b"",
+        key_field="x-amz-key-v2",
+        context_field="x-amz-matdesc",
+        in_instructions=in_instructions,
+    )
+
+
+def _version_3(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields:
+    cipher, wrapping = _need(fields, "x-amz-c"), _need(fields, "x-amz-w")
+    if cipher != COMMITTING:
+        raise UnsupportedEnvelopeError(f"the object's cipher, '{printable(cipher[:100])}', is unknown")
+    if wrapping != _V3_WITH_CONTEXT or "x-amz-m" in fields:
+        _other_wrapping(wrapping)
+    context = _context(fields, "x-amz-t")
+    _check_bound(context, cipher)
+    return ObjectFields(
+        version=3,
+        cipher=cipher,
+        wrapping=_WITH_CONTEXT,
+        wrapped_key=_blob(fields, "x-amz-3"),
+        context=context,
+        nonce=b"",
+        message_id=_bytes(fields, "x-amz-i", MESSAGE_ID_BYTES),
+        commitment=_bytes(fields, "x-amz-d", COMMITMENT_BYTES),
+        key_field="x-amz-3",
+        context_field="x-amz-t",
+        in_instructions=in_instructions,
+    )
+
+
+def _check_bound(context: Mapping[str, str], cipher: str) -> None:
+    """Compare the cipher that is bound to the data key: else whoever may write metadata chooses the cipher."""
+    if context.get(CEK_ALGORITHM) != cipher:
+        _contradiction(f"the cipher '{cipher}' in one field, and not in the context that is bound to the data key")
+
+
+def _need(fields: Mapping[str, str], name: str) -> str:
+    if name not in fields:
+        where = "" if name in _V3_OF_OBJECT else " in its metadata or its instruction file"
+        _damaged(f"the object lacks the field '{name}'{where}")
+    return fields[name]
+
+
+def _bytes(fields: Mapping[str, str], name: str, size: int) -> bytes:
+    data = _base64(fields, name)
+    if len(data) != size:
+        _damaged(f"the field '{name}' holds {len(data)} bytes instead of {size}")
+    return data
+
+
+def _blob(fields: Mapping[str, str], name: str) -> bytes:
+    data = _base64(fields, name)
+    if not 1 <= len(data) <= _MAX_BLOB_BYTES:
+        _damaged(f"the field '{name}' holds {len(data)} bytes; a wrapped key has 1 to {_MAX_BLOB_BYTES}")
+    return data
+
+
+def _base64(fields: Mapping[str, str], name: str) -> bytes:
+    try:
+        return base64.b64decode(_need(fields, name), validate=True)
+    except (binascii.Error, ValueError):
+        _damaged(f"the field '{name}' is not base64")
+
+
+def _context(fields: Mapping[str, str], name: str) -> dict[str, str]:
+    pairs = _json(f"the field '{name}'", _need(fields, name))
+    for key, value in pairs.items():
+        if not isinstance(value, str):
+            _damaged(f"the pair '{printable(key[:100])}' in the field '{name}' is not text")
+    return pairs
+
+
+def _decoded(what: str, content: bytes) -> str:
+    if len(content) > _MAX_FIELD_CHARACTERS:
+        _damaged(f"{what} is longer than 64 KiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        _damaged(f"{what} is not UTF-8")
+
+
+def _json(what: str, text: str) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            _contradiction(f"a name twice in {what}")
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        _damaged(f"{what} is not JSON")
+    if not isinstance(value, dict):
+        _damaged(f"{what} is not a JSON object")
+    return value
+
+
+def _damaged(what: str) -> NoReturn:
+    raise DamagedHeaderError(f"{what}; it was altered, or is not as the S3 Encryption Client writes it")
+
+
+def _contradiction(what: str) -> NoReturn:
+    raise DamagedHeaderError(f"the object has {what}: a contradiction, and no side of it is believed")
+
+
+def _other_wrapping(wrapping: str) -> NoReturn:
+    raise UnsupportedEnvelopeError(
+        f"the object's data key was not wrapped by AWS KMS, but with '{printable(wrapping[:100])}', which is not read"
+    )
