@@ -123,6 +123,14 @@ class WrappedKey:
     provider: int = PROVIDER_AWS_KMS
 
 
+@dataclass(frozen=True, slots=True)
+class UnnamedKey(WrappedKey):
+    """A data key of another format that does not say which KMS key wrapped it. ``key_arn`` is empty.
+
+    Any allowed key may have wrapped it. No envelope has one.
+    """
+
+
 # The clock of time.monotonic, even if a test has frozen that one: waiting takes real time.
 CLOCK: Final[int] = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
 

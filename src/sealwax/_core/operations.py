@@ -24,6 +24,7 @@ from sealwax.errors import NotAnEnvelopeError
 
 if TYPE_CHECKING:
     from sealwax._core.messages import MessageOpener
+    from sealwax._core.objects import ObjectOpener
 
 T = TypeVar("T")
 
@@ -60,6 +61,13 @@ class Binding:
         from sealwax._core.messages import MessageOpener
 
         return MessageOpener(self.keyring, self.foreign)
+
+    @property
+    def objects(self) -> ObjectOpener:
+        """What opens objects of the S3 Encryption Client."""
+        from sealwax._core.objects import ObjectOpener
+
+        return ObjectOpener(self.keyring, self.foreign)
 
 
 class Begun(NamedTuple):
@@ -182,6 +190,8 @@ def open_for_reading(
         try:
             header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
         except NotAnEnvelopeError as error:
+            if detached is None and _is_object(error, opened):
+                return binding.objects.stream(opened, expected, on_close, start)
             if detached is not None or not _is_message(error, opened, start):
                 raise
             return binding.messages.at_any_position(opened, expected, on_close, start)
@@ -205,6 +215,16 @@ def _is_message(error: NotAnEnvelopeError, file: BinaryIO, start: int) -> bool:
     return begins_message(envelope.read_full(file, BEGINNING_BYTES))
 
 
+def _is_object(error: NotAnEnvelopeError, file: object) -> bool:
+    """Whether it is an object of the S3 Encryption Client, by its metadata or its instruction file."""
+    if error.foreign is not None:
+        return error.foreign.format.startswith("s3ec") and error.foreign.format != "s3ec-instruction-file"
+    from sealwax._core.objects import HasInstructions
+
+    # Version 2 may leave no mark on the object itself.
+    return isinstance(file, HasInstructions) and file.instructions() is not None
+
+
 def stream_reader(
     binding: Binding,
     file: BinaryIO,
@@ -222,7 +242,11 @@ def stream_reader(
     try:
         header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file, first))
     except NotAnEnvelopeError as error:
-        if detached is not None or not envelope.is_seekable(file) or not _is_message(error, file, start):
+        if detached is not None or not envelope.is_seekable(file):
+            raise
+        if _is_object(error, file):
+            return binding.objects.stream(file, expected, on_close, start)
+        if not _is_message(error, file, start):
             raise
         return binding.messages.stream(file, expected, on_close, start)
     return _reader_after(binding, header, file, expected, on_close)[0]

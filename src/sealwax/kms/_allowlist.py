@@ -13,18 +13,23 @@ KeyScope           of its account and Region                                    
 Each entry also covers data keys wrapped by a related multi-Region key: one of another Region with the same partition,
 account and ID. The call still goes to the entry's own Region, and KMS must answer with the ARN of the key there.
 
+Some formats do not say which key wrapped a data key (``UnnamedKey``). Each entry that names a key makes one attempt
+with it as KeyId, and KMS must answer for that key. A scope makes none: it would have to guess the key.
+
 A wrapped key that no entry covers is never sent anywhere. The file's own claim is used as KeyId under a scope only,
 which is the caller's word for "any key there".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
-from sealwax.kms._names import KeyName, KeyScope, parse_arn
+from sealwax._core.keyring import PROVIDER_AWS_KMS, UnnamedKey, WrappedKey
+from sealwax._text import printable
+from sealwax.errors import WrongKeyError
+from sealwax.kms._names import KeyName, KeyScope, check_answered, parse_arn
 
 Entry = KeyName | KeyScope
 
@@ -33,18 +38,43 @@ _LAST: Final = 2  # after an alias with the wrapped key at its own position, and
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A possible call: send ``wrapped_key`` to ``region`` under ``key_id``; KMS must answer for ``expected_arn``."""
+    """A possible call: send ``wrapped_key`` to ``region`` under ``key_id``; KMS must answer for ``expected_arn``.
+
+    Attributes:
+        guess: the entry, if the wrapped key does not say which key it is under; ``expected_arn`` is then empty.
+    """
 
     wrapped_key: WrappedKey
     key_id: str
     region: str
     expected_arn: str
     by_alias: bool
+    guess: KeyName | None = None
 
     @property
     def related(self) -> bool:
         """Whether it uses a related multi-Region key, in another Region than the wrapped key's own."""
         return self.expected_arn != self.wrapped_key.key_arn
+
+    @property
+    def shown_key(self) -> str:
+        """The wrapped key's own claim, or the key that is tried."""
+        return self.wrapped_key.key_arn or self.key_id
+
+    def check(self, answered: str) -> None:
+        """Refuse an answer of KMS for another key.
+
+        Raises:
+            WrongKeyError: it is for another key.
+        """
+        if self.guess is not None:
+            check_answered(answered, self.guess, self.region)
+        elif answered != self.expected_arn:
+            raise WrongKeyError(
+                f"KMS answered for key '{printable(answered[:200])}' instead of '{printable(self.expected_arn)}': the "
+                "envelope names a key that did not wrap it",
+                key=self.expected_arn,
+            )
 
 
 def attempts(
@@ -91,7 +121,18 @@ def attempts(
     for *_, attempt in sorted(ranked, key=lambda candidate: candidate[:3]):
         call = (attempt.wrapped_key.key_arn, attempt.region, attempt.key_id if attempt.by_alias else "")
         plan.setdefault(call, attempt)
-    return list(plan.values())
+    unnamed = [wrapped_key for wrapped_key in wrapped_keys if isinstance(wrapped_key, UnnamedKey)]
+    return [*plan.values(), *_guesses(entries, unnamed, default_region)]
+
+
+def _guesses(
+    entries: Sequence[Entry], unnamed: Sequence[UnnamedKey], default_region: Callable[[], str]
+) -> Iterator[Attempt]:
+    for wrapped_key in unnamed:
+        for entry in entries:
+            if isinstance(entry, KeyName):
+                region = entry.region or default_region()
+                yield Attempt(wrapped_key, entry.text, region, "", entry.alias is not None, entry)
 
 
 def _attempt(

@@ -14,7 +14,7 @@ from sealwax._aws.responses import Answer
 from sealwax._aws.session import Clients, Session, merged, pack_config, pack_session, refuse_async
 from sealwax._core import pickling, validate
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, WrappedKey, wipe
+from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, UnnamedKey, WrappedKey, wipe
 from sealwax._text import printable
 from sealwax.kms import _allowlist, _hygiene, _names
 from sealwax.kms._calls import KmsCaller, RetryPolicy
@@ -271,7 +271,7 @@ class KmsKeyring:
             except (errors.KmsError, errors.CommitmentError, errors.DataKeyError) as error:
                 if isinstance(error, errors.CredentialsError) and error.request_id is None:
                     raise  # other attempts have no credentials either
-                failures.append((attempt.wrapped_key.key_arn, error))
+                failures.append((attempt.shown_key, error))
                 # A Region that did not answer would not answer for another wrapped key, after another timeout.
                 if isinstance(error, errors.UnavailableError) and error.request_id is None:
                     silent.add(attempt.region)
@@ -296,7 +296,7 @@ class KmsKeyring:
                 raise _explained(error, attempt) from None
             data_key = made(exchange.plaintext(answer), answer, attempt.key_id)
         try:
-            _check_arn(answer.need("KeyId", str), attempt.expected_arn)
+            attempt.check(answer.need("KeyId", str))
         except errors.KmsError:
             data_key.close()
             raise
@@ -367,11 +367,16 @@ class KmsKeyring:
             )
         except errors.WrongKeyError as error:
             raise _explained(error, attempt) from None
-        _check_arn(answer.need("SourceKeyId", str), attempt.expected_arn)
+        attempt.check(answer.need("SourceKeyId", str))
         return _wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[_allowlist.Attempt]:
         attempts = _allowlist.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
+        if not attempts and any(isinstance(key, UnnamedKey) for key in wrapped_keys):
+            raise errors.KeyNotAllowedError(
+                "the format does not say which KMS key wrapped the data key, so each key that may have must be allowed "
+                "by its name: an account and a Region are not enough; KMS was not called"
+            )
         if not attempts:
             under = ", ".join(f"'{printable(key.key_arn)}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
@@ -487,18 +492,11 @@ def _foreign_data_key(plaintext: bytearray, answer: Answer, key: str) -> Foreign
         raise errors.DataKeyError(f"KMS key '{printable(key)}' did not decrypt a data key: {error}") from None
 
 
-def _check_arn(answered: str, expected: str) -> None:
-    if answered != expected:
-        raise errors.WrongKeyError(
-            f"KMS answered for key '{printable(answered[:200])}' instead of '{printable(expected)}': the envelope "
-            "names a key that did not wrap it",
-            key=expected,
-        )
-
-
 def _explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.KmsError:
     """Return an error of KMS about an alias or a related key, with what it means for the envelope."""
     arn = f"'{printable(attempt.wrapped_key.key_arn)}'"
+    if attempt.guess is not None:
+        return error
     if isinstance(error, errors.KeyNotFoundError) and attempt.related:
         pointed_at = " and the alias points to it" if attempt.by_alias else ""
         message = (

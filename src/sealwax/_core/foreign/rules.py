@@ -12,7 +12,7 @@ _BEGINNINGS: Final = frozenset(
         *(b"\2" + suite.to_bytes(2, "big") for suite in (0x0478, 0x0578)),
     )
 )
-LEGACY: Final = tuple(f"esdk-{suite:04x}" for suite in _OLD_SUITES)
+LEGACY: Final = (*(f"esdk-{suite:04x}" for suite in _OLD_SUITES), "s3ec-v2", "s3ec-kms")
 """The names of what does not commit to its data key, and is read only if the caller names it."""
 
 BEGINNING_BYTES: Final = 4

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import botocore.exceptions as foreign
 import urllib3.exceptions
 
+from sealwax._core.foreign.s3ec import fields as s3ec
 from sealwax._core.format.io import refuse_copies
 from sealwax.errors import StoreError
 from sealwax.stores.s3 import _responses
@@ -81,6 +82,8 @@ class ObjectReader(BinaryFile):
         self._version_id: str | None = None
         self._window, self._window_start = b"", 0
         self._read_end, self._ahead = 0, FIRST_BYTES
+        self._instructions: bytes | None = None
+        self._asked = False
         self.size = 0
         try:
             self._window, answer = self._get(0, first)
@@ -243,6 +246,29 @@ class ObjectReader(BinaryFile):
         self._ahead = max(self._ahead, FIRST_BYTES)
         self._window, _ = self._get(self._position, size)
         self._window_start = self._position
+
+    def instructions(self) -> bytes | None:
+        """Return the instruction file that the S3 Encryption Client keeps beside some objects; None if there is none.
+
+        Where S3 may not say whether there is one, an object that holds its wrapped key itself counts as having none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        if not self._asked:
+            self._instructions, self._asked = self._read_instructions(), True
+        return self._instructions
+
+    def _read_instructions(self) -> bytes | None:
+        name = ObjectName(self.object.bucket, self.object.key + s3ec.INSTRUCTION_SUFFIX)
+        try:
+            with ObjectReader(name, service=self._service, first=s3ec.MAX_INSTRUCTION_BYTES + 1) as reader:
+                return reader._window
+        except StoreError as error:
+            hidden = error.code in ("AccessDenied", "403") and not s3ec.needs_instructions(self.metadata)
+            if hidden or error.code in ("NoSuchKey", "404"):
+                return None
+            raise
 
     def close(self) -> None:
         self._window = b""

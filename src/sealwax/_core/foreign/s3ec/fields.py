@@ -29,7 +29,7 @@ GCM_NONCE_BYTES: Final = 12
 _CBC_IV_BYTES: Final = 16
 # KMS takes no longer blob.
 _MAX_BLOB_BYTES: Final = 6144
-_MAX_FIELD_CHARACTERS: Final = 1 << 16
+MAX_INSTRUCTION_BYTES: Final = 1 << 16
 
 GCM: Final = "AES/GCM/NoPadding"
 CBC: Final = "AES/CBC/PKCS5Padding"
@@ -170,7 +170,7 @@ def _fields(given: Mapping[str, object]) -> dict[str, str]:
             continue
         if lower in fields:
             _contradiction(f"the field '{lower}' twice")
-        if not isinstance(value, str) or len(value) > _MAX_FIELD_CHARACTERS:
+        if not isinstance(value, str) or len(value) > MAX_INSTRUCTION_BYTES:
             _damaged(f"the field '{lower}' is not text, or longer than it can be")
         fields[lower] = value
     return fields
@@ -268,7 +268,7 @@ def _context(fields: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def _decoded(what: str, content: bytes) -> str:
-    if len(content) > _MAX_FIELD_CHARACTERS:
+    if len(content) > MAX_INSTRUCTION_BYTES:
         _damaged(f"{what} is longer than 64 KiB")
     try:
         return content.decode()

@@ -45,13 +45,7 @@ class OpenObject:
         self._key = bytearray()
         self._left = size - TAG_BYTES
         self._nonce, self._aad = fields.nonce, b""
-        if fields.cipher == CBC:
-            raise UnsupportedEnvelopeError(
-                "the object is encrypted with AES-CBC, which does not authenticate it, so that what it opens to may be "
-                "somebody else's; read it with the S3 Encryption Client, and encrypt it again"
-            )
-        if not 0 <= self._left <= _MOST_BYTES:
-            raise TamperedError(f"the object is cut off or extended: it has {size} bytes")
+        self.check(fields, size)
         if fields.version == 2:
             self._key = bytearray(data_key.buffer)
             return
@@ -61,6 +55,21 @@ class OpenObject:
             raise CommitmentError("the data key does not belong to this object, or its metadata were altered")
         self._key = _derived(fields, data_key, b"DERIVEKEY", DATA_KEY_BYTES)
         self._nonce, self._aad = _V3_NONCE, _SUITE
+
+    @staticmethod
+    def check(fields: ObjectFields, size: int) -> None:
+        """Refuse what cannot be opened with any data key.
+
+        Raises:
+            TamperedError, UnsupportedEnvelopeError: see above.
+        """
+        if fields.cipher == CBC:
+            raise UnsupportedEnvelopeError(
+                "the object is encrypted with AES-CBC, which does not authenticate it, so that what it opens to may be "
+                "somebody else's; read it with the S3 Encryption Client, and encrypt it again"
+            )
+        if not TAG_BYTES <= size <= _MOST_BYTES + TAG_BYTES:
+            raise TamperedError(f"the object is cut off or extended: it has {size} bytes")
 
     def body(self) -> ObjectBody:
         """Return what opens the object once, front to back."""
