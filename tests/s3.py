@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, quote, unquote
 
@@ -256,6 +257,8 @@ class StrictS3:
                 return error(412, "PreconditionFailed")
             if forbidden and now is not None:
                 return error(412, "PreconditionFailed")
+        if request.operation == "PutObjectCopy":
+            return self._refused_copy(request)
         if request.operation == "UploadPartCopy":
             source, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
             now = self._now("/" + unquote(source).lstrip("/"), version or None)
@@ -271,6 +274,31 @@ class StrictS3:
                 found = re.fullmatch(r"bytes=([0-9]+)-([0-9]+)", range_)
                 if not found or int(found[2]) >= now[1] or int(found[1]) > int(found[2]):
                     return error(400, "InvalidArgument", "the range is not within the source")
+        return None
+
+    def _refused_copy(self, request: Request) -> Answer | None:
+        """Return what S3 answers to the conditions of CopyObject, which moto does not know."""
+        now = self._now(request.path)
+        wanted = request.headers.get("if-match")
+        if wanted and now is None:
+            return error(404, "NoSuchKey")
+        if wanted and now is not None and wanted.strip('"') != now[0]:
+            return error(412, "PreconditionFailed")
+        source, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
+        path, query = "/" + unquote(source).lstrip("/"), f"versionId={version}" if version else ""
+        status, headers, _ = self._ask(
+            {"PATH_INFO": path.encode().decode("latin-1"), "RAW_URI": _quoted(path), "QUERY_STRING": query}
+        )
+        if status != 200:
+            return error(404, "NoSuchKey")
+        unmodified = request.headers.get("x-amz-copy-source-if-unmodified-since")
+        modified = {name.lower(): value for name, value in headers}["last-modified"]
+        if (
+            unmodified
+            and "x-amz-copy-source-if-match" not in request.headers
+            and parsedate_to_datetime(modified) > parsedate_to_datetime(unmodified)
+        ):
+            return error(412, "PreconditionFailed")
         return None
 
 

@@ -46,6 +46,14 @@ ROOMS: dict[str, set[str]] = {
         "_core.foreign",
         "_core.envelope",
     },
+    "_core.objects": {
+        "_core.context",
+        "_core.envelope",
+        "_core.foreign",
+        "_core.format",
+        "_core.keyring",
+        "_core.recognize",
+    },
     "_core.envelope": {
         "_core.context",
         "_core.validate",
@@ -54,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.files",
         "_core.recognize",
     },
-    "_core.rewrap": {"_core.keyring", "_core.format", "_core.files", "_core.envelope"},
+    "_core.rewrap": {"_core.keyring", "_core.format", "_core.files", "_core.foreign", "_core.envelope"},
     "_core.small": {"_core.context", "_core.keyring", "_core.format", "_core.envelope"},
     "_core.staleness": {"_core.format", "_core.keyring"},
     "_core.aio": {"_core.fork_locks", "_core.keyring", "_core.format"},
@@ -68,6 +76,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.foreign",
         "_core.envelope",
         "_core.messages",
+        "_core.objects",
         "_core.rewrap",
     },
     "_core.sealer": {

@@ -6,21 +6,23 @@ Nothing of such an object is authentic before its end, so nothing is released be
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
 from sealwax._core.foreign import passes
+from sealwax._core.foreign.data_key import rewrap_to
 from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.foreign.s3ec.fields import RESERVED, ObjectFields, object_fields
 from sealwax._core.foreign.s3ec.opening import OpenObject
 from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import Keyring, UnnamedKey
+from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._text import printable
-from sealwax.errors import ContextError, UnsupportedEnvelopeError
+from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
 
 
 @runtime_checkable
@@ -29,6 +31,14 @@ class HasInstructions(Protocol):
 
     def instructions(self) -> bytes | None:
         """Return the content of the instruction file; None if there is none."""
+
+
+def is_object(error: NotAnEnvelopeError, file: object) -> bool:
+    """Whether a file that is no envelope is an object of this format, by its metadata or its instruction file."""
+    if error.foreign is not None:
+        return error.foreign.format.startswith("s3ec") and error.foreign.format != INSTRUCTIONS
+    # Version 2 may leave no mark on the object itself.
+    return isinstance(file, HasInstructions) and file.instructions() is not None
 
 
 def fields_of(file: object) -> ObjectFields:
@@ -82,6 +92,46 @@ class ObjectOpener:
         wrapped = UnnamedKey("", fields.wrapped_key)
         context: Mapping[str, str] = fields.context
         return self.keyring.unwrap((wrapped,), context, lambda key: OpenObject(fields, key, size))
+
+    def rewrap(
+        self,
+        fields: ObjectFields,
+        file: Callable[[], BinaryIO],
+        expected: ctx.ExpectedContext,
+        targets: Sequence[str],
+        *,
+        verify: bool,
+    ) -> dict[str, str]:
+        """Return the fields of an object that change once its data key is under another KMS key.
+
+        Raises:
+            ContextError, KmsError: as for ``Sealer.rewrap``.
+            TamperedError, CommitmentError, UnsupportedEnvelopeError: with ``verify``, the object does not open.
+            ValueError: there is not exactly one target.
+        """
+        if len(targets) != 1:
+            raise ValueError("an object of the S3 Encryption Client has one wrapped key: name one new KMS key")
+        match(fields, expected)
+        if verify:
+            self._verify(fields, file)
+        context = fields.context_under(targets[0])
+        wrapped = (UnnamedKey("", fields.wrapped_key),)
+        (new,) = rewrap_to(self.keyring, wrapped, fields.context, targets, context)
+        return fields.changed(new.ciphertext, context)
+
+    def _verify(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> None:
+        with file() as source:
+            size = source.seek(0, os.SEEK_END)
+            OpenObject.check(fields, size)
+            wrapped = (UnnamedKey("", fields.wrapped_key),)
+            opened = self.keyring.unwrap(wrapped, fields.context, lambda key: OpenObject(fields, key, size))
+            try:
+                # Version 3 commits to its data key: the metadata are enough to tell that it is the object's own.
+                if fields.version == 2:
+                    source.seek(0)
+                    passes.check(cast("SeekableSource", source), opened)
+            finally:
+                opened.close()
 
     def stream(
         self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: Callable[[], None] | None, start: int

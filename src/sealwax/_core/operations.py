@@ -23,6 +23,7 @@ from sealwax._core.sources import AnyPath, AnySource, BytesLike
 from sealwax.errors import NotAnEnvelopeError
 
 if TYPE_CHECKING:
+    from sealwax._core.foreign.s3ec.fields import ObjectFields
     from sealwax._core.messages import MessageOpener
     from sealwax._core.objects import ObjectOpener
 
@@ -216,13 +217,11 @@ def _is_message(error: NotAnEnvelopeError, file: BinaryIO, start: int) -> bool:
 
 
 def _is_object(error: NotAnEnvelopeError, file: object) -> bool:
-    """Whether it is an object of the S3 Encryption Client, by its metadata or its instruction file."""
-    if error.foreign is not None:
-        return error.foreign.format.startswith("s3ec") and error.foreign.format != "s3ec-instruction-file"
-    from sealwax._core.objects import HasInstructions
+    if error.foreign is None and not hasattr(file, "instructions"):
+        return False
+    from sealwax._core.objects import is_object
 
-    # Version 2 may leave no mark on the object itself.
-    return isinstance(file, HasInstructions) and file.instructions() is not None
+    return is_object(error, file)
 
 
 def stream_reader(
@@ -286,17 +285,28 @@ def rewrapper(
     body: AnySource | None,
 ) -> Rewrap:
     """Return the function that re-wraps one header under ``targets``; see ``Sealer.rewrapper``."""
+    return _Rewrapper(binding, targets, expected, verify, body)
 
-    def rewrap(header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
-        if verify:
-            begins = head() if header.preamble.kind == hdr.ATTACHED else envelope.head_of(body)
-            unwrap(binding, header, expected, lambda key, info: payload.Decryptor(key, info, begins))
+
+@dataclass(frozen=True, slots=True)
+class _Rewrapper:
+    binding: Binding
+    targets: Sequence[str]
+    expected: ctx.ExpectedContext
+    verify: bool
+    body: AnySource | None
+
+    def __call__(self, header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
+        if self.verify:
+            begins = head() if header.preamble.kind == hdr.ATTACHED else envelope.head_of(self.body)
+            unwrap(self.binding, header, self.expected, lambda key, info: payload.Decryptor(key, info, begins))
         stored = ctx.decode(header.preamble.kms_context)
-        ctx.match(expected, stored, binding.local_names, None)
-        rewrapped = binding.keyring.rewrap(header.slot.wrapped_keys, stored, targets)
+        ctx.match(self.expected, stored, self.binding.local_names, None)
+        rewrapped = self.binding.keyring.rewrap(header.slot.wrapped_keys, stored, self.targets)
         return rewrapped + kept_by_rewrap(header.slot.wrapped_keys)
 
-    return rewrap
+    def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
+        return self.binding.objects.rewrap(fields, file, self.expected, self.targets, verify=self.verify)
 
 
 def reencrypt_value(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast, runtime_checkable
 
 from sealwax._core import envelope, files
 from sealwax._core.format import header as hdr
@@ -22,10 +22,27 @@ from sealwax._core.sources import BytesLike
 from sealwax._text import printable
 from sealwax.errors import RewrapConflictError
 
+if TYPE_CHECKING:
+    from sealwax._core.foreign.s3ec.fields import ObjectFields
+
 Rewrap = Callable[[Header, Callable[[], bytes]], tuple[WrappedKey, ...]]
 """Returns the new wrapped keys for a header. The second argument reads the first 56 bytes of its payload."""
 
 _HEAD: Final = payload.HEAD_BYTES
+
+
+@runtime_checkable
+class RewrapsObjects(Protocol):
+    """A ``Rewrap`` that also re-wraps the data keys of objects of the S3 Encryption Client."""
+
+    def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
+        """Return the fields of an object that change.
+
+        Args:
+            fields: how it was encrypted.
+            file: opens the object, to verify it first.
+        """
+        ...
 
 
 def agreed(header: Header, rewrap: Rewrap, head: Callable[[], bytes]) -> tuple[Header, tuple[WrappedKey, ...]]:

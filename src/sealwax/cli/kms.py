@@ -293,6 +293,17 @@ class _Sized:
     ) -> tuple[WrappedKey, ...]:
         return self._keyring.rewrap(wrapped_keys, context, to)
 
+    def _rewrap_to(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        to: Sequence[str],
+        new_context: Mapping[str, str],
+    ) -> tuple[WrappedKey, ...]:
+        from sealwax._core.foreign.data_key import rewrap_to
+
+        return rewrap_to(self._keyring, wrapped_keys, context, to, new_context)
+
 
 def named(arn: str, *names: str) -> str:
     """Return a key's ARN, with the aliases beside it that were typed or are known."""

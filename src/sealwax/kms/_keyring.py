@@ -322,6 +322,16 @@ class KmsKeyring:
             KmsError: KMS did not re-wrap it.
             ValueError: there is no new key, or there are more than 16.
         """
+        return self._rewrap_to(wrapped_keys, context, to, context)
+
+    def _rewrap_to(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        to: Sequence[str],
+        new_context: Mapping[str, str],
+    ) -> tuple[WrappedKey, ...]:
+        """Re-wrap as ``rewrap`` does, and bind the new wrapped keys to another context."""
         targets = _parse_all("to", to)
         attempts = self._attempts(wrapped_keys)
         # Before the first call: half a new set is useless.
@@ -329,7 +339,7 @@ class KmsKeyring:
             self._attempts_near(target, attempts)
         rewrapped: list[WrappedKey] = []
         for target in targets:
-            rewrap_to = functools.partial(self._re_encrypt, target=target, context=context)
+            rewrap_to = functools.partial(self._re_encrypt, target=target, contexts=(context, new_context))
             rewrapped.append(self._first(self._attempts_near(target, attempts), rewrap_to))
             _refuse_twice(targets, rewrapped)
         return tuple(rewrapped)
@@ -350,7 +360,11 @@ class KmsKeyring:
         return near
 
     def _re_encrypt(
-        self, attempt: _allowlist.Attempt, *, target: _names.KeyName, context: Mapping[str, str]
+        self,
+        attempt: _allowlist.Attempt,
+        *,
+        target: _names.KeyName,
+        contexts: tuple[Mapping[str, str], Mapping[str, str]],
     ) -> WrappedKey:
         try:
             answer = self._caller.call(
@@ -361,8 +375,8 @@ class KmsKeyring:
                 SourceKeyId=attempt.key_id,
                 DestinationKeyId=target.text,
                 CiphertextBlob=attempt.wrapped_key.ciphertext,
-                **_context("SourceEncryptionContext", context),
-                **_context("DestinationEncryptionContext", context),
+                **_context("SourceEncryptionContext", contexts[0]),
+                **_context("DestinationEncryptionContext", contexts[1]),
                 **self._tokens,
             )
         except errors.WrongKeyError as error:

@@ -35,7 +35,7 @@ from sealwax._core.cache.entries import (
 )
 from sealwax._core.cache.held import HeldKeys, Taken
 from sealwax._core.cache.nowait import Ready
-from sealwax._core.foreign.data_key import ForeignDataKey, unwrap_foreign
+from sealwax._core.foreign.data_key import ForeignDataKey, rewrap_to, unwrap_foreign
 from sealwax._core.keyring import CLOCK, DataKey, Keyring, NotReadyError, WrappedKey, asked_at, now
 from sealwax._core.single_flight import wait_for
 from sealwax.errors import KmsError
@@ -272,6 +272,15 @@ class CachingKeyring:
             KmsError: no wrapped key could be re-wrapped.
         """
         return self._keyring.rewrap(wrapped_keys, context, to)
+
+    def _rewrap_to(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        to: Sequence[str],
+        new_context: Mapping[str, str],
+    ) -> tuple[WrappedKey, ...]:
+        return rewrap_to(self._keyring, wrapped_keys, context, to, new_context)
 
     def close(self) -> None:
         """Wipe every data key and lend no more. A key on loan is wiped when it is given back. May be repeated."""

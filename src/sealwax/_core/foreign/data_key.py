@@ -102,3 +102,41 @@ def unwrap_foreign(
             f"the data key has less than 32 bytes, and {type(keyring).__name__} unwraps only those of 32"
         )
     return keyring._unwrap_foreign(wrapped_keys, context, use)
+
+
+@runtime_checkable
+class ChangesContexts(Protocol):
+    """A keyring that also re-wraps data keys of formats that bind them to the name of their KMS key."""
+
+    def _rewrap_to(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        to: Sequence[str],
+        new_context: Mapping[str, str],
+    ) -> tuple[WrappedKey, ...]:
+        """Re-wrap as ``rewrap`` does, and bind the new wrapped keys to another context."""
+        ...
+
+
+def rewrap_to(
+    keyring: Keyring,
+    wrapped_keys: Sequence[WrappedKey],
+    context: Mapping[str, str],
+    to: Sequence[str],
+    new_context: Mapping[str, str],
+) -> tuple[WrappedKey, ...]:
+    """Re-wrap as ``Keyring.rewrap`` does, and bind the new wrapped keys to another context.
+
+    Raises:
+        KmsError: as for ``Keyring.rewrap``.
+        UnsupportedEnvelopeError: the keyring cannot change the context.
+    """
+    if new_context == context:
+        return keyring.rewrap(wrapped_keys, context, to)
+    if not isinstance(keyring, ChangesContexts):
+        raise UnsupportedEnvelopeError(
+            f"the data key is bound to the name of its KMS key, and {type(keyring).__name__} does not change what a "
+            "data key is bound to"
+        )
+    return keyring._rewrap_to(wrapped_keys, context, to, new_context)

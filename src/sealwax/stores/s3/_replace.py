@@ -61,7 +61,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None 
     """Replace the wrapped keys of an envelope, as ``Store.rewrap``."""
     # Read a small object completely at once: S3 then sends with it all that it stores beside the bytes.
     at_once = size is not None and size <= MIN_PART_BYTES
-    with ObjectReader(name, service=service, first=None if at_once else FIRST_BYTES) as reader, _conflicts(name):
+    with ObjectReader(name, service=service, first=None if at_once else FIRST_BYTES) as reader, conflicts(name):
         source = cast("BinaryIO", reader)
         header = envelope.header_of_stream(source)
         refuse_contradictory(header)
@@ -95,7 +95,7 @@ def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None 
 
 def replace(service: Service, name: ObjectName, change: Change) -> None:
     """Rewrite an object, as ``Store.replace``."""
-    with ObjectReader(name, service=service) as reader, _conflicts(name):
+    with ObjectReader(name, service=service) as reader, conflicts(name):
         settings = _settings(service, reader)
         with ObjectWriter(name, service=service, replaces=reader.etag, size=reader.size, settings=settings) as writer:
             change(cast("BinaryIO", reader), cast("BinaryIO", writer))
@@ -103,8 +103,33 @@ def replace(service: Service, name: ObjectName, change: Change) -> None:
 
 def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, settings: Response) -> None:
     """Replace an object with ``first`` and its own bytes from ``start`` on, which S3 copies."""
-    name, end = reader.object, reader.size
-    step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - 1)))
+    name, source = reader.object, {"Bucket": reader.object.bucket, "Key": reader.object.key}
+    _in_parts(service, name, source, reader.etag, range(start, reader.size), settings, first)
+
+
+def copy_in_parts(service: Service, name: ObjectName, answer: Response, source: Response, settings: Response) -> None:
+    """Copy a large object onto itself.
+
+    Args:
+        answer: what S3 said of the object.
+        source: its bucket, its key and maybe its version.
+        settings: what S3 stores beside the bytes.
+    """
+    _in_parts(service, name, source, answer["ETag"], range(answer["ContentLength"]), settings)
+
+
+def _in_parts(
+    service: Service,
+    name: ObjectName,
+    source: Response,
+    etag: str,
+    kept: range,
+    settings: Response,
+    first: bytes | None = None,
+) -> None:
+    """Replace an object with ``first``, if there is any, and a part of its own bytes, which S3 copies."""
+    start, end, before = kept.start, kept.stop, 0 if first is None else 1
+    step = max(_COPY_BYTES, -(-(end - start) // (MAX_PARTS - before)))
     if step > MAX_PART_BYTES:
         raise StoreError(f"'{printable(str(name))}' is too large to copy in 9,999 parts of 5 GiB; it was left alone")
     upload_id = service.call("create_multipart_upload", "writing", name, **settings)["UploadId"]
@@ -116,34 +141,39 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
             name,
             UploadId=upload_id,
             PartNumber=number,
-            CopySource={"Bucket": name.bucket, "Key": name.key},
-            CopySourceIfMatch=reader.etag,
+            CopySource=source,
+            CopySourceIfMatch=etag,
             CopySourceRange=f"bytes={at}-{min(at + step, end) - 1}",
         )
         return part_of(number, answer["CopyPartResult"])
 
     try:
         with Pool(_COPIES_AT_ONCE, "sealwax-copy") as pool:
-            copies = [pool.submit(copy, number, at) for number, at in enumerate(range(start, end, step), 2)]
+            copies = [pool.submit(copy, number, at) for number, at in enumerate(range(start, end, step), 1 + before)]
             try:
-                answer = service.call(
-                    "upload_part",
-                    "writing",
-                    name,
-                    UploadId=upload_id,
-                    PartNumber=1,
-                    Body=first,
-                    ChecksumAlgorithm=settings["ChecksumAlgorithm"],
-                )
-                parts = [part_of(1, answer), *[copied.result() for copied in copies]]
+                parts = [] if first is None else [_upload(service, name, upload_id, first, settings)]
+                parts += [copied.result() for copied in copies]
             except BaseException:
                 pool.shutdown(cancel=True)
                 raise
-        complete(service, name, upload_id, parts, {"IfMatch": reader.etag})
+        complete(service, name, upload_id, parts, {"IfMatch": etag})
     except BaseException:
         with contextlib.suppress(StoreError):
             abort(service, name, upload_id)
         raise
+
+
+def _upload(service: Service, name: ObjectName, upload_id: str, first: bytes, settings: Response) -> Response:
+    answer = service.call(
+        "upload_part",
+        "writing",
+        name,
+        UploadId=upload_id,
+        PartNumber=1,
+        Body=first,
+        ChecksumAlgorithm=settings["ChecksumAlgorithm"],
+    )
+    return part_of(1, answer)
 
 
 def _settings(service: Service, reader: ObjectReader) -> Response:
@@ -151,9 +181,18 @@ def _settings(service: Service, reader: ObjectReader) -> Response:
     answer = reader.response
     if answer is None:
         answer = service.call("head_object", "reading", reader.object, IfMatch=reader.etag, ChecksumMode="ENABLED")
+    return settings_of(service, reader.object, answer)
+
+
+def settings_of(service: Service, name: ObjectName, answer: Response) -> Response:
+    """Return what S3 stores beside an object's bytes, by what it said of the object, as parameters for its successor.
+
+    Raises:
+        StoreError: there is something that S3 does not return.
+    """
     if answer.get("MissingMeta"):
         raise StoreError(
-            f"'{printable(reader.name)}' has metadata that S3 does not return, and it would be lost; it was left alone"
+            f"'{printable(str(name))}' has metadata that S3 does not return, and it would be lost; it was left alone"
         )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
     until = settings.get("ObjectLockRetainUntilDate")
@@ -162,14 +201,14 @@ def _settings(service: Service, reader: ObjectReader) -> Response:
     algorithms = [name for name in _CHECKSUMS if answer.get(f"Checksum{name}")]
     settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
     # Requested each time: S3 tells a caller that may not read tags about none, and they would be removed.
-    tags = service.call("get_object_tagging", "reading the tags of", reader.object)["TagSet"]
+    tags = service.call("get_object_tagging", "reading the tags of", name)["TagSet"]
     if tags:
         settings["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
     return settings
 
 
 @contextlib.contextmanager
-def _conflicts(name: ObjectName) -> Iterator[None]:
+def conflicts(name: ObjectName) -> Iterator[None]:
     """Raise a ``RewrapConflictError`` for a condition on the object that does not hold."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -51,9 +51,10 @@ _REQUIRED: Final[dict[str, dict[str, type]]] = {
     "complete_multipart_upload": {"ETag": str},
     "abort_multipart_upload": {},
     "get_object_tagging": {"TagSet": list},
+    "copy_object": {"CopyObjectResult": dict},
 }
 # Operations that accept a condition.
-_WRITES: Final = ("put_object", "complete_multipart_upload")
+_WRITES: Final = ("put_object", "complete_multipart_upload", "copy_object")
 _PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
 _LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
 _PART: Final[dict[str, type]] = {"ETag": str}
@@ -205,6 +206,8 @@ class Service:
         _check(answer, _REQUIRED[operation], doing, str(name))
         if operation == "upload_part_copy":
             _check(answer["CopyPartResult"], _PART, doing, str(name))
+        if operation == "copy_object":
+            _check(answer["CopyObjectResult"], _PART, doing, str(name))
         for tag in answer["TagSet"] if operation == "get_object_tagging" else ():
             _check(tag, _TAG, doing, str(name))
         return answer
@@ -234,6 +237,17 @@ class Service:
             more = page["IsTruncated"]
         if more:  # but no token for the rest, which botocore takes for the end
             raise _responses.not_s3(doing, str(prefix))
+
+    def newest_versions(self, name: ObjectName, count: int) -> Sequence[str]:
+        """Return the ids of an object's newest versions, the newest first.
+
+        Raises:
+            StoreError, CredentialsError: as for ``call``.
+        """
+        ask = {"Bucket": name.bucket, "Prefix": name.key, "MaxKeys": count, **self._payer}
+        page = _ask(lambda: self.client().list_object_versions(**ask), "reading the versions of", str(name))
+        _check(page, _PAGE, "reading the versions of", str(name))
+        return [each["VersionId"] for each in page.get("Versions", ()) if each["Key"] == name.key]
 
 
 def _ask(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:

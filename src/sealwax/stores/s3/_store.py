@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sealwax._core import envelope
 from sealwax._core.envelope import Inspection
-from sealwax._core.rewrap import Rewrap
+from sealwax._core.objects import is_object
+from sealwax._core.rewrap import Rewrap, RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
 from sealwax.stores._store import Change, Entry, Store
-from sealwax.stores.s3 import _inventory, _replace
+from sealwax.stores.s3 import _inventory, _replace, _s3ec
 from sealwax.stores.s3._reader import ObjectReader
 from sealwax.stores.s3._service import ObjectName, Service, parse
 
@@ -97,7 +98,17 @@ class S3Store(Store):
         return cast("BinaryIO", self._reader(name))
 
     def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
-        _replace.rewrap(self._service, self._object(name), rewrap, size)
+        try:
+            _replace.rewrap(self._service, self._object(name), rewrap, size)
+        except NotAnEnvelopeError as error:
+            if not isinstance(rewrap, RewrapsObjects) or not self._is_object(name, error):
+                raise
+            _s3ec.rewrap_object(self._service, self._object(name), rewrap)
+
+    def _is_object(self, name: str, error: NotAnEnvelopeError) -> bool:
+        """Whether it is an object of the S3 Encryption Client."""
+        with self._reader(name) as reader:
+            return is_object(error, reader)
 
     def replace(self, name: str, change: Change) -> None:
         _replace.replace(self._service, self._object(name), change)

@@ -83,6 +83,15 @@ class ObjectFields:
         """The pairs that the caller gave."""
         return {name: value for name, value in self.context.items() if name not in RESERVED}
 
+    def context_under(self, key: str) -> dict[str, str]:
+        """Return the context for another KMS key: the old wrapping binds a data key to its name."""
+        return {**self.context, KMS_KEY_ID: key} if KMS_KEY_ID in self.context else dict(self.context)
+
+    def changed(self, wrapped_key: bytes, context: Mapping[str, str]) -> dict[str, str]:
+        """Return the fields that change with the wrapped key."""
+        new = {self.key_field: base64.b64encode(wrapped_key).decode()}
+        return new if context == self.context else {**new, self.context_field: json.dumps(dict(context))}
+
     @property
     def legacy_name(self) -> str | None:
         """What the caller names to allow reading it; None if it commits to its data key, and needs no name."""

@@ -1,0 +1,154 @@
+"""Re-wraps of objects of the S3 Encryption Client: their metadata, or their instruction files, change; no byte moves.
+
+S3 cannot change metadata, so an object is copied onto itself. A copy of the metadata keeps the ETag, which therefore
+does not tell two re-wraps apart: the source has to be unmodified since it was looked at, and the result is looked at
+again. S3 has a resolution of one second there, so two writers at once are told afterwards rather than excluded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, Final, cast
+
+from sealwax._core.envelope import read_full
+from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX, ObjectFields, object_fields
+from sealwax._core.rewrap import RewrapsObjects
+from sealwax._text import printable
+from sealwax.errors import RewrapConflictError, StoreError
+from sealwax.stores.s3 import _replace
+from sealwax.stores.s3._reader import ObjectReader
+from sealwax.stores.s3._service import MAX_PART_BYTES, ObjectName, Response, Service
+from sealwax.stores.s3._writer import ObjectWriter, despite_conflicts
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+MAX_METADATA_BYTES: Final = 2048
+_ARCHIVED: Final = frozenset(("GLACIER", "DEEP_ARCHIVE"))
+
+
+def rewrap_object(service: Service, name: ObjectName, rewrap: RewrapsObjects) -> None:
+    """Re-wrap the data key of an object of the S3 Encryption Client.
+
+    Raises:
+        RewrapConflictError: another program changed the object meanwhile.
+        HeaderError: it is no such object, or its fields contradict each other.
+        StoreError: it cannot be read or written, or S3 would not keep all that is stored with it.
+    """
+
+    def opened() -> BinaryIO:
+        return cast("BinaryIO", ObjectReader(name, service=service))
+
+    with _replace.conflicts(name), ObjectReader(name, service=service, first=1) as reader:
+        instructions = reader.instructions()
+        fields = object_fields(reader.metadata, instructions)
+        if instructions is not None:
+            _rewrite(service, reader, fields, rewrap, opened)
+            return
+        answer = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
+        metadata: dict[str, str] = answer.get("Metadata", {})
+        if metadata != reader.metadata:
+            raise _changed(name)
+        _refuse_unkept(name, answer)
+        settings = _replace.settings_of(service, name, answer)
+        new = {**metadata, **rewrap.rewrap_object(fields, opened)}
+        _refuse_too_long(name, new)
+        _copy(service, name, answer, {**settings, "Metadata": new})
+        _check(service, name, answer, new)
+
+
+def _rewrite(
+    service: Service,
+    reader: ObjectReader,
+    fields: ObjectFields,
+    rewrap: RewrapsObjects,
+    opened: Callable[[], BinaryIO],
+) -> None:
+    """Replace the instruction file; the object itself is not touched."""
+    name = ObjectName(reader.object.bucket, reader.object.key + INSTRUCTION_SUFFIX)
+    with ObjectReader(name, service=service, first=None) as file:
+        content = read_full(cast("BinaryIO", file), file.size)
+        if content != reader.instructions():
+            raise _changed(name)
+        assert file.response is not None
+        settings = _replace.settings_of(service, name, file.response)
+        new = {**json.loads(content), **rewrap.rewrap_object(fields, opened)}
+        with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
+            writer.write(json.dumps(new).encode())
+
+
+def _refuse_unkept(name: ObjectName, answer: Response) -> None:
+    """Refuse an object that a copy would change, or that S3 cannot copy, before KMS is asked."""
+    metadata = answer.get("Metadata", {})
+    _refuse_too_long(name, metadata)
+    why = ""
+    if answer.get("SSECustomerAlgorithm"):
+        why = "S3 encrypts it at rest with a key that the caller has to send (SSE-C)"
+    elif answer.get("StorageClass") in _ARCHIVED and 'ongoing-request="false"' not in answer.get("Restore", ""):
+        why = f"it is archived ({answer['StorageClass']}); restore it first"
+    elif answer.get("ArchiveStatus"):
+        why = f"it is archived ({answer['ArchiveStatus']}); restore it first"
+    elif not all(map(_is_plain, (*metadata, *metadata.values()))):
+        why = "it has metadata that are not ASCII, which a copy may change"
+    if why:
+        raise StoreError(f"'{printable(str(name))}' cannot be re-wrapped in place: {why}; it was left alone")
+
+
+def _is_plain(text: str) -> bool:
+    # S3 returns what is not ASCII encoded, as in a header of an e-mail.
+    return text.isascii() and not text.startswith("=?")
+
+
+def _refuse_too_long(name: ObjectName, metadata: Mapping[str, str]) -> None:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise StoreError(
+            f"'{printable(str(name))}' cannot be re-wrapped in place: its metadata would have {size} bytes, and S3 "
+            f"accepts {MAX_METADATA_BYTES}; it was left alone"
+        )
+
+
+def _copy(service: Service, name: ObjectName, answer: Response, settings: Response) -> None:
+    source: dict[str, str] = {"Bucket": name.bucket, "Key": name.key}
+    if answer.get("VersionId") not in (None, "null"):
+        source["VersionId"] = answer["VersionId"]
+    if answer["ContentLength"] > MAX_PART_BYTES:
+        despite_conflicts(lambda: _replace.copy_in_parts(service, name, answer, source, settings))
+        return
+
+    def copy() -> None:
+        # No CopySourceIfMatch: with it, S3 would not look at CopySourceIfUnmodifiedSince.
+        service.call(
+            "copy_object",
+            "writing",
+            name,
+            CopySource=source,
+            CopySourceIfUnmodifiedSince=answer["LastModified"],
+            IfMatch=answer["ETag"],
+            MetadataDirective="REPLACE",
+            TaggingDirective="COPY",
+            **{field: value for field, value in settings.items() if field != "Tagging"},
+        )
+
+    despite_conflicts(copy)
+
+
+def _check(service: Service, name: ObjectName, before: Response, metadata: Mapping[str, str]) -> None:
+    """Look at the result: two writers within a second may both believe that they were alone."""
+    now = service.call("head_object", "reading", name)
+    if now.get("Metadata", {}) != metadata:
+        raise _changed(name)
+    old = before.get("VersionId")
+    if old in (None, "null"):
+        return
+    newest = service.newest_versions(name, 2)
+    if newest[:1] == [now.get("VersionId")] and newest[1:] != [old]:
+        raise RewrapConflictError(
+            f"another program wrote '{printable(str(name))}' at the same time, and the re-wrapped object has replaced "
+            "what it wrote: look at the bucket's versions of the object, and restore the one that you want"
+        )
+
+
+def _changed(name: ObjectName) -> RewrapConflictError:
+    return RewrapConflictError(
+        f"'{printable(str(name))}' was replaced or removed by another program meanwhile; it was left alone"
+    )
