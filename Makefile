@@ -24,7 +24,7 @@ EDITABLE := $(PIP) --no-deps --editable .
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
 
-quick: lint types .venv/test.stamp .venv-awscli/stamp
+quick: lint types .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp
 	$(BIN)/$(PYTEST) $(QUICK)
 
 test: lint types pytest
@@ -41,14 +41,14 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
-pytest: .venv/test.stamp .venv-awscli/stamp system
+pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system
 	$(BIN)/$(PYTEST)
 
-coverage: .venv/test.stamp .venv-awscli/stamp system
+coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system
 	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered
 
 # From the source archive, as pip would. What git has is copied, so that nothing is found that nobody gets.
-wheel: .venv/test.stamp .venv-awscli/stamp
+wheel: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp
 	rm -rf dist build/wheel .venv-wheel
 	$(BIN)/python -m build --no-isolation --outdir dist
 	$(PYTHON) -m venv .venv-wheel
@@ -58,6 +58,7 @@ wheel: .venv/test.stamp .venv-awscli/stamp
 	mkdir -p build/wheel
 	git ls-files -z ':!src' | tar -cf - --null -T - | tar -xf - -C build/wheel
 	ln -s ../../.venv-awscli build/wheel/.venv-awscli
+	ln -s ../../.venv-s3ec build/wheel/.venv-s3ec
 	cd build/wheel && ../../.venv-wheel/bin/$(PYTEST) $(QUICK)
 
 # Java for Spark, a browser for the HTML reports, an editor, two databases: found, or installed where nobody has to be asked.
@@ -67,6 +68,11 @@ system:
 .venv-awscli/stamp: requirements/awscli.txt
 	$(PYTHON) -m venv .venv-awscli
 	.venv-awscli/bin/python $(INSTALL) requirements/awscli.txt
+	@touch $@
+
+.venv-s3ec/stamp: requirements/s3ec.txt
+	$(PYTHON) -m venv .venv-s3ec
+	.venv-s3ec/bin/python $(INSTALL) requirements/s3ec.txt
 	@touch $@
 
 .venv/venv.stamp:
@@ -90,7 +96,7 @@ system:
 	.venv-lowest/bin/python $(EDITABLE)
 	@touch $@
 
-lowest: .venv-lowest/stamp .venv-awscli/stamp system
+lowest: .venv-lowest/stamp .venv-awscli/stamp .venv-s3ec/stamp system
 	.venv-lowest/bin/pip list --format=freeze | grep -iE '^(boto3|botocore|click|cryptography|psycopg|pymysql|rich|sqlalchemy)=='
 	.venv-lowest/bin/$(PYTEST)
 
@@ -120,6 +126,7 @@ upgrade:
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
 	$(PIN) --group awscli --output-file requirements/awscli.txt
+	$(PIN) --group s3ec --output-file requirements/s3ec.txt
 	echo 'django>=6' | $(subst 3.11,3.12,$(PIN)) - --output-file requirements/django.txt
 	$(PYTHON) -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*(re.sub(r"\[.*\]", "", d).replace(">=", "==") for d in p["dependencies"] + e["postgresql"] + e["mysql"]), sep="\n")' > .venv-upgrade/lowest.txt
 	$(PIN) pyproject.toml --group test --constraint .venv-upgrade/lowest.txt --output-file requirements/lowest.txt
@@ -150,7 +157,7 @@ fuzz: .venv/fuzz.stamp
 mutants: .venv/test.stamp
 	$(BIN)/python -m tests.mutants
 
-soak: .venv/test.stamp system
+soak: .venv/test.stamp .venv-s3ec/stamp system
 	$(BIN)/$(PYTEST) -m soak
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10

@@ -116,6 +116,7 @@ def make_copy(folder: Path) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     (folder / ".venv-awscli").symlink_to(ROOT / ".venv-awscli")
+    (folder / ".venv-s3ec").symlink_to(ROOT / ".venv-s3ec")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     site = next((folder / ".venv").glob("lib/python*/site-packages"))
     (site / "copy.pth").write_text(f"{folder / 'src'}\n{sysconfig.get_path('purelib')}\n")
