@@ -61,6 +61,29 @@ class AcceptStoredContext:
     where: Callable[[Mapping[str, str]], bool] | None = None
 
 
+class ContextPatterns(dict[str, str]):
+    """A context whose values are patterns for formats whose contexts differ by object; elsewhere they are texts.
+
+    Args:
+        patterns: names and patterns.
+        refusal: returns why a stored context does not match them, without values; None if it does.
+    """
+
+    def __init__(self, patterns: Mapping[str, str], refusal: Callable[[Mapping[str, str]], str | None]) -> None:
+        super().__init__(patterns)
+        self._refusal = refusal
+
+    def matching(self, stored: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the stored context, once it matches.
+
+        Raises:
+            ContextError: it does not.
+        """
+        if (refusal := self._refusal(stored)) is not None:
+            raise ContextError(refusal)
+        return stored
+
+
 _NOT_UNICODE: Final = "the context holds text that is not valid Unicode (a lone surrogate)"
 _TOO_LARGE: Final = f"the context is larger than {MAX_BYTES} bytes"
 _TYPE_ERROR: Final = "a context must be a mapping of str to str, or sealwax.NO_CONTEXT"

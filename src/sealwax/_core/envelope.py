@@ -113,6 +113,24 @@ def _named_file(error: NotAnEnvelopeError, file: BinaryIO | io.RawIOBase, start:
         file.seek(position)
 
 
+def refuse_claims(file: object) -> None:
+    """Refuse an envelope in an object whose metadata claim another format: no side of a contradiction is believed.
+
+    Raises:
+        DamagedHeaderError: they do.
+    """
+    metadata = metadata_of(file)
+    if not metadata:
+        return
+    from sealwax._core.recognize import s3ec
+
+    if (claimed := s3ec.by_metadata(metadata)) is not None:
+        raise DamagedHeaderError(
+            f"the object is {claimed.title} by its metadata and a sealwax envelope by its bytes: a contradiction, and "
+            "no side of it is believed; remove that metadata if the envelope is yours"
+        )
+
+
 def metadata_of(file: object) -> Mapping[str, str]:
     """Return the metadata of a store's object that is open as a file; other files have none."""
     metadata = getattr(file, "metadata", None)

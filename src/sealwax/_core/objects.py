@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol, cast, runtime_checkable
 from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
 from sealwax._core.foreign import passes
-from sealwax._core.foreign.data_key import rewrap_to
+from sealwax._core.foreign.data_key import is_under, rewrap_to
 from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.foreign.s3ec.fields import RESERVED, ObjectFields, object_fields
 from sealwax._core.foreign.s3ec.opening import OpenObject
@@ -22,7 +22,14 @@ from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import Keyring, UnnamedKey
 from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._text import printable
-from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
+from sealwax.errors import (
+    AllKeysFailedError,
+    ContextError,
+    KmsError,
+    NotAnEnvelopeError,
+    UnsupportedEnvelopeError,
+    WrongKeyError,
+)
 
 
 @runtime_checkable
@@ -63,7 +70,26 @@ def match(fields: ObjectFields, expected: ctx.ExpectedContext, unstored: frozens
             raise ContextError(
                 f"the context pair '{printable(name)}' is the S3 Encryption Client's own: pass the other pairs only"
             )
-    ctx.match(expected, fields.caller_context, unstored, None)
+    stored = fields.caller_context
+    if isinstance(expected, ctx.ContextPatterns):
+        expected = expected.matching(stored)
+    ctx.match(expected, stored, unstored, None)
+
+
+def is_already_under(keyring: Keyring, fields: ObjectFields, key: str) -> bool:
+    """Return whether KMS says that an object's data key is under a key; False if it says nothing."""
+    try:
+        return is_under(keyring, fields.wrapped_key, fields.context, key)
+    except KmsError as error:
+        if error.retryable:
+            raise
+        return False
+
+
+def _of_other_keys(error: KmsError) -> bool:
+    """Whether KMS refused a wrapped key only because other keys than those tried wrapped it."""
+    causes = [cause for _, cause in error.attempts] if isinstance(error, AllKeysFailedError) else [error]
+    return all(isinstance(cause, WrongKeyError) for cause in causes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +130,8 @@ class ObjectOpener:
     ) -> dict[str, str]:
         """Return the fields of an object that change once its data key is under another KMS key.
 
+        They are none if KMS says that it is under that key already.
+
         Raises:
             ContextError, KmsError: as for ``Sealer.rewrap``.
             TamperedError, CommitmentError, UnsupportedEnvelopeError: with ``verify``, the object does not open.
@@ -116,7 +144,12 @@ class ObjectOpener:
             self._verify(fields, file)
         context = fields.context_under(targets[0])
         wrapped = (UnnamedKey("", fields.wrapped_key),)
-        (new,) = rewrap_to(self.keyring, wrapped, fields.context, targets, context)
+        try:
+            (new,) = rewrap_to(self.keyring, wrapped, fields.context, targets, context)
+        except KmsError as error:
+            if not verify and _of_other_keys(error) and is_already_under(self.keyring, fields, targets[0]):
+                return {}
+            raise
         return fields.changed(new.ciphertext, context)
 
     def _verify(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> None:

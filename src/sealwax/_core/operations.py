@@ -190,6 +190,8 @@ def open_for_reading(
         start = opened.tell()
         try:
             header, offset = envelope.find_header(detached, lambda: envelope.header_of_file(opened, start))
+            if detached is None:
+                envelope.refuse_claims(opened)
         except NotAnEnvelopeError as error:
             if detached is None and _is_object(error, opened):
                 return binding.objects.stream(opened, expected, on_close, start)
@@ -240,6 +242,8 @@ def stream_reader(
     start = file.tell() if envelope.is_seekable(file) else 0
     try:
         header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file, first))
+        if detached is None:
+            envelope.refuse_claims(file)
     except NotAnEnvelopeError as error:
         if detached is not None or not envelope.is_seekable(file):
             raise
@@ -305,6 +309,9 @@ class _Rewrapper:
         rewrapped = self.binding.keyring.rewrap(header.slot.wrapped_keys, stored, self.targets)
         return rewrapped + kept_by_rewrap(header.slot.wrapped_keys)
 
+    def fields_before_kms(self, fields: ObjectFields) -> dict[str, str]:
+        return fields.changed(fields.wrapped_key, fields.context_under(self.targets[0]))
+
     def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
         return self.binding.objects.rewrap(fields, file, self.expected, self.targets, verify=self.verify)
 
@@ -333,7 +340,11 @@ def reencryptor(
     """Return the function that re-encrypts one envelope; see ``Sealer.reencryptor``."""
 
     def reencrypt(source: BinaryIO, sink: Sink) -> None:
-        header = envelope.header_of_stream(source) if detached is None else envelope.inspect(detached).header
+        if detached is None:
+            header = envelope.header_of_stream(source)
+            envelope.refuse_claims(source)
+        else:
+            header = envelope.inspect(detached).header
         expected = expect(header)
         envelope.refuse_kind(header, hdr.ATTACHED if detached is None else hdr.DETACHED)
         ctx.refuse_records(ctx.decode(header.preamble.kms_context))
@@ -352,6 +363,7 @@ def reencryptor(
 def witness_of(binding: Binding, source: BinaryIO, expect: Callable[[Header], ctx.ExpectedContext]) -> bytes:
     """Return the witness of an envelope's plaintext; see ``Sealer.witness``."""
     header = envelope.header_of_stream(source)
+    envelope.refuse_claims(source)
     expected = expect(header)
     envelope.refuse_kind(header, hdr.ATTACHED)
     reader, witness = _reader_after(binding, header, source, expected, witness=True)

@@ -35,6 +35,10 @@ _HEAD: Final = payload.HEAD_BYTES
 class RewrapsObjects(Protocol):
     """A ``Rewrap`` that also re-wraps the data keys of objects of the S3 Encryption Client."""
 
+    def fields_before_kms(self, fields: ObjectFields) -> dict[str, str]:
+        """Return the fields that change as far as that is known before KMS is asked, with a blob of the same length."""
+        ...
+
     def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
         """Return the fields of an object that change.
 
@@ -83,6 +87,7 @@ def rewrap_value(value: BytesLike, rewrap: Rewrap) -> bytes:
 def rewrap_stream(source: BinaryIO, sink: BinaryIO | files.WholeFile, rewrap: Rewrap) -> None:
     """Copy an envelope from ``source`` to ``sink`` with new wrapped keys."""
     header = envelope.header_of_stream(source)
+    envelope.refuse_claims(source)
     refuse_contradictory(header)
     head = envelope.read_full(source, _HEAD)
     if header.preamble.kind == hdr.DETACHED:

@@ -135,7 +135,14 @@ class ContextTemplate:
                 "no context was given; give the one that the data is bound to with -c NAME=VALUE, or use "
                 "--accept-stored-context to trust the one in the envelope, or --no-context"
             )
-        return self.to_bind(relpath)
+        bound = self.to_bind(relpath)
+        if isinstance(bound, NoContext) or not any("*" in value for value in bound.values()):
+            return bound
+        from sealwax.fleet._settings import Contexts
+
+        # Objects of other formats may be bound to something that differs for each; an envelope's context is a text.
+        patterns = Contexts(bound if relpath is None else self.pairs, suffix="")
+        return ctx.ContextPatterns(bound, lambda stored: patterns.refusal(stored, relpath or ""))
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:

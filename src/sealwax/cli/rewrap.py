@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect, read_full
+from sealwax._core.format.header import Header
 from sealwax._core.format.payload import HEAD_BYTES
-from sealwax._core.keyring import PROVIDER_AWS_KMS
-from sealwax._core.rewrap import Rewrap, rewrap_file
+from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
+from sealwax._core.rewrap import Rewrap, RewrapsObjects, rewrap_file
+from sealwax._text import printable
 from sealwax.cli import contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
+
+if TYPE_CHECKING:
+    from sealwax._core.foreign.s3ec.fields import ObjectFields
 
 
 @click.command()
@@ -56,9 +63,12 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         def rewrapper() -> Rewrap:
             return sealer.rewrapper(to=targets, context=expected, verify=verify, body=locations.opened(body))
 
+        noting: list[_NotingIfDone] = []
+
         def in_place() -> None:
             if locations.is_s3(job.source):
-                locations.store_of(job.source).rewrap(job.source, rewrapper())
+                noting.append(_NotingIfDone(rewrapper()))
+                locations.store_of(job.source).rewrap(job.source, noting[0])
             else:
                 with jobs.folder_of(job) as folder:
                     rewrap_file(job.source, rewrapper(), folder)
@@ -94,6 +104,8 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         if job.output is None:
             act = checked if work.dry_run else copied if work.armor else in_place
             done_now = contents.once(job, claimed, act, armor=work.armor)
+            if noting and noting[0].already:
+                return f"already under {printable(targets[0])}, according to KMS"
             return done if done_now else "already re-wrapped, according to its header"
         if contents.done_before(work, job, state):
             return "already re-wrapped, according to its header"
@@ -106,3 +118,24 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
     elif work.output is None and under.known is None:
         again = "name the keys of --to by their ARNs and run it again to resume"
     return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=again)
+
+
+class _NotingIfDone:
+    """A ``Rewrap`` that notes whether an object of the S3 Encryption Client needed nothing."""
+
+    def __init__(self, rewrap: Rewrap) -> None:
+        self._rewrap = rewrap
+        self.already = False
+
+    def __call__(self, header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
+        return self._rewrap(header, head)
+
+    def fields_before_kms(self, fields: ObjectFields) -> dict[str, str]:
+        assert isinstance(self._rewrap, RewrapsObjects)
+        return self._rewrap.fields_before_kms(fields)
+
+    def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
+        assert isinstance(self._rewrap, RewrapsObjects)
+        changed = self._rewrap.rewrap_object(fields, file)
+        self.already = not changed
+        return changed

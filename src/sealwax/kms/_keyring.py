@@ -344,6 +344,16 @@ class KmsKeyring:
             _refuse_twice(targets, rewrapped)
         return tuple(rewrapped)
 
+    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
+        """Return whether a key wrapped a data key, by kms:ReEncrypt from the key to itself; the result is dropped."""
+        (name,) = _parse_all("key", key)
+        (attempt,) = _allowlist.attempts((name,), (UnnamedKey("", ciphertext),), lambda: self._caller.region)
+        try:
+            self._re_encrypt(attempt, target=name, contexts=(context, context))
+        except errors.WrongKeyError:
+            return False
+        return True
+
     def _attempts_near(
         self, target: _names.KeyName, attempts: Sequence[_allowlist.Attempt]
     ) -> list[_allowlist.Attempt]:

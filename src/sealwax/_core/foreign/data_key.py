@@ -119,6 +119,24 @@ class ChangesContexts(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsKeys(Protocol):
+    """A keyring that can ask whether a KMS key wrapped a data key that does not say so itself."""
+
+    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
+        """Return whether a key wrapped this data key; which keys are allowed does not count."""
+        ...
+
+
+def is_under(keyring: Keyring, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
+    """Return whether a KMS key wrapped this data key; False if the keyring cannot ask.
+
+    Raises:
+        KmsError: KMS did not answer, or for another reason than that another key wrapped it.
+    """
+    return isinstance(keyring, TellsKeys) and keyring._is_under(ciphertext, context, key)
+
+
 def rewrap_to(
     keyring: Keyring,
     wrapped_keys: Sequence[WrappedKey],

@@ -99,6 +99,8 @@ class ObjectReader(BinaryFile):
                 self.name, "something between S3 and here has changed its bytes (it has a weak ETag)"
             )
         self.response: Response | None = answer if first is None else None
+        # Checksums are missing from it, unless all of the object was read.
+        self._seen = answer
         self.modified_ns = int(answer["LastModified"].timestamp()) * 10**9
         self.metadata: dict[str, str] = answer.get("Metadata", {})
         # S3 always names the key; "?" stands for any key if a server does not.

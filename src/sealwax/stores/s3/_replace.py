@@ -8,7 +8,7 @@ large one is made from a new first part and from parts that S3 copies itself (Up
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO, Final, cast
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from sealwax._core.format import payload
 from sealwax._core.pool import Pool
 from sealwax._core.rewrap import Rewrap, agreed, refuse_contradictory, with_wrapped_keys
 from sealwax._text import printable
-from sealwax.errors import RewrapConflictError, StoreError
+from sealwax.errors import NotAnEnvelopeError, RewrapConflictError, StoreError
 from sealwax.stores._store import Change
 from sealwax.stores.s3._reader import FIRST_BYTES, ObjectReader
 from sealwax.stores.s3._service import (
@@ -57,13 +57,29 @@ _KEPT: Final = (
 _CHECKSUMS: Final = ("CRC32", "SHA1", "SHA256")
 
 
-def rewrap(service: Service, name: ObjectName, rewrap: Rewrap, size: int | None = None) -> None:
-    """Replace the wrapped keys of an envelope, as ``Store.rewrap``."""
+def rewrap(
+    service: Service,
+    name: ObjectName,
+    rewrap: Rewrap,
+    size: int | None = None,
+    others: Callable[[ObjectReader, NotAnEnvelopeError], bool] = lambda _reader, _error: False,
+) -> None:
+    """Replace the wrapped keys of an envelope, as ``Store.rewrap``.
+
+    Args:
+        others: re-wraps what is no envelope; returns False if it cannot.
+    """
     # Read a small object completely at once: S3 then sends with it all that it stores beside the bytes.
     at_once = size is not None and size <= MIN_PART_BYTES
     with ObjectReader(name, service=service, first=None if at_once else FIRST_BYTES) as reader, conflicts(name):
         source = cast("BinaryIO", reader)
-        header = envelope.header_of_stream(source)
+        try:
+            header = envelope.header_of_stream(source)
+        except NotAnEnvelopeError as error:
+            if others(reader, error):
+                return
+            raise
+        envelope.refuse_claims(source)
         refuse_contradictory(header)
         offset = header.preamble.payload_offset
         if header.preamble.kind == hdr.DETACHED:
@@ -107,15 +123,23 @@ def _assemble(service: Service, reader: ObjectReader, first: bytes, start: int, 
     _in_parts(service, name, source, reader.etag, range(start, reader.size), settings, first)
 
 
-def copy_in_parts(service: Service, name: ObjectName, answer: Response, source: Response, settings: Response) -> None:
+def copy_in_parts(
+    service: Service,
+    name: ObjectName,
+    answer: Response,
+    source: Response,
+    settings: Response,
+    check: Callable[[], None],
+) -> None:
     """Copy a large object onto itself.
 
     Args:
         answer: what S3 said of the object.
         source: its bucket, its key and maybe its version.
         settings: what S3 stores beside the bytes.
+        check: called before the copy appears; what it raises prevents that.
     """
-    _in_parts(service, name, source, answer["ETag"], range(answer["ContentLength"]), settings)
+    _in_parts(service, name, source, answer["ETag"], range(answer["ContentLength"]), settings, check=check)
 
 
 def _in_parts(
@@ -126,6 +150,7 @@ def _in_parts(
     kept: range,
     settings: Response,
     first: bytes | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Replace an object with ``first``, if there is any, and a part of its own bytes, which S3 copies."""
     start, end, before = kept.start, kept.stop, 0 if first is None else 1
@@ -156,6 +181,7 @@ def _in_parts(
             except BaseException:
                 pool.shutdown(cancel=True)
                 raise
+        check()
         complete(service, name, upload_id, parts, {"IfMatch": etag})
     except BaseException:
         with contextlib.suppress(StoreError):
@@ -190,6 +216,22 @@ def settings_of(service: Service, name: ObjectName, answer: Response) -> Respons
     Raises:
         StoreError: there is something that S3 does not return.
     """
+    settings = kept(name, answer)
+    algorithms = [name for name in _CHECKSUMS if answer.get(f"Checksum{name}")]
+    settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
+    # Requested each time: S3 tells a caller that may not read tags about none, and they would be removed.
+    tags = service.call("get_object_tagging", "reading the tags of", name)["TagSet"]
+    if tags:
+        settings["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
+    return settings
+
+
+def kept(name: ObjectName, answer: Response) -> Response:
+    """Return what ``settings_of`` returns, but for the tags and the checksum, which a copy keeps by itself.
+
+    Raises:
+        StoreError: there is something that S3 does not return.
+    """
     if answer.get("MissingMeta"):
         raise StoreError(
             f"'{printable(str(name))}' has metadata that S3 does not return, and it would be lost; it was left alone"
@@ -198,12 +240,6 @@ def settings_of(service: Service, name: ObjectName, answer: Response) -> Respons
     until = settings.get("ObjectLockRetainUntilDate")
     if until is not None and until <= datetime.now(UTC):  # an expired retention cannot be set again
         del settings["ObjectLockMode"], settings["ObjectLockRetainUntilDate"]
-    algorithms = [name for name in _CHECKSUMS if answer.get(f"Checksum{name}")]
-    settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
-    # Requested each time: S3 tells a caller that may not read tags about none, and they would be removed.
-    tags = service.call("get_object_tagging", "reading the tags of", name)["TagSet"]
-    if tags:
-        settings["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
     return settings
 
 

@@ -18,7 +18,7 @@ from sealwax._text import printable
 from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.stores.s3 import _replace
 from sealwax.stores.s3._reader import ObjectReader
-from sealwax.stores.s3._service import MAX_PART_BYTES, ObjectName, Response, Service
+from sealwax.stores.s3._service import CHANGED, MAX_PART_BYTES, ObjectName, Response, Service
 from sealwax.stores.s3._writer import ObjectWriter, despite_conflicts
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
@@ -26,8 +26,14 @@ MAX_METADATA_BYTES: Final = 2048
 _ARCHIVED: Final = frozenset(("GLACIER", "DEEP_ARCHIVE"))
 
 
-def rewrap_object(service: Service, name: ObjectName, rewrap: RewrapsObjects) -> None:
+def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects) -> None:
     """Re-wrap the data key of an object of the S3 Encryption Client.
+
+    Takes one request for the instruction file, one for the copy and one to look at the result, and in a bucket with
+    versions another.
+
+    Args:
+        reader: the object, of which something was read.
 
     Raises:
         RewrapConflictError: another program changed the object meanwhile.
@@ -38,21 +44,22 @@ def rewrap_object(service: Service, name: ObjectName, rewrap: RewrapsObjects) ->
     def opened() -> BinaryIO:
         return cast("BinaryIO", ObjectReader(name, service=service))
 
-    with _replace.conflicts(name), ObjectReader(name, service=service, first=1) as reader:
-        instructions = reader.instructions()
-        fields = object_fields(reader.metadata, instructions)
+    name, answer = reader.object, reader._seen
+    instructions = reader.instructions()
+    fields = object_fields(reader.metadata, instructions)
+    with _replace.conflicts(name):
         if instructions is not None:
             _rewrite(service, reader, fields, rewrap, opened)
             return
-        answer = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
-        metadata: dict[str, str] = answer.get("Metadata", {})
-        if metadata != reader.metadata:
-            raise _changed(name)
         _refuse_unkept(name, answer)
-        settings = _replace.settings_of(service, name, answer)
-        new = {**metadata, **rewrap.rewrap_object(fields, opened)}
+        _refuse_too_long(name, {**reader.metadata, **rewrap.fields_before_kms(fields)})
+        settings = _replace.kept(name, answer)
+        changed = rewrap.rewrap_object(fields, opened)
+        if not changed:
+            return
+        new = {**reader.metadata, **changed}
         _refuse_too_long(name, new)
-        _copy(service, name, answer, {**settings, "Metadata": new})
+        _copy(service, reader, {**settings, "Metadata": new})
         _check(service, name, answer, new)
 
 
@@ -71,7 +78,10 @@ def _rewrite(
             raise _changed(name)
         assert file.response is not None
         settings = _replace.settings_of(service, name, file.response)
-        new = {**json.loads(content), **rewrap.rewrap_object(fields, opened)}
+        changed = rewrap.rewrap_object(fields, opened)
+        if not changed:
+            return
+        new = {**json.loads(content), **changed}
         with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
             writer.write(json.dumps(new).encode())
 
@@ -79,7 +89,6 @@ def _rewrite(
 def _refuse_unkept(name: ObjectName, answer: Response) -> None:
     """Refuse an object that a copy would change, or that S3 cannot copy, before KMS is asked."""
     metadata = answer.get("Metadata", {})
-    _refuse_too_long(name, metadata)
     why = ""
     if answer.get("SSECustomerAlgorithm"):
         why = "S3 encrypts it at rest with a key that the caller has to send (SSE-C)"
@@ -107,12 +116,14 @@ def _refuse_too_long(name: ObjectName, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _copy(service: Service, name: ObjectName, answer: Response, settings: Response) -> None:
+def _copy(service: Service, reader: ObjectReader, settings: Response) -> None:
+    """Copy an object onto itself. S3 keeps its tags, and computes the checksum that it has again."""
+    name, answer = reader.object, reader._seen
     source: dict[str, str] = {"Bucket": name.bucket, "Key": name.key}
     if answer.get("VersionId") not in (None, "null"):
         source["VersionId"] = answer["VersionId"]
-    if answer["ContentLength"] > MAX_PART_BYTES:
-        despite_conflicts(lambda: _replace.copy_in_parts(service, name, answer, source, settings))
+    if reader.size > MAX_PART_BYTES:
+        _copy_in_parts(service, reader, source, settings)
         return
 
     def copy() -> None:
@@ -126,15 +137,39 @@ def _copy(service: Service, name: ObjectName, answer: Response, settings: Respon
             IfMatch=answer["ETag"],
             MetadataDirective="REPLACE",
             TaggingDirective="COPY",
-            **{field: value for field, value in settings.items() if field != "Tagging"},
+            **settings,
         )
 
     despite_conflicts(copy)
 
 
+def _copy_in_parts(service: Service, reader: ObjectReader, source: dict[str, str], settings: Response) -> None:
+    """Copy an object of more than 5 GiB, whose tags and checksum S3 does not keep by itself."""
+    name, answer = reader.object, reader._seen
+
+    def look() -> Response:
+        now = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
+        if now.get("Metadata", {}) != reader.metadata or now["LastModified"] != answer["LastModified"]:
+            raise _changed(name)
+        return now
+
+    def check() -> None:
+        # A re-wrap by another program has the same ETag, and the copies may have taken minutes.
+        look()
+
+    now = look()
+    settings = {**_replace.settings_of(service, name, now), **settings}
+    despite_conflicts(lambda: _replace.copy_in_parts(service, name, now, source, settings, check))
+
+
 def _check(service: Service, name: ObjectName, before: Response, metadata: Mapping[str, str]) -> None:
     """Look at the result: two writers within a second may both believe that they were alone."""
-    now = service.call("head_object", "reading", name)
+    try:
+        now = service.call("head_object", "reading", name)
+    except StoreError as error:
+        if error.code in CHANGED:
+            raise _changed(name) from None
+        raise
     if now.get("Metadata", {}) != metadata:
         raise _changed(name)
     old = before.get("VersionId")

@@ -98,17 +98,13 @@ class S3Store(Store):
         return cast("BinaryIO", self._reader(name))
 
     def rewrap(self, name: str, rewrap: Rewrap, *, size: int | None = None) -> None:
-        try:
-            _replace.rewrap(self._service, self._object(name), rewrap, size)
-        except NotAnEnvelopeError as error:
-            if not isinstance(rewrap, RewrapsObjects) or not self._is_object(name, error):
-                raise
-            _s3ec.rewrap_object(self._service, self._object(name), rewrap)
+        def others(reader: ObjectReader, error: NotAnEnvelopeError) -> bool:
+            if not isinstance(rewrap, RewrapsObjects) or not is_object(error, reader):
+                return False
+            _s3ec.rewrap_object(self._service, reader, rewrap)
+            return True
 
-    def _is_object(self, name: str, error: NotAnEnvelopeError) -> bool:
-        """Whether it is an object of the S3 Encryption Client."""
-        with self._reader(name) as reader:
-            return is_object(error, reader)
+        _replace.rewrap(self._service, self._object(name), rewrap, size, others)
 
     def replace(self, name: str, change: Change) -> None:
         _replace.replace(self._service, self._object(name), change)
