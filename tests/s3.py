@@ -48,6 +48,8 @@ class Request:
             if "tagging" in self.query
             else "ListObjectsV2"
             if "list-type" in self.query
+            else "ListObjectVersions"
+            if "versions" in self.query
             else "GetObject",
             "POST": "CreateMultipartUpload"
             if "uploads" in self.query
@@ -81,12 +83,14 @@ class StrictS3:
         faults: asked, in turn, about each request before it is answered.
         after: called with each request after it was answered.
         page_size: how many keys a page of a listing has, if not 1000.
+        sizes: what is told of the size of objects, by their paths, instead of the truth.
     """
 
     requests: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     after: list[Callable[[Request], None]] = field(default_factory=list)
     page_size: int | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -135,6 +139,7 @@ class StrictS3:
         self.faults.clear()
         self.after.clear()
         self.page_size = None
+        self.sizes.clear()
         status, _, _ = self._ask({"REQUEST_METHOD": "POST", "PATH_INFO": "/moto-api/reset"})
         assert status == 200
 
@@ -183,6 +188,9 @@ class StrictS3:
             self.requests.append(request)
         if self.page_size is not None and request.operation == "ListObjectsV2":
             environ["QUERY_STRING"] += f"&max-keys={self.page_size}"
+        if request.operation == "PutObjectCopy":
+            # With a lock, moto asks for a header of uploads, which a copy does not have.
+            environ["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = headers.get("x-amz-checksum-algorithm", "")
         found = next((fate for fault in list(self.faults) if (fate := fault(request)) is not None), None)
         answer = self._refusal(request) if found is None or isinstance(found, str) else found
         if answer is None:
@@ -192,6 +200,8 @@ class StrictS3:
         elif request.received:
             environ["wsgi.input"].read(request.received)
         status, answer_headers, body = answer
+        if status < 300 and (size := self.sizes.get(request.path)) is not None:
+            answer_headers = _resized(answer_headers, size, request.method)
         request.status, request.sent = status, len(body) if request.method != "HEAD" else 0
         for then in list(self.after):
             then(request)
@@ -300,6 +310,15 @@ class StrictS3:
         ):
             return error(412, "PreconditionFailed")
         return None
+
+
+def _resized(headers: list[tuple[str, str]], size: int, method: str) -> list[tuple[str, str]]:
+    def changed(name: str, value: str) -> str:
+        if name.lower() == "content-range":
+            return f"{value.partition('/')[0]}/{size}"
+        return str(size) if method == "HEAD" and name.lower() == "content-length" else value
+
+    return [(name, changed(name, value)) for name, value in headers]
 
 
 def _quoted(path: str) -> str:

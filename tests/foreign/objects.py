@@ -36,8 +36,14 @@ class World:
     def __post_init__(self) -> None:
         self.kms = self.lab.session().client("kms")
 
-    def begin(self, *, versioned: bool = False) -> None:
-        self.s3 = self.server.bucket(versioned=versioned)
+    def begin(self, *, versioned: bool = False, locked: bool = False) -> None:
+        """Begin with an empty bucket, which may have an object lock."""
+        if not locked:
+            self.s3 = self.server.bucket(versioned=versioned)
+            return
+        self.server.reset()
+        self.s3 = self.server.client()
+        self.s3.create_bucket(Bucket="bucket", ObjectLockEnabledForBucket=True)
 
     def make(self, data: bytes, context: Mapping[str, str] = CONTEXT, **how: Any) -> s3ec.Made:
         return s3ec.make(self.kms, self.old, data, context, **how)

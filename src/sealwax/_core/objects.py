@@ -24,6 +24,7 @@ from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._text import printable
 from sealwax.errors import (
     AllKeysFailedError,
+    ConfigurationError,
     ContextError,
     KmsError,
     NotAnEnvelopeError,
@@ -119,6 +120,19 @@ class ObjectOpener:
         context: Mapping[str, str] = fields.context
         return self.keyring.unwrap((wrapped,), context, lambda key: OpenObject(fields, key, size))
 
+    def fields_before_kms(
+        self, fields: ObjectFields, expected: ctx.ExpectedContext, targets: Sequence[str]
+    ) -> dict[str, str]:
+        """Return the fields that a re-wrap changes as far as that is known now; the wrapped key stays.
+
+        Raises:
+            ConfigurationError, ContextError: as for ``rewrap``.
+        """
+        if len(targets) != 1:
+            raise ConfigurationError("an object of the S3 Encryption Client has one wrapped key: name one new KMS key")
+        match(fields, expected)
+        return fields.changed(fields.wrapped_key, fields.context_under(targets[0]))
+
     def rewrap(
         self,
         fields: ObjectFields,
@@ -135,11 +149,9 @@ class ObjectOpener:
         Raises:
             ContextError, KmsError: as for ``Sealer.rewrap``.
             TamperedError, CommitmentError, UnsupportedEnvelopeError: with ``verify``, the object does not open.
-            ValueError: there is not exactly one target.
+            ConfigurationError: there is not exactly one target.
         """
-        if len(targets) != 1:
-            raise ValueError("an object of the S3 Encryption Client has one wrapped key: name one new KMS key")
-        match(fields, expected)
+        self.fields_before_kms(fields, expected, targets)
         if verify:
             self._verify(fields, file)
         context = fields.context_under(targets[0])

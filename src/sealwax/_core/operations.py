@@ -310,7 +310,7 @@ class _Rewrapper:
         return rewrapped + kept_by_rewrap(header.slot.wrapped_keys)
 
     def fields_before_kms(self, fields: ObjectFields) -> dict[str, str]:
-        return fields.changed(fields.wrapped_key, fields.context_under(self.targets[0]))
+        return self.binding.objects.fields_before_kms(fields, self.expected, self.targets)
 
     def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
         return self.binding.objects.rewrap(fields, file, self.expected, self.targets, verify=self.verify)

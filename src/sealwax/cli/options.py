@@ -146,7 +146,8 @@ class ContextTemplate:
 
 
 def _ending(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not is_suffix(value):
+    # What works on several formats, or in place, may take every name.
+    if not (is_suffix(value) or (not value and ctx.info_name in ("decrypt", "rewrap", "verify"))):
         raise click.BadParameter(
             f"'{printable(value)}' is not a suffix; it must not be empty or contain '/'", ctx, param
         )

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect, read_full
-from sealwax._core.format.header import Header
 from sealwax._core.format.payload import HEAD_BYTES
-from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey
-from sealwax._core.rewrap import Rewrap, RewrapsObjects, rewrap_file
+from sealwax._core.keyring import PROVIDER_AWS_KMS
+from sealwax._core.rewrap import Rewrap, rewrap_file
 from sealwax._text import printable
-from sealwax.cli import contents, dry, jobs, locations, objects, options, outcomes, running
+from sealwax.cli import client_objects, contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
-
-if TYPE_CHECKING:
-    from sealwax._core.foreign.s3ec.fields import ObjectFields
+from sealwax.errors import NotAnEnvelopeError
 
 
 @click.command()
@@ -51,10 +46,6 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
     sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.sources), named=body)
     under = outcomes.Under(targets)
 
-    def claimed() -> frozenset[str] | None:
-        # With --verify, the claim of a header is not enough.
-        return frozenset() if verify else under.known
-
     def do(job: jobs.FileJob) -> str:
         keys, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
@@ -63,15 +54,19 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         def rewrapper() -> Rewrap:
             return sealer.rewrapper(to=targets, context=expected, verify=verify, body=locations.opened(body))
 
-        noting: list[_NotingIfDone] = []
+        noting: list[client_objects.Noting] = []
 
         def in_place() -> None:
             if locations.is_s3(job.source):
-                noting.append(_NotingIfDone(rewrapper()))
+                noting.append(client_objects.Noting(rewrapper()))
                 locations.store_of(job.source).rewrap(job.source, noting[0])
             else:
                 with jobs.folder_of(job) as folder:
                     rewrap_file(job.source, rewrapper(), folder)
+
+        def claimed() -> frozenset[str] | None:
+            # With --verify, the claim of a header is not enough; some formats claim nothing.
+            return frozenset() if verify or (noting and noting[0].met) else under.known
 
         def copied() -> None:
             with contents.rewritten(work, job) as (source, sink):
@@ -96,14 +91,25 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
 
         def checked() -> None:
             with contents.Source(job, armor=work.armor) as source:
-                inspection = inspect(source.binary)
+                try:
+                    inspection = inspect(source.binary)
+                except NotAnEnvelopeError as error:
+                    if job.output is not None:
+                        raise
+                    client_objects.check(source, rewrapper(), error)
+                    return
                 ctx.match(expected, inspection.context, keys.local_context, None)
                 dry.check_rewritten(work, job, source, inspection.header, keys, replaces=work.armor)
 
         done = "would be re-wrapped" if work.dry_run else "re-wrapped"
         if job.output is None:
             act = checked if work.dry_run else copied if work.armor else in_place
-            done_now = contents.once(job, claimed, act, armor=work.armor)
+            try:
+                done_now = contents.once(job, claimed, act, armor=work.armor)
+            except NotAnEnvelopeError as error:
+                if not client_objects.goes_with_another(job, error):
+                    raise
+                return "instruction files, which go with their objects"
             if noting and noting[0].already:
                 return f"already under {printable(targets[0])}, according to KMS"
             return done if done_now else "already re-wrapped, according to its header"
@@ -118,24 +124,3 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
     elif work.output is None and under.known is None:
         again = "name the keys of --to by their ARNs and run it again to resume"
     return running.run(work, sealing.announced(jobs.collect(work, output_name=None)), do, again=again)
-
-
-class _NotingIfDone:
-    """A ``Rewrap`` that notes whether an object of the S3 Encryption Client needed nothing."""
-
-    def __init__(self, rewrap: Rewrap) -> None:
-        self._rewrap = rewrap
-        self.already = False
-
-    def __call__(self, header: Header, head: Callable[[], bytes]) -> tuple[WrappedKey, ...]:
-        return self._rewrap(header, head)
-
-    def fields_before_kms(self, fields: ObjectFields) -> dict[str, str]:
-        assert isinstance(self._rewrap, RewrapsObjects)
-        return self._rewrap.fields_before_kms(fields)
-
-    def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
-        assert isinstance(self._rewrap, RewrapsObjects)
-        changed = self._rewrap.rewrap_object(fields, file)
-        self.already = not changed
-        return changed

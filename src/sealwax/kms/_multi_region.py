@@ -332,21 +332,43 @@ class MultiRegionKeyring:
             ConfigurationError: a new key is in another Region.
             KmsError: KMS did not re-wrap it.
         """
-        by_region = {member.region: member for member in self._members}
-        targets = [_names.parse(target) for target in to]
-        for target in targets:
-            if target.region not in by_region:
-                raise errors.ConfigurationError(
-                    f"'{printable(target.text)}' is not in one of the keyring's Regions ({', '.join(by_region)}): name "
-                    "a key there by its ARN",
-                    key=target.text,
-                )
+        return self._rewrap_in_regions(to, lambda keyring, target: keyring.rewrap(wrapped_keys, context, [target]))
 
-        def in_its_region(target: _names.KeyName) -> WrappedKey:
-            member = by_region[str(target.region)]
-            return self._persist(member, lambda: member.keyring.rewrap(wrapped_keys, context, [target.text]))[0]
+    def _rewrap_to(
+        self,
+        wrapped_keys: Sequence[WrappedKey],
+        context: Mapping[str, str],
+        to: Sequence[str],
+        new_context: Mapping[str, str],
+    ) -> tuple[WrappedKey, ...]:
+        """Re-wrap as ``rewrap`` does, and bind the new wrapped keys to another context."""
+        return self._rewrap_in_regions(
+            to, lambda keyring, target: keyring._rewrap_to(wrapped_keys, context, [target], new_context)
+        )
 
-        return tuple(in_its_region(target) for target in targets)
+    def _is_under(self, ciphertext: bytes, context: Mapping[str, str], key: str) -> bool:
+        member = self._member_of(_names.parse(key))
+        return self._persist(member, lambda: member.keyring._is_under(ciphertext, context, key))
+
+    def _rewrap_in_regions(
+        self, to: Sequence[str], rewrap: Callable[[KmsKeyring, str], tuple[WrappedKey, ...]]
+    ) -> tuple[WrappedKey, ...]:
+        targets = [(target, self._member_of(target)) for target in map(_names.parse, to)]
+
+        def in_its_region(target: _names.KeyName, member: _Member) -> WrappedKey:
+            return self._persist(member, lambda: rewrap(member.keyring, target.text))[0]
+
+        return tuple(in_its_region(target, member) for target, member in targets)
+
+    def _member_of(self, target: _names.KeyName) -> _Member:
+        for member in self._members:
+            if member.region == target.region:
+                return member
+        raise errors.ConfigurationError(
+            f"'{printable(target.text)}' is not in one of the keyring's Regions "
+            f"({', '.join(member.region for member in self._members)}): name a key there by its ARN",
+            key=target.text,
+        )
 
     # --- over the Regions
 

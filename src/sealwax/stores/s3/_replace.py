@@ -217,13 +217,17 @@ def settings_of(service: Service, name: ObjectName, answer: Response) -> Respons
         StoreError: there is something that S3 does not return.
     """
     settings = kept(name, answer)
-    algorithms = [name for name in _CHECKSUMS if answer.get(f"Checksum{name}")]
-    settings["ChecksumAlgorithm"] = algorithms[0] if algorithms else "CRC32"
+    settings["ChecksumAlgorithm"] = checksum_of(answer)
     # Requested each time: S3 tells a caller that may not read tags about none, and they would be removed.
     tags = service.call("get_object_tagging", "reading the tags of", name)["TagSet"]
     if tags:
         settings["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
     return settings
+
+
+def checksum_of(answer: Response) -> str:
+    """Return the checksum algorithm for an object's successor, by what S3 said of the object in ChecksumMode."""
+    return next((name for name in _CHECKSUMS if answer.get(f"Checksum{name}")), "CRC32")
 
 
 def kept(name: ObjectName, answer: Response) -> Response:

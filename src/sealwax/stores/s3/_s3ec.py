@@ -45,15 +45,15 @@ def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects
         return cast("BinaryIO", ObjectReader(name, service=service))
 
     name, answer = reader.object, reader._seen
-    instructions = reader.instructions()
-    fields = object_fields(reader.metadata, instructions)
+    fields = check_object(reader, rewrap)
     with _replace.conflicts(name):
-        if instructions is not None:
+        if fields.in_instructions:
             _rewrite(service, reader, fields, rewrap, opened)
             return
-        _refuse_unkept(name, answer)
-        _refuse_too_long(name, {**reader.metadata, **rewrap.fields_before_kms(fields)})
         settings = _replace.kept(name, answer)
+        if any(field.startswith("ObjectLock") for field in settings):
+            # With a lock, a checksum has to be asked for by name; only a HEAD tells which one the object has.
+            settings["ChecksumAlgorithm"] = _replace.checksum_of(_look(service, reader))
         changed = rewrap.rewrap_object(fields, opened)
         if not changed:
             return
@@ -61,6 +61,21 @@ def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects
         _refuse_too_long(name, new)
         _copy(service, reader, {**settings, "Metadata": new})
         _check(service, name, answer, new)
+
+
+def check_object(reader: ObjectReader, rewrap: RewrapsObjects) -> ObjectFields:
+    """Return how an object was encrypted, unless a re-wrap would be refused before KMS is asked.
+
+    Raises:
+        ContextError, HeaderError, StoreError: the refusal.
+    """
+    fields = object_fields(reader.metadata, reader.instructions())
+    expected = rewrap.fields_before_kms(fields)
+    if not fields.in_instructions:
+        _refuse_unkept(reader.object, reader._seen)
+        _replace.kept(reader.object, reader._seen)
+        _refuse_too_long(reader.object, {**reader.metadata, **expected})
+    return fields
 
 
 def _rewrite(
@@ -145,21 +160,24 @@ def _copy(service: Service, reader: ObjectReader, settings: Response) -> None:
 
 def _copy_in_parts(service: Service, reader: ObjectReader, source: dict[str, str], settings: Response) -> None:
     """Copy an object of more than 5 GiB, whose tags and checksum S3 does not keep by itself."""
-    name, answer = reader.object, reader._seen
-
-    def look() -> Response:
-        now = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
-        if now.get("Metadata", {}) != reader.metadata or now["LastModified"] != answer["LastModified"]:
-            raise _changed(name)
-        return now
+    name = reader.object
 
     def check() -> None:
         # A re-wrap by another program has the same ETag, and the copies may have taken minutes.
-        look()
+        _look(service, reader)
 
-    now = look()
+    now = _look(service, reader)
     settings = {**_replace.settings_of(service, name, now), **settings}
     despite_conflicts(lambda: _replace.copy_in_parts(service, name, now, source, settings, check))
+
+
+def _look(service: Service, reader: ObjectReader) -> Response:
+    """Return what S3 says of an object, unless it has changed since it was opened."""
+    name = reader.object
+    now = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
+    if now.get("Metadata", {}) != reader.metadata or now["LastModified"] != reader._seen["LastModified"]:
+        raise _changed(name)
+    return now
 
 
 def _check(service: Service, name: ObjectName, before: Response, metadata: Mapping[str, str]) -> None:
