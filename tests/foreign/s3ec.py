@@ -63,7 +63,10 @@ def make(
     data_key, blob = answer["Plaintext"], answer["CiphertextBlob"]
     if version == 3:
         message_id = os.urandom(28)
-        derive = lambda info, size: HKDF(hashes.SHA512(), size, message_id, b"\0s" + info).derive(data_key)  # noqa: E731
+
+        def derive(info: bytes, size: int) -> bytes:
+            return HKDF(hashes.SHA512(), size, message_id, b"\0s" + info).derive(data_key)
+
         body = AESGCM(derive(b"DERIVEKEY", 32)).encrypt(b"\1" * 12, data, b"\0s")
         fields = {
             "x-amz-c": "115",
@@ -92,5 +95,5 @@ def make(
         }
     if not instructions:
         return Made(body, fields)
-    own = {name: fields.pop(name) for name in OF_OBJECT if name in fields}
+    own: dict[str, str] = {name: fields.pop(name) for name in OF_OBJECT if name in fields}
     return Made(body, own, fields)
