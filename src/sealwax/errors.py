@@ -55,6 +55,7 @@ own file object raises. Messages never contain key bytes, plaintext, or context 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -127,10 +128,12 @@ class NotAnEnvelopeError(HeaderError):
     Attributes:
         foreign: the format they are in instead; None if it was not recognized.
         at_rest: the KMS key that S3 encrypts the object with at rest (SSE-KMS); "" if there is none.
+        metadata: the S3 object's user metadata, by names without ``x-amz-meta-``, if ``S3Store.inspect`` raised it.
     """
 
     foreign: ForeignFormat | None = None
     at_rest: str = ""
+    metadata: Mapping[str, str] = MappingProxyType({})
 
 
 class UnsupportedEnvelopeError(HeaderError):

@@ -41,10 +41,17 @@ class HasInstructions(Protocol):
         """Return the content of the instruction file; None if there is none."""
 
 
+def claims_object(error: NotAnEnvelopeError) -> bool:
+    """Whether what is no envelope is an object of this format by its metadata, and by nothing else another."""
+    return (
+        error.foreign is not None and error.foreign.format.startswith("s3ec") and error.foreign.format != INSTRUCTIONS
+    )
+
+
 def is_object(error: NotAnEnvelopeError, file: object) -> bool:
     """Whether a file that is no envelope is an object of this format, by its metadata or its instruction file."""
     if error.foreign is not None:
-        return error.foreign.format.startswith("s3ec") and error.foreign.format != INSTRUCTIONS
+        return claims_object(error)
     # Version 2 may leave no mark on the object itself.
     return isinstance(file, HasInstructions) and file.instructions() is not None
 

@@ -155,6 +155,12 @@ def fleet() -> None:
     "--reencrypt", is_flag=True, help="Encrypt the data again under new data keys, in case the old ones have leaked."
 )
 @click.option(
+    "--also",
+    type=click.Choice(("s3ec",)),
+    multiple=True,
+    help="Also re-wrap objects of the S3 Encryption Client; KMS is asked for each, since they do not name their key.",
+)
+@click.option(
     "--digest",
     type=_HowMany(),
     default=0,
@@ -179,6 +185,7 @@ def plan_command(
     older_than: float | None,
     add_region: bool,
     reencrypt: bool,
+    also: tuple[str, ...],
     digest: int,
     rate: float,
     workers: int,
@@ -212,6 +219,8 @@ def plan_command(
         raise click.UsageError(
             "--reencrypt includes what --older-than, --add-region and --digest ask for; remove those options"
         )
+    if reencrypt and also:
+        raise click.UsageError("--reencrypt works on envelopes only; remove --also")
     _refuse_places(where, reencrypt=reencrypt)
     reports.refuse(plan_file, "the plan")
     if not force:
@@ -228,6 +237,7 @@ def plan_command(
             older_than=older_than,
             add_regions=add_region,
             reencrypt=reencrypt,
+            also=also,
             session=session,
             open_location=opening(aws),
             digests=_or_all(digest),

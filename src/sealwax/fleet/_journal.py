@@ -19,6 +19,7 @@ from sealwax._core.keyring import WrappedKey
 from sealwax._core.lru import LruMap
 from sealwax._text import of_many
 from sealwax.errors import HeaderError
+from sealwax.fleet._client_objects import WORDS, hash_of
 from sealwax.fleet._database import PlanDatabase
 from sealwax.fleet._shard import Item, Keys, RunResult, ScanResult
 from sealwax.fleet._state import State
@@ -179,8 +180,8 @@ class Journal(PlanDatabase):
         last = 0
         marks = ",".join("?" * len(states))
         while rows := self._rows(
-            "ibi",
-            f"SELECT number, name, size FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
+            "ibit",
+            f"SELECT number, name, size, reasons FROM items WHERE number > ? AND place = ? AND state IN ({marks})"  # noqa: S608
             " ORDER BY number LIMIT ?",
             last,
             place,
@@ -188,7 +189,10 @@ class Journal(PlanDatabase):
             _PAGE,
         ):
             last = rows[-1][0]
-            yield [Item(number, _as_name(name), size) for number, name, size in rows]
+            # No byte of an object of another format is read for its re-wrap, so its size is of no use.
+            yield [
+                Item(number, _as_name(name), None if reasons in WORDS else size) for number, name, size, reasons in rows
+            ]
 
     def sample(self, states: Sequence[State], size: int) -> list[tuple[int, Item]]:
         """Return random objects in some states, each with the number of its location."""
@@ -385,6 +389,18 @@ class Journal(PlanDatabase):
         """Return an object's number; 0 if the plan does not have it."""
         rows = self._rows("i", "SELECT number FROM items WHERE place = ? AND name = ?", place, _as_bytes(name))
         return int(rows[0][0]) if rows else 0
+
+    # --- objects of the S3 Encryption Client, as _kms_calls.BlobStore
+
+    def note_blob(self, number: int, old: bytes, new: bytes) -> None:
+        """Record the wrapped key that an object has, before it gets a new one."""
+        with self.writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?,?,?)", (number, hash_of(new), old))
+
+    def has_written(self, number: int, hashes: Iterable[bytes]) -> bool:
+        """Whether a run of this plan gave an object the wrapped key with one of these hashes."""
+        query = "SELECT 1 FROM blobs WHERE number = ? AND new = ?"
+        return any(self._rows("i", query, number, each) for each in hashes)
 
     # --- running
 

@@ -32,6 +32,13 @@ class AnswerStore(Protocol):
         """Store a wrapped key."""
 
 
+class BlobStore(Protocol):
+    """Stores the wrapped keys that objects of other formats had, before they get new ones."""
+
+    def note_blob(self, number: int, old: bytes, new: bytes) -> None:
+        """Store an object's wrapped key."""
+
+
 class Rewrapper:
     """Wraps data keys for wanted KMS keys. One object serves all threads of a run.
 
@@ -41,6 +48,7 @@ class Rewrapper:
         limit: the rate limit that all calls share.
         retries: how often and how long a call is retried.
         answers: where shared wrapped keys are stored, besides the memory.
+        blobs: where wrapped keys of other formats are stored; without it, these are not re-wrapped.
         remembered: how many wrapped keys to keep in memory.
         on_event: as for ``KmsKeyring``.
 
@@ -56,6 +64,7 @@ class Rewrapper:
         limit: RateLimit | None = None,
         retries: RetryPolicy = RETRIES,
         answers: AnswerStore | None = None,
+        blobs: BlobStore | None = None,
         remembered: int = _REMEMBERED,
         on_event: OnEvent | None = None,
     ) -> None:
@@ -64,7 +73,8 @@ class Rewrapper:
                 key, decrypt_with=allowed, session=session, retries=retries, limit=limit, on_event=self._count
             )
 
-        self._keyring = keyring(sources[0], sources)
+        self.keyring = keyring(sources[0], sources)
+        self.blobs = blobs
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -133,5 +143,5 @@ class Rewrapper:
             def wrap(data_key: DataKey) -> WrappedKey:
                 return keyring.wrap(data_key, context)
 
-            return self._keyring.unwrap(sources, context, wrap)
-        return self._keyring.rewrap(sources, context, (target,))[0]
+            return self.keyring.unwrap(sources, context, wrap)
+        return self.keyring.rewrap(sources, context, (target,))[0]

@@ -17,8 +17,16 @@ from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.sealer import Sealer
 from sealwax._text import printable
-from sealwax.errors import CredentialsError, FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
-from sealwax.fleet import _reencrypt, _shard
+from sealwax.errors import (
+    CredentialsError,
+    FileError,
+    KmsError,
+    NotAnEnvelopeError,
+    RewrapConflictError,
+    SealwaxError,
+    is_of_credentials,
+)
+from sealwax.fleet import _client_objects, _reencrypt, _shard
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._report import Checked
 from sealwax.fleet._settings import Settings
@@ -32,12 +40,17 @@ from sealwax.stores._store import Store, is_gone
 _READ_BYTES: Final = 1 << 20
 _QUIET_SECONDS: Final = 3600.0
 _DIGESTS_AT_ONCE: Final = 64
+# The plan names the format, and its metadata were read: this only opens what is to be compared.
+_LEGACY: Final = ("s3ec-v2", "s3ec-kms")
 _VERIFIABLE: Final = (State.FRESH, State.REWRAPPED, State.REENCRYPTED)
 
 
 def _digest_of(store: Store, name: str) -> bytes:
-    """Return an envelope's id followed by the SHA-256 of its payload."""
-    header = store.inspect(name).header.preamble
+    """Return an envelope's id followed by the SHA-256 of its payload; likewise of an object of another format."""
+    try:
+        header = store.inspect(name).header.preamble
+    except NotAnEnvelopeError as error:
+        return _digest_of_object(store, name, error)
     digest = hashlib.sha256()
     with store.open(name) as file:
         begins = read_full(file, hdr.FIXED_BYTES)
@@ -47,6 +60,17 @@ def _digest_of(store: Store, name: str) -> bytes:
         while data := file.read(_READ_BYTES):
             digest.update(data)
     return header.envelope_id + digest.digest()
+
+
+def _digest_of_object(store: Store, name: str, error: NotAnEnvelopeError) -> bytes:
+    fields = store.object_fields(name, error) if isinstance(store, _client_objects.HasObjects) else None
+    if fields is None:
+        raise error
+    digest = hashlib.sha256()
+    with store.open(name) as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return _client_objects.id_of(fields) + digest.digest()
 
 
 def leftovers(stores: Iterable[Store]) -> tuple[str, ...]:
@@ -102,7 +126,10 @@ class Opener:
     @functools.cached_property
     def sealer(self) -> Sealer:
         arns = [key.arn for key in self._settings.wanted.keys]
-        return Sealer(KmsKeyring(arns[0], decrypt_with=arns, session=self._session, on_event=self._count))
+        return Sealer(
+            KmsKeyring(arns[0], decrypt_with=arns, session=self._session, on_event=self._count),
+            allow_legacy=_LEGACY if self._settings.also else (),
+        )
 
     def _count(self, _: object) -> None:
         with self._lock:
@@ -166,8 +193,9 @@ def decrypt_sample(
 
     for place, item in journal.sample(_VERIFIABLE, size):
         store = stores[place]
+        relpath = _shard.relative(item.name, store.location)
 
-        def expect(header: Header, relpath: str = _shard.relative(item.name, store.location)) -> ctx.ExpectedContext:
+        def expect(header: Header, relpath: str = relpath) -> ctx.ExpectedContext:
             # Checked on the very bytes that are then read on.
             if header.preamble.local_pairs or header.preamble.kind == hdr.DETACHED:
                 raise _Elsewhere
@@ -176,8 +204,13 @@ def decrypt_sample(
 
         try:
             with store.open(item.name) as file:
-                opener.sealer.witness(file, expect)
+                if settings.also and (expected := _client_objects.expected(file, settings, relpath)):
+                    opener.sealer.verify(file, context=expected)
+                else:
+                    opener.sealer.witness(file, expect)
             decrypted += 1
+        except _client_objects.NotReadError:
+            elsewhere += 1
         except _Elsewhere:
             elsewhere += 1
         except FileError as error:

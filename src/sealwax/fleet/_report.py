@@ -10,6 +10,7 @@ from sealwax._core import context as ctx
 from sealwax._text import printable
 from sealwax.errors import ContextError
 from sealwax.events import USD_PER_CALL
+from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import TO_DO, Journal, Problem, ProblemKind
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
@@ -329,6 +330,7 @@ _BECAUSE: Final = {
     "age": "wrapped too long ago",
     "unfinished": "in an interrupted re-wrap",
     "data-key": "under old data keys",
+    **WORDS,
 }
 
 

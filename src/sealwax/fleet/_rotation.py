@@ -16,7 +16,7 @@ from sealwax._core.staleness import Wanted, WantedKey
 from sealwax._text import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.events import OnEvent
-from sealwax.fleet import _proof, _reencrypt, _report
+from sealwax.fleet import _client_objects, _proof, _reencrypt, _report
 from sealwax.fleet._journal import TO_DO, Journal, Problem, by_use
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
 from sealwax.fleet._planfile import BESIDE, put_in_place
@@ -56,6 +56,7 @@ def _settings(
     older_than: float | None = None,
     add_regions: bool = False,
     reencrypt_since: int | None = None,
+    also: Sequence[str] = (),
     session: Session | None = None,
 ) -> tuple[Settings, dict[str, list[str]], tuple[str, ...]]:
     """Look up the keys once; return the settings, the aliases of keys that were named by one, and notes.
@@ -88,7 +89,8 @@ def _settings(
     )
     since = reencrypt_since or (0 if older_than is None else int(time.time() - older_than))
     target = Wanted(tuple(wanted.values()), since)
-    return Settings(tuple(arns), target, contexts, add_regions, reencrypt_since is not None), aliases, tuple(notes)
+    settings = Settings(tuple(arns), target, contexts, add_regions, reencrypt_since is not None, tuple(also))
+    return settings, aliases, tuple(notes)
 
 
 # --- plan
@@ -119,6 +121,7 @@ def plan(
     older_than: float | None = None,
     add_regions: bool = False,
     reencrypt: bool = False,
+    also: Sequence[str] = (),
     session: Session | None = None,
     digests: int | None = 0,
     rate: float = RATE,
@@ -143,6 +146,8 @@ def plan(
         older_than: also re-wrap what was wrapped longer ago than this many seconds.
         add_regions: as in ``Settings``.
         reencrypt: re-encrypt all these envelopes under new data keys, instead of re-wrapping stale ones.
+        also: also re-wrap objects of other formats: ``["s3ec"]`` for those of the S3 Encryption Client. They do not
+            name their KMS keys, so a run asks KMS for each.
         session: a boto3 Session for KMS; an ordinary one by default.
         digests: store the SHA-256 of the payloads of this many stale envelopes for ``verify``; None: of all. Those
             payloads are read.
@@ -166,8 +171,12 @@ def plan(
         >>> fleet.plan("rotation.plan", ["backups"], sources=["alias/old"], to=["alias/new"],
         ...            contexts=fleet.Contexts({"purpose": "backup"}))
     """
-    if reencrypt and (older_than is not None or add_regions or digests != 0):
-        raise ValueError("reencrypt cannot be combined with older_than, add_regions or digests")
+    if reencrypt and (older_than is not None or add_regions or digests != 0 or also):
+        raise ValueError("reencrypt cannot be combined with older_than, add_regions, digests or also")
+    also = tuple(dict.fromkeys(validate.texts("also", also, "names of formats")))
+    if unknown := [name for name in also if name != _client_objects.NAME]:
+        raise ValueError(f"also takes {_client_objects.NAME!r}, not {unknown[0]!r}")
+    _refuse_engine(also, engine)
     validate.number("rate", rate, "requests a second")
     validate.kind("contexts", contexts, Contexts)
     locations = absolute(validate.texts("locations", locations, "names"))
@@ -187,6 +196,7 @@ def plan(
         older_than=older_than,
         add_regions=add_regions,
         reencrypt_since=since,
+        also=also,
         session=session,
     )
     temporary = target.with_name(f".sealwax-{os.urandom(8).hex()}.part")
@@ -204,7 +214,10 @@ def plan(
         with Journal.create(temporary, target) as journal:
             for name, value in facts.items():
                 journal.set_fact(name, value)
-            Scan(journal, settings, stores, target, first=True).run(engine or Threads(workers), on_progress)
+            scan = Scan(journal, settings, stores, target, first=True)
+            scan.run(engine or Threads(workers), on_progress)
+            if scan.unbound:
+                notes = (*notes, _unbound(scan.unbound))
             _proof.take_digests(journal, stores, digests, workers, on_progress)
             before = tuple(journal.usage())
             journal.set_fact("before", before)
@@ -218,6 +231,21 @@ def plan(
     finally:
         for suffix in ("", *BESIDE):
             Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+
+
+def _refuse_engine(also: Sequence[str], engine: Engine | None) -> None:
+    if also and not isinstance(engine, Threads | None):
+        raise EngineError(
+            "Spark does not re-wrap objects of the S3 Encryption Client; use threads, on one machine, or leave them out"
+        )
+
+
+def _unbound(count: int) -> str:
+    return (
+        f"{count:,} object{' is' if count == 1 else 's are'} of the S3 Encryption Client and bound to no context of "
+        "their own: whoever may change their metadata can give one the wrapped key of another, and the re-wrap would "
+        "move it too"
+    )
 
 
 def _expected_usage(before: _report.Usage, settings: Settings, journal: Journal) -> _report.Usage:
@@ -265,8 +293,10 @@ def refresh(
             older_than=None if age is None else float(age),
             add_regions=old.add_regions,
             reencrypt_since=old.wanted.wrapped_since if old.reencrypt else None,
+            also=old.also,
             session=session,
         )
+        _refuse_engine(settings.also, engine)
         stores = [open_location(location) for location in journal.locations()]
         with journal.writing():
             journal.set_fact("settings", settings.as_dict())
@@ -358,8 +388,15 @@ def run(
                     parts, lambda place, items: reencrypter.work(items, stores[place], health.over), health
                 )
         else:
+            _refuse_engine(settings.also, engine)
             kms = rewrapper = Rewrapper(
-                settings.sources, session=session, limit=limit, retries=retries, answers=journal, on_event=on_event
+                settings.sources,
+                session=session,
+                limit=limit,
+                retries=retries,
+                answers=journal,
+                blobs=journal,
+                on_event=on_event,
             )
 
             def work(parts: _Parts) -> Iterator[list[RunResult]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from sealwax._core import context as ctx
 from sealwax._text import printable
 from sealwax.fleet import _reencrypt
+from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._planfile import names_in
 from sealwax.fleet._settings import Settings
@@ -33,6 +36,9 @@ class Scan:
         stores: its locations.
         plan: where the plan file is, or will be.
         first: whether a re-encryption counts what this scan sees as old.
+
+    Attributes:
+        unbound: how many objects of the S3 Encryption Client to work on have a context without a pair of their own.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Scan:
         self._roots = [os.path.realpath(store.location) for store in stores if isinstance(store, FileStore)]
         self._incomplete: set[int] = set()
         self._done = 0
+        self.unbound = 0
 
     def run(self, engine: Engine, on_progress: OnProgress) -> int:
         """Scan, and return how many objects the plan held before that no longer exist.
@@ -75,6 +82,8 @@ class Scan:
         for entries, results in engine._scan(place, store, self._settings, unlisted, own):
             if self._settings.reencrypt:
                 results = self._reencryption_states(place, results)
+            if self._settings.also:
+                results = [self._known(place, result) for result in results]
             self._record(number, place, zip(entries, results, strict=True))
             # An unreadable object may be an envelope.
             has_envelopes = has_envelopes or any(result.state != State.FOREIGN for result in results)
@@ -84,6 +93,16 @@ class Scan:
             for links in batches(store.links_out(self._roots), _BATCH):
                 self._record(number, place, map(_link, links))
         return has_envelopes
+
+    def _known(self, place: int, result: ScanResult) -> ScanResult:
+        """Return what an object is, since only the plan knows which of them its runs have re-wrapped."""
+        if result.state != State.STALE or result.reasons[0] not in WORDS:
+            return result
+        self.unbound += result.context == ctx.EMPTY
+        if not self._journal.has_written(self._journal.number_of(place, result.name), result.hashes):
+            return result
+        keys = tuple((key.arn, key.material_id.hex()) for key in self._settings.wanted.keys)
+        return replace(result, state=State.FRESH, reasons=(), keys=keys, units=())
 
     def _record(self, number: int, place: int, pairs: Iterable[tuple[Entry, ScanResult]]) -> None:
         pairs = list(pairs)

@@ -125,6 +125,7 @@ class Settings:
             its data key (kms:Decrypt) and wrapping it there (kms:Encrypt).
         reencrypt: whether to encrypt the data again, under new data keys. A data key that was wrapped before
             ``wanted.wrapped_since`` is old then.
+        also: which other formats to re-wrap: ``"s3ec"``, objects of the S3 Encryption Client.
     """
 
     sources: tuple[str, ...]
@@ -132,6 +133,7 @@ class Settings:
     contexts: Contexts
     add_regions: bool = False
     reencrypt: bool = False
+    also: tuple[str, ...] = ()
 
     def _attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[_allowlist.Attempt]:
         """Return the wrapped keys that may be sent to KMS, in the order of the allow-list."""
@@ -155,6 +157,7 @@ class Settings:
             "suffix": self.contexts.suffix,
             "add_regions": self.add_regions,
             "reencrypt": self.reencrypt,
+            "also": list(self.also),
         }
 
     @classmethod
@@ -187,6 +190,7 @@ class Settings:
             ),
             bool(data["add_regions"]),
             bool(data["reencrypt"]),
+            tuple(str(name) for name in data["also"]),
         )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sealwax._core import context as ctx
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
+from sealwax._core.rewrap import Rewrap
 from sealwax._core.staleness import Staleness, faults, staleness_of
 from sealwax._text import printable
 from sealwax.errors import (
@@ -30,6 +31,7 @@ from sealwax.errors import (
     UnsupportedEnvelopeError,
     is_of_credentials,
 )
+from sealwax.fleet import _client_objects
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State, StepKind
@@ -288,8 +290,7 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Sc
         try:
             header = store.inspect(item.name).header
         except NotAnEnvelopeError as error:
-            keys = _named_keys(error)
-            yield ScanResult(item.number, item.name, State.FOREIGN, _reason(error), keys=keys, format=_format(error))
+            yield _scan_other(item, error, settings, store)
         except UnsupportedEnvelopeError as error:
             yield ScanResult(item.number, item.name, State.UNREADABLE, _reason(error))
         except HeaderError as error:
@@ -307,6 +308,43 @@ def scan(items: Iterable[Item], settings: Settings, store: Store) -> Iterator[Sc
                 yield result
             else:
                 yield result.of(item, header.preamble.envelope_id)
+
+
+def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store: Store) -> ScanResult:
+    """Return what an object is that is no envelope.
+
+    Raises:
+        CredentialsError: as for ``scan``.
+    """
+    keys = _named_keys(error)
+    foreign = ScanResult(item.number, item.name, State.FOREIGN, _reason(error), keys=keys, format=_format(error))
+    try:
+        fields = _client_objects.fields_of(store, item.name, error, settings)
+    except (NotAnEnvelopeError, UnsupportedEnvelopeError) as refusal:
+        return replace(foreign, reason=_reason(refusal))
+    except HeaderError as refusal:
+        return replace(foreign, state=State.DAMAGED, reason=_reason(refusal), format="")
+    except SealwaxError as refusal:
+        if is_of_credentials(refusal):
+            raise
+        return replace(foreign, state=State.UNREADABLE, reason=_reason(refusal), format="")
+    if fields is None:
+        return foreign
+    decision = _client_objects.decide(fields, settings, relative(item.name, store.location))
+    blob = _client_objects.hash_of(fields.wrapped_key)
+    return ScanResult(
+        item.number,
+        item.name,
+        decision.state,
+        decision.reason,
+        (_client_objects.kind_of(fields),),
+        envelope_id=_client_objects.id_of(fields),
+        hashes=(blob,),
+        context=decision.context,
+        # Each has a data key of its own.
+        units=((hashlib.sha256(item.name.encode("utf-8", "surrogateescape") + blob).digest(), 1),)
+        * (decision.state == State.STALE),
+    )
 
 
 def scan_result_of(item: Item, header: Header, settings: Settings, relpath: str) -> ScanResult:
@@ -420,6 +458,39 @@ def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) 
     def work() -> RunResult:
         store.rewrap(item.name, new_keys, size=item.size)
         return RunResult(item.number, item.name, State.REWRAPPED, keys=under)
+
+    if isinstance(store, _client_objects.HasObjects) and _client_objects.NAME in settings.also:
+        return _rewrap_any(item, settings, store, rewrapper, new_keys, lambda: under)
+    return outcome(item, work)
+
+
+def _rewrap_any(
+    item: Item,
+    settings: Settings,
+    store: Store,
+    rewrapper: Rewrapper,
+    of_envelope: Rewrap,
+    under: Callable[[], Keys],
+) -> RunResult:
+    """Re-wrap an object that is an envelope or an object of the S3 Encryption Client."""
+    blobs = rewrapper.blobs
+    wanted = tuple((key.arn, key.material_id.hex()) for key in settings.wanted.keys)
+    if blobs is None:
+        return RunResult(item.number, item.name, State.FAILED, "there is no journal for its old wrapped key")
+    planned = _client_objects.PlannedRewrap(
+        of_envelope,
+        rewrapper.keyring,
+        settings,
+        relative(item.name, store.location),
+        lambda old, new: blobs.note_blob(item.number, old, new),
+    )
+
+    def work() -> RunResult:
+        try:
+            store.rewrap(item.name, planned, size=item.size)
+        except _client_objects.NothingToDoError as end:
+            raise NothingToDo(end.state, end.reason, wanted if end.state == State.FRESH else ()) from None
+        return RunResult(item.number, item.name, State.REWRAPPED, keys=wanted if planned.met else under())
 
     return outcome(item, work)
 

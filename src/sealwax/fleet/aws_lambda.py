@@ -8,6 +8,8 @@ twice or late does no harm, and the next run does what one had no time for. Its 
 - ``SEALWAX_FROM``, ``SEALWAX_TO``: the keys that envelopes may be under, and the wanted ones, separated by spaces.
 - ``SEALWAX_CONTEXT``: a JSON object of names and patterns for stored contexts, such as ``{"purpose": "backup"}``.
 - ``SEALWAX_ACCEPT_STORED_CONTEXT``: ``1`` if envelopes may store other pairs too.
+- ``SEALWAX_ALSO``: ``s3ec`` to also re-wrap objects of the S3 Encryption Client. They do not name their KMS keys, so
+  each run asks KMS for all of them, and twice for each that is done.
 
 A run writes one line of JSON with its report and three CloudWatch metrics. If it cannot run, the invocation fails.
 """
@@ -140,6 +142,9 @@ def rotate(
             "machine that reaches its database"
         )
     contexts = _contexts(environment)
+    also = environment.get("SEALWAX_ALSO", "").split()
+    if also not in ([], ["s3ec"]):
+        raise ConfigurationError(f"SEALWAX_ALSO takes s3ec, not '{printable(environment['SEALWAX_ALSO'][:80])}'")
     cut = False
 
     def over() -> bool:
@@ -166,6 +171,7 @@ def rotate(
             sources=sources,
             to=to,
             contexts=contexts,
+            also=also,
             session=session,
             open_location=open_location,
             on_progress=check_time,

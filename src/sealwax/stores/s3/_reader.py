@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import botocore.exceptions as foreign
@@ -258,20 +259,23 @@ class ObjectReader(BinaryFile):
             StoreError: it cannot be read.
         """
         if not self._asked:
-            self._instructions, self._asked = self._read_instructions(), True
+            self._instructions = read_instructions(self._service, self.object, self.metadata)
+            self._asked = True
         return self._instructions
-
-    def _read_instructions(self) -> bytes | None:
-        name = ObjectName(self.object.bucket, self.object.key + s3ec.INSTRUCTION_SUFFIX)
-        try:
-            with ObjectReader(name, service=self._service, first=s3ec.MAX_INSTRUCTION_BYTES + 1) as reader:
-                return reader._window
-        except StoreError as error:
-            hidden = error.code in ("AccessDenied", "403") and not s3ec.needs_instructions(self.metadata)
-            if hidden or error.code in ("NoSuchKey", "404"):
-                return None
-            raise
 
     def close(self) -> None:
         self._window = b""
         super().close()
+
+
+def read_instructions(service: Service, name: ObjectName, metadata: Mapping[str, str]) -> bytes | None:
+    """Return the instruction file of an object; see ``ObjectReader.instructions``."""
+    beside = ObjectName(name.bucket, name.key + s3ec.INSTRUCTION_SUFFIX)
+    try:
+        with ObjectReader(beside, service=service, first=s3ec.MAX_INSTRUCTION_BYTES + 1) as reader:
+            return reader._window
+    except StoreError as error:
+        hidden = error.code in ("AccessDenied", "403") and not s3ec.needs_instructions(metadata)
+        if hidden or error.code in ("NoSuchKey", "404"):
+            return None
+        raise

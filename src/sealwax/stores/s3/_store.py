@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from sealwax._core import envelope
 from sealwax._core.envelope import Inspection
-from sealwax._core.objects import is_object
+from sealwax._core.foreign.s3ec.fields import ObjectFields, object_fields
+from sealwax._core.objects import claims_object, is_object
 from sealwax._core.rewrap import Rewrap, RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
 from sealwax.stores._store import Change, Entry, Store
 from sealwax.stores.s3 import _inventory, _replace, _s3ec
-from sealwax.stores.s3._reader import ObjectReader
+from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import ObjectName, Service, parse
 
 if TYPE_CHECKING:
@@ -92,7 +93,30 @@ class S3Store(Store):
                 return replace(envelope.inspect(cast("BinaryIO", reader)), at_rest=reader.at_rest)
             except NotAnEnvelopeError as error:
                 error.at_rest = reader.at_rest
+                error.metadata = reader.metadata
                 raise
+
+    def object_fields(self, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
+        """Return how an object of the S3 Encryption Client was encrypted, in one request for its instruction file.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            error: what ``inspect`` raised for it.
+
+        Returns:
+            None if it is not such an object.
+
+        Raises:
+            HeaderError: its fields contradict each other, or are not read.
+            StoreError, CredentialsError: the instruction file cannot be read.
+        """
+        if error.foreign is not None and not claims_object(error):
+            return None
+        instructions = read_instructions(self._service, self._object(name), error.metadata)
+        # Version 2 may leave no mark on the object itself.
+        if error.foreign is None and instructions is None:
+            return None
+        return object_fields(error.metadata, instructions)
 
     def open(self, name: str) -> BinaryIO:
         return cast("BinaryIO", self._reader(name))

@@ -92,6 +92,10 @@ class ObjectFields:
         new = {self.key_field: base64.b64encode(wrapped_key).decode()}
         return new if context == self.context else {**new, self.context_field: json.dumps(dict(context))}
 
+    def blob_of(self, changed: Mapping[str, str]) -> bytes:
+        """Return the new wrapped key in fields that ``changed`` returned."""
+        return base64.b64decode(changed[self.key_field])
+
     @property
     def legacy_name(self) -> str | None:
         """What the caller names to allow reading it; None if it commits to its data key, and needs no name."""

@@ -1,0 +1,268 @@
+"""Fleets with objects of the S3 Encryption Client: planned, run, stopped, resumed, verified, reported."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sealwax
+from sealwax import fleet
+from sealwax.cli import run
+from sealwax.fleet import aws_lambda
+from sealwax.fleet.spark import Spark
+from sealwax.stores import Store
+from sealwax.stores.s3 import S3Store
+from tests.foreign import s3ec
+from tests.foreign.objects import CONTEXT, C, World
+from tests.s3 import Request, error
+
+pytestmark = pytest.mark.slow
+
+DATA = os.urandom(20_000)
+PLAN = ("--from", "alias/old", "--to", "alias/new", *C, "-o", "plan", "s3://bucket/")
+KINDS: dict[str, dict[str, Any]] = {
+    "v2": {"version": 2},
+    "kms": {"version": 2, "wrapping": "kms"},
+    "cbc": {"version": 2, "cipher": s3ec.CBC},
+    "v3": {"version": 3},
+    "v2-file": {"version": 2, "instructions": True},
+    "v3-file": {"version": 3, "instructions": True},
+}
+
+
+@pytest.fixture
+def mixed(world: World) -> World:
+    """One object of each kind, an envelope, a plain one, one of another context, and contradictory ones."""
+    for name, how in KINDS.items():
+        world.put(name, DATA, **how)
+    session = world.lab.session()
+    sealed = sealwax.Sealer(sealwax.KmsKeyring(world.old, session=session)).encrypt(DATA, context=CONTEXT)
+    world.s3.put_object(Bucket="bucket", Key="envelope", Body=sealed)
+    world.s3.put_object(Bucket="bucket", Key="plain", Body=b"plain text")
+    world.put("other", DATA, {"tenant": "other"})
+    world.s3.put_object(Bucket="bucket", Key="v1", Body=DATA, Metadata={"x-amz-key": "AAAA", "x-amz-iv": "AAAA"})
+    both = world.make(DATA, version=3)
+    both.instructions = dict(both.metadata)
+    both.put(world.s3, "both")
+    return world
+
+
+def answer(capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def bodies(world: World) -> dict[str, bytes]:
+    return {name: world.body(name) for name in KINDS}
+
+
+def test_planned_run_and_verified(mixed: World, capfd: pytest.CaptureFixture[str]) -> None:
+    before, calls = bodies(mixed), len(mixed.calls())
+    run(["fleet", "plan", "--also", "s3ec", "--json", *PLAN])
+    planned = answer(capfd)
+    assert planned["stale"] == 7
+    assert planned["stale_because"] == {"s3ec-v2": 2, "s3ec-v3": 2, "s3ec-kms": 1, "s3ec-cbc": 1, "keys": 1}
+    assert planned["formats"] == {"s3ec-instruction-file": 3, "s3ec-v1": 1, "unknown": 1}
+    assert (planned["skipped"], planned["damaged"], planned["kms_calls"]) == (1, 1, 7)
+    counted = ("stale", "skipped", "damaged", "foreign", "fresh", "unreadable")
+    assert sum(planned[name] for name in counted) == planned["objects"] == 14
+    assert "ReEncrypt" not in mixed.calls()[calls:], "a plan asks KMS nothing about objects"
+
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) in (0, 8)
+    done = answer(capfd)
+    assert (done["rewrapped"], done["stale"], done["failed"], done["kms_calls"]) == (7, 0, 0, 7)
+    assert bodies(mixed) == before
+    versions = mixed.state()
+    run(["fleet", "run", "--apply", "--json", "plan"])
+    again = answer(capfd)
+    assert (again["rewrapped"], again["kms_calls"]) == (0, 0)
+    run(["fleet", "verify", "--json", "--decrypt", "100", "plan"])
+    verified = answer(capfd)
+    assert (verified["stale"], verified["decrypted"], verified["not_decrypted"]) == (0, 6, [])
+    assert mixed.state() == versions
+    for name, how in KINDS.items():
+        if how.get("cipher") != s3ec.CBC:
+            legacy = ("--allow-legacy", "s3ec-v2", "--allow-legacy", "s3ec-kms")
+            assert run(["verify", "-k", "alias/new", *C, *legacy, f"s3://bucket/{name}"]) == 0
+
+
+def test_without_the_option_nothing_of_them_is_touched(mixed: World, capfd: pytest.CaptureFixture[str]) -> None:
+    before = mixed.state()
+    run(["fleet", "plan", "--json", *PLAN])
+    assert answer(capfd)["stale"] == 1
+    run(["fleet", "run", "--apply", "--json", "plan"])
+    assert answer(capfd)["rewrapped"] == 1
+    after = mixed.state()
+    assert {name for name in before if before[name] != after[name]} == set()
+    assert {name.split()[0] for name in after.keys() - before.keys()} == {"envelope"}
+
+
+def test_another_plan_asks_kms_and_writes_nothing(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """A new plan cannot know what is done. Its run asks, and no second version is written."""
+    for name in ("v2", "v3"):
+        world.put(name, DATA, **KINDS[name])
+    for _ in range(2):
+        run(["fleet", "plan", "--also", "s3ec", "--force", "--json", *PLAN])
+        assert answer(capfd)["stale"] == 2
+        run(["fleet", "run", "--apply", "--json", "plan"])
+        last, before = answer(capfd), world.state()
+    assert (last["rewrapped"], last["fresh"], last["stale"], last["kms_calls"]) == (0, 2, 0, 4)
+    assert world.state() == before
+    assert len(before) == 4
+
+
+def test_the_old_wrapped_key_is_kept_before_anything_is_written(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = world.put("v3", DATA)
+    old = base64.b64decode(made.metadata["x-amz-3"])
+    run(["fleet", "plan", "--also", "s3ec", "--json", *PLAN])
+
+    def gone(request: Request) -> Any:
+        return error(403, "AccessDenied") if request.operation == "PutObjectCopy" else None
+
+    with world.server.fault(gone):
+        run(["fleet", "run", "--apply", "--json", "plan"])
+    with sqlite3.connect("plan") as plan:
+        assert [row[0] for row in plan.execute("SELECT old FROM blobs")] == [old]
+    plan.close()
+    capfd.readouterr()
+    run(["fleet", "run", "--apply", "--json", "plan"])
+    assert answer(capfd)["rewrapped"] == 1
+    run(["fleet", "verify", "--json", "plan"])
+    assert answer(capfd)["stale"] == 0
+
+
+def test_stopped_after_the_copy(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """What was written, and not recorded, is found done."""
+    world.put("v3", DATA)
+    run(["fleet", "plan", "--also", "s3ec", "--json", *PLAN])
+
+    def gone(request: Request) -> Any:
+        return error(403, "AccessDenied") if request.operation == "HeadObject" else None
+
+    with world.server.fault(gone):
+        run(["fleet", "run", "--apply", "--json", "plan"])
+    before = world.state()
+    assert len(before) == 2
+    capfd.readouterr()
+    run(["fleet", "run", "--apply", "--json", "plan"])
+    done = answer(capfd)
+    assert (done["fresh"] + done["rewrapped"], done["stale"]) == (1, 0) or done["fresh"] == 1
+    assert world.state() == before
+
+
+def test_digests_show_that_no_byte_changes(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("v3", "cbc", "v2-file"):
+        world.put(name, DATA, **KINDS[name])
+    run(["fleet", "plan", "--also", "s3ec", "--digest", "all", "--json", *PLAN])
+    assert answer(capfd)["digests_recorded"] == 3
+    run(["fleet", "run", "--apply", "--json", "plan"])
+    capfd.readouterr()
+    run(["fleet", "verify", "--digest", "all", "--json", "plan"])
+    verified = answer(capfd)
+    assert (verified["digests_unchanged"], verified["digests_changed"]) == (3, [])
+
+
+def test_contexts_without_a_pair_are_warned_of(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.put("v3", DATA, {})
+    run(
+        [
+            "fleet",
+            "plan",
+            "--also",
+            "s3ec",
+            "--from",
+            "alias/old",
+            "--to",
+            "alias/new",
+            "--no-context",
+            "-o",
+            "plan",
+            "s3://bucket/",
+        ]
+    )
+    out = " ".join(capfd.readouterr().out.split())
+    assert "1 object is of the S3 Encryption Client and bound to no context" in out
+
+
+@pytest.mark.usefixtures("mixed")
+def test_the_report_says_what_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    run(["fleet", "plan", "--also", "s3ec", *PLAN])
+    out = " ".join(capfd.readouterr().out.split())
+    assert "2 of the S3 Encryption Client, V2" in out
+    assert "1 of the S3 Encryption Client, in AES-CBC" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--to", "alias/new", "--to", "alias/old"), "the plan wants several"),
+    ],
+)
+def test_refused(world: World, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], reason: str) -> None:
+    world.put("v3", DATA)
+    run(
+        ["fleet", "plan", "--also", "s3ec", "--json", "--from", "alias/old", *options, *C, "-o", "plan", "s3://bucket/"]
+    )
+    planned = answer(capfd)
+    assert reason in json.dumps(planned["problems"])
+
+
+def test_spark_says_that_it_does_not(world: World) -> None:
+    arguments: dict[str, Any] = {
+        "sources": [world.old],
+        "to": [world.new],
+        "contexts": fleet.Contexts(CONTEXT),
+        "also": ["s3ec"],
+    }
+    with pytest.raises(sealwax.EngineError, match="Spark does not re-wrap objects"):
+        fleet.plan("plan", ["s3://bucket/"], engine=Spark.__new__(Spark), session=world.lab.session(), **arguments)
+    with pytest.raises(ValueError, match="also"):
+        fleet.plan("plan", ["s3://bucket/"], session=world.lab.session(), reencrypt=True, **arguments)
+    with pytest.raises(ValueError, match="also takes 's3ec', not 'other'"):
+        fleet.plan("plan", ["s3://bucket/"], session=world.lab.session(), **{**arguments, "also": ["other"]})
+
+
+class Invoked:
+    function_name = "rotation"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+def test_in_lambda(world: World, tmp_path: Path) -> None:
+    world.put("v3", DATA)
+    world.put("v2", DATA, version=2)
+    environment = {
+        "SEALWAX_LOCATIONS": "s3://bucket/",
+        "SEALWAX_FROM": world.old,
+        "SEALWAX_TO": world.new,
+        "SEALWAX_CONTEXT": json.dumps(CONTEXT),
+        "SEALWAX_ALSO": "s3ec",
+    }
+
+    def opened(location: str) -> Store:
+        return S3Store(location, session=world.server.session())
+
+    def invoke() -> dict[str, Any]:
+        event = {"source": "aws.events", "detail-type": "Scheduled Event"}
+        session = world.lab.session()
+        return aws_lambda.rotate(
+            event, Invoked(), environment, folder=tmp_path / "plan", session=session, open_location=opened
+        )
+
+    assert invoke()["rewrapped"] == 2
+    before = world.state()
+    again = invoke()
+    assert (again["rewrapped"], again["fresh"]) == (0, 2)
+    assert world.state() == before
+    environment["SEALWAX_ALSO"] = "others"
+    with pytest.raises(sealwax.ConfigurationError, match="SEALWAX_ALSO takes s3ec"):
+        invoke()
