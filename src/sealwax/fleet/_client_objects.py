@@ -7,7 +7,7 @@ re-wrapped; the run asks KMS. The journal keeps each old wrapped key, before the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, runtime_checkable
 
@@ -16,10 +16,11 @@ from sealwax._core import objects
 from sealwax._core.context import AcceptStoredContext
 from sealwax._core.envelope import read_full
 from sealwax._core.foreign.rules import ForeignRules
-from sealwax._core.foreign.s3ec.fields import CBC, ObjectFields
+from sealwax._core.foreign.s3ec.fields import CBC, MAX_INSTRUCTION_BYTES, ObjectFields, needs_instructions, wrapped_in
 from sealwax._core.format.header import ENVELOPE_ID_BYTES, MAGIC, Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.objects import ObjectOpener
+from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap
 from sealwax._text import printable
 from sealwax.errors import ContextError, NotAnEnvelopeError, SealwaxError
@@ -43,6 +44,11 @@ WORDS: Final = {
 @runtime_checkable
 class HasObjects(Protocol):
     """A store that may hold such objects."""
+
+    @property
+    def has_own_instructions(self) -> bool:
+        """Whether it knows which instruction file belongs to an object."""
+        ...
 
     def object_fields(self, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
         """Return how an object was encrypted; None if it is not of the S3 Encryption Client.
@@ -86,6 +92,26 @@ def fields_of(store: Store, name: str, error: NotAnEnvelopeError, settings: Sett
     if NAME not in settings.also or not isinstance(store, HasObjects):
         return None
     return store.object_fields(name, error)
+
+
+def wrapped_of(store: Store, name: str, error: NotAnEnvelopeError) -> tuple[bytes, Mapping[str, str]] | None:
+    """Return the wrapped key of an object or an instruction file, and its context; None if another object has it.
+
+    Raises:
+        SealwaxError: nobody can say.
+    """
+    assert error.foreign is not None
+    if error.foreign.format == INSTRUCTIONS:
+        with store.open(name) as file:
+            return wrapped_in(read_full(file, MAX_INSTRUCTION_BYTES + 1))
+    if not isinstance(store, HasObjects):
+        raise error
+    if not store.has_own_instructions and needs_instructions(error.metadata):
+        return None  # each version of its instruction file is looked at, whichever is its own
+    fields = store.object_fields(name, error)
+    if fields is None:
+        raise error
+    return fields.wrapped_key, fields.context
 
 
 def decide(fields: ObjectFields, settings: Settings, relpath: str) -> ObjectDecision:

@@ -8,13 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._foreign import ForeignFormat
 from sealwax._text import printable
 from sealwax.errors import ConfigurationError, CredentialsError, NotAnEnvelopeError, SealwaxError
-from sealwax.fleet import _rotation
+from sealwax.fleet import _client_objects, _rotation
 from sealwax.fleet._planfile import is_plan
 from sealwax.fleet._threads import WORKERS, batches, entries_of, parallel
 from sealwax.kms import _names
@@ -28,6 +28,19 @@ AT_REST: Final = "sse-kms"
 _BATCH: Final = 64
 _SHOWN: Final = 5
 _AWS_MANAGED: Final = "alias/aws/"
+
+
+Ask = Callable[[bytes, Mapping[str, str]], bool]
+"""Returns whether the key wrapped a data key, bound to a context; raises a ``SealwaxError`` if nobody can say."""
+
+
+@runtime_checkable
+class HasVersions(Protocol):
+    """A store that may keep old versions of its objects."""
+
+    def old_versions(self) -> Store:
+        """Return the store of these versions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,8 @@ def find_users(
     arn: str,
     *,
     everywhere: bool = False,
+    ask: Ask | None = None,
+    versions: bool = False,
     open_location: Callable[[str], Store] = open_store,
     workers: int = WORKERS,
 ) -> Usage:
@@ -194,6 +209,8 @@ def find_users(
         arn: the key's ARN.
         everywhere: whether the same key in other Regions counts for envelopes, as for the primary of a multi-Region
             key. For other formats it always does, since they do not say which Region their readers use.
+        ask: asks KMS whether the key wrapped a data key, for objects that do not say so; None: they may need the key.
+        versions: whether to look at old versions of S3 objects too.
 
     Raises:
         ConfigurationError: it is not a key ARN.
@@ -207,12 +224,19 @@ def find_users(
     roots = tuple(os.path.realpath(location) for location in locations if not location.startswith(S3_SCHEME))
     for location in locations:
         store = open_location(location)
+        stores: list[Store] = [store]
+        if versions and location.startswith(S3_SCHEME):
+            if isinstance(store, HasVersions) and store.location == location:
+                stores.append(store.old_versions())
+            else:
+                tally.doubt(f"{location}: an S3 Inventory does not show old versions; scan the bucket itself")
         empty, unknown = True, tally.unknown
-        parts = batches(_all_of(store, roots, tally.doubt), _BATCH)
-        examine = functools.partial(_examine, store, key, everywhere)
-        for examined in itertools.chain.from_iterable(parallel(parts, examine, workers)):
-            empty = False
-            tally.add(examined)
+        for each in stores:
+            parts = batches(_all_of(each, roots, tally.doubt), _BATCH)
+            examine = functools.partial(_examine, each, key, everywhere, ask)
+            for examined in itertools.chain.from_iterable(parallel(parts, examine, workers)):
+                empty = False
+                tally.add(examined)
         if empty and unknown == tally.unknown:
             # Probably mistyped or not mounted, so it must not clear a key.
             tally.doubt(f"{location}: nothing is there; check its name, and that it is mounted")
@@ -231,11 +255,27 @@ def _all_of(store: Store, roots: Sequence[str], unlisted: Callable[[str], None])
             unlisted(f"{link}: it is a link to '{target}', which is not scanned; add that location")
 
 
-def _examine(store: Store, key: KeyName, everywhere: bool, entries: list[Entry]) -> list[_Examined]:
-    return [_examine_one(store, key, everywhere, entry) for entry in entries]
+def _examine(store: Store, key: KeyName, everywhere: bool, ask: Ask | None, entries: list[Entry]) -> list[_Examined]:
+    return [_examine_one(store, key, everywhere, ask, entry) for entry in entries]
 
 
-def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> _Examined:
+def _ask_of(store: Store, name: str, error: NotAnEnvelopeError, key: KeyName, ask: Ask | None) -> _Examined | None:
+    """Return what KMS says of an object of the S3 Encryption Client; None if it has to be told otherwise."""
+    foreign = error.foreign
+    if ask is None or foreign is None or not foreign.format.startswith("s3ec") or foreign.others:
+        return None
+    try:
+        wrapped = _client_objects.wrapped_of(store, name, error)
+        if wrapped is None or not ask(*wrapped):
+            return _Examined(name, foreign.format)
+    except CredentialsError:
+        raise
+    except SealwaxError as refusal:
+        return _Examined(name, foreign.format, doubt=f"{foreign}; KMS did not tell: {refusal}")
+    return _Examined(name, foreign.format, user=User(name, foreign.format, f"it is {foreign.title}", (key.text,)))
+
+
+def _examine_one(store: Store, key: KeyName, everywhere: bool, ask: Ask | None, entry: Entry) -> _Examined:
     claims: list[_Claim] = []
     foreign: ForeignFormat | None
     try:
@@ -247,7 +287,12 @@ def _examine_one(store: Store, key: KeyName, everywhere: bool, entry: Entry) -> 
         foreign, at_rest, name, is_known = inspection.foreign, inspection.at_rest, "", True
     except NotAnEnvelopeError as error:
         foreign, at_rest = error.foreign, error.at_rest
-        name, is_known = ("", not entry.size) if foreign is None else (foreign.format, True)
+        told = _ask_of(store, entry.name, error, key, ask)
+        if told is not None and (told.user or told.doubt or not at_rest):
+            return told
+        if told is not None:
+            foreign = None  # it is under another key, and may still be encrypted at rest under this one
+        name, is_known = ("", not entry.size) if error.foreign is None else (error.foreign.format, True)
     except CredentialsError:
         raise
     except SealwaxError as error:

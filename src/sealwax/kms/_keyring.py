@@ -35,6 +35,8 @@ _LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's limit
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
 _RETRIES: Final = RetryPolicy()
+# A tenth of KMS's smallest quota for an account and Region.
+_ASKED_PER_SECOND: Final = 1000.0
 
 
 class KmsKeyring:
@@ -419,6 +421,12 @@ class KmsKeyring:
 
     def _region(self, name: _names.KeyName) -> str:
         return name.region or self._caller.region
+
+
+def asking(key: str, session: Session) -> Callable[[bytes, Mapping[str, str]], bool]:
+    """Return what asks KMS whether a key wrapped a data key, by kms:ReEncrypt from the key to itself."""
+    keyring = KmsKeyring(key, session=session, limit=RateLimit(_ASKED_PER_SECOND))
+    return lambda ciphertext, context: keyring._is_under(ciphertext, context, key)
 
 
 def check_allowed(keyring: KmsKeyring, wrapped_keys: Sequence[WrappedKey]) -> None:

@@ -11,6 +11,7 @@ from sealwax.cli import FINDINGS, console, options
 from sealwax.cli.console import counted
 from sealwax.cli.keys import formatting
 from sealwax.cli.kms import Aws, named
+from sealwax.cli.locations import is_s3
 from sealwax.errors import KeyStateError
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     metavar="WHERE",
     help="A folder or s3:// prefix to scan, or a fleet plan whose places to scan; repeatable.",
 )
+@click.option(
+    "--ask-kms",
+    is_flag=True,
+    help="Ask KMS about objects of the S3 Encryption Client, which name no key (kms:ReEncryptFrom, kms:ReEncryptTo).",
+)
+@click.option("--versions", is_flag=True, help="Also scan old versions of S3 objects (s3:ListBucketVersions).")
 @click.option("--apply", is_flag=True, help="Take the next step; without it, only report.")
 @click.option(
     "--delete-after",
@@ -39,7 +46,16 @@ if TYPE_CHECKING:
 @options.aws
 @options.as_json
 @options.loudness
-def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | None, as_json: bool) -> int:
+def retire(
+    aws: Aws,
+    key: str,
+    where: tuple[str, ...],
+    ask_kms: bool,
+    versions: bool,
+    apply: bool,
+    days: int | None,
+    as_json: bool,
+) -> int:
     """Take a KMS key out of use, one step per run: report, disable, schedule deletion.
 
     Nothing is changed without --apply. While the key may still be needed, nothing is changed either, and the exit
@@ -47,19 +63,29 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
     encrypted files (AWS Encryption SDK, S3 Encryption Client, sops and more) that name it or name no key, or something
     that cannot be read. An empty place counts too, because its name may be mistyped.
 
-    Only these places are scanned. Old object versions and backups may need the key too, and an S3 Inventory is a day to
-    a week old. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show more; the two steps need
-    kms:DisableKey and kms:ScheduleKeyDeletion.
+    Only these places are scanned. Old object versions (without --versions) and backups may need the key too, and an S3
+    Inventory is a day to a week old. The caller needs kms:DescribeKey; kms:GetKeyLastUsage and kms:ListAliases show
+    more; the two steps need kms:DisableKey and kms:ScheduleKeyDeletion.
     """
     from sealwax.cli.fleet import opening
     from sealwax.fleet._usage import find_users, locations_of
+    from sealwax.kms._keyring import asking
     from sealwax.kms._lifecycle import KeyLife
 
     where = locations_of(where)
+    if versions and not any(map(is_s3, where)):
+        raise click.UsageError("--versions is for S3, and no place of --scan is there")
     session = aws.session()
     life = KeyLife(key, session)
     standing = life.status()
-    usage = find_users(where, standing.arn, everywhere=standing.multi_region == "primary", open_location=opening(aws))
+    usage = find_users(
+        where,
+        standing.arn,
+        everywhere=standing.multi_region == "primary",
+        ask=asking(standing.arn, session) if ask_kms else None,
+        versions=versions,
+        open_location=opening(aws),
+    )
     step = _step(standing, usage)
     _refuse(apply, days, step, standing)
     done = None
@@ -76,7 +102,7 @@ def retire(aws: Aws, key: str, where: tuple[str, ...], apply: bool, days: int | 
             {**formatting.as_plain(standing, without=("unseen",)), **_scanned(where, usage), "done": done, "next": step}
         )
     else:
-        _print(standing, key, where, usage)
+        _print(standing, key, where, usage, versions=versions)
     for error in standing.unseen:
         console.info(f"details are missing: {error}")
     if not as_json or done:
@@ -133,7 +159,7 @@ def _example(user: User) -> str:
     return printable(f"{user.name}{': ' if user.what else ''}{user.what}{key}")
 
 
-def _print(standing: KeyStatus, typed: str, where: tuple[str, ...], usage: Usage) -> None:
+def _print(standing: KeyStatus, typed: str, where: tuple[str, ...], usage: Usage, *, versions: bool) -> None:
     from sealwax.fleet._report import listed
 
     lines = [("key", named(standing.arn, typed)), ("state", standing.state)]
@@ -155,6 +181,8 @@ def _print(standing: KeyStatus, typed: str, where: tuple[str, ...], usage: Usage
         use += "; KMS tracks this separately in each Region"
     lines.append(("last use", use))
     lines.append(("scanned", f"{', '.join(map(printable, where))}: {counted(usage.objects, 'object')}"))
+    if any(map(is_s3, where)) and not versions:
+        lines.append(("versions", "old versions of S3 objects were not looked at; use --versions"))
     lines.append(("needed by", counted(usage.under, "object")))
     lines += [("", _example(user)) for user in usage.examples]
     if usage.formats:

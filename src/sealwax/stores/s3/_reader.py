@@ -48,6 +48,7 @@ class ObjectReader(BinaryFile):
         session: a boto3 Session for S3; an ordinary one by default.
         service: the ``Service`` to send requests with, instead of ``session``.
         first: how many bytes to read on opening. None reads an object of up to 5 MiB completely, in one request.
+        version_id: an older version of the object, to read instead of the current one.
 
     Attributes:
         object: the object's bucket and key.
@@ -74,11 +75,13 @@ class ObjectReader(BinaryFile):
         *,
         service: Service | None = None,
         first: int | None = FIRST_BYTES,
+        version_id: str | None = None,
     ) -> None:
         super().__init__()
         self.object = parse(name) if isinstance(name, str) else name
         self._service = Service(session) if service is None else service
         self._position = 0
+        self._old = {} if version_id is None else {"VersionId": version_id}
         self._pinned: dict[str, str] = {}
         self._version_id: str | None = None
         self._window, self._window_start = b"", 0
@@ -91,7 +94,8 @@ class ObjectReader(BinaryFile):
         except StoreError as error:
             if error.code not in ("InvalidRange", "416"):
                 raise
-            answer = self._service.call("head_object", "reading", self.object)  # an empty object has no ranges
+            # An empty object has no ranges.
+            answer = self._service.call("head_object", "reading", self.object, **self._old)
             if answer["ContentLength"]:
                 raise _responses.not_the_part(self.name, "the store refuses to send a part of it (416)") from None
         self.etag: str = answer["ETag"]
@@ -108,7 +112,7 @@ class ObjectReader(BinaryFile):
         by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
         self.at_rest = str(answer.get("SSEKMSKeyId") or "?") if by_kms else ""
         self._version_id = answer.get("VersionId")
-        self._pinned = {"IfMatch": self.etag}
+        self._pinned = {"IfMatch": self.etag, **self._old}
 
     @property
     def name(self) -> str:
@@ -147,10 +151,10 @@ class ObjectReader(BinaryFile):
 
     def _answer(self, start: int, size: int | None) -> Response:
         if size is None:
-            return self._service.call("get_object", "reading", self.object, ChecksumMode="ENABLED")
+            return self._service.call("get_object", "reading", self.object, ChecksumMode="ENABLED", **self._old)
         range_ = f"bytes={start}-{start + size - 1}"
         try:
-            return self._service.call("get_object", "reading", self.object, Range=range_, **self._pinned)
+            return self._service.call("get_object", "reading", self.object, Range=range_, **self._old | self._pinned)
         except StoreError as error:
             if error.code not in CHANGED or not self._pinned:
                 raise

@@ -57,6 +57,7 @@ _REQUIRED: Final[dict[str, dict[str, type]]] = {
 _WRITES: Final = ("put_object", "complete_multipart_upload", "copy_object")
 _PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
 _LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
+_VERSION: Final[dict[str, type]] = {**_LISTED, "VersionId": str, "IsLatest": bool}
 _PART: Final[dict[str, type]] = {"ETag": str}
 _TAG: Final[dict[str, type]] = {"Key": str, "Value": str}
 # botocore retries; AWS_MAX_ATTEMPTS says how often.
@@ -236,6 +237,36 @@ class Service:
                 yield record
             more = page["IsTruncated"]
         if more:  # but no token for the rest, which botocore takes for the end
+            raise _responses.not_s3(doing, str(prefix))
+
+    def old_versions(self, prefix: ObjectName) -> Iterator[Response]:
+        """List the versions of objects that are no longer current.
+
+        Args:
+            prefix: the bucket and the prefix, which may be empty.
+
+        Returns:
+            An iterator over S3's records, one for each version; delete markers are not among them.
+
+        Raises:
+            StoreError, CredentialsError: as for ``call``.
+        """
+        doing = "listing the versions of"
+        pages = (
+            self.client()
+            .get_paginator("list_object_versions")
+            .paginate(Bucket=prefix.bucket, Prefix=prefix.key, **self._payer)
+        )
+        remaining = iter(pages)
+        more = False
+        while (page := _ask(lambda: next(remaining, None), doing, str(prefix))) is not None:
+            _check(page, _PAGE, doing, str(prefix))
+            for record in page.get("Versions", ()):
+                _check(record, _VERSION, doing, str(prefix))
+                if not record["IsLatest"]:
+                    yield record
+            more = page["IsTruncated"]
+        if more:
             raise _responses.not_s3(doing, str(prefix))
 
     def newest_versions(self, name: ObjectName, count: int) -> Sequence[str]:

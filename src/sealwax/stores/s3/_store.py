@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from sealwax._core import envelope
 from sealwax._core.envelope import Inspection
@@ -17,6 +17,8 @@ from sealwax.stores._store import Change, Entry, Store
 from sealwax.stores.s3 import _inventory, _replace, _s3ec
 from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import ObjectName, Service, parse
+
+_VERSION: Final = "?versionId="
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -112,11 +114,27 @@ class S3Store(Store):
         """
         if error.foreign is not None and not claims_object(error):
             return None
-        instructions = read_instructions(self._service, self._object(name), error.metadata)
+        instructions = self._instructions(name, error.metadata)
         # Version 2 may leave no mark on the object itself.
         if error.foreign is None and instructions is None:
             return None
         return object_fields(error.metadata, instructions)
+
+    @property
+    def has_own_instructions(self) -> bool:
+        """Whether it knows which instruction file of the S3 Encryption Client belongs to an object."""
+        return True
+
+    def _instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:
+        return read_instructions(self._service, self._object(name), metadata)
+
+    def old_versions(self) -> OldVersions:
+        """Return the versions of these objects that are no longer current.
+
+        Returns:
+            A store that can only be read.
+        """
+        return OldVersions(str(self._prefix), service=self._service)
 
     def open(self, name: str) -> BinaryIO:
         return cast("BinaryIO", self._reader(name))
@@ -141,6 +159,35 @@ class S3Store(Store):
         if parsed.bucket != self._prefix.bucket or not parsed.key.startswith(self._prefix.key):
             raise StoreError(f"'{printable(name)}' is not in '{printable(self.location)}'; it was left alone")
         return parsed
+
+
+class OldVersions(S3Store):
+    """The versions of the objects of an ``S3Store`` that are no longer current. They can be read only.
+
+    Listing needs s3:ListBucketVersions, and reading s3:GetObjectVersion. Their names end with ``?versionId=ID``.
+    """
+
+    def list(self) -> Iterator[Entry | SealwaxError]:
+        for record in self._service.old_versions(self._prefix):
+            name = f"{ObjectName(self._prefix.bucket, record['Key'])}{_VERSION}{record['VersionId']}"
+            yield Entry(name, record["Size"], record["ETag"], record["LastModified"].timestamp())
+
+    def _reader(self, name: str) -> ObjectReader:
+        current, _, version_id = name.rpartition(_VERSION)
+        return ObjectReader(self._object(current), service=self._service, version_id=version_id)
+
+    @property
+    def has_own_instructions(self) -> bool:
+        return False
+
+    def _instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
+        # Nothing says which version of the instruction file belongs to a version of its object.
+        return None
+
+    def _object(self, name: str) -> ObjectName:
+        if _VERSION in name:
+            raise StoreError(f"'{printable(name)}' is an old version, which nobody can change")
+        return super()._object(name)
 
 
 class InventoryStore(S3Store):

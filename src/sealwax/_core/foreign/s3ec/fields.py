@@ -165,6 +165,21 @@ def instruction_fields(content: bytes) -> dict[str, str]:
     return fields
 
 
+def wrapped_in(instructions: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the wrapped key in an instruction file, and the context that KMS sees.
+
+    Raises:
+        HeaderError: it is not as it should be, or KMS did not wrap the key.
+    """
+    fields = instruction_fields(instructions)
+    blob, wrapping, context = ("x-amz-key-v2", "x-amz-wrap-alg", "x-amz-matdesc")
+    if "x-amz-3" in fields:
+        blob, wrapping, context = ("x-amz-3", "x-amz-w", "x-amz-t")
+    if _need(fields, wrapping) not in (_WITH_CONTEXT, _OLD_WRAPPING, _V3_WITH_CONTEXT):
+        _other_wrapping(fields[wrapping])
+    return _blob(fields, blob), _context(fields, context)
+
+
 def _check_places(own: Mapping[str, str], there: Mapping[str, str]) -> None:
     """Refuse fields in the metadata that belong into the instruction file, or are there already."""
     wrong = own.keys() & (_V2 | _V3_OF_KEY | {_V1})

@@ -1,0 +1,88 @@
+"""``keys retire`` asks KMS about objects that name no key, and looks at old versions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sealwax.cli import run
+from tests.foreign import s3ec
+from tests.foreign.objects import CONTEXT, C, World
+
+pytestmark = pytest.mark.slow
+
+DATA = os.urandom(1000)
+RETIRE = ("keys", "retire", "alias/old", "--scan", "s3://bucket/")
+
+
+def report(capfd: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
+    capfd.readouterr()
+    status = run([*RETIRE, "--json", *options])
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return status, found
+
+
+@pytest.mark.parametrize(
+    "how", [{"version": 2}, {"version": 3}, {"version": 2, "instructions": True}, {"version": 3, "instructions": True}]
+)
+def test_kms_tells(world: World, capfd: pytest.CaptureFixture[str], how: dict[str, Any]) -> None:
+    world.put("x", DATA, **how)
+    before, calls = world.state(), len(world.calls())
+    status, found = report(capfd)
+    assert (status, found["under"]) == (3, 0)
+    assert found["unknown"] > 0
+    assert "ReEncrypt" not in world.calls()[calls:]
+    status, found = report(capfd, "--ask-kms")
+    assert (status, found["unknown"]) == (3, 0)
+    assert found["under"] >= 1
+    assert world.state() == before
+
+    assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", *C, "s3://bucket/x"]) == 0
+    status, found = report(capfd, "--ask-kms")
+    assert (status, found["under"], found["unknown"]) == (0, 0, 0)
+    status, found = report(capfd, "--ask-kms", "--versions")
+    assert (status, found["unknown"]) == (3, 0), "the old version is still under it"
+    assert found["under"] >= 1
+
+
+def test_what_kms_does_not_tell_refuses(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """A context that was changed, a blob that was, and a disabled key: nobody can say."""
+    made = world.make(DATA)
+    made.metadata["x-amz-t"] = made.metadata["x-amz-t"].replace("acme", "other")
+    made.put(world.s3, "x")
+    status, found = report(capfd, "--ask-kms")
+    assert (status, found["under"], found["unknown"]) == (3, 0, 1)
+    assert "KMS did not tell" in found["reasons"][0]
+    world.begin(versioned=True)
+    third = world.lab.create_key(alias="third")["Arn"]
+    s3ec.make(world.kms, third, DATA, CONTEXT).put(world.s3, "x")
+    world.kms.disable_key(KeyId=third)
+    capfd.readouterr()
+    assert run(["keys", "retire", third, "--scan", "s3://bucket/", "--ask-kms", "--json"]) == 3
+    assert json.loads(capfd.readouterr().out)["unknown"] == 1
+
+
+def test_old_versions_that_were_not_looked_at_are_told(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.s3.put_object(Bucket="bucket", Key="plain", Body=b"text")
+    assert run([*RETIRE]) == 0
+    assert "old versions of S3 objects were not looked at" in capfd.readouterr().out
+    assert run([*RETIRE, "--versions"]) == 0
+    assert "not looked at" not in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("world")
+def test_old_versions_of_envelopes(capfd: pytest.CaptureFixture[str], err: Callable[[], str]) -> None:
+    Path("a").write_bytes(DATA)
+    assert run(["encrypt", "-k", "alias/old", *C, "a", "-o", "s3://bucket/a.swx"]) == 0
+    assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", *C, "s3://bucket/a.swx"]) == 0
+    assert report(capfd)[0] == 0
+    status, found = report(capfd, "--versions")
+    assert (status, found["under"], found["objects"]) == (3, 1, 2)
+    assert "?versionId=" in found["examples"][0]["name"]
+    assert run(["keys", "retire", "alias/old", "--scan", ".", "--versions"]) == 2
+    assert "--versions is for S3" in err()
