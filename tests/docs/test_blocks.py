@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import sqlite3
 import subprocess
@@ -19,7 +20,10 @@ from redis import Redis
 import sealwax
 from sealwax import fleet
 from sealwax.cli.examples import EXAMPLES
+from sealwax.lab import Lab
 from tests.docs.blocks import PAGES, PROGRAMS, ROOT, Block, blocks_of, run
+from tests.foreign import s3ec
+from tests.foreign.test_real_messages import serving
 from tests.s3 import StrictS3
 
 BLOCKS: Final = {page.relative_to(ROOT).as_posix(): list(blocks_of(page)) for page in PAGES}
@@ -39,6 +43,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/concepts.md": {"sh": 1, "python": 2},
         "docs/editing.md": {"sh": 2},
         "docs/everyday.md": {"sh": 16},
+        "docs/from-s3-encryption-client.md": {"sh": 3, "python": 1},
         "docs/iam.md": {"python": 1},
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/many-files.md": {"sh": 3},
@@ -150,8 +155,28 @@ def nothing(_: Path) -> Iterator[Mapping[str, str]]:
     yield {}
 
 
+@contextlib.contextmanager
+def client_objects(folder: Path) -> Iterator[dict[str, str]]:
+    """The objects that the page says are there, under a key of the lab."""
+    context = {"tenant": "acme"}
+    with StrictS3() as server, Lab(folder.with_name("lab")) as lab, serving(lab) as kms_server:
+        client, kms = server.bucket("vault"), lab.session().client("kms")
+        client.create_bucket(Bucket="mail")
+        old, new = (lab.create_key(alias=alias)["Arn"] for alias in ("old", "new"))
+        s3ec.make(kms, old, b"%PDF of today", context).put(client, "report.pdf", bucket="vault")
+        s3ec.make(kms, old, b"%PDF of then", context, version=2).put(client, "old.pdf", bucket="vault")
+        mail = {"aws:ses:message-id": "id1", "aws:ses:rule-name": "inbound"}
+        s3ec.make(kms, old, b"From:", mail, version=2).put(client, "1", bucket="mail")
+        yield {**KEYS, "AWS_ENDPOINT_URL_S3": server.url, "AWS_ENDPOINT_URL_KMS": kms_server.url}
+        assert (folder / "report.pdf").read_bytes() == b"%PDF of today"
+        kept = client.head_object(Bucket="mail", Key="1")["Metadata"]["x-amz-key-v2"]
+        blob = {"CiphertextBlob": base64.b64decode(kept), "EncryptionContext": {**mail, s3ec.CIPHER: s3ec.GCM}}
+        assert len(kms.decrypt(KeyId=new, **blob)["Plaintext"]) == 32
+
+
 NEEDS: Final = {
     "docs/everyday.md": bucket,
+    "docs/from-s3-encryption-client.md": client_objects,
     "docs/open-without-sealwax.md": served_lab,
     "docs/recipes.md": queues,
     "docs/s3.md": s3,

@@ -33,12 +33,12 @@ class Made:
     metadata: dict[str, str]
     instructions: dict[str, str] | None = None
 
-    def put(self, s3: Any, key: str, **settings: Any) -> None:
-        s3.put_object(Bucket="bucket", Key=key, Body=self.body, Metadata=self.metadata, **settings)
+    def put(self, s3: Any, key: str, *, bucket: str = "bucket", **settings: Any) -> None:
+        s3.put_object(Bucket=bucket, Key=key, Body=self.body, Metadata=self.metadata, **settings)
         if self.instructions is not None:
             marked = {"x-amz-crypto-instr-file": ""}
             content = json.dumps(self.instructions).encode()
-            s3.put_object(Bucket="bucket", Key=f"{key}.instruction", Body=content, Metadata=marked)
+            s3.put_object(Bucket=bucket, Key=f"{key}.instruction", Body=content, Metadata=marked)
 
 
 def b64(data: bytes) -> str:

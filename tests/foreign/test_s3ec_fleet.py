@@ -113,6 +113,8 @@ def test_another_plan_asks_kms_and_writes_nothing(world: World, capfd: pytest.Ca
         run(["fleet", "run", "--apply", "--json", "plan"])
         last, before = answer(capfd), world.state()
     assert (last["rewrapped"], last["fresh"], last["stale"], last["kms_calls"]) == (0, 2, 0, 4)
+    run(["fleet", "verify", "--json", "plan"])
+    assert answer(capfd)["stale"] == 0, "what KMS told is kept"
     assert world.state() == before
     assert len(before) == 4
 

@@ -14,7 +14,7 @@ import sealwax
 from sealwax._core.cache import CachingKeyring
 from sealwax.cli import run
 from sealwax.stores.s3 import S3Store
-from tests.foreign.objects import CONTEXT, C, World
+from tests.foreign.objects import CONTEXT, ROOT, C, World
 from tests.s3 import Answer, Fault, Request, error
 
 DATA = os.urandom(100_000)
@@ -382,3 +382,17 @@ def test_below_a_prefix(world: World, err: Callable[[], str]) -> None:
     before = world.state()
     assert run(["rewrap", "-r", "--suffix", "", *OLD_TO_NEW, *C, "s3://bucket/p/"]) == 0
     assert world.state() == before
+
+
+def test_the_costs_on_the_page() -> None:
+    """They follow from what is sent (above), and from the prices that the page names."""
+    page = (ROOT / "docs/from-s3-encryption-client.md").read_text(encoding="utf-8")
+    objects, copy_or_list, get_or_head, kms = 285_000_000, 0.005 / 1000, 0.0004 / 1000, 0.03 / 10_000
+    for words, price in (
+        ("| 2 GET |", 2 * get_or_head),
+        ("| 2 GET, 1 COPY, 1 HEAD |", 3 * get_or_head + copy_or_list),
+        ("| 1 ReEncrypt |", kms),
+        ("| 1 LIST |", copy_or_list),
+    ):
+        assert f"{words} {round(objects * price):,} |" in page, words
+    assert f"takes {objects / 1000 / 3600:.0f} hours" in page

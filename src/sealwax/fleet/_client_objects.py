@@ -198,6 +198,8 @@ class PlannedRewrap:
     def rewrap_object(self, fields: ObjectFields, file: Callable[[], BinaryIO]) -> dict[str, str]:
         changed = self._opener.rewrap(fields, file, AcceptStoredContext(), self._targets, verify=False)
         if not changed:
+            # KMS said so: a later scan of this plan need not ask again.
+            self._note(fields.wrapped_key, fields.wrapped_key)
             raise NothingToDoError(State.FRESH)
         self._note(fields.wrapped_key, fields.blob_of(changed))
         return changed
