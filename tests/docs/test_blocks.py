@@ -170,8 +170,9 @@ def client_objects(folder: Path) -> Iterator[dict[str, str]]:
         yield {**KEYS, "AWS_ENDPOINT_URL_S3": server.url, "AWS_ENDPOINT_URL_KMS": kms_server.url}
         assert (folder / "report.pdf").read_bytes() == b"%PDF of today"
         kept = client.head_object(Bucket="mail", Key="1")["Metadata"]["x-amz-key-v2"]
-        blob = {"CiphertextBlob": base64.b64decode(kept), "EncryptionContext": {**mail, s3ec.CIPHER: s3ec.GCM}}
-        assert len(kms.decrypt(KeyId=new, **blob)["Plaintext"]) == 32
+        bound = {**mail, s3ec.CIPHER: s3ec.GCM}
+        opened = kms.decrypt(KeyId=new, CiphertextBlob=base64.b64decode(kept), EncryptionContext=bound)
+        assert len(opened["Plaintext"]) == 32
 
 
 NEEDS: Final = {
