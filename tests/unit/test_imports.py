@@ -54,6 +54,14 @@ ROOMS: dict[str, set[str]] = {
         "_core.keyring",
         "_core.recognize",
     },
+    "_core.scripts": {
+        "_core.context",
+        "_core.envelope",
+        "_core.files",
+        "_core.foreign",
+        "_core.format",
+        "_core.keyring",
+    },
     "_core.envelope": {
         "_core.context",
         "_core.validate",
@@ -78,6 +86,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.messages",
         "_core.objects",
         "_core.rewrap",
+        "_core.scripts",
     },
     "_core.sealer": {
         "events",

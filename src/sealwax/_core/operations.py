@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar, cast
 
 from sealwax._core import context as ctx
 from sealwax._core import envelope, files, validate
-from sealwax._core.foreign.rules import BEGINNING_BYTES, ForeignRules, begins_message
+from sealwax._core.foreign.rules import BEGINNING_BYTES, SCRIPT_BEGINNING_BYTES, ForeignRules, begins_message
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload, random_access, stream
 from sealwax._core.format.header import Header
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sealwax._core.foreign.s3ec.fields import ObjectFields
     from sealwax._core.messages import MessageOpener
     from sealwax._core.objects import ObjectOpener
+    from sealwax._core.scripts import ScriptOpener
 
 T = TypeVar("T")
 
@@ -69,6 +70,13 @@ class Binding:
         from sealwax._core.objects import ObjectOpener
 
         return ObjectOpener(self.keyring, self.foreign)
+
+    @property
+    def scripts(self) -> ScriptOpener:
+        """What opens files of scripts that encrypt."""
+        from sealwax._core.scripts import ScriptOpener
+
+        return ScriptOpener(self.keyring, self.foreign)
 
 
 class Begun(NamedTuple):
@@ -122,6 +130,8 @@ def decrypt(binding: Binding, sealed: BytesLike, expected: ctx.ExpectedContext, 
     with memoryview(sealed).cast("B") as view:
         if detached is None and begins_message(bytes(view[:BEGINNING_BYTES])):
             return binding.messages.decrypt(sealed, expected)
+        if detached is None and binding.foreign.begins_script(bytes(view[:SCRIPT_BEGINNING_BYTES])):
+            return binding.scripts.decrypt(sealed, expected)
         header, offset = envelope.find_header(detached, lambda: envelope.header_of_value(sealed))
         body = view[offset:]
         payload.plaintext_size(len(body))  # an impossible size needs no KMS call
@@ -195,6 +205,8 @@ def open_for_reading(
         except NotAnEnvelopeError as error:
             if detached is None and _is_object(error, opened):
                 return binding.objects.stream(opened, expected, on_close, start)
+            if detached is None and _is_script(binding, error):
+                return binding.scripts.stream(opened, expected, on_close, start)
             if detached is not None or not _is_message(error, opened, start):
                 raise
             return binding.messages.at_any_position(opened, expected, on_close, start)
@@ -226,6 +238,14 @@ def _is_object(error: NotAnEnvelopeError, file: object) -> bool:
     return is_object(error, file)
 
 
+def _is_script(binding: Binding, error: NotAnEnvelopeError) -> bool:
+    if error.foreign is None:
+        return False
+    from sealwax._core.scripts import is_script
+
+    return is_script(error, binding.foreign)
+
+
 def stream_reader(
     binding: Binding,
     file: BinaryIO,
@@ -239,6 +259,8 @@ def stream_reader(
         first = envelope.read_full(file, BEGINNING_BYTES)
         if begins_message(first):
             return binding.messages.spooled(file, expected, on_close, first)
+        if binding.foreign.begins_script(first):
+            return binding.scripts.spooled(file, expected, on_close, first)
     start = file.tell() if envelope.is_seekable(file) else 0
     try:
         header, _ = envelope.find_header(detached, lambda: envelope.header_of_stream(file, first))
@@ -249,6 +271,8 @@ def stream_reader(
             raise
         if _is_object(error, file):
             return binding.objects.stream(file, expected, on_close, start)
+        if _is_script(binding, error):
+            return binding.scripts.stream(file, expected, on_close, start)
         if not _is_message(error, file, start):
             raise
         return binding.messages.stream(file, expected, on_close, start)

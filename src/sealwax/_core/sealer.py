@@ -53,7 +53,8 @@ class Sealer:
         keyring: where data keys come from; usually a ``KmsKeyring``.
         local_context: names of context pairs that are neither stored nor sent to KMS, but still bind the data.
         allow_legacy: what may also be read although it does not commit to its data key: ``"esdk-0178"`` for messages
-            of the AWS Encryption SDK in that suite, and so on.
+            of the AWS Encryption SDK in that suite, and so on. ``"boto3-fernet"`` reads files of the boto3 guide, which
+            nothing marks.
         unstored_context: names of context pairs that a message of the AWS Encryption SDK is bound to without storing
             them.
 

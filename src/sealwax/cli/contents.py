@@ -16,7 +16,6 @@ import click
 from sealwax._core import files
 from sealwax._core.context import ExpectedContext
 from sealwax._core.envelope import inspect, metadata_of, read_full
-from sealwax._core.foreign.rules import BEGINNING_BYTES, begins_message
 from sealwax._core.format.armor import armor as to_text
 from sealwax._core.format.header import MAGIC
 from sealwax._core.format.io import write_all
@@ -352,7 +351,7 @@ def plaintext_of(sealer: Sealer, source: Source, expected: ExpectedContext) -> b
     sealed = source.whole()
     if sealed is None:
         return None
-    if begins_message(sealed[:BEGINNING_BYTES]) or metadata_of(source.file):
+    if not sealed.startswith(MAGIC) or metadata_of(source.file):
         source.file.seek(0)  # as a file, it also has metadata that may say otherwise
         return None
     try:

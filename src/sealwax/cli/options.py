@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from sealwax._core import context as ctx
 from sealwax._core import trusted
 from sealwax._core.context import AcceptStoredContext, NoContext
-from sealwax._core.foreign.rules import LEGACY
+from sealwax._core.foreign.rules import LEGACY, UNMARKED
 from sealwax._text import printable
 from sealwax.cli import console, layers, settingsfile
 from sealwax.cli.kms import Aws, Keys, refuse_too_many
@@ -313,7 +313,7 @@ def keys(command: Command) -> Command:
 
 
 def foreign(command: Command) -> Command:
-    """Add the options for messages of the AWS Encryption SDK, below those of ``keys``."""
+    """Add the options for formats of other programs, below those of ``keys``."""
 
     @click.option(
         "--allow-legacy",
@@ -330,11 +330,24 @@ def foreign(command: Command) -> Command:
         metavar="NAME",
         help="The name of a pair that an AWS Encryption SDK message is bound to, but does not store; repeatable.",
     )
+    @click.option(
+        "--format",
+        "unmarked",
+        type=click.Choice(UNMARKED),
+        metavar="NAME",
+        help="Also read files of this format, which nothing marks: boto3-fernet, the one of the boto3 guide.",
+    )
     @functools.wraps(command)
     def wrapped(
-        *args: object, keys: Keys, legacy: tuple[str, ...], unstored_context: tuple[str, ...], **kwargs: object
+        *args: object,
+        keys: Keys,
+        legacy: tuple[str, ...],
+        unstored_context: tuple[str, ...],
+        unmarked: str | None,
+        **kwargs: object,
     ) -> object:
-        return command(*args, keys=replace(keys, legacy=legacy, unstored_context=unstored_context), **kwargs)
+        names = legacy if unmarked is None else (*legacy, unmarked)
+        return command(*args, keys=replace(keys, legacy=names, unstored_context=unstored_context), **kwargs)
 
     return wrapped
 

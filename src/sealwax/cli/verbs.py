@@ -45,6 +45,9 @@ _GROUPS: Final[Mapping[str, str]] = {
 _GROUP_OF: Final = {name: group for group, names in _GROUPS.items() for name in names.split()}
 # Where a lab is managed, its folder is no stand-in for AWS, and a Region is a fact of its keys.
 _GROUP_IN_LAB: Final = {"--lab": THE_LAB, "--region": WHAT}
+# What is read, and not how a report is written.
+_GROUP_OF_READERS: Final = {"--format": "Keys and context"}
+_READERS: Final = frozenset(f"sealwax {verb}" for verb in ("decrypt", "verify", "migrate"))
 _INDENT: Final = 2
 # The longest names of options that their help starts beside, not below.
 _WIDEST_NAMES: Final = 26
@@ -56,7 +59,8 @@ def group_of(path: str, option: click.Option) -> str | None:
     """Return the group of an option of the verb with this path ("sealwax lab keys"); None if it is in no table."""
     names = [name for name in option.opts if name.startswith("--")]
     in_lab = _GROUP_IN_LAB if path.startswith("sealwax lab ") else {}
-    return next((in_lab.get(name) or _GROUP_OF[name] for name in names if name in _GROUP_OF), None)
+    special = _GROUP_OF_READERS if path in _READERS else in_lab
+    return next((special.get(name) or _GROUP_OF[name] for name in names if name in _GROUP_OF), None)
 
 
 def grouped(command: click.Command, context: click.Context) -> dict[str, list[click.Option]]:

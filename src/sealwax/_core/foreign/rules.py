@@ -12,11 +12,23 @@ _BEGINNINGS: Final = frozenset(
         *(b"\2" + suite.to_bytes(2, "big") for suite in (0x0478, 0x0578)),
     )
 )
-LEGACY: Final = (*(f"esdk-{suite:04x}" for suite in _OLD_SUITES), "s3ec-v2", "s3ec-kms")
+ENVKMS: Final = "envkms01"
+BOTO3_FERNET: Final = "boto3-fernet"
+LEGACY: Final = (*(f"esdk-{suite:04x}" for suite in _OLD_SUITES), "s3ec-v2", "s3ec-kms", ENVKMS)
 """The names of what does not commit to its data key, and is read only if the caller names it."""
+
+UNMARKED: Final = (BOTO3_FERNET,)
+"""The names of formats that no byte tells for certain, and that are read only if the caller names them too."""
+
+ENVKMS_MAGIC: Final = b"ENVKMS01"
+LONGEST_BLOB: Final = 6144
+"""How long a data key that KMS has wrapped can be."""
 
 BEGINNING_BYTES: Final = 4
 """How many bytes ``begins_message`` needs."""
+
+SCRIPT_BEGINNING_BYTES: Final = len(ENVKMS_MAGIC)
+"""How many bytes ``ForeignRules.begins_script`` should have; fewer than ``BEGINNING_BYTES`` tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +36,7 @@ class ForeignRules:
     """What a caller allows of other formats.
 
     Attributes:
-        legacy: the names of ``LEGACY`` that may be read.
+        legacy: the names of ``LEGACY`` and ``UNMARKED`` that may be read.
         unstored: the names of pairs that are bound and not stored.
 
     Raises:
@@ -35,9 +47,21 @@ class ForeignRules:
     unstored: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.legacy - set(LEGACY))
+        names = (*LEGACY, *UNMARKED)
+        unknown = sorted(self.legacy - set(names))
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is not the name of a legacy format; there are {', '.join(LEGACY)}")
+            raise ValueError(f"{unknown[0]!r} is not the name of a legacy format; there are {', '.join(names)}")
+
+    def begins_script(self, data: bytes) -> bool:
+        """Return whether a file of a script that encrypts begins like this, if the caller allows that format.
+
+        Args:
+            data: at least ``BEGINNING_BYTES`` of its first bytes, or all of them.
+        """
+        if len(data) >= BEGINNING_BYTES and data[: len(ENVKMS_MAGIC)] == ENVKMS_MAGIC[: len(data)]:
+            return True
+        size = int.from_bytes(data[:BEGINNING_BYTES], "big")
+        return BOTO3_FERNET in self.legacy and len(data) >= BEGINNING_BYTES and 0 < size <= LONGEST_BLOB
 
 
 def begins_message(data: bytes) -> bool:

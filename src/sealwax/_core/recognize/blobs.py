@@ -22,6 +22,7 @@ _LARGEST: Final = 8192  # KMS gives out at most 6144
 _U32: Final = 4
 _FERNET: Final = re.compile(rb"gAAAAA[A-Za-z0-9_-]*={0,2}\s*")
 _NONCE_AND_TAG: Final = 28
+_BY_NAME: Final = "to read it, name its format, boto3-fernet"
 
 
 def begins_as_blob(data: bytes, at: int = 0) -> bool:
@@ -72,7 +73,7 @@ def recognize(data: bytes, size: int | None) -> ForeignFormat | None:
         for order in (stated, int.from_bytes(data[:_U32], "little")):
             if _could_be(order) and _FERNET.fullmatch(data, _U32 + order):
                 title = "a file of the boto3 guide, a wrapped data key and a Fernet token"
-                return ForeignFormat("boto3-fernet", title, sure=False)
+                return ForeignFormat("boto3-fernet", title, sure=False, advice=_BY_NAME)
     if _could_be(stated) and begins_as_blob(data, _U32):
         if size is None or size >= _U32 + stated + _NONCE_AND_TAG:
             return ForeignFormat("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)

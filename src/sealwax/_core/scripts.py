@@ -1,0 +1,106 @@
+"""What a sealer does with a file of a script that encrypts: ENVKMS01, and the one of the boto3 guide."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from sealwax._core import context as ctx
+from sealwax._core.envelope import read_full
+from sealwax._core.files import COPY_BYTES, reported
+from sealwax._core.foreign import passes
+from sealwax._core.foreign.rules import BOTO3_FERNET, ENVKMS, ForeignRules
+from sealwax._core.foreign.scripts import OpenScript, ScriptHeader, read_header
+from sealwax._core.format.io import SeekableSource
+from sealwax._core.format.stream import StreamReader
+from sealwax._core.keyring import Keyring, UnnamedKey
+from sealwax._core.sources import BytesLike
+from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
+
+OnClose = Callable[[], None] | None
+
+
+def is_script(error: NotAnEnvelopeError, rules: ForeignRules) -> bool:
+    """Whether a file that is no envelope is one of a script's, by its bytes and against nothing else."""
+    name = None if error.foreign is None else error.foreign.format
+    return name == ENVKMS or (name == BOTO3_FERNET and BOTO3_FERNET in rules.legacy)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptOpener:
+    """Opens files of scripts with the data keys of a keyring."""
+
+    keyring: Keyring
+    rules: ForeignRules
+
+    def open(self, header: ScriptHeader, expected: ctx.ExpectedContext) -> OpenScript:
+        """Return the open file, once the expected context fits and KMS has unwrapped its data key.
+
+        Raises:
+            ContextError, KmsError: as for ``Sealer.open``.
+            UnsupportedEnvelopeError: the caller did not name its format.
+        """
+        if header.format not in self.rules.legacy:
+            raise UnsupportedEnvelopeError(
+                "an ENVKMS01 file does not commit to its data key: someone who can choose the data key can make a file "
+                f"that opens differently for two readers; to read it, allow {ENVKMS} by name"
+            )
+        given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
+        if header.format == BOTO3_FERNET and isinstance(given, Mapping) and given:
+            raise ContextError("a file of the boto3 guide is bound to no context: say so instead of giving one")
+        ctx.match(expected, header.context, frozenset(), None)
+        wrapped = UnnamedKey("", header.wrapped_key)
+        return self.keyring.unwrap((wrapped,), header.context, lambda key: OpenScript(header, key))
+
+    def decrypt(self, data: BytesLike, expected: ctx.ExpectedContext) -> bytes:
+        with self.stream(io.BytesIO(data), expected, None, 0) as reader:
+            return reader.read()
+
+    def stream(self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: OnClose, start: int) -> StreamReader:
+        """Return a file of the plaintext of a seekable file, for one pass."""
+        file.seek(start)
+        header = read_header(lambda size: read_full(file, size))
+        size = file.seek(0, os.SEEK_END) - start - header.size
+        header.check_body(size)
+        opened = self.open(header, expected)
+        opened.size = size
+        return passes.reader(cast("SeekableSource", file), start + header.size, opened, on_close)
+
+    def spooled(self, file: BinaryIO, expected: ctx.ExpectedContext, on_close: OnClose, first: bytes) -> StreamReader:
+        """Return a file of the plaintext of what can be read once only, for one pass.
+
+        What is read is copied, still encrypted, to a temporary file without a name.
+
+        Args:
+            first: its first bytes, which have been read already.
+        """
+        ahead = io.BytesIO(first)
+
+        def read(size: int) -> bytes:
+            begun = ahead.read(size)
+            return begun + read_full(file, size - len(begun))
+
+        header = read_header(read)
+        with contextlib.ExitStack() as undo:
+            opened = self.open(header, expected)
+            undo.callback(opened.close)
+            with reported("copying a file to a temporary file in", tempfile.gettempdir()):
+                spool = undo.enter_context(tempfile.TemporaryFile())
+            while part := file.read(COPY_BYTES):
+                with reported("copying a file to a temporary file in", tempfile.gettempdir()):
+                    spool.write(part)
+            opened.size = spool.tell()
+
+            def close() -> None:
+                spool.close()
+                if on_close is not None:
+                    on_close()
+
+            reader = passes.reader(cast("SeekableSource", spool), 0, opened, close)
+            undo.pop_all()
+            return reader
