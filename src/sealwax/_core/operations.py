@@ -355,6 +355,30 @@ def reencrypt_value(
     return payload.encrypt(begun.encryptor, begun.header(hdr.ATTACHED, 1), plaintext)
 
 
+def seal_from(
+    binding: Binding,
+    split: Split,
+    reader: stream.StreamReader,
+    sink: Sink,
+    *takers: Callable[[memoryview], object],
+    witness: bool,
+) -> tuple[bytes, tuple[WrappedKey, ...]]:
+    """Write a new envelope of all that a reader returns.
+
+    Args:
+        split: the context to bind it to.
+        takers: they also get the plaintext.
+
+    Returns:
+        The witness of the plaintext, b"" if it was not asked for, and the wrapped keys.
+    """
+    begun = begin(binding.keyring, split, None, witness=witness)
+    takers = takers if begun.witness is None else (begun.witness.update, *takers)
+    with stream.StreamWriter(sink, begun.encryptor, lambda large: _attached(begun, sink, large)) as writer:
+        reader.drain(writer.write, *takers)
+    return b"" if begun.witness is None else begun.witness.finish(), begun.wrapped_keys
+
+
 def reencryptor(
     binding: Binding,
     expect: Callable[[Header], ctx.ExpectedContext],
@@ -374,12 +398,9 @@ def reencryptor(
         ctx.refuse_records(ctx.decode(header.preamble.kms_context))
         reader, _ = _reader_after(binding, header, source, expected)
         with reader:
-            begun = begin(binding.keyring, binding.match(header, expected), None, witness=on_written is not None)
-            takers = () if begun.witness is None else (begun.witness.update,)
-            with stream.StreamWriter(sink, begun.encryptor, lambda large: _attached(begun, sink, large)) as writer:
-                reader.drain(writer.write, *takers)
-        if on_written is not None and begun.witness is not None:
-            on_written(begun.witness.finish(), begun.wrapped_keys)
+            written = seal_from(binding, binding.match(header, expected), reader, sink, witness=on_written is not None)
+        if on_written is not None:
+            on_written(*written)
 
     return reencrypt
 

@@ -36,6 +36,7 @@ VERBS: Final = {
     "inspect": "Show an envelope's header, without calling KMS.",
     "rewrap": "Move envelopes to another KMS key without touching the data.",
     "reencrypt": "Encrypt envelopes again under a new data key.",
+    "migrate": "Turn what other programs encrypted with KMS into envelopes.",
     "fleet": "Rotate the keys of many envelopes: plan, run, verify.",
     "records": "Manage the data keys that seal fields of databases.",
     "prove": "Test, with evidence, that a KMS key protects what it should.",

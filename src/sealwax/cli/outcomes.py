@@ -400,7 +400,7 @@ def _check_opened(
     envelope.seek(0)
     try:
         with intended.open(envelope) as plaintext:
-            same = existing.is_of(origin) or _equal(plaintext, source)
+            same = existing.is_of(origin) or equal(plaintext, source)
     except (CommitmentError, ContextError) as error:
         if detached is not None and isinstance(error, CommitmentError):
             why = f"{name} and the header {_quoted(detached)} do not belong together"
@@ -419,7 +419,8 @@ def _check_opened(
         raise LeftAloneError(IN_THE_WAY, f"{name} is newer than its source, and holds other data; {again}")
 
 
-def _equal(left: BinaryIO, right: BinaryIO) -> bool:
+def equal(left: BinaryIO | io.RawIOBase, right: BinaryIO | io.RawIOBase) -> bool:
+    """Whether two files hold the same from where they are."""
     while data := read_full(left, files.COPY_BYTES):
         if data != read_full(right, files.COPY_BYTES):
             return False

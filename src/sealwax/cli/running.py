@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from sealwax.cli import PARTLY_DONE, console, status_of
-from sealwax.cli.jobs import FileJob
+from sealwax.cli.jobs import FileJob, Skip
 from sealwax.cli.meter import Meter
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.state import current
@@ -31,7 +32,8 @@ def run(work: Work, pending: Iterator[FileJob], do: Callable[[FileJob], Result],
 
     Args:
         do: returns what was done ("encrypted"), or the fields for --json, of which "outcome" is also printed as text.
-            What precedes a comma in an outcome is counted. "note" is printed, and no part of the JSON.
+            What precedes a comma in an outcome is counted. "note" is printed, and no part of the JSON. Or it returns
+            why the file is skipped.
         again: how to do the rest, once the causes of failures are fixed.
     """
     listing = JobQueue(pending)
@@ -81,7 +83,14 @@ class _Report:
         elif turn.error is not None:
             self._add_failure(turn.job, turn.error)
         elif turn.job is not None and turn.result is not None:
-            self._add_done(turn, turn.job, {"outcome": turn.result} if isinstance(turn.result, str) else turn.result)
+            self._add_result(turn, turn.job, turn.result)
+
+    def _add_result(self, turn: Turn, job: FileJob, result: Result) -> None:
+        if isinstance(result, Skip):
+            self._listing.files -= 1  # no part of what was asked, as it turns out
+            self._add_skipped(replace(job, skipped=result))
+        else:
+            self._add_done(turn, job, {"outcome": result} if isinstance(result, str) else result)
 
     def _add_skipped(self, job: FileJob) -> None:
         assert job.skipped is not None

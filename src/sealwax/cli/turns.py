@@ -19,7 +19,7 @@ from click.globals import pop_context, push_context
 
 from sealwax._core import batch, files
 from sealwax.cli import console, locations, outcomes
-from sealwax.cli.jobs import FileJob
+from sealwax.cli.jobs import FileJob, Skip
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import KmsError, SealwaxError, is_of_all
@@ -32,7 +32,7 @@ _FOUND_AT_ONCE: Final = 16
 _MOST_WAITING: Final = 10_000
 
 Fields = dict[str, object]
-Result = str | Fields
+Result = str | Fields | Skip
 
 
 class JobQueue:

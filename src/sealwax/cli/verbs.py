@@ -33,9 +33,10 @@ _GROUPS: Final[Mapping[str, str]] = {
         --throttle --error --latency --down --reset --quota --eventual --clear --seed
         --fields --models --data --settle --rows""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
-        --accept-stored-context --allow-legacy --unstored-context --share-key --store --confirm --no-settings""",
-    "Where it goes": """--output --update --force --sse --sse-kms-key-id --storage-class --tag --requester-pays
-        --journal --results --save-facts --allow-disk""",
+        --accept-stored-context --drop-signature --allow-legacy --unstored-context --share-key --store --confirm
+        --no-settings""",
+    "Where it goes": """--output --into --remove --update --force --sse --sse-kms-key-id --storage-class --tag
+        --requester-pays --journal --results --save-facts --allow-disk""",
     "Speed and limits": "--workers --rate --throttle-lag --engine --max-duration --max-error-rate",
     "AWS": "--profile --region --endpoint-url --lab",
     THE_LAB: "--lab-key-file",

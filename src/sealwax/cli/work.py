@@ -81,7 +81,13 @@ class Work:
 
 
 def on(
-    what: str, *, output: str | None, update: bool = False, workers: bool = True, dry_run: bool = False
+    what: str,
+    *,
+    output: str | None,
+    update: bool = False,
+    workers: bool = True,
+    dry_run: bool = False,
+    into: bool = False,
 ) -> Callable[[options.Command], options.Command]:
     """Add the sources and the options that select files; the command gets ``work``.
 
@@ -90,8 +96,10 @@ def on(
         output: the help of -o; None for a verb that writes nothing.
         update: whether there is --update.
         dry_run: whether there is --dry-run.
+        into: whether the output is named with --into, is always a folder or prefix, and nothing is overwritten; the
+            envelopes are then whole and binary.
     """
-    added = [*_sources(what, output, update=update, dry_run=dry_run), *_selecting(workers=workers)]
+    added = [*_sources(what, output, update=update, dry_run=dry_run, into=into), *_selecting(workers, into)]
 
     def decorate(command: options.Command) -> options.Command:
         @click.pass_context
@@ -100,7 +108,7 @@ def on(
             mine: dict[str, Any] = {name: typed.pop(name) for name in _FIELDS if name in typed}
             keys: Keys | None = typed.get("keys")
             work = Work(
-                **({"output": None, "force": False} | mine),
+                **({"output": None, "force": False, "armor": False, "detached": None} | mine),
                 writes=output is not None,
                 of_envelopes=what == "envelope",
                 lab=None if keys is None else keys.aws.lab,
@@ -126,13 +134,19 @@ _FIELDS: Final = (
 _Add = Callable[[options.Command], options.Command]
 
 
-def _sources(what: str, output: str | None, *, update: bool, dry_run: bool) -> list[_Add]:
+def _sources(what: str, output: str | None, *, update: bool, dry_run: bool, into: bool) -> list[_Add]:
+    stream = "" if into else "|-"
     added: list[_Add] = [
         click.argument(
-            "sources", nargs=-1, metavar="[FILE|FOLDER|S3://...|-]...", type=click.Path(allow_dash=True, readable=False)
+            "sources",
+            nargs=-1,
+            metavar=f"[FILE|FOLDER|S3://...{stream}]...",
+            type=click.Path(allow_dash=True, readable=False),
         )
     ]
-    if output is not None:
+    if into:
+        added.append(click.option("--into", "output", metavar="PLACE", help=output))
+    elif output is not None:
         added += [click.option("-o", "--output", metavar="PATH", help=output), options.force]
     if update:
         what_ = "Write missing outputs, and overwrite those whose source has changed since; keep all others."
@@ -140,16 +154,22 @@ def _sources(what: str, output: str | None, *, update: bool, dry_run: bool) -> l
     if dry_run:
         what_ = "Print what would be done with each file, and write nothing."
         added.append(click.option("--dry-run", is_flag=True, help=what_))
-    into = "; -o names another one for the outputs" if output else ""
+    elsewhere = f"; {'--into' if into else '-o'} names another one for the outputs" if output else ""
     return [
         *added,
         click.option(
-            "-r", "--recursive", is_flag=True, help=f"Process every {what} in a folder or below a prefix{into}."
+            "-r", "--recursive", is_flag=True, help=f"Process every {what} in a folder or below a prefix{elsewhere}."
         ),
     ]
 
 
-def _selecting(*, workers: bool) -> list[_Add]:
+def _selecting(workers: bool, into: bool) -> list[_Add]:
+    forms = [
+        click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
+        click.option(
+            "--detached", metavar="HEADER", help="Keep the header in this file; the other file has only the payload."
+        ),
+    ]
     return [
         filters.add,
         click.option(
@@ -159,10 +179,7 @@ def _selecting(*, workers: bool) -> list[_Add]:
             "followed.",
         ),
         options.suffix,
-        click.option("--armor", is_flag=True, help="Read or write the envelope as text, on one line."),
-        click.option(
-            "--detached", metavar="HEADER", help="Keep the header in this file; the other file has only the payload."
-        ),
+        *([] if into else forms),
         *([options.workers(_WORKERS)] if workers else []),
         click.option(
             "--json",

@@ -54,6 +54,7 @@ class ObjectReader(BinaryFile):
         object: the object's bucket and key.
         size: the object's size in bytes.
         etag: S3's identifier of these bytes.
+        version_id: S3's name of the version, if the bucket keeps versions; else None.
         modified_ns: when the object was written, in nanoseconds since 1970; S3 gives whole seconds.
         metadata: the object's user metadata, by names without ``x-amz-meta-``.
         at_rest: the KMS key that S3 itself encrypts the object with (SSE-KMS); "" if it does not.
@@ -118,6 +119,10 @@ class ObjectReader(BinaryFile):
     def name(self) -> str:
         """The object's name, ``s3://bucket/key``."""
         return str(self.object)
+
+    @property
+    def version_id(self) -> str | None:
+        return self._version_id
 
     def _get(self, start: int, size: int | None) -> tuple[bytes, Response]:
         """Return ``size`` bytes, or fewer at the end, and the response they came with.

@@ -52,9 +52,10 @@ _REQUIRED: Final[dict[str, dict[str, type]]] = {
     "abort_multipart_upload": {},
     "get_object_tagging": {"TagSet": list},
     "copy_object": {"CopyObjectResult": dict},
+    "delete_object": {},
 }
 # Operations that accept a condition.
-_WRITES: Final = ("put_object", "complete_multipart_upload", "copy_object")
+_WRITES: Final = ("put_object", "complete_multipart_upload", "copy_object", "delete_object")
 _PAGE: Final[dict[str, type]] = {"IsTruncated": bool}
 _LISTED: Final[dict[str, type]] = {"Key": str, "Size": int, "ETag": str, "LastModified": datetime}
 _VERSION: Final[dict[str, type]] = {**_LISTED, "VersionId": str, "IsLatest": bool}

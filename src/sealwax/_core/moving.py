@@ -1,0 +1,126 @@
+"""Moving what other programs encrypted into envelopes: what a file is, and what its envelope is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sealwax._core import context as ctx
+from sealwax._core import envelope, objects
+from sealwax._core.foreign.esdk.header import read_header as read_message
+from sealwax._core.foreign.rules import (
+    BEGINNING_BYTES,
+    BOTO3_FERNET,
+    ENVKMS_MAGIC,
+    ForeignRules,
+    begins_message,
+)
+from sealwax._core.foreign.scripts import read_header as read_script
+from sealwax._core.operations import Binding, Split, ToBind
+from sealwax._core.scripts import is_script
+from sealwax.errors import ContextError, NotAnEnvelopeError
+
+
+@dataclass(frozen=True, slots=True)
+class Movable:
+    """A file of another format, as it describes itself. None of it is authentic yet.
+
+    Attributes:
+        format: ``"esdk-0578"``, ``"s3ec-v3"``, ``"envkms01"`` and so on.
+        context: the pairs that it stores and that its caller gave.
+        signed: whether it has a signature.
+        committing: whether it commits to its data key.
+    """
+
+    format: str
+    context: Mapping[str, str]
+    signed: bool = False
+    committing: bool = False
+
+    @property
+    def notes(self) -> list[str]:
+        """What an envelope does not keep of it, or what it lacked."""
+        notes = []
+        if self.signed:
+            notes.append("its signature was verified, and the envelope has none")
+        if self.format == BOTO3_FERNET:
+            notes.append("it was bound to no context")
+        elif not self.committing:
+            notes.append(f"its old format, {self.format}, did not commit to a data key")
+        return notes
+
+
+def look(file: BinaryIO, rules: ForeignRules) -> Movable | None:
+    """Return what a file of another format says about itself; None if it is an envelope.
+
+    Args:
+        file: it is seekable, and left at its start.
+        rules: what the caller allows; a format that nothing marks is recognized only if it is allowed.
+
+    Raises:
+        HeaderError: it is of no format that is read, or its header is damaged.
+    """
+    try:
+        envelope.header_of_file(file, 0)
+    except NotAnEnvelopeError as error:
+        return _movable(error, file, rules)
+    finally:
+        file.seek(0)
+    return None
+
+
+def _movable(error: NotAnEnvelopeError, file: BinaryIO, rules: ForeignRules) -> Movable:
+    if objects.is_object(error, file):
+        fields = objects.fields_of(file)
+        name = fields.legacy_name
+        return Movable(name or "s3ec-v3", fields.caller_context, committing=name is None)
+    file.seek(0)
+    beginning = envelope.read_full(file, len(ENVKMS_MAGIC))
+    file.seek(0)
+    # A header so damaged that it is not recognized is damaged all the same, and not a plain file.
+    known = None if error.foreign is None else error.foreign.format
+    if begins_message(beginning[:BEGINNING_BYTES]) and (known is None or known.startswith("esdk")):
+        header = read_message(lambda size: envelope.read_full(file, size))
+        signed = header.suite.signature is not None
+        return Movable(header.suite.name, header.caller_context, signed, header.suite.committing)
+    if is_script(error, rules) or (known is None and beginning == ENVKMS_MAGIC):
+        script = read_script(lambda size: envelope.read_full(file, size))
+        return Movable(script.format, script.context)
+    raise error
+
+
+def to_read(movable: Movable, given: ctx.ExpectedContext) -> ctx.ExpectedContext:
+    """Return the context to open a file with: one that can be bound to none has none."""
+    return ctx.NO_CONTEXT if movable.format == BOTO3_FERNET else given
+
+
+def to_bind(movable: Movable, given: ctx.ExpectedContext) -> ToBind:
+    """Return the context of the new envelope: that of the file, or the given one if files of its format have none.
+
+    Raises:
+        ContextError: there is no stored context to accept.
+    """
+    if not isinstance(given, ctx.AcceptStoredContext):
+        return given
+    if movable.format == BOTO3_FERNET and not given.given:
+        raise ContextError(
+            "a file of the boto3 guide stores no context to accept: give the one that the envelope is to be bound to"
+        )
+    return {**movable.context, **given.given} or ctx.NO_CONTEXT
+
+
+def split(binding: Binding, context: ToBind) -> Split:
+    """Return the context of a new envelope, split and checked; KMS is not called.
+
+    Raises:
+        ContextError: an envelope cannot be bound to it: it has too many pairs or bytes, or reserved names.
+    """
+    kms, local = binding.split(context)
+    try:
+        ctx.encode(kms)
+        ctx.encode(local)
+        ctx.check_new_keys(kms, local)
+    except ContextError as error:
+        raise ContextError(f"it cannot become an envelope: {error}") from None
+    return kms, local

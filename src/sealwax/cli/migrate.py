@@ -1,0 +1,269 @@
+"""sealwax migrate"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sealwax._core import moving
+from sealwax._core.envelope import inspect
+from sealwax._core.foreign.rules import BOTO3_FERNET, ForeignRules
+from sealwax._core.moving import Movable
+from sealwax._core.operations import Binding, seal_from
+from sealwax._core.recognize.s3ec import INSTRUCTIONS
+from sealwax.cli import console, contents, dry, jobs, locations, objects, options, originals, outcomes, running
+from sealwax.cli.kms import Keys
+from sealwax.cli.move_journal import NAME, Moved, MoveJournal
+from sealwax.cli.outcomes import LeftAloneError
+from sealwax.cli.sealing import Sealing
+from sealwax.cli.state import current
+from sealwax.cli.turns import Fields, Result
+from sealwax.cli.work import STREAM, Work, on
+from sealwax.errors import FileError, HeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
+
+if TYPE_CHECKING:
+    from sealwax._core.sealer import Sealer
+
+NOT_MOVED: Final = "not migrated before"
+_ENVELOPE: Final = jobs.Skip("already an envelope", "it is already an envelope")
+_INSTRUCTIONS: Final = jobs.Skip("a file of instructions", "it is the instruction file of another object")
+_NOT_RECOGNIZED: Final = jobs.Skip("not recognized", "it is of no encrypted format that is known")
+_ANOTHER: Final = "move it away, or write elsewhere with --into"
+
+
+@click.command()
+@options.targets("A KMS key for the envelopes; repeatable for a set of keys.")
+@options.keys
+@options.foreign
+@options.context(stored=True)
+@on("file", output="Write the envelopes below this folder or prefix.", dry_run=True, into=True)
+@click.option(
+    "--drop-signature",
+    is_flag=True,
+    help="Also migrate signed messages: their signature is verified, and the envelope has none.",
+)
+@click.option(
+    "--remove",
+    is_flag=True,
+    help="Remove originals that an earlier run has migrated, once both were read again and are equal.",
+)
+@click.option(
+    "--journal", metavar="FILE", default=NAME, show_default=True, help="The file that remembers what was migrated."
+)
+@objects.options(writes=True)
+@options.loudness
+def migrate(
+    targets: tuple[str, ...],
+    work: Work,
+    keys: Keys,
+    template: options.ContextTemplate,
+    drop_signature: bool,
+    remove: bool,
+    journal: str,
+) -> int:
+    """Decrypt what other programs encrypted with KMS, and encrypt it as envelopes.
+
+    Reads messages of the AWS Encryption SDK, objects of the S3 Encryption Client, ENVKMS01 files and, with --format,
+    the file of the boto3 guide. NAME becomes NAME.swx next to it, or below --into, and NAME stays. Other files are left
+    alone. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey.
+
+    The same command again resumes: what the journal knows is skipped. --remove removes the originals afterwards; it
+    needs kms:Decrypt on both keys.
+    """
+    if STREAM in work.sources or not work.sources:
+        raise click.UsageError("name files, folders or s3:// places to migrate: a stream has no name and no original")
+    if work.output == STREAM:
+        raise click.UsageError("--into takes a folder or an s3:// prefix, not a stream")
+    if work.output is not None:
+        if not locations.is_s3(work.output) and os.path.lexists(work.output) and not os.path.isdir(work.output):
+            raise click.UsageError(f"--into: '{console.shown(work.output)}' is not a folder")
+        work = replace(work, output=os.path.join(work.output, ""))
+    sealing = Sealing(work, keys, template, lambda keys: _Sealers.of(keys, work, targets))
+    todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
+    book = MoveJournal(journal, writes=not work.dry_run)
+    current().ends.callback(book.close)
+    mover = _Mover(work, book, sealing, drop_signature)
+    do = mover.remove if remove else mover.migrate
+    return running.run(work, sealing.announced(todo), do, again=running.SAME_AGAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealers:
+    """What reads the originals, and what writes and reads their envelopes."""
+
+    rules: ForeignRules
+    originals: Sealer
+    binding: Binding
+    envelopes: Sealer
+
+    @classmethod
+    def of(cls, keys: Keys, work: Work, targets: tuple[str, ...]) -> _Sealers:
+        rules = ForeignRules(frozenset(keys.legacy), frozenset(keys.unstored_context))
+        new = replace(keys, names=targets, legacy=(), unstored_context=())
+        # An original has no local pairs; those of the envelope are among its own.
+        old = replace(keys, local_context=())
+        envelopes, keyring = new.to_encrypt()
+        binding = Binding(keyring, frozenset(keys.local_context))
+        return cls(rules, old.to_decrypt(work.sources), binding, envelopes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mover:
+    work: Work
+    journal: MoveJournal
+    sealing: Sealing[_Sealers]
+    drop_signature: bool
+
+    def migrate(self, job: jobs.FileJob) -> Result:
+        """Migrate one source, unless that is done; say what became of it."""
+        _, template, sealers = self.sealing.of(job)
+        with contents.Source(job) as source:
+            movable = self._look(job, source, sealers)
+            if isinstance(movable, jobs.Skip):
+                return movable
+            if self._is_done(job, source):
+                return {"outcome": "already migrated", "format": movable.format}
+            self._refuse(movable, sealers)
+            expected = template.to_expect(job.relpath)
+            split = moving.split(sealers.binding, moving.to_bind(movable, expected))
+            if self.work.dry_run:
+                dry.check_output(job, source, job.output, force=False)
+                return _fields("would be migrated", movable)
+            reader = sealers.originals.open_stream(source.binary, context=moving.to_read(movable, expected))
+            with reader, _told(), contents.Output(job, source, force=False) as sink:
+                with console.progress(job.source, source.size) as progress:
+                    witness, _ = seal_from(
+                        sealers.binding,
+                        split,
+                        reader,
+                        sink,
+                        lambda data: contents.progressed(progress, data),
+                        witness=True,
+                    )
+                self.journal.add(self._moved(job, originals.mark_of(source), witness.hex()))
+        return _fields("migrated", movable)
+
+    def remove(self, job: jobs.FileJob) -> Result:
+        """Remove one source that was migrated, once it and its envelope are known to hold the same."""
+        _, template, sealers = self.sealing.of(job)
+        with contents.Source(job) as source:
+            movable = self._look(job, source, sealers)
+            if isinstance(movable, jobs.Skip):
+                return movable
+            if not self._is_done(job, source):
+                raise LeftAloneError(NOT_MOVED, "it has no envelope yet; migrate it first, without --remove")
+            self._refuse(movable, sealers)
+            expected = template.to_expect(job.relpath)
+            assert job.output is not None
+            envelope = locations.opened(job.output)
+            with (
+                sealers.originals.open_stream(source.binary, context=moving.to_read(movable, expected)) as left,
+                sealers.envelopes.open_stream(envelope, context=moving.to_bind(movable, expected)) as right,
+            ):
+                if not outcomes.equal(left, right):
+                    why = f"'{console.shown(job.output)}' holds other data; nothing was removed"
+                    raise LeftAloneError(outcomes.IN_THE_WAY, why)
+            if self.work.dry_run:
+                return _fields("would be removed", movable)
+            moved = self._moved(job, originals.mark_of(source), self._known(job).witness)
+            originals.remove(job, source)
+            self.journal.add(replace(moved, removed=True))
+        return _fields("removed", movable)
+
+    @staticmethod
+    def _look(job: jobs.FileJob, source: contents.Source, sealers: _Sealers) -> Movable | jobs.Skip:
+        """Return what a source is, or why it is left as it is."""
+        if not source.regular:
+            raise FileError("it is not a regular file, so nothing could be compared with it later; name a file")
+        try:
+            return moving.look(source.binary, sealers.rules) or _ENVELOPE
+        except NotAnEnvelopeError as error:
+            foreign = error.foreign
+            if job.below and foreign is not None and foreign.format == INSTRUCTIONS:
+                return _INSTRUCTIONS
+            if job.below and foreign is None:
+                return _NOT_RECOGNIZED
+            if foreign is not None and foreign.format == BOTO3_FERNET:
+                raise UnsupportedEnvelopeError(
+                    "it looks like a file of the boto3 guide, which nothing marks for certain; to read it as one, use "
+                    f"--format {BOTO3_FERNET}"
+                ) from None
+            if foreign is None:
+                raise NotAnEnvelopeError(
+                    "it is of no format that is migrated: neither a message of the AWS Encryption SDK, nor an object "
+                    "of the S3 Encryption Client, nor an ENVKMS01 file"
+                ) from None
+            raise
+
+    def _refuse(self, movable: Movable, sealers: _Sealers) -> None:
+        """Refuse what the options do not allow, before KMS is asked."""
+        if movable.signed and not self.drop_signature:
+            raise UnsupportedEnvelopeError(
+                f"the message is signed ({movable.format}), and an envelope cannot prove who made it; to migrate it "
+                "without its signature, use --drop-signature"
+            )
+        if not movable.committing and movable.format not in sealers.rules.legacy:
+            raise UnsupportedEnvelopeError(
+                f"its format, {movable.format}, does not commit to a data key: someone who can choose the data key can "
+                f"make a file that opens differently for two readers; to read it, use --allow-legacy {movable.format}"
+            )
+
+    def _is_done(self, job: jobs.FileJob, source: contents.Source) -> bool:
+        """Whether the journal and the target say that a source was migrated.
+
+        Raises:
+            LeftAloneError: the target is another file, or the source has changed since.
+        """
+        assert job.output is not None
+        there = outcomes.look(job.output)
+        if there is None:
+            return False
+        name = f"'{console.shown(job.output)}'"
+        moved = self.journal.find(job.source, job.output)
+        if moved is None:
+            why = f"{name} already exists, and the journal does not know it; {_ANOTHER}"
+            raise LeftAloneError(outcomes.IN_THE_WAY, why)
+        try:
+            with there.open() as file:
+                envelope_id = inspect(file).header.preamble.envelope_id
+        except HeaderError:
+            envelope_id = b""
+        if envelope_id != moved.envelope_id:
+            why = f"{name} is not the envelope that was written for it; {_ANOTHER}"
+            raise LeftAloneError(outcomes.IN_THE_WAY, why)
+        if originals.mark_of(source) != moved.mark:
+            why = f"it has changed since {name} was written; {_ANOTHER}"
+            raise LeftAloneError(outcomes.CHANGED, why)
+        return True
+
+    def _known(self, job: jobs.FileJob) -> Moved:
+        moved = None if job.output is None else self.journal.find(job.source, job.output)
+        assert moved is not None
+        return moved
+
+    @staticmethod
+    def _moved(job: jobs.FileJob, mark: str, witness: str) -> Moved:
+        assert job.output is not None
+        return Moved(locations.real(job.source), locations.real(job.output), mark, witness)
+
+
+def _fields(outcome: str, movable: Movable) -> Fields:
+    notes = {"note": "; ".join(movable.notes)} if movable.notes and outcome == "migrated" else {}
+    about = {"format": movable.format, "signed": movable.signed, "committing": movable.committing}
+    return {"outcome": outcome, **about, **notes}
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say what to do about a target that another program has just written: there is no --force."""
+    try:
+        yield
+    except FileError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise LeftAloneError(outcomes.IN_THE_WAY, f"the name of its envelope is taken; {_ANOTHER}") from None
+        raise

@@ -1,0 +1,158 @@
+"""What `sealwax migrate` has moved: a file with a line of JSON for each source, from which a later run goes on.
+
+A line is on the disk before the envelope that it is about is in its place, so that a run that was killed recognizes its
+own. It holds names, what a source can be told by, and the witness of the plaintext: no key, no plaintext, and no digest
+that confirms a guess.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass, fields
+from typing import Final
+
+from sealwax._core import trusted
+from sealwax._core.files import reported
+from sealwax._core.files.whole import sync
+from sealwax._core.format.header import ENVELOPE_ID_BYTES
+from sealwax._text import printable
+from sealwax.cli import locations
+from sealwax.errors import FileError
+
+NAME: Final = "sealwax-migrate.journal"
+_HEAD: Final = '{"sealwax": "migrate", "version": 1}'
+_KIND: Final = trusted.Kind("the journal", FileError)
+_WITNESS_BYTES: Final = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A source that was moved, or was about to be.
+
+    Attributes:
+        source, target: their names: real paths, or ``s3://bucket/key``.
+        mark: what the source can be told by: ``Originals.mark``.
+        witness: of the plaintext, in the envelope that was written.
+        removed: whether the source was removed afterwards.
+    """
+
+    source: str
+    target: str
+    mark: str
+    witness: str
+    removed: bool = False
+
+    @property
+    def envelope_id(self) -> bytes:
+        return bytes.fromhex(self.witness)[:ENVELOPE_ID_BYTES]
+
+
+_FIELDS: Final = {each.name: bool if each.name == "removed" else str for each in fields(Moved)}
+
+
+class MoveJournal:
+    """An open journal, for one run at a time and all of its threads.
+
+    Args:
+        path: its file.
+        writes: whether it is written; else one that does not exist is empty.
+
+    Raises:
+        FileError: it cannot be read or written, is not a journal, is in use, or others may write to it.
+    """
+
+    def __init__(self, path: str, *, writes: bool) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[str, str], Moved] = {}
+        self._descriptor: int | None = None
+        if writes:
+            self._open()
+        if os.path.lexists(path):
+            self._read()
+
+    def _open(self) -> None:
+        with reported("opening the journal", self.path):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            self._descriptor = os.open(self.path, flags, 0o600)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.close()
+                raise FileError(
+                    f"the journal '{printable(self.path)}' is in use by another run; wait for it, or name another one"
+                ) from None
+
+    def _read(self) -> None:
+        try:
+            with reported("reading the journal", self.path), trusted.open_file(self.path, _KIND) as file:
+                *lines, rest = file.read().split(b"\n")
+            if self._descriptor is not None and (rest or not lines):
+                self._repair(rest, empty=not lines)
+            if lines and lines[0].decode("utf-8", "replace") != _HEAD:
+                raise ValueError
+            for line in lines[1:]:
+                moved = _parsed(line)
+                self._entries[moved.source, moved.target] = moved
+        except ValueError:
+            self.close()
+            raise FileError(
+                f"'{printable(self.path)}' is not a journal of sealwax migrate, or is damaged; name another file, or "
+                "restore it"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _repair(self, rest: bytes, *, empty: bool) -> None:
+        """Drop a line that a killed run did not finish, and begin a new file."""
+        assert self._descriptor is not None
+        if empty and rest and not _HEAD.encode().startswith(rest):
+            raise ValueError
+        with reported("writing the journal", self.path):
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(rest))
+            if empty:
+                self._append(_HEAD)
+
+    def find(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a source that was moved to a target."""
+        with self._lock:
+            return self._entries.get((locations.real(source), locations.real(target)))
+
+    def add(self, moved: Moved) -> None:
+        """Note a source; what was known of it before is forgotten."""
+        text = json.dumps(asdict(moved))
+        with self._lock, reported("writing the journal", self.path):
+            self._append(text)
+            self._entries[moved.source, moved.target] = moved
+
+    def _append(self, text: str) -> None:
+        assert self._descriptor is not None
+        data = memoryview(text.encode("ascii") + b"\n")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        sync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _parsed(line: bytes) -> Moved:
+    try:
+        entry = json.loads(line)
+    except RecursionError:
+        raise ValueError from None
+    if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != _FIELDS:
+        raise ValueError
+    moved = Moved(**entry)
+    if len(bytes.fromhex(moved.witness)) != _WITNESS_BYTES:
+        raise ValueError
+    return moved
