@@ -44,7 +44,7 @@ def hits(folder: Path, what: str) -> dict[str, int]:
         assert process.stdout.readline() == b"done\n"
         derived = expanded(secret, payload.LABEL + SALT + INFO, 44)
         key = expanded(secret, witness.LABEL + INFO, 32)
-        secrets = [secret, derived[:32], derived[32:], key, *esdk_keys(secret)]
+        secrets = [secret, secret[:16], secret[16:], derived[:32], derived[32:], key, *esdk_keys(secret)]
         found = scan.process(process.pid, {"key": secrets})
         process.stdin.write(b"\n")
     return dict(found)
@@ -67,7 +67,7 @@ def test_the_keys_of_messages_are_those_of_the_format() -> None:
 
 
 @linux
-@pytest.mark.parametrize("what", ["chunks", "small", "witness", "esdk"])
+@pytest.mark.parametrize("what", ["chunks", "small", "witness", "esdk", "scripts"])
 def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
     assert hits(tmp_path, what) == {}
 

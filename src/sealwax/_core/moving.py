@@ -101,6 +101,8 @@ def to_bind(movable: Movable, given: ctx.ExpectedContext) -> ToBind:
     Raises:
         ContextError: there is no stored context to accept.
     """
+    if isinstance(given, ctx.ContextPatterns) and movable.format.startswith("s3ec"):
+        return given.matching(movable.context)
     if not isinstance(given, ctx.AcceptStoredContext):
         return given
     if movable.format == BOTO3_FERNET and not given.given:

@@ -196,7 +196,7 @@ class TokenBody:
     def __init__(self, key: bytearray, size: int) -> None:
         with memoryview(key) as view:
             self._hmac: HMAC | None = HMAC(view[:_SIGNING_BYTES], hashes.SHA256())
-        self._key: bytearray | None = bytearray(key[_SIGNING_BYTES:])
+            self._key: bytearray | None = bytearray(view[_SIGNING_BYTES:])
         self._decryptor: CipherContext | None = None
         self._left = size
         self.finished = False
