@@ -27,6 +27,7 @@ from sealwax.cli.examples import EXAMPLES
 from sealwax.lab import Lab
 from sealwax.records import SqlKeys
 from tests.cli.shell import ROOT, Shell
+from tests.foreign import esdk, scripts
 from tests.s3 import StrictS3
 
 # What an example may end with, if not with 0: the account of a lab has findings.
@@ -269,6 +270,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             assert cli.run(command) == 0
         key_stores(lab)
+        Path("old.bin").write_bytes(scripts.envkms(lab, "alias/demo", b"text", {"purpose": "backup"}))
+        (folder / "messages").mkdir()
+        made = (
+            lab.session()
+            .client("kms")
+            .generate_data_key(KeyId=arn, KeySpec="AES_256", EncryptionContext={"purpose": "backup"})
+        )
+        (folder / "messages" / "a").write_bytes(
+            esdk.written(b"text", {"purpose": "backup"}, dek=made["Plaintext"], wrapped=(arn, made["CiphertextBlob"]))
+        )
     os.unlink(folder / "backups/b.txt")
     (folder / "arn").write_text(arn)
     reader = policy.KeyUsers(decrypt=[f"{role}reader"])

@@ -23,6 +23,7 @@ from sealwax.lab import Lab
 from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import SEALWAX, Shell
+from tests.foreign import scripts
 from tests.s3 import StrictS3
 
 APP = "arn:aws:iam::111122223333:user/app"
@@ -42,6 +43,10 @@ SUCCEED: dict[str, tuple[str, ...]] = {
     "fleet verify": ("fleet", "verify", "plan"),
     "rewrap": ("rewrap", "-k", "alias/demo2", "--to", "alias/demo", *PURPOSE, "in/a.swx"),
     "reencrypt": ("reencrypt", *K, "--to", "alias/demo2", *PURPOSE, "in/a.swx"),
+    "migrate": (
+        *("migrate", *K, "--to", "alias/demo2", *PURPOSE, "--allow-legacy", "envkms01"),
+        *("--into", "moved", "old.env"),
+    ),
     "records create-table": ("records", "create-table", *STORE),
     "records ensure": ("records", "ensure", *STORE, *K, *SCOPE),
     "records roll": ("records", "roll", *STORE, *K, *SCOPE),
@@ -115,9 +120,12 @@ def prepare_records() -> None:
     Path("fields.toml").write_text('[[fields]]\ntable = "users"\ncolumn = "card"\nrow = "unbound"\n')
 
 
-def test_quiet_prints_errors_only(run: Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_prints_errors_only(
+    run: Run, keys: Keys, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("plain").mkdir()
     Path("plain/a").write_bytes(b"data")
+    Path("old.env").write_bytes(scripts.envkms(keys.lab, keys.demo, b"data", {"purpose": "backup"}))
     Path("iam.json").write_text('{"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}}')
     monkeypatch.setenv("EDITOR", "true")
     monkeypatch.setenv("AWS_PROFILE", "nobody")  # a note of each command that opens the lab

@@ -22,6 +22,7 @@ from sealwax.cli import run
 from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import ROOT, Done, Shell, unprivileged
+from tests.foreign import scripts
 from tests.s3 import Answer, Request, StrictS3, error
 
 CONTEXT: Final = {"purpose": "backup"}
@@ -44,6 +45,7 @@ ENSURE: Final = ("records", "ensure", *K, *SCOPE)
 RESEAL: Final = ("records", "reseal", *K, *SCOPE, "--settle", "1s")
 STALE: Final = ("records", "stale")
 VERIFY_RECORDS: Final = ("records", "verify", *K, *SCOPE)
+MIGRATE: Final = ("migrate", *K, "--to", "alias/demo2", *PURPOSE, "--allow-legacy", "envkms01")
 PLAN_ROWS: Final = (*PLAN[:6], *SCOPE, "-c", "sealwax-use=records-*", "-o", "p", "--force")
 
 
@@ -456,6 +458,19 @@ def _(world: World) -> None:
 # --- 2 to 7
 
 
+@line("a target already exists, an original has changed, or a journal is refused", "`migrate`", 1, 3)
+def _(world: World) -> None:
+    Path("x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"data", CONTEXT))
+    Path("j").write_bytes(b"something else\n")
+    world.ends(1, *MIGRATE, "--journal", "j", "x", says="is not a journal")
+    Path("x.swx").write_bytes(b"somebody's")
+    world.ends(1, *MIGRATE, "x", says="the journal does not know it")
+    os.unlink("x.swx")
+    world.once(*MIGRATE, "x").succeeded()
+    Path("x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"news", CONTEXT))
+    world.ends(1, *MIGRATE, "x", says="it has changed since")
+
+
 @line("wrong usage", "every verb", 2, 7)
 def _(world: World) -> None:
     for command in (ENCRYPT, *OPENING.values(), PLAN):
@@ -568,6 +583,16 @@ def _(world: World) -> None:
     for command in OPENING.values():
         world.ends(4, *command, "other.swx", says="not a sealwax envelope")
     world.ends(4, *OPENING["inspect"], "bad.swx")
+
+
+@line("a file is of no format that is migrated, or an option has to allow it", "`migrate`", 4, 3)
+def _(world: World) -> None:
+    Path("x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"data", CONTEXT))
+    Path("guide").write_bytes(scripts.guide(world.keys.lab, world.keys.demo, b"data"))
+    Path("plain").write_bytes(b"plain")
+    world.ends(4, *MIGRATE[:-2], "x", says="use --allow-legacy envkms01")
+    world.ends(4, *MIGRATE, "guide", says="use --format boto3-fernet")
+    world.ends(4, *MIGRATE, "plain", says="it is of no format that is migrated")
 
 
 @line("a value is not a record", "`records explain`", 4, 3)
@@ -932,5 +957,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 55
+    assert len(table) == 56
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

@@ -44,6 +44,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/editing.md": {"sh": 2},
         "docs/everyday.md": {"sh": 16},
         "docs/from-s3-encryption-client.md": {"sh": 3, "python": 1},
+        "docs/from-scripts.md": {"python": 1, "sh": 4},
         "docs/iam.md": {"python": 1},
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/many-files.md": {"sh": 3},

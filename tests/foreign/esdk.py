@@ -36,10 +36,16 @@ def unwrapped(header: EsdkHeader, unstored: Mapping[str, str] | None = None) -> 
     return bytearray(AESGCM(RAW_KEY).decrypt(key.info[-12:], key.ciphertext, bound))
 
 
-def written(plaintext: bytes, context: Mapping[str, str], frame_length: int = 4096, dek: bytes = DEK) -> bytes:
-    """A message of ours, whose wrapped key is no wrapped key."""
+def written(
+    plaintext: bytes,
+    context: Mapping[str, str],
+    frame_length: int = 4096,
+    dek: bytes = DEK,
+    wrapped: tuple[str, bytes] = (ARN, b"wrapped"),
+) -> bytes:
+    """A message of ours, whose wrapped key is no wrapped key unless one is given."""
     with DataKey(bytearray(dek)) as data_key:
-        encryptor = writing.MessageEncryptor(data_key, context, (WrappedKey(ARN, b"wrapped"),), frame_length)
+        encryptor = writing.MessageEncryptor(data_key, context, (WrappedKey(*wrapped),), frame_length)
     return writing.encrypt(encryptor, plaintext)
 
 

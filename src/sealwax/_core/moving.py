@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from sealwax._core.foreign.rules import (
     ForeignRules,
     begins_message,
 )
+from sealwax._core.foreign.s3ec.opening import OpenObject
 from sealwax._core.foreign.scripts import read_header as read_script
 from sealwax._core.operations import Binding, Split, ToBind
 from sealwax._core.scripts import is_script
@@ -60,6 +62,7 @@ def look(file: BinaryIO, rules: ForeignRules) -> Movable | None:
 
     Raises:
         HeaderError: it is of no format that is read, or its header is damaged.
+        TamperedError: no file of its format has that size.
     """
     try:
         envelope.header_of_file(file, 0)
@@ -73,6 +76,7 @@ def look(file: BinaryIO, rules: ForeignRules) -> Movable | None:
 def _movable(error: NotAnEnvelopeError, file: BinaryIO, rules: ForeignRules) -> Movable:
     if objects.is_object(error, file):
         fields = objects.fields_of(file)
+        OpenObject.check(fields, file.seek(0, os.SEEK_END))
         name = fields.legacy_name
         return Movable(name or "s3ec-v3", fields.caller_context, committing=name is None)
     file.seek(0)
@@ -86,8 +90,22 @@ def _movable(error: NotAnEnvelopeError, file: BinaryIO, rules: ForeignRules) -> 
         return Movable(header.suite.name, header.caller_context, signed, header.suite.committing)
     if is_script(error, rules) or (known is None and beginning == ENVKMS_MAGIC):
         script = read_script(lambda size: envelope.read_full(file, size))
+        script.check_body(file.seek(0, os.SEEK_END) - script.size)
         return Movable(script.format, script.context)
     raise error
+
+
+def match(movable: Movable, given: ctx.ExpectedContext, rules: ForeignRules) -> None:
+    """Compare the given context with the stored one, as opening the file does before KMS is asked.
+
+    Raises:
+        ContextError: it does not fit.
+    """
+    if isinstance(given, ctx.ContextPatterns) and movable.format.startswith("s3ec"):
+        given.matching(movable.context)
+    elif movable.format != BOTO3_FERNET:
+        unstored = rules.unstored if movable.format.startswith("esdk") else frozenset()
+        ctx.match(given, movable.context, unstored, None)
 
 
 def to_read(movable: Movable, given: ctx.ExpectedContext) -> ctx.ExpectedContext:

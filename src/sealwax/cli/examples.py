@@ -56,11 +56,14 @@ sealwax reencrypt -k alias/demo --to alias/demo2 -c purpose=backup -r backups
 """,
     "migrate": r"""
 # What an old script encrypted; writes old.bin.swx, and keeps old.bin.
-sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup --allow-legacy envkms01 old.bin
+sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup \
+  --allow-legacy envkms01 old.bin
 # A folder; run the same command again to resume.
-sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup -r --into moved messages
-# Later: remove the originals that were migrated, once both were read again.
-sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup -r --into moved --remove messages
+sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup \
+  -r --into moved messages
+# Later: remove the originals that were migrated.
+sealwax migrate -k alias/demo --to alias/demo2 -c purpose=backup \
+  -r --into moved --remove messages
 """,
     "fleet": r"""
 # Plan, run and verify.

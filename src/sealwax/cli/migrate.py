@@ -130,6 +130,7 @@ class _Mover:
                 return {"outcome": "already migrated", "format": movable.format}
             self._refuse(movable, sealers)
             expected = template.to_expect(job.relpath)
+            moving.match(movable, expected, sealers.rules)
             split = moving.split(sealers.binding, moving.to_bind(movable, expected))
             if self.work.dry_run:
                 dry.check_output(job, source, job.output, force=False)

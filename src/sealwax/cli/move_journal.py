@@ -91,10 +91,11 @@ class MoveJournal:
         try:
             with reported("reading the journal", self.path), trusted.open_file(self.path, _KIND) as file:
                 *lines, rest = file.read().split(b"\n")
+            head = lines[0] if lines else rest
+            if head != _HEAD.encode() and (lines or not _HEAD.encode().startswith(head)):
+                raise ValueError
             if self._descriptor is not None and (rest or not lines):
                 self._repair(rest, empty=not lines)
-            if lines and lines[0].decode("utf-8", "replace") != _HEAD:
-                raise ValueError
             for line in lines[1:]:
                 moved = _parsed(line)
                 self._entries[moved.source, moved.target] = moved
@@ -111,8 +112,6 @@ class MoveJournal:
     def _repair(self, rest: bytes, *, empty: bool) -> None:
         """Drop a line that a killed run did not finish, and begin a new file."""
         assert self._descriptor is not None
-        if empty and rest and not _HEAD.encode().startswith(rest):
-            raise ValueError
         with reported("writing the journal", self.path):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(rest))
             if empty:
