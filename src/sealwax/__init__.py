@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from sealwax._core.aio import AsyncFile
     from sealwax._core.cache import CacheStats, CacheWarning, CachingKeyring
     from sealwax._core.context import NO_CONTEXT, AcceptStoredContext, ExpectedContext, NoContext
-    from sealwax._core.envelope import Inspection, inspect
+    from sealwax._core.envelope import Inspection
+    from sealwax._core.foreign.inspections import MessageInspection, ObjectInspection
     from sealwax._core.format.armor import armor, dearmor
     from sealwax._core.format.header import Header, Preamble, Slot
     from sealwax._core.format.io import BinarySink
     from sealwax._core.format.stream import StreamReader, StreamWriter
+    from sealwax._core.inspection import inspect
     from sealwax._core.keyring import DataKey, Keyring, WrappedKey
     from sealwax._core.rewrap import Rewrap
     from sealwax._core.sealer import Sealer
@@ -68,8 +70,10 @@ __all__ = [
     "KeyScope",
     "Keyring",
     "KmsKeyring",
+    "MessageInspection",
     "MultiRegionKeyring",
     "NoContext",
+    "ObjectInspection",
     "Preamble",
     "RateLimit",
     "Records",
@@ -93,11 +97,13 @@ _NAMES = {
     "sealwax._core.aio": ("AsyncFile",),
     "sealwax._core.cache": ("CacheStats", "CacheWarning", "CachingKeyring"),
     "sealwax._core.context": ("NO_CONTEXT", "AcceptStoredContext", "ExpectedContext", "NoContext"),
-    "sealwax._core.envelope": ("Inspection", "inspect"),
+    "sealwax._core.envelope": ("Inspection",),
+    "sealwax._core.foreign.inspections": ("MessageInspection", "ObjectInspection"),
     "sealwax._core.format.armor": ("armor", "dearmor"),
     "sealwax._core.format.header": ("Header", "Preamble", "Slot"),
     "sealwax._core.format.io": ("BinarySink",),
     "sealwax._core.format.stream": ("StreamReader", "StreamWriter"),
+    "sealwax._core.inspection": ("inspect",),
     "sealwax._core.keyring": ("DataKey", "Keyring", "WrappedKey"),
     "sealwax._foreign": ("ForeignFormat",),
     "sealwax._core.rewrap": ("Rewrap",),

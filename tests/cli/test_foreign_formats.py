@@ -351,7 +351,7 @@ def test_every_verb_names_the_format(lab: Lab, capfd: pytest.CaptureFixture[str]
             ("y", "sops", f"it is a sops file, under '{arn}'"),
             ("z", "boto3-fernet", "it looks like a file of the boto3 guide"),
         ):
-            if name == "x" and verb in ("verify", "decrypt"):
+            if name == "x" and verb in ("inspect", "verify", "decrypt"):
                 continue  # these read it: see test_messages.py
             before = Path("data", name).read_bytes()
             assert run([verb, *_arguments(verb), "--json", f"data/{name}"]) == 4
@@ -388,12 +388,10 @@ def test_a_pipe_is_not_waited_for() -> None:
             part, self.data = self.data[:size], self.data[size:]
             return part
 
-    with pytest.raises(
-        sealwax.NotAnEnvelopeError, match="AWS Encryption SDK message, version 2, with a header"
-    ) as caught:
-        sealwax.inspect(Pipe(samples.esdk(("aws-kms", samples.ARN))[:36]))  # type: ignore[arg-type]
-    assert caught.value.foreign is not None
-    assert not caught.value.foreign.complete
+    with pytest.raises(sealwax.NotAnEnvelopeError, match="it is another kind of file"):
+        sealwax.inspect(Pipe(samples.aws_blob()[:36]))  # type: ignore[arg-type]
+    with pytest.raises(sealwax.DamagedHeaderError, match="cut off inside its header"):
+        sealwax.inspect(io.BytesIO(samples.esdk(("aws-kms", samples.ARN))[:36]))
 
 
 def test_the_library_names_it_too(tmp_path: Path) -> None:
@@ -402,9 +400,7 @@ def test_the_library_names_it_too(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(message)
     reads: tuple[Any, ...] = (
-        lambda: sealwax.inspect(message),
-        lambda: sealwax.inspect(path),
-        lambda: sealwax.inspect(io.BytesIO(message)),
+        lambda: sealer.rewrap(message, to=BETA, context=CONTEXT),
         lambda: sealer.reencrypt(path, context=CONTEXT),
         lambda: sealer.rewrap(path, to=BETA, context=CONTEXT),
     )
@@ -466,7 +462,7 @@ def test_a_fleet_in_s3_counts_formats(lab: Lab, s3: StrictS3, capfd: pytest.Capt
     client.put_object(Bucket="bucket", Key="c", Body=samples.NOISE)
     assert run([*PLAN, "--json", "s3://bucket/"]) == 1, "none of them is an envelope"
     assert json.loads(capfd.readouterr().out)["formats"] == {"unknown": 1, "esdk-v2": 1, "s3ec-v3": 1}
-    for verb in ("inspect", "verify", "decrypt", "rewrap", "reencrypt"):
+    for verb in ("verify", "decrypt", "rewrap", "reencrypt"):
         assert run([verb, *_arguments(verb), "s3://bucket/a"]) == 4
         # What is read of this format is refused for what its fields say.
         read = verb in ("verify", "decrypt", "rewrap")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import Slot
 from sealwax.cli import run
 from sealwax.fleet._usage import find_users
@@ -101,7 +102,7 @@ def test_both_slots_of_an_interrupted_rewrap_count(
     newer = Slot(2, sealwax.inspect(sealer.rewrap(value, to="alias/new", context=CONTEXT)).wrapped_keys)
     slots = [Slot(1, sealwax.inspect(value).wrapped_keys), newer]
     unfinished = with_slots(value, *(reversed(slots) if newer_first else slots))
-    assert not sealwax.inspect(unfinished).header.finished
+    assert not inspect_envelope(unfinished).header.finished
     for form in (unfinished, gzip.compress(unfinished)):
         Path("data", "a.swx").write_bytes(form)
         for alias in ("alias/old", "alias/new"):
@@ -245,14 +246,14 @@ def test_a_rewrap_that_was_interrupted_may_still_need_its_old_key(
     sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/old", session=lab.session()))
     with sealer.open("data/a.swx", "wb", context=CONTEXT) as file:
         file.write(bytes(1 << 20))
-    before = sealwax.inspect("data/a.swx").header
+    before = inspect_envelope("data/a.swx").header
     assert run(["rewrap", "-k", "alias/old", "--to", "alias/new", "-c", "purpose=backup", "data/a.swx"]) == 0
     assert retire() == 0
     assert "needed by 0 objects" in capfd.readouterr().out
     preamble, data = before.preamble, bytearray(Path("data/a.swx").read_bytes())
     last = slice(preamble.slot_offset + preamble.slot_size, preamble.payload_offset)
     data[last] = before.to_bytes()[last]
-    assert not sealwax.inspect(bytes(data)).header.finished
+    assert not inspect_envelope(bytes(data)).header.finished
     Path("data/a.swx").write_bytes(base64.b64encode(data[:90_000]) if how == "base64" else data)
     assert retire("--apply") == 3
     assert "needed by 1 object\n" in capfd.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 
 import sealwax
 from sealwax._core import envelope
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Slot
 from sealwax._core.keyring import WrappedKey
@@ -365,5 +366,5 @@ def test_a_refused_re_wrap_does_not_finish_an_earlier_one(here: Path, keys: Keys
     assert (half.read_bytes(), half.stat().st_mtime_ns, half.stat().st_ctime_ns) == before
     # The same command as the one that was killed resumes it, though it does not allow the new key.
     assert run("rewrap", *K, *to, *PURPOSE, "half.swx") == 0
-    assert sealwax.inspect(half).header.finished
+    assert inspect_envelope(half).header.finished
     keys.sealer(keys.demo2).verify(half, context=CONTEXT)

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import sealwax
 from sealwax import cli
 from sealwax._core import batch
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax.cli import contents, jobs
 from tests.cli.conftest import PURPOSE, K, Keys, Run
 from tests.cli.shell import Done, Shell, flipped, payload_offset, unprivileged
@@ -483,7 +483,7 @@ def kill_and_repeat(shell: Shell, keys: Keys, verb: str, *, files: int, kills: i
         """The envelopes that are done, with what tells that they have not been done again."""
         found = {}
         for path in Path(out).glob("*.swx"):
-            header = sealwax.inspect(path).header
+            header = inspect_envelope(path).header
             if header.finished and (verb == "encrypt" or header.slot.wrapped_keys[0].key_arn == keys.demo2):
                 found[str(path)] = path.read_bytes()
         return found

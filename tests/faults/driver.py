@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from tests.fakes import ALPHA, BETA, FOREIGN, FakeKeyring, wrap
 from tests.faults import faulty
@@ -41,7 +42,7 @@ def _write(path: Path, plaintext: bytes) -> None:
 
 def _slots(path: Path, change: Callable[[hdr.Header], tuple[hdr.Slot, hdr.Slot]]) -> None:
     """Put other slots into a file of two."""
-    header = sealwax.inspect(path).header
+    header = inspect_envelope(path).header
     with path.open("r+b") as file:
         file.write(hdr.Header(header.preamble, change(header)).to_bytes())
 
@@ -216,8 +217,8 @@ class Run:
             assert size in (len(NEW), len(SMALL))
             return self._with_strays("new" if size == len(NEW) else "old", strays)
 
-        before = sealwax.inspect(self.original)
-        found = sealwax.inspect(self.path)
+        before = inspect_envelope(self.original)
+        found = inspect_envelope(self.path)
         body = self.original.read_bytes()[before.header.preamble.payload_offset :]
         assert self.path.read_bytes()[found.header.preamble.payload_offset :] == body, "a payload byte changed"
         assert _opens(found.header, body) == before.plaintext_bytes
@@ -226,7 +227,7 @@ class Run:
             outcome += ", unfinished"
 
         rewrap(self.path)
-        after = sealwax.inspect(self.path)
+        after = inspect_envelope(self.path)
         assert after.header.finished
         assert [key.key_arn for key in after.wrapped_keys] == [BETA]
         assert sealer.verify(self.path, context=CONTEXT) == before.plaintext_bytes

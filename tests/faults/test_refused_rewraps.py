@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import Slot
 from sealwax._core.keyring import WrappedKey
 from sealwax.stores._files import FileStore
@@ -156,12 +157,12 @@ def test_where_the_newer_slot_cannot_be_used_the_older_one_can(why: str, first: 
     sealer.rewrap(path, output=output, **settings)
     sealer.rewrap(path, **settings)
     for made in (value, output, path):
-        found = sealwax.inspect(made)
+        found = inspect_envelope(made)
         assert found.header.finished
         assert [key.key_arn for key in found.wrapped_keys] == [GAMMA]
         whole = made if isinstance(made, bytes) else made.read_bytes()
         assert sealwax.Sealer(FakeKeyring(GAMMA)).decrypt(whole, context=CONTEXT) == PLAINTEXT
-    assert sealwax.inspect(path).header.slot.sequence == 3
+    assert inspect_envelope(path).header.slot.sequence == 3
 
 
 @pytest.mark.parametrize(("newer", "first_to_go"), [(BETA, 1), (FOREIGN, 0)])
@@ -170,7 +171,7 @@ def test_the_slot_that_kms_opened_is_the_last_to_go(
 ) -> None:
     path = tmp_path / "file.swx"
     path.write_bytes(envelope(Slot(2, (under(newer),)), OLDER))
-    preamble = sealwax.inspect(path).header.preamble
+    preamble = inspect_envelope(path).header.preamble
     written: list[int] = []
     real = os.pwrite
 

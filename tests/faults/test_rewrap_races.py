@@ -17,6 +17,7 @@ from typing import BinaryIO
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.rewrap import Rewrap, replace_file, rewrap_file, rewrap_stream, rewrap_value
@@ -68,7 +69,7 @@ def test_two_rewraps_at_once_and_a_reader_meanwhile(plaintext: bytes, rounds: in
     for program in programs:
         _, stderr = program.communicate()
         assert program.returncode == 0, stderr
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     assert found.header.finished
     if len(plaintext) >= hdr.TWO_SLOTS_FROM:
         # Not one of them was lost: each took the number after the one before.
@@ -126,7 +127,7 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", flock)
     _sealer().rewrap(path, to=BETA, context=CONTEXT)
     assert path.stat().st_ino != inode
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     assert [key.key_arn for key in found.wrapped_keys] == [BETA]
     assert (found.header.preamble.slot_count, found.header.slot.sequence) == (2 if plaintext is LARGE else 1, 1)
     assert _sealer().verify(path, context=CONTEXT) == len(plaintext)
@@ -148,7 +149,7 @@ def test_a_lock_that_fails_for_another_reason(tmp_path: Path, monkeypatch: pytes
 
 def _contradictory(path: Path) -> bytes:
     _seal(path, LARGE)
-    header = sealwax.inspect(path).header
+    header = inspect_envelope(path).header
     other = hdr.Slot(header.slot.sequence, (wrap(BETA, b"k" * 32, CONTEXT),))
     return (
         hdr.Header(header.preamble, (header.slot, other)).to_bytes()
@@ -163,7 +164,7 @@ def test_contradictory_slots_are_read_and_not_rewrapped(tmp_path: Path) -> None:
     keyring = FakeKeyring(ALPHA)
     sealer = sealwax.Sealer(keyring)
     assert sealer.verify(path, context=CONTEXT) == len(LARGE)
-    assert not sealwax.inspect(path).header.finished
+    assert not inspect_envelope(path).header.finished
     keyring.calls.clear()
     refused: list[Callable[[], object]] = [
         lambda: sealer.rewrap(path, to=BETA, context=CONTEXT),
@@ -183,14 +184,14 @@ def test_contradictory_slots_are_read_and_not_rewrapped(tmp_path: Path) -> None:
 def test_one_damaged_slot_opens_and_is_mended(damaged: int, tmp_path: Path) -> None:
     path = tmp_path / "file.swx"
     _seal(path, LARGE)
-    preamble = sealwax.inspect(path).header.preamble
+    preamble = inspect_envelope(path).header.preamble
     with path.open("r+b") as file:
         file.seek(preamble.slot_offset + damaged * preamble.slot_size + 20)
         file.write(b"\xff\xfe")
     assert _sealer().verify(path, context=CONTEXT) == len(LARGE)
-    assert not sealwax.inspect(path).header.finished
+    assert not inspect_envelope(path).header.finished
     _sealer().rewrap(path, to=BETA, context=CONTEXT)
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     assert found.header.finished
     assert [key.key_arn for key in found.wrapped_keys] == [BETA]
 
@@ -198,7 +199,7 @@ def test_one_damaged_slot_opens_and_is_mended(damaged: int, tmp_path: Path) -> N
 def test_both_slots_damaged(tmp_path: Path) -> None:
     path = tmp_path / "file.swx"
     _seal(path, LARGE)
-    preamble = sealwax.inspect(path).header.preamble
+    preamble = inspect_envelope(path).header.preamble
     with path.open("r+b") as file:
         for index in range(2):
             file.seek(preamble.slot_offset + index * preamble.slot_size + 20)
@@ -235,7 +236,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
         link.symlink_to(target.name)
         _sealer().rewrap(link, to=BETA, context=CONTEXT)
         assert link.is_symlink()
-        assert [key.key_arn for key in sealwax.inspect(target).wrapped_keys] == [BETA]
+        assert [key.key_arn for key in inspect_envelope(target).wrapped_keys] == [BETA]
 
 
 def test_an_error_of_kms_changes_nothing(tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_an_error_of_kms_changes_nothing(tmp_path: Path) -> None:
 def test_the_slot_in_use_is_the_last_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.swx"
     _seal(path, LARGE)
-    preamble = sealwax.inspect(path).header.preamble
+    preamble = inspect_envelope(path).header.preamble
     written: list[int] = []
     real = os.pwrite
 
@@ -267,7 +268,7 @@ def test_the_slot_in_use_is_the_last_to_be_written(tmp_path: Path, monkeypatch: 
     _sealer().rewrap(path, to=BETA, context=CONTEXT)
     assert written == [1, 0]
     # With the second slot newer than the first, the first one goes first.
-    header = sealwax.inspect(path).header
+    header = inspect_envelope(path).header
     later = hdr.Slot(header.slot.sequence + 1, header.slot.wrapped_keys)
     with path.open("r+b") as file:
         file.write(hdr.Header(header.preamble, (header.slot, later)).to_bytes())
@@ -295,7 +296,7 @@ def test_two_slots_that_share_a_sector_are_not_rewritten_in_place(
     before = path.stat().st_ino
     rewrap_file(path, lambda *_: (wrap(BETA, bytes(32), CONTEXT),))
     assert (path.stat().st_ino == before) == aligned
-    assert sealwax.inspect(path).wrapped_keys[0].key_arn == BETA
+    assert inspect_envelope(path).wrapped_keys[0].key_arn == BETA
     assert path.read_bytes().endswith(b"payload")
 
 
@@ -337,11 +338,11 @@ def test_a_file_that_is_replaced_keeps_its_owner_and_mode(how: str, tmp_path: Pa
 def test_wrapped_keys_that_no_longer_fit_into_the_slots_get_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "a.swx"
     _seal(path, LARGE)
-    before = sealwax.inspect(path).header.preamble
+    before = inspect_envelope(path).header.preamble
     assert before.slot_size == hdr.SECTOR_BYTES
     large = tuple(WrappedKey(f"{BETA}{number}", bytes(6000)) for number in range(2))
     rewrap_file(path, lambda *_: large)
-    after = sealwax.inspect(path).header
+    after = inspect_envelope(path).header
     assert after.slot.wrapped_keys == large
     assert (after.preamble.slot_size, after.preamble.slot_count) == (3 * hdr.SECTOR_BYTES, 2)
 
@@ -369,9 +370,9 @@ def test_a_detached_header_stays_one_and_nothing_may_follow_it(way: str, tmp_pat
         asked.append(to_beta)
         return (wrap(BETA, bytes(32), CONTEXT),)
 
-    preamble = sealwax.inspect(_rewrapped(way, detached, tmp_path, to_beta)).header.preamble
+    preamble = inspect_envelope(_rewrapped(way, detached, tmp_path, to_beta)).header.preamble
     assert preamble.kind == hdr.DETACHED
-    assert preamble.envelope_id == sealwax.inspect(detached).header.preamble.envelope_id
+    assert preamble.envelope_id == inspect_envelope(detached).header.preamble.envelope_id
     asked.clear()
     with pytest.raises(sealwax.DamagedHeaderError, match="1 bytes follow the detached header"):
         _rewrapped(way, detached + b"!", tmp_path, to_beta)

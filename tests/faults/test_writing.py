@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import payload
 from tests.fakes import FakeKeyring
 
@@ -310,7 +311,7 @@ def test_sizes_and_layouts(size: int, tmp_path: Path, sealer: sealwax.Sealer) ->
     path = tmp_path / "file.swx"
     with sealer.open(path, "wb", context=CONTEXT) as file:
         file.write(LARGE[:size])
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     assert found.plaintext_bytes == size
     assert found.payload_bytes == payload.payload_size(size)
     assert found.header.preamble.slot_count == (1 if size < 1 << 20 else 2)
@@ -343,7 +344,7 @@ def test_input_that_cannot_be_read(what: str, tmp_path: Path, sealer: sealwax.Se
         lambda: sealer.open_stream(path, context=CONTEXT),
         lambda: sealer.verify(path, context=CONTEXT),
         lambda: sealer.rewrap(path, to=keyring.keys[0], context=CONTEXT),
-        lambda: sealwax.inspect(path),
+        lambda: inspect_envelope(path),
     ):
         with pytest.raises(sealwax.FileError, match="opening"):
             act()

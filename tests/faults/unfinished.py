@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from tests.fakes import FakeKeyring, wrap
@@ -26,7 +27,7 @@ def envelope(first: hdr.Slot | None, second: hdr.Slot | None, context: Mapping[s
 
 def with_slots(value: bytes, first: hdr.Slot | None, second: hdr.Slot | None) -> bytes:
     """Return a value with these two slots instead of its own."""
-    found = sealwax.inspect(value).header
+    found = inspect_envelope(value).header
     slot = first or second
     assert slot is not None
     header = hdr.lay_out(

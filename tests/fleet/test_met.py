@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sealwax
 from sealwax import fleet
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax.stores import Entry
 from tests.fleet.fleets import ACME, Keys, Wrapping, arns, plan, run, seal
 
@@ -80,7 +81,7 @@ def test_an_envelope_that_only_claims_the_wanted_key_is_not_taken_at_its_word(
 ) -> None:
     """To drop the key that opens it for the claim of one that may not would be to lose it."""
     both = seal(keys, folder / "a.swx", b"value", keys.one, keys.new)
-    header = sealwax.inspect(both).header
+    header = inspect_envelope(both).header
     junk = sealwax.WrappedKey(keys.new, b"junk", b"", 1)
     from sealwax._core.format.header import lay_out
 
@@ -104,7 +105,7 @@ def test_a_forged_envelope_does_not_answer_for_another(keys: Keys, folder: Path,
 
     mine = seal(keys, folder / "b.swx", b"mine")
     own = seal(keys, folder / "a.swx", b"own", keys.two)
-    header = sealwax.inspect(own).header
+    header = inspect_envelope(own).header
     forged = lay_out(
         envelope_id=header.preamble.envelope_id,
         kms_context=header.preamble.kms_context,

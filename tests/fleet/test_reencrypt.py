@@ -12,6 +12,7 @@ import pytest
 import sealwax
 from sealwax import fleet
 from sealwax._core.cache import CachingKeyring
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import lay_out
 from sealwax._core.keyring import WrappedKey
 from sealwax.fleet import _shard
@@ -38,7 +39,7 @@ def value_of(keys: Keys, path: Path, *arns: str) -> bytes:
 
 def claim(path: Path, when: int) -> None:
     """Have an envelope say that it was wrapped at another time."""
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     keys = tuple(WrappedKey(key.key_arn, key.ciphertext, key.key_material_id, when) for key in found.wrapped_keys)
     preamble = found.header.preamble
     header = lay_out(
@@ -52,7 +53,7 @@ def claim(path: Path, when: int) -> None:
 
 
 def blobs(folder: Path) -> set[bytes]:
-    return {key.ciphertext for path in envelopes(folder) for key in sealwax.inspect(path).wrapped_keys}
+    return {key.ciphertext for path in envelopes(folder) for key in inspect_envelope(path).wrapped_keys}
 
 
 def test_from_the_plan_to_the_proof(keys: Keys, folder: Path, path: Path) -> None:
@@ -259,7 +260,7 @@ def test_the_plan_tells_nothing_of_a_plaintext(keys: Keys, folder: Path, path: P
     assert len({one[16:] for one in witnesses.values()}) == 2
     raw = path.read_bytes()
     for name in map(str, names):
-        preamble = sealwax.inspect(name).header.preamble
+        preamble = inspect_envelope(name).header.preamble
         assert witnesses[name][:16] == preamble.envelope_id
         public = (b"", preamble.envelope_id, preamble.kms_context, preamble.envelope_id + preamble.kms_context)
         for key in public:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import sealwax
 from sealwax import fleet
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import Slot
 from sealwax._core.keyring import WrappedKey
 from tests.faults.unfinished import with_slots
@@ -20,8 +20,8 @@ def _half(keys: Keys, path: Path, newer: WrappedKey | None = None, context: dict
     sealer = keys.sealer(keys.one)
     value = sealer.encrypt(b"value", context=context)
     if newer is None:
-        newer = sealwax.inspect(sealer.rewrap(value, to=keys.new, context=context)).wrapped_keys[0]
-    path.write_bytes(with_slots(value, Slot(2, (newer,)), Slot(1, sealwax.inspect(value).wrapped_keys)))
+        newer = inspect_envelope(sealer.rewrap(value, to=keys.new, context=context)).wrapped_keys[0]
+    path.write_bytes(with_slots(value, Slot(2, (newer,)), Slot(1, inspect_envelope(value).wrapped_keys)))
     return path
 
 
@@ -33,7 +33,7 @@ def test_a_run_that_was_killed_between_the_slots_is_resumed(keys: Keys, folder: 
     before = keys.calls()["ReEncrypt"]
     done = run(keys, path)
     assert (done.rewrapped, done.stale, keys.calls()["ReEncrypt"] - before) == (1, 0, 1)
-    found = sealwax.inspect(sealed)
+    found = inspect_envelope(sealed)
     assert found.header.finished
     assert [key.key_arn for key in found.wrapped_keys] == [keys.new]
     assert keys.sealer(keys.new).verify(sealed, context=ACME) == 5
@@ -47,7 +47,7 @@ def test_a_slot_that_only_says_it_is_under_the_wanted_key_replaces_none(
     other = keys.sealer(keys.new).encrypt(b"another value", context=ACME)
     claims = {
         "forged": WrappedKey(keys.new, b"no wrapped key at all", b"", 0),
-        "swapped": sealwax.inspect(other).wrapped_keys[0],
+        "swapped": inspect_envelope(other).wrapped_keys[0],
     }
     sealed = _half(keys, folder / "a.swx", claims[newer])
     plan(keys, folder, path)
@@ -60,8 +60,8 @@ def test_what_a_run_refuses_it_does_not_finish(keys: Keys, folder: Path, path: P
     _half(keys, folder / "later.swx")
     foreign = _half(keys, folder / "key.swx").read_bytes()
     plan(keys, folder, path)
-    header = sealwax.inspect(foreign).header
-    theirs = sealwax.inspect(keys.sealer(keys.foreign).encrypt(b"theirs", context=ACME)).wrapped_keys
+    header = inspect_envelope(foreign).header
+    theirs = inspect_envelope(keys.sealer(keys.foreign).encrypt(b"theirs", context=ACME)).wrapped_keys
     for name, slots in (
         ("key.swx", (Slot(2, theirs), Slot(1, theirs[:1]))),
         # What it says to be under may be so, and no key that is allowed can show it.
@@ -77,4 +77,4 @@ def test_what_a_run_refuses_it_does_not_finish(keys: Keys, folder: Path, path: P
     assert "to finish its interrupted re-wrap, add that key to the sources" in reasons["later.swx"]
     plan(keys, folder, path, sources=[*keys.old, keys.new], overwrite=True)
     assert run(keys, path).rewrapped == 1
-    assert sealwax.inspect(folder / "later.swx").header.finished
+    assert inspect_envelope(folder / "later.swx").header.finished

@@ -85,7 +85,9 @@ def tink_keyset(blob: bytes) -> bytes:
 def s3ec(version: int, blob: bytes, wrap: str | None = None, key: str | None = None) -> dict[str, str]:
     """The metadata of an object."""
     text = base64.b64encode(blob).decode()
-    description = {"aws:x-amz-cek-alg": "AES/GCM/NoPadding"} | ({"kms_cmk_id": key} if key else {})
+    description = {"aws:x-amz-cek-alg": "115" if version == 3 else "AES/GCM/NoPadding"} | (
+        {"kms_cmk_id": key} if key else {}
+    )
     if version == 1:
         return {"x-amz-key": text, "x-amz-iv": "AAAA", "x-amz-matdesc": "{}"}
     if version == 2:

@@ -15,6 +15,7 @@ from aws_encryption_sdk.identifiers import AlgorithmSuite, CommitmentPolicy
 from aws_encryption_sdk.key_providers.kms import StrictAwsKmsMasterKeyProvider
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax.fleet._usage import find_users
 from sealwax.lab import Lab, Server
 
@@ -60,7 +61,7 @@ def test_every_suite_framed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     encryption_context={"purpose": "backup"},
                 )
                 with pytest.raises(sealwax.NotAnEnvelopeError) as caught:
-                    sealwax.inspect(message)
+                    inspect_envelope(message)
                 found = caught.value.foreign
                 assert found is not None
                 version = 2 if is_committing else 1

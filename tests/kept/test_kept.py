@@ -12,6 +12,7 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax.cli import run
 from sealwax.lab import Lab
 from tests.cli.shell import Done
@@ -101,10 +102,10 @@ def test_the_lab_remembers_what_it_was_asked() -> None:
 
 def test_an_unfinished_rewrap_is_finished_by_the_next_one(sealwax_: Commands) -> None:
     path = Path("unfinished.swx")
-    assert not sealwax.inspect(path).header.finished
+    assert not inspect_envelope(path).header.finished
     # Its newer slot is under the new key.
     sealwax_("rewrap", "-k", KEYS["new"], "--to", KEYS["old"], *CONTEXT, path.name).succeeded()
-    found = sealwax.inspect(path)
+    found = inspect_envelope(path)
     assert found.header.finished
     assert [key.key_arn for key in found.wrapped_keys] == [KEYS["old"]]
 
@@ -117,7 +118,7 @@ def test_a_plan_is_shown_carried_out_and_proven(name: str, sealwax_: Commands) -
     sealwax_("fleet", "run", "--apply", name).succeeded()
     sealwax_("fleet", "verify", "--decrypt", "3", name).succeeded()
     for number in range(3):
-        assert [key.key_arn for key in sealwax.inspect(Path(f"fleet/{number}.swx")).wrapped_keys] == [KEYS["new"]]
+        assert [key.key_arn for key in inspect_envelope(Path(f"fleet/{number}.swx")).wrapped_keys] == [KEYS["new"]]
 
 
 @pytest.mark.parametrize("version", [1, 3])

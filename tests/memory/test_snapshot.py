@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 import sealwax
 from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import payload
 from tests import fakes
 from tests.memory import snapshot
@@ -37,7 +38,7 @@ while os.read(0, 1):
 
 def payload_key_and_nonce(sealed: bytes, salt: bytes | None = None) -> bytes:
     """Derive them as the format says, under another salt than the envelope's own where one is given."""
-    header = sealwax.inspect(sealed).header
+    header = inspect_envelope(sealed).header
     data_key = fakes.unwrap(header.slot.wrapped_keys[0], CONTEXT)
     preamble = header.preamble
     info = payload.info(1, preamble.envelope_id, ctx.encode(CONTEXT), ctx.encode({}))

@@ -14,6 +14,7 @@ import pytest
 import sealwax
 from sealwax import errors
 from sealwax._core import context as ctx
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.keyring import DataKey, WrappedKey
@@ -437,7 +438,7 @@ def test_a_row_that_was_taken_through_another_context(lab: Lab) -> None:
 
     away = moved(wrapped.ciphertext, use, other)
     back = moved(away, other, use)
-    parts = sealwax.inspect(row.blob).header
+    parts = inspect_envelope(row.blob).header
 
     def blob(ciphertext: bytes, context: Mapping[str, str]) -> bytes:
         secret = bytes(kms.decrypt(CiphertextBlob=wrapped.ciphertext, EncryptionContext=use)["Plaintext"])

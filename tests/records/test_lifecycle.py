@@ -25,6 +25,7 @@ import pytest
 
 import sealwax
 from sealwax import errors
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.keyring import asked_at, now
 from sealwax.lab import Lab
 from sealwax.records import Changes, Explanation, KeyKind, KeyRow, KeyState, MemoryKeys, Records, SqlKeys
@@ -140,7 +141,7 @@ BY_HAND: dict[str, tuple[tuple[object, object, object], tuple[object, object, ob
 
 
 def _with_suite_2(blob: bytes) -> bytes:
-    header = sealwax.inspect(blob).header
+    header = inspect_envelope(blob).header
     assert (blob[_SUITE_AT], header.preamble.suite) == (1, 1)
     return blob[:_SUITE_AT] + b"\x02" + blob[_SUITE_AT + 1 :]
 

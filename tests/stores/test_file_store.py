@@ -14,6 +14,7 @@ import pytest
 
 import sealwax
 from sealwax._core import files
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
@@ -274,7 +275,7 @@ def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
 
     def copy(source: BinaryIO, sink: BinaryIO) -> None:
         data = source.read()
-        refuse_theirs(sealwax.inspect(data).header)
+        refuse_theirs(inspect_envelope(data).header)
         sink.write(data)
 
     def use() -> None:
@@ -282,7 +283,7 @@ def test_a_folder_that_becomes_a_link_at_any_moment_leads_nowhere(
             refuse_theirs(store.inspect(name).header)
         elif what == "open":
             with store.open(name) as file:
-                refuse_theirs(sealwax.inspect(file.read()).header)
+                refuse_theirs(inspect_envelope(file.read()).header)
         elif what == "rewrap":
             store.rewrap(name, refuse_theirs)
         else:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.rewrap import rewrap_value
@@ -149,7 +150,7 @@ def test_a_header_is_read_by_one_request(s3: StrictS3) -> None:
     arns = [f"{ALPHA[:-2]}{number:02}" for number in range(16)]
     many = sealwax.Sealer(FakeKeyring(*arns, also_store=()))
     big = many.encrypt(b"x", context={f"name-{number}": "v" * 200 for number in range(30)})
-    found = sealwax.inspect(big)
+    found = inspect_envelope(big)
     s3.client().put_object(Bucket="bucket", Key="large", Body=big.ljust(len(big) + 20_000))
     s3.forget()
     assert store(s3).inspect("s3://bucket/large").header == found.header

@@ -39,8 +39,10 @@ from sealwax import (
     Keyring,
     KeyScope,
     KmsKeyring,
+    MessageInspection,
     MultiRegionKeyring,
     NoContext,
+    ObjectInspection,
     Preamble,
     RateLimit,
     Records,
@@ -212,8 +214,9 @@ def re_wrapping(sealer: Sealer, path: Path, sealed: bytes) -> None:
     assert_type(sealer.rewrap(sealed, to="alias/payments-2027", context=NO_CONTEXT), bytes)
     sealer.rewrap(path, to=["alias/payments-2027"], context=NO_CONTEXT, output="copy.swx", verify=True)
     rewrap: Rewrap = sealer.rewrapper(to="alias/payments-2027", context=NO_CONTEXT)
-    header = inspect(sealed).header
-    assert_type(rewrap(header, lambda: b""), tuple[WrappedKey, ...])
+    inspected = inspect(sealed)
+    assert isinstance(inspected, Inspection)
+    assert_type(rewrap(inspected.header, lambda: b""), tuple[WrappedKey, ...])
     assert_type(sealer.reencrypt(sealed, context=NO_CONTEXT), bytes)
     sealer.reencrypt(path, context=NO_CONTEXT)
     assert_type(sealer.reencryptor(lambda _: NO_CONTEXT), Callable[[BinaryIO, BinaryIO], None])
@@ -223,16 +226,25 @@ def re_wrapping(sealer: Sealer, path: Path, sealed: bytes) -> None:
 
 def inspecting(source: AnySource) -> None:
     found = inspect(source)
-    assert_type(found, Inspection)
+    assert_type(found, Inspection | MessageInspection | ObjectInspection)
     assert_type(found.context, dict[str, str])
     assert_type(found.plaintext_bytes, int | None)
-    assert_type(found.foreign, ForeignFormat | None)
     assert_type(found.as_dict(), dict[str, Any])
+    for key in found.wrapped_keys:
+        assert_type(key.key_arn, str)
+    if isinstance(found, MessageInspection):
+        assert_type(found.message_id, bytes)
+        assert_type(found.others, tuple[str, ...])
+        assert_type(found.allow_legacy, str | None)
+        return
+    if isinstance(found, ObjectInspection):
+        assert_type(found.cipher, str)
+        assert_type(found.instruction_file, bool)
+        return
+    assert_type(found.foreign, ForeignFormat | None)
     assert_type(found.header, Header)
     assert_type(found.header.preamble, Preamble)
     assert_type(found.header.slot, Slot)
-    for key in found.wrapped_keys:
-        assert_type(key.key_arn, str)
 
 
 class OwnKeys:

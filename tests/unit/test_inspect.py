@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sealwax
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format import header as hdr
 from tests.fakes import FakeKeyring
 
@@ -31,7 +32,7 @@ def sealed(tmp_path: Path) -> bytes:
 
 
 def _end_of_first_slot(sealed: bytes) -> int:
-    preamble = sealwax.inspect(sealed).header.preamble
+    preamble = inspect_envelope(sealed).header.preamble
     return preamble.slot_offset + preamble.slot_size
 
 
@@ -55,7 +56,7 @@ def test_cut_off_inside_the_second_slot(sealed: bytes, into_second: int, tmp_pat
 
 
 def test_a_payload_that_is_cut_off_has_no_plaintext_size(sealed: bytes) -> None:
-    offset = sealwax.inspect(sealed).header.preamble.payload_offset
+    offset = inspect_envelope(sealed).header.preamble.payload_offset
     found = sealwax.inspect(sealed[: offset + 5])
     assert (found.payload_bytes, found.plaintext_bytes) == (5, None)
 
@@ -70,6 +71,6 @@ def test_a_detached_header_is_neither_short_nor_long() -> None:
 
 
 def test_a_pipe_that_ends_within_the_head_says_how_much_was_there(sealed: bytes) -> None:
-    offset = sealwax.inspect(sealed).header.preamble.payload_offset
+    offset = inspect_envelope(sealed).header.preamble.payload_offset
     with pytest.raises(sealwax.TamperedError, match="no payload has 5 bytes"):
         sealwax.Sealer(FakeKeyring()).open_stream(Pipe(sealed[: offset + 5]), context=CONTEXT)

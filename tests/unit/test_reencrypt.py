@@ -13,6 +13,7 @@ import pytest
 
 import sealwax
 from sealwax._core.cache import CachingKeyring
+from sealwax._core.envelope import inspect as inspect_envelope
 from sealwax._core.format.witness import Witness
 from sealwax._core.keyring import DataKey
 from sealwax._core.rewrap import replace_file
@@ -37,7 +38,7 @@ def arns(source: bytes | Path) -> list[str]:
 
 
 def envelope_id(source: bytes | Path) -> bytes:
-    return sealwax.inspect(source).header.preamble.envelope_id
+    return inspect_envelope(source).header.preamble.envelope_id
 
 
 @pytest.mark.parametrize("data", [b"", b"secret", os.urandom(40_000)])
@@ -56,7 +57,7 @@ def test_the_payload_is_under_another_data_key() -> None:
     sealed = OLD.encrypt(b"secret", context=CONTEXT)
     both = sealwax.Sealer(FakeKeyring(ALPHA))
     again = both.reencrypt(sealed, context=CONTEXT)
-    old_header, new_header = sealwax.inspect(sealed).header, sealwax.inspect(again).header
+    old_header, new_header = inspect_envelope(sealed).header, inspect_envelope(again).header
     forged = old_header.to_bytes() + again[new_header.preamble.payload_offset :]
     with pytest.raises(sealwax.CommitmentError):
         both.decrypt(forged, context=CONTEXT)
@@ -73,7 +74,7 @@ def test_a_file_is_replaced(tmp_path: Path, size: int) -> None:
     assert arns(path) == [BETA]
     assert envelope_id(path) != before
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert sealwax.inspect(path).header.preamble.slot_count == (2 if size > MIB else 1)
+    assert inspect_envelope(path).header.preamble.slot_count == (2 if size > MIB else 1)
     with NEW.open(path, context=CONTEXT) as file:
         assert file.read() == data
     assert os.listdir(tmp_path) == ["a.swx"]

@@ -256,6 +256,7 @@ class Inspection:
         """
         preamble = self.header.preamble
         return {
+            "format": "sealwax",
             "version": hdr.VERSION,
             "kind": "attached" if preamble.kind == hdr.ATTACHED else "detached",
             "suite": "Cobblestone-256",
@@ -287,19 +288,11 @@ def inspect(source: AnySource) -> Inspection:
     """Describe an envelope without any KMS call. Nothing it says is authenticated.
 
     Args:
-        source: a path (str or PathLike), a bytes-like value, or a binary file object. A file object that is not
-            seekable is read to its end.
-
-    Returns:
-        Its context, wrapped keys and sizes.
+        source: as for ``sealwax.inspect``.
 
     Raises:
         HeaderError: it is not an envelope, or its header is damaged.
         FileError: the file cannot be read.
-
-    Example:
-        >>> sealwax.inspect("backup.tar.swx").context
-        {'purpose': 'backup'}
     """
     if isinstance(source, BytesLike):
         header = header_of_value(source)
@@ -308,7 +301,7 @@ def inspect(source: AnySource) -> Inspection:
         with files.InputFile(source) as file:
             return inspect_file(file)
     validate.file(source, "read")
-    return _inspect_file(source) if is_seekable(source) else _inspect_stream(source)
+    return _inspect_file(source) if is_seekable(source) else inspect_stream(source)
 
 
 def inspect_file(file: files.InputFile) -> Inspection:
@@ -316,7 +309,7 @@ def inspect_file(file: files.InputFile) -> Inspection:
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode):
         return _inspect_regular(file, status.st_size)
-    return _inspect_file(file) if file.seekable() else _inspect_stream(file)
+    return _inspect_file(file) if file.seekable() else inspect_stream(file)
 
 
 def inspect_beginning(beginning: bytes, size: int) -> Inspection | None:
@@ -357,8 +350,13 @@ def _inspect_file(file: BinaryIO | io.RawIOBase) -> Inspection:
     return inspection
 
 
-def _inspect_stream(file: BinaryIO | io.RawIOBase) -> Inspection:
-    header = header_of_stream(file)
+def inspect_stream(file: BinaryIO | io.RawIOBase, begun: bytes = b"") -> Inspection:
+    """Describe the envelope in a stream, which is read to its end.
+
+    Args:
+        begun: its first bytes, if they have been read already.
+    """
+    header = header_of_stream(file, begun)
     size = 0
     while part := file.read(files.COPY_BYTES):
         size += len(part)

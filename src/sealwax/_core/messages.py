@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import read_full
@@ -20,17 +20,105 @@ from sealwax._core.files import COPY_BYTES, reported
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import unwrap_foreign
 from sealwax._core.foreign.esdk import random_access, whole
-from sealwax._core.foreign.esdk.header import RESERVED, EsdkHeader, header_of, read_header
+from sealwax._core.foreign.esdk.header import PROVIDER_AWS_KMS, RESERVED, EsdkHeader, header_of, read_header
 from sealwax._core.foreign.esdk.opening import OpenMessage
+from sealwax._core.foreign.esdk.sizes import plaintext_bytes
+from sealwax._core.foreign.inspections import MessageInspection
 from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import DATA_KEY_BYTES, Keyring
 from sealwax._core.sources import BytesLike
+from sealwax._foreign import Read, distinct
 from sealwax._text import printable
 from sealwax.errors import ContextError, KeyNotAllowedError, UnsupportedEnvelopeError
 
 OnClose = Callable[[], None] | None
+
+# Of a stream's body: enough for the claim of one that is not framed.
+_KEPT_BYTES: Final = 64
+
+
+def match(
+    stored: Mapping[str, str], expected: ctx.ExpectedContext, unstored: frozenset[str] = frozenset()
+) -> Mapping[str, str]:
+    """Return the pairs that are bound and not stored, once the expected context fits that of a message.
+
+    Raises:
+        ContextError: it does not fit, or names a pair that is the format's own.
+    """
+    given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
+    names = () if isinstance(given, ctx.NoContext) else given
+    for name in (*names, *stored):
+        if name.casefold().startswith(RESERVED):
+            raise ContextError(
+                f"names of context pairs that begin with '{RESERVED}' are the AWS Encryption SDK's own, and "
+                f"'{printable(name[:100])}' is one: pass the other pairs only"
+            )
+    return ctx.match(expected, stored, unstored, None)
+
+
+def inspected(file: BinaryIO, start: int) -> MessageInspection:
+    """Describe the message at ``start`` of a seekable file, which ends with the file.
+
+    Raises:
+        HeaderError: as for ``read_header``.
+    """
+    file.seek(start)
+    header = read_header(lambda size: read_full(file, size))
+    body = start + header.size
+
+    def read(at: int, size: int) -> bytes:
+        file.seek(body + at)
+        return read_full(file, size)
+
+    return _inspection(header, file.seek(0, os.SEEK_END) - body, read)
+
+
+def inspected_stream(file: BinaryIO, first: bytes) -> MessageInspection:
+    """Describe the message in a stream, which is read to its end.
+
+    Args:
+        first: the message's first bytes, which have been read already.
+    """
+    header = read_header(_reading(file, first))
+    head = read_full(file, _KEPT_BYTES)
+    size = len(head)
+    while part := file.read(COPY_BYTES):
+        size += len(part)
+
+    def read(at: int, wanted: int) -> bytes:
+        return head[at : at + wanted]
+
+    return _inspection(header, size, read)
+
+
+def _reading(file: BinaryIO, first: bytes) -> Callable[[int], bytes]:
+    ahead = io.BytesIO(first)
+
+    def read(size: int) -> bytes:
+        begun = ahead.read(size)
+        return begun + read_full(file, size - len(begun))
+
+    return read
+
+
+def _inspection(header: EsdkHeader, size: int, read: Read) -> MessageInspection:
+    suite = header.suite
+    return MessageInspection(
+        format=f"esdk-v{suite.version}",
+        suite=f"{suite.id:04x}",
+        message_id=header.message_id,
+        context=header.caller_context,
+        wrapped_keys=header.wrapped_keys,
+        others=distinct(key.provider for key in header.data_keys if key.provider != PROVIDER_AWS_KMS),
+        signed=suite.signature is not None,
+        frame_bytes=header.frame_length,
+        allow_legacy=None if suite.committing else suite.name,
+        payload_bytes=size,
+        plaintext_bytes=plaintext_bytes(header, size, read),
+        _all=tuple((key.provider, key.info, key.ciphertext) for key in header.data_keys),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +141,7 @@ class MessageOpener:
                 f"the message's suite, {suite.name}, does not commit to its data key: someone who can choose the data "
                 f"key can make a message that opens differently for two readers; to read it, allow {suite.name} by name"
             )
-        unstored = self._match(header, expected)
+        unstored = match(header.caller_context, expected, self.rules.unstored)
         wrapped_keys = header.wrapped_keys
         if not wrapped_keys:
             others = ", ".join(sorted({f"'{printable(key.provider[:100])}'" for key in header.data_keys}))
@@ -62,19 +150,6 @@ class MessageOpener:
         if suite.key_bytes == DATA_KEY_BYTES:
             return self.keyring.unwrap(wrapped_keys, context, lambda key: OpenMessage(header, key, unstored))
         return unwrap_foreign(self.keyring, wrapped_keys, context, lambda key: OpenMessage(header, key, unstored))
-
-    def _match(self, header: EsdkHeader, expected: ctx.ExpectedContext) -> Mapping[str, str]:
-        """Return the pairs that are bound and not stored, once the expected context fits."""
-        given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
-        names = () if isinstance(given, ctx.NoContext) else given
-        stored = header.caller_context
-        for name in (*names, *stored):
-            if name.casefold().startswith(RESERVED):
-                raise ContextError(
-                    f"names of context pairs that begin with '{RESERVED}' are the AWS Encryption SDK's own, and "
-                    f"'{printable(name[:100])}' is one: pass the other pairs only"
-                )
-        return ctx.match(expected, stored, self.rules.unstored, None)
 
     def decrypt(self, message: BytesLike, expected: ctx.ExpectedContext) -> bytes:
         with memoryview(message).cast("B") as view:
@@ -100,13 +175,7 @@ class MessageOpener:
         Args:
             first: the message's first bytes, which have been read already.
         """
-        ahead = io.BytesIO(first)
-
-        def read(size: int) -> bytes:
-            begun = ahead.read(size)
-            return begun + read_full(file, size - len(begun))
-
-        header = read_header(read)
+        header = read_header(_reading(file, first))
         with contextlib.ExitStack() as undo:
             opened = self.open(header, expected)
             undo.callback(opened.close)

@@ -14,9 +14,10 @@ from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import is_under, rewrap_to
+from sealwax._core.foreign.inspections import ObjectInspection
 from sealwax._core.foreign.rules import ForeignRules
-from sealwax._core.foreign.s3ec.fields import RESERVED, ObjectFields, object_fields
-from sealwax._core.foreign.s3ec.opening import OpenObject
+from sealwax._core.foreign.s3ec.fields import CBC, KMS_KEY_ID, RESERVED, ObjectFields, object_fields
+from sealwax._core.foreign.s3ec.opening import TAG_BYTES, OpenObject
 from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import Keyring, UnnamedKey
@@ -66,7 +67,31 @@ def fields_of(file: object) -> ObjectFields:
     return object_fields(metadata_of(file), instructions)
 
 
-def match(fields: ObjectFields, expected: ctx.ExpectedContext, unstored: frozenset[str] = frozenset()) -> None:
+def inspected(file: BinaryIO, size: int) -> ObjectInspection:
+    """Describe an object that is open as a file.
+
+    Args:
+        size: the object's size in bytes.
+
+    Raises:
+        HeaderError: as for ``object_fields``.
+    """
+    fields = fields_of(file)
+    plaintext = size - TAG_BYTES if fields.cipher != CBC and size >= TAG_BYTES else None
+    return ObjectInspection(
+        format=f"s3ec-v{fields.version}",
+        cipher=fields.cipher,
+        wrapping=fields.wrapping,
+        context=fields.caller_context,
+        wrapped_keys=(UnnamedKey(fields.context.get(KMS_KEY_ID, ""), fields.wrapped_key),),
+        instruction_file=fields.in_instructions,
+        allow_legacy=fields.legacy_name,
+        payload_bytes=size,
+        plaintext_bytes=plaintext,
+    )
+
+
+def match(stored: Mapping[str, str], expected: ctx.ExpectedContext) -> None:
     """Compare the expected context with that of an object.
 
     Raises:
@@ -78,10 +103,9 @@ def match(fields: ObjectFields, expected: ctx.ExpectedContext, unstored: frozens
             raise ContextError(
                 f"the context pair '{printable(name)}' is the S3 Encryption Client's own: pass the other pairs only"
             )
-    stored = fields.caller_context
     if isinstance(expected, ctx.ContextPatterns):
         expected = expected.matching(stored)
-    ctx.match(expected, stored, unstored, None)
+    ctx.match(expected, stored, (), None)
 
 
 def is_already_under(keyring: Keyring, fields: ObjectFields, key: str) -> bool:
@@ -122,7 +146,7 @@ class ObjectOpener:
                 f"that opens differently for two readers; to read it, allow {name} by name"
             )
         OpenObject.check(fields, size)  # needs no KMS call
-        match(fields, expected)
+        match(fields.caller_context, expected)
         wrapped = UnnamedKey("", fields.wrapped_key)
         context: Mapping[str, str] = fields.context
         return self.keyring.unwrap((wrapped,), context, lambda key: OpenObject(fields, key, size))
@@ -137,7 +161,7 @@ class ObjectOpener:
         """
         if len(targets) != 1:
             raise ConfigurationError("an object of the S3 Encryption Client has one wrapped key: name one new KMS key")
-        match(fields, expected)
+        match(fields.caller_context, expected)
         return fields.changed(fields.wrapped_key, fields.context_under(targets[0]))
 
     def rewrap(

@@ -11,9 +11,9 @@ from dataclasses import replace
 import click
 
 from sealwax._core import context as ctx
-from sealwax._core.envelope import inspect
 from sealwax._core.format.io import write_all
 from sealwax._core.format.stream import StreamReader
+from sealwax._core.inspection import AnyInspection, check_context, inspect
 from sealwax.cli import console, contents, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
@@ -39,7 +39,12 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @options.keys
 @options.foreign
 @options.context(stored=True)
-@on("envelope", output="Write the plaintext to this file or folder, or - for standard output.", update=True)
+@on(
+    "envelope",
+    output="Write the plaintext to this file or folder, or - for standard output.",
+    update=True,
+    messages=True,
+)
 @click.option(
     "--range",
     "bounds",
@@ -52,8 +57,8 @@ def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: tuple[int, int] | None) -> int:
     """Decrypt envelopes, or a range of one.
 
-    FILE.swx is decrypted to FILE next to it, or to the output of -o; - is standard input. Only authenticated data is
-    written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
+    FILE.swx or FILE.esdk is decrypted to FILE next to it, or to the output of -o; - is standard input. Only
+    authenticated data is written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
 
     To a terminal, only text of up to 1 MiB is written: control characters could change what the terminal does.
     --force writes anything.
@@ -66,9 +71,9 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.headers))
 
     def output_name(name: str) -> str:
-        if not name.endswith(work.suffix):
+        if not name.endswith(work.suffixes):
             raise click.UsageError(
-                f"'{console.shown(name)}' does not end with '{work.suffix}'; name the output with -o"
+                f"'{console.shown(name)}' does not end with {work.shown_suffixes}; name the output with -o"
             )
         return work.plain_name(name)
 
@@ -79,12 +84,12 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
         if bounds is not None:
             return outcomes.of_range(job.output)
         if work.detached is None:
-            inspection = inspect(source.binary)
+            inspection: AnyInspection = inspect(source.binary)
             source.file.seek(0)
         else:
             inspection = replace(locations.inspect(work.detached), payload_bytes=origin.size)
-        local = sealing.of(job)[0].local_context
-        ctx.match(expected, inspection.context, local, inspection.header.preamble.local_pairs)
+        keys = sealing.of(job)[0]
+        check_context(inspection, expected, local=keys.local_context, unstored=keys.unstored_context)
         if inspection.plaintext_bytes is None:
             return outcomes.OutputState.ABSENT  # there can be no output: opening the envelope reports why
         return outcomes.of_plaintext(job.output, origin, inspection.plaintext_bytes, update=work.update)

@@ -9,17 +9,21 @@ from dataclasses import replace
 import click
 
 from sealwax._core.envelope import Inspection
-from sealwax._core.envelope import inspect as look
-from sealwax._core.staleness import Wanted, WantedKey, staleness_of
+from sealwax._core.foreign.inspections import MessageInspection, ObjectInspection
+from sealwax._core.foreign.s3ec import fields as s3ec
+from sealwax._core.inspection import AnyInspection
+from sealwax._core.inspection import inspect as look
+from sealwax._core.staleness import Staleness, Wanted, WantedKey, staleness_of
 from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, console, contents, jobs, locations, objects, options, running, turns
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, named
 from sealwax.cli.work import Work, on
+from sealwax.errors import UnsupportedEnvelopeError
 
 
 @click.command()
-@on("envelope", output=None, workers=False)
+@on("envelope", output=None, workers=False, messages=True)
 @click.option(
     "--to",
     "targets",
@@ -45,19 +49,21 @@ from sealwax.cli.work import Work, on
 def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_kms: bool, aws: Aws) -> int:
     """Show an envelope's header, without calling KMS. Nothing is authenticated; use verify for that.
 
+    It also describes messages of the AWS Encryption SDK, and S3 objects of the S3 Encryption Client.
+
     With --to, also show whether the envelope is stale by the rules of `sealwax fleet`. KMS is called only for
     --ask-kms, and to look up keys of --to that are not named by their ARNs.
     """
 
     def do(job: jobs.FileJob) -> turns.Fields:
         with contents.Source(job, armor=work.armor) as source:
-            inspection = (
+            inspection: AnyInspection = (
                 look(source.binary)
                 if work.detached is None
                 else replace(locations.inspect(work.detached), payload_bytes=source.size)
             )
         facts = {"path": job.source, **inspection.as_dict()}
-        verdict = None if wanted is None else staleness_of(inspection.header, wanted)
+        verdict = None if wanted is None else _staleness(inspection, wanted)
         if verdict is not None:
             facts |= {"stale": verdict.stale, "stale_because": list(verdict.reasons)}
             facts |= {"missing_regions": list(verdict.missing_regions)}
@@ -73,6 +79,20 @@ def inspect(work: Work, targets: tuple[str, ...], older_than: float | None, ask_
     aliases = {} if wanted is None else {key.arn: name for key, name in zip(wanted.keys, targets, strict=True)}
     status = running.run(work, jobs.collect(work, output_name=None), do)
     return PARTLY_DONE if blind and not status else status
+
+
+def _staleness(inspection: AnyInspection, wanted: Wanted) -> Staleness:
+    if isinstance(inspection, Inspection):
+        return staleness_of(inspection.header, wanted)
+    if isinstance(inspection, MessageInspection):
+        raise UnsupportedEnvelopeError(
+            "it is a message of the AWS Encryption SDK, which cannot be re-wrapped, so --to says nothing about it; "
+            "inspect it without --to"
+        )
+    raise UnsupportedEnvelopeError(
+        "it is an object of the S3 Encryption Client, which does not say which KMS key wraps its data key, so --to "
+        "says nothing about it; inspect it without --to"
+    )
 
 
 def _wanted(targets: tuple[str, ...], older_than: float | None, aws: Aws, *, ask_kms: bool) -> tuple[Wanted, bool]:
@@ -101,10 +121,61 @@ def _size(inspection: Inspection) -> str:
     return "unknown: the payload is in another file; name that one, and this with --detached"
 
 
-def _described(path: str, inspection: Inspection, aliases: Mapping[str, str]) -> str:
+def _described(path: str, inspection: AnyInspection, aliases: Mapping[str, str]) -> str:
+    if isinstance(inspection, MessageInspection):
+        lines = _of_message(inspection)
+    elif isinstance(inspection, ObjectInspection):
+        lines = _of_object(inspection)
+    else:
+        lines = _of_envelope(inspection, aliases)
+    return "\n".join((console.shown(path), *lines))
+
+
+def _of_message(inspection: MessageInspection) -> list[str]:
+    framed = f"in frames of {inspection.frame_bytes}" if inspection.frame_bytes else "not framed"
+    commits = "no key commitment" if inspection.allow_legacy else "key commitment"
+    signed = "signed" if inspection.signed else "not signed"
+    return [
+        f"  message    {inspection.message_id.hex()}, AWS Encryption SDK, version {inspection.format[-1]}",
+        f"  suite      {inspection.suite}: {commits}, {signed}",
+        f"  plaintext  {_known(inspection.plaintext_bytes)}, {framed}",
+        *_allowed(inspection.allow_legacy),
+        *_pairs(inspection.context),
+        *(f"  key        {named(key.key_arn)}" for key in inspection.wrapped_keys),
+        *(f"  key        of provider {printable(name)}, not of AWS KMS" for name in inspection.others),
+    ]
+
+
+def _of_object(inspection: ObjectInspection) -> list[str]:
+    place = "instruction file" if inspection.instruction_file else "metadata"
+    cipher = {s3ec.COMMITTING: "AES-GCM, key commitment", s3ec.GCM: "AES-GCM, no key commitment", s3ec.CBC: "AES-CBC"}
+    (key,) = inspection.wrapped_keys
+    return [
+        f"  object     S3 Encryption Client, version {inspection.format[-1]}, wrapped key in its {place}",
+        f"  cipher     {inspection.cipher}: {cipher[inspection.cipher]}",
+        f"  plaintext  {_known(inspection.plaintext_bytes)}",
+        *_allowed(inspection.allow_legacy),
+        *_pairs(inspection.context),
+        f"  key        {named(key.key_arn) if key.key_arn else 'not named in the object'}",
+    ]
+
+
+def _known(size: int | None) -> str:
+    return "unknown size" if size is None else f"{size} bytes"
+
+
+def _allowed(name: str | None) -> list[str]:
+    return [] if name is None else [f"  to read    --allow-legacy {name}"]
+
+
+def _pairs(context: Mapping[str, str]) -> list[str]:
+    lines = [f"  context    {printable(name)}={printable(value)}" for name, value in context.items()]
+    return lines or ["  context    none stored"]
+
+
+def _of_envelope(inspection: Inspection, aliases: Mapping[str, str]) -> list[str]:
     facts = inspection.as_dict()
     lines = [
-        console.shown(path),
         f"  envelope   {facts['envelope_id']}, {facts['kind']}, version {facts['version']}, {facts['suite']}",
         f"  plaintext  {_size(inspection)}",
         f"  slots      {facts['slots']}, sequence {facts['sequence']}"
@@ -112,10 +183,7 @@ def _described(path: str, inspection: Inspection, aliases: Mapping[str, str]) ->
     ]
     if inspection.foreign is not None:
         lines.append(f"  metadata   contradiction: this is an envelope, but its metadata says: {inspection.foreign}")
-    for name, value in facts["context"].items():
-        lines.append(f"  context    {printable(name)}={printable(value)}")
-    if not facts["context"]:
-        lines.append("  context    none stored")
+    lines += _pairs(inspection.context)
     if facts["local_pairs"]:
         lines.append(f"  context    {counted(inspection.header.preamble.local_pairs, 'local pair')}, not stored")
     for key in facts["wrapped_keys"]:
@@ -124,4 +192,4 @@ def _described(path: str, inspection: Inspection, aliases: Mapping[str, str]) ->
             lines.append(f"             material {key['key_material_id']}")
         if key["wrapped_at"]:
             lines.append(f"             wrapped {key['wrapped_at']}")
-    return "\n".join(lines)
+    return lines

@@ -172,7 +172,8 @@ def _nothing_in(work: Work, source: str, anything: bool, excluded: int) -> FileE
     if excluded:
         return FileError(f"no envelopes found: --exclude leaves out {excluded:,} of its entries; check the patterns")
     return FileError(
-        f"no envelopes found: no name ends with '{work.suffix}'; check the place, or name another suffix with --suffix"
+        f"no envelopes found: no name ends with {work.shown_suffixes}; check the place, or name another suffix with "
+        "--suffix"
     )
 
 

@@ -14,7 +14,7 @@ from sealwax.cli.work import Work, on
 @options.keys
 @options.foreign
 @options.context(stored=True)
-@on("envelope", output=None)
+@on("envelope", output=None, messages=True)
 @objects.options(writes=False)
 @options.loudness
 def verify(work: Work, keys: Keys, template: options.ContextTemplate) -> int:

@@ -14,6 +14,7 @@ from sealwax.cli import filters, options
 from sealwax.cli.kms import Keys
 
 STREAM: Final = "-"
+MESSAGE_SUFFIX: Final = ".esdk"
 _WORKERS: Final = "Process up to this many files at once while they wait for KMS, S3 or the disk."
 
 
@@ -26,6 +27,7 @@ class Work:
         output: the -o option: a file, a folder, "-", or None to write next to the source.
         writes: whether the verb writes anything.
         of_envelopes: whether the sources are envelopes.
+        of_messages: whether they may also be messages of the AWS Encryption SDK, which have a suffix of their own.
         update: whether an output is replaced if its source has changed since.
         lab: the folder of the lab in use, whose files are skipped.
         workers: how many files may be in progress at a time.
@@ -45,6 +47,7 @@ class Work:
     as_json: bool
     writes: bool
     of_envelopes: bool
+    of_messages: bool = False
     update: bool = False
     lab: str | None = None
     workers: int = 1
@@ -63,15 +66,25 @@ class Work:
         """The files with the envelopes' headers: the sources, or the detached header."""
         return self.sources if self.detached is None else (self.detached,)
 
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of envelopes end. Whoever names a suffix means only that one."""
+        both = self.of_messages and self.suffix == options.SUFFIX
+        return (self.suffix, MESSAGE_SUFFIX) if both else (self.suffix,)
+
+    @property
+    def shown_suffixes(self) -> str:
+        return " or ".join(f"'{suffix}'" for suffix in self.suffixes)
+
     def plain_name(self, name: str) -> str:
         """Return the plaintext file's name for an envelope's."""
-        return name.removesuffix(self.suffix)
+        return next((name.removesuffix(suffix) for suffix in self.suffixes if name.endswith(suffix)), name)
 
     def reason_to_skip(self, name: str) -> str | None:
         """Return why a file in a folder is skipped because of its name; None if it is not."""
-        if name.endswith(self.suffix) == self.of_envelopes:
+        if name.endswith(self.suffixes) == self.of_envelopes:
             return None
-        return f"its name {'does not end' if self.of_envelopes else 'ends'} with '{self.suffix}'"
+        return f"its name {'does not end' if self.of_envelopes else 'ends'} with {self.shown_suffixes}"
 
     def checks_output(self, output: str | None) -> bool:
         """Whether to check first what is at an output's place: of several files, some may be done already."""
@@ -88,6 +101,7 @@ def on(
     workers: bool = True,
     dry_run: bool = False,
     into: bool = False,
+    messages: bool = False,
 ) -> Callable[[options.Command], options.Command]:
     """Add the sources and the options that select files; the command gets ``work``.
 
@@ -98,6 +112,7 @@ def on(
         dry_run: whether there is --dry-run.
         into: whether the output is named with --into, is always a folder or prefix, and nothing is overwritten; the
             envelopes are then whole and binary.
+        messages: whether an envelope may also be a message of the AWS Encryption SDK.
     """
     added = [*_sources(what, output, update=update, dry_run=dry_run, into=into), *_selecting(workers, into)]
 
@@ -111,6 +126,7 @@ def on(
                 **({"output": None, "force": False, "armor": False, "detached": None} | mine),
                 writes=output is not None,
                 of_envelopes=what == "envelope",
+                of_messages=messages,
                 lab=None if keys is None else keys.aws.lab,
                 filters=filters.typed(context, recursive=mine["recursive"]),
                 keys=keys,

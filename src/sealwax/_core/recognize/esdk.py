@@ -18,6 +18,7 @@ MAX_HEADER_BYTES: Final = 1 << 20
 _CUSTOMER_AUTHENTICATED: Final = 0x80
 _BEFORE_CONTEXT: Final = {1: 20, 2: 35}
 _FIRST_READ: Final = 1 << 14
+_ADVICE: Final = "a message is never re-wrapped: to change its KMS key, decrypt it and encrypt it again"
 # The key provider information of these providers is a key ARN; other providers of KMS differ.
 _NAMING: Final = ("aws-kms", "aws-kms-rsa")
 _MOST_NAME_BYTES: Final = 2048
@@ -104,7 +105,7 @@ def recognize(read: Read, beginning: bytes) -> ForeignFormat | None:
         title += ", with a header that is cut off or larger than 1 MiB"
     except _DamagedError:
         return ForeignFormat(name, f"{title}, that is damaged", distinct(keys), distinct(others), sure=False)
-    return ForeignFormat(name, title, distinct(keys), distinct(others), complete)
+    return ForeignFormat(name, title, distinct(keys), distinct(others), complete, advice=_ADVICE)
 
 
 def _pass_context(header: _Bytes) -> None:

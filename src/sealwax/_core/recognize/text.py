@@ -104,7 +104,8 @@ def _values(head: bytes, tail: bytes, inside: Inside, whole: bool) -> ForeignFor
 
 def _in_text(foreign: ForeignFormat, how: str) -> ForeignFormat:
     if foreign.format != ENVELOPE:
-        return replace(foreign, title=f"{foreign.title}{how}")
+        advice = "decode it first" if foreign.format.startswith("esdk") else foreign.advice
+        return replace(foreign, title=f"{foreign.title}{how}", advice=advice)
     advice = "decode it first" if how else "convert it to binary first"
     title = f"{foreign.title}{how or ' in its text form'}"
     return replace(foreign, format=f"{ENVELOPE}-text", title=title, advice=advice)

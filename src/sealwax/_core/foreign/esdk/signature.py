@@ -18,7 +18,7 @@ from sealwax.errors import DamagedHeaderError, TamperedError
 PUBLIC_KEY: Final = "aws-crypto-public-key"
 _LENGTH: Final = struct.Struct(">H")
 # In DER, two numbers as long as the curve's order, each with a sign byte, and their lengths.
-_MOST_DER_BYTES: Final = 128
+MOST_DER_BYTES: Final = 128
 
 
 def public_key(suite: EsdkSuite, text: str) -> ec.EllipticCurvePublicKey:
@@ -56,7 +56,7 @@ class SignedBytes:
         """
         with memoryview(footer) as view:
             try:
-                if not _LENGTH.size < len(view) <= _LENGTH.size + _MOST_DER_BYTES:
+                if not _LENGTH.size < len(view) <= _LENGTH.size + MOST_DER_BYTES:
                     raise InvalidSignature
                 if _LENGTH.unpack_from(view)[0] != len(view) - _LENGTH.size:
                     raise InvalidSignature
