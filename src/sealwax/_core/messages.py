@@ -16,18 +16,18 @@ from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import read_full
-from sealwax._core.files import COPY_BYTES, reported
+from sealwax._core.files import COPY_BYTES, WholeFile, reported
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import unwrap_foreign
-from sealwax._core.foreign.esdk import random_access, whole
+from sealwax._core.foreign.esdk import random_access, whole, writing
 from sealwax._core.foreign.esdk.header import PROVIDER_AWS_KMS, RESERVED, EsdkHeader, header_of, read_header
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.esdk.sizes import plaintext_bytes
 from sealwax._core.foreign.inspections import MessageInspection
 from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.format.io import SeekableSource
-from sealwax._core.format.stream import StreamReader
-from sealwax._core.keyring import DATA_KEY_BYTES, Keyring
+from sealwax._core.format.stream import StreamReader, StreamWriter
+from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, Keyring, WrappedKey
 from sealwax._core.sources import BytesLike
 from sealwax._foreign import Read, distinct
 from sealwax._text import printable
@@ -206,3 +206,36 @@ class MessageOpener:
             return passes.reader(source, start + header.size, opened, on_close)
         size = file.seek(0, os.SEEK_END) - start - header.size
         return random_access.FrameReader(source, start + header.size, size, opened, on_close)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSealer:
+    """Writes messages in suite 0478, each under a new id, with the data keys of a keyring."""
+
+    keyring: Keyring
+
+    def encrypt(self, plaintext: BytesLike, *, context: Mapping[str, str] | ctx.NoContext) -> bytes:
+        """Return a message.
+
+        Raises:
+            ContextError, KmsError: as for ``Sealer.encrypt``.
+        """
+        return writing.encrypt(self._begin(context, memoryview(plaintext).nbytes), plaintext)
+
+    def open(self, sink: BinaryIO | WholeFile, *, context: Mapping[str, str] | ctx.NoContext) -> StreamWriter:
+        """Return a file of plaintext that is written to ``sink`` as a message; ``sink`` is not closed.
+
+        Raises:
+            ContextError, KmsError: as for ``Sealer.open``.
+        """
+        encryptor = self._begin(context, None)
+        return StreamWriter(sink, encryptor, lambda _: b"", room=encryptor.group_bytes)
+
+    def _begin(self, context: Mapping[str, str] | ctx.NoContext, size: int | None) -> writing.MessageEncryptor:
+        pairs = ctx.as_pairs(context)
+        writing.encoded(pairs)  # what is refused needs no KMS call
+
+        def use(key: DataKey, wrapped_keys: tuple[WrappedKey, ...]) -> writing.MessageEncryptor:
+            return writing.MessageEncryptor(key, pairs, wrapped_keys)
+
+        return self.keyring.generate(pairs, use, plaintext_bytes=size)

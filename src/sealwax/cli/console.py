@@ -37,6 +37,8 @@ from sealwax.errors import FileError, KeyStoreError, NotAnEnvelopeError, RecordE
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from sealwax._foreign import ForeignFormat
+
 # Anything smaller is done before a bar could be read.
 PROGRESS_FROM_BYTES: Final = 64 << 20
 # They show no colors, and do not move the cursor.
@@ -132,10 +134,15 @@ def in_commands(text: str) -> str:
     return text
 
 
+def _has_text_form(foreign: ForeignFormat) -> bool:
+    is_text = foreign.format.startswith("esdk") and foreign.advice == "decode it first"
+    return is_text or foreign.format == "sealwax-text"
+
+
 def error(error: Exception, about: str | None = None) -> None:
     """Print an error, and the file it is about; the library's message never names an option."""
     foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
-    message = f"{error}, or use --armor" if foreign is not None and foreign.format == "sealwax-text" else str(error)
+    message = f"{error}, or use --armor" if foreign is not None and _has_text_form(foreign) else str(error)
     if isinstance(error, KeyStoreError | RecordError):
         message = in_commands(message)
     warn(f"{shown(about)}: {message}" if about else message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import os
@@ -156,6 +157,7 @@ class Output:
         plaintext: whether it is plaintext, as opposed to an envelope.
         whole: whether it is all of the plaintext; a part does not get the source's times, so it never counts as done.
         detached: the file for the envelope's header.
+        in_base64: whether the text form is plain base64, as of a message of the AWS Encryption SDK.
 
     Attributes:
         header: the open file for the detached header, or None.
@@ -172,8 +174,10 @@ class Output:
         plaintext: bool = False,
         whole: bool = True,
         detached: str | None = None,
+        in_base64: bool = False,
     ) -> None:
         self._plaintext = plaintext
+        self._to_text = (lambda data: base64.b64encode(data).decode("ascii")) if in_base64 else to_text
         self._whole = whole
         self._name = cast("str", job.output)
         self._places: list[files.WholeFile] = []
@@ -241,7 +245,7 @@ class Output:
         complete = False
         try:
             if kind is None and self._text_form is not None:
-                write_all(self.sink, (to_text(self._text_form.getvalue()) + "\n").encode("ascii"))
+                write_all(self.sink, (self._to_text(self._text_form.getvalue()) + "\n").encode("ascii"))
             if kind is None and isinstance(self.sink, ShownText):
                 self.sink.show()
             complete = kind is None

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from sealwax._core import context as ctx
 from sealwax._core.context import NoContext
+from sealwax._core.foreign.esdk import writing
 from sealwax._core.format.io import write_all
+from sealwax._core.messages import MessageSealer
 from sealwax._text import printable
-from sealwax.cli import console, contents, dry, jobs, locations, objects, options, outcomes, running, turns
-from sealwax.cli.kms import Keys
+from sealwax.cli import console, contents, dry, jobs, locations, objects, options, outcomes, running, turns, verbs
+from sealwax.cli.kms import Keys, sized
 from sealwax.cli.sealing import Sealing
-from sealwax.cli.work import Work, on
+from sealwax.cli.work import MESSAGE_SUFFIX, Work, on
 from sealwax.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sealwax._core.format.stream import StreamWriter
+    from sealwax._core.keyring import Keyring
+    from sealwax._core.sealer import Sealer
 
 
 @click.command()
@@ -27,9 +37,16 @@ from sealwax.errors import SettingsError
     is_flag=True,
     help="Use one data key for all files with the same KMS context: fewer KMS calls, but one key opens them all.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=verbs.Choice(["esdk"]),
+    metavar="esdk",
+    help="Write messages of the AWS Encryption SDK, for programs that read them; with --armor, in base64.",
+)
 @objects.options(writes=True)
 @options.loudness
-def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key: bool) -> int:
+def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key: bool, form: str | None) -> int:
     """Encrypt files, folders or a stream under a KMS key.
 
     FILE is encrypted to FILE.swx next to it, or to the output of -o; - is standard input. The caller needs
@@ -37,7 +54,12 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
 
     With -r or several files, outputs that an earlier run has finished are skipped: complete envelopes of the same,
     unchanged files, under these keys and with this context. Other existing files are reported and left alone.
+
+    With --as esdk, FILE is encrypted to FILE.esdk, a message of the AWS Encryption SDK (suite 0478: key commitment,
+    no signature). It cannot be re-wrapped: to change its KMS key, encrypt the data again.
     """
+    if form is not None:
+        work = _for_messages(work, keys)
     if work.armor and work.detached:
         raise click.UsageError("use --armor or --detached, not both: a detached payload has no text form")
     sealing = Sealing(
@@ -54,6 +76,9 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
         origin = contents.origin(source)
         if origin is None or job.output is None or not work.checks_output(job.output):
             return outcomes.OutputState.ABSENT
+        of_output = outcomes.of_message
+        if form is None:
+            of_output = functools.partial(outcomes.of_envelope, detached=work.detached)
         kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
         intended = outcomes.Intended(
             ctx.encode(kms),
@@ -62,21 +87,35 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
             keys.names,
             lambda file: sealer.open(file, context=context, header=locations.opened(work.detached)),
         )
-        return outcomes.of_envelope(
+        return of_output(
             job.output,
             origin,
             intended,
             source.binary,
             origin.size,
             armor=work.armor,
-            detached=work.detached,
             update=work.update,
         )
+
+    def opened(
+        sealer: Sealer,
+        keyring: Keyring,
+        sink: BinaryIO,
+        context: Mapping[str, str] | NoContext,
+        header: BinaryIO | None,
+    ) -> StreamWriter:
+        if form is not None:
+            return MessageSealer(keyring).open(sink, context=context)
+        return sealer.open(sink, "wb", context=context, header=header)
 
     def do(job: jobs.FileJob) -> turns.Result:
         keys, template, (sealer, keyring, _) = sealing.of(job)
         if share_key:
             _refuse_pairs_of_files(template, keys)
+        if form is not None and keys.local_context:  # of a rule of the settings
+            raise SettingsError(
+                "a message of the AWS Encryption SDK has no local pairs, and the settings file names some"
+            )
         context = template.to_bind(job.relpath)
         with contents.Source(job) as source:
             there = state(job, source, context)
@@ -87,19 +126,24 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
                 kms, local = ctx.split(ctx.as_pairs(context), keys.local_context)
                 ctx.encode(kms)
                 ctx.check_new_keys(kms, local)
+                if form is not None:
+                    writing.encoded(kms)
                 for name in (job.output, work.detached):
                     dry.check_output(job, source, name, force=force)
                 return "would be encrypted"
             twice = contents.is_envelope(source)
-            place = contents.Output(job, source, force=force, armor=work.armor, detached=work.detached)
+            place = contents.Output(
+                job, source, force=force, armor=work.armor, detached=work.detached, in_base64=form is not None
+            )
             with place as sink:
                 if work.detached is None and (plaintext := source.whole()) is not None:
-                    write_all(sink, sealer.encrypt(plaintext, context=context))
+                    sealed = sealer if form is None else MessageSealer(keyring)
+                    write_all(sink, sealed.encrypt(plaintext, context=context))
                 else:
                     shares = share_key and source.size is not None
-                    of_stream = keys.to_encrypt_sized(keyring, source.size or 0) if shares else sealer
+                    own = sized(keyring, source.size or 0) if shares else keyring
                     with (
-                        of_stream.open(sink, "wb", context=context, header=place.header) as writer,
+                        opened(keys.sealer(own) if shares else sealer, own, sink, context, place.header) as writer,
                         console.progress(job.source, source.size) as progress,
                     ):
                         contents.copy(source.readinto, writer.write, progress)
@@ -108,6 +152,17 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
 
     todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
     return running.run(work, sealing.announced(todo), do, again=running.SAME_AGAIN)
+
+
+def _for_messages(work: Work, keys: Keys) -> Work:
+    """Refuse what messages of the AWS Encryption SDK do not have; return the work with their suffix."""
+    if work.detached is not None:
+        raise click.UsageError("use --as esdk or --detached, not both: a message of the AWS Encryption SDK is one file")
+    if keys.local_context:
+        raise click.UsageError(
+            "use --as esdk or --local-context, not both: a message of the AWS Encryption SDK has no local pairs"
+        )
+    return replace(work, suffix=MESSAGE_SUFFIX) if work.suffix == options.SUFFIX else work
 
 
 def _refuse_pairs_of_files(template: options.ContextTemplate, keys: Keys) -> None:

@@ -249,7 +249,7 @@ def _by_name(work: Work, path: str, reason: str) -> _Found:
                 return _Found(path, problem=LeftAloneError(outcomes.IN_THE_WAY, why))
         except FileError as error:
             return _Found(path, problem=error)
-    counted = f"without '{work.suffix}'" if work.of_envelopes else "already an envelope"
+    counted = f"without {work.shown_suffixes}" if work.of_envelopes else "already an envelope"
     return _Found(path, skipped=Skip(counted, reason))
 
 

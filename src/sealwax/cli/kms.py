@@ -163,11 +163,11 @@ class Keys:
             )
         return self._sealer(keyring), keyring
 
-    def to_encrypt_sized(self, keyring: Keyring, size: int) -> Sealer:
-        """Return a sealer for one stream of a known size, so that it may share a data key."""
+    def sealer(self, keyring: Keyring) -> Sealer:
+        """Return a sealer for one stream, with a keyring of ``sized``."""
         from sealwax._core.sealer import Sealer
 
-        return Sealer(_Sized(keyring, size), local_context=self.local_context)
+        return Sealer(keyring, local_context=self.local_context)
 
     def to_decrypt(self, sources: Sequence[str]) -> Sealer:
         """Return a sealer that opens what is wrapped under these keys, and nothing else."""
@@ -260,6 +260,11 @@ class Keys:
             f"KMS calls: {stats.calls}{failed}; saved by caching: {stats.saved}; "
             f"cost: {stats.cost_usd:.6f} USD ({USD_PER_10_000_CALLS} USD per 10,000 calls{free})"
         )
+
+
+def sized(keyring: Keyring, size: int) -> Keyring:
+    """Return a keyring for one stream of a known size, so that it may share a data key."""
+    return _Sized(keyring, size)
 
 
 class _Sized:

@@ -6,6 +6,7 @@ S3 is at AWS or at AWS_ENDPOINT_URL_S3, even if KMS is the lab or at another end
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import re
@@ -78,8 +79,8 @@ def writer(name: str, *, force: bool, size: int | None, source_time: int | None)
     from sealwax.stores.s3 import ObjectWriter
 
     settings = current().new_objects | ({} if source_time is None else {"Metadata": {SOURCE_TIME: str(source_time)}})
-    # An envelope is a little larger than its plaintext; the number of parts has to be enough for it.
-    expected = None if size is None else size + size // 512 + (1 << 20)
+    # Envelopes, and more so messages in frames, are a little larger than the plaintext: the parts have to be enough.
+    expected = None if size is None else size + size // 100 + (1 << 20)
     return ObjectWriter(name, service=service(), overwrite=force, size=expected, settings=settings)
 
 
@@ -167,8 +168,12 @@ def message_in_base64(text: bytes) -> bytes | None:
 
 
 def begins_as_envelope(name: str) -> bool:
-    """Whether a file or object begins as an envelope does, in bytes or as text; links are followed."""
+    """Whether a file or object begins as an envelope or a message does, in bytes or as text; links are followed."""
     place = opened(name)
     with files.InputFile(place, regular=True) if isinstance(place, str) else place as file:
         beginning = read_full(file, len(MAGIC))
-    return beginning == MAGIC or beginning.startswith(PREFIX.encode())
+    if beginning == MAGIC or beginning.startswith(PREFIX.encode()) or begins_message(beginning):
+        return True
+    with contextlib.suppress(ValueError):
+        return begins_message(base64.b64decode(beginning, validate=True))
+    return False

@@ -27,7 +27,9 @@ from typing import BinaryIO, Final, cast
 from sealwax._core import context as ctx
 from sealwax._core import files
 from sealwax._core.envelope import Inspection, inspect, read_full
+from sealwax._core.foreign.inspections import MessageInspection
 from sealwax._core.format.header import ATTACHED, DETACHED
+from sealwax._core.inspection import inspect as inspect_any
 from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey, kept_by_rewrap
 from sealwax._text import printable
 from sealwax.cli import console, locations
@@ -267,26 +269,92 @@ def of_envelope(
         preamble = inspection.header.preamble
         if (preamble.kms_context, preamble.local_pairs) != (intended.kms_context, intended.local_pairs):
             raise _other_context(name, again)
-        held = inspection.plaintext_bytes
-        if existing.is_older(origin) or (held != size and existing.may_be_older(origin)):
+        if _is_outdated(existing, origin, inspection.plaintext_bytes, size, again):
             return _outdated(name, update)
-        if held is None or held < size:
-            why = f"{name} holds fewer than {size} bytes: it is cut off, or of a smaller file"
-            raise LeftAloneError(INCOMPLETE, f"{why}; {again}")
-        if held > size:
-            why = f"{name} is of a different file: it holds {held} bytes, not {size}"
-            raise LeftAloneError(IN_THE_WAY, f"{why}; {again}")
         keys = intended.under()
         _check_keys(output, inspection, (), keys, intended.names, again, can_rewrap=header is None, armor=armor)
         # Neither a payload nor its detached header says that they belong together.
         if intended.local_pairs or detached is not None or not existing.is_of(origin):
-            try:
-                _check_opened(existing, origin, intended, source, envelope, again, detached)
-            except LeftAloneError as error:
-                if error.outcome in (IN_THE_WAY, UNKNOWN) and existing.may_be_older(origin):
-                    source.seek(0)  # it was read to be compared
-                    return _outdated(name, update)
-                raise
+            return _opened(existing, origin, intended, source, envelope, again, detached, update)
+    return OutputState.DONE
+
+
+def of_message(
+    output: str,
+    origin: Origin,
+    intended: Intended,
+    source: BinaryIO,
+    size: int,
+    *,
+    armor: bool = False,
+    update: bool | None = None,
+) -> OutputState:
+    """Return what the message of the AWS Encryption SDK for a file needs; see ``of_envelope``."""
+    existing = look(output)
+    if existing is None:
+        return OutputState.ABSENT
+    name, again = _quoted(output), f"use --force to encrypt it again, {_ELSEWHERE}"
+    with existing.open() as file:
+        message = file
+        try:
+            if armor:
+                message = io.BytesIO(locations.text_form(file))
+            inspection = inspect_any(message)
+        except DamagedHeaderError as error:
+            raise LeftAloneError(INCOMPLETE, f"{name} is damaged or cut off: {error}; {again}") from None
+        except HeaderError as error:
+            raise _not_comparable(name, str(error)) from None
+        if not isinstance(inspection, MessageInspection):
+            raise _not_comparable(name, "it is not a message of the AWS Encryption SDK")
+        if ctx.encode(inspection.context) != intended.kms_context:
+            raise _other_context(name, again)
+        if _is_outdated(existing, origin, inspection.plaintext_bytes, size, again):
+            return _outdated(name, update)
+        arns = {key.key_arn for key in inspection.wrapped_keys}
+        if arns != intended.under() or inspection.others:
+            now = _listed((*sorted(arns), *inspection.others))
+            raise LeftAloneError(OTHER_KEY, f"{name} is under {now}, not under {_listed(intended.names)}; {again}")
+        if not existing.is_of(origin):
+            return _opened(existing, origin, intended, source, message, again, None, update)
+    return OutputState.DONE
+
+
+def _is_outdated(existing: Existing, origin: Origin, held: int | None, size: int, again: str) -> bool:
+    """Whether the origin has changed since; ``held`` is how many bytes of plaintext there are now.
+
+    Raises:
+        LeftAloneError: it has not, and there is something else than it.
+    """
+    if existing.is_older(origin) or (held != size and existing.may_be_older(origin)):
+        return True
+    name = _quoted(existing.name)
+    if held is None or held < size:
+        why = f"{name} holds fewer than {size} bytes: it is cut off, or of a smaller file"
+        raise LeftAloneError(INCOMPLETE, f"{why}; {again}")
+    if held > size:
+        why = f"{name} is of a different file: it holds {held} bytes, not {size}"
+        raise LeftAloneError(IN_THE_WAY, f"{why}; {again}")
+    return False
+
+
+def _opened(
+    existing: Existing,
+    origin: Origin,
+    intended: Intended,
+    source: BinaryIO,
+    sealed: BinaryIO,
+    again: str,
+    detached: str | None,
+    update: bool | None,
+) -> OutputState:
+    """Return what is needed according to the plaintext, since nothing else tells."""
+    try:
+        _check_opened(existing, origin, intended, source, sealed, again, detached)
+    except LeftAloneError as error:
+        if error.outcome in (IN_THE_WAY, UNKNOWN) and existing.may_be_older(origin):
+            source.seek(0)  # it was read to be compared
+            return _outdated(_quoted(existing.name), update)
+        raise
     return OutputState.DONE
 
 
@@ -335,6 +403,14 @@ def _other_context(name: str, again: str) -> LeftAloneError:
     return LeftAloneError(OTHER_CONTEXT, why)
 
 
+def _not_comparable(name: str, why: str) -> LeftAloneError:
+    return LeftAloneError(IN_THE_WAY, f"{name} already exists, but cannot be compared: {why}; rename it, {_OVERWRITE}")
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(f"'{printable(key)}'" for key in keys)
+
+
 def _inspected(existing: Existing, file: BinaryIO, kind: int, armor: bool, again: str) -> tuple[Inspection, BinaryIO]:
     """Return an envelope's header, and its bytes."""
     name = _quoted(existing.name)
@@ -345,8 +421,7 @@ def _inspected(existing: Existing, file: BinaryIO, kind: int, armor: bool, again
     except DamagedHeaderError as error:
         raise LeftAloneError(INCOMPLETE, f"{name} is damaged or cut off: {error}; {again}") from None
     except HeaderError as error:
-        why = f"{name} already exists, but cannot be compared: {error}; rename it, {_OVERWRITE}"
-        raise LeftAloneError(IN_THE_WAY, why) from None
+        raise _not_comparable(name, str(error)) from None
     if inspection.header.preamble.kind != kind:
         header = "its header inside" if kind == DETACHED else "a detached header"
         raise LeftAloneError(IN_THE_WAY, f"{name} is an envelope with {header}; {again}")
@@ -369,8 +444,7 @@ def _check_keys(
     if inspection.header.finished and set(arns) == under and kept_by_rewrap(inspection.wrapped_keys) == kept:
         return
     name = _quoted(output)
-    now = ", ".join(f"'{printable(key.key_arn)}'" for key in inspection.wrapped_keys)
-    wanted = ", ".join(f"'{printable(name)}'" for name in names)
+    now, wanted = _listed(key.key_arn for key in inspection.wrapped_keys), _listed(names)
     why = f"{name} is under {now}, not under {wanted}"
     if not inspection.header.finished:
         why = f"a re-wrap of {name} to {now} was interrupted, and this run is to {wanted}"

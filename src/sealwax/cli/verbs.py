@@ -33,8 +33,8 @@ _GROUPS: Final[Mapping[str, str]] = {
         --throttle --error --latency --down --reset --quota --eventual --clear --seed
         --fields --models --data --settle --rows""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
-        --accept-stored-context --drop-signature --allow-legacy --unstored-context --share-key --store --confirm
-        --no-settings""",
+        --accept-stored-context --drop-signature --allow-legacy --unstored-context --share-key --as --store
+        --confirm --no-settings""",
     "Where it goes": """--output --into --remove --update --force --sse --sse-kms-key-id --storage-class --tag
         --requester-pays --journal --results --save-facts --allow-disk""",
     "Speed and limits": "--workers --rate --throttle-lag --engine --max-duration --max-error-rate",

@@ -143,7 +143,7 @@ class Chunks:
         if self.__dict__.get("_aead") is not None:
             self.close()
 
-    def seal(self, first: int, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
+    def seal(self, first: int, plaintext: memoryview, into: memoryview, *, last: bool = False) -> int:
         """Encrypt whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the new size."""
         return self._each(first, plaintext, CHUNK_BYTES, into, SEALED_CHUNK_BYTES, last)
 
@@ -169,7 +169,7 @@ class Chunks:
         finally:
             leave_no_registers()
 
-    def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool) -> int:
+    def open(self, first: int, sealed: memoryview, into: memoryview, *, last: bool = False) -> int:
         """Decrypt whole chunks from ``first`` on, and with ``last`` the rest as the last one; return the bytes written.
 
         Raises:
@@ -227,7 +227,7 @@ class Encryptor:
     def close(self) -> None:
         self._chunks.close()
 
-    def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
+    def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool = False) -> int:
         """Encrypt whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
 
         Raises:
@@ -285,7 +285,7 @@ class Decryptor:
             last = size < len(sealed)
             return self.open_into(sealed[:size], into, last=last), last
 
-    def open_into(self, sealed: memoryview, into: memoryview, *, last: bool) -> int:
+    def open_into(self, sealed: memoryview, into: memoryview, *, last: bool = False) -> int:
         """Decrypt whole chunks, and with ``last`` the rest as the last one; return how many bytes were written.
 
         Raises:

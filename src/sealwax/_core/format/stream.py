@@ -19,7 +19,6 @@ from sealwax._core.format.payload import (
     GROUP_BYTES,
     MAX_PLAINTEXT_BYTES,
     SEALED_GROUP_BYTES,
-    Encryptor,
     refuse_forked,
     tampered,
 )
@@ -32,6 +31,21 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+class GroupEncryptor(Protocol):
+    """Encrypts a plaintext front to back: a ``payload.Encryptor``, or another format's.
+
+    Attributes:
+        head: what is written before the first group, after the header.
+    """
+
+    head: bytes
+
+    def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool = False) -> int:
+        """Encrypt up to 1 MiB, less only with ``last``; return how many bytes were written."""
+
+    def close(self) -> None: ...
+
+
 class StreamWriter(io.RawIOBase):
     """A file of plaintext, open for writing; ``Sealer.open(..., "wb")`` returns it.
 
@@ -42,6 +56,7 @@ class StreamWriter(io.RawIOBase):
         encryptor: for the payload.
         header: called once with whether the plaintext has reached 1 MiB; returns the header's bytes.
         on_close: called once with whether the envelope is complete.
+        room: how many bytes the encryptor writes at most for 1 MiB.
 
     Example:
         >>> with sealer.open("backup.tar.swx", "wb", context={"purpose": "backup"}) as file:
@@ -53,19 +68,21 @@ class StreamWriter(io.RawIOBase):
     def __init__(
         self,
         sink: BinarySink,
-        encryptor: Encryptor,
+        encryptor: GroupEncryptor,
         header: Callable[[bool], bytes],
         on_close: Callable[[bool], None] | None = None,
+        *,
+        room: int = SEALED_GROUP_BYTES,
     ) -> None:
         super().__init__()
         self._process = os.getpid()
         self._on_close = on_close
         self._sink = sink
-        self._encryptor: Encryptor | None = encryptor
+        self._encryptor: GroupEncryptor | None = encryptor
         self._header: Callable[[bool], bytes] | None = header
         self._pending = bytearray(GROUP_BYTES)
         self._filled = 0
-        self._sealed = bytearray(SEALED_GROUP_BYTES)
+        self._sealed = bytearray(room)
         self._written = 0
         self._groups = 0
         # The write of the group before, and the buffer that it frees.
@@ -127,12 +144,12 @@ class StreamWriter(io.RawIOBase):
         self._written += size
         return size
 
-    def _flush_pending(self, encryptor: Encryptor, *, last: bool = False) -> None:
+    def _flush_pending(self, encryptor: GroupEncryptor, *, last: bool = False) -> None:
         with memoryview(self._pending) as pending:
             self._seal(encryptor, pending[: self._filled], last=last)
         self._filled = 0
 
-    def _seal(self, encryptor: Encryptor, plaintext: memoryview, *, last: bool = False) -> None:
+    def _seal(self, encryptor: GroupEncryptor, plaintext: memoryview, *, last: bool = False) -> None:
         # Before the header is written: this refuses a forked child, which shares the file with its parent.
         sealed = memoryview(self._sealed)
         sealed = sealed[: encryptor.seal_into(plaintext, sealed, last=last)]
@@ -150,7 +167,7 @@ class StreamWriter(io.RawIOBase):
         if last or self._groups <= AFTER_GROUPS:
             write_all(self._sink, sealed)
         elif behind.start(write_all, self._sink, sealed):
-            self._sealed, self._spare = self._spare or bytearray(SEALED_GROUP_BYTES), self._sealed
+            self._sealed, self._spare = self._spare or bytearray(len(self._sealed)), self._sealed
         else:
             self._behind = None
             write_all(self._sink, sealed)

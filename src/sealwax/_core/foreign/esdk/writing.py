@@ -35,9 +35,10 @@ from sealwax._core.foreign.esdk.opening import (
 )
 from sealwax._core.foreign.esdk.suites import WRITTEN
 from sealwax._core.format.io import refuse_copies
-from sealwax._core.format.payload import leave_no_registers, refuse_forked
+from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, refuse_forked
 from sealwax._core.keyring import PROVIDER_AWS_KMS as KMS
 from sealwax._core.keyring import WrappedKey, wipe
+from sealwax._text import printable
 from sealwax.errors import ContextError
 
 FRAME_BYTES: Final = 4096
@@ -85,7 +86,7 @@ class MessageEncryptor:
                 bytes((WRITTEN.version,)),
                 WRITTEN.id.to_bytes(2, "big"),
                 message_id,
-                _sized(_encoded(context)),
+                _sized(encoded(context)),
                 _data_keys(wrapped_keys),
                 bytes((FRAMED,)),
                 U32.pack(frame_length),
@@ -105,6 +106,11 @@ class MessageEncryptor:
     def close(self) -> None:
         self._aead = None
 
+    @property
+    def group_bytes(self) -> int:
+        """How many bytes ``seal_into`` writes at most for 1 MiB of plaintext."""
+        return self.sealed_bytes(GROUP_BYTES, last=True) + FINAL_OVERHEAD
+
     def sealed_bytes(self, size: int, *, last: bool) -> int:
         """Return how many bytes ``seal_into`` writes for this many bytes of plaintext."""
         frames, rest = self._frames(size, last)
@@ -116,7 +122,7 @@ class MessageEncryptor:
         # A final frame should be whole rather than empty, where there is a choice.
         return (frames - 1, self._length) if last and frames and not rest else (frames, rest)
 
-    def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool) -> int:
+    def seal_into(self, plaintext: memoryview, into: memoryview, *, last: bool = False) -> int:
         """Encrypt whole frames, and with ``last`` the rest as the final one; return how many bytes were written.
 
         Raises:
@@ -188,11 +194,18 @@ def encrypt(encryptor: MessageEncryptor, plaintext: Buffer) -> bytes:
         encryptor.close()
 
 
-def _encoded(context: Mapping[str, str]) -> bytes:
-    """Return the bytes of a context, whose canonical form is also this format's."""
+def encoded(context: Mapping[str, str]) -> bytes:
+    """Return the bytes of a context, whose canonical form is also this format's.
+
+    Raises:
+        ContextError: it cannot be stored, or has a name that is the format's own.
+    """
     own = next((name for name in context if name.casefold().startswith(RESERVED)), None)
     if own is not None:
-        raise ContextError(f"names that begin with '{RESERVED}' are reserved in messages of the AWS Encryption SDK")
+        raise ContextError(
+            f"names of context pairs that begin with '{RESERVED}' are the AWS Encryption SDK's own, and "
+            f"'{printable(own[:100])}' is one: use another name"
+        )
     ctx.check_new_keys(context)
     return ctx.encode(context) if context else b""
 
