@@ -13,6 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTEST = pytest -n $(WORKERS) --dist worksteal -q
+NPM := tests/foreign/npm
 QUICK := -m 'not (slow or java or browser or soak)'
 # Nothing is installed or built with what is not in requirements/, where each file has its hash.
 PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
@@ -41,10 +42,10 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
-pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system
+pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST)
 
-coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system
+coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered
 
 # From the source archive, as pip would. What git has is copied, so that nothing is found that nobody gets.
@@ -61,9 +62,14 @@ wheel: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp
 	ln -s ../../.venv-s3ec build/wheel/.venv-s3ec
 	cd build/wheel && ../../.venv-wheel/bin/$(PYTEST) $(QUICK)
 
-# Java for Spark, a browser for the HTML reports, an editor, two databases: found, or installed where nobody has to be asked.
+# Java for Spark, a browser for the HTML reports, an editor, two databases, Node.js: found, or installed where nobody has to be asked.
 system:
-	@$(PYTHON) tests/system.py java chromium vim postgresql mariadb
+	@$(PYTHON) tests/system.py java chromium vim postgresql mariadb node
+
+# The AWS Encryption SDK for JavaScript, which the tests exchange messages with.
+$(NPM)/node_modules/stamp: $(NPM)/package.json $(NPM)/package-lock.json | system
+	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 .venv-awscli/stamp: requirements/awscli.txt
 	$(PYTHON) -m venv .venv-awscli
@@ -96,7 +102,7 @@ system:
 	.venv-lowest/bin/python $(EDITABLE)
 	@touch $@
 
-lowest: .venv-lowest/stamp .venv-awscli/stamp .venv-s3ec/stamp system
+lowest: .venv-lowest/stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
 	.venv-lowest/bin/pip list --format=freeze | grep -iE '^(boto3|botocore|click|cryptography|psycopg|pymysql|rich|sqlalchemy)=='
 	.venv-lowest/bin/$(PYTEST)
 
@@ -146,7 +152,7 @@ bench: .venv/bench.stamp
 SECONDS_EACH ?= 60
 
 fuzz: .venv/fuzz.stamp
-	@set -e; for target in header payload armor context context_file foreign record key_row; do \
+	@set -e; for target in header payload armor context context_file foreign esdk record key_row; do \
 	  echo "== $$target, $(SECONDS_EACH) s"; \
 	  mkdir -p .fuzz/$$target; \
 	  $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=10 -max_len=65536 \
@@ -157,7 +163,7 @@ fuzz: .venv/fuzz.stamp
 mutants: .venv/test.stamp
 	$(BIN)/python -m tests.mutants
 
-soak: .venv/test.stamp .venv-s3ec/stamp system
+soak: .venv/test.stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST) -m soak
 	$(BIN)/python -m tests.soak_lab
 	$(BIN)/python -m tests.soak_keys 10
@@ -169,4 +175,4 @@ soak: .venv/test.stamp .venv-s3ec/stamp system
 	$(BIN)/python -m tests.soak_spark
 
 clean:
-	rm -rf .venv .venv-* .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-* $(NPM)/node_modules .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -18,6 +18,7 @@ from pathlib import Path
 
 # Spark 4 wants Java 17 or newer; Hadoop's libraries below it fail from Java 24 on.
 _JAVA = range(17, 24)
+_NODE = 18
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ def _mariadb_fits(_: Path) -> bool:
     return all(shutil.which(name) is not None for name in ("mariadb", "mariadb-install-db"))
 
 
+def _node_fits(node: Path) -> bool:
+    done = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    version = re.match(r"v(\d+)\.", done.stdout)
+    return version is not None and int(version[1]) >= _NODE and shutil.which("npm") is not None
+
+
 def _on_path(environment: Mapping[str, str], *names: str) -> Iterator[Path]:
     for name in names:
         if found := shutil.which(name, path=environment.get("PATH", "")):
@@ -103,6 +110,13 @@ NEEDS = {
         _mariadb_fits,
         ("mariadb-server-core mariadb-client-core",),
         "mariadb",
+    ),
+    "node": Need(
+        f"Node.js {_NODE} or newer, and npm",
+        lambda environment: _on_path(environment, "node"),
+        _node_fits,
+        ("nodejs npm",),
+        "node",
     ),
     "vim": Need("Vim", lambda environment: _on_path(environment, "vim"), lambda _: True, ("vim",), "vim"),
 }

@@ -96,7 +96,9 @@ def pipe(data: bytes) -> BinaryIO:
     return cast("BinaryIO", Pipe(data))
 
 
-def every_way(sealer: sealwax.Sealer, message: bytes, path: Path, context: Any = CONTEXT) -> Iterator[Any]:
+def every_way(
+    sealer: sealwax.Sealer, message: bytes, path: Path, context: Any = CONTEXT, data: bytes = DATA
+) -> Iterator[Any]:
     """What each way to read gives, or its error."""
 
     def opened(file: Any) -> bytes:
@@ -121,9 +123,9 @@ def every_way(sealer: sealwax.Sealer, message: bytes, path: Path, context: Any =
         lambda: streamed(path),
         lambda: streamed(beside),
         lambda: streamed(pipe(message)),
-        lambda: DATA if sealer.verify(path, context=context) == len(DATA) else b"",
-        lambda: DATA if sealer.verify(message, context=context) == len(DATA) else b"",
-        lambda: DATA if sealer.verify(pipe(message), context=context) == len(DATA) else b"",
+        lambda: data if sealer.verify(path, context=context) == len(data) else b"",
+        lambda: data if sealer.verify(message, context=context) == len(data) else b"",
+        lambda: data if sealer.verify(pipe(message), context=context) == len(data) else b"",
     ]
     for way in ways:
         try:
