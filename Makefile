@@ -20,7 +20,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 INSTALL := $(PIP) --require-hashes --requirement
 EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo quick test lint types pytest coverage system wheel lowest django upgrade mutants bench fuzz soak clean
+.PHONY: demo quick test lint types pytest coverage system npm wheel lowest django upgrade mutants bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -67,6 +67,8 @@ system:
 	@$(PYTHON) tests/system.py java chromium vim postgresql mariadb node
 
 # The AWS Encryption SDK for JavaScript, which the tests exchange messages with.
+npm: $(NPM)/node_modules/stamp
+
 $(NPM)/node_modules/stamp: $(NPM)/package.json $(NPM)/package-lock.json | system
 	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

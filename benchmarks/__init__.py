@@ -23,6 +23,8 @@ What is compared:
 - *Models*: what two sealed columns of text add to a row of SQLAlchemy or Django in PostgreSQL, inserted and read 2,000
   at a time, in the processor's time of the program alone, against what sqlalchemy-utils and
   django-fernet-encrypted-fields add to it. *Sealed* is the type, *sealed* the attribute that is bound to its row.
+- *ESDK*: messages of the AWS Encryption SDK, in its suite without signatures and with frames of 4 KiB, against the SDK,
+  in the processor's time; and the memory of a process that writes and reads one of 2 GiB.
 - *File to file*: 1 GiB on tmpfs against ``cp``, once by the library and once as the whole process of the command line,
   start included, with the lab as KMS.
 - *500 files*: the whole process of ``encrypt -r`` over files of 2000 bytes on tmpfs, with the lab as KMS in it. Where

@@ -23,6 +23,7 @@ from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import ROOT, Done, Shell, unprivileged
 from tests.foreign import scripts
+from tests.foreign import samples
 from tests.s3 import Answer, Request, StrictS3, error
 
 CONTEXT: Final = {"purpose": "backup"}
@@ -593,6 +594,35 @@ def _(world: World) -> None:
     world.ends(4, *MIGRATE[:-2], "x", says="use --allow-legacy envkms01")
     world.ends(4, *MIGRATE, "guide", says="use --format boto3-fernet")
     world.ends(4, *MIGRATE, "plain", says="it is of no format that is migrated")
+def _message(suite: int) -> None:
+    # One that no KMS key of this account has wrapped: it is not reached before it is refused.
+    Path("m.esdk").write_bytes(samples.esdk(("aws-kms", samples.ARN), version=2 if suite > 0x0400 else 1, suite=suite))
+
+
+@line(
+    "a message of the AWS Encryption SDK does not commit to its data key, and `--allow-legacy` does not name its suite",
+    "`decrypt`, `verify`",
+    4,
+    3,
+)
+def _(world: World) -> None:
+    _message(0x0178)
+    for verb in ("decrypt", "verify"):
+        world.ends(4, *OPENING[verb], "m.esdk", says="allow esdk-0178 by name")
+    world.ends(4, *OPENING["verify"], "--allow-legacy", "esdk-0146", "m.esdk", says="allow esdk-0178 by name")
+
+
+@line(
+    "a message of the AWS Encryption SDK is to be moved to another key in place",
+    "`rewrap`, `reencrypt`; `inspect --to`",
+    4,
+    3,
+)
+def _(world: World) -> None:
+    _message(0x0478)
+    for verb in ("rewrap", "reencrypt"):
+        world.ends(4, *OPENING[verb], "m.esdk", says="a message is never re-wrapped")
+    world.ends(4, "inspect", "--to", samples.ARN, "m.esdk", says="cannot be re-wrapped")
 
 
 @line("a value is not a record", "`records explain`", 4, 3)

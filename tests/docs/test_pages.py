@@ -193,6 +193,7 @@ def test_the_make_targets_of_the_pages_exist() -> None:
         "fuzz",
         "lowest",
         "mutants",
+        "npm",
         "quick",
         "soak",
         "test",

@@ -37,9 +37,7 @@ class Node:
     def __init__(self, lab: Lab, url: str) -> None:
         program = system.find("node")
         assert program is not None, "Node.js is missing: run make system"
-        assert (HERE / "node_modules").is_dir(), (
-            "its packages are missing: run make tests/foreign/npm/node_modules/stamp"
-        )
+        assert (HERE / "node_modules").is_dir(), "its packages are missing: run make npm"
         self.lab = lab
         self.keys = [lab.create_key()["Arn"] for _ in range(2)]
         environment = {

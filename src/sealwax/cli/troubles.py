@@ -198,7 +198,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         """
         The file is plaintext, or another program encrypted it.
             The message names the format if it is known; open it with the program that wrote it.
-        The envelope is one line of text (it begins with swx1:).
+        The envelope is one line of text (it begins with swx1:), or a message of the AWS Encryption SDK is in base64.
             Add --armor.
         It is the payload of a detached envelope.
             Name the file with its header with --detached.
