@@ -22,8 +22,7 @@ from sealwax.cli import run
 from sealwax.records import SqlKeys
 from tests.cli.conftest import PURPOSE, K, Keys
 from tests.cli.shell import ROOT, Done, Shell, unprivileged
-from tests.foreign import scripts
-from tests.foreign import samples
+from tests.foreign import samples, scripts
 from tests.s3 import Answer, Request, StrictS3, error
 
 CONTEXT: Final = {"purpose": "backup"}
@@ -594,6 +593,8 @@ def _(world: World) -> None:
     world.ends(4, *MIGRATE[:-2], "x", says="use --allow-legacy envkms01")
     world.ends(4, *MIGRATE, "guide", says="use --format boto3-fernet")
     world.ends(4, *MIGRATE, "plain", says="it is of no format that is migrated")
+
+
 def _message(suite: int) -> None:
     # One that no KMS key of this account has wrapped: it is not reached before it is refused.
     Path("m.esdk").write_bytes(samples.esdk(("aws-kms", samples.ARN), version=2 if suite > 0x0400 else 1, suite=suite))
