@@ -248,6 +248,31 @@ def test_stored_names_of_the_formats_own_are_not_accepted(world: World, tmp_path
     refused(world.sealer(), message, tmp_path / "x", errors.ContextError, AcceptStoredContext())
 
 
+def test_names_that_differ_in_case_from_the_formats_own_are_the_callers(world: World, tmp_path: Path) -> None:
+    """The SDK reserves its prefix in lower case only, so such pairs exist, and no other program reads them to us."""
+    provider = StrictAwsKmsMasterKeyProvider(
+        key_ids=world.keys[:1], botocore_session=cast("Any", boto3.Session())._session
+    )
+    for pairs in ({"AWS-Crypto-purpose": "backup"}, {"Aws-crypto-x": "1", **CONTEXT}):
+        message, _ = aws_encryption_sdk.EncryptionSDKClient().encrypt(
+            source=DATA, key_provider=provider, encryption_context=pairs
+        )
+        assert list(every_way(world.sealer(), message, tmp_path / "x", pairs)) == [DATA] * WAYS
+
+
+def test_errors_of_the_context_speak_of_messages(world: World) -> None:
+    for message in (world.messages[0x0578, 4096], world.messages[0x0478, 0]):
+        for context, unstored, said in (
+            ({**CONTEXT, "more": "x"}, [], "the message does not store 'more'; .* must be listed as unstored"),
+            ({"purpose": "backup"}, [], "the message is bound to 'id', which the given context lacks"),
+            ({"purpose": "x", "id": "7"}, [], "the message is bound to a different value of 'purpose'"),
+            (CONTEXT, ["id"], "the message stores 'id', which this reader lists as unstored"),
+        ):
+            with pytest.raises(errors.ContextError, match=said) as caught:
+                world.sealer(unstored_context=unstored).decrypt(message, context=context)
+            assert "local" not in str(caught.value)
+
+
 def test_keys_that_are_not_allowed(world: World, tmp_path: Path) -> None:
     for message in (world.messages[0x0478, 4096], world.messages[0x0014, 0]):
         refused(world.sealer(world.keys[2]), message, tmp_path / "x", errors.KeyNotAllowedError)

@@ -74,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.context",
         "_core.envelope",
         "_core.foreign",
+        "_core.messages",
         "_core.objects",
         "_core.operations",
         "_core.scripts",

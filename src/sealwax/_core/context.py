@@ -270,8 +270,30 @@ def split(pairs: Mapping[str, str], local_names: Collection[str]) -> tuple[Mappi
     return kms, local
 
 
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How errors of ``match`` speak of what stores a context.
+
+    Attributes:
+        what: what it is.
+        absent: why it may lack a pair that was given.
+        listed: how the reader lists a pair that is not stored.
+    """
+
+    what: str = "the envelope"
+    absent: str = "it was encrypted without it, or as a local pair, whose name must be listed as local to read it"
+    listed: str = "local"
+
+
+OF_ENVELOPES: Final = Wording()
+
+
 def match(
-    expected: ExpectedContext, stored: Mapping[str, str], local_names: Collection[str], local_pairs: int | None
+    expected: ExpectedContext,
+    stored: Mapping[str, str],
+    local_names: Collection[str],
+    local_pairs: int | None,
+    wording: Wording = OF_ENVELOPES,
 ) -> Mapping[str, str]:
     """Compare the stored map with what the caller expects; return the local context.
 
@@ -280,6 +302,7 @@ def match(
         stored: the map read from the envelope.
         local_names: the names that the reader keeps local. The file never chooses the split.
         local_pairs: how many local pairs the envelope claims to have; None if the payload is not opened.
+        wording: how errors speak of it.
 
     Raises:
         ContextError: a pair is missing, different or unexpected.
@@ -293,22 +316,21 @@ def match(
         missing = [key for key in stored if key not in given]
         if missing:
             raise ContextError(
-                f"the envelope is bound to {_names(missing)}, which the given context lacks; "
+                f"{wording.what} is bound to {_names(missing)}, which the given context lacks; "
                 "pass every pair the data was encrypted with"
             )
     different = [key for key in given if key in stored and stored[key] != given[key]]
     if different:
-        raise ContextError(f"the envelope is bound to a different value of {_names(different)} than the one given")
+        raise ContextError(f"{wording.what} is bound to a different value of {_names(different)} than the one given")
     unstored = {key: value for key, value in given.items() if key not in stored}
     extra = [key for key in unstored if key not in local_names]
     if extra:
-        raise ContextError(
-            f"the envelope does not store {_names(extra)}; it was encrypted without it, "
-            "or as a local pair, whose name must be listed as local to read it"
-        )
+        raise ContextError(f"{wording.what} does not store {_names(extra)}; {wording.absent}")
     on_wrong_side = [key for key in stored if key in local_names]
     if on_wrong_side:
-        raise ContextError(f"the envelope stores {_names(on_wrong_side)}, which this reader lists as local")
+        raise ContextError(
+            f"{wording.what} stores {_names(on_wrong_side)}, which this reader lists as {wording.listed}"
+        )
     if local_pairs is not None and len(unstored) != local_pairs:
         raise ContextError(
             f"the envelope was encrypted with {local_pairs} local context pair{'' if local_pairs == 1 else 's'}, "

@@ -35,6 +35,13 @@ from sealwax.errors import ContextError, KeyNotAllowedError, UnsupportedEnvelope
 
 OnClose = Callable[[], None] | None
 
+OF_MESSAGES: Final = ctx.Wording(
+    "the message",
+    "it was encrypted without it, or is bound to it without storing it, and then its name must be listed as unstored "
+    "to read it",
+    "unstored",
+)
+
 # Of a stream's body: enough for the claim of one that is not framed.
 _KEPT_BYTES: Final = 64
 
@@ -50,12 +57,12 @@ def match(
     given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
     names = () if isinstance(given, ctx.NoContext) else given
     for name in (*names, *stored):
-        if name.casefold().startswith(RESERVED):
+        if name.startswith(RESERVED):  # in exactly this case: in any other, it is the caller's
             raise ContextError(
                 f"names of context pairs that begin with '{RESERVED}' are the AWS Encryption SDK's own, and "
                 f"'{printable(name[:100])}' is one: pass the other pairs only"
             )
-    return ctx.match(expected, stored, unstored, None)
+    return ctx.match(expected, stored, unstored, None, OF_MESSAGES)
 
 
 def inspected(file: BinaryIO, start: int) -> MessageInspection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sealwax._core import context as ctx
-from sealwax._core import envelope, objects
+from sealwax._core import envelope, messages, objects
 from sealwax._core.foreign.esdk.header import read_header as read_message
 from sealwax._core.foreign.rules import (
     BEGINNING_BYTES,
@@ -103,9 +103,10 @@ def match(movable: Movable, given: ctx.ExpectedContext, rules: ForeignRules) -> 
     """
     if isinstance(given, ctx.ContextPatterns) and movable.format.startswith("s3ec"):
         given.matching(movable.context)
+    elif movable.format.startswith("esdk"):
+        messages.match(movable.context, given, rules.unstored)
     elif movable.format != BOTO3_FERNET:
-        unstored = rules.unstored if movable.format.startswith("esdk") else frozenset()
-        ctx.match(given, movable.context, unstored, None)
+        ctx.match(given, movable.context, (), None)
 
 
 def to_read(movable: Movable, given: ctx.ExpectedContext) -> ctx.ExpectedContext:

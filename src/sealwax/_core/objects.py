@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, cast, runtime_checkable
+from typing import BinaryIO, Final, Protocol, cast, runtime_checkable
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
@@ -32,6 +32,8 @@ from sealwax.errors import (
     UnsupportedEnvelopeError,
     WrongKeyError,
 )
+
+_OF_OBJECTS: Final = ctx.Wording("the object", "it was encrypted without it")
 
 
 @runtime_checkable
@@ -105,7 +107,7 @@ def match(stored: Mapping[str, str], expected: ctx.ExpectedContext) -> None:
             )
     if isinstance(expected, ctx.ContextPatterns):
         expected = expected.matching(stored)
-    ctx.match(expected, stored, (), None)
+    ctx.match(expected, stored, (), None, _OF_OBJECTS)
 
 
 def is_already_under(keyring: Keyring, fields: ObjectFields, key: str) -> bool:

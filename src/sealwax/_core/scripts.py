@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
 from sealwax._core.envelope import read_full
@@ -23,6 +23,8 @@ from sealwax._core.sources import BytesLike
 from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
 
 OnClose = Callable[[], None] | None
+
+_OF_FILES: Final = ctx.Wording("the file", "it was encrypted without it")
 
 
 def is_script(error: NotAnEnvelopeError, rules: ForeignRules) -> bool:
@@ -53,7 +55,7 @@ class ScriptOpener:
         given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
         if header.format == BOTO3_FERNET and isinstance(given, Mapping) and given:
             raise ContextError("a file of the boto3 guide is bound to no context: say so instead of giving one")
-        ctx.match(expected, header.context, frozenset(), None)
+        ctx.match(expected, header.context, (), None, _OF_FILES)
         wrapped = UnnamedKey("", header.wrapped_key)
         return self.keyring.unwrap((wrapped,), header.context, lambda key: OpenScript(header, key))
 
