@@ -116,8 +116,14 @@ def test_text(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
         assert run(["decrypt", *GIVEN, "-o", "back2", name]) == 4
         assert "decode it first, or use --armor" in capfd.readouterr().err
     before = calls(lab)
-    Path("bad").write_bytes(text[:-20] + b"!" + text[-20:])
-    assert run(["decrypt", *GIVEN, "--armor", "-o", "back2", "bad"]) == 4
+    for form in (text[:-20] + b"!" + text[-20:], text[:1001], b"\r\n" + forms["url"] + b"--\xff"):
+        Path("bad").write_bytes(form)
+        capfd.readouterr()
+        for verb in (["inspect"], ["verify", *GIVEN], ["decrypt", *GIVEN, "-o", "back2"]):
+            assert run([*verb, "--armor", "bad"]) == 4
+            said = capfd.readouterr().err
+            assert "begins like a message of the AWS Encryption SDK in base64, but is not valid base64" in said
+            assert "swx1" not in said
     assert not Path("back2").exists()
     assert calls(lab) == before
 
@@ -153,6 +159,21 @@ def test_the_settings_name_no_local_pairs_for_them(lab: Lab, capfd: pytest.Captu
     assert "has no local pairs, and the settings file names some" in capfd.readouterr().err
     assert not Path("x.esdk").exists()
     assert calls(lab) == count
+
+
+@pytest.mark.usefixtures("lab")
+@pytest.mark.parametrize("how", [[], ["--as", "esdk"]])
+def test_a_message_that_is_encrypted_again_is_told(how: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    Path("x").write_bytes(b"data")
+    assert run([*AS_ESDK, "x", "-o", "message"]) == 0
+    Path("text").write_bytes(base64.b64encode(Path("message").read_bytes()))
+    Path("url").write_bytes(base64.urlsafe_b64encode(b"\1\x80\1\x78\xff\xff"))
+    for name in ("message", "text", "url"):
+        capfd.readouterr()
+        assert run(["encrypt", *how, *GIVEN, name]) == 0
+        assert f"{name}: this is already an AWS Encryption SDK message; encrypting it again" in capfd.readouterr().err
+    assert run(["encrypt", *how, *GIVEN, "x"]) == 0
+    assert "again" not in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("lab")

@@ -338,13 +338,18 @@ def _claims_to_be_under(job: FileJob, arns: frozenset[str], *, armor: bool) -> b
     }
 
 
-def is_envelope(source: Source) -> bool:
-    """Whether a file begins as an envelope does; False for streams and objects, which are not read ahead."""
+def encrypted_as(source: Source) -> str | None:
+    """Return what a file is that is encrypted already, by its beginning.
+
+    None for streams and objects, which are not read ahead.
+    """
     if source.status is None or not source.regular:
-        return False
+        return None
     beginning = source.file.read(len(MAGIC))
     source.file.seek(0)
-    return beginning == MAGIC
+    if beginning == MAGIC:
+        return "an envelope"
+    return "an AWS Encryption SDK message" if locations.is_message(beginning) else None
 
 
 def plaintext_of(sealer: Sealer, source: Source, expected: ExpectedContext) -> bytes | None:

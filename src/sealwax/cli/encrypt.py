@@ -131,7 +131,7 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
                 for name in (job.output, work.detached):
                     dry.check_output(job, source, name, force=force)
                 return "would be encrypted"
-            twice = contents.is_envelope(source)
+            encrypted_as = contents.encrypted_as(source)
             place = contents.Output(
                 job, source, force=force, armor=work.armor, detached=work.detached, in_base64=form is not None
             )
@@ -147,7 +147,7 @@ def encrypt(work: Work, keys: Keys, template: options.ContextTemplate, share_key
                         console.progress(job.source, source.size) as progress,
                     ):
                         contents.copy(source.readinto, writer.write, progress)
-        note = {"note": "this is already an envelope; encrypting it again"} if twice else {}
+        note = {"note": f"this is already {encrypted_as}; encrypting it again"} if encrypted_as else {}
         return {"outcome": "encrypted", **note}
 
     todo = jobs.collect(work, output_name=lambda name: name + work.suffix)

@@ -149,8 +149,14 @@ def text_form(file: BinaryIO | io.RawIOBase) -> bytes:
     data = read_full(file, _MAX_TEXT_BYTES + 1)
     if len(data) > _MAX_TEXT_BYTES:
         raise NotAnEnvelopeError(f"it has more than {_MAX_TEXT_BYTES} bytes, too many for the text form")
-    if not data.startswith(PREFIX.encode()) and (message := message_in_base64(data)) is not None:
-        return message
+    if not data.startswith(PREFIX.encode()):
+        if (message := message_in_base64(data)) is not None:
+            return message
+        if _begins_in_base64(data.lstrip()):
+            raise NotAnEnvelopeError(
+                "this begins like a message of the AWS Encryption SDK in base64, but is not valid base64: it is cut off, "
+                "or holds other characters"
+            )
     try:
         return dearmor(data.decode("ascii").removesuffix("\n"))
     except UnicodeDecodeError:
@@ -172,8 +178,19 @@ def begins_as_envelope(name: str) -> bool:
     place = opened(name)
     with files.InputFile(place, regular=True) if isinstance(place, str) else place as file:
         beginning = read_full(file, len(MAGIC))
-    if beginning == MAGIC or beginning.startswith(PREFIX.encode()) or begins_message(beginning):
-        return True
+    return beginning == MAGIC or beginning.startswith(PREFIX.encode()) or is_message(beginning)
+
+
+def is_message(beginning: bytes) -> bool:
+    """Whether a message of the AWS Encryption SDK begins like this, in bytes or in base64.
+
+    Args:
+        beginning: at least 8 of its first bytes, or all of them.
+    """
+    return begins_message(beginning) or _begins_in_base64(beginning)
+
+
+def _begins_in_base64(text: bytes) -> bool:
     with contextlib.suppress(ValueError):
-        return begins_message(base64.b64decode(beginning, validate=True))
+        return begins_message(base64.b64decode(text[:8].translate(_STANDARD), validate=True))
     return False
