@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
+import struct
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
@@ -462,6 +466,77 @@ def test_contexts_that_are_not_written(context: dict[str, str], words: str) -> N
 def test_every_message_has_an_id_of_its_own() -> None:
     ids = {header_of(esdk.written(b"", CONTEXT)).message_id for _ in range(100)}
     assert len(ids) == 100
+
+
+def encryptor(frame_length: int = 16) -> MessageEncryptor:
+    with DataKey(bytearray(esdk.DEK)) as key:
+        return MessageEncryptor(key, CONTEXT, (WrappedKey(esdk.ARN, b"wrapped"),), frame_length)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_writes_a_message_has_no_second(duplicate: Callable[[object], object]) -> None:
+    """A copy would write other frames under the nonces of the first, or another header for its id."""
+    writing = encryptor()
+    for each in (writing, esdk.opened(header_of(writing.head), bytearray(esdk.DEK), {})):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            duplicate(each)
+
+
+def test_threads_never_share_a_frame_number() -> None:
+    writing, size = encryptor(), 16 + 32
+    parts: list[bytes] = []
+
+    def write(_: int) -> None:
+        into = bytearray(8 * size)
+        with memoryview(into) as view:
+            assert writing.seal_into(memoryview(bytes(8 * 16)), view) == len(into)
+        parts.append(bytes(into))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(write, range(100)))
+    finally:
+        sys.setswitchinterval(before)
+    final = bytearray(40)
+    with memoryview(final) as view:
+        assert writing.seal_into(memoryview(b""), view, last=True) == 40
+    numbers = [part[at : at + 4] for part in parts for at in range(0, 8 * size, size)]
+    assert sorted(numbers) == [number.to_bytes(4, "big") for number in range(1, 801)]
+    # All of them are frames of the one header.
+    parts.sort()
+    message = writing.head + b"".join(parts) + final
+    assert esdk.in_memory(message, header_of(message), bytearray(esdk.DEK), {}) == bytes(800 * 16)
+    for last in (True, False):
+        with pytest.raises(ValueError, match="complete"), memoryview(bytearray(200)) as view:
+            writing.seal_into(memoryview(bytes(16)), view, last=last)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_writes_no_frame_of_its_parents_message() -> None:
+    writing = encryptor()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with pytest.raises(ValueError, match="only in the parent"):
+                writing.seal_into(memoryview(bytes(16)), memoryview(bytearray(100)), last=True)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_frames_that_could_not_be_written_are_not_written_again() -> None:
+    """After a failure within, the number counts as used: the same nonce must not encrypt other bytes."""
+    writing = encryptor()
+    with pytest.raises((struct.error, ValueError)), memoryview(bytearray(20)) as short:
+        writing.seal_into(memoryview(bytes(16)), short)
+    into = bytearray(100)
+    with memoryview(into) as view:
+        writing.seal_into(memoryview(bytes(16)), view)
+    assert into[:4] == b"\0\0\0\2"
 
 
 def test_arguments_that_are_refused() -> None:

@@ -154,8 +154,8 @@ def text_form(file: BinaryIO | io.RawIOBase) -> bytes:
             return message
         if _begins_in_base64(data.lstrip()):
             raise NotAnEnvelopeError(
-                "this begins like a message of the AWS Encryption SDK in base64, but is not valid base64: it is cut off, "
-                "or holds other characters"
+                "this begins like a message of the AWS Encryption SDK in base64, but is not valid base64: it is cut "
+                "off, or holds other characters"
             )
     try:
         return dearmor(data.decode("ascii").removesuffix("\n"))
