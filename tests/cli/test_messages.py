@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aws_encryption_sdk.identifiers import AlgorithmSuite
 
 from sealwax._core.foreign.esdk import writing
 from sealwax._core.keyring import DataKey, WrappedKey
 from sealwax.cli import run
 from sealwax.lab import Lab
+from tests.foreign.test_esdk_peers import theirs
 
 CONTEXT = {"purpose": "backup"}
 DATA = os.urandom(3 << 20)
@@ -49,6 +52,24 @@ def test_a_range(lab: Lab) -> None:
     Path("x.esdk").write_bytes(message(lab, DATA))
     assert run(["decrypt", *GIVEN, "--range", "1000000:1000010", "x.esdk", "-o", "x"]) == 0
     assert Path("x").read_bytes() == DATA[1_000_000:1_000_010]
+
+
+@pytest.mark.parametrize(("suite", "frame_length"), [(0x0578, 4096), (0x0478, 0), (0x0378, 128)])
+def test_no_range_of_what_is_authentic_only_as_a_whole(
+    lab: Lab, suite: int, frame_length: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Told from the header: KMS is not asked, and a large message is not read to its end first."""
+    algorithm = next(each for each in AlgorithmSuite if each.algorithm_id == suite)
+    Path("x.esdk").write_bytes(theirs(DATA[:100], algorithm, frame_length, CONTEXT))
+    raw = Path("x.esdk").read_bytes()
+    assert b"tests" in raw
+    Path("x.b64").write_bytes(base64.b64encode(raw))
+    before = len(list(lab.trail.events()))
+    for source in (["x.esdk"], ["--armor", "x.b64"]):
+        assert run(["decrypt", *GIVEN, "--range", "0:10", *source, "-o", "x"]) == 4
+        assert "nothing of this one is authentic before its end; decrypt all of it" in capfd.readouterr().err
+    assert not Path("x").exists()
+    assert len(list(lab.trail.events())) == before
 
 
 def test_a_pipe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

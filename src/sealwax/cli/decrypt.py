@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import click
 
 from sealwax._core import context as ctx
+from sealwax._core.foreign.inspections import MessageInspection, ObjectInspection
+from sealwax._core.format.header import MAGIC
 from sealwax._core.format.io import write_all
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.inspection import AnyInspection, check_context, inspect
@@ -18,7 +22,12 @@ from sealwax.cli import console, contents, jobs, locations, objects, options, ou
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
-from sealwax.errors import FileError, UnsupportedEnvelopeError
+from sealwax.errors import FileError, HeaderError, UnsupportedEnvelopeError
+
+_NO_RANGE: Final = (
+    "--range reads envelopes, and messages that are framed and not signed: nothing of this one is authentic before its "
+    "end; decrypt all of it"
+)
 
 
 def _bounds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -102,8 +111,8 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
             there = state(job, source, expected)
             if there is outcomes.OutputState.DONE:
                 return "already decrypted"
-            if bounds is not None and not source.file.seekable():
-                raise click.UsageError("--range needs a file; a stream can only be read from its start")
+            if bounds is not None:
+                _check_range(source, detached=work.detached is not None)
             force = work.force or there is outcomes.OutputState.OUTDATED
             # The envelope is opened before the output, so a wrong key or context leaves no trace.
             plaintext = None if work.detached or bounds is not None else contents.plaintext_of(sealer, source, expected)
@@ -119,10 +128,7 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
                 read: Callable[[memoryview], int] = reader.readinto
                 size = source.size
                 if bounds is not None and not reader.seekable():
-                    raise UnsupportedEnvelopeError(
-                        "nothing of this message is authentic before its end, since it is signed or not framed: "
-                        "--range cannot read a part of it; decrypt all of it"
-                    )
+                    raise UnsupportedEnvelopeError(_NO_RANGE)
                 if bounds is not None:
                     size = _size_of(bounds, reader.seek(0, os.SEEK_END), job.source)
                     reader.seek(bounds[0])
@@ -146,6 +152,29 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     # Two ranges cannot be told apart, so an existing file is never skipped.
     again = running.SAME_AGAIN if bounds is None else "run it again with --force"
     return running.run(work, sealing.announced(todo), do, again=again)
+
+
+def _check_range(source: contents.Source, *, detached: bool) -> None:
+    """Refuse a range of what can only be read as a whole, before KMS is asked and all of it is read.
+
+    Raises:
+        UnsupportedEnvelopeError: nothing of it is authentic before its end.
+    """
+    if not source.file.seekable():
+        raise click.UsageError("--range needs a file; a stream can only be read from its start")
+    if detached:
+        return
+    beginning = source.file.read(len(MAGIC))
+    source.file.seek(0)
+    if beginning == MAGIC:
+        return
+    inspection: AnyInspection | None = None
+    with contextlib.suppress(HeaderError):  # opening it says more
+        inspection = inspect(source.binary)
+    source.file.seek(0)
+    message = isinstance(inspection, MessageInspection) and (inspection.signed or not inspection.frame_bytes)
+    if message or isinstance(inspection, ObjectInspection):
+        raise UnsupportedEnvelopeError(_NO_RANGE)
 
 
 def _size_of(bounds: tuple[int, int], size: int, name: str) -> int:
