@@ -280,6 +280,13 @@ def test_keys_that_are_not_allowed(world: World, tmp_path: Path) -> None:
     assert "raw-aes" in refused(world.sealer(), raw, tmp_path / "x", errors.KeyNotAllowedError)
 
 
+def test_a_long_name_does_not_fill_the_screen(world: World, tmp_path: Path) -> None:
+    message = esdk.written(DATA, CONTEXT, wrapped=("a" * 60_000, b"wrapped"))
+    said = refused(world.sealer(), message, tmp_path / "x", errors.KeyNotAllowedError)
+    assert "aaa', which is not among the allowed keys" in said
+    assert len(said) < 600
+
+
 def test_a_key_that_is_named_and_did_not_wrap_it(world: World) -> None:
     """Who may write messages writes another ARN: KMS says so, or answers for another key."""
     message = world.messages[0x0478, 4096]

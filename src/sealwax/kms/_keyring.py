@@ -32,6 +32,7 @@ MAX_KEYS: Final = 16
 _MOST_GRANT_TOKENS: Final = 10
 _LONGEST_GRANT_TOKEN: Final = 8192
 _LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's limit
+_MOST_SHOWN: Final = 256
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
 _RETRIES: Final = RetryPolicy()
@@ -404,7 +405,8 @@ class KmsKeyring:
                 "by its name: an account and a Region are not enough; KMS was not called"
             )
         if not attempts:
-            under = ", ".join(f"'{printable(key.key_arn)}'" for key in wrapped_keys)
+            # Other formats bound the length of a name only by 64 KiB.
+            under = ", ".join(f"'{printable(key.key_arn[:_MOST_SHOWN])}'" for key in wrapped_keys)
             raise errors.KeyNotAllowedError(
                 f"the envelope is wrapped under {under}, which is not among the allowed keys"
                 f"{self._regions(wrapped_keys)}; KMS was not called. If you trust that key, allow it by its ARN."
