@@ -84,6 +84,7 @@ class StrictS3:
         after: called with each request after it was answered.
         page_size: how many keys a page of a listing has, if not 1000.
         sizes: what is told of the size of objects, by their paths, instead of the truth.
+        rewritten: changes of the headers of answers.
     """
 
     requests: list[Request] = field(default_factory=list)
@@ -91,6 +92,7 @@ class StrictS3:
     after: list[Callable[[Request], None]] = field(default_factory=list)
     page_size: int | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    rewritten: list[Callable[[list[tuple[str, str]]], list[tuple[str, str]]]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -140,6 +142,7 @@ class StrictS3:
         self.after.clear()
         self.page_size = None
         self.sizes.clear()
+        self.rewritten.clear()
         status, _, _ = self._ask({"REQUEST_METHOD": "POST", "PATH_INFO": "/moto-api/reset"})
         assert status == 200
 
@@ -202,6 +205,8 @@ class StrictS3:
         status, answer_headers, body = answer
         if status < 300 and (size := self.sizes.get(request.path)) is not None:
             answer_headers = _resized(answer_headers, size, request.method)
+        for rewrite in self.rewritten:
+            answer_headers = rewrite(answer_headers)
         request.status, request.sent = status, len(body) if request.method != "HEAD" else 0
         for then in list(self.after):
             then(request)

@@ -261,6 +261,48 @@ def test_metadata_that_a_copy_may_change(world: World, err: Callable[[], str]) -
     assert (world.state(), world.calls()) == (before, calls)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_context_that_is_not_ascii(world: World, version: int, err: Callable[[], str]) -> None:
+    """Some clients write it as it is, and S3 returns it encoded: nothing was altered."""
+    made = world.make(DATA, version=version)
+    made.metadata["x-amz-t" if version == 3 else "x-amz-matdesc"] = "=?UTF-8?B?eyJhIjoiw6kifQ==?="
+    made.put(world.s3, "x")
+    both(world, "x", 4, "is not ASCII", "not read", err=err)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_missing_instruction_file(world: World, version: int, err: Callable[[], str]) -> None:
+    world.put("x", DATA, version=version, instructions=True)
+    if version == 2:
+        made = world.make(DATA, version=2)
+        del made.metadata["x-amz-key-v2"]
+        made.put(world.s3, "x")
+    world.s3.delete_object(Bucket="bucket", Key="x.instruction")
+    both(world, "x", 4, "has no instruction file", err=err)
+
+
+def test_a_plain_object_where_s3_does_not_say_what_is_missing(world: World, err: Callable[[], str]) -> None:
+    """Without s3:ListBucket S3 denies missing objects; a plain one is told as such."""
+    world.s3.put_object(Bucket="bucket", Key="x", Body=b"plain text")
+    with world.server.fault(lambda each: error(403, "AccessDenied") if each.path.endswith(".instruction") else None):
+        both(world, "x", 4, "not a sealwax envelope", err=err)
+        assert run(["inspect", "s3://bucket/x"]) == 4
+
+
+def test_an_expires_header_that_is_no_date(world: World, err: Callable[[], str]) -> None:
+    """botocore does not return it, so a copy would lose it."""
+    world.put("x", DATA)
+
+    def never(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [*headers, ("Expires", "never")]
+
+    world.server.rewritten.append(never)
+    before, calls = world.state(), world.calls()
+    assert run(["rewrap", *OLD_TO_NEW, *C, "s3://bucket/x"]) == 1
+    assert "an Expires header that is not a date" in err()
+    assert (world.state(), world.calls()) == (before, calls)
+
+
 def test_metadata_that_would_grow_too_long(world: World, err: Callable[[], str]) -> None:
     """The name of the new key is longer, and there is no room for it."""
     made = s3ec.make(world.kms, "alias/old", DATA, CONTEXT, version=2, wrapping="kms")

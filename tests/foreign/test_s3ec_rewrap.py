@@ -312,6 +312,115 @@ def test_objects_over_5_gb(world: World) -> None:
     assert "x-amz-meta-x-amz-3" in started[0].headers
 
 
+def test_a_response_that_was_lost_after_the_end_of_an_upload(world: World) -> None:
+    """S3 has made the object of its ranges, and a repetition finds no upload any more."""
+    body = os.urandom(6 << 20)
+    world.put("x", body)
+    metadata: dict[str, str] = {}
+
+    def fake(request: Request) -> Answer | None:
+        prefix = "x-amz-meta-"
+        if request.operation == "CreateMultipartUpload":
+            given = request.headers.items()
+            metadata.update({name[len(prefix) :]: value for name, value in given if name.startswith(prefix)})
+        if request.operation == "UploadPartCopy":
+            part = b"<CopyPartResult><ETag>&quot;e&quot;</ETag></CopyPartResult>"
+            return 200, [("Content-Type", "application/xml"), ("x-amz-request-id", "R1")], part
+        if request.operation == "CompleteMultipartUpload":
+            world.server.sizes.clear()
+            world.s3.put_object(Bucket="bucket", Key="x", Body=world.body("x"), Metadata=metadata)
+            return error(404, "NoSuchUpload")
+        return None
+
+    world.server.sizes["/bucket/x"] = (5 << 30) + 7
+    with world.server.fault(fake):
+        assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
+    assert run(["verify", "-k", "alias/new", *C, X]) == 0
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_response_that_was_lost(world: World, versioned: bool, instructions: bool, err: Callable[[], str]) -> None:
+    """The repetition meets its own effect, which is not another program's."""
+    world.begin(versioned=versioned)
+    world.put("x", DATA, instructions=instructions)
+    writes: list[str] = []
+
+    def lost(request: Request) -> Answer | str | None:
+        if request.method != "PUT":
+            return None
+        writes.append(request.operation)
+        # A second later, the conditions do not hold any more.
+        return (
+            "cut" if len(writes) == 1 else None if versioned and not instructions else error(412, "PreconditionFailed")
+        )
+
+    with world.server.fault(lost):
+        assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0, err()
+    assert opens("alias/new")
+    assert not opens("alias/old")
+
+
+@pytest.mark.parametrize("kind", ["v2", "v3", "v3 with a file"])
+def test_names_are_kept_as_they_are_spelled(world: World, kind: str) -> None:
+    """Not every server and not every program writes them in lower case."""
+    made = world.make(DATA, **KINDS[kind])
+    if made.instructions is not None:
+        made.instructions = {name.title(): value for name, value in made.instructions.items()}
+    made.put(world.s3, "x")
+
+    def capital(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [(name.title() if name.startswith("x-amz-meta-") else name, value) for name, value in headers]
+
+    world.server.rewritten.append(capital)
+    before = world.state()
+    assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
+    assert opens("alias/new")
+    assert not opens("alias/old")
+    places = {name.split()[0] for name in world.state().keys() - before.keys()}
+    assert places == ({"x.instruction"} if "file" in kind else {"x"})
+
+
+def test_a_buried_version_from_before_the_bucket_kept_them(world: World, err: Callable[[], str]) -> None:
+    """The version that was read has no id of its own; what another program wrote since is told all the same."""
+    world.begin()
+    made = world.put("x", DATA)
+    world.s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+
+    def within_the_second(request: Request) -> None:
+        if request.operation == "PutObjectCopy":
+            made.put(world.s3, "x")
+            del request.headers["x-amz-copy-source-if-unmodified-since"]
+
+    world.server.faults.append(within_the_second)
+    assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 1
+    assert "look at the bucket's versions" in err()
+    world.server.faults.clear()
+    world.begin()
+    world.put("x", DATA)
+    world.s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+    assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "ListObjectVersions"])
+def test_a_result_that_cannot_be_looked_at(world: World, operation: str, err: Callable[[], str]) -> None:
+    """The object has its new key, and the error says so."""
+    world.put("x", DATA)
+    with world.server.fault(lambda each: error(403, "AccessDenied") if each.operation == operation else None):
+        assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 1
+    assert "was re-wrapped, but it is unknown whether another program wrote it at the same time" in err()
+    assert opens("alias/new")
+
+
+def test_an_object_whose_instruction_file_could_have_no_name(world: World) -> None:
+    """S3 refuses keys of more than 1,024 bytes."""
+    key = "k" * 1020
+    world.put(key, DATA)
+    with world.server.fault(lambda each: error(400, "KeyTooLongError") if len(each.path) > 1032 else None):
+        assert run(["rewrap", *OLD_TO_NEW, *C, f"s3://bucket/{key}"]) == 0
+        assert run(["verify", "-k", "alias/new", *C, f"s3://bucket/{key}"]) == 0
+
+
 PATTERN = ("-c", "aws:ses:message-id=*", "-c", "aws:ses:rule-name=inbound*")
 
 

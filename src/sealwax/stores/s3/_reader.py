@@ -15,7 +15,17 @@ from sealwax._core.foreign.s3ec import fields as s3ec
 from sealwax._core.format.io import refuse_copies
 from sealwax.errors import StoreError
 from sealwax.stores.s3 import _responses
-from sealwax.stores.s3._service import ATTEMPTS, CHANGED, MIN_PART_BYTES, ObjectName, Response, Service, parse, pause
+from sealwax.stores.s3._service import (
+    ATTEMPTS,
+    CHANGED,
+    MAX_KEY_BYTES,
+    MIN_PART_BYTES,
+    ObjectName,
+    Response,
+    Service,
+    parse,
+    pause,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -262,7 +272,7 @@ class ObjectReader(BinaryFile):
     def instructions(self) -> bytes | None:
         """Return the instruction file that the S3 Encryption Client keeps beside some objects; None if there is none.
 
-        Where S3 may not say whether there is one, an object that holds its wrapped key itself counts as having none.
+        Where S3 may not say whether there is one, only an object whose metadata leave its wrapped key to it has one.
 
         Raises:
             StoreError: it cannot be read.
@@ -280,11 +290,13 @@ class ObjectReader(BinaryFile):
 def read_instructions(service: Service, name: ObjectName, metadata: Mapping[str, str]) -> bytes | None:
     """Return the instruction file of an object; see ``ObjectReader.instructions``."""
     beside = ObjectName(name.bucket, name.key + s3ec.INSTRUCTION_SUFFIX)
+    if len(beside.key.encode()) > MAX_KEY_BYTES:
+        return None
     try:
         with ObjectReader(beside, service=service, first=s3ec.MAX_INSTRUCTION_BYTES + 1) as reader:
             return reader._window
     except StoreError as error:
-        hidden = error.code in ("AccessDenied", "403") and not s3ec.needs_instructions(metadata)
+        hidden = error.code in ("AccessDenied", "403") and not s3ec.promises_instructions(metadata)
         if hidden or error.code in ("NoSuchKey", "404"):
             return None
         raise

@@ -240,6 +240,10 @@ def kept(name: ObjectName, answer: Response) -> Response:
         raise StoreError(
             f"'{printable(str(name))}' has metadata that S3 does not return, and it would be lost; it was left alone"
         )
+    if answer.get("ExpiresString") and not answer.get("Expires"):
+        raise StoreError(
+            f"'{printable(str(name))}' has an Expires header that is not a date and would be lost; it was left alone"
+        )
     settings = {field: answer[field] for field in _KEPT if answer.get(field)}
     until = settings.get("ObjectLockRetainUntilDate")
     if until is not None and until <= datetime.now(UTC):  # an expired retention cannot be set again

@@ -17,12 +17,14 @@ from sealwax._core.rewrap import RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import RewrapConflictError, StoreError
 from sealwax.stores.s3 import _replace
-from sealwax.stores.s3._reader import ObjectReader
+from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import CHANGED, MAX_PART_BYTES, ObjectName, Response, Service
 from sealwax.stores.s3._writer import ObjectWriter, despite_conflicts
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 MAX_METADATA_BYTES: Final = 2048
+# Of an object's versions; a copy that was sent again leaves more than one.
+_MOST_LOOKED_AT: Final = 10
 _ARCHIVED: Final = frozenset(("GLACIER", "DEEP_ARCHIVE"))
 
 
@@ -57,10 +59,17 @@ def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects
         changed = rewrap.rewrap_object(fields, opened)
         if not changed:
             return
-        new = {**reader.metadata, **changed}
+        new = _with(reader.metadata, changed)
         _refuse_too_long(name, new)
-        _copy(service, reader, {**settings, "Metadata": new})
-        _check(service, name, answer, new)
+        try:
+            _copy(service, reader, {**settings, "Metadata": new})
+        except StoreError as error:
+            if not _is_lost(error, lambda: _has(service, name, new)):
+                raise
+        try:
+            _check(service, name, answer, new)
+        except StoreError as error:
+            raise _unchecked(name, error) from None
 
 
 def check_object(reader: ObjectReader, rewrap: RewrapsObjects) -> ObjectFields:
@@ -74,7 +83,7 @@ def check_object(reader: ObjectReader, rewrap: RewrapsObjects) -> ObjectFields:
     if not fields.in_instructions:
         _refuse_unkept(reader.object, reader._seen)
         _replace.kept(reader.object, reader._seen)
-        _refuse_too_long(reader.object, {**reader.metadata, **expected})
+        _refuse_too_long(reader.object, _with(reader.metadata, expected))
     return fields
 
 
@@ -96,9 +105,40 @@ def _rewrite(
         changed = rewrap.rewrap_object(fields, opened)
         if not changed:
             return
-        new = {**json.loads(content), **changed}
-        with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
-            writer.write(json.dumps(new).encode())
+        new = json.dumps(_with(json.loads(content), changed)).encode()
+        try:
+            with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
+                writer.write(new)
+        except StoreError as error:
+            if not _is_lost(error, lambda: read_instructions(service, reader.object, reader.metadata) == new):
+                raise
+
+
+def _with(stored: Mapping[str, str], changed: Mapping[str, str]) -> dict[str, str]:
+    """Return fields of which some have changed, spelled as before: not every server writes names in lower case."""
+    spelled = {name.lower(): name for name in stored}
+    return {**stored, **{spelled.get(name, name): value for name, value in changed.items()}}
+
+
+def _has(service: Service, name: ObjectName, metadata: Mapping[str, str], version_id: str | None = None) -> bool:
+    """Whether an object, or a version of it, has this metadata: each re-wrap makes a wrapped key of its own."""
+    old = {} if version_id is None else {"VersionId": version_id}
+    answer = service.call("head_object", "reading", name, **old)
+    return _folded(answer.get("Metadata", {})) == _folded(metadata)
+
+
+def _folded(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in metadata.items()}
+
+
+def _is_lost(error: StoreError, is_there: Callable[[], bool]) -> bool:
+    """Whether a write was done although it failed: its response was lost, and a repetition met its own effect."""
+    if not (error.retryable or error.code in CHANGED | {"NoSuchUpload"}):
+        return False
+    try:
+        return is_there()
+    except StoreError:
+        return False
 
 
 def _refuse_unkept(name: ObjectName, answer: Response) -> None:
@@ -175,7 +215,8 @@ def _look(service: Service, reader: ObjectReader) -> Response:
     """Return what S3 says of an object, unless it has changed since it was opened."""
     name = reader.object
     now = service.call("head_object", "reading", name, IfMatch=reader.etag, ChecksumMode="ENABLED")
-    if now.get("Metadata", {}) != reader.metadata or now["LastModified"] != reader._seen["LastModified"]:
+    is_same = _folded(now.get("Metadata", {})) == _folded(reader.metadata)
+    if not is_same or now["LastModified"] != reader._seen["LastModified"]:
         raise _changed(name)
     return now
 
@@ -186,22 +227,43 @@ def _check(service: Service, name: ObjectName, before: Response, metadata: Mappi
         now = service.call("head_object", "reading", name)
     except StoreError as error:
         if error.code in CHANGED:
-            raise _changed(name) from None
+            raise _replaced(name) from None
         raise
-    if now.get("Metadata", {}) != metadata:
-        raise _changed(name)
-    old = before.get("VersionId")
-    if old in (None, "null"):
+    if _folded(now.get("Metadata", {})) != _folded(metadata):
+        raise _replaced(name)
+    # A version from before the bucket kept them has no id of its own; one that replaces the last has none either.
+    ours, old = now.get("VersionId"), before.get("VersionId", "null")
+    if ours in (None, "null"):
         return
-    newest = service.newest_versions(name, 2)
-    if newest[:1] == [now.get("VersionId")] and newest[1:] != [old]:
+    newest = service.newest_versions(name, _MOST_LOOKED_AT)
+    earlier = newest[newest.index(ours) + 1 :] if ours in newest else []
+    while earlier and earlier[0] != old and _has(service, name, metadata, earlier[0]):
+        earlier = earlier[1:]  # the same copy, which was sent again after a response was lost
+    if earlier[:1] != [old]:
         raise RewrapConflictError(
             f"another program wrote '{printable(str(name))}' at the same time, and the re-wrapped object has replaced "
             "what it wrote: look at the bucket's versions of the object, and restore the one that you want"
         )
 
 
+def _unchecked(name: ObjectName, error: StoreError) -> StoreError:
+    return StoreError(
+        f"'{printable(str(name))}' was re-wrapped, but it is unknown whether another program wrote it at the same "
+        f"time: {error}",
+        code=error.code,
+        request_id=error.request_id,
+        retryable=error.retryable,
+    )
+
+
 def _changed(name: ObjectName) -> RewrapConflictError:
     return RewrapConflictError(
         f"'{printable(str(name))}' was replaced or removed by another program meanwhile; it was left alone"
+    )
+
+
+def _replaced(name: ObjectName) -> RewrapConflictError:
+    return RewrapConflictError(
+        f"'{printable(str(name))}' was re-wrapped, and replaced or removed by another program at once; run the command "
+        "again if it is still there"
     )

@@ -104,9 +104,9 @@ class ObjectFields:
         return "s3ec-v2" if self.wrapping == _WITH_CONTEXT else "s3ec-kms"
 
 
-def claims(metadata: Mapping[str, str]) -> bool:
-    """Return whether an object's metadata have a field of this format."""
-    return any(name.lower() in _ALL or name.lower() == INSTRUCTION_MARK for name in metadata)
+def promises_instructions(metadata: Mapping[str, str]) -> bool:
+    """Return whether the metadata are of this format, and leave the wrapped key to an instruction file."""
+    return any(name.lower() in _ALL | _BESIDE for name in metadata) and needs_instructions(metadata)
 
 
 def needs_instructions(metadata: Mapping[str, str]) -> bool:
@@ -146,6 +146,8 @@ def object_fields(metadata: Mapping[str, str], instructions: bytes | None = None
         _contradiction("the fields of versions 2 and 3")
     if not is_2 and not is_3:
         raise NotAnEnvelopeError("the object has no metadata of the S3 Encryption Client")
+    if instructions is None and needs_instructions(own):
+        _damaged(f"the object lacks the field '{'x-amz-key-v2' if is_2 else 'x-amz-3'}', and has no instruction file")
     return (_version_2 if is_2 else _version_3)(fields, instructions is not None)
 
 
@@ -200,6 +202,11 @@ def _fields(given: Mapping[str, object]) -> dict[str, str]:
             _contradiction(f"the field '{lower}' twice")
         if not isinstance(value, str) or len(value) > MAX_INSTRUCTION_BYTES:
             _damaged(f"the field '{lower}' is not text, or longer than it can be")
+        if value.startswith("=?"):
+            raise UnsupportedEnvelopeError(
+                f"the field '{lower}' is not ASCII, and S3 returns it in another form than it was written, which is "
+                "not read"
+            )
         fields[lower] = value
     return fields
 
