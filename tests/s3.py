@@ -64,7 +64,8 @@ class Request:
 
 
 Fault = Callable[[Request], Answer | str | None]
-"""Returns the answer to give instead, "cut" to break the connection after half of the body, or None."""
+"""Returns the answer to give instead, "cut" to break the connection after half of the body, "lost" to break it before
+the answer, or None."""
 
 
 def error(status: int, code: str, message: str = "on purpose") -> Answer:
@@ -210,6 +211,8 @@ class StrictS3:
         request.status, request.sent = status, len(body) if request.method != "HEAD" else 0
         for then in list(self.after):
             then(request)
+        if found == "lost":
+            raise ConnectionAbortedError("on purpose")
         start_response(f"{status} any", answer_headers)
         if found == "cut":
             request.sent = len(body) // 2

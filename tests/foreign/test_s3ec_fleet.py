@@ -18,7 +18,7 @@ from sealwax.fleet import aws_lambda
 from sealwax.fleet.spark import Spark
 from sealwax.stores import Store
 from sealwax.stores.s3 import S3Store
-from tests.foreign import s3ec
+from tests.foreign import s3ec, samples
 from tests.foreign.objects import CONTEXT, C, World
 from tests.s3 import Request, error
 
@@ -90,6 +90,33 @@ def test_planned_run_and_verified(mixed: World, capfd: pytest.CaptureFixture[str
         if how.get("cipher") != s3ec.CBC:
             legacy = ("--allow-legacy", "s3ec-v2", "--allow-legacy", "s3ec-kms")
             assert run(["verify", "-k", "alias/new", *C, *legacy, f"s3://bucket/{name}"]) == 0
+
+
+def test_contradictions_are_no_foreign_objects(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody knows what needs the old key, so nothing is said to be done."""
+    world.put("v3", DATA)
+    both = world.make(DATA)
+    both.metadata["x-amz-key-v2"] = "AAAA"
+    both.put(world.s3, "both")
+    of_another = s3ec.Made(samples.esdk(("aws-kms", samples.ARN)), world.make(DATA).metadata)
+    of_another.put(world.s3, "message")
+    run(["fleet", "plan", "--also", "s3ec", "--json", *PLAN])
+    planned = answer(capfd)
+    assert (planned["stale"], planned["damaged"], planned["foreign"]) == (1, 2, 0)
+    assert "contradiction" in json.dumps(planned["problems"])
+    assert run(["fleet", "run", "--apply", "--json", "plan"]) == 8
+    assert answer(capfd)["rewrapped"] == 1
+    assert run(["fleet", "verify", "--json", "plan"]) == 8
+
+
+def test_what_comes_next_asks_kms(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without it, retiring the key would refuse for each of these objects."""
+    world.put("v3", DATA)
+    for verb in (("plan", "--also", "s3ec", *PLAN), ("run", "--apply", "plan"), ("verify", "plan")):
+        assert run(["fleet", *verb]) == 0
+    out = " ".join(capfd.readouterr().out.split())
+    assert "sealwax keys retire alias/old --scan plan --ask-kms" in out
+    assert run(["keys", "retire", "alias/old", "--scan", "plan", "--ask-kms"]) == 0
 
 
 def test_without_the_option_nothing_of_them_is_touched(mixed: World, capfd: pytest.CaptureFixture[str]) -> None:

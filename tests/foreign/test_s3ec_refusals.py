@@ -188,6 +188,16 @@ def test_an_envelope_that_claims_it_is_not_changed(world: World, err: Callable[[
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", [("rewrap", "-o", "new"), ("reencrypt",), ("reencrypt", "-o", "new")])
+def test_what_else_would_change_the_key(world: World, verb: tuple[str, ...], err: Callable[[], str]) -> None:
+    """They are for envelopes; the error names the way that there is."""
+    world.put("x", DATA)
+    before, calls = world.state(), world.calls()
+    assert run([verb[0], *OLD_TO_NEW, *C, "s3://bucket/x", *verb[1:]]) == 4
+    assert "to change its KMS key, re-wrap it in place" in err()
+    assert (world.state(), world.calls()) == (before, calls)
+
+
 def test_what_does_not_commit_is_read_by_name_only(world: World, err: Callable[[], str]) -> None:
     world.put("v2", DATA, version=2)
     world.put("kms", DATA, version=2, wrapping="kms")

@@ -350,13 +350,13 @@ def test_a_response_that_was_lost(world: World, versioned: bool, instructions: b
         if request.method != "PUT":
             return None
         writes.append(request.operation)
-        # A second later, the conditions do not hold any more.
-        return (
-            "cut" if len(writes) == 1 else None if versioned and not instructions else error(412, "PreconditionFailed")
-        )
+        # A second later, the condition on the time does not hold any more; in versions, it is that of the source.
+        is_late = len(writes) > 1 and not versioned and not instructions
+        return error(412, "PreconditionFailed") if is_late else "lost" if len(writes) == 1 else None
 
     with world.server.fault(lost):
         assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0, err()
+    assert len(writes) == 2
     assert opens("alias/new")
     assert not opens("alias/old")
 

@@ -236,4 +236,6 @@ def _retire(report: FleetReport, plan: str) -> tuple[str, str]:
     if not old:
         return "nothing to do now; to repeat it on a schedule", command("fleet", "run", plan, "--stale", "--apply")
     each = "for each old key" if len(old) > 1 else ""
-    return each, command("keys", "retire", _short(report, old[0]), "--scan", plan)
+    # Objects of the S3 Encryption Client do not name their key.
+    ask = ("--ask-kms",) if report.settings.also else ()
+    return each, command("keys", "retire", _short(report, old[0]), "--scan", plan, *ask)

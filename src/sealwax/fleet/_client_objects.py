@@ -20,10 +20,10 @@ from sealwax._core.foreign.s3ec.fields import CBC, MAX_INSTRUCTION_BYTES, Object
 from sealwax._core.format.header import ENVELOPE_ID_BYTES, MAGIC, Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.objects import ObjectOpener
-from sealwax._core.recognize.s3ec import INSTRUCTIONS
+from sealwax._core.recognize.s3ec import CONTRADICTION, INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap
 from sealwax._text import printable
-from sealwax.errors import ContextError, NotAnEnvelopeError, SealwaxError
+from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
 from sealwax.kms import KmsKeyring, _names
@@ -91,6 +91,8 @@ def fields_of(store: Store, name: str, error: NotAnEnvelopeError, settings: Sett
     """
     if NAME not in settings.also or not isinstance(store, HasObjects):
         return None
+    if error.foreign is not None and error.foreign.format == CONTRADICTION:
+        raise DamagedHeaderError(str(error))
     return store.object_fields(name, error)
 
 

@@ -73,7 +73,7 @@ class Usage:
         unnamed: how many of these were read, but do not name their key.
         reasons: why, for the first few.
         formats: how many objects have each format other than sealwax's own binary one.
-        elsewhere: how many of those name other keys only.
+        elsewhere: how many of those are under other keys only, as they or KMS say.
         unrecognized: how many objects have no known format; whether they need the key cannot be known.
     """
 

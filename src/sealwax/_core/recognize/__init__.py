@@ -52,11 +52,12 @@ def recognize(
     if claimed.format == seen.format:
         return seen
     return ForeignFormat(
-        "contradiction",
+        s3ec.CONTRADICTION,
         f"{claimed.title} by its metadata and {seen.title} by its bytes, a contradiction",
         distinct((*claimed.keys, *seen.keys)),
         distinct((*claimed.others, *seen.others)),
         complete=False,
+        advice=s3ec.NO_SIDE,
     )
 
 

@@ -23,6 +23,10 @@ _OWN: Final = {
 _WRAPPED: Final = ("x-amz-key", "x-amz-key-v2", "x-amz-3")
 # Versions 1 and 2 leave these in the metadata if the wrapped key is elsewhere.
 _SHARED: Final = ("x-amz-iv", "x-amz-matdesc", "x-amz-unencrypted-content-length")
+CONTRADICTION: Final = "contradiction"
+NO_SIDE: Final = "no side of it is believed"
+_REWRAP: Final = "to change its KMS key, re-wrap it in place"
+_OF_FILE: Final = "it goes with its object: name that one"
 _NO_KMS: Final = frozenset(
     ("aes", "aes/gcm", "aesgcm", "aeswrap", "rsa", "rsa-oaep-sha1", "rsa/ecb/oaepwithsha-256andmgf1padding", "02", "22")
 )
@@ -34,18 +38,20 @@ def by_metadata(metadata: Mapping[str, str]) -> ForeignFormat | None:
     """Return the format that an object's metadata claim, or None."""
     fields = _fields(metadata)
     if _MARK in fields:
-        return ForeignFormat(INSTRUCTIONS, "an instruction file of the S3 Encryption Client")
+        return ForeignFormat(INSTRUCTIONS, "an instruction file of the S3 Encryption Client", advice=_OF_FILE)
     versions = _versions(fields)
     if len(versions) > 1:
         names = " and ".join(f"V{version}" for version in versions)
         return ForeignFormat(
-            "contradiction", f"an object with the metadata of {names} of the S3 Encryption Client, a contradiction"
+            CONTRADICTION,
+            f"an object with the metadata of {names} of the S3 Encryption Client, a contradiction",
+            advice=NO_SIDE,
         )
     if versions:
         return _described(fields, versions[0])
     if any(name in fields for name in _SHARED):
         return ForeignFormat(
-            "s3ec", "an object of the S3 Encryption Client, with its wrapped key in an instruction file"
+            "s3ec", "an object of the S3 Encryption Client, with its wrapped key in an instruction file", advice=_REWRAP
         )
     return None
 
@@ -65,8 +71,8 @@ def instructions(content: Mapping[str, object], name: str) -> ForeignFormat | No
     which = " and ".join(f"V{version}" for version in versions)
     title = f"an instruction file of the S3 Encryption Client, {which}{own}"
     if len(versions) > 1:
-        return ForeignFormat(INSTRUCTIONS, title)
-    return ForeignFormat(INSTRUCTIONS, title, described.keys, described.others, described.complete)
+        return ForeignFormat(INSTRUCTIONS, title, advice=_OF_FILE)
+    return ForeignFormat(INSTRUCTIONS, title, described.keys, described.others, described.complete, advice=_OF_FILE)
 
 
 def _fields(content: Mapping[str, object]) -> dict[str, str]:
@@ -80,13 +86,18 @@ def _versions(fields: Mapping[str, str]) -> list[int]:
 def _described(fields: Mapping[str, str], version: int) -> ForeignFormat:
     title = f"an object of the S3 Encryption Client, V{version}"
     if not any(name in fields for name in _WRAPPED):
-        return ForeignFormat(f"s3ec-v{version}", f"{title}, with its wrapped key in an instruction file")
+        return ForeignFormat(
+            f"s3ec-v{version}", f"{title}, with its wrapped key in an instruction file", advice=_REWRAP
+        )
     how = fields.get("x-amz-w" if version == 3 else "x-amz-wrap-alg", "")
     named = _named_key(fields.get("x-amz-matdesc", ""))
     if how.lower() in _NO_KMS:
         return ForeignFormat(f"s3ec-v{version}", title, named, (how,), complete=True)
     # With that wrapping, the named key is the one that wraps the data key.
-    return ForeignFormat(f"s3ec-v{version}", title, named, complete=how == "kms" and bool(named))
+    complete = how == "kms" and bool(named)
+    if version == 1:
+        return ForeignFormat(f"s3ec-v{version}", title, named, complete=complete)
+    return ForeignFormat(f"s3ec-v{version}", title, named, complete=complete, advice=_REWRAP)
 
 
 def _named_key(text: str) -> tuple[str, ...]:

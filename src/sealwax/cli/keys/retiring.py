@@ -129,8 +129,9 @@ def _refuse(apply: bool, days: int | None, step: str, standing: KeyStatus) -> No
 
 
 _NEXT: Final = {
-    "rewrap": "move what is under the key to another key (envelopes with sealwax fleet, other formats with the program "
-    "that wrote them), check what is unknown, and run this command again",
+    "rewrap": "move what is under the key to another key (envelopes with sealwax fleet, objects of the S3 Encryption "
+    "Client with its --also s3ec, other formats with the program that wrote them), check what is unknown, and run this "
+    "command again",
     "enable": "run `aws kms enable-key`, because data under the key may not open without it; "
     "re-wrap that data, and run this command again",
     "cancel": "run `aws kms cancel-key-deletion` and `aws kms enable-key` now, or the data under the key will be "
@@ -186,7 +187,7 @@ def _print(standing: KeyStatus, typed: str, where: tuple[str, ...], usage: Usage
     lines.append(("needed by", counted(usage.under, "object")))
     lines += [("", _example(user)) for user in usage.examples]
     if usage.formats:
-        only = f"; {usage.elsewhere:,} of them name other keys only" if usage.elsewhere else ""
+        only = f"; {usage.elsewhere:,} of them are under other keys only" if usage.elsewhere else ""
         lines.append(("formats", f"{listed(usage.formats)}{only}"))
     if usage.unrecognized:
         lines.append(("other", f"{usage.unrecognized:,} in unknown formats, which may or may not need the key"))
