@@ -341,6 +341,24 @@ def test_what_s3_does_not_read(world: World, answer: Any, fragment: str, err: Ca
     assert (world.state(), world.calls()) == (before, calls)
 
 
+@pytest.mark.parametrize("operation", ["GetObject", "PutObjectCopy", "HeadObject", "ListObjectVersions"])
+def test_redirects_without_end(world: World, operation: str, err: Callable[[], str]) -> None:
+    """A proxy's fault is no internal error."""
+    world.put("x", DATA)
+    redirecting: list[bool] = []
+
+    def redirect(request: Any) -> Any:
+        # All that follows is redirected too, as the question for the bucket's Region is.
+        redirecting.extend([True] * (request.operation == operation))
+        return error(301, "PermanentRedirect") if redirecting else None
+
+    with world.server.fault(redirect):
+        assert run(["rewrap", *OLD_TO_NEW, *C, "s3://bucket/x"]) == 1
+    said = err()
+    assert "internal error" not in said
+    assert "AWS_ENDPOINT_URL_S3" in said
+
+
 def test_a_hidden_instruction_file(world: World, err: Callable[[], str]) -> None:
     """Where S3 may not say whether there is one, an object that needs it cannot be read, and others can."""
     world.put("with", DATA, instructions=True)

@@ -287,7 +287,8 @@ def _ask(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = Fal
     try:
         return ask()
     except Exception as error:
-        if not refusals.is_foreign(error):
+        # botocore follows a redirect to another Region, and that one's, without end.
+        if not (refusals.is_foreign(error) or isinstance(error, RecursionError)):
             raise
         failure: SealwaxError = _responses.translate(error, doing, name, conditional=conditional)
         is_botocores = isinstance(error, foreign.ClientError | foreign.BotoCoreError)
