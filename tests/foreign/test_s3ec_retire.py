@@ -50,6 +50,17 @@ def test_kms_tells(world: World, capfd: pytest.CaptureFixture[str], how: dict[st
     assert found["under"] >= 1
 
 
+def test_kms_is_asked_once_about_copies_and_versions(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    made = world.make(DATA)
+    for name in ("x", "x", "copy", "another/copy"):
+        made.put(world.s3, name)
+    world.put("y", DATA)
+    calls = len(world.calls())
+    status, found = report(capfd, "--ask-kms", "--versions")
+    assert (status, found["under"], found["unknown"]) == (3, 5, 0)
+    assert world.calls()[calls:].count("ReEncrypt") == 2
+
+
 def test_what_kms_does_not_tell_refuses(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     """A context that was changed, a blob that was, and a disabled key: nobody can say."""
     made = world.make(DATA)

@@ -15,6 +15,7 @@ from sealwax._foreign import ForeignFormat
 from sealwax._text import printable
 from sealwax.errors import ConfigurationError, CredentialsError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet import _client_objects, _rotation
+from sealwax.fleet._asked import Ask, each_once
 from sealwax.fleet._planfile import is_plan
 from sealwax.fleet._threads import WORKERS, batches, entries_of, parallel
 from sealwax.kms import _names
@@ -28,10 +29,6 @@ AT_REST: Final = "sse-kms"
 _BATCH: Final = 64
 _SHOWN: Final = 5
 _AWS_MANAGED: Final = "alias/aws/"
-
-
-Ask = Callable[[bytes, Mapping[str, str]], bool]
-"""Returns whether the key wrapped a data key, bound to a context; raises a ``SealwaxError`` if nobody can say."""
 
 
 @runtime_checkable
@@ -209,7 +206,8 @@ def find_users(
         arn: the key's ARN.
         everywhere: whether the same key in other Regions counts for envelopes, as for the primary of a multi-Region
             key. For other formats it always does, since they do not say which Region their readers use.
-        ask: asks KMS whether the key wrapped a data key, for objects that do not say so; None: they may need the key.
+        ask: asks KMS whether the key wrapped a data key, for objects that do not say so, once for each wrapped key;
+            None: they may need the key.
         versions: whether to look at old versions of S3 objects too.
 
     Raises:
@@ -221,6 +219,7 @@ def find_users(
     if key is None:
         raise ConfigurationError(f"'{printable(arn[:200])}' is not a key ARN", key=arn[:200])
     tally = _Tally(overlapping=len(locations) > 1)
+    ask = None if ask is None else each_once(ask)
     roots = tuple(os.path.realpath(location) for location in locations if not location.startswith(S3_SCHEME))
     for location in locations:
         store = open_location(location)
