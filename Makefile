@@ -154,7 +154,7 @@ bench: .venv/bench.stamp
 SECONDS_EACH ?= 60
 
 fuzz: .venv/fuzz.stamp
-	@set -e; for target in header payload armor context context_file foreign esdk record key_row; do \
+	@set -e; for target in header payload armor context context_file foreign esdk s3ec scripts record key_row; do \
 	  echo "== $$target, $(SECONDS_EACH) s"; \
 	  mkdir -p .fuzz/$$target; \
 	  $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=10 -max_len=65536 \

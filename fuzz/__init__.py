@@ -16,5 +16,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-TARGETS: Final = ("header", "payload", "armor", "context", "context_file", "foreign", "record", "key_row", "esdk")
+TARGETS: Final = (
+    "header",
+    "payload",
+    "armor",
+    "context",
+    "context_file",
+    "foreign",
+    "record",
+    "key_row",
+    "esdk",
+    "s3ec",
+    "scripts",
+)
 CORPUS: Final = Path(__file__).parent / "corpus"

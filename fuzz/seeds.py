@@ -9,15 +9,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.foreign import samples
+from tests.foreign.s3ec import CBC
+from tests.foreign.s3ec import make as make_object
+from tests.foreign.scripts import sized
 from tests.records.make_vectors import VALUES
 
-from fuzz import CORPUS, TARGETS, esdk
+from fuzz import CORPUS, TARGETS, esdk, s3ec, scripts
 from fuzz import payload as payloads
 from fuzz.key_row import made
 from fuzz.record import sealed
 from sealwax._core import context as ctx
 from sealwax._core.foreign.esdk.suites import SUITES
+from sealwax._core.foreign.rules import ENVKMS_MAGIC
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.format.armor import armor
@@ -89,6 +95,40 @@ def _records() -> Iterator[bytes]:
     yield to_text(sealed(b"\2text")).encode()
 
 
+def _objects() -> Iterator[bytes]:
+    for how in (
+        {"version": 2},
+        {"version": 2, "wrapping": "kms"},
+        {"version": 2, "cipher": CBC},
+        {"version": 3},
+    ):
+        for instructions in (False, True):
+            made = make_object(_Kms(), _ARN, b"hello", {"tenant": "acme"}, instructions=instructions, **how)
+            file = b"" if made.instructions is None else json.dumps(made.instructions).encode()
+            yield b"\0".join((json.dumps(made.metadata).encode(), file, made.body))
+            if made.instructions:
+                upper = {name.upper(): value for name, value in made.instructions.items()}
+                yield b"\0".join((json.dumps(made.metadata).encode(), json.dumps(upper).encode(), made.body))
+                yield b"\0".join((json.dumps({**made.metadata, **made.instructions}).encode(), file, made.body))
+    yield json.dumps({"x-amz-key": "AAAA", "x-amz-iv": "AAAA"}).encode()
+
+
+class _Kms:
+    """A KMS whose every data key is the fuzzer's."""
+
+    def generate_data_key(self, **_: object) -> dict[str, bytes]:
+        return {"Plaintext": s3ec.KEY, "CiphertextBlob": b"wrapped"}
+
+
+def _files_of_scripts() -> Iterator[bytes]:
+    blob = sized(b"wrapped")
+    for text in (b"{}", b"null", b"", b'{"a": "b"}', b'{"a": "b", "a": "c"}', b'{"a": 1}', b'{"\\ud800": "NaN"}'):
+        yield ENVKMS_MAGIC + blob + sized(text) + bytes(12) + AESGCM(scripts.KEY).encrypt(bytes(12), b"hello", None)
+    token = Fernet(base64.urlsafe_b64encode(scripts.KEY))
+    for size in (0, 1, 15, 16, 100):
+        yield blob + token.encrypt(bytes(size))
+
+
 def _seeds(target: str) -> Iterator[bytes]:
     if target == "header":
         yield from _headers()
@@ -118,6 +158,10 @@ def _seeds(target: str) -> Iterator[bytes]:
         for number in SUITES:
             for size, length in ((0, 16), (48, 16), (100, 64), (100, 0)):
                 yield esdk.message(number, esdk.PLAINTEXT[:size], length)
+    elif target == "s3ec":
+        yield from _objects()
+    elif target == "scripts":
+        yield from _files_of_scripts()
     elif target == "context":
         for pairs in _CONTEXTS:
             yield ctx.encode(pairs)

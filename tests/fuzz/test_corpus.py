@@ -23,6 +23,8 @@ AT_LEAST: Final = {
     "record": 45,
     "key_row": 34,
     "esdk": 44,
+    "s3ec": 16,
+    "scripts": 12,
 }
 CHANGED_COPIES: Final = 10
 # The payload's readers take 2 MiB of buffers each, whatever they read; nothing else comes near.
@@ -101,6 +103,8 @@ def test_a_check_finds_a_broken_reader(target: str, monkeypatch: pytest.MonkeyPa
         "record": "fuzz.record.from_text",
         "key_row": "sealwax._core.format.payload.Decryptor",
         "esdk": "sealwax._core.foreign.esdk.whole.decrypt",
+        "s3ec": "fuzz.s3ec.object_fields",
+        "scripts": "fuzz.scripts.read_header",
     }[target]
     monkeypatch.setattr(reader, broken)
     with pytest.raises(IndexError):

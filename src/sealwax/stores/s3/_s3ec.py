@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, Final, cast
 
 from sealwax._core.envelope import read_full
-from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX, ObjectFields, object_fields
+from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX, ObjectFields, merged, object_fields
 from sealwax._core.rewrap import RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import RewrapConflictError, StoreError
@@ -59,7 +59,7 @@ def rewrap_object(service: Service, reader: ObjectReader, rewrap: RewrapsObjects
         changed = rewrap.rewrap_object(fields, opened)
         if not changed:
             return
-        new = _with(reader.metadata, changed)
+        new = merged(reader.metadata, changed)
         _refuse_too_long(name, new)
         try:
             _copy(service, reader, {**settings, "Metadata": new})
@@ -83,7 +83,7 @@ def check_object(reader: ObjectReader, rewrap: RewrapsObjects) -> ObjectFields:
     if not fields.in_instructions:
         _refuse_unkept(reader.object, reader._seen)
         _replace.kept(reader.object, reader._seen)
-        _refuse_too_long(reader.object, _with(reader.metadata, expected))
+        _refuse_too_long(reader.object, merged(reader.metadata, expected))
     return fields
 
 
@@ -105,19 +105,13 @@ def _rewrite(
         changed = rewrap.rewrap_object(fields, opened)
         if not changed:
             return
-        new = json.dumps(_with(json.loads(content), changed)).encode()
+        new = json.dumps(merged(json.loads(content), changed)).encode()
         try:
             with ObjectWriter(name, service=service, replaces=file.etag, settings=settings) as writer:
                 writer.write(new)
         except StoreError as error:
             if not _is_lost(error, lambda: read_instructions(service, reader.object, reader.metadata) == new):
                 raise
-
-
-def _with(stored: Mapping[str, str], changed: Mapping[str, str]) -> dict[str, str]:
-    """Return fields of which some have changed, spelled as before: not every server writes names in lower case."""
-    spelled = {name.lower(): name for name in stored}
-    return {**stored, **{spelled.get(name, name): value for name, value in changed.items()}}
 
 
 def _has(service: Service, name: ObjectName, metadata: Mapping[str, str], version_id: str | None = None) -> bool:

@@ -151,6 +151,17 @@ def object_fields(metadata: Mapping[str, str], instructions: bytes | None = None
     return (_version_2 if is_2 else _version_3)(fields, instructions is not None)
 
 
+def merged(fields: Mapping[str, str], changed: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata, or the fields of an instruction file, of which some have changed, spelled as before.
+
+    Args:
+        fields: in any case of their names, as other programs and servers may have written them.
+        changed: by their names in lower case.
+    """
+    spelled = {name.lower(): name for name in fields}
+    return {**fields, **{spelled.get(name, name): value for name, value in changed.items()}}
+
+
 def instruction_fields(content: bytes) -> dict[str, str]:
     """Return the fields of an instruction file.
 
