@@ -505,3 +505,43 @@ def test_the_costs_on_the_page() -> None:
     ):
         assert f"{words} {round(objects * price):,} |" in page, words
     assert f"takes {objects / 1000 / 3600:.0f} hours" in page
+
+
+@pytest.mark.parametrize("what", ["rewrap", "plan"])
+def test_a_listing_tells_what_has_an_instruction_file(world: World, what: str) -> None:
+    """Nobody asks for the file of each object; what has one, or has to have one, is asked for, and is not missed."""
+    for at in range(10):
+        world.put(f"o/{at}", DATA, version=2 + at % 2)
+        world.s3.put_object(Bucket="bucket", Key=f"plain/{at}", Body=b"text")
+    world.put("file", DATA, version=2, instructions=True)
+    both = world.make(DATA)
+    both.instructions = dict(both.metadata)
+    both.put(world.s3, "both")
+    lost = world.make(DATA, version=3, instructions=True)
+    lost.instructions = None
+    lost.put(world.s3, "lost")
+    world.server.forget()
+    if what == "rewrap":
+        assert run(["rewrap", "-r", "--suffix", "", *OLD_TO_NEW, *C, "s3://bucket/"]) == 8
+    else:
+        plan = ["--from", "alias/old", "--to", "alias/new", *C, "-o", "plan", "s3://bucket/"]
+        assert run(["fleet", "plan", "--also", "s3ec", *plan]) in (0, 8)
+    asked = [request.path for request in world.server.requests if request.path.endswith(".instruction")]
+    files = {"/bucket/file.instruction", "/bucket/both.instruction"}
+    assert set(asked) == {*files, "/bucket/lost.instruction"}
+    if what == "rewrap":
+        assert all(opens("alias/new", f"s3://bucket/{name}") for name in ("file", "o/2", "o/3"))
+
+
+@pytest.mark.parametrize("instructions", [False, True])
+def test_names_of_fields_in_other_case(world: World, instructions: bool) -> None:
+    """A field is replaced, however its name is written: twice, it would be a contradiction, and the object lost."""
+    made = world.make(DATA, version=2, instructions=instructions)
+    if made.instructions is None:
+        made.metadata = {name.title(): value for name, value in made.metadata.items()}
+    else:
+        made.instructions = {name.title(): value for name, value in made.instructions.items()}
+    made.put(world.s3, "x")
+    assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
+    assert opens("alias/new")
+    assert not opens("alias/old")

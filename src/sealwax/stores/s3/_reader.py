@@ -288,7 +288,13 @@ class ObjectReader(BinaryFile):
 
 
 def read_instructions(service: Service, name: ObjectName, metadata: Mapping[str, str]) -> bytes | None:
-    """Return the instruction file of an object; see ``ObjectReader.instructions``."""
+    """Return the instruction file of an object; see ``ObjectReader.instructions``.
+
+    A listing that has just shown that there is none is believed, unless the metadata say that there is one.
+    """
+    awaited = s3ec.claims(metadata) and s3ec.needs_instructions(metadata)
+    if not awaited and service._beside.has_none(name.bucket, name.key):
+        return None
     beside = ObjectName(name.bucket, name.key + s3ec.INSTRUCTION_SUFFIX)
     if len(beside.key.encode()) > MAX_KEY_BYTES:
         return None

@@ -19,6 +19,7 @@ from sealwax._text import printable
 from sealwax.errors import SealwaxError, StoreError
 from sealwax.stores._store import INVALID_NAME, S3_SCHEME, is_other_arn, split_s3
 from sealwax.stores.s3 import _responses
+from sealwax.stores.s3._beside import Beside
 
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
@@ -53,6 +54,7 @@ _REQUIRED: Final[dict[str, dict[str, type]]] = {
     "get_object_tagging": {"TagSet": list},
     "copy_object": {"CopyObjectResult": dict},
     "delete_object": {},
+    "get_object_acl": {"Owner": dict, "Grants": list},
 }
 # Operations that accept a condition.
 _WRITES: Final = ("put_object", "complete_multipart_upload", "copy_object", "delete_object")
@@ -142,6 +144,8 @@ class Service:
         self._payer = {"RequestPayer": "requester"} if requester_pays else {}
         self._client: Any = None
         self._opening = OpeningTurns()
+        # Which of the objects that were just listed have no instruction file.
+        self._beside = Beside()
         fork_locks.adopt(session)
         fork_locks.renew_in_children(self)
 
@@ -235,7 +239,9 @@ class Service:
             _check(page, _PAGE, doing, str(prefix))
             for record in page.get("Contents", ()):
                 _check(record, _LISTED, doing, str(prefix))
-                yield record
+            keys = [record["Key"] for record in page.get("Contents", ())]
+            self._beside.note(prefix.bucket, keys, more=page["IsTruncated"])
+            yield from page.get("Contents", ())
             more = page["IsTruncated"]
         if more:  # but no token for the rest, which botocore takes for the end
             raise _responses.not_s3(doing, str(prefix))
@@ -280,6 +286,18 @@ class Service:
         page = _ask(lambda: self.client().list_object_versions(**ask), "reading the versions of", str(name))
         _check(page, _PAGE, "reading the versions of", str(name))
         return [each["VersionId"] for each in page.get("Versions", ()) if each["Key"] == name.key]
+
+    def ownership(self, name: ObjectName) -> str:
+        """Return how a bucket decides who owns its objects: ``"BucketOwnerEnforced"`` if they have no ACLs.
+
+        Raises:
+            StoreError, CredentialsError: as for ``call``.
+        """
+        doing = "reading the object ownership of"
+        answer = _ask(lambda: self.client().get_bucket_ownership_controls(Bucket=name.bucket), doing, str(name))
+        _check(answer, {"OwnershipControls": dict}, doing, str(name))
+        rules = answer["OwnershipControls"].get("Rules") or [{}]
+        return str(rules[0].get("ObjectOwnership"))
 
 
 def _ask(ask: Callable[[], T], doing: str, name: str, *, conditional: bool = False) -> T:

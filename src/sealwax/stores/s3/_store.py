@@ -99,7 +99,9 @@ class S3Store(Store):
                 raise
 
     def object_fields(self, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
-        """Return how an object of the S3 Encryption Client was encrypted, in one request for its instruction file.
+        """Return how an object of the S3 Encryption Client was encrypted.
+
+        It takes one request for its instruction file, unless ``list`` has just shown that there is none.
 
         Args:
             name: the object, ``s3://bucket/key``.
