@@ -6,16 +6,12 @@ takes its place: new ``bytes`` of the same size are taken, and not written to.
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import io
 import os
 import sys
 
-from cryptography.hazmat.primitives import hashes, padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hmac import HMAC
 
 from sealwax._core.context import encode
 from sealwax._core.foreign import passes
@@ -24,7 +20,6 @@ from sealwax._core.foreign.esdk.header import header_of
 from sealwax._core.foreign.esdk.opening import OpenMessage
 from sealwax._core.foreign.esdk.random_access import FrameReader
 from sealwax._core.foreign.esdk.suites import SUITES
-from sealwax._core.foreign.scripts import OpenScript, ScriptHeader
 from sealwax._core.format import payload, witness
 from sealwax._core.keyring import DataKey, WrappedKey, wipe
 from sealwax.errors import SealwaxError
@@ -60,8 +55,6 @@ def derive(data_key: DataKey, what: str) -> None:
     elif what == "esdk":
         open_messages(data_key)
         write_message(data_key)
-    elif what == "scripts":
-        open_scripts(data_key)
     elif what == "witness":
         witness.Witness(data_key, ID, INFO)
     else:
@@ -104,29 +97,6 @@ def write_message(data_key: DataKey) -> None:
                 pass
         except SealwaxError as error:
             errors.append(error)
-
-
-def open_scripts(data_key: DataKey) -> None:
-    """A file of each script: it opens, and then not, with other last bytes."""
-    sealed = AESGCM(data_key.buffer).encrypt(bytes(12), b"text", None)
-    padder = padding.PKCS7(128).padder()
-    key = memoryview(data_key.buffer)
-    encryptor = Cipher(algorithms.AES(key[16:]), modes.CBC(bytes(16))).encryptor()
-    start = b"\x80" + bytes(24) + encryptor.update(padder.update(b"text") + padder.finalize())
-    hmac = HMAC(key[:16], hashes.SHA256())
-    hmac.update(start)
-    token = base64.urlsafe_b64encode(start + hmac.finalize())
-    del encryptor, hmac, key
-    payload.leave_no_registers()
-    for name, nonce, body in (("envkms01", bytes(12), sealed), ("boto3-fernet", b"", token)):
-        for data in (body, b"AAAA" + body[4:], body[:-4] + b"AAAA"):
-            opened = OpenScript(ScriptHeader(name, b"w", {}, nonce, 5), data_key)
-            opened.size = len(data)
-            try:
-                with passes.reader(io.BytesIO(data), 0, opened) as reader:
-                    reader.drain()
-            except SealwaxError as error:
-                errors.append(error)
 
 
 def main() -> None:

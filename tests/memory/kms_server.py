@@ -43,8 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         assert claimed in (None, hashlib.sha256(body).hexdigest())
         request: dict[str, Any] = json.loads(body)
         region = self.headers["Authorization"].split("/")[2]
-        key = arn(request["KeyId"], region)
         operation = self.headers["X-Amz-Target"].partition(".")[2]
+        if operation == "ReEncrypt":
+            self.re_encrypt(request, region)
+            return
+        key = arn(request["KeyId"], region)
         if request["KeyId"] == "alias/denied":
             self.answer(400, {"__type": "AccessDeniedException", "message": "not for you"}, "")
             return
@@ -53,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         if operation == "Decrypt":
             blob = base64.b64decode(request["CiphertextBlob"])
             try:
-                data_key = WRAPPING_KEY.decrypt(blob[:12], blob[12:], bound)
+                data_key = WRAPPING_KEY.decrypt(blob[:12], blob[12:60], bound)
             except InvalidTag:
                 self.answer(400, {"__type": "IncorrectKeyException", "message": "another key's"}, "")
                 return
@@ -67,6 +70,18 @@ class Handler(BaseHTTPRequestHandler):
         with self.record.open("a") as file:
             file.write(f"{operation} {data_key.hex()}\n")
         self.answer(200, answer, request["KeyId"])
+
+    def re_encrypt(self, request: dict[str, Any], region: str) -> None:
+        """Answer with the same data key under another key; it is not given out, and so not written down."""
+        keys = [arn(request[name], region) for name in ("SourceKeyId", "DestinationKeyId")]
+        contexts = [request.get(f"{name}EncryptionContext", {}) for name in ("Source", "Destination")]
+        source, destination = (
+            json.dumps([key, sorted(context.items())]).encode() for key, context in zip(keys, contexts, strict=True)
+        )
+        blob, nonce = base64.b64decode(request["CiphertextBlob"]), os.urandom(12)
+        new = nonce + WRAPPING_KEY.encrypt(nonce, WRAPPING_KEY.decrypt(blob[:12], blob[12:60], source), destination)
+        answer = {"KeyId": keys[1], "SourceKeyId": keys[0], "CiphertextBlob": base64.b64encode(new).decode()}
+        self.answer(200, answer, request["DestinationKeyId"])
 
     def answer(self, status: int, answer: dict[str, Any], key: str) -> None:
         body = json.dumps(answer).encode()

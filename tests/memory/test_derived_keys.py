@@ -67,7 +67,7 @@ def test_the_keys_of_messages_are_those_of_the_format() -> None:
 
 
 @linux
-@pytest.mark.parametrize("what", ["chunks", "small", "witness", "esdk", "scripts"])
+@pytest.mark.parametrize("what", ["chunks", "small", "witness", "esdk"])
 def test_no_derived_key_is_left(tmp_path: Path, what: str) -> None:
     assert hits(tmp_path, what) == {}
 
