@@ -24,7 +24,7 @@ from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring
 from sealwax._core.rewrap import replace_file
 from sealwax._core.sealer import Sealer
 from sealwax._text import printable
-from sealwax.cli import console, editor, locations, options, sealing, status_of
+from sealwax.cli import acls, console, editor, locations, options, sealing, status_of
 from sealwax.cli.kms import Keys
 from sealwax.cli.work import STREAM
 from sealwax.errors import (
@@ -231,7 +231,9 @@ class _Sealed:
                     writer.write(plaintext)
 
         if locations.is_s3(self.name):
+            allowed = acls.look(self.name)
             locations.store_of(self.name).replace(self.name, change)
+            acls.tell(self.name, allowed)
         else:
             replace_file(self.name, change)
 

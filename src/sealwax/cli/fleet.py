@@ -16,7 +16,7 @@ import click
 
 from sealwax._core import files
 from sealwax._text import printable
-from sealwax.cli import PARTLY_DONE, console, fleet_reports, options
+from sealwax.cli import PARTLY_DONE, acls, console, fleet_reports, options
 from sealwax.cli.console import counted
 from sealwax.cli.kms import Aws, refuse_too_many
 from sealwax.cli.kms_watch import KmsWatch
@@ -249,6 +249,7 @@ def plan_command(
         )
     status = _ends(report)
     _show(report, plan_file, as_json, reports, aws, session)
+    acls.warn_of_places(map(opening(aws), where))
     return status
 
 

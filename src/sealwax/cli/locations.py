@@ -28,6 +28,7 @@ from sealwax.stores._store import S3_SCHEME, Entry, Store, split_s3
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
+    from sealwax.stores.s3._acls import Acls
 
 # The metadata that tells a later run which version of a file an object was made from.
 SOURCE_TIME: Final = "sealwax-source-time"
@@ -41,6 +42,11 @@ def service() -> Service:
     """Return S3 as the options and the environment set it up."""
     state = current()
     return state.sessions.s3(state.profile, state.region, requester_pays=state.requester_pays)
+
+
+def acls() -> Acls:
+    """Return what tells of the ACLs of objects there."""
+    return current().sessions.acls(service())
 
 
 def is_s3(name: str) -> bool:

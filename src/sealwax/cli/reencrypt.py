@@ -10,7 +10,7 @@ from sealwax._core import context as ctx
 from sealwax._core.envelope import inspect
 from sealwax._core.format.payload import plaintext_size
 from sealwax._core.rewrap import replace_file
-from sealwax.cli import contents, dry, jobs, locations, objects, options, outcomes, running
+from sealwax.cli import acls, contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import Work, on
@@ -49,7 +49,9 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
 
         def in_place() -> None:
             if locations.is_s3(job.source):
+                allowed = acls.look(job.source)
                 locations.store_of(job.source).replace(job.source, again)
+                acls.tell(job.source, allowed)
             else:
                 with jobs.folder_of(job) as folder:
                     replace_file(job.source, again, folder)
@@ -99,6 +101,8 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
         if job.output is None:
             act = checked if work.dry_run else copied if work.armor else in_place
             done_now = contents.once(job, claimed, act, armor=work.armor)
+            if work.dry_run and done_now:
+                acls.tell(job.source, acls.look(job.source), done=False)
             return done if done_now else "already re-encrypted, according to its header"
         if contents.done_before(work, job, state):
             return "already re-encrypted"

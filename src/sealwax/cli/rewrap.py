@@ -12,7 +12,7 @@ from sealwax._core.format.payload import HEAD_BYTES
 from sealwax._core.keyring import PROVIDER_AWS_KMS
 from sealwax._core.rewrap import Rewrap, rewrap_file
 from sealwax._text import printable
-from sealwax.cli import client_objects, contents, dry, jobs, locations, objects, options, outcomes, running
+from sealwax.cli import acls, client_objects, contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.work import STREAM, Work, on
@@ -59,7 +59,10 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
         def in_place() -> None:
             if locations.is_s3(job.source):
                 noting.append(client_objects.Noting(rewrapper()))
+                allowed = acls.look(job.source)
                 locations.store_of(job.source).rewrap(job.source, noting[0])
+                if not noting[0].already:
+                    acls.tell(job.source, allowed)
             else:
                 with jobs.folder_of(job) as folder:
                     rewrap_file(job.source, rewrapper(), folder)
@@ -110,6 +113,8 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
                 if not client_objects.goes_with_another(job, error):
                     raise
                 return "instruction files, which go with their objects"
+            if work.dry_run and done_now:
+                acls.tell(job.source, acls.look(job.source), done=False)
             if noting and noting[0].already:
                 return f"already under {printable(targets[0])}, according to KMS"
             return done if done_now else "already re-wrapped, according to its header"

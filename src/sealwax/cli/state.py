@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sealwax._aws.session import OwnSession
     from sealwax.cli.settingsfile import SettingsFile
     from sealwax.stores.s3 import Service
+    from sealwax.stores.s3._acls import Acls
 
 S = TypeVar("S", bound="boto3.Session")
 
@@ -34,6 +35,7 @@ class Sessions:
         self._opened: dict[tuple[str | None, str | None], OwnSession] = {}
         self._first: dict[str | None, OwnSession | SealwaxError] = {}
         self._s3: dict[tuple[OwnSession, bool], Service] = {}
+        self._acls: dict[Service, Acls] = {}
         self.watchers: list[Callable[[boto3.Session], None]] = []
 
     def __reduce__(self) -> tuple[type[Sessions], tuple[()]]:
@@ -78,6 +80,15 @@ class Sessions:
             if (session, requester_pays) not in self._s3:
                 self._s3[session, requester_pays] = Service(session, requester_pays=requester_pays)
             return self._s3[session, requester_pays]
+
+    def acls(self, service: Service) -> Acls:
+        """Return what tells of the ACLs of objects there, and remembers what it knows of buckets."""
+        from sealwax.stores.s3._acls import Acls
+
+        with self._lock:
+            if service not in self._acls:
+                self._acls[service] = Acls(service)
+            return self._acls[service]
 
 
 @dataclass(slots=True)

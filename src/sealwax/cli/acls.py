@@ -1,0 +1,56 @@
+"""ACLs of S3 objects, which a change in place does not keep: who loses access is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sealwax.cli import console, locations
+from sealwax.errors import StoreError
+from sealwax.stores import Store
+
+
+def look(name: str) -> str:
+    """Return what the ACL of an object allows to others than its owner, for a sentence; "" for a file.
+
+    What S3 does not say is told once for each bucket.
+    """
+    if not locations.is_s3(name):
+        return ""
+    from sealwax.stores.s3._service import parse
+
+    parsed = parse(name)
+    try:
+        return locations.acls().of_object(parsed)
+    except StoreError as error:
+        console.info_once(
+            f"whether objects of '{console.shown(parsed.bucket)}' have ACLs is not known, and a change does not keep "
+            f"them: {error}"
+        )
+        return ""
+
+
+def tell(name: str, allowed: str, *, done: bool = True) -> None:
+    """Say that an object's ACL was not kept, or would not be.
+
+    Args:
+        allowed: what ``look`` returned before the change.
+    """
+    if allowed:
+        console.info(
+            f"{console.shown(name)}: its ACL {'allowed' if done else 'allows'} {allowed}; a change in place "
+            f"{'did not keep' if done else 'does not keep'} that: set it again with `aws s3api put-object-acl`"
+        )
+
+
+def warn_of_places(stores: Iterable[Store]) -> None:
+    """Say which places may have objects with ACLs, in one request for each."""
+    for store in stores:
+        if not locations.is_s3(store.location):
+            continue
+        from sealwax.stores.s3._acls import may_have_acls
+
+        if may_have_acls(store):
+            console.info_once(
+                f"objects of {console.shown(store.location)} may have ACLs of their own, which changed objects do not "
+                "keep; `sealwax rewrap --dry-run` names those that have"
+            )
