@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -481,3 +482,59 @@ def test_every_request_may_be_the_last(world: World) -> None:
         assert len(world.s3.list_object_versions(Bucket="bucket", Prefix="x.swx")["Versions"]) == 1
         at += 1
     assert at > 4
+
+
+LINES: dict[str, Callable[[bytes], bytes]] = {
+    "one line": base64.b64encode,
+    "a final newline": lambda data: base64.b64encode(data) + b"\n",
+    "as mail breaks it": lambda data: base64.encodebytes(data).replace(b"\n", b"\r\n"),
+    "blanks first": lambda data: b"\n  " + base64.b64encode(data),
+    "for URLs": base64.urlsafe_b64encode,
+}
+
+
+@pytest.mark.parametrize("place", ["", "s3://bucket/"])
+def test_messages_in_base64(world: World, messages: Messages, place: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """They are moved as what they hold, and removed once both were read; what only begins like one is left alone."""
+    sample = next(each for each in messages.values() if each.format == "esdk-0478" and each.plaintext)
+    texts = {f"{number}": form(sample.data) for number, form in enumerate(LINES.values())}
+    texts |= {"cut": base64.b64encode(sample.data)[:-24], "not base64": base64.b64encode(sample.data) + b" and more!"}
+    for name, text in texts.items():
+        if place:
+            world.s3.put_object(Bucket="bucket", Key=f"b/{name}", Body=text)
+        else:
+            Path("b").mkdir(exist_ok=True)
+            Path("b", name).write_bytes(text)
+    calls = len(world.calls())
+    assert run([*MOVE, "--dry-run", "--json", "-r", f"{place}b/"]) == 8
+    said, _ = told(capfd)
+    assert "Decrypt" not in world.calls()[calls:]
+    assert [said[f"{place}b/{at}"]["outcome"] for at in range(5)] == ["would be migrated"] * 5
+    assert run([*MOVE, "-r", f"{place}b/"]) == 8
+    out, err = capfd.readouterr()
+    assert not out
+    assert "it was text in base64, and the envelope is binary" in err
+    for at in range(5):
+        assert opened(world, f"{place}b/{at}.swx") == sample.plaintext
+    assert f"{place}b/cut: " in err
+    assert not Path("b", "cut.swx").exists()
+    assert run([*MOVE, "--remove", "--json", "-r", f"{place}b/"]) == 8
+    said, _ = told(capfd)
+    assert [said[f"{place}b/{at}"]["outcome"] for at in range(5)] == ["removed"] * 5
+    assert said[f"{place}b/not base64"]["outcome"] in ("failed", "skipped")
+
+
+def test_a_text_that_is_an_object_of_the_client_is_not_a_message(world: World, messages: Messages, err: Err) -> None:
+    """Its metadata, or a file of instructions beside it, say otherwise: no side is preferred."""
+    sample = next(each for each in messages.values() if each.format == "esdk-0478" and each.plaintext)
+    text = base64.b64encode(sample.data)
+    fields, apart = world.make(text), world.make(text, version=2, instructions=True)
+    fields.body = apart.body = text
+    fields.put(world.s3, "fields")
+    apart.metadata = {}
+    apart.put(world.s3, "apart")
+    before = set(world.state())
+    for name in ("fields", "apart"):
+        assert run([*MOVE, "--allow-legacy", "s3ec-v2", f"s3://bucket/{name}"]) in (4, 5)
+        assert "sealwax: s3://bucket" in err()
+    assert set(world.state()) == before

@@ -104,7 +104,9 @@ def of_messages(folder: Path, data_keys: list[bytes]) -> list[bytes]:
 def hits(kms: Kms, scenario: str, folder: Path, *unwiped: str) -> Counter[str]:
     folder.mkdir()
     known = set(kms.data_keys()) if (kms.folder / "keys").exists() else set()
-    secrets = {"s3ec": put_objects, "scripts": put_scripts, "esdk": lambda _: []}[scenario](folder)
+    secrets: list[bytes] = []
+    if scenario != "esdk":
+        secrets = (put_objects if scenario == "s3ec" else put_scripts)(folder)
     command = [sys.executable, "-m", "tests.memory.foreign", scenario, str(folder), *unwiped]
     with subprocess.Popen(
         command, env=kms.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT

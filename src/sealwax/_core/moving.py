@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from sealwax._core import context as ctx
 from sealwax._core import envelope, messages, objects
+from sealwax._core.foreign.base64_text import MAX_TEXT_BYTES, message_in_base64
 from sealwax._core.foreign.esdk.header import read_header as read_message
 from sealwax._core.foreign.rules import (
     BEGINNING_BYTES,
@@ -17,11 +19,15 @@ from sealwax._core.foreign.rules import (
     ForeignRules,
     begins_message,
 )
+from sealwax._core.foreign.s3ec.fields import claims
 from sealwax._core.foreign.s3ec.opening import OpenObject
 from sealwax._core.foreign.scripts import read_header as read_script
 from sealwax._core.operations import Binding, Split, ToBind
 from sealwax._core.scripts import is_script
-from sealwax.errors import ContextError, NotAnEnvelopeError
+from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
+
+# Enough for the first bytes of a message in base64, behind a few blanks.
+_BEGINNING_OF_TEXT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,14 @@ class Movable:
         context: the pairs that it stores and that its caller gave.
         signed: whether it has a signature.
         committing: whether it commits to its data key.
+        in_base64: whether it is text that holds a message in base64.
     """
 
     format: str
     context: Mapping[str, str]
     signed: bool = False
     committing: bool = False
+    in_base64: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -50,7 +58,48 @@ class Movable:
             notes.append("it was bound to no context")
         elif not self.committing:
             notes.append(f"its old format, {self.format}, did not commit to a data key")
+        if self.in_base64:
+            notes.append("it was text in base64, and the envelope is binary")
         return notes
+
+
+def opened(file: BinaryIO) -> BinaryIO:
+    """Return the file to look at and to read: of a message in base64, the message itself.
+
+    Args:
+        file: it is seekable, and left at its start. As an object of the S3 Encryption Client it is what it is.
+
+    Raises:
+        UnsupportedEnvelopeError: it is too long a text.
+    """
+    if claims(envelope.metadata_of(file)):
+        return file
+    message = _in_binary(file)
+    beside = message is not file and isinstance(file, objects.HasInstructions) and file.instructions() is not None
+    return file if beside else message
+
+
+def _in_binary(file: BinaryIO) -> BinaryIO:
+    """Return the message that a file holds as text in base64; the file itself if it holds something else.
+
+    Args:
+        file: it is seekable, and left at its start.
+
+    Raises:
+        UnsupportedEnvelopeError: it begins like such a text, and is too long for one.
+    """
+    beginning = b"".join(envelope.read_full(file, _BEGINNING_OF_TEXT).split())
+    file.seek(0)
+    if message_in_base64(beginning[: len(beginning) & ~3]) is None:
+        return file
+    text = envelope.read_full(file, MAX_TEXT_BYTES + 1)
+    file.seek(0)
+    if len(text) > MAX_TEXT_BYTES:
+        raise UnsupportedEnvelopeError(
+            f"it is text in base64 of more than {MAX_TEXT_BYTES >> 20} MiB, too much to decode at once; decode it first"
+        )
+    message = message_in_base64(text)
+    return file if message is None else io.BytesIO(message)
 
 
 def look(file: BinaryIO, rules: ForeignRules) -> Movable | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sealwax.cli import console, locations
+from sealwax.cli.turns import Fields
 from sealwax.errors import StoreError
 from sealwax.stores import Store
 
@@ -29,17 +30,24 @@ def look(name: str) -> str:
         return ""
 
 
-def tell(name: str, allowed: str, *, done: bool = True) -> None:
-    """Say that an object's ACL was not kept, or would not be.
+def note(allowed: str, *, done: bool = True) -> str | None:
+    """Return what to say of an object whose ACL was not kept, or would not be; None if it has none.
 
     Args:
         allowed: what ``look`` returned before the change.
     """
-    if allowed:
-        console.info(
-            f"{console.shown(name)}: its ACL {'allowed' if done else 'allows'} {allowed}; a change in place "
-            f"{'did not keep' if done else 'does not keep'} that: set it again with `aws s3api put-object-acl`"
-        )
+    if not allowed:
+        return None
+    return (
+        f"its ACL {'allowed' if done else 'allows'} {allowed}; a change in place {'did' if done else 'does'} not keep "
+        "that: set it again with `aws s3api put-object-acl`"
+    )
+
+
+def noted(outcome: str, allowed: str, *, done: bool = True) -> str | Fields:
+    """Return the result of a job, with the note of an object whose ACL allows something."""
+    text = note(allowed, done=done)
+    return outcome if text is None else {"outcome": outcome, "note": text}
 
 
 def warn_of_places(stores: Iterable[Store]) -> None:

@@ -233,7 +233,8 @@ class _Sealed:
         if locations.is_s3(self.name):
             allowed = acls.look(self.name)
             locations.store_of(self.name).replace(self.name, change)
-            acls.tell(self.name, allowed)
+            if (note := acls.note(allowed)) is not None:
+                console.info(f"{console.shown(self.name)}: {note}")
         else:
             replace_file(self.name, change)
 

@@ -5,8 +5,6 @@ S3 is at AWS or at AWS_ENDPOINT_URL_S3, even if KMS is the lab or at another end
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import io
 import os
 import re
@@ -18,6 +16,7 @@ import click
 from sealwax._core import files
 from sealwax._core.envelope import Inspection, read_full
 from sealwax._core.envelope import inspect as look
+from sealwax._core.foreign.base64_text import MAX_TEXT_BYTES, begins_in_base64, message_in_base64
 from sealwax._core.foreign.rules import begins_message
 from sealwax._core.format.armor import PREFIX, dearmor
 from sealwax._core.format.header import MAGIC
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
 # The metadata that tells a later run which version of a file an object was made from.
 SOURCE_TIME: Final = "sealwax-source-time"
-# The text form is meant for environment variables and settings, and is held in memory whole.
-_MAX_TEXT_BYTES: Final = 64 << 20
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _TIME: Final = re.compile("-?[0-9]{1,20}")
 
 
@@ -152,13 +148,13 @@ def refuse_text_in_place(name: str) -> None:
 
 def text_form(file: BinaryIO | io.RawIOBase) -> bytes:
     """Return the bytes of an envelope in the text form, or of a message of the AWS Encryption SDK in base64."""
-    data = read_full(file, _MAX_TEXT_BYTES + 1)
-    if len(data) > _MAX_TEXT_BYTES:
-        raise NotAnEnvelopeError(f"it has more than {_MAX_TEXT_BYTES} bytes, too many for the text form")
+    data = read_full(file, MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise NotAnEnvelopeError(f"it has more than {MAX_TEXT_BYTES} bytes, too many for the text form")
     if not data.startswith(PREFIX.encode()):
         if (message := message_in_base64(data)) is not None:
             return message
-        if _begins_in_base64(data.lstrip()):
+        if begins_in_base64(data.lstrip()):
             raise NotAnEnvelopeError(
                 "this begins like a message of the AWS Encryption SDK in base64, but is not valid base64: it is cut "
                 "off, or holds other characters"
@@ -167,16 +163,6 @@ def text_form(file: BinaryIO | io.RawIOBase) -> bytes:
         return dearmor(data.decode("ascii").removesuffix("\n"))
     except UnicodeDecodeError:
         raise NotAnEnvelopeError("this is not an envelope in the text form: it is not text") from None
-
-
-def message_in_base64(text: bytes) -> bytes | None:
-    """Return the message of the AWS Encryption SDK that a text is in base64, of either alphabet, on any lines."""
-    try:
-        # Lines as tools and mail break them; anything else that is not of the alphabet is refused.
-        data = base64.b64decode(b"".join(text.split()).translate(_STANDARD), validate=True)
-    except ValueError:
-        return None
-    return data if begins_message(data) else None
 
 
 def begins_as_envelope(name: str) -> bool:
@@ -193,10 +179,4 @@ def is_message(beginning: bytes) -> bool:
     Args:
         beginning: at least 8 of its first bytes, or all of them.
     """
-    return begins_message(beginning) or _begins_in_base64(beginning)
-
-
-def _begins_in_base64(text: bytes) -> bool:
-    with contextlib.suppress(ValueError):
-        return begins_message(base64.b64decode(text[:8].translate(_STANDARD), validate=True))
-    return False
+    return begins_message(beginning) or begins_in_base64(beginning)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
@@ -123,7 +123,7 @@ class _Mover:
         """Migrate one source, unless that is done; say what became of it."""
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
-            movable = self._look(job, source, sealers)
+            file, movable = self._look(job, source, sealers)
             if isinstance(movable, jobs.Skip):
                 return movable
             if self._is_done(job, source):
@@ -135,7 +135,7 @@ class _Mover:
             if self.work.dry_run:
                 dry.check_output(job, source, job.output, force=False)
                 return _fields("would be migrated", movable)
-            reader = sealers.originals.open_stream(source.binary, context=moving.to_read(movable, expected))
+            reader = sealers.originals.open_stream(file, context=moving.to_read(movable, expected))
             with reader, _told(), contents.Output(job, source, force=False) as sink:
                 with console.progress(job.source, source.size) as progress:
                     witness, _ = seal_from(
@@ -153,7 +153,7 @@ class _Mover:
         """Remove one source that was migrated, once it and its envelope are known to hold the same."""
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
-            movable = self._look(job, source, sealers)
+            file, movable = self._look(job, source, sealers)
             if isinstance(movable, jobs.Skip):
                 return movable
             if not self._is_done(job, source):
@@ -163,7 +163,7 @@ class _Mover:
             assert job.output is not None
             envelope = locations.opened(job.output)
             with (
-                sealers.originals.open_stream(source.binary, context=moving.to_read(movable, expected)) as left,
+                sealers.originals.open_stream(file, context=moving.to_read(movable, expected)) as left,
                 sealers.envelopes.open_stream(envelope, context=moving.to_bind(movable, expected)) as right,
             ):
                 if not outcomes.equal(left, right):
@@ -177,18 +177,22 @@ class _Mover:
         return _fields("removed", movable)
 
     @staticmethod
-    def _look(job: jobs.FileJob, source: contents.Source, sealers: _Sealers) -> Movable | jobs.Skip:
-        """Return what a source is, or why it is left as it is."""
+    def _look(job: jobs.FileJob, source: contents.Source, sealers: _Sealers) -> tuple[BinaryIO, Movable | jobs.Skip]:
+        """Return the file to read of a source, and what it is, or why it is left as it is."""
         if not source.regular:
             raise FileError("it is not a regular file, so nothing could be compared with it later; name a file")
         try:
-            return moving.look(source.binary, sealers.rules) or _ENVELOPE
+            file = moving.opened(source.binary)
+            movable = moving.look(file, sealers.rules)
+            if movable is None:
+                return file, _ENVELOPE
+            return file, replace(movable, in_base64=file is not source.binary)
         except NotAnEnvelopeError as error:
             foreign = error.foreign
             if job.below and foreign is not None and foreign.format == INSTRUCTIONS:
-                return _INSTRUCTIONS
+                return source.binary, _INSTRUCTIONS
             if job.below and foreign is None:
-                return _NOT_RECOGNIZED
+                return source.binary, _NOT_RECOGNIZED
             if foreign is not None and foreign.format == BOTO3_FERNET:
                 raise UnsupportedEnvelopeError(
                     "it looks like a file of the boto3 guide, which nothing marks for certain; to read it as one, use "

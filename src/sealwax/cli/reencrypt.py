@@ -13,6 +13,7 @@ from sealwax._core.rewrap import replace_file
 from sealwax.cli import acls, contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
+from sealwax.cli.turns import Fields
 from sealwax.cli.work import Work, on
 from sealwax.errors import CredentialsError, KmsError
 
@@ -39,19 +40,19 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
     sealing = Sealing(work, keys, template, lambda keys: keys.to_reencrypt(work.headers, targets))
     under = outcomes.Under(targets)
 
-    def do(job: jobs.FileJob) -> str:
+    def do(job: jobs.FileJob) -> str | Fields:
         keys, template, (sealer, keyring) = sealing.of(job)
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, work.detached, "header")
+        allowed: list[str] = []
 
         def again(source: BinaryIO, sink: BinaryIO) -> None:
             sealer.reencrypt(source, context=expected, output=sink, header=locations.opened(work.detached))
 
         def in_place() -> None:
             if locations.is_s3(job.source):
-                allowed = acls.look(job.source)
+                allowed.append(acls.look(job.source))
                 locations.store_of(job.source).replace(job.source, again)
-                acls.tell(job.source, allowed)
             else:
                 with jobs.folder_of(job) as folder:
                     replace_file(job.source, again, folder)
@@ -101,9 +102,11 @@ def reencrypt(targets: tuple[str, ...], work: Work, keys: Keys, template: option
         if job.output is None:
             act = checked if work.dry_run else copied if work.armor else in_place
             done_now = contents.once(job, claimed, act, armor=work.armor)
-            if work.dry_run and done_now:
-                acls.tell(job.source, acls.look(job.source), done=False)
-            return done if done_now else "already re-encrypted, according to its header"
+            if work.dry_run:
+                allowed.append(acls.look(job.source))
+            if not done_now:
+                return "already re-encrypted, according to its header"
+            return acls.noted(done, "".join(allowed), done=not work.dry_run)
         if contents.done_before(work, job, state):
             return "already re-encrypted"
         (checked if work.dry_run else copied)()

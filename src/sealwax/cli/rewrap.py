@@ -15,6 +15,7 @@ from sealwax._text import printable
 from sealwax.cli import acls, client_objects, contents, dry, jobs, locations, objects, options, outcomes, running
 from sealwax.cli.kms import Keys
 from sealwax.cli.sealing import Sealing
+from sealwax.cli.turns import Fields
 from sealwax.cli.work import STREAM, Work, on
 from sealwax.errors import NotAnEnvelopeError
 
@@ -46,7 +47,7 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
     sealing = Sealing(work, keys, template, lambda keys: keys.to_decrypt(work.sources), named=body)
     under = outcomes.Under(targets)
 
-    def do(job: jobs.FileJob) -> str:
+    def do(job: jobs.FileJob) -> str | Fields:
         keys, template, sealer = sealing.of(job)
         expected = template.to_expect(job.relpath)
         jobs.refuse_output(job, body, "payload")
@@ -55,14 +56,13 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
             return sealer.rewrapper(to=targets, context=expected, verify=verify, body=locations.opened(body))
 
         noting: list[client_objects.Noting] = []
+        allowed: list[str] = []
 
         def in_place() -> None:
             if locations.is_s3(job.source):
                 noting.append(client_objects.Noting(rewrapper()))
-                allowed = acls.look(job.source)
+                allowed.append(acls.look(job.source))
                 locations.store_of(job.source).rewrap(job.source, noting[0])
-                if not noting[0].already:
-                    acls.tell(job.source, allowed)
             else:
                 with jobs.folder_of(job) as folder:
                     rewrap_file(job.source, rewrapper(), folder)
@@ -113,11 +113,13 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
                 if not client_objects.goes_with_another(job, error):
                     raise
                 return "instruction files, which go with their objects"
-            if work.dry_run and done_now:
-                acls.tell(job.source, acls.look(job.source), done=False)
+            if work.dry_run:
+                allowed.append(acls.look(job.source))
             if noting and noting[0].already:
                 return f"already under {printable(targets[0])}, according to KMS"
-            return done if done_now else "already re-wrapped, according to its header"
+            if not done_now:
+                return "already re-wrapped, according to its header"
+            return acls.noted(done, "".join(allowed), done=not work.dry_run)
         if contents.done_before(work, job, state):
             return "already re-wrapped, according to its header"
         (checked if work.dry_run else copied)()
