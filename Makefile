@@ -143,7 +143,7 @@ upgrade:
 	$(BIN)/python $(INSTALL) requirements/bench.txt
 	@touch $@
 
-bench: .venv/bench.stamp
+bench: .venv/bench.stamp .venv-s3ec/stamp
 	@$(BIN)/python -m benchmarks
 
 .venv/fuzz.stamp: .venv/run.stamp requirements/fuzz.txt

@@ -25,6 +25,8 @@ What is compared:
   django-fernet-encrypted-fields add to it. *Sealed* is the type, *sealed* the attribute that is bound to its row.
 - *ESDK*: messages of the AWS Encryption SDK, in its suite without signatures and with frames of 4 KiB, against the SDK,
   in the processor's time; and the memory of a process that writes and reads one of 2 GiB.
+- *S3EC*: objects of the S3 Encryption Client re-wrapped in place, against getting and putting them with that client, in
+  requests to S3, bytes of bodies and KMS calls.
 - *File to file*: 1 GiB on tmpfs against ``cp``, once by the library and once as the whole process of the command line,
   start included, with the lab as KMS.
 - *500 files*: the whole process of ``encrypt -r`` over files of 2000 bytes on tmpfs, with the lab as KMS in it. Where

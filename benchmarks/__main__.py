@@ -17,7 +17,7 @@ import boto3
 from tests.fakes import ALPHA, BETA, FakeKeyring
 
 import sealwax
-from benchmarks import bench_audit, bench_esdk, bench_fleet, bench_models, bench_records, bench_workers
+from benchmarks import bench_audit, bench_esdk, bench_fleet, bench_models, bench_records, bench_s3ec, bench_workers
 from benchmarks.bench_cached import cached
 from benchmarks.measure import Row, against, cpu_of_programs, line_of, machine, seconds, table
 from benchmarks.peers import CONTEXT, MIB, Peer, Sink, all_peers, caching_peers
@@ -289,6 +289,7 @@ def main() -> None:
             bench_records.rows(),
             bench_models.rows(),
             bench_esdk.rows(folder),
+            bench_s3ec.rows(folder),
             cached(caching_peers()),
             in_memory(all_peers()),
             independent_of_size(folder),

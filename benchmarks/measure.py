@@ -21,7 +21,8 @@ _ROUND_SECONDS = 0.05
 class Row:
     """One line of the table. Times in seconds; ``size`` in bytes makes them a speed.
 
-    ``unit``: "/s" shows how many times a second instead, "B" means that the figures are bytes and no times.
+    ``unit``: "/s" shows how many times a second instead; "B" and "n" mean that the figures are bytes, or numbers, and
+    no times.
     """
 
     what: str
@@ -114,6 +115,8 @@ def table(rows: Sequence[Row]) -> str:
 def _figure(took: float, row: Row) -> str:
     if row.unit == "B":
         return f"{took / (1 << 20):.2f} MiB"
+    if row.unit == "n":
+        return f"{took:,.0f}"
     if row.unit == "/s":
         return f"{1 / took:,.0f}/s"
     if row.size is not None and row.size >= 1 << 20:
