@@ -68,7 +68,8 @@ class Acls:
 
     def _ask(self, name: ObjectName) -> bool | None:
         try:
-            return self._service.ownership(name) != _ENFORCED
+            ownership = self._service.ownership(name)
+            return None if ownership is None else ownership != _ENFORCED
         except StoreError as error:
             if error.code == _NOT_SET:
                 return True

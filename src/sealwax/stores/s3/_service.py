@@ -287,12 +287,16 @@ class Service:
         _check(page, _PAGE, "reading the versions of", str(name))
         return [each["VersionId"] for each in page.get("Versions", ()) if each["Key"] == name.key]
 
-    def ownership(self, name: ObjectName) -> str:
+    def ownership(self, name: ObjectName) -> str | None:
         """Return how a bucket decides who owns its objects: ``"BucketOwnerEnforced"`` if they have no ACLs.
+
+        None if the caller pays for the requests: the bucket is another's, who alone may ask this.
 
         Raises:
             StoreError, CredentialsError: as for ``call``.
         """
+        if self._payer:
+            return None
         doing = "reading the object ownership of"
         answer = _ask(lambda: self.client().get_bucket_ownership_controls(Bucket=name.bucket), doing, str(name))
         _check(answer, {"OwnershipControls": dict}, doing, str(name))
