@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sealwax.cli import console, locations
 from sealwax.cli.turns import Fields
 from sealwax.errors import StoreError
 from sealwax.stores import Store
+
+_COMMAND: Final = "`aws s3api put-object-acl`"
 
 
 def look(name: str) -> str:
@@ -38,10 +41,9 @@ def note(allowed: str, *, done: bool = True) -> str | None:
     """
     if not allowed:
         return None
-    return (
-        f"its ACL {'allowed' if done else 'allows'} {allowed}; a change in place {'did' if done else 'does'} not keep "
-        "that: set it again with `aws s3api put-object-acl`"
-    )
+    if done:
+        return f"its ACL allowed {allowed}, and the changed object's does not; to set it again, use {_COMMAND}"
+    return f"its ACL allows {allowed}, and the changed object's would not; to set it again afterwards, use {_COMMAND}"
 
 
 def noted(outcome: str, allowed: str, *, done: bool = True) -> str | Fields:
