@@ -50,6 +50,10 @@ class Request:
             if "list-type" in self.query
             else "ListObjectVersions"
             if "versions" in self.query
+            else "GetBucketOwnershipControls"
+            if "ownershipControls" in self.query
+            else "GetObjectAcl"
+            if "acl" in self.query
             else "GetObject",
             "POST": "CreateMultipartUpload"
             if "uploads" in self.query

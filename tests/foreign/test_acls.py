@@ -38,11 +38,8 @@ def enforce(world: World) -> None:
 
 
 def acls_asked(world: World) -> list[str]:
-    return [
-        "acl" if "acl" in request.query else "bucket"
-        for request in world.server.requests
-        if "acl" in request.query or "ownershipControls" in request.query
-    ]
+    names = {"GetBucketOwnershipControls": "bucket", "GetObjectAcl": "acl"}
+    return [names[operation] for operation in world.server.operations if operation in names]
 
 
 @pytest.mark.parametrize("kind", ["envelope", "s3ec"])
