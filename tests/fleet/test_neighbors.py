@@ -22,6 +22,7 @@ from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._shard import Item
 from sealwax.fleet._state import State
 from sealwax.stores import Store
+from sealwax.stores._store import relative
 from tests.fakes import ALPHA, BETA, GAMMA
 
 
@@ -92,7 +93,7 @@ def test_each_is_told_as_if_it_were_alone(found: list[tuple[Header, int]], setti
     ]
     names = [f"/place/{at}/{'ab'[at % 2]}.swx" for at in range(len(headers))]
     alone = [
-        _shard.scan_result_of(Item(number, name), each, settings, _shard.relative(name, "/place"))
+        _shard.scan_result_of(Item(number, name), each, settings, relative(name, "/place"))
         for number, (name, each) in enumerate(zip(names, headers, strict=True))
     ]
     assert told(headers, settings, names) == alone

@@ -14,6 +14,7 @@ from sealwax._core.staleness import Wanted, WantedKey, staleness_of
 from sealwax.fleet import _shard
 from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._state import State, StepKind
+from sealwax.stores._store import relative
 from tests.fakes import ALPHA, BETA, GAMMA
 
 FAR = ALPHA.replace("us-east-1", "eu-west-1")
@@ -244,7 +245,7 @@ def test_settings_survive_the_plan_file() -> None:
     ],
 )
 def test_the_path_below_a_place(name: str, location: str, below: str) -> None:
-    assert _shard.relative(name, location) == below
+    assert relative(name, location) == below
 
 
 def test_what_cannot_be_asked_for() -> None:

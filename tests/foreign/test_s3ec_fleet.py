@@ -255,7 +255,7 @@ def test_spark_says_that_it_does_not(world: World) -> None:
         fleet.plan("plan", ["s3://bucket/"], engine=Spark.__new__(Spark), session=world.lab.session(), **arguments)
     with pytest.raises(ValueError, match="also"):
         fleet.plan("plan", ["s3://bucket/"], session=world.lab.session(), reencrypt=True, **arguments)
-    with pytest.raises(ValueError, match="also takes 's3ec', not 'other'"):
+    with pytest.raises(ValueError, match="also takes 's3ec', 'esdk', 'envkms01', not 'other'"):
         fleet.plan("plan", ["s3://bucket/"], session=world.lab.session(), **{**arguments, "also": ["other"]})
 
 

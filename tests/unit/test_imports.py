@@ -70,6 +70,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.files",
         "_core.recognize",
     },
+    "_core.moved": {"_core.envelope", "_core.files", "_core.format"},
     "_core.moving": {
         "_core.context",
         "_core.envelope",

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from sealwax._core import context as ctx
 from sealwax._core import envelope, messages, objects
@@ -142,6 +142,32 @@ def _movable(error: NotAnEnvelopeError, file: BinaryIO, rules: ForeignRules) -> 
         script.check_body(file.seek(0, os.SEEK_END) - script.size)
         return Movable(script.format, script.context)
     raise error
+
+
+class Refusal(NamedTuple):
+    """Why a file is not moved unless the caller allows it.
+
+    Attributes:
+        signature: whether a signature would be lost; else its format does not commit to a data key.
+        why: a sentence without its end.
+    """
+
+    signature: bool
+    why: str
+
+
+def refusal(movable: Movable, rules: ForeignRules, *, drop_signature: bool) -> Refusal | None:
+    """Return why a file is not moved although it could be; None if the caller allows it."""
+    if movable.signed and not drop_signature:
+        why = f"the message is signed ({movable.format}), and an envelope cannot prove who made it"
+        return Refusal(True, why)
+    if not movable.committing and movable.format not in rules.legacy:
+        why = (
+            f"its format, {movable.format}, does not commit to a data key: someone who can choose the data key can "
+            "make a file that opens differently for two readers"
+        )
+        return Refusal(False, why)
+    return None
 
 
 def match(movable: Movable, given: ctx.ExpectedContext, rules: ForeignRules) -> None:

@@ -112,6 +112,9 @@ def _escaped(text: str) -> str:
 
 # What to do about a key store, as the library says it, and as it is typed. tests/cli/test_record_hints.py has them all.
 _IN_COMMANDS: Final[Mapping[str, str]] = {
+    "and the plan does not move": "and the plan does not move; plan again with --move",
+    "the plan does not allow dropping it": "to move it without its signature, plan again with --drop-signature",
+    "the plan does not allow that format": "to read it, plan again with --allow-legacy and its name",
     "create_table()": "`sealwax records create-table`",
     "reopen()": "`sealwax records reopen`",
     "roll()": "`sealwax records roll`",
@@ -128,7 +131,7 @@ _IN_COMMANDS: Final[Mapping[str, str]] = {
 
 
 def in_commands(text: str) -> str:
-    """Return what the library says about a key store, with commands in place of its methods and arguments."""
+    """Return what the library says about a key store or a plan, with commands and options in place of its own words."""
     for said, typed in _IN_COMMANDS.items():
         text = text.replace(said, typed)
     return text

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._core import files
+from sealwax._core.foreign.rules import ENVKMS, LEGACY
 from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, acls, console, fleet_reports, options
 from sealwax.cli.console import counted
@@ -26,7 +27,7 @@ from sealwax.cli.reporting import Reports, provenance, reports
 if TYPE_CHECKING:
     from sealwax._aws.session import Session
     from sealwax._report import Provenance
-    from sealwax.fleet import FleetReport
+    from sealwax.fleet import FleetReport, Move
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
 
@@ -36,6 +37,7 @@ _CONTEXT_STATUS: Final = 6
 _HIDDEN: Final = ("unreadable", "damaged", "unlisted")
 _LINKS: Final = ("link",)
 _REFUSED: Final = ("refused",)
+_FORMATS: Final = ("s3ec", "esdk", ENVKMS)
 
 
 class _HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -49,6 +51,19 @@ class _HowMany(click.ParamType):  # type: ignore[type-arg]
         if not re.fullmatch(r"[0-9]{1,9}", str(value)):
             self.fail(f"'{printable(str(value))}' is neither a number nor 'all'", param, ctx)
         return int(str(value))
+
+
+class _Formats(click.ParamType):  # type: ignore[type-arg]
+    """Names of formats, with commas between them."""
+
+    name = "formats"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in _FORMATS:
+                self.fail(f"'{printable(name)}' is none of {', '.join(_FORMATS)}", param, ctx)
+        return names
 
 
 class _Finite(click.FloatRange):
@@ -79,6 +94,27 @@ def _usage() -> Iterator[None]:
         yield
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _move(
+    also: object, move: bool, into: str | None, legacy: tuple[str, ...], drop_signature: bool, suffix: str
+) -> Move | None:
+    """Return how to move, as the options say."""
+    from sealwax.fleet import Move
+
+    if not move:
+        if into is not None or legacy or drop_signature:
+            raise click.UsageError("--into, --allow-legacy and --drop-signature require --move")
+        return None
+    if not also:
+        raise click.UsageError("--move requires --also, which names the formats that become envelopes")
+    if not suffix:
+        raise click.UsageError("--move requires a --suffix: an envelope has the name of its original, and the suffix")
+    if into is not None and (
+        into in ("", "-") or (not is_s3(into) and os.path.lexists(into) and not os.path.isdir(into))
+    ):
+        raise click.UsageError(f"--into takes a folder or an s3:// prefix, and '{printable(into)}' is neither")
+    return Move(into, legacy, drop_signature)
 
 
 def _refuse_places(where: Sequence[str], *, reencrypt: bool) -> None:
@@ -156,9 +192,28 @@ def fleet() -> None:
 )
 @click.option(
     "--also",
-    type=click.Choice(("s3ec",)),
+    type=_Formats(),
     multiple=True,
-    help="Also re-wrap objects of the S3 Encryption Client; KMS is asked for each, since they do not name their key.",
+    metavar="FORMAT,...",
+    help="Also re-wrap objects of the S3 Encryption Client (s3ec); KMS is asked for each, since they do not name their "
+    "key. Also count messages of the AWS Encryption SDK (esdk) and ENVKMS01 files (envkms01), which can only be moved.",
+)
+@click.option(
+    "--move", is_flag=True, help="Make an envelope NAME.swx of each object of the formats of --also; NAME stays."
+)
+@click.option("--into", metavar="PLACE", help="With --move: write these envelopes below this folder or prefix.")
+@click.option(
+    "--allow-legacy",
+    "legacy",
+    multiple=True,
+    type=click.Choice(LEGACY),
+    metavar="NAME",
+    help="With --move: also read this format, which does not commit to its data key, such as s3ec-v2; repeatable.",
+)
+@click.option(
+    "--drop-signature",
+    is_flag=True,
+    help="With --move: also move signed messages: their signature is verified, and the envelope has none.",
 )
 @click.option(
     "--digest",
@@ -185,7 +240,11 @@ def plan_command(
     older_than: float | None,
     add_region: bool,
     reencrypt: bool,
-    also: tuple[str, ...],
+    also: tuple[tuple[str, ...], ...],
+    move: bool,
+    into: str | None,
+    legacy: tuple[str, ...],
+    drop_signature: bool,
     digest: int,
     rate: float,
     workers: int,
@@ -202,6 +261,10 @@ def plan_command(
     envelopes must have; * in a value stands for any text. Envelopes with another context are skipped. Only the keys of
     --from are trusted, not those that an envelope names. To move envelopes to new material of the same key, give that
     key with both --from and --to.
+
+    With --move, a run decrypts what other programs encrypted, and encrypts it as envelopes. That needs kms:Decrypt on
+    the keys of --from, and kms:GenerateDataKey on the keys of --to. `sealwax migrate --remove --journal PLAN` removes
+    the originals afterwards.
 
     With --reencrypt, all of these envelopes count as stale, whatever they are wrapped under: a run decrypts each,
     encrypts it under a new data key, and replaces it. That needs kms:Decrypt on the keys of --from, and
@@ -221,6 +284,7 @@ def plan_command(
         )
     if reencrypt and also:
         raise click.UsageError("--reencrypt works on envelopes only; remove --also")
+    moving = _move(also, move, into, legacy, drop_signature, suffix)
     _refuse_places(where, reencrypt=reencrypt)
     reports.refuse(plan_file, "the plan")
     if not force:
@@ -237,7 +301,8 @@ def plan_command(
             older_than=older_than,
             add_regions=add_region,
             reencrypt=reencrypt,
-            also=also,
+            also=[name for names in also for name in names],
+            move=moving,
             session=session,
             open_location=opening(aws),
             digests=_or_all(digest),
@@ -292,7 +357,8 @@ def run_command(
     """Re-wrap what the plan found stale. It can be stopped or killed at any time; run it again to resume.
 
     The caller needs kms:ReEncryptFrom on the old keys and kms:ReEncryptTo on the new ones. If the plan was made with
-    --reencrypt, the envelopes are re-encrypted instead; that needs kms:Decrypt and kms:GenerateDataKey.
+    --reencrypt, the envelopes are re-encrypted instead; that needs kms:Decrypt and kms:GenerateDataKey. So do the moves
+    of a plan that was made with --move.
     """
     from sealwax import fleet as library
 
@@ -321,7 +387,7 @@ def run_command(
                 engine=spark_engine,
                 on_progress=on_progress,
             )
-    doing = "re-encrypting" if planned.settings.reencrypt else "re-wrapping"
+    doing = "re-encrypting" if planned.settings.reencrypt else "moving" if planned.settings.move else "re-wrapping"
     watch = KmsWatch()
     watch.begin()
     with _stopping() as stopped, console.counting(doing) as on_progress:
@@ -342,7 +408,8 @@ def run_command(
     status = _ends(report)
     if report.stale:
         because = f", because {report.ended}" if report.ended else ""
-        console.warn(f"still stale: {counted(report.stale, 'envelope')}{because}; run the same command again to resume")
+        left = counted(report.stale, fleet_reports.noun(report))
+        console.warn(f"still stale: {left}{because}; run the same command again to resume")
         status = PARTLY_DONE
     _show(report, plan_file, as_json, reports, aws, session)
     return status
@@ -396,12 +463,14 @@ def verify_command(
     """Check that nothing is stale and that no payload has changed.
 
     Every header is read again. --decrypt needs kms:Decrypt on the new keys; without it, KMS is not called. Re-encrypted
-    envelopes are decrypted to compare them: all, or as many as --digest says.
+    envelopes are decrypted to compare them: all, or as many as --digest says. So are objects that were moved, and their
+    envelopes; that needs kms:Decrypt on the old keys and on the new ones.
     """
     from sealwax import fleet as library
 
     reports.refuse(plan_file, "the plan")
-    opens = decrypt or (digest and library.status(plan_file).settings.reencrypt)
+    settings = library.status(plan_file).settings
+    opens = decrypt or (digest and (settings.reencrypt or settings.move))
     session = aws.session() if opens else None
     with console.counting("scanning") as on_progress:
         report = library.verify(
@@ -436,9 +505,8 @@ def _verified(report: FleetReport, decrypt: int) -> int:
         console.warn(f"decrypted none of {decrypt:,}: {unreadable} with local pairs or a detached payload")
         status = PARTLY_DONE
     if report.stale:
-        console.warn(
-            f"stale: {counted(report.stale, 'envelope')}; run `sealwax fleet run --apply --stale` on this plan"
-        )
+        stale = counted(report.stale, fleet_reports.noun(report))
+        console.warn(f"stale: {stale}; run `sealwax fleet run --apply --stale` on this plan")
         return PARTLY_DONE
     return status
 
@@ -467,7 +535,8 @@ def _ends(report: FleetReport) -> int:
     # A run says so of every stale envelope.
     unmovable = report.count("refused") if report.verb == "plan" or report.dry_run else 0
     if unmovable:
-        console.warn(f"{counted(unmovable, 'envelope')} cannot be re-wrapped{_named(report, _REFUSED)}")
+        cannot = f"{counted(unmovable, fleet_reports.noun(report))} cannot be {fleet_reports.done_word(report)}"
+        console.warn(cannot + _named(report, _REFUSED))
     if report.missed:
         return _CONTEXT_STATUS
     if report.hidden or report.blind or unmovable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 from sealwax._report import Provenance, Tone, Verdict
@@ -41,7 +42,7 @@ def show(report: FleetReport, plan: str, as_json: bool, reports: Reports, made: 
     elif not reports.on_stdout and (report.verb == "status" or not current().quiet):
         more = any(kind.objects > len(kind.examples or "-") for kind in report.kinds)
         listing = [f"  list all: {command('fleet', 'status', plan, '--list')}"] if more else []
-        console.print("\n".join((str(report), *listing, *verdict.lines())))
+        console.print("\n".join((console.in_commands(str(report)), *listing, *verdict.lines())))
     if reports:
         origin = made()
 
@@ -87,12 +88,12 @@ def _wrong(report: FleetReport) -> list[str]:
     if checked and checked.changed:
         parts.append(f"{counted(len(checked.changed), _compared(report))} changed since the plan")
     if checked and checked.undecrypted:
-        parts.append(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
+        parts.append(f"{counted(len(checked.undecrypted), noun(report))} failed to decrypt")
     if report.failed:
-        every = report.fresh + report.stale
+        every = _every(report)
         can, cannot = ("can", "cannot") if report.verb == "plan" else ("could", "could not")
         if 1 < every == report.failed:
-            parts.append(f"none of the {every:,} envelopes {can} be {done_word(report)}")
+            parts.append(f"none of the {every:,} {noun(report)}s {can} be {done_word(report)}")
         else:
             parts.append(f"{_of_all(report, report.failed)} {cannot} be {done_word(report)}")
     return parts
@@ -140,10 +141,11 @@ def _sampled_none(report: FleetReport) -> bool:
 
 
 def _all_well(report: FleetReport) -> str:
-    if not report.fresh:
+    done = report.fresh + report.count("moved")
+    if not done:
         return "No envelope is left"
-    word = " re-encrypted" if report.settings.reencrypt else ""
-    text = f"{_of_all(report, report.fresh)} {'is' if report.fresh == 1 else 'are'}{word}{_to(report)}"
+    word = " re-encrypted" if report.settings.reencrypt else " moved or" if report.count("moved") else ""
+    text = f"{_of_all(report, done)} {'is' if done == 1 else 'are'}{word}{_to(report)}"
     checked, besides = report.checked, []
     if checked and checked.digests:
         text += (
@@ -151,6 +153,8 @@ def _all_well(report: FleetReport) -> str:
         )
     if checked and checked.decrypted:
         besides.append(f"{checked.decrypted:,} decrypted")
+    if checked and checked.moved:
+        besides.append(f"{checked.moved:,} moved and compared with their envelopes")
     if checked and checked.gone:
         besides.append(f"{counted(checked.gone, 'object')} of the plan no longer there")
     if skipped := report.count("skipped"):
@@ -176,14 +180,25 @@ def _named(names: list[str] | tuple[str, ...]) -> str:
 
 
 def _of_all(report: FleetReport, count: int) -> str:
-    every = report.fresh + report.stale
+    every = _every(report)
     if count == every:
-        return "the only envelope" if every == 1 else f"all {every:,} envelopes"
-    return f"{count:,} of {counted(every, 'envelope')}"
+        return f"the only {noun(report)}" if every == 1 else f"all {every:,} {noun(report)}s"
+    return f"{count:,} of {counted(every, noun(report))}"
+
+
+def _every(report: FleetReport) -> int:
+    return report.fresh + report.stale + report.count("moved")
+
+
+def noun(report: FleetReport) -> str:
+    """Return what a plan is about: envelopes, or objects of other formats too."""
+    return "object" if report.settings.also else "envelope"
 
 
 def done_word(report: FleetReport) -> str:
-    """Return what a run does to envelopes."""
+    """Return what a run does to envelopes, and to objects of other formats."""
+    if report.settings.move:
+        return "re-wrapped or moved"
     return "re-encrypted" if report.settings.reencrypt else "re-wrapped"
 
 
@@ -198,6 +213,8 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
         return "check the names of the places and whether they are mounted, then plan again", ""
     if checked and (checked.changed or checked.undecrypted):
         return "find out who changed the objects listed, and restore them from a backup", ""
+    if _only_moves(report):
+        return "to make envelopes of what cannot be re-wrapped, plan again with --move", ""
     if report.failed and report.count("refused") == report.stale:
         return "fix the causes listed, and plan again", ""
     if report.failed and report.verb == "plan":
@@ -213,7 +230,15 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
         return _see(report), command("fleet", "status", plan, "--list") if seen else ""
     if report.verb != "verify":
         return "", command("fleet", "verify", plan)
+    if report.count("moved"):
+        return "once nothing reads the originals any more, remove them", _remove(report, plan)
     return _retire(report, plan)
+
+
+def _only_moves(report: FleetReport) -> bool:
+    """Whether a plan that does not move refuses nothing but what can be moved."""
+    refused = [kind for kind in report.kinds if kind.state == "refused"]
+    return bool(refused) and report.settings.move is None and all("does not move" in kind.reason for kind in refused)
 
 
 def _see(report: FleetReport) -> str:
@@ -226,6 +251,28 @@ def _see(report: FleetReport) -> str:
     if report.blind:
         return "allow kms:DescribeKey and kms:ListKeyRotations on the keys of --to, then plan again"
     return "use `sealwax verify` to check envelopes with a local context or a detached payload"
+
+
+def _remove(report: FleetReport, plan: str) -> str:
+    """Return the command that removes the originals of a fleet's moves. The plan is its journal."""
+    settings, move = report.settings, report.settings.move
+    assert move is not None
+    words = ["migrate", "--remove", "--journal", plan]
+    words += [word for arn in settings.sources for word in ("--key", arn)]
+    words += [word for key in settings.wanted.keys for word in ("--to", key.arn)]
+    pairs = [*settings.contexts.pairs]
+    literal = [(name, value) for name, value in pairs if not re.search(r"[*{\\]", value)]
+    words += [f"--context={name}={value}" for name, value in literal]
+    # What the plan accepted has become the envelope's context, and both are read again.
+    if settings.contexts.accept_stored or len(literal) < len(pairs):
+        words.append("--accept-stored-context")
+    elif not pairs:
+        words.append("--no-context")
+    words += [word for name in move.allow_legacy for word in ("--allow-legacy", name)]
+    words += ["--drop-signature"] * move.drop_signature
+    words += ["--into", move.into] if move.into else []
+    words += ["--suffix", settings.contexts.suffix] if settings.contexts.suffix != ".swx" else []
+    return command(*words, "--recursive", *report.locations)
 
 
 def _retire(report: FleetReport, plan: str) -> tuple[str, str]:

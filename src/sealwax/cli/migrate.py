@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
-from sealwax._core import moving
+from sealwax._core import moved, moving
 from sealwax._core.envelope import inspect
 from sealwax._core.foreign.rules import BOTO3_FERNET, ForeignRules
+from sealwax._core.moved import Moved
 from sealwax._core.moving import Movable
 from sealwax._core.operations import Binding, seal_from
 from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax.cli import console, contents, dry, jobs, locations, objects, options, originals, outcomes, running
 from sealwax.cli.kms import Keys
-from sealwax.cli.move_journal import NAME, Moved, MoveJournal
+from sealwax.cli.move_journal import NAME, MoveBook, open_journal
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.state import current
@@ -85,7 +86,7 @@ def migrate(
         work = replace(work, output=os.path.join(work.output, ""))
     sealing = Sealing(work, keys, template, lambda keys: _Sealers.of(keys, work, targets))
     todo = jobs.collect(work, output_name=lambda name: name + work.suffix)
-    book = MoveJournal(journal, writes=not work.dry_run)
+    book = open_journal(journal, writes=not work.dry_run)
     current().ends.callback(book.close)
     mover = _Mover(work, book, sealing, drop_signature)
     do = mover.remove if remove else mover.migrate
@@ -115,7 +116,7 @@ class _Sealers:
 @dataclass(frozen=True, slots=True)
 class _Mover:
     work: Work
-    journal: MoveJournal
+    journal: MoveBook
     sealing: Sealing[_Sealers]
     drop_signature: bool
 
@@ -166,14 +167,14 @@ class _Mover:
                 sealers.originals.open_stream(file, context=moving.to_read(movable, expected)) as left,
                 sealers.envelopes.open_stream(envelope, context=moving.to_bind(movable, expected)) as right,
             ):
-                if not outcomes.equal(left, right):
+                if not moved.equal(left, right):
                     why = f"'{console.shown(job.output)}' holds other data; nothing was removed"
                     raise LeftAloneError(outcomes.IN_THE_WAY, why)
             if self.work.dry_run:
                 return _fields("would be removed", movable)
-            moved = self._moved(job, originals.mark_of(source), self._known(job).witness)
+            entry = self._moved(job, originals.mark_of(source), self._known(job).witness)
             originals.remove(job, source)
-            self.journal.add(replace(moved, removed=True))
+            self.journal.add(replace(entry, removed=True))
         return _fields("removed", movable)
 
     @staticmethod
@@ -207,16 +208,11 @@ class _Mover:
 
     def _refuse(self, movable: Movable, sealers: _Sealers) -> None:
         """Refuse what the options do not allow, before KMS is asked."""
-        if movable.signed and not self.drop_signature:
-            raise UnsupportedEnvelopeError(
-                f"the message is signed ({movable.format}), and an envelope cannot prove who made it; to migrate it "
-                "without its signature, use --drop-signature"
-            )
-        if not movable.committing and movable.format not in sealers.rules.legacy:
-            raise UnsupportedEnvelopeError(
-                f"its format, {movable.format}, does not commit to a data key: someone who can choose the data key can "
-                f"make a file that opens differently for two readers; to read it, use --allow-legacy {movable.format}"
-            )
+        refusal = moving.refusal(movable, sealers.rules, drop_signature=self.drop_signature)
+        if refusal is not None:
+            allow = "--drop-signature" if refusal.signature else f"--allow-legacy {movable.format}"
+            doing = "migrate it without its signature" if refusal.signature else "read it"
+            raise UnsupportedEnvelopeError(f"{refusal.why}; to {doing}, use {allow}")
 
     def _is_done(self, job: jobs.FileJob, source: contents.Source) -> bool:
         """Whether the journal and the target say that a source was migrated.
@@ -228,28 +224,22 @@ class _Mover:
         there = outcomes.look(job.output)
         if there is None:
             return False
-        name = f"'{console.shown(job.output)}'"
-        moved = self.journal.find(job.source, job.output)
-        if moved is None:
-            why = f"{name} already exists, and the journal does not know it; {_ANOTHER}"
-            raise LeftAloneError(outcomes.IN_THE_WAY, why)
         try:
             with there.open() as file:
                 envelope_id = inspect(file).header.preamble.envelope_id
         except HeaderError:
             envelope_id = b""
-        if envelope_id != moved.envelope_id:
-            why = f"{name} is not the envelope that was written for it; {_ANOTHER}"
-            raise LeftAloneError(outcomes.IN_THE_WAY, why)
-        if originals.mark_of(source) != moved.mark:
-            why = f"it has changed since {name} was written; {_ANOTHER}"
-            raise LeftAloneError(outcomes.CHANGED, why)
+        known = self.journal.find(job.source, job.output)
+        conflict = moved.conflict(known, envelope_id, originals.mark_of(source), job.output, "the journal")
+        if conflict is not None:
+            kind = outcomes.CHANGED if conflict.changed else outcomes.IN_THE_WAY
+            raise LeftAloneError(kind, f"{conflict.why}; {_ANOTHER}")
         return True
 
     def _known(self, job: jobs.FileJob) -> Moved:
-        moved = None if job.output is None else self.journal.find(job.source, job.output)
-        assert moved is not None
-        return moved
+        known = None if job.output is None else self.journal.find(job.source, job.output)
+        assert known is not None
+        return known
 
     @staticmethod
     def _moved(job: jobs.FileJob, mark: str, witness: str) -> Moved:

@@ -12,13 +12,13 @@ import fcntl
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass, fields
-from typing import Final
+from dataclasses import asdict, fields
+from typing import Final, Protocol
 
 from sealwax._core import trusted
 from sealwax._core.files import reported
 from sealwax._core.files.whole import sync
-from sealwax._core.format.header import ENVELOPE_ID_BYTES
+from sealwax._core.moved import WITNESS_BYTES, Moved
 from sealwax._text import printable
 from sealwax.cli import locations
 from sealwax.errors import FileError
@@ -26,32 +26,37 @@ from sealwax.errors import FileError
 NAME: Final = "sealwax-migrate.journal"
 _HEAD: Final = '{"sealwax": "migrate", "version": 1}'
 _KIND: Final = trusted.Kind("the journal", FileError)
-_WITNESS_BYTES: Final = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A source that was moved, or was about to be.
-
-    Attributes:
-        source, target: their names: real paths, or ``s3://bucket/key``.
-        mark: what the source can be told by: ``Originals.mark``.
-        witness: of the plaintext, in the envelope that was written.
-        removed: whether the source was removed afterwards.
-    """
-
-    source: str
-    target: str
-    mark: str
-    witness: str
-    removed: bool = False
-
-    @property
-    def envelope_id(self) -> bytes:
-        return bytes.fromhex(self.witness)[:ENVELOPE_ID_BYTES]
 
 
 _FIELDS: Final = {each.name: bool if each.name == "removed" else str for each in fields(Moved)}
+
+
+class MoveBook(Protocol):
+    """What remembers what was moved: a journal, or the plan of a fleet."""
+
+    def find(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a source that was moved to a target."""
+
+    def add(self, moved: Moved) -> None:
+        """Note a source; what was known of it before is forgotten."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def open_journal(path: str, *, writes: bool) -> MoveBook:
+    """Open a journal, or the plan of a fleet, whose runs note their moves in it; as for ``MoveJournal``.
+
+    Raises:
+        PlanError: a plan is damaged, or in use.
+    """
+    from sealwax.fleet._planfile import is_plan
+
+    if not is_plan(path):
+        return MoveJournal(path, writes=writes)
+    from sealwax.fleet._moves import PlanMoves
+
+    return PlanMoves(path, writes=writes)
 
 
 class MoveJournal:
@@ -152,6 +157,6 @@ def _parsed(line: bytes) -> Moved:
     if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != _FIELDS:
         raise ValueError
     moved = Moved(**entry)
-    if len(bytes.fromhex(moved.witness)) != _WITNESS_BYTES:
+    if len(bytes.fromhex(moved.witness)) != WITNESS_BYTES:
         raise ValueError
     return moved

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 
-from sealwax._core import files
+from sealwax._core import files, moved
 from sealwax.cli import contents, jobs, locations, outcomes
 from sealwax.cli.jobs import FileJob
 from sealwax.cli.outcomes import LeftAloneError
@@ -16,21 +15,8 @@ from sealwax.errors import StoreError
 
 
 def mark_of(source: contents.Source) -> str:
-    """Return what an open source can be told by: an object by its ETag, its version and its instruction file, a file by
-    its inode, its time and its size.
-    """
-    if source.status is not None:
-        return _of_file(source.status)
-    from sealwax.stores.s3 import ObjectReader
-
-    assert isinstance(source.file, ObjectReader)
-    instructions = source.file.instructions()
-    beside = "" if instructions is None else hashlib.sha256(instructions).hexdigest()
-    return f"object {source.file.etag} {source.file.version_id or ''} {beside}".rstrip()
-
-
-def _of_file(status: os.stat_result) -> str:
-    return f"file {status.st_ino} {status.st_mtime_ns} {status.st_size}"
+    """Return what an open source can be told by."""
+    return moved.mark_of(source.binary) if source.status is None else moved.mark_of_file(source.status)
 
 
 def remove(job: FileJob, source: contents.Source) -> None:
@@ -57,7 +43,7 @@ def _remove_file(job: FileJob, status: os.stat_result) -> None:
         now = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(now.st_mode):
             raise LeftAloneError(outcomes.LINK, "it is a link; name the file that it leads to, to remove that")
-        if (now.st_dev, _of_file(now)) != (status.st_dev, _of_file(status)):
+        if (now.st_dev, moved.mark_of_file(now)) != (status.st_dev, moved.mark_of_file(status)):
             raise _changed()
         os.unlink(name, dir_fd=folder)
 

@@ -26,11 +26,12 @@ from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
 from sealwax._core import files
-from sealwax._core.envelope import Inspection, inspect, read_full
+from sealwax._core.envelope import Inspection, inspect
 from sealwax._core.foreign.inspections import MessageInspection
 from sealwax._core.format.header import ATTACHED, DETACHED
 from sealwax._core.inspection import inspect as inspect_any
 from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey, kept_by_rewrap
+from sealwax._core.moved import equal
 from sealwax._text import printable
 from sealwax.cli import console, locations
 from sealwax.errors import (
@@ -491,11 +492,3 @@ def _check_opened(
         raise LeftAloneError(UNKNOWN, why) from error
     if not same:
         raise LeftAloneError(IN_THE_WAY, f"{name} is newer than its source, and holds other data; {again}")
-
-
-def equal(left: BinaryIO | io.RawIOBase, right: BinaryIO | io.RawIOBase) -> bool:
-    """Whether two files hold the same from where they are."""
-    while data := read_full(left, files.COPY_BYTES):
-        if data != read_full(right, files.COPY_BYTES):
-            return False
-    return not right.read(1)

@@ -19,7 +19,7 @@ from sealwax.fleet._journal import ProblemKind
 from sealwax.fleet._report import Checked, FleetReport
 from sealwax.fleet._rotation import OpenStore, plan, problems, refresh, run, status, verify
 from sealwax.fleet._scan import OnProgress
-from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._settings import Contexts, Move, Settings
 from sealwax.fleet._state import State
 from sealwax.fleet._threads import Engine
 
@@ -28,6 +28,7 @@ __all__ = [
     "Contexts",
     "Engine",
     "FleetReport",
+    "Move",
     "OnProgress",
     "OpenStore",
     "ProblemKind",

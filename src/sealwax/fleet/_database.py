@@ -45,6 +45,9 @@ CREATE TABLE contexts (context BLOB PRIMARY KEY, objects INTEGER NOT NULL) WITHO
 CREATE TABLE regions (region TEXT PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE old (mark BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE blobs (number INTEGER, new BLOB, old BLOB NOT NULL, PRIMARY KEY (number, new)) WITHOUT ROWID;
+CREATE TABLE moves (
+    source BLOB PRIMARY KEY, target BLOB NOT NULL, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE answers (
     unit BLOB PRIMARY KEY, arn TEXT NOT NULL, ciphertext BLOB NOT NULL, material BLOB NOT NULL,
     wrapped_at INTEGER NOT NULL
@@ -244,6 +247,11 @@ class PlanDatabase:
                 if letter == "s" and value not in _STATES:
                     raise self.damaged(ValueError(f"unknown state '{printable(str(value)[:20])}'"))
         return rows
+
+    def sync_each_commit(self) -> None:
+        """Let each commit reach the disk itself, so that it survives losing power."""
+        with self._lock, self._reported():
+            self._connection.execute("PRAGMA synchronous=FULL")
 
     # --- facts
 

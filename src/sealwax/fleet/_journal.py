@@ -17,10 +17,12 @@ from typing import Final
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.lru import LruMap
+from sealwax._core.moved import WITNESS_BYTES, Moved
 from sealwax._text import of_many
 from sealwax.errors import HeaderError
 from sealwax.fleet._client_objects import WORDS, hash_of
 from sealwax.fleet._database import PlanDatabase
+from sealwax.fleet._moving import FAMILIES
 from sealwax.fleet._shard import Item, Keys, RunResult, ScanResult
 from sealwax.fleet._state import State
 from sealwax.stores import Entry
@@ -280,10 +282,16 @@ class Journal(PlanDatabase):
         )
         return dict(self._rows("ti", query, State.FOREIGN))
 
-    def usage(self, states: Sequence[State] | None = None) -> list[tuple[str, str, int]]:
-        """Return key ARNs, material ids in hex and how many objects are under them, the most used first."""
+    def usage(self, states: Sequence[State] | None = None, *, staying: bool = True) -> list[tuple[str, str, int]]:
+        """Return key ARNs, material ids in hex and how many objects are under them, the most used first.
+
+        Args:
+            staying: whether to count files of other formats, which stay as they are when they are moved.
+        """
         counts: Counter[tuple[str, str]] = Counter()
         where = "" if states is None else f"WHERE state IN ({','.join('?' * len(states))})"
+        if not staying:
+            where += "".join(f" AND reasons NOT GLOB '{name}*'" for name in FAMILIES)
         query = f"SELECT keys, count(*) FROM items JOIN keysets USING (keyset) {where} GROUP BY keyset"  # noqa: S608
         for text, count in self._rows("ti", query, *states or ()):
             for arn, material in self._keys_of(text):
@@ -401,6 +409,35 @@ class Journal(PlanDatabase):
         """Whether a run of this plan gave an object the wrapped key with one of these hashes."""
         query = "SELECT 1 FROM blobs WHERE number = ? AND new = ?"
         return any(self._rows("i", query, number, each) for each in hashes)
+
+    # --- files of other formats that become envelopes, by their real names
+
+    def find_move(self, source: str) -> Moved | None:
+        """Return what is known of a file that a run has moved, or was about to."""
+        query = "SELECT target, mark, witness, removed FROM moves WHERE source = ?"
+        rows = self._rows("btti", query, _as_bytes(source))
+        if not rows:
+            return None
+        target, mark, witness, removed = rows[0]
+        try:
+            if len(bytes.fromhex(witness)) != WITNESS_BYTES:
+                raise ValueError("a witness has the wrong length")
+        except ValueError as error:
+            raise self.damaged(error) from None
+        return Moved(source, _as_name(target), mark, witness, bool(removed))
+
+    def note_move(self, moved: Moved) -> None:
+        """Record a move, before the envelope is in its place."""
+        row = (_as_bytes(moved.source), _as_bytes(moved.target), moved.mark, moved.witness, moved.removed)
+        with self.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO moves VALUES (?,?,?,?,?)", row)
+
+    def to_move(self) -> tuple[int, int]:
+        """Return how many objects are still to be moved, and their bytes, in a plan that moves."""
+        families = " OR ".join(f"reasons GLOB '{name}*'" for name in FAMILIES)
+        query = f"SELECT count(*), coalesce(sum(size), 0) FROM items WHERE state IN (?, ?, ?) AND ({families})"  # noqa: S608
+        ((count, size),) = self._rows("ii", query, State.STALE, State.FAILED, State.LEFT)
+        return count, size
 
     # --- running
 

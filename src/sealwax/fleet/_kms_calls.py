@@ -52,6 +52,10 @@ class Rewrapper:
         remembered: how many wrapped keys to keep in memory.
         on_event: as for ``KmsKeyring``.
 
+    Attributes:
+        keyring: may open what is under the sources.
+        sealing: returns a keyring that may too, and makes data keys under the keys that it is given.
+
     IAM actions: kms:ReEncryptFrom on a source and kms:ReEncryptTo on a target; to add a Region, kms:Decrypt on a source
     and kms:Encrypt on the target.
     """
@@ -68,12 +72,13 @@ class Rewrapper:
         remembered: int = _REMEMBERED,
         on_event: OnEvent | None = None,
     ) -> None:
-        def keyring(key: str, allowed: Sequence[str]) -> KmsKeyring:
+        def keyring(keys: str | Sequence[str], allowed: Sequence[str]) -> KmsKeyring:
             return KmsKeyring(
-                key, decrypt_with=allowed, session=session, retries=retries, limit=limit, on_event=self._count
+                keys, decrypt_with=allowed, session=session, retries=retries, limit=limit, on_event=self._count
             )
 
         self.keyring = keyring(sources[0], sources)
+        self.sealing: Callable[[Sequence[str]], KmsKeyring] = lambda wanted: keyring(wanted, sources)
         self.blobs = blobs
         self._keyring_of: Callable[[str], KmsKeyring] = functools.cache(lambda key: keyring(key, ()))
         self._on_event = on_event

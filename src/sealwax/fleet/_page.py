@@ -52,7 +52,8 @@ def _about(report: FleetReport) -> str:
         calls = f"{report.planned_calls:,} KMS call{'s' * (report.planned_calls != 1)}, {report.cost:.4f} USD"
         takes = f"{calls}, {report.seconds:,.0f} s at {report.rate:g} calls per second"
         rows.append(row("Takes", takes if report.planned_calls else ""))
-        rows.append(row("To move", f"{report.to_move:,} bytes" if report.to_move else ""))
+        objects = f"{report.to_be_moved[0]:,} objects, " if report.to_be_moved[0] else ""
+        rows.append(row("To move", f"{objects}{report.to_move:,} bytes" if report.to_move or objects else ""))
     elif report.kms_calls:
         rows.append(row("KMS calls", f"{report.kms_calls:,}"))
     return "".join(rows)
@@ -77,6 +78,7 @@ def _numbers(report: FleetReport) -> Iterable[tuple[str, int, str]]:
     if report.verb != "plan":
         yield "", report.rewrapped, "re-wrapped"
         yield "", report.reencrypted, "re-encrypted"
+        yield "good", report.moved, "moved"
     yield "unsure", report.count(State.LEFT), "left for the next pass"
     yield "bad", report.count(State.DAMAGED), "damaged"
     yield "bad", report.hidden - report.count(State.DAMAGED), "unreadable"
@@ -87,6 +89,7 @@ def _numbers(report: FleetReport) -> Iterable[tuple[str, int, str]]:
         yield "bad", len(checked.undecrypted), "not decrypted"
         yield "good", checked.digests, f"{compared} unchanged"
         yield "good", checked.decrypted, "decrypted"
+        yield "good", checked.moved, "moved, and the same as in the envelope{s}"
         yield "", checked.replaced, "replaced since the plan"
         yield "", checked.elsewhere, "not tried: a local context, or a payload stored elsewhere"
         yield "", checked.gone, "gone since the plan"

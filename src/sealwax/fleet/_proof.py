@@ -28,6 +28,7 @@ from sealwax.errors import (
 )
 from sealwax.fleet import _client_objects, _reencrypt, _shard
 from sealwax.fleet._journal import Journal
+from sealwax.fleet._mover import Comparer
 from sealwax.fleet._report import Checked
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Item
@@ -35,7 +36,7 @@ from sealwax.fleet._state import State
 from sealwax.fleet._threads import batches, parallel
 from sealwax.kms import KmsKeyring
 from sealwax.stores._files import FileStore
-from sealwax.stores._store import Store, is_gone
+from sealwax.stores._store import Store, is_gone, relative
 
 _READ_BYTES: Final = 1 << 20
 _QUIET_SECONDS: Final = 3600.0
@@ -87,10 +88,15 @@ def take_digests(
         return
     todo = (State.STALE,)
 
-    def take(located: tuple[int, Item]) -> tuple[int, bytes | SealwaxError]:
+    moves = journal.settings().move is not None
+
+    def take(located: tuple[int, Item]) -> tuple[int, bytes | SealwaxError | None]:
         place, item = located
         try:
             return item.number, _digest_of(stores[place], item.name)
+        except NotAnEnvelopeError as error:
+            # What is moved is compared with its envelope.
+            return item.number, None if moves else error
         except CredentialsError:
             raise
         except SealwaxError as error:
@@ -130,6 +136,10 @@ class Opener:
             KmsKeyring(arns[0], decrypt_with=arns, session=self._session, on_event=self._count),
             allow_legacy=_LEGACY if self._settings.also else (),
         )
+
+    def keyring_of(self, sources: Sequence[str]) -> KmsKeyring:
+        """Return a keyring that opens what is under other keys."""
+        return KmsKeyring(sources[0], decrypt_with=sources, session=self._session, on_event=self._count)
 
     def _count(self, _: object) -> None:
         with self._lock:
@@ -181,6 +191,32 @@ def compare(
     )
 
 
+def compare_moved(
+    journal: Journal, stores: Sequence[Store], size: int | None, workers: int, comparer: Comparer, checked: Checked
+) -> Checked:
+    """Compare this many of the files that were moved with their envelopes; None: all."""
+    if size is None:
+        wanted: Iterable[tuple[int, Item]] = (
+            (place, item)
+            for place in range(len(stores))
+            for page in journal.items((State.MOVED,), place)
+            for item in page
+        )
+    else:
+        wanted = journal.sample((State.MOVED,), size)
+    same = 0
+    changed, closed, unread = list(checked.changed), list(checked.undecrypted), list(checked.unread)
+    for outcome, name, why in parallel(wanted, lambda at: comparer.compare(stores[at[0]], at[1].name), workers):
+        same += outcome == "same"
+        if outcome == "changed":
+            changed.append(name)
+        elif outcome == "closed":
+            closed.append((name, why))
+        elif outcome == "unread":
+            unread.append((name, why))
+    return replace(checked, moved=same, changed=tuple(changed), undecrypted=tuple(closed), unread=tuple(unread))
+
+
 def decrypt_sample(
     journal: Journal, settings: Settings, stores: Sequence[Store], size: int, checked: Checked, opener: Opener
 ) -> Checked:
@@ -193,7 +229,7 @@ def decrypt_sample(
 
     for place, item in journal.sample(_VERIFIABLE, size):
         store = stores[place]
-        relpath = _shard.relative(item.name, store.location)
+        relpath = relative(item.name, store.location)
 
         def expect(header: Header, relpath: str = relpath) -> ctx.ExpectedContext:
             # Checked on the very bytes that are then read on.

@@ -31,6 +31,7 @@ from sealwax.fleet._shard import Item, RunResult, ScanResult
 from sealwax.fleet._state import State
 from sealwax.kms import KmsKeyring, RateLimit, RetryPolicy
 from sealwax.stores import Store
+from sealwax.stores._store import relative
 
 DATA_KEY = "data-key"
 """The reason for which an envelope with an old data key is stale."""
@@ -124,7 +125,7 @@ class Reencrypter:
 
         def expect(header: Header) -> ExpectedContext:
             # Checked on the very bytes that are then read on.
-            relpath = _shard.relative(item.name, store.location)
+            relpath = relative(item.name, store.location)
             result = reencryption_state(
                 _shard.scan_result_of(item, header, self._settings, relpath), self._memory, item.number
             )

@@ -45,6 +45,7 @@ class Checked:
             stored elsewhere, which only their readers know.
         gone: how many objects of the plan no longer exist.
         leftovers: names of temporary files of killed processes in the folders.
+        moved: how many files of other formats hold the same as their envelopes.
     """
 
     digests: int = 0
@@ -56,6 +57,7 @@ class Checked:
     elsewhere: int = 0
     gone: int = 0
     leftovers: tuple[str, ...] = ()
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class FleetReport:
         formats: how many foreign objects have each format; "" stands for no known format.
         aliases: the aliases by which keys were named when the plan was made, by key ARN.
         dry_run: whether this is what a run would do, and nothing was written.
+        moved: how many files of other formats this run made envelopes of; for others, how many were so far.
+        to_be_moved: how many are still to be moved, and their bytes.
         kinds: all objects that are neither done nor to do by kind: first what is wrong, the most frequent first.
     """
 
@@ -119,6 +123,8 @@ class FleetReport:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dry_run: bool = False
     kinds: tuple[ProblemKind, ...] = ()
+    moved: int = 0
+    to_be_moved: tuple[int, int] = (0, 0)
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -175,7 +181,7 @@ class FleetReport:
     @property
     def missed(self) -> bool:
         """Whether all envelopes were skipped because of their context, which was probably mistyped."""
-        return bool(self.count(State.SKIPPED)) and not (self.fresh or self.stale)
+        return bool(self.count(State.SKIPPED)) and not (self.fresh or self.stale or self.count(State.MOVED))
 
     @property
     def done(self) -> bool:
@@ -187,8 +193,10 @@ class FleetReport:
 
     @property
     def to_move(self) -> int:
-        """The bytes that re-encryption still has to read and to write; a re-wrap moves no payload."""
-        return sum(self.states.get(state, (0, 0))[1] for state in TO_DO) if self.settings.reencrypt else 0
+        """The bytes that still have to be read and written; a re-wrap moves no payload."""
+        if not self.settings.reencrypt:
+            return self.to_be_moved[1]
+        return sum(self.states.get(state, (0, 0))[1] for state in TO_DO)
 
     @property
     def seconds(self) -> float:
@@ -226,6 +234,8 @@ class FleetReport:
             "fresh": self.fresh,
             "rewrapped": self.rewrapped,
             "reencrypted": self.reencrypted,
+            "moved": self.moved,
+            "objects_to_move": self.to_be_moved[0],
             "failed": self.failed,
             "left": self.count(State.LEFT),
             "skipped": self.count(State.SKIPPED),
@@ -263,6 +273,7 @@ class FleetReport:
                 "not_decryptable_here": checked.elsewhere,
                 "gone": checked.gone,
                 "leftovers": list(checked.leftovers),
+                "moved_unchanged": checked.moved,
             }
         )
 
@@ -290,6 +301,8 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
             "kms_calls": journal.fact("kms_calls"),
             "rewrapped": states.get(State.REWRAPPED, (0, 0))[0],
             "reencrypted": states.get(State.REENCRYPTED, (0, 0))[0],
+            "moved": states.get(State.MOVED, (0, 0))[0],
+            "to_be_moved": journal.to_move() if journal.settings().move else (0, 0),
             "before": before,
             "after": usage,
         }
@@ -336,7 +349,9 @@ _BECAUSE: Final = {
 
 def because(report: FleetReport) -> str:
     """Return why envelopes are stale; "" once a run has changed some of those that the last scan found stale."""
-    scanned = report.verb in ("plan", "verify") or not (report.rewrapped or report.reencrypted or report.failed)
+    scanned = report.verb in ("plan", "verify") or not (
+        report.rewrapped or report.reencrypted or report.moved or report.failed
+    )
     if not scanned or not report.stale:
         return ""
     return ", ".join(f"{count:,} {_BECAUSE.get(reason, reason)}" for reason, count in report.reasons.items())
@@ -405,6 +420,7 @@ def _add_states(report: FleetReport, add: Callable[[str, str], None]) -> None:
         ("fresh", report.fresh, ""),
         ("re-encrypted", report.reencrypted if report.verb != "plan" else 0, ""),
         ("re-wrapped", report.rewrapped if report.verb != "plan" else 0, ""),
+        ("moved", report.moved if report.verb != "plan" else 0, ": each is still there, and has an envelope"),
         ("failed", report.failed, ""),
         ("left", report.count(State.LEFT), " for the next pass"),
         ("skipped", report.count(State.SKIPPED), ""),
@@ -428,6 +444,11 @@ def _add_calls(report: FleetReport, add: Callable[[str, str], None]) -> None:
         more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
         add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
         add("to move", f"{report.to_move:,} bytes to read and to write")
+    objects, size = report.to_be_moved
+    if objects:
+        more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
+        add("", f"for each object to move: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
+        add("to move", f"{objects:,} object{'s' * (objects != 1)}, {size:,} bytes to read and to write")
     cost = f"{report.cost:.4f}" if report.cost >= 0.00005 else "less than 0.0001"
     add("cost", f"{cost} USD, {_duration(report.seconds)} at {report.rate:g} calls per second")
 
@@ -448,6 +469,9 @@ def _add_checked(report: FleetReport, checked: Checked, add: Callable[[str, str]
         add("plaintexts", "not compared: no run of this plan has re-encrypted these objects")
     else:
         add("payloads", "not compared: the plan has no digests of these objects")
+    if report.moved:
+        unchanged = f"{checked.moved:,} hold the same as their envelopes" if checked.moved else "not compared"
+        add("moved", unchanged)
     if checked.gone:
         add("gone", f"{checked.gone:,} of the plan's objects")
     if checked.leftovers:

@@ -10,24 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from sealwax._aws.session import Clients, Session
+from sealwax._aws.session import Session
 from sealwax._core import disk, validate
-from sealwax._core.staleness import Wanted, WantedKey
 from sealwax._text import printable
 from sealwax.errors import CredentialsError, EngineError, FileError
 from sealwax.events import OnEvent
-from sealwax.fleet import _client_objects, _proof, _reencrypt, _report
+from sealwax.fleet import _proof, _reencrypt, _report
 from sealwax.fleet._journal import TO_DO, Journal, Problem, by_use
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
+from sealwax.fleet._lookup import settings_of
+from sealwax.fleet._mover import Comparer, FleetMover
+from sealwax.fleet._moves import JournalMoves
+from sealwax.fleet._moving import FAMILIES, Targets
 from sealwax.fleet._planfile import BESIDE, put_in_place
 from sealwax.fleet._report import FleetReport
 from sealwax.fleet._scan import OnProgress, Scan
-from sealwax.fleet._settings import Contexts, Settings
+from sealwax.fleet._settings import Contexts, Move, Settings
 from sealwax.fleet._shard import Item, RunResult
 from sealwax.fleet._state import State
 from sealwax.fleet._threads import WORKERS, Engine, Health, Threads
-from sealwax.kms import RateLimit, RetryPolicy, _names
-from sealwax.kms._describe import describe
+from sealwax.kms import RateLimit, RetryPolicy
 from sealwax.stores import Store, open_store
 from sealwax.stores._store import NO_REENCRYPTION, is_key_store
 
@@ -43,54 +45,6 @@ _Parts = Iterable[tuple[int, list[Item]]]
 
 def _ignore_progress(_done: int, _total: int) -> None:
     pass
-
-
-# --- settings
-
-
-def _settings(
-    *,
-    sources: Sequence[str],
-    to: Sequence[str],
-    contexts: Contexts,
-    older_than: float | None = None,
-    add_regions: bool = False,
-    reencrypt_since: int | None = None,
-    also: Sequence[str] = (),
-    session: Session | None = None,
-) -> tuple[Settings, dict[str, list[str]], tuple[str, ...]]:
-    """Look up the keys once; return the settings, the aliases of keys that were named by one, and notes.
-
-    The notes are on what KMS did not show.
-    """
-    if not sources or not to or isinstance(sources, str) or isinstance(to, str):
-        raise ValueError("sources and to must each have at least one key name")
-    if older_than is not None:
-        validate.number("older_than", older_than, "seconds")
-    clients = Clients(session)
-    wanted: dict[str, WantedKey] = {}
-    aliases: dict[str, list[str]] = {}
-    notes: list[str] = []
-
-    def note_alias(arn: str, name: str) -> str:
-        if (alias := _names.parse(name).alias) and alias not in aliases.setdefault(arn, []):
-            aliases[arn].append(alias)
-        return arn
-
-    for name in to:
-        key = describe(name, clients)
-        note_alias(key.arn, name)
-        wanted.setdefault(key.arn, WantedKey(key.arn, key.material_id, key.rotated_at))
-        notes += [f"old key material may go unnoticed: {error}" for error in key.unseen]
-    # Pinned: what an alias points to later is not what was planned.
-    arns = dict.fromkeys(
-        name if _names.parse_arn(name) else note_alias(describe(name, clients, rotations=False).arn, name)
-        for name in sources
-    )
-    since = reencrypt_since or (0 if older_than is None else int(time.time() - older_than))
-    target = Wanted(tuple(wanted.values()), since)
-    settings = Settings(tuple(arns), target, contexts, add_regions, reencrypt_since is not None, tuple(also))
-    return settings, aliases, tuple(notes)
 
 
 # --- plan
@@ -122,6 +76,7 @@ def plan(
     add_regions: bool = False,
     reencrypt: bool = False,
     also: Sequence[str] = (),
+    move: Move | None = None,
     session: Session | None = None,
     digests: int | None = 0,
     rate: float = RATE,
@@ -146,8 +101,10 @@ def plan(
         older_than: also re-wrap what was wrapped longer ago than this many seconds.
         add_regions: as in ``Settings``.
         reencrypt: re-encrypt all these envelopes under new data keys, instead of re-wrapping stale ones.
-        also: also re-wrap objects of other formats: ``["s3ec"]`` for those of the S3 Encryption Client. They do not
-            name their KMS keys, so a run asks KMS for each.
+        also: other formats that the plan is about: ``"s3ec"``, objects of the S3 Encryption Client, ``"esdk"``,
+            messages of the AWS Encryption SDK, and ``"envkms01"``. Objects of the S3 Encryption Client are re-wrapped;
+            they do not name their KMS keys, so a run asks KMS for each. The others are counted.
+        move: make envelopes of all of these, and leave them where they are.
         session: a boto3 Session for KMS; an ordinary one by default.
         digests: store the SHA-256 of the payloads of this many stale envelopes for ``verify``; None: of all. Those
             payloads are read.
@@ -174,8 +131,9 @@ def plan(
     if reencrypt and (older_than is not None or add_regions or digests != 0 or also):
         raise ValueError("reencrypt cannot be combined with older_than, add_regions, digests or also")
     also = tuple(dict.fromkeys(validate.texts("also", also, "names of formats")))
-    if unknown := [name for name in also if name != _client_objects.NAME]:
-        raise ValueError(f"also takes {_client_objects.NAME!r}, not {unknown[0]!r}")
+    if unknown := [name for name in also if name not in FAMILIES]:
+        raise ValueError(f"also takes {', '.join(map(repr, FAMILIES))}, not {unknown[0]!r}")
+    move = _checked_move(move, also, contexts)
     _refuse_engine(also, engine)
     validate.number("rate", rate, "requests a second")
     validate.kind("contexts", contexts, Contexts)
@@ -189,7 +147,7 @@ def plan(
         raise FileError(
             f"writing the plan '{printable(str(target))}' failed: it already exists; pass overwrite=True to replace it"
         ) from FileExistsError()
-    settings, aliases, notes = _settings(
+    settings, aliases, notes = settings_of(
         sources=sources,
         to=to,
         contexts=contexts,
@@ -197,6 +155,7 @@ def plan(
         add_regions=add_regions,
         reencrypt_since=since,
         also=also,
+        move=move,
         session=session,
     )
     temporary = target.with_name(f".sealwax-{os.urandom(8).hex()}.part")
@@ -214,7 +173,7 @@ def plan(
         with Journal.create(temporary, target) as journal:
             for name, value in facts.items():
                 journal.set_fact(name, value)
-            scan = Scan(journal, settings, stores, target, first=True)
+            scan = Scan(journal, settings, stores, target, targets=_targets(settings, open_location), first=True)
             scan.run(engine or Threads(workers), on_progress)
             if scan.unbound:
                 notes = (*notes, _unbound(scan.unbound))
@@ -233,10 +192,32 @@ def plan(
             Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 
 
+def _checked_move(move: Move | None, also: Sequence[str], contexts: Contexts) -> Move | None:
+    """Return how to move, with a name of its place that is valid in any working directory.
+
+    Raises:
+        ValueError: it cannot be done.
+    """
+    if move is None:
+        return None
+    validate.kind("move", move, Move)
+    validate.kind("contexts", contexts, Contexts)
+    if not also:
+        raise ValueError("move needs also: name the formats that become envelopes")
+    if not contexts.suffix:
+        raise ValueError("move needs a suffix of contexts: an envelope has the name of its source, and the suffix")
+    return move if move.into is None else replace(move, into=_absolute(move.into))
+
+
+def _targets(settings: Settings, open_location: OpenStore) -> Targets | None:
+    return None if settings.move is None else Targets(settings, open_location)
+
+
 def _refuse_engine(also: Sequence[str], engine: Engine | None) -> None:
     if also and not isinstance(engine, Threads | None):
         raise EngineError(
-            "Spark does not re-wrap objects of the S3 Encryption Client; use threads, on one machine, or leave them out"
+            "Spark does not re-wrap objects of the S3 Encryption Client or move other formats; use threads, on one "
+            "machine, or leave them out"
         )
 
 
@@ -251,7 +232,7 @@ def _unbound(count: int) -> str:
 def _expected_usage(before: _report.Usage, settings: Settings, journal: Journal) -> _report.Usage:
     """Return how many objects will be under each key after a run in which nothing fails."""
     counts = Counter({(arn, material): objects for arn, material, objects in before})
-    for arn, material, objects in journal.usage((State.STALE,)):
+    for arn, material, objects in journal.usage((State.STALE,), staying=False):
         counts[arn, material] -= objects
     moved = journal.states().get(State.STALE, (0, 0))[0]
     for key in settings.wanted.keys:
@@ -286,7 +267,7 @@ def refresh(
     with Journal(path) as journal, journal.alone():
         old = journal.settings()
         age = journal.fact("older_than")
-        settings, _, notes = _settings(
+        settings, _, notes = settings_of(
             sources=old.sources,
             to=[key.arn for key in old.wanted.keys],
             contexts=old.contexts,
@@ -294,6 +275,7 @@ def refresh(
             add_regions=old.add_regions,
             reencrypt_since=old.wanted.wrapped_since if old.reencrypt else None,
             also=old.also,
+            move=old.move,
             session=session,
         )
         _refuse_engine(settings.also, engine)
@@ -302,7 +284,8 @@ def refresh(
             journal.set_fact("settings", settings.as_dict())
             # They are under the material that was current then.
             journal.forget_answers()
-            Scan(journal, settings, stores, journal.path).run(engine or Threads(workers), on_progress)
+            scan = Scan(journal, settings, stores, journal.path, targets=_targets(settings, open_location))
+            scan.run(engine or Threads(workers), on_progress)
             journal.set_fact("before", journal.usage())
         _proof.take_digests(journal, stores, journal.fact("digests"), workers, on_progress)
     return notes
@@ -399,17 +382,31 @@ def run(
                 on_event=on_event,
             )
 
+            if (targets := _targets(settings, open_location)) is not None:
+                journal.sync_each_commit()
+                mover = FleetMover(settings, JournalMoves(journal), targets, rewrapper)
+
             def work(parts: _Parts) -> Iterator[list[RunResult]]:
+                if targets is not None and isinstance(engine, Threads):
+                    return engine.each(
+                        parts, lambda place, items: mover.work(items, stores[place], health.over), health
+                    )
                 return engine._rewrap(parts, stores, settings, rewrapper, health)
 
         changed, no_credentials = _passes(journal, len(stores), work, kms, health, on_progress)
-        rewrapped, reencrypted = changed[State.REWRAPPED], changed[State.REENCRYPTED]
+        rewrapped, reencrypted, moved = (changed[state] for state in (State.REWRAPPED, State.REENCRYPTED, State.MOVED))
         report = _report.of_journal(
-            "run", journal, kms_calls=kms.calls, rewrapped=rewrapped, reencrypted=reencrypted, ended=health.ended
+            "run",
+            journal,
+            kms_calls=kms.calls,
+            rewrapped=rewrapped,
+            reencrypted=reencrypted,
+            moved=moved,
+            ended=health.ended,
         )
         if not report.stale:
             journal.forget_answers()
-    if no_credentials and not (rewrapped or reencrypted):
+    if no_credentials and not (rewrapped or reencrypted or moved):
         raise CredentialsError(no_credentials)
     return report
 
@@ -502,13 +499,14 @@ def verify(
     """Read every header again, compare payloads with the plan's digests, and decrypt a sample.
 
     Changes only the plan's own figures. Uses kms:Decrypt on the wanted keys for the sample and, since re-encrypted
-    envelopes have digests of their plaintext, to compare those; otherwise it calls no KMS.
+    envelopes have digests of their plaintext, to compare those. If the plan moves, kms:Decrypt on the sources and on
+    the wanted keys is used to compare what was moved with its envelopes. Otherwise it calls no KMS.
 
     Args:
         path: the plan file.
         open_location: as for ``plan``.
         session: a boto3 Session for KMS; an ordinary one by default.
-        digests: compare this many of the plan's digests, at random; None: all.
+        digests: compare this many of the plan's digests, and of what was moved, at random; None: all.
         decrypt: decrypt this many envelopes, at random.
         workers: how many objects to read at a time.
         on_progress: as for ``plan``.
@@ -527,12 +525,17 @@ def verify(
     with Journal(path) as journal, journal.alone():
         settings = journal.settings()
         stores = [open_location(location) for location in journal.locations()]
-        gone = Scan(journal, settings, stores, journal.path).run(Threads(workers), on_progress)
+        targets = _targets(settings, open_location)
+        gone = Scan(journal, settings, stores, journal.path, targets=targets).run(Threads(workers), on_progress)
         opener = _proof.Opener(settings, session)
         checked = replace(
             _proof.compare(journal, settings, stores, digests, workers, opener),
             gone=gone,
             leftovers=_proof.leftovers(stores),
         )
+        if targets is not None:
+            sources = opener.keyring_of(settings.sources)
+            comparer = Comparer(settings, JournalMoves(journal), targets, sources, opener.sealer)
+            checked = _proof.compare_moved(journal, stores, digests, workers, comparer, checked)
         checked = _proof.decrypt_sample(journal, settings, stores, decrypt, checked, opener)
         return _report.of_journal("verify", journal, kms_calls=opener.calls, checked=checked)

@@ -10,9 +10,11 @@ from typing import Final
 
 from sealwax._core import context as ctx
 from sealwax._text import printable
-from sealwax.fleet import _reencrypt
+from sealwax.fleet import _mover, _reencrypt
 from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import Journal
+from sealwax.fleet._moves import JournalMoves
+from sealwax.fleet._moving import Targets
 from sealwax.fleet._planfile import names_in
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import ScanResult
@@ -35,6 +37,7 @@ class Scan:
         settings: the plan's.
         stores: its locations.
         plan: where the plan file is, or will be.
+        targets: where envelopes go, if the plan moves.
         first: whether a re-encryption counts what this scan sees as old.
 
     Attributes:
@@ -42,13 +45,22 @@ class Scan:
     """
 
     def __init__(
-        self, journal: Journal, settings: Settings, stores: Sequence[Store], plan: Path, *, first: bool = False
+        self,
+        journal: Journal,
+        settings: Settings,
+        stores: Sequence[Store],
+        plan: Path,
+        *,
+        targets: Targets | None,
+        first: bool = False,
     ) -> None:
         self._journal = journal
         self._settings = settings
         self._stores = stores
         self._plan = plan
         self._first = first
+        self._targets = targets
+        self._moves = JournalMoves(journal)
         self._roots = [os.path.realpath(store.location) for store in stores if isinstance(store, FileStore)]
         self._incomplete: set[int] = set()
         self._done = 0
@@ -82,7 +94,9 @@ class Scan:
         for entries, results in engine._scan(place, store, self._settings, unlisted, own):
             if self._settings.reencrypt:
                 results = self._reencryption_states(place, results)
-            if self._settings.also:
+            if self._targets is not None:
+                results = _mover.scanned(results, store, self._moves, self._targets)
+            elif self._settings.also:
                 results = [self._known(place, result) for result in results]
             self._record(number, place, zip(entries, results, strict=True))
             # An unreadable object may be an envelope.

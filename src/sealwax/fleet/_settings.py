@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from sealwax._core import validate
 from sealwax._core.context import BRACED, placed, placeholders
+from sealwax._core.foreign.rules import LEGACY, ForeignRules
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.staleness import Wanted, WantedKey
 from sealwax._text import printable
@@ -114,6 +115,45 @@ def _compiled(pattern: str, relpath: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """How files of other formats become envelopes: each keeps its place, and its envelope gets its name and a suffix.
+
+    Args:
+        into: the folder or ``s3://`` prefix to write the envelopes below; by default, each next to its source.
+        allow_legacy: the names of formats to read although they do not commit to their data key, such as
+            ``"esdk-0178"``, ``"s3ec-v2"`` and ``"envkms01"``.
+        drop_signature: whether to move signed messages too: their signature is verified, and the envelope has none.
+
+    Raises:
+        ValueError: a name of ``allow_legacy`` is unknown, or ``into`` is empty.
+        TypeError: an argument has the wrong type.
+
+    Example:
+        >>> Move(into="s3://vault/moved/", allow_legacy=["envkms01"])
+    """
+
+    into: str | None = None
+    # Always a tuple in an instance.
+    allow_legacy: Sequence[str] = ()
+    drop_signature: bool = False
+
+    def __post_init__(self) -> None:
+        names = tuple(dict.fromkeys(validate.texts("allow_legacy", self.allow_legacy, "names of formats")))
+        if unknown := [name for name in names if name not in LEGACY]:
+            raise ValueError(f"allow_legacy takes {', '.join(LEGACY)}, not {unknown[0]!r}")
+        if self.into is not None:
+            validate.kind("into", self.into, str)
+            if not self.into:
+                raise ValueError("into must be a folder or an s3:// prefix, not an empty name")
+        validate.kind("drop_signature", self.drop_signature, bool)
+        object.__setattr__(self, "allow_legacy", names)
+
+    @property
+    def _rules(self) -> ForeignRules:
+        return ForeignRules(frozenset(self.allow_legacy))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How the envelopes of a fleet are to be wrapped. ``fleet.status(plan).settings`` returns a plan's.
 
@@ -125,7 +165,10 @@ class Settings:
             its data key (kms:Decrypt) and wrapping it there (kms:Encrypt).
         reencrypt: whether to encrypt the data again, under new data keys. A data key that was wrapped before
             ``wanted.wrapped_since`` is old then.
-        also: which other formats to re-wrap: ``"s3ec"``, objects of the S3 Encryption Client.
+        also: which other formats the plan is about: ``"s3ec"``, objects of the S3 Encryption Client, ``"esdk"``,
+            messages of the AWS Encryption SDK, and ``"envkms01"``.
+        move: how to move them into envelopes; None: objects of the S3 Encryption Client are re-wrapped, and the others
+            only counted.
     """
 
     sources: tuple[str, ...]
@@ -134,6 +177,7 @@ class Settings:
     add_regions: bool = False
     reencrypt: bool = False
     also: tuple[str, ...] = ()
+    move: Move | None = None
 
     def _attempts(self, wrapped_keys: tuple[WrappedKey, ...]) -> list[_allowlist.Attempt]:
         """Return the wrapped keys that may be sent to KMS, in the order of the allow-list."""
@@ -158,6 +202,13 @@ class Settings:
             "add_regions": self.add_regions,
             "reencrypt": self.reencrypt,
             "also": list(self.also),
+            "move": None
+            if self.move is None
+            else {
+                "into": self.move.into,
+                "allow_legacy": list(self.move.allow_legacy),
+                "drop_signature": self.move.drop_signature,
+            },
         }
 
     @classmethod
@@ -191,6 +242,7 @@ class Settings:
             bool(data["add_regions"]),
             bool(data["reencrypt"]),
             tuple(str(name) for name in data["also"]),
+            None if data["move"] is None else Move(**data["move"]),
         )
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sealwax._core import context as ctx
+from sealwax._core import moved, moving
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
+from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap
 from sealwax._core.staleness import Staleness, faults, staleness_of
 from sealwax._text import printable
@@ -26,17 +28,18 @@ from sealwax.errors import (
     KeyStoreError,
     KmsError,
     NotAnEnvelopeError,
+    PayloadError,
     RewrapConflictError,
     SealwaxError,
     UnsupportedEnvelopeError,
     is_of_credentials,
 )
-from sealwax.fleet import _client_objects
+from sealwax.fleet import _client_objects, _moving
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State, StepKind
 from sealwax.kms import _names
-from sealwax.stores._store import S3_SCHEME, Store, is_gone, is_locked, split_s3
+from sealwax.stores._store import Store, is_gone, is_locked, relative
 
 # One envelope must not cause many KMS calls; as for a keyring.
 _MAX_ATTEMPTS: Final = 3
@@ -214,17 +217,6 @@ def _hash(key: WrappedKey) -> bytes:
     return hashlib.sha256(key.ciphertext).digest()
 
 
-def relative(name: str, location: str) -> str:
-    """Return an object's path below its location, with "/" between its parts."""
-    if name.startswith(location):
-        # A single "/": in S3, "a/b" and "a//b" are two objects.
-        below = name.removeprefix(location) if location.endswith("/") else name.removeprefix(location).removeprefix("/")
-    else:
-        # An inventory may be in another bucket than the objects that it lists.
-        below = split_s3(name)[1] if name.startswith(S3_SCHEME) else ""
-    return below or name.rpartition("/")[2]
-
-
 # --- scanning
 
 
@@ -318,6 +310,8 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
     """
     keys = _named_keys(error)
     foreign = ScanResult(item.number, item.name, State.FOREIGN, _reason(error), keys=keys, format=_format(error))
+    if _moving.may_be_asked_for(foreign.format, settings):
+        return _scan_movable(item, foreign, settings, store)
     try:
         fields = _client_objects.fields_of(store, item.name, error, settings)
     except (NotAnEnvelopeError, UnsupportedEnvelopeError) as refusal:
@@ -345,6 +339,55 @@ def _scan_other(item: Item, error: NotAnEnvelopeError, settings: Settings, store
         units=((hashlib.sha256(item.name.encode("utf-8", "surrogateescape") + blob).digest(), 1),)
         * (decision.state == State.STALE),
     )
+
+
+def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: Store) -> ScanResult:
+    """Return what a file is that a plan may move.
+
+    Args:
+        foreign: what it is otherwise.
+
+    Raises:
+        CredentialsError: as for ``scan``.
+    """
+    try:
+        with store.open(item.name) as file:
+            movable = moving.look(file, _moving.rules_of(settings))
+            mark = moved.mark_of(file)
+    except NotAnEnvelopeError as refusal:
+        # Instruction files belong to another object, whatever becomes of that.
+        asked = bool(foreign.format) and foreign.format != INSTRUCTIONS
+        return _refused(foreign, refusal) if asked else replace(foreign, reason=_reason(refusal))
+    except UnsupportedEnvelopeError as refusal:
+        return _refused(foreign, refusal)
+    except (HeaderError, PayloadError) as refusal:
+        return replace(foreign, state=State.DAMAGED, reason=_reason(refusal), format="")
+    except SealwaxError as refusal:
+        if is_of_credentials(refusal):
+            raise
+        return replace(foreign, state=State.UNREADABLE, reason=_reason(refusal), format="")
+    if movable is None or not _moving.is_asked_for(movable.format, settings):
+        return foreign
+    decision = _moving.decide(movable, settings, relative(item.name, store.location))
+    # Decrypt, GenerateDataKey, and Encrypt for each further key.
+    unit = hashlib.sha256(item.name.encode("utf-8", "surrogateescape") + mark.encode()).digest()
+    return ScanResult(
+        item.number,
+        item.name,
+        decision.state,
+        decision.reason,
+        (movable.format,),
+        envelope_id=_moving.id_of_mark(mark),
+        keys=foreign.keys,
+        context=decision.context,
+        units=((unit, 1 + len(settings.wanted.keys)),) * (decision.state == State.STALE),
+    )
+
+
+def _refused(foreign: ScanResult, refusal: SealwaxError) -> ScanResult:
+    """Return what a file is that the plan is about, and that cannot be moved."""
+    kinds = (foreign.format,) if foreign.format else ()
+    return replace(foreign, state=State.REFUSED, reason=_reason(refusal), reasons=kinds, format="")
 
 
 def scan_result_of(item: Item, header: Header, settings: Settings, relpath: str) -> ScanResult:

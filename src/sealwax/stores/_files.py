@@ -116,6 +116,12 @@ class FileStore(Store):
         with self._folder_of(name) as folder:
             replace_file(name, change, folder, patience=_LOCK_SECONDS)
 
+    def create(self, name: str, *, size: int, mode: int | None = None) -> files.WholeFile:  # noqa: ARG002  see S3Store
+        if not self._is_folder:
+            raise FileError(f"'{printable(name)}' is not in '{printable(self._location)}'; it was left alone")
+        with files.folder_of(name, self._location, make=True) as folder:
+            return files.WholeFile(name, overwrite=False, mode=mode, folder=folder)
+
     @contextlib.contextmanager
     def keeping_folder_open(self) -> Iterator[FileStore]:
         """Lend this store with the folder of each file kept open for the next file."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, runtime_checkable
 
 from sealwax._core.envelope import Inspection
+from sealwax._core.files import WholeFile
 from sealwax._core.rewrap import Rewrap
 from sealwax.errors import SealwaxError, StoreError
 
@@ -46,6 +47,17 @@ def split_s3(name: str) -> tuple[str, str]:
         return access_point[0], rest[access_point.end() + 1 :]
     bucket, _, key = rest.partition("/")
     return bucket, key
+
+
+def relative(name: str, location: str) -> str:
+    """Return an object's path below its location, with "/" between its parts."""
+    if name.startswith(location):
+        # A single "/": in S3, "a/b" and "a//b" are two objects.
+        below = name.removeprefix(location) if location.endswith("/") else name.removeprefix(location).removeprefix("/")
+    else:
+        # An inventory may be in another bucket than the objects that it lists.
+        below = split_s3(name)[1] if name.startswith(S3_SCHEME) else ""
+    return below or name.rpartition("/")[2]
 
 
 def is_key_store(location: str) -> bool:
@@ -169,6 +181,23 @@ class KeepsFolderOpen(Protocol):
 
     def keeping_folder_open(self) -> AbstractContextManager[Store]:
         """Return this store for a few objects and one thread."""
+
+
+@runtime_checkable
+class MakesObjects(Protocol):
+    """A store in which new objects can be made."""
+
+    def create(self, name: str, *, size: int, mode: int | None = None) -> BinaryIO | WholeFile:
+        """Return a file that appears as an object, completely or not at all, at the end of its ``with`` block.
+
+        Args:
+            name: the object's name. Missing folders are made.
+            size: about how many bytes will be written.
+            mode: the permission bits of a file, before the umask.
+
+        Raises:
+            FileError: an object has that name, or it cannot be written.
+        """
 
 
 def keeping_folder_open(store: Store) -> AbstractContextManager[Store]:

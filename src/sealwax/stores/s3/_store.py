@@ -17,6 +17,7 @@ from sealwax.stores._store import Change, Entry, Store
 from sealwax.stores.s3 import _inventory, _replace, _s3ec
 from sealwax.stores.s3._reader import ObjectReader, read_instructions
 from sealwax.stores.s3._service import ObjectName, Service, parse
+from sealwax.stores.s3._writer import ObjectWriter
 
 _VERSION: Final = "?versionId="
 
@@ -152,6 +153,9 @@ class S3Store(Store):
 
     def replace(self, name: str, change: Change) -> None:
         _replace.replace(self._service, self._object(name), change)
+
+    def create(self, name: str, *, size: int, mode: int | None = None) -> BinaryIO:  # noqa: ARG002  of files
+        return ObjectWriter(self._object(name), service=self._service, overwrite=False, size=size)
 
     def _reader(self, name: str) -> ObjectReader:
         return ObjectReader(self._object(name), service=self._service)

@@ -1,0 +1,71 @@
+"""What a plan remembers of its moves, for its own runs and for ``sealwax migrate``."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+from sealwax._core.moved import Moved
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._moving import real_name
+
+
+class MoveMemory(Protocol):
+    """What a plan knows of its moves. Safe to use from many threads."""
+
+    def find(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a file that was moved to a target, or was about to be."""
+
+    def add(self, moved: Moved) -> None:
+        """Note a file, at once; what was known of it before is forgotten."""
+
+
+class JournalMoves:
+    """The moves in an open plan.
+
+    Args:
+        journal: the plan's.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def find(self, source: str, target: str) -> Moved | None:
+        known = self._journal.find_move(real_name(source))
+        return known if known is not None and known.target == real_name(target) else None
+
+    def add(self, moved: Moved) -> None:
+        self._journal.note_move(moved)
+
+
+class PlanMoves:
+    """The moves of a plan, for a program that goes on from them: it holds the plan as a run does.
+
+    Args:
+        path: the plan file.
+        writes: whether they are written; else the plan is not held.
+
+    Raises:
+        PlanError: it is not a plan, is damaged, or is in use.
+    """
+
+    def __init__(self, path: str, *, writes: bool) -> None:
+        with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(Journal(path))
+            if writes:
+                stack.enter_context(journal.alone())
+                journal.sync_each_commit()
+            self._moves = JournalMoves(journal)
+            self._opened = stack.pop_all()
+
+    def find(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a file that was moved to a target."""
+        return self._moves.find(source, target)
+
+    def add(self, moved: Moved) -> None:
+        """Note a file; what was known of it before is forgotten."""
+        self._moves.add(moved)
+
+    def close(self) -> None:
+        """Close the plan."""
+        self._opened.close()

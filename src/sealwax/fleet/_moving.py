@@ -1,0 +1,174 @@
+"""Files of other formats in a fleet: what a scan says of one, and where its envelope goes.
+
+A message of the AWS Encryption SDK and a file of a script cannot be re-wrapped, only opened and sealed again. A plan
+that moves does so with objects of the S3 Encryption Client too. The originals stay.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sealwax._core import context as ctx
+from sealwax._core import files, moved, moving
+from sealwax._core.foreign.rules import ENVKMS, ForeignRules
+from sealwax._core.format.header import ENVELOPE_ID_BYTES
+from sealwax._core.moving import Movable
+from sealwax._text import printable
+from sealwax.errors import ContextError, FileError, HeaderError, SealwaxError
+from sealwax.fleet import _client_objects
+from sealwax.fleet._settings import Settings
+from sealwax.fleet._state import State
+from sealwax.stores._files import FileStore
+from sealwax.stores._store import S3_SCHEME, MakesObjects, Store, is_gone, relative
+
+ESDK: Final = "esdk"
+FAMILIES: Final = (_client_objects.NAME, ESDK, ENVKMS)
+"""What ``also`` takes."""
+
+_NOT_MOVED: Final = "it cannot be re-wrapped, only moved into an envelope, and the plan does not move"
+
+
+def is_asked_for(format_name: str, settings: Settings) -> bool:
+    """Whether files of a format are moved by a plan, or counted as what could be."""
+    asked = (name for name in settings.also if settings.move or name != _client_objects.NAME)
+    return format_name.startswith(tuple(asked))
+
+
+def is_family(word: str) -> bool:
+    """Whether a word says what an object is, and not why an envelope is stale."""
+    return word.startswith(FAMILIES)
+
+
+def may_be_asked_for(format_name: str, settings: Settings) -> bool:
+    """Whether to look closer at a file that is recognized as this format, or as none ("")."""
+    if not format_name:
+        return any(is_asked_for(name, settings) for name in FAMILIES)
+    return is_asked_for(format_name, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDecision:
+    """What to do with a file.
+
+    Attributes:
+        state: ``STALE``, ``SKIPPED`` or ``REFUSED``.
+        reason: why, for the last two.
+        context: its context in canonical form.
+    """
+
+    state: State
+    reason: str
+    context: bytes = b""
+
+
+def rules_of(settings: Settings) -> ForeignRules:
+    """Return what a plan allows of other formats."""
+    return ForeignRules() if settings.move is None else settings.move._rules
+
+
+def decide(movable: Movable, settings: Settings, relpath: str) -> MoveDecision:
+    """Return what to do with a file, as far as it says itself. Pure."""
+    try:
+        context = ctx.encode(movable.context)
+    except ContextError as error:
+        return MoveDecision(State.REFUSED, f"it cannot become an envelope: {error}")
+    refused = settings.contexts.refusal(movable.context, relpath)
+    if refused is not None:
+        return MoveDecision(State.SKIPPED, refused, context)
+    if settings.move is None:
+        return MoveDecision(State.REFUSED, _NOT_MOVED, context)
+    refusal = moving.refusal(movable, rules_of(settings), drop_signature=settings.move.drop_signature)
+    if refusal is not None:
+        allows = "dropping it" if refusal.signature else "that format"
+        return MoveDecision(State.REFUSED, f"{refusal.why}; the plan does not allow {allows}", context)
+    try:
+        ctx.check_new_keys(movable.context, {})
+    except ContextError as error:
+        return MoveDecision(State.REFUSED, f"it cannot become an envelope: {error}", context)
+    return MoveDecision(State.STALE, "", context)
+
+
+def id_of_mark(mark: str) -> bytes:
+    """Return what a file can be told by, in place of an envelope's id."""
+    return hashlib.sha256(mark.encode()).digest()[:ENVELOPE_ID_BYTES]
+
+
+def real_name(name: str) -> str:
+    """Return the canonical name of a file or object."""
+    return name if name.startswith(S3_SCHEME) else os.path.realpath(name)
+
+
+class Targets:
+    """Where the envelopes of a plan go.
+
+    Args:
+        settings: the plan's; it moves.
+        open_location: opens the store at a location.
+    """
+
+    def __init__(self, settings: Settings, open_location: Callable[[str], Store]) -> None:
+        assert settings.move is not None
+        self._into = settings.move.into
+        self._suffix = settings.contexts.suffix
+        self._open = functools.cache(open_location)
+
+    def name_of(self, store: Store, name: str) -> str:
+        """Return the name of the envelope of a file in a store."""
+        if self._into is None:
+            return name + self._suffix
+        location = store.location
+        if location.startswith(S3_SCHEME) and name.startswith(location):
+            location = location[: location.rindex("/") + 1]  # a prefix may end within a name
+        return f"{self._into.rstrip('/')}/{relative(name, location)}{self._suffix}"
+
+    def envelope_id(self, store: Store, target: str) -> bytes | None:
+        """Return the id of the envelope at a target's place; b"" if something else is there, None for nothing.
+
+        Raises:
+            SealwaxError: it cannot be read.
+        """
+        try:
+            return self._store(store).inspect(target).header.preamble.envelope_id
+        except HeaderError:
+            return b""
+        except SealwaxError as error:
+            if is_gone(error):
+                return None
+            raise
+
+    def open(self, store: Store, target: str) -> BinaryIO:
+        """Open an envelope."""
+        return self._store(store).open(target)
+
+    def create(self, store: Store, target: str, source: BinaryIO, size: int) -> BinaryIO | files.WholeFile:
+        """Return a file that appears whole at a target's place, at the end of its ``with`` block.
+
+        Args:
+            source: the open file that it is made of, which gives it its mode.
+            size: about how many bytes it will have.
+
+        Raises:
+            FileError: something is there already, or it cannot be written.
+        """
+        if self._into is not None and not self._into.startswith(S3_SCHEME):
+            with files.folder_of(target, self._into, make=True):
+                pass  # a store can only be opened of a folder that exists
+        place = self._store(store)
+        if not isinstance(place, MakesObjects):
+            raise FileError(f"'{printable(place.location)}' holds no envelopes as files")
+        mode = None if isinstance(source, moved.StoredObject) else os.fstat(source.fileno()).st_mode
+        return place.create(target, size=size, mode=mode)
+
+    def _store(self, store: Store) -> Store:
+        if self._into is not None:
+            return self._open(self._into if not self._into.startswith(S3_SCHEME) else self._into.rstrip("/") + "/")
+        if isinstance(store, FileStore) and not Path(store.location).is_dir():
+            # A single file: its envelope is next to it.
+            return self._open(str(Path(store.location).parent))
+        return store
