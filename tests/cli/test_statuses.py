@@ -46,6 +46,7 @@ RESEAL: Final = ("records", "reseal", *K, *SCOPE, "--settle", "1s")
 STALE: Final = ("records", "stale")
 VERIFY_RECORDS: Final = ("records", "verify", *K, *SCOPE)
 MIGRATE: Final = ("migrate", *K, "--to", "alias/demo2", *PURPOSE, "--allow-legacy", "envkms01")
+MOVE: Final = ("--move", "--also", "esdk,envkms01")
 PLAN_ROWS: Final = (*PLAN[:6], *SCOPE, "-c", "sealwax-use=records-*", "-o", "p", "--force")
 
 
@@ -634,6 +635,15 @@ def _(world: World) -> None:
         world.ends(4, "records", "explain", value, says=says)
 
 
+@line("an object that was moved and its envelope hold different data, or one does not decrypt", "`fleet verify`", 5, 1)
+def _(world: World) -> None:
+    _moved(world)
+    data = bytearray(Path("in/x.swx").read_bytes())
+    data[-1] ^= 1
+    Path("in/x.swx").write_bytes(data)
+    world.ends(5, *VERIFY, says="failed to decrypt")
+
+
 @line(
     "a payload does not authenticate, has changed since the plan, or does not decrypt",
     "`decrypt`, `verify`, `reencrypt`; `fleet verify`",
@@ -825,6 +835,37 @@ def _(world: World) -> None:
     world.ends(8, *PLAN, "in", says="2 envelopes cannot be re-wrapped; the first: ")
 
 
+def _moved(world: World) -> None:
+    """Move a script, and leave it where it is."""
+    Path("in").mkdir()
+    Path("in/x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"data", CONTEXT))
+    world.once(*PLAN, *MOVE, "--allow-legacy", "envkms01", "in").succeeded()
+    world.once(*RUN).succeeded()
+
+
+@line(
+    "an object of another format cannot be moved, or the plan does not allow it", "`fleet plan`, `run`, `verify`", 8, 4
+)
+def _(world: World) -> None:
+    Path("in").mkdir()
+    Path("in/x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"data", CONTEXT))
+    world.ends(8, *PLAN, *MOVE[1:], "in", says="1 object cannot be re-wrapped; the first: ")
+    world.ends(8, *PLAN, *MOVE, "in", says="plan again with --allow-legacy and that name")
+    world.ends(8, *RUN)
+    world.ends(8, *VERIFY)
+
+
+@line("the name of an envelope is taken, or an original has changed since it was moved", "`fleet run --apply`", 8, 2)
+def _(world: World) -> None:
+    _moved(world)
+    Path("in/x").write_bytes(scripts.envkms(world.keys.lab, world.keys.demo, b"news", CONTEXT))
+    world.ends(8, *AGAIN, says="still stale: 1 object")
+    os.unlink("in/x.swx")
+    world.once(*AGAIN).succeeded()
+    Path("in/x.swx").write_bytes(b"somebody's")
+    world.ends(8, *AGAIN, says="still stale: 1 object")
+
+
 @line("a row of a key store was altered", "`fleet plan`, `run`, `verify`", 8, 4)
 def _(world: World) -> None:
     key_store(world)
@@ -988,5 +1029,5 @@ def test_the_table_of_the_page_is_this_one() -> None:
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)
-    assert len(table) == 56
+    assert len(table) == 62
     assert {int(status) for _, _, status in table} == {*range(9), 130, 143}

@@ -45,7 +45,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
         "docs/everyday.md": {"sh": 16},
         "docs/from-s3-encryption-client.md": {"sh": 3, "python": 1},
         "docs/from-scripts.md": {"python": 1, "sh": 4},
-        "docs/from-encryption-sdk.md": {"sh": 5, "python": 1},
+        "docs/from-encryption-sdk.md": {"sh": 6, "python": 1},
         "docs/iam.md": {"python": 1},
         "docs/lab.md": {"sh": 3, "python": 1},
         "docs/many-files.md": {"sh": 3},

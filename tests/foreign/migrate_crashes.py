@@ -1,7 +1,8 @@
-"""Kills `sealwax migrate` at every point there is, one forked process a point, and looks at what is left.
+"""Kills `sealwax migrate`, or a run of a fleet that moves, at every point there is, one forked process a point.
 
-``python -m tests.foreign.migrate_crashes FOLDER [--remove]`` prints how many points there were, and what was left how
-often. A program of its own, because only a process without threads may fork and go on.
+``python -m tests.foreign.migrate_crashes FOLDER [--remove|--fleet]`` looks at what is left, and prints how many points
+there were, and what was left how often. A program of its own, because only a process without threads may fork and go
+on.
 """
 
 from __future__ import annotations
@@ -44,15 +45,18 @@ def in_child(act: Callable[[], int]) -> int:
 
 
 def migrate(*more: str) -> int:
+    words = ("fleet", "run", "-q", "--apply", "--workers", "1", "plan") if "--fleet" in more else (*MIGRATE, *more)
     with contextlib.redirect_stderr(io.StringIO()):
-        return run([*MIGRATE, *more])
+        return run([*words])
 
 
 class Room:
     """A folder with an original, and what a run leaves in it."""
 
-    def __init__(self, folder: Path, remove: bool) -> None:
+    def __init__(self, folder: Path, *, remove: bool, by_fleet: bool) -> None:
         self.remove = ("--remove",) if remove else ()
+        self.more = ("--fleet",) if by_fleet else self.remove
+        self.plan = b""
         self.lab = folder / "lab"
         self.room = folder / "room"
         self.ready = folder / "ready"
@@ -62,6 +66,10 @@ class Room:
         Path("in").mkdir()
         assert in_child(self._prepare) == 0
         self.original = Path("in/x").read_bytes()
+        if by_fleet:
+            self.fresh()
+            assert in_child(self._make_plan) == 0
+            self.plan = Path("plan").read_bytes()
 
     def _prepare(self) -> int:
         with Lab(self.lab) as lab:
@@ -69,6 +77,17 @@ class Room:
                 lab.create_key(alias=alias)
             Path("in/x").write_bytes(scripts.envkms(lab, "alias/old", PLAINTEXT, CONTEXT))
         return migrate() if self.remove else 0
+
+    @staticmethod
+    def _make_plan() -> int:
+        keys = ("--from", "alias/old", "--to", "alias/new", "-c", "purpose=backup")
+        return run(
+            [
+                *("fleet", "plan", "-q", "--also", "envkms01", "--move", "--allow-legacy", "envkms01"),
+                *keys,
+                *("-o", "plan", "in"),
+            ]
+        )
 
     def fresh(self) -> None:
         os.chdir("/")
@@ -79,6 +98,9 @@ class Room:
         for path in sorted(self.ready.rglob("*")):
             if path.is_file():
                 os.link(path, self.room / path.relative_to(self.ready))
+        if self.plan:
+            Path("plan").write_bytes(self.plan)
+            Path("plan").chmod(0o600)
         journal = Path("sealwax-migrate.journal")
         if journal.exists():
             data = journal.read_bytes().replace(str(self.ready).encode(), str(self.room).encode())
@@ -93,8 +115,10 @@ class Room:
         assert original.exists() or self.remove, "the original is gone"
         assert not original.exists() or original.read_bytes() == self.original, "the original changed"
         state = (original.exists(), target.exists())
-        for _ in range(2):
-            assert migrate(*self.remove) == 0
+        for _ in range(1 if self.plan else 2):
+            assert migrate(*self.more) == 0
+        if self.plan:
+            assert run(["fleet", "verify", "-q", "plan"]) == 0
         assert original.exists() != bool(self.remove)
         with Lab(self.lab) as lab:
             sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/new", session=lab.session()))
@@ -109,7 +133,7 @@ class Room:
         def act() -> int:
             faults = faulty.Faults()
             faults.install()
-            status = migrate(*self.remove)
+            status = migrate(*self.more)
             os.write(writing, json.dumps(faults.points).encode())
             return status
 
@@ -123,7 +147,7 @@ class Room:
 
         def act() -> int:
             faulty.Faults("kill", point).install()
-            return migrate(*self.remove)
+            return migrate(*self.more)
 
         ended = in_child(act)
         # What the lab does at its end differs by some calls.
@@ -134,9 +158,9 @@ class Room:
 
 
 def main(folder: str, *options: str) -> None:
-    room = Room(Path(folder), "--remove" in options)
+    room = Room(Path(folder), remove="--remove" in options, by_fleet="--fleet" in options)
     points = room.points()
-    step = 1 if "--all" in options else max(1, points // 12)
+    step = 1 if "--all" in options else max(1, points // (3 if room.plan else 12))
     chosen: Sequence[int] = range(0, points, step)
     print(json.dumps({"points": points, "left": Counter(room.kill_at(point, points) for point in chosen)}))
 

@@ -113,8 +113,8 @@ def _escaped(text: str) -> str:
 # What to do about a key store, as the library says it, and as it is typed. tests/cli/test_record_hints.py has them all.
 _IN_COMMANDS: Final[Mapping[str, str]] = {
     "and the plan does not move": "and the plan does not move; plan again with --move",
-    "the plan does not allow dropping it": "to move it without its signature, plan again with --drop-signature",
-    "the plan does not allow that format": "to read it, plan again with --allow-legacy and its name",
+    "the plan drops no signatures": "to move it without its signature, plan again with --drop-signature",
+    "the plan does not allow that format by name": "to read it, plan again with --allow-legacy and that name",
     "create_table()": "`sealwax records create-table`",
     "reopen()": "`sealwax records reopen`",
     "roll()": "`sealwax records roll`",

@@ -19,7 +19,15 @@ from sealwax._core.moved import Moved
 from sealwax._core.moving import Movable
 from sealwax._core.operations import Binding, seal_from
 from sealwax._core.sealer import Sealer
-from sealwax.errors import FileError, KmsError, RewrapConflictError, SealwaxError, is_of_credentials
+from sealwax.errors import (
+    FileError,
+    KmsError,
+    NotAnEnvelopeError,
+    RewrapConflictError,
+    SealwaxError,
+    UnsupportedEnvelopeError,
+    is_of_credentials,
+)
 from sealwax.fleet import _moving, _shard
 from sealwax.fleet._kms_calls import Rewrapper
 from sealwax.fleet._moves import MoveMemory
@@ -87,7 +95,12 @@ class FleetMover:
 
     def _move(self, item: Item, store: Store, foreign: RunResult) -> RunResult:
         with store.open(item.name) as file:
-            movable = moving.look(file, _moving.rules_of(self._settings))
+            try:
+                movable = moving.look(file, _moving.rules_of(self._settings))
+            except (NotAnEnvelopeError, UnsupportedEnvelopeError) as error:
+                if isinstance(error, NotAnEnvelopeError) and not _moving.belongs(foreign.format):
+                    return foreign
+                raise _shard.NothingToDo(State.REFUSED, str(error), ()) from None
             if movable is None or not _moving.is_asked_for(movable.format, self._settings):
                 return foreign
             decision = _moving.decide(movable, self._settings, relative(item.name, store.location))

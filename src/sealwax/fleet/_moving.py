@@ -19,6 +19,7 @@ from sealwax._core import files, moved, moving
 from sealwax._core.foreign.rules import ENVKMS, ForeignRules
 from sealwax._core.format.header import ENVELOPE_ID_BYTES
 from sealwax._core.moving import Movable
+from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._text import printable
 from sealwax.errors import ContextError, FileError, HeaderError, SealwaxError
 from sealwax.fleet import _client_objects
@@ -31,7 +32,7 @@ ESDK: Final = "esdk"
 FAMILIES: Final = (_client_objects.NAME, ESDK, ENVKMS)
 """What ``also`` takes."""
 
-_NOT_MOVED: Final = "it cannot be re-wrapped, only moved into an envelope, and the plan does not move"
+NOT_MOVED: Final = "it cannot be re-wrapped, only moved into an envelope, and the plan does not move"
 
 
 def is_asked_for(format_name: str, settings: Settings) -> bool:
@@ -50,6 +51,16 @@ def may_be_asked_for(format_name: str, settings: Settings) -> bool:
     if not format_name:
         return any(is_asked_for(name, settings) for name in FAMILIES)
     return is_asked_for(format_name, settings)
+
+
+def is_refused(format_name: str, settings: Settings) -> bool:
+    """Whether a plan counts files of a format, and does not move them."""
+    return settings.move is None and belongs(format_name) and is_asked_for(format_name, settings)
+
+
+def belongs(format_name: str) -> bool:
+    """Whether a file of a format stands for itself: an instruction file belongs to another object."""
+    return format_name not in ("", INSTRUCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +93,11 @@ def decide(movable: Movable, settings: Settings, relpath: str) -> MoveDecision:
     if refused is not None:
         return MoveDecision(State.SKIPPED, refused, context)
     if settings.move is None:
-        return MoveDecision(State.REFUSED, _NOT_MOVED, context)
+        return MoveDecision(State.REFUSED, NOT_MOVED, context)
     refusal = moving.refusal(movable, rules_of(settings), drop_signature=settings.move.drop_signature)
     if refusal is not None:
-        allows = "dropping it" if refusal.signature else "that format"
-        return MoveDecision(State.REFUSED, f"{refusal.why}; the plan does not allow {allows}", context)
+        plan = "the plan drops no signatures" if refusal.signature else "the plan does not allow that format by name"
+        return MoveDecision(State.REFUSED, f"{refusal.why}; {plan}", context)
     try:
         ctx.check_new_keys(movable.context, {})
     except ContextError as error:

@@ -17,7 +17,6 @@ from sealwax._core import moved, moving
 from sealwax._core.format import header as hdr
 from sealwax._core.format.header import Header
 from sealwax._core.keyring import PROVIDER_AWS_KMS, WrappedKey, kept_by_rewrap
-from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._core.rewrap import Rewrap
 from sealwax._core.staleness import Staleness, faults, staleness_of
 from sealwax._text import printable
@@ -355,9 +354,9 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
             movable = moving.look(file, _moving.rules_of(settings))
             mark = moved.mark_of(file)
     except NotAnEnvelopeError as refusal:
-        # Instruction files belong to another object, whatever becomes of that.
-        asked = bool(foreign.format) and foreign.format != INSTRUCTIONS
-        return _refused(foreign, refusal) if asked else replace(foreign, reason=_reason(refusal))
+        if not _moving.belongs(foreign.format):
+            return replace(foreign, reason=_reason(refusal))
+        return _refused(foreign, refusal)
     except UnsupportedEnvelopeError as refusal:
         return _refused(foreign, refusal)
     except (HeaderError, PayloadError) as refusal:
@@ -476,7 +475,10 @@ def rewrap(
     for item in items:
         if stop():
             return
-        yield _rewrap(item, settings, store, rewrapper)
+        result = _rewrap(item, settings, store, rewrapper)
+        if result.state == State.FOREIGN and _moving.is_refused(result.format, settings):
+            result = replace(result, state=State.REFUSED, reason=_moving.NOT_MOVED, keys=(), format="")
+        yield result
 
 
 def _rewrap(item: Item, settings: Settings, store: Store, rewrapper: Rewrapper) -> RunResult:
