@@ -21,7 +21,7 @@ THE_LAB: Final = "The lab"
 # The group of each option, by its long name: the same in every verb, and in this order.
 _GROUPS: Final[Mapping[str, str]] = {
     WHAT: """--recursive --include --exclude --follow-links --suffix --armor --detached --range --dry-run --apply
-        --verify --older-than --add-region --reencrypt --digest --stale --decrypt --list --ask-kms
+        --verify --older-than --add-region --reencrypt --also --move --digest --stale --decrypt --list --ask-kms --versions
         --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
         --allow-changes --records --denied-profile --denied-role
         --scan --delete-after --every --now

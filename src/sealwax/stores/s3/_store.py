@@ -154,7 +154,21 @@ class S3Store(Store):
     def replace(self, name: str, change: Change) -> None:
         _replace.replace(self._service, self._object(name), change)
 
-    def create(self, name: str, *, size: int, mode: int | None = None) -> BinaryIO:  # noqa: ARG002  of files
+    def create(self, name: str, *, size: int, mode: int | None = None) -> BinaryIO:  # noqa: ARG002  see FileStore
+        """Return a writer for a new object, which appears completely or not at all, at the end of its ``with`` block.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            size: about how many bytes will be written.
+            mode: it has no effect: objects have no permission bits.
+
+        Returns:
+            A binary file.
+
+        Raises:
+            FileError: an object has that name.
+            StoreError, CredentialsError: S3 refuses, or cannot be asked.
+        """
         return ObjectWriter(self._object(name), service=self._service, overwrite=False, size=size)
 
     def _reader(self, name: str) -> ObjectReader:
