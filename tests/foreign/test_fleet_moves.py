@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -317,15 +318,20 @@ def test_a_target_that_appears_meanwhile(world: World, capfd: pytest.CaptureFixt
     run([*PLAN, *MOVE, *ENVKMS, "s3://bucket/"])
     capfd.readouterr()
 
+    noted = []
+
     def taken(request: Request) -> Any:
-        if request.operation == "PutObject":
-            return error(412, "PreconditionFailed")
-        return None
+        if request.operation != "PutObject":
+            return None
+        with contextlib.closing(sqlite3.connect("plan")) as plan:
+            noted.append(plan.execute("SELECT count(*) FROM moves").fetchone()[0])
+        return error(412, "PreconditionFailed")
 
     with world.server.fault(taken):
         assert run(["fleet", "run", "--apply", "--json", "plan"]) == 8
     done = told(capfd)
     assert (done["moved"], done["left"]) == (0, 1)
+    assert set(noted) == {1}, "it is in the plan before it is in its place"
     assert apply(capfd)["moved"] == 1
     assert opened(world, "s3://bucket/x.swx") == b"data"
 

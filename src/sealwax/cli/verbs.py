@@ -21,8 +21,8 @@ THE_LAB: Final = "The lab"
 # The group of each option, by its long name: the same in every verb, and in this order.
 _GROUPS: Final[Mapping[str, str]] = {
     WHAT: """--recursive --include --exclude --follow-links --suffix --armor --detached --range --dry-run --apply
-        --verify --older-than --add-region --reencrypt --also --move --digest --stale --decrypt --list --ask-kms --versions
-        --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
+        --verify --older-than --add-region --reencrypt --also --move --digest --stale --decrypt --list --ask-kms
+        --versions --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
         --allow-changes --records --denied-profile --denied-role
         --scan --delete-after --every --now
         --admin --encrypt --rotate-from --rotate-to --grant --search-records --rotate-records
