@@ -11,7 +11,7 @@ import sealwax
 from sealwax import WrappedKey, fleet
 from sealwax._core.format.header import Header, Preamble, Slot
 from sealwax._core.staleness import Wanted, WantedKey, staleness_of
-from sealwax.fleet import _shard
+from sealwax.fleet import _decision, _shard
 from sealwax.fleet._settings import Contexts, Settings
 from sealwax.fleet._state import State, StepKind
 from sealwax.stores._store import relative
@@ -103,7 +103,7 @@ def settings(sources: list[str], to: list[str], **more: Any) -> Settings:
 def test_what_is_to_be_done(
     found: list[WrappedKey], sources: list[str], to: list[str], steps: list[tuple[str, str, str]]
 ) -> None:
-    work = _shard.decide(header(*found), settings(sources, to), "a")
+    work = _decision.decide(header(*found), settings(sources, to), "a")
     assert work.state == "stale"
     assert [(step.kind, step.target, step.sources[0].key_arn) for step in work.steps] == steps
 
@@ -119,7 +119,7 @@ def test_what_is_to_be_done(
     ],
 )
 def test_what_is_refused(found: list[WrappedKey], sources: list[str], to: list[str], why: str) -> None:
-    work = _shard.decide(header(*found), settings(sources, to), "a")
+    work = _decision.decide(header(*found), settings(sources, to), "a")
     assert work.state == "refused"
     assert why in work.reason
 
@@ -169,14 +169,14 @@ def test_what_another_provider_wrapped_is_kept(found: list[WrappedKey], sources:
 
 def test_one_envelope_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
-    work = _shard.decide(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
+    work = _decision.decide(header(*(key(arn) for arn in sources)), settings(sources, [BETA]), "a")
     assert [len(step.sources) for step in work.steps] == [3]
 
 
 def test_a_region_is_added_from_each_wrapped_key_once() -> None:
     third = "ap-southeast-2"
     chosen = settings([REPLICA, MULTI], [ALPHA.replace("us-east-1", third)], add_regions=True)
-    (step,) = _shard.decide(header(key(MULTI), key(REPLICA)), chosen, "a").steps
+    (step,) = _decision.decide(header(key(MULTI), key(REPLICA)), chosen, "a").steps
     assert (step.kind, [source.key_arn for source in step.sources]) == ("add", [MULTI, REPLICA])
 
 
@@ -269,31 +269,31 @@ def test_what_cannot_be_asked_for() -> None:
 def test_a_region_that_is_added_costs_at_most_three_attempts() -> None:
     sources = [f"{ALPHA[:-2]}{at:02x}" for at in range(9)]
     found = header(*(key(arn) for arn in sources))
-    work = _shard.decide(found, settings(sources, [FAR], add_regions=True), "a")
+    work = _decision.decide(found, settings(sources, [FAR], add_regions=True), "a")
     assert [(step.kind, len(step.sources)) for step in work.steps] == [("add", 3)]
 
 
 def test_calls_are_shared_only_where_everything_is_the_same() -> None:
     """What a call is named by has all that its answer depends on, and each part with its end."""
     one, two = key(ALPHA, blob=b"one"), key(GAMMA, blob=b"two")
-    step = _shard.Step(BETA, StepKind.REWRAP, (one, two))
+    step = _decision.Step(BETA, StepKind.REWRAP, (one, two))
     others = [
         (step, b"d"),
-        (_shard.Step(GAMMA, StepKind.REWRAP, (one, two)), b"c"),
-        (_shard.Step(BETA, StepKind.ADD, (one, two)), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (one,)), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (two, one)), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (one, key(GAMMA, blob=b"three"))), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (one, key(FAR, blob=b"two"))), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (key(FAR, blob=b"one"), two)), b"c"),
-        (_shard.Step(BETA, StepKind.REWRAP, (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
-        (_shard.Step(BETA + "c", StepKind.REWRAP, (one, two)), b""),
+        (_decision.Step(GAMMA, StepKind.REWRAP, (one, two)), b"c"),
+        (_decision.Step(BETA, StepKind.ADD, (one, two)), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (one,)), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (two, one)), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (one, key(GAMMA, blob=b"three"))), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (one, key(FAR, blob=b"two"))), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (key(FAR, blob=b"one"), two)), b"c"),
+        (_decision.Step(BETA, StepKind.REWRAP, (key(ALPHA + "o", blob=b"ne"), two)), b"c"),
+        (_decision.Step(BETA + "c", StepKind.REWRAP, (one, two)), b""),
     ]
     units = {each.unit(context) for each, context in others}
     assert len(units) == len(others)
     assert step.unit(b"c") not in units
     # When it was wrapped, and under what material, is a claim, and changes no answer.
-    assert _shard.Step(BETA, StepKind.REWRAP, (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
+    assert _decision.Step(BETA, StepKind.REWRAP, (key(ALPHA, OLD, 7, b"one"), two)).unit(b"c") == step.unit(b"c")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_calls_are_shared_only_where_everything_is_the_same() -> None:
 )
 def test_what_a_reencryption_refuses(preamble: Preamble, why: str) -> None:
     found = Header(preamble, (Slot(1, (key(ALPHA),)),))
-    work = _shard.decide(found, settings([ALPHA], [BETA], reencrypt=True), "a")
+    work = _decision.decide(found, settings([ALPHA], [BETA], reencrypt=True), "a")
     assert work.state == State.REFUSED
     assert why in work.reason
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
@@ -15,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sealwax._core import files
-from sealwax._core.foreign.rules import ENVKMS, LEGACY
+from sealwax._core.foreign.rules import LEGACY
 from sealwax._text import printable
 from sealwax.cli import PARTLY_DONE, acls, console, fleet_reports, options
 from sealwax.cli.console import counted
+from sealwax.cli.fleet_types import Finite, Formats, HowMany
 from sealwax.cli.kms import Aws, refuse_too_many
 from sealwax.cli.kms_watch import KmsWatch
 from sealwax.cli.locations import is_s3
@@ -37,43 +36,6 @@ _CONTEXT_STATUS: Final = 6
 _HIDDEN: Final = ("unreadable", "damaged", "unlisted")
 _LINKS: Final = ("link",)
 _REFUSED: Final = ("refused",)
-_FORMATS: Final = ("s3ec", "esdk", ENVKMS)
-
-
-class _HowMany(click.ParamType):  # type: ignore[type-arg]
-    """A number, or "all", which is -1."""
-
-    name = "number"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all":
-            return -1
-        if not re.fullmatch(r"[0-9]{1,9}", str(value)):
-            self.fail(f"'{printable(str(value))}' is neither a number nor 'all'", param, ctx)
-        return int(str(value))
-
-
-class _Formats(click.ParamType):  # type: ignore[type-arg]
-    """Names of formats, with commas between them."""
-
-    name = "formats"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = tuple(str(value).split(","))
-        for name in names:
-            if name not in _FORMATS:
-                self.fail(f"'{printable(name)}' is none of {', '.join(_FORMATS)}", param, ctx)
-        return names
-
-
-class _Finite(click.FloatRange):
-    """A number in a range. click accepts NaN, since it is not outside of any range."""
-
-    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"'{printable(str(value))}' is not a finite number", param, ctx)
-        return number
 
 
 def opening(aws: Aws) -> Callable[[str], Store]:
@@ -192,7 +154,7 @@ def fleet() -> None:
 )
 @click.option(
     "--also",
-    type=_Formats(),
+    type=Formats(),
     multiple=True,
     metavar="FORMAT,...",
     help="Also re-wrap objects of the S3 Encryption Client (s3ec); KMS is asked for each, since they do not name their "
@@ -217,12 +179,12 @@ def fleet() -> None:
 )
 @click.option(
     "--digest",
-    type=_HowMany(),
+    type=HowMany(),
     default=0,
     metavar="N|all",
     help="Record the digests of this many payloads, for verify.",
 )
-@click.option("--rate", type=_Finite(0, min_open=True), default=1000, show_default=True, help="KMS calls per second.")
+@click.option("--rate", type=Finite(0, min_open=True), default=1000, show_default=True, help="KMS calls per second.")
 @_workers
 @_engine
 @options.force
@@ -322,11 +284,11 @@ def plan_command(
 @_plan_file
 @click.option("--apply", is_flag=True, help="Change the envelopes; without it, only report what would be done.")
 @click.option("--stale", is_flag=True, help="First read every header and look up the keys again: for scheduled runs.")
-@click.option("--rate", type=_Finite(0, min_open=True), help="KMS calls per second. Default: the plan's.")
+@click.option("--rate", type=Finite(0, min_open=True), help="KMS calls per second. Default: the plan's.")
 @click.option("--max-duration", type=options.Duration(), metavar="TIME", help="Stop after this time, such as 50m.")
 @click.option(
     "--max-error-rate",
-    type=_Finite(0, 1),
+    type=Finite(0, 1),
     default=0.1,
     show_default=True,
     help="Stop if more than this fraction of the last hundred objects failed.",
@@ -445,7 +407,7 @@ def status_command(plan_file: str, as_list: bool, as_json: bool, reports: Report
 @_plan_file
 @click.option(
     "--digest",
-    type=_HowMany(),
+    type=HowMany(),
     default="all",
     metavar="N|all",
     show_default=True,

@@ -22,8 +22,8 @@ THE_LAB: Final = "The lab"
 _GROUPS: Final[Mapping[str, str]] = {
     WHAT: """--recursive --include --exclude --follow-links --suffix --armor --detached --range --dry-run --apply
         --verify --older-than --add-region --reencrypt --also --move --digest --stale --decrypt --list --ask-kms
-        --versions --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline --max-age
-        --allow-changes --records --denied-profile --denied-role
+        --versions --all --facts --events --envelopes-under --fleet-plan --trust-account --expect-alias --baseline
+        --max-age --allow-changes --records --denied-profile --denied-role
         --scan --delete-after --every --now
         --admin --encrypt --rotate-from --rotate-to --grant --search-records --rotate-records
         --rotate-indexes

@@ -26,7 +26,7 @@ from sealwax.errors import (
     SealwaxError,
     is_of_credentials,
 )
-from sealwax.fleet import _client_objects, _reencrypt, _shard
+from sealwax.fleet import _client_objects, _decision, _reencrypt
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._mover import Comparer
 from sealwax.fleet._report import Checked
@@ -235,7 +235,7 @@ def decrypt_sample(
             # Checked on the very bytes that are then read on.
             if header.preamble.local_pairs or header.preamble.kind == hdr.DETACHED:
                 raise _Elsewhere
-            _shard.refuse_context(header, settings, relpath)
+            _decision.refuse_context(header, settings, relpath)
             return AcceptStoredContext()
 
         try:
