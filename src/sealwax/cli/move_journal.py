@@ -136,10 +136,16 @@ class MoveJournal:
 
     def _append(self, text: str) -> None:
         assert self._descriptor is not None
+        size = os.fstat(self._descriptor).st_size
         data = memoryview(text.encode("ascii") + b"\n")
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        sync(self._descriptor)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            sync(self._descriptor)
+        except OSError:
+            # Of a full disk: the next line must not follow half of this one.
+            os.ftruncate(self._descriptor, size)
+            raise
 
     def close(self) -> None:
         """Close the file."""
