@@ -143,6 +143,11 @@ BAD_HEADERS = [
         MAGIC + sized(b"b" * 100) + sized(text) + bytes(100)
         for text in (b"x", b"[]", b'{"a": 1}', b'{"a": "b", "a": "b"}', b"[" * 60_000, b"\xff", b'"a"')
     ),
+    # Text that KMS takes in no request, and encodings that are not UTF-8.
+    *(
+        MAGIC + sized(b"b" * 100) + sized(text) + bytes(100)
+        for text in (b'{"a": "\\ud800"}', b'{"\\ud800": "a"}', b'{"a": "\xed\xa0\x80"}', '{"a": "b"}'.encode("utf-16"))
+    ),
 ]
 
 
@@ -218,7 +223,10 @@ def test_on_the_command_line(
     given = ["-k", "alias/k", *(["--no-context"] if context is NO_CONTEXT else ["-c", "purpose=backup"]), "x"]
     allow = ["--allow-legacy", name] if name == "envkms01" else ["--format", name]
     assert run(["verify", *given]) == 4
-    assert f"{name} by name" in (err := capfd.readouterr().err) or f"name its format, {name}" in err
+    assert f"to read it, use {' '.join(allow)}" in capfd.readouterr().err
+    for command in (["inspect", "x"], ["rewrap", "--to", "alias/other", *given]):
+        assert run(command) == 4
+        assert f"decrypt, verify and migrate read it with {' '.join(allow)}" in capfd.readouterr().err
     assert run(["verify", *allow, *given]) == 0
     assert run(["decrypt", *allow, *given, "-o", "y"]) == 0
     assert Path("y").read_bytes() == b"text\n"

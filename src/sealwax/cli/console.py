@@ -15,6 +15,7 @@ import contextvars
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -30,6 +31,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 import click
 
 from sealwax._core import disk, trusted
+from sealwax._core.foreign.rules import UNMARKED
 from sealwax._text import printable
 from sealwax.cli.state import current
 from sealwax.errors import FileError, KeyStoreError, NotAnEnvelopeError, RecordError
@@ -130,6 +132,9 @@ _IN_COMMANDS: Final[Mapping[str, str]] = {
 }
 
 
+_TO_ALLOW: Final = re.compile(r"to read it, allow (\S+) by name")
+
+
 def in_commands(text: str) -> str:
     """Return what the library says about a key store or a plan, with commands and options in place of its own words."""
     for said, typed in _IN_COMMANDS.items():
@@ -142,12 +147,26 @@ def _has_text_form(foreign: ForeignFormat) -> bool:
     return is_text or foreign.format == "sealwax-text"
 
 
+def in_options(text: str) -> str:
+    """Return what the library says about a format that has to be allowed, with the option that allows it."""
+    context = click.get_current_context(silent=True)
+    takes_it = context is not None and any(each.name == "legacy" for each in context.command.params)
+
+    def named(allowed: re.Match[str]) -> str:
+        option = "--format" if allowed[1] in UNMARKED else "--allow-legacy"
+        reading = "to read it, use" if takes_it else "decrypt, verify and migrate read it with"
+        return f"{reading} {option} {allowed[1]}"
+
+    return _TO_ALLOW.sub(named, text)
+
+
 def error(error: Exception, about: str | None = None) -> None:
     """Print an error, and the file it is about; the library's message never names an option."""
     foreign = error.foreign if isinstance(error, NotAnEnvelopeError) else None
     message = f"{error}, or use --armor" if foreign is not None and _has_text_form(foreign) else str(error)
     if isinstance(error, KeyStoreError | RecordError):
         message = in_commands(message)
+    message = in_options(message)
     warn(f"{shown(about)}: {message}" if about else message)
 
 

@@ -118,7 +118,7 @@ class _Report:
         self._first = self._first or error
         if not (self._ended is not None and is_of_all(error)):  # else it was in progress, and failed alike
             kind = (type(error).__name__, getattr(error, "code", None), getattr(error, "outcome", None))
-            if self._failures.add(job, kind, str(error)) or self._each:
+            if self._failures.add(job, kind, console.in_options(str(error))) or self._each:
                 console.error(error, about=None if job is None else job.source)
         if job is None or is_of_all(error):
             self._ended = self._ended or error
@@ -128,7 +128,7 @@ class _Report:
             if self._work.as_json:
                 outcome = error.outcome if isinstance(error, LeftAloneError) else "failed"
                 output = {} if job.output is None else {"output": job.output}
-                fields = {"outcome": outcome, "error": type(error).__name__, "message": str(error)}
+                fields = {"outcome": outcome, "error": type(error).__name__, "message": console.in_options(str(error))}
                 console.print_json({"path": job.source, **output, **fields, **_foreign(error)})
         # Only its class is needed; its frames would keep the file's buffers alive.
         error.__traceback__ = error.__cause__ = error.__context__ = None

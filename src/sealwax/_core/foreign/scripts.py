@@ -116,7 +116,9 @@ def _taken(read: Callable[[int], bytes], size: int) -> bytes:
 
 def _sized(read: Callable[[int], bytes], length: bytes, most: int, what: str) -> bytes:
     size = int.from_bytes(length, "big")
-    if size > most or (not size and most == LONGEST_BLOB):
+    if not size and most == LONGEST_BLOB:
+        raise DamagedHeaderError(f"the file's {what} is empty")
+    if size > most:
         raise DamagedHeaderError(f"the file's {what} would have {size} bytes, and can have {most} at most")
     return _taken(read, size)
 
@@ -128,7 +130,7 @@ def _context(text: bytes) -> dict[str, str]:
         return dict(pairs)
 
     try:
-        context = json.loads(text or b"{}", object_pairs_hook=once)
+        context = json.loads(text.decode() or "{}", object_pairs_hook=once)
     except (ValueError, RecursionError):
         raise DamagedHeaderError("the file's context is not JSON") from None
     if context is None:
@@ -138,7 +140,17 @@ def _context(text: bytes) -> dict[str, str]:
     for name, value in context.items():
         if not isinstance(value, str):
             raise DamagedHeaderError(f"the pair '{printable(name[:100])}' of the file's context is not text")
+        if not _is_unicode(name + value):
+            raise DamagedHeaderError(f"the pair '{printable(name[:100])}' of the file's context is not valid Unicode")
     return context
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
+        return False
+    return True
 
 
 class OpenScript:

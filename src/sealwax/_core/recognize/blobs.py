@@ -22,7 +22,7 @@ _LARGEST: Final = 8192  # KMS gives out at most 6144
 _U32: Final = 4
 _FERNET: Final = re.compile(rb"gAAAAA[A-Za-z0-9_-]*={0,2}\s*")
 _NONCE_AND_TAG: Final = 28
-_BY_NAME: Final = "to read it, name its format, boto3-fernet"
+_BY_NAME: Final = "to read it, allow {} by name"
 
 
 def begins_as_blob(data: bytes, at: int = 0) -> bool:
@@ -68,12 +68,12 @@ def recognize(data: bytes, size: int | None) -> ForeignFormat | None:
     """
     stated = int.from_bytes(data[:_U32], "big")
     if data.startswith(ENVKMS) and _could_be(int.from_bytes(data[8:12], "big")) and len(data) >= 12:
-        return ForeignFormat("envkms01", "an ENVKMS01 file")
+        return ForeignFormat("envkms01", "an ENVKMS01 file", advice=_BY_NAME.format("envkms01"))
     if _could_be(stated) or _could_be(int.from_bytes(data[:_U32], "little")):
         for order in (stated, int.from_bytes(data[:_U32], "little")):
             if _could_be(order) and _FERNET.fullmatch(data, _U32 + order):
                 title = "a file of the boto3 guide, a wrapped data key and a Fernet token"
-                return ForeignFormat("boto3-fernet", title, sure=False, advice=_BY_NAME)
+                return ForeignFormat("boto3-fernet", title, sure=False, advice=_BY_NAME.format("boto3-fernet"))
     if _could_be(stated) and begins_as_blob(data, _U32):
         if size is None or size >= _U32 + stated + _NONCE_AND_TAG:
             return ForeignFormat("tink", "a Tink KMS envelope, a wrapped data key and what is under it", sure=False)

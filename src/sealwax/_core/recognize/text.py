@@ -22,6 +22,8 @@ _VALUE: Final = re.compile(
     rb"|(?:(?<![A-Za-z0-9+/_\-])|(?<=\\[nrt]))(?:AgR4|AgV4|AYA[ABCD]))[A-Za-z0-9+/_\-]{40,})"
 )
 _MOST_VALUES: Final = 4096
+# Of these, the bytes are read, but not their base64.
+_READ: Final = ("esdk", "envkms01", "boto3-fernet")
 _TITLES: Final = 3
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _LEAST: Final = 40
@@ -104,7 +106,7 @@ def _values(head: bytes, tail: bytes, inside: Inside, whole: bool) -> ForeignFor
 
 def _in_text(foreign: ForeignFormat, how: str) -> ForeignFormat:
     if foreign.format != ENVELOPE:
-        advice = "decode it first" if foreign.format.startswith("esdk") else foreign.advice
+        advice = "decode it first" if foreign.format.startswith(_READ) else foreign.advice
         return replace(foreign, title=f"{foreign.title}{how}", advice=advice)
     advice = "decode it first" if how else "convert it to binary first"
     title = f"{foreign.title}{how or ' in its text form'}"
