@@ -193,10 +193,16 @@ def to_bind(movable: Movable, given: ctx.ExpectedContext) -> ToBind:
     """Return the context of the new envelope: that of the file, or the given one if files of its format have none.
 
     Raises:
-        ContextError: there is no stored context to accept.
+        ContextError: the file stores no context, and the given one has no value for a pair.
     """
-    if isinstance(given, ctx.ContextPatterns) and movable.format.startswith("s3ec"):
-        return given.matching(movable.context)
+    if isinstance(given, ctx.ContextPatterns):
+        if movable.format.startswith("s3ec"):
+            return given.matching(movable.context)
+        if movable.format == BOTO3_FERNET:
+            raise ContextError(
+                "a file of the boto3 guide stores no context, so there is nothing for a pattern to match; give the "
+                "value that the envelope is to be bound to"
+            )
     if not isinstance(given, ctx.AcceptStoredContext):
         return given
     if movable.format == BOTO3_FERNET and not given.given:
