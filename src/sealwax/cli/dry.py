@@ -9,6 +9,7 @@ from sealwax._core.format.header import Header
 from sealwax.cli import console, contents, locations
 from sealwax.cli.jobs import FileJob
 from sealwax.cli.kms import Keys
+from sealwax.cli.state import current
 from sealwax.cli.work import Work
 from sealwax.errors import FileError
 
@@ -51,7 +52,9 @@ def _check_folder(job: FileJob, name: str) -> None:
             folder = os.path.dirname(folder)
     if not os.path.isdir(folder or "."):
         why = "is not a folder" if os.path.lexists(folder) else "does not exist"
-        raise FileError(f"the folder of the output, '{console.shown(folder)}', {why}; name another place with -o")
+        raise FileError(
+            f"the folder of the output, '{console.shown(folder)}', {why}; name another place with {current().elsewhere}"
+        )
     _check_access(folder or ".", os.W_OK | os.X_OK)
 
 

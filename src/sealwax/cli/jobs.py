@@ -16,6 +16,7 @@ import click
 from sealwax._core import disk, files
 from sealwax.cli import console, locations, outcomes
 from sealwax.cli.outcomes import LeftAloneError
+from sealwax.cli.state import current
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import FileError
 from sealwax.stores._store import is_missing_location
@@ -183,7 +184,8 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
             os.stat(source)
         except OSError as error:  # before its name is checked
             why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
-            return FileJob(source, None, None, problem=FileError(why))
+            job = _job(work, source, os.path.basename(source), None, into_folder, output_name)
+            return replace(job, problem=FileError(why))
     return _job(work, source, os.path.basename(source), None, into_folder, output_name)
 
 
@@ -367,7 +369,10 @@ class Walk:
             return left("it is a link that leads nowhere; remove it")
         if work.follow_links:
             if is_folder and self._output is not None and (_is_below(self._output, target, or_same=True)):
-                return left("it is a link to a folder that holds the output of this run; write elsewhere with -o")
+                return left(
+                    "it is a link to a folder that holds the output of this run; write elsewhere with "
+                    f"{current().elsewhere}"
+                )
             return None
         inside = any(_is_below(target, root, or_same=True) for root in self._roots)
         in_lab = work.lab is not None and _is_below(target, locations.real(work.lab), or_same=True)

@@ -34,6 +34,7 @@ from sealwax._core.keyring import PROVIDER_AWS_KMS, Keyring, WrappedKey, kept_by
 from sealwax._core.moved import equal
 from sealwax._text import printable
 from sealwax.cli import console, locations
+from sealwax.cli.state import current
 from sealwax.errors import (
     CommitmentError,
     ContextError,
@@ -179,12 +180,12 @@ def look(name: str) -> Existing | None:
             status = os.lstat(name)
         except (FileNotFoundError, NotADirectoryError):
             return None
-    output = f"the output {_quoted(name)}"
+    output, elsewhere = f"the output {_quoted(name)}", f"or write elsewhere with {current().elsewhere}"
     if stat.S_ISLNK(status.st_mode):
-        raise LeftAloneError(LINK, f"{output} is a link, and links are not followed; remove it, {_ELSEWHERE}")
+        raise LeftAloneError(LINK, f"{output} is a link, and links are not followed; remove it, {elsewhere}")
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise LeftAloneError(IN_THE_WAY, f"{output} is {kind}; move it away, {_ELSEWHERE}")
+        raise LeftAloneError(IN_THE_WAY, f"{output} is {kind}; move it away, {elsewhere}")
     return Existing(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, functools.partial(_file, name))
 
 

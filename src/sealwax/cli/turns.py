@@ -21,6 +21,7 @@ from sealwax._core import batch, files
 from sealwax.cli import console, locations, outcomes
 from sealwax.cli.jobs import FileJob, Skip
 from sealwax.cli.outcomes import LeftAloneError
+from sealwax.cli.state import current
 from sealwax.cli.work import STREAM, Work
 from sealwax.errors import KmsError, SealwaxError, is_of_all
 
@@ -292,7 +293,8 @@ class Turns:
             if place in self._written:
                 raise LeftAloneError(
                     outcomes.IN_THE_WAY,
-                    f"'{console.shown(job.output)}' is already the output of another file; write elsewhere with -o",
+                    f"'{console.shown(job.output)}' is already the output of another file; write elsewhere with "
+                    f"{current().elsewhere}",
                 )
             self._written.add(place)
 

@@ -12,6 +12,7 @@ import click
 
 from sealwax.cli import filters, options
 from sealwax.cli.kms import Keys
+from sealwax.cli.state import current
 
 STREAM: Final = "-"
 MESSAGE_SUFFIX: Final = ".esdk"
@@ -131,6 +132,8 @@ def on(
                 filters=filters.typed(context, recursive=mine["recursive"]),
                 keys=keys,
             )
+            if into:
+                current().elsewhere = "--into"
             _check(work)
             return command(*args, work=work, **typed)
 
@@ -209,7 +212,7 @@ def _selecting(workers: bool, into: bool) -> list[_Add]:
 def _check(work: Work) -> None:
     streams = work.output == STREAM or not work.sources or STREAM in work.sources
     if work.output == "":
-        raise click.UsageError("-o is empty; name a file or a folder")
+        raise click.UsageError(f"{current().elsewhere} is empty; name a file or a folder")
     if work.follow_links and not work.recursive:
         raise click.UsageError("--follow-links needs -r: links that are named are always followed")
     if work.update and work.force:
