@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import resource
 import shutil
 import tempfile
 from collections import Counter
@@ -17,6 +18,7 @@ import pytest
 
 import sealwax
 from sealwax.cli import run
+from sealwax.cli.move_journal import Moved, MoveJournal
 from tests.foreign import mixed, scripts
 from tests.foreign.mixed import ALLOWED, Sample
 from tests.foreign.objects import CONTEXT, C, World
@@ -385,6 +387,50 @@ def test_a_line_that_a_killed_run_did_not_finish(world: World, cut: int) -> None
     assert JOURNAL.read_bytes().count(b"\n") == 3
 
 
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    first, second, third = (Moved(name, f"{name}.swx", "file 1 2 3", "0" * 96) for name in ("x", "y", "z"))
+    path = tmp_path / "j"
+    journal = MoveJournal(str(path), writes=True)
+    journal.add(first)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, limits[1]))
+    try:
+        with pytest.raises(sealwax.FileError, match="writing the journal"):
+            journal.add(second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.add(third)
+    journal.close()
+    assert [json.loads(line)["source"] for line in path.read_bytes().splitlines()[1:]] == ["x", "z"]
+
+
+def test_a_pattern_is_no_context_to_bind(world: World, err: Err) -> None:
+    """The guide's file stores no context: the envelope would be bound to the pattern itself."""
+    Path("x").write_bytes(scripts.guide(world.lab, "alias/old", b"data"))
+    before = world.calls()
+    for more in ((), ("--dry-run",)):
+        given = ("--format", "boto3-fernet", "-c", "tenant=a*", *more)
+        assert run(["migrate", "-k", "alias/old", "--to", "alias/new", *given, "x"]) == 6
+        assert "stores no context, so there is nothing for a pattern to match" in err()
+    assert world.calls() == before
+    assert not Path("x.swx").exists()
+
+
+def test_advice_names_the_options_that_there_are(world: World, err: Err) -> None:
+    for name in ("x", "y", "in/z", "other/z"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(script(world))
+    Path("x.swx").symlink_to("nowhere")
+    Path("y.swx").mkdir()
+    for arguments in (("x",), ("y",), ("--into", "new", "in/z", "other/z"), ("--dry-run", "--into", "x/new", "in/z")):
+        assert run([*MOVE, *ENVKMS, *arguments]) in (1, 8)
+        said = err()
+        assert "with --into" in said
+        assert "-o" not in said.split()
+    assert run([*MOVE, *ENVKMS, "--into", "", "x"]) == 2
+    assert "--into is empty" in err()
+
+
 # --- removing
 
 
@@ -428,9 +474,31 @@ def test_a_dry_run_removes_nothing(world: World, err: Err) -> None:
     assert run([*MOVE, *ENVKMS, "--remove", "x"]) == 1
     assert "it has no envelope yet; migrate it first, without --remove" in err()
     assert run([*MOVE, *ENVKMS, "x"]) == 0
+    before = world.calls()
     assert run([*MOVE, *ENVKMS, "--remove", "--dry-run", "x"]) == 0
     assert "would be removed" in err()
+    assert run([*MOVE, *ENVKMS, "-c", "more=x", "--remove", "--dry-run", "x"]) == 6
+    assert world.calls() == before
     assert Path("x").exists()
+
+
+def test_what_was_removed_is_known(world: World, err: Err) -> None:
+    for name in ("x", "y"):
+        Path(name).write_bytes(script(world))
+    world.put("z", b"data")
+    names = ("x", "y", "s3://bucket/z")
+    assert run([*MOVE, *ENVKMS, *names]) == 0
+    assert run([*MOVE, *ENVKMS, "--remove", names[0], names[2]]) == 0
+    for more in ((), ("--remove",), ("--remove",)):
+        assert run([*MOVE, *ENVKMS, *more, *names]) == 0
+        assert "removed before" in err()
+    # Neither the original nor its envelope, or another one: that is no success.
+    Path("x.swx").unlink()
+    Path("y.swx").write_bytes(b"somebody's")
+    world.s3.delete_object(Bucket="bucket", Key="z.swx")
+    for name in names:
+        assert run([*MOVE, *ENVKMS, "--remove", name]) != 0
+        assert "removed before" not in err()
 
 
 def test_objects_are_removed_under_a_condition(world: World) -> None:

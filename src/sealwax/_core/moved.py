@@ -24,7 +24,7 @@ class Moved:
         source, target: their names: real paths, or ``s3://bucket/key``.
         mark: what the source can be told by: ``mark_of_file`` or ``mark_of_object``.
         witness: of the plaintext, in the envelope that was written; in hex.
-        removed: whether the source was removed afterwards.
+        removed: whether the source was removed afterwards, or was about to be.
     """
 
     source: str

@@ -25,7 +25,7 @@ from sealwax.cli.sealing import Sealing
 from sealwax.cli.state import current
 from sealwax.cli.turns import Fields, Result
 from sealwax.cli.work import STREAM, Work, on
-from sealwax.errors import FileError, HeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
+from sealwax.errors import FileError, HeaderError, NotAnEnvelopeError, SealwaxError, UnsupportedEnvelopeError
 
 if TYPE_CHECKING:
     from sealwax._core.sealer import Sealer
@@ -34,6 +34,7 @@ NOT_MOVED: Final = "not migrated before"
 _ENVELOPE: Final = jobs.Skip("already an envelope", "it is already an envelope")
 _INSTRUCTIONS: Final = jobs.Skip("a file of instructions", "it is the instruction file of another object")
 _NOT_RECOGNIZED: Final = jobs.Skip("not recognized", "it is of no encrypted format that is known")
+_REMOVED: Final = jobs.Skip("removed before", "an earlier run has removed it; its envelope is in its place")
 _ANOTHER: Final = "move it away, or write elsewhere with --into"
 
 
@@ -90,7 +91,7 @@ def migrate(
     current().ends.callback(book.close)
     mover = _Mover(work, book, sealing, drop_signature)
     do = mover.remove if remove else mover.migrate
-    return running.run(work, sealing.announced(todo), do, again=running.SAME_AGAIN)
+    return running.run(work, sealing.announced(mover.without_removed(todo)), do, again=running.SAME_AGAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,25 @@ class _Mover:
     journal: MoveBook
     sealing: Sealing[_Sealers]
     drop_signature: bool
+
+    def without_removed(self, todo: Iterator[jobs.FileJob]) -> Iterator[jobs.FileJob]:
+        """Yield the jobs; what was named, and an earlier run has removed, is skipped."""
+        for job in todo:
+            removed = not job.below and job.output is not None and self._was_removed(job)
+            yield replace(job, problem=None, skipped=_REMOVED) if removed else job
+
+    def _was_removed(self, job: jobs.FileJob) -> bool:
+        """Whether the journal says that a source was removed, it is gone, and its envelope is in its place."""
+        assert job.output is not None
+        known = self.journal.find(job.source, job.output)
+        if known is None or not known.removed:
+            return False
+        try:
+            is_s3 = locations.is_s3(job.source)
+            left = locations.there(job.source) is not None if is_s3 else os.path.lexists(job.source)
+            return not left and self._envelope_id(outcomes.look(job.output)) == known.envelope_id
+        except SealwaxError:
+            return False  # the job itself says why
 
     def migrate(self, job: jobs.FileJob) -> Result:
         """Migrate one source, unless that is done; say what became of it."""
@@ -161,6 +181,9 @@ class _Mover:
                 raise LeftAloneError(NOT_MOVED, "it has no envelope yet; migrate it first, without --remove")
             self._refuse(movable, sealers)
             expected = template.to_expect(job.relpath)
+            moving.match(movable, expected, sealers.rules)
+            if self.work.dry_run:
+                return _fields("would be removed", movable)
             assert job.output is not None
             envelope = locations.opened(job.output)
             with (
@@ -170,11 +193,10 @@ class _Mover:
                 if not moved.equal(left, right):
                     why = f"'{console.shown(job.output)}' holds other data; nothing was removed"
                     raise LeftAloneError(outcomes.IN_THE_WAY, why)
-            if self.work.dry_run:
-                return _fields("would be removed", movable)
             entry = self._moved(job, originals.mark_of(source), self._known(job).witness)
-            originals.remove(job, source)
+            # Before it is gone: a run that is killed in between knows what it has removed.
             self.journal.add(replace(entry, removed=True))
+            originals.remove(job, source)
         return _fields("removed", movable)
 
     @staticmethod
@@ -224,17 +246,23 @@ class _Mover:
         there = outcomes.look(job.output)
         if there is None:
             return False
-        try:
-            with there.open() as file:
-                envelope_id = inspect(file).header.preamble.envelope_id
-        except HeaderError:
-            envelope_id = b""
         known = self.journal.find(job.source, job.output)
-        conflict = moved.conflict(known, envelope_id, originals.mark_of(source), job.output, "the journal")
+        conflict = moved.conflict(known, self._envelope_id(there), originals.mark_of(source), job.output, "the journal")
         if conflict is not None:
             kind = outcomes.CHANGED if conflict.changed else outcomes.IN_THE_WAY
             raise LeftAloneError(kind, f"{conflict.why}; {_ANOTHER}")
         return True
+
+    @staticmethod
+    def _envelope_id(there: outcomes.Existing | None) -> bytes:
+        """Return the id of the envelope at a place; b"" if there is none."""
+        if there is None:
+            return b""
+        try:
+            with there.open() as file:
+                return inspect(file).header.preamble.envelope_id
+        except HeaderError:
+            return b""
 
     def _known(self, job: jobs.FileJob) -> Moved:
         known = None if job.output is None else self.journal.find(job.source, job.output)
