@@ -524,6 +524,33 @@ def test_objects_are_removed_under_a_condition(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize("again", [("-r", "s3://bucket/in/"), ("s3://bucket/in/a", "s3://bucket/in/b")])
+def test_instruction_files_go_with_their_objects(world: World, err: Err, again: tuple[str, ...]) -> None:
+    for name in ("a", "b"):
+        world.put(f"in/{name}", b"data", instructions=True)
+    given = (*MOVE, "--into", "s3://bucket/new")
+    assert run([*given, "-r", "s3://bucket/in/"]) == 0
+
+    def stopped(request: Request) -> Any:
+        is_rest = request.operation == "DeleteObject" and request.path == "/bucket/in/b.instruction"
+        return error(403, "AccessDenied") if is_rest else None
+
+    with world.server.fault(stopped):
+        assert run([*given, "--remove", "-r", "s3://bucket/in/"]) == 8
+    assert "removing 's3://bucket/in/b.instruction' failed" in err()
+
+    def left() -> list[str]:
+        return [each["Key"] for each in world.s3.list_objects_v2(Bucket="bucket")["Contents"]]
+
+    assert left() == ["in/b.instruction", "new/a.swx", "new/b.swx"]
+    world.s3.put_object(Bucket="bucket", Key="in/a.instruction", Body=b"of another program")
+    assert run([*given, *again]) == 0
+    assert run([*given, "--remove", "--dry-run", *again]) == 0
+    assert "in/b.instruction" in left()
+    assert run([*given, "--remove", *again]) == 0
+    assert left() == ["in/a.instruction", "new/a.swx", "new/b.swx"]
+
+
 # --- S3 fails at each request
 
 

@@ -184,6 +184,8 @@ def _named(work: Work, source: str, into_folder: bool, output_name: Callable[[st
             os.stat(source)
         except OSError as error:  # before its name is checked
             why = f"opening '{console.shown(source)}' failed: {disk.reason(error)}"
+            if work.of_envelopes:
+                return FileJob(source, None, None, problem=FileError(why))
             job = _job(work, source, os.path.basename(source), None, into_folder, output_name)
             return replace(job, problem=FileError(why))
     return _job(work, source, os.path.basename(source), None, into_folder, output_name)

@@ -13,6 +13,7 @@ import click
 from sealwax._core import moved, moving
 from sealwax._core.envelope import inspect
 from sealwax._core.foreign.rules import BOTO3_FERNET, ForeignRules
+from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX
 from sealwax._core.moved import Moved
 from sealwax._core.moving import Movable
 from sealwax._core.operations import Binding, seal_from
@@ -25,7 +26,14 @@ from sealwax.cli.sealing import Sealing
 from sealwax.cli.state import current
 from sealwax.cli.turns import Fields, Result
 from sealwax.cli.work import STREAM, Work, on
-from sealwax.errors import FileError, HeaderError, NotAnEnvelopeError, SealwaxError, UnsupportedEnvelopeError
+from sealwax.errors import (
+    FileError,
+    HeaderError,
+    NotAnEnvelopeError,
+    SealwaxError,
+    StoreError,
+    UnsupportedEnvelopeError,
+)
 
 if TYPE_CHECKING:
     from sealwax._core.sealer import Sealer
@@ -74,7 +82,7 @@ def migrate(
     the file of the boto3 guide. NAME becomes NAME.swx next to it, or below --into, and NAME stays. Other files are left
     alone. -k names the KMS keys that may decrypt, and needs kms:Decrypt; --to needs kms:GenerateDataKey.
 
-    The same command again resumes: what the journal knows is skipped. --remove removes the originals afterwards; it
+    Run the same command again to resume: what the journal knows is skipped. Later, --remove removes the originals; it
     needs kms:Decrypt on both keys.
     """
     if STREAM in work.sources or not work.sources:
@@ -122,26 +130,37 @@ class _Mover:
     drop_signature: bool
 
     def without_removed(self, todo: Iterator[jobs.FileJob]) -> Iterator[jobs.FileJob]:
-        """Yield the jobs; what was named, and an earlier run has removed, is skipped."""
+        """Yield the jobs; that a named file is missing is no problem if an earlier run has removed it."""
         for job in todo:
-            removed = not job.below and job.output is not None and self._was_removed(job)
-            yield replace(job, problem=None, skipped=_REMOVED) if removed else job
+            gone = job.problem is not None and job.output is not None and self._removed(job)
+            yield replace(job, problem=None) if gone else job
 
-    def _was_removed(self, job: jobs.FileJob) -> bool:
-        """Whether the journal says that a source was removed, it is gone, and its envelope is in its place."""
+    def _removed(self, job: jobs.FileJob) -> Moved | None:
+        """Return a source that a run has removed; None unless it is gone, and its envelope is in its place."""
         assert job.output is not None
         known = self.journal.find(job.source, job.output)
         if known is None or not known.removed:
-            return False
+            return None
         try:
             is_s3 = locations.is_s3(job.source)
             left = locations.there(job.source) is not None if is_s3 else os.path.lexists(job.source)
-            return not left and self._envelope_id(outcomes.look(job.output)) == known.envelope_id
+            fits = not left and self._envelope_id(outcomes.look(job.output)) == known.envelope_id
         except SealwaxError:
-            return False  # the job itself says why
+            return None  # the job itself says why
+        return known if fits else None
+
+    def _removed_with(self, job: jobs.FileJob) -> Moved | None:
+        """Return the object that was removed, perhaps just now, if a job may be about its instruction file."""
+        ending = INSTRUCTION_SUFFIX + self.work.suffix
+        if not (job.below and job.output and locations.is_s3(job.source) and job.output.endswith(ending)):
+            return None
+        name = job.output.removesuffix(ending) + self.work.suffix
+        return self._removed(replace(job, source=job.source.removesuffix(INSTRUCTION_SUFFIX), output=name))
 
     def migrate(self, job: jobs.FileJob) -> Result:
         """Migrate one source, unless that is done; say what became of it."""
+        if not job.below and self._removed(job):
+            return _REMOVED
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
             file, movable = self._look(job, source, sealers)
@@ -172,6 +191,25 @@ class _Mover:
 
     def remove(self, job: jobs.FileJob) -> Result:
         """Remove one source that was migrated, once it and its envelope are known to hold the same."""
+        if not job.below and (known := self._removed(job)):
+            self._remove_rest(job.source + INSTRUCTION_SUFFIX, known)
+            return _REMOVED
+        if (known := self._removed_with(job)) and self._remove_rest(job.source, known):
+            return _INSTRUCTIONS
+        try:
+            return self._remove(job)
+        except StoreError:
+            if self._removed_with(job):
+                return _INSTRUCTIONS
+            raise
+
+    def _remove_rest(self, name: str, known: Moved) -> bool:
+        """Remove an instruction file that a stopped run has left; return whether it is gone."""
+        if not locations.is_s3(name) or self.work.dry_run:
+            return False
+        return originals.remove_instructions(name, known.mark.rpartition(" ")[2])
+
+    def _remove(self, job: jobs.FileJob) -> Result:
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
             file, movable = self._look(job, source, sealers)

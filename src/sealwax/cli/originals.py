@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from sealwax._core import files, moved
+from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX, MAX_INSTRUCTION_BYTES
 from sealwax.cli import contents, jobs, locations, outcomes
 from sealwax.cli.jobs import FileJob
 from sealwax.cli.outcomes import LeftAloneError
@@ -33,8 +34,28 @@ def remove(job: FileJob, source: contents.Source) -> None:
 
     assert isinstance(source.file, ObjectReader)
     _remove_object(job, source.file.etag, source.file.version_id)
-    if source.file.instructions() is not None:
-        _remove_object(FileJob(job.source + ".instruction", None, None), None, None)
+    instructions = source.file.instructions()
+    if instructions is not None and not remove_instructions(job.source + INSTRUCTION_SUFFIX, _digest(instructions)):
+        raise _changed()
+
+
+def remove_instructions(name: str, digest: str) -> bool:
+    """Remove the instruction file of an object that was removed, if it is still the same; return whether it is gone."""
+    from sealwax.stores.s3 import ObjectReader
+
+    try:
+        with ObjectReader(name, service=locations.service()) as file:
+            if _digest(file.read(MAX_INSTRUCTION_BYTES + 1)) != digest:
+                return False
+            _remove_object(FileJob(name, None, None), file.etag, file.version_id)
+    except StoreError:
+        if locations.there(name) is not None:
+            raise
+    return True
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _remove_file(job: FileJob, status: os.stat_result) -> None:
