@@ -69,6 +69,8 @@ def decrypt(work: Work, keys: Keys, template: options.ContextTemplate, bounds: t
     FILE.swx or FILE.esdk is decrypted to FILE next to it, or to the output of -o; - is standard input. Only
     authenticated data is written. -k names the KMS keys that may decrypt; the caller needs kms:Decrypt on one of them.
 
+    Also reads messages of the AWS Encryption SDK, objects of the S3 Encryption Client, and files of two scripts.
+
     To a terminal, only text of up to 1 MiB is written: control characters could change what the terminal does.
     --force writes anything.
 

@@ -35,6 +35,9 @@ def rewrap(targets: tuple[str, ...], work: Work, keys: Keys, template: options.C
     caller needs kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one. This does not revoke access: an
     old copy of an envelope still opens with the old key.
 
+    Objects of the S3 Encryption Client are re-wrapped in place too; for -r, their names need --suffix ''. Messages of
+    the AWS Encryption SDK cannot be; see sealwax migrate.
+
     An interrupted run can be repeated if --to names key ARNs: envelopes that are already under the new keys are
     skipped.
     """

@@ -82,7 +82,8 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         "not an envelope or a record, or its header is damaged",
         """
         It is a file of another kind.
-            The message names the format if it is known; use the program that wrote it.
+            The message names the format if it is known, and says whether an option reads it. If none does, use the
+            program that wrote it.
         The envelope is one line of text.
             Add --armor.
         The header was overwritten or cut off.
@@ -197,7 +198,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         "the bytes do not begin like an envelope",
         """
         The file is plaintext, or another program encrypted it.
-            The message names the format if it is known; open it with the program that wrote it.
+            The message names the format if it is known, and says whether an option reads it. If none does, use the
+            program that wrote it.
         The envelope is one line of text (it begins with swx1:), or a message of the AWS Encryption SDK is in base64.
             Add --armor.
         It is the payload of a detached envelope.

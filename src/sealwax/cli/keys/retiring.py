@@ -130,8 +130,8 @@ def _refuse(apply: bool, days: int | None, step: str, standing: KeyStatus) -> No
 
 _NEXT: Final = {
     "rewrap": "move what is under the key to another key (envelopes with sealwax fleet, objects of the S3 Encryption "
-    "Client with its --also s3ec, other formats with the program that wrote them), check what is unknown, and run this "
-    "command again",
+    "Client with its --also s3ec, other formats with sealwax migrate or the program that wrote them), check what is "
+    "unknown, and run this command again",
     "enable": "run `aws kms enable-key`, because data under the key may not open without it; "
     "re-wrap that data, and run this command again",
     "cancel": "run `aws kms cancel-key-deletion` and `aws kms enable-key` now, or the data under the key will be "
