@@ -72,6 +72,22 @@ SCENES: Final[dict[str, str]] = {
         $ sealwax rewrap {_ON} b.swx
         $ sealwax rewrap -r {_ON} {_TO} sealed
     """,
+    "migrate": f"""
+        % sealwax encrypt -q --as esdk {_ON} a.txt; sealwax encrypt -q --as esdk -r {_ON} -o messages in
+        $ sealwax migrate --dry-run {_ON} {_TO} a.txt.esdk
+        $ sealwax migrate {_ON} {_TO} a.txt.esdk
+        $ sealwax migrate {_ON} {_TO} a.txt.esdk
+        $ sealwax migrate {_ON} {_TO} a.txt
+        $ sealwax migrate {_ON} {_TO} nowhere.esdk
+        $ sealwax migrate -k alias/demo -c purpose=other {_TO} --into other a.txt.esdk
+        $ sealwax migrate -k alias/demo2 -c purpose=backup {_TO} --into other a.txt.esdk
+        $ AWS_PROFILE=carol sealwax migrate {_ON} {_TO} --into other a.txt.esdk
+        $ sealwax migrate {_ON} a.txt.esdk
+        $ sealwax migrate {_ON} {_TO} --into other --remove a.txt.esdk
+        $ sealwax migrate -r {_ON} {_TO} --into moved messages
+        $ sealwax migrate {_ON} {_TO} --remove a.txt.esdk
+        $ sealwax migrate {_ON} {_TO} --remove a.txt.esdk
+    """,
     "reencrypt": f"""
         $ sealwax reencrypt {_ON} {_TO} a.swx
         $ sealwax reencrypt {_ON} {_TO} a.swx
