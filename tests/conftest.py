@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # What tests write by hand is read as a file that only its owner may write, and nobody else's umask decides that.
 os.umask(0o022)
 
+# The folders of tests are in memory where there is room: on a disk, much of the time goes into waiting for each fsync.
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 8 << 30
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 # A slow machine is no failure, so nothing here is measured in time.
 settings.register_profile("sealwax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sealwax")
@@ -40,6 +47,11 @@ TIERS = {
     "examples": "slow",
     "faults": "slow",
     "fleet": "slow",
+    "foreign/test_migrate.py": "slow",
+    "foreign/test_mutations.py": "slow",
+    "foreign/test_s3ec_refusals.py": "slow",
+    "foreign/test_s3ec_rewrap.py": "slow",
+    "foreign/test_vectors_by_every_reader.py": "slow",
     "forks": "slow",
     "memory": "slow",
     "orm": "slow",

@@ -7,6 +7,7 @@ copies ranges of small sources. :class:`StrictS3` enforces these; ``tests/stores
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import threading
@@ -127,9 +128,13 @@ class StrictS3:
     def session(self) -> S3Session:
         return S3Session(self.url)
 
-    def client(self) -> Any:
-        """Return a client of the tests' own."""
+    @functools.cached_property
+    def _client(self) -> Any:
         return self.session().client("s3")
+
+    def client(self) -> Any:
+        """Return a client of the tests' own, always the same one."""
+        return self._client
 
     def bucket(self, name: str = "bucket", *, versioned: bool = False) -> Any:
         """Make an empty bucket; return a client."""

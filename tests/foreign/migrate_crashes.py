@@ -2,7 +2,7 @@
 
 ``python -m tests.foreign.migrate_crashes FOLDER [--remove|--fleet]`` looks at what is left, and prints how many points
 there were, and what was left how often. A program of its own, because only a process without threads may fork and go
-on.
+on. It runs the command once itself, so that the forked processes need not import it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import sealwax
@@ -125,6 +126,13 @@ class Room:
             assert sealer.decrypt(target.read_bytes(), context=CONTEXT) == PLAINTEXT
         return 10 + 2 * state[0] + state[1]
 
+    def warm_up(self) -> None:
+        self.fresh()
+        assert migrate(*self.more) == 0
+        for thread in {*threading.enumerate()} - {threading.main_thread()}:
+            thread.join(30)
+        assert threading.active_count() == 1
+
     def points(self) -> int:
         """Count the points of a run that nothing disturbs."""
         self.fresh()
@@ -159,9 +167,10 @@ class Room:
 
 def main(folder: str, *options: str) -> None:
     room = Room(Path(folder), remove="--remove" in options, by_fleet="--fleet" in options)
+    room.warm_up()
     points = room.points()
     step = 1 if "--all" in options else max(1, points // (3 if room.plan else 12))
-    chosen: Sequence[int] = range(0, points, step)
+    chosen = sorted({*range(0, points, step), points - 1})
     print(json.dumps({"points": points, "left": Counter(room.kill_at(point, points) for point in chosen)}))
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import sealwax
+from sealwax._core.moved import Moved
 from sealwax.cli import run
-from sealwax.cli.move_journal import Moved, MoveJournal
+from sealwax.cli.move_journal import MoveJournal
 from tests.foreign import mixed, scripts
 from tests.foreign.mixed import ALLOWED, Sample
 from tests.foreign.objects import CONTEXT, C, World

@@ -12,6 +12,7 @@ import pytest
 
 import sealwax
 from sealwax.cli import run
+from sealwax.stores.s3 import ObjectReader, S3Store, Service
 from tests.foreign import s3ec, samples
 from tests.foreign.objects import CONTEXT, C, World
 from tests.foreign.s3ec import CBC, Made
@@ -135,21 +136,39 @@ REFUSED: dict[str, tuple[Mapping[str, Any], Callable[[Made], None], int, str]] =
 }
 
 
+@pytest.fixture(scope="module")
+def by_library(whole: World) -> tuple[Callable[[], object], ...]:
+    """Verify and re-wrap s3://bucket/x; the command line adds nothing to that, as `both` holds."""
+    service = Service(whole.server.session())
+    keyring = sealwax.KmsKeyring(whole.old, session=whole.lab.session())
+    sealer = sealwax.Sealer(keyring, allow_legacy=("s3ec-v2", "s3ec-kms"))
+    store = S3Store("s3://bucket/", service=service)
+
+    def verify() -> None:
+        with ObjectReader("s3://bucket/x", service=service) as source:
+            sealer.verify(source, context=CONTEXT)
+
+    def rewrap() -> None:
+        store.rewrap("s3://bucket/x", sealer.rewrapper(to=[whole.new], context=CONTEXT))
+
+    return verify, rewrap
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_fields(world: World, name: str, err: Callable[[], str]) -> None:
+def test_fields(world: World, by_library: tuple[Callable[[], object], ...], name: str, err: Callable[[], str]) -> None:
     how, change, status, fragment = REFUSED[name]
     made = world.make(DATA, **how)
     change(made)
     made.put(world.s3, "x")
     before, calls = world.state(), world.calls()
-    for verb in (
-        ("decrypt", "-k", "alias/old", *C, *LEGACY, "-o", "plain"),
-        ("verify", "-k", "alias/old", *C, *LEGACY),
-        ("rewrap", *OLD_TO_NEW, *C),
-    ):
-        assert run([*verb, "s3://bucket/x"]) == status, verb
-        said = err()
-        assert any(part in said for part in fragment.split("|")), (verb, said)
+    assert run(["decrypt", "-k", "alias/old", *C, *LEGACY, "-o", "plain", "s3://bucket/x"]) == status
+    said = [err()]
+    for act in by_library:
+        with pytest.raises(sealwax.HeaderError) as caught:
+            act()
+        said.append(str(caught.value))
+    for words in said:
+        assert any(part in words for part in fragment.split("|")), words
     assert (world.state(), world.calls()) == (before, calls)
     assert list(Path().iterdir()) == []
 
@@ -253,8 +272,6 @@ def test_a_scope_cannot_name_the_key(world: World) -> None:
     keyring = sealwax.KmsKeyring(world.new, decrypt_with=[scope], session=world.lab.session())
     world.put("x", DATA)
     calls = world.calls()
-    from sealwax.stores.s3 import S3Store
-
     store = S3Store("s3://bucket/", session=world.server.session())
     with pytest.raises(sealwax.KeyNotAllowedError, match="must be allowed by its name"):
         store.rewrap("s3://bucket/x", sealwax.Sealer(keyring).rewrapper(to=[world.new], context=CONTEXT))

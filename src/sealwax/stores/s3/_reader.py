@@ -292,7 +292,7 @@ def read_instructions(service: Service, name: ObjectName, metadata: Mapping[str,
 
     A listing that has just shown that there is none is believed, unless the metadata say that there is one.
     """
-    awaited = s3ec.claims(metadata) and s3ec.needs_instructions(metadata)
+    awaited = s3ec.promises_instructions(metadata)
     if not awaited and service._beside.has_none(name.bucket, name.key):
         return None
     beside = ObjectName(name.bucket, name.key + s3ec.INSTRUCTION_SUFFIX)

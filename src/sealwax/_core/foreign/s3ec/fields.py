@@ -104,9 +104,14 @@ class ObjectFields:
         return "s3ec-v2" if self.wrapping == _WITH_CONTEXT else "s3ec-kms"
 
 
+def claims(metadata: Mapping[str, str]) -> bool:
+    """Return whether an object's metadata have a field of this format."""
+    return any(name.lower() in _ALL | _BESIDE for name in metadata)
+
+
 def promises_instructions(metadata: Mapping[str, str]) -> bool:
     """Return whether the metadata are of this format, and leave the wrapped key to an instruction file."""
-    return any(name.lower() in _ALL | _BESIDE for name in metadata) and needs_instructions(metadata)
+    return claims(metadata) and needs_instructions(metadata)
 
 
 def needs_instructions(metadata: Mapping[str, str]) -> bool:
