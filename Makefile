@@ -11,7 +11,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+# One more than there are cores: a test also waits, for a program that it started or for another thread.
+WORKERS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu))
 PYTEST = pytest -n $(WORKERS) --dist worksteal -q
 NPM := tests/foreign/npm
 QUICK := -m 'not (slow or java or browser or soak)'
