@@ -132,6 +132,7 @@ class ObjectReader(BinaryFile):
 
     @property
     def version_id(self) -> str | None:
+        """The version that is read; None in a bucket that keeps no versions."""
         return self._version_id
 
     def _get(self, start: int, size: int | None) -> tuple[bytes, Response]:

@@ -277,7 +277,14 @@ class Service:
             raise _responses.not_s3(doing, str(prefix))
 
     def newest_versions(self, name: ObjectName, count: int) -> Sequence[str]:
-        """Return the ids of an object's newest versions, the newest first.
+        """Return the ids of an object's newest versions, the newest first. Needs s3:ListBucketVersions.
+
+        Args:
+            name: the object.
+            count: how many to return at most.
+
+        Returns:
+            The ids; fewer than ``count`` if there are fewer.
 
         Raises:
             StoreError, CredentialsError: as for ``call``.
