@@ -45,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
         "_core.format",
         "_core.foreign",
         "_core.envelope",
+        "_core.spooling",
     },
     "_core.objects": {
         "_core.context",
@@ -57,11 +58,12 @@ ROOMS: dict[str, set[str]] = {
     "_core.scripts": {
         "_core.context",
         "_core.envelope",
-        "_core.files",
         "_core.foreign",
         "_core.format",
         "_core.keyring",
+        "_core.spooling",
     },
+    "_core.spooling": {"_core.envelope", "_core.files"},
     "_core.envelope": {
         "_core.context",
         "_core.validate",

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
+from sealwax._core import spooling
 from sealwax._core.envelope import read_full
-from sealwax._core.files import COPY_BYTES, WholeFile, reported
+from sealwax._core.files import COPY_BYTES, WholeFile
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import unwrap_foreign
 from sealwax._core.foreign.esdk import random_access, whole, writing
@@ -29,11 +29,10 @@ from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader, StreamWriter
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, Keyring, WrappedKey
 from sealwax._core.sources import BytesLike
+from sealwax._core.spooling import OnClose
 from sealwax._foreign import Read, distinct
 from sealwax._text import printable
-from sealwax.errors import ContextError, KeyNotAllowedError, UnsupportedEnvelopeError
-
-OnClose = Callable[[], None] | None
+from sealwax.errors import ContextError, KeyNotAllowedError
 
 OF_MESSAGES: Final = ctx.Wording(
     "the message",
@@ -88,7 +87,7 @@ def inspected_stream(file: BinaryIO, first: bytes) -> MessageInspection:
     Args:
         first: the message's first bytes, which have been read already.
     """
-    header = read_header(_reading(file, first))
+    header = read_header(spooling.reading(file, first))
     head = read_full(file, _KEPT_BYTES)
     size = len(head)
     while part := file.read(COPY_BYTES):
@@ -98,16 +97,6 @@ def inspected_stream(file: BinaryIO, first: bytes) -> MessageInspection:
         return head[at : at + wanted]
 
     return _inspection(header, size, read)
-
-
-def _reading(file: BinaryIO, first: bytes) -> Callable[[int], bytes]:
-    ahead = io.BytesIO(first)
-
-    def read(size: int) -> bytes:
-        begun = ahead.read(size)
-        return begun + read_full(file, size - len(begun))
-
-    return read
 
 
 def _inspection(header: EsdkHeader, size: int, read: Read) -> MessageInspection:
@@ -143,11 +132,8 @@ class MessageOpener:
             UnsupportedEnvelopeError: it is in a suite that does not commit, and that the caller did not name.
         """
         suite = header.suite
-        if not suite.committing and suite.name not in self.rules.legacy:
-            raise UnsupportedEnvelopeError(
-                f"the message's suite, {suite.name}, does not commit to its data key: someone who can choose the data "
-                f"key can make a message that opens differently for two readers; to read it, allow {suite.name} by name"
-            )
+        if not suite.committing:
+            self.rules.check(suite.name, f"the message's suite, {suite.name},", "a message")
         unstored = match(header.caller_context, expected, self.rules.unstored)
         wrapped_keys = header.wrapped_keys
         if not wrapped_keys:
@@ -182,21 +168,12 @@ class MessageOpener:
         Args:
             first: the message's first bytes, which have been read already.
         """
-        header = read_header(_reading(file, first))
+        header = read_header(spooling.reading(file, first))
         with contextlib.ExitStack() as undo:
             opened = self.open(header, expected)
             undo.callback(opened.close)
-            with reported("copying a message to a temporary file in", tempfile.gettempdir()):
-                spool = undo.enter_context(tempfile.TemporaryFile())
-            while part := file.read(COPY_BYTES):
-                with reported("copying a message to a temporary file in", tempfile.gettempdir()):
-                    spool.write(part)
-
-            def close() -> None:
-                spool.close()
-                if on_close is not None:
-                    on_close()
-
+            spool = undo.enter_context(spooling.copied(file, "message"))
+            close = spooling.closing(spool, on_close)
             reader = passes.reader(cast("SeekableSource", spool), 0, opened, close, whole_first=True)
             undo.pop_all()
             return reader

@@ -29,7 +29,6 @@ from sealwax.errors import (
     ContextError,
     KmsError,
     NotAnEnvelopeError,
-    UnsupportedEnvelopeError,
     WrongKeyError,
 )
 
@@ -141,12 +140,8 @@ class ObjectOpener:
             UnsupportedEnvelopeError: it does not commit to its data key and the caller did not name it, or it is
                 encrypted with CBC.
         """
-        name = fields.legacy_name
-        if name is not None and name not in self.rules.legacy:
-            raise UnsupportedEnvelopeError(
-                "the object does not commit to its data key: someone who can choose the data key can make an object "
-                f"that opens differently for two readers; to read it, allow {name} by name"
-            )
+        if fields.legacy_name is not None:
+            self.rules.check(fields.legacy_name, "the object", "an object")
         OpenObject.check(fields, size)  # needs no KMS call
         match(fields.caller_context, expected)
         wrapped = UnnamedKey("", fields.wrapped_key)

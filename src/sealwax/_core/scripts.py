@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
 from sealwax._core import context as ctx
+from sealwax._core import spooling
 from sealwax._core.envelope import read_full
-from sealwax._core.files import COPY_BYTES, reported
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.rules import BOTO3_FERNET, ENVKMS, ForeignRules
 from sealwax._core.foreign.scripts import OpenScript, ScriptHeader, read_header
@@ -20,9 +19,8 @@ from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import Keyring, UnnamedKey
 from sealwax._core.sources import BytesLike
-from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
-
-OnClose = Callable[[], None] | None
+from sealwax._core.spooling import OnClose
+from sealwax.errors import ContextError, NotAnEnvelopeError
 
 _OF_FILES: Final = ctx.Wording("the file", "it was encrypted without it")
 
@@ -47,11 +45,7 @@ class ScriptOpener:
             ContextError, KmsError: as for ``Sealer.open``.
             UnsupportedEnvelopeError: the caller did not name its format.
         """
-        if header.format not in self.rules.legacy:
-            raise UnsupportedEnvelopeError(
-                "an ENVKMS01 file does not commit to its data key: someone who can choose the data key can make a file "
-                f"that opens differently for two readers; to read it, allow {ENVKMS} by name"
-            )
+        self.rules.check(header.format, f"a file in the format {header.format}", "a file")
         given = expected.given if isinstance(expected, ctx.AcceptStoredContext) else expected
         if header.format == BOTO3_FERNET and isinstance(given, Mapping) and given:
             raise ContextError("a file of the boto3 guide is bound to no context: say so instead of giving one")
@@ -81,28 +75,13 @@ class ScriptOpener:
         Args:
             first: its first bytes, which have been read already.
         """
-        ahead = io.BytesIO(first)
-
-        def read(size: int) -> bytes:
-            begun = ahead.read(size)
-            return begun + read_full(file, size - len(begun))
-
-        header = read_header(read)
+        header = read_header(spooling.reading(file, first))
         with contextlib.ExitStack() as undo:
             opened = self.open(header, expected)
             undo.callback(opened.close)
-            with reported("copying a file to a temporary file in", tempfile.gettempdir()):
-                spool = undo.enter_context(tempfile.TemporaryFile())
-            while part := file.read(COPY_BYTES):
-                with reported("copying a file to a temporary file in", tempfile.gettempdir()):
-                    spool.write(part)
+            spool = undo.enter_context(spooling.copied(file, "file"))
             opened.size = spool.tell()
-
-            def close() -> None:
-                spool.close()
-                if on_close is not None:
-                    on_close()
-
+            close = spooling.closing(spool, on_close)
             reader = passes.reader(cast("SeekableSource", spool), 0, opened, close)
             undo.pop_all()
             return reader

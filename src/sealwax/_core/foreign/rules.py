@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from sealwax.errors import UnsupportedEnvelopeError
+
 _OLD_SUITES: Final = (0x0014, 0x0046, 0x0078, 0x0114, 0x0146, 0x0178, 0x0214, 0x0346, 0x0378)
 _BEGINNINGS: Final = frozenset(
     (
@@ -51,6 +53,22 @@ class ForeignRules:
         unknown = sorted(self.legacy - set(names))
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not the name of a legacy format; there are {', '.join(names)}")
+
+    def check(self, name: str, what: str, kind: str) -> None:
+        """Refuse what does not commit to its data key, unless the caller named it.
+
+        Args:
+            name: of ``LEGACY``.
+            what, kind: such as ``"the object"`` and ``"an object"``.
+
+        Raises:
+            UnsupportedEnvelopeError: it is not named.
+        """
+        if name not in self.legacy:
+            raise UnsupportedEnvelopeError(
+                f"{what} does not commit to its data key: someone who can choose the data key can make {kind} that "
+                f"opens differently for two readers; to read it, allow {name} by name"
+            )
 
     def begins_script(self, data: bytes) -> bool:
         """Return whether a file of a script that encrypts begins like this, if the caller allows that format.
