@@ -180,6 +180,13 @@ def test_the_lab_wraps_as_the_page_says(sealwax_lab: Lab, sealwax_session: Sessi
     assert len(sealed) == 416
 
 
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(test_\w+\.py)`", text)
+    assert len(names) >= 8
+    assert not [name for name in names if not (ROOT / "tests/foreign" / name).exists()]
+
+
 def test_the_make_targets_of_the_pages_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
