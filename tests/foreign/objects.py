@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import sealwax
 from sealwax.lab import Lab, Server
 from tests.foreign import s3ec
 from tests.s3 import StrictS3
@@ -35,6 +37,11 @@ class World:
 
     def __post_init__(self) -> None:
         self.kms = self.lab.session().client("kms")
+
+    @functools.cached_property
+    def under_new(self) -> sealwax.Sealer:
+        """What opens envelopes under alias/new."""
+        return sealwax.Sealer(sealwax.KmsKeyring(self.new, session=self.lab.session()))
 
     def begin(self, *, versioned: bool = False, locked: bool = False) -> None:
         """Begin with an empty bucket, which may have an object lock."""

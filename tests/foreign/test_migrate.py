@@ -50,11 +50,10 @@ def told(capfd: pytest.CaptureFixture[str]) -> tuple[dict[str, dict[str, Any]], 
 
 
 def opened(world: World, place: str | Path, context: dict[str, str] = CONTEXT) -> bytes:
-    sealer = sealwax.Sealer(sealwax.KmsKeyring(world.new, session=world.lab.session()))
     name = str(place)
     if name.startswith("s3://bucket/"):
-        return sealer.decrypt(world.body(name.removeprefix("s3://bucket/")), context=context)
-    return sealer.decrypt(Path(place).read_bytes(), context=context)
+        return world.under_new.decrypt(world.body(name.removeprefix("s3://bucket/")), context=context)
+    return world.under_new.decrypt(Path(place).read_bytes(), context=context)
 
 
 def check_told(
