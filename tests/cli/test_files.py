@@ -159,7 +159,8 @@ def test_empty_names(shell: Shell) -> None:
         with shell.unchanged():
             done = shell.sealwax(*command, *K, *PURPOSE, "-o", "", "a.swx")
             assert done.failed(2).last_line == "Error: -o is empty; name a file or a folder"
-            shell.sealwax(*command, *K, *PURPOSE, "-r", "--suffix", "", ".").failed(2, "is not a suffix")
+            if command[0] in ("encrypt", "reencrypt"):  # the others take every name then
+                shell.sealwax(*command, *K, *PURPOSE, "-r", "--suffix", "", ".").failed(2, "is not a suffix")
             shell.sealwax(*command, *K, *PURPOSE, "--suffix", "/x", "a").failed(2, "'/x' is not a suffix")
 
 
