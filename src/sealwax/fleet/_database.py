@@ -44,15 +44,18 @@ CREATE TABLE wrapped (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE contexts (context BLOB PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE regions (region TEXT PRIMARY KEY, objects INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE old (mark BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE blobs (number INTEGER, new BLOB, old BLOB NOT NULL, PRIMARY KEY (number, new)) WITHOUT ROWID;
-CREATE TABLE moves (
-    source BLOB PRIMARY KEY, target BLOB NOT NULL, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE answers (
     unit BLOB PRIMARY KEY, arn TEXT NOT NULL, ciphertext BLOB NOT NULL, material BLOB NOT NULL,
     wrapped_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+# What a run notes of other formats. Plans of earlier builds have none of these, and no such objects.
+_OF_OTHER_FORMATS: Final = {
+    "blobs": "(number INTEGER, new BLOB, old BLOB NOT NULL, PRIMARY KEY (number, new)) WITHOUT ROWID",
+    "moves": """(
+    source BLOB PRIMARY KEY, target BLOB NOT NULL, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL
+) WITHOUT ROWID""",
+}
 _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {
     "where": lambda value: isinstance(value, list) and all(map(_is_location, value)),
     "empty": lambda value: isinstance(value, list),
@@ -81,6 +84,10 @@ def _is_location(value: object) -> bool:
         return False
 
 
+def _schema() -> str:
+    return _SCHEMA + "".join(f"CREATE TABLE {name} {columns};\n" for name, columns in _OF_OTHER_FORMATS.items())
+
+
 def _columns(connection: sqlite3.Connection) -> set[str]:
     """Return each column of a database as ``table.column``."""
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -91,7 +98,7 @@ def _columns(connection: sqlite3.Connection) -> set[str]:
 @functools.cache
 def _expected_columns() -> frozenset[str]:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(_SCHEMA)
+        connection.executescript(_schema())
         return frozenset(_columns(connection))
 
 
@@ -132,6 +139,7 @@ class PlanDatabase:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA cell_size_check=ON")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA temp_store=MEMORY")
             if new:
                 connection.execute("PRAGMA journal_mode=WAL")
 
@@ -165,7 +173,7 @@ class PlanDatabase:
         plan._connection = plan._connect(new=True)
         try:
             with plan._reported():
-                plan._connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+                plan._connection.executescript(f"BEGIN;{_schema()}COMMIT;")
                 plan._connection.execute(f"PRAGMA application_id={APPLICATION}")
                 plan._connection.execute(f"PRAGMA user_version={VERSION}")
         except BaseException:
@@ -182,6 +190,11 @@ class PlanDatabase:
             if version != VERSION:
                 raise PlanError(f"the plan '{self._shown}' has version {version}; this release reads version {VERSION}")
             columns, expected = _columns(self._connection), _expected_columns()
+            for name, definition in _OF_OTHER_FORMATS.items():
+                if not any(column.startswith(f"{name}.") for column in columns):
+                    # Empty while it is open: nothing is ever noted there.
+                    self._connection.execute(f"CREATE TEMP TABLE {name} {definition}")
+                    columns |= {column for column in expected if column.startswith(f"{name}.")}
             if missing := sorted(expected - columns):
                 raise self._of_another_build(f"it lacks {', '.join(missing)}")
             if unknown := sorted(columns - expected):

@@ -241,8 +241,9 @@ class Settings:
             ),
             bool(data["add_regions"]),
             bool(data["reencrypt"]),
-            tuple(str(name) for name in data["also"]),
-            None if data["move"] is None else Move(**data["move"]),
+            # Plans of earlier builds are about envelopes only.
+            tuple(str(name) for name in data.get("also", ())),
+            None if data.get("move") is None else Move(**data["move"]),
         )
 
 
