@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -429,6 +430,42 @@ def test_elsewhere(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*PLAN, *MOVE, *ENVKMS, "alone"]) == 0
     assert run(["fleet", "run", "--apply", "plan"]) == 0
     assert opened(world, "alone.swx") == b"data"
+
+
+def test_base64(world: World, messages: dict[str, Sample], capfd: pytest.CaptureFixture[str]) -> None:
+    """A message in base64 is moved as the message is, in a folder and in a bucket."""
+    message, old, signed = (messages[name] for name in ("esdk-0478-True", "esdk-0178-False", "esdk-0578-True"))
+    texts = {
+        "lines": base64.encodebytes(message.data),
+        "url": base64.urlsafe_b64encode(message.data),
+        "blanks": b"\r\n \t" + base64.b64encode(old.data) + b"\n",
+        "cut": base64.b64encode(message.data[:-40]),
+        "signed": base64.b64encode(signed.data),
+    }
+    Path("in").mkdir()
+    for name, text in texts.items():
+        (Path("in") / name).write_bytes(text)
+        world.s3.put_object(Bucket="bucket", Key=f"in/{name}", Body=text)
+    before = asked(world)
+    assert run([*PLAN, *MOVE, "--allow-legacy", "esdk-0178", "in", "s3://bucket/in/"]) == 8
+    planned = told(capfd)
+    assert (planned["objects_to_move"], planned["failed"]) == (8, 2)
+    assert {Path(each["name"]).name for each in planned["problems"]} == {"signed"}
+    assert planned["stale_because"] == {"esdk-0478": 6, "esdk-0178": 2, "esdk-0578": 2}
+    assert asked(world) == before
+    assert run(["fleet", "run", "--apply", "--json", "--max-error-rate", "1", "plan"]) == 8
+    done = told(capfd)
+    assert (done["moved"], done["failed"], done["stale"]) == (6, 4, 4)
+    for place in ("in", "s3://bucket/in"):
+        for name, sample in (("lines", message), ("url", message), ("blanks", old)):
+            assert opened(world, f"{place}/{name}.swx") == sample.plaintext, name
+    run(["fleet", "verify", "--json", "plan"])
+    verified = told(capfd)
+    assert (verified["moved_unchanged"], verified["not_read"], verified["not_decrypted"]) == (6, [], [])
+    assert apply(capfd, "--stale", "--max-error-rate", "1")["moved"] == 0
+    remove = ("migrate", "-q", "-k", "alias/old", "--to", "alias/new", *C, "--allow-legacy", "esdk-0178", "--remove")
+    run([*remove, "--journal", "plan", "-r", "in", "s3://bucket/in/"])
+    assert {path.name for path in Path("in").iterdir() if path.suffix != ".swx"} == {"cut", "signed"}
 
 
 def test_contexts_by_pattern(world: World, capfd: pytest.CaptureFixture[str]) -> None:

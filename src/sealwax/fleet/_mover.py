@@ -43,10 +43,17 @@ _ELSEWHERE: Final = "move it away, or plan again with another place for the enve
 
 
 class _Source(NamedTuple):
-    """An open file of another format that is to be moved."""
+    """An open file of another format that is to be moved.
+
+    Attributes:
+        movable: what it says about itself.
+        mark: what it can be told by.
+        message: what to read: the file itself, or the message that it holds in base64.
+    """
 
     movable: Movable
     mark: str
+    message: BinaryIO
 
     @property
     def read(self) -> ExpectedContext:
@@ -96,7 +103,8 @@ class FleetMover:
     def _move(self, item: Item, store: Store, foreign: RunResult) -> RunResult:
         with store.open(item.name) as file:
             try:
-                movable = moving.look(file, _moving.rules_of(self._settings))
+                message = moving.opened(file)
+                movable = moving.look(message, _moving.rules_of(self._settings))
             except (NotAnEnvelopeError, UnsupportedEnvelopeError) as error:
                 if isinstance(error, NotAnEnvelopeError) and not _moving.belongs(foreign.format):
                     return foreign
@@ -106,7 +114,7 @@ class FleetMover:
             decision = _moving.decide(movable, self._settings, relative(item.name, store.location))
             if decision.state != State.STALE:
                 raise _shard.NothingToDo(decision.state, decision.reason, ())
-            source = _Source(movable, moved.mark_of(file))
+            source = _Source(movable, moved.mark_of(file), message)
             target = self._targets.name_of(store, item.name)
             if not self._is_done(store, item.name, target, source):
                 self._seal(store, item.name, target, source, file)
@@ -134,7 +142,7 @@ class FleetMover:
         with _told(), contextlib.ExitStack() as stack:
             sink = self._targets.create(store, target, file, size)
             stack.enter_context(sink)
-            reader = stack.enter_context(self._sealer.open_stream(file, context=source.read))
+            reader = stack.enter_context(self._sealer.open_stream(source.message, context=source.read))
             witness, _ = seal_from(self._binding, split, reader, sink, witness=True)
             self._memory.add(Moved(real_name(name), real_name(target), source.mark, witness.hex()))
 
@@ -227,14 +235,15 @@ class Comparer:
     def _compare(self, store: Store, name: str, target: str) -> Comparison:
         known = self._memory.find(name, target)
         with store.open(name) as file:
-            movable = moving.look(file, _moving.rules_of(self._settings))
+            message = moving.opened(file)
+            movable = moving.look(message, _moving.rules_of(self._settings))
             mark = moved.mark_of(file)
             there = self._targets.envelope_id(store, target)
             if movable is None or there is None or moved.conflict(known, there, mark, target, "the plan"):
                 return Comparison("unread", name, "it or its envelope was replaced while they were compared")
-            source = _Source(movable, mark)
+            source = _Source(movable, mark, message)
             with (
-                self._sources.open_stream(file, context=source.read) as left,
+                self._sources.open_stream(message, context=source.read) as left,
                 self._targets.open(store, target) as envelope,
                 self._envelopes.open_stream(envelope, context=source.bind) as right,
             ):

@@ -197,7 +197,7 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
     """
     try:
         with store.open(item.name) as file:
-            movable = moving.look(file, _moving.rules_of(settings))
+            movable = moving.look(moving.opened(file), _moving.rules_of(settings))
             mark = moved.mark_of(file)
     except NotAnEnvelopeError as refusal:
         if not _moving.belongs(foreign.format):
