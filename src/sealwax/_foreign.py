@@ -28,6 +28,7 @@ class ForeignFormat:
         complete: whether ``keys`` are all the KMS keys that may wrap its data key.
         sure: whether the format is recognized by more than a few bytes.
         advice: how to read it.
+        inside: whether it is inside something else, such as base64, gzip or JSON.
     """
 
     format: str
@@ -37,6 +38,7 @@ class ForeignFormat:
     complete: bool = False
     sure: bool = True
     advice: str = "open it with the program that wrote it"
+    inside: bool = False
 
     def __str__(self) -> str:
         under = [f"'{_shown(key)}'" for key in self.keys]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import io
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +16,9 @@ import pytest
 
 import sealwax
 from sealwax import NO_CONTEXT
+from sealwax._core import moving
 from sealwax._core.foreign import passes
+from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.foreign.scripts import OpenScript, ScriptHeader, read_header
 from sealwax._core.keyring import DataKey
 from sealwax.cli import run
@@ -114,6 +119,27 @@ def test_it_has_to_be_named(lab: Lab, name: str) -> None:
         with pytest.raises(kind):
             reader.decrypt(sealed, context=context)
     assert calls(lab) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_inside_something_else_is_not_damaged(lab: Lab, name: str, tmp_path: Path) -> None:
+    """Its bytes are not where a script's are: what it is in has to be undone first."""
+    data, context = MAKERS[name](lab, b"x" * 300)
+    text = base64.b64encode(data)
+    for number, (bad, advice) in enumerate(
+        (
+            (text, "decode it first"),
+            (gzip.compress(data), "decompress it first"),
+            (json.dumps({"a": text.decode()}).encode(), "extract each value|another kind"),
+        )
+    ):
+        path = tmp_path / str(number)
+        path.write_bytes(bad)
+        sealer = sealwax.Sealer(sealwax.KmsKeyring("alias/k", session=lab.session()), allow_legacy=[name])
+        with pytest.raises(NotAnEnvelopeError, match=advice):
+            sealer.decrypt(bad, context=context)
+        with path.open("rb") as file, pytest.raises(NotAnEnvelopeError, match=advice):
+            moving.look(file, ForeignRules(frozenset({name})))
 
 
 def test_wrong_contexts_and_keys(lab: Lab) -> None:

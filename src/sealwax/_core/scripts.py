@@ -27,7 +27,9 @@ _OF_FILES: Final = ctx.Wording("the file", "it was encrypted without it")
 
 def is_script(error: NotAnEnvelopeError, rules: ForeignRules) -> bool:
     """Whether a file that is no envelope is one of a script's, by its bytes and against nothing else."""
-    name = None if error.foreign is None else error.foreign.format
+    if error.foreign is None or error.foreign.inside:
+        return False
+    name = error.foreign.format
     return name == ENVKMS or (name == BOTO3_FERNET and BOTO3_FERNET in rules.legacy)
 
 

@@ -128,6 +128,7 @@ def _compressed(data: bytes, complete: bool, name: str, depth: int) -> ForeignFo
         format=f"{ENVELOPE}-gzip" if foreign.format == ENVELOPE else foreign.format,
         title=f"{foreign.title}, compressed with gzip",
         advice="decompress it first",
+        inside=True,
     )
 
 

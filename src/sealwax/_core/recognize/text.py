@@ -101,16 +101,17 @@ def _values(head: bytes, tail: bytes, inside: Inside, whole: bool) -> ForeignFor
         complete=whole and len(values) < _MOST_VALUES and all(value.complete for value in values),
         sure=all(value.sure for value in values),
         advice="extract each value, and open that",
+        inside=True,
     )
 
 
 def _in_text(foreign: ForeignFormat, how: str) -> ForeignFormat:
     if foreign.format != ENVELOPE:
         advice = "decode it first" if foreign.format.startswith(_READ) else foreign.advice
-        return replace(foreign, title=f"{foreign.title}{how}", advice=advice)
+        return replace(foreign, title=f"{foreign.title}{how}", advice=advice, inside=True)
     advice = "decode it first" if how else "convert it to binary first"
     title = f"{foreign.title}{how or ' in its text form'}"
-    return replace(foreign, format=f"{ENVELOPE}-text", title=title, advice=advice)
+    return replace(foreign, format=f"{ENVELOPE}-text", title=title, advice=advice, inside=True)
 
 
 def _decoded(text: bytes) -> bytes:
