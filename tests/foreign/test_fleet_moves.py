@@ -499,6 +499,20 @@ def test_a_plan_is_held_while_originals_are_removed(world: World, capfd: pytest.
     assert not Path("in/x").exists()
 
 
+def test_a_plan_remembers_each_target(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """A plan is the journal of ``migrate`` too, which may write to another place."""
+    moved(world, capfd, "x")
+    Path("in/z").write_bytes(script(world, b"z"))
+    migrate = ("migrate", "-q", "-k", "alias/old", "--to", "alias/new", *C, *ENVKMS, "--journal", "plan")
+    assert run([*migrate, "-r", "in"]) == 0
+    assert run([*migrate, "--into", "new", "-r", "in"]) == 0
+    assert sorted(path.name for path in Path("new").iterdir()) == ["x.swx", "z.swx"]
+    assert run(["fleet", "verify", "--json", "plan"]) == 0
+    assert told(capfd)["moved_unchanged"] == 2
+    assert run([*migrate, "--remove", "-r", "in"]) == 0
+    assert sorted(path.name for path in Path("in").iterdir()) == ["x.swx", "z.swx"]
+
+
 def test_the_page_and_the_text(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     Path("in/x").write_bytes(script(world, b"x" * 1000))

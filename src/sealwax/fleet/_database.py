@@ -53,7 +53,8 @@ CREATE TABLE answers (
 _OF_OTHER_FORMATS: Final = {
     "blobs": "(number INTEGER, new BLOB, old BLOB NOT NULL, PRIMARY KEY (number, new)) WITHOUT ROWID",
     "moves": """(
-    source BLOB PRIMARY KEY, target BLOB NOT NULL, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL
+    source BLOB, target BLOB, mark TEXT NOT NULL, witness TEXT NOT NULL, removed INTEGER NOT NULL,
+    PRIMARY KEY (source, target)
 ) WITHOUT ROWID""",
 }
 _SHAPES: Final[Mapping[str, Callable[[Any], bool]]] = {

@@ -412,19 +412,19 @@ class Journal(PlanDatabase):
 
     # --- files of other formats that become envelopes, by their real names
 
-    def find_move(self, source: str) -> Moved | None:
-        """Return what is known of a file that a run has moved, or was about to."""
-        query = "SELECT target, mark, witness, removed FROM moves WHERE source = ?"
-        rows = self._rows("btti", query, _as_bytes(source))
+    def find_move(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a file that a run has moved to a target, or was about to."""
+        query = "SELECT mark, witness, removed FROM moves WHERE source = ? AND target = ?"
+        rows = self._rows("tti", query, _as_bytes(source), _as_bytes(target))
         if not rows:
             return None
-        target, mark, witness, removed = rows[0]
+        mark, witness, removed = rows[0]
         try:
             if len(bytes.fromhex(witness)) != WITNESS_BYTES:
                 raise ValueError("a witness has the wrong length")
         except ValueError as error:
             raise self.damaged(error) from None
-        return Moved(source, _as_name(target), mark, witness, bool(removed))
+        return Moved(source, target, mark, witness, bool(removed))
 
     def note_move(self, moved: Moved) -> None:
         """Record a move, before the envelope is in its place."""

@@ -31,8 +31,7 @@ class JournalMoves:
         self._journal = journal
 
     def find(self, source: str, target: str) -> Moved | None:
-        known = self._journal.find_move(real_name(source))
-        return known if known is not None and known.target == real_name(target) else None
+        return self._journal.find_move(real_name(source), real_name(target))
 
     def add(self, moved: Moved) -> None:
         self._journal.note_move(moved)
