@@ -193,6 +193,34 @@ def test_without_move_they_are_only_counted(
     assert sorted(path.name for path in Path("in").iterdir()) == ["message", "script"]
 
 
+def test_each_format_to_move_is_told(
+    world: World, messages: dict[str, Sample], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With what is lost of it, and without what is refused."""
+    Path("in").mkdir()
+    for name in ("esdk-0578-True", "esdk-0578-False", "esdk-0378-True", "esdk-0478-True", "esdk-0178-True"):
+        (Path("in") / name).write_bytes(messages[name].data)
+    Path("in/script").write_bytes(script(world))
+    allow = ("--drop-signature", *ENVKMS, "--allow-legacy", "esdk-0378")
+    assert run([*PLAN, *MOVE, *allow, "in"]) == 8
+    planned = told(capfd)
+    assert planned["stale_because"]["esdk-0178"] == 1
+    sizes = {name: len(messages[f"{name}-True"].data) for name in ("esdk-0478", "esdk-0378", "esdk-0578")}
+    sizes["esdk-0578"] += len(messages["esdk-0578-False"].data)
+    assert planned["to_move"] == {
+        name: {"objects": 1 + (name == "esdk-0578"), "bytes": size}
+        for name, size in {**sizes, "envkms01": Path("in/script").stat().st_size}.items()
+    }
+    assert planned["objects_to_move"] == 5
+    assert planned["bytes_to_move"] == sum(each["bytes"] for each in planned["to_move"].values())
+    assert run(["fleet", "run", "plan"]) == 8
+    said = " ".join(capfd.readouterr().out.split())
+    lost, old = "; signed: the signature is verified, and the envelope has none", "; does not commit to its data key"
+    for count, name, notes in ((2, "esdk-0578", lost), (1, "esdk-0378", lost + old), (1, "esdk-0478", "")):
+        assert f"{count} {name}, {sizes[name]:,} bytes{notes} " in said
+    assert f"1 envkms01, {Path('in/script').stat().st_size:,} bytes{old} " in said
+
+
 def test_what_has_to_be_allowed(world: World, messages: dict[str, Sample], capfd: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     Path("in/signed").write_bytes(messages["esdk-0578-True"].data)

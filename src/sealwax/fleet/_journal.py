@@ -432,12 +432,15 @@ class Journal(PlanDatabase):
         with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO moves VALUES (?,?,?,?,?)", row)
 
-    def to_move(self) -> tuple[int, int]:
-        """Return how many objects are still to be moved, and their bytes, in a plan that moves."""
+    def to_move(self) -> dict[str, tuple[int, int]]:
+        """Return how many objects of each format are still to be moved, and their bytes, in a plan that moves."""
         families = " OR ".join(f"reasons GLOB '{name}*'" for name in FAMILIES)
-        query = f"SELECT count(*), coalesce(sum(size), 0) FROM items WHERE state IN (?, ?, ?) AND ({families})"  # noqa: S608
-        ((count, size),) = self._rows("ii", query, State.STALE, State.FAILED, State.LEFT)
-        return count, size
+        query = (
+            "SELECT reasons, count(*), coalesce(sum(size), 0) FROM items"  # noqa: S608
+            f" WHERE state IN (?, ?, ?) AND ({families}) GROUP BY reasons ORDER BY reasons"
+        )
+        rows = self._rows("tii", query, State.STALE, State.FAILED, State.LEFT)
+        return {name: (count, size) for name, count, size in rows}
 
     # --- running
 

@@ -16,7 +16,8 @@ from typing import BinaryIO, Final
 
 from sealwax._core import context as ctx
 from sealwax._core import files, moved, moving
-from sealwax._core.foreign.rules import ENVKMS, ForeignRules
+from sealwax._core.foreign.esdk.suites import SUITES
+from sealwax._core.foreign.rules import ENVKMS, LEGACY, ForeignRules
 from sealwax._core.format.header import ENVELOPE_ID_BYTES
 from sealwax._core.moving import Movable
 from sealwax._core.recognize.s3ec import INSTRUCTIONS
@@ -61,6 +62,13 @@ def is_refused(format_name: str, settings: Settings) -> bool:
 def belongs(format_name: str) -> bool:
     """Whether a file of a format stands for itself: an instruction file belongs to another object."""
     return format_name not in ("", INSTRUCTIONS)
+
+
+def notes_on(format_name: str) -> list[str]:
+    """Return what files of a format have and their envelopes have not, and what they lack."""
+    signed = any(suite.name == format_name and suite.signature is not None for suite in SUITES.values())
+    notes = ["signed: the signature is verified, and the envelope has none"] if signed else []
+    return notes + ["does not commit to its data key"] * (format_name in LEGACY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def _about(report: FleetReport) -> str:
         calls = f"{report.planned_calls:,} KMS call{'s' * (report.planned_calls != 1)}, {report.cost:.4f} USD"
         takes = f"{calls}, {report.seconds:,.0f} s at {report.rate:g} calls per second"
         rows.append(row("Takes", takes if report.planned_calls else ""))
-        number = report.to_be_moved[0]
+        number = report.objects_to_move
         objects = f"{number:,} object{'s' * (number != 1)}, " if number else ""
         rows.append(row("To move", f"{objects}{report.to_move:,} bytes" if report.to_move or objects else ""))
     elif report.kms_calls:

@@ -10,6 +10,7 @@ from sealwax._core import context as ctx
 from sealwax._text import printable
 from sealwax.errors import ContextError
 from sealwax.events import USD_PER_CALL
+from sealwax.fleet import _moving
 from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import TO_DO, Journal, Problem, ProblemKind
 from sealwax.fleet._settings import Settings
@@ -93,7 +94,7 @@ class FleetReport:
         aliases: the aliases by which keys were named when the plan was made, by key ARN.
         dry_run: whether this is what a run would do, and nothing was written.
         moved: how many files of other formats this run made envelopes of; for others, how many were so far.
-        to_be_moved: how many are still to be moved, and their bytes.
+        moves: how many of each format are still to be moved, and their bytes.
         kinds: all objects that are neither done nor to do by kind: first what is wrong, the most frequent first.
     """
 
@@ -124,7 +125,7 @@ class FleetReport:
     dry_run: bool = False
     kinds: tuple[ProblemKind, ...] = ()
     moved: int = 0
-    to_be_moved: tuple[int, int] = (0, 0)
+    moves: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -192,10 +193,15 @@ class FleetReport:
         return not (self.stale or unseen or failed or self.empty or self.missed)
 
     @property
+    def objects_to_move(self) -> int:
+        """How many files of other formats still have to be moved."""
+        return sum(objects for objects, _ in self.moves.values())
+
+    @property
     def to_move(self) -> int:
         """The bytes that still have to be read and written; a re-wrap moves no payload."""
         if not self.settings.reencrypt:
-            return self.to_be_moved[1]
+            return sum(size for _, size in self.moves.values())
         return sum(self.states.get(state, (0, 0))[1] for state in TO_DO)
 
     @property
@@ -235,7 +241,8 @@ class FleetReport:
             "rewrapped": self.rewrapped,
             "reencrypted": self.reencrypted,
             "moved": self.moved,
-            "objects_to_move": self.to_be_moved[0],
+            "objects_to_move": self.objects_to_move,
+            "to_move": {name: {"objects": objects, "bytes": size} for name, (objects, size) in self.moves.items()},
             "failed": self.failed,
             "left": self.count(State.LEFT),
             "skipped": self.count(State.SKIPPED),
@@ -302,7 +309,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
             "rewrapped": states.get(State.REWRAPPED, (0, 0))[0],
             "reencrypted": states.get(State.REENCRYPTED, (0, 0))[0],
             "moved": states.get(State.MOVED, (0, 0))[0],
-            "to_be_moved": journal.to_move() if journal.settings().move else (0, 0),
+            "moves": journal.to_move() if journal.settings().move else {},
             "before": before,
             "after": usage,
         }
@@ -444,11 +451,12 @@ def _add_calls(report: FleetReport, add: Callable[[str, str], None]) -> None:
         more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
         add("", f"for each envelope: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
         add("to move", f"{report.to_move:,} bytes to read and to write")
-    objects, size = report.to_be_moved
-    if objects:
+    if objects := report.objects_to_move:
         more = ", kms:Encrypt" if len(report.settings.wanted.keys) > 1 else ""
         add("", f"for each object to move: kms:Decrypt on the old keys, kms:GenerateDataKey{more} on the new ones")
-        add("to move", f"{objects:,} object{'s' * (objects != 1)}, {size:,} bytes to read and to write")
+        add("to move", f"{objects:,} object{'s' * (objects != 1)}, {report.to_move:,} bytes to read and to write")
+        for name, (number, size) in report.moves.items():
+            add("", f"{number:>9,}  {name}, {size:,} bytes{''.join(f'; {note}' for note in _moving.notes_on(name))}")
     cost = f"{report.cost:.4f}" if report.cost >= 0.00005 else "less than 0.0001"
     add("cost", f"{cost} USD, {_duration(report.seconds)} at {report.rate:g} calls per second")
 
