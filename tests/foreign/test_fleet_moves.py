@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -27,6 +28,7 @@ from tests.foreign import mixed, scripts
 from tests.foreign.mixed import Sample
 from tests.foreign.objects import CONTEXT, C, World
 from tests.s3 import Request, error
+from tests.stores import test_inventory as inventories
 
 pytestmark = [
     pytest.mark.slow,
@@ -513,6 +515,25 @@ def test_contexts_by_pattern(world: World, capfd: pytest.CaptureFixture[str]) ->
     command = said[said.index("sealwax migrate") :].split()
     assert run(command[1:]) == 0
     assert sorted(path.name for path in Path("in").iterdir()) == ["a.swx", "b.swx"]
+
+
+def test_an_inventory(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """The originals are in the bucket that it lists, and are removed there; another object stays as it is."""
+    keys = ("in/x", "y")
+    for key in keys:
+        world.s3.put_object(Bucket="bucket", Key=key, Body=script(world, key.encode()))
+    world.s3.put_object(Bucket="bucket", Key="other", Body=b"plain")
+    row = inventories.rows()[0]
+    inventories.publish(world.server, "CSV", inventories.as_csv([{**row, "Key": key} for key in keys]))
+    assert run([*PLAN, *MOVE, *ENVKMS, "--into", "new", inventories.WHERE]) == 0
+    assert run(["fleet", "run", "--apply", "plan"]) == 0
+    capfd.readouterr()
+    assert run(["fleet", "verify", "plan"]) == 0
+    said = capfd.readouterr().out
+    assert opened(world, "new/in/x.swx") == b"in/x"
+    command = shlex.split(said[said.index("sealwax migrate") :])
+    assert run(command[1:]) == 0
+    assert [each["Key"] for each in world.s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["other"]
 
 
 def test_a_plan_is_held_while_originals_are_removed(world: World, capfd: pytest.CaptureFixture[str]) -> None:

@@ -272,7 +272,7 @@ def _remove(report: FleetReport, plan: str) -> str:
     words += ["--drop-signature"] * move.drop_signature
     words += ["--into", move.into] if move.into else []
     words += ["--suffix", settings.contexts.suffix] if settings.contexts.suffix != ".swx" else []
-    return command(*words, "--recursive", *report.locations)
+    return command(*words, "--recursive", *report.originals)
 
 
 def _retire(report: FleetReport, plan: str) -> tuple[str, str]:

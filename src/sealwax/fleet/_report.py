@@ -15,6 +15,7 @@ from sealwax.fleet._client_objects import WORDS
 from sealwax.fleet._journal import TO_DO, Journal, Problem, ProblemKind
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import State
+from sealwax.stores._store import S3_SCHEME, split_s3
 
 LISTED: Final = 20
 UNKNOWN: Final = "unknown"
@@ -95,6 +96,7 @@ class FleetReport:
         dry_run: whether this is what a run would do, and nothing was written.
         moved: how many files of other formats this run made envelopes of; for others, how many were so far.
         moves: how many of each format are still to be moved, and their bytes.
+        originals: where the files are that were moved, by location: of an S3 Inventory, the bucket that it lists.
         kinds: all objects that are neither done nor to do by kind: first what is wrong, the most frequent first.
     """
 
@@ -126,6 +128,7 @@ class FleetReport:
     kinds: tuple[ProblemKind, ...] = ()
     moved: int = 0
     moves: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    originals: tuple[str, ...] = ()
 
     def count(self, *states: str) -> int:
         """Count the objects in some states.
@@ -310,6 +313,7 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
             "reencrypted": states.get(State.REENCRYPTED, (0, 0))[0],
             "moved": states.get(State.MOVED, (0, 0))[0],
             "moves": journal.to_move() if journal.settings().move else {},
+            "originals": tuple(_originals(journal, *place) for place in enumerate(journal.locations())),
             "before": before,
             "after": usage,
         }
@@ -337,6 +341,14 @@ def of_journal(verb: str, journal: Journal, **more: Any) -> FleetReport:
         )
     except (ValueError, TypeError, KeyError, ContextError) as error:
         raise journal.damaged(error) from None
+
+
+def _originals(journal: Journal, place: int, location: str) -> str:
+    if not location.startswith(S3_SCHEME):
+        return location
+    names = (item.name for page in journal.items((State.MOVED,), place) for item in page)
+    name = next(names, location)
+    return location if name.startswith(location) else f"{S3_SCHEME}{split_s3(name)[0]}/"
 
 
 def _first_problems(journal: Journal) -> tuple[Problem, ...]:
