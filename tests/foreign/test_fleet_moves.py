@@ -20,7 +20,10 @@ import pytest
 
 import sealwax
 from sealwax import fleet
+from sealwax._core.moved import Moved
 from sealwax.cli import run
+from sealwax.fleet._journal import Journal
+from sealwax.fleet._moves import keep_moves
 from sealwax.fleet._settings import Settings
 from sealwax.fleet.spark import Spark
 from tests.cli.shell import ROOT
@@ -400,11 +403,55 @@ def test_a_target_that_was_rewrapped_is_still_its_own(world: World, capfd: pytes
 def test_another_plan_finds_targets_that_it_does_not_know(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     moved(world, capfd, "x")
     data = Path("in/x.swx").read_bytes()
-    run([*PLAN, "--force", *MOVE, *ENVKMS, "in"])
+    Path("plan").rename("former")
+    run([*PLAN, *MOVE, *ENVKMS, "in"])
     capfd.readouterr()
     done = apply(capfd)
     assert (done["moved"], done["left"], done["fresh"]) == (0, 1, 1)
     assert Path("in/x.swx").read_bytes() == data
+
+
+def test_a_plan_in_place_of_another_remembers_its_moves(
+    world: World, messages: dict[str, Sample], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As after the advice to plan again with one more option; even if --move was forgotten once."""
+    Path("in").mkdir()
+    Path("in/script").write_bytes(script(world))
+    Path("in/signed").write_bytes(messages["esdk-0578-True"].data)
+    run([*PLAN, *MOVE, *ENVKMS, "in"])
+    capfd.readouterr()
+    assert apply(capfd)["moved"] == 1
+    before = asked(world)
+    assert run([*PLAN, "--force", "in"]) == 0
+    assert run([*PLAN, "--force", *MOVE, *ENVKMS, "--drop-signature", "in"]) == 0
+    planned = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert (planned["moved"], planned["objects_to_move"], planned["fresh"]) == (1, 1, 1)
+    assert asked(world) == before
+    assert apply(capfd)["moved"] == 1
+    assert run(["fleet", "verify", "--json", "plan"]) == 0
+    assert told(capfd)["moved_unchanged"] == 2
+
+
+def test_all_of_many_moves_are_remembered(tmp_path: Path) -> None:
+    former, new = tmp_path / "former", tmp_path / "new"
+    noted = [
+        Moved(f"/{number % 400}\udcff", f"/{number}.swx", "file 1 2 3", f"{number:096x}", bool(number % 2))
+        for number in range(1000)
+    ]
+    with Journal.create(former, former) as journal, journal.writing():
+        for each in noted:
+            journal.note_move(each)
+    with Journal.create(new, new) as journal:
+        keep_moves(former, journal)
+        assert [journal.find_move(each.source, each.target) for each in noted] == noted
+
+
+@pytest.mark.parametrize("former", [b"no plan", b"SQLite format 3\0" + bytes(52) + b"SWXF"])
+def test_a_file_that_is_no_plan_is_replaced(world: World, former: bytes) -> None:
+    Path("in").mkdir()
+    Path("in/script").write_bytes(script(world))
+    Path("plan").write_bytes(former)
+    assert run([*PLAN, "--force", *MOVE, *ENVKMS, "in"]) == 0
 
 
 def test_verify_compares_plaintexts(world: World, capfd: pytest.CaptureFixture[str]) -> None:
@@ -539,8 +586,6 @@ def test_an_inventory(world: World, capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_plan_is_held_while_originals_are_removed(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     moved(world, capfd, "x")
     remove = ("migrate", "-q", "-k", "alias/old", "--to", "alias/new", *C, *ENVKMS, "--remove", "--journal", "plan")
-    from sealwax.fleet._journal import Journal
-
     with Journal("plan") as journal, journal.alone():
         assert run([*remove, "in/x"]) == 1
     assert "another run is using the plan" in capfd.readouterr().err

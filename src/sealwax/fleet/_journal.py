@@ -432,6 +432,15 @@ class Journal(PlanDatabase):
         with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO moves VALUES (?,?,?,?,?)", row)
 
+    def moves(self) -> Iterator[list[Moved]]:
+        """Yield all that is known of moves, a page at a time."""
+        last: tuple[bytes, bytes] = (b"", b"")
+        while rows := self._rows(
+            "bbtti", "SELECT * FROM moves WHERE (source, target) > (?, ?) ORDER BY source, target LIMIT ?", *last, _PAGE
+        ):
+            last = rows[-1][:2]
+            yield [Moved(_as_name(row[0]), _as_name(row[1]), row[2], row[3], bool(row[4])) for row in rows]
+
     def to_move(self) -> dict[str, tuple[int, int]]:
         """Return how many objects of each format are still to be moved, and their bytes, in a plan that moves."""
         families = " OR ".join(f"reasons GLOB '{name}*'" for name in FAMILIES)

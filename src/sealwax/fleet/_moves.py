@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Protocol
 
 from sealwax._core.moved import Moved
+from sealwax.errors import PlanError
 from sealwax.fleet._journal import Journal
 from sealwax.fleet._moving import real_name
+from sealwax.fleet._planfile import is_plan
 
 
 class MoveMemory(Protocol):
@@ -35,6 +38,24 @@ class JournalMoves:
 
     def add(self, moved: Moved) -> None:
         self._journal.note_move(moved)
+
+
+def keep_moves(former: Path, journal: Journal) -> None:
+    """Take over what a plan that is about to be replaced remembers: nothing else knows whose envelopes these are.
+
+    Raises:
+        PlanError: its moves are damaged.
+    """
+    if not is_plan(str(former)):
+        return
+    try:
+        old = Journal(former)
+    except PlanError:
+        return  # damaged, or not to be trusted: none of its runs could go on either
+    with old, journal.writing():
+        for page in old.moves():
+            for moved in page:
+                journal.note_move(moved)
 
 
 class PlanMoves:

@@ -20,7 +20,7 @@ from sealwax.fleet._journal import TO_DO, Journal, Problem, by_use
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
 from sealwax.fleet._lookup import settings_of
 from sealwax.fleet._mover import Comparer, FleetMover
-from sealwax.fleet._moves import JournalMoves
+from sealwax.fleet._moves import JournalMoves, keep_moves
 from sealwax.fleet._moving import FAMILIES, Targets
 from sealwax.fleet._planfile import BESIDE, put_in_place
 from sealwax.fleet._report import FleetReport
@@ -111,7 +111,7 @@ def plan(
         rate: KMS requests per second, for the estimated time.
         workers: how many threads read objects.
         engine: what reads the headers: a ``fleet.spark.Spark``, or ``workers`` threads by default.
-        overwrite: whether to replace an existing plan.
+        overwrite: whether to replace an existing plan. The new one remembers what the old one has moved.
         on_progress: called with how many objects are done, and 0.
 
     Returns:
@@ -173,6 +173,7 @@ def plan(
         with Journal.create(temporary, target) as journal:
             for name, value in facts.items():
                 journal.set_fact(name, value)
+            keep_moves(target, journal)
             scan = Scan(journal, settings, stores, target, targets=_targets(settings, open_location), first=True)
             scan.run(engine or Threads(workers), on_progress)
             if scan.unbound:
