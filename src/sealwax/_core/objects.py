@@ -14,10 +14,11 @@ from sealwax._core import context as ctx
 from sealwax._core.envelope import metadata_of
 from sealwax._core.foreign import passes
 from sealwax._core.foreign.data_key import is_under, rewrap_to
+from sealwax._core.foreign.gcm import TAG_BYTES
 from sealwax._core.foreign.inspections import ObjectInspection
 from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.foreign.s3ec.fields import CBC, KMS_KEY_ID, RESERVED, ObjectFields, object_fields
-from sealwax._core.foreign.s3ec.opening import TAG_BYTES, OpenObject
+from sealwax._core.foreign.s3ec.opening import OpenObject
 from sealwax._core.format.io import SeekableSource
 from sealwax._core.format.stream import StreamReader
 from sealwax._core.keyring import Keyring, UnnamedKey

@@ -25,19 +25,16 @@ from cryptography.hazmat.primitives import hashes, padding
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
 from sealwax._core.foreign.passes import Body
 from sealwax._core.foreign.rules import BOTO3_FERNET, ENVKMS, ENVKMS_MAGIC, LONGEST_BLOB
-from sealwax._core.foreign.s3ec.opening import TAG_BYTES, ObjectBody
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
 from sealwax._core.keyring import DataKey, wipe
 from sealwax._text import printable
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, TamperedError
 
-_NONCE_BYTES: Final = 12
 _MAX_CONTEXT_BYTES: Final = 1 << 16
-# What one key and nonce of AES-GCM may encrypt.
-_MOST_BYTES: Final = 2**36 - 32
 
 _VERSION: Final = 0x80
 _IV: Final = slice(9, 25)
@@ -76,7 +73,7 @@ class ScriptHeader:
             TamperedError: it is cut off or extended.
         """
         if self.format == ENVKMS:
-            fits = TAG_BYTES <= size <= _MOST_BYTES + TAG_BYTES
+            fits = TAG_BYTES <= size <= MOST_BYTES + TAG_BYTES
         else:
             fits = size >= _SMALLEST_TOKEN and size % 4 == 0
         if not fits:
@@ -99,8 +96,8 @@ def read_header(read: Callable[[int], bytes]) -> ScriptHeader:
             raise NotAnEnvelopeError("this is not an ENVKMS01 file, although it begins like one")
         blob = _sized(read, _taken(read, 4), LONGEST_BLOB, "wrapped key")
         text = _sized(read, _taken(read, 4), _MAX_CONTEXT_BYTES, "context")
-        size = len(ENVKMS_MAGIC) + 4 + len(blob) + 4 + len(text) + _NONCE_BYTES
-        return ScriptHeader(ENVKMS, blob, _context(text), _taken(read, _NONCE_BYTES), size)
+        size = len(ENVKMS_MAGIC) + 4 + len(blob) + 4 + len(text) + NONCE_BYTES
+        return ScriptHeader(ENVKMS, blob, _context(text), _taken(read, NONCE_BYTES), size)
     if len(first) < 4:
         raise NotAnEnvelopeError("this is not a file of the boto3 guide: it is too short")
     blob = _sized(read, first, LONGEST_BLOB, "wrapped key")
@@ -181,8 +178,7 @@ class OpenScript:
         self._header.check_body(self.size)
         if self._header.format == BOTO3_FERNET:
             return TokenBody(self._key, self.size)
-        decryptor = Cipher(algorithms.AES(self._key), modes.GCM(self._header.nonce)).decryptor()
-        return ObjectBody(decryptor, self.size - TAG_BYTES)
+        return GcmBody(decryptor_of(self._key, self._header.nonce), self.size - TAG_BYTES)
 
     def signed(self) -> None:
         """No file has a signature."""

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sealwax._core.foreign.esdk.signature import PUBLIC_KEY, public_key
 from sealwax._core.foreign.esdk.suites import COMMITMENT_BYTES, SUITES, EsdkSuite
+from sealwax._core.foreign.gcm import NONCE_BYTES, TAG_BYTES
 from sealwax._core.keyring import WrappedKey
 from sealwax._text import printable
 from sealwax.errors import DamagedHeaderError, HeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
@@ -21,8 +22,6 @@ from sealwax.errors import DamagedHeaderError, HeaderError, NotAnEnvelopeError, 
 MAX_HEADER_BYTES: Final = 1 << 20
 MAX_DATA_KEYS: Final = 16
 MAX_FRAME_BYTES: Final = 64 << 20
-TAG_BYTES: Final = 16
-NONCE_BYTES: Final = 12
 MESSAGE_ID_BYTES: Final = {1: 16, 2: 32}
 PROVIDER_AWS_KMS: Final = "aws-kms"
 RESERVED: Final = "aws-crypto-"
@@ -33,7 +32,6 @@ FRAMED: Final = 2
 _CUSTOMER_AUTHENTICATED: Final = 0x80
 _ZERO_NONCE: Final = bytes(NONCE_BYTES)
 _U16: Final = struct.Struct(">H")
-_U32: Final = struct.Struct(">I")
 # After the encrypted data keys: content type, reserved zeros, length of nonces, frame length, nonce, tag.
 _END_1: Final = struct.Struct(">B4sBI12s16s")
 # Content type, frame length, commitment, tag.

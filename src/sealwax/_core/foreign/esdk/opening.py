@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.utils import Buffer
 
 from sealwax._core import context as ctx
 from sealwax._core.foreign.data_key import Secret
-from sealwax._core.foreign.esdk.header import NONCE_BYTES, TAG_BYTES, EsdkHeader
+from sealwax._core.foreign.esdk.header import EsdkHeader
 from sealwax._core.foreign.esdk.signature import SignedBytes
 from sealwax._core.foreign.esdk.suites import NOT_THIS_KEY
+from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
 from sealwax._core.foreign.passes import Body
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, tampered
@@ -32,8 +33,6 @@ FRAME_OVERHEAD: Final = SEQUENCE_BYTES + NONCE_BYTES + TAG_BYTES
 _FINAL_HEAD: Final = struct.Struct(">II12sI")
 FINAL_OVERHEAD: Final = _FINAL_HEAD.size + TAG_BYTES
 _SINGLE_HEAD: Final = struct.Struct(">12sQ")
-# What one key and nonce of AES-GCM may encrypt.
-_MOST_SINGLE_BYTES: Final = 2**36 - 32
 U32: Final = struct.Struct(">I")
 U32_U64: Final = struct.Struct(">IQ")
 
@@ -103,9 +102,7 @@ class OpenMessage:
         """Return what decrypts a body that is not framed, for one pass."""
         if not self._key:
             raise ValueError("the message's keys were dropped")
-        decryptor = Cipher(algorithms.AES(self._key), modes.GCM(nonce)).decryptor()
-        decryptor.authenticate_additional_data(aad)
-        return decryptor
+        return decryptor_of(self._key, nonce, aad)
 
     def close(self) -> None:
         """Drop the keys. Going out of scope is not enough: the frames of an exception may keep the object."""
@@ -232,42 +229,27 @@ class UnframedBody:
 
     def __init__(self, message: OpenMessage) -> None:
         self._message = message
-        self._decryptor: AEADDecryptionContext | None = None
-        self._left = 0
+        self._body: GcmBody | None = None
         self.finished = False
         self.capacity = self.room = GROUP_BYTES
 
     def open_into(self, sealed: memoryview, into: memoryview) -> tuple[int, int]:
-        used = size = 0
-        decryptor = None
-        try:
-            if self._decryptor is None:
-                if len(sealed) < _SINGLE_HEAD.size:
-                    return 0, 0
-                used = self._begin(sealed)
-            decryptor = self._decryptor
-            assert decryptor is not None
-            size = min(self._left, len(sealed) - used)
-            decryptor.update_into(sealed[used : used + size], into[:size])
-            used += size
-            self._left -= size
-            if not self._left and len(sealed) - used >= TAG_BYTES:
-                decryptor.finalize_with_tag(bytes(sealed[used : used + TAG_BYTES]))
-                used += TAG_BYTES
-                self._decryptor = None
-                self.finished = True
-        finally:
-            del decryptor  # it holds the key, and a kept exception holds this frame
-            leave_no_registers()
-        return used, size
+        head = 0
+        if self._body is None:
+            if len(sealed) < _SINGLE_HEAD.size:
+                return 0, 0
+            head = _SINGLE_HEAD.size
+            self._body = self._begun(sealed)
+        used, size = self._body.open_into(sealed[head:], into)
+        self.finished = self._body.finished
+        return head + used, size
 
-    def _begin(self, sealed: Buffer) -> int:
-        nonce, self._left = _SINGLE_HEAD.unpack_from(sealed)
-        if self._left > _MOST_SINGLE_BYTES:
+    def _begun(self, sealed: Buffer) -> GcmBody:
+        nonce, size = _SINGLE_HEAD.unpack_from(sealed)
+        if size > MOST_BYTES:
             raise InvalidTag
-        aad = self._message.header.message_id + _SINGLE_AAD + U32_U64.pack(1, self._left)
-        self._decryptor = self._message.decryptor(nonce, aad)
-        return _SINGLE_HEAD.size
+        aad = self._message.header.message_id + _SINGLE_AAD + U32_U64.pack(1, size)
+        return GcmBody(self._message.decryptor(nonce, aad), size)
 
     def plaintext_bytes(self, sealed: memoryview) -> int:
         if len(sealed) >= _SINGLE_HEAD.size + TAG_BYTES:
@@ -277,4 +259,5 @@ class UnframedBody:
         raise tampered(None)
 
     def close(self) -> None:
-        self._decryptor = None
+        if self._body is not None:
+            self._body.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from sealwax._core.foreign.esdk.header import NONCE_BYTES, TAG_BYTES, EsdkHeader
+from sealwax._core.foreign.esdk.header import EsdkHeader
 from sealwax._core.foreign.esdk.opening import END_MARK, FINAL_OVERHEAD, FRAME_OVERHEAD, U32
 from sealwax._core.foreign.esdk.signature import MOST_DER_BYTES
+from sealwax._core.foreign.gcm import NONCE_BYTES, TAG_BYTES
 from sealwax._foreign import Read
 
 _LENGTH: Final = struct.Struct(">H")

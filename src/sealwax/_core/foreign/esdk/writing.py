@@ -18,10 +18,8 @@ from sealwax._core.foreign.esdk.header import (
     MAX_DATA_KEYS,
     MAX_FRAME_BYTES,
     MESSAGE_ID_BYTES,
-    NONCE_BYTES,
     PROVIDER_AWS_KMS,
     RESERVED,
-    TAG_BYTES,
 )
 from sealwax._core.foreign.esdk.opening import (
     END_MARK,
@@ -34,6 +32,7 @@ from sealwax._core.foreign.esdk.opening import (
     U32_U64,
 )
 from sealwax._core.foreign.esdk.suites import WRITTEN
+from sealwax._core.foreign.gcm import NONCE_BYTES, TAG_BYTES
 from sealwax._core.format.io import refuse_copies
 from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers, refuse_forked
 from sealwax._core.keyring import PROVIDER_AWS_KMS as KMS

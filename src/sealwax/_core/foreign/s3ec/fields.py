@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from sealwax._core.foreign.rules import LONGEST_BLOB
 from sealwax._text import printable
 from sealwax.errors import DamagedHeaderError, NotAnEnvelopeError, UnsupportedEnvelopeError
 
@@ -25,10 +26,8 @@ INSTRUCTION_SUFFIX: Final = ".instruction"
 INSTRUCTION_MARK: Final = "x-amz-crypto-instr-file"
 MESSAGE_ID_BYTES: Final = 28
 COMMITMENT_BYTES: Final = 28
-GCM_NONCE_BYTES: Final = 12
+_GCM_IV_BYTES: Final = 12
 _CBC_IV_BYTES: Final = 16
-# KMS takes no longer blob.
-_MAX_BLOB_BYTES: Final = 6144
 MAX_INSTRUCTION_BYTES: Final = 1 << 16
 
 GCM: Final = "AES/GCM/NoPadding"
@@ -244,7 +243,7 @@ def _version_2(fields: Mapping[str, str], in_instructions: bool) -> ObjectFields
         wrapping=wrapping,
         wrapped_key=_blob(fields, "x-amz-key-v2"),
         context=context,
-        nonce=_bytes(fields, "x-amz-iv", GCM_NONCE_BYTES if cipher == GCM else _CBC_IV_BYTES),
+        nonce=_bytes(fields, "x-amz-iv", _GCM_IV_BYTES if cipher == GCM else _CBC_IV_BYTES),
         message_id=b"",
         commitment=b"",
         key_field="x-amz-key-v2",
@@ -298,8 +297,8 @@ def _bytes(fields: Mapping[str, str], name: str, size: int) -> bytes:
 
 def _blob(fields: Mapping[str, str], name: str) -> bytes:
     data = _base64(fields, name)
-    if not 1 <= len(data) <= _MAX_BLOB_BYTES:
-        _damaged(f"the field '{name}' holds {len(data)} bytes; a wrapped key has 1 to {_MAX_BLOB_BYTES}")
+    if not 1 <= len(data) <= LONGEST_BLOB:
+        _damaged(f"the field '{name}' holds {len(data)} bytes; a wrapped key has 1 to {LONGEST_BLOB}")
     return data
 
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time, hashes
-from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sealwax._core.foreign.s3ec.fields import CBC, COMMITMENT_BYTES, GCM_NONCE_BYTES, ObjectFields
+from sealwax._core.foreign.gcm import MOST_BYTES, NONCE_BYTES, TAG_BYTES, GcmBody, decryptor_of
+from sealwax._core.foreign.s3ec.fields import CBC, COMMITMENT_BYTES, ObjectFields
 from sealwax._core.format.io import refuse_copies
-from sealwax._core.format.payload import GROUP_BYTES, leave_no_registers
 from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, wipe
 from sealwax.errors import CommitmentError, TamperedError, UnsupportedEnvelopeError
 
-TAG_BYTES: Final = 16
 _SUITE: Final = (115).to_bytes(2, "big")
-_V3_NONCE: Final = b"\1" * GCM_NONCE_BYTES
-# What one key and nonce of AES-GCM may encrypt.
-_MOST_BYTES: Final = 2**36 - 32
+_V3_NONCE: Final = b"\1" * NONCE_BYTES
 
 
 class OpenObject:
@@ -68,16 +63,14 @@ class OpenObject:
                 "the object is encrypted with AES-CBC, which does not authenticate it, so that what it opens to may be "
                 "somebody else's; read it with the S3 Encryption Client, and encrypt it again"
             )
-        if not TAG_BYTES <= size <= _MOST_BYTES + TAG_BYTES:
+        if not TAG_BYTES <= size <= MOST_BYTES + TAG_BYTES:
             raise TamperedError(f"the object is cut off or extended: it has {size} bytes")
 
-    def body(self) -> ObjectBody:
+    def body(self) -> GcmBody:
         """Return what opens the object once, front to back."""
         if not self._key:
             raise ValueError("the object's key was dropped")
-        decryptor = Cipher(algorithms.AES(self._key), modes.GCM(self._nonce)).decryptor()
-        decryptor.authenticate_additional_data(self._aad)
-        return ObjectBody(decryptor, self._left)
+        return GcmBody(decryptor_of(self._key, self._nonce, self._aad), self._left)
 
     def signed(self) -> None:
         """Objects have no signature."""
@@ -90,41 +83,6 @@ class OpenObject:
     def __del__(self) -> None:
         if "_key" in self.__dict__:
             self.close()
-
-
-class ObjectBody:
-    """Opens an object front to back; nothing of it is authentic before ``finished``."""
-
-    def __init__(self, decryptor: AEADDecryptionContext, size: int) -> None:
-        self._decryptor: AEADDecryptionContext | None = decryptor
-        self._left = size
-        self.finished = False
-        self.capacity = self.room = GROUP_BYTES
-
-    def open_into(self, sealed: memoryview, into: memoryview) -> tuple[int, int]:
-        decryptor = self._decryptor
-        assert decryptor is not None
-        try:
-            used = size = min(self._left, len(sealed))
-            decryptor.update_into(sealed[:size], into[:size])
-            self._left -= size
-            if not self._left and len(sealed) - used >= TAG_BYTES:
-                decryptor.finalize_with_tag(bytes(sealed[used : used + TAG_BYTES]))
-                used += TAG_BYTES
-                self._decryptor = None
-                self.finished = True
-            return used, size
-        finally:
-            del decryptor  # it holds the key, and a kept exception holds this frame
-            leave_no_registers()
-
-    def plaintext_bytes(self, sealed: memoryview) -> int:
-        if len(sealed) != self._left + TAG_BYTES:
-            raise InvalidTag
-        return self._left
-
-    def close(self) -> None:
-        self._decryptor = None
 
 
 def _derived(fields: ObjectFields, data_key: DataKey, info: bytes, size: int) -> bytearray:
