@@ -78,9 +78,11 @@ ROOMS: dict[str, set[str]] = {
         "_core.envelope",
         "_core.foreign",
         "_core.messages",
+        "_core.moved",
         "_core.objects",
         "_core.operations",
         "_core.scripts",
+        "_core.sealer",
     },
     "_core.inspection": {
         "_core.context",

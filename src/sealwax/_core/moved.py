@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -12,6 +14,7 @@ from sealwax._core.envelope import read_full
 from sealwax._core.files import COPY_BYTES
 from sealwax._core.format.header import ENVELOPE_ID_BYTES
 from sealwax._text import printable
+from sealwax.errors import FileError, SealwaxError
 
 WITNESS_BYTES: Final = 48
 
@@ -36,6 +39,16 @@ class Moved:
     @property
     def envelope_id(self) -> bytes:
         return bytes.fromhex(self.witness)[:ENVELOPE_ID_BYTES]
+
+
+class MoveMemory(Protocol):
+    """What remembers moves: a journal, or the plan of a fleet. Safe to use from many threads."""
+
+    def find(self, source: str, target: str) -> Moved | None:
+        """Return what is known of a source that was moved to a target, or was about to be."""
+
+    def add(self, moved: Moved) -> None:
+        """Note a source, at once; what was known of it before is forgotten."""
 
 
 @runtime_checkable
@@ -101,6 +114,21 @@ def conflict(moved: Moved | None, there: bytes, mark: str, target: str, memory: 
     if mark != moved.mark:
         return Conflict(True, f"it has changed since {name} was written")
     return None
+
+
+@contextlib.contextmanager
+def name_taken(raised: Callable[[str], SealwaxError]) -> Iterator[None]:
+    """Raise another error if the block fails because a program has just written a file of the target's name.
+
+    Args:
+        raised: returns it, of a sentence without its end.
+    """
+    try:
+        yield
+    except FileError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise raised("the name of its envelope is taken") from None
+        raise
 
 
 def equal(left: BinaryIO | io.RawIOBase, right: BinaryIO | io.RawIOBase) -> bool:

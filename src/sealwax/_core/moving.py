@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import BinaryIO, Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from sealwax._core import context as ctx
-from sealwax._core import envelope, messages, objects
+from sealwax._core import envelope, messages, moved, objects
 from sealwax._core.foreign.base64_text import MAX_TEXT_BYTES, message_in_base64
 from sealwax._core.foreign.esdk.header import read_header as read_message
 from sealwax._core.foreign.rules import (
@@ -24,7 +24,11 @@ from sealwax._core.foreign.s3ec.opening import OpenObject
 from sealwax._core.foreign.scripts import read_header as read_script
 from sealwax._core.operations import Binding, Split, ToBind
 from sealwax._core.scripts import is_script
+from sealwax._core.sources import AnyPath
 from sealwax.errors import ContextError, NotAnEnvelopeError, UnsupportedEnvelopeError
+
+if TYPE_CHECKING:
+    from sealwax._core.sealer import Sealer
 
 # Enough for the first bytes of a message in base64, behind a few blanks.
 _BEGINNING_OF_TEXT: Final = 64
@@ -63,11 +67,64 @@ class Movable:
         return notes
 
 
-def opened(file: BinaryIO) -> BinaryIO:
-    """Return the file to look at and to read: of a message in base64, the message itself.
+class Original(NamedTuple):
+    """An open file of another format.
+
+    Attributes:
+        movable: what it says about itself.
+        message: what to read: the file itself, or the message that it holds in base64.
+    """
+
+    movable: Movable
+    message: BinaryIO
+
+    def is_same(
+        self, expected: ctx.ExpectedContext, originals: Sealer, sealed: AnyPath | BinaryIO, envelopes: Sealer
+    ) -> bool:
+        """Return whether an envelope holds what this holds; both are read.
+
+        Args:
+            expected: the context that was given for it.
+            originals, envelopes: open this, and the envelope ``sealed``.
+
+        Raises:
+            SealwaxError: one of them cannot be opened.
+        """
+        with (
+            originals.open_stream(self.message, context=to_read(self.movable, expected)) as left,
+            envelopes.open_stream(sealed, context=to_bind(self.movable, expected)) as right,
+        ):
+            return moved.equal(left, right)
+
+
+def look(file: BinaryIO, rules: ForeignRules) -> Original | None:
+    """Return what a file of another format says about itself; None if it is an envelope.
 
     Args:
-        file: it is seekable, and left at its start. As an object of the S3 Encryption Client it is what it is.
+        file: it is seekable, and left at its start.
+        rules: what the caller allows; a format that nothing marks is recognized only if it is allowed.
+
+    Raises:
+        HeaderError: it is of no format that is read, or its header is damaged.
+        TamperedError: no file of its format has that size.
+        UnsupportedEnvelopeError: it is too long a text in base64.
+    """
+    message = _message_of(file)
+    try:
+        envelope.header_of_file(message, 0)
+    except NotAnEnvelopeError as error:
+        movable = _movable(error, message, rules)
+    else:
+        return None
+    finally:
+        message.seek(0)
+    return Original(replace(movable, in_base64=message is not file), message)
+
+
+def _message_of(file: BinaryIO) -> BinaryIO:
+    """Return the file to look at and to read: of a message in base64, the message itself.
+
+    An object of the S3 Encryption Client is what it is, whatever its bytes look like.
 
     Raises:
         UnsupportedEnvelopeError: it is too long a text.
@@ -100,26 +157,6 @@ def _in_binary(file: BinaryIO) -> BinaryIO:
         )
     message = message_in_base64(text)
     return file if message is None else io.BytesIO(message)
-
-
-def look(file: BinaryIO, rules: ForeignRules) -> Movable | None:
-    """Return what a file of another format says about itself; None if it is an envelope.
-
-    Args:
-        file: it is seekable, and left at its start.
-        rules: what the caller allows; a format that nothing marks is recognized only if it is allowed.
-
-    Raises:
-        HeaderError: it is of no format that is read, or its header is damaged.
-        TamperedError: no file of its format has that size.
-    """
-    try:
-        envelope.header_of_file(file, 0)
-    except NotAnEnvelopeError as error:
-        return _movable(error, file, rules)
-    finally:
-        file.seek(0)
-    return None
 
 
 def _movable(error: NotAnEnvelopeError, file: BinaryIO, rules: ForeignRules) -> Movable:

@@ -6,7 +6,6 @@ S3 is at AWS or at AWS_ENDPOINT_URL_S3, even if KMS is the lab or at another end
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, overload
@@ -23,7 +22,7 @@ from sealwax._core.format.header import MAGIC
 from sealwax.cli import console
 from sealwax.cli.state import current
 from sealwax.errors import FileError, NotAnEnvelopeError
-from sealwax.stores._store import S3_SCHEME, Entry, Store, split_s3
+from sealwax.stores._store import S3_SCHEME, Entry, Store, real_name, split_s3
 
 if TYPE_CHECKING:
     from sealwax.stores.s3 import ObjectReader, ObjectWriter, Service
@@ -56,7 +55,7 @@ def is_prefix(name: str) -> bool:
 
 def real(name: str) -> str:
     """Return the canonical name of a place."""
-    return name if is_s3(name) else os.path.realpath(name)
+    return real_name(name)
 
 
 @overload

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,12 +14,12 @@ from sealwax._core.envelope import inspect
 from sealwax._core.foreign.rules import BOTO3_FERNET, ForeignRules
 from sealwax._core.foreign.s3ec.fields import INSTRUCTION_SUFFIX
 from sealwax._core.moved import Moved
-from sealwax._core.moving import Movable
+from sealwax._core.moving import Movable, Original
 from sealwax._core.operations import Binding, seal_from
 from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax.cli import console, contents, dry, jobs, locations, objects, options, originals, outcomes, running
 from sealwax.cli.kms import Keys
-from sealwax.cli.move_journal import NAME, MoveBook, open_journal
+from sealwax.cli.move_journal import NAME, MemoryFile, open_journal
 from sealwax.cli.outcomes import LeftAloneError
 from sealwax.cli.sealing import Sealing
 from sealwax.cli.state import current
@@ -125,7 +124,7 @@ class _Sealers:
 @dataclass(frozen=True, slots=True)
 class _Mover:
     work: Work
-    journal: MoveBook
+    journal: MemoryFile
     sealing: Sealing[_Sealers]
     drop_signature: bool
 
@@ -163,9 +162,10 @@ class _Mover:
             return _REMOVED
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
-            file, movable = self._look(job, source, sealers)
-            if isinstance(movable, jobs.Skip):
-                return movable
+            original = self._look(job, source, sealers)
+            if isinstance(original, jobs.Skip):
+                return original
+            movable = original.movable
             if self._is_done(job, source):
                 return {"outcome": "already migrated", "format": movable.format}
             self._refuse(movable, sealers)
@@ -175,8 +175,9 @@ class _Mover:
             if self.work.dry_run:
                 dry.check_output(job, source, job.output, force=False)
                 return _fields("would be migrated", movable)
-            reader = sealers.originals.open_stream(file, context=moving.to_read(movable, expected))
-            with reader, _told(), contents.Output(job, source, force=False) as sink:
+            context = moving.to_read(movable, expected)
+            reader = sealers.originals.open_stream(original.message, context=context)
+            with reader, moved.name_taken(_taken), contents.Output(job, source, force=False) as sink:
                 with console.progress(job.source, source.size) as progress:
                     witness, _ = seal_from(
                         sealers.binding,
@@ -212,9 +213,10 @@ class _Mover:
     def _remove(self, job: jobs.FileJob) -> Result:
         _, template, sealers = self.sealing.of(job)
         with contents.Source(job) as source:
-            file, movable = self._look(job, source, sealers)
-            if isinstance(movable, jobs.Skip):
-                return movable
+            original = self._look(job, source, sealers)
+            if isinstance(original, jobs.Skip):
+                return original
+            movable = original.movable
             if not self._is_done(job, source):
                 raise LeftAloneError(NOT_MOVED, "it has no envelope yet; migrate it first, without --remove")
             self._refuse(movable, sealers)
@@ -224,13 +226,9 @@ class _Mover:
                 return _fields("would be removed", movable)
             assert job.output is not None
             envelope = locations.opened(job.output)
-            with (
-                sealers.originals.open_stream(file, context=moving.to_read(movable, expected)) as left,
-                sealers.envelopes.open_stream(envelope, context=moving.to_bind(movable, expected)) as right,
-            ):
-                if not moved.equal(left, right):
-                    why = f"'{console.shown(job.output)}' holds other data; nothing was removed"
-                    raise LeftAloneError(outcomes.IN_THE_WAY, why)
+            if not original.is_same(expected, sealers.originals, envelope, sealers.envelopes):
+                why = f"'{console.shown(job.output)}' holds other data; nothing was removed"
+                raise LeftAloneError(outcomes.IN_THE_WAY, why)
             entry = self._moved(job, originals.mark_of(source), self._known(job).witness)
             # Before it is gone: a run that is killed in between knows what it has removed.
             self.journal.add(replace(entry, removed=True))
@@ -238,22 +236,18 @@ class _Mover:
         return _fields("removed", movable)
 
     @staticmethod
-    def _look(job: jobs.FileJob, source: contents.Source, sealers: _Sealers) -> tuple[BinaryIO, Movable | jobs.Skip]:
-        """Return the file to read of a source, and what it is, or why it is left as it is."""
+    def _look(job: jobs.FileJob, source: contents.Source, sealers: _Sealers) -> Original | jobs.Skip:
+        """Return what a source is, or why it is left as it is."""
         if not source.regular:
             raise FileError("it is not a regular file, so nothing could be compared with it later; name a file")
         try:
-            file = moving.opened(source.binary)
-            movable = moving.look(file, sealers.rules)
-            if movable is None:
-                return file, _ENVELOPE
-            return file, replace(movable, in_base64=file is not source.binary)
+            return moving.look(source.binary, sealers.rules) or _ENVELOPE
         except NotAnEnvelopeError as error:
             foreign = error.foreign
             if job.below and foreign is not None and foreign.format == INSTRUCTIONS:
-                return source.binary, _INSTRUCTIONS
+                return _INSTRUCTIONS
             if job.below and foreign is None:
-                return source.binary, _NOT_RECOGNIZED
+                return _NOT_RECOGNIZED
             if foreign is not None and foreign.format == BOTO3_FERNET:
                 raise UnsupportedEnvelopeError(
                     "it looks like a file of the boto3 guide, which nothing marks for certain; to read it as one, use "
@@ -319,12 +313,5 @@ def _fields(outcome: str, movable: Movable) -> Fields:
     return {"outcome": outcome, **about, **notes}
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Say what to do about a target that another program has just written: there is no --force."""
-    try:
-        yield
-    except FileError as error:
-        if isinstance(error.__cause__, FileExistsError):
-            raise LeftAloneError(outcomes.IN_THE_WAY, f"the name of its envelope is taken; {_ANOTHER}") from None
-        raise
+def _taken(why: str) -> LeftAloneError:
+    return LeftAloneError(outcomes.IN_THE_WAY, f"{why}; {_ANOTHER}")

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from sealwax._core import trusted
 from sealwax._core.files import reported
 from sealwax._core.files.whole import sync
-from sealwax._core.moved import WITNESS_BYTES, Moved
+from sealwax._core.moved import WITNESS_BYTES, Moved, MoveMemory
 from sealwax._text import printable
 from sealwax.cli import locations
 from sealwax.errors import FileError
@@ -26,25 +26,17 @@ from sealwax.errors import FileError
 NAME: Final = "sealwax-migrate.journal"
 _HEAD: Final = '{"sealwax": "migrate", "version": 1}'
 _KIND: Final = trusted.Kind("the journal", FileError)
-
-
 _FIELDS: Final = {each.name: bool if each.name == "removed" else str for each in fields(Moved)}
 
 
-class MoveBook(Protocol):
-    """What remembers what was moved: a journal, or the plan of a fleet."""
-
-    def find(self, source: str, target: str) -> Moved | None:
-        """Return what is known of a source that was moved to a target."""
-
-    def add(self, moved: Moved) -> None:
-        """Note a source; what was known of it before is forgotten."""
+class MemoryFile(MoveMemory, Protocol):
+    """A memory in a file that is open."""
 
     def close(self) -> None:
         """Close the file."""
 
 
-def open_journal(path: str, *, writes: bool) -> MoveBook:
+def open_journal(path: str, *, writes: bool) -> MemoryFile:
     """Open a journal, or the plan of a fleet, whose runs note their moves in it; as for ``MoveJournal``.
 
     Raises:

@@ -6,17 +6,15 @@ the plaintext (``_core.format.witness``). So a killed run recognizes its envelop
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import BinaryIO, Final, NamedTuple
 
-from sealwax._core import context as ctx
 from sealwax._core import moved, moving
-from sealwax._core.context import AcceptStoredContext, ExpectedContext
-from sealwax._core.moved import Moved
-from sealwax._core.moving import Movable
+from sealwax._core.context import AcceptStoredContext
+from sealwax._core.moved import Moved, MoveMemory
+from sealwax._core.moving import Original
 from sealwax._core.operations import Binding, seal_from
 from sealwax._core.sealer import Sealer
 from sealwax.errors import (
@@ -30,40 +28,15 @@ from sealwax.errors import (
 )
 from sealwax.fleet import _moving, _shard
 from sealwax.fleet._kms_calls import Rewrapper
-from sealwax.fleet._moves import MoveMemory
-from sealwax.fleet._moving import Targets, id_of_mark, real_name
+from sealwax.fleet._moving import Targets, id_of_mark
 from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Item, RunResult, ScanResult
 from sealwax.fleet._state import State
 from sealwax.fleet._threads import WORKERS, parallel
 from sealwax.kms import KmsKeyring
-from sealwax.stores._store import Store, relative
+from sealwax.stores._store import Store, real_name, relative
 
 _ELSEWHERE: Final = "move it away, or plan again with another place for the envelopes"
-
-
-class _Source(NamedTuple):
-    """An open file of another format that is to be moved.
-
-    Attributes:
-        movable: what it says about itself.
-        mark: what it can be told by.
-        message: what to read: the file itself, or the message that it holds in base64.
-    """
-
-    movable: Movable
-    mark: str
-    message: BinaryIO
-
-    @property
-    def read(self) -> ExpectedContext:
-        """The context to open it with: what is compared with the plan is what is then read."""
-        return moving.to_read(self.movable, AcceptStoredContext(self.movable.context))
-
-    @property
-    def bind(self) -> ctx.NoContext | dict[str, str]:
-        """The context of its envelope: its own."""
-        return dict(self.movable.context) or ctx.NO_CONTEXT
 
 
 class FleetMover:
@@ -103,24 +76,23 @@ class FleetMover:
     def _move(self, item: Item, store: Store, foreign: RunResult) -> RunResult:
         with store.open(item.name) as file:
             try:
-                message = moving.opened(file)
-                movable = moving.look(message, _moving.rules_of(self._settings))
+                original = moving.look(file, _moving.rules_of(self._settings))
             except (NotAnEnvelopeError, UnsupportedEnvelopeError) as error:
                 if isinstance(error, NotAnEnvelopeError) and not _moving.belongs(foreign.format):
                     return foreign
                 raise _shard.NothingToDo(State.REFUSED, str(error), ()) from None
-            if movable is None or not _moving.is_asked_for(movable.format, self._settings):
+            if original is None or not _moving.is_asked_for(original.movable.format, self._settings):
                 return foreign
-            decision = _moving.decide(movable, self._settings, relative(item.name, store.location))
+            decision = _moving.decide(original.movable, self._settings, relative(item.name, store.location))
             if decision.state != State.STALE:
                 raise _shard.NothingToDo(decision.state, decision.reason, ())
-            source = _Source(movable, moved.mark_of(file), message)
+            mark = moved.mark_of(file)
             target = self._targets.name_of(store, item.name)
-            if not self._is_done(store, item.name, target, source):
-                self._seal(store, item.name, target, source, file)
+            if not self._is_done(store, item.name, target, mark):
+                self._seal(store, item.name, target, mark, original, file)
         return RunResult(item.number, item.name, State.MOVED)
 
-    def _is_done(self, store: Store, name: str, target: str, source: _Source) -> bool:
+    def _is_done(self, store: Store, name: str, target: str, mark: str) -> bool:
         """Whether an earlier run has moved a file.
 
         Raises:
@@ -130,32 +102,30 @@ class FleetMover:
         if there is None:
             return False
         known = self._memory.find(name, target)
-        conflict = moved.conflict(known, there, source.mark, target, "the plan")
+        conflict = moved.conflict(known, there, mark, target, "the plan")
         if conflict is not None:
-            raise RewrapConflictError(f"{conflict.why}; {_ELSEWHERE}")
+            raise _conflict(conflict.why)
         return True
 
-    def _seal(self, store: Store, name: str, target: str, source: _Source, file: BinaryIO) -> None:
-        split = moving.split(self._binding, source.bind)
+    def _seal(self, store: Store, name: str, target: str, mark: str, original: Original, file: BinaryIO) -> None:
+        expected = _accepted(original)
+        split = moving.split(self._binding, moving.to_bind(original.movable, expected))
         size = file.seek(0, 2)
         file.seek(0)
-        with _told(), contextlib.ExitStack() as stack:
-            sink = self._targets.create(store, target, file, size)
-            stack.enter_context(sink)
-            reader = stack.enter_context(self._sealer.open_stream(source.message, context=source.read))
-            witness, _ = seal_from(self._binding, split, reader, sink, witness=True)
-            self._memory.add(Moved(real_name(name), real_name(target), source.mark, witness.hex()))
+        with moved.name_taken(_conflict), self._targets.create(store, target, file, size) as sink:
+            context = moving.to_read(original.movable, expected)
+            with self._sealer.open_stream(original.message, context=context) as reader:
+                witness, _ = seal_from(self._binding, split, reader, sink, witness=True)
+                self._memory.add(Moved(real_name(name), real_name(target), mark, witness.hex()))
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Say what to do about a target that another program has just written."""
-    try:
-        yield
-    except FileError as error:
-        if isinstance(error.__cause__, FileExistsError):
-            raise RewrapConflictError(f"the name of its envelope is taken; {_ELSEWHERE}") from None
-        raise
+def _conflict(why: str) -> RewrapConflictError:
+    return RewrapConflictError(f"{why}; {_ELSEWHERE}")
+
+
+def _accepted(original: Original) -> AcceptStoredContext:
+    """Return the context to open a file with: what was compared with the plan is what is then read."""
+    return AcceptStoredContext(original.movable.context)
 
 
 def scanned(results: Sequence[ScanResult], store: Store, memory: MoveMemory, targets: Targets) -> list[ScanResult]:
@@ -235,16 +205,11 @@ class Comparer:
     def _compare(self, store: Store, name: str, target: str) -> Comparison:
         known = self._memory.find(name, target)
         with store.open(name) as file:
-            message = moving.opened(file)
-            movable = moving.look(message, _moving.rules_of(self._settings))
+            original = moving.look(file, _moving.rules_of(self._settings))
             mark = moved.mark_of(file)
             there = self._targets.envelope_id(store, target)
-            if movable is None or there is None or moved.conflict(known, there, mark, target, "the plan"):
+            if original is None or there is None or moved.conflict(known, there, mark, target, "the plan"):
                 return Comparison("unread", name, "it or its envelope was replaced while they were compared")
-            source = _Source(movable, mark, message)
-            with (
-                self._sources.open_stream(message, context=source.read) as left,
-                self._targets.open(store, target) as envelope,
-                self._envelopes.open_stream(envelope, context=source.bind) as right,
-            ):
-                return Comparison("same" if moved.equal(left, right) else "changed", target)
+            with self._targets.open(store, target) as envelope:
+                same = original.is_same(_accepted(original), self._sources, envelope, self._envelopes)
+                return Comparison("same" if same else "changed", target)

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Protocol
 
 from sealwax._core.moved import Moved
 from sealwax.errors import PlanError
 from sealwax.fleet._journal import Journal
-from sealwax.fleet._moving import real_name
 from sealwax.fleet._planfile import is_plan
-
-
-class MoveMemory(Protocol):
-    """What a plan knows of its moves. Safe to use from many threads."""
-
-    def find(self, source: str, target: str) -> Moved | None:
-        """Return what is known of a file that was moved to a target, or was about to be."""
-
-    def add(self, moved: Moved) -> None:
-        """Note a file, at once; what was known of it before is forgotten."""
+from sealwax.stores._store import real_name
 
 
 class JournalMoves:
-    """The moves in an open plan.
+    """The moves in an open plan: a ``MoveMemory``.
 
     Args:
         journal: the plan's.
@@ -59,7 +48,7 @@ def keep_moves(former: Path, journal: Journal) -> None:
 
 
 class PlanMoves:
-    """The moves of a plan, for a program that goes on from them: it holds the plan as a run does.
+    """The moves of a plan file, a ``MoveMemory`` for a program that goes on from them: it holds the plan as a run does.
 
     Args:
         path: the plan file.

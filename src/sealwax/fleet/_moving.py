@@ -118,11 +118,6 @@ def id_of_mark(mark: str) -> bytes:
     return hashlib.sha256(mark.encode()).digest()[:ENVELOPE_ID_BYTES]
 
 
-def real_name(name: str) -> str:
-    """Return the canonical name of a file or object."""
-    return name if name.startswith(S3_SCHEME) else os.path.realpath(name)
-
-
 class Targets:
     """Where the envelopes of a plan go.
 

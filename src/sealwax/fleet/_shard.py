@@ -197,7 +197,7 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
     """
     try:
         with store.open(item.name) as file:
-            movable = moving.look(moving.opened(file), _moving.rules_of(settings))
+            original = moving.look(file, _moving.rules_of(settings))
             mark = moved.mark_of(file)
     except NotAnEnvelopeError as refusal:
         if not _moving.belongs(foreign.format):
@@ -211,9 +211,9 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
         if is_of_credentials(refusal):
             raise
         return replace(foreign, state=State.UNREADABLE, reason=_reason(refusal), format="")
-    if movable is None or not _moving.is_asked_for(movable.format, settings):
+    if original is None or not _moving.is_asked_for(original.movable.format, settings):
         return foreign
-    decision = _moving.decide(movable, settings, relative(item.name, store.location))
+    decision = _moving.decide(original.movable, settings, relative(item.name, store.location))
     # Decrypt, GenerateDataKey, and Encrypt for each further key.
     unit = hashlib.sha256(item.name.encode("utf-8", "surrogateescape") + mark.encode()).digest()
     return ScanResult(
@@ -221,7 +221,7 @@ def _scan_movable(item: Item, foreign: ScanResult, settings: Settings, store: St
         item.name,
         decision.state,
         decision.reason,
-        (movable.format,),
+        (original.movable.format,),
         envelope_id=_moving.id_of_mark(mark),
         keys=foreign.keys,
         context=decision.context,

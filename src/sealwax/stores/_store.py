@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -58,6 +59,11 @@ def relative(name: str, location: str) -> str:
         # An inventory may be in another bucket than the objects that it lists.
         below = split_s3(name)[1] if name.startswith(S3_SCHEME) else ""
     return below or name.rpartition("/")[2]
+
+
+def real_name(name: str) -> str:
+    """Return the canonical name of a file or object."""
+    return name if name.startswith(S3_SCHEME) else os.path.realpath(name)
 
 
 def is_key_store(location: str) -> bool:
