@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol, runtime_checkable
 
 from sealwax._core import context as ctx
@@ -25,7 +24,7 @@ from sealwax._core.rewrap import Rewrap
 from sealwax._text import printable
 from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._state import State
+from sealwax.fleet._state import Decision, State
 from sealwax.kms import KmsKeyring, _names
 from sealwax.stores._store import Store
 
@@ -61,21 +60,6 @@ class HasObjects(Protocol):
             StoreError: it cannot be read.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectDecision:
-    """What to do with an object.
-
-    Attributes:
-        state: ``STALE``, ``SKIPPED`` or ``REFUSED``.
-        reason: why, for the last two.
-        context: its context without the format's own pairs, in canonical form.
-    """
-
-    state: State
-    reason: str
-    context: bytes = b""
 
 
 def kind_of(fields: ObjectFields) -> str:
@@ -116,24 +100,24 @@ def wrapped_of(store: Store, name: str, error: NotAnEnvelopeError) -> tuple[byte
     return fields.wrapped_key, fields.context
 
 
-def decide(fields: ObjectFields, settings: Settings, relpath: str) -> ObjectDecision:
+def decide(fields: ObjectFields, settings: Settings, relpath: str) -> Decision:
     """Return what to do with an object, as far as its fields say. Pure."""
     pairs = fields.caller_context
     try:
         context = ctx.encode(pairs)
     except SealwaxError as error:
-        return ObjectDecision(State.REFUSED, str(error))
+        return Decision(State.REFUSED, str(error))
     refusal = settings.contexts.refusal(pairs, relpath)
     if refusal is not None:
-        return ObjectDecision(State.SKIPPED, refusal, context)
+        return Decision(State.SKIPPED, refusal, context)
     if len(settings.wanted.keys) > 1:
         why = "it has one wrapped key, and the plan wants several: plan these objects apart, with one key"
-        return ObjectDecision(State.REFUSED, why, context)
+        return Decision(State.REFUSED, why, context)
     (key,) = settings.wanted.keys
     if not any((arn := _names.parse_arn(source)) and arn.region == key.region for source in settings.sources):
         why = f"no source key of the plan is in {printable(key.region)}, and KMS re-wraps within one Region only"
-        return ObjectDecision(State.REFUSED, why, context)
-    return ObjectDecision(State.STALE, "", context)
+        return Decision(State.REFUSED, why, context)
+    return Decision(State.STALE, "", context)
 
 
 def id_of(fields: ObjectFields) -> bytes:

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,7 +24,7 @@ from sealwax._text import printable
 from sealwax.errors import ContextError, FileError, HeaderError, SealwaxError
 from sealwax.fleet import _client_objects
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._state import State
+from sealwax.fleet._state import Decision, State
 from sealwax.stores._files import FileStore
 from sealwax.stores._store import S3_SCHEME, MakesObjects, Store, is_gone, relative
 
@@ -71,46 +70,31 @@ def notes_on(format_name: str) -> list[str]:
     return notes + ["does not commit to its data key"] * (format_name in LEGACY)
 
 
-@dataclass(frozen=True, slots=True)
-class MoveDecision:
-    """What to do with a file.
-
-    Attributes:
-        state: ``STALE``, ``SKIPPED`` or ``REFUSED``.
-        reason: why, for the last two.
-        context: its context in canonical form.
-    """
-
-    state: State
-    reason: str
-    context: bytes = b""
-
-
 def rules_of(settings: Settings) -> ForeignRules:
     """Return what a plan allows of other formats."""
     return ForeignRules() if settings.move is None else settings.move._rules
 
 
-def decide(movable: Movable, settings: Settings, relpath: str) -> MoveDecision:
+def decide(movable: Movable, settings: Settings, relpath: str) -> Decision:
     """Return what to do with a file, as far as it says itself. Pure."""
     try:
         context = ctx.encode(movable.context)
     except ContextError as error:
-        return MoveDecision(State.REFUSED, f"it cannot become an envelope: {error}")
+        return Decision(State.REFUSED, f"it cannot become an envelope: {error}")
     refused = settings.contexts.refusal(movable.context, relpath)
     if refused is not None:
-        return MoveDecision(State.SKIPPED, refused, context)
+        return Decision(State.SKIPPED, refused, context)
     if settings.move is None:
-        return MoveDecision(State.REFUSED, NOT_MOVED, context)
+        return Decision(State.REFUSED, NOT_MOVED, context)
     refusal = moving.refusal(movable, rules_of(settings), drop_signature=settings.move.drop_signature)
     if refusal is not None:
         plan = "the plan drops no signatures" if refusal.signature else "the plan does not allow that format by name"
-        return MoveDecision(State.REFUSED, f"{refusal.why}; {plan}", context)
+        return Decision(State.REFUSED, f"{refusal.why}; {plan}", context)
     try:
         ctx.check_new_keys(movable.context, {})
     except ContextError as error:
-        return MoveDecision(State.REFUSED, f"it cannot become an envelope: {error}", context)
-    return MoveDecision(State.STALE, "", context)
+        return Decision(State.REFUSED, f"it cannot become an envelope: {error}", context)
+    return Decision(State.STALE, "", context)
 
 
 def id_of_mark(mark: str) -> bytes:

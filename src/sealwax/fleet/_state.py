@@ -1,6 +1,9 @@
 """The states of a fleet's objects, and the ways in which a wrapped key gets into an envelope. Plan files store them."""
 
+from __future__ import annotations
+
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -45,3 +48,17 @@ class StepKind(StrEnum):
     """With kms:ReEncrypt."""
     ADD = "add"
     """With kms:Decrypt and kms:Encrypt."""
+
+
+class Decision(NamedTuple):
+    """What to do with an object of another format.
+
+    Attributes:
+        state: ``STALE``, ``SKIPPED`` or ``REFUSED``.
+        reason: why, for the last two.
+        context: its context without the format's own pairs, in canonical form.
+    """
+
+    state: State
+    reason: str
+    context: bytes = b""
