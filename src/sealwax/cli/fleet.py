@@ -8,14 +8,14 @@ import functools
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from sealwax._core import files
 from sealwax._core.foreign.rules import LEGACY
 from sealwax._text import printable
-from sealwax.cli import PARTLY_DONE, acls, console, fleet_reports, options
+from sealwax.cli import PARTLY_DONE, acls, console, fleet_reports, fleet_warnings, options
 from sealwax.cli.console import counted
 from sealwax.cli.fleet_types import Finite, Formats, HowMany
 from sealwax.cli.kms import Aws, refuse_too_many
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from sealwax.fleet import FleetReport, Move
     from sealwax.fleet.spark import Spark
     from sealwax.stores import Store
-
-_FAILED: Final = 1
-_PAYLOAD_STATUS: Final = 5
-_CONTEXT_STATUS: Final = 6
-_HIDDEN: Final = ("unreadable", "damaged", "unlisted")
-_LINKS: Final = ("link",)
-_REFUSED: Final = ("refused",)
 
 
 def opening(aws: Aws) -> Callable[[str], Store]:
@@ -81,7 +74,7 @@ def _move(
 
 def _refuse_places(where: Sequence[str], *, reencrypt: bool) -> None:
     """Refuse URLs with passwords, and key stores where their data would be re-encrypted."""
-    from sealwax.fleet._rotation import absolute
+    from sealwax.fleet._planning import absolute
     from sealwax.stores._store import NO_REENCRYPTION, is_key_store
 
     with _usage():
@@ -274,7 +267,7 @@ def plan_command(
             overwrite=force,
             on_progress=on_progress,
         )
-    status = _ends(report)
+    status = fleet_warnings.of_objects(report)
     _show(report, plan_file, as_json, reports, aws, session)
     acls.warn_of_places(map(opening(aws), where))
     return status
@@ -329,7 +322,7 @@ def run_command(
         if stale:
             raise click.UsageError("--stale requires --apply, because it changes the plan")
         report = dataclasses.replace(library.status(plan_file), verb="run", dry_run=True)
-        status = _ends(report)
+        status = fleet_warnings.of_objects(report)
         _show(report, plan_file, as_json, reports, aws, None)
         return status
     if results and engine != "spark":
@@ -367,7 +360,7 @@ def run_command(
             on_event=watch,
         )
     report = dataclasses.replace(report, notes=notes)
-    status = _ends(report)
+    status = fleet_warnings.of_objects(report)
     if report.stale:
         because = f", because {report.ended}" if report.ended else ""
         left = counted(report.stale, fleet_reports.noun(report))
@@ -444,76 +437,9 @@ def verify_command(
             workers=workers,
             on_progress=on_progress,
         )
-    status = _verified(report, decrypt)
+    status = fleet_warnings.of_verification(report, decrypt)
     _show(report, plan_file, as_json, reports, aws, session)
     return status
-
-
-def _verified(report: FleetReport, decrypt: int) -> int:
-    """Print what a verification found wrong, and return the exit status."""
-    checked = report.checked
-    assert checked is not None
-    status = _ends(report)
-    if checked.changed:
-        console.warn(f"{counted(len(checked.changed), 'payload')} changed since the plan")
-    if checked.undecrypted:
-        console.warn(f"{counted(len(checked.undecrypted), 'envelope')} failed to decrypt")
-    if checked.changed or checked.undecrypted:
-        return _PAYLOAD_STATUS
-    if report.nothing and checked.gone:
-        console.warn(f"every object of the plan is gone ({checked.gone:,}); check that its places are unchanged")
-    if decrypt and checked.elsewhere and not checked.decrypted:
-        unreadable = counted(checked.elsewhere, "envelope")
-        console.warn(f"decrypted none of {decrypt:,}: {unreadable} with local pairs or a detached payload")
-        status = PARTLY_DONE
-    if report.stale:
-        stale = counted(report.stale, fleet_reports.noun(report))
-        console.warn(f"stale: {stale}; run `sealwax fleet run --apply --stale` on this plan")
-        return PARTLY_DONE
-    return status
-
-
-def _ends(report: FleetReport) -> int:
-    """Print what was not checked or found, and return the exit status, leaving stale envelopes aside."""
-    for place in report.empty:
-        console.warn(f"no envelopes found in '{printable(place)}'; check the place")
-    if report.missed:
-        reasons = [reason for _, state, reason in report.problems if state == "skipped"]
-        first = f"; the first: {reasons[0]}" if reasons else ""
-        console.warn(
-            f"skipped {counted(report.count('skipped'), 'envelope')}, because none has the context of the "
-            f"plan{first}; check the plan's -c and WHERE"
-        )
-    if report.hidden:
-        console.warn(
-            f"{counted(report.hidden, 'object')} could not be read or listed, and may be stale{_named(report, _HIDDEN)}"
-        )
-    if report.links:
-        console.warn(
-            f"did not follow {counted(report.links, 'link')}, so the targets were not checked{_named(report, _LINKS)}"
-        )
-    if report.blind:
-        console.warn("old key material cannot be detected: " + report.notes[0])
-    # A run says so of every stale envelope.
-    unmovable = report.count("refused") if report.verb == "plan" or report.dry_run else 0
-    if unmovable:
-        cannot = f"{counted(unmovable, fleet_reports.noun(report))} cannot be {fleet_reports.done_word(report)}"
-        console.warn(cannot + _named(report, _REFUSED))
-    if report.missed:
-        return _CONTEXT_STATUS
-    if report.hidden or report.blind or unmovable:
-        return PARTLY_DONE
-    if report.nothing:
-        return _FAILED
-    return PARTLY_DONE if report.links or report.empty else 0
-
-
-def _named(report: FleetReport, states: Sequence[str]) -> str:
-    """Return the first object in these states, and why; -q and --json print nothing else about it."""
-    for name, state, reason in report.problems:
-        if state in states:
-            return f"; the first: {printable(name)}{': ' if name and reason else ''}{console.in_commands(reason)}"
-    return ""
 
 
 def _spark(engine: str, where: Sequence[str], aws: Aws, rate: float, results: str | None) -> Spark | None:
@@ -521,7 +447,7 @@ def _spark(engine: str, where: Sequence[str], aws: Aws, rate: float, results: st
     if engine != "spark":
         return None
     from sealwax.fleet import spark
-    from sealwax.fleet._rotation import absolute
+    from sealwax.fleet._planning import absolute
 
     # Executors use their own AWS credentials; the driver's are not passed on.
     remote = dataclasses.replace(aws, lab=aws.lab and os.path.abspath(aws.lab))

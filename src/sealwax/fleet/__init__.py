@@ -16,8 +16,9 @@ Example:
 
 from sealwax._core.staleness import Wanted, WantedKey
 from sealwax.fleet._journal import ProblemKind
+from sealwax.fleet._planning import OpenStore, plan, refresh
 from sealwax.fleet._report import Checked, FleetReport
-from sealwax.fleet._rotation import OpenStore, plan, problems, refresh, run, status, verify
+from sealwax.fleet._rotation import problems, run, status, verify
 from sealwax.fleet._scan import OnProgress
 from sealwax.fleet._settings import Contexts, Move, Settings
 from sealwax.fleet._state import State

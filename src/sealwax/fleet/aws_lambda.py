@@ -30,10 +30,10 @@ from typing import Any, Final, Protocol
 from sealwax._aws.session import Session
 from sealwax._text import printable
 from sealwax.errors import ConfigurationError, EngineError
-from sealwax.fleet import _rotation
+from sealwax.fleet import _planning, _rotation
 from sealwax.fleet._journal import Journal, Problem
+from sealwax.fleet._planning import OpenStore
 from sealwax.fleet._report import WRONG, FleetReport
-from sealwax.fleet._rotation import OpenStore
 from sealwax.fleet._settings import Contexts
 from sealwax.fleet._state import State
 from sealwax.stores import open_store
@@ -165,7 +165,7 @@ def rotate(
     try:
         folder.mkdir(mode=0o700)
         plan = folder / "rotation.plan"
-        planned = _rotation.plan(
+        planned = _planning.plan(
             plan,
             locations,
             sources=sources,
