@@ -24,7 +24,7 @@ from sealwax._core.rewrap import Rewrap
 from sealwax._text import printable
 from sealwax.errors import ContextError, DamagedHeaderError, NotAnEnvelopeError, SealwaxError
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._state import Decision, State
+from sealwax.fleet._state import ForeignDecision, State
 from sealwax.kms import KmsKeyring, _names
 from sealwax.stores._store import Store
 
@@ -100,24 +100,24 @@ def wrapped_of(store: Store, name: str, error: NotAnEnvelopeError) -> tuple[byte
     return fields.wrapped_key, fields.context
 
 
-def decide(fields: ObjectFields, settings: Settings, relpath: str) -> Decision:
+def decide(fields: ObjectFields, settings: Settings, relpath: str) -> ForeignDecision:
     """Return what to do with an object, as far as its fields say. Pure."""
     pairs = fields.caller_context
     try:
         context = ctx.encode(pairs)
     except SealwaxError as error:
-        return Decision(State.REFUSED, str(error))
+        return ForeignDecision(State.REFUSED, str(error))
     refusal = settings.contexts.refusal(pairs, relpath)
     if refusal is not None:
-        return Decision(State.SKIPPED, refusal, context)
+        return ForeignDecision(State.SKIPPED, refusal, context)
     if len(settings.wanted.keys) > 1:
         why = "it has one wrapped key, and the plan wants several: plan these objects apart, with one key"
-        return Decision(State.REFUSED, why, context)
+        return ForeignDecision(State.REFUSED, why, context)
     (key,) = settings.wanted.keys
     if not any((arn := _names.parse_arn(source)) and arn.region == key.region for source in settings.sources):
         why = f"no source key of the plan is in {printable(key.region)}, and KMS re-wraps within one Region only"
-        return Decision(State.REFUSED, why, context)
-    return Decision(State.STALE, "", context)
+        return ForeignDecision(State.REFUSED, why, context)
+    return ForeignDecision(State.STALE, "", context)
 
 
 def id_of(fields: ObjectFields) -> bytes:

@@ -24,7 +24,7 @@ from sealwax._text import printable
 from sealwax.errors import ContextError, FileError, HeaderError, SealwaxError
 from sealwax.fleet import _client_objects
 from sealwax.fleet._settings import Settings
-from sealwax.fleet._state import Decision, State
+from sealwax.fleet._state import ForeignDecision, State
 from sealwax.stores._files import FileStore
 from sealwax.stores._store import S3_SCHEME, MakesObjects, Store, is_gone, relative
 
@@ -75,26 +75,26 @@ def rules_of(settings: Settings) -> ForeignRules:
     return ForeignRules() if settings.move is None else settings.move._rules
 
 
-def decide(movable: Movable, settings: Settings, relpath: str) -> Decision:
+def decide(movable: Movable, settings: Settings, relpath: str) -> ForeignDecision:
     """Return what to do with a file, as far as it says itself. Pure."""
     try:
         context = ctx.encode(movable.context)
     except ContextError as error:
-        return Decision(State.REFUSED, f"it cannot become an envelope: {error}")
+        return ForeignDecision(State.REFUSED, f"it cannot become an envelope: {error}")
     refused = settings.contexts.refusal(movable.context, relpath)
     if refused is not None:
-        return Decision(State.SKIPPED, refused, context)
+        return ForeignDecision(State.SKIPPED, refused, context)
     if settings.move is None:
-        return Decision(State.REFUSED, NOT_MOVED, context)
+        return ForeignDecision(State.REFUSED, NOT_MOVED, context)
     refusal = moving.refusal(movable, rules_of(settings), drop_signature=settings.move.drop_signature)
     if refusal is not None:
         plan = "the plan drops no signatures" if refusal.signature else "the plan does not allow that format by name"
-        return Decision(State.REFUSED, f"{refusal.why}; {plan}", context)
+        return ForeignDecision(State.REFUSED, f"{refusal.why}; {plan}", context)
     try:
         ctx.check_new_keys(movable.context, {})
     except ContextError as error:
-        return Decision(State.REFUSED, f"it cannot become an envelope: {error}", context)
-    return Decision(State.STALE, "", context)
+        return ForeignDecision(State.REFUSED, f"it cannot become an envelope: {error}", context)
+    return ForeignDecision(State.STALE, "", context)
 
 
 def id_of_mark(mark: str) -> bytes:

@@ -118,9 +118,7 @@ def plan(
     """
     if reencrypt and (older_than is not None or add_regions or digests != 0 or also):
         raise ValueError("reencrypt cannot be combined with older_than, add_regions, digests or also")
-    also = tuple(dict.fromkeys(validate.texts("also", also, "names of formats")))
-    if unknown := [name for name in also if name not in FAMILIES]:
-        raise ValueError(f"also takes {', '.join(map(repr, FAMILIES))}, not {unknown[0]!r}")
+    also = _checked_formats(also)
     move = _checked_move(move, also, contexts)
     refuse_engine(also, engine)
     validate.number("rate", rate, "requests a second")
@@ -164,13 +162,8 @@ def plan(
             keep_moves(target, journal)
             scan = Scan(journal, settings, stores, target, targets=targets_of(settings, open_location), first=True)
             scan.run(engine or Threads(workers), on_progress)
-            if scan.unbound:
-                notes = (*notes, _unbound(scan.unbound))
             _proof.take_digests(journal, stores, digests, workers, on_progress)
-            before = tuple(journal.usage())
-            journal.set_fact("before", before)
-            after = _expected_usage(before, settings, journal)
-            report = _report.of_journal("plan", journal, kms_calls=journal.calls(), after=after, notes=notes)
+            report = _reported(journal, settings, (*notes, *_unbound(scan.unbound)))
         # Once closed it is a single file: SQLite has merged its log.
         put_in_place(temporary, target)
         return report
@@ -179,6 +172,18 @@ def plan(
     finally:
         for suffix in ("", *BESIDE):
             Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+
+
+def _checked_formats(also: Sequence[str]) -> tuple[str, ...]:
+    """Return the other formats of a plan, each once.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    names = tuple(dict.fromkeys(validate.texts("also", also, "names of formats")))
+    if unknown := [name for name in names if name not in FAMILIES]:
+        raise ValueError(f"also takes {', '.join(map(repr, FAMILIES))}, not {unknown[0]!r}")
+    return names
 
 
 def _checked_move(move: Move | None, also: Sequence[str], contexts: Contexts) -> Move | None:
@@ -210,12 +215,24 @@ def refuse_engine(also: Sequence[str], engine: Engine | None) -> None:
         )
 
 
-def _unbound(count: int) -> str:
-    return (
+def _unbound(count: int) -> tuple[str, ...]:
+    """Return the note on objects that share a context, if there are any."""
+    if not count:
+        return ()
+    note = (
         f"{count:,} object{' is' if count == 1 else 's are'} of the S3 Encryption Client and bound to no context of "
         "their own: whoever may change their metadata can give one the wrapped key of another, and the re-wrap would "
         "move it too"
     )
+    return (note,)
+
+
+def _reported(journal: Journal, settings: Settings, notes: tuple[str, ...]) -> FleetReport:
+    """Return the report of a plan that was scanned, with the keys' use before and after a run."""
+    before = tuple(journal.usage())
+    journal.set_fact("before", before)
+    after = _expected_usage(before, settings, journal)
+    return _report.of_journal("plan", journal, kms_calls=journal.calls(), after=after, notes=notes)
 
 
 def _expected_usage(before: _report.Usage, settings: Settings, journal: Journal) -> _report.Usage:

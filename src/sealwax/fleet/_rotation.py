@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sealwax._aws.session import Session
 from sealwax._core import validate
@@ -18,14 +18,16 @@ from sealwax.fleet._journal import TO_DO, Journal, Problem
 from sealwax.fleet._kms_calls import RETRIES, Rewrapper
 from sealwax.fleet._mover import Comparer, FleetMover
 from sealwax.fleet._moves import JournalMoves
+from sealwax.fleet._moving import Targets
 from sealwax.fleet._planning import OpenStore, ignore_progress, refuse_engine, targets_of
 from sealwax.fleet._report import FleetReport
 from sealwax.fleet._scan import OnProgress, Scan
+from sealwax.fleet._settings import Settings
 from sealwax.fleet._shard import Item, RunResult
 from sealwax.fleet._state import State
 from sealwax.fleet._threads import WORKERS, Engine, Health, Threads
 from sealwax.kms import RateLimit, RetryPolicy
-from sealwax.stores import open_store
+from sealwax.stores import Store, open_store
 
 MAX_ERROR_RATE: Final = 0.1
 _PASSES: Final = 3
@@ -96,43 +98,12 @@ def run(
         stores = [open_location(location) for location in journal.locations()]
         limit = RateLimit(journal.fact("rate") if rate is None else rate)
         health = Health(max_error_rate, until, stop)
-        engine = engine or Threads(workers)
-        kms: _CountsCalls
+        job = _Job(journal, settings, stores, engine or Threads(workers), health)
+        asks = _Asks(session, limit, retries, on_event)
         if settings.reencrypt:
-            if not isinstance(engine, Threads):
-                raise EngineError("Spark does not re-encrypt; run this plan with threads, on one machine")
-            kms = reencrypter = _reencrypt.Reencrypter(
-                settings, journal, session=session, limit=limit, retries=retries, on_event=on_event
-            )
-            threads = engine
-
-            def work(parts: _Parts) -> Iterator[list[RunResult]]:
-                return threads.each(
-                    parts, lambda place, items: reencrypter.work(items, stores[place], health.over), health
-                )
+            work, kms = _reencrypting(job, asks)
         else:
-            refuse_engine(settings.also, engine)
-            kms = rewrapper = Rewrapper(
-                settings.sources,
-                session=session,
-                limit=limit,
-                retries=retries,
-                answers=journal,
-                blobs=journal,
-                on_event=on_event,
-            )
-
-            if (targets := targets_of(settings, open_location)) is not None:
-                journal.sync_each_commit()
-                mover = FleetMover(settings, JournalMoves(journal), targets, rewrapper)
-
-            def work(parts: _Parts) -> Iterator[list[RunResult]]:
-                if targets is not None and isinstance(engine, Threads):
-                    return engine.each(
-                        parts, lambda place, items: mover.work(items, stores[place], health.over), health
-                    )
-                return engine._rewrap(parts, stores, settings, rewrapper, health)
-
+            work, kms = _rewrapping(job, asks, targets_of(settings, open_location))
         changed, no_credentials = _passes(journal, len(stores), work, kms, health, on_progress)
         rewrapped, reencrypted, moved = (changed[state] for state in (State.REWRAPPED, State.REENCRYPTED, State.MOVED))
         report = _report.of_journal(
@@ -151,10 +122,66 @@ def run(
     return report
 
 
+class _Job(NamedTuple):
+    """What a run works on, and what does the work."""
+
+    journal: Journal
+    settings: Settings
+    stores: Sequence[Store]
+    engine: Engine
+    health: Health
+
+
+class _Asks(NamedTuple):
+    """How a run asks KMS."""
+
+    session: Session | None
+    limit: RateLimit
+    retries: RetryPolicy
+    on_event: OnEvent | None
+
+
+def _reencrypting(job: _Job, asks: _Asks) -> tuple[_Work, _CountsCalls]:
+    """Return what re-encrypts, and what counts its calls.
+
+    Raises:
+        EngineError: the engine cannot.
+    """
+    engine, health = job.engine, job.health
+    if not isinstance(engine, Threads):
+        raise EngineError("Spark does not re-encrypt; run this plan with threads, on one machine")
+    reencrypter = _reencrypt.Reencrypter(job.settings, job.journal, **asks._asdict())
+
+    def work(parts: _Parts) -> Iterator[list[RunResult]]:
+        return engine.each(parts, lambda place, items: reencrypter.work(items, job.stores[place], health.over), health)
+
+    return work, reencrypter
+
+
+def _rewrapping(job: _Job, asks: _Asks, targets: Targets | None) -> tuple[_Work, _CountsCalls]:
+    """Return what re-wraps, and moves if there are targets, and what counts its calls.
+
+    Raises:
+        EngineError: the engine cannot.
+    """
+    journal, settings, stores, engine, health = job
+    refuse_engine(settings.also, engine)
+    rewrapper = Rewrapper(settings.sources, answers=journal, blobs=journal, **asks._asdict())
+    if targets is None or not isinstance(engine, Threads):
+        return lambda parts: engine._rewrap(parts, stores, settings, rewrapper, health), rewrapper
+    journal.sync_each_commit()
+    mover = FleetMover(settings, JournalMoves(journal), targets, rewrapper)
+
+    def work(parts: _Parts) -> Iterator[list[RunResult]]:
+        return engine.each(parts, lambda place, items: mover.work(items, stores[place], health.over), health)
+
+    return work, rewrapper
+
+
 def _passes(
     journal: Journal,
     places: int,
-    work: Callable[[_Parts], Iterator[list[RunResult]]],
+    work: _Work,
     kms: _CountsCalls,
     health: Health,
     on_progress: OnProgress,

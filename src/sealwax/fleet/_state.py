@@ -50,7 +50,7 @@ class StepKind(StrEnum):
     """With kms:Decrypt and kms:Encrypt."""
 
 
-class Decision(NamedTuple):
+class ForeignDecision(NamedTuple):
     """What to do with an object of another format.
 
     Attributes:
