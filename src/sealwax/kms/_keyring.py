@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -14,9 +13,9 @@ from sealwax._aws.responses import Answer
 from sealwax._aws.session import Clients, Session, merged, pack_config, pack_session, refuse_async
 from sealwax._core import pickling, validate
 from sealwax._core.foreign.data_key import ForeignDataKey
-from sealwax._core.keyring import DATA_KEY_BYTES, DataKey, UnnamedKey, WrappedKey, wipe
+from sealwax._core.keyring import DataKey, UnnamedKey, WrappedKey
 from sealwax._text import printable
-from sealwax.kms import _allowlist, _hygiene, _names
+from sealwax.kms import _allowlist, _answers, _hygiene, _names
 from sealwax.kms._calls import KmsCaller, RetryPolicy
 from sealwax.kms._rate import RateLimit
 
@@ -31,7 +30,6 @@ MAX_ATTEMPTS: Final = 3
 MAX_KEYS: Final = 16
 _MOST_GRANT_TOKENS: Final = 10
 _LONGEST_GRANT_TOKEN: Final = 8192
-_LARGEST_CIPHERTEXT_BYTES: Final = 6144  # KMS's limit
 _MOST_SHOWN: Final = 256
 _MOST_ATTEMPTS: Final = 1000
 _ENTRIES: Final = "key names and KeyScopes"
@@ -188,9 +186,9 @@ class KmsKeyring:
                 **_context("EncryptionContext", context),
                 **self._tokens,
             )
-            data_key = _data_key(exchange.plaintext(answer), answer, first.text)
+            data_key = _answers.data_key(exchange.plaintext(answer), answer, first.text)
         with data_key:
-            wrapped = [_wrapped_key(answer, first, region, "KeyMaterialId")]
+            wrapped = [_answers.wrapped_key(answer, first, region, "KeyMaterialId")]
             for key in self._keys[1:]:
                 wrapped.append(self._wrap(data_key, key, context))
                 _refuse_twice(self._keys, wrapped)
@@ -225,7 +223,7 @@ class KmsKeyring:
                 **self._tokens,
             )
             exchange.check_sent()
-        return _wrapped_key(answer, key, region, None)
+        return _answers.wrapped_key(answer, key, region, None)
 
     def unwrap(self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[DataKey], T]) -> T:
         """Decrypt a data key with kms:Decrypt and lend it to ``use``.
@@ -246,7 +244,7 @@ class KmsKeyring:
         """
 
         def decrypt(attempt: _allowlist.Attempt) -> T:
-            with self._decrypt(attempt, context, _data_key) as data_key:
+            with self._decrypt(attempt, context, _answers.data_key) as data_key:
                 return use(data_key)
 
         return self._first(self._attempts(wrapped_keys), decrypt)
@@ -255,7 +253,7 @@ class KmsKeyring:
         self, wrapped_keys: Sequence[WrappedKey], context: Mapping[str, str], use: Callable[[ForeignDataKey], T]
     ) -> T:
         def decrypt(attempt: _allowlist.Attempt) -> T:
-            with self._decrypt(attempt, context, _foreign_data_key) as data_key:
+            with self._decrypt(attempt, context, _answers.foreign_data_key) as data_key:
                 return use(data_key)
 
         return self._first(self._attempts(wrapped_keys), decrypt)
@@ -278,7 +276,7 @@ class KmsKeyring:
                 # A Region that did not answer would not answer for another wrapped key, after another timeout.
                 if isinstance(error, errors.UnavailableError) and error.request_id is None:
                     silent.add(attempt.region)
-        raise _all_failed(failures)
+        raise _answers.all_failed(failures)
 
     def _decrypt(
         self, attempt: _allowlist.Attempt, context: Mapping[str, str], made: Callable[[bytearray, Answer, str], K]
@@ -296,7 +294,7 @@ class KmsKeyring:
                     **self._tokens,
                 )
             except (errors.WrongKeyError, errors.KeyNotFoundError) as error:
-                raise _explained(error, attempt) from None
+                raise _answers.explained(error, attempt) from None
             data_key = made(exchange.plaintext(answer), answer, attempt.key_id)
         try:
             attempt.check(answer.need("KeyId", str))
@@ -393,9 +391,9 @@ class KmsKeyring:
                 **self._tokens,
             )
         except errors.WrongKeyError as error:
-            raise _explained(error, attempt) from None
+            raise _answers.explained(error, attempt) from None
         attempt.check(answer.need("SourceKeyId", str))
-        return _wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
+        return _answers.wrapped_key(answer, target, attempt.region, "DestinationKeyMaterialId")
 
     def _attempts(self, wrapped_keys: Sequence[WrappedKey]) -> list[_allowlist.Attempt]:
         attempts = _allowlist.attempts(self._allowed, wrapped_keys, lambda: self._caller.region)
@@ -457,27 +455,6 @@ def _grant_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
     return tokens
 
 
-def _material_id(answer: Answer, name: str) -> bytes:
-    """Return the key material ID, 64 hex digits in KMS's answer; b"" if there is none."""
-    try:
-        material_id = bytes.fromhex(answer.get(name, ""))
-    except (TypeError, ValueError):
-        return b""
-    return material_id if len(material_id) == 32 else b""
-
-
-def _wrapped_key(answer: Answer, requested: _names.KeyName, region: str, material_id_field: str | None) -> WrappedKey:
-    ciphertext = answer.need("CiphertextBlob", bytes)
-    if len(ciphertext) > _LARGEST_CIPHERTEXT_BYTES:
-        raise answer.unreadable(f"the answer's CiphertextBlob has {len(ciphertext)} bytes, too many for a wrapped key")
-    return WrappedKey(
-        _names.check_answered(answer.need("KeyId", str), requested, region),
-        ciphertext,
-        _material_id(answer, material_id_field) if material_id_field else b"",
-        int(time.time()),
-    )
-
-
 def _allowed(entry: str | _names.KeyScope) -> _allowlist.Entry:
     return entry if isinstance(entry, _names.KeyScope) else _names.parse(entry)
 
@@ -502,58 +479,3 @@ def _refuse_twice(keys: Sequence[_names.KeyName], wrapped: Sequence[WrappedKey])
             f"'{printable(name)}' and '{printable(other)}' are the same key, '{printable(last)}': list it once",
             key=other,
         )
-
-
-def _data_key(plaintext: bytearray, answer: Answer, key: str) -> DataKey:
-    if not plaintext:
-        raise answer.unreadable("the answer has no Plaintext")
-    if len(plaintext) != DATA_KEY_BYTES:
-        size = len(plaintext)
-        wipe(plaintext)
-        raise errors.DataKeyError(
-            f"KMS key '{printable(key)}' decrypted {size} bytes, but a data key has {DATA_KEY_BYTES}: the wrapped key "
-            "was not made for an envelope"
-        )
-    return DataKey(plaintext)
-
-
-def _foreign_data_key(plaintext: bytearray, answer: Answer, key: str) -> ForeignDataKey:
-    if not plaintext:
-        raise answer.unreadable("the answer has no Plaintext")
-    try:
-        return ForeignDataKey(plaintext)
-    except errors.DataKeyError as error:
-        raise errors.DataKeyError(f"KMS key '{printable(key)}' did not decrypt a data key: {error}") from None
-
-
-def _explained(error: errors.KmsError, attempt: _allowlist.Attempt) -> errors.KmsError:
-    """Return an error of KMS about an alias or a related key, with what it means for the envelope."""
-    arn = f"'{printable(attempt.wrapped_key.key_arn)}'"
-    if attempt.guess is not None:
-        return error
-    if isinstance(error, errors.KeyNotFoundError) and attempt.related:
-        pointed_at = " and the alias points to it" if attempt.by_alias else ""
-        message = (
-            f"{error} The envelope is wrapped under {arn}: {attempt.region} can decrypt it only if that key has a "
-            f"replica there{pointed_at}. If you trust that key, allow it by its ARN."
-        )
-    elif isinstance(error, errors.WrongKeyError) and attempt.by_alias:
-        related = f"'{printable(attempt.expected_arn)}', the multi-Region key related to " if attempt.related else ""
-        message = (
-            f"'{printable(attempt.key_id)}' does not point to {related}{arn}, the key that the envelope is wrapped "
-            "under: the alias has been moved, or the envelope is someone else's. If you trust that key, allow it too, "
-            f"by its ARN. ({error.code}, request id {error.request_id})"
-        )
-    else:
-        return error
-    return type(error)(message, code=error.code, request_id=error.request_id, key=attempt.key_id)
-
-
-def _all_failed(failures: Sequence[tuple[str, errors.SealwaxError]]) -> errors.SealwaxError:
-    """Return one error for all failed attempts; a single error, or a CommitmentError of all, stays as it is."""
-    if len(failures) == 1 or all(isinstance(error, errors.CommitmentError) for _, error in failures):
-        return failures[-1][1]
-    lines = "".join(f"\n  {printable(arn)}: {error}" for arn, error in failures)
-    return errors.AllKeysFailedError(
-        f"all {len(failures)} wrapped keys that were tried failed:{lines}", tuple(failures)
-    )
