@@ -91,22 +91,27 @@ def rewrap(
 
         _, wrapped_keys = agreed(header, rewrap, head)
         new = with_wrapped_keys(header, wrapped_keys, header.preamble.slot_count)
-        size = len(new) + reader.size - offset
-        settings = _settings(service, reader)
         reader.seek(offset)
-        if reader.size <= MIN_PART_BYTES:  # S3 copies no range of such a source
-            with ObjectWriter(name, service=service, replaces=reader.etag, settings=settings) as writer:
-                writer.write(new)
-                writer.write(envelope.read_full(source, reader.size))
-        else:
-            first = new + envelope.read_full(source, MIN_PART_BYTES - len(new))
-            rest = reader.tell()
-            try:
-                # After a conflict, S3 requires the whole upload again.
-                despite_conflicts(lambda: _assemble(service, reader, first, rest, settings))
-            except StoreError as error:
-                if not is_there(service, name, new, size, error):
-                    raise
+        _put(service, reader, new)
+
+
+def _put(service: Service, reader: ObjectReader, new: bytes) -> None:
+    """Replace an object with ``new`` and the bytes that follow the reader's position."""
+    name, source, rest = reader.object, cast("BinaryIO", reader), reader.size - reader.tell()
+    settings = _settings(service, reader)
+    if reader.size <= MIN_PART_BYTES:  # S3 copies no range of such a source
+        with ObjectWriter(name, service=service, replaces=reader.etag, settings=settings) as writer:
+            writer.write(new)
+            writer.write(envelope.read_full(source, rest))
+        return
+    first = new + envelope.read_full(source, MIN_PART_BYTES - len(new))
+    start = reader.tell()
+    try:
+        # After a conflict, S3 requires the whole upload again.
+        despite_conflicts(lambda: _assemble(service, reader, first, start, settings))
+    except StoreError as error:
+        if not is_there(service, name, new, len(new) + rest, error):
+            raise
 
 
 def replace(service: Service, name: ObjectName, change: Change) -> None:
