@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
 
 import click
 
-from sealwax._core.foreign.rules import ENVKMS
+from sealwax._core.foreign.rules import FAMILIES
 from sealwax._text import printable
-
-FORMATS: Final = ("s3ec", "esdk", ENVKMS)
 
 
 class HowMany(click.ParamType):  # type: ignore[type-arg]
@@ -35,8 +32,8 @@ class Formats(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         names = tuple(str(value).split(","))
         for name in names:
-            if name not in FORMATS:
-                self.fail(f"'{printable(name)}' is none of {', '.join(FORMATS)}", param, ctx)
+            if name not in FAMILIES:
+                self.fail(f"'{printable(name)}' is none of {', '.join(FAMILIES)}", param, ctx)
         return names
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sealwax._core.foreign.rules import FAMILIES
 from sealwax._core.format import header as hdr
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.lru import LruMap
@@ -22,7 +23,6 @@ from sealwax._text import of_many
 from sealwax.errors import HeaderError
 from sealwax.fleet._client_objects import WORDS, hash_of
 from sealwax.fleet._database import PlanDatabase
-from sealwax.fleet._moving import FAMILIES
 from sealwax.fleet._shard import Item, Keys, RunResult, ScanResult
 from sealwax.fleet._state import State
 from sealwax.stores import Entry

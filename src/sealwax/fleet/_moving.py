@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 from sealwax._core import context as ctx
 from sealwax._core import files, moved, moving
 from sealwax._core.foreign.esdk.suites import SUITES
-from sealwax._core.foreign.rules import ENVKMS, LEGACY, ForeignRules
+from sealwax._core.foreign.rules import FAMILIES, LEGACY, ForeignRules
 from sealwax._core.format.header import ENVELOPE_ID_BYTES
 from sealwax._core.moving import Movable
 from sealwax._core.recognize.s3ec import INSTRUCTIONS
@@ -27,10 +27,6 @@ from sealwax.fleet._settings import Settings
 from sealwax.fleet._state import ForeignDecision, State
 from sealwax.stores._files import FileStore
 from sealwax.stores._store import S3_SCHEME, MakesObjects, Store, is_gone, relative
-
-ESDK: Final = "esdk"
-FAMILIES: Final = (_client_objects.NAME, ESDK, ENVKMS)
-"""What ``also`` takes."""
 
 NOT_MOVED: Final = "it cannot be re-wrapped, only moved into an envelope, and the plan does not move"
 

@@ -12,13 +12,14 @@ from typing import Final
 
 from sealwax._aws.session import Session
 from sealwax._core import disk, validate
+from sealwax._core.foreign.rules import FAMILIES
 from sealwax._text import printable
 from sealwax.errors import EngineError, FileError
 from sealwax.fleet import _proof, _report
 from sealwax.fleet._journal import Journal, by_use
 from sealwax.fleet._lookup import settings_of
 from sealwax.fleet._moves import keep_moves
-from sealwax.fleet._moving import FAMILIES, Targets
+from sealwax.fleet._moving import Targets
 from sealwax.fleet._planfile import BESIDE, put_in_place
 from sealwax.fleet._report import FleetReport
 from sealwax.fleet._scan import OnProgress, Scan

@@ -22,6 +22,9 @@ LEGACY: Final = (*(f"esdk-{suite:04x}" for suite in _OLD_SUITES), "s3ec-v2", "s3
 UNMARKED: Final = (BOTO3_FERNET,)
 """The names of formats that no byte tells for certain, and that are read only if the caller names them too."""
 
+FAMILIES: Final = ("s3ec", "esdk", ENVKMS)
+"""The names of what a fleet can be about beside envelopes; the names of their formats begin with them."""
+
 ENVKMS_MAGIC: Final = b"ENVKMS01"
 LONGEST_BLOB: Final = 6144
 """How long a data key that KMS has wrapped can be."""
