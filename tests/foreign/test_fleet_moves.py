@@ -279,6 +279,16 @@ def test_usage(world: World, arguments: tuple[str, ...]) -> None:
     assert not Path("plan").exists()
 
 
+@pytest.mark.parametrize("place", ["s3://", "s3:///x"])
+def test_no_place_in_s3(world: World, place: str, err: Err) -> None:
+    Path("in").mkdir()
+    before = asked(world)
+    assert run([*PLAN, *MOVE, "--into", place, "in"]) == 1
+    assert asked(world) == before
+    assert f"'{place}'" in err()
+    assert not Path("plan").exists()
+
+
 def test_arguments(world: World) -> None:
     given: dict[str, Any] = {
         "sources": [world.old],
@@ -339,7 +349,8 @@ def test_another_target_is_left_and_told(world: World, capfd: pytest.CaptureFixt
     assert run(["fleet", "run", "--apply", "--json", "plan"]) == 8
     done = told(capfd)
     assert (done["moved"], done["left"], done["stale"]) == (1, 1, 1)
-    assert "x.swx' already exists, and the plan does not know it; move it away" in done["problems"][0]["reason"]
+    assert done["next"].startswith("see why each was left, and run again: ")
+    assert "x.swx' already exists, and the plan does not know it; move what is there" in done["problems"][0]["reason"]
     assert asked(world) - before == {"Decrypt": 1, "GenerateDataKey": 1}
     assert Path("in/x.swx").read_bytes() == b"somebody's"
     Path("in/x.swx").unlink()

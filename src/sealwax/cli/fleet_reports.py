@@ -70,8 +70,8 @@ def _standing(report: FleetReport) -> tuple[Tone, str]:
     if report.missed:
         skipped = report.count("skipped")
         if skipped == 1:
-            return "bad", "The only envelope does not have the context of the plan"
-        return "bad", f"None of the {skipped:,} envelopes has the context of the plan"
+            return "bad", f"The only {noun(report)} does not have the context of the plan"
+        return "bad", f"None of the {skipped:,} {noun(report)}s has the context of the plan"
     wrong, open_ = _wrong(report), _unchecked(report)
     if wrong or open_ or report.stale:
         parts = wrong + ([] if report.failed and report.failed == report.stale else _stale(report)) + open_
@@ -116,7 +116,7 @@ def _unchecked(report: FleetReport) -> list[str]:
     parts = []
     damaged = report.count("damaged")
     if damaged:
-        parts.append(f"{counted(damaged, 'envelope')} {'has' if damaged == 1 else 'have'} a damaged header")
+        parts.append(f"{counted(damaged, noun(report))} {'has' if damaged == 1 else 'have'} a damaged header")
     if report.hidden > damaged:
         parts.append(f"{counted(report.hidden - damaged, 'object')} could not be read or listed")
     if report.links:
@@ -158,7 +158,7 @@ def _all_well(report: FleetReport) -> str:
     if checked and checked.gone:
         besides.append(f"{counted(checked.gone, 'object')} of the plan no longer there")
     if skipped := report.count("skipped"):
-        besides.append(f"{counted(skipped, 'envelope')} with another context skipped")
+        besides.append(f"{counted(skipped, noun(report))} with another context skipped")
     text += f" ({'; '.join(besides)})" if besides else ""
     return text if report.dry_run else text[0].upper() + text[1:]
 
@@ -221,6 +221,8 @@ def _next(report: FleetReport, plan: str) -> tuple[str, str]:
         return "fix the causes listed and plan again, or go on with the rest", apply
     if report.failed:
         return "fix the causes listed, and run again", apply
+    if report.stale and report.verb == "run" and report.count("left") == report.stale:
+        return "see why each was left, and run again", apply
     if report.stale:
         return "", again if report.verb == "verify" else apply
     if report.verb == "plan" and report.missing_regions and not report.settings.add_regions:

@@ -36,7 +36,7 @@ from sealwax.fleet._threads import WORKERS, parallel
 from sealwax.kms import KmsKeyring
 from sealwax.stores._store import Store, real_name, relative
 
-_ELSEWHERE: Final = "move it away, or plan again with another place for the envelopes"
+_ELSEWHERE: Final = "move what is there away, or plan again with another place for the envelopes"
 
 
 class FleetMover:

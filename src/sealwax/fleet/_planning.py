@@ -27,7 +27,7 @@ from sealwax.fleet._settings import Contexts, Move, Settings
 from sealwax.fleet._state import State
 from sealwax.fleet._threads import WORKERS, Engine, Threads
 from sealwax.stores import Store, open_store
-from sealwax.stores._store import NO_REENCRYPTION, is_key_store
+from sealwax.stores._store import NO_REENCRYPTION, S3_SCHEME, is_key_store
 
 OpenStore = Callable[[str], Store]
 """Opens the store at a location."""
@@ -147,6 +147,8 @@ def plan(
     )
     temporary = target.with_name(f".sealwax-{os.urandom(8).hex()}.part")
     stores = [open_location(location) for location in locations]
+    if move is not None and move.into is not None and move.into.startswith(S3_SCHEME):
+        open_location(move.into)  # refuses what is no name in S3
     facts = {
         "where": locations,
         "settings": settings.as_dict(),
