@@ -230,6 +230,7 @@ def test_what_has_to_be_allowed(world: World, messages: dict[str, Sample], capfd
     Path("in").mkdir()
     Path("in/signed").write_bytes(messages["esdk-0578-True"].data)
     Path("in/old").write_bytes(messages["esdk-0178-True"].data)
+    Path("in/both").write_bytes(messages["esdk-0378-True"].data)
     Path("in/script").write_bytes(script(world))
     large = {f"n{number}": "v" * 900 for number in range(10)} | CONTEXT
     Path("in/large").write_bytes(
@@ -238,16 +239,17 @@ def test_what_has_to_be_allowed(world: World, messages: dict[str, Sample], capfd
     before = asked(world)
     assert run([*PLAN, *MOVE, "in"]) == 8
     planned = told(capfd)
-    assert (planned["failed"], planned["objects_to_move"], planned["kms_calls"]) == (4, 0, 0)
+    assert (planned["failed"], planned["objects_to_move"], planned["kms_calls"]) == (5, 0, 0)
     reasons = {Path(each["name"]).name: each["reason"] for each in planned["problems"]}
     assert "cannot prove who made it; the plan drops no signatures" in reasons["signed"]
     assert "esdk-0178, does not commit" in reasons["old"]
+    assert "drops no signatures; and its format, esdk-0378, does not commit" in reasons["both"]
     assert "the plan does not allow that format by name" in reasons["script"]
     assert "it cannot become an envelope: the context is larger than 8192 bytes" in reasons["large"]
     run(["fleet", "run", "--apply", "--json", "plan"])
-    assert told(capfd)["failed"] == 4
+    assert told(capfd)["failed"] == 5
     assert asked(world) == before
-    assert len(list(Path("in").iterdir())) == 4
+    assert len(list(Path("in").iterdir())) == 5
     assert run(["fleet", "status", "--list", "plan"]) == 0
     said = " ".join(capfd.readouterr().out.split())
     assert "plan again with --drop-signature" in said

@@ -23,7 +23,7 @@ from sealwax._core.recognize.s3ec import INSTRUCTIONS
 from sealwax._text import printable
 from sealwax.errors import ContextError, FileError, HeaderError, SealwaxError
 from sealwax.fleet import _client_objects
-from sealwax.fleet._settings import Settings
+from sealwax.fleet._settings import Move, Settings
 from sealwax.fleet._state import ForeignDecision, State
 from sealwax.stores._files import FileStore
 from sealwax.stores._store import S3_SCHEME, MakesObjects, Store, is_gone, relative
@@ -82,15 +82,26 @@ def decide(movable: Movable, settings: Settings, relpath: str) -> ForeignDecisio
         return ForeignDecision(State.SKIPPED, refused, context)
     if settings.move is None:
         return ForeignDecision(State.REFUSED, NOT_MOVED, context)
-    refusal = moving.refusal(movable, rules_of(settings), drop_signature=settings.move.drop_signature)
-    if refusal is not None:
-        plan = "the plan drops no signatures" if refusal.signature else "the plan does not allow that format by name"
-        return ForeignDecision(State.REFUSED, f"{refusal.why}; {plan}", context)
+    reason = _refusal(movable, settings.move)
+    if reason:
+        return ForeignDecision(State.REFUSED, reason, context)
     try:
         ctx.check_new_keys(movable.context, {})
     except ContextError as error:
         return ForeignDecision(State.REFUSED, f"it cannot become an envelope: {error}", context)
     return ForeignDecision(State.STALE, "", context)
+
+
+def _refusal(movable: Movable, move: Move) -> str:
+    """Return all that keeps a plan from moving a file that could be moved; "" if nothing does."""
+    reasons = []
+    refusal = moving.refusal(movable, move._rules, drop_signature=move.drop_signature)
+    if refusal is not None and refusal.signature:
+        reasons.append(f"{refusal.why}; the plan drops no signatures")
+        refusal = moving.refusal(movable, move._rules, drop_signature=True)
+    if refusal is not None:
+        reasons.append(f"{refusal.why}; the plan does not allow that format by name")
+    return "; and ".join(reasons)
 
 
 def id_of_mark(mark: str) -> bytes:
