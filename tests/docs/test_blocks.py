@@ -89,6 +89,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
         "docs/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/policies.md": ["waits for an hour"],
         "docs/recipes.md": ["tests/spark runs it"],
+        "docs/rotation.md": ["needs a bucket with messages"],
         "docs/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
         "docs/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
     }
