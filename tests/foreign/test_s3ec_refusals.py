@@ -224,7 +224,7 @@ def test_what_does_not_commit_is_read_by_name_only(world: World, err: Callable[[
     for key, name, other in (("v2", "s3ec-v2", "s3ec-kms"), ("kms", "s3ec-kms", "s3ec-v2")):
         for options in ((), ("--allow-legacy", other)):
             assert run(["decrypt", "-k", "alias/old", *C, *options, f"s3://bucket/{key}", "-o", "plain"]) == 4
-            assert f"allow {name} by name" in err()
+            assert f"to read it, use --allow-legacy {name}" in err()
     assert world.calls() == calls
     assert list(Path().iterdir()) == []
 

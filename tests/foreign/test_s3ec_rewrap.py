@@ -143,12 +143,16 @@ def test_all_that_is_stored_with_it_is_kept(world: World, instructions: bool) ->
 
 def test_what_is_sent(world: World) -> None:
     """One look, KMS, a copy, and another look; nothing of the body beyond the first look moves."""
+    # As buckets are by default: objects have no ACLs, and are not asked about theirs.
+    controls = {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    world.s3.put_bucket_ownership_controls(Bucket="bucket", OwnershipControls=controls)
     world.put("x", os.urandom(6 << 20))
     world.server.forget()
     before = len(world.calls())
     assert run(["rewrap", *OLD_TO_NEW, *C, X]) == 0
     sent = [(request.operation, request.path) for request in world.server.requests]
     assert sent == [
+        ("GetBucketOwnershipControls", "/bucket"),
         ("GetObject", "/bucket/x"),
         ("GetObject", "/bucket/x.instruction"),
         ("PutObjectCopy", "/bucket/x"),

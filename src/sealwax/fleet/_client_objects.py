@@ -15,7 +15,14 @@ from sealwax._core import objects
 from sealwax._core.context import AcceptStoredContext
 from sealwax._core.envelope import read_full
 from sealwax._core.foreign.rules import ForeignRules
-from sealwax._core.foreign.s3ec.fields import CBC, MAX_INSTRUCTION_BYTES, ObjectFields, needs_instructions, wrapped_in
+from sealwax._core.foreign.s3ec.fields import (
+    CBC,
+    MAX_INSTRUCTION_BYTES,
+    ObjectFields,
+    needs_instructions,
+    object_fields,
+    wrapped_in,
+)
 from sealwax._core.format.header import ENVELOPE_ID_BYTES, MAGIC, Header
 from sealwax._core.keyring import WrappedKey
 from sealwax._core.objects import ObjectOpener
@@ -49,14 +56,10 @@ class HasObjects(Protocol):
         """Whether it knows which instruction file belongs to an object."""
         ...
 
-    def object_fields(self, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
-        """Return how an object was encrypted; None if it is not of the S3 Encryption Client.
-
-        Args:
-            error: what ``inspect`` raised for it.
+    def instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:
+        """Return the instruction file of an object with this metadata; None if there is none.
 
         Raises:
-            HeaderError: its fields contradict each other, or are not read.
             StoreError: it cannot be read.
         """
         ...
@@ -71,13 +74,32 @@ def fields_of(store: Store, name: str, error: NotAnEnvelopeError, settings: Sett
     """Return how an object was encrypted, if it is one that the plan is about.
 
     Raises:
-        SealwaxError: as ``HasObjects.object_fields``.
+        SealwaxError: as ``object_fields_of``.
     """
     if NAME not in settings.also or not isinstance(store, HasObjects):
         return None
     if error.foreign is not None and error.foreign.format == CONTRADICTION:
         raise DamagedHeaderError(str(error))
-    return store.object_fields(name, error)
+    return object_fields_of(store, name, error)
+
+
+def object_fields_of(store: HasObjects, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
+    """Return how an object was encrypted; None if it is not of the S3 Encryption Client.
+
+    Args:
+        error: what ``inspect`` raised for it.
+
+    Raises:
+        HeaderError: its fields contradict each other, or are not read.
+        StoreError: its instruction file cannot be read.
+    """
+    if error.foreign is not None and not objects.claims_object(error):
+        return None
+    instructions = store.instructions(name, error.metadata)
+    # Version 2 may leave no mark on the object itself.
+    if error.foreign is None and instructions is None:
+        return None
+    return object_fields(error.metadata, instructions)
 
 
 def wrapped_of(store: Store, name: str, error: NotAnEnvelopeError) -> tuple[bytes, Mapping[str, str]] | None:
@@ -94,7 +116,7 @@ def wrapped_of(store: Store, name: str, error: NotAnEnvelopeError) -> tuple[byte
         raise error
     if not store.has_own_instructions and needs_instructions(error.metadata):
         return None  # each version of its instruction file is looked at, whichever is its own
-    fields = store.object_fields(name, error)
+    fields = object_fields_of(store, name, error)
     if fields is None:
         raise error
     return fields.wrapped_key, fields.context

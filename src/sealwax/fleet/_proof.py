@@ -64,7 +64,9 @@ def _digest_of(store: Store, name: str) -> bytes:
 
 
 def _digest_of_object(store: Store, name: str, error: NotAnEnvelopeError) -> bytes:
-    fields = store.object_fields(name, error) if isinstance(store, _client_objects.HasObjects) else None
+    fields = None
+    if isinstance(store, _client_objects.HasObjects):
+        fields = _client_objects.object_fields_of(store, name, error)
     if fields is None:
         raise error
     digest = hashlib.sha256()

@@ -299,6 +299,9 @@ class Service:
 
         None if the caller pays for the requests: the bucket is another's, who alone may ask this.
 
+        Args:
+            name: an object in the bucket.
+
         Raises:
             StoreError, CredentialsError: as for ``call``.
         """

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from sealwax._core import envelope
 from sealwax._core.envelope import Inspection
-from sealwax._core.foreign.s3ec.fields import ObjectFields, object_fields
-from sealwax._core.objects import claims_object, is_object
+from sealwax._core.objects import is_object
 from sealwax._core.rewrap import Rewrap, RewrapsObjects
 from sealwax._text import printable
 from sealwax.errors import NotAnEnvelopeError, SealwaxError, StoreError
@@ -99,39 +98,29 @@ class S3Store(Store):
                 error.metadata = reader.metadata
                 raise
 
-    def object_fields(self, name: str, error: NotAnEnvelopeError) -> ObjectFields | None:
-        """Return how an object of the S3 Encryption Client was encrypted.
-
-        It takes one request for its instruction file, unless ``list`` has just shown that there is none.
-
-        Args:
-            name: the object, ``s3://bucket/key``.
-            error: what ``inspect`` raised for it.
-
-        Returns:
-            None if it is not such an object.
-
-        Raises:
-            HeaderError: its fields contradict each other, or are not read.
-            StoreError, CredentialsError: the instruction file cannot be read.
-        """
-        if error.foreign is not None and not claims_object(error):
-            return None
-        instructions = self._instructions(name, error.metadata)
-        # Version 2 may leave no mark on the object itself.
-        if error.foreign is None and instructions is None:
-            return None
-        return object_fields(error.metadata, instructions)
-
     @property
     def has_own_instructions(self) -> bool:
         """Whether it knows which instruction file of the S3 Encryption Client belongs to an object."""
         return True
 
-    def _instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:
+    def instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:
+        """Return the instruction file of an object of the S3 Encryption Client.
+
+        It takes one request (s3:GetObject), unless ``list`` has just shown that there is no such file.
+
+        Args:
+            name: the object, ``s3://bucket/key``.
+            metadata: its metadata.
+
+        Returns:
+            The file's bytes; None if there is none.
+
+        Raises:
+            StoreError, CredentialsError: it cannot be read.
+        """
         return read_instructions(self._service, self._object(name), metadata)
 
-    def old_versions(self) -> OldVersions:
+    def old_versions(self) -> Store:
         """Return the versions of these objects that are no longer current.
 
         Returns:
@@ -200,7 +189,7 @@ class OldVersions(S3Store):
     def has_own_instructions(self) -> bool:
         return False
 
-    def _instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
+    def instructions(self, name: str, metadata: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
         # Nothing says which version of the instruction file belongs to a version of its object.
         return None
 
