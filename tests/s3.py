@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -221,6 +222,8 @@ class StrictS3:
         for then in list(self.after):
             then(request)
         if found == "lost":
+            # The server would keep the connection open, and the client wait for its time-out.
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("on purpose")
         start_response(f"{status} any", answer_headers)
         if found == "cut":
