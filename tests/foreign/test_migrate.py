@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import io
 import json
 import os
 import resource
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 import sealwax
+from sealwax._core import moving
+from sealwax._core.foreign.rules import ForeignRules
 from sealwax._core.moved import Moved
 from sealwax.cli import run
 from sealwax.cli.move_journal import MoveJournal
@@ -633,3 +636,18 @@ def test_a_text_that_is_an_object_of_the_client_is_not_a_message(world: World, m
         assert run([*MOVE, "--allow-legacy", "s3ec-v2", f"s3://bucket/{name}"]) in (4, 5)
         assert "sealwax: s3://bucket" in err()
     assert set(world.state()) == before
+
+
+def test_a_file_that_gets_more_context_after_it_was_looked_at(whole: World) -> None:
+    """Its envelope would be bound to less than what was read."""
+    rules = ForeignRules(frozenset(["envkms01"]), frozenset())
+    file = io.BytesIO(scripts.envkms(whole.lab, "alias/old", b"data", CONTEXT))
+    original = moving.look(file, rules)
+    assert original is not None
+    file.seek(0)
+    file.write(scripts.envkms(whole.lab, "alias/old", b"data", {**CONTEXT, "more": "x"}))
+    file.seek(0)
+    reader = sealwax.Sealer(sealwax.KmsKeyring(whole.old, session=whole.lab.session()), allow_legacy=["envkms01"])
+    given = sealwax.AcceptStoredContext(CONTEXT)
+    with pytest.raises(sealwax.ContextError):
+        reader.open_stream(original.message, context=moving.to_read(original.movable, given))

@@ -221,9 +221,13 @@ def match(movable: Movable, given: ctx.ExpectedContext, rules: ForeignRules) -> 
         ctx.match(given, movable.context, (), None)
 
 
-def to_read(movable: Movable, given: ctx.ExpectedContext) -> ctx.ExpectedContext:
-    """Return the context to open a file with: one that can be bound to none has none."""
-    return ctx.NO_CONTEXT if movable.format == BOTO3_FERNET else given
+def to_read(movable: Movable, given: ctx.ExpectedContext) -> ToBind:
+    """Return the context to open a file with: exactly that of its envelope, should the file change meanwhile.
+
+    Raises:
+        ContextError: as for ``to_bind``.
+    """
+    return ctx.NO_CONTEXT if movable.format == BOTO3_FERNET else to_bind(movable, given)
 
 
 def to_bind(movable: Movable, given: ctx.ExpectedContext) -> ToBind:
