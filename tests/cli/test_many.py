@@ -512,7 +512,8 @@ def test_a_dry_run_looks_at_what_is_in_s3(run: Run, s3: StrictS3, keys: Keys, sa
     for name, status in (("there", 1), ("new", 0)):
         assert run("encrypt", *K, *PURPOSE, "--dry-run", "-o", f"s3://bucket/{name}.swx", "in/000") == status
     assert run("rewrap", *K, *PURPOSE, "--to", keys.demo2, "--dry-run", "-r", "s3://bucket/") == 0
-    assert {request.operation for request in s3.requests} <= {"HeadObject", "GetObject", "ListObjectsV2"}
+    asked = {"HeadObject", "GetObject", "ListObjectsV2", "GetBucketOwnershipControls", "GetObjectAcl"}
+    assert {request.operation for request in s3.requests} <= asked
     assert "'s3://bucket/there.swx' already exists; use --force to overwrite it" in said()[0]
 
 

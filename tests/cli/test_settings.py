@@ -412,13 +412,13 @@ def test_show_says_where_each_value_comes_from(
 def test_an_identity_of_the_environment_counts_over_the_profile(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "sealwax.toml").write_text('profile = "dev"\n')
+    (here / "sealwax.toml").write_text('profile = "staging"\n')
     monkeypatch.delenv("SEALWAX_LAB")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(here / "none"))
     assert run("keys", "list", "--region", "eu-west-1") == 7
     err = capfd.readouterr().err
-    assert f"settings from {here}/sealwax.toml: profile dev\n" in err
-    assert "The config profile (dev) could not be found" in err
+    assert f"settings from {here}/sealwax.toml: profile staging\n" in err
+    assert "The config profile (staging) could not be found" in err
     for variable in (
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",
@@ -432,4 +432,4 @@ def test_an_identity_of_the_environment_counts_over_the_profile(
             value = "there" if "PROFILE" in variable else None
             assert shown(run, capfd)["profile"] == {"value": value, "from": variable}
             assert run("keys", "list", "--region", "") != 0  # whatever the reason, it is not the profile
-            assert "dev" not in capfd.readouterr().err
+            assert "staging" not in capfd.readouterr().err

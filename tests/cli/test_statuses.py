@@ -610,8 +610,8 @@ def _message(suite: int) -> None:
 def _(world: World) -> None:
     _message(0x0178)
     for verb in ("decrypt", "verify"):
-        world.ends(4, *OPENING[verb], "m.esdk", says="allow esdk-0178 by name")
-    world.ends(4, *OPENING["verify"], "--allow-legacy", "esdk-0146", "m.esdk", says="allow esdk-0178 by name")
+        world.ends(4, *OPENING[verb], "m.esdk", says="use --allow-legacy esdk-0178")
+    world.ends(4, *OPENING["verify"], "--allow-legacy", "esdk-0146", "m.esdk", says="use --allow-legacy esdk-0178")
 
 
 @line(
