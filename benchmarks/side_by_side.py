@@ -1,7 +1,7 @@
 """``python -m benchmarks.side_by_side [--write]``: ten tasks with sealwax and other tools, as their users type them.
 
-It prints or writes the tables of docs/side-by-side.md: commands, characters typed and seconds of each task, and what
-each tool says when something is wrong. Tools that are not installed are left out: ``age``, ``restic``, and
+It prints or writes the tables of docs/explanation/side-by-side.md: commands, characters typed and seconds of each task,
+and what each tool says when something is wrong. Tools that are not installed are left out: ``age``, ``restic``, and
 ``aws-encryption-cli`` with the AWS CLI, both of which use the lab as their KMS.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.measure import cpu_of_programs
 _BIN: Final = Path(sys.executable).parent
 _FILES, _FILE_BYTES, _LARGE_MIB, _ROUNDS = 100, 4096, 128, 2
 
-PAGE: Final = Path(__file__).parents[1] / "docs/side-by-side.md"
+PAGE: Final = Path(__file__).parents[1] / "docs/explanation/side-by-side.md"
 _BEGIN, _END = "<!-- measured -->", "<!-- end of what is measured -->"
 TASKS: Final = (
     "set up",

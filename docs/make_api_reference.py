@@ -1,4 +1,4 @@
-"""Write docs/api.md from the public fronts of the package: python docs/make_api_reference.py"""
+"""Write docs/reference/api.md from the public fronts of the package: python docs/make_api_reference.py"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-PAGE = Path(__file__).with_name("api.md")
+PAGE = Path(__file__).with_name("reference") / "api.md"
 FRONTS = (
     "sealwax",
     "sealwax.errors",
@@ -47,7 +47,7 @@ HEAD = """# API
 Every public name, with its signature and the first sentence of its documentation; `help(NAME)` in Python has all of it.
 A name that is not here is private and may change.
 
-Written by [make_api_reference.py](make_api_reference.py) from the program; change the program, not this page.
+Written by [make_api_reference.py](../make_api_reference.py) from the program; change the program, not this page.
 """
 
 
@@ -192,7 +192,7 @@ def line(indent: str, shown: str, doc: str | None) -> str:
 
 
 def page() -> str:
-    """Return docs/api.md as it should be."""
+    """Return docs/reference/api.md as it should be."""
     lines = [HEAD]
     shown: dict[tuple[str, int], str] = {}
     for front in FRONTS:

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the program itself: python docs/make_cli_reference.py"""
+"""Write docs/reference/cli.md from the program itself: python docs/make_cli_reference.py"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import click
 from sealwax import cli
 from sealwax.cli import verbs
 
-PAGE = Path(__file__).with_name("cli.md")
+PAGE = Path(__file__).with_name("reference") / "cli.md"
 
 HEAD = """# Command line
 
-Written by [make_cli_reference.py](make_cli_reference.py) from the program; change the program, not this page.
+Written by [make_cli_reference.py](../make_cli_reference.py) from the program; change the program, not this page.
 
 Data goes to standard output, everything else to standard error. `-` is standard input or output, and
 `s3://bucket/key` is an S3 object; with `-r`, `s3://bucket/prefix` means every object whose key begins with that
@@ -124,7 +124,7 @@ def top() -> click.Context:
 
 
 def page() -> str:
-    """Return docs/cli.md as it should be."""
+    """Return docs/reference/cli.md as it should be."""
     rows = [
         f"| {re.sub(r'[A-Z][A-Z0-9_]+', lambda name: f'`{name[0]}`', names)} | {text} |" for names, text in ENVIRONMENT
     ]

@@ -1,6 +1,6 @@
-"""Write the worked example of docs/format.md: a whole envelope, byte by byte, from fixed and fake keys.
+"""Write the worked example of docs/explanation/format.md: a whole envelope, byte by byte, from fixed and fake keys.
 
-``python docs/make_format_dump.py`` rewrites the part of docs/format.md between its two markers.
+``python docs/make_format_dump.py`` rewrites the part of docs/explanation/format.md between its two markers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.keyring import DataKey, WrappedKey
 
-PAGE = Path(__file__).with_name("format.md")
+PAGE = Path(__file__).with_name("explanation") / "format.md"
 BEGIN, END = "<!-- worked example: begin -->\n", "<!-- worked example: end -->\n"
 
 DATA_KEY = bytes(range(32))
@@ -101,7 +101,7 @@ def render() -> str:
 
 
 def page() -> str:
-    """Return docs/format.md as it should be."""
+    """Return docs/explanation/format.md as it should be."""
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

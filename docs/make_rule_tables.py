@@ -1,4 +1,4 @@
-"""Write the tables of docs/misconfigurations.md from the rules: python docs/make_rule_tables.py"""
+"""Write the tables of docs/reference/misconfigurations.md from the rules: python docs/make_rule_tables.py"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sealwax.audit import RULES, Rule
 
-PAGE = Path(__file__).with_name("misconfigurations.md")
+PAGE = Path(__file__).with_name("reference") / "misconfigurations.md"
 HEAD = "| rule | severity | finding | fix | standards |\n|---|---|---|---|---|\n"
 
 

@@ -23,7 +23,7 @@ from sealwax.policy import _generate
 from tests.audit.live import ACCOUNT, REGION, Session, account, put_filter, put_rule
 from tests.audit.samples import ORDINARY
 
-SCHEMA: Final = json.loads((Path(__file__).parents[2] / "docs/audit.schema.json").read_text(encoding="utf-8"))
+SCHEMA: Final = json.loads((Path(__file__).parents[2] / "docs/reference/audit.schema.json").read_text(encoding="utf-8"))
 
 
 def _document(action: str) -> str:

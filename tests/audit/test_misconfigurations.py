@@ -11,14 +11,15 @@ from sealwax.audit import RULES, Standard
 from sealwax.audit._rules import standards
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = DOCS / "misconfigurations.md"
+PAGE = DOCS / "reference/misconfigurations.md"
 
 
 def test_the_tables_are_those_of_the_rules(tmp_path: Path) -> None:
-    for name in ("misconfigurations.md", "make_rule_tables.py"):
-        (tmp_path / name).write_text((DOCS / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "reference").mkdir()
+    for path in (PAGE, DOCS / "make_rule_tables.py"):
+        (tmp_path / path.relative_to(DOCS)).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     subprocess.run([sys.executable, tmp_path / "make_rule_tables.py"], check=True)
-    assert (tmp_path / PAGE.name).read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), (
+    assert (tmp_path / "reference" / PAGE.name).read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), (
         "run python docs/make_rule_tables.py"
     )
 

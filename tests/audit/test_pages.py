@@ -1,6 +1,6 @@
 """The programs on the pages about audits and policies use the public fronts only, and one of them asks a real server.
 
-``tests/docs`` runs the pages. There the program of docs/audit.md gathers the facts of a lab.
+``tests/docs`` runs the pages. There the program of docs/how-to/audit.md gathers the facts of a lab.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from sealwax import audit
 from tests.docs.blocks import ROOT, Block, blocks_of, run
 
-PAGES: Final = ("audit.md", "misconfigurations.md", "policies.md", "reports.md")
+PAGES: Final = ("how-to/audit.md", "reference/misconfigurations.md", "how-to/policies.md", "reference/reports.md")
 
 
 def program(page: str) -> Block:
@@ -59,7 +59,7 @@ def test_the_program_that_gathers_runs_in_an_account(tmp_path: Path) -> None:
         host, port = server.get_host_and_port()
         keys = {"AWS_ACCESS_KEY_ID": "A" * 20, "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
         needs = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", **keys}
-        shown = run([as_on_aws(program("audit.md"))], tmp_path / "reader", needs, terminal=False)
+        shown = run([as_on_aws(program("how-to/audit.md"))], tmp_path / "reader", needs, terminal=False)
     finally:
         server.stop()
     assert " findings, " in shown

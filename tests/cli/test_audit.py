@@ -65,7 +65,7 @@ def test_a_public_key_is_found_with_its_statement_and_fix(bare_shell: Shell, wro
 
 
 def test_the_json_fits_its_schema(bare_shell: Shell, wrong: Facts) -> None:
-    schema = json.loads((ROOT / "docs/audit.schema.json").read_text("utf-8"))
+    schema = json.loads((ROOT / "docs/reference/audit.schema.json").read_text("utf-8"))
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     validator.check_schema(schema)
     saved(bare_shell, wrong)

@@ -232,7 +232,7 @@ def test_readme_and_page_have_the_same_statuses() -> None:
             assert f"\n| {status} | {trouble.what} |\n" in readme
         else:
             assert trouble.what in readme
-    page = (ROOT / "docs/statuses.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/statuses.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| .* \| ([0-9]+) \|$", page, re.MULTILINE)
     assert {int(row) for row in rows} == set(troubles.STATUSES)
 

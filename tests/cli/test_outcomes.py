@@ -78,7 +78,7 @@ def tree() -> None:
     write("in/b", b"the second, which is longer")
 
 
-# --- the table of docs/limits.md: what is met, what is said and counted, and the status where all else is done
+# --- the table of docs/reference/limits.md: what is met, said and counted, and the status
 
 Case = Callable[[Commands], tuple[tuple[str, ...], str]]
 CASES: dict[str, tuple[Case, str, int]] = {}
@@ -279,7 +279,7 @@ def test_each_line_of_the_table(sealwax_: Commands, what: str) -> None:
 
 
 def test_the_table_of_the_limits_is_this_one() -> None:
-    page = (ROOT / "docs/limits.md").read_text()
+    page = (ROOT / "docs/reference/limits.md").read_text()
     lines = page[page.index("| What is met |") :].split("\n\n", 1)[0].splitlines()[2:]
     table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
     assert table == [(what, counted, str(status)) for what, (_, counted, status) in CASES.items()]

@@ -112,5 +112,5 @@ def test_the_readme_on_pypi_has_no_link_into_a_checkout(repository: str | None, 
         return
     assert all(link.startswith("https://") for link in links), links
     files = f"https://github.com/{repository}/blob/v{__version__}"
-    assert f"{files}/docs/concepts.md" in links
+    assert f"{files}/docs/explanation/concepts.md" in links
     assert f"Changelog, {files}/CHANGELOG.md" in said.get_all("Project-URL", [])

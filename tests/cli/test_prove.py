@@ -74,7 +74,7 @@ def test_reports_have_the_verdict_and_where_they_come_from(shell: Shell) -> None
     done = shell.sealwax(*PROVE, "-q", "--report", "p.html", "--report", "p.json").succeeded()
     assert (done.out, done.err) == (b"", "")
     report = json.loads(shell.read("p.json"))
-    jsonschema.validate(report, json.loads((ROOT / "docs/prove.schema.json").read_text()))
+    jsonschema.validate(report, json.loads((ROOT / "docs/reference/prove.schema.json").read_text()))
     assert (
         report["verdict"] == "alias/demo passed 19 of 23 checks, and failed none; 4 are not shown, and may still fail"
     )
@@ -231,7 +231,7 @@ def normal(text: str) -> list[str]:
 
 @pytest.mark.usefixtures("own")
 def test_on_a_terminal_it_says_what_the_page_shows(shell: Shell) -> None:
-    page = ROOT / "docs/verification.md"
+    page = ROOT / "docs/how-to/verification.md"
     (script,) = (block.text for block in blocks_of(page) if block.runs)
     (shown,) = re.findall(r"^```\n(passed.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     command = script.splitlines()[-1].split()

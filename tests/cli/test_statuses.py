@@ -1,4 +1,4 @@
-"""docs/statuses.md, line by line: what commands end with, as they are, with -q and with --json."""
+"""docs/reference/statuses.md, line by line: what commands end with, as they are, with -q and with --json."""
 
 from __future__ import annotations
 
@@ -1025,7 +1025,7 @@ def test_each_line(world: World, key: tuple[str, str, str]) -> None:
 
 
 def test_the_table_of_the_page_is_this_one() -> None:
-    page = (ROOT / "docs/statuses.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/statuses.md").read_text(encoding="utf-8")
     rows = [row for row in page.splitlines() if row.startswith("| ")][1:]
     table = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     assert table == list(LINES)

@@ -1,4 +1,4 @@
-"""docs/api.md lists every public name, as the program has it."""
+"""docs/reference/api.md lists every public name, as the program has it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import sealwax
 from tests.docs.blocks import ROOT
 
-PAGE: Final = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+PAGE: Final = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

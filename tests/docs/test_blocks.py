@@ -36,36 +36,36 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
     kinds = {page: dict(Counter(b.file or b.language for b in blocks)) for page, blocks in RUN.items() if blocks}
     assert kinds == {
         "README.md": {"sh": 4, "python": 2},
-        "docs/async.md": {"sh": 1, "python": 1},
-        "docs/audit.md": {"sh": 1, "python": 1},
-        "docs/automatic-rotation.md": {"sh": 1},
-        "docs/caching.md": {"sh": 2, "python": 2},
-        "docs/concepts.md": {"sh": 1, "python": 2},
-        "docs/editing.md": {"sh": 2},
-        "docs/everyday.md": {"sh": 16},
-        "docs/from-s3-encryption-client.md": {"sh": 3, "python": 1},
-        "docs/from-scripts.md": {"python": 1, "sh": 4},
-        "docs/from-encryption-sdk.md": {"sh": 6, "python": 1},
-        "docs/iam.md": {"python": 1},
-        "docs/lab.md": {"sh": 3, "python": 1},
-        "docs/many-files.md": {"sh": 3},
-        "docs/moving-in.md": {"python": 2, "sh": 2},
-        "docs/misconfigurations.md": {"sh": 1, "python": 1},
-        "docs/open-without-sealwax.md": {"unseal.py": 1, "sh": 1},
-        "docs/policies.md": {"sh": 6, "python": 1},
-        "docs/records.md": {"python": 7, "shop.py": 1, "test_shop.py": 1, "sh": 6},
-        "docs/django.md": {"python": 2, "conftest.py": 1, "sh": 6},
-        "docs/blind-indexes.md": {"python": 1, "sh": 1},
-        "docs/recipes.md": {"python": 8, "sealing.py": 1},
-        "docs/regions.md": {"python": 3},
-        "docs/reports.md": {"sh": 2, "python": 1},
-        "docs/rotation.md": {"sh": 7, "python": 2},
-        "docs/s3.md": {"sh": 2, "python": 1},
-        "docs/settings.md": {"sh": 2},
-        "docs/sqlalchemy.md": {"python": 4},
-        "docs/testing.md": {"python": 1},
-        "docs/throttling.md": {"sh": 1, "python": 2},
-        "docs/verification.md": {"sh": 1},
+        "docs/how-to/async.md": {"sh": 1, "python": 1},
+        "docs/how-to/audit.md": {"sh": 1, "python": 1},
+        "docs/how-to/automatic-rotation.md": {"sh": 1},
+        "docs/how-to/caching.md": {"sh": 2, "python": 2},
+        "docs/explanation/concepts.md": {"sh": 1, "python": 2},
+        "docs/how-to/editing.md": {"sh": 2},
+        "docs/how-to/everyday.md": {"sh": 16},
+        "docs/how-to/from-s3-encryption-client.md": {"sh": 3, "python": 1},
+        "docs/how-to/from-scripts.md": {"python": 1, "sh": 4},
+        "docs/how-to/from-encryption-sdk.md": {"sh": 6, "python": 1},
+        "docs/reference/iam.md": {"python": 1},
+        "docs/how-to/lab.md": {"sh": 3, "python": 1},
+        "docs/how-to/many-files.md": {"sh": 3},
+        "docs/how-to/moving-in.md": {"python": 2, "sh": 2},
+        "docs/reference/misconfigurations.md": {"sh": 1, "python": 1},
+        "docs/how-to/open-without-sealwax.md": {"unseal.py": 1, "sh": 1},
+        "docs/how-to/policies.md": {"sh": 6, "python": 1},
+        "docs/explanation/records.md": {"python": 7, "shop.py": 1, "test_shop.py": 1, "sh": 6},
+        "docs/how-to/django.md": {"python": 2, "conftest.py": 1, "sh": 6},
+        "docs/how-to/blind-indexes.md": {"python": 1, "sh": 1},
+        "docs/how-to/recipes.md": {"python": 8, "sealing.py": 1},
+        "docs/how-to/regions.md": {"python": 3},
+        "docs/reference/reports.md": {"sh": 2, "python": 1},
+        "docs/how-to/rotation.md": {"sh": 7, "python": 2},
+        "docs/how-to/s3.md": {"sh": 2, "python": 1},
+        "docs/reference/settings.md": {"sh": 2},
+        "docs/how-to/sqlalchemy.md": {"python": 4},
+        "docs/how-to/testing.md": {"python": 1},
+        "docs/how-to/throttling.md": {"sh": 1, "python": 2},
+        "docs/how-to/verification.md": {"sh": 1},
     }
 
 
@@ -76,22 +76,22 @@ def test_each_block_that_does_not_run_says_why() -> None:
         if any(block.not_run for block in blocks)
     } == {
         "CONTRIBUTING.md": ["the tests of this page are among them"],
-        "docs/cli.md": ["each example of a verb is a test of its own"] * len(EXAMPLES),
-        "docs/automatic-rotation.md": [
+        "docs/reference/cli.md": ["each example of a verb is a test of its own"] * len(EXAMPLES),
+        "docs/how-to/automatic-rotation.md": [
             "downloads wheels and needs a bucket for code",
             "deploys a stack to an AWS account",
             "calls the deployed function",
             "KEY and the bucket are yours",
         ],
-        "docs/editing.md": ["opens an editor"],
-        "docs/everyday.md": ["needs restic"],
-        "docs/lab.md": ["serves until Ctrl-C, and needs the AWS CLI"],
-        "docs/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
-        "docs/policies.md": ["waits for an hour"],
-        "docs/recipes.md": ["tests/spark runs it"],
-        "docs/rotation.md": ["needs a bucket with messages"],
-        "docs/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
-        "docs/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
+        "docs/how-to/editing.md": ["opens an editor"],
+        "docs/how-to/everyday.md": ["needs restic"],
+        "docs/how-to/lab.md": ["serves until Ctrl-C, and needs the AWS CLI"],
+        "docs/how-to/open-without-sealwax.md": ["serves until Ctrl-C", "the port differs in the tests"],
+        "docs/how-to/policies.md": ["waits for an hour"],
+        "docs/how-to/recipes.md": ["tests/spark runs it"],
+        "docs/how-to/rotation.md": ["needs a bucket with messages"],
+        "docs/how-to/s3.md": ["serves until Ctrl-C", "the port differs in the tests"],
+        "docs/how-to/spark.md": ["needs Spark, Java and a bucket", "needs Spark, Java and a bucket"],
     }
 
 
@@ -179,11 +179,11 @@ def client_objects(folder: Path) -> Iterator[dict[str, str]]:
 
 
 NEEDS: Final = {
-    "docs/everyday.md": bucket,
-    "docs/from-s3-encryption-client.md": client_objects,
-    "docs/open-without-sealwax.md": served_lab,
-    "docs/recipes.md": queues,
-    "docs/s3.md": s3,
+    "docs/how-to/everyday.md": bucket,
+    "docs/how-to/from-s3-encryption-client.md": client_objects,
+    "docs/how-to/open-without-sealwax.md": served_lab,
+    "docs/how-to/recipes.md": queues,
+    "docs/how-to/s3.md": s3,
 }
 
 
@@ -225,17 +225,17 @@ def files_of_settings(folder: Path) -> None:
 
 LEFT: Final = {
     "README.md": file_of_readme,
-    "docs/audit.md": page_of_audit,
-    "docs/automatic-rotation.md": plan_of_scheduler,
-    "docs/rotation.md": fleet_of_rotation,
-    "docs/settings.md": files_of_settings,
+    "docs/how-to/audit.md": page_of_audit,
+    "docs/how-to/automatic-rotation.md": plan_of_scheduler,
+    "docs/how-to/rotation.md": fleet_of_rotation,
+    "docs/reference/settings.md": files_of_settings,
 }
 
 
 # On a terminal, as people type them; tests/cli runs commands without one. The page for schedulers runs both ways.
 @pytest.mark.parametrize(
     ("page", "terminal"),
-    [*((page, True) for page, blocks in RUN.items() if blocks), ("docs/automatic-rotation.md", False)],
+    [*((page, True) for page, blocks in RUN.items() if blocks), ("docs/how-to/automatic-rotation.md", False)],
 )
 def test_a_page_runs_as_typed(page: str, terminal: bool, tmp_path: Path) -> None:
     run_page(page, tmp_path / "folder", terminal=terminal)

@@ -1,4 +1,4 @@
-"""The worked example of docs/format.md is what the library makes, and a program without sealwax opens it."""
+"""The worked example of docs/explanation/format.md is what the library makes; a program without it opens it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sealwax import Sealer
 from tests.docs.blocks import ROOT, blocks_of
 from tests.fakes import FakeKeyring
 
-PAGE = ROOT / "docs/format.md"
+PAGE = ROOT / "docs/explanation/format.md"
 
 
 def load(source: str, name: str) -> ModuleType:
@@ -28,7 +28,7 @@ def load(source: str, name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def unseal() -> ModuleType:
-    (block,) = [b for b in blocks_of(ROOT / "docs/open-without-sealwax.md") if b.file == "unseal.py"]
+    (block,) = [b for b in blocks_of(ROOT / "docs/how-to/open-without-sealwax.md") if b.file == "unseal.py"]
     imported = {
         name
         for node in ast.walk(ast.parse(block.text))

@@ -1,4 +1,4 @@
-"""docs/iam.md says what each call really asks of KMS, and the policies on the pages allow that and no more."""
+"""docs/reference/iam.md says what each call really asks of KMS; the policies on the pages allow that and no more."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def session(tmp_path: Path) -> Iterator[Recording]:
 def rows() -> dict[str, tuple[set[str], set[str]]]:
     """Return, for each row, the calls it is about and the actions it names."""
     found: dict[str, tuple[set[str], set[str]]] = {}
-    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8")
     for calls, _, actions in re.findall(r"^\| (`.*?) \| (.*?) \| (.*?) \|$", text, re.MULTILINE):
         found[calls] = (set(re.findall(r"`(.*?)`", calls)), set(re.findall(r"kms:\w+", actions)))
     return found
@@ -156,7 +156,7 @@ def test_each_call_asks_for_what_the_page_says(session: Recording, tmp_path: Pat
 
 
 def test_each_call_of_records_asks_for_what_the_page_says(session: Recording) -> None:
-    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8")
     table = text.partition("| Call of `Records` ")[2].partition("\n\n")[0]
     page = {
         name: set(re.findall(r"kms:\w+", actions))
@@ -208,7 +208,7 @@ def test_each_call_of_records_asks_for_what_the_page_says(session: Recording) ->
 
 def rows_of_fleet() -> dict[str, set[str]]:
     """Return, for each call of a fleet, the actions that the page names."""
-    text = (ROOT / "docs/iam.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/iam.md").read_text(encoding="utf-8")
     table = text.partition("| Call of `sealwax.fleet` ")[2].partition("\n\n")[0]
     found = re.findall(r"^\| ([a-z].*?) \| .*? \| (.*?) \|$", table, re.MULTILINE)
     return {name: set(re.findall(r"kms:\w+", actions)) for name, actions in found}
@@ -325,11 +325,11 @@ def allowed(page: str, action: str, key: str, context: dict[str, str]) -> bool:
         ("README.md", "kms:Decrypt", NEW, CONTEXT, False),
         ("README.md", "kms:ReEncryptFrom", OLD, CONTEXT, False),
         ("README.md", "kms:Encrypt", OLD, CONTEXT, False),
-        ("docs/iam.md", "kms:ReEncryptFrom", OLD, CONTEXT, True),
-        ("docs/iam.md", "kms:ReEncryptTo", NEW, CONTEXT, True),
-        ("docs/iam.md", "kms:ReEncryptTo", OLD, CONTEXT, False),
-        ("docs/iam.md", "kms:ReEncryptFrom", NEW, CONTEXT, False),
-        ("docs/iam.md", "kms:Decrypt", OLD, CONTEXT, False),
+        ("docs/reference/iam.md", "kms:ReEncryptFrom", OLD, CONTEXT, True),
+        ("docs/reference/iam.md", "kms:ReEncryptTo", NEW, CONTEXT, True),
+        ("docs/reference/iam.md", "kms:ReEncryptTo", OLD, CONTEXT, False),
+        ("docs/reference/iam.md", "kms:ReEncryptFrom", NEW, CONTEXT, False),
+        ("docs/reference/iam.md", "kms:Decrypt", OLD, CONTEXT, False),
     ],
 )
 def test_the_policies_on_the_pages_allow_what_they_should(

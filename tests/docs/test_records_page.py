@@ -1,4 +1,4 @@
-"""The worked example of docs/records.md is what the library makes, and a reader that is not ours opens it."""
+"""The worked example of docs/explanation/records.md is what the library makes, and another reader opens it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.docs.test_format_page import load
 from tests.records import reader
 from tests.records.test_vectors import FROZEN
 
-PAGE: Final = ROOT / "docs/records.md"
+PAGE: Final = ROOT / "docs/explanation/records.md"
 SCOPE: Final = {"app": "shop", "env": "prod"}
 LOCAL: Final = {"tenant": "acme"}
 

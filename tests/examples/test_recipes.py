@@ -1,4 +1,4 @@
-"""What docs/recipes.md says of other libraries."""
+"""What docs/how-to/recipes.md says of other libraries."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_every_alarm_is_about_a_metric_that_there_is() -> None:
 
 
 def test_the_page_is_about_this_template() -> None:
-    page = (ROOT / "docs/automatic-rotation.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/automatic-rotation.md").read_text(encoding="utf-8")
     alarms = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"]
     assert re.findall(r"^\| `(\w+)` \| (?:a run|an event|for \w+ days)", page, re.MULTILINE) == alarms
     variables = re.findall(r"`(SEALWAX_\w+)`", page.partition("### What it is told")[2].partition("###")[0])

@@ -499,7 +499,7 @@ def test_below_a_prefix(world: World, err: Callable[[], str]) -> None:
 
 def test_the_costs_on_the_page() -> None:
     """They follow from what is sent (above), and from the prices that the page names."""
-    page = (ROOT / "docs/from-s3-encryption-client.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/from-s3-encryption-client.md").read_text(encoding="utf-8")
     objects, copy_or_list, get_or_head, kms = 285_000_000, 0.005 / 1000, 0.0004 / 1000, 0.03 / 10_000
     for words, price in (
         ("| 2 GET |", 2 * get_or_head),

@@ -1,4 +1,4 @@
-"""What programs test themselves with works here too, or docs/testing.md says that it does not: each line is tested."""
+"""What programs test themselves with works here too, or docs/how-to/testing.md says that it does not: line by line."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_a_key_of_many_regions_that_may_be_rotated_passes(lab: Lab, helper: Help
 
 
 def actions_on_the_page() -> dict[str, set[str]]:
-    page = (ROOT / "docs/verification.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/verification.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \|[^|]*\|[^|]*\| (.*)\|$", page, re.MULTILINE)
     return {name: set(re.findall(r"kms:\w+", actions)) for name, actions in rows}
 
@@ -130,7 +130,7 @@ def test_a_key_that_cannot_be_used_at_all_is_an_error(lab: Lab) -> None:
         run(lab, Options(), key=key)
 
 
-SCHEMA = json.loads((ROOT / "docs/prove.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((ROOT / "docs/reference/prove.schema.json").read_text(encoding="utf-8"))
 
 
 def test_the_json_is_what_its_schema_says(lab: Lab) -> None:

@@ -61,7 +61,7 @@ def test_a_well_set_key_passes_and_the_store_is_left_as_it_was(lab: Lab) -> None
     assert {result.name: result.outcome for result in report.checks[-5:]} == dict.fromkeys(NAMES, "passed")
     assert [result.name for result in report.checks] == [check.name for check in CHECKS] + NAMES
     assert report.requests == report.planned
-    schema = json.loads((ROOT / "docs/prove.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "docs/reference/prove.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(report.as_dict())))
 
 
@@ -310,7 +310,7 @@ def test_a_key_store_that_is_away_says_nothing_of_the_key(lab: Lab) -> None:
 
 
 def test_the_page_names_the_checks_and_what_each_asks_for(lab: Lab) -> None:
-    page = (ROOT / "docs/verification.md").read_text(encoding="utf-8").partition("\n## Records\n")[2]
+    page = (ROOT / "docs/how-to/verification.md").read_text(encoding="utf-8").partition("\n## Records\n")[2]
     rows = re.findall(r"^\| `([a-z-]+)` \|[^|]*\| (.*) \|$", page, re.MULTILINE)
     named = {name: set(re.findall(r"kms:\w+", actions)) for name, actions in rows}
     assert list(named) == NAMES

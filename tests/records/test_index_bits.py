@@ -13,7 +13,7 @@ from sealwax.records import MemoryKeys, Records
 from sealwax.records._index_bits import alone, first_repeated, others, suggested
 from tests.fakes import FakeKeyring
 
-PAGE = Path(__file__).parents[2] / "docs" / "blind-indexes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "blind-indexes.md"
 ROWS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 BITS = (4, 8, 12, 16, 20, 24, 32, 64, 128)
 

@@ -227,5 +227,5 @@ def test_the_page_has_the_lengths_that_columns_need(records: Records) -> None:
         assert len(field.seal(value, row=UNBOUND)) == size + 58
         assert len(field.seal_text(value, row=UNBOUND)) == 28 + -(-4 * (size + 41) // 3)
     longest = len(field.seal_text("\U0001f600" * 50, row=UNBOUND))
-    page = (Path(__file__).parents[2] / "docs" / "moving-in.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "moving-in.md").read_text("utf-8")
     assert f"50 characters, up to 200 bytes, takes {longest} characters" in " ".join(page.split())

@@ -1,4 +1,4 @@
-"""The recipe for Spark of docs/recipes.md, as it stands there."""
+"""The recipe for Spark of docs/how-to/recipes.md, as it stands there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sealwax.lab import Lab
 from sealwax.records import SqlKeys
 from tests.docs.blocks import ROOT, Block, blocks_of
 
-BLOCKS = list(blocks_of(ROOT / "docs/recipes.md"))
+BLOCKS = list(blocks_of(ROOT / "docs/how-to/recipes.md"))
 
 
 def one(blocks: list[Block]) -> str:

@@ -1,4 +1,4 @@
-"""The result of an audit, and its JSON, whose schema is docs/audit.schema.json."""
+"""The result of an audit, and its JSON, whose schema is docs/reference/audit.schema.json."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def to_json(audit: Audit) -> Document:
         audit: the result of ``run``.
 
     Returns:
-        An object for ``json.dumps``, described by docs/audit.schema.json.
+        An object for ``json.dumps``, described by docs/reference/audit.schema.json.
     """
     return {
         "format": FORMAT,

@@ -199,7 +199,7 @@ def audit(
 
     The account around the keys is audited too: aliases, grants, policies and trails. Nothing is changed; `sealwax
     policy iam audit` writes the permissions that this needs. Failed lookups are reported and make the exit status 8,
-    unless a finding makes it 3. The rules are in docs/misconfigurations.md.
+    unless a finding makes it 3. The rules are in docs/reference/misconfigurations.md.
     """
     from sealwax.audit import read_baseline, read_events, read_facts, run, with_events
 

@@ -1,7 +1,7 @@
 """The examples of each verb's help: a comment that says what a command is for, and the command.
 
-Help, the manual pages and docs/cli.md take them from here. A test runs each as it is typed, against a lab with the keys
-alias/demo, alias/demo2 and alias/unused, where the files that it names exist.
+Help, the manual pages and docs/reference/cli.md take them from here. A test runs each as it is typed, against a lab
+with the keys alias/demo, alias/demo2 and alias/unused, where the files that it names exist.
 """
 
 from __future__ import annotations

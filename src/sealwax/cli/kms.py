@@ -33,7 +33,7 @@ T = TypeVar("T")
 _CALLS_PER_SECOND: Final = 1000.0
 # How long one run uses a data key that KMS has unwrapped for it.
 _CACHED_KEY_SECONDS: Final = 60.0
-# The bounds of --share-key, which docs/caching.md gives.
+# The bounds of --share-key, which docs/how-to/caching.md gives.
 _SHARED_SECONDS: Final = 300.0
 _SHARED_FILES: Final = 100_000
 _SHARED_BYTES: Final = 64 << 30

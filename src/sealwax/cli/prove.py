@@ -86,7 +86,7 @@ def prove(
 
     The checks send requests to the key itself, with samples bound to the context of -c: some must succeed, and others
     must be refused. The key is not changed without --allow-changes. A check that could not run is "not shown", and does
-    not count as passed. docs/verification.md describes what each check shows and needs.
+    not count as passed. docs/how-to/verification.md describes what each check shows and needs.
 
     The exit status is 3 if a check failed, and 7 if the key cannot be used at all. It is 8 if a check
     could not run although an option asks for it, or because of a temporary problem such as throttling or expired

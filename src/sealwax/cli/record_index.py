@@ -30,8 +30,8 @@ def index_bits(rows: int, as_json: bool) -> None:
     """Suggest how many bits a blind index should have.
 
     With few bits, a search finds rows with other values too, which are opened and compared. With many bits, equal
-    indexes prove equal values to whoever sees them. docs/blind-indexes.md explains the columns. KMS and the key store
-    are not used.
+    indexes prove equal values to whoever sees them. docs/how-to/blind-indexes.md explains the columns. KMS and the key
+    store are not used.
     """
     from sealwax.records._index_bits import RULE, SOURCE, alone, first_repeated, others, suggested
 

@@ -36,7 +36,7 @@ def records() -> None:
     """Manage the data keys that seal fields of databases.
 
     Each scope, such as app=shop and tenant=acme, has data keys of its own. The key store keeps them in a database,
-    wrapped by KMS. docs/records.md describes records.
+    wrapped by KMS. docs/explanation/records.md describes records.
     """
 
 
@@ -47,7 +47,8 @@ def records() -> None:
 def create_table(store: SqlKeys, as_json: bool) -> None:
     """Create the tables of a key store, unless they exist.
 
-    They are sealwax_keys and sealwax_keys_epoch. With migrations of your own, create them there: docs/records.md.
+    They are sealwax_keys and sealwax_keys_epoch. With migrations of your own, create them there:
+    docs/explanation/records.md.
     """
     store.create_table()
     if as_json:

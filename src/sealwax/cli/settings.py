@@ -24,7 +24,8 @@ _Sourced = tuple[object, str]
 def settings() -> None:
     """Show which keys, context and other settings apply, and where they come from.
 
-    Settings are read from sealwax.toml, or from [tool.sealwax] in pyproject.toml; docs/settings.md describes them.
+    Settings are read from sealwax.toml, or from [tool.sealwax] in pyproject.toml; docs/reference/settings.md describes
+    them.
     """
 
 

@@ -375,7 +375,9 @@ def _store(table: _Table) -> str | None:
         from sealwax.records._url import has_password
 
         if has_password(store):
-            table.refuse("'store' has a password, which does not belong here (docs/records.md says where it does)")
+            table.refuse(
+                "'store' has a password, which does not belong here (docs/explanation/records.md says where it does)"
+            )
     return store
 
 

@@ -1,7 +1,7 @@
 """What each exit status and each error means, what usually causes it, and the fix.
 
 `sealwax help 7`, `sealwax help AccessDeniedError` and the manual pages take their text from here; README.md and
-docs/statuses.md are checked against it. It is long because it is a table, with an entry for every error.
+docs/reference/statuses.md are checked against it. It is long because it is a table, with an entry for every error.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ STATUSES: Final[Mapping[int, Trouble]] = {
         `audit` found a misconfigured key.
             Apply the fix that the finding names; accept it with --baseline if it is intended.
         `prove` shows that the key does not protect what it should.
-            See docs/verification.md for the check that failed.
+            See docs/how-to/verification.md for the check that failed.
         `keys retire` found envelopes under the key.
             Move them with sealwax fleet, and run the command again.
         `doctor` found something that needs fixing.
@@ -612,7 +612,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Somebody else owns the file, or may write to it.
             Check its content, then run chown and chmod go-w on it.
         A setting is unknown, of the wrong type, or never allowed, such as a lab, an endpoint or credentials.
-            Correct it as the message says; docs/settings.md lists all settings.
+            Correct it as the message says; docs/reference/settings.md lists all settings.
         No rule with a key matches the file.
             See sealwax settings show FILE; add a key, or name one with -k.
         """,
@@ -645,7 +645,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A later release sealed it, with a type that this one does not know.
             Open it with that release, or a later one.
         Another program that has the data key sealed it.
-            Let that program write values as docs/records.md says.
+            Let that program write values as docs/explanation/records.md says.
         The value is too large a number to read safely.
             Seal numbers of more than 4,000 digits as text.
         """,

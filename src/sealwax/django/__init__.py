@@ -1,6 +1,6 @@
 """Sealed fields of Django models.
 
-Put ``"sealwax.django"`` into INSTALLED_APPS, and the setting SEALWAX beside it; docs/django.md shows both.
+Put ``"sealwax.django"`` into INSTALLED_APPS, and the setting SEALWAX beside it; docs/how-to/django.md shows both.
 """
 
 try:

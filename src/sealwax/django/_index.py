@@ -105,8 +105,8 @@ def _same_as(index: Index, prepared: Any) -> Callable[[Any], bool]:
 class IndexOf(models.BinaryField):  # type: ignore[type-arg]
     """A column with the blind index of a sealed field of the same model; it is written with it.
 
-    ``Patient.name_index.find("Ada")`` returns the patients of this name. docs/blind-indexes.md says what an index
-    tells.
+    ``Patient.name_index.find("Ada")`` returns the patients of this name. docs/how-to/blind-indexes.md says what an
+    index tells.
 
     Args:
         field: the name of the sealed field.

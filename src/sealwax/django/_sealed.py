@@ -61,7 +61,7 @@ def Sealed(  # noqa: N802  it stands where a class of fields does
         storage: the type of the column: ``models.BinaryField()`` by default, or a field of text, such as
             ``models.TextField()``, which holds records in their text form.
         moving: while the column has values that are not records yet: how they were stored, and what is written now;
-            docs/moving-in.md has the steps. Migrations do not see it.
+            docs/how-to/moving-in.md has the steps. Migrations do not see it.
         moved_from: the name of the field that has these values, if it is another one.
 
     Returns:

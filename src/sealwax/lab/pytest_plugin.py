@@ -23,7 +23,7 @@ __all__ = ["sealwax_kms", "sealwax_lab", "sealwax_records", "sealwax_session"]
 
 @pytest.fixture
 def sealwax_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A new lab, an embedded KMS. ``sealwax_lab.create_key(alias="payments")`` creates a key. See docs/lab.md."""
+    """A new lab, an embedded KMS: docs/how-to/lab.md. ``sealwax_lab.create_key(alias="payments")`` creates a key."""
     from sealwax.lab import Lab
 
     with Lab(Path(tmp_path_factory.mktemp("sealwax-lab"))) as lab:
@@ -44,7 +44,7 @@ def sealwax_kms(sealwax_session: boto3.Session) -> KMSClient:
 
 @pytest.fixture
 def sealwax_records(sealwax_lab: Lab, sealwax_session: boto3.Session) -> Iterator[Records]:
-    """A ``Records`` whose data keys are wrapped by the test's lab and kept in memory. See docs/testing.md."""
+    """A ``Records`` whose data keys are wrapped by the test's lab and kept in memory. See docs/how-to/testing.md."""
     from sealwax.kms import KmsKeyring
     from sealwax.records import MemoryKeys, Records
 

@@ -115,7 +115,7 @@ class ProofReport:
         return sum(item.is_request for result in self.checks for item in result.evidence)
 
     def as_dict(self) -> dict[str, object]:
-        """Return plain data for JSON, as docs/prove.schema.json describes it."""
+        """Return plain data for JSON, as docs/reference/prove.schema.json describes it."""
         return {
             "format": "sealwax-prove-1",
             "key": self.key,

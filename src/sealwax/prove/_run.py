@@ -103,8 +103,8 @@ def prove(
         ContextError: the context is invalid.
         KmsError: the key cannot be used at all: its first request, GenerateDataKey, failed.
 
-    Only kms:GenerateDataKey is required. A check whose permissions are missing is not shown; docs/verification.md lists
-    the permissions of each.
+    Only kms:GenerateDataKey is required. A check whose permissions are missing is not shown;
+    docs/how-to/verification.md lists the permissions of each.
 
     Example:
         ::

@@ -140,7 +140,7 @@ class Records(DataKeyLife):
     ) -> Index:
         """Return the blind index of one field: by it, a database finds rows whose sealed values are equal.
 
-        docs/blind-indexes.md says what an index tells to those who see it, and how many bits it should have.
+        docs/how-to/blind-indexes.md says what an index tells to those who see it, and how many bits it should have.
 
         Args:
             name: the name of the field, as it is given to ``field``.

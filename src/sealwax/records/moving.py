@@ -6,7 +6,7 @@
 
     email: Mapped[str] = sealed(str, row="id", moving=Moving(Plaintext(), writes="old"))
 
-docs/moving-in.md has the steps.
+docs/how-to/moving-in.md has the steps.
 """
 
 from sealwax.records._moving import Moving

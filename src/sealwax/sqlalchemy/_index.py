@@ -30,7 +30,7 @@ class IndexOf(ColumnType):
     """The type of a column with the blind index of a sealed column of the same table; it is written with it.
 
     ``User.email_index.find(session, "ada@example.com")`` returns the users with this address; ``find_async`` does so
-    for an ``AsyncSession``. docs/blind-indexes.md says what an index tells to those who see it.
+    for an ``AsyncSession``. docs/how-to/blind-indexes.md says what an index tells to those who see it.
 
     Args:
         column: the sealed column or attribute.

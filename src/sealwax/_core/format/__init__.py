@@ -7,5 +7,5 @@
     payload    a Cobblestone-256 ciphertext under the data key                               payload.py
 
 As open files: stream.py (one pass) and random_access.py (any position), over io.py. As one line of text: armor.py. The
-specification is docs/format.md.
+specification is docs/explanation/format.md.
 """
