@@ -7,6 +7,7 @@
 # make django    the tests of Django with its newest release, which may need a newer Python than the package: make django PYTHON=python3.14
 # make upgrade   renew requirements/, the pins of all that is installed here
 # make mutants   break the library in 200 small ways, and count how many the tests notice
+# make docs      the site, in build/site
 # make bench, make fuzz, make soak: measurements and long runs, apart from the tests
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 INSTALL := $(PIP) --require-hashes --requirement
 EDITABLE := $(PIP) --no-deps --editable .
 
-.PHONY: demo quick test lint types pytest coverage system npm wheel lowest django upgrade mutants bench fuzz soak clean
+.PHONY: demo docs quick test lint types pytest coverage system npm wheel lowest django upgrade mutants bench fuzz soak clean
 
 demo: .venv/run.stamp
 	@$(BIN)/python demo/demo.py
@@ -34,6 +35,7 @@ test: lint types pytest
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
@@ -43,10 +45,10 @@ lint: .venv/test.stamp
 types: .venv/test.stamp
 	$(BIN)/mypy
 
-pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
+pytest: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp .venv-docs/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST)
 
-coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
+coverage: .venv/test.stamp .venv-awscli/stamp .venv-s3ec/stamp .venv-docs/stamp system $(NPM)/node_modules/stamp
 	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered
 
 # From the source archive, as pip would. What git has is copied, so that nothing is found that nobody gets.
@@ -105,7 +107,7 @@ $(NPM)/node_modules/stamp: $(NPM)/package.json $(NPM)/package-lock.json | system
 	.venv-lowest/bin/python $(EDITABLE)
 	@touch $@
 
-lowest: .venv-lowest/stamp .venv-awscli/stamp .venv-s3ec/stamp system $(NPM)/node_modules/stamp
+lowest: .venv-lowest/stamp .venv-awscli/stamp .venv-s3ec/stamp .venv-docs/stamp system $(NPM)/node_modules/stamp
 	.venv-lowest/bin/pip list --format=freeze | grep -iE '^(boto3|botocore|click|cryptography|psycopg|pymysql|rich|sqlalchemy)=='
 	.venv-lowest/bin/$(PYTEST)
 
@@ -134,6 +136,7 @@ upgrade:
 	$(PIN) pyproject.toml --extra sql --group build --constraint requirements/test.txt --output-file requirements/run.txt
 	$(PIN) --group bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	$(PIN) --group fuzz --constraint requirements/test.txt --output-file requirements/fuzz.txt
+	$(PIN) --group docs --output-file requirements/docs.txt
 	$(PIN) --group awscli --output-file requirements/awscli.txt
 	$(PIN) --group s3ec --output-file requirements/s3ec.txt
 	echo 'django>=6' | $(subst 3.11,3.12,$(PIN)) - --output-file requirements/django.txt
@@ -161,6 +164,15 @@ fuzz: .venv/fuzz.stamp
 	  $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=10 -max_len=65536 \
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=.fuzz/$$target- .fuzz/$$target fuzz/corpus/$$target; \
 	done
+
+.venv-docs/stamp: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(INSTALL) requirements/docs.txt
+	@touch $@
+
+docs: .venv/test.stamp .venv-docs/stamp
+	$(BIN)/python docs/make_site.py
+	.venv-docs/bin/zensical build --strict --clean --config-file build/site.toml
 
 # In build/mutants. Takes most of an hour on two cores.
 mutants: .venv/test.stamp

@@ -73,8 +73,12 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Open a file and wait until it is loaded."""
+        self.visit(page.as_uri())
+
+    def visit(self, url: str) -> None:
+        """Go to an address and wait until the page is loaded."""
         self._loaded = False
-        self.send("Page.navigate", url=page.as_uri())
+        self.send("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
 

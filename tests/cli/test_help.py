@@ -169,6 +169,7 @@ def test_help_of_an_error(kind: type[errors.SealwaxError], capsys: pytest.Captur
     error = kind("", ()) if kind is errors.AllKeysFailedError else kind("")
     assert said.startswith(f"{kind.__name__} (exit status {cli.status_of(error)}): {trouble.what}.")
     assert all(cause in said and fix in said for cause, fix in trouble.causes)
+    assert all(message in said for message in trouble.messages)
     assert said_of(kind.__name__.lower().removesuffix("error"), capsys) == said, "in any case, and without Error"
 
 

@@ -111,6 +111,10 @@ def _blank(kind: type[errors.SealwaxError]) -> errors.SealwaxError:
 
 def _write_trouble(title: str, trouble: Trouble, formatter: click.HelpFormatter) -> None:
     formatter.write_text(f"{title}: {trouble.what}.")
+    if trouble.messages:
+        with formatter.section("Words of its messages"):
+            for message in trouble.messages:
+                formatter.write_text(message)
     if trouble.causes:
         with formatter.section("Usual causes and fixes"):
             for number, (cause, fix) in enumerate(trouble.causes):

@@ -1,7 +1,8 @@
 """What each exit status and each error means, what usually causes it, and the fix.
 
 `sealwax help 7`, `sealwax help AccessDeniedError` and the manual pages take their text from here; README.md and
-docs/reference/statuses.md are checked against it. It is long because it is a table, with an entry for every error.
+docs/reference/statuses.md are checked against it, and docs/reference/errors.md is written from it. It is long because
+it is a table, with an entry for every error.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ class Trouble:
     Attributes:
         what: what it means, as a clause.
         causes: pairs of a usual cause and its fix.
+        messages: words of the messages that tell of it, by which people search.
     """
 
     what: str
     causes: tuple[tuple[str, str], ...]
+    messages: tuple[str, ...] = ()
 
 
-def _trouble(what: str, causes: str = "") -> Trouble:
+def _trouble(what: str, causes: str = "", *messages: str) -> Trouble:
     """Return a trouble, its causes written one below the other with the fix indented below each."""
     pairs: list[tuple[str, str]] = []
     for line in inspect.cleandoc(causes).splitlines():
@@ -36,7 +39,7 @@ def _trouble(what: str, causes: str = "") -> Trouble:
             pairs.append((cause, f"{fix} {line.strip()}".strip()))
         else:
             pairs.append((line, ""))
-    return Trouble(what, tuple(pairs))
+    return Trouble(what, tuple(pairs), messages)
 
 
 STATUSES: Final[Mapping[int, Trouble]] = {
@@ -182,6 +185,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A pair is not stored: it was encrypted as a local pair.
             Give its value with -c, and its name with --local-context.
         """,
+        "no context was given",
+        "the envelope is bound to a different value of",
     ),
     errors.HeaderError: _trouble(
         "the bytes are not an envelope, or its header is damaged",
@@ -205,6 +210,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         It is the payload of a detached envelope.
             Name the file with its header with --detached.
         """,
+        "this is not a sealwax envelope",
+        "this is not an envelope in its text form",
     ),
     errors.UnsupportedEnvelopeError: _trouble(
         "an envelope of a version or suite that this release does not support",
@@ -216,6 +223,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The version or suite byte was overwritten.
             Restore the file from a backup.
         """,
+        "does not commit to",
+        "which cannot be re-wrapped",
     ),
     errors.DamagedHeaderError: _trouble(
         "an envelope whose header breaks a rule of the format, so that its wrapped keys cannot be read",
@@ -227,6 +236,9 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A whole envelope and a detached header were mixed up.
             Name the payload as FILE, and the file with the header with --detached.
         """,
+        "preamble is damaged",
+        "the rest of the file is missing",
+        "this is a whole envelope, not a detached header",
     ),
     errors.PayloadError: _trouble(
         "the payload does not authenticate",
@@ -249,6 +261,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The file was altered, or combined from two envelopes.
             Restore it from a backup, and find out what wrote to it.
         """,
+        "does not belong to this payload",
+        "does not belong to this object",
     ),
     errors.DataKeyError: _trouble(
         "KMS decrypted the wrapped key, but to something other than a data key of 32 bytes",
@@ -260,6 +274,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         An endpoint that is not AWS answers for KMS.
             Check --endpoint-url and AWS_ENDPOINT_URL_KMS.
         """,
+        "did not decrypt a data key",
+        "was not made for an envelope",
     ),
     errors.TamperedError: _trouble(
         "a part of the payload is altered, missing or cut off, or bytes follow its end; nothing from there on was "
@@ -272,6 +288,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Something was appended to the file.
             Restore it from a backup; give each envelope a file of its own.
         """,
+        "the payload does not authenticate",
+        "it was altered, cut off or extended",
     ),
     errors.KmsError: _trouble(
         "a KMS key could not be used",
@@ -294,6 +312,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         An alias or key ID of -k was looked up in another Region.
             Name the key by its ARN, or the Region of the envelope's key with --region.
         """,
+        "which is not among the allowed keys",
+        "no KMS key wrapped the message's data key",
     ),
     errors.AccessDeniedError: _trouble(
         "the caller lacks a permission, or a policy denies it",
@@ -307,6 +327,9 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         You are signed in as somebody else, or in another account.
             aws sts get-caller-identity shows who you are; select a profile with --profile.
         """,
+        "access denied",
+        "a grant token is not valid",
+        "the account has not opted in to this Region",
     ),
     errors.CredentialsError: _trouble(
         "there are no AWS credentials, or they are expired or refused",
@@ -318,6 +341,10 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The profile needs an MFA code, and there is no terminal to prompt on.
             Run it in the foreground, or run aws configure export-credentials --format env and set what it prints.
         """,
+        "the AWS credentials have expired",
+        "AWS does not accept the credentials",
+        "could not get AWS credentials",
+        "it needs an MFA code from",
     ),
     errors.ConfigurationError: _trouble(
         "the Region, the profile, the endpoint or the key's name is missing or invalid",
@@ -329,6 +356,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The key's name is mistyped, or the key is not for encryption.
             Use a key ID, a key ARN or alias/NAME of a symmetric key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT).
         """,
+        "is not a KMS key ID, key ARN, alias or alias ARN",
+        "there is no such AWS profile",
     ),
     errors.NotPicklableError: _trouble(
         "part of a keyring or a store, such as a client or credentials, cannot be sent to another process",
@@ -340,6 +369,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The URL of a proxy has a password.
             Set HTTPS_PROXY in the other process instead.
         """,
+        "cannot be pickled",
     ),
     errors.KeyStateError: _trouble(
         "the KMS key is disabled, pending deletion or import, or otherwise unusable now",
@@ -352,6 +382,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Its imported material has expired, or its key store is disconnected.
             Import the material again, or connect the key store.
         """,
+        "the key is disabled",
+        "the key's state does not allow it",
     ),
     errors.KeyNotFoundError: _trouble(
         "there is no such key or alias in that account and Region",
@@ -363,6 +395,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The credentials are of another account, or SEALWAX_LAB names a lab.
             aws sts get-caller-identity shows the account; unset SEALWAX_LAB.
         """,
+        "there is no such key or alias",
     ),
     errors.WrongKeyError: _trouble(
         "a different KMS key wrapped the data key, or KMS answered for a key other than the one requested",
@@ -374,6 +407,9 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         An endpoint that is not AWS answers for KMS.
             Check --endpoint-url, AWS_ENDPOINT_URL_KMS and proxies.
         """,
+        "another KMS key wrapped this data key",
+        "KMS answered for key",
+        "does not point to",
     ),
     errors.WrappedKeyRefusedError: _trouble(
         "KMS refused the wrapped key: it is damaged, or was made with another context",
@@ -385,6 +421,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The data key was wrapped in another lab, or before the lab was created again.
             Use the lab that wrapped it: check --lab and SEALWAX_LAB.
         """,
+        "KMS cannot decrypt the wrapped key",
     ),
     errors.ThrottledError: _trouble(
         "KMS throttled the request and every retry",
@@ -396,6 +433,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A program asks for one data key per small value.
             Use CachingKeyring, which shares data keys for a while.
         """,
+        "is throttling this account's requests",
+        "the rate limit of",
     ),
     errors.UnavailableError: _trouble(
         "KMS, or the key store behind it, could not be reached or failed internally",
@@ -407,6 +446,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The CloudHSM cluster or external key store is down.
             Check its state with aws kms describe-custom-key-stores.
         """,
+        "could not be reached",
+        "had an internal error",
     ),
     errors.RequestRefusedError: _trouble(
         "KMS refused the request for another reason, or its answer cannot be read",
@@ -418,6 +459,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The endpoint is not AWS, or a proxy changes its answers.
             Check --endpoint-url, AWS_ENDPOINT_URL_KMS and proxies.
         """,
+        "rejected the request",
+        "a KMS resource quota is reached",
     ),
     errors.AllKeysFailedError: _trouble(
         "several wrapped keys were tried, and each failed; the message has a line for each",
@@ -429,6 +472,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         KMS throttles, or the network is down.
             Run the same command again; the lines say which of them it was.
         """,
+        "wrapped keys that were tried failed",
     ),
     errors.FileError: _trouble(
         "a file could not be read, written or replaced; no file was half written",
@@ -440,6 +484,9 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The disk is full, or others may write a file that must be trusted.
             Free some space, or run chmod go-w on the file and its folder.
         """,
+        "already exists",
+        "opening ... failed",
+        "writing ... failed",
     ),
     errors.StoreError: _trouble(
         "S3 refused or failed an operation on a bucket or an object",
@@ -451,6 +498,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Another program replaced the object meanwhile.
             Run the same command again.
         """,
+        "the response is not from S3",
+        "is larger than S3 accepts",
     ),
     errors.RewrapConflictError: _trouble(
         "the envelope changed, or contradicts itself, during a re-wrap; nothing was written",
@@ -462,6 +511,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Its two copies of the header differ.
             Decrypt it, and encrypt it again.
         """,
+        "by another program meanwhile; it was left alone",
+        "it was changed by another program while you edited it",
     ),
     errors.RecordError: _trouble(
         "a record could not be sealed or opened",
@@ -484,6 +535,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The text was copied in part, or its case was changed.
             Copy all of it; the column needs a binary collation.
         """,
+        "this is not a record",
     ),
     errors.RecordTamperedError: _trouble(
         "a record was altered, or was sealed for another row, another field or another local scope",
@@ -495,6 +547,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         A program, a person or a faulty disk changed it.
             Restore it from a backup, and find out what wrote to it.
         """,
+        "it was altered, or was sealed for another row, field or local scope",
     ),
     errors.UnknownKeyError: _trouble(
         "no data key of the scope made the record",
@@ -506,6 +559,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The key store was restored from an older copy, or rows were deleted.
             sealwax records repair --from URL puts the key back from a copy that has it.
         """,
+        "the key store has no data key with the id",
+        "the key store has lost the data key",
     ),
     errors.ShreddedError: _trouble(
         "the data keys of the scope were shredded: what was sealed under them is lost",
@@ -517,6 +572,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The scope is mistyped.
             sealwax records list shows the scopes and their states.
         """,
+        "were shredded: what was sealed under them is gone",
     ),
     errors.KeyNotLoadedError: _trouble(
         "the data key is not in memory yet, and an event loop must not wait for it",
@@ -528,6 +584,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The key is older than its age limit, and KMS was away.
             Load it again once KMS answers.
         """,
+        "is not loaded, and loading it would block the event loop",
     ),
     errors.KeyRowError: _trouble(
         "a row of a key store does not hold the data key that it claims to hold",
@@ -539,6 +596,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The wrapped key was cut off or damaged.
             Copy the row from a backup; sealwax records remove deletes one that nobody has.
         """,
+        "its columns were altered",
+        "has no usable wrapped key",
     ),
     errors.KeyStoreError: _trouble(
         "a key store cannot be reached, refuses, or lacks a data key",
@@ -550,6 +609,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         It was restored from an older copy, so a newer key is missing.
             sealwax records repair --from URL puts it back from a copy that has it.
         """,
+        "the key store has lost generation",
+        "is open for reading only",
     ),
     errors.TableError: _trouble(
         "a table with sealed columns cannot be used, or is not as the map of fields says",
@@ -561,6 +622,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The tables are in another database than the key store.
             Name it with --data.
         """,
+        "the map of fields",
+        "is too short: it holds",
     ),
     errors.ModelError: _trouble(
         "a model or a statement uses a sealed column in a way that cannot work",
@@ -572,6 +635,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         No Records seals the tables.
             Call sealwax.sqlalchemy.use_records(Base.metadata, records) when the program starts.
         """,
+        "which a sealed column is bound to",
+        "which this row does not have yet",
     ),
     errors.OldFormError: _trouble(
         "a value is not in the form in which its column was before records, or cannot be stored in that form",
@@ -583,6 +648,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         It begins as a record does, while the old form is still written.
             Refuse it as input; once records are written, it can be sealed.
         """,
+        "a stored value cannot be read as",
+        "it is not a token, was altered, or is of another key",
     ),
     errors.EngineError: _trouble(
         "Spark or the Lambda function did not start, or gave up on a job; finished work is kept",
@@ -594,6 +661,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The Lambda function can read or list nothing.
             Check SEALWAX_LOCATIONS and its role's permissions.
         """,
+        "Spark does not start",
+        "Spark gave up on the job",
     ),
     errors.PlanError: _trouble(
         "not a plan of sealwax fleet, or damaged, or in use by another run",
@@ -605,6 +674,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Another release wrote it, or it is damaged.
             Plan again: sealwax fleet plan ... --force.
         """,
+        "is not a plan",
+        "is from another build of sealwax",
     ),
     errors.SettingsError: _trouble(
         "the settings file is refused, or has no key for a file",
@@ -616,6 +687,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         No rule with a key matches the file.
             See sealwax settings show FILE; add a key, or name one with -k.
         """,
+        "the settings file ... is refused",
+        "the settings file ... cannot be read",
     ),
     errors.PolicyError: _trouble(
         "a policy breaks a rule of the policy language, so what it allows is undefined",
@@ -627,6 +700,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         One principal was named as administrator and as user.
             Name two: whoever administers a key should not use it.
         """,
+        "is not a condition operator",
+        "is not a condition key of KMS requests",
     ),
     errors.FactsError: _trouble(
         "an audit cannot read a file of facts, events or accepted findings, or a fleet plan",
@@ -638,6 +713,8 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The file is cut off or was edited.
             Write it again; a baseline must be JSON with a reason for each entry.
         """,
+        "so it is not a facts file",
+        "is not a baseline",
     ),
     errors.UnreadableValueError: _trouble(
         "a record is authentic, but holds a value that this release cannot read",
@@ -649,6 +726,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         The value is too large a number to read safely.
             Seal numbers of more than 4,000 digits as text.
         """,
+        "the record is authentic, but",
     ),
     errors.LabError: _trouble(
         "the embedded KMS lab cannot do what was asked",
@@ -660,5 +738,7 @@ ERRORS: Final[Mapping[type[errors.SealwaxError], Trouble]] = {
         Others may write to its folder.
             If all its files are yours: chmod go-w DIR; else use a new folder.
         """,
+        "no lab in",
+        "the lab has no principal",
     ),
 }

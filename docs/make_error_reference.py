@@ -1,0 +1,64 @@
+"""Write docs/reference/errors.md, the text of `sealwax help`: python docs/make_error_reference.py"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sealwax import errors
+from sealwax._aws.meanings import CODES
+from sealwax.cli import status_of
+from sealwax.cli.troubles import ERRORS, Trouble
+
+PAGE = Path(__file__).with_name("reference") / "errors.md"
+HEAD = """# Errors
+
+What each error means, its usual causes, and the fix of each. Search this page for the error's name, for words of the
+message, or for AWS's code: `AccessDeniedException`. In a terminal, `sealwax help AccessDeniedError` prints the same.
+
+Every error is a `sealwax.SealwaxError`. The name is the class in Python, and `"error"` in the output of `--json`. The
+[exit statuses](statuses.md) have a page of their own.
+
+Written by [make_error_reference.py](../make_error_reference.py) from the program; change the program, not this page.
+"""
+
+
+def marked(text: str) -> str:
+    """Return a sentence with its options, files and names in code, and links to the other errors."""
+    text = re.sub(r"sealwax help (\w+Error)\b", r"see [\1](#\1)", text)
+    text = re.sub(r"\(#(\w+)\)", lambda match: f"(#{match[1].lower()})", text)
+    text = re.sub(r"\bdocs/([\w-]+)/([\w-]+)\.md", r"[\2](../\1/\2.md)", text)
+    code = r"(?<![\w`/-])(--?[a-z][\w-]*|[A-Z]+(?:_[A-Z]+)+|kms:\w+|\.swx|sealwax\.toml|-c [A-Z]+=[A-Z]+)(?![\w`])"
+    return re.sub(code, r"`\1`", text)
+
+
+def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:
+    """Yield the lines of one error."""
+    yield f"## {kind.__name__}"
+    yield ""
+    status = status_of(kind.__new__(kind))
+    yield f"{marked(trouble.what[0].upper() + trouble.what[1:])}. Exit status {status}."
+    yield ""
+    if trouble.messages:
+        yield "Words of its messages: " + "; ".join(f"“{message}”" for message in trouble.messages) + "."
+        yield ""
+    if codes := [code for code, meaning in CODES.items() if meaning.error is kind]:
+        yield "Codes of AWS: " + ", ".join(f"`{code}`" for code in codes) + "."
+        yield ""
+    for cause, fix in trouble.causes:
+        yield f"- **{marked(cause)}** {marked(fix)}"
+    yield ""
+    if below := [each.__name__ for each in ERRORS if each.__bases__[0] is kind]:
+        yield "Errors of this kind: " + ", ".join(f"[{name}](#{name.lower()})" for name in below) + "."
+        yield ""
+
+
+def page() -> str:
+    """Return docs/reference/errors.md as it should be."""
+    lines = [line for kind, trouble in ERRORS.items() for line in entry(kind, trouble)]
+    return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
