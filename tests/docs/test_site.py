@@ -238,6 +238,42 @@ def test_pages_fit_a_phone_and_a_desk_and_are_dark_when_asked(address: str, brow
     assert lights["dark"] < 150 < 600 < lights["light"]
 
 
+# Words that leave the picture, or cross the border of a box.
+_STRAY: Final = """(() => {
+    const inside = (a, b) => a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom;
+    const apart = (a, b) => a.right < b.left || a.left > b.right || a.bottom < b.top || a.top > b.bottom;
+    const boxes = [...document.querySelectorAll("rect")].map(rect => rect.getBoundingClientRect());
+    const words = [...document.querySelectorAll("text")];
+    if (words.length < 15) return ["there are hardly any words"];
+    return words.filter(text => {
+        const at = text.getBoundingClientRect();
+        return !inside(at, boxes[0]) || boxes.some(box => !inside(at, box) && !apart(at, box));
+    }).map(text => text.textContent);
+})()"""
+
+
+@pytest.mark.browser
+def test_the_words_of_the_pictures_are_in_their_boxes(browser: Browser) -> None:
+    pictures = sorted((ROOT / "docs/pictures").iterdir())
+    assert len(pictures) == 4
+    browser.resize(*DESK)
+    for picture in pictures:
+        browser.open(picture)
+        assert browser.run(_STRAY) == [], picture
+
+
+def test_the_pictures_are_drawn_by_their_source_and_shown(tmp_path: Path) -> None:
+    script = f"import sys; sys.path.insert(0, 'docs'); import make_pictures as m; m.main(m.Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    drawn = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_text("utf-8") for path in (ROOT / "docs/pictures").iterdir()}
+    assert drawn == kept, "run: .venv/bin/python docs/make_pictures.py"
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    for name, text in kept.items():
+        assert re.search(rf"!\[[^\]]{{30,}}\]\(\.\./pictures/{re.escape(name)}\)", pages), name
+        assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"], "nothing from elsewhere"
+
+
 @pytest.mark.browser
 def test_a_browser_asks_nobody_else(address: str, browser: Browser) -> None:
     browser.requests.clear()
