@@ -97,6 +97,7 @@ def test_each_block_that_does_not_run_says_why() -> None:
             "deletes a KMS key in an AWS account",
         ],
         "docs/start/install.md": ["downloads from PyPI"],
+        "docs/how-to/in-a-container.md": ["needs credentials of AWS"],
         "docs/how-to/editing.md": ["opens an editor"],
         "docs/how-to/everyday.md": ["needs restic"],
         "docs/how-to/lab.md": ["serves until Ctrl-C, and needs the AWS CLI"],

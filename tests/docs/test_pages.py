@@ -6,8 +6,10 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from unittest.mock import Mock
 
 import pytest
 from boto3 import Session
@@ -18,9 +20,12 @@ from sealwax._core import envelope as envelopes
 from sealwax._core.format import header as hdr
 from sealwax._core.format import payload
 from sealwax._core.keyring import WrappedKey
+from sealwax.cli import settingsfile
+from sealwax.events import KmsCall
 from sealwax.kms import KmsKeyring
 from sealwax.kms import _keyring as kms_keyring
 from sealwax.lab import Lab
+from sealwax.otel import Telemetry
 from sealwax.records import _blob as record_blob
 from sealwax.records import _form as record_form
 from sealwax.records import _rows as record_rows
@@ -179,6 +184,33 @@ def test_the_tests_that_the_threat_model_names_exist() -> None:
     names = re.findall(r"`(test_\w+\.py)`", text)
     assert len(names) >= 8
     assert not [name for name in names if not (ROOT / "tests/foreign" / name).exists()]
+
+
+def test_every_member_of_the_settings_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    members = re.findall(r"^\| `(\w+)` \| [^|]+ \| `-", page, re.MULTILINE)
+    assert tuple(members) == settingsfile._OF_FILES + settingsfile._OF_RUNS
+
+
+def names_in(text: str, pattern: str) -> set[str]:
+    return set(re.findall(pattern, text))
+
+
+def test_every_metric_and_attribute_is_in_the_reference() -> None:
+    metrics: dict[str, object] = {}
+
+    class Meter:
+        def __getattr__(self, kind: str) -> Callable[..., Mock]:
+            return lambda name, *_, **__: metrics.setdefault(name, Mock())
+
+    telemetry = Telemetry(tracer_provider=(tracers := Mock()), meter_provider=Mock(get_meter=lambda *_, **__: Meter()))
+    telemetry(KmsCall("Decrypt", "eu-west-1", "alias/app", 0.1, attempt=2, error="DisabledException", request_id="id"))
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    listed, attributes = page.split("## Spans")
+    assert names_in(listed, r"(?m)^\| `(sealwax\.[\w.]+)`") == set(metrics)
+    span = tracers.get_tracer().start_span
+    made = set(span.call_args.kwargs["attributes"]) | {span().set_attribute.call_args.args[0]}
+    assert names_in("".join(re.findall(r"(?m)^\| (`.*?) \|", attributes)), r"`([\w.]+)`") == made
 
 
 def test_the_make_targets_of_the_pages_exist() -> None:
