@@ -200,7 +200,7 @@ def test_every_metric_and_attribute_is_in_the_reference() -> None:
     metrics: dict[str, object] = {}
 
     class Meter:
-        def __getattr__(self, kind: str) -> Callable[..., Mock]:
+        def __getattr__(self, kind: str) -> Callable[..., object]:
             return lambda name, *_, **__: metrics.setdefault(name, Mock())
 
     telemetry = Telemetry(tracer_provider=(tracers := Mock()), meter_provider=Mock(get_meter=lambda *_, **__: Meter()))
