@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sealwax import errors
 from sealwax._aws.meanings import CODES
-from sealwax.cli import status_of
+from sealwax.cli import VERBS, status_of
 from sealwax.cli.troubles import ERRORS, Trouble
 
 PAGE = Path(__file__).with_name("reference") / "errors.md"
@@ -24,13 +24,30 @@ Written by [make_error_reference.py](../make_error_reference.py) from the progra
 """
 
 
+_VALUE = r"(?: (?:-{1,2}[a-z][\w-]*|[A-Z]{3,}(?:\.\w+)?(?:=[A-Z]+)?))"
+# Commands, options, variables, names of files and actions.
+_CODE = (
+    rf"sealwax (?:(?:fleet|keys|lab|policy|records|settings) [a-z-]+|{'|'.join(VERBS)}){_VALUE}*",
+    rf"sealwax{_VALUE}+",
+    r"aws (?:sso|login)(?: login)?",
+    rf"aws configure(?: [a-z]+-[a-z]+)?{_VALUE}*(?: env)?",
+    rf"aws [a-z]+ [a-z]+-[a-z-]+{_VALUE}*",
+    r"pip install --upgrade sealwax",
+    r"chmod go-w(?: DIR)?",
+    r"--?[a-z][\w-]*(?: [A-Z]+(?:=[A-Z]+)?\b)?",
+    r"[A-Z]+(?:_[A-Z0-9]+)+",
+    r"kms:\w+",
+    r"\.swx",
+    r"sealwax\.toml",
+)
+
+
 def marked(text: str) -> str:
     """Return a sentence with its options, files and names in code, and links to the other errors."""
     text = re.sub(r"sealwax help (\w+Error)\b", r"see [\1](#\1)", text)
     text = re.sub(r"\(#(\w+)\)", lambda match: f"(#{match[1].lower()})", text)
     text = re.sub(r"\bdocs/([\w-]+)/([\w-]+)\.md", r"[\2](../\1/\2.md)", text)
-    code = r"(?<![\w`/-])(--?[a-z][\w-]*|[A-Z]+(?:_[A-Z]+)+|kms:\w+|\.swx|sealwax\.toml|-c [A-Z]+=[A-Z]+)(?![\w`])"
-    return re.sub(code, r"`\1`", text)
+    return re.sub(rf"(?<![\w`/\[-])({'|'.join(_CODE)})(?![\w`])", r"`\1`", text)
 
 
 def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:

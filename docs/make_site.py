@@ -48,6 +48,8 @@ FRONTS = (
 )
 # The files outside of docs/ that the site has too, and where.
 _ALSO = {name: f"project/{name.lower()}" for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
+# What users do not search for, and would find first: the decisions, whose list has their titles, and the changelog.
+_UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 _KINDS = (".css", ".json", ".md", ".svg")
 _FENCE = re.compile(r"^```(\w+) (?:not run: .*|file=(\S+))$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
@@ -77,6 +79,8 @@ def staged(path: Path) -> str:
         if re.match(r"[a-z]+:", target):
             return match[0]
         file = Path(os.path.normpath(path.parent / target))
+        if file.is_relative_to(DOCS / "reference/api"):
+            return match[0]
         if not file.exists():
             raise SystemExit(f"{path.relative_to(ROOT)} links to {target}, which does not exist")
         place = place_of(file)
@@ -85,11 +89,13 @@ def staged(path: Path) -> str:
         home = repository()
         return f"[{words}]({home}/blob/main/{file.relative_to(ROOT).as_posix()}{anchor})" if home else words
 
-    text = _FENCE.sub(
-        lambda match: f"```{match[1]}" + (f' title="{match[2]}"' if match[2] else ""), path.read_text("utf-8")
-    )
+    text = path.read_text("utf-8")
+    if path == DOCS / "reference/api.md":  # on GitHub, the modules have no pages
+        text = re.sub(r"^\| `(sealwax[\w.]*)` \|", r"| [`\1`](api/\1.md) |", text, flags=re.MULTILINE)
+    text = _FENCE.sub(lambda match: f"```{match[1]}" + (f' title="{match[2]}"' if match[2] else ""), text)
     parts = _CODE.split(text)
-    return "".join(part if number % 2 else _LINK.sub(link, part) for number, part in enumerate(parts))
+    head = _UNSEARCHED if (path.parent.name == "decisions" and path.name != "README.md") or path.parent == ROOT else ""
+    return head + "".join(part if number % 2 else _LINK.sub(link, part) for number, part in enumerate(parts))
 
 
 def repository() -> str:

@@ -36,6 +36,7 @@ def test_as_many_blocks_run_as_the_pages_have() -> None:
     kinds = {page: dict(Counter(b.file or b.language for b in blocks)) for page, blocks in RUN.items() if blocks}
     assert kinds == {
         "README.md": {"sh": 4, "python": 2},
+        "docs/README.md": {"sh": 1},
         "docs/start/lab.md": {"sh": 6, "python": 1},
         "docs/tutorials/audit-an-account.md": {"sh": 5},
         "docs/tutorials/protect-a-column.md": {"python": 7},

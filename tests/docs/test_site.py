@@ -211,6 +211,10 @@ _SEARCH: Final = """(async () => {
         ("AccessDenied", "reference/errors/#accessdeniederror"),
         ("rotate bucket", "how-to/rotation/"),
         ("SQLAlchemy", "how-to/sqlalchemy/"),
+        ("payload does not authenticate", "reference/errors/"),
+        ("ThrottlingException", "reference/errors/#throttlederror"),
+        ("erase tenant", "how-to/erase-a-tenant/"),
+        ("test without AWS", "how-to/lab/"),
     ],
 )
 def test_the_search_finds_it_on_the_first_try(words: str, first: str, address: str, browser: Browser) -> None:
