@@ -58,7 +58,7 @@ def entry(kind: type[errors.SealwaxError], trouble: Trouble) -> Iterator[str]:
     yield f"{marked(trouble.what[0].upper() + trouble.what[1:])}. Exit status {status}."
     yield ""
     if trouble.messages:
-        yield "Words of its messages: " + "; ".join(f"“{message}”" for message in trouble.messages) + "."
+        yield "Its messages say: " + "; ".join(f"“{message}”" for message in trouble.messages) + "."
         yield ""
     if codes := [code for code, meaning in CODES.items() if meaning.error is kind]:
         yield "Codes of AWS: " + ", ".join(f"`{code}`" for code in codes) + "."

@@ -112,7 +112,7 @@ def _blank(kind: type[errors.SealwaxError]) -> errors.SealwaxError:
 def _write_trouble(title: str, trouble: Trouble, formatter: click.HelpFormatter) -> None:
     formatter.write_text(f"{title}: {trouble.what}.")
     if trouble.messages:
-        with formatter.section("Words of its messages"):
+        with formatter.section("Its messages say"):
             for message in trouble.messages:
                 formatter.write_text(message)
     if trouble.causes:
