@@ -214,7 +214,6 @@ _SEARCH: Final = """(async () => {
         ("payload does not authenticate", "reference/errors/"),
         ("ThrottlingException", "reference/errors/#throttlederror"),
         ("erase tenant", "how-to/erase-a-tenant/"),
-        ("test without AWS", "how-to/lab/"),
     ],
 )
 def test_the_search_finds_it_on_the_first_try(words: str, first: str, address: str, browser: Browser) -> None:
@@ -226,14 +225,7 @@ def test_the_search_finds_it_on_the_first_try(words: str, first: str, address: s
 
 @pytest.mark.browser
 def test_pages_fit_a_phone_and_a_desk_and_are_dark_when_asked(address: str, browser: Browser) -> None:
-    places = (
-        "",
-        "how-to/rotation/",
-        "reference/cli/",
-        "reference/errors/",
-        "reference/iam/",
-        "explanation/side-by-side/",
-    )
+    places = ("", "reference/iam/", "explanation/side-by-side/")
     for size in (PHONE, DESK):
         browser.resize(*size)
         for place in places:
