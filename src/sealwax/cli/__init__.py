@@ -41,6 +41,7 @@ VERBS: Final = {
     "records": "Manage the data keys that seal fields of databases.",
     "prove": "Test, with evidence, that a KMS key protects what it should.",
     "audit": "Find misconfigured KMS keys and how to fix them.",
+    "rehearse": "Run all of sealwax once on a real account, and compare the lab with AWS.",
     "keys": "List, rotate and retire KMS keys.",
     "policy": "Write least-privilege policies, and explain existing ones.",
     "doctor": "Check your setup, and say how to fix it.",

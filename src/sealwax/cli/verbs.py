@@ -31,7 +31,7 @@ _GROUPS: Final[Mapping[str, str]] = {
         --key-policy --identity-policy --grants --given
         --alias --description --role --account --policy --port --host --allow-host --tls-cert --tls-key --upstream
         --throttle --error --latency --down --reset --quota --eventual --clear --seed
-        --fields --models --data --settle --rows""",
+        --fields --models --data --settle --rows --clean-up""",
     "Keys and context": """--key --from --to --context --context-name --context-file --no-context --local-context
         --accept-stored-context --drop-signature --allow-legacy --unstored-context --share-key --as --store
         --confirm --no-settings""",

@@ -1,0 +1,45 @@
+"""Replaces what identifies an account, a person or a request, so that a report can be shown to anybody."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Final
+
+# In this order: an ARN holds an account and an id.
+_PATTERNS: Final = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"arn:aws[a-z-]*:[^\s\"'<>,;)\]}]+", "<arn>"),
+        (r"\bmrk-[0-9a-f]{32}\b", "<key id>"),
+        (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<id>"),
+        (r"\b[0-9a-f]{64}\b", "<id>"),
+        (r"\b(?:A[A-Z]{3})[0-9A-Z]{12,}\b", "<id>"),
+        (r"\b[0-9A-Z]{16}\b", "<request id>"),
+        (r"(?<![0-9])[0-9]{12}(?![0-9])", "<account>"),
+    )
+)
+
+
+class Masks:
+    """The strings to replace, each with what to say instead. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, real: str | None, name: str) -> None:
+        """Replace a string from now on; the first name of one stays."""
+        if real:
+            with self._lock:
+                self._known.setdefault(real, name)
+
+    def text(self, raw: str) -> str:
+        """Return a text without what identifies anything."""
+        with self._lock:
+            known = sorted(self._known.items(), key=lambda pair: -len(pair[0]))
+        for real, name in known:
+            raw = raw.replace(real, name)
+        for pattern, name in _PATTERNS:
+            raw = pattern.sub(name, raw)
+        return raw

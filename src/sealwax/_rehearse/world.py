@@ -1,0 +1,398 @@
+"""The account that a run works in: made, reached and taken away again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sealwax import errors
+from sealwax._aws import sts
+from sealwax._aws.partitions import partition_of
+from sealwax._aws.session import Session
+from sealwax._core.keyring import now
+from sealwax._rehearse.masks import Masks
+from sealwax._rehearse.plan import CONTEXT, PREFIX, TAG, WAITING_DAYS
+from sealwax._rehearse.state import Folder, Run
+
+T = TypeVar("T")
+
+KEYS: Final = ("main", "next", "global")
+REPLICA: Final = "replica"
+ROLES: Final = ("reader", "stranger")
+# ``more`` is an alias that the compared requests make.
+ALIASES: Final = (*KEYS, "more")
+# IAM and the tags of keys take effect everywhere within five minutes, as AWS says; most often within ten seconds.
+_PATIENCE: Final = 360.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_NOT_YET: Final = frozenset({"AccessDenied", "AccessDeniedException"})
+# A key policy names a role that KMS does not know yet.
+_NO_ROLE_YET: Final = frozenset({"MalformedPolicyDocumentException"})
+_ROLE_PATIENCE: Final = 60.0
+_GONE: Final = frozenset({"NotFoundException", "NoSuchEntity", "NoSuchBucket", "NoSuchKey", "NoSuchUpload", "404"})
+_ENDING: Final = ("PendingDeletion", "PendingReplicaDeletion")
+_OF_RUN: Final = re.compile(rf"{re.escape(PREFIX)}([0-9a-f]{{12}})(?:-(\w+))?")
+
+
+class Reach(Protocol):
+    """How the caller and the roles of a run reach an account, be it AWS's or the lab's."""
+
+    def caller(self, region: str) -> Session:
+        """Return the caller's session in a Region."""
+        ...
+
+    def role(self, arn: str, region: str) -> Session:
+        """Return a session of a role in a Region."""
+        ...
+
+
+def settled(
+    call: Callable[[], T], codes: frozenset[str] = _NOT_YET, patience: float = _PATIENCE, first: float = _FIRST_PAUSE
+) -> T:
+    """Return what a call returns, once AWS has settled: it is repeated while it fails with one of these codes."""
+    until, pause = now() + patience, first
+    while True:
+        try:
+            return call()
+        except (ClientError, errors.SealwaxError) as error:
+            if code_of(error) not in codes or now() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def code_of(error: BaseException) -> str:
+    """Return the error code of AWS in an error; "" if it has none."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return str(getattr(error, "code", "") or "")
+
+
+@dataclass
+class World:
+    """What a run has, and how it gets at it.
+
+    Attributes:
+        run: the run and its keys.
+        reach: how the account is reached.
+        masks: learns what must not be in the report.
+        work: a folder for files, removed at the end.
+    """
+
+    run: Run
+    reach: Reach
+    masks: Masks
+    work: Path
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
+
+    @property
+    def near(self) -> str:
+        return self.run.regions[0]
+
+    @property
+    def far(self) -> str:
+        return self.run.regions[1]
+
+    @property
+    def bucket(self) -> str:
+        return self.run.names.bucket
+
+    def key(self, name: str) -> str:
+        """Return the ARN of a key."""
+        return self.run.keys[name]
+
+    def role_arn(self, name: str) -> str:
+        return f"arn:{partition_of(self.near)}:iam::{self.run.account}:role/{self.run.names.role(name)}"
+
+    def session(self, who: str = "caller", region: str | None = None) -> Session:
+        """Return a session of the caller or of one of the roles."""
+        place = who, region or self.near
+        if place not in self._sessions:
+            if who == "caller":
+                self._sessions[place] = self.reach.caller(place[1])
+            else:
+                self._sessions[place] = settled(lambda: self.reach.role(self.role_arn(who), place[1]))
+        return self._sessions[place]
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Return one of the caller's clients."""
+        place = service, region or self.near
+        if place not in self._clients:
+            self._clients[place] = self.session(region=place[1]).client(service, region_name=place[1])
+        return self._clients[place]
+
+
+def make(world: World, folder: Folder, say: Callable[[str], None]) -> None:
+    """Make everything. What is begun is noted before, so that it is found again whatever happens.
+
+    Raises:
+        ClientError, BotoCoreError, SealwaxError: AWS refused, or was not reached.
+    """
+
+    def begin(what: str) -> None:
+        world.run.begun.append(what)
+        folder.save(world.run)
+
+    _make_roles(world, begin)
+    say("made 2 roles")
+    begin("bucket")
+    where = {} if world.near == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": world.near}}
+    world.client("s3").create_bucket(Bucket=world.bucket, **where)
+    say("made 1 bucket")
+
+    def keep(name: str, arn: str) -> None:
+        world.run.keys[name] = arn
+        world.masks.add(arn, f"<{name}>")
+        world.masks.add(arn.rpartition("/")[2], f"<id of {name}>")
+        folder.save(world.run)
+
+    make_keys(world, begin, keep)
+    say("made 3 KMS keys and a replica; AWS may need up to five minutes until they can be used")
+    for who in ROLES:
+        world.session(who)
+    for name in KEYS:
+        _try(world, name, world.near)
+    _try(world, REPLICA, world.far)
+
+
+def _try(world: World, key: str, region: str) -> None:
+    """Wait until the caller may use a key."""
+    generate = world.client("kms", region).generate_data_key_without_plaintext
+    settled(partial(generate, KeyId=world.key(key), KeySpec="AES_256", EncryptionContext=CONTEXT))
+
+
+def _make_roles(world: World, begin: Callable[[str], None]) -> None:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:{partition_of(world.near)}:iam::{world.run.account}:root"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+    for name in ROLES:
+        begin(f"role {name}")
+        world.client("iam").create_role(
+            RoleName=world.run.names.role(name),
+            AssumeRolePolicyDocument=json.dumps(trust),
+            Description="sealwax rehearse made it, and takes it away again",
+            Tags=[{"Key": TAG, "Value": world.run.run}],
+        )
+        world.masks.add(world.role_arn(name), f"<role {name}>")
+
+
+def make_keys(world: World, begin: Callable[[str], None], keep: Callable[[str, str], None]) -> None:
+    """Make the keys, the replica and the aliases, in AWS or in the lab."""
+    kms, tags = world.client("kms"), [{"TagKey": TAG, "TagValue": world.run.run}]
+    for name in KEYS:
+        begin(f"key {name}")
+        parameters = {
+            "Description": f"sealwax rehearse: {name}",
+            "Policy": _key_policy(world, with_reader=name == "main"),
+            "Tags": tags,
+            "MultiRegion": name == "global",
+            # It compares with identity policies, which do not know the key's tag yet; the account's root stays allowed.
+            "BypassPolicyLockoutSafetyCheck": True,
+        }
+        answer = settled(partial(kms.create_key, **parameters), _NO_ROLE_YET, _ROLE_PATIENCE)
+        keep(name, answer["KeyMetadata"]["Arn"])
+    begin(f"key {REPLICA}")
+    policy = _key_policy(world, with_reader=False)
+    replica = {"ReplicaRegion": world.far, "Policy": policy, "Tags": tags, "BypassPolicyLockoutSafetyCheck": True}
+    answer = settled(partial(kms.replicate_key, KeyId=world.key("global"), **replica))
+    keep(REPLICA, answer["ReplicaKeyMetadata"]["Arn"])
+    for name in KEYS:
+        begin(f"alias {name}")
+        alias = world.run.names.alias(name)
+        settled(partial(kms.create_alias, AliasName=alias, TargetKeyId=world.key(name)))
+    far = world.client("kms", world.far)
+    while far.describe_key(KeyId=world.key(REPLICA))["KeyMetadata"]["KeyState"] == "Creating":
+        time.sleep(_FIRST_PAUSE)
+
+
+def _key_policy(world: World, *, with_reader: bool) -> str:
+    statements: list[dict[str, object]] = [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:{partition_of(world.near)}:iam::{world.run.account}:root"},
+            "Action": "kms:*",
+            "Resource": "*",
+        }
+    ]
+    if with_reader:
+        pairs = {f"kms:EncryptionContext:{name}": value for name, value in CONTEXT.items()}
+        statements.append(
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": world.role_arn("reader")},
+                "Action": "kms:Decrypt",
+                "Resource": "*",
+                "Condition": {"StringEquals": pairs},
+            }
+        )
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+# --- taking away
+
+
+def take_away(world: World) -> list[str]:
+    """Take away all that a run may have made, in an order that leaves nothing in use.
+
+    Returns:
+        What is left, and why; empty if nothing is.
+    """
+    left: list[str] = []
+    for what, remove in _removals(world):
+        try:
+            remove()
+        except (ClientError, BotoCoreError, errors.SealwaxError) as error:
+            left.append(f"{what}: {error}")
+    return left
+
+
+def _removals(world: World) -> Iterator[tuple[str, Callable[[], None]]]:
+    run = world.run
+    for what in reversed(run.begun):
+        kind, _, name = what.partition(" ")
+        if kind == "bucket":
+            yield f"the bucket {run.names.bucket}", partial(_remove_bucket, world)
+        elif kind == "role":
+            role = run.names.role(name)
+            yield f"the role {role}", partial(_gone, partial(world.client("iam").delete_role, RoleName=role))
+        elif kind == "alias":
+            alias = run.names.alias(name)
+            yield f"the alias {alias}", partial(_gone, partial(world.client("kms").delete_alias, AliasName=alias))
+    if any(what.startswith("key ") for what in run.begun):
+        unknown = [what for what in run.begun if what.startswith("key ") and what[4:] not in run.keys]
+        if unknown:
+            yield "a KMS key that was being made", partial(_find_keys, world)
+        # A primary key waits for its replicas.
+        yield from (
+            (f"the KMS key {arn}", partial(_end_key, world, arn))
+            for arn in sorted(run.keys.values(), key=lambda arn: arn.split(":")[3] == world.near)
+        )
+
+
+def _gone(remove: Callable[[], object]) -> None:
+    try:
+        remove()
+    except ClientError as error:
+        if code_of(error) not in _GONE:
+            raise
+
+
+def _remove_bucket(world: World) -> None:
+    s3, bucket = world.client("s3"), world.bucket
+    try:
+        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for upload in page.get("Uploads", ()):
+                which = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                _gone(partial(s3.abort_multipart_upload, **which))
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", ()):
+                s3.delete_object(Bucket=bucket, Key=entry["Key"])
+        s3.delete_bucket(Bucket=bucket)
+    except ClientError as error:
+        if code_of(error) not in _GONE:
+            raise
+
+
+def _end_key(world: World, arn: str) -> None:
+    """Schedule the deletion of a key, unless it is scheduled; a replica that is being made is waited for."""
+    kms = world.client("kms", arn.split(":")[3])
+
+    def schedule() -> None:
+        try:
+            kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=WAITING_DAYS)
+        except ClientError as error:
+            if code_of(error) == "KMSInvalidStateException":
+                state = kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
+                if state in _ENDING:
+                    return
+            raise
+
+    _gone(lambda: settled(schedule, frozenset({"KMSInvalidStateException"}), patience=60))
+
+
+def _find_keys(world: World) -> None:
+    """Add the keys of a run whose ARNs were never noted, by their tag."""
+    for region in world.run.regions:
+        for arn, run in tagged_keys(world, region):
+            if run == world.run.run and arn not in world.run.keys.values():
+                world.run.keys[f"found {len(world.run.keys)}"] = arn
+
+
+def tagged_keys(world: World, region: str) -> Iterator[tuple[str, str]]:
+    """Yield the ARN of each key that a rehearsal has made and not taken away, and the run's id."""
+    kms = world.client("kms", region)
+    for page in kms.get_paginator("list_keys").paginate():
+        for key in page["Keys"]:
+            try:
+                tags = kms.list_resource_tags(KeyId=key["KeyId"])["Tags"]
+            except ClientError as error:
+                if code_of(error) in _GONE | {"AccessDeniedException"}:
+                    continue  # not a key of ours: the policy allows to read their tags
+                raise
+            run = next((tag["TagValue"] for tag in tags if tag["TagKey"] == TAG), None)
+            if run is not None:
+                state = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"]
+                if state not in _ENDING:
+                    yield key["KeyArn"], run
+
+
+def leftovers(world: World) -> list[Run]:
+    """Return the runs that have left something in the account, found by tags and names."""
+    runs: dict[str, Run] = {}
+
+    def of(run: str) -> Run:
+        return runs.setdefault(run, Run(run, world.run.account, world.run.regions))
+
+    for region in world.run.regions:
+        for arn, run in tagged_keys(world, region):
+            keys = of(run).keys
+            name = f"found {len(keys)}"
+            keys[name] = arn
+            of(run).begun.append(f"key {name}")
+    for page in world.client("iam").get_paginator("list_roles").paginate():
+        for role in page["Roles"]:
+            if (match := _OF_RUN.fullmatch(role["RoleName"])) and match[2]:
+                of(match[1]).begun.append(f"role {match[2]}")
+    for bucket in world.client("s3").list_buckets()["Buckets"]:
+        if (match := _OF_RUN.fullmatch(bucket["Name"])) and not match[2]:
+            of(match[1]).begun.append("bucket")
+    for region in world.run.regions[:1]:
+        for page in world.client("kms", region).get_paginator("list_aliases").paginate():
+            for alias in page["Aliases"]:
+                if match := _OF_RUN.fullmatch(alias["AliasName"].removeprefix("alias/")):
+                    of(match[1]).begun.append(f"alias {match[2]}")
+    return list(runs.values())
+
+
+class AwsReach:
+    """AWS, by the caller's own sessions.
+
+    Args:
+        opened: returns the caller's session in a Region.
+        prepare: called with each session of a role before it is used.
+    """
+
+    def __init__(self, opened: Callable[[str], Session], prepare: Callable[[Any], object]) -> None:
+        self._opened = opened
+        self._prepare = prepare
+
+    def caller(self, region: str) -> Session:
+        return self._opened(region)
+
+    def role(self, arn: str, region: str) -> Session:
+        return sts.assume_role(arn, self._opened(region), region, prepare=self._prepare)
