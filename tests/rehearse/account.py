@@ -1,4 +1,4 @@
-"""An account in AWS's place: a lab is its KMS, STS and CloudTrail, and moto is everything else.
+"""An account in AWS's place: a lab is its KMS and STS, and moto is everything else.
 
 The two know the same roles: what moto's IAM makes, the lab gets too.
 """
@@ -29,7 +29,7 @@ from sealwax.lab._wire import HttpRequest
 REGIONS: Final = ("eu-west-1", "us-east-1")
 ACCOUNT: Final = "123456789012"
 _SCOPE: Final = re.compile(r"Credential=([^/]+)/\d+/([^/]*)/([^/]+)/")
-_OF_LAB: Final = ("kms", "sts", "cloudtrail")
+_OF_LAB: Final = ("kms", "sts")
 
 Change = Callable[[dict[str, Any], int], tuple[dict[str, Any], int]]
 

@@ -28,7 +28,9 @@ def verdict(rehearsal: Rehearsal, clean_up: str) -> Verdict:
         f"{rehearsal.requests} requests as AWS did"
     )
     if rehearsal.left:
-        says += f"; {len(rehearsal.left)} {'thing is' if len(rehearsal.left) == 1 else 'things are'} left in the account"
+        says += (
+            f"; {len(rehearsal.left)} {'thing is' if len(rehearsal.left) == 1 else 'things are'} left in the account"
+        )
         return Verdict("bad" if failed else "unsure", says, "take away what is left", clean_up)
     if failed or different:
         return Verdict("bad" if failed else "unsure", says, attach)
@@ -77,8 +79,6 @@ def _steps(steps: tuple[StepResult, ...]) -> str:
 def _differences(rehearsal: Rehearsal) -> str:
     if not rehearsal.differences:
         return ""
-    rows = [
-        (text(each.request), code(each.where), code(each.aws), code(each.lab)) for each in rehearsal.differences
-    ]
+    rows = [(text(each.request), code(each.where), code(each.aws), code(each.lab)) for each in rehearsal.differences]
     head = ("Request", "Where", "AWS", "The lab")
     return f"<section>\n<h2>Differences between AWS and the lab</h2>\n{table(head, rows)}</section>\n"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sealwax._rehearse.plan import CONTEXT, TAG
+from sealwax._rehearse.plan import CONTEXT
 
 _OTHER: Final = {"purpose": "other"}
 _SAMPLE: Final = b"This sample of sealwax rehearse is not a secret."
@@ -82,7 +82,7 @@ def _describing() -> Iterator[Request]:
     yield _ask("ListKeys", "with a limit of 1,001", Limit=1001)
     yield _ask("ListKeys", "with a marker that is none", Marker="none")
     yield Request("the caller", "GetCallerIdentity", service="sts")
-    yield Request("the reader", "GetCallerIdentity", who="reader", service="sts")
+    yield _ask("ListAliases", "with a limit of 1,001", Limit=1001)
 
 
 def _encrypting() -> Iterator[Request]:
@@ -141,7 +141,9 @@ def _decrypting() -> Iterator[Request]:
     yield Request("a single-Region ciphertext in the other Region", "Decrypt", ask, region=1)
     yield Request("as the reader", "Decrypt", ask, "reader")
     yield Request("as the reader, with another context", "Decrypt", ask | {"EncryptionContext": _OTHER}, "reader")
-    yield Request("as the reader, under another key", "Decrypt", ask | {"CiphertextBlob": "$wide.CiphertextBlob"}, "reader")
+    yield Request(
+        "as the reader, under another key", "Decrypt", ask | {"CiphertextBlob": "$wide.CiphertextBlob"}, "reader"
+    )
     yield Request("as a stranger", "Decrypt", ask, "stranger")
 
 
@@ -214,9 +216,7 @@ def _granting() -> Iterator[Request]:
         "as a grantee, with another context", "Decrypt", blob | token | {"EncryptionContext": _OTHER}, "stranger"
     )
     yield Request("as a grantee", "Encrypt", {"KeyId": "$main.arn", "Plaintext": b"x", **token}, "stranger")
-    yield Request(
-        "of the key", "ListGrants", {"KeyId": "$main.arn", "GrantId": "$grant.GrantId"}, after_change=True
-    )
+    yield Request("of the key", "ListGrants", {"KeyId": "$main.arn", "GrantId": "$grant.GrantId"}, after_change=True)
     yield _ask("ListGrants", "with an id that is none", KeyId="$main.arn", GrantId="0" * 64)
     yield _ask("RevokeGrant", "with an id that is none", KeyId="$main.arn", GrantId="0" * 64)
     yield _ask("RetireGrant", "with a token that is none", GrantToken="none")

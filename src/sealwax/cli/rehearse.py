@@ -125,9 +125,7 @@ def _told(*, as_json: bool) -> Told:
     return Told(lambda line: console.info(printable(line)), step, requests)
 
 
-def _run(
-    folder: Folder, regions: tuple[str, str], reach: AwsReach, watch: Watch, told: Told, *, as_json: bool
-) -> int:
+def _run(folder: Folder, regions: tuple[str, str], reach: AwsReach, watch: Watch, told: Told, *, as_json: bool) -> int:
     from sealwax._rehearse import report
     from sealwax._rehearse.run import rehearse as run
 
@@ -200,7 +198,11 @@ def _write(folder: Folder, name: str, content: str) -> None:
 
 def _source() -> str:
     named = sorted(name for name in os.environ if name.startswith(_ENDPOINT) and os.environ[name])
-    return f"other endpoints than those of AWS: {', '.join(named)} {'is' if len(named) == 1 else 'are'} set" if named else ""
+    return (
+        f"other endpoints than those of AWS: {', '.join(named)} {'is' if len(named) == 1 else 'are'} set"
+        if named
+        else ""
+    )
 
 
 def _command(regions: tuple[str, str], profile: str | None, *more: str) -> str:
@@ -223,10 +225,11 @@ def _tell(regions: tuple[str, str], *, as_json: bool) -> None:
         console.report(f"  {what}")
     console.report(f"\nIt costs at most {plan.usd():.2f} USD, estimated from {plan.PRICES_FROM}:")
     for cost in plan.COSTS:
-        console.report(f"  {cost.usd:8.4f}  {cost.count:,} x {cost.each:.10g}  {cost.what}")
+        console.report(f"  {cost.usd:.4f} USD  {cost.count:,} {cost.what}")
     console.report(
         "  AWS charges keys by the hour, and not while their deletion is pending, so that most of this is never billed."
-        f"\n\nThe keys stay pending deletion for {plan.WAITING_DAYS} days.\n\nIt needs this IAM policy:"
+        f"\n\nThe keys stay pending deletion for {plan.WAITING_DAYS} days.\n\nIt needs this IAM policy. Whoever has it can tag any KMS key "
+        "of the account and then use it, so attach it for the rehearsal only:"
     )
     console.report(json.dumps(policy, indent=2))
     console.info("nothing was made; add --apply to do it")
